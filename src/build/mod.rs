@@ -1,0 +1,5 @@
+//! The checked model of a build, and the one door to it.
+
+mod model;
+
+pub use model::*;

@@ -1,0 +1,286 @@
+//! The checked model of a build: what [`validate`](super::validate) gives, and all that comes after it reads.
+//!
+//! Names are resolved to indices, defaults are filled in, paths are absolute. Nothing here can be wrong in a way that
+//! the manifest could have told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use oci_spec::runtime::Capability;
+
+/// A container's index in [`Build::containers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(pub usize);
+
+/// A step's index in [`Build::steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+/// A whole manifest, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Build {
+    /// The build's name: the manifest's `name`, else its folder's.
+    pub name: String,
+    /// The manifest's absolute path.
+    pub manifest: PathBuf,
+    /// The manifest's folder, which relative paths start from.
+    pub folder: PathBuf,
+    /// Seconds since 1970 that time stamps are clamped to; `None` keeps real times.
+    pub source_date_epoch: Option<u64>,
+    /// In the manifest's order.
+    pub containers: Vec<Container>,
+    /// In the manifest's order.
+    pub steps: Vec<Step>,
+}
+
+impl Build {
+    /// The container of that index.
+    pub fn container(&self, id: ContainerId) -> &Container {
+        &self.containers[id.0]
+    }
+
+    /// The step of that index.
+    pub fn step(&self, id: StepId) -> &Step {
+        &self.steps[id.0]
+    }
+}
+
+/// One container: a root filesystem and the settings that its steps run under.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Matches `^[a-zA-Z0-9._-]+$`.
+    pub name: String,
+    /// Where its root filesystem comes from.
+    pub rootfs: Rootfs,
+    /// The host name that its steps see.
+    pub hostname: String,
+    /// The root is the read-only image itself.
+    pub read_only: bool,
+    /// Which network namespace its steps are in.
+    pub network: Network,
+    /// Who runs its steps, unless a step says otherwise.
+    pub user: User,
+    /// Where its steps start; absolute and normalised.
+    pub cwd: PathBuf,
+    /// What the manifest adds to the default environment.
+    pub env: BTreeMap<String, String>,
+    /// The capability set of its steps: the default set with `add` and `drop` applied.
+    pub capabilities: BTreeSet<Capability>,
+    /// `PR_SET_NO_NEW_PRIVS` for its steps, see prctl(2).
+    pub no_new_privileges: bool,
+    /// In the order in which they are mounted.
+    pub mounts: Vec<Mount>,
+    /// The devices that its steps may use beyond the defaults.
+    pub devices: Vec<Device>,
+    /// Resource limits of its steps.
+    pub limits: Limits,
+    /// Where changes live until a snapshot.
+    pub scratch: Scratch,
+}
+
+/// A source of a root filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// A squashfs image file.
+    Squashfs(PathBuf),
+    /// A tar archive, plain or compressed.
+    Tar(PathBuf),
+    /// A folder of the host, used read-only.
+    Dir(PathBuf),
+    /// Programs of the host with the libraries and loaders that they need.
+    Programs(Vec<PathBuf>),
+    /// The layer chain that a snapshot step ends.
+    Snapshot(StepId),
+    /// An empty folder.
+    Scratch,
+}
+
+/// Which network a container's steps are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A network namespace of its own, with loopback only.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// `UID[:GID]` or `USER[:GROUP]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub user: Principal,
+    /// The group; without it, the user's own group in the rootfs' passwd(5), else 0.
+    pub group: Option<Principal>,
+}
+
+/// A user or a group, by number or by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// A number, taken as it is.
+    Id(u32),
+    /// A name, looked up in the rootfs.
+    Name(String),
+}
+
+/// One mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Where, inside the container; absolute and normalised.
+    pub target: PathBuf,
+    /// mount(8) options, none with a comma.
+    pub options: Vec<String>,
+}
+
+impl Mount {
+    /// Whether the options ask for a read-only mount.
+    pub fn is_read_only(&self) -> bool {
+        self.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro")
+    }
+}
+
+/// What a mount puts at its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or a folder of the host; absolute.
+    Bind(PathBuf),
+    /// A tmpfs that lasts as long as the session.
+    Tmpfs,
+    /// A folder of the store that lasts between builds, by its id.
+    Cache(String),
+    /// One host file or host variable.
+    Secret(Secret),
+    /// A kernel filesystem: its type and its source.
+    Kernel(String, String),
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// A host file; absolute.
+    File(PathBuf),
+    /// A variable of runner's environment.
+    Variable(String),
+}
+
+/// One device node of the host that a container's steps may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The node on the host; absolute and normalised.
+    pub path: PathBuf,
+    /// The node inside.
+    pub target: PathBuf,
+    /// What the device cgroup allows.
+    pub access: Access,
+    /// Permission bits of the node inside; default: the host node's.
+    pub mode: Option<u32>,
+    /// Owner of the node inside; default: the host node's.
+    pub uid: Option<u32>,
+    /// Group of the node inside; default: the host node's.
+    pub gid: Option<u32>,
+}
+
+/// Subset of `rwm`, as the device cgroup names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// `r`: open for reading.
+    pub read: bool,
+    /// `w`: open for writing.
+    pub write: bool,
+    /// `m`: make nodes of it.
+    pub mknod: bool,
+}
+
+/// Resource limits of a container's steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// `RLIMIT_NOFILE`, soft and hard.
+    pub nofile: u64,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Processors, in thousandths.
+    pub millicpus: Option<u64>,
+    /// Number of processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// Where changes live until a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scratch {
+    /// A tmpfs of at most that many bytes.
+    Tmpfs(u64),
+    /// A folder of the store.
+    Disk,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Unique; matches `^[a-zA-Z0-9._-]+$`.
+    pub name: String,
+    /// Where it runs.
+    pub container: ContainerId,
+    /// What it does.
+    pub action: Action,
+    /// All that it waits for: its `needs` or the step before it in its container, and the snapshot that its
+    /// container's rootfs is; sorted, each once.
+    pub needs: Vec<StepId>,
+    /// Added to the container's environment.
+    pub env: BTreeMap<String, String>,
+    /// In place of the container's.
+    pub cwd: Option<PathBuf>,
+    /// In place of the container's.
+    pub user: Option<User>,
+    /// After this long the step is ended and has failed.
+    pub timeout: Option<Duration>,
+    /// How often it is tried again after a failure.
+    pub retries: u32,
+    /// Never taken from the cache.
+    pub always: bool,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A script for `/bin/sh -ec`.
+    Run(String),
+    /// An argument vector.
+    Exec(Vec<String>),
+    /// Writes a squashfs image.
+    Snapshot(Snapshot),
+}
+
+/// What a snapshot step writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How much of the root goes into it.
+    pub mode: SnapshotMode,
+    /// Where it is put beside the store; absolute.
+    pub output: Option<PathBuf>,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// The compressor's level; default: 3 for zstd, the compressor's own for the others.
+    pub level: Option<u32>,
+}
+
+/// How much of the root a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotMode {
+    /// What changed since the layer below.
+    Layer,
+    /// The whole root.
+    Full,
+}
+
+/// squashfs compressors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the compressor's own name")]
+pub enum Compression {
+    Zstd,
+    Gzip,
+    Xz,
+    Lz4,
+    None,
+}

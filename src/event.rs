@@ -1,0 +1,148 @@
+//! The events of a build: the only bridge between the work and what people and programs see of it.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+/// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The plan is made; work begins.
+    BuildStarted {
+        /// The build's name.
+        name: String,
+        /// How many steps are to be done.
+        steps: usize,
+    },
+    /// A step begins, once a try.
+    StepStarted {
+        /// The step's name.
+        step: String,
+        /// Its container's name.
+        container: String,
+        /// 1 for the first try.
+        attempt: u32,
+    },
+    /// A step printed a line.
+    StepOutput {
+        /// The step's name.
+        step: String,
+        /// Where it printed it.
+        stream: Stream,
+        /// The line without its end; what is not UTF-8 is replaced. The log has the bytes.
+        line: String,
+    },
+    /// A step is done, one way or another; once a step.
+    StepFinished {
+        /// The step's name.
+        step: String,
+        /// Its container's name.
+        container: String,
+        /// How it ended.
+        status: StepStatus,
+        /// The exit code; 128 and the signal's number after a signal; none where no process ran.
+        exit_code: Option<i32>,
+        /// How long it took over all tries, in milliseconds.
+        duration_ms: u64,
+        /// Its log file, where it printed something or ran.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        log: Option<PathBuf>,
+        /// Why it failed or was skipped, in words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A snapshot is in the store and at its output.
+    SnapshotWritten {
+        /// The step's name.
+        step: String,
+        /// `sha256:` and 64 hexadecimal digits.
+        digest: String,
+        /// Bytes.
+        size: u64,
+        /// The output if the manifest names one, else the file in the store.
+        path: PathBuf,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning {
+        /// The step that it is about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        /// What it is.
+        message: String,
+    },
+    /// The last event.
+    BuildFinished {
+        /// How the build ended.
+        status: BuildStatus,
+        /// Steps that ran and did not fail.
+        ran: usize,
+        /// Steps taken from the cache.
+        cached: usize,
+        /// Steps that failed.
+        failed: usize,
+        /// Steps never begun, for a step before them failed or the build was interrupted.
+        skipped: usize,
+        /// From the first event to this one, in milliseconds.
+        duration_ms: u64,
+    },
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names of the contract")]
+pub enum StepStatus {
+    Ran,
+    Cached,
+    Failed,
+    Skipped,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names of the contract")]
+pub enum BuildStatus {
+    Done,
+    Failed,
+    Interrupted,
+}
+
+/// Where a line was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names of the contract")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// An event and when it happened.
+#[derive(Debug, Clone)]
+pub struct Stamped {
+    /// When.
+    pub time: SystemTime,
+    /// What.
+    pub event: Event,
+}
+
+/// The sending end, one for each thread that works.
+#[derive(Debug, Clone)]
+pub struct Events(mpsc::Sender<Stamped>);
+
+impl Events {
+    /// A channel: what is sent to the first comes out of the second, in order.
+    pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Sends an event, with the time of now. A reporter that has gone away loses it: nothing of the work depends on
+    /// being seen.
+    pub fn send(&self, event: Event) {
+        let _ = self.0.send(Stamped { time: SystemTime::now(), event });
+    }
+}

@@ -1,0 +1,4 @@
+//! runner: a declarative, manifest-driven build runner for root filesystems.
+
+pub mod build;
+pub mod event;
