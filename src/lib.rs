@@ -1,4 +1,5 @@
 //! runner: a declarative, manifest-driven build runner for root filesystems.
 
 pub mod build;
+pub mod diagnostic;
 pub mod event;
