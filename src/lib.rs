@@ -3,3 +3,5 @@
 pub mod build;
 pub mod diagnostic;
 pub mod event;
+pub mod host;
+pub mod manifest;

@@ -10,7 +10,7 @@ mod source;
 mod yaml;
 
 pub use nearest::nearest;
-pub use place::{At, Path, Place, Segment};
+pub use place::{At, Path, Place, Segment, Trail};
 pub use render::{Style, render};
 pub use yaml::{Doubled, YamlPlaces};
 

@@ -74,6 +74,58 @@ impl fmt::Display for Path {
     }
 }
 
+/// A way to a node, kept on the stack of whoever walks there: it costs nothing until a [`Path`] is made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Trail<'t>(Option<(&'t Trail<'t>, Link<'t>)>);
+
+#[derive(Debug, Clone, Copy)]
+enum Link<'t> {
+    Key(&'t str),
+    Index(usize),
+}
+
+impl Trail<'_> {
+    /// The document itself.
+    pub const TOP: Trail<'static> = Trail(None);
+
+    /// The way to the value of a key.
+    pub fn key<'t>(&'t self, key: &'t str) -> Trail<'t> {
+        Trail(Some((self, Link::Key(key))))
+    }
+
+    /// The way to an element of a list.
+    pub fn index(&self, index: usize) -> Trail<'_> {
+        Trail(Some((self, Link::Index(index))))
+    }
+
+    /// Whether this is the document itself.
+    pub fn is_top(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The same as a path.
+    pub fn path(&self) -> Path {
+        let mut segments = Vec::new();
+        let mut trail = self;
+        while let Some((parent, link)) = &trail.0 {
+            segments.push(match link {
+                Link::Key(key) => Segment::Key((*key).to_owned()),
+                Link::Index(index) => Segment::Index(*index),
+            });
+            trail = parent;
+        }
+        segments.reverse();
+        Path(segments)
+    }
+}
+
+impl From<&Trail<'_>> for Place {
+    /// The value there.
+    fn from(trail: &Trail<'_>) -> Self {
+        Self::value(trail.path())
+    }
+}
+
 /// Which part of a node is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum At {

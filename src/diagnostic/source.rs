@@ -47,13 +47,6 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// The byte at line and column (both from 0, columns in characters).
-    pub fn offset(&self, line: usize, column: usize) -> usize {
-        let Some(&start) = self.line_starts.get(line) else { return self.text.len() };
-        let line_text = &self.text[start..self.line_end(line)];
-        line_text.char_indices().nth(column).map_or(start + line_text.len(), |(at, _)| start + at)
-    }
-
     fn line(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= offset).saturating_sub(1)
     }
@@ -122,14 +115,5 @@ mod tests {
         assert_eq!(source.label(&(7..8)), 7..9, "half a character is widened to the whole");
         assert_eq!(source.label(&(500..900)), 7..9);
         assert_eq!(Source::new("f", "").label(&(0..3)), 0..0);
-    }
-
-    #[test]
-    fn line_and_column_give_the_byte_also_after_wide_characters() {
-        let source = Source::new("f", "\u{e9}\u{e9}x\nyz");
-        assert_eq!(source.offset(0, 2), 4);
-        assert_eq!(source.offset(1, 1), 7);
-        assert_eq!(source.offset(1, 99), 8);
-        assert_eq!(source.offset(99, 0), 8);
     }
 }
