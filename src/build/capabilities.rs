@@ -1,6 +1,5 @@
 //! Capabilities: the default set, and what a manifest adds to it and drops from it.
 
-use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
 use super::check::Check;
@@ -70,20 +69,21 @@ const NAMES: [&str; 41] = [
 ];
 
 impl Check<'_> {
-    pub(super) fn capabilities(&mut self, def: Option<&CapabilitiesDef>, at: &Trail<'_>) -> BTreeSet<Capability> {
-        let mut set = BTreeSet::from(DEFAULT);
-        let Some(def) = def else { return set };
-        let add = self.capability_list(def.add.as_deref(), &at.key("add"));
-        let drop = self.capability_list(def.drop.as_deref(), &at.key("drop"));
+    pub(super) fn capabilities(&mut self, def: Option<&CapabilitiesDef>, at: &Trail<'_>) -> Vec<Capability> {
+        let mut set = Vec::from(DEFAULT);
+        let add = self.capability_list(def.and_then(|def| def.add.as_deref()), &at.key("add"));
+        let drop = self.capability_list(def.and_then(|def| def.drop.as_deref()), &at.key("drop"));
         for (n, capability) in &drop {
             if let Some((first, _)) = add.iter().find(|(_, added)| added == capability) {
                 let problem = Problem::new(&at.key("drop").index(*n), format!("`{capability}` is added and dropped"));
                 let problem = problem.label("dropped here").related(&at.key("add").index(*first), "added here");
                 self.add(problem.help("keep one of them"));
             }
-            set.remove(capability);
+            set.retain(|kept| kept != capability);
         }
         set.extend(add.into_iter().map(|(_, capability)| capability));
+        set.sort_by_key(ToString::to_string);
+        set.dedup();
         set
     }
 

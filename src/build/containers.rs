@@ -1,7 +1,7 @@
 //! Checks of containers: the root filesystem, and the settings that steps run under.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::check::{Check, lexical, missing};
 use super::host::FileKind;
@@ -329,14 +329,5 @@ impl Check<'_> {
                 default
             }
         }
-    }
-}
-
-/// Whether a container's root filesystem is that host file.
-pub(super) fn is_rootfs(container: &Container, path: &Path) -> bool {
-    match &container.rootfs {
-        Rootfs::Squashfs(file) | Rootfs::Tar(file) | Rootfs::Dir(file) => lexical(file) == path,
-        Rootfs::Programs(files) => files.iter().any(|file| lexical(file) == path),
-        Rootfs::Snapshot(_) | Rootfs::Scratch => false,
     }
 }
