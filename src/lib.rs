@@ -5,3 +5,4 @@ pub mod digest;
 pub mod error;
 pub mod event;
 pub mod plan;
+pub mod report;
