@@ -51,6 +51,8 @@ pub enum SessionError {
     Runtime(#[from] RuntimeError),
     #[error("write config.json: {0}")]
     Spec(#[from] oci_spec::OciSpecError),
+    #[error("make the rootfs ready: {0}")]
+    Rootfs(#[source] io::Error),
     #[error("end a session: the root is still in use: {0}")]
     Busy(io::Error),
 }
@@ -193,6 +195,11 @@ impl<'a> Session<'a> {
     /// Where the container is gone.
     pub fn run(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, SessionError> {
         Ok(self.live()?.runtime.start(process, stdio)?)
+    }
+
+    /// Whether it has been started and takes processes.
+    pub fn is_running(&self) -> bool {
+        self.live.is_some()
     }
 
     fn live(&self) -> Result<&Live, SessionError> {

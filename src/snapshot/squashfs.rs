@@ -1,6 +1,5 @@
 //! Squashfs images, written by mksquashfs(1) of squashfs-tools 4.5 or later.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -74,7 +73,7 @@ impl ImageOptions {
 /// Something that is readable when the build is interrupted.
 pub type Interrupt<'a> = std::os::fd::BorrowedFd<'a>;
 
-/// Writes the folder `root` as an image at `image`, a path that is not there yet, and syncs it.
+/// Writes the folder `root` as an image at `image`, a path that is not there yet. Nothing is synced.
 /// To be called on a thread that waits for it: mksquashfs ends with the thread.
 ///
 /// # Errors
@@ -95,7 +94,7 @@ pub fn write_image(root: &Path, image: &Path, options: ImageOptions, interrupt: 
     })?;
     let said = wait(child, interrupt)?;
     match said {
-        Ok(()) => Ok(File::open(image)?.sync_all()?),
+        Ok(()) => Ok(()),
         Err(said) => Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/") }),
     }
 }
