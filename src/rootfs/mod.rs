@@ -10,12 +10,14 @@
 //! Nothing outside the folder is touched, whatever an archive says: see [`tree`] for how a path is resolved.
 
 mod decompress;
+mod programs;
 mod tar;
 mod tree;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use programs::assemble;
 pub use tar::unpack;
 
 /// Why a root filesystem could not be made. Each message fits after "failed to".

@@ -144,16 +144,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether something of that path is there, itself and not what it leads to.
-    pub(super) fn exists(&mut self, path: &[u8]) -> Result<bool, TreeError> {
-        let (parent, name) = split(path);
-        match statat(self.parent(parent)?, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno).doing("look for it"),
-        }
-    }
-
     /// Makes an empty regular file; [`Tree::finish`] gives it the rest when its content is written.
     pub(super) fn file(&mut self, path: &[u8]) -> Result<File, TreeError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
