@@ -45,12 +45,12 @@ const MOST_INTERPRETERS: usize = 5;
 /// A program is missing, is not executable, or is neither ELF nor a script; a library that it needs is missing; or the
 /// folder cannot be written.
 pub fn assemble(programs: &[PathBuf], dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
-    let mut assembly = Assembly {
-        placer: Placer::new(dest)?,
-        libraries: HostLibraries::of_host()?,
-        objects: BTreeMap::new(),
-        done: BTreeSet::new(),
-    };
+    assemble_with(programs, dest, HostLibraries::of_host()?)
+}
+
+fn assemble_with(programs: &[PathBuf], dest: BorrowedFd<'_>, libraries: HostLibraries) -> Result<(), RootfsError> {
+    let mut assembly =
+        Assembly { placer: Placer::new(dest)?, libraries, objects: BTreeMap::new(), done: BTreeSet::new() };
     for program in programs {
         assembly.add_program(program)?;
     }
@@ -111,10 +111,8 @@ impl Assembly {
             loader_folder = file.path.parent().map(Path::to_owned);
             // libc needs the loader by its name, and it is there already.
             loaded.extend(loader.file_name().map(|name| name.to_string_lossy().into_owned()));
-            if let Some(paths) = search::musl_paths(loader) {
-                if paths.exists() {
-                    self.placer.place(&paths)?;
-                }
+            if let Some(paths) = search::musl_paths(loader).filter(|paths| paths.exists()) {
+                self.placer.place(&paths)?;
             }
         }
         // `$ORIGIN` of the program is its real folder, of a library the one that it was found in: see ld.so(8).

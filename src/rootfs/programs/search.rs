@@ -22,7 +22,7 @@ pub(super) struct Found {
 /// What the host says about where libraries are.
 pub(super) struct HostLibraries {
     /// The folders of /etc/ld.so.conf, in order.
-    conf: Vec<PathBuf>,
+    pub(super) conf: Vec<PathBuf>,
 }
 
 /// The folders that are looked into for one library, in order.

@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::assemble;
+use super::search::HostLibraries;
+use super::{assemble, assemble_with};
 use crate::rootfs::RootfsError;
 
 fn assembled(programs: &[&Path]) -> Result<tempfile::TempDir, RootfsError> {
@@ -23,15 +24,14 @@ fn failure(programs: &[&Path]) -> String {
     format!("{error}{}", source.unwrap_or_default())
 }
 
-/// What a command prints inside.
+/// What a command prints inside, with /proc mounted, which the loader needs for `$ORIGIN`.
 fn output(root: &Path, command: &[&str]) -> String {
-    let output = Command::new("chroot")
-        .arg(root)
-        .args(command)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .unwrap();
+    const CHROOT: &str =
+        r#"mkdir -p "$0/proc"; mount -t proc proc "$0/proc"; exec env -i PATH="$PATH" chroot "$0" "$@""#;
+    let path = "/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-ec", CHROOT]).arg(root).args(command).env("PATH", path);
+    let output = unshare.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -145,6 +145,16 @@ fn a_library_is_found_by_rpath_and_by_runpath_from_the_program_s_own_folder() {
         let root = assembled(&[&program]).unwrap();
         assert_eq!(output(root.path(), &[program.to_str().unwrap()]), "");
     }
+}
+
+#[test]
+fn a_library_that_only_the_host_s_configuration_leads_to_is_found_inside_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "-Wl,--as-needed");
+    let root = tempfile::tempdir().unwrap();
+    let libraries = HostLibraries { conf: vec![folder.path().join("lib")] };
+    assemble_with(std::slice::from_ref(&program), File::open(root.path()).unwrap().as_fd(), libraries).unwrap();
+    assert_eq!(output(root.path(), &[program.to_str().unwrap()]), "");
 }
 
 #[test]
