@@ -3,3 +3,4 @@
 pub mod build;
 pub mod event;
 pub mod rootfs;
+pub mod settings;
