@@ -8,6 +8,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod plan;
 pub mod report;
+pub mod rootfs;
 pub mod runtime;
 pub mod session;
 pub mod snapshot;
