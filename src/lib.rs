@@ -2,6 +2,18 @@
 
 pub mod build;
 pub mod diagnostic;
+pub mod digest;
+pub mod error;
 pub mod event;
 pub mod host;
+pub mod load;
+pub mod loopdev;
 pub mod manifest;
+pub mod mount;
+pub mod plan;
+pub mod report;
+pub mod rootfs;
+pub mod runtime;
+pub mod session;
+pub mod snapshot;
+mod sys;

@@ -1,0 +1,134 @@
+//! What a command ends with: the exit codes of the contract, and an error that knows its own.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::process::ExitCode;
+
+/// How the program ends. The numbers are the contract's; scripts rely on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// All that was asked for is done.
+    Done = 0,
+    /// A step failed.
+    StepFailed = 1,
+    /// The manifest, a setting or the command line is wrong. clap ends with the same code.
+    Usage = 2,
+    /// This host cannot do it: a privilege, a kernel feature, a program or space is missing, or the system refused.
+    Host = 3,
+    /// A lock or a verification does not match.
+    Mismatch = 4,
+    /// Interrupted by a signal: 128 and SIGINT's number, as shells count.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command could not be carried out.
+///
+/// Shown, it is the whole chain of causes: `failed to open the store: permission denied`. The hint stands apart.
+#[derive(Debug)]
+pub struct Error {
+    exit: Exit,
+    source: Box<dyn StdError + Send + Sync>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// An error that ends the program with that code.
+    pub fn new(exit: Exit, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { exit, source: source.into(), hint: None }
+    }
+
+    /// Adds what mends it, best a command.
+    #[must_use]
+    pub fn with_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// What the program ends with.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What mends it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The text for the user, with the line ends: the error with its causes and, on a line of its own, the hint.
+    pub fn render(&self) -> String {
+        let mut text = format!("error: {self}\n");
+        if let Some(hint) = &self.hint {
+            text.push_str("  help: ");
+            text.push_str(&hint.replace('\n', "\n        "));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.source.to_string();
+        f.write_str(&shown)?;
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // An error that shows its cause in its own text would say it twice.
+            if !shown.ends_with(&text) {
+                write!(f, ": {text}")?;
+                shown = text;
+            }
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+// The chain is in the text already, so there is no `source`: whoever walks it would say it twice.
+impl StdError for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to open the store")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let codes = [Exit::Done, Exit::StepFailed, Exit::Usage, Exit::Host, Exit::Mismatch, Exit::Interrupted];
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 130]);
+    }
+
+    #[test]
+    fn an_error_tells_its_causes_and_its_hint() {
+        let cause = std::io::Error::other("disk is full");
+        let error = Error::new(Exit::Host, Outer(cause)).with_hint(Some("free some\nor buy some".into()));
+        assert_eq!(
+            error.render(),
+            "error: failed to open the store: disk is full\n  help: free some\n        or buy some\n"
+        );
+        assert_eq!(error.exit(), Exit::Host);
+    }
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_twice() {
+        let error = Error::new(Exit::Usage, std::io::Error::other(std::fmt::Error));
+        assert_eq!(error.to_string(), std::fmt::Error.to_string());
+    }
+}

@@ -1,0 +1,97 @@
+//! The plan as JSON, for programs.
+//!
+//! ```json
+//! {
+//!   "name": "debian-sdk",
+//!   "steps": [
+//!     {"name": "packages", "container": "base", "needs": [], "action": "run", "script": "apt-get update"},
+//!     {"name": "hello", "container": "base", "needs": ["packages"], "action": "exec", "argv": ["true"]},
+//!     {"name": "layer", "container": "base", "needs": ["hello"], "action": "snapshot", "mode": "layer",
+//!      "output": "/work/out/base.squashfs", "compression": "zstd", "level": null}
+//!   ]
+//! }
+//! ```
+//!
+//! `steps` come in the order of the plan and `needs` in the manifest's. `output` is absolute, or null where the layer
+//! only goes to the store; what is not UTF-8 in it is replaced. `level` is null for the compressor's default. Further
+//! keys may be added.
+
+use serde_json::{Value, json};
+
+use crate::build::{Action, Build, Compression, Snapshot, SnapshotMode, Step};
+
+use super::Plan;
+
+/// The plan as the module's documentation describes it.
+pub fn json(build: &Build, plan: &Plan) -> Value {
+    let steps = plan.order().iter().map(|id| {
+        let needs = plan.needs(*id);
+        step(build, build.step(*id), needs.iter().map(|needed| build.step(*needed).name.as_str()).collect())
+    });
+    json!({ "name": build.name, "steps": steps.collect::<Vec<_>>() })
+}
+
+fn step(build: &Build, step: &Step, needs: Vec<&str>) -> Value {
+    let mut value = match &step.action {
+        Action::Run(script) => json!({ "action": "run", "script": script }),
+        Action::Exec(argv) => json!({ "action": "exec", "argv": argv }),
+        Action::Snapshot(snapshot) => self::snapshot(snapshot),
+    };
+    value["name"] = json!(step.name);
+    value["container"] = json!(build.container(step.container).name);
+    value["needs"] = json!(needs);
+    value
+}
+
+fn snapshot(snapshot: &Snapshot) -> Value {
+    json!({
+        "action": "snapshot",
+        "mode": match snapshot.mode {
+            SnapshotMode::Layer => "layer",
+            SnapshotMode::Full => "full",
+        },
+        "output": snapshot.output.as_ref().map(|path| path.to_string_lossy()),
+        "compression": match snapshot.compression {
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Xz => "xz",
+            Compression::Lz4 => "lz4",
+            Compression::None => "none",
+        },
+        "level": snapshot.level,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::fixture::build;
+    use super::*;
+    use crate::build::StepId;
+
+    #[test]
+    fn the_plan_is_as_documented() {
+        let mut build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 1, &[1]), ("other", 1, &[])]);
+        build.steps[1].action = Action::Exec(vec!["true".into()]);
+        build.steps[2].action = Action::Snapshot(Snapshot {
+            mode: SnapshotMode::Full,
+            output: Some(PathBuf::from("/work/out/c.squashfs")),
+            compression: Compression::Xz,
+            level: Some(6),
+        });
+        let plan = Plan::new(&build, &[StepId(2)]);
+        assert_eq!(
+            super::json(&build, &plan),
+            json!({
+                "name": "test",
+                "steps": [
+                    {"name": "a", "container": "c0", "needs": [], "action": "run", "script": "true"},
+                    {"name": "b", "container": "c0", "needs": ["a"], "action": "exec", "argv": ["true"]},
+                    {"name": "c", "container": "c1", "needs": ["b"], "action": "snapshot", "mode": "full",
+                     "output": "/work/out/c.squashfs", "compression": "xz", "level": 6},
+                ],
+            })
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! The plan: which steps are done, in which order, and what waits for what. Pure; no I/O.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::build::{Build, ContainerId, StepId};
+
+#[cfg(test)]
+mod fixture;
+mod json;
+mod ready;
+mod text;
+
+pub use json::json;
+pub use ready::Ready;
+pub use text::text;
+
+/// The steps of a build that are to be done, in order.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// An edge goes from what is needed to what needs it. Its nodes are added in the manifest's order.
+    graph: DiGraph<StepId, ()>,
+    /// By step: its node, if it is planned.
+    nodes: Vec<Option<NodeIndex>>,
+    order: Vec<StepId>,
+    /// By container: its planned steps, in the order of the plan.
+    sessions: Vec<Vec<StepId>>,
+}
+
+impl Plan {
+    /// Plans these steps and all that they need; without targets, every step.
+    ///
+    /// What does not depend on each other comes in the manifest's order, so that the same build and targets give the
+    /// same plan.
+    pub fn new(build: &Build, targets: &[StepId]) -> Self {
+        let wanted = wanted(build, targets);
+        let mut graph = DiGraph::with_capacity(build.steps.len(), build.steps.len());
+        let nodes: Vec<Option<NodeIndex>> =
+            wanted.iter().enumerate().map(|(i, wanted)| wanted.then(|| graph.add_node(StepId(i)))).collect();
+        for (step, node) in build.steps.iter().zip(&nodes) {
+            for needed in &step.needs {
+                if let (Some(needed), Some(node)) = (nodes[needed.0], *node) {
+                    graph.add_edge(needed, node, ());
+                }
+            }
+        }
+        let order = topological(&graph);
+        let mut sessions = vec![Vec::new(); build.containers.len()];
+        for id in &order {
+            sessions[build.step(*id).container.0].push(*id);
+        }
+        Self { graph, nodes, order, sessions }
+    }
+
+    /// The planned steps, each after all that it needs; ties in the manifest's order.
+    pub fn order(&self) -> &[StepId] {
+        &self.order
+    }
+
+    /// Whether the step is planned.
+    pub fn contains(&self, step: StepId) -> bool {
+        self.node(step).is_some()
+    }
+
+    /// What the step waits for, in the manifest's order. Nothing for a step that is not planned.
+    pub fn needs(&self, step: StepId) -> Vec<StepId> {
+        self.neighbours(step, Direction::Incoming)
+    }
+
+    /// The planned steps that wait for this one, in the manifest's order.
+    pub fn dependents(&self, step: StepId) -> Vec<StepId> {
+        self.neighbours(step, Direction::Outgoing)
+    }
+
+    /// The container's planned steps, in the plan's order.
+    ///
+    /// Its session opens at the first of them. Steps of one container may overlap, so the session ends when all of
+    /// them are done, which need not be when the last of this list is.
+    pub fn session(&self, container: ContainerId) -> &[StepId] {
+        self.sessions.get(container.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// The first of the container's planned steps.
+    pub fn first(&self, container: ContainerId) -> Option<StepId> {
+        self.session(container).first().copied()
+    }
+
+    /// The last of the container's planned steps.
+    pub fn last(&self, container: ContainerId) -> Option<StepId> {
+        self.session(container).last().copied()
+    }
+
+    /// Whether no planned step of the same container comes after this one.
+    pub fn is_last(&self, build: &Build, step: StepId) -> bool {
+        self.contains(step) && self.last(build.step(step).container) == Some(step)
+    }
+
+    fn node(&self, step: StepId) -> Option<NodeIndex> {
+        self.nodes.get(step.0).copied().flatten()
+    }
+
+    fn neighbours(&self, step: StepId, direction: Direction) -> Vec<StepId> {
+        let Some(node) = self.node(step) else { return Vec::new() };
+        let mut steps: Vec<StepId> = self.graph.neighbors_directed(node, direction).map(|n| self.graph[n]).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        steps
+    }
+}
+
+/// By step: whether a target is, or needs, it.
+fn wanted(build: &Build, targets: &[StepId]) -> Vec<bool> {
+    if targets.is_empty() {
+        return vec![true; build.steps.len()];
+    }
+    let mut wanted = vec![false; build.steps.len()];
+    let mut open = targets.to_vec();
+    while let Some(step) = open.pop() {
+        if !std::mem::replace(&mut wanted[step.0], true) {
+            open.extend(&build.step(step).needs);
+        }
+    }
+    wanted
+}
+
+/// Kahn's algorithm with a heap: petgraph's own sort does not promise what comes first among equals.
+fn topological(graph: &DiGraph<StepId, ()>) -> Vec<StepId> {
+    let mut waits: Vec<usize> =
+        graph.node_indices().map(|node| graph.edges_directed(node, Direction::Incoming).count()).collect();
+    let mut ready: BinaryHeap<Reverse<(StepId, NodeIndex)>> =
+        graph.node_indices().filter(|node| waits[node.index()] == 0).map(|node| Reverse((graph[node], node))).collect();
+    let mut order = Vec::with_capacity(graph.node_count());
+    while let Some(Reverse((step, node))) = ready.pop() {
+        order.push(step);
+        for next in graph.neighbors_directed(node, Direction::Outgoing) {
+            let waits = &mut waits[next.index()];
+            *waits -= 1;
+            if *waits == 0 {
+                ready.push(Reverse((graph[next], next)));
+            }
+        }
+    }
+    debug_assert_eq!(order.len(), graph.node_count(), "a checked build has no cycle");
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::fixture::{any_build, build};
+    use super::*;
+
+    fn ids(order: &[usize]) -> Vec<StepId> {
+        order.iter().copied().map(StepId).collect()
+    }
+
+    #[test]
+    fn what_does_not_depend_on_each_other_keeps_the_manifests_order() {
+        let build = build(&[("a", 0, &[3]), ("b", 1, &[]), ("c", 0, &[]), ("d", 1, &[])]);
+        assert_eq!(Plan::new(&build, &[]).order(), ids(&[1, 2, 3, 0]));
+    }
+
+    #[test]
+    fn targets_bring_all_that_they_need_and_nothing_else() {
+        let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 1, &[0]), ("d", 1, &[2])]);
+        let plan = Plan::new(&build, &ids(&[2]));
+        assert_eq!(plan.order(), ids(&[0, 2]));
+        assert!(!plan.contains(StepId(1)) && !plan.contains(StepId(99)));
+        assert_eq!(plan.dependents(StepId(0)), ids(&[2]));
+        assert_eq!(plan.needs(StepId(3)), ids(&[]));
+    }
+
+    #[test]
+    fn a_session_goes_from_its_containers_first_planned_step_to_its_last() {
+        let build = build(&[("a", 0, &[]), ("b", 1, &[]), ("c", 0, &[0]), ("d", 0, &[2])]);
+        let plan = Plan::new(&build, &ids(&[1, 2]));
+        assert_eq!(plan.session(ContainerId(0)), ids(&[0, 2]));
+        assert_eq!((plan.first(ContainerId(0)), plan.last(ContainerId(0))), (Some(StepId(0)), Some(StepId(2))));
+        assert!(plan.is_last(&build, StepId(2)) && plan.is_last(&build, StepId(1)));
+        assert!(!plan.is_last(&build, StepId(0)) && !plan.is_last(&build, StepId(3)));
+        assert_eq!(plan.first(ContainerId(7)), None);
+    }
+
+    #[test]
+    fn an_empty_build_has_an_empty_plan() {
+        assert_eq!(Plan::new(&build(&[]), &[]).order(), []);
+    }
+
+    proptest! {
+        #[test]
+        fn every_order_respects_needs_and_is_closed((build, targets) in any_build()) {
+            let plan = Plan::new(&build, &targets);
+            let position = |step: StepId| plan.order().iter().position(|planned| *planned == step);
+            for (at, id) in plan.order().iter().enumerate() {
+                for needed in &build.step(*id).needs {
+                    prop_assert!(position(*needed).is_some_and(|before| before < at));
+                    prop_assert!(plan.dependents(*needed).contains(id));
+                }
+                prop_assert_eq!(&plan.needs(*id), &build.step(*id).needs);
+            }
+            for target in &targets {
+                prop_assert!(plan.contains(*target));
+            }
+            let mut once = plan.order().to_vec();
+            once.sort();
+            once.dedup();
+            prop_assert_eq!(once.len(), plan.order().len());
+            if targets.is_empty() {
+                prop_assert_eq!(plan.order().len(), build.steps.len());
+            }
+        }
+
+        #[test]
+        fn the_same_build_and_targets_give_the_same_plan((build, mut targets) in any_build()) {
+            let plan = Plan::new(&build, &targets);
+            targets.reverse();
+            let again = Plan::new(&build, &targets);
+            prop_assert_eq!(plan.order(), again.order());
+            prop_assert_eq!(text(&build, &plan), text(&build, &again));
+        }
+    }
+}

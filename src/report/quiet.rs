@@ -1,0 +1,45 @@
+//! Failures only.
+
+use std::io::{self, Write};
+
+use crate::event::{Event, Stamped};
+
+use super::Reporter;
+use super::failure::Failures;
+
+/// Says nothing of a build that goes well.
+#[derive(Debug, Default)]
+pub(super) struct Quiet(Failures);
+
+impl Reporter for Quiet {
+    fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()> {
+        self.0.event(&stamped.event);
+        match stamped.event {
+            Event::BuildFinished { .. } => self.0.tell(out),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.tell(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mode;
+    use super::super::script::{failing, passing, show};
+
+    #[test]
+    fn a_build_that_goes_well_prints_nothing() {
+        assert_eq!(show(passing(), Mode::Quiet), "");
+    }
+
+    #[test]
+    fn a_failure_is_told_with_its_last_lines() {
+        assert_eq!(
+            show(failing(), Mode::Quiet),
+            "\nstep hello failed: exit code 2\n  | hello.c:1: error\n  log: /store/logs/1/hello.log\n"
+        );
+    }
+}

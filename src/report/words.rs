@@ -1,0 +1,81 @@
+//! Durations, sizes and names as people read them.
+
+use crate::event::StepStatus;
+
+/// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.
+pub(super) fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        0..9_995 => format!("{}.{:02}s", (milliseconds + 5) / 1000, (milliseconds + 5) / 10 % 100),
+        9_995..59_950 => format!("{}.{}s", (milliseconds + 50) / 1000, (milliseconds + 50) / 100 % 10),
+        59_950..3_599_500 => {
+            let seconds = (milliseconds + 500) / 1000;
+            format!("{}m{:02}s", seconds / 60, seconds % 60)
+        }
+        _ => {
+            let minutes = milliseconds.saturating_add(30_000) / 60_000;
+            format!("{}h{:02}m", minutes / 60, minutes % 60)
+        }
+    }
+}
+
+/// Bytes in binary units, one decimal.
+pub(super) fn size(bytes: u64) -> String {
+    let mut unit = 0;
+    let mut scaled = bytes as f64;
+    while scaled >= 1023.95 && unit < 4 {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{scaled:.1} {}", ["", "KiB", "MiB", "GiB", "TiB"][unit]) }
+}
+
+/// Why a step failed or was skipped: the reason that came with it, else its exit code.
+pub(super) fn reason(reason: Option<&str>, exit_code: Option<i32>) -> Option<String> {
+    match (reason, exit_code) {
+        (Some(reason), _) => Some(reason.to_owned()),
+        (None, Some(code)) => Some(format!("exit code {code}")),
+        (None, None) => None,
+    }
+}
+
+/// What a step's last line says of how it ended.
+pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) -> String {
+    let because = why.map(|why| format!(": {why}")).unwrap_or_default();
+    match status {
+        StepStatus::Ran => format!("done in {}", duration(duration_ms)),
+        StepStatus::Cached => format!("cached{because}"),
+        StepStatus::Failed => format!("failed after {}{because}", duration(duration_ms)),
+        StepStatus::Skipped => format!("skipped{because}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_exact_as_their_length_deserves() {
+        let shown: Vec<String> = [0, 4, 5, 999, 9_994, 9_995, 59_949, 59_950, 185_000, 3_599_999, 7_200_000]
+            .into_iter()
+            .map(duration)
+            .collect();
+        assert_eq!(
+            shown,
+            ["0.00s", "0.00s", "0.01s", "1.00s", "9.99s", "10.0s", "59.9s", "1m00s", "3m05s", "1h00m", "2h00m"]
+        );
+        assert_eq!(duration(u64::MAX), "5124095576030h25m");
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        let shown: Vec<String> = [0, 1023, 1024, 1_572_864, 1_073_741_823, u64::MAX].into_iter().map(size).collect();
+        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "1.0 GiB", "16777216.0 TiB"]);
+    }
+
+    #[test]
+    fn a_failure_without_a_reason_tells_its_exit_code() {
+        assert_eq!(reason(None, Some(7)).as_deref(), Some("exit code 7"));
+        assert_eq!(reason(Some("killed by signal 9"), Some(137)).as_deref(), Some("killed by signal 9"));
+        assert_eq!(reason(None, None), None);
+    }
+}
