@@ -124,7 +124,9 @@ impl EmbeddedContainer {
             .map_err(RuntimeError::Spawn)?;
         let container = Self { helper, control: Mutex::new(here) };
         let (fresh, masked, read_only) = step::own_view(spec);
-        let open = Open { id: id.into(), bundle: bundle.into(), state: state.into(), fresh, masked, read_only };
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let devices = resources.and_then(|resources| resources.devices().clone()).unwrap_or_default();
+        let open = Open { id: id.into(), bundle: bundle.into(), state: state.into(), devices, fresh, masked, read_only };
         let answer = {
             let control = container.control();
             protocol::send(&control, &open, &[]).and_then(|()| protocol::receive(&control))
