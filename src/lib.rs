@@ -1,10 +1,14 @@
 //! runner: a declarative, manifest-driven build runner for root filesystems.
 
 pub mod build;
+pub mod diagnostic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod host;
+pub mod load;
 pub mod loopdev;
+pub mod manifest;
 pub mod mount;
 pub mod plan;
 pub mod report;
