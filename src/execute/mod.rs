@@ -16,14 +16,17 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+pub use attempt::Attempt;
 pub use interrupt::Interrupt;
 pub use room::Rooms;
+pub use step::run;
 
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::plan::{Plan, Ready};
+pub use crate::runtime::Outcome;
 use crate::session::Workspace;
-use crate::store::{Lease, Store};
+use crate::store::{BuildId, Lease, Store};
 
 /// How a plan is run.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +51,7 @@ pub struct Context<'a> {
     /// Ends the run early.
     pub interrupt: &'a Interrupt,
     /// Names the folder of the logs.
-    pub build_id: &'a str,
+    pub build_id: &'a BuildId,
 }
 
 /// What came of a run.
@@ -56,8 +59,8 @@ pub struct Context<'a> {
 pub struct Summary {
     /// How it ended.
     pub status: BuildStatus,
-    /// A failure was this host's and not a step's own.
-    pub host_failed: bool,
+    /// A step failed by itself, and not only for what this host lacks.
+    pub step_failed: bool,
 }
 
 /// Why a step failed, in words.
@@ -77,7 +80,7 @@ enum Report {
 }
 
 /// Runs the plan to its end.
-pub fn apply(context: Context<'_>, plan: &Plan, options: Options, rooms: &Rooms<'_>, events: &Events) -> Summary {
+pub fn apply<'a>(context: Context<'a>, plan: &Plan, options: Options, rooms: &Rooms<'a>, events: &Events) -> Summary {
     let begun = Instant::now();
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
@@ -93,7 +96,7 @@ pub fn apply(context: Context<'_>, plan: &Plan, options: Options, rooms: &Rooms<
         closed: vec![false; context.build.containers.len()],
         counts: Counts::default(),
         keep_going: options.keep_going,
-        host_failed: false,
+        step_failed: false,
     };
     thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -103,7 +106,7 @@ pub fn apply(context: Context<'_>, plan: &Plan, options: Options, rooms: &Rooms<
     };
     let Counts { ran, failed, skipped } = run.counts;
     events.send(Event::BuildFinished { status, ran, cached: 0, failed, skipped, duration_ms: milliseconds(begun.elapsed()) });
-    Summary { status, host_failed: run.host_failed }
+    Summary { status, step_failed: run.step_failed }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -131,7 +134,7 @@ struct Run<'a, 'e> {
     closed: Vec<bool>,
     counts: Counts,
     keep_going: bool,
-    host_failed: bool,
+    step_failed: bool,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -251,7 +254,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     Ok(()) => self.counts.ran += 1,
                     Err(failure) => {
                         self.counts.failed += 1;
-                        self.host_failed |= failure.host;
+                        self.step_failed |= !failure.host;
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.keep_going || was_writing.is_some() {
                             self.stop(&reason);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use rustix::fs::{Mode, OFlags};
 
+use super::Context;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
@@ -27,7 +28,8 @@ pub struct Rooms<'a> {
 
 impl<'a> Rooms<'a> {
     /// None is open.
-    pub fn new(build: &'a Build, store: &'a Store, workspace: &'a Workspace) -> Self {
+    pub fn new(context: Context<'a>) -> Self {
+        let Context { build, store, workspace, .. } = context;
         let rooms = build.containers.iter().map(|_| RwLock::new(None)).collect();
         Self { build, store, workspace, rooms, chains: Mutex::default(), made: Mutex::default() }
     }
@@ -86,8 +88,8 @@ impl<'a> Rooms<'a> {
             Rootfs::Snapshot(step) => self
                 .chain(*step)
                 .ok_or_else(|| io::Error::other(format!("the snapshot {} has not been taken", self.build.step(*step).name))),
-            Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::tar::unpack(path, to)),
-            Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::programs::assemble(paths, to)),
+            Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, to)),
+            Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, to)),
         }
     }
 
