@@ -7,3 +7,4 @@ pub mod error;
 pub mod event;
 pub mod plan;
 pub mod report;
+pub mod store;
