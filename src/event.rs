@@ -129,14 +129,18 @@ pub struct Stamped {
     pub event: Event,
 }
 
+/// How many events may wait to be shown before those who send them wait too: memory stays small however fast a step
+/// prints.
+const MOST_WAITING: usize = 4096;
+
 /// The sending end, one for each thread that works.
 #[derive(Debug, Clone)]
-pub struct Events(mpsc::Sender<Stamped>);
+pub struct Events(mpsc::SyncSender<Stamped>);
 
 impl Events {
     /// A channel: what is sent to the first comes out of the second, in order.
     pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(MOST_WAITING);
         (Self(sender), receiver)
     }
 

@@ -2,9 +2,23 @@
 
 pub mod build;
 pub mod cli;
+pub mod command;
+pub mod diagnostic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod execute;
+pub mod host;
+pub mod load;
+pub mod loopdev;
+pub mod manifest;
+pub mod mount;
 pub mod plan;
 pub mod report;
+pub mod rootfs;
+pub mod runtime;
+pub mod session;
+pub mod settings;
+pub mod snapshot;
 pub mod store;
+mod sys;

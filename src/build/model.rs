@@ -3,7 +3,7 @@
 //! Names are resolved to indices, defaults are filled in, paths are absolute. Nothing here can be wrong in a way that
 //! the manifest could have told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ pub struct Container {
     pub cwd: PathBuf,
     /// What the manifest adds to the default environment.
     pub env: BTreeMap<String, String>,
-    /// The capability set of its steps: the default set with `add` and `drop` applied.
-    pub capabilities: BTreeSet<Capability>,
+    /// The capability set of its steps: the default set with `add` and `drop` applied; by name, each once.
+    pub capabilities: Vec<Capability>,
     /// `PR_SET_NO_NEW_PRIVS` for its steps, see prctl(2).
     pub no_new_privileges: bool,
     /// In the order in which they are mounted.

@@ -6,11 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::error::{Error, Exit};
-use crate::report::Mode;
+use crate::settings::Progress;
 
 pub use targets::targets;
 
@@ -147,32 +147,6 @@ pub struct RunArgs {
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
-}
-
-/// How a build is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Progress {
-    /// What fits where it is shown.
-    #[default]
-    Auto,
-    /// Lines led by the step's name.
-    Plain,
-    /// One JSON object a line.
-    Json,
-    /// Failures only.
-    Quiet,
-}
-
-impl Progress {
-    /// The reporter for this choice, on a terminal or not. `no_color` is whether NO_COLOR is set, see
-    /// <https://no-color.org>.
-    pub fn mode(self, terminal: bool, no_color: bool) -> Mode {
-        match self {
-            Self::Auto | Self::Plain => Mode::Plain { colour: terminal && !no_color },
-            Self::Json => Mode::Json,
-            Self::Quiet => Mode::Quiet,
-        }
-    }
 }
 
 /// The manifest's path, if there is something.

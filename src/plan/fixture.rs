@@ -1,6 +1,6 @@
 //! Builds for the tests of the plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -58,7 +58,7 @@ fn container(id: usize) -> Container {
         user: User { user: Principal::Id(0), group: None },
         cwd: PathBuf::from("/"),
         env: BTreeMap::new(),
-        capabilities: BTreeSet::new(),
+        capabilities: Vec::new(),
         no_new_privileges: true,
         mounts: Vec::new(),
         devices: Vec::new(),

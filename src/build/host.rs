@@ -1,0 +1,62 @@
+//! What the checks ask of the host, so that they themselves touch no disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A symbolic link; only told by [`Host::node`].
+    Symlink,
+    /// A socket or a fifo.
+    Other,
+}
+
+impl FileKind {
+    /// With its article.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::Dir => "a folder",
+            Self::CharDevice => "a character device",
+            Self::BlockDevice => "a block device",
+            Self::Symlink => "a symbolic link",
+            Self::Other => "a socket or a fifo",
+        }
+    }
+}
+
+/// The host that a manifest is checked for.
+pub trait Host {
+    /// What `path` names, links followed, as stat(2).
+    ///
+    /// # Errors
+    /// Those of stat(2); a broken link is not found.
+    fn kind(&self, path: &Path) -> io::Result<FileKind>;
+
+    /// What `path` is itself, as lstat(2).
+    ///
+    /// # Errors
+    /// Those of lstat(2).
+    fn node(&self, path: &Path) -> io::Result<FileKind>;
+
+    /// Where a program with no slash in its name is found, in [`PROGRAM_PATH`].
+    fn program(&self, name: &str) -> Option<PathBuf>;
+
+    /// Names in a folder, for guesses; empty where it cannot be read.
+    fn names(&self, folder: &Path) -> Vec<String>;
+
+    /// Whether runner's environment has that variable.
+    fn has_variable(&self, name: &str) -> bool;
+}
+
+/// Where programs are looked up, on the host and inside.
+pub const PROGRAM_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

@@ -1,0 +1,228 @@
+//! Checks of mounts: their type, what goes with it, and their options.
+
+use super::check::{Check, missing};
+use super::host::FileKind;
+use super::model::{Mount, MountKind, Secret};
+use crate::diagnostic::{Place, Problem, Trail, nearest};
+use crate::manifest::MountDef;
+
+/// Options of any mount of a known type.
+const ACCESS: &[&str] = &["ro", "rw", "nodev", "nosuid", "noexec"];
+/// Options of binds and tmpfs beside those.
+const BIND: &[&str] = &[
+    "dev",
+    "suid",
+    "exec",
+    "bind",
+    "rbind",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "shared",
+    "rshared",
+    "noatime",
+    "relatime",
+    "nodiratime",
+];
+const OWNER: &[&str] = &["mode", "uid", "gid"];
+const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
+
+impl Check<'_> {
+    pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>) -> Mount {
+        let target = match &def.target {
+            Some(target) => {
+                let at = at.key("target");
+                let path = self.absolute(&at, "target", target);
+                if target == "/" {
+                    let problem = Problem::new(&at, "nothing can be mounted over the root").label("this is the root");
+                    self.add(problem.help("write the folder inside that it is for; the root comes from `rootfs`"));
+                }
+                path
+            }
+            None => {
+                let problem = Problem::new(missing(at, "target"), "the mount has no target").label("in this mount");
+                self.add(problem.help("write `target: /path/inside`"));
+                Default::default()
+            }
+        };
+        let kind = match def.r#type.as_deref() {
+            None => {
+                let problem = Problem::new(missing(at, "type"), "the mount has no type").label("in this mount");
+                self.add(problem.help("write `type: bind`, `tmpfs`, `cache`, `secret` or a kernel filesystem"));
+                MountKind::Tmpfs
+            }
+            Some("") => {
+                let problem = Problem::new(&at.key("type"), "the mount's type is empty").label("a type is missing");
+                self.add(problem.help("write `type: bind`, `tmpfs`, `cache`, `secret` or a kernel filesystem"));
+                MountKind::Tmpfs
+            }
+            Some("bind") => self.bind(def, at),
+            Some("tmpfs") => {
+                self.only(def, at, "a tmpfs", &[]);
+                self.options(def, at, &[ACCESS, BIND], TMPFS);
+                MountKind::Tmpfs
+            }
+            Some("cache") => {
+                self.only(def, at, "a cache", &["id"]);
+                self.options(def, at, &[ACCESS], OWNER);
+                if let Some(id) = &def.id {
+                    self.no_nul(&at.key("id"), id);
+                    if id.is_empty() {
+                        let problem = Problem::new(&at.key("id"), "the cache's id is empty").label("an id is missing");
+                        self.add(problem.help("leave it out: the target is the default"));
+                    }
+                }
+                MountKind::Cache(def.id.clone().unwrap_or_else(|| target.display().to_string()))
+            }
+            Some("secret") => self.secret(def, at),
+            Some(filesystem) => {
+                self.no_nul(&at.key("type"), filesystem);
+                self.only(def, at, &format!("a {filesystem} mount"), &["source"]);
+                let source = def.source.clone().unwrap_or_else(|| filesystem.to_owned());
+                self.no_nul(&at.key("source"), &source);
+                for (n, option) in def.options.iter().flatten().enumerate() {
+                    self.option_text(&at.key("options").index(n), option);
+                }
+                MountKind::Kernel(filesystem.to_owned(), source)
+            }
+        };
+        Mount { kind, target, options: def.options.clone().unwrap_or_default() }
+    }
+
+    fn bind(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {
+        self.only(def, at, "a bind mount", &["source"]);
+        self.options(def, at, &[ACCESS, BIND], &[]);
+        let Some(source) = &def.source else {
+            let problem = Problem::new(missing(at, "source"), "the bind mount has no source").label("in this mount");
+            self.add(problem.help("write `source: PATH`, relative to the manifest"));
+            return MountKind::Bind(Default::default());
+        };
+        let at = at.key("source");
+        let path = self.on_host(&at, "bind source", source);
+        if !source.is_empty() {
+            use FileKind::{BlockDevice, CharDevice, Dir, File, Other};
+            self.exists(&at, "bind source", &path, &[Dir, File, CharDevice, BlockDevice, Other]);
+        }
+        MountKind::Bind(path)
+    }
+
+    fn secret(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {
+        self.only(def, at, "a secret", &["source", "env"]);
+        self.options(def, at, &[ACCESS], OWNER);
+        match (&def.source, &def.env) {
+            (Some(source), None) => {
+                let at = at.key("source");
+                let path = self.on_host(&at, "secret file", source);
+                if !source.is_empty() {
+                    self.exists(&at, "secret file", &path, &[FileKind::File]);
+                }
+                MountKind::Secret(Secret::File(path))
+            }
+            (None, Some(variable)) => {
+                let at = at.key("env");
+                self.variable_name(|| Place::from(&at), variable);
+                let is_name = !variable.is_empty() && !variable.contains(['=', '\0']);
+                if is_name && !self.host.has_variable(variable) {
+                    let problem = Problem::new(&at, format!("the variable `{variable}` of the secret is not set"));
+                    let problem = problem.label("not in the environment of runner");
+                    self.add(problem.help(format!("run `export {variable}=…` first")));
+                }
+                MountKind::Secret(Secret::Variable(variable.clone()))
+            }
+            (Some(_), Some(_)) => {
+                let problem = Problem::new(Place::key(at.key("env").path()), "the secret has two sources");
+                let problem = problem.label("a variable").related(Place::key(at.key("source").path()), "and a file");
+                self.add(problem.help("keep one of `source` and `env`"));
+                MountKind::Secret(Secret::Variable(String::new()))
+            }
+            (None, None) => {
+                let problem = Problem::new(missing(at, "source"), "the secret has no source").label("in this mount");
+                // Either of them may be what was taken away.
+                if !self.gaps.covers(&at.key("env").path()) {
+                    self.add(problem.help("write `source: FILE` or `env: VARIABLE`"));
+                }
+                MountKind::Secret(Secret::Variable(String::new()))
+            }
+        }
+    }
+
+    /// Refuses keys that mean nothing for this type of mount.
+    fn only(&mut self, def: &MountDef, at: &Trail<'_>, what: &str, allowed: &[&str]) {
+        let keys = [("source", def.source.is_some()), ("id", def.id.is_some()), ("env", def.env.is_some())];
+        for (key, _) in keys.into_iter().filter(|(key, there)| *there && !allowed.contains(key)) {
+            let place = Place::key(at.key(key).path());
+            self.add(
+                Problem::new(place, format!("{what} has no `{key}`")).label("means nothing here").help("take it away"),
+            );
+        }
+    }
+
+    /// Options of a mount whose options are known: flags, and names that take a value.
+    fn options(&mut self, def: &MountDef, at: &Trail<'_>, flags: &[&[&str]], with_value: &[&str]) {
+        let list = at.key("options");
+        for (n, option) in def.options.iter().flatten().enumerate() {
+            let at = list.index(n);
+            if !self.option_text(&at, option) {
+                continue;
+            }
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            let is_flag = flags.iter().any(|names| names.contains(&name));
+            let takes_value = with_value.contains(&name);
+            match value {
+                None if is_flag => {}
+                Some(value) if takes_value => self.option_value(&at, name, value),
+                None if takes_value => {
+                    let problem =
+                        Problem::new(&at, format!("the option `{name}` has no value")).label("a value is missing");
+                    self.add(problem.help(format!("write `{name}=…`")));
+                }
+                Some(_) if is_flag => {
+                    let problem = Problem::new(&at, format!("the option `{name}` takes no value")).label("has a value");
+                    self.add(problem.help(format!("write `{name}`")));
+                }
+                _ => {
+                    let known = flags.iter().copied().flatten().chain(with_value).copied();
+                    let help = match nearest(name, known.clone()) {
+                        Some(near) if with_value.contains(&near) => format!("did you mean `{near}=…`?"),
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("the options here are {}", known.collect::<Vec<_>>().join(", ")),
+                    };
+                    let problem = Problem::new(&at, format!("unknown mount option `{name}`")).label("not known here");
+                    self.add(problem.help(help));
+                }
+            }
+        }
+    }
+
+    fn option_value(&mut self, at: &Trail<'_>, name: &str, value: &str) {
+        let help = match name {
+            "mode" if super::devices::octal(value).is_some() => return,
+            "mode" => "write octal digits, such as mode=0755",
+            "uid" | "gid" if value.parse::<u32>().is_ok() => return,
+            "uid" | "gid" => "write a number",
+            _ if !value.is_empty() => return,
+            _ => "write a value, such as size=64m",
+        };
+        self.add(Problem::new(at, format!("the option `{name}` cannot be {value:?}")).label("here").help(help));
+    }
+
+    /// What holds for every option; whether it does.
+    fn option_text(&mut self, at: &Trail<'_>, option: &str) -> bool {
+        self.no_nul(at, option);
+        if option.is_empty() {
+            self.add(Problem::new(at, "a mount option is empty").label("an option is missing").help("take it away"));
+            return false;
+        }
+        if option.contains(',') {
+            let parts: Vec<&str> = option.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+            let problem = Problem::new(at, "there is a comma in a mount option").label("one option, or more?");
+            self.add(problem.help(format!("write each by itself: [{}]", parts.join(", "))));
+            return false;
+        }
+        true
+    }
+}

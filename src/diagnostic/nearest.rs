@@ -1,0 +1,43 @@
+//! The known name that a wrong one was most likely meant to be.
+
+/// The candidate that is nearest to `word`, if one is near enough that the user may have meant it: a third of its
+/// letters may differ (swapped neighbours count as one), upper and lower case do not matter.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let length = word.chars().count();
+    // A name this long is no slip of a finger, and the distance takes the product of both lengths.
+    if length > 256 {
+        return None;
+    }
+    let allowed = length.div_ceil(3);
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
+        if candidate.len().abs_diff(word.len()) > allowed * 4 {
+            continue;
+        }
+        let distance = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+        if distance <= allowed && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_slip_of_a_letter_finds_the_name_that_was_meant() {
+        assert_eq!(nearest("contaner", ["container", "containers", "cwd"]), Some("container"));
+        assert_eq!(nearest("ntework", ["network", "needs"]), Some("network"));
+        assert_eq!(nearest("KVM", ["kvm"]), Some("kvm"));
+    }
+
+    #[test]
+    fn a_name_that_is_near_to_nothing_has_no_nearest() {
+        assert_eq!(nearest("frobnicate", ["container", "run"]), None);
+        assert_eq!(nearest("", ["a"]), None);
+        assert_eq!(nearest(&"x".repeat(5000), ["x"]), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Problems → what the user reads: one report each with carets, in the order of the text, and a last line that counts.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
+
+use super::source::Source;
+use super::{Place, Problem, YamlPlaces};
+
+/// More reports than this are not shown but counted: nobody reads them, and a hostile text could make millions.
+const MOST_SHOWN: usize = 100;
+
+/// How reports look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// With terminal colours.
+    pub color: bool,
+    /// Columns that words are wrapped at.
+    pub width: usize,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { color: false, width: 120 }
+    }
+}
+
+/// Renders problems of the text `text`, which is shown under the name `name`. Paths are looked up in it as YAML; a text
+/// of another language can only have problems at bytes.
+pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> String {
+    let by_path = |problem: &Problem| {
+        problem.place.path().is_some() || problem.related.iter().any(|(place, _)| place.path().is_some())
+    };
+    let places = if problems.iter().any(by_path) { YamlPlaces::read(text) } else { YamlPlaces::default() };
+    let source = Source::new(name, text);
+    let locate = |place: &Place| -> Option<Range<usize>> {
+        let range = match place {
+            Place::Nowhere => return None,
+            Place::Bytes(range) => range.clone(),
+            Place::Node(path, at) => places.find(text, path, at).unwrap_or(0..0),
+        };
+        Some(source.label(&range))
+    };
+    let mut sorted: Vec<_> = problems.iter().map(|problem| (locate(&problem.place), problem)).collect();
+    // What has no place concerns the whole: it comes first. The sort is stable, so that what is found first stays first.
+    sorted.sort_by_key(|(range, _)| range.as_ref().map(|range| range.start));
+
+    let theme = if style.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(style.width)
+        .with_links(false)
+        .with_context_lines(1)
+        .without_syntax_highlighting();
+    let mut out = String::new();
+    for (range, problem) in sorted.iter().take(MOST_SHOWN) {
+        let report = Report { problem, labels: labels(problem, range.clone(), &locate), source: &source };
+        if handler.render_report(&mut out, &report).is_err() {
+            // The graphical handler gave up: the message itself is never lost.
+            let _ = writeln!(out, "  {}", problem.message);
+        }
+        out.push('\n');
+    }
+    let hidden = problems.len().saturating_sub(MOST_SHOWN);
+    let (bold, plain) = if style.color { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
+    let count = match problems.len() {
+        1 => "1 problem".to_owned(),
+        n if hidden > 0 => format!("{n} problems, of which the first {MOST_SHOWN} are shown"),
+        n => format!("{n} problems"),
+    };
+    let _ = writeln!(out, "{bold}error:{plain} {name}: {count}");
+    out
+}
+
+/// The carets of a report. Two at the same place would be drawn on top of each other: their words are joined.
+fn labels(
+    problem: &Problem,
+    range: Option<Range<usize>>,
+    locate: &dyn Fn(&Place) -> Option<Range<usize>>,
+) -> Vec<LabeledSpan> {
+    let related = problem.related.iter().filter_map(|(place, label)| Some((locate(place)?, label)));
+    let mut joined: Vec<(Range<usize>, String)> = Vec::new();
+    for (range, label) in range.map(|range| (range, &problem.label)).into_iter().chain(related) {
+        match joined.iter_mut().find(|(other, _)| *other == range) {
+            Some((_, words)) if words.is_empty() => words.clone_from(label),
+            Some((_, words)) if !label.is_empty() => {
+                words.push_str("; ");
+                words.push_str(label);
+            }
+            Some(_) => {}
+            None => joined.push((range, label.clone())),
+        }
+    }
+    let spans = joined.into_iter().enumerate().map(|(n, (range, words))| {
+        let words = (!words.is_empty()).then_some(words);
+        let span = (range.start, range.len());
+        if n == 0 { LabeledSpan::new_primary_with_span(words, span) } else { LabeledSpan::new_with_span(words, span) }
+    });
+    spans.collect()
+}
+
+/// A problem as miette reads it.
+#[derive(Debug)]
+struct Report<'a> {
+    problem: &'a Problem,
+    labels: Vec<LabeledSpan>,
+    source: &'a Source<'a>,
+}
+
+impl std::fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl std::error::Error for Report<'_> {}
+
+impl Diagnostic for Report<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        // Without a place there is nothing to show of the text.
+        (!self.labels.is_empty()).then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = _>>)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Path, Place, Problem};
+    use super::{Style, render};
+
+    #[test]
+    fn problems_come_in_the_order_of_the_text_and_are_counted() {
+        let text = "a: 1\nb: 2\n";
+        let problems = [
+            Problem::new(Place::value(Path::top().then("b")), "second").label("here"),
+            Problem::new(Place::key(Path::top().then("a")), "first").help("do"),
+            Problem::new(Place::Nowhere, "about the whole"),
+        ];
+        let expected = "  \u{d7} about the whole
+
+  \u{d7} first
+   \u{256d}\u{2500}[f.yaml:1:1]
+ 1 \u{2502} a: 1
+   \u{b7} \u{2500}
+ 2 \u{2502} b: 2
+   \u{2570}\u{2500}\u{2500}\u{2500}\u{2500}
+  help: do
+
+  \u{d7} second
+   \u{256d}\u{2500}[f.yaml:2:4]
+ 1 \u{2502} a: 1
+ 2 \u{2502} b: 2
+   \u{b7}    \u{252c}
+   \u{b7}    \u{2570}\u{2500}\u{2500} here
+   \u{2570}\u{2500}\u{2500}\u{2500}\u{2500}
+
+error: f.yaml: 3 problems
+";
+        assert_eq!(render(&problems, "f.yaml", text, Style::default()), expected);
+    }
+
+    #[test]
+    fn a_line_of_megabytes_is_shown_only_around_the_caret() {
+        let text = format!("{}\u{e9}BAD{}", "x".repeat(1 << 20), "y".repeat(1 << 20));
+        let at = text.find("BAD").unwrap();
+        let far = Problem::new(at..at + 3, "wrong").label("this").related(5..9, "that");
+        let out = render(&[far], "f", &text, Style::default());
+        assert!(out.len() < 4000, "{}", out.len());
+        assert!(out.contains("BAD") && out.contains("this") && out.contains("that"), "{out}");
+        assert!(out.contains(&format!("f:1:{}", (1 << 20) + 2)), "{out}");
+    }
+
+    #[test]
+    fn very_many_problems_are_counted_and_not_all_shown() {
+        let problems: Vec<_> = (0..100_000).map(|_| Problem::new(0..1, "x")).collect();
+        let out = render(&problems, "f", "a\n", Style::default());
+        assert!(out.ends_with("error: f: 100000 problems, of which the first 100 are shown\n"), "{out}");
+    }
+
+    #[test]
+    fn any_range_of_any_text_can_be_shown() {
+        for text in ["", "\n", "\r\n", "\r", "a", "\u{1f600}\n\n\ta\r\n", "a\rb\r\n\r\nc"] {
+            for start in 0..text.len() + 2 {
+                for length in 0..4 {
+                    let problem = Problem::new(start..start + length, "m").label("l").related(0..0, "r");
+                    let out = render(&[problem], "f", text, Style { color: true, width: 80 });
+                    assert!(out.contains('m'), "{text:?} {start} {length}");
+                }
+            }
+        }
+    }
+}

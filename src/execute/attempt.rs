@@ -1,0 +1,125 @@
+//! One try of a step's process: its output followed, its time limited, its end awaited.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::Process;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use super::interrupt::Interrupt;
+use crate::event::Stream;
+use crate::runtime::{Outcome, Stdio};
+use crate::session::{Session, SessionError};
+
+/// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
+const PIPE_BYTES: usize = 256 << 10;
+
+/// Takes what a process prints.
+pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
+
+/// How a try ended.
+#[derive(Debug)]
+pub struct Attempt {
+    /// How the process ended.
+    pub outcome: Outcome,
+    /// It was ended, for it took longer than it may.
+    pub timed_out: bool,
+    /// It was ended, for the build was interrupted.
+    pub interrupted: bool,
+}
+
+/// Runs a process in a started session to its end.
+///
+/// # Errors
+/// Where the session is gone or the log cannot be written; not where the process fails.
+pub fn attempt(
+    session: &Session<'_>,
+    process: Process,
+    stdin: OwnedFd,
+    timeout: Option<Duration>,
+    output: &mut Sink<'_>,
+    interrupt: &Interrupt,
+) -> Result<Attempt, SessionError> {
+    let (stdout, stdout_end) = pipe()?;
+    let (stderr, stderr_end) = pipe()?;
+    let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
+    let running = session.run(process, &stdio)?;
+    // Only the step's own ends may keep the pipes open.
+    drop(stdio);
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut streams = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
+    let (mut timed_out, mut interrupted) = (false, false);
+    loop {
+        let ready = {
+            let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
+            let stopping = timed_out || interrupted;
+            let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
+            polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
+            polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
+            let left =
+                deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match poll(&mut polled, left.map(timespec).as_ref()) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
+        };
+        let mut next = 2;
+        for (stream, end) in &mut streams {
+            if end.is_some() {
+                if ready[next] {
+                    read_some(*stream, end, output)?;
+                }
+                next += 1;
+            }
+        }
+        if ready[0] {
+            let outcome = running.outcome()?;
+            // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
+            // handed out of the session must not hold the build up.
+            for (stream, end) in &mut streams {
+                while end.is_some() && read_some(*stream, end, output)? {}
+            }
+            return Ok(Attempt { outcome, timed_out, interrupted });
+        }
+        if ready[1] && !timed_out && !interrupted {
+            interrupted = true;
+            running.kill();
+        } else if !interrupted && !timed_out && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            timed_out = true;
+            running.kill();
+        }
+    }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    // Refused past the limit of pipe(7) for one user; the default size works too.
+    let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
+    Ok((reader, writer))
+}
+
+/// Reads what is there; false when there is nothing now, and the end is closed when there will be nothing more.
+fn read_some(stream: Stream, end: &mut Option<OwnedFd>, output: &mut Sink<'_>) -> io::Result<bool> {
+    let Some(reader) = end else { return Ok(false) };
+    let mut buffer = [0; 64 << 10];
+    match rustix::io::read(reader.as_fd(), &mut buffer) {
+        Ok(0) => *end = None,
+        Ok(length) => {
+            output(stream, &buffer[..length])?;
+            return Ok(true);
+        }
+        Err(Errno::AGAIN | Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(false)
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), tv_nsec: duration.subsec_nanos().into() }
+}

@@ -1,0 +1,120 @@
+//! What a step prints: every byte to its log, every line to the reporters.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use crate::event::{Event, Events, Stream};
+
+/// A longer line is shown in pieces; the log has it whole.
+const MOST_LINE_BYTES: usize = 64 << 10;
+
+/// The output of one step.
+#[derive(Debug)]
+pub struct Output<'a> {
+    step: &'a str,
+    log: File,
+    events: &'a Events,
+    begun: [Vec<u8>; 2],
+}
+
+impl<'a> Output<'a> {
+    /// Of the step of that name, to its log.
+    pub fn new(step: &'a str, log: File, events: &'a Events) -> Self {
+        Self { step, log, events, begun: [Vec::new(), Vec::new()] }
+    }
+
+    /// Takes what was read from one of its streams.
+    ///
+    /// # Errors
+    /// Where the log cannot be written.
+    pub fn take(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        self.log.write_all(bytes)?;
+        let begun = &mut self.begun[index(stream)];
+        let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
+        while let Some(piece) = pieces.next() {
+            let ends = pieces.peek().is_some();
+            for part in piece.chunks(MOST_LINE_BYTES) {
+                if begun.len() + part.len() > MOST_LINE_BYTES {
+                    send(self.events, self.step, stream, &std::mem::take(begun));
+                }
+                begun.extend_from_slice(part);
+            }
+            if ends {
+                send(self.events, self.step, stream, begun);
+                begun.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// The step has ended: a last line without its end is one as well.
+    pub fn finish(mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let begun = std::mem::take(&mut self.begun[index(stream)]);
+            if !begun.is_empty() {
+                send(self.events, self.step, stream, &begun);
+            }
+        }
+    }
+}
+
+fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
+fn send(events: &Events, step: &str, stream: Stream, line: &[u8]) {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    events.send(Event::StepOutput { step: step.to_owned(), stream, line: String::from_utf8_lossy(line).into_owned() });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
+        let (events, receiver) = Events::channel();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut output = Output::new("s", log.reopen().unwrap(), &events);
+        for chunk in chunks {
+            output.take(Stream::Stdout, chunk).unwrap();
+        }
+        output.finish();
+        drop(events);
+        let lines = receiver
+            .into_iter()
+            .map(|stamped| match stamped.event {
+                Event::StepOutput { line, .. } => line,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        (lines, std::fs::read(log.path()).unwrap())
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_arrive_and_the_last_needs_no_end() {
+        let (lines, log) = lines(&[b"one\ntw", b"o\r\n", b"\nlast \xff"]);
+        assert_eq!(lines, ["one", "two", "", "last \u{fffd}"]);
+        assert_eq!(log, b"one\ntwo\r\n\nlast \xff");
+    }
+
+    #[test]
+    fn a_line_without_end_is_shown_in_pieces() {
+        let (lines, log) = lines(&[&vec![b'x'; 3 * MOST_LINE_BYTES], b"\n"]);
+        assert!(lines.iter().all(|line| line.len() <= MOST_LINE_BYTES));
+        assert_eq!(lines.concat().len(), 3 * MOST_LINE_BYTES);
+        assert_eq!(log.len(), 3 * MOST_LINE_BYTES + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_log_is_what_was_printed(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..10)) {
+            let slices: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(lines(&slices).1, chunks.concat());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A container's room in a build: its session, opened at the first step that needs it and closed after the last.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::Context;
+use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
+use crate::rootfs;
+use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
+use crate::store::Store;
+
+/// All rooms of a build, and the layer chains that its snapshots end.
+#[derive(Debug)]
+pub struct Rooms<'a> {
+    build: &'a Build,
+    store: &'a Store,
+    workspace: &'a Workspace,
+    rooms: Vec<RwLock<Option<Session<'a>>>>,
+    chains: Mutex<HashMap<StepId, Vec<Lower>>>,
+    /// Roots that had to be made, by their source: two containers on the same archive share them.
+    made: Mutex<HashMap<String, Lower>>,
+}
+
+impl<'a> Rooms<'a> {
+    /// None is open.
+    pub fn new(context: Context<'a>) -> Self {
+        let Context { build, store, workspace, .. } = context;
+        let rooms = build.containers.iter().map(|_| RwLock::new(None)).collect();
+        Self { build, store, workspace, rooms, chains: Mutex::default(), made: Mutex::default() }
+    }
+
+    /// The container's session, running; to be shared by steps that run at once.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn running(&self, id: ContainerId) -> Result<RwLockReadGuard<'_, Option<Session<'a>>>, SessionError> {
+        let lock = &self.rooms[id.0];
+        {
+            let shared = lock.read().unwrap_or_else(PoisonError::into_inner);
+            if shared.as_ref().is_some_and(Session::is_running) {
+                return Ok(shared);
+            }
+        }
+        {
+            let mut room = lock.write().unwrap_or_else(PoisonError::into_inner);
+            self.open(id, &mut room)?.start()?;
+        }
+        // Nothing freezes it in between: a snapshot is ordered with every step of its container.
+        Ok(lock.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The container's session alone, running or not.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn alone(&self, id: ContainerId) -> Result<RwLockWriteGuard<'_, Option<Session<'a>>>, SessionError> {
+        let mut room = self.rooms[id.0].write().unwrap_or_else(PoisonError::into_inner);
+        self.open(id, &mut room)?;
+        Ok(room)
+    }
+
+    fn open<'r>(
+        &self,
+        id: ContainerId,
+        room: &'r mut Option<Session<'a>>,
+    ) -> Result<&'r mut Session<'a>, SessionError> {
+        if room.is_none() {
+            *room = Some(self.prepare(id)?);
+        }
+        room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
+    }
+
+    fn prepare(&self, id: ContainerId) -> Result<Session<'a>, SessionError> {
+        let container = self.build.container(id);
+        let scratch = Arc::new(self.workspace.scratch(container.scratch)?);
+        let lowers = self.lowers(container, &scratch).map_err(SessionError::Rootfs)?;
+        Session::prepare(self.workspace, container, lowers, scratch, |cache| {
+            self.store.cache_dir(cache).map_err(io::Error::other)
+        })
+    }
+
+    /// The layers that a container's root begins with.
+    fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
+        let told =
+            |path: &PathBuf, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        match &container.rootfs {
+            Rootfs::Scratch => Ok(Vec::new()),
+            Rootfs::Squashfs(path) => Ok(vec![self.workspace.image(path).map_err(|error| told(path, error))?]),
+            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path).map_err(|error| told(path, error))?]),
+            Rootfs::Snapshot(step) => self.chain(*step).ok_or_else(|| {
+                io::Error::other(format!("the snapshot {} has not been taken", self.build.step(*step).name))
+            }),
+            Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, to)),
+            Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, to)),
+        }
+    }
+
+    fn made(
+        &self,
+        source: &Rootfs,
+        scratch: &Arc<Scratch>,
+        make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<(), rootfs::RootfsError>,
+    ) -> io::Result<Vec<Lower>> {
+        let mut made = lock(&self.made);
+        let name = format!("{source:?}");
+        if let Some(lower) = made.get(&name) {
+            return Ok(vec![lower.clone()]);
+        }
+        let folder = scratch.folder("rootfs")?;
+        let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        make(to.as_fd()).map_err(io::Error::other)?;
+        let lower = Lower::folder(folder, Arc::clone(scratch));
+        made.insert(name, lower.clone());
+        Ok(vec![lower])
+    }
+
+    /// The layers that the snapshot `step` ends, the lowest first; `None` before it has been taken.
+    pub fn chain(&self, step: StepId) -> Option<Vec<Lower>> {
+        lock(&self.chains).get(&step).cloned()
+    }
+
+    /// The snapshot `step` has been taken.
+    pub fn set_chain(&self, step: StepId, lowers: Vec<Lower>) {
+        lock(&self.chains).insert(step, lowers);
+    }
+
+    /// Closes the container's session, if there is one.
+    ///
+    /// # Errors
+    /// Where something of it would not go.
+    pub fn close(&self, id: ContainerId) -> Result<(), SessionError> {
+        let session = self.rooms[id.0].write().unwrap_or_else(PoisonError::into_inner).take();
+        session.map_or(Ok(()), Session::close)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,217 @@
+//! One step's work: a process with its tries, or a snapshot.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::attempt::{Attempt, Sink, attempt};
+use super::output::Output;
+use super::{Context, Failure, Rooms};
+use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
+use crate::digest::Digest;
+use crate::event::{Event, Events};
+use crate::runtime::Outcome;
+use crate::runtime::process::{self, Command};
+use crate::session::{Session, SessionError};
+use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
+
+/// A step and what it works with.
+pub struct Work<'a, 'e> {
+    pub context: Context<'a>,
+    pub rooms: &'e Rooms<'a>,
+    pub events: &'e Events,
+    pub id: StepId,
+}
+
+impl Failure {
+    fn host(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), exit_code: None, host: true }
+    }
+
+    fn own(reason: impl ToString, exit_code: Option<i32>) -> Self {
+        Self { reason: reason.to_string(), exit_code, host: false }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        Self::host(error)
+    }
+}
+
+impl Work<'_, '_> {
+    /// Runs the step's process, again after a failure as often as it may; with the path of its log.
+    pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
+        let step = self.context.build.step(self.id);
+        let log = match self.context.store.log_file(self.context.build_id, &step.name) {
+            Ok(log) => log,
+            Err(error) => return (Err(Failure::host(error)), None),
+        };
+        let (file, path) = log;
+        let mut output = Output::new(&step.name, file, self.events);
+        let result = self.tries(&mut output);
+        output.finish();
+        (result, Some(path))
+    }
+
+    fn tries(&self, output: &mut Output<'_>) -> Result<(), Failure> {
+        let step = self.context.build.step(self.id);
+        let mut tries = 1;
+        loop {
+            let ended = self.once(output)?;
+            if ended.outcome.is_success() && !ended.timed_out && !ended.interrupted {
+                return Ok(());
+            }
+            let reason = words(&ended, step.timeout);
+            if ended.interrupted || tries > step.retries {
+                let code = ended.outcome.exit_code();
+                return Err(Failure::own(reason, Some(code)));
+            }
+            let message = format!("{reason}; try {} of {}", tries + 1, step.retries + 1);
+            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
+            tries += 1;
+            let container = self.context.build.container(step.container).name.clone();
+            self.events.send(Event::StepStarted { step: step.name.clone(), container, attempt: tries });
+        }
+    }
+
+    fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {
+        let build = self.context.build;
+        let step = build.step(self.id);
+        let argv = match &step.action {
+            Action::Run(script) => ["/bin/sh", "-ec", script].map(String::from).to_vec(),
+            Action::Exec(argv) => argv.clone(),
+            Action::Snapshot(_) => return Err(Failure::host("a snapshot is no process")),
+        };
+        let room = self.rooms.running(step.container)?;
+        let session = session(&room)?;
+        let container = build.container(step.container);
+        let user = session
+            .credentials(step.user.as_ref().unwrap_or(&container.user))
+            .map_err(|error| Failure::own(error, None))?;
+        let command = Command {
+            argv,
+            env: &step.env,
+            cwd: step.cwd.as_deref().unwrap_or(&container.cwd),
+            user: &user,
+            source_date_epoch: build.source_date_epoch,
+        };
+        let process = process::process(container, command).map_err(Failure::host)?;
+        let stdin = File::open("/dev/null").map_err(Failure::host)?.into();
+        let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
+        Ok(attempt(session, process, stdin, step.timeout, &mut sink, self.context.interrupt)?)
+    }
+
+    /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
+    pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<(), Failure> {
+        let build = self.context.build;
+        let step = build.step(self.id);
+        let mut room = self.rooms.alone(step.container)?;
+        let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
+        let lower = session.freeze()?;
+        let seen = normalise(lower.path(), build.source_date_epoch)
+            .map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
+        if seen.with_acl.1 > 0 {
+            let message = format!(
+                "squashfs cannot hold POSIX access control lists; {} files or folders lose theirs, the first: {}",
+                seen.with_acl.1,
+                seen.with_acl.0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+            );
+            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
+        }
+        match snapshot.mode {
+            SnapshotMode::Layer => {
+                self.rooms.set_chain(self.id, session.lowers().to_vec());
+                drop(room);
+                frozen();
+                self.write(lower.path(), snapshot).map(drop)
+            }
+            SnapshotMode::Full => {
+                let merged = session.merged()?;
+                let image = self.write(merged.path(), snapshot)?;
+                merged.close().map_err(SessionError::Busy)?;
+                let lowers = vec![self.context.workspace.image(&image).map_err(Failure::host)?];
+                session.rebase(lowers.clone());
+                self.rooms.set_chain(self.id, lowers);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the image of `root` into the store and to its output; gives its path in the store.
+    fn write(&self, root: &Path, snapshot: &Snapshot) -> Result<PathBuf, Failure> {
+        let Context { build, store, lease, interrupt, .. } = self.context;
+        let name = &build.step(self.id).name;
+        let temp = lease.temp_file(&format!("{name}.squashfs")).map_err(Failure::host)?;
+        let options = ImageOptions::new(snapshot, build.source_date_epoch);
+        write_image(root, &temp, options, interrupt.descriptor()).map_err(|error| match error {
+            ImageError::Interrupted => Failure::own(error, None),
+            error => Failure::host(error),
+        })?;
+        let file = File::open(&temp).map_err(Failure::host)?;
+        let digest = Digest::of_file(&file).map_err(Failure::host)?;
+        let size = file.metadata().map_err(Failure::host)?.len();
+        drop(file);
+        let stored = store.put_layer(&temp, &digest).map_err(Failure::host)?;
+        if let Some(output) = &snapshot.output {
+            lease.publish(&stored, output).map_err(Failure::host)?;
+        }
+        let path = snapshot.output.clone().unwrap_or_else(|| stored.clone());
+        self.events.send(Event::SnapshotWritten { step: name.clone(), digest: digest.to_string(), size, path });
+        Ok(stored)
+    }
+}
+
+/// Runs one command in a fresh session of a container, which ends with it.
+///
+/// # Errors
+/// Where the session cannot be opened or closed; not where the command fails.
+pub fn run<'a>(
+    context: Context<'a>,
+    rooms: &Rooms<'a>,
+    id: ContainerId,
+    argv: &[String],
+    stdin: OwnedFd,
+    sink: &mut Sink<'_>,
+) -> Result<Attempt, SessionError> {
+    let container = context.build.container(id);
+    let attempt = {
+        let room = rooms.running(id)?;
+        let session = session(&room)?;
+        let command = Command {
+            argv: argv.to_vec(),
+            env: &BTreeMap::new(),
+            cwd: &container.cwd,
+            user: &session.credentials(&container.user)?,
+            source_date_epoch: context.build.source_date_epoch,
+        };
+        attempt(session, process::process(container, command)?, stdin, None, sink, context.interrupt)?
+    };
+    rooms.close(id)?;
+    Ok(attempt)
+}
+
+fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
+    room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
+}
+
+/// How a try ended, in words.
+fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
+    if ended.interrupted {
+        return "interrupted".into();
+    }
+    if let (true, Some(timeout)) = (ended.timed_out, timeout) {
+        return format!("timed out after {}", humantime::format_duration(timeout));
+    }
+    match &ended.outcome {
+        Outcome::Exited { code } => format!("exit code {code}"),
+        Outcome::Signaled { signal } => {
+            let name = nix::sys::signal::Signal::try_from(*signal)
+                .map_or("an unnamed signal", nix::sys::signal::Signal::as_str);
+            format!("killed by signal {signal} ({name})")
+        }
+        Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),
+    }
+}

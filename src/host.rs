@@ -1,0 +1,80 @@
+//! The real host behind [`crate::build::Host`].
+
+use std::fs::{self, FileType};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::build::{FileKind, Host, PROGRAM_PATH};
+
+/// Names read of one folder, at most: they only serve to guess what was meant.
+const MOST_NAMES: usize = 1000;
+
+/// The machine that runner runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThisHost;
+
+fn kind(file_type: FileType) -> FileKind {
+    if file_type.is_file() {
+        FileKind::File
+    } else if file_type.is_dir() {
+        FileKind::Dir
+    } else if file_type.is_symlink() {
+        FileKind::Symlink
+    } else if file_type.is_char_device() {
+        FileKind::CharDevice
+    } else if file_type.is_block_device() {
+        FileKind::BlockDevice
+    } else {
+        FileKind::Other
+    }
+}
+
+impl Host for ThisHost {
+    fn kind(&self, path: &Path) -> io::Result<FileKind> {
+        fs::metadata(path).map(|metadata| kind(metadata.file_type()))
+    }
+
+    fn node(&self, path: &Path) -> io::Result<FileKind> {
+        fs::symlink_metadata(path).map(|metadata| kind(metadata.file_type()))
+    }
+
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        let is_program =
+            |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        PROGRAM_PATH.iter().map(|folder| Path::new(folder).join(name)).find(is_program)
+    }
+
+    fn names(&self, folder: &Path) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+        entries.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        // var_os panics on no name, but the answer for one that no variable can have is known.
+        !name.is_empty() && !name.contains(['=', '\0']) && std::env::var_os(name).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{FileKind, Host, ThisHost};
+
+    #[test]
+    fn the_kinds_of_files_are_told_with_links_followed_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert_eq!(ThisHost.kind(folder.path()).unwrap(), FileKind::Dir);
+        assert_eq!(ThisHost.kind(&link).unwrap(), FileKind::CharDevice);
+        assert_eq!(ThisHost.node(&link).unwrap(), FileKind::Symlink);
+        assert!(ThisHost.node(&folder.path().join("none")).is_err());
+        assert_eq!(ThisHost.names(folder.path()), ["link"]);
+        assert!(ThisHost.program("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(ThisHost.program("no-such-program"), None);
+        assert!(!ThisHost.has_variable("a=b") && !ThisHost.has_variable(""));
+        assert!(ThisHost.names(Path::new("/no/such/folder")).is_empty());
+    }
+}

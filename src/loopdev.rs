@@ -1,0 +1,66 @@
+//! Loop devices: an image file as a read-only block device that the kernel frees with its last user, see loop(4).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::sys;
+
+/// How often a device that another process took first is given up for the next free one.
+const TRIES: u32 = 64;
+
+/// A configured loop device. The open file keeps it; a mount of it does as well, so it may be dropped after mounting.
+#[derive(Debug)]
+pub struct LoopDevice {
+    path: PathBuf,
+    _file: File,
+}
+
+impl LoopDevice {
+    /// Attaches `image` to a free loop device.
+    ///
+    /// # Errors
+    /// Where the image cannot be opened, or the host has no loop devices (`modprobe loop` mends it).
+    pub fn attach(image: &Path) -> io::Result<Self> {
+        let backing = File::open(image)?;
+        let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
+        for _ in 0..TRIES {
+            let number = sys::free_loop_device(&control)?;
+            let path = PathBuf::from(format!("/dev/loop{number}"));
+            let Some(device) = open_node(&path, number)? else { continue };
+            match sys::configure_loop_device(&device, &backing, 0) {
+                Ok(()) => return Ok(Self { path, _file: device }),
+                Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "every free loop device was taken by another process first"))
+    }
+
+    /// Its node under `/dev`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Opens a loop device's node; makes it where nothing (udev, devtmpfs) has, as in a container's `/dev`.
+/// `None`: the device went away between asking for it and opening it.
+fn open_node(path: &Path, number: u32) -> io::Result<Option<File>> {
+    let open = || rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    match open() {
+        Ok(fd) => Ok(Some(fd.into())),
+        Err(Errno::NOENT) => {
+            let device = rustix::fs::makedev(7, number);
+            let mode = Mode::RUSR | Mode::WUSR;
+            match rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::BlockDevice, mode, device) {
+                Ok(()) | Err(Errno::EXIST) => Ok(Some(open()?.into())),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

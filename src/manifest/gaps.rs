@@ -1,0 +1,65 @@
+//! Which parts of a broken manifest are not known, so that nothing is said about what only follows from that.
+
+use std::collections::HashSet;
+
+use crate::diagnostic::{Path, Problem, Segment};
+
+/// The paths whose values were refused and taken away.
+#[derive(Debug, Default)]
+pub struct Gaps(HashSet<Path>);
+
+impl Gaps {
+    /// A manifest of which everything is known.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Nothing is known of the value at `path` any more.
+    pub fn add(&mut self, path: Path) {
+        self.0.insert(path);
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the value at `path` is unknown: it, or something that it is in, was taken away.
+    pub fn covers(&self, path: &Path) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let segments = path.segments();
+        (0..=segments.len()).any(|end| self.0.contains(&segments[..end].iter().cloned().collect::<Path>()))
+    }
+
+    /// Whether a problem only follows from what was taken away.
+    pub fn hide(&self, problem: &Problem) -> bool {
+        problem.place.path().is_some_and(|path| self.covers(path))
+    }
+
+    /// Whether a step may have a name that is not known.
+    pub fn hide_step_names(&self) -> bool {
+        self.0.iter().any(|path| match path.segments() {
+            [] => true,
+            [Segment::Key(steps)] | [Segment::Key(steps), _] => steps == "steps",
+            [Segment::Key(steps), _, Segment::Key(name)] => steps == "steps" && name == "name",
+            _ => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gaps, Path};
+
+    #[test]
+    fn a_gap_covers_itself_and_all_inside_it() {
+        let mut gaps = Gaps::none();
+        let step = Path::top().then("steps").then(1);
+        gaps.add(step.clone());
+        assert!(gaps.covers(&step) && gaps.covers(&step.then("name")));
+        assert!(!gaps.covers(&Path::top().then("steps")) && !gaps.covers(&Path::top().then("steps").then(2)));
+        assert!(gaps.hide_step_names());
+    }
+}

@@ -1,0 +1,19 @@
+//! The manifest: the types that a user's YAML is read into, the reading, and the JSON Schema.
+
+mod definition;
+mod gaps;
+mod heal;
+mod parse;
+mod prepare;
+mod scalar;
+mod schema;
+mod yaml;
+
+pub use definition::{
+    CapabilitiesDef, ContainerDef, DeviceDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef, SnapshotDef,
+    StepDef,
+};
+pub use gaps::Gaps;
+pub use parse::{Broken, LARGEST, parse, too_large};
+pub use scalar::{Cpus, Duration, Epoch, Mode, Named, Reference, Size, Text, User};
+pub use schema::{COMPRESSIONS, NETWORKS, SNAPSHOT_MODES, schema, schema_text};

@@ -1,0 +1,335 @@
+//! Values that the user may write in more than one way: scalars kept as text, names or maps in place, maps in order.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, de};
+
+/// Which YAML scalars stand for a [`Scalar`], beside strings.
+pub trait Kind {
+    /// Its name in the schema.
+    const NAME: &'static str;
+    /// What is expected, as it is put into an error.
+    const EXPECTED: &'static str;
+    /// JSON types that are taken.
+    const TYPES: &'static [&'static str];
+    /// What it means, for the schema.
+    const DESCRIPTION: &'static str;
+}
+
+/// A scalar, kept as text; what is in it is checked later, where the place of a mistake can be shown.
+pub struct Scalar<K>(pub String, PhantomData<K>);
+
+impl<K> Scalar<K> {
+    /// From text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into(), PhantomData)
+    }
+}
+
+impl<K> Default for Scalar<K> {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl<K> Clone for Scalar<K> {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl<K> fmt::Debug for Scalar<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<K> PartialEq for Scalar<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<K> Deref for Scalar<K> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de, K: Kind> Deserialize<'de> for Scalar<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor(PhantomData))
+    }
+}
+
+struct ScalarVisitor<K>(PhantomData<K>);
+
+impl<K: Kind> ScalarVisitor<K> {
+    fn take<E: Error>(&self, kind: &str, text: impl fmt::Display, found: de::Unexpected<'_>) -> Result<Scalar<K>, E> {
+        if K::TYPES.contains(&kind) || (kind == "integer" && K::TYPES.contains(&"number")) {
+            Ok(Scalar::new(text.to_string()))
+        } else {
+            Err(E::invalid_type(found, self))
+        }
+    }
+}
+
+impl<K: Kind> Visitor<'_> for ScalarVisitor<K> {
+    type Value = Scalar<K>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(K::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::new(text))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Self::Value, E> {
+        Ok(Scalar::new(text))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        self.take("integer", number, de::Unexpected::Unsigned(number))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        self.take("integer", number, de::Unexpected::Signed(number))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        self.take("number", number, de::Unexpected::Float(number))
+    }
+
+    fn visit_bool<E: Error>(self, yes: bool) -> Result<Self::Value, E> {
+        self.take("boolean", yes, de::Unexpected::Bool(yes))
+    }
+}
+
+impl<K: Kind> JsonSchema for Scalar<K> {
+    fn schema_name() -> Cow<'static, str> {
+        K::NAME.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        match K::TYPES {
+            [only] => json_schema!({ "type": only, "description": K::DESCRIPTION }),
+            many => json_schema!({ "type": many, "description": K::DESCRIPTION }),
+        }
+    }
+}
+
+macro_rules! kind {
+    ($(#[doc = $doc:literal])* $name:ident = $alias:ident, $types:expr, $expected:literal) => {
+        #[doc = concat!("Marks ", stringify!($alias), ".")]
+        pub enum $name {}
+
+        impl Kind for $name {
+            const NAME: &'static str = stringify!($alias);
+            const EXPECTED: &'static str = $expected;
+            const TYPES: &'static [&'static str] = &$types;
+            const DESCRIPTION: &'static str = concat!($($doc),*).trim_ascii();
+        }
+
+        $(#[doc = $doc])*
+        pub type $alias = Scalar<$name>;
+    };
+}
+
+kind! {
+    /// A string; whole numbers and booleans are taken as they are written. A number with a point must be quoted, for
+    /// 1.10 would become 1.1.
+    TextKind = Text, ["string", "integer", "boolean"], "a string"
+}
+kind! {
+    /// A number of bytes: `512MiB`, `10GB`, or bytes as a plain number.
+    SizeKind = Size, ["string", "integer"], "a size, such as 512MiB"
+}
+kind! {
+    /// A length of time with its unit: `90s`, `10m`, `1h 30m`.
+    DurationKind = Duration, ["string"], "a duration with its unit, such as 90s or 10m"
+}
+kind! {
+    /// A number of processors: `2`, `1.5`.
+    CpusKind = Cpus, ["string", "number"], "a number of processors, such as 1.5"
+}
+kind! {
+    /// Permission bits in octal, as a string: `"0660"`.
+    ModeKind = Mode, ["string"], "an octal mode in quotes, such as \"0660\""
+}
+kind! {
+    /// `UID[:GID]` or `USER[:GROUP]`.
+    UserKind = User, ["string", "integer"], "a user, such as 1000:1000 or builder"
+}
+
+/// Seconds since 1970, or that real times are to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epoch {
+    /// `none`.
+    RealTimes,
+    /// A number.
+    Seconds(u64),
+}
+
+impl<'de> Deserialize<'de> for Epoch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EpochVisitor;
+
+        impl Visitor<'_> for EpochVisitor {
+            type Value = Epoch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seconds since 1970 (at most 4294967295, what squashfs can hold), or `none`")
+            }
+
+            fn visit_u64<E: Error>(self, seconds: u64) -> Result<Epoch, E> {
+                if seconds > u64::from(u32::MAX) {
+                    return Err(E::invalid_value(de::Unexpected::Unsigned(seconds), &self));
+                }
+                Ok(Epoch::Seconds(seconds))
+            }
+
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<Epoch, E> {
+                match u64::try_from(seconds) {
+                    Ok(seconds) => self.visit_u64(seconds),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(seconds), &self)),
+                }
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Epoch, E> {
+                if text == "none" {
+                    Ok(Epoch::RealTimes)
+                } else {
+                    Err(E::invalid_type(de::Unexpected::Str(text), &self))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(EpochVisitor)
+    }
+}
+
+impl JsonSchema for Epoch {
+    fn schema_name() -> Cow<'static, str> {
+        "Epoch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": u32::MAX }, { "const": "none" }] })
+    }
+}
+
+/// What can be written in place of its name.
+pub trait InPlace: DeserializeOwned {
+    /// What is expected, as it is put into an error.
+    const EXPECTED: &'static str;
+}
+
+/// The name of something defined elsewhere in the manifest, or the thing itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reference<T> {
+    /// Its name.
+    Name(String),
+    /// Written in place.
+    Here(Box<T>),
+}
+
+impl<'de, T: InPlace> Deserialize<'de> for Reference<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ReferenceVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: InPlace> Visitor<'de> for ReferenceVisitor<T> {
+            type Value = Reference<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Reference::Name(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(|here| Reference::Here(Box::new(here)))
+            }
+        }
+
+        deserializer.deserialize_any(ReferenceVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Reference<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrName", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<T>()] })
+    }
+}
+
+/// A map from names, in the order in which it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Named<T> {
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamedVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Named(entries))
+            }
+        }
+
+        deserializer.deserialize_map(NamedVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("MapOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}

@@ -1,0 +1,281 @@
+//! YAML text → a tree of values. The one place that knows the YAML library.
+//!
+//! serde_yaml's own limit on aliases grows with the text, so that a text of a few megabytes could still ask for
+//! terabytes; values and bytes are counted here instead. Its parser has no limit on nesting and takes time with the
+//! square of it, so nesting is looked at first where a text has much of it.
+
+use std::cell::Cell;
+use std::fmt;
+
+use saphyr_parser::{Event, Parser};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde_yaml::value::{Tag, TaggedValue};
+use serde_yaml::{Mapping, Value};
+
+use crate::diagnostic::{Place, Problem};
+
+/// Values in a manifest, those that aliases stand for counted each time.
+const MOST_VALUES: usize = 1_000_000;
+/// Bytes of text in them, likewise.
+const MOST_BYTES: usize = 32 << 20;
+/// serde_yaml refuses more too, but only after its parser has taken its time.
+const DEEPEST: usize = 100;
+
+/// What a text says.
+pub(super) struct Document {
+    pub value: Value,
+    /// A key was written twice somewhere; `value` has the first.
+    pub doubled: bool,
+}
+
+/// Reads the one document of `text`, which has no byte order mark. Of doubled keys the first counts.
+pub(super) fn read(text: &str) -> Result<Document, Box<Problem>> {
+    refuse_deep_nesting(text)?;
+    let count = Count { values: Cell::new(0), bytes: Cell::new(0), doubled: Cell::new(false), full: Cell::new(false) };
+    match Tree(&count).deserialize(serde_yaml::Deserializer::from_str(text)) {
+        Ok(value) => Ok(Document { value, doubled: count.doubled.get() }),
+        Err(_) if count.full.get() => Err(Box::new(bomb(text))),
+        Err(error) if error.to_string().contains("repetition limit exceeded") => Err(Box::new(bomb(text))),
+        Err(error) => Err(Box::new(syntax(text, &error))),
+    }
+}
+
+struct Count {
+    values: Cell<usize>,
+    bytes: Cell<usize>,
+    doubled: Cell<bool>,
+    full: Cell<bool>,
+}
+
+/// Reads one value and what is in it.
+#[derive(Clone, Copy)]
+struct Tree<'c>(&'c Count);
+
+impl Tree<'_> {
+    fn count<E: Error>(self, bytes: usize) -> Result<(), E> {
+        self.0.values.set(self.0.values.get() + 1);
+        self.0.bytes.set(self.0.bytes.get() + bytes);
+        if self.0.values.get() > MOST_VALUES || self.0.bytes.get() > MOST_BYTES {
+            self.0.full.set(true);
+            return Err(E::custom("too many values"));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        self.count(0)?;
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_bool<E: Error>(self, yes: bool) -> Result<Value, E> {
+        self.count(0)?;
+        Ok(Value::Bool(yes))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+        self.count(0)?;
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+        self.count(0)?;
+        Ok(Value::Number(number.into()))
+    }
+
+    // Numbers that no field can hold: as text they are either taken as they are written, or refused as a string.
+    fn visit_i128<E: Error>(self, number: i128) -> Result<Value, E> {
+        self.visit_string(number.to_string())
+    }
+
+    fn visit_u128<E: Error>(self, number: u128) -> Result<Value, E> {
+        self.visit_string(number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        self.count(0)?;
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        self.count(text.len())?;
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
+        self.count(text.len())?;
+        Ok(Value::String(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        self.count(0)?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            list.push(item);
+        }
+        Ok(Value::Sequence(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        self.count(0)?;
+        let mut map = Mapping::new();
+        while let Some(key) = entries.next_key_seed(self)? {
+            let value = entries.next_value_seed(self)?;
+            match map.entry(key) {
+                serde_yaml::mapping::Entry::Vacant(vacant) => drop(vacant.insert(value)),
+                serde_yaml::mapping::Entry::Occupied(_) => self.0.doubled.set(true),
+            }
+        }
+        Ok(Value::Mapping(map))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Value, A::Error> {
+        let (tag, contents) = access.variant::<String>()?;
+        let value = contents.newtype_variant_seed(self)?;
+        // Only whether there is a tag matters, and an empty one would be a panic of the library.
+        let tag = if tag.trim_start_matches('!').is_empty() { "!".to_owned() + "empty" } else { tag };
+        Ok(Value::Tagged(Box::new(TaggedValue { tag: Tag::new(tag), value })))
+    }
+}
+
+fn refuse_deep_nesting(text: &str) -> Result<(), Box<Problem>> {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    // Brackets in scripts and comments are counted too: only a parser knows the truth.
+    if deepest <= DEEPEST {
+        return Ok(());
+    }
+    let too_deep = |at| {
+        Problem::new(at, format!("lists and maps are nested more than {DEEPEST} deep"))
+            .label("here")
+            .help("no manifest needs that: is this the right file?")
+    };
+    let mut depth = 0;
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        match event {
+            Ok((Event::SequenceStart(..) | Event::MappingStart(..), span)) => {
+                depth += 1;
+                if depth > DEEPEST {
+                    let at = byte_of(text, span.start.index());
+                    return Err(Box::new(too_deep(at..at + 1)));
+                }
+            }
+            Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth -= 1,
+            Ok((Event::StreamEnd, _)) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => {
+                let at = byte_of(text, error.marker().index());
+                return Err(Box::new(
+                    Problem::new(at..at + 1, format!("cannot read the YAML: {}", error.info())).label("here"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An alias bomb, shown at its last alias: the one that stands for the most.
+fn bomb(text: &str) -> Problem {
+    let mut last = None;
+    let mut parser = Parser::new_from_str(text);
+    while let Some(Ok((event, span))) = parser.next_event() {
+        match event {
+            Event::Alias(_) => last = Some(byte_of_range(text, span)),
+            Event::StreamEnd => break,
+            _ => {}
+        }
+    }
+    let message = format!(
+        "the manifest is too large once its aliases are written out: at most {MOST_VALUES} values and {} MiB of text",
+        MOST_BYTES >> 20
+    );
+    Problem::new(last.map_or(Place::Nowhere, Place::Bytes), message)
+        .label("this alias stands for very much")
+        .help("write out what is needed, without aliases of aliases")
+}
+
+/// What the YAML library could not read.
+fn syntax(text: &str, error: &serde_yaml::Error) -> Problem {
+    let told = error.to_string();
+    if told.contains("more than one document") {
+        let mut parser = Parser::new_from_str(text);
+        let mut starts = std::iter::from_fn(|| parser.next_event()?.ok())
+            .take_while(|(event, _)| *event != Event::StreamEnd)
+            .filter(|(event, _)| matches!(event, Event::DocumentStart(_)));
+        let at = starts.nth(1).map_or(Place::Nowhere, |(_, span)| Place::Bytes(byte_of_range(text, span)));
+        return Problem::new(at, "there is more than one YAML document")
+            .label("the second begins here")
+            .help("a manifest is one document: take the `---` away, or write a second file");
+    }
+    // The reader stops at such a character before it has counted lines.
+    let is_control = |c: &char| matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}');
+    if told.starts_with("control characters")
+        && let Some((at, found)) =
+            text.char_indices().find(|(_, c)| is_control(c) || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    {
+        return Problem::new(at..at + found.len_utf8(), "cannot read the YAML: a control character is not allowed")
+            .label(format!("this is {}", found.escape_unicode()))
+            .help(format!("take it away, or write it as an escape in double quotes: \"\\x{:02x}\"", u32::from(found)));
+    }
+    let (what, context) = match told.split_once(" at line ") {
+        Some((what, rest)) => (what, rest.split_once(", ").map(|(_, context)| context)),
+        None => (told.as_str(), None),
+    };
+    let at = error.location().map_or(0, |location| byte_of(text, location.index()));
+    let problem = Problem::new(at..at + 1, format!("cannot read the YAML: {what}")).label("here");
+    let problem = match text[..at].chars().next_back().into_iter().chain(text[at..].chars().next()).any(|c| c == '\t') {
+        true => problem.help("YAML is indented with spaces, not with tabs"),
+        false => problem,
+    };
+    match context.and_then(|context| context_place(text, context)) {
+        Some((start, context)) if start != at => problem.related(start..start + 1, context),
+        _ => problem,
+    }
+}
+
+/// `while parsing a block mapping at line 3 column 2` → where, and the words.
+fn context_place(text: &str, context: &str) -> Option<(usize, String)> {
+    let (words, place) = context.split_once(" at line ")?;
+    let (line, column) = place.split_once(" column ")?;
+    let (line, column): (usize, usize) = (line.parse().ok()?, column.parse().ok()?);
+    let (before, _) = text.split('\n').take(line.checked_sub(1)?).fold((0, ()), |(at, ()), l| (at + l.len() + 1, ()));
+    let in_line = text.get(before..)?.char_indices().nth(column.checked_sub(1)?)?.0;
+    Some((before + in_line, words.to_owned()))
+}
+
+fn byte_of(text: &str, character: usize) -> usize {
+    text.char_indices().nth(character).map_or(text.len(), |(at, _)| at)
+}
+
+fn byte_of_range(text: &str, span: saphyr_parser::Span) -> std::ops::Range<usize> {
+    byte_of(text, span.start.index())..byte_of(text, span.end.index())
+}

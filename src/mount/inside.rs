@@ -1,0 +1,154 @@
+//! Paths inside a root filesystem: resolved inside it and never by the host, for what is in it is hostile.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
+use rustix::io::Errno;
+
+/// As many links as path_resolution(7) lets one follow.
+const MOST_LINKS: u32 = 40;
+
+/// What a path inside a root comes to, with every link followed inside it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// The part that is there; absolute, seen from inside.
+    pub existing: PathBuf,
+    /// What `existing` is.
+    pub kind: FileType,
+    /// The names below it that are not there.
+    pub missing: Vec<OsString>,
+}
+
+impl Inside {
+    /// The whole of it; absolute, seen from inside.
+    pub fn path(&self) -> PathBuf {
+        let mut path = self.existing.clone();
+        path.extend(&self.missing);
+        path
+    }
+}
+
+/// Follows `path` inside `root`, also through links that lead to nothing.
+///
+/// # Errors
+/// `ELOOP` past 40 links; `ENOTDIR` where a file is used as a folder; what openat2(2) says.
+pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
+    let mut left: VecDeque<OsString> = names(path);
+    let mut at = PathBuf::from("/");
+    let mut kind = FileType::Directory;
+    let mut links = 0;
+    while let Some(name) = left.pop_front() {
+        if name == ".." {
+            at.pop();
+            kind = FileType::Directory;
+            continue;
+        }
+        if kind != FileType::Directory {
+            return Err(Errno::NOTDIR.into());
+        }
+        let next = at.join(&name);
+        let Some((fd, next_kind)) = look(root, &next)? else {
+            let missing = std::iter::once(name).chain(left).fold(Vec::new(), |mut missing, name| {
+                if name == ".." {
+                    drop(missing.pop())
+                } else {
+                    missing.push(name)
+                }
+                missing
+            });
+            return Ok(Inside { existing: at, kind, missing });
+        };
+        if next_kind != FileType::Symlink {
+            (at, kind) = (next, next_kind);
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let link = readlinkat(&fd, c"", Vec::new())?.into_bytes();
+        let link = PathBuf::from(OsString::from_vec(link));
+        if link.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        for name in names(&link).into_iter().rev() {
+            left.push_front(name);
+        }
+    }
+    Ok(Inside { existing: at, kind, missing: Vec::new() })
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsStr::new("..").to_owned()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+/// What is at `path`, which has no links in it but for the last name.
+fn look(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<(OwnedFd, FileType)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+        Ok(fd) => {
+            let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
+            Ok(Some((fd, kind)))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, OwnedFd) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("usr/bin")).unwrap();
+        fs::write(folder.path().join("usr/bin/sh"), "").unwrap();
+        symlink("usr/bin", folder.path().join("bin")).unwrap();
+        symlink("/../../run/resolv", folder.path().join("resolv.conf")).unwrap();
+        symlink("loop", folder.path().join("loop")).unwrap();
+        let fd = rustix::fs::open(folder.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        (folder, fd)
+    }
+
+    fn at(path: &str) -> io::Result<(String, usize)> {
+        let (_folder, fd) = root();
+        resolve(fd.as_fd(), Path::new(path)).map(|inside| (inside.path().display().to_string(), inside.missing.len()))
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        assert_eq!(at("/bin/sh").unwrap(), ("/usr/bin/sh".into(), 0));
+    }
+
+    #[test]
+    fn a_link_that_climbs_out_and_leads_to_nothing_stays_inside() {
+        assert_eq!(at("/resolv.conf").unwrap(), ("/run/resolv".into(), 2));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_apart_from_what_is_there() {
+        assert_eq!(at("/bin/a/../b").unwrap(), ("/usr/bin/b".into(), 1));
+        assert_eq!(at("/").unwrap(), ("/".into(), 0));
+    }
+
+    #[test]
+    fn a_loop_of_links_and_a_file_used_as_a_folder_are_errors() {
+        assert_eq!(at("/loop/x").unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+        assert_eq!(at("/bin/sh/x").unwrap_err().raw_os_error(), Some(Errno::NOTDIR.raw_os_error()));
+    }
+}

@@ -1,0 +1,126 @@
+//! Mounts of a build: all in a mount namespace of runner's own, so that the kernel takes them back however it ends.
+
+mod inside;
+mod overlay;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use inside::{Inside, resolve};
+pub use overlay::{OverlayError, mount_overlay};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use crate::loopdev::LoopDevice;
+
+/// Puts this process into a mount namespace of its own, see mount_namespaces(7).
+///
+/// What the host mounts and unmounts later is still seen; what is mounted here never reaches the host.
+/// To be called before any thread starts: the namespace belongs to a thread and those that it starts.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub fn enter_private_namespace() -> io::Result<()> {
+    // `nix` and not `rustix`: the latter marks it unsafe for CLONE_FILES, which is not asked for here.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    Ok(())
+}
+
+/// Something mounted; unmounted at the latest when dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    path: Option<PathBuf>,
+}
+
+impl Mounted {
+    fn new(path: &Path) -> Self {
+        Self { path: Some(path.to_owned()) }
+    }
+
+    /// Where.
+    pub fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Unmounts it.
+    ///
+    /// # Errors
+    /// `EBUSY` while something uses it: then it stays, and the drop detaches it.
+    pub fn close(mut self) -> io::Result<()> {
+        rustix::mount::unmount(self.path(), UnmountFlags::NOFOLLOW)?;
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Nothing is lost by a failure here: the namespace goes with the process.
+            let _ = rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        }
+    }
+}
+
+/// Mounts a tmpfs with options in the form of mount(8): flags and tmpfs(5) data mixed.
+///
+/// # Errors
+/// What mount(2) says, `EINVAL` for an option that tmpfs does not know.
+pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    for option in options {
+        match flag(option) {
+            Some(Flag::Set(bits)) => flags |= bits,
+            Some(Flag::Clear(bits)) => flags -= bits,
+            None => data.push(option.as_str()),
+        }
+    }
+    let data = std::ffi::CString::new(data.join(",")).map_err(io::Error::other)?;
+    rustix::mount::mount("tmpfs", target, "tmpfs", flags, Some(data.as_c_str()))?;
+    Ok(Mounted::new(target))
+}
+
+/// Mounts a squashfs image read-only through a loop device that goes with the mount.
+///
+/// # Errors
+/// Where the image is no squashfs image (`EINVAL`), is compressed in a way that the kernel has not, or cannot be read.
+pub fn mount_squashfs(image: &Path, target: &Path) -> io::Result<Mounted> {
+    let device = LoopDevice::attach(image)?;
+    rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)?;
+    Ok(Mounted::new(target))
+}
+
+/// Mounts a folder at another place, read-only.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn bind_read_only(source: &Path, target: &Path) -> io::Result<Mounted> {
+    rustix::mount::mount_bind(source, target)?;
+    let mounted = Mounted::new(target);
+    rustix::mount::mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "")?;
+    Ok(mounted)
+}
+
+enum Flag {
+    Set(MountFlags),
+    Clear(MountFlags),
+}
+
+/// The mount(8) options that are flags of mount(2) and no data of the filesystem.
+fn flag(option: &str) -> Option<Flag> {
+    Some(match option {
+        "ro" => Flag::Set(MountFlags::RDONLY),
+        "rw" => Flag::Clear(MountFlags::RDONLY),
+        "nodev" => Flag::Set(MountFlags::NODEV),
+        "dev" => Flag::Clear(MountFlags::NODEV),
+        "nosuid" => Flag::Set(MountFlags::NOSUID),
+        "suid" => Flag::Clear(MountFlags::NOSUID),
+        "noexec" => Flag::Set(MountFlags::NOEXEC),
+        "exec" => Flag::Clear(MountFlags::NOEXEC),
+        "noatime" => Flag::Set(MountFlags::NOATIME),
+        "nodiratime" => Flag::Set(MountFlags::NODIRATIME),
+        "relatime" => Flag::Set(MountFlags::RELATIME),
+        _ => return None,
+    })
+}

@@ -1,0 +1,136 @@
+//! overlayfs: folders stacked, with or without a writable one above; see the kernel's Documentation/filesystems/overlayfs.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+use thiserror::Error;
+
+use super::Mounted;
+
+/// `OVL_MAX_STACK` of the kernel.
+const MOST_LOWERS: usize = 500;
+
+/// The data of mount(2) ends at a page.
+const MOUNT_DATA: usize = 4095;
+
+/// Each layer must stand on its own when it is mounted elsewhere, so nothing may point from one into another.
+const INDEPENDENT: [(&str, &str); 4] =
+    [("index", "off"), ("nfs_export", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
+
+/// Why an overlay could not be mounted.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum OverlayError {
+    #[error("mount an overlay of {layers} layers: overlayfs takes at most {MOST_LOWERS}")]
+    TooManyLayers { layers: usize },
+    #[error(
+        "mount an overlay of {layers} layers: this kernel takes them in one page of options, which is full; Linux 6.7 lifts that"
+    )]
+    OptionsFull { layers: usize },
+    #[error("mount an overlay of {layers} layers: {said}{error}")]
+    Mount { layers: usize, said: String, error: io::Error },
+}
+
+/// Stacks `lowers` (the topmost first), below `upper` and its `work` folder if they are given, at `target`.
+/// Without `upper` the overlay is read-only.
+///
+/// # Errors
+/// See [`OverlayError`]; the kernel wants two lowers at least where there is no `upper`.
+pub fn mount_overlay(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, OverlayError> {
+    let layers = lowers.len();
+    if layers > MOST_LOWERS {
+        return Err(OverlayError::TooManyLayers { layers });
+    }
+    match by_descriptor(lowers, upper, target) {
+        Ok(()) => Ok(Mounted::new(target)),
+        // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API.
+        Err((error, _)) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NODEV => {
+            by_options(lowers, upper, target)
+        }
+        Err((error, said)) => Err(OverlayError::Mount { layers, said, error: error.into() }),
+    }
+}
+
+fn by_descriptor(
+    lowers: &[&Path],
+    upper: Option<(&Path, &Path)>,
+    target: &Path,
+) -> Result<(), (rustix::io::Errno, String)> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| (error, String::new()))?;
+    let configure = || -> rustix::io::Result<OwnedFd> {
+        fsconfig_set_string(context.as_fd(), "source", "runner")?;
+        for lower in lowers {
+            fsconfig_set_string(context.as_fd(), "lowerdir+", *lower)?;
+        }
+        for (key, value) in INDEPENDENT {
+            fsconfig_set_string(context.as_fd(), key, value)?;
+        }
+        let mut attributes = MountAttrFlags::empty();
+        match upper {
+            Some((upper, work)) => {
+                fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
+                fsconfig_set_string(context.as_fd(), "workdir", work)?;
+                // What is not in a snapshot is thrown away, and a snapshot syncs what it writes.
+                fsconfig_set_flag(context.as_fd(), "volatile")?;
+            }
+            None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+        }
+        fsconfig_create(context.as_fd())?;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    let mount = configure().map_err(|error| (error, what_the_kernel_said(&context)))?;
+    move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|error| (error, String::new()))
+}
+
+/// The messages that a filesystem context holds, each led by a letter for its kind.
+fn what_the_kernel_said(context: &OwnedFd) -> String {
+    let Ok(mut log) = context.try_clone().map(File::from) else { return String::new() };
+    let mut said = String::new();
+    let mut line = [0; 1024];
+    while let Ok(length @ 1..) = log.read(&mut line) {
+        let text = String::from_utf8_lossy(&line[..length]);
+        said.push_str(text.trim_end().trim_start_matches("e ").trim_start_matches("w "));
+        said.push_str(": ");
+    }
+    said
+}
+
+/// With mount(2), for Linux before 6.7. Folders are named by descriptor, to be short and to hold no `:` or `,`.
+fn by_options(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, OverlayError> {
+    let layers = lowers.len();
+    let failed = |error: io::Error| OverlayError::Mount { layers, said: String::new(), error };
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(error.into()))
+    };
+    let named = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let held = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut data = format!("lowerdir={}", held.iter().map(named).collect::<Vec<_>>().join(":"));
+    for (key, value) in INDEPENDENT {
+        data.push_str(&format!(",{key}={value}"));
+    }
+    let mut flags = MountFlags::empty();
+    let above = upper.map(|(upper, work)| Ok::<_, OverlayError>((open(upper)?, open(work)?))).transpose()?;
+    match &above {
+        Some((upper, work)) => {
+            data.push_str(&format!(",upperdir={},workdir={},volatile", named(upper), named(work)));
+        }
+        None => flags |= MountFlags::RDONLY,
+    }
+    if data.len() > MOUNT_DATA {
+        return Err(OverlayError::OptionsFull { layers });
+    }
+    let data = CString::new(data.as_bytes()).map_err(|error| failed(io::Error::other(error)))?;
+    rustix::mount::mount("runner", target, "overlay", flags, Some(data.as_c_str()))
+        .map_err(|error| failed(error.into()))?;
+    Ok(Mounted::new(target))
+}

@@ -1,0 +1,123 @@
+//! The sources of a root filesystem that need work before they can be an overlay's lower layer.
+//!
+//! A squashfs image, a folder and a snapshot are lower layers as they are. What is left is made here, into an empty
+//! folder that the caller gives by descriptor: [`unpack`] takes a tar archive apart, [`assemble`] gathers programs of
+//! the host with all that they load. Both need root: they give owners and make device nodes.
+//!
+//! Both are deterministic: the same archive or the same host files give the same tree, times of change included. What
+//! neither says (a folder that is only implied by what is in it) is owned by root, has mode 0755 and the time 0.
+//!
+//! Nothing outside the folder is touched, whatever an archive says: see [`tree`] for how a path is resolved.
+
+mod decompress;
+mod programs;
+mod tar;
+mod tree;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use programs::assemble;
+pub use tar::unpack;
+
+/// Why a root filesystem could not be made. Each message fits after "failed to".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootfsError {
+    /// A file of the host cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive is broken, or is none, in a way that is not about one entry.
+    #[error("unpack {}: {problem}", archive.display())]
+    Archive {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One entry of an archive is broken or refused.
+    #[error("unpack {entry} of {}: {problem}", archive.display())]
+    Entry {
+        /// The archive.
+        archive: PathBuf,
+        /// The entry's name with control characters escaped.
+        entry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One entry of an archive cannot be written to the root.
+    #[error("unpack {entry} of {}: cannot {doing}", archive.display())]
+    Write {
+        /// The archive.
+        archive: PathBuf,
+        /// The entry's name with control characters escaped.
+        entry: String,
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the host cannot be placed in the root.
+    #[error("place {} in the root: cannot {doing}", path.display())]
+    Place {
+        /// The path, the same on the host and in the root.
+        path: PathBuf,
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A program of the host cannot be used.
+    #[error("use {} as a program: {problem}", program.display())]
+    Program {
+        /// The program as it was named, or the interpreter or library of one.
+        program: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A shared library that a program needs is not on the host.
+    #[error(
+        "find {library}, which {} needs for {}; sought in {}",
+        object.display(),
+        program.display(),
+        sought.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    MissingLibrary {
+        /// The program as it was named.
+        program: PathBuf,
+        /// The program itself, or the library of it that needs the missing one.
+        object: PathBuf,
+        /// The missing library's name.
+        library: String,
+        /// The folders of the host that were looked into, in order.
+        sought: Vec<PathBuf>,
+    },
+}
+
+impl RootfsError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("check the path in the manifest; relative paths start from the manifest's folder".to_owned())
+            }
+            Self::Write { source, .. } | Self::Place { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull => Some("make room where runner keeps its store".to_owned()),
+                io::ErrorKind::PermissionDenied => Some("run it as root".to_owned()),
+                _ => None,
+            },
+            Self::MissingLibrary { library, .. } => {
+                Some(format!("install the package that has it: `apt-file search {library}` names it"))
+            }
+            _ => None,
+        }
+    }
+}

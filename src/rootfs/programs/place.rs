@@ -1,0 +1,162 @@
+//! Places files of the host in the root under the paths that they have on the host.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Timespec;
+
+use crate::rootfs::RootfsError;
+use crate::rootfs::tree::{Meta, Tree, TreeError};
+
+/// Symlinks on the way to a file, at most; as in Linux' path resolution, path_resolution(7).
+const MOST_LINKS: usize = 40;
+
+/// A file that was placed.
+pub(super) struct Placed {
+    /// Its path with no symlink in it.
+    pub(super) path: PathBuf,
+    pub(super) is_executable: bool,
+}
+
+/// Writes the root and knows what is in it.
+pub(super) struct Placer {
+    tree: Tree,
+    /// By path in the tree.
+    placed: BTreeSet<Vec<u8>>,
+}
+
+impl Placer {
+    pub(super) fn new(dest: BorrowedFd<'_>) -> Result<Self, RootfsError> {
+        let tree = Tree::new(dest).map_err(|error| cannot(Path::new("/"), error))?;
+        Ok(Self { tree, placed: BTreeSet::new() })
+    }
+
+    /// Places a regular file of the host, the folders above it, and the symlinks that lead to it.
+    pub(super) fn place(&mut self, path: &Path) -> Result<Placed, RootfsError> {
+        let mut ahead: VecDeque<Vec<u8>> = parts(path);
+        let mut done: Vec<Vec<u8>> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = ahead.pop_front() {
+            if part == b".." {
+                done.pop();
+                continue;
+            }
+            done.push(part);
+            let inside = done.join(&b'/');
+            let outside = Path::new("/").join(OsStr::from_bytes(&inside));
+            let unreadable = |source| RootfsError::Read { path: path.to_owned(), source };
+            let found = fs::symlink_metadata(&outside).map_err(unreadable)?;
+            let mtime = Timespec { tv_sec: found.mtime(), tv_nsec: found.mtime_nsec() };
+            let kind = found.file_type();
+            if kind.is_symlink() {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(unreadable(rustix::io::Errno::LOOP.into()));
+                }
+                let target = fs::read_link(&outside).map_err(unreadable)?;
+                if self.placed.insert(inside.clone()) {
+                    let meta = Meta { mtime, ..Meta::plain(0o777) };
+                    let made = self.tree.symlink(&inside, target.as_os_str().as_bytes(), &meta);
+                    made.map_err(|error| cannot(&outside, error))?;
+                }
+                match target.is_absolute() {
+                    true => done.clear(),
+                    false => drop(done.pop()),
+                }
+                for part in parts(&target).into_iter().rev() {
+                    ahead.push_front(part);
+                }
+            } else if kind.is_dir() {
+                if self.placed.insert(inside.clone()) {
+                    self.tree.folder(&inside, &Meta::plain(0o755)).map_err(|error| cannot(&outside, error))?;
+                }
+            } else if kind.is_file() && ahead.is_empty() {
+                if self.placed.insert(inside.clone()) {
+                    let meta = Meta { mtime, ..Meta::plain(found.mode() & 0o777) };
+                    self.copy(&inside, &outside, &meta)?;
+                }
+                return Ok(Placed { path: outside, is_executable: found.mode() & 0o111 != 0 });
+            } else {
+                break;
+            }
+        }
+        let problem = "it is not a regular file".to_owned();
+        Err(RootfsError::Program { program: path.to_owned(), problem })
+    }
+
+    /// Lets the loader find a library that it would know from /etc/ld.so.cache alone: there is no cache in the root, as
+    /// it would change with every package of the host.
+    pub(super) fn link_library(&mut self, folder: &Path, name: &str, library: &Path) -> Result<(), RootfsError> {
+        let path = folder.join(name);
+        let inside = parts(&path).make_contiguous().join(&b'/');
+        if self.placed.insert(inside.clone()) {
+            let made = self.tree.symlink(&inside, library.as_os_str().as_bytes(), &Meta::plain(0o777));
+            return made.map_err(|error| cannot(&path, error));
+        }
+        Ok(())
+    }
+
+    /// Makes what is in every such root: `/tmp`, `/root`, and the accounts of root.
+    pub(super) fn add_accounts(&mut self) -> Result<(), RootfsError> {
+        self.folder("tmp", 0o1777)?;
+        self.folder("root", 0o700)?;
+        self.text(b"etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
+        self.text(b"etc/group", "root:x:0:\n")
+    }
+
+    pub(super) fn close(self) -> Result<(), RootfsError> {
+        self.tree.close().map_err(|error| cannot(Path::new("/"), error))
+    }
+
+    /// A folder right under the root. Where the host has a symlink there that a program is behind, it is the folder that
+    /// the symlink leads to.
+    fn folder(&mut self, name: &str, mode: u32) -> Result<(), RootfsError> {
+        let mut outside = Path::new("/").join(name);
+        if self.placed.contains(name.as_bytes()) {
+            let real = outside.canonicalize();
+            outside = real.map_err(|source| RootfsError::Read { path: outside.clone(), source })?;
+        }
+        let inside = parts(&outside).make_contiguous().join(&b'/');
+        self.tree.folder(&inside, &Meta::plain(mode)).map_err(|error| cannot(&outside, error))
+    }
+
+    fn text(&mut self, inside: &[u8], text: &str) -> Result<(), RootfsError> {
+        let outside = Path::new("/").join(OsStr::from_bytes(inside));
+        let mut file = self.tree.file(inside).map_err(|error| cannot(&outside, error))?;
+        let written = io::copy(&mut text.as_bytes(), &mut file);
+        written.map_err(|source| RootfsError::Place {
+            path: outside.clone(),
+            doing: "write its content".into(),
+            source,
+        })?;
+        Tree::finish(&file, &Meta::plain(0o644)).map_err(|error| cannot(&outside, error))
+    }
+
+    fn copy(&mut self, inside: &[u8], outside: &Path, meta: &Meta) -> Result<(), RootfsError> {
+        let mut from = File::open(outside).map_err(|source| RootfsError::Read { path: outside.to_owned(), source })?;
+        let mut to = self.tree.file(inside).map_err(|error| cannot(outside, error))?;
+        let copied = io::copy(&mut from, &mut to);
+        copied.map_err(|source| RootfsError::Place {
+            path: outside.to_owned(),
+            doing: "copy its content".into(),
+            source,
+        })?;
+        Tree::finish(&to, meta).map_err(|error| cannot(outside, error))
+    }
+}
+
+fn cannot(path: &Path, error: TreeError) -> RootfsError {
+    RootfsError::Place { path: path.to_owned(), doing: error.doing, source: error.source }
+}
+
+/// A path's names, without what stays in place.
+fn parts(path: &Path) -> VecDeque<Vec<u8>> {
+    let parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+}

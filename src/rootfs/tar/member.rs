@@ -1,0 +1,443 @@
+//! Reads an archive member by member.
+//!
+//! Headers are the tar crate's; the walk from one to the next is not. Its own walk reads extended headers as lines of
+//! text, so an attribute with a newline hides a member's true size, and where the next header is.
+
+use std::io::{self, BufRead};
+
+use rustix::fs::{FileType, makedev};
+use tar::Header;
+
+use super::pax::{Overrides, clamp};
+use super::sparse::{LeadingMap, Segment, SparseMap, push};
+use crate::rootfs::tree::Meta;
+
+const BLOCK: usize = 512;
+
+/// Bytes an extended header or a long name may have: far more than Linux lets attributes and names take, and little
+/// enough to hold in memory.
+const LONGEST_EXTENSION: u64 = 16 << 20;
+
+/// What an archive holds under one name.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// As the archive has it.
+    pub(super) name: Vec<u8>,
+    pub(super) kind: Kind,
+    pub(super) meta: Meta,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Its content, of that many bytes, is read next.
+    File(u64),
+    /// Its runs of content are read next, one after the other.
+    Sparse(SparseMap),
+    Folder,
+    Symlink(Vec<u8>),
+    HardLink(Vec<u8>),
+    Node(FileType, u64),
+}
+
+/// Why an archive cannot be read on.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Its file cannot be read, or it is not what its compression says.
+    Read(io::Error),
+    /// What is wrong with the current member.
+    Broken(String),
+    /// What is wrong with what follows the current member, or with the beginning.
+    After(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+fn broken<T>(problem: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Broken(problem.into()))
+}
+
+fn after<T>(problem: &str) -> Result<T, Fault> {
+    Err(Fault::After(problem.to_owned()))
+}
+
+/// The members of an archive.
+pub(super) struct Members<R> {
+    reader: R,
+    /// Content of the current member that was not read, and its padding.
+    content: u64,
+    padding: u64,
+    global: Overrides,
+    /// The current member's name, as far as it is known; what a fault is about.
+    name: Option<Vec<u8>>,
+}
+
+impl<R: BufRead> Members<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, content: 0, padding: 0, global: Overrides::default(), name: None }
+    }
+
+    /// What the last fault is about: the member that was being read.
+    pub(super) fn current(&self) -> Option<&[u8]> {
+        self.name.as_deref()
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.reader
+    }
+
+    /// The next member, or `None` at the mark that ends an archive. Without that mark the archive was cut off, even
+    /// where it ends between two members.
+    pub(super) fn next(&mut self) -> Result<Option<Member>, Fault> {
+        self.skip_content()?;
+        let mut extended: Option<Overrides> = None;
+        let (mut long_name, mut long_link, mut problem) = (None, None, None);
+        loop {
+            let mut header = Header::new_old();
+            match self.block(header.as_mut_bytes())? {
+                Read::Whole => {}
+                Read::Nothing => return after("the archive has no end mark, so it is cut off"),
+                Read::Part => return after("the archive is cut off in the header"),
+            }
+            if header.as_bytes().iter().all(|byte| *byte == 0) {
+                if extended.is_some() || long_name.is_some() || long_link.is_some() {
+                    return after("an extended header has no entry");
+                }
+                return Ok(None);
+            }
+            if !checksum_matches(&header) {
+                return after("a header with a wrong checksum follows");
+            }
+            let kind = header.as_old().linkflag[0];
+            if let b'x' | b'X' | b'g' | b'L' | b'K' = kind {
+                let records = self.extension(&header)?;
+                let twice = match kind {
+                    b'g' => {
+                        self.global.apply(&records).map_err(Fault::After)?;
+                        false
+                    }
+                    b'L' => long_name.replace(until_nul(&records).to_vec()).is_some(),
+                    b'K' => long_link.replace(until_nul(&records).to_vec()).is_some(),
+                    _ => {
+                        let mut overrides = self.global.clone();
+                        // Told only once the name is known of the entry that it is about.
+                        problem = overrides.apply(&records).err();
+                        extended.replace(overrides).is_some()
+                    }
+                };
+                if twice {
+                    return after("two headers extend the same entry");
+                }
+                continue;
+            }
+            let mut overrides = extended.take().unwrap_or_else(|| self.global.clone());
+            overrides.path = overrides.path.or(long_name.take());
+            overrides.link = overrides.link.or(long_link.take());
+            // A volume's label names the archive, and is no entry of it.
+            if kind == b'V' {
+                self.begin(stored_size(&header, &overrides)?)?;
+                self.skip_content()?;
+                continue;
+            }
+            let name = overrides.sparse.name.clone().or(overrides.path.clone());
+            self.name = Some(name.unwrap_or_else(|| header.path_bytes().into_owned()));
+            return match problem {
+                Some(problem) => Err(Fault::Broken(problem)),
+                None => self.member(&header, kind, overrides).map(Some),
+            };
+        }
+    }
+
+    /// Content of the current member that can be had without another read; empty at its end.
+    pub(super) fn content(&mut self) -> Result<&[u8], Fault> {
+        if self.content == 0 {
+            return Ok(&[]);
+        }
+        let bytes = loop {
+            match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The borrow of a buffer that is returned would last over the loop.
+                Err(error) => return Err(error.into()),
+                Ok(_) => break self.reader.fill_buf()?,
+            }
+        };
+        if bytes.is_empty() {
+            return broken("the archive is cut off in its content");
+        }
+        let most = usize::try_from(self.content).unwrap_or(usize::MAX);
+        Ok(&bytes[..bytes.len().min(most)])
+    }
+
+    /// Takes that many bytes of what [`Members::content`] gave.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.reader.consume(count);
+        self.content = self.content.saturating_sub(count as u64);
+    }
+
+    fn member(&mut self, header: &Header, kind: u8, overrides: Overrides) -> Result<Member, Fault> {
+        let name = self.name.clone().unwrap_or_default();
+        // GNU tar stores nothing with a hard link, whatever its size says.
+        let stored = if kind == b'1' { 0 } else { stored_size(header, &overrides)? };
+        let meta = meta(header, &overrides)?;
+        let link = overrides.link.clone().or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+        let link = link.unwrap_or_default();
+        let kind = match kind {
+            b'S' => {
+                let (segments, size) = self.old_sparse_map(header)?;
+                self.begin(stored)?;
+                Kind::Sparse(SparseMap::new(segments, size, stored).map_err(|problem| Fault::Broken(problem.into()))?)
+            }
+            // Old archives have no type for folders, only names that end so.
+            0 | b'0' | b'7' if name.ends_with(b"/") => self.begin(stored).map(|()| Kind::Folder)?,
+            0 | b'0' | b'7' => {
+                self.begin(stored)?;
+                match overrides.sparse.is_sparse() {
+                    true => Kind::Sparse(self.pax_sparse_map(overrides)?),
+                    false => Kind::File(stored),
+                }
+            }
+            b'1' => self.begin(0).map(|()| Kind::HardLink(link))?,
+            b'2' => self.begin(stored).map(|()| Kind::Symlink(link))?,
+            b'3' | b'4' => {
+                self.begin(stored)?;
+                let (major, minor) = device_numbers(header, &overrides)?;
+                let kind = if kind == b'3' { FileType::CharacterDevice } else { FileType::BlockDevice };
+                if kind == FileType::CharacterDevice && (major, minor) == (0, 0) {
+                    return broken("it is a character device 0:0, which overlayfs takes for a deleted file");
+                }
+                Kind::Node(kind, makedev(major, minor))
+            }
+            // GNU tar's incremental archives have a list of names as a folder's content.
+            b'5' | b'D' => self.begin(stored).map(|()| Kind::Folder)?,
+            b'6' => self.begin(stored).map(|()| Kind::Node(FileType::Fifo, 0))?,
+            b'M' => return broken("it goes on from another volume; archives of several volumes are not supported"),
+            other => return broken(format!("its type `{}` is not known", other.escape_ascii())),
+        };
+        Ok(Member { name, kind, meta })
+    }
+
+    /// The map in a header of the old GNU format and in the blocks after it.
+    fn old_sparse_map(&mut self, header: &Header) -> Result<(Vec<Segment>, u64), Fault> {
+        let Some(gnu) = header.as_gnu() else { return broken("it is a sparse file, but its header is not GNU tar's") };
+        let size = unsigned(&gnu.realsize)?;
+        let mut segments = Vec::new();
+        let mut take = |offset: &[u8], length: &[u8]| -> Result<(), Fault> {
+            // An unused place in the table.
+            if offset[0] == 0 || length[0] == 0 {
+                return Ok(());
+            }
+            let segment = Segment { offset: unsigned(offset)?, length: unsigned(length)? };
+            push(&mut segments, segment).map_err(|problem| Fault::Broken(format!("its sparse map {problem}")))
+        };
+        for place in &gnu.sparse {
+            take(&place.offset, &place.numbytes)?;
+        }
+        let mut more = gnu.isextended[0] != 0;
+        while more {
+            let mut block = tar::GnuExtSparseHeader::new();
+            if !matches!(self.block(block.as_mut_bytes())?, Read::Whole) {
+                return broken("the archive is cut off in its sparse map");
+            }
+            for place in block.sparse() {
+                take(&place.offset, &place.numbytes)?;
+            }
+            more = block.is_extended();
+        }
+        Ok((segments, size))
+    }
+
+    /// The map in an extended header, or at the beginning of the content.
+    fn pax_sparse_map(&mut self, overrides: Overrides) -> Result<SparseMap, Fault> {
+        let size = overrides.sparse.size.unwrap_or(0);
+        let mut segments = overrides.sparse.segments.clone();
+        if overrides.sparse.map_is_in_content() {
+            let mut map = LeadingMap::default();
+            segments = loop {
+                let mut block = [0; BLOCK];
+                if self.content < BLOCK as u64 {
+                    return broken("its sparse map is cut off");
+                }
+                if !matches!(self.block(&mut block)?, Read::Whole) {
+                    return broken("the archive is cut off in its sparse map");
+                }
+                self.content -= BLOCK as u64;
+                if let Some(segments) = map.take(&block).map_err(|problem| Fault::Broken(problem.into()))? {
+                    break segments;
+                }
+            };
+        }
+        SparseMap::new(segments, size, self.content).map_err(|problem| Fault::Broken(problem.into()))
+    }
+
+    /// Content of that many bytes comes next.
+    fn begin(&mut self, stored: u64) -> Result<(), Fault> {
+        self.content = stored;
+        self.padding = stored.wrapping_neg() % BLOCK as u64;
+        Ok(())
+    }
+
+    fn skip_content(&mut self) -> Result<(), Fault> {
+        while self.content > 0 {
+            let count = self.content()?.len();
+            self.consume(count);
+        }
+        let padding = usize::try_from(std::mem::take(&mut self.padding)).unwrap_or(0);
+        match self.block(&mut [0; BLOCK][..padding])? {
+            Read::Whole => Ok(()),
+            Read::Nothing | Read::Part => broken("the archive is cut off after its content"),
+        }
+    }
+
+    /// The content of a header that extends the next one.
+    fn extension(&mut self, header: &Header) -> Result<Vec<u8>, Fault> {
+        let size = unsigned(&header.as_old().size)?;
+        if size > LONGEST_EXTENSION {
+            return after("an extended header of more than 16 MiB follows");
+        }
+        self.begin(size)?;
+        let mut records = Vec::new();
+        while self.content > 0 {
+            let bytes = match self.content() {
+                Err(Fault::Broken(_)) => return after("the archive is cut off in an extended header"),
+                result => result?,
+            };
+            records.extend_from_slice(bytes);
+            let count = bytes.len();
+            self.consume(count);
+        }
+        self.skip_content()?;
+        Ok(records)
+    }
+
+    fn block(&mut self, into: &mut [u8]) -> Result<Read, Fault> {
+        let mut filled = 0;
+        while filled < into.len() {
+            match self.reader.read(&mut into[filled..]) {
+                Ok(0) if filled == 0 => return Ok(Read::Nothing),
+                Ok(0) => return Ok(Read::Part),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Read::Whole)
+    }
+}
+
+enum Read {
+    Whole,
+    Part,
+    Nothing,
+}
+
+/// Whether a block is a header, by its checksum: the sum of its bytes, unsigned or, from old archivers, signed, with
+/// the checksum itself taken for spaces.
+pub(super) fn checksum_matches(header: &Header) -> bool {
+    let Ok(said) = header.cksum() else { return false };
+    let bytes = || header.as_bytes()[..148].iter().chain(&[b' '; 8]).chain(&header.as_bytes()[156..]);
+    let unsigned: u32 = bytes().map(|byte| u32::from(*byte)).sum();
+    let signed: i32 = bytes().map(|byte| i32::from(byte.cast_signed())).sum();
+    said == unsigned || i64::from(said) == i64::from(signed)
+}
+
+fn stored_size(header: &Header, overrides: &Overrides) -> Result<u64, Fault> {
+    let size = match overrides.size {
+        Some(size) => size,
+        None => unsigned(&header.as_old().size)?,
+    };
+    if i64::try_from(size).is_err() { broken("its size is too large") } else { Ok(size) }
+}
+
+fn meta(header: &Header, overrides: &Overrides) -> Result<Meta, Fault> {
+    let old = header.as_old();
+    let id = |said: Option<u32>, field: &[u8], what: &str| {
+        let id = match said {
+            Some(id) => id,
+            None => u32::try_from(signed(field)?).or_else(|_| broken(format!("its {what} does not fit in 32 bits")))?,
+        };
+        // chown(2) takes it for "leave it as it is".
+        if id == u32::MAX { broken(format!("its {what} is {id}, which no file can have")) } else { Ok(id) }
+    };
+    let mtime = match overrides.mtime {
+        Some(mtime) => mtime,
+        None => clamp(signed(&old.mtime)?, 0),
+    };
+    // A mode field also has the file's type with some archivers.
+    let mode = u32::try_from(signed(&old.mode)? & 0o7777).unwrap_or(0);
+    Ok(Meta {
+        uid: id(overrides.uid, &old.uid, "owner")?,
+        gid: id(overrides.gid, &old.gid, "group")?,
+        mode,
+        mtime,
+        xattrs: overrides.xattrs.clone(),
+    })
+}
+
+fn device_numbers(header: &Header, overrides: &Overrides) -> Result<(u32, u32), Fault> {
+    let fields = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => Some((&ustar.dev_major, &ustar.dev_minor)),
+        (_, Some(gnu)) => Some((&gnu.dev_major, &gnu.dev_minor)),
+        (None, None) => None,
+    };
+    let number = |said: Option<u32>, field: Option<&[u8; 8]>| match (said, field) {
+        (Some(number), _) => Ok(number),
+        (None, Some(field)) => u32::try_from(signed(field)?).or_else(|_| broken("its device number is too large")),
+        (None, None) => broken("it is a device without a number"),
+    };
+    let (major, minor) =
+        (number(overrides.device_major, fields.map(|f| f.0))?, number(overrides.device_minor, fields.map(|f| f.1))?);
+    // What Linux' dev_t has room for.
+    if major >= 1 << 12 || minor >= 1 << 20 { broken("its device number is too large") } else { Ok((major, minor)) }
+}
+
+fn unsigned(field: &[u8]) -> Result<u64, Fault> {
+    u64::try_from(signed(field)?).or_else(|_| broken("its header has a negative size"))
+}
+
+/// A number as headers have it: octal digits after blanks, or, where the first bit is set, big-endian in two's
+/// complement. An empty field is 0.
+fn signed(field: &[u8]) -> Result<i64, Fault> {
+    let malformed = || Fault::Broken(format!("its header has `{}` for a number", field.escape_ascii()));
+    match field {
+        [first, rest @ ..] if first & 0x80 != 0 => {
+            // The second bit is the sign; it fills the first one's place.
+            let first = i64::from(((first << 1).cast_signed()) >> 1);
+            rest.iter()
+                .try_fold(first, |value, byte| value.checked_mul(256)?.checked_add(i64::from(*byte)))
+                .ok_or_else(malformed)
+        }
+        _ => {
+            let digits = until_nul(field).trim_ascii();
+            let value = digits.iter().try_fold(0_i64, |value, digit| match digit {
+                b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+                _ => None,
+            });
+            value.ok_or_else(malformed)
+        }
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_octal_or_binary_with_a_sign() {
+        let value = |field: &[u8]| signed(field).unwrap();
+        assert_eq!(value(b"0000644\0"), 0o644);
+        assert_eq!(value(b"  644 \0"), 0o644);
+        assert_eq!(value(b"77777777"), 0o77777777);
+        assert_eq!(value(b"\0\0\0\0"), 0);
+        assert_eq!(value(b"\x80\0\0\0\x12\x34\x56\x78"), 0x12345678);
+        assert_eq!(value(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe"), -2);
+        assert!(signed(b"12x4567\0").is_err());
+        assert!(signed(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! Takes a tar archive apart into a folder: a source of a root filesystem.
+//!
+//! Understood: v7, ustar, GNU and pax archives; plain or compressed by gzip, xz, zstd or bzip2, found by their first
+//! bytes. Regular files, folders, symlinks, hard links, devices, fifos; owner numbers (names are not looked up), modes,
+//! times to the nanosecond, extended attributes; sparse files of all GNU formats, whose holes stay holes.
+//!
+//! As GNU tar does:
+//! - a later entry replaces an earlier one of its name, also a folder by a file where the folder is empty, and also a
+//!   symlink to a folder by a folder; a folder over a folder keeps what is in it;
+//! - what follows the end mark is passed over;
+//! - an absolute name starts from the root.
+//!
+//! Not as GNU tar does: a name with `..`, an unknown type and an archive without an end mark are errors, for each of
+//! them means that the root would not be what the archive's maker meant; so are overlayfs' own attributes and its
+//! whiteouts. Access control lists are passed over, as squashfs has none.
+
+mod member;
+mod pax;
+mod sparse;
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use ::tar::Header;
+
+use self::member::{Fault, Kind, Member, Members, checksum_matches};
+use super::RootfsError;
+use super::decompress::Source;
+use super::tree::{Tree, TreeError, normalise};
+
+/// Unpacks an archive into an empty folder, which may be an `O_PATH` descriptor.
+///
+/// On an error the folder holds what was unpacked so far.
+///
+/// # Errors
+/// The archive cannot be read, is none, is broken or cut off, or has an entry that is refused or cannot be written;
+/// the error names the entry.
+pub fn unpack(archive: &Path, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
+    let read = |source| RootfsError::Read { path: archive.to_owned(), source };
+    let (source, compression, start) = Source::open(archive).map_err(read)?;
+    if compression.is_none() {
+        check_start(&start).map_err(|problem| RootfsError::Archive { archive: archive.to_owned(), problem })?;
+    }
+    let mut members = Members::new(source);
+    let broken = |entry: Option<String>, problem| match entry {
+        Some(entry) => RootfsError::Entry { archive: archive.to_owned(), entry, problem },
+        None => RootfsError::Archive { archive: archive.to_owned(), problem },
+    };
+    let unreadable = |entry, source| match compression {
+        None => read(source),
+        Some(compression) => broken(entry, format!("its {} data is broken: {source}", compression.name())),
+    };
+    unpack_members(&mut members, dest).map_err(|error| {
+        let entry = members.current().map(shown);
+        match error {
+            Failure::Archive(Fault::Read(source)) => unreadable(entry, source),
+            Failure::Archive(Fault::Broken(problem)) => broken(entry, problem),
+            Failure::Archive(Fault::After(problem)) => {
+                let place = if entry.is_some() { "after this entry" } else { "at its beginning" };
+                broken(entry, format!("{problem} {place}"))
+            }
+            Failure::Tree(TreeError { doing, source }) => {
+                let entry = entry.unwrap_or_else(|| "the root".to_owned());
+                RootfsError::Write { archive: archive.to_owned(), entry, doing, source }
+            }
+        }
+    })?;
+    members.into_inner().finish().map_err(|source| unreadable(None, source))
+}
+
+/// What stops the unpacking.
+enum Failure {
+    Archive(Fault),
+    Tree(TreeError),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Archive(fault)
+    }
+}
+
+impl From<TreeError> for Failure {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+fn unpack_members(members: &mut Members<Source>, dest: BorrowedFd<'_>) -> Result<(), Failure> {
+    let mut tree = Tree::new(dest)?;
+    while let Some(member) = members.next()? {
+        unpack_member(members, member, &mut tree)?;
+    }
+    Ok(tree.close()?)
+}
+
+fn unpack_member(members: &mut Members<Source>, member: Member, tree: &mut Tree) -> Result<(), Failure> {
+    let Member { name, kind, meta } = member;
+    let refused = |problem: &str| Failure::Archive(Fault::Broken(problem.to_owned()));
+    let path = normalise(&name).map_err(|problem| refused(&format!("its name {problem}")))?;
+    if path.is_empty() && !matches!(kind, Kind::Folder) {
+        return Err(refused("it would replace the root by something that is no folder"));
+    }
+    match kind {
+        Kind::Folder => tree.folder(&path, &meta)?,
+        Kind::Symlink(target) => tree.symlink(&path, &target, &meta)?,
+        Kind::HardLink(target) => {
+            let target = normalise(&target).map_err(|problem| refused(&format!("its target {problem}")))?;
+            tree.hard_link(&path, &target)?;
+        }
+        Kind::Node(kind, device) => tree.node(&path, kind, device, &meta)?,
+        Kind::File(size) => {
+            let mut file = tree.file(&path)?;
+            copy(members, &mut file, size)?;
+            Tree::finish(&file, &meta)?;
+        }
+        Kind::Sparse(map) => {
+            let mut file = tree.file(&path)?;
+            let written = |source| TreeError { doing: "write its content".to_owned(), source };
+            file.set_len(map.size).map_err(written)?;
+            for segment in map.segments.iter().filter(|segment| segment.length > 0) {
+                file.seek(SeekFrom::Start(segment.offset)).map_err(written)?;
+                copy(members, &mut file, segment.length)?;
+            }
+            Tree::finish(&file, &meta)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies that much of the current member's content.
+fn copy(members: &mut Members<Source>, file: &mut File, mut left: u64) -> Result<(), Failure> {
+    while left > 0 {
+        let bytes = members.content()?;
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let bytes = &bytes[..bytes.len().min(most)];
+        file.write_all(bytes).map_err(|source| TreeError { doing: "write its content".to_owned(), source })?;
+        let count = bytes.len();
+        if count == 0 {
+            // Sizes and maps are checked against what is stored before.
+            return Err(Fault::Broken("its content is shorter than its size".to_owned()).into());
+        }
+        members.consume(count);
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// A name as it can be shown in one line.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).escape_debug().to_string()
+}
+
+/// Whether a file that no compression is known of starts as an archive does; the error says what it looks like.
+fn check_start(start: &[u8]) -> Result<(), String> {
+    if start.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if start.len() == 512 {
+        let header = Header::from_byte_slice(start);
+        if checksum_matches(header) || start.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+    }
+    let known: [(&[u8], &str); 15] = [
+        (b"PK\x03\x04", "a zip archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"Rar!", "a rar archive"),
+        (b"\x04\x22\x4d\x18", "lz4, which is not supported"),
+        (b"LZIP", "lzip, which is not supported"),
+        (b"\x5d\0\0", "lzma without xz, which is not supported"),
+        (b"\x89LZO", "lzop, which is not supported"),
+        (b"\x1f\x9d", "compress (.Z), which is not supported"),
+        (b"hsqs", "a squashfs image: use `squashfs` in place of `tar`"),
+        (b"070701", "a cpio archive"),
+        (b"!<arch>\n", "an ar archive, such as a Debian package"),
+        (b"\xed\xab\xee\xdb", "an rpm package"),
+        (b"\x7fELF", "an ELF file"),
+        (b"<", "a web page or XML"),
+        (b"{", "JSON"),
+    ];
+    let looks = known.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, what)| *what);
+    let bytes = start[..start.len().min(8)].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    match looks {
+        Some(looks) => Err(format!("it is not a tar archive; it starts with `{bytes}`, which looks like {looks}")),
+        None => Err(format!(
+            "it is not a tar archive, plain or compressed by gzip, xz, zstd or bzip2; it starts with `{bytes}`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

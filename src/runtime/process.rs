@@ -1,0 +1,131 @@
+//! The OCI process of a step: command, user, environment, capabilities and limits, the same for all runtimes.
+
+use std::collections::{BTreeMap, HashSet};
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, PosixRlimitBuilder, PosixRlimitType, Process,
+    ProcessBuilder, User, UserBuilder,
+};
+
+use crate::build::Container;
+
+/// The environment of every process before what the manifest adds.
+const DEFAULT_ENV: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("TERM", "xterm")];
+
+/// A user as the kernel knows it, looked up in the rootfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User number.
+    pub uid: u32,
+    /// Group number.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// The home folder of passwd(5), else `/`.
+    pub home: String,
+}
+
+impl Credentials {
+    /// User and group 0, where nothing is looked up.
+    pub fn root() -> Self {
+        Self { uid: 0, gid: 0, groups: Vec::new(), home: "/root".into() }
+    }
+}
+
+/// What a step changes of its container's process.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// The argument vector.
+    pub argv: Vec<String>,
+    /// Added to the container's environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// Where it starts.
+    pub cwd: &'a std::path::Path,
+    /// Who runs it.
+    pub user: &'a Credentials,
+    /// `SOURCE_DATE_EPOCH` of its environment, unless the manifest sets that.
+    pub source_date_epoch: Option<u64>,
+}
+
+/// The process of one command in a container.
+///
+/// # Errors
+/// None in practice: every required field is given.
+pub fn process(container: &Container, command: Command<'_>) -> Result<Process, OciSpecError> {
+    let mut env: BTreeMap<&str, String> =
+        DEFAULT_ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    // runc and its like set HOME where it is not given; given here, it is the same with all of them.
+    env.insert("HOME", command.user.home.clone());
+    if let Some(seconds) = command.source_date_epoch {
+        env.insert("SOURCE_DATE_EPOCH", seconds.to_string());
+    }
+    for (name, value) in container.env.iter().chain(command.env) {
+        env.insert(name, value.clone());
+    }
+    let nofile = PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(container.limits.nofile)
+        .hard(container.limits.nofile)
+        .build()?;
+    ProcessBuilder::default()
+        .terminal(false)
+        .user(user(command.user)?)
+        .args(command.argv)
+        .env(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+        .cwd(command.cwd)
+        .capabilities(capabilities(&container.capabilities)?)
+        .rlimits(vec![nofile])
+        .no_new_privileges(container.no_new_privileges)
+        .build()
+}
+
+fn user(credentials: &Credentials) -> Result<User, OciSpecError> {
+    UserBuilder::default()
+        .uid(credentials.uid)
+        .gid(credentials.gid)
+        .umask(0o022u32)
+        .additional_gids(credentials.groups.clone())
+        .build()
+}
+
+/// The same set in all but the ambient one: ambient capabilities would make every program that a step of another user
+/// starts as powerful as a set-uid one. Without them, such a user has none until a file capability gives some.
+fn capabilities(set: &[Capability]) -> Result<LinuxCapabilities, OciSpecError> {
+    let set: HashSet<Capability> = set.iter().copied().collect();
+    LinuxCapabilitiesBuilder::default()
+        .bounding(set.clone())
+        .effective(set.clone())
+        .inheritable(set.clone())
+        .permitted(set)
+        .ambient(HashSet::new())
+        .build()
+}
+
+/// The process that a session's init runs as: it may do all that runner itself may, for setting up a step takes that,
+/// and gives up what the step must not have when it starts one.
+///
+/// # Errors
+/// Where the kernel does not tell this process' own capabilities.
+pub fn init() -> std::io::Result<Process> {
+    let own = caps::read(None, caps::CapSet::Permitted).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let own: Vec<Capability> = own
+        .into_iter()
+        .filter_map(|capability| capability.to_string().trim_start_matches("CAP_").parse().ok())
+        .collect();
+    let build = || {
+        ProcessBuilder::default()
+            .terminal(false)
+            .user(user(&Credentials::root())?)
+            .args(vec!["runner-session".to_owned()])
+            .env(Vec::<String>::new())
+            // The builder has limits of its own for who gives none.
+            .rlimits(Vec::new())
+            .cwd("/")
+            .capabilities(capabilities(&own)?)
+            .no_new_privileges(false)
+            .build()
+    };
+    build().map_err(std::io::Error::other)
+}

@@ -1,0 +1,225 @@
+//! The OCI runtime specification's config.json of a container: one for all runtimes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
+    LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
+    LinuxResourcesBuilder, Mount, MountBuilder, Process, RootBuilder, Spec, SpecBuilder,
+};
+use rustix::fs::{FileType, major, minor};
+
+use crate::build::{Container, Device, Limits, Network};
+
+/// Files and folders that nothing inside may look into: they tell of the host, or reach its firmware.
+pub const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Files and folders that nothing inside may change.
+pub const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The mounts of every container, unless one of its own has the same target.
+const DEFAULT_MOUNTS: [(&str, &str, &[&str]); 7] = [
+    ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+    ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+];
+
+/// The targets of [`DEFAULT_MOUNTS`] that do not lie in another of them: they need a mount point in the root.
+pub const DEFAULT_MOUNT_POINTS: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// What every container may do beyond its own devices: make nodes, which is not to open them, and use those of `/dev`
+/// that reach nothing of the host.
+const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
+    (LinuxDeviceType::C, None, None, "m"),
+    (LinuxDeviceType::B, None, None, "m"),
+    // null, zero, full, random, urandom
+    (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(5), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
+    // tty, console, ptmx, pts/*
+    (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(1), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
+    (LinuxDeviceType::C, Some(136), None, "rwm"),
+];
+
+/// A device node of the host, looked up.
+#[derive(Debug, Clone)]
+pub struct HostDevice {
+    /// As the runtime makes it inside.
+    pub node: LinuxDevice,
+    /// What the device cgroup allows.
+    pub rule: LinuxDeviceCgroup,
+}
+
+impl HostDevice {
+    /// Looks at the node on the host; links are not followed.
+    ///
+    /// # Errors
+    /// Where there is none, or it is no device.
+    pub fn look_up(device: &Device) -> io::Result<Self> {
+        let stat = rustix::fs::lstat(&device.path)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::CharacterDevice => LinuxDeviceType::C,
+            FileType::BlockDevice => LinuxDeviceType::B,
+            _ => return Err(io::Error::other("it is neither a character nor a block device")),
+        };
+        let (major, minor) = (i64::from(major(stat.st_rdev)), i64::from(minor(stat.st_rdev)));
+        let letters = [(device.access.read, 'r'), (device.access.write, 'w'), (device.access.mknod, 'm')];
+        let access: String = letters.iter().filter(|(on, _)| *on).map(|(_, letter)| letter).collect();
+        let node = LinuxDeviceBuilder::default()
+            .path(&device.target)
+            .typ(kind)
+            .major(major)
+            .minor(minor)
+            .file_mode(device.mode.unwrap_or(stat.st_mode & 0o7777))
+            .uid(device.uid.unwrap_or(stat.st_uid))
+            .gid(device.gid.unwrap_or(stat.st_gid))
+            .build()
+            .map_err(io::Error::other)?;
+        let rule = rule(true, kind, Some(major), Some(minor), &access).map_err(io::Error::other)?;
+        Ok(Self { node, rule })
+    }
+}
+
+fn rule(
+    allow: bool,
+    kind: LinuxDeviceType,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: &str,
+) -> Result<LinuxDeviceCgroup, OciSpecError> {
+    let mut rule = LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).access(access);
+    if let Some(major) = major {
+        rule = rule.major(major);
+    }
+    if let Some(minor) = minor {
+        rule = rule.minor(minor);
+    }
+    rule.build()
+}
+
+/// What a session adds to what the manifest says of a container.
+#[derive(Debug)]
+pub struct Bundle<'a> {
+    /// Unique on this host; also the name of its cgroup.
+    pub id: &'a str,
+    /// The mounted root.
+    pub rootfs: &'a Path,
+    /// The container's own mounts, with sources on the host, in order.
+    pub mounts: Vec<Mount>,
+    /// Its devices.
+    pub devices: &'a [HostDevice],
+    /// What the runtime starts.
+    pub process: Process,
+}
+
+/// The whole config.json.
+///
+/// # Errors
+/// None in practice: every required field is given.
+pub fn spec(container: &Container, bundle: Bundle<'_>) -> Result<Spec, OciSpecError> {
+    let own = |target: &str| bundle.mounts.iter().any(|mount| mount.destination() == Path::new(target));
+    let mut mounts = Vec::new();
+    for (target, kind, options) in DEFAULT_MOUNTS {
+        if !own(target) {
+            mounts.push(default_mount(target, kind, options)?);
+        }
+    }
+    let (under_dev, _) = nodes(bundle.devices);
+    mounts.extend(bundle.mounts);
+    let mut namespaces = vec![
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Cgroup,
+    ];
+    if container.network == Network::None {
+        namespaces.push(LinuxNamespaceType::Network);
+    }
+    let namespaces = namespaces
+        .into_iter()
+        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
+        .collect::<Result<Vec<_>, _>>()?;
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .cgroups_path(PathBuf::from(format!("/{}", bundle.id)))
+        .resources(resources(&container.limits, bundle.devices)?)
+        .devices(under_dev)
+        .masked_paths(MASKED_PATHS.map(String::from).to_vec())
+        .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
+        .rootfs_propagation("private")
+        .build()?;
+    SpecBuilder::default()
+        .version("1.0.2")
+        .hostname(&container.hostname)
+        .root(RootBuilder::default().path(bundle.rootfs).readonly(container.read_only).build()?)
+        .mounts(mounts)
+        .process(bundle.process)
+        .linux(linux)
+        .build()
+}
+
+/// Runtimes make nodes under `/dev` only; the others are bound by the session: the first and the second list.
+pub fn nodes(devices: &[HostDevice]) -> (Vec<LinuxDevice>, Vec<&LinuxDevice>) {
+    let under_dev = |device: &&HostDevice| device.node.path().starts_with("/dev");
+    (
+        devices.iter().filter(under_dev).map(|device| device.node.clone()).collect(),
+        devices.iter().filter(|device| !under_dev(device)).map(|device| &device.node).collect(),
+    )
+}
+
+fn default_mount(target: &str, kind: &str, options: &[&str]) -> Result<Mount, OciSpecError> {
+    MountBuilder::default()
+        .destination(target)
+        .typ(kind)
+        .source(kind)
+        .options(options.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .build()
+}
+
+fn resources(limits: &Limits, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
+    const PERIOD_MICROSECONDS: u64 = 100_000;
+    let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")?];
+    for (kind, major, minor, access) in DEFAULT_RULES {
+        rules.push(rule(true, kind, major, minor, access)?);
+    }
+    rules.extend(devices.iter().map(|device| device.rule.clone()));
+    let mut resources = LinuxResourcesBuilder::default().devices(rules);
+    if let Some(bytes) = limits.memory {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        // Swap is counted with memory, so that the limit is one.
+        resources = resources.memory(LinuxMemoryBuilder::default().limit(bytes).swap(bytes).build()?);
+    }
+    if let Some(millicpus) = limits.millicpus {
+        let quota = i64::try_from(millicpus.saturating_mul(PERIOD_MICROSECONDS) / 1000).unwrap_or(i64::MAX);
+        resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(PERIOD_MICROSECONDS).build()?);
+    }
+    if let Some(most) = limits.pids {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        resources = resources.pids(LinuxPidsBuilder::default().limit(most).build()?);
+    }
+    resources.build()
+}

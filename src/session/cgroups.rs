@@ -1,0 +1,58 @@
+//! Cgroups that a killed runner left behind: found by their names, and removed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The prefix of the cgroups of all containers of one lease.
+pub fn prefix(lease: &str) -> String {
+    format!("runner-{lease}-")
+}
+
+/// Removes what is left of a lease that no living process holds, with the processes in it; true when nothing is left.
+pub fn remove_left_over(lease: &str) -> bool {
+    let prefix = prefix(lease);
+    let mut clean = true;
+    for root in hierarchies() {
+        let Ok(entries) = fs::read_dir(&root) else { continue };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                clean &= remove(&entry.path());
+            }
+        }
+    }
+    clean
+}
+
+/// The mount points of all cgroup hierarchies, v1 and v2, from /proc/self/mountinfo, see proc(5).
+fn hierarchies() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let (mount, filesystem) = line.split_once(" - ")?;
+            let kind = filesystem.split(' ').next()?;
+            matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(mount.split(' ').nth(4).unwrap_or_default()))
+        })
+        .collect()
+}
+
+fn remove(folder: &Path) -> bool {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+        for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
+            if let Ok(pid) = pid.parse() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        if fs::remove_dir(folder).is_ok() || !folder.exists() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}

@@ -1,0 +1,269 @@
+//! A session: a container's root, mounted, with the processes of its steps in it, from its first step to its last.
+//!
+//! ```text
+//! upper      what the steps changed since the last snapshot      (scratch)
+//! skeleton   mount points that the root lacks                    (scratch, in no snapshot)
+//! frozen …   what earlier snapshots of this session hold         (scratch)
+//! images …   the layers below                                    (squashfs by loop device)
+//! ```
+
+pub mod cgroups;
+mod layer;
+mod mounts;
+mod scratch;
+mod skeleton;
+mod user;
+mod workspace;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use layer::Lower;
+use mounts::SessionMounts;
+use oci_spec::runtime::Process;
+use rustix::fs::{Mode, OFlags};
+pub use scratch::Scratch;
+use skeleton::MountPoint;
+use thiserror::Error;
+pub use workspace::Workspace;
+
+use crate::build::{Container, User};
+use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
+use crate::runtime::Stdio;
+use crate::runtime::embedded::{EmbeddedContainer, RunningStep, RuntimeError};
+use crate::runtime::process::{self, Credentials};
+use crate::runtime::spec::{self, Bundle, DEFAULT_MOUNT_POINTS, HostDevice};
+
+/// What goes wrong with a session itself, not with what runs in it.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum SessionError {
+    #[error("open a session: {0}")]
+    Io(#[from] io::Error),
+    #[error("open a session: device {path}: {error}")]
+    Device { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("write config.json: {0}")]
+    Spec(#[from] oci_spec::OciSpecError),
+    #[error("make the rootfs ready: {0}")]
+    Rootfs(#[source] io::Error),
+    #[error("end a session: the root is still in use: {0}")]
+    Busy(io::Error),
+}
+
+/// A container's session.
+#[derive(Debug)]
+pub struct Session<'a> {
+    workspace: &'a Workspace,
+    container: &'a Container,
+    /// The layers below, the lowest first.
+    lowers: Vec<Lower>,
+    scratch: Arc<Scratch>,
+    devices: Vec<HostDevice>,
+    mounts: SessionMounts,
+    live: Option<Live>,
+}
+
+/// The parts that end at a snapshot and are made anew after it.
+#[derive(Debug)]
+struct Live {
+    runtime: EmbeddedContainer,
+    root: OwnedFd,
+    overlay: Mounted,
+    upper: PathBuf,
+}
+
+impl<'a> Session<'a> {
+    /// Makes all ready for a container on the layers `lowers`, the lowest first. Nothing runs yet.
+    ///
+    /// # Errors
+    /// Where a mount or a device of the container cannot be made ready.
+    pub fn prepare(
+        workspace: &'a Workspace,
+        container: &'a Container,
+        lowers: Vec<Lower>,
+        scratch: Arc<Scratch>,
+        cache: impl Fn(&str) -> io::Result<PathBuf>,
+    ) -> Result<Self, SessionError> {
+        let devices = container
+            .devices
+            .iter()
+            .map(|device| {
+                HostDevice::look_up(device).map_err(|error| SessionError::Device { path: device.path.clone(), error })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let folder = workspace.folder("mounts")?;
+        let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &folder, cache)?;
+        Ok(Self { workspace, container, lowers, scratch, devices, mounts, live: None })
+    }
+
+    /// Mounts the root and creates the container, unless that is done.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn start(&mut self) -> Result<(), SessionError> {
+        if self.live.is_none() {
+            self.live = Some(self.create()?);
+        }
+        Ok(())
+    }
+
+    fn create(&self) -> Result<Live, SessionError> {
+        let folder = self.workspace.folder("bundle")?;
+        let rootfs = folder.join("rootfs");
+        scratch::private_folder(&rootfs)?;
+        let skeleton = self.scratch.folder("skeleton")?;
+        let points = self.mount_points();
+        let real = {
+            let below = self.view(&rootfs)?;
+            let real = skeleton::prepare(below.path(), &skeleton, &points)?;
+            below.close()?;
+            real
+        };
+        let upper = self.new_upper(&skeleton)?;
+        let overlay = self.overlay(&skeleton, &upper, &rootfs)?;
+        let mut mounts = Vec::new();
+        for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
+            mounts.push(mount.oci(real)?);
+        }
+        let id = self.workspace.container_id();
+        let bundle = Bundle { id: &id, rootfs: &rootfs, mounts, devices: &self.devices, process: process::init()? };
+        let spec = spec::spec(self.container, bundle)?;
+        serde_json::to_writer(File::create(folder.join("config.json"))?, &spec).map_err(io::Error::other)?;
+        let state = self.workspace.folder("state")?;
+        let runtime = EmbeddedContainer::create(self.workspace.program()?, &id, &folder, &state, &spec)?;
+        let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(io::Error::from)?;
+        Ok(Live { runtime, root, overlay, upper })
+    }
+
+    fn mount_points(&self) -> Vec<MountPoint> {
+        let defaults = DEFAULT_MOUNT_POINTS.map(|target| MountPoint { target: target.into(), folder: true });
+        defaults.into_iter().chain(self.mounts.ready().iter().map(|mount| mount.point().clone())).collect()
+    }
+
+    /// The layers below alone, read-only.
+    fn view(&self, target: &Path) -> Result<Mounted, SessionError> {
+        let empty = self.scratch.folder("empty")?;
+        if self.lowers.is_empty() {
+            // A root from nothing: overlayfs wants two layers, and no folder twice.
+            return Ok(bind_read_only(&empty, target)?);
+        }
+        let mut lowers: Vec<&Path> = self.lowers.iter().rev().map(Lower::path).collect();
+        lowers.push(&empty);
+        Ok(mount_overlay(&lowers, None, target)?)
+    }
+
+    /// A new folder for changes, that looks like the root of the layers below.
+    fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
+        let upper = self.scratch.folder("upper")?;
+        let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(io::Error::from)?;
+        skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper)?;
+        Ok(upper)
+    }
+
+    fn overlay(&self, skeleton: &Path, upper: &Path, target: &Path) -> Result<Mounted, SessionError> {
+        let mut lowers: Vec<&Path> = vec![skeleton];
+        lowers.extend(self.lowers.iter().rev().map(Lower::path));
+        if self.container.read_only {
+            let empty = self.scratch.folder("empty")?;
+            lowers.push(&empty);
+            return Ok(mount_overlay(&lowers, None, target)?);
+        }
+        let work = self.scratch.folder("work")?;
+        Ok(mount_overlay(&lowers, Some((upper, &work)), target)?)
+    }
+
+    /// A user of the manifest in numbers, by the root as it is now.
+    ///
+    /// # Errors
+    /// Where the root does not have it.
+    pub fn credentials(&self, user: &User) -> Result<Credentials, SessionError> {
+        Ok(user::look_up(self.live()?.root.as_fd(), user)?)
+    }
+
+    /// Starts a process. The session must have been started.
+    ///
+    /// # Errors
+    /// Where the container is gone.
+    pub fn run(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, SessionError> {
+        Ok(self.live()?.runtime.start(process, stdio)?)
+    }
+
+    /// Whether it has been started and takes processes.
+    pub fn is_running(&self) -> bool {
+        self.live.is_some()
+    }
+
+    fn live(&self) -> Result<&Live, SessionError> {
+        self.live.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it has not been started")))
+    }
+
+    /// Ends what runs and takes the root down; what was changed since the last time becomes the topmost layer below.
+    /// The session may be started again, above it.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn freeze(&mut self) -> Result<Lower, SessionError> {
+        let upper = match self.live.take() {
+            Some(live) => live.end()?,
+            None => self.untouched_upper()?,
+        };
+        let lower = Lower::folder(upper, Arc::clone(&self.scratch));
+        self.lowers.push(lower.clone());
+        Ok(lower)
+    }
+
+    /// What a snapshot right after another one holds: nothing but the root folder itself.
+    fn untouched_upper(&self) -> Result<PathBuf, SessionError> {
+        let target = self.workspace.folder("view")?;
+        let view = self.view(&target)?;
+        let upper = self.new_upper(view.path())?;
+        view.close()?;
+        Ok(upper)
+    }
+
+    /// The whole root without what the session itself puts there, read-only. The session must not be running.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn merged(&self) -> Result<Mounted, SessionError> {
+        let target = self.workspace.folder("merged")?;
+        self.view(&target)
+    }
+
+    /// The layers below, the lowest first.
+    pub fn lowers(&self) -> &[Lower] {
+        &self.lowers
+    }
+
+    /// Goes on above other layers than those below now. The session must not be running.
+    pub fn rebase(&mut self, lowers: Vec<Lower>) {
+        self.lowers = lowers;
+    }
+
+    /// Ends it, with all that it has mounted.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn close(mut self) -> Result<(), SessionError> {
+        self.live.take().map_or(Ok(()), |live| live.end().map(drop))
+    }
+}
+
+impl Live {
+    fn end(self) -> Result<PathBuf, SessionError> {
+        let Self { runtime, root, overlay, upper } = self;
+        runtime.close()?;
+        drop(root);
+        overlay.close().map_err(SessionError::Busy)?;
+        Ok(upper)
+    }
+}

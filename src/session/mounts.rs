@@ -1,0 +1,203 @@
+//! A container's own mounts, made ready on the host's side: each becomes a bind mount (or a kernel mount) of the bundle.
+//!
+//! Tmpfs mounts, secrets and device nodes outside `/dev` are made here, in runner's mount namespace, and belong to the
+//! session: they last over its steps with any runtime.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat};
+
+use super::skeleton::MountPoint;
+use crate::build::{Container, MountKind, Network, Secret};
+use crate::mount::{Mounted, mount_tmpfs};
+
+/// One mount, ready for a bundle.
+#[derive(Debug)]
+pub struct Ready {
+    point: MountPoint,
+    kind: String,
+    source: PathBuf,
+    options: Vec<String>,
+}
+
+impl Ready {
+    /// Where it is to be mounted.
+    pub fn point(&self) -> &MountPoint {
+        &self.point
+    }
+
+    /// As config.json says it, mounted at `real`.
+    ///
+    /// # Errors
+    /// None in practice: every required field is given.
+    pub fn oci(&self, real: &Path) -> io::Result<OciMount> {
+        MountBuilder::default()
+            .destination(real)
+            .typ(&self.kind)
+            .source(&self.source)
+            .options(self.options.clone())
+            .build()
+            .map_err(io::Error::other)
+    }
+
+    fn bind(target: &Path, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
+        let folder = std::fs::metadata(&source)?.is_dir();
+        let point = MountPoint { target: target.to_owned(), folder };
+        Ok(Self { point, kind: "bind".into(), source, options })
+    }
+}
+
+/// The mounts of a session, and what they need to stay.
+#[derive(Debug)]
+pub struct SessionMounts {
+    ready: Vec<Ready>,
+    _kept: Vec<Mounted>,
+}
+
+impl SessionMounts {
+    /// Makes the mounts of `container` ready in `folder`, a new folder in memory; cache mounts are folders of `caches`.
+    ///
+    /// # Errors
+    /// With the mount's target: a source that is gone, options that the kernel does not take.
+    pub fn prepare(
+        container: &Container,
+        outside_dev: &[&LinuxDevice],
+        folder: &Path,
+        cache: impl Fn(&str) -> io::Result<PathBuf>,
+    ) -> io::Result<Self> {
+        let mut ready = Vec::new();
+        let mut kept = Vec::new();
+        for (index, mount) in container.mounts.iter().enumerate() {
+            let place = folder.join(format!("mount{index}"));
+            let made = match &mount.kind {
+                MountKind::Bind(source) => {
+                    Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true))
+                }
+                MountKind::Tmpfs => tmpfs(&place, &mount.options).and_then(|mounted| {
+                    kept.push(mounted);
+                    Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))
+                }),
+                MountKind::Cache(id) => cache(id).and_then(|source| {
+                    own(&source, &mount.options, 0o755)?;
+                    Ready::bind(&mount.target, source, bind_options(&flags_only(&mount.options), false))
+                }),
+                MountKind::Secret(secret) => write_secret(&place, secret, &mount.options).and_then(|()| {
+                    let mut options = bind_options(&flags_only(&mount.options), false);
+                    options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
+                    Ready::bind(&mount.target, place, options)
+                }),
+                MountKind::Kernel(kind, source) => Ok(Ready {
+                    point: MountPoint { target: mount.target.clone(), folder: true },
+                    kind: kind.clone(),
+                    source: source.into(),
+                    options: mount.options.clone(),
+                }),
+            };
+            ready.push(made.map_err(|error| io::Error::other(format!("mount {}: {error}", mount.target.display())))?);
+        }
+        for (index, device) in outside_dev.iter().enumerate() {
+            let place = folder.join(format!("device{index}"));
+            make_node(&place, device)?;
+            ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?);
+        }
+        let resolv = Path::new("/etc/resolv.conf");
+        let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));
+        if container.network == Network::Host && !taken && resolv.exists() {
+            let options = ["ro", "nosuid", "nodev", "noexec"].map(String::from);
+            ready.push(Ready::bind(resolv, std::fs::canonicalize(resolv)?, bind_options(&options, false))?);
+        }
+        // What lies deeper is mounted later, so that nothing is hidden by its own parent.
+        ready.sort_by_key(|mount| mount.point.target.components().count());
+        Ok(Self { ready, _kept: kept })
+    }
+
+    /// In the order in which they are to be mounted.
+    pub fn ready(&self) -> &[Ready] {
+        &self.ready
+    }
+}
+
+/// A bind mount takes what is mounted below its source along, as Docker's do, and is as read-only there as above.
+fn bind_options(options: &[String], recursive: bool) -> Vec<String> {
+    let chosen = options.iter().any(|option| option == "bind" || option == "rbind");
+    let mut all: Vec<String> = options.to_vec();
+    if !chosen {
+        all.insert(0, if recursive { "rbind" } else { "bind" }.into());
+    }
+    let whole = all.iter().any(|option| option == "rbind");
+    if whole && all.iter().any(|option| option == "ro") {
+        all.push("rro".into());
+    }
+    all
+}
+
+/// Without what is data of a filesystem, `KEY=VALUE`.
+fn flags_only(options: &[String]) -> Vec<String> {
+    options.iter().filter(|option| !option.contains('=')).cloned().collect()
+}
+
+fn tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
+    DirBuilder::new().mode(0o700).create(place)?;
+    // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
+    let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
+    mount_tmpfs(place, &options)
+}
+
+fn write_secret(place: &Path, secret: &Secret, options: &[String]) -> io::Result<()> {
+    let bytes = match secret {
+        Secret::File(path) => std::fs::read(path)?,
+        Secret::Variable(name) => std::env::var_os(name)
+            .map(|value| std::os::unix::ffi::OsStringExt::into_vec(value))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("the variable {name} is not set")))?,
+    };
+    File::options().write(true).create_new(true).mode(0o600).open(place)?.write_all(&bytes)?;
+    own(place, options, 0o400)
+}
+
+/// Applies `mode=`, `uid=` and `gid=`.
+fn own(path: &Path, options: &[String], mode: u32) -> io::Result<()> {
+    let value = |key: &str| options.iter().rev().find_map(|option| option.strip_prefix(key)?.strip_prefix('='));
+    let number = |key: &str| value(key).map(|text| text.parse::<u32>().map_err(io::Error::other)).transpose();
+    let mode = value("mode").map_or(Ok(mode), |text| u32::from_str_radix(text, 8)).map_err(io::Error::other)?;
+    let (uid, gid) = (number("uid")?, number("gid")?);
+    chownat(CWD, path, uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::empty())?;
+    Ok(chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())?)
+}
+
+fn make_node(place: &Path, device: &LinuxDevice) -> io::Result<()> {
+    let kind = match device.typ() {
+        LinuxDeviceType::B => rustix::fs::FileType::BlockDevice,
+        _ => rustix::fs::FileType::CharacterDevice,
+    };
+    let number = |number: i64| u32::try_from(number).map_err(io::Error::other);
+    let id = makedev(number(device.major())?, number(device.minor())?);
+    mknodat(CWD, place, kind, Mode::empty(), id)?;
+    let (uid, gid) = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
+    chownat(CWD, place, uid, gid, AtFlags::empty())?;
+    Ok(chmodat(CWD, place, Mode::from_raw_mode(device.file_mode().unwrap_or(0o600)), AtFlags::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(options: &[&str]) -> Vec<String> {
+        options.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_read_only_bind_is_read_only_with_all_that_is_mounted_below() {
+        assert_eq!(bind_options(&strings(&["ro"]), true), strings(&["rbind", "ro", "rro"]));
+        assert_eq!(bind_options(&strings(&["bind", "ro"]), true), strings(&["bind", "ro"]));
+        assert_eq!(bind_options(&strings(&["nodev"]), false), strings(&["bind", "nodev"]));
+    }
+
+    #[test]
+    fn the_data_of_a_tmpfs_is_no_option_of_its_bind_mount() {
+        assert_eq!(flags_only(&strings(&["nodev", "size=1m", "mode=1777"])), strings(&["nodev"]));
+    }
+}

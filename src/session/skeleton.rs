@@ -1,0 +1,168 @@
+//! The skeleton layer: mount points that a root lacks, on a layer of their own, so that no snapshot ever holds them.
+//!
+//! It lies right below the writable folder: there no whiteout and no opaque folder of a layer can hide it. The folders
+//! above a missing mount point stand in it too, as exact copies, for in an overlay the topmost one's owner, mode, times
+//! and extended attributes are seen.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags, chmodat, chownat, fgetxattr,
+    flistxattr, openat2, stat, utimensat,
+};
+
+use crate::mount::{Inside, resolve};
+
+/// Something to be mounted: where, and whether on a folder or on a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// As the manifest says it; absolute.
+    pub target: PathBuf,
+    /// Whether a folder is needed; a file otherwise.
+    pub folder: bool,
+}
+
+/// Makes in `skeleton` what the root at `root` lacks for `points`; gives where each target really is, links followed.
+///
+/// A point that lies in another one's target is left to the runtime, which makes it inside that mount.
+///
+/// # Errors
+/// Where a target is there but of the wrong kind, or cannot be one.
+pub fn prepare(root: &Path, skeleton: &Path, points: &[MountPoint]) -> io::Result<Vec<PathBuf>> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    copy_attributes(root.as_fd(), Path::new("/"), skeleton)?;
+    let mut real: Vec<PathBuf> = Vec::new();
+    for point in points {
+        let inside = resolve(root.as_fd(), &point.target)
+            .map_err(|error| io::Error::other(format!("mount target {}: {error}", point.target.display())))?;
+        let path = inside.path();
+        if !real.iter().any(|other| path != *other && path.starts_with(other)) {
+            check_kind(point, &inside)?;
+            make(root.as_fd(), skeleton, &inside, point.folder)?;
+        }
+        real.push(path);
+    }
+    Ok(real)
+}
+
+fn check_kind(point: &MountPoint, inside: &Inside) -> io::Result<()> {
+    let target = point.target.display();
+    let found = if inside.kind == FileType::Directory { "a folder" } else { "a file" };
+    if inside.missing.is_empty() {
+        let wanted = if point.folder { "a folder" } else { "a file" };
+        if found != wanted {
+            return Err(io::Error::other(format!(
+                "mount target {target} is {found} in the rootfs, and {wanted} is to be mounted there"
+            )));
+        }
+    } else if inside.kind != FileType::Directory {
+        return Err(io::Error::other(format!(
+            "mount target {target}: {} is {found} in the rootfs",
+            inside.existing.display()
+        )));
+    }
+    Ok(())
+}
+
+fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &Inside, folder: bool) -> io::Result<()> {
+    let Some((last, above)) = inside.missing.split_last() else { return Ok(()) };
+    let mut at = PathBuf::from("/");
+    for name in inside.existing.components().skip(1) {
+        at.push(name);
+        let copy = below(skeleton, &at);
+        if !copy.is_dir() {
+            DirBuilder::new().create(&copy)?;
+            copy_attributes(root, &at, &copy)?;
+        }
+    }
+    for name in above {
+        at.push(name);
+        new_folder(&below(skeleton, &at))?;
+    }
+    at.push(last);
+    let place = below(skeleton, &at);
+    if folder {
+        new_folder(&place)?;
+    } else if !place.exists() {
+        File::options().write(true).create_new(true).mode(0o644).open(&place)?;
+    }
+    // Making an entry has changed the time of the folder above it.
+    for ancestor in inside.existing.ancestors() {
+        copy_times(root, ancestor, &below(skeleton, ancestor))?;
+    }
+    Ok(())
+}
+
+fn below(skeleton: &Path, path: &Path) -> PathBuf {
+    skeleton.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn new_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Gives `copy` the owner, mode, extended attributes and times of the folder `path` inside `root`.
+///
+/// # Errors
+/// Where the scratch cannot hold an attribute: tmpfs takes `user.*` from Linux 6.6 on, `scratch: {disk: true}` mends it.
+pub fn copy_attributes(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Path) -> io::Result<()> {
+    let folder = open_inside(root, path)?;
+    let stat = rustix::fs::fstat(&folder)?;
+    chownat(
+        CWD,
+        copy,
+        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+        AtFlags::empty(),
+    )?;
+    chmodat(CWD, copy, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+    let mut names = vec![0; 64 << 10];
+    let length = match flistxattr(&folder, &mut names) {
+        Ok(length) => length,
+        // A squashfs image that was written without extended attributes.
+        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        use std::os::unix::ffi::OsStrExt;
+        if name.starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        let name = OsStr::from_bytes(name);
+        let mut value = vec![0; 64 << 10];
+        let length = fgetxattr(&folder, name, &mut value)?;
+        rustix::fs::setxattr(copy, name, &value[..length], XattrFlags::empty()).map_err(|error| {
+            io::Error::other(format!(
+                "the scratch does not take the extended attribute {} of {}: {error}; scratch: {{disk: true}} may",
+                name.display(),
+                path.display()
+            ))
+        })?;
+    }
+    copy_times(root, path, copy)
+}
+
+fn copy_times(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Path) -> io::Result<()> {
+    if stat(copy).is_err() {
+        return Ok(());
+    }
+    let stat = rustix::fs::fstat(open_inside(root, path)?)?;
+    let times = Timestamps {
+        last_access: rustix::fs::Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
+        last_modification: rustix::fs::Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    Ok(utimensat(CWD, copy, &times, AtFlags::empty())?)
+}
+
+fn open_inside(root: rustix::fd::BorrowedFd<'_>, path: &Path) -> io::Result<rustix::fd::OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?)
+}

@@ -1,0 +1,151 @@
+//! `USER[:GROUP]` to numbers, by the passwd(5) and group(5) of a root, which is hostile.
+
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
+use crate::build::{Principal, User};
+use crate::runtime::process::Credentials;
+
+/// Past this a passwd or group file is taken for an attack.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// Looks a user up in the root that `root` is open on.
+///
+/// # Errors
+/// A name that is not there, a number out of range, a file that is no file.
+pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
+    let passwd = read(root, Path::new("/etc/passwd"))?;
+    let entry = passwd.lines().filter_map(PasswdEntry::parse).find(|entry| match &user.user {
+        Principal::Id(uid) => entry.uid == *uid,
+        Principal::Name(name) => entry.name == name,
+    });
+    let uid = match (&user.user, &entry) {
+        (Principal::Id(uid), _) => *uid,
+        (Principal::Name(_), Some(entry)) => entry.uid,
+        (Principal::Name(name), None) => return Err(not_found("user", name, "/etc/passwd")),
+    };
+    let groups = read(root, Path::new("/etc/group"))?;
+    let gid = match &user.group {
+        None => entry.as_ref().map_or(0, |entry| entry.gid),
+        Some(Principal::Id(gid)) => *gid,
+        Some(Principal::Name(name)) => groups
+            .lines()
+            .filter_map(GroupEntry::parse)
+            .find(|group| group.name == name)
+            .map(|group| group.gid)
+            .ok_or_else(|| not_found("group", name, "/etc/group"))?,
+    };
+    // As with Docker: a user by name is in the groups that list it, unless a group is asked for.
+    let mut member_of = Vec::new();
+    if let (Principal::Name(name), None) = (&user.user, &user.group) {
+        member_of = groups
+            .lines()
+            .filter_map(GroupEntry::parse)
+            .filter(|group| group.members.split(',').any(|member| member == name))
+            .map(|group| group.gid)
+            .collect();
+        member_of.sort_unstable();
+        member_of.dedup();
+    }
+    let home = entry.map(|entry| entry.home).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned();
+    Ok(Credentials { uid, gid, groups: member_of, home })
+}
+
+fn not_found(what: &str, name: &str, file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{what} {name} is not in the rootfs' {file}"))
+}
+
+struct PasswdEntry<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: &'a str,
+}
+
+impl<'a> PasswdEntry<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let home = fields.nth(1).unwrap_or("/");
+        Some(Self { name, uid, gid, home })
+    }
+}
+
+struct GroupEntry<'a> {
+    name: &'a str,
+    gid: u32,
+    members: &'a str,
+}
+
+impl<'a> GroupEntry<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let gid = fields.nth(1)?.parse().ok()?;
+        Some(Self { name, gid, members: fields.next().unwrap_or_default() })
+    }
+}
+
+/// The file's text; nothing where there is no such file.
+fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
+    // Not blocking: a fifo in its place would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
+        Err(error) => return Err(error.into()),
+    };
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other(format!("the rootfs' {} is no file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn in_root(user: Principal, group: Option<Principal>) -> io::Result<Credentials> {
+        let root = tempfile::tempdir()?;
+        fs::create_dir(root.path().join("etc"))?;
+        fs::write(root.path().join("etc/passwd"), "root:x:0:0:r:/root:/bin/sh\nann:x:1000:100:A:/home/ann:/bin/sh\n")?;
+        fs::write(root.path().join("etc/group"), "root:x:0:\nusers:x:100:\naudio:x:29:bob,ann\nx:bad\n")?;
+        let fd = rustix::fs::open(root.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        look_up(fd.as_fd(), &User { user, group })
+    }
+
+    #[test]
+    fn a_name_gives_its_number_group_groups_and_home() {
+        let found = in_root(Principal::Name("ann".into()), None).unwrap();
+        assert_eq!(found, Credentials { uid: 1000, gid: 100, groups: vec![29], home: "/home/ann".into() });
+    }
+
+    #[test]
+    fn a_group_that_is_asked_for_is_the_only_one() {
+        let found = in_root(Principal::Name("ann".into()), Some(Principal::Name("audio".into()))).unwrap();
+        assert_eq!((found.gid, found.groups), (29, vec![]));
+    }
+
+    #[test]
+    fn a_number_needs_no_entry() {
+        let found = in_root(Principal::Id(70000), None).unwrap();
+        assert_eq!(found, Credentials { uid: 70000, gid: 0, groups: vec![], home: "/".into() });
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_the_file_it_is_not_in() {
+        let error = in_root(Principal::Name("eve".into()), None).unwrap_err();
+        assert_eq!(error.to_string(), "user eve is not in the rootfs' /etc/passwd");
+    }
+}

@@ -1,0 +1,123 @@
+//! What all sessions of one runner process share: a folder in memory, mounted images, and the helper's program.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::layer::Lower;
+use super::scratch::{Scratch, private_folder};
+use crate::build;
+use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
+use crate::runtime::embedded::{RuntimeError, SealedProgram};
+
+/// The room in which sessions live. Needs a private mount namespace, see
+/// [`enter_private_namespace`](crate::mount::enter_private_namespace).
+#[derive(Debug)]
+pub struct Workspace {
+    // Fields are dropped in this order: the images before the folder that they are mounted in.
+    images: Mutex<HashMap<PathBuf, Lower>>,
+    program: OnceLock<SealedProgram>,
+    lease: String,
+    disk: PathBuf,
+    made: AtomicU32,
+    root: Mounted,
+}
+
+impl Workspace {
+    /// Makes one: mounted on `place`, an empty folder; `disk` is where scratches on disk go; `lease` is the unique name
+    /// that this process answers for.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn open(place: &Path, disk: &Path, lease: &str) -> io::Result<Self> {
+        let root = mount_tmpfs(place, &["mode=0700".into(), "nodev".into(), "nosuid".into()])?;
+        Ok(Self {
+            images: Mutex::default(),
+            program: OnceLock::new(),
+            lease: lease.to_owned(),
+            disk: disk.to_owned(),
+            made: AtomicU32::new(0),
+            root,
+        })
+    }
+
+    /// The copy of runner that helpers run; made at the first use.
+    ///
+    /// # Errors
+    /// See [`SealedProgram::of_self`].
+    pub fn program(&self) -> Result<&SealedProgram, RuntimeError> {
+        if let Some(program) = self.program.get() {
+            return Ok(program);
+        }
+        let program = SealedProgram::of_self()?;
+        Ok(self.program.get_or_init(|| program))
+    }
+
+    /// A number that no other call gives.
+    pub fn number(&self) -> u32 {
+        self.made.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A container id, unique on this host.
+    pub fn container_id(&self) -> String {
+        format!("{}{}", super::cgroups::prefix(&self.lease), self.number())
+    }
+
+    /// A new folder in memory that only runner may look into.
+    ///
+    /// # Errors
+    /// What mkdir(2) says.
+    pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
+        let path = self.root.path().join(format!("{what}{}", self.number()));
+        private_folder(&path)?;
+        Ok(path)
+    }
+
+    /// The squashfs image `path`, mounted once for all sessions.
+    ///
+    /// # Errors
+    /// Where it is no squashfs image, or the host has no loop devices.
+    pub fn image(&self, path: &Path) -> io::Result<Lower> {
+        self.shared(path, |target| mount_squashfs(path, target))
+    }
+
+    /// The folder `path` of the host, read-only.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn host_folder(&self, path: &Path) -> io::Result<Lower> {
+        self.shared(path, |target| bind_read_only(path, target))
+    }
+
+    fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<Mounted>) -> io::Result<Lower> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lower) = images.get(path) {
+            return Ok(lower.clone());
+        }
+        let target = self.folder("lower")?;
+        let lower = Lower::mounted(mount(&target)?);
+        images.insert(path.to_owned(), lower.clone());
+        Ok(lower)
+    }
+
+    /// A new scratch.
+    ///
+    /// # Errors
+    /// What mount(2) or mkdir(2) say.
+    pub fn scratch(&self, kind: build::Scratch) -> io::Result<Scratch> {
+        let name = format!("scratch{}", self.number());
+        Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name))
+    }
+
+    /// Takes all down. No session may be left.
+    ///
+    /// # Errors
+    /// `EBUSY` where one is.
+    pub fn close(self) -> io::Result<()> {
+        let Self { images, root, .. } = self;
+        drop(images);
+        root.close()
+    }
+}

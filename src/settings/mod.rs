@@ -1,0 +1,219 @@
+//! Settings: how runner works on this host, as against what a manifest says is to be built.
+//!
+//! Each comes from the first of these that has it: a flag, a `RUNNER_*` variable, `runner.toml` beside the manifest,
+//! the default. Nothing here may change what a build gives, only where, how fast and how it is shown.
+//!
+//! | flag | variable | key | default |
+//! | --- | --- | --- | --- |
+//! | `--store` | `RUNNER_STORE` | `store` | `/var/cache/runner` for root, else `$XDG_CACHE_HOME/runner` or `~/.cache/runner` |
+//! | `--jobs` | `RUNNER_JOBS` | `jobs` | the number of available processors |
+//! | `--runtime` | `RUNNER_RUNTIME` | `runtime` | `embedded` |
+//! | `--progress` | `RUNNER_PROGRESS` | `progress` | `auto` |
+//!
+//! A relative path starts from the current folder, in `runner.toml` from that file's folder. An empty variable counts
+//! as none. Other variables that start with `RUNNER_` are left alone: GitHub Actions sets a dozen of them.
+
+mod file;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use miette::{Diagnostic, LabeledSpan, NamedSource};
+
+/// The settings that hold for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The store's folder; absolute.
+    pub store: PathBuf,
+    /// Steps that may run at once.
+    pub jobs: NonZeroUsize,
+    /// What runs containers: [`EMBEDDED`], the name of a program in `PATH`, or a program's absolute path.
+    pub runtime: String,
+    /// How progress is shown.
+    pub progress: Progress,
+}
+
+/// The runtime that is built in.
+pub const EMBEDDED: &str = "embedded";
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// What fits where it is shown.
+    Auto,
+    /// A line for each event and each line of output.
+    Plain,
+    /// A JSON object a line.
+    Json,
+    /// Nothing but errors.
+    Quiet,
+}
+
+/// What one source of settings says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// See [`Settings::store`]; may be relative.
+    pub store: Option<PathBuf>,
+    /// See [`Settings::jobs`].
+    pub jobs: Option<NonZeroUsize>,
+    /// See [`Settings::runtime`]; may be a relative path.
+    pub runtime: Option<String>,
+    /// See [`Settings::progress`].
+    pub progress: Option<Progress>,
+}
+
+/// Why the settings are not clear. Each message fits after "failed to".
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum SettingsError {
+    /// `runner.toml` is there and cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// `runner.toml` has something wrong in it; every problem is a label.
+    #[error("take settings from {}", path.display())]
+    #[diagnostic(help("the keys are {}", file::KEYS.map(|key| format!("`{key}`")).join(", ")))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its text.
+        #[source_code]
+        text: NamedSource<String>,
+        /// What is wrong, and where.
+        #[label(collection)]
+        problems: Vec<LabeledSpan>,
+    },
+    /// Variables have values that cannot be.
+    #[error("take settings from the environment: {}", problems.join("; "))]
+    #[diagnostic(help("unset the variable, or give the setting by its flag"))]
+    Variables {
+        /// For each, the variable, its value, and what is wrong with it.
+        problems: Vec<String>,
+    },
+    /// There is no default for the store, for the user has no home.
+    #[error("choose a folder for the store: neither XDG_CACHE_HOME nor HOME is an absolute path")]
+    #[diagnostic(help("give one with `--store FOLDER` or `RUNNER_STORE`"))]
+    NoStore,
+    /// The current folder, which a relative path starts from, is gone.
+    #[error("find the current folder, which {} starts from", path.display())]
+    NoCurrentFolder {
+        /// The relative path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Settings {
+    /// Puts the settings together from flags, variables (of which `env` gives the value), and `runner.toml` in the
+    /// manifest's folder.
+    ///
+    /// # Errors
+    /// A variable or `runner.toml` is wrong, also where a flag has the last word, or there is no folder for the store.
+    pub fn resolve(
+        flags: Partial,
+        env: impl Fn(&str) -> Option<OsString>,
+        folder: &Path,
+    ) -> Result<Self, SettingsError> {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let variables = from_variables(&env)?;
+        let file = file::read(folder)?;
+        let mut asked = flags.or(variables);
+        if let Some(store) = &mut asked.store {
+            *store = absolute(store)?;
+        }
+        if let Some(runtime) = &mut asked.runtime
+            && runtime.contains('/')
+        {
+            *runtime = absolute(Path::new(runtime))?.to_string_lossy().into_owned();
+        }
+        let said = asked.or(file);
+        Ok(Self {
+            store: match said.store {
+                Some(store) => store,
+                None => default_store(rustix::process::geteuid().is_root(), &env).ok_or(SettingsError::NoStore)?,
+            },
+            // Where it cannot be known, one step at a time is right everywhere.
+            jobs: said.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
+            runtime: said.runtime.unwrap_or_else(|| EMBEDDED.to_owned()),
+            progress: said.progress.unwrap_or(Progress::Auto),
+        })
+    }
+}
+
+impl Partial {
+    /// What this says, and for what it says nothing of, the other.
+    fn or(self, other: Self) -> Self {
+        Self {
+            store: self.store.or(other.store),
+            jobs: self.jobs.or(other.jobs),
+            runtime: self.runtime.or(other.runtime),
+            progress: self.progress.or(other.progress),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, SettingsError> {
+    std::path::absolute(path).map_err(|source| SettingsError::NoCurrentFolder { path: path.to_owned(), source })
+}
+
+fn from_variables(env: &impl Fn(&str) -> Option<OsString>) -> Result<Partial, SettingsError> {
+    let mut problems = Vec::new();
+    let partial = Partial {
+        store: env("RUNNER_STORE").map(PathBuf::from),
+        jobs: parsed(env, "RUNNER_JOBS", parse_jobs, &mut problems),
+        runtime: parsed(env, "RUNNER_RUNTIME", |runtime| Ok(runtime.to_owned()), &mut problems),
+        progress: parsed(env, "RUNNER_PROGRESS", parse_progress, &mut problems),
+    };
+    if problems.is_empty() { Ok(partial) } else { Err(SettingsError::Variables { problems }) }
+}
+
+fn parsed<T>(
+    env: &impl Fn(&str) -> Option<OsString>,
+    variable: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    let value = env(variable)?;
+    match value.to_str().ok_or_else(|| "is not UTF-8".to_owned()).and_then(parse) {
+        Ok(value) => Some(value),
+        Err(problem) => {
+            problems.push(format!("{variable}={} {problem}", OsStr::display(&value)));
+            None
+        }
+    }
+}
+
+fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "is not a number from 1 on".to_owned())
+}
+
+/// The error says what it could be, after "`auot` ".
+fn parse_progress(text: &str) -> Result<Progress, String> {
+    Progress::from_str(text, false).map_err(|_| {
+        let names: Vec<_> = Progress::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+        let names: Vec<_> = names.iter().map(|name| format!("`{}`", name.get_name())).collect();
+        format!("is none of {}", names.join(", "))
+    })
+}
+
+fn default_store(is_root: bool, env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if is_root {
+        return Some(PathBuf::from("/var/cache/runner"));
+    }
+    // The XDG base directory specification has relative paths ignored.
+    let folder = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("runner"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Tests of the settings, in the words that the user sees.
+
+use std::ffi::OsString;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use super::{Partial, Progress, Settings, SettingsError, default_store};
+
+fn folder_with(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("runner.toml"), text).unwrap();
+    folder
+}
+
+fn no_variables(_: &str) -> Option<OsString> {
+    None
+}
+
+fn rendered(error: &SettingsError) -> String {
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(200);
+    let mut text = String::new();
+    handler.render_report(&mut text, error).unwrap();
+    text
+}
+
+fn refusal(text: &str) -> String {
+    let folder = folder_with(text);
+    rendered(&Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err())
+}
+
+fn jobs(number: usize) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(number)
+}
+
+#[test]
+fn flags_come_before_variables_before_the_file_before_defaults() {
+    let folder = folder_with("jobs = 3\nstore = 'from-file'\nruntime = 'crun'\n");
+    let env = |name: &str| match name {
+        "RUNNER_JOBS" => Some("2".into()),
+        "RUNNER_STORE" => Some("/from-variable".into()),
+        "RUNNER_RUNTIME" => Some("".into()),
+        "RUNNER_OS" => Some("Linux".into()),
+        _ => None,
+    };
+    let flags = Partial { jobs: jobs(1), ..Partial::default() };
+    let settings = Settings::resolve(flags, env, folder.path()).unwrap();
+    assert_eq!(settings.jobs, jobs(1).unwrap());
+    assert_eq!(settings.store, Path::new("/from-variable"));
+    assert_eq!(settings.runtime, "crun");
+    assert_eq!(settings.progress, Progress::Auto);
+
+    let settings = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap();
+    assert_eq!(settings.store, folder.path().join("from-file"));
+
+    let empty = tempfile::tempdir().unwrap();
+    let settings = Settings::resolve(Partial::default(), no_variables, empty.path()).unwrap();
+    assert_eq!(settings.runtime, super::EMBEDDED);
+    assert_eq!(settings.jobs, std::thread::available_parallelism().unwrap());
+}
+
+#[test]
+fn a_relative_path_of_a_flag_starts_from_the_current_folder() {
+    let flags = Partial { store: Some("store".into()), runtime: Some("./crun".into()), ..Partial::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::resolve(flags, no_variables, folder.path()).unwrap();
+    let current = std::env::current_dir().unwrap();
+    assert_eq!(settings.store, current.join("store"));
+    assert_eq!(settings.runtime, current.join("crun").to_str().unwrap());
+}
+
+#[test]
+fn all_unknown_keys_are_refused_at_once_each_with_a_caret_and_the_nearest_name() {
+    let text = refusal("job = 2\nprogres = 'json'\ncolour = 'red'\n[store]\npath = 'x'\n");
+    for expected in [
+        "take settings from ",
+        "runner.toml:1:1",
+        "this key is unknown; did you mean `jobs`?",
+        "this key is unknown; did you mean `progress`?",
+        "this key is unknown\n",
+        "this is to be a string, not a table",
+        "the keys are `store`, `jobs`, `runtime`, `progress`",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    let caret = text.lines().skip_while(|line| !line.contains("progres = ")).nth(1).unwrap();
+    assert!(caret.contains("───┬───") || caret.contains("──┬───"), "{text}");
+}
+
+#[test]
+fn wrong_types_and_values_are_refused_with_what_is_expected() {
+    let text = refusal("jobs = 'four'\nstore = 1\nruntime = ''\nprogress = 'fancy'\n");
+    for expected in [
+        "this is to be a number, not a string",
+        "this is to be a string, not an integer",
+        "this is empty",
+        "this is none of `auto`, `plain`, `json`, `quiet`",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    for wrong in ["jobs = 0", "jobs = -1", "jobs = 99999999999999999999999", "jobs = 1.5"] {
+        assert!(refusal(wrong).contains("this is to be a number"), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_refused_where_it_breaks() {
+    let text = refusal("jobs = 2\nstore = \n");
+    assert!(text.contains("runner.toml:2:"), "{text}");
+    let text = refusal("jobs = 2\njobs = 3\n");
+    assert!(text.contains("duplicate key"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("runner.toml")).unwrap();
+    let error = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err();
+    assert!(matches!(error, SettingsError::Read { .. }));
+    let folder = folder_with(&" ".repeat((1 << 20) + 1));
+    let error = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err();
+    assert!(rendered(&error).contains("over 1 MiB"));
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("runner.toml"), b"store = '\xff'").unwrap();
+    assert!(Settings::resolve(Partial::default(), no_variables, folder.path()).is_err());
+}
+
+#[test]
+fn every_wrong_variable_is_named_with_its_value() {
+    let env = |name: &str| match name {
+        "RUNNER_JOBS" => Some("many".into()),
+        "RUNNER_PROGRESS" => Some("fancy".into()),
+        "RUNNER_RUNTIME" => Some(OsString::from_vec(vec![b'r', 0xff])),
+        _ => None,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let text = rendered(&Settings::resolve(Partial::default(), env, folder.path()).unwrap_err());
+    for expected in [
+        "RUNNER_JOBS=many is not a number from 1 on",
+        "RUNNER_PROGRESS=fancy is none of `auto`, `tty`",
+        "RUNNER_RUNTIME=r\u{fffd} is not UTF-8",
+        "unset the variable",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+}
+
+#[test]
+fn the_store_is_by_default_where_caches_are() {
+    let env = |cache: Option<&'static str>, home: Option<&'static str>| {
+        move |name: &str| match name {
+            "XDG_CACHE_HOME" => cache.map(OsString::from),
+            "HOME" => home.map(OsString::from),
+            _ => None,
+        }
+    };
+    let path = |path: &str| Some(PathBuf::from(path));
+    assert_eq!(default_store(true, &env(Some("/xdg"), Some("/home/u"))), path("/var/cache/runner"));
+    assert_eq!(default_store(false, &env(Some("/xdg"), Some("/home/u"))), path("/xdg/runner"));
+    assert_eq!(default_store(false, &env(Some("relative"), Some("/home/u"))), path("/home/u/.cache/runner"));
+    assert_eq!(default_store(false, &env(None, None)), None);
+}

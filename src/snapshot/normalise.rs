@@ -1,0 +1,216 @@
+//! Makes a frozen folder hold just what its squashfs image will: so what goes on above the one goes on above the other.
+//!
+//! | taken away | why |
+//! | --- | --- |
+//! | times after SOURCE_DATE_EPOCH | the same inputs give the same bytes |
+//! | fractions of seconds, times before 1970 or after 2106 | squashfs has 32 bits of whole seconds |
+//! | `trusted.overlay.*` but `opaque` | they name inodes of this mount, and mean nothing in another one |
+//!
+//! POSIX access control lists stay in the folder but cannot be in squashfs: they are told, so that nobody is surprised.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, llistxattr, lremovexattr, openat, statat,
+    utimensat,
+};
+
+/// mksquashfs reads by path, and a path ends at `PATH_MAX`.
+const MOST_PATH_BYTES: usize = 4095;
+
+/// As many of a kind are told.
+const MOST_TOLD: usize = 10;
+
+/// What there was to see on the way.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Normalised {
+    /// Files, folders and everything else, the root included.
+    pub entries: u64,
+    /// Entries with access control lists, which squashfs cannot hold: the first ten, and how many in all.
+    pub with_acl: (Vec<PathBuf>, u64),
+}
+
+struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+    left: Vec<(OsString, FileType)>,
+}
+
+/// Walks the folder at `root`, which nothing else may be using, and all in it.
+///
+/// # Errors
+/// What the system calls say, with the path; a path that is too long for mksquashfs.
+pub fn normalise(root: &Path, epoch: Option<u64>) -> io::Result<Normalised> {
+    let mut seen = Normalised::default();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let above = rustix::fs::open(root, flags, Mode::empty())?;
+    entry(above.as_fd(), OsStr::new("."), Path::new("/"), epoch, &mut seen)?;
+    let mut open = vec![list(above, PathBuf::from("/"))?];
+    while let Some(folder) = open.last_mut() {
+        let Some((name, kind)) = folder.left.pop() else {
+            open.pop();
+            continue;
+        };
+        let path = folder.path.join(&name);
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
+            return Err(io::Error::other(format!(
+                "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
+                path.display().to_string().chars().take(80).collect::<String>()
+            )));
+        }
+        entry(folder.fd.as_fd(), &name, &path, epoch, &mut seen).map_err(told)?;
+        if kind == FileType::Directory {
+            let fd = openat(&folder.fd, name.as_os_str(), flags, Mode::empty()).map_err(|error| told(error.into()))?;
+            let below = list(fd, path)?;
+            open.push(below);
+        }
+    }
+    Ok(seen)
+}
+
+fn list(fd: OwnedFd, path: PathBuf) -> io::Result<Folder> {
+    let mut left = Vec::new();
+    for item in Dir::read_from(&fd)? {
+        let item = item?;
+        let name = item.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let kind = match item.file_type() {
+            FileType::Unknown => {
+                FileType::from_raw_mode(statat(&fd, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
+            }
+            kind => kind,
+        };
+        left.push((OsString::from_vec(name.to_vec()), kind));
+    }
+    Ok(Folder { fd, path, left })
+}
+
+fn entry(
+    folder: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    epoch: Option<u64>,
+    seen: &mut Normalised,
+) -> io::Result<()> {
+    seen.entries += 1;
+    // By descriptor and name, so that it stays short however deep the folder is.
+    let short = by_descriptor(folder, name)?;
+    attributes(&short, path, seen)?;
+    let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if let Some(seconds) = clamped(&stat, epoch) {
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<CString> {
+    let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name.as_bytes());
+    CString::new(path).map_err(io::Error::other)
+}
+
+fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result<()> {
+    // Most entries have none; 64 KiB is the kernel's limit of a list of names.
+    let mut names = [0; 1024];
+    let mut more = Vec::new();
+    let names = match llistxattr(short, &mut names) {
+        Ok(length) => &names[..length],
+        Err(rustix::io::Errno::RANGE) => {
+            more.resize(64 << 10, 0);
+            let length = llistxattr(short, &mut more)?;
+            &more[..length]
+        }
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut has_acl = false;
+    for name in names.split(|byte| *byte == 0) {
+        if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" {
+            lremovexattr(short, OsStr::from_bytes(name))?;
+        }
+        has_acl |= name.starts_with(b"system.posix_acl_");
+    }
+    if has_acl {
+        seen.with_acl.1 += 1;
+        if seen.with_acl.0.len() < MOST_TOLD {
+            seen.with_acl.0.push(path.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The time to be set, if it is not the one that is there.
+fn clamped(stat: &Stat, epoch: Option<u64>) -> Option<i64> {
+    let most = i64::from(u32::MAX).min(epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX)));
+    let seconds = stat.st_mtime.clamp(0, most);
+    (seconds != stat.st_mtime || stat.st_mtime_nsec != 0).then_some(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("below")).unwrap();
+        fs::write(folder.path().join("below/new"), "").unwrap();
+        fs::write(folder.path().join("old"), "").unwrap();
+        symlink("nowhere", folder.path().join("link")).unwrap();
+        let old = fs::File::options().write(true).open(folder.path().join("old")).unwrap();
+        old.set_modified(UNIX_EPOCH + Duration::from_millis(5_500)).unwrap();
+        folder
+    }
+
+    fn time(folder: &tempfile::TempDir, name: &str) -> (i64, i64) {
+        let metadata = fs::symlink_metadata(folder.path().join(name)).unwrap();
+        (metadata.mtime(), metadata.mtime_nsec())
+    }
+
+    #[test]
+    fn newer_times_are_clamped_and_older_ones_kept_in_whole_seconds() {
+        let folder = folder();
+        let seen = normalise(folder.path(), Some(1000)).unwrap();
+        assert_eq!(seen.entries, 5);
+        for name in ["below/new", "below", "link", "."] {
+            assert_eq!(time(&folder, name), (1000, 0), "{name}");
+        }
+        assert_eq!(time(&folder, "old"), (5, 0));
+    }
+
+    #[test]
+    fn without_an_epoch_only_fractions_go() {
+        let folder = folder();
+        let before = time(&folder, "below/new").0;
+        normalise(folder.path(), None).unwrap();
+        assert_eq!(time(&folder, "below/new"), (before, 0));
+    }
+
+    #[test]
+    fn of_the_overlays_own_attributes_only_opaque_stays() {
+        let folder = folder();
+        let path = folder.path().join("below");
+        for name in ["trusted.overlay.origin", "trusted.overlay.opaque", "user.kept"] {
+            rustix::fs::setxattr(&path, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        normalise(folder.path(), None).unwrap();
+        let mut names = vec![0; 1024];
+        let length = rustix::fs::listxattr(&path, &mut names).unwrap();
+        let mut names: Vec<_> =
+            names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect();
+        names.sort();
+        assert_eq!(names, [b"trusted.overlay.opaque".to_vec(), b"user.kept".to_vec()]);
+    }
+}

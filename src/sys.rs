@@ -1,0 +1,244 @@
+//! The few system calls that no library wraps safely: all `unsafe` of the crate is in this file.
+#![expect(unsafe_code, reason = "raw system calls and their argument structs live here and nowhere else")]
+
+use std::fs::File;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Which side of [`fork_into`] one is on.
+pub enum Fork {
+    /// In the new process.
+    Child,
+    /// In the old one, with a descriptor of the new one, see pidfd_open(2).
+    Parent(OwnedFd),
+}
+
+/// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2); needs Linux 5.3.
+///
+/// The child goes on with a copy of all memory, as after fork(2).
+///
+/// # Errors
+/// What clone3(2) says; [`io::ErrorKind::Other`] when this process has more than one thread: the child could then
+/// find locks held by threads that it does not have.
+pub fn fork_into(namespaces: u64) -> io::Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1);
+    if threads > 1 {
+        return Err(io::Error::other(format!("this process has {threads} threads, and only one may fork")));
+    }
+    clone_single(namespaces)
+}
+
+fn clone_single(namespaces: u64) -> io::Result<Fork> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain data; all zero is a valid value of it.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: no stack is given, so the child runs on a copy of this one, as after fork; the caller has one thread.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        // SAFETY: the kernel has just put a descriptor there that nothing else owns.
+        _ => Ok(Fork::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// Ends this process at once, without running anything that its parent registered for its own end.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) takes any code and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Takes ownership of standard input, and puts /dev/null in its place.
+///
+/// # Errors
+/// Where there is no /dev/null, or no descriptor is left.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let taken = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(taken)
+}
+
+/// Gives every signal its default action and blocks none: what a program expects that is started by execve(2), and
+/// what the Rust runtime changes for itself (it ignores SIGPIPE).
+///
+/// # Errors
+/// None in practice.
+pub fn default_signals() -> io::Result<()> {
+    // SAFETY: the default action runs no code of this process.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }?;
+    Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
+}
+
+/// Makes a child end with SIGKILL when the thread that starts it ends, see PR_SET_PDEATHSIG of prctl(2).
+pub fn end_with_this_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = nix::unistd::getpid();
+    let set = move || {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        // The parent may have ended before this was set.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::Error::other("the parent has ended")) }
+    };
+    // SAFETY: between fork and execve only system calls are made; no lock is taken and no memory is allocated on the
+    // way that does not fail.
+    unsafe { command.pre_exec(set) };
+}
+
+/// Marks every descriptor but the standard ones to be closed by execve(2), see close_range(2); needs Linux 5.11.
+///
+/// # Errors
+/// What close_range(2) says.
+pub fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: descriptors are only marked, none is closed.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets mount attributes, `MOUNT_ATTR_*` of mount_setattr(2), on a mount and, if asked, all below it; needs Linux 5.12.
+///
+/// # Errors
+/// What mount_setattr(2) says.
+pub fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string and the struct outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// `struct loop_info64` of linux/loop.h.
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` of linux/loop.h.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+/// The number of a loop device that was free at the time of asking, see loop(4).
+///
+/// # Errors
+/// What the ioctl says.
+pub fn free_loop_device(control: &File) -> io::Result<u32> {
+    // SAFETY: LOOP_CTL_GET_FREE takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// Backs a loop device by a file, read-only, freed by the kernel with its last user; needs Linux 5.8.
+///
+/// # Errors
+/// `EBUSY` when another process took the device first; else what the ioctl says.
+pub fn configure_loop_device(device: &File, backing: &File, block_size: u32) -> io::Result<()> {
+    // SAFETY: loop_config is plain data; all zero is a valid value of it.
+    let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+    config.fd = backing.as_raw_fd() as u32;
+    config.block_size = block_size;
+    config.info.flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+    // SAFETY: the struct has the kernel's layout and outlives the call.
+    let result = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// What `BPF_PROG_LOAD` takes of `union bpf_attr`, up to its log.
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+}
+
+/// What `BPF_PROG_ATTACH` takes of `union bpf_attr`.
+#[repr(C)]
+struct ProgramAttach {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// Has the kernel ask a BPF program before a process of the v2 cgroup uses or makes a device node, see bpf(2).
+///
+/// # Errors
+/// What bpf(2) says: `EINVAL` or `EPERM` where the kernel has no `CONFIG_CGROUP_BPF`, or does not take the program.
+pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io::Result<()> {
+    let load = ProgramLoad {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+    };
+    // SAFETY: the struct is what the kernel reads for this command, and what it points to outlives the call.
+    let program = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
+    let program = RawFd::try_from(program).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just given this descriptor, and nothing else owns it.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let attach = ProgramAttach {
+        target: cgroup.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: as above.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<ProgramAttach>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loop_structs_have_the_kernels_sizes() {
+        assert_eq!(size_of::<LoopInfo>(), 232);
+        assert_eq!(size_of::<LoopConfig>(), 304);
+    }
+}
