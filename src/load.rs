@@ -85,12 +85,7 @@ pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Re
 ///
 /// # Errors
 /// Every problem.
-pub fn check(
-    text: &str,
-    path: &Path,
-    sets: &BTreeMap<String, String>,
-    host: &dyn Host,
-) -> Result<Build, Vec<Problem>> {
+pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Result<Build, Vec<Problem>> {
     match manifest::parse(text, sets) {
         Ok(manifest) => build::validate(&manifest, path, host),
         Err(manifest::Broken { mut problems, rest }) => {

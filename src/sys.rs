@@ -227,7 +227,8 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io
         flags: BPF_F_ALLOW_MULTI,
     };
     // SAFETY: as above.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<ProgramAttach>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<ProgramAttach>()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

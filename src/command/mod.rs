@@ -112,5 +112,8 @@ fn shown(error: &SettingsError) -> Stop {
 
 /// How reports on standard error look.
 fn style() -> Style {
-    Style { color: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()), ..Style::default() }
+    Style {
+        color: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        ..Style::default()
+    }
 }

@@ -59,7 +59,12 @@ fn container(build: &Build, name: &str) -> Result<ContainerId, Error> {
 }
 
 /// Builds the snapshot that the container's root is, if it is one; shown on standard error.
-fn build_below<'a>(context: Context<'a>, settings: &Settings, rooms: &Rooms<'a>, container: ContainerId) -> Result<(), Stop> {
+fn build_below<'a>(
+    context: Context<'a>,
+    settings: &Settings,
+    rooms: &Rooms<'a>,
+    container: ContainerId,
+) -> Result<(), Stop> {
     let Rootfs::Snapshot(step) = context.build.container(container).rootfs else { return Ok(()) };
     let plan = Plan::new(context.build, &[step]);
     let (events, receiver) = Events::channel();
@@ -75,6 +80,7 @@ fn build_below<'a>(context: Context<'a>, settings: &Settings, rooms: &Rooms<'a>,
 /// Standard input, unless it is a terminal: what runs inside is hostile, and could type into one (TIOCSTI of tty_ioctl(4)).
 fn stdin() -> Result<OwnedFd, Error> {
     let stdin = io::stdin();
-    let open = || if stdin.is_terminal() { Ok(File::open("/dev/null")?.into()) } else { stdin.as_fd().try_clone_to_owned() };
+    let open =
+        || if stdin.is_terminal() { Ok(File::open("/dev/null")?.into()) } else { stdin.as_fd().try_clone_to_owned() };
     open().map_err(|error: io::Error| Error::new(Exit::Host, format!("open standard input: {error}")))
 }

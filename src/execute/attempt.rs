@@ -59,7 +59,8 @@ pub fn attempt(
             let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
             polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
             polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
-            let left = deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left =
+                deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match poll(&mut polled, left.map(timespec).as_ref()) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,

@@ -105,7 +105,14 @@ pub fn apply<'a>(context: Context<'a>, plan: &Plan, options: Options, rooms: &Ro
         (false, _) => BuildStatus::Failed,
     };
     let Counts { ran, failed, skipped } = run.counts;
-    events.send(Event::BuildFinished { status, ran, cached: 0, failed, skipped, duration_ms: milliseconds(begun.elapsed()) });
+    events.send(Event::BuildFinished {
+        status,
+        ran,
+        cached: 0,
+        failed,
+        skipped,
+        duration_ms: milliseconds(begun.elapsed()),
+    });
     Summary { status, step_failed: run.step_failed }
 }
 
@@ -138,13 +145,8 @@ struct Run<'a, 'e> {
 }
 
 impl<'a, 'e> Run<'a, 'e> {
-    fn drive<'s>(
-        &mut self,
-        scope: &'s Scope<'s, '_>,
-        jobs: usize,
-        sender: &Sender<Report>,
-        receiver: &Receiver<Report>,
-    ) where
+    fn drive<'s>(&mut self, scope: &'s Scope<'s, '_>, jobs: usize, sender: &Sender<Report>, receiver: &Receiver<Report>)
+    where
         'a: 's,
         'e: 's,
     {
@@ -188,7 +190,10 @@ impl<'a, 'e> Run<'a, 'e> {
         self.writing.iter().any(|writing| {
             let Action::Snapshot(snapshot) = &self.context.build.step(*writing).action else { return false };
             snapshot.output.as_ref().is_some_and(|output| {
-                container.mounts.iter().any(|mount| matches!(&mount.kind, MountKind::Bind(source) if output.starts_with(source)))
+                container
+                    .mounts
+                    .iter()
+                    .any(|mount| matches!(&mount.kind, MountKind::Bind(source) if output.starts_with(source)))
             })
         })
     }
@@ -211,7 +216,14 @@ impl<'a, 'e> Run<'a, 'e> {
                     };
                     // A full image is what its container goes on above, so nothing can run before it is written.
                     let behind = snapshot.mode == SnapshotMode::Layer;
-                    (work.snapshot(snapshot, || if behind { frozen() }), None)
+                    (
+                        work.snapshot(snapshot, || {
+                            if behind {
+                                frozen()
+                            }
+                        }),
+                        None,
+                    )
                 }
                 _ => work.process(),
             };
@@ -245,7 +257,15 @@ impl<'a, 'e> Run<'a, 'e> {
                 };
                 let (name, container) = self.names(step);
                 let duration_ms = milliseconds(started.elapsed());
-                self.events.send(Event::StepFinished { step: name.clone(), container, status, exit_code, duration_ms, log, reason });
+                self.events.send(Event::StepFinished {
+                    step: name.clone(),
+                    container,
+                    status,
+                    exit_code,
+                    duration_ms,
+                    log,
+                    reason,
+                });
                 let reason = format!("{name} failed");
                 for skipped in self.ready.done(step, result.is_ok()) {
                     self.skipped(skipped, &reason);
@@ -282,7 +302,15 @@ impl<'a, 'e> Run<'a, 'e> {
         self.counts.skipped += 1;
         let (step, container) = self.names(step);
         let (status, reason) = (StepStatus::Skipped, Some(reason.to_owned()));
-        self.events.send(Event::StepFinished { step, container, status, exit_code: None, duration_ms: 0, log: None, reason });
+        self.events.send(Event::StepFinished {
+            step,
+            container,
+            status,
+            exit_code: None,
+            duration_ms: 0,
+            log: None,
+            reason,
+        });
     }
 
     /// Closes each session whose last step is over, while others run.

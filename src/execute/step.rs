@@ -88,7 +88,9 @@ impl Work<'_, '_> {
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let container = build.container(step.container);
-        let user = session.credentials(step.user.as_ref().unwrap_or(&container.user)).map_err(|error| Failure::own(error, None))?;
+        let user = session
+            .credentials(step.user.as_ref().unwrap_or(&container.user))
+            .map_err(|error| Failure::own(error, None))?;
         let command = Command {
             argv,
             env: &step.env,
@@ -109,7 +111,8 @@ impl Work<'_, '_> {
         let mut room = self.rooms.alone(step.container)?;
         let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
-        let seen = normalise(lower.path(), build.source_date_epoch).map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
+        let seen = normalise(lower.path(), build.source_date_epoch)
+            .map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
         if seen.with_acl.1 > 0 {
             let message = format!(
                 "squashfs cannot hold POSIX access control lists; {} files or folders lose theirs, the first: {}",
@@ -205,7 +208,8 @@ fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
     match &ended.outcome {
         Outcome::Exited { code } => format!("exit code {code}"),
         Outcome::Signaled { signal } => {
-            let name = nix::sys::signal::Signal::try_from(*signal).map_or("an unnamed signal", nix::sys::signal::Signal::as_str);
+            let name = nix::sys::signal::Signal::try_from(*signal)
+                .map_or("an unnamed signal", nix::sys::signal::Signal::as_str);
             format!("killed by signal {signal} ({name})")
         }
         Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),

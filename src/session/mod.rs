@@ -32,10 +32,10 @@ pub use workspace::Workspace;
 
 use crate::build::{Container, User};
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
+use crate::runtime::Stdio;
 use crate::runtime::embedded::{EmbeddedContainer, RunningStep, RuntimeError};
 use crate::runtime::process::{self, Credentials};
 use crate::runtime::spec::{self, Bundle, DEFAULT_MOUNT_POINTS, HostDevice};
-use crate::runtime::Stdio;
 
 /// What goes wrong with a session itself, not with what runs in it.
 #[derive(Debug, Error)]

@@ -74,7 +74,9 @@ impl SessionMounts {
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
             let made = match &mount.kind {
-                MountKind::Bind(source) => Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true)),
+                MountKind::Bind(source) => {
+                    Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true))
+                }
                 MountKind::Tmpfs => tmpfs(&place, &mount.options).and_then(|mounted| {
                     kept.push(mounted);
                     Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))

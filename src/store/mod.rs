@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn runners_that_make_a_store_at_once_make_one() {
-        for _ in 0..50 {
+        for _ in 0..10 {
             let folder = tempfile::tempdir().unwrap();
             let root = folder.path().join("store");
             thread::scope(|scope| {

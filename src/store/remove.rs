@@ -14,7 +14,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Removes the file, link or folder with all that is in it. What is not there is removed already.
+/// Removes the file, link or folder with all that is in it. What is not there is removed already: two may remove the
+/// same tree.
 ///
 /// # Errors
 /// `EXDEV` or `EBUSY` if something is mounted inside, and whatever the system gives; the rest may be gone then.
@@ -23,19 +24,24 @@ pub(super) fn tree(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    empty(&openat(CWD, path, flags, Mode::empty())?)?;
-    unlink(CWD, path)?;
-    Ok(())
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        folder => empty(&folder?)?,
+    }
+    if unlink(CWD, path)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
 }
 
-/// Empties a folder.
+/// Empties a folder. What is gone meanwhile is taken for removed.
 fn empty(top: &OwnedFd) -> io::Result<()> {
     let mut lifted = 0_u64;
     each(top.as_fd(), |name| {
         if unlink(top, name)? {
             return Ok(());
         }
-        let folder = open(top.as_fd(), name)?;
+        let folder = match open(top.as_fd(), name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result?,
+        };
         each(folder.as_fd(), |inner| {
             if unlink(&folder, inner)? {
                 return Ok(());
@@ -44,6 +50,7 @@ fn empty(top: &OwnedFd) -> io::Result<()> {
                 lifted += 1;
                 match renameat_with(&folder, inner, top, format!("lifted-{lifted}"), RenameFlags::NOREPLACE) {
                     Err(Errno::EXIST) => {}
+                    Err(Errno::NOENT) => return Ok(()),
                     result => return Ok(result?),
                 }
             }
@@ -115,7 +122,7 @@ mod tests {
         symlink(&outside, tree_path.join("link")).unwrap();
         fs::hard_link(outside.join("kept"), tree_path.join("a/b/hard")).unwrap();
         rustix::fs::mknodat(CWD, tree_path.join("a/fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
-        for i in 0..3000 {
+        for i in 0..500 {
             fs::write(tree_path.join(format!("a/b/{i}")), "").unwrap();
         }
         tree(&tree_path).unwrap();
@@ -133,18 +140,36 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_deeper_than_there_are_descriptors_is_removed() {
+    fn a_tree_deeper_than_a_path_can_tell_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let top = folder.path().join("tree");
         fs::create_dir(&top).unwrap();
         let mut inner =
             open(rustix::fs::open(folder.path(), OFlags::DIRECTORY, Mode::empty()).unwrap().as_fd(), c"tree").unwrap();
-        for _ in 0..5000 {
+        for _ in 0..1000 {
             rustix::fs::mkdirat(&inner, c"a-rather-long-name", Mode::RWXU).unwrap();
             inner = open(inner.as_fd(), c"a-rather-long-name").unwrap();
         }
         tree(&top).unwrap();
         assert!(!top.exists());
+    }
+
+    #[test]
+    fn two_may_remove_the_same_tree() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..5 {
+            let top = folder.path().join("tree");
+            for i in 0..50 {
+                fs::create_dir_all(top.join(format!("{i}/a/b/c"))).unwrap();
+                fs::create_dir_all(top.join(format!("{i}/d/e"))).unwrap();
+            }
+            thread::scope(|scope| {
+                for removed in [0; 3].map(|_| scope.spawn(|| tree(&top))) {
+                    removed.join().unwrap().unwrap();
+                }
+            });
+            assert!(!top.exists());
+        }
     }
 
     #[test]

@@ -22,9 +22,14 @@ pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Bo
     let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let own = |path: &str| -> Result<(), Box<dyn Error>> {
-        if path.ends_with(id) { Ok(()) } else { Err(format!("the container is in the cgroup {path}, not in one of its own").into()) }
+        if path.ends_with(id) {
+            Ok(())
+        } else {
+            Err(format!("the container is in the cgroup {path}, not in one of its own").into())
+        }
     };
-    if let (Some(path), Some(mount)) = (membership(&memberships, "devices"), mount_point(&mounts, "cgroup", "devices")) {
+    if let (Some(path), Some(mount)) = (membership(&memberships, "devices"), mount_point(&mounts, "cgroup", "devices"))
+    {
         own(path)?;
         return write_files(&mount.join(path.trim_start_matches('/')), rules);
     }
@@ -72,8 +77,9 @@ fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn
 
 fn attach_program(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     let folder = File::open(folder)?;
-    sys::attach_device_program(folder.as_fd(), &program(rules)?)
-        .map_err(|error| format!("load a BPF program for device rules: {error}; the kernel needs CONFIG_CGROUP_BPF").into())
+    sys::attach_device_program(folder.as_fd(), &program(rules)?).map_err(|error| {
+        format!("load a BPF program for device rules: {error}; the kernel needs CONFIG_CGROUP_BPF").into()
+    })
 }
 
 /// `BPF_DEVCG_*` of linux/bpf.h.

@@ -14,9 +14,9 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::devices;
 use super::init::Init;
 use super::protocol::{Open, Opened, receive, send};
-use super::devices;
 use crate::sys;
 
 /// Serves one session; the socket to runner is standard input.

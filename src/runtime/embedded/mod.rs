@@ -126,7 +126,8 @@ impl EmbeddedContainer {
         let (fresh, masked, read_only) = step::own_view(spec);
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let devices = resources.and_then(|resources| resources.devices().clone()).unwrap_or_default();
-        let open = Open { id: id.into(), bundle: bundle.into(), state: state.into(), devices, fresh, masked, read_only };
+        let open =
+            Open { id: id.into(), bundle: bundle.into(), state: state.into(), devices, fresh, masked, read_only };
         let answer = {
             let control = container.control();
             protocol::send(&control, &open, &[]).and_then(|()| protocol::receive(&control))
