@@ -278,15 +278,6 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_for_terminals_that_want_it() {
-        assert_eq!(Progress::Auto.mode(true, false), Mode::Plain { colour: true });
-        assert_eq!(Progress::Auto.mode(true, true), Mode::Plain { colour: false });
-        assert_eq!(Progress::Plain.mode(false, false), Mode::Plain { colour: false });
-        assert_eq!(Progress::Json.mode(true, false), Mode::Json);
-        assert_eq!(Progress::Quiet.mode(true, false), Mode::Quiet);
-    }
-
-    #[test]
     fn a_missing_manifest_is_told_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("build.yaml");
