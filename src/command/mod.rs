@@ -1,6 +1,7 @@
 //! The commands: each puts the parts together for what the command line asks; the only place that knows them all.
 
 mod apply;
+mod doctor;
 mod plan;
 mod run;
 mod site;
@@ -51,7 +52,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
         Command::Schema => print(manifest::schema_text().as_bytes()),
-        Command::Doctor => todo!(),
+        Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),
     };
     match result {
@@ -75,6 +76,16 @@ fn print(bytes: &[u8]) -> Result<(), Stop> {
             Err(Error::new(Exit::Host, format!("write to standard output: {error}")).into())
         }
         _ => Ok(()),
+    }
+}
+
+fn doctor(cli: &Cli) -> Result<(), Stop> {
+    let flags = Partial { store: cli.store.clone(), ..Partial::default() };
+    let checks = crate::doctor::checks(&settings(flags, Path::new("build.yaml"))?.store);
+    print(crate::doctor::text(&checks).as_bytes())?;
+    match crate::doctor::exit(&checks) {
+        Exit::Done => Ok(()),
+        exit => Err(exit.into()),
     }
 }
 
