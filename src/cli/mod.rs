@@ -184,6 +184,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -275,15 +276,6 @@ mod tests {
             // What the flattened groups of arguments are is not for the user.
             assert!(!help.contains("what is set in it") && !help.contains("set by the command line"), "{help}");
         }
-    }
-
-    #[test]
-    fn colour_is_for_terminals_that_want_it() {
-        assert_eq!(Progress::Auto.mode(true, false), Mode::Plain { colour: true });
-        assert_eq!(Progress::Auto.mode(true, true), Mode::Plain { colour: false });
-        assert_eq!(Progress::Plain.mode(false, false), Mode::Plain { colour: false });
-        assert_eq!(Progress::Json.mode(true, false), Mode::Json);
-        assert_eq!(Progress::Quiet.mode(true, false), Mode::Quiet);
     }
 
     #[test]

@@ -131,7 +131,12 @@ fn half_written(folder: &Path, store: &Path, left: &mut Vec<String>) {
 impl Run {
     pub fn new(pid: u32, output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr), pid }
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            pid,
+        }
     }
 }
 
