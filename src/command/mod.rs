@@ -79,16 +79,6 @@ fn print(bytes: &[u8]) -> Result<(), Stop> {
     }
 }
 
-fn doctor(cli: &Cli) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), ..Partial::default() };
-    let checks = crate::doctor::checks(&settings(flags, Path::new("build.yaml"))?.store);
-    print(crate::doctor::text(&checks).as_bytes())?;
-    match crate::doctor::exit(&checks) {
-        Exit::Done => Ok(()),
-        exit => Err(exit.into()),
-    }
-}
-
 fn validate(args: &ManifestArgs) -> Result<(), Stop> {
     let build = loaded(&args.manifest, &args.sets)?;
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
