@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub enum Fork {
     /// In the new process.
     Child,
-    /// In the old one, with a descriptor of the new one, see pidfd_open(2).
-    Parent(OwnedFd),
+    /// In the old one, with the new one's number and a descriptor of it, see pidfd_open(2).
+    Parent(i32, OwnedFd),
 }
 
 /// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2); needs Linux 5.3.
@@ -41,7 +41,7 @@ fn clone_single(namespaces: u64) -> io::Result<Fork> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         // SAFETY: the kernel has just put a descriptor there that nothing else owns.
-        _ => Ok(Fork::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        pid => Ok(Fork::Parent(i32::try_from(pid).map_err(io::Error::other)?, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 

@@ -77,16 +77,15 @@ impl Check<'_> {
             }
         }
         cycle.reverse();
-        let name = |n: usize| steps[n].step.name.as_str();
-        let mut names: Vec<&str> = cycle.iter().take(MOST_SHOWN).map(|(n, _)| name(*n)).collect();
+        let mut names: Vec<String> = cycle.iter().take(MOST_SHOWN).map(|(n, _)| called(steps, *n)).collect();
         if cycle.len() > MOST_SHOWN {
-            names.push("…");
+            names.push("…".to_owned());
         }
-        names.push(name(start));
+        names.push(called(steps, start));
         let mut edges = cycle.iter().take(MOST_SHOWN).map(|(n, edge)| told_edge(steps, containers, *n, *edge));
         let Some((place, label)) = edges.next() else { return };
         let message = match cycle.len() {
-            1 => format!("step `{}` waits for itself", name(start)),
+            1 => format!("step {} waits for itself", called(steps, start)),
             _ => format!("these steps wait for each other: {}", names.join(" → ")),
         };
         let problem =
@@ -164,26 +163,28 @@ impl Check<'_> {
 }
 
 fn told_edge(steps: &[Placed], containers: &[Container], step: usize, edge: Edge) -> (Place, String) {
-    let name = |n: usize| &steps[n].step.name;
+    let (waiter, on) = (called(steps, step), called(steps, edge.on.0));
     let top = Trail::TOP.key("steps");
     let at = top.index(step);
     let container = steps[step].container.map_or("", |id| containers[id.0].name.as_str());
     match edge.why {
-        Why::Needs(n) => {
-            (Place::value(at.key("needs").index(n).path()), format!("`{}` needs `{}`", name(step), name(edge.on.0)))
-        }
+        Why::Needs(n) => (Place::value(at.key("needs").index(n).path()), format!("{waiter} needs {on}")),
         Why::Before => (
             Place::value(at.key("name").path()),
-            format!(
-                "`{}` comes after `{}`, the step before it in container `{container}`",
-                name(step),
-                name(edge.on.0)
-            ),
+            format!("{waiter} comes after {on}, the step before it in container `{container}`"),
         ),
         Why::Rootfs => (
             Place::value(Trail::TOP.key("containers").key(container).key("rootfs").key("snapshot").path()),
-            format!("`{}` runs in container `{container}`, whose rootfs is snapshot `{}`", name(step), name(edge.on.0)),
+            format!("{waiter} runs in container `{container}`, whose rootfs is snapshot {on}"),
         ),
+    }
+}
+
+/// A step's name, or its number where it has none.
+fn called(steps: &[Placed], step: usize) -> String {
+    match steps[step].step.name.as_str() {
+        "" => format!("step {}", step + 1),
+        name => format!("`{name}`"),
     }
 }
 

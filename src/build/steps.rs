@@ -180,8 +180,10 @@ impl Check<'_> {
         let Some(snapshot) = &def.snapshot else { return Action::Exec(Vec::new()) };
         if let Some(container) = container.filter(|container| container.read_only) {
             let name = &container.name;
-            let problem =
-                Problem::new(Place::key(at.key("snapshot").path()), format!("the container `{name}` is read-only"));
+            let problem = Problem::new(
+                Place::key(at.key("snapshot").path()),
+                format!("a snapshot of the read-only container `{name}`"),
+            );
             let problem = problem.label("nothing can have changed in it");
             let containers = Trail::TOP.key("containers");
             let problem = problem.related(&containers.key(name).key("read_only"), "read-only by this");

@@ -184,7 +184,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum;
+    use clap::ValueEnum as _;
     use clap::error::ErrorKind;
 
     use super::*;

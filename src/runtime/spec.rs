@@ -133,6 +133,8 @@ pub struct Bundle<'a> {
     pub devices: &'a [HostDevice],
     /// What the runtime starts.
     pub process: Process,
+    /// Processes in the container that are no step's, and do not count against its limit.
+    pub own_processes: u64,
 }
 
 /// The whole config.json.
@@ -166,7 +168,7 @@ pub fn spec(container: &Container, bundle: Bundle<'_>) -> Result<Spec, OciSpecEr
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(PathBuf::from(format!("/{}", bundle.id)))
-        .resources(resources(&container.limits, bundle.devices)?)
+        .resources(resources(&container.limits, bundle.own_processes, bundle.devices)?)
         .devices(under_dev)
         .masked_paths(MASKED_PATHS.map(String::from).to_vec())
         .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
@@ -200,7 +202,7 @@ fn default_mount(target: &str, kind: &str, options: &[&str]) -> Result<Mount, Oc
         .build()
 }
 
-fn resources(limits: &Limits, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
+fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
     const PERIOD_MICROSECONDS: u64 = 100_000;
     let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")?];
     for (kind, major, minor, access) in DEFAULT_RULES {
@@ -218,7 +220,7 @@ fn resources(limits: &Limits, devices: &[HostDevice]) -> Result<LinuxResources, 
         resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(PERIOD_MICROSECONDS).build()?);
     }
     if let Some(most) = limits.pids {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let most = i64::try_from(most.saturating_add(own_processes)).unwrap_or(i64::MAX);
         resources = resources.pids(LinuxPidsBuilder::default().limit(most).build()?);
     }
     resources.build()

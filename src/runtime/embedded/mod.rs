@@ -31,6 +31,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use thiserror::Error;
 
 use super::{Outcome, Stdio};
+pub use init::OWN_PROCESSES;
 use protocol::{Open, Opened, Start};
 
 /// The argument that makes runner a helper.

@@ -124,7 +124,11 @@ fn mount_over(mount: &OwnedFd, target: &str) -> io::Result<()> {
     Ok(move_mount(mount.as_fd(), "", place.as_fd(), "", flags)?)
 }
 
-fn mount_view(view: &View) -> io::Result<()> {
+/// Mounts a step's own view over init's, in a mount namespace that only this process is in.
+///
+/// # Errors
+/// What mount(2) says; where an earlier step has put something in the way.
+pub fn mount_view(view: &View) -> io::Result<()> {
     let cloned = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     for (fresh, target) in &view.fresh {
         mount_over(&fresh.make()?, target)?;
@@ -163,8 +167,8 @@ fn null_device() -> io::Result<OwnedFd> {
 }
 
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
-pub fn become_step(process: &Process, view: &View, stdio: [OwnedFd; 3]) -> Outcome {
-    match set_up(process, view, stdio) {
+pub fn become_step(process: &Process, stdio: [OwnedFd; 3]) -> Outcome {
+    match set_up(process, stdio) {
         Ok(()) => execute(process),
         Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
     }
@@ -177,13 +181,12 @@ fn doing<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> (String, io::Error
     move |error| (what.to_owned(), error.into())
 }
 
-fn set_up(process: &Process, view: &View, stdio: [OwnedFd; 3]) -> SetUp {
+fn set_up(process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
     setsid().map_err(doing("start a session of processes"))?;
     let [stdin, stdout, stderr] = stdio;
     rustix::stdio::dup2_stdin(&stdin).map_err(doing("set standard input"))?;
     rustix::stdio::dup2_stdout(&stdout).map_err(doing("set standard output"))?;
     rustix::stdio::dup2_stderr(&stderr).map_err(doing("set standard error"))?;
-    mount_view(view).map_err(doing("mount the step's own /proc"))?;
     rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
     let cwd = process.cwd();
     std::env::set_current_dir(cwd).map_err(doing(&format!("go to the working folder {}", cwd.display())))?;

@@ -1,0 +1,4 @@
+//! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
+
+mod project;
+mod quick;

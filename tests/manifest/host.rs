@@ -1,0 +1,66 @@
+//! A host of a few files, for checks that touch no disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use runner::build::{FileKind, Host};
+
+/// What is at which absolute path; nothing else is there. Stricter than a disk: a path that is not absolute, or has `.`
+/// or a NUL in it, is a mistake of the checks and panics.
+pub struct FakeHost(Vec<(&'static str, FileKind)>);
+
+impl Default for FakeHost {
+    fn default() -> Self {
+        Self(vec![
+            ("/", FileKind::Dir),
+            ("/dev", FileKind::Dir),
+            ("/dev/kvm", FileKind::CharDevice),
+            ("/dev/loop0", FileKind::BlockDevice),
+            ("/dev/cdrom", FileKind::Symlink),
+            ("/dev/fd", FileKind::Dir),
+            ("/usr/bin/sh", FileKind::File),
+            ("/work", FileKind::Dir),
+            ("/work/src", FileKind::Dir),
+            ("/work/base.squashfs", FileKind::File),
+            ("/work/base.tar.zst", FileKind::File),
+            ("/work/root", FileKind::Dir),
+            ("/work/token", FileKind::File),
+            ("/work/images", FileKind::Dir),
+            ("/work/images/debian.squashfs", FileKind::File),
+        ])
+    }
+}
+
+impl Host for FakeHost {
+    fn kind(&self, path: &Path) -> io::Result<FileKind> {
+        match self.node(path)? {
+            FileKind::Symlink => Ok(FileKind::BlockDevice),
+            kind => Ok(kind),
+        }
+    }
+
+    fn node(&self, path: &Path) -> io::Result<FileKind> {
+        assert!(path.is_absolute(), "{}", path.display());
+        assert_eq!(path.components().collect::<PathBuf>().as_os_str(), path.as_os_str());
+        assert!(!path.as_os_str().as_encoded_bytes().contains(&0));
+        if path.starts_with("/secret") {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        }
+        let found = self.0.iter().find(|(known, _)| Path::new(known) == path);
+        found.map(|(_, kind)| *kind).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        assert!(!name.contains('/') && !name.contains('\0') && !name.is_empty());
+        (name == "sh").then(|| PathBuf::from("/usr/bin/sh"))
+    }
+
+    fn names(&self, folder: &Path) -> Vec<String> {
+        let inside = self.0.iter().map(|(path, _)| Path::new(path)).filter(|path| path.parent() == Some(folder));
+        inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        name == "TOKEN"
+    }
+}

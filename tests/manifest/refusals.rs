@@ -1,0 +1,66 @@
+//! Every refusal, as the user sees it, to the letter.
+//!
+//! Each file of `refusals/` holds cases: a line `### what it is about`, a manifest, a line `---`, and what is shown.
+//! After a change that is meant, `BLESS=1 cargo test --test manifest refusals` writes the files anew; read the diff.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use runner::diagnostic::{Style, render};
+use runner::load::check;
+
+use crate::host::FakeHost;
+
+fn shown(manifest: &str) -> String {
+    match check(manifest, Path::new("/work/build.yaml"), &BTreeMap::new(), &FakeHost::default()) {
+        Ok(_) => "accepted\n".to_owned(),
+        Err(problems) => render(&problems, "build.yaml", manifest, Style::default()),
+    }
+}
+
+fn compare(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifest/refusals").join(name);
+    let written = fs::read_to_string(&path).unwrap();
+    let mut fresh = String::new();
+    let mut wrong = Vec::new();
+    for case in written.split("### ").skip(1) {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (manifest, expected) = rest.split_once("\n---\n").unwrap_or((rest.trim_end(), ""));
+        // Escapes, for what an editor would not keep.
+        let manifest = format!("{manifest}\n").replace("<TAB>", "\t").replace("<NUL>", "\0").replace("<CR>", "\r");
+        let got = shown(&manifest);
+        if got != expected.trim_end().to_owned() + "\n" {
+            wrong.push(format!("### {title}\nexpected:\n{expected}\ngot:\n{got}"));
+        }
+        let written = manifest.replace('\t', "<TAB>").replace('\0', "<NUL>").replace('\r', "<CR>");
+        fresh.push_str(&format!("### {title}\n{}\n---\n{got}\n", written.trim_end_matches('\n')));
+    }
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, fresh.trim_end().to_owned() + "\n").unwrap();
+        return;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+macro_rules! refusals {
+    ($($test:ident: $file:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            compare($file);
+        })*
+    };
+}
+
+refusals! {
+    what_is_no_manifest_at_all_is_refused: "document.txt",
+    unknown_doubled_and_mistyped_keys_are_refused: "keys.txt",
+    unknown_variables_are_refused: "vars.txt",
+    containers_that_cannot_be_are_refused: "containers.txt",
+    mounts_that_cannot_be_are_refused: "mounts.txt",
+    devices_that_cannot_be_are_refused: "devices.txt",
+    steps_that_cannot_be_are_refused: "steps.txt",
+    snapshots_that_cannot_be_are_refused: "snapshots.txt",
+    orders_that_cannot_be_are_refused: "order.txt",
+    all_problems_are_told_at_once_and_none_that_only_follow: "together.txt",
+}
