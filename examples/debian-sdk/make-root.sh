@@ -11,7 +11,9 @@ mkdir -p images
 trap 'rm -f "$part"' EXIT
 
 make() {
-    mmdebstrap --mode=root --variant=minbase --format=tar "$suite" "$part" "$@"
+    # mmdebstrap puts the host's name and resolv.conf in, which are no business of an image.
+    mmdebstrap --mode=root --variant=minbase --format=tar \
+        --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' "$suite" "$part" "$@"
 }
 
 # The lines `deb URI SUITE COMPONENT` of the release, of its updates and of its security updates.
