@@ -1,10 +1,14 @@
 //! runner: a declarative, manifest-driven build runner for root filesystems.
 
 pub mod build;
+pub mod cli;
+pub mod command;
 pub mod diagnostic;
 pub mod digest;
+pub mod doctor;
 pub mod error;
 pub mod event;
+pub mod execute;
 pub mod host;
 pub mod load;
 pub mod loopdev;
@@ -15,5 +19,7 @@ pub mod report;
 pub mod rootfs;
 pub mod runtime;
 pub mod session;
+pub mod settings;
 pub mod snapshot;
+pub mod store;
 mod sys;

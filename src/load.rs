@@ -85,16 +85,12 @@ pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Re
 ///
 /// # Errors
 /// Every problem.
-pub fn check(
-    text: &str,
-    path: &Path,
-    sets: &BTreeMap<String, String>,
-    host: &dyn Host,
-) -> Result<Build, Vec<Problem>> {
+pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Result<Build, Vec<Problem>> {
     match manifest::parse(text, sets) {
         Ok(manifest) => build::validate(&manifest, path, host),
         Err(manifest::Broken { mut problems, rest }) => {
-            if let Some((manifest, gaps)) = rest {
+            if let Some(rest) = rest {
+                let (manifest, gaps) = *rest;
                 problems.extend(build::problems(&manifest, path, host, &gaps));
             }
             Err(problems)

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub enum Fork {
     /// In the new process.
     Child,
-    /// In the old one, with a descriptor of the new one, see pidfd_open(2).
-    Parent(OwnedFd),
+    /// In the old one, with the new one's number and a descriptor of it, see pidfd_open(2).
+    Parent(i32, OwnedFd),
 }
 
 /// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2); needs Linux 5.3.
@@ -41,7 +41,7 @@ fn clone_single(namespaces: u64) -> io::Result<Fork> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         // SAFETY: the kernel has just put a descriptor there that nothing else owns.
-        _ => Ok(Fork::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        pid => Ok(Fork::Parent(i32::try_from(pid).map_err(io::Error::other)?, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 
@@ -171,6 +171,64 @@ pub fn configure_loop_device(device: &File, backing: &File, block_size: u32) -> 
     config.info.flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
     // SAFETY: the struct has the kernel's layout and outlives the call.
     let result = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// What `BPF_PROG_LOAD` takes of `union bpf_attr`, up to its log.
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+}
+
+/// What `BPF_PROG_ATTACH` takes of `union bpf_attr`.
+#[repr(C)]
+struct ProgramAttach {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// Has the kernel ask a BPF program before a process of the v2 cgroup uses or makes a device node, see bpf(2).
+///
+/// # Errors
+/// What bpf(2) says: `EINVAL` or `EPERM` where the kernel has no `CONFIG_CGROUP_BPF`, or does not take the program.
+pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io::Result<()> {
+    let load = ProgramLoad {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+    };
+    // SAFETY: the struct is what the kernel reads for this command, and what it points to outlives the call.
+    let program = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
+    let program = RawFd::try_from(program).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just given this descriptor, and nothing else owns it.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let attach = ProgramAttach {
+        target: cgroup.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: as above.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<ProgramAttach>()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -124,7 +124,9 @@ impl Check<'_> {
         if let Some(step) = known.outputs.get(&lexical(&path)) {
             let problem = Problem::new(at, format!("the rootfs `{written}` is what step `{step}` writes"));
             let problem = problem.label("not there before the step is done");
-            self.add(problem.help(format!("write `rootfs: {{ snapshot: {step} }}`, and the steps come in the right order")));
+            self.add(
+                problem.help(format!("write `rootfs: {{ snapshot: {step} }}`, and the steps come in the right order")),
+            );
         } else if !written.is_empty() {
             self.exists(at, "rootfs", &path, kinds);
         }
@@ -166,12 +168,15 @@ impl Check<'_> {
             let steps = Trail::TOP.key("steps");
             let action = steps.index(step).key("snapshot").path();
             if !self.gaps.covers(&action) {
-                let problem = Problem::new(at, format!("step `{name}` is no snapshot")).label("a snapshot step is wanted");
+                let problem =
+                    Problem::new(at, format!("step `{name}` is no snapshot")).label("a snapshot step is wanted");
                 let problem = problem.related(&steps.index(step).key("name"), "this step");
                 let near = self.nearest(name, known.snapshots.iter().map(|(_, name)| *name));
                 let help = match near {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("write a step after `{name}` in its container with `snapshot: {{}}`, and its name here"),
+                    None => {
+                        format!("write a step after `{name}` in its container with `snapshot: {{}}`, and its name here")
+                    }
                 };
                 self.add(problem.help(help));
             }
@@ -182,7 +187,8 @@ impl Check<'_> {
     fn hostname(&mut self, name: &str, hostname: Option<&str>, at: &Trail<'_>) -> String {
         let Some(hostname) = hostname else {
             if name.len() > LONGEST_HOSTNAME {
-                let message = format!("the container's name is too long for its host name ({LONGEST_HOSTNAME} characters)");
+                let message =
+                    format!("the container's name is too long for its host name ({LONGEST_HOSTNAME} characters)");
                 let problem = Problem::new(Place::key(at.path()), message).label("the default host name");
                 self.add(problem.help("write a `hostname`, or a shorter name"));
             }
@@ -279,7 +285,8 @@ impl Check<'_> {
         }
         limits.nofile = def.nofile.unwrap_or(DEFAULT_NOFILE);
         limits.pids = def.pids;
-        limits.memory = def.memory.as_ref().and_then(|text| self.quantity(&at.key("memory"), "size", text, quantity::size));
+        limits.memory =
+            def.memory.as_ref().and_then(|text| self.quantity(&at.key("memory"), "size", text, quantity::size));
         limits.millicpus =
             def.cpus.as_ref().and_then(|text| self.quantity(&at.key("cpus"), "number", text, quantity::millicpus));
         limits

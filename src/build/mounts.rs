@@ -10,8 +10,20 @@ use crate::manifest::MountDef;
 const ACCESS: &[&str] = &["ro", "rw", "nodev", "nosuid", "noexec"];
 /// Options of binds and tmpfs beside those.
 const BIND: &[&str] = &[
-    "dev", "suid", "exec", "bind", "rbind", "private", "rprivate", "slave", "rslave", "shared", "rshared", "noatime",
-    "relatime", "nodiratime",
+    "dev",
+    "suid",
+    "exec",
+    "bind",
+    "rbind",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "shared",
+    "rshared",
+    "noatime",
+    "relatime",
+    "nodiratime",
 ];
 const OWNER: &[&str] = &["mode", "uid", "gid"];
 const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
@@ -140,7 +152,9 @@ impl Check<'_> {
         let keys = [("source", def.source.is_some()), ("id", def.id.is_some()), ("env", def.env.is_some())];
         for (key, _) in keys.into_iter().filter(|(key, there)| *there && !allowed.contains(key)) {
             let place = Place::key(at.key(key).path());
-            self.add(Problem::new(place, format!("{what} has no `{key}`")).label("means nothing here").help("take it away"));
+            self.add(
+                Problem::new(place, format!("{what} has no `{key}`")).label("means nothing here").help("take it away"),
+            );
         }
     }
 
@@ -162,7 +176,8 @@ impl Check<'_> {
                 None if is_flag => {}
                 Some(value) if takes_value => self.option_value(&at, name, value),
                 None if takes_value => {
-                    let problem = Problem::new(&at, format!("the option `{name}` has no value")).label("a value is missing");
+                    let problem =
+                        Problem::new(&at, format!("the option `{name}` has no value")).label("a value is missing");
                     self.add(problem.help(format!("write `{name}=…`")));
                 }
                 Some(_) if is_flag => {

@@ -88,7 +88,8 @@ impl Check<'_> {
             1 => format!("step {} waits for itself", called(steps, start)),
             _ => format!("these steps wait for each other: {}", names.join(" → ")),
         };
-        let problem = edges.fold(Problem::new(place, message).label(label), |p, (place, label)| p.related(place, label));
+        let problem =
+            edges.fold(Problem::new(place, message).label(label), |p, (place, label)| p.related(place, label));
         self.problems.push(problem.help("take one of these away"));
     }
 

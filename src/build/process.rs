@@ -31,7 +31,9 @@ impl Check<'_> {
                 _ => Problem::new(Place::word(at.path(), name), format!("the {what} {name} is too large"))
                     .label("at most 4294967294"),
             }
-        } else if let Some(bad) = name.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, ':' | '/' | ',')) {
+        } else if let Some(bad) =
+            name.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, ':' | '/' | ','))
+        {
             Problem::new(at, format!("the {what} {name:?} has {bad:?} in it")).label("UID[:GID] or USER[:GROUP]")
         } else if name.starts_with(['-', '+']) {
             Problem::new(at, format!("the {what} `{name}` is neither a number nor a name"))
@@ -76,7 +78,8 @@ impl Check<'_> {
             return;
         }
         let message = format!("the {what} is {} bytes long, more than a process can be given", text.len());
-        let problem = Problem::new(at, message).label(format!("the kernel takes {} bytes", LONGEST_ARGUMENT - 1 - more));
+        let problem =
+            Problem::new(at, message).label(format!("the kernel takes {} bytes", LONGEST_ARGUMENT - 1 - more));
         self.add(problem.help("put it into a file, and mount that"));
     }
 }

@@ -70,7 +70,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// What to write instead.
 pub fn millicpus(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
-        Ok(cpus) if (0.01..=1_000_000.0).contains(&cpus) => {
+        Ok(cpus) if (0.01..=1_000_000.0).contains(&cpus) =>
+        {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked above")]
             Ok((cpus * 1000.0).round() as u64)
         }
@@ -96,7 +97,20 @@ mod tests {
     #[test]
     fn a_size_that_is_none_is_refused_with_what_to_write() {
         assert_eq!(size("10G"), Err("write 10GiB (powers of 1024) or 10GB (powers of 1000)".to_owned()));
-        for bad in ["", "GiB", "-1GiB", "1..5GiB", "1e3", "10 parsecs", ".5GiB", "0", "0.1B", "999999999999TiB", "\u{e9}", "1\u{e9}"] {
+        for bad in [
+            "",
+            "GiB",
+            "-1GiB",
+            "1..5GiB",
+            "1e3",
+            "10 parsecs",
+            ".5GiB",
+            "0",
+            "0.1B",
+            "999999999999TiB",
+            "\u{e9}",
+            "1\u{e9}",
+        ] {
             assert!(size(bad).is_err(), "{bad}");
         }
         assert!(size(&"9".repeat(1000)).is_err());

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use super::check::{Check, lexical, missing};
 use super::containers::Known;
 use super::host::FileKind;
-use super::model::{
-    Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId,
-};
+use super::model::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::quantity;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{SnapshotDef, StepDef};
@@ -63,9 +61,10 @@ impl Check<'_> {
                 env: self.env(&at.key("env"), def.env.as_ref()),
                 cwd: def.cwd.as_ref().map(|cwd| self.absolute(&at.key("cwd"), "cwd", cwd)),
                 user: def.user.as_ref().map(|user| self.user(&at.key("user"), user)),
-                timeout: def.timeout.as_ref().and_then(|timeout| {
-                    self.quantity(&at.key("timeout"), "duration", timeout, quantity::duration)
-                }),
+                timeout: def
+                    .timeout
+                    .as_ref()
+                    .and_then(|timeout| self.quantity(&at.key("timeout"), "duration", timeout, quantity::duration)),
                 retries: def.retries.unwrap_or(0),
                 always: def.always.unwrap_or(false),
             };
@@ -113,7 +112,12 @@ impl Check<'_> {
                     let problem = Problem::new(missing(at, "container"), "the step names no container");
                     let problem = problem.label("in this step");
                     let names: Vec<_> = containers.iter().take(8).map(|c| c.name.as_str()).collect();
-                    self.add(problem.help(format!("there is more than one: write `container:` and one of {}", names.join(", "))));
+                    self.add(
+                        problem.help(format!(
+                            "there is more than one: write `container:` and one of {}",
+                            names.join(", ")
+                        )),
+                    );
                 }
                 None
             }
@@ -121,13 +125,7 @@ impl Check<'_> {
     }
 
     /// What it waits for by itself, and whether some of that is not known.
-    fn needs(
-        &mut self,
-        def: &StepDef,
-        at: &Trail<'_>,
-        before: Option<StepId>,
-        known: &Known<'_>,
-    ) -> (Vec<Edge>, bool) {
+    fn needs(&mut self, def: &StepDef, at: &Trail<'_>, before: Option<StepId>, known: &Known<'_>) -> (Vec<Edge>, bool) {
         let at = at.key("needs");
         let Some(needs) = &def.needs else {
             if !self.gaps.is_empty() && self.gaps.covers(&at.path()) {
@@ -182,7 +180,10 @@ impl Check<'_> {
         let Some(snapshot) = &def.snapshot else { return Action::Exec(Vec::new()) };
         if let Some(container) = container.filter(|container| container.read_only) {
             let name = &container.name;
-            let problem = Problem::new(Place::key(at.key("snapshot").path()), format!("a snapshot of the read-only container `{name}`"));
+            let problem = Problem::new(
+                Place::key(at.key("snapshot").path()),
+                format!("a snapshot of the read-only container `{name}`"),
+            );
             let problem = problem.label("nothing can have changed in it");
             let containers = Trail::TOP.key("containers");
             let problem = problem.related(&containers.key(name).key("read_only"), "read-only by this");
@@ -245,24 +246,33 @@ impl Check<'_> {
         // A compression that was taken away may have other levels than the default.
         let level_is_known = self.gaps.is_empty() || !self.gaps.covers(&at.key("compression").path());
         if let Some(level) = def.level.filter(|_| level_is_known) {
-            let (name, range) = match compression {
-                Compression::Zstd => ("zstd", 1..=22),
-                Compression::Gzip => ("gzip", 1..=9),
-                Compression::Xz => ("xz", 1..=0),
-                Compression::Lz4 => ("lz4", 1..=0),
-                Compression::None => ("none", 1..=0),
+            let (name, most) = match compression {
+                Compression::Zstd => ("zstd", Some(22)),
+                Compression::Gzip => ("gzip", Some(9)),
+                Compression::Xz => ("xz", None),
+                Compression::Lz4 => ("lz4", None),
+                Compression::None => ("none", None),
             };
-            if range.is_empty() {
-                let place = Place::key(at.key("level").path());
-                let problem = Problem::new(place, format!("the compression `{name}` has no level"));
-                self.add(problem.label("means nothing here").help("take it away"));
-            } else if !range.contains(&level) {
-                let problem = Problem::new(&at.key("level"), format!("the compression `{name}` has no level {level}"));
-                let (least, most) = (range.start(), range.end());
-                self.add(problem.label("out of range").help(format!("write a number from {least} to {most}")));
+            match most {
+                None => {
+                    let place = Place::key(at.key("level").path());
+                    let problem = Problem::new(place, format!("the compression `{name}` has no level"));
+                    self.add(problem.label("means nothing here").help("take it away"));
+                }
+                Some(most) if !(1..=most).contains(&level) => {
+                    let problem =
+                        Problem::new(&at.key("level"), format!("the compression `{name}` has no level {level}"));
+                    self.add(problem.label("out of range").help(format!("write a number from 1 to {most}")));
+                }
+                Some(_) => {}
             }
         }
-        Snapshot { mode, output: def.output.as_ref().map(|o| self.output(&at.key("output"), o)), compression, level: def.level }
+        Snapshot {
+            mode,
+            output: def.output.as_ref().map(|o| self.output(&at.key("output"), o)),
+            compression,
+            level: def.level,
+        }
     }
 
     fn output(&mut self, at: &Trail<'_>, written: &str) -> PathBuf {
@@ -272,7 +282,8 @@ impl Check<'_> {
         }
         let is_folder = self.host.kind(&path).is_ok_and(|kind| kind == FileKind::Dir);
         if is_folder || written.ends_with('/') || path.file_name().is_none() {
-            let problem = Problem::new(at, format!("the output `{written}` is a folder")).label("a file is written here");
+            let problem =
+                Problem::new(at, format!("the output `{written}` is a folder")).label("a file is written here");
             self.add(problem.help("write a file in it"));
         }
         path
@@ -289,7 +300,8 @@ impl Check<'_> {
             let at = snapshot.key("output");
             let output = lexical(output);
             if let Some(&first) = writers.get(&output) {
-                let problem = Problem::new(&at, "two snapshots have the same output").label("this would overwrite the first");
+                let problem =
+                    Problem::new(&at, "two snapshots have the same output").label("this would overwrite the first");
                 let first = Place::value(top.index(first).key("snapshot").key("output").path());
                 self.add(problem.related(first, "the first").help("give one of them another output"));
                 continue;

@@ -1,6 +1,5 @@
 //! One try of a step's process: its output followed, its time limited, its end awaited.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,13 +10,15 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
-use super::output::Output;
 use crate::event::Stream;
 use crate::runtime::{Outcome, Stdio};
 use crate::session::{Session, SessionError};
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
 const PIPE_BYTES: usize = 256 << 10;
+
+/// Takes what a process prints.
+pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
 
 /// How a try ended.
 #[derive(Debug)]
@@ -37,13 +38,14 @@ pub struct Attempt {
 pub fn attempt(
     session: &Session<'_>,
     process: Process,
+    stdin: OwnedFd,
     timeout: Option<Duration>,
-    output: &mut Output<'_>,
+    output: &mut Sink<'_>,
     interrupt: &Interrupt,
 ) -> Result<Attempt, SessionError> {
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
-    let stdio = Stdio { stdin: File::open("/dev/null")?.into(), stdout: stdout_end, stderr: stderr_end };
+    let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
     let running = session.run(process, &stdio)?;
     // Only the step's own ends may keep the pipes open.
     drop(stdio);
@@ -57,7 +59,8 @@ pub fn attempt(
             let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
             polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
             polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
-            let left = deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left =
+                deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match poll(&mut polled, left.map(timespec).as_ref()) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
@@ -102,13 +105,13 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Reads what is there; false when there is nothing now, and the end is closed when there will be nothing more.
-fn read_some(stream: Stream, end: &mut Option<OwnedFd>, output: &mut Output<'_>) -> io::Result<bool> {
+fn read_some(stream: Stream, end: &mut Option<OwnedFd>, output: &mut Sink<'_>) -> io::Result<bool> {
     let Some(reader) = end else { return Ok(false) };
     let mut buffer = [0; 64 << 10];
     match rustix::io::read(reader.as_fd(), &mut buffer) {
         Ok(0) => *end = None,
         Ok(length) => {
-            output.take(stream, &buffer[..length])?;
+            output(stream, &buffer[..length])?;
             return Ok(true);
         }
         Err(Errno::AGAIN | Errno::INTR) => {}

@@ -16,14 +16,17 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+pub use attempt::Attempt;
 pub use interrupt::Interrupt;
 pub use room::Rooms;
+pub use step::run;
 
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::plan::{Plan, Ready};
+pub use crate::runtime::Outcome;
 use crate::session::Workspace;
-use crate::store::{Lease, Store};
+use crate::store::{BuildId, Lease, Store};
 
 /// How a plan is run.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +51,7 @@ pub struct Context<'a> {
     /// Ends the run early.
     pub interrupt: &'a Interrupt,
     /// Names the folder of the logs.
-    pub build_id: &'a str,
+    pub build_id: &'a BuildId,
 }
 
 /// What came of a run.
@@ -56,8 +59,8 @@ pub struct Context<'a> {
 pub struct Summary {
     /// How it ended.
     pub status: BuildStatus,
-    /// A failure was this host's and not a step's own.
-    pub host_failed: bool,
+    /// A step failed by itself, and not only for what this host lacks.
+    pub step_failed: bool,
 }
 
 /// Why a step failed, in words.
@@ -77,7 +80,7 @@ enum Report {
 }
 
 /// Runs the plan to its end.
-pub fn apply(context: Context<'_>, plan: &Plan, options: Options, rooms: &Rooms<'_>, events: &Events) -> Summary {
+pub fn apply<'a>(context: Context<'a>, plan: &Plan, options: Options, rooms: &Rooms<'a>, events: &Events) -> Summary {
     let begun = Instant::now();
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
@@ -93,7 +96,7 @@ pub fn apply(context: Context<'_>, plan: &Plan, options: Options, rooms: &Rooms<
         closed: vec![false; context.build.containers.len()],
         counts: Counts::default(),
         keep_going: options.keep_going,
-        host_failed: false,
+        step_failed: false,
     };
     thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -102,8 +105,15 @@ pub fn apply(context: Context<'_>, plan: &Plan, options: Options, rooms: &Rooms<
         (false, _) => BuildStatus::Failed,
     };
     let Counts { ran, failed, skipped } = run.counts;
-    events.send(Event::BuildFinished { status, ran, cached: 0, failed, skipped, duration_ms: milliseconds(begun.elapsed()) });
-    Summary { status, host_failed: run.host_failed }
+    events.send(Event::BuildFinished {
+        status,
+        ran,
+        cached: 0,
+        failed,
+        skipped,
+        duration_ms: milliseconds(begun.elapsed()),
+    });
+    Summary { status, step_failed: run.step_failed }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -131,17 +141,12 @@ struct Run<'a, 'e> {
     closed: Vec<bool>,
     counts: Counts,
     keep_going: bool,
-    host_failed: bool,
+    step_failed: bool,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
-    fn drive<'s>(
-        &mut self,
-        scope: &'s Scope<'s, '_>,
-        jobs: usize,
-        sender: &Sender<Report>,
-        receiver: &Receiver<Report>,
-    ) where
+    fn drive<'s>(&mut self, scope: &'s Scope<'s, '_>, jobs: usize, sender: &Sender<Report>, receiver: &Receiver<Report>)
+    where
         'a: 's,
         'e: 's,
     {
@@ -185,7 +190,10 @@ impl<'a, 'e> Run<'a, 'e> {
         self.writing.iter().any(|writing| {
             let Action::Snapshot(snapshot) = &self.context.build.step(*writing).action else { return false };
             snapshot.output.as_ref().is_some_and(|output| {
-                container.mounts.iter().any(|mount| matches!(&mount.kind, MountKind::Bind(source) if output.starts_with(source)))
+                container
+                    .mounts
+                    .iter()
+                    .any(|mount| matches!(&mount.kind, MountKind::Bind(source) if output.starts_with(source)))
             })
         })
     }
@@ -208,7 +216,14 @@ impl<'a, 'e> Run<'a, 'e> {
                     };
                     // A full image is what its container goes on above, so nothing can run before it is written.
                     let behind = snapshot.mode == SnapshotMode::Layer;
-                    (work.snapshot(snapshot, || if behind { frozen() }), None)
+                    (
+                        work.snapshot(snapshot, || {
+                            if behind {
+                                frozen()
+                            }
+                        }),
+                        None,
+                    )
                 }
                 _ => work.process(),
             };
@@ -242,7 +257,15 @@ impl<'a, 'e> Run<'a, 'e> {
                 };
                 let (name, container) = self.names(step);
                 let duration_ms = milliseconds(started.elapsed());
-                self.events.send(Event::StepFinished { step: name.clone(), container, status, exit_code, duration_ms, log, reason });
+                self.events.send(Event::StepFinished {
+                    step: name.clone(),
+                    container,
+                    status,
+                    exit_code,
+                    duration_ms,
+                    log,
+                    reason,
+                });
                 let reason = format!("{name} failed");
                 for skipped in self.ready.done(step, result.is_ok()) {
                     self.skipped(skipped, &reason);
@@ -251,7 +274,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     Ok(()) => self.counts.ran += 1,
                     Err(failure) => {
                         self.counts.failed += 1;
-                        self.host_failed |= failure.host;
+                        self.step_failed |= !failure.host;
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.keep_going || was_writing.is_some() {
                             self.stop(&reason);
@@ -279,7 +302,15 @@ impl<'a, 'e> Run<'a, 'e> {
         self.counts.skipped += 1;
         let (step, container) = self.names(step);
         let (status, reason) = (StepStatus::Skipped, Some(reason.to_owned()));
-        self.events.send(Event::StepFinished { step, container, status, exit_code: None, duration_ms: 0, log: None, reason });
+        self.events.send(Event::StepFinished {
+            step,
+            container,
+            status,
+            exit_code: None,
+            duration_ms: 0,
+            log: None,
+            reason,
+        });
     }
 
     /// Closes each session whose last step is over, while others run.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use rustix::fs::{Mode, OFlags};
 
+use super::Context;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
@@ -27,7 +28,8 @@ pub struct Rooms<'a> {
 
 impl<'a> Rooms<'a> {
     /// None is open.
-    pub fn new(build: &'a Build, store: &'a Store, workspace: &'a Workspace) -> Self {
+    pub fn new(context: Context<'a>) -> Self {
+        let Context { build, store, workspace, .. } = context;
         let rooms = build.containers.iter().map(|_| RwLock::new(None)).collect();
         Self { build, store, workspace, rooms, chains: Mutex::default(), made: Mutex::default() }
     }
@@ -62,7 +64,11 @@ impl<'a> Rooms<'a> {
         Ok(room)
     }
 
-    fn open<'r>(&self, id: ContainerId, room: &'r mut Option<Session<'a>>) -> Result<&'r mut Session<'a>, SessionError> {
+    fn open<'r>(
+        &self,
+        id: ContainerId,
+        room: &'r mut Option<Session<'a>>,
+    ) -> Result<&'r mut Session<'a>, SessionError> {
         if room.is_none() {
             *room = Some(self.prepare(id)?);
         }
@@ -73,21 +79,24 @@ impl<'a> Rooms<'a> {
         let container = self.build.container(id);
         let scratch = Arc::new(self.workspace.scratch(container.scratch)?);
         let lowers = self.lowers(container, &scratch).map_err(SessionError::Rootfs)?;
-        Session::prepare(self.workspace, container, lowers, scratch, |cache| self.store.cache_dir(cache).map_err(io::Error::other))
+        Session::prepare(self.workspace, container, lowers, scratch, |cache| {
+            self.store.cache_dir(cache).map_err(io::Error::other)
+        })
     }
 
     /// The layers that a container's root begins with.
     fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
-        let told = |path: &PathBuf, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let told =
+            |path: &PathBuf, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
             Rootfs::Squashfs(path) => Ok(vec![self.workspace.image(path).map_err(|error| told(path, error))?]),
             Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path).map_err(|error| told(path, error))?]),
-            Rootfs::Snapshot(step) => self
-                .chain(*step)
-                .ok_or_else(|| io::Error::other(format!("the snapshot {} has not been taken", self.build.step(*step).name))),
-            Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::tar::unpack(path, to)),
-            Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::programs::assemble(paths, to)),
+            Rootfs::Snapshot(step) => self.chain(*step).ok_or_else(|| {
+                io::Error::other(format!("the snapshot {} has not been taken", self.build.step(*step).name))
+            }),
+            Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, to)),
+            Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, to)),
         }
     }
 

@@ -1,12 +1,15 @@
 //! One step's work: a process with its tries, or a snapshot.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::attempt::{Attempt, attempt};
+use super::attempt::{Attempt, Sink, attempt};
 use super::output::Output;
 use super::{Context, Failure, Rooms};
-use crate::build::{Action, Snapshot, SnapshotMode, StepId};
+use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
 use crate::runtime::Outcome;
@@ -77,7 +80,6 @@ impl Work<'_, '_> {
     fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
-        let container = build.container(step.container);
         let argv = match &step.action {
             Action::Run(script) => ["/bin/sh", "-ec", script].map(String::from).to_vec(),
             Action::Exec(argv) => argv.clone(),
@@ -85,7 +87,10 @@ impl Work<'_, '_> {
         };
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
-        let user = session.credentials(step.user.as_ref().unwrap_or(&container.user)).map_err(|error| Failure::own(error, None))?;
+        let container = build.container(step.container);
+        let user = session
+            .credentials(step.user.as_ref().unwrap_or(&container.user))
+            .map_err(|error| Failure::own(error, None))?;
         let command = Command {
             argv,
             env: &step.env,
@@ -94,7 +99,9 @@ impl Work<'_, '_> {
             source_date_epoch: build.source_date_epoch,
         };
         let process = process::process(container, command).map_err(Failure::host)?;
-        Ok(attempt(session, process, step.timeout, output, self.context.interrupt)?)
+        let stdin = File::open("/dev/null").map_err(Failure::host)?.into();
+        let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
+        Ok(attempt(session, process, stdin, step.timeout, &mut sink, self.context.interrupt)?)
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
@@ -104,7 +111,8 @@ impl Work<'_, '_> {
         let mut room = self.rooms.alone(step.container)?;
         let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
-        let seen = normalise(lower.path(), build.source_date_epoch).map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
+        let seen = normalise(lower.path(), build.source_date_epoch)
+            .map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
         if seen.with_acl.1 > 0 {
             let message = format!(
                 "squashfs cannot hold POSIX access control lists; {} files or folders lose theirs, the first: {}",
@@ -142,7 +150,7 @@ impl Work<'_, '_> {
             ImageError::Interrupted => Failure::own(error, None),
             error => Failure::host(error),
         })?;
-        let file = std::fs::File::open(&temp).map_err(Failure::host)?;
+        let file = File::open(&temp).map_err(Failure::host)?;
         let digest = Digest::of_file(&file).map_err(Failure::host)?;
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
@@ -154,6 +162,35 @@ impl Work<'_, '_> {
         self.events.send(Event::SnapshotWritten { step: name.clone(), digest: digest.to_string(), size, path });
         Ok(stored)
     }
+}
+
+/// Runs one command in a fresh session of a container, which ends with it.
+///
+/// # Errors
+/// Where the session cannot be opened or closed; not where the command fails.
+pub fn run<'a>(
+    context: Context<'a>,
+    rooms: &Rooms<'a>,
+    id: ContainerId,
+    argv: &[String],
+    stdin: OwnedFd,
+    sink: &mut Sink<'_>,
+) -> Result<Attempt, SessionError> {
+    let container = context.build.container(id);
+    let attempt = {
+        let room = rooms.running(id)?;
+        let session = session(&room)?;
+        let command = Command {
+            argv: argv.to_vec(),
+            env: &BTreeMap::new(),
+            cwd: &container.cwd,
+            user: &session.credentials(&container.user)?,
+            source_date_epoch: context.build.source_date_epoch,
+        };
+        attempt(session, process::process(container, command)?, stdin, None, sink, context.interrupt)?
+    };
+    rooms.close(id)?;
+    Ok(attempt)
 }
 
 fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
@@ -171,7 +208,8 @@ fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
     match &ended.outcome {
         Outcome::Exited { code } => format!("exit code {code}"),
         Outcome::Signaled { signal } => {
-            let name = nix::sys::signal::Signal::try_from(*signal).map_or("an unnamed signal", nix::sys::signal::Signal::as_str);
+            let name = nix::sys::signal::Signal::try_from(*signal)
+                .map_or("an unnamed signal", nix::sys::signal::Signal::as_str);
             format!("killed by signal {signal} ({name})")
         }
         Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),

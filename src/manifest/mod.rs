@@ -10,7 +10,8 @@ mod schema;
 mod yaml;
 
 pub use definition::{
-    CapabilitiesDef, ContainerDef, DeviceDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef, SnapshotDef, StepDef,
+    CapabilitiesDef, ContainerDef, DeviceDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef, SnapshotDef,
+    StepDef,
 };
 pub use gaps::Gaps;
 pub use parse::{Broken, LARGEST, parse, too_large};

@@ -204,7 +204,11 @@ impl<'de> Deserialize<'de> for Epoch {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Epoch, E> {
-                if text == "none" { Ok(Epoch::RealTimes) } else { Err(E::invalid_type(de::Unexpected::Str(text), &self)) }
+                if text == "none" {
+                    Ok(Epoch::RealTimes)
+                } else {
+                    Err(E::invalid_type(de::Unexpected::Str(text), &self))
+                }
             }
         }
 

@@ -229,10 +229,10 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> Problem {
         return second_document(text);
     }
     // The reader stops at such a character before it has counted lines.
-    let is_control =
-        |c: &char| matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}');
+    let is_control = |c: &char| matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}');
     if told.starts_with("control characters")
-        && let Some((at, found)) = text.char_indices().find(|(_, c)| is_control(c) || matches!(c, '\u{fffe}' | '\u{ffff}'))
+        && let Some((at, found)) =
+            text.char_indices().find(|(_, c)| is_control(c) || matches!(c, '\u{fffe}' | '\u{ffff}'))
     {
         return Problem::new(at..at + found.len_utf8(), "cannot read the YAML: a control character is not allowed")
             .label(format!("this is {}", found.escape_unicode()))

@@ -54,7 +54,11 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
         let next = at.join(&name);
         let Some((fd, next_kind)) = look(root, &next)? else {
             let missing = std::iter::once(name).chain(left).fold(Vec::new(), |mut missing, name| {
-                if name == ".." { drop(missing.pop()) } else { missing.push(name) }
+                if name == ".." {
+                    drop(missing.pop())
+                } else {
+                    missing.push(name)
+                }
                 missing
             });
             return Ok(Inside { existing: at, kind, missing });

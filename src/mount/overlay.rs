@@ -31,7 +31,9 @@ const INDEPENDENT: [(&str, &str); 4] =
 pub enum OverlayError {
     #[error("mount an overlay of {layers} layers: overlayfs takes at most {MOST_LOWERS}")]
     TooManyLayers { layers: usize },
-    #[error("mount an overlay of {layers} layers: this kernel takes them in one page of options, which is full; Linux 6.7 lifts that")]
+    #[error(
+        "mount an overlay of {layers} layers: this kernel takes them in one page of options, which is full; Linux 6.7 lifts that"
+    )]
     OptionsFull { layers: usize },
     #[error("mount an overlay of {layers} layers: {said}{error}")]
     Mount { layers: usize, said: String, error: io::Error },

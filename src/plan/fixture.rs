@@ -10,7 +10,7 @@ use crate::build::{
 };
 
 /// A build of `run: true` steps, each with its name, container and needs.
-pub(super) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
+pub(crate) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
     let containers = steps.iter().map(|(_, container, _)| container + 1).max().unwrap_or(0);
     Build {
         name: "test".into(),

@@ -9,7 +9,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::build::{Build, ContainerId, StepId};
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod json;
 mod ready;
 mod text;

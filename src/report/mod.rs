@@ -10,7 +10,7 @@ mod words;
 use std::io::{self, BufWriter, Write};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use crate::event::Stamped;
+use crate::event::{Stamped, Stream};
 
 use json::Json;
 use plain::Plain;
@@ -63,6 +63,22 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write) -> io::Result
     // Dropping the writer would try once more to write what could not be written.
     let _ = out.into_parts();
     result
+}
+
+/// Hands on what a command of `runner run` prints, byte for byte. A reader that has gone away is no error: the command
+/// goes on as it would without anyone looking.
+///
+/// # Errors
+/// What writing says.
+pub fn pass_through(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    let mut out: Box<dyn Write> = match stream {
+        Stream::Stdout => Box::new(io::stdout().lock()),
+        Stream::Stderr => Box::new(io::stderr().lock()),
+    };
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn show(events: &Receiver<Stamped>, mut reporter: impl Reporter, out: &mut impl Write) -> io::Result<()> {

@@ -7,7 +7,7 @@
 //! Both are deterministic: the same archive or the same host files give the same tree, times of change included. What
 //! neither says (a folder that is only implied by what is in it) is owned by root, has mode 0755 and the time 0.
 //!
-//! Nothing outside the folder is touched, whatever an archive says: see [`tree`] for how a path is resolved.
+//! Nothing outside the folder is touched, whatever an archive says: see the module `tree` for how a path is resolved.
 
 mod decompress;
 mod programs;

@@ -54,7 +54,8 @@ pub struct Command<'a> {
 /// # Errors
 /// None in practice: every required field is given.
 pub fn process(container: &Container, command: Command<'_>) -> Result<Process, OciSpecError> {
-    let mut env: BTreeMap<&str, String> = DEFAULT_ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut env: BTreeMap<&str, String> =
+        DEFAULT_ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     // runc and its like set HOME where it is not given; given here, it is the same with all of them.
     env.insert("HOME", command.user.home.clone());
     if let Some(seconds) = command.source_date_epoch {

@@ -46,6 +46,24 @@ const DEFAULT_MOUNTS: [(&str, &str, &[&str]); 7] = [
 /// The targets of [`DEFAULT_MOUNTS`] that do not lie in another of them: they need a mount point in the root.
 pub const DEFAULT_MOUNT_POINTS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
+/// What every container may do beyond its own devices: make nodes, which is not to open them, and use those of `/dev`
+/// that reach nothing of the host.
+const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
+    (LinuxDeviceType::C, None, None, "m"),
+    (LinuxDeviceType::B, None, None, "m"),
+    // null, zero, full, random, urandom
+    (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(5), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
+    // tty, console, ptmx, pts/*
+    (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(1), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
+    (LinuxDeviceType::C, Some(136), None, "rwm"),
+];
+
 /// A device node of the host, looked up.
 #[derive(Debug, Clone)]
 pub struct HostDevice {
@@ -115,6 +133,8 @@ pub struct Bundle<'a> {
     pub devices: &'a [HostDevice],
     /// What the runtime starts.
     pub process: Process,
+    /// Processes in the container that are no step's, and do not count against its limit.
+    pub own_processes: u64,
 }
 
 /// The whole config.json.
@@ -148,7 +168,7 @@ pub fn spec(container: &Container, bundle: Bundle<'_>) -> Result<Spec, OciSpecEr
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(PathBuf::from(format!("/{}", bundle.id)))
-        .resources(resources(&container.limits, bundle.devices)?)
+        .resources(resources(&container.limits, bundle.own_processes, bundle.devices)?)
         .devices(under_dev)
         .masked_paths(MASKED_PATHS.map(String::from).to_vec())
         .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
@@ -182,9 +202,12 @@ fn default_mount(target: &str, kind: &str, options: &[&str]) -> Result<Mount, Oc
         .build()
 }
 
-fn resources(limits: &Limits, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
+fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
     const PERIOD_MICROSECONDS: u64 = 100_000;
     let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")?];
+    for (kind, major, minor, access) in DEFAULT_RULES {
+        rules.push(rule(true, kind, major, minor, access)?);
+    }
     rules.extend(devices.iter().map(|device| device.rule.clone()));
     let mut resources = LinuxResourcesBuilder::default().devices(rules);
     if let Some(bytes) = limits.memory {
@@ -197,7 +220,7 @@ fn resources(limits: &Limits, devices: &[HostDevice]) -> Result<LinuxResources, 
         resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(PERIOD_MICROSECONDS).build()?);
     }
     if let Some(most) = limits.pids {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let most = i64::try_from(most.saturating_add(own_processes)).unwrap_or(i64::MAX);
         resources = resources.pids(LinuxPidsBuilder::default().limit(most).build()?);
     }
     resources.build()

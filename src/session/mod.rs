@@ -32,10 +32,10 @@ pub use workspace::Workspace;
 
 use crate::build::{Container, User};
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
-use crate::runtime::embedded::{EmbeddedContainer, RunningStep, RuntimeError};
+use crate::runtime::Stdio;
+use crate::runtime::embedded::{EmbeddedContainer, OWN_PROCESSES, RunningStep, RuntimeError};
 use crate::runtime::process::{self, Credentials};
 use crate::runtime::spec::{self, Bundle, DEFAULT_MOUNT_POINTS, HostDevice};
-use crate::runtime::Stdio;
 
 /// What goes wrong with a session itself, not with what runs in it.
 #[derive(Debug, Error)]
@@ -133,7 +133,14 @@ impl<'a> Session<'a> {
             mounts.push(mount.oci(real)?);
         }
         let id = self.workspace.container_id();
-        let bundle = Bundle { id: &id, rootfs: &rootfs, mounts, devices: &self.devices, process: process::init()? };
+        let bundle = Bundle {
+            id: &id,
+            rootfs: &rootfs,
+            mounts,
+            devices: &self.devices,
+            process: process::init()?,
+            own_processes: OWN_PROCESSES,
+        };
         let spec = spec::spec(self.container, bundle)?;
         serde_json::to_writer(File::create(folder.join("config.json"))?, &spec).map_err(io::Error::other)?;
         let state = self.workspace.folder("state")?;

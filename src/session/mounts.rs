@@ -5,6 +5,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -74,7 +75,9 @@ impl SessionMounts {
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
             let made = match &mount.kind {
-                MountKind::Bind(source) => Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true)),
+                MountKind::Bind(source) => {
+                    Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true))
+                }
                 MountKind::Tmpfs => tmpfs(&place, &mount.options).and_then(|mounted| {
                     kept.push(mounted);
                     Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))
@@ -149,7 +152,7 @@ fn write_secret(place: &Path, secret: &Secret, options: &[String]) -> io::Result
     let bytes = match secret {
         Secret::File(path) => std::fs::read(path)?,
         Secret::Variable(name) => std::env::var_os(name)
-            .map(|value| std::os::unix::ffi::OsStringExt::into_vec(value))
+            .map(OsStringExt::into_vec)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("the variable {name} is not set")))?,
     };
     File::options().write(true).create_new(true).mode(0o600).open(place)?.write_all(&bytes)?;

@@ -7,40 +7,43 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::build;
-use crate::mount::{Mounted, mount_tmpfs};
+use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 
 /// A folder for changes; gone with the last that uses it.
+///
+/// Reading in it changes no access time: mksquashfs(1) takes two names for hard links of one file only if all that
+/// stat(2) says of them is equal, and it has read a symbolic link's target by the time that it comes to the second name.
 #[derive(Debug)]
 pub struct Scratch {
-    path: PathBuf,
-    place: Place,
+    // Unmounted before it is removed.
+    mounted: Mounted,
+    _disk: Option<Disk>,
     made: AtomicU32,
 }
 
+/// A folder of the store.
 #[derive(Debug)]
-enum Place {
-    Memory { _mounted: Mounted },
-    Disk,
-}
+struct Disk(PathBuf);
 
 impl Scratch {
-    /// Makes one at `memory`, a folder to be made and mounted on, or at `disk`, a folder of the store to be made.
+    /// Makes one, mounted at `place`, a folder to be made; `disk` is the folder of the store to be made for one on disk.
     ///
     /// # Errors
     /// What mount(2) or mkdir(2) say.
-    pub fn create(kind: build::Scratch, memory: &Path, disk: &Path) -> io::Result<Self> {
-        let (path, place) = match kind {
+    pub fn create(kind: build::Scratch, place: &Path, disk: &Path) -> io::Result<Self> {
+        private_folder(place)?;
+        let (mounted, disk) = match kind {
             build::Scratch::Tmpfs(bytes) => {
-                private_folder(memory)?;
-                let options = [format!("size={bytes}"), "mode=0700".into(), "nr_inodes=0".into()];
-                (memory, Place::Memory { _mounted: mount_tmpfs(memory, &options)? })
+                let options = [format!("size={bytes}"), "mode=0700".into(), "nr_inodes=0".into(), "noatime".into()];
+                (mount_tmpfs(place, &options)?, None)
             }
             build::Scratch::Disk => {
                 private_folder(disk)?;
-                (disk, Place::Disk)
+                let disk = Disk(disk.to_owned());
+                (bind_without_access_times(&disk.0, place)?, Some(disk))
             }
         };
-        Ok(Self { path: path.to_owned(), place, made: AtomicU32::new(0) })
+        Ok(Self { mounted, _disk: disk, made: AtomicU32::new(0) })
     }
 
     /// A new folder in it, mode 0755, its name led by `what`.
@@ -48,18 +51,16 @@ impl Scratch {
     /// # Errors
     /// What mkdir(2) says.
     pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
-        let path = self.path.join(format!("{what}{}", self.made.fetch_add(1, Ordering::Relaxed)));
+        let path = self.mounted.path().join(format!("{what}{}", self.made.fetch_add(1, Ordering::Relaxed)));
         DirBuilder::new().mode(0o755).create(&path)?;
         Ok(path)
     }
 }
 
-impl Drop for Scratch {
+impl Drop for Disk {
     fn drop(&mut self) {
-        if matches!(self.place, Place::Disk) {
-            // What cannot be removed now is removed with the lease, at the latest at the next start.
-            let _ = remove_dir_all(&self.path);
-        }
+        // What cannot be removed now is removed with the lease, at the latest at the next start.
+        let _ = remove_dir_all(&self.0);
     }
 }
 

@@ -12,8 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags, chmodat, chownat, fgetxattr, flistxattr,
-    openat2, stat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags, chmodat, chownat, fgetxattr,
+    flistxattr, openat2, stat, utimensat,
 };
 
 use crate::mount::{Inside, resolve};
@@ -56,10 +56,15 @@ fn check_kind(point: &MountPoint, inside: &Inside) -> io::Result<()> {
     if inside.missing.is_empty() {
         let wanted = if point.folder { "a folder" } else { "a file" };
         if found != wanted {
-            return Err(io::Error::other(format!("mount target {target} is {found} in the rootfs, and {wanted} is to be mounted there")));
+            return Err(io::Error::other(format!(
+                "mount target {target} is {found} in the rootfs, and {wanted} is to be mounted there"
+            )));
         }
     } else if inside.kind != FileType::Directory {
-        return Err(io::Error::other(format!("mount target {target}: {} is {found} in the rootfs", inside.existing.display())));
+        return Err(io::Error::other(format!(
+            "mount target {target}: {} is {found} in the rootfs",
+            inside.existing.display()
+        )));
     }
     Ok(())
 }

@@ -110,4 +110,14 @@ impl Workspace {
         let name = format!("scratch{}", self.number());
         Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name))
     }
+
+    /// Takes all down. No session may be left.
+    ///
+    /// # Errors
+    /// `EBUSY` where one is.
+    pub fn close(self) -> io::Result<()> {
+        let Self { images, root, .. } = self;
+        drop(images);
+        root.close()
+    }
 }

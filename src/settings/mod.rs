@@ -42,10 +42,8 @@ pub const EMBEDDED: &str = "embedded";
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// `tty` on a terminal, else `plain`.
+    /// What fits where it is shown.
     Auto,
-    /// A display that is redrawn.
-    Tty,
     /// A line for each event and each line of output.
     Plain,
     /// A JSON object a line.

@@ -15,7 +15,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, llistxattr, lremovexattr, openat, statat, utimensat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, llistxattr, lremovexattr, openat, statat,
+    utimensat,
 };
 
 /// mksquashfs reads by path, and a path ends at `PATH_MAX`.
@@ -57,7 +58,10 @@ pub fn normalise(root: &Path, epoch: Option<u64>) -> io::Result<Normalised> {
         let path = folder.path.join(&name);
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
-            return Err(io::Error::other(format!("{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it", path.display().to_string().chars().take(80).collect::<String>())));
+            return Err(io::Error::other(format!(
+                "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
+                path.display().to_string().chars().take(80).collect::<String>()
+            )));
         }
         entry(folder.fd.as_fd(), &name, &path, epoch, &mut seen).map_err(told)?;
         if kind == FileType::Directory {
@@ -204,7 +208,8 @@ mod tests {
         normalise(folder.path(), None).unwrap();
         let mut names = vec![0; 1024];
         let length = rustix::fs::listxattr(&path, &mut names).unwrap();
-        let mut names: Vec<_> = names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect();
+        let mut names: Vec<_> =
+            names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect();
         names.sort();
         assert_eq!(names, [b"trusted.overlay.opaque".to_vec(), b"user.kept".to_vec()]);
     }

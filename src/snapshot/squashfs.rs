@@ -55,7 +55,9 @@ impl ImageOptions {
         // Whatever it cannot read ends it: the default is to leave it out and go on.
         add(&["-noappend", "-exit-on-error", "-xattrs", "-no-progress", "-quiet"]);
         match self.compression {
-            Compression::Zstd => add(&["-comp", "zstd", "-Xcompression-level", &self.level.unwrap_or(ZSTD_LEVEL).to_string()]),
+            Compression::Zstd => {
+                add(&["-comp", "zstd", "-Xcompression-level", &self.level.unwrap_or(ZSTD_LEVEL).to_string()])
+            }
             Compression::Gzip => {
                 add(&["-comp", "gzip"]);
                 if let Some(level) = self.level {
@@ -78,7 +80,12 @@ pub type Interrupt<'a> = std::os::fd::BorrowedFd<'a>;
 ///
 /// # Errors
 /// See [`ImageError`]. What was written by then is left to the caller.
-pub fn write_image(root: &Path, image: &Path, options: ImageOptions, interrupt: Interrupt<'_>) -> Result<(), ImageError> {
+pub fn write_image(
+    root: &Path,
+    image: &Path,
+    options: ImageOptions,
+    interrupt: Interrupt<'_>,
+) -> Result<(), ImageError> {
     let mut command = Command::new("mksquashfs");
     command.arg(root).arg(image).args(options.arguments());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);

@@ -167,7 +167,10 @@ steps:
     assert_eq!(c.mounts[3].kind, MountKind::Kernel("proc".into(), "proc".into()));
     assert_eq!((c.mounts[4].kind.clone(), c.mounts[4].is_read_only()), (MountKind::Tmpfs, false));
     assert_eq!(c.devices[0].access, Access { read: true, write: true, mknod: true });
-    assert_eq!((c.devices[1].target.as_path(), c.devices[1].uid, c.devices[1].gid), (Path::new("/dev/x"), Some(1), Some(2)));
+    assert_eq!(
+        (c.devices[1].target.as_path(), c.devices[1].uid, c.devices[1].gid),
+        (Path::new("/dev/x"), Some(1), Some(2))
+    );
     assert_eq!(c.limits, Limits { nofile: 10, memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
     assert_eq!((c.scratch, d.scratch), (Scratch::Disk, Scratch::Tmpfs(1 << 30)));
     assert_eq!((d.limits.memory, d.limits.millicpus), (Some(1_000_000), Some(2000)));
@@ -175,7 +178,10 @@ steps:
     let a = &build.steps[0];
     assert_eq!(a.action, Action::Exec(vec!["sh".into(), "-c".into(), "1".into(), "false".into()]));
     assert_eq!((a.timeout, a.retries, a.always), (Some(Duration::from_secs(600)), 3, true));
-    assert_eq!((a.cwd.as_deref(), a.user.as_ref().map(|u| u.user.clone())), (Some(Path::new("/a")), Some(Principal::Id(5))));
+    assert_eq!(
+        (a.cwd.as_deref(), a.user.as_ref().map(|u| u.user.clone())),
+        (Some(Path::new("/a")), Some(Principal::Id(5)))
+    );
 }
 
 #[test]

@@ -66,11 +66,13 @@ fn deep_nesting_is_refused() {
         }
     }
     refused(&"[".repeat(4 << 20));
-    assert!(read(&format!(
-        "version: 1\ncontainers: {{c: {{rootfs: {{scratch: true}}}}}}\nsteps: [{{name: a, run: '{}'}}]\n",
-        "[[{{".repeat(1000)
-    ))
-    .is_ok());
+    assert!(
+        read(&format!(
+            "version: 1\ncontainers: {{c: {{rootfs: {{scratch: true}}}}}}\nsteps: [{{name: a, run: '{}'}}]\n",
+            "[[{{".repeat(1000)
+        ))
+        .is_ok()
+    );
 }
 
 #[test]
@@ -174,8 +176,30 @@ steps:
 
 /// What mutations put in.
 const PIECES: [&str; 24] = [
-    "", "\n", "- ", ": ", "{", "}", "[", "]", "*m", "&m ", "null", "~", "!!str ", "${{", "}}", "\"", "'", "\t", "|\n",
-    "steps", "  ", "1e999", "\u{1f600}", "\u{0}",
+    "",
+    "\n",
+    "- ",
+    ": ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "*m",
+    "&m ",
+    "null",
+    "~",
+    "!!str ",
+    "${{",
+    "}}",
+    "\"",
+    "'",
+    "\t",
+    "|\n",
+    "steps",
+    "  ",
+    "1e999",
+    "\u{1f600}",
+    "\u{0}",
 ];
 
 #[test]

@@ -1,7 +1,8 @@
 //! Manifests from text to build, or to what the user is shown: the contract with users, line by line.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod accepted;
-mod hostile;
 mod host;
+mod hostile;
 mod refusals;
 mod schema;

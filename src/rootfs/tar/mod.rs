@@ -14,6 +14,7 @@
 //! them means that the root would not be what the archive's maker meant; so are overlayfs' own attributes and its
 //! whiteouts. Access control lists are passed over, as squashfs has none.
 
+mod header;
 mod member;
 mod pax;
 mod sparse;
@@ -25,7 +26,8 @@ use std::path::Path;
 
 use ::tar::Header;
 
-use self::member::{Fault, Kind, Member, Members, checksum_matches};
+use self::header::checksum_matches;
+use self::member::{Fault, Kind, Member, Members};
 use super::RootfsError;
 use super::decompress::Source;
 use super::tree::{Tree, TreeError, normalise};

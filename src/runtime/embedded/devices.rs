@@ -1,50 +1,174 @@
-//! Device rules that libcontainer gets wrong for us: it opens /dev/net/tun to every container.
+//! The device rules of a session's cgroup, set by runner itself before anything runs in it.
+//!
+//! libcontainer opens /dev/net/tun to every container on cgroup v1, and on v2 sets no rules at all unless it is built
+//! with libbpf. So what its config.json says is set here, on v1 by the device controller's files and on v2 by a small
+//! BPF program, see bpf(2) and Documentation/admin-guide/cgroup-v1/devices.rst of the kernel.
 
 use std::error::Error;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// `c 10:200`, /dev/net/tun, as the device cgroup writes it.
-const TUN: &str = "c 10:200 rw";
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-/// Takes back the access to /dev/net/tun that libcontainer gives with its default rules.
+use crate::sys;
+
+/// Lets the processes of the container of that id, which `pid` is one of, use what `rules` allow, and nothing else.
 ///
 /// # Errors
-/// Where the container's device cgroup cannot be found or written to.
-pub fn close_tun(id: &str, pid: Option<i32>) -> Result<(), Box<dyn Error>> {
-    let Some(pid) = pid else { return Err("the container has no process".into()) };
-    let Some(folder) = v1_folder(id, pid)? else { return Ok(()) };
-    let file = folder.join("devices.deny");
-    let mut file = fs::OpenOptions::new().write(true).open(&file).map_err(|error| format!("open {}: {error}", file.display()))?;
-    Ok(file.write_all(TUN.as_bytes())?)
+/// Where the container has no device cgroup of its own, or the kernel cannot enforce rules there: then nothing may run.
+pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let own = |path: &str| -> Result<(), Box<dyn Error>> {
+        if path.ends_with(id) {
+            Ok(())
+        } else {
+            Err(format!("the container is in the cgroup {path}, not in one of its own").into())
+        }
+    };
+    if let (Some(path), Some(mount)) = (membership(&memberships, "devices"), mount_point(&mounts, "cgroup", "devices"))
+    {
+        own(path)?;
+        return write_files(&mount.join(path.trim_start_matches('/')), rules);
+    }
+    if let (Some(path), Some(mount)) = (membership(&memberships, ""), mount_point(&mounts, "cgroup2", "")) {
+        own(path)?;
+        return attach_program(&mount.join(path.trim_start_matches('/')), rules);
+    }
+    Err("this host has no device cgroup: mount the v1 device controller or cgroup2".into())
 }
 
-/// The container's folder in the v1 hierarchy of the device controller, if this host has that.
-fn v1_folder(id: &str, pid: i32) -> Result<Option<PathBuf>, Box<dyn Error>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let Some(path) = text.lines().find_map(|line| {
+/// The path of a process in the hierarchy with that controller, the v2 one for "", see cgroups(7).
+fn membership<'t>(text: &'t str, controller: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let controllers = fields.next()?;
         let path = fields.next()?;
-        controllers.split(',').any(|name| name == "devices").then_some(path)
-    }) else {
-        return Ok(None);
-    };
-    if !path.ends_with(id) {
-        return Err(format!("the container is in the device cgroup {path}, not in one of its own").into());
-    }
-    let mount = libcgroups_mount()?;
-    Ok(mount.map(|mount| mount.join(path.trim_start_matches('/'))))
+        controllers.split(',').any(|name| name == controller).then_some(path)
+    })
 }
 
-/// Where the v1 device controller is mounted, from /proc/self/mountinfo, see proc(5).
-fn libcgroups_mount() -> Result<Option<PathBuf>, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(text.lines().find_map(|line| {
+/// Where a filesystem is mounted whose options name the controller, see proc(5) for mountinfo.
+fn mount_point(text: &str, kind: &str, controller: &str) -> Option<PathBuf> {
+    text.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut filesystem = filesystem.split(' ');
-        let is_devices = filesystem.next()? == "cgroup" && filesystem.nth(1)?.split(',').any(|option| option == "devices");
-        is_devices.then(|| Path::new(mount.split(' ').nth(4).unwrap_or_default()).to_owned())
-    }))
+        let found = filesystem.next()? == kind
+            && (controller.is_empty() || filesystem.nth(1)?.split(',').any(|option| option == controller));
+        // Mounted more than once, the root of the hierarchy is wanted.
+        let mut fields = mount.split(' ').skip(3);
+        (found && fields.next()? == "/").then(|| Path::new(fields.next().unwrap_or_default()).to_owned())
+    })
+}
+
+fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    for rule in rules {
+        let file = folder.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
+        OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .and_then(|mut file| file.write_all(rule.to_string().as_bytes()))
+            .map_err(|error| format!("write {rule} to {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn attach_program(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    let folder = File::open(folder)?;
+    sys::attach_device_program(folder.as_fd(), &program(rules)?).map_err(|error| {
+        format!("load a BPF program for device rules: {error}; the kernel needs CONFIG_CGROUP_BPF").into()
+    })
+}
+
+/// `BPF_DEVCG_*` of linux/bpf.h.
+const TYPE_BLOCK: i32 = 1;
+const TYPE_CHARACTER: i32 = 2;
+const ACCESS_MKNOD: i32 = 1;
+const ACCESS_READ: i32 = 2;
+const ACCESS_WRITE: i32 = 4;
+
+/// One BPF instruction, `struct bpf_insn` of linux/bpf.h.
+const fn instruction(code: u8, to: u8, from: u8, offset: i16, value: i32) -> u64 {
+    code as u64 | ((to | from << 4) as u64) << 8 | (offset as u16 as u64) << 16 | (value as u32 as u64) << 32
+}
+
+const LOAD_WORD: u8 = 0x61;
+const MOVE: u8 = 0xbf;
+const MOVE_VALUE: u8 = 0xb7;
+const AND_VALUE: u8 = 0x57;
+const SHIFT_RIGHT_VALUE: u8 = 0x77;
+const JUMP_UNLESS_VALUE: u8 = 0x55;
+const EXIT: u8 = 0x95;
+
+/// A program that answers 1 for what a rule allows and 0 for anything else.
+/// It gets the kernel's question in register 1: type and access in one word, then major and minor.
+fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Box<dyn Error>> {
+    let mut code = vec![
+        instruction(LOAD_WORD, 2, 1, 0, 0),
+        instruction(AND_VALUE, 2, 0, 0, 0xffff),
+        instruction(LOAD_WORD, 3, 1, 0, 0),
+        instruction(SHIFT_RIGHT_VALUE, 3, 0, 0, 16),
+        instruction(LOAD_WORD, 4, 1, 4, 0),
+        instruction(LOAD_WORD, 5, 1, 8, 0),
+    ];
+    for rule in rules {
+        let kind = match (rule.allow(), rule.typ().unwrap_or_default()) {
+            (false, LinuxDeviceType::A) => continue,
+            (true, LinuxDeviceType::B) => TYPE_BLOCK,
+            (true, LinuxDeviceType::C) => TYPE_CHARACTER,
+            _ => return Err(format!("the device rule {rule} is neither the denial of all nor one device's").into()),
+        };
+        let access = rule.access().as_deref().unwrap_or_default();
+        let bit = |letter, bit| if access.contains(letter) { bit } else { 0 };
+        let allowed = bit('m', ACCESS_MKNOD) | bit('r', ACCESS_READ) | bit('w', ACCESS_WRITE);
+        // Each test jumps over what is left of this rule: the tests after it, and the answer, which is two long.
+        let mut tests = vec![(2, kind)];
+        tests.push((6, 0));
+        for (register, number) in [(4, rule.major()), (5, rule.minor())] {
+            if let Some(number) = number {
+                tests.push((register, i32::try_from(number)?));
+            }
+        }
+        code.push(instruction(MOVE, 6, 3, 0, 0));
+        code.push(instruction(AND_VALUE, 6, 0, 0, !allowed));
+        for (index, (register, value)) in tests.iter().enumerate() {
+            let left = i16::try_from(tests.len() - index - 1 + 2)?;
+            code.push(instruction(JUMP_UNLESS_VALUE, *register, 0, left, *value));
+        }
+        code.push(instruction(MOVE_VALUE, 0, 0, 0, 1));
+        code.push(instruction(EXIT, 0, 0, 0, 0));
+    }
+    code.push(instruction(MOVE_VALUE, 0, 0, 0, 0));
+    code.push(instruction(EXIT, 0, 0, 0, 0));
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMBERSHIPS: &str = "5:devices:/runner-a-0\n2:cpu,cpuacct:/x\n0::/unified\n";
+    const MOUNTS: &str = "\
+30 24 0:26 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices
+31 24 0:27 /deep /sys/fs/cgroup/other rw - cgroup2 cgroup2 rw
+32 24 0:27 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn memberships_and_mounts_are_found_by_controller() {
+        assert_eq!(membership(MEMBERSHIPS, "devices"), Some("/runner-a-0"));
+        assert_eq!(membership(MEMBERSHIPS, "cpuacct"), Some("/x"));
+        assert_eq!(membership(MEMBERSHIPS, ""), Some("/unified"));
+        assert_eq!(mount_point(MOUNTS, "cgroup", "devices"), Some("/sys/fs/cgroup/devices".into()));
+        assert_eq!(mount_point(MOUNTS, "cgroup2", ""), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(mount_point(MOUNTS, "cgroup", "pids"), None);
+    }
+
+    #[test]
+    fn a_process_outside_its_own_cgroup_is_refused() {
+        let error = enforce("runner-none-0", i32::try_from(std::process::id()).unwrap(), &[]).unwrap_err();
+        assert!(error.to_string().contains("not in one of its own"), "{error}");
+    }
 }

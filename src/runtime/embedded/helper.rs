@@ -1,21 +1,29 @@
 //! `runner __session`: the process of one thread that calls libcontainer, and waits for the container's end.
 
 use std::error::Error;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::devices;
 use super::init::Init;
 use super::protocol::{Open, Opened, receive, send};
-use super::devices;
 use crate::sys;
+
+/// Two seconds in all, beyond what libcontainer itself waits.
+const DELETE_TRIES: u32 = 40;
+const DELETE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
@@ -28,10 +36,12 @@ pub fn main() -> ExitCode {
 fn serve() -> io::Result<()> {
     let socket = Rc::new(UnixStream::from(sys::take_stdin()?));
     let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(()) };
+    let log = listen()?;
     let mut container = match create(&open, &socket) {
         Ok(container) => container,
         Err(error) => {
-            send(&socket, &Opened::Failed(words(error.as_ref())), &[])?;
+            let cause = first_line(log).map(|line| format!(" ({line})")).unwrap_or_default();
+            send(&socket, &Opened::Failed(words(error.as_ref()) + &cause), &[])?;
             return Err(io::Error::other("no container"));
         }
     };
@@ -40,7 +50,19 @@ fn serve() -> io::Result<()> {
     if let Some(pid) = container.pid() {
         let _ = waitpid(Pid::from_raw(pid.as_raw()), None);
     }
-    container.delete(true).map_err(io::Error::other)
+    delete(&mut container).map_err(io::Error::other)
+}
+
+/// Deletes the container with its cgroups. The kernel may hold a cgroup for a moment after the last process in it has
+/// ended, on a busy host for longer than libcontainer waits.
+fn delete(container: &mut Container) -> Result<(), LibcontainerError> {
+    for _ in 0..DELETE_TRIES {
+        if container.delete(true).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(DELETE_PAUSE);
+    }
+    container.delete(true)
 }
 
 fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Error>> {
@@ -51,12 +73,42 @@ fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Err
         .as_init(&open.bundle)
         .with_systemd(false)
         .build()?;
-    let started = devices::close_tun(&open.id, container.pid().map(|pid| pid.as_raw())).and_then(|()| Ok(container.start()?));
+    let started = enforce_rules(open, &container).and_then(|()| Ok(container.start()?));
     if let Err(error) = started {
-        let _ = container.delete(true);
+        let _ = delete(&mut container);
         return Err(error);
     }
     Ok(container)
+}
+
+fn enforce_rules(open: &Open, container: &Container) -> Result<(), Box<dyn Error>> {
+    let pid = container.pid().ok_or("the container has no process")?;
+    devices::enforce(&open.id, pid.as_raw(), &open.devices)
+}
+
+/// libcontainer's errors often only say "failed syscall"; which one, and on what, it tells by tracing alone. The file in
+/// memory is shared with the processes that it forks.
+fn listen() -> io::Result<File> {
+    let file = File::from(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let writer = Mutex::new(file.try_clone()?);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
+        .without_time()
+        .with_level(false)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(writer)
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
+    Ok(file)
+}
+
+/// The first error that was told, which is the innermost.
+fn first_line(mut log: File) -> Option<String> {
+    let mut text = String::new();
+    log.rewind().ok()?;
+    log.read_to_string(&mut text).ok()?;
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 /// An error with all its causes, each once: libcontainer's outer ones often repeat the inner ones.

@@ -1,6 +1,12 @@
 //! The init of a session's container: starts a step at each request, tells how it ended, ends with the socket.
+//!
+//! What takes long about a step is not its program but its namespaces: to make them, to mount its `/proc`, and above
+//! all to take its mounts down, for which the kernel waits until no processor can see them any more. None of that
+//! happens while anyone waits: a spare process with all made ready stands by for the next request, and the mount
+//! namespace of a step that has ended is kept until the next spare, before it gets ready, drops it.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,9 +18,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::protocol::{Open, Opened, Start, receive, send};
-use super::step::{Blueprint, become_step};
+use super::step::{Blueprint, NAMESPACES, View, become_step, mount_view};
 use crate::runtime::Outcome;
 use crate::sys::{self, Fork};
+
+/// The processes of a session that are no step's: init and its spare.
+pub const OWN_PROCESSES: u64 = 2;
 
 /// What takes the place of a program in the container's first process.
 #[derive(Clone)]
@@ -23,9 +32,18 @@ pub struct Init {
     blueprint: Rc<Blueprint>,
 }
 
+/// A process in namespaces of its own that waits to become a step.
+struct Spare {
+    process: OwnedFd,
+    /// The request goes here.
+    feed: UnixStream,
+    namespace: Option<File>,
+}
+
 struct Running {
     process: OwnedFd,
     status: UnixStream,
+    namespace: Option<File>,
     killed: bool,
 }
 
@@ -39,32 +57,37 @@ impl Init {
         let view = self.blueprint.prepare()?;
         send(&self.control, &Opened::Ready, &[])?;
         let mut running: Vec<Running> = Vec::new();
+        let mut ended_namespaces = Vec::new();
+        let mut spare = Some(stand_by(&view, &mut ended_namespaces));
         loop {
             let (asked, ended) = self.wait(&mut running)?;
             for index in ended.into_iter().rev() {
                 let step = running.swap_remove(index);
-                if let Some(outcome) = reap(&step.process)? {
-                    // Whoever asked may have lost interest.
-                    let _ = send(&step.status, &outcome, &[]);
-                }
+                // Whoever asked may have lost interest; and what could not become a step has told that itself.
+                let _ = send(&step.status, &reap(&step.process)?, &[]);
+                ended_namespaces.extend(step.namespace);
             }
             if asked {
                 let Some((start, descriptors)) = receive::<Start>(&self.control)? else { return Ok(()) };
                 let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(descriptors)
                     .map_err(|_| io::Error::other("a request without its four descriptors"))?;
+                let ready = spare.take().unwrap_or_else(|| stand_by(&view, &mut ended_namespaces));
+                let told = ready.and_then(|spare| {
+                    send(&spare.feed, &start, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), status.as_fd()])?;
+                    Ok(spare)
+                });
+                drop([stdin, stdout, stderr]);
                 let status = UnixStream::from(status);
-                match sys::fork_into(super::step::NAMESPACES) {
-                    Ok(Fork::Child) => {
-                        let why = become_step(&start.process, &view, [stdin, stdout, stderr]);
-                        let _ = send(&status, &why, &[]);
-                        sys::exit_now(why.exit_code());
+                match told {
+                    Ok(Spare { process, namespace, .. }) => {
+                        running.push(Running { process, status, namespace, killed: false })
                     }
-                    Ok(Fork::Parent(process)) => running.push(Running { process, status, killed: false }),
                     Err(error) => {
                         let why = format!("no process can be made: {error}");
                         let _ = send(&status, &Outcome::NotStarted { why, code: 125 }, &[]);
                     }
                 }
+                spare = Some(stand_by(&view, &mut ended_namespaces));
             }
         }
     }
@@ -97,16 +120,47 @@ impl Init {
     }
 }
 
-/// How a process that has ended did so; `None` where it told that itself, for it never became the step's.
-fn reap(process: &OwnedFd) -> io::Result<Option<Outcome>> {
+/// A new spare, which drops the last references to the namespaces of steps that have ended.
+fn stand_by(view: &View, ended_namespaces: &mut Vec<File>) -> io::Result<Spare> {
+    let (feed, fed) = UnixStream::pair()?;
+    match sys::fork_into(NAMESPACES)? {
+        Fork::Child => {
+            drop(feed);
+            ended_namespaces.clear();
+            wait_for_request(view, &fed);
+        }
+        Fork::Parent(pid, process) => {
+            ended_namespaces.clear();
+            // Without it the kernel takes the mounts down while the step's end is waited for: slower, and no less right.
+            let namespace = File::open(format!("/proc/{pid}/ns/mnt")).ok();
+            Ok(Spare { process, feed, namespace })
+        }
+    }
+}
+
+/// Gets the step's view ready and becomes the step when asked to.
+fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
+    let mounted = mount_view(view);
+    let Ok(Some((start, descriptors))) = receive::<Start>(fed) else { sys::exit_now(0) };
+    let Ok([stdin, stdout, stderr, status]) = <[OwnedFd; 4]>::try_from(descriptors) else { sys::exit_now(125) };
+    let why = match mounted {
+        Ok(()) => become_step(&start.process, [stdin, stdout, stderr]),
+        Err(error) => Outcome::NotStarted { why: format!("mount the step's own /proc: {error}"), code: 125 },
+    };
+    let _ = send(&UnixStream::from(status), &why, &[]);
+    sys::exit_now(why.exit_code());
+}
+
+/// How a process that has ended did so.
+fn reap(process: &OwnedFd) -> io::Result<Outcome> {
     let Some(status) = waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED)? else {
         return Err(io::Error::other("a process that has ended has no status"));
     };
-    Ok(match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Some(Outcome::Exited { code }),
-        (None, Some(signal)) => Some(Outcome::Signaled { signal }),
-        (None, None) => return Err(io::Error::other("a process ended neither by itself nor by a signal")),
-    })
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ok(Outcome::Exited { code }),
+        (None, Some(signal)) => Ok(Outcome::Signaled { signal }),
+        (None, None) => Err(io::Error::other("a process ended neither by itself nor by a signal")),
+    }
 }
 
 impl Executor for Init {

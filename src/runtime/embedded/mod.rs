@@ -31,6 +31,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use thiserror::Error;
 
 use super::{Outcome, Stdio};
+pub use init::OWN_PROCESSES;
 use protocol::{Open, Opened, Start};
 
 /// The argument that makes runner a helper.
@@ -124,17 +125,23 @@ impl EmbeddedContainer {
             .map_err(RuntimeError::Spawn)?;
         let container = Self { helper, control: Mutex::new(here) };
         let (fresh, masked, read_only) = step::own_view(spec);
-        let open = Open { id: id.into(), bundle: bundle.into(), state: state.into(), fresh, masked, read_only };
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let devices = resources.and_then(|resources| resources.devices().clone()).unwrap_or_default();
+        let open =
+            Open { id: id.into(), bundle: bundle.into(), state: state.into(), devices, fresh, masked, read_only };
         let answer = {
             let control = container.control();
             protocol::send(&control, &open, &[]).and_then(|()| protocol::receive(&control))
         };
-        match answer {
-            Ok(Some((Opened::Ready, _))) => Ok(container),
-            Ok(Some((Opened::Failed(why), _))) => Err(RuntimeError::Create(why)),
-            Ok(None) => Err(RuntimeError::Gone),
-            Err(error) => Err(RuntimeError::Talk(error)),
-        }
+        let error = match answer {
+            Ok(Some((Opened::Ready, _))) => return Ok(container),
+            Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
+            Ok(None) => RuntimeError::Gone,
+            Err(error) => RuntimeError::Talk(error),
+        };
+        // That it did not end well is what is being told.
+        let _ = container.close();
+        Err(error)
     }
 
     /// Starts a process in it.

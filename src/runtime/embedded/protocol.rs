@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Mount, Process};
+use oci_spec::runtime::{LinuxDeviceCgroup, Mount, Process};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -28,6 +28,8 @@ pub struct Open {
     pub bundle: PathBuf,
     /// Where the runtime keeps its state.
     pub state: PathBuf,
+    /// The device rules, in order: later ones count.
+    pub devices: Vec<LinuxDeviceCgroup>,
     /// Mounts that each step gets anew.
     pub fresh: Vec<Mount>,
     /// Paths to hide in a step's own `/proc`.

@@ -27,7 +27,8 @@ pub const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLON
 /// The parts of a container's view that belong to one process table or IPC namespace: a step gets them anew.
 pub fn own_view(spec: &Spec) -> (Vec<Mount>, Vec<String>, Vec<String>) {
     let fresh = spec.mounts().iter().flatten().filter(|mount| is_fresh(mount)).cloned().collect();
-    let in_proc = |paths: &[&str]| paths.iter().filter(|path| path.starts_with("/proc/")).map(ToString::to_string).collect();
+    let in_proc =
+        |paths: &[&str]| paths.iter().filter(|path| path.starts_with("/proc/")).map(ToString::to_string).collect();
     (fresh, in_proc(&MASKED_PATHS), in_proc(&READ_ONLY_PATHS))
 }
 
@@ -65,7 +66,8 @@ impl Blueprint {
 
     /// Looks, from inside, at which of the paths there are. The kernel's configuration decides, so all steps agree.
     pub fn prepare(&self) -> io::Result<View> {
-        let kind = |path: &String| rustix::fs::lstat(path.as_str()).ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let kind =
+            |path: &String| rustix::fs::lstat(path.as_str()).ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
         let (masked_folders, masked_files): (Vec<_>, Vec<_>) = self
             .masked
             .iter()
@@ -73,7 +75,11 @@ impl Blueprint {
             .cloned()
             .partition(|path| kind(path) == Some(FileType::Directory));
         Ok(View {
-            fresh: self.fresh.iter().map(|mount| (fresh_mount(mount), mount.destination().display().to_string())).collect(),
+            fresh: self
+                .fresh
+                .iter()
+                .map(|mount| (fresh_mount(mount), mount.destination().display().to_string()))
+                .collect(),
             masked_files,
             masked_folders,
             read_only: self.read_only.iter().filter(|path| kind(path).is_some()).cloned().collect(),
@@ -118,14 +124,19 @@ fn mount_over(mount: &OwnedFd, target: &str) -> io::Result<()> {
     Ok(move_mount(mount.as_fd(), "", place.as_fd(), "", flags)?)
 }
 
-fn mount_view(view: &View) -> io::Result<()> {
+/// Mounts a step's own view over init's, in a mount namespace that only this process is in.
+///
+/// # Errors
+/// What mount(2) says; where an earlier step has put something in the way.
+pub fn mount_view(view: &View) -> io::Result<()> {
     let cloned = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     for (fresh, target) in &view.fresh {
         mount_over(&fresh.make()?, target)?;
     }
     for path in &view.read_only {
         let tree = open_tree(CWD, path.as_str(), cloned)?;
-        let read_only = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        let read_only =
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
         sys::set_mount_attributes(tree.as_fd(), read_only, true)?;
         mount_over(&tree, path)?;
     }
@@ -136,7 +147,8 @@ fn mount_view(view: &View) -> io::Result<()> {
         }
     }
     for path in &view.masked_folders {
-        let empty = FreshMount { kind: "tmpfs".into(), attributes: MountAttrFlags::MOUNT_ATTR_RDONLY, data: Vec::new() };
+        let empty =
+            FreshMount { kind: "tmpfs".into(), attributes: MountAttrFlags::MOUNT_ATTR_RDONLY, data: Vec::new() };
         mount_over(&empty.make()?, path)?;
     }
     Ok(())
@@ -155,8 +167,8 @@ fn null_device() -> io::Result<OwnedFd> {
 }
 
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
-pub fn become_step(process: &Process, view: &View, stdio: [OwnedFd; 3]) -> Outcome {
-    match set_up(process, view, stdio) {
+pub fn become_step(process: &Process, stdio: [OwnedFd; 3]) -> Outcome {
+    match set_up(process, stdio) {
         Ok(()) => execute(process),
         Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
     }
@@ -169,13 +181,12 @@ fn doing<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> (String, io::Error
     move |error| (what.to_owned(), error.into())
 }
 
-fn set_up(process: &Process, view: &View, stdio: [OwnedFd; 3]) -> SetUp {
+fn set_up(process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
     setsid().map_err(doing("start a session of processes"))?;
     let [stdin, stdout, stderr] = stdio;
     rustix::stdio::dup2_stdin(&stdin).map_err(doing("set standard input"))?;
     rustix::stdio::dup2_stdout(&stdout).map_err(doing("set standard output"))?;
     rustix::stdio::dup2_stderr(&stderr).map_err(doing("set standard error"))?;
-    mount_view(view).map_err(doing("mount the step's own /proc"))?;
     rustix::process::umask(Mode::from_raw_mode(process.user().umask().unwrap_or(0o022)));
     let cwd = process.cwd();
     std::env::set_current_dir(cwd).map_err(doing(&format!("go to the working folder {}", cwd.display())))?;
@@ -273,7 +284,9 @@ fn not_executed(name: &OsStr, error: nix::Error) -> Outcome {
     let name = name.to_string_lossy();
     let (why, code) = match error {
         nix::Error::ENOENT => (format!("{name} is not there, or not in PATH, or its interpreter is not there"), 127),
-        nix::Error::E2BIG => (format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)"), 126),
+        nix::Error::E2BIG => {
+            (format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)"), 126)
+        }
         error => (format!("{name} cannot be executed: {}", error.desc()), 126),
     };
     Outcome::NotStarted { why, code }

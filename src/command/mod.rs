@@ -1,0 +1,120 @@
+//! The commands: each puts the parts together for what the command line asks; the only place that knows them all.
+
+mod apply;
+mod doctor;
+mod plan;
+mod run;
+mod site;
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use crate::build::Build;
+use crate::cli::{self, Cli, Command, ManifestArgs, SetArgs};
+use crate::diagnostic::Style;
+use crate::error::{Error, Exit};
+use crate::host::ThisHost;
+use crate::load::{LoadError, load};
+use crate::manifest;
+use crate::settings::{Partial, Settings, SettingsError};
+
+/// Why a command ends without having done what it was asked for.
+pub(crate) enum Stop {
+    /// It was told already, or is no error: only the code is left.
+    Code(ExitCode),
+    /// An error to be told.
+    Error(Error),
+    /// Told with the places in a file.
+    Shown(Exit, String),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Exit> for Stop {
+    fn from(exit: Exit) -> Self {
+        Self::Code(exit.into())
+    }
+}
+
+/// Carries out the command line and gives the program's exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let result = match &cli.command {
+        Command::Apply(args) => apply::apply(&cli, args),
+        Command::Plan(args) => plan::plan(args),
+        Command::Validate(args) => validate(args),
+        Command::Run(args) => run::run(&cli, args),
+        Command::Schema => print(manifest::schema_text().as_bytes()),
+        Command::Doctor => doctor::doctor(&cli),
+        Command::Completions { shell } => print(&cli::completions(*shell)),
+    };
+    match result {
+        Ok(()) => Exit::Done.into(),
+        Err(Stop::Code(code)) => code,
+        Err(Stop::Error(error)) => tell(error.exit(), &error.render()),
+        Err(Stop::Shown(exit, text)) => tell(exit, &text),
+    }
+}
+
+fn tell(exit: Exit, text: &str) -> ExitCode {
+    // Where standard error is gone there is nobody to be told; the code still says it.
+    let _ = io::stderr().write_all(text.as_bytes());
+    exit.into()
+}
+
+/// Prints to standard output. A reader that has read enough is no error.
+fn print(bytes: &[u8]) -> Result<(), Stop> {
+    match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Exit::Host, format!("write to standard output: {error}")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn validate(args: &ManifestArgs) -> Result<(), Stop> {
+    let build = loaded(&args.manifest, &args.sets)?;
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let (containers, steps) = (count(build.containers.len(), "container"), count(build.steps.len(), "step"));
+    print(format!("{}: {containers}, {steps}: nothing wrong\n", args.manifest.display()).as_bytes())
+}
+
+/// The checked build of a manifest.
+fn loaded(path: &Path, sets: &SetArgs) -> Result<Build, Stop> {
+    let path = cli::manifest(path)?;
+    let sets: BTreeMap<String, String> = sets.values.iter().cloned().collect();
+    load(path, &sets, &ThisHost).map_err(|error| match error {
+        LoadError::Read { .. } => Error::new(Exit::Usage, error.to_string()).with_hint(error.hint()).into(),
+        LoadError::Refused { .. } => Stop::Shown(Exit::Usage, error.render(style())),
+    })
+}
+
+/// The settings that hold for a manifest.
+fn settings(flags: Partial, manifest: &Path) -> Result<Settings, Stop> {
+    let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Settings::resolve(flags, |name| std::env::var_os(name), folder).map_err(|error| shown(&error))
+}
+
+fn shown(error: &SettingsError) -> Stop {
+    let theme = if style().color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    if GraphicalReportHandler::new_themed(theme).render_report(&mut text, error).is_err() {
+        text = format!("error: {error}\n");
+    }
+    Stop::Shown(Exit::Usage, text)
+}
+
+/// How reports on standard error look.
+fn style() -> Style {
+    Style {
+        color: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        ..Style::default()
+    }
+}

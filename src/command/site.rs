@@ -1,0 +1,125 @@
+//! Where this process builds: the store, its lease, a private mount namespace, and the signals that end it early.
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::build::Build;
+use crate::error::{Error, Exit};
+use crate::event::{Event, Events};
+use crate::execute::{Context, Interrupt};
+use crate::mount::enter_private_namespace;
+use crate::session::{Workspace, cgroups};
+use crate::settings::Settings;
+use crate::store::{BuildId, Lease, Store, StoreError};
+
+/// All that a build needs of the host.
+#[derive(Debug)]
+pub struct Site {
+    store: Store,
+    // Closed in this order: what is mounted before what is removed.
+    workspace: Workspace,
+    lease: Lease,
+    interrupt: Arc<Interrupt>,
+    build_id: BuildId,
+    warnings: Vec<String>,
+}
+
+impl Site {
+    /// Takes the site, and clears what killed runners have left. To be called before any thread starts.
+    ///
+    /// # Errors
+    /// With [`Exit::Host`]: without root, or where the store cannot be used.
+    pub fn open(settings: &Settings) -> Result<Self, Error> {
+        if !rustix::process::geteuid().is_root() {
+            let hint = "run it with sudo, or in a container with --privileged".to_owned();
+            return Err(Error::new(Exit::Host, "mounting root filesystems needs root").with_hint(Some(hint)));
+        }
+        enter_private_namespace().map_err(|error| {
+            let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
+            Error::new(Exit::Host, format!("enter a mount namespace of its own: {error}")).with_hint(Some(hint))
+        })?;
+        let store = Store::open(&settings.store).map_err(of_store)?;
+        let warnings = clear_left_over(&store)?;
+        let lease = store.lease().map_err(of_store)?;
+        let disk = store.root().join("scratch").join(lease.id());
+        let workspace = Workspace::open(&store.mnt(), &disk, lease.id()).map_err(host("make room for sessions"))?;
+        let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
+        let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe"))?);
+        heed_signals(Arc::clone(&interrupt)).map_err(host("heed signals"))?;
+        Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
+    }
+
+    /// What running a plan of the build works with.
+    pub fn context<'a>(&'a self, build: &'a Build) -> Context<'a> {
+        Context {
+            build,
+            store: &self.store,
+            lease: &self.lease,
+            workspace: &self.workspace,
+            interrupt: &self.interrupt,
+            build_id: &self.build_id,
+        }
+    }
+
+    /// Tells what was found amiss when it was opened.
+    pub fn warn(&self, events: &Events) {
+        for message in &self.warnings {
+            events.send(Event::Warning { step: None, message: message.clone() });
+        }
+    }
+
+    /// Gives all back.
+    ///
+    /// # Errors
+    /// With [`Exit::Host`], where something could not be removed; the next start tries again.
+    pub fn close(self) -> Result<(), Error> {
+        let Self { workspace, lease, .. } = self;
+        workspace.close().map_err(host("take the sessions' folder down"))?;
+        lease.close().map_err(of_store)
+    }
+}
+
+fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::new(Exit::Host, format!("{what}: {error}"))
+}
+
+fn of_store(error: StoreError) -> Error {
+    let hint = error.hint();
+    Error::new(Exit::Host, Box::<dyn StdError + Send + Sync>::from(error)).with_hint(hint)
+}
+
+/// Removes what killed runners have left in the store and among the cgroups; gives what would not go.
+fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
+    let swept = store.sweep().map_err(of_store)?;
+    let mut warnings: Vec<String> = swept.problems.iter().map(ToString::to_string).collect();
+    for lease in swept.dead {
+        if !cgroups::remove_left_over(lease.id()) {
+            warnings.push(format!("a cgroup of the killed build {} is still in use", lease.id()));
+            continue;
+        }
+        if let Err(error) = lease.close() {
+            warnings.push(error.to_string());
+        }
+    }
+    Ok(warnings)
+}
+
+/// The first signal ends the build in order; the second one at once: the kernel and the next start clean up.
+fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in &mut signals {
+            if interrupt.is_set() {
+                std::process::exit(Exit::Interrupted.code().into());
+            }
+            interrupt.set();
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! What can go wrong with the store, and what mends it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::FORMAT;
+
+/// What went wrong with the store.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum StoreError {
+    /// The system refused something.
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// The store is of another version.
+    #[error("cannot use the store {}: its format is `{found}`, and this runner knows `{FORMAT}`", path.display())]
+    Format { path: PathBuf, found: String },
+    /// The folder holds something else.
+    #[error("cannot make a store of {}: it is not empty", path.display())]
+    NotAStore { path: PathBuf },
+    /// Whoever owns the store could have the steps run what they like.
+    #[error("cannot use the store {}: it belongs to user {owner}, not to {user}", path.display())]
+    Owner { path: PathBuf, owner: u32, user: u32 },
+    /// A name that would lead out of its folder.
+    #[error("cannot use `{name}` as a file name")]
+    Name { name: String },
+    /// An output that cannot be one.
+    #[error("cannot write the output {}: it is no absolute path of a file", path.display())]
+    Output { path: PathBuf },
+}
+
+impl StoreError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, path, .. } => match source.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    Some("run as root, or choose another store with `--store FOLDER`".into())
+                }
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
+                    "make room where {} is, or choose another store with `--store FOLDER`",
+                    path.display()
+                )),
+                ErrorKind::Unsupported => Some("choose a store on a local filesystem with `--store FOLDER`".into()),
+                _ => None,
+            },
+            Self::Format { .. } => {
+                Some("use the runner that made it, or choose another store with `--store FOLDER`".into())
+            }
+            Self::NotAStore { .. } => Some("choose an empty or a new folder with `--store FOLDER`".into()),
+            Self::Owner { path, user, .. } => Some(format!(
+                "give it over with `chown -R {user} {}`, or choose another store with `--store FOLDER`",
+                path.display()
+            )),
+            Self::Name { .. } | Self::Output { .. } => None,
+        }
+    }
+}
+
+/// For `map_err`: an I/O error with what was tried, and on what.
+pub(super) fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path: path.clone(), source }
+}

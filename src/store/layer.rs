@@ -1,0 +1,98 @@
+//! Layers: put under their digest, whole or not at all.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::digest::Digest;
+
+use super::error::io as failed;
+use super::{Store, StoreError, sync_folder};
+
+impl Store {
+    /// Makes a finished file, which [`Lease::temp_file`](super::Lease::temp_file) named, the layer of that digest,
+    /// which is the caller's to have right. When this returns, the layer lasts. A layer that is there already is kept,
+    /// and the file is removed.
+    ///
+    /// # Errors
+    /// Whatever syncing and renaming gives; the file is then where it was.
+    pub fn put_layer(&self, temp: &Path, digest: &Digest) -> Result<PathBuf, StoreError> {
+        let layer = self.layer_path(digest);
+        let put = || {
+            let file = File::open(temp)?;
+            if is_whole(&layer, file.metadata()?.len())? {
+                return fs::remove_file(temp);
+            }
+            file.set_permissions(Permissions::from_mode(0o444))?;
+            file.sync_all()?;
+            rename(temp, &layer)?;
+            sync_folder(layer.parent().unwrap_or(&self.root))
+        };
+        put().map_err(failed("put the layer", &layer))?;
+        Ok(layer)
+    }
+}
+
+/// Whether the layer is there. One of another size is none: a disk lost part of it, and it is to be replaced.
+fn is_whole(layer: &Path, size: u64) -> io::Result<bool> {
+    match layer.metadata() {
+        Ok(metadata) if metadata.len() == size => Ok(true),
+        Ok(_) => fs::remove_file(layer).map(|()| false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Renames without replacing: another runner's equal layer may be mounted already, and would take room twice.
+fn rename(temp: &Path, layer: &Path) -> io::Result<()> {
+    match renameat_with(CWD, temp, CWD, layer, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => fs::remove_file(temp),
+        // NFS and some FUSE filesystems have no such rename, and there replacing does no harm but the room.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(temp, layer),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_is_put_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let lease = store.lease().unwrap();
+        let digest = Digest::of_bytes(b"layer");
+        let put = |bytes: &[u8]| {
+            let temp = lease.temp_file("layer").unwrap();
+            fs::write(&temp, bytes).unwrap();
+            let path = store.put_layer(&temp, &digest).unwrap();
+            assert!(!temp.exists());
+            (path.metadata().unwrap().ino(), path)
+        };
+        let (inode, path) = put(b"layer");
+        assert_eq!(path, store.layer_path(&digest));
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o444);
+        assert_eq!(put(b"layer").0, inode);
+        // A layer that lost its end is replaced.
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
+        put(b"layer");
+        assert_eq!(fs::read(&path).unwrap(), b"layer");
+    }
+
+    #[test]
+    fn a_missing_file_puts_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = Digest::of_bytes(b"layer");
+        assert!(store.put_layer(&folder.path().join("tmp/none"), &digest).is_err());
+        assert!(!store.layer_path(&digest).exists());
+    }
+}

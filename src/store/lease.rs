@@ -1,0 +1,410 @@
+//! Leases: who a build's leftovers belong to. The parent module says how they are locked.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use super::error::io as failed;
+use super::{Store, StoreError, file_name, make_folder, record, remove};
+
+/// A build's claim on what the kernel does not take back by itself. Shared between threads by reference.
+///
+/// Whatever else is named after [`Lease::id`], such as cgroups, its holder removes before [`Lease::close`].
+#[derive(Debug)]
+pub struct Lease {
+    store: Store,
+    id: String,
+    /// Locked and open for appending.
+    pub(super) file: File,
+    /// How many half-written files outside the store were named.
+    pub(super) outputs: AtomicU64,
+    closed: bool,
+}
+
+/// A lease whose holder is gone. It stays locked, so that nobody else clears it at the same time.
+#[derive(Debug)]
+pub struct DeadLease {
+    path: PathBuf,
+    id: String,
+    /// Holds the lock.
+    _file: File,
+}
+
+/// What a sweep found.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Leases whose scratch and half-written files are removed now. For each, remove what else is named after it,
+    /// then [`DeadLease::close`] it; one that is dropped is found again by the next sweep.
+    pub dead: Vec<DeadLease>,
+    /// What could not be removed. Its lease stays for the next sweep. Nothing here stands in the way of a build.
+    pub problems: Vec<StoreError>,
+}
+
+impl Store {
+    /// A new lease, with an id that no other has.
+    ///
+    /// # Errors
+    /// Whatever making and locking its file gives; `Unsupported` on filesystems without locks.
+    pub fn lease(&self) -> Result<Lease, StoreError> {
+        let leases = self.root.join("leases");
+        let create = |path: &Path| OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path);
+        loop {
+            let prefix = format!("{}-", std::process::id());
+            let temp = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).make_in(&leases, create);
+            let temp = temp.map_err(failed("create a lease in", &leases))?;
+            // Before its lock is taken, a sweep may take it for dead and remove it: then another is made.
+            let locked = try_lock(temp.as_file()).map_err(failed("lock", temp.path()))?;
+            if !locked || !is_linked(temp.as_file()).map_err(failed("look at", temp.path()))? {
+                continue;
+            }
+            let (file, path) = temp.keep().map_err(|error| failed("keep", &leases)(error.error))?;
+            let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(Lease { store: self.clone(), id, file, outputs: AtomicU64::new(0), closed: false });
+        }
+    }
+
+    /// Removes the scratch and the half-written files of all leases whose holders are gone. Any number of runners may
+    /// do so at once; each dead lease is given to one of them.
+    ///
+    /// # Errors
+    /// Only if the store's folders cannot be listed.
+    pub fn sweep(&self) -> Result<Swept, StoreError> {
+        // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder
+        // listed now without a lease's file afterwards has no holder.
+        let orphans: Vec<PathBuf> = [self.list("scratch")?, self.list("tmp")?]
+            .into_iter()
+            .flatten()
+            .filter(|path| self.is_orphan(path))
+            .collect();
+        let mut swept = Swept::default();
+        for orphan in orphans {
+            if let Err(error) = remove::tree(&orphan) {
+                swept.problems.push(failed("remove", &orphan)(error));
+            }
+        }
+        for path in self.list("leases")? {
+            match self.clear_if_dead(path) {
+                Ok(Some(dead)) => swept.dead.push(dead),
+                Ok(None) => {}
+                Err(error) => swept.problems.push(error),
+            }
+        }
+        Ok(swept)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<PathBuf>, StoreError> {
+        let folder = self.root.join(folder);
+        let list = || fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        list().map_err(failed("list", &folder))
+    }
+
+    fn is_orphan(&self, folder: &Path) -> bool {
+        let lease = self.root.join("leases").join(folder.file_name().unwrap_or_default());
+        matches!(lease.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    fn clear_if_dead(&self, path: PathBuf) -> Result<Option<DeadLease>, StoreError> {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Closed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open the lease", &path)(error)),
+        };
+        if !try_lock(&file).map_err(failed("lock", &path))? || !is_linked(&file).map_err(failed("look at", &path))? {
+            return Ok(None);
+        }
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.clear(&id, &file)?;
+        Ok(Some(DeadLease { path, id, _file: file }))
+    }
+
+    /// Removes all that is the lease's but its file. Goes on after an error, and gives the first.
+    fn clear(&self, id: &str, file: &File) -> Result<(), StoreError> {
+        let lease = self.root.join("leases").join(id);
+        let mut first = None;
+        let mut paths = record::read(file, id).unwrap_or_else(|error| {
+            first = Some(failed("read the lease", &lease)(error));
+            Vec::new()
+        });
+        paths.extend(["scratch", "tmp"].map(|folder| self.root.join(folder).join(id)));
+        for path in paths {
+            if let Err(error) = remove::tree(&path) {
+                first.get_or_insert(failed("remove", &path)(error));
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+impl Lease {
+    /// Its id: the process id and random letters and digits. Fit for the name of a file or a cgroup.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A new, empty folder in the store, 0700.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`] for what is no file name; `AlreadyExists` for a name given before.
+    pub fn scratch_dir(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.folder("scratch")?.join(file_name(name)?);
+        fs::create_dir(&path).map_err(failed("create the folder", &path))?;
+        Ok(path)
+    }
+
+    /// Removes a folder that [`scratch_dir`](Self::scratch_dir) made, before the lease ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`] for what is no file name, and whatever removing it gives.
+    pub fn remove_scratch_dir(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.store.root.join("scratch").join(&self.id).join(file_name(name)?);
+        remove::tree(&path).map_err(failed("remove", &path))
+    }
+
+    /// A path in the store, for a file to be written there. On the same filesystem as the layers.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`] for what is no file name, and whatever making its folder gives.
+    pub fn temp_file(&self, name: &str) -> Result<PathBuf, StoreError> {
+        Ok(self.folder("tmp")?.join(file_name(name)?))
+    }
+
+    /// Ends the lease: removes all that is left of it, its file last.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed. The lease's file stays then, and the next sweep tries again.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.end()
+    }
+
+    fn folder(&self, of: &str) -> Result<PathBuf, StoreError> {
+        let path = self.store.root.join(of).join(&self.id);
+        make_folder(&path, 0o700)?;
+        Ok(path)
+    }
+
+    fn end(&mut self) -> Result<(), StoreError> {
+        self.closed = true;
+        self.store.clear(&self.id, &self.file)?;
+        let path = self.store.root.join("leases").join(&self.id);
+        fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.closed {
+            // What cannot be removed now, the next sweep removes and tells.
+            let _ = self.end();
+        }
+    }
+}
+
+impl DeadLease {
+    /// The lease's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Removes the lease's file: nothing of it is left.
+    ///
+    /// # Errors
+    /// Whatever removing the file gives.
+    pub fn close(self) -> Result<(), StoreError> {
+        match fs::remove_file(&self.path) {
+            // Who was about to lock it and found it locked removes it too, see `Store::lease`.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.path)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the lock was free and is held now.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn is_linked(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::fs::symlink;
+    use std::process::{Command, Stdio};
+    use std::thread;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        (folder, store)
+    }
+
+    /// What a killed runner leaves.
+    fn leave(store: &Store, id: &str, output: &Path) {
+        let mut lease = File::create(store.root().join("leases").join(id)).unwrap();
+        lease.write_all(output.as_os_str().as_encoded_bytes()).unwrap();
+        lease.write_all(&[0]).unwrap();
+        fs::write(output, "half").unwrap();
+        for folder in ["scratch", "tmp"] {
+            let path = store.root().join(folder).join(id);
+            fs::create_dir_all(path.join("deep/er")).unwrap();
+            fs::write(path.join("deep/file"), "").unwrap();
+            symlink("/", path.join("deep/root")).unwrap();
+        }
+    }
+
+    fn leftovers(store: &Store) -> usize {
+        ["leases", "scratch", "tmp"].iter().map(|folder| store.list(folder).unwrap().len()).sum()
+    }
+
+    fn ids(swept: &Swept) -> Vec<&str> {
+        assert!(swept.problems.is_empty(), "{:?}", swept.problems);
+        swept.dead.iter().map(DeadLease::id).collect()
+    }
+
+    #[test]
+    fn a_closed_lease_leaves_nothing() {
+        let (_folder, store) = store();
+        let lease = store.lease().unwrap();
+        fs::write(lease.scratch_dir("base").unwrap().join("file"), "").unwrap();
+        fs::write(lease.temp_file("layer").unwrap(), "").unwrap();
+        assert!(lease.scratch_dir("base").is_err());
+        lease.remove_scratch_dir("base").unwrap();
+        lease.scratch_dir("base").unwrap();
+        assert_eq!(leftovers(&store), 3);
+        lease.close().unwrap();
+        assert_eq!(leftovers(&store), 0);
+    }
+
+    #[test]
+    fn a_dropped_lease_leaves_nothing_either() {
+        let (_folder, store) = store();
+        store.lease().unwrap().scratch_dir("base").unwrap();
+        assert_eq!(leftovers(&store), 0);
+    }
+
+    #[test]
+    fn names_do_not_lead_out_of_the_lease() {
+        let (_folder, store) = store();
+        let lease = store.lease().unwrap();
+        for name in ["..", ".", "", "a/b", "/etc"] {
+            assert!(matches!(lease.scratch_dir(name), Err(StoreError::Name { .. })));
+            assert!(matches!(lease.remove_scratch_dir(name), Err(StoreError::Name { .. })));
+            assert!(matches!(lease.temp_file(name), Err(StoreError::Name { .. })));
+        }
+    }
+
+    #[test]
+    fn a_sweep_clears_what_a_killed_runner_left() {
+        let (folder, store) = store();
+        let output = folder.path().join(".out.runner-7-abc-1");
+        leave(&store, "7-abc", &output);
+        let mine = store.lease().unwrap();
+        let kept = mine.scratch_dir("base").unwrap();
+        let swept = store.sweep().unwrap();
+        assert_eq!(ids(&swept), ["7-abc"]);
+        assert!(!output.exists() && kept.exists());
+        // Until it is closed it is there to be found again, but by nobody else at the same time.
+        assert_eq!(ids(&store.sweep().unwrap()), [""; 0]);
+        drop(swept);
+        for dead in store.sweep().unwrap().dead {
+            dead.close().unwrap();
+        }
+        mine.close().unwrap();
+        assert_eq!(leftovers(&store), 0);
+    }
+
+    #[test]
+    fn folders_without_a_lease_are_swept() {
+        let (_folder, store) = store();
+        fs::create_dir_all(store.root().join("scratch/8-x/a")).unwrap();
+        fs::create_dir_all(store.root().join("tmp/9-x/a")).unwrap();
+        assert_eq!(ids(&store.sweep().unwrap()), [""; 0]);
+        assert_eq!(leftovers(&store), 0);
+    }
+
+    #[test]
+    fn a_lease_that_another_process_holds_is_left_alone_until_it_ends() {
+        let (folder, store) = store();
+        let output = folder.path().join(".out.runner-7-abc-1");
+        leave(&store, "7-abc", &output);
+        let mut holder = Command::new("flock")
+            .arg(store.root().join("leases/7-abc"))
+            .args(["sh", "-c", "echo held; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        assert_eq!(ids(&store.sweep().unwrap()), [""; 0]);
+        assert!(output.exists() && store.root().join("scratch/7-abc/deep").exists());
+        drop(holder.stdin.take());
+        assert!(holder.wait().unwrap().success());
+        assert_eq!(ids(&store.sweep().unwrap()), ["7-abc"]);
+        assert!(!output.exists());
+    }
+
+    #[test]
+    fn sweeps_at_once_share_the_dead_between_them() {
+        let (folder, store) = store();
+        let all: BTreeSet<String> = (0..40).map(|i| format!("{i}-dead")).collect();
+        for id in &all {
+            leave(&store, id, &folder.path().join(format!(".out.runner-{id}-1")));
+        }
+        let found: Vec<String> = thread::scope(|scope| {
+            let sweeps = [0; 4].map(|_| scope.spawn(|| store.sweep().unwrap()));
+            // Held until all are done: a lease let go would rightly be found twice.
+            let swept = sweeps.map(|sweep| sweep.join().unwrap());
+            swept.iter().flat_map(|swept| ids(swept).into_iter().map(str::to_owned)).collect()
+        });
+        assert_eq!(found.len(), all.len());
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), all);
+    }
+
+    #[test]
+    fn leases_are_made_and_closed_while_others_sweep() {
+        let (_folder, store) = store();
+        thread::scope(|scope| {
+            let workers = [0; 3].map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lease = store.lease().unwrap();
+                        let scratch = lease.scratch_dir("base").unwrap();
+                        fs::write(scratch.join("file"), "").unwrap();
+                        fs::write(lease.temp_file("layer").unwrap(), "").unwrap();
+                        lease.close().unwrap();
+                    }
+                })
+            });
+            while !workers.iter().all(|worker| worker.is_finished()) {
+                for dead in store.sweep().unwrap().dead {
+                    dead.close().unwrap();
+                }
+            }
+        });
+        assert_eq!(leftovers(&store), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_told_and_tried_again() {
+        let (_folder, store) = store();
+        fs::create_dir(store.root().join("leases/7-abc")).unwrap();
+        // A folder is no lease: reading it fails.
+        let swept = store.sweep().unwrap();
+        assert_eq!((swept.dead.len(), swept.problems.len()), (0, 1));
+        assert_eq!(store.list("leases").unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,105 @@
+//! Logs: a folder for each build, a file for each step.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::digest::Digest;
+
+use super::error::io as failed;
+use super::{Store, StoreError, file_name};
+
+/// Bytes of a step's name that go into its log's; names may be longer than file names can be.
+const LONGEST_STEP: usize = 200;
+
+/// One build among all of a store: its time in UTC and random letters, `20231114T221320.000Z-k3Xz9Q`. Sorted as text,
+/// builds are sorted by time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuildId(String);
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Store {
+    /// An id for a build that begins now, and its folder of logs.
+    ///
+    /// # Errors
+    /// Whatever making the folder gives.
+    pub fn new_build(&self, now: SystemTime) -> Result<BuildId, StoreError> {
+        let logs = self.root.join("logs");
+        let time: String =
+            humantime::format_rfc3339_millis(now).to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        let prefix = format!("{time}-");
+        let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
+        let path = folder.map_err(failed("create a folder in", &logs))?.keep();
+        Ok(BuildId(path.file_name().unwrap_or_default().to_string_lossy().into_owned()))
+    }
+
+    /// The log of a step, open for appending, and its path. Made where it is missing; 0600.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`] for a step's name that is a path, and whatever opening gives.
+    pub fn log_file(&self, build: &BuildId, step: &str) -> Result<(File, PathBuf), StoreError> {
+        let mut name = step.to_owned();
+        if name.len() > LONGEST_STEP {
+            let digest = Digest::of_bytes(step.as_bytes()).hex();
+            name.truncate(name.floor_char_boundary(LONGEST_STEP - digest.len() - 1));
+            name = format!("{name}-{digest}");
+        }
+        let name = format!("{name}.log");
+        let path = self.root.join("logs").join(&build.0).join(file_name(&name)?);
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        Ok((file.map_err(failed("open the log", &path))?, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn builds_sort_by_time_and_differ_within_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let builds = [1_700_000_000, 1_700_000_000, 1_700_000_001].map(|time| store.new_build(at(time)).unwrap());
+        assert!(builds[0].to_string().starts_with("20231114T221320.000Z-"), "{}", builds[0]);
+        assert!(builds[0] != builds[1] && builds[0] < builds[2] && builds[1] < builds[2]);
+    }
+
+    #[test]
+    fn a_log_is_appended_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let build = store.new_build(at(0)).unwrap();
+        for text in ["one\n", "two\n"] {
+            let (mut file, path) = store.log_file(&build, "..").unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            assert_eq!(path, store.root().join(format!("logs/{build}/...log")));
+        }
+        let (_, path) = store.log_file(&build, "..").unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn long_names_have_a_log_each_and_paths_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let build = store.new_build(at(0)).unwrap();
+        let paths = ["a", "b"].map(|end| store.log_file(&build, &("é".repeat(500) + end)).unwrap().1);
+        assert_ne!(paths[0], paths[1]);
+        assert!(store.log_file(&build, "../../x").is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! The store: what lasts between builds, and what a build needs while it runs.
+//!
+//! # Layout
+//! ```text
+//! format                       the layout's version, `1`
+//! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
+//! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
+//! logs/<build>/<step>.log      what a step printed
+//! leases/<lease>               one for each running build, locked while it lives
+//! scratch/<lease>/             writable layers on disk
+//! tmp/<lease>/                 half-written files
+//! mnt/                         always empty; a session mounts its private tmpfs here
+//! ```
+//! The folder is 0700 and belongs to who uses it: layers hold setuid programs, and scratch holds whatever steps made.
+//!
+//! # Leases and locks
+//! A killed runner leaves behind only what the kernel does not take back by itself: scratch, half-written files,
+//! cgroups. All of it is named after a lease. A lease lives as long as someone holds the flock(2) lock of its file, and
+//! the kernel drops that lock however its holder ends.
+//!
+//! - A lease's file is there before anything of it is, and goes last.
+//! - Who has locked a lease's file may remove what is the lease's, then the file, then lets go of the lock. A lock on
+//!   a file that was unlinked meanwhile is worth nothing: its holder looks at the link count, and starts again.
+//! - The file lists the half-written files that are outside the store, beside their outputs: absolute paths, each
+//!   ended by a NUL, on the disk before the file that it names is created.
+//! - Layers need no lock: they are renamed into place, and two of one name are equal.
+
+mod error;
+mod layer;
+mod lease;
+mod log;
+mod output;
+mod record;
+mod remove;
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+
+pub use error::StoreError;
+pub use lease::{DeadLease, Lease, Swept};
+pub use log::BuildId;
+
+use error::io as failed;
+
+/// The version of the layout that this runner reads and writes.
+const FORMAT: &str = "1";
+
+/// The folders of a store.
+const FOLDERS: [&str; 8] = ["layers", "layers/sha256", "cache", "logs", "leases", "scratch", "tmp", "mnt"];
+
+/// An open store. Cheap to clone; clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in this folder, and makes it first where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a folder that holds
+    /// something else, [`StoreError::Owner`] for another user's folder, and whatever making the folders gives.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the store", path))?;
+        let root = path.canonicalize().map_err(failed("open the store", path))?;
+        let owner = root.metadata().map_err(failed("open the store", &root))?.uid();
+        let user = rustix::process::geteuid().as_raw();
+        if owner != user {
+            return Err(StoreError::Owner { path: root, owner, user });
+        }
+        let found = match read_format(&root)? {
+            Some(found) => found,
+            None => adopt(&root)?,
+        };
+        if found != FORMAT {
+            return Err(StoreError::Format { path: root, found });
+        }
+        for folder in FOLDERS {
+            make_folder(&root.join(folder), 0o700)?;
+        }
+        Ok(Self { root })
+    }
+
+    /// The store's folder; absolute, without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// An empty folder to mount something on in a mount namespace of one's own.
+    pub fn mnt(&self) -> PathBuf {
+        self.root.join("mnt")
+    }
+
+    /// Where the layer of that digest is, if it is there.
+    pub fn layer_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join(format!("layers/sha256/{}.squashfs", digest.hex()))
+    }
+
+    /// The folder of a cache mount, made where it is missing; 0755, as the folder that it stands for would be.
+    ///
+    /// # Errors
+    /// Whatever making the folder gives.
+    pub fn cache_dir(&self, id: &str) -> Result<PathBuf, StoreError> {
+        let path = self.root.join("cache").join(Digest::of_bytes(id.as_bytes()).hex());
+        make_folder(&path, 0o755)?;
+        Ok(path)
+    }
+}
+
+fn read_format(root: &Path) -> Result<Option<String>, StoreError> {
+    let path = root.join("format");
+    match fs::read(&path) {
+        // Not `read_to_string`: a file that is not text is a format too, just none of ours.
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", &path)(error)),
+    }
+}
+
+/// Makes an empty folder a store, and gives the format that it then has: another runner may have been faster.
+fn adopt(root: &Path) -> Result<String, StoreError> {
+    if !is_empty(root)? {
+        // Whoever makes a store writes the format first, but a listing may show the later and miss the earlier.
+        return read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() });
+    }
+    fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(failed("change the mode of", root))?;
+    let path = root.join("format");
+    let write = || {
+        let mut temp = tempfile::Builder::new().prefix(".format-").tempfile_in(root)?;
+        writeln!(temp, "{FORMAT}")?;
+        temp.as_file().sync_all()?;
+        match temp.persist_noclobber(&path) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+            _ => sync_folder(root),
+        }
+    };
+    write().map_err(failed("write", &path))?;
+    read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })
+}
+
+/// Whether nothing is in the folder but what mkfs puts there, and what other runners do that make a store of it.
+fn is_empty(root: &Path) -> Result<bool, StoreError> {
+    let list = || -> io::Result<bool> {
+        for entry in fs::read_dir(root)? {
+            let name = entry?.file_name();
+            if name != "lost+found" && !name.as_encoded_bytes().starts_with(b".format-") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    list().map_err(failed("list", root))
+}
+
+/// Makes a folder that may be there already.
+fn make_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create the folder", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the folder's entries last, see fsync(2).
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // Some network and FUSE filesystems cannot sync a folder, and say so with EINVAL.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+/// The name as it is, if it is the name of one file: never a path that leads elsewhere.
+fn file_name(name: &str) -> Result<&OsStr, StoreError> {
+    let path = Path::new(name);
+    match path.file_name() {
+        Some(file) if file == name => Ok(file),
+        _ => Err(StoreError::Name { name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_store_is_made_where_there_is_none_and_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("a/b");
+        let store = Store::open(&root).unwrap();
+        assert_eq!(mode(&root), 0o700);
+        assert_eq!(fs::read_to_string(root.join("format")).unwrap(), "1\n");
+        assert_eq!(fs::read_dir(store.mnt()).unwrap().count(), 0);
+        assert_eq!(Store::open(&root).unwrap().root(), root.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn an_empty_folder_is_taken_and_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(folder.path().join("lost+found")).unwrap();
+        Store::open(folder.path()).unwrap();
+        assert_eq!(mode(folder.path()), 0o700);
+    }
+
+    #[test]
+    fn another_format_is_refused_with_a_hint() {
+        for found in ["2", "", "\u{fffd}"] {
+            let folder = tempfile::tempdir().unwrap();
+            let bytes = if found == "\u{fffd}" { b"\xff\n".to_vec() } else { format!("{found}\n").into_bytes() };
+            fs::write(folder.path().join("format"), bytes).unwrap();
+            let error = Store::open(folder.path()).unwrap_err();
+            assert!(matches!(&error, StoreError::Format { found: f, .. } if f == found), "{error}");
+            assert!(error.hint().unwrap().contains("--store"));
+            assert!(!folder.path().join("layers").exists());
+        }
+    }
+
+    #[test]
+    fn a_folder_with_something_else_in_it_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.path().join("thesis.tex"), "").unwrap();
+        let error = Store::open(folder.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(mode(folder.path()), 0o755);
+    }
+
+    #[test]
+    fn another_users_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(12345), None).unwrap();
+        let error = Store::open(folder.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Owner { owner: 12345, .. }), "{error}");
+    }
+
+    #[test]
+    fn runners_that_make_a_store_at_once_make_one() {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().join("store");
+            thread::scope(|scope| {
+                for opened in [0; 4].map(|_| scope.spawn(|| Store::open(&root))) {
+                    opened.join().unwrap().unwrap();
+                }
+            });
+            let hidden = fs::read_dir(&root)
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b"."));
+            assert_eq!(hidden.count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_cache_has_one_folder_whatever_its_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let path = store.cache_dir("../../etc").unwrap();
+        assert_eq!(path.parent().unwrap(), store.root().join("cache"));
+        assert_eq!(store.cache_dir("../../etc").unwrap(), path);
+        assert_ne!(store.cache_dir("/etc").unwrap(), path);
+    }
+
+    #[test]
+    fn only_file_names_are_file_names() {
+        for name in ["", ".", "..", "a/b", "/", "a/", "../x"] {
+            assert!(file_name(name).is_err(), "{name}");
+        }
+        for name in ["a", "...", ".a", "a b"] {
+            assert_eq!(file_name(name).unwrap(), name);
+        }
+    }
+}

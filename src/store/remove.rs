@@ -1,0 +1,196 @@
+//! Removes folders that steps filled: whatever is in them, and nothing that is not.
+//!
+//! `std::fs::remove_dir_all` follows no links either, but it holds a descriptor for every level, so that a tree of some
+//! thousand levels could not be removed; and it goes on into what is mounted inside, which may be a folder of the host.
+//! Here a folder inside a folder is first lifted to the top, so that depth costs nothing, and a mount is an error.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2, renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+
+/// Removes the file, link or folder with all that is in it. What is not there is removed already: two may remove the
+/// same tree.
+///
+/// # Errors
+/// `EXDEV` or `EBUSY` if something is mounted inside, and whatever the system gives; the rest may be gone then.
+pub(super) fn tree(path: &Path) -> io::Result<()> {
+    if unlink(CWD, path)? {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        folder => empty(&folder?)?,
+    }
+    if unlink(CWD, path)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
+}
+
+/// Empties a folder. What is gone meanwhile is taken for removed.
+fn empty(top: &OwnedFd) -> io::Result<()> {
+    let mut lifted = 0_u64;
+    each(top.as_fd(), |name| {
+        if unlink(top, name)? {
+            return Ok(());
+        }
+        let folder = match open(top.as_fd(), name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result?,
+        };
+        each(folder.as_fd(), |inner| {
+            if unlink(&folder, inner)? {
+                return Ok(());
+            }
+            loop {
+                lifted += 1;
+                match renameat_with(&folder, inner, top, format!("lifted-{lifted}"), RenameFlags::NOREPLACE) {
+                    Err(Errno::EXIST) => {}
+                    Err(Errno::NOENT) => return Ok(()),
+                    result => return Ok(result?),
+                }
+            }
+        })?;
+        unlink(top, name)?;
+        Ok(())
+    })
+}
+
+/// Calls `remove` for every entry until there is none: reading a folder while it changes may miss some.
+fn each(folder: BorrowedFd<'_>, mut remove: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
+    let mut entries = Dir::read_from(folder)?;
+    loop {
+        let mut found = false;
+        while let Some(entry) = entries.read() {
+            let entry = entry?;
+            if entry.file_name() != c"." && entry.file_name() != c".." {
+                remove(entry.file_name())?;
+                found = true;
+            }
+        }
+        if !found {
+            return Ok(());
+        }
+        entries.rewind();
+    }
+}
+
+/// Opens a folder that is no mount point and no link.
+fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    Ok(openat2(parent, name, flags, Mode::empty(), resolve)?)
+}
+
+/// Whether the entry is gone now; it is not if it is a folder with something in it.
+fn unlink(folder: impl AsFd, name: impl rustix::path::Arg + Copy) -> io::Result<bool> {
+    match unlinkat(&folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(true),
+        Err(Errno::ISDIR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match unlinkat(&folder, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::thread;
+
+    use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+
+    use super::*;
+
+    #[test]
+    fn all_kinds_of_entries_are_removed_and_links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree_path, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        fs::create_dir_all(tree_path.join("a/b/c")).unwrap();
+        fs::create_dir_all(tree_path.join("lifted-1/lifted-1/lifted-2")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        symlink(&outside, tree_path.join("a/link")).unwrap();
+        symlink(&outside, tree_path.join("link")).unwrap();
+        fs::hard_link(outside.join("kept"), tree_path.join("a/b/hard")).unwrap();
+        rustix::fs::mknodat(CWD, tree_path.join("a/fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for i in 0..500 {
+            fs::write(tree_path.join(format!("a/b/{i}")), "").unwrap();
+        }
+        tree(&tree_path).unwrap();
+        assert!(!tree_path.exists() && outside.join("kept").exists());
+        tree(&tree_path).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_folder_is_itself_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("kept")).unwrap();
+        symlink(folder.path().join("kept"), folder.path().join("link")).unwrap();
+        tree(&folder.path().join("link")).unwrap();
+        assert!(folder.path().join("kept").exists() && !folder.path().join("link").is_symlink());
+    }
+
+    #[test]
+    fn a_tree_deeper_than_a_path_can_tell_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("tree");
+        fs::create_dir(&top).unwrap();
+        let mut inner =
+            open(rustix::fs::open(folder.path(), OFlags::DIRECTORY, Mode::empty()).unwrap().as_fd(), c"tree").unwrap();
+        for _ in 0..1000 {
+            rustix::fs::mkdirat(&inner, c"a-rather-long-name", Mode::RWXU).unwrap();
+            inner = open(inner.as_fd(), c"a-rather-long-name").unwrap();
+        }
+        tree(&top).unwrap();
+        assert!(!top.exists());
+    }
+
+    #[test]
+    fn two_may_remove_the_same_tree() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            let top = folder.path().join("tree");
+            for i in 0..20 {
+                fs::create_dir_all(top.join(format!("{i}/a/b/c"))).unwrap();
+                fs::create_dir_all(top.join(format!("{i}/d/e"))).unwrap();
+            }
+            thread::scope(|scope| {
+                for removed in [0; 3].map(|_| scope.spawn(|| tree(&top))) {
+                    removed.join().unwrap().unwrap();
+                }
+            });
+            assert!(!top.exists());
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_inside_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (top, host) = (folder.path().join("tree"), folder.path().join("host"));
+        fs::create_dir_all(top.join("a/mounted")).unwrap();
+        fs::create_dir(&host).unwrap();
+        fs::write(host.join("kept"), "").unwrap();
+        thread::scope(|scope| {
+            // The namespace is this thread's alone and goes with it.
+            let thread = scope.spawn(|| {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+                mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+                mount_bind(&host, top.join("a/mounted")).unwrap();
+                tree(&top).unwrap_err()
+            });
+            let error = thread.join().unwrap();
+            assert!(matches!(error.raw_os_error(), Some(16 | 18)), "{error}");
+        });
+        assert!(host.join("kept").exists());
+        tree(&top).unwrap();
+    }
+}

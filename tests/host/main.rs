@@ -1,0 +1,8 @@
+//! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
+mod chain;
+mod namespace;
+mod project;
+mod quick;
+mod tree;

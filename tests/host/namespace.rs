@@ -1,0 +1,62 @@
+//! Mounts made by hand, as a user of the images would make them, in a mount namespace that goes with its thread.
+
+use std::ffi::CString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
+use tempfile::TempDir;
+
+/// Runs `work` on a thread of its own with mounts of its own.
+pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Mounts) -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            let folder = tempfile::Builder::new().prefix("mnt-").tempdir().unwrap();
+            rustix::mount::mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+            let mounts = Mounts { folder, made: std::cell::Cell::new(0) };
+            let result = work(&mounts);
+            // So that the folder below can be removed; what is mounted goes all the same.
+            rustix::mount::unmount(mounts.folder.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+            result
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A room for mounts.
+pub struct Mounts {
+    folder: TempDir,
+    made: std::cell::Cell<u32>,
+}
+
+impl Mounts {
+    fn target(&self) -> PathBuf {
+        self.made.set(self.made.get() + 1);
+        let target = self.folder.path().join(self.made.get().to_string());
+        fs::create_dir(&target).unwrap();
+        target
+    }
+
+    /// A squashfs image.
+    #[track_caller]
+    pub fn image(&self, image: &Path) -> PathBuf {
+        let target = self.target();
+        let arguments = ["-t", "squashfs", "-o", "loop,ro"];
+        let done = Command::new("mount").args(arguments).arg(image).arg(&target).output().unwrap();
+        assert!(done.status.success(), "{}: {}", image.display(), String::from_utf8_lossy(&done.stderr));
+        target
+    }
+
+    /// A chain of images, the lowest first.
+    #[track_caller]
+    pub fn chain(&self, images: &[PathBuf]) -> PathBuf {
+        let layers: Vec<String> = images.iter().rev().map(|image| self.image(image).display().to_string()).collect();
+        let target = self.target();
+        let options = CString::new(format!("lowerdir={}", layers.join(":"))).unwrap();
+        rustix::mount::mount("overlay", &target, "overlay", MountFlags::RDONLY, Some(options.as_c_str())).unwrap();
+        target
+    }
+}

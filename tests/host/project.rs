@@ -1,0 +1,147 @@
+//! A project folder with a manifest and a store of its own, the runner binary run in it, and what that left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A project in a temporary folder.
+pub struct Project {
+    folder: TempDir,
+}
+
+/// How a run of runner ended.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub pid: u32,
+}
+
+impl Project {
+    /// With this manifest as `build.yaml`.
+    pub fn new(manifest: &str) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "these tests need root");
+        let folder = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
+        let project = Self { folder };
+        project.write("build.yaml", manifest);
+        project
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// Writes a file, and the folders above it.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("RUNNER_STORE", self.store()).env_remove("SOURCE_DATE_EPOCH");
+        command
+    }
+
+    /// Starts runner and leaves it running, its output piped.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs runner to its end.
+    pub fn runner(&self, arguments: &[&str]) -> Run {
+        let child = self.spawn(arguments);
+        let pid = child.id();
+        Run::new(pid, &child.wait_with_output().unwrap())
+    }
+
+    /// Builds, and fails the test with all that was printed if that fails.
+    #[track_caller]
+    pub fn apply(&self) -> Run {
+        let run = self.runner(&["apply"]);
+        assert_eq!(run.code, 0, "{run}");
+        run
+    }
+
+    /// Builds with `--progress json`: the events and the exit code.
+    pub fn events(&self, arguments: &[&str]) -> (Vec<Value>, Run) {
+        let run = self.runner(&[&["apply", "--progress", "json"], arguments].concat());
+        let events = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (events, run)
+    }
+
+    /// All that a build left on this host: processes, mounts, loop devices, cgroups of the runner `pid`, and files that
+    /// are neither layers, logs nor outputs. Empty is right.
+    pub fn left_over(&self, pid: u32) -> Vec<String> {
+        let mut left = Vec::new();
+        let own = self.folder.path().to_str().unwrap();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            // A mount namespace lives as long as a process in it.
+            let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
+            if mounts.contains(own) {
+                let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+                left.push(format!("process {:?} with mounts: {}", process.file_name(), command.replace('\0', " ")));
+            }
+        }
+        for device in fs::read_dir("/sys/block").unwrap().flatten() {
+            let backing = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            if backing.contains(own) {
+                left.push(format!("loop device {:?} on {backing}", device.file_name()));
+            }
+        }
+        let prefix = format!("runner-{pid}-");
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            for group in fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
+                if group.file_name().to_string_lossy().starts_with(&prefix) {
+                    left.push(format!("cgroup {}", group.path().display()));
+                }
+            }
+        }
+        for folder in ["tmp", "scratch", "leases", "mnt"] {
+            for entry in fs::read_dir(self.store().join(folder)).into_iter().flatten().flatten() {
+                left.push(format!("file {}", entry.path().display()));
+            }
+        }
+        half_written(self.folder.path(), &self.store(), &mut left);
+        left
+    }
+}
+
+fn half_written(folder: &Path, store: &Path, left: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().contains(".runner-") {
+            left.push(format!("half-written {}", path.display()));
+        }
+        if path != store && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            half_written(&path, store, left);
+        }
+    }
+}
+
+impl Run {
+    pub fn new(pid: u32, output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            pid,
+        }
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
