@@ -5,6 +5,7 @@ pub mod cli;
 pub mod command;
 pub mod diagnostic;
 pub mod digest;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod execute;

@@ -89,7 +89,8 @@ pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dy
     match manifest::parse(text, sets) {
         Ok(manifest) => build::validate(&manifest, path, host),
         Err(manifest::Broken { mut problems, rest }) => {
-            if let Some((manifest, gaps)) = rest {
+            if let Some(rest) = rest {
+                let (manifest, gaps) = *rest;
                 problems.extend(build::problems(&manifest, path, host, &gaps));
             }
             Err(problems)

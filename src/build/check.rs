@@ -54,7 +54,7 @@ impl<'a> Check<'a> {
         let problem = problem.label(format!("no {what} has this name"));
         let help = match near {
             Some(near) => Some(format!("did you mean `{near}`?")),
-            None if none => Some(format!("the manifest has no {what}")),
+            None if none => Some(format!("the manifest has no {what}s")),
             None if few.is_empty() => None,
             None => Some(format!("known are {}", few.join(", "))),
         };

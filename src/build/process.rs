@@ -68,7 +68,7 @@ impl Check<'_> {
         } else {
             return;
         };
-        self.add(problem.help("write `NAME: value`"));
+        self.add(problem.help("a variable's name is made of letters, digits and `_`"));
     }
 
     /// A string that execve(2) gets, `more` bytes longer than it is here.

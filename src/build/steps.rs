@@ -246,21 +246,25 @@ impl Check<'_> {
         // A compression that was taken away may have other levels than the default.
         let level_is_known = self.gaps.is_empty() || !self.gaps.covers(&at.key("compression").path());
         if let Some(level) = def.level.filter(|_| level_is_known) {
-            let (name, range) = match compression {
-                Compression::Zstd => ("zstd", 1..=22),
-                Compression::Gzip => ("gzip", 1..=9),
-                Compression::Xz => ("xz", 1..=0),
-                Compression::Lz4 => ("lz4", 1..=0),
-                Compression::None => ("none", 1..=0),
+            let (name, most) = match compression {
+                Compression::Zstd => ("zstd", Some(22)),
+                Compression::Gzip => ("gzip", Some(9)),
+                Compression::Xz => ("xz", None),
+                Compression::Lz4 => ("lz4", None),
+                Compression::None => ("none", None),
             };
-            if range.is_empty() {
-                let place = Place::key(at.key("level").path());
-                let problem = Problem::new(place, format!("the compression `{name}` has no level"));
-                self.add(problem.label("means nothing here").help("take it away"));
-            } else if !range.contains(&level) {
-                let problem = Problem::new(&at.key("level"), format!("the compression `{name}` has no level {level}"));
-                let (least, most) = (range.start(), range.end());
-                self.add(problem.label("out of range").help(format!("write a number from {least} to {most}")));
+            match most {
+                None => {
+                    let place = Place::key(at.key("level").path());
+                    let problem = Problem::new(place, format!("the compression `{name}` has no level"));
+                    self.add(problem.label("means nothing here").help("take it away"));
+                }
+                Some(most) if !(1..=most).contains(&level) => {
+                    let problem =
+                        Problem::new(&at.key("level"), format!("the compression `{name}` has no level {level}"));
+                    self.add(problem.label("out of range").help(format!("write a number from 1 to {most}")));
+                }
+                Some(_) => {}
             }
         }
         Snapshot {

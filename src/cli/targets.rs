@@ -1,10 +1,8 @@
 //! Step names from the command line made steps of the build.
 
 use crate::build::{Build, StepId};
+use crate::diagnostic::nearest;
 use crate::error::{Error, Exit};
-
-/// How alike an unknown name must be to be proposed; 1 is equal.
-const ALIKE: f64 = 0.7;
 
 /// The steps of these names.
 ///
@@ -23,15 +21,10 @@ pub fn targets(build: &Build, names: &[String]) -> Result<Vec<StepId>, Error> {
     }
     let told: Vec<String> = unknown.iter().map(|name| format!("`{name}`")).collect();
     let message = format!("cannot find the {} {}", if told.len() == 1 { "step" } else { "steps" }, told.join(", "));
-    let hints: Vec<String> = unknown.iter().filter_map(|name| nearest(build, name)).collect();
+    let near = |name: &&String| nearest(name, build.steps.iter().map(|step| step.name.as_str()));
+    let hints: Vec<String> = unknown.iter().filter_map(near).map(|near| format!("did you mean `{near}`?")).collect();
     let hint = if hints.is_empty() { "`runner plan` lists the steps".to_owned() } else { hints.join("\n") };
     Err(Error::new(Exit::Usage, message).with_hint(Some(hint)))
-}
-
-fn nearest(build: &Build, name: &str) -> Option<String> {
-    let alike = build.steps.iter().map(|step| (strsim::jaro_winkler(name, &step.name), &step.name));
-    let (score, nearest) = alike.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (score >= ALIKE).then(|| format!("did you mean `{nearest}`?"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The commands: each puts the parts together for what the command line asks; the only place that knows them all.
 
 mod apply;
+mod doctor;
 mod plan;
 mod run;
 mod site;
@@ -51,7 +52,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
         Command::Schema => print(manifest::schema_text().as_bytes()),
-        Command::Doctor => todo!(),
+        Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),
     };
     match result {

@@ -7,6 +7,7 @@ mod nearest;
 mod place;
 mod render;
 mod source;
+mod visible;
 mod yaml;
 
 pub use nearest::nearest;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
 use super::source::Source;
+use super::visible::{escaped, shown};
 use super::{Place, Problem, YamlPlaces};
 
 /// More reports than this are not shown but counted: nobody reads them, and a hostile text could make millions.
@@ -33,7 +34,8 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
         problem.place.path().is_some() || problem.related.iter().any(|(place, _)| place.path().is_some())
     };
     let places = if problems.iter().any(by_path) { YamlPlaces::read(text) } else { YamlPlaces::default() };
-    let source = Source::new(name, text);
+    let (visible_name, visible) = (escaped(name), shown(text));
+    let source = Source::new(&visible_name, &visible);
     let locate = |place: &Place| -> Option<Range<usize>> {
         let range = match place {
             Place::Nowhere => return None,
@@ -57,7 +59,7 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
         let report = Report { problem, labels: labels(problem, range.clone(), &locate), source: &source };
         if handler.render_report(&mut out, &report).is_err() {
             // The graphical handler gave up: the message itself is never lost.
-            let _ = writeln!(out, "  {}", problem.message);
+            let _ = writeln!(out, "  {}", escaped(&problem.message));
         }
         out.push('\n');
     }
@@ -68,7 +70,7 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
         n if hidden > 0 => format!("{n} problems, of which the first {MOST_SHOWN} are shown"),
         n => format!("{n} problems"),
     };
-    let _ = writeln!(out, "{bold}error:{plain} {name}: {count}");
+    let _ = writeln!(out, "{bold}error:{plain} {visible_name}: {count}");
     out
 }
 
@@ -92,7 +94,7 @@ fn labels(
         }
     }
     let spans = joined.into_iter().enumerate().map(|(n, (range, words))| {
-        let words = (!words.is_empty()).then_some(words);
+        let words = (!words.is_empty()).then(|| escaped(&words).into_owned());
         let span = (range.start, range.len());
         if n == 0 { LabeledSpan::new_primary_with_span(words, span) } else { LabeledSpan::new_with_span(words, span) }
     });
@@ -109,7 +111,7 @@ struct Report<'a> {
 
 impl std::fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.problem.message)
+        f.write_str(&escaped(&self.problem.message))
     }
 }
 
@@ -117,7 +119,8 @@ impl std::error::Error for Report<'_> {}
 
 impl Diagnostic for Report<'_> {
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+        let help = escaped(self.problem.help.as_deref()?);
+        Some(Box::new(help))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

@@ -6,7 +6,11 @@ use crate::diagnostic::{Path, Problem, Segment};
 
 /// The paths whose values were refused and taken away.
 #[derive(Debug, Default)]
-pub struct Gaps(HashSet<Path>);
+pub struct Gaps {
+    paths: HashSet<Path>,
+    /// A step may have a name that is not known.
+    step_names: bool,
+}
 
 impl Gaps {
     /// A manifest of which everything is known.
@@ -16,21 +20,27 @@ impl Gaps {
 
     /// Nothing is known of the value at `path` any more.
     pub fn add(&mut self, path: Path) {
-        self.0.insert(path);
+        self.step_names |= match path.segments() {
+            [] => true,
+            [Segment::Key(steps)] | [Segment::Key(steps), _] => steps == "steps",
+            [Segment::Key(steps), _, Segment::Key(name)] => steps == "steps" && name == "name",
+            _ => false,
+        };
+        self.paths.insert(path);
     }
 
     /// Whether nothing is missing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.paths.is_empty()
     }
 
     /// Whether the value at `path` is unknown: it, or something that it is in, was taken away.
     pub fn covers(&self, path: &Path) -> bool {
-        if self.0.is_empty() {
+        if self.paths.is_empty() {
             return false;
         }
         let segments = path.segments();
-        (0..=segments.len()).any(|end| self.0.contains(&segments[..end].iter().cloned().collect::<Path>()))
+        (0..=segments.len()).any(|end| self.paths.contains(&segments[..end].iter().cloned().collect::<Path>()))
     }
 
     /// Whether a problem only follows from what was taken away.
@@ -40,12 +50,7 @@ impl Gaps {
 
     /// Whether a step may have a name that is not known.
     pub fn hide_step_names(&self) -> bool {
-        self.0.iter().any(|path| match path.segments() {
-            [] => true,
-            [Segment::Key(steps)] | [Segment::Key(steps), _] => steps == "steps",
-            [Segment::Key(steps), _, Segment::Key(name)] => steps == "steps" && name == "name",
-            _ => false,
-        })
+        self.step_names
     }
 }
 

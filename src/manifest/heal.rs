@@ -25,7 +25,7 @@ pub(super) fn heal(tree: Value, gaps: &mut Gaps) -> (Manifest, Vec<Problem>) {
                 _ => "number",
             };
             let told = format!("invalid type: {found}, expected a map with version, containers and steps");
-            healer.problems.push(problem(Path::top(), &told));
+            healer.problems.push(wrong_type(Path::top(), &told));
             healer.gaps.add(Path::top());
         }
         return (Manifest::default(), healer.problems);
@@ -83,8 +83,12 @@ impl Healer<'_> {
             let told = error.into_inner().to_string();
             let whole: Path = path.segments().iter().chain(&inside).cloned().collect();
             if !self.gaps.covers(&whole) {
-                self.problems.push(problem(whole.clone(), &told));
                 self.gaps.add(whole.clone());
+                let problem = match unknown_field(&told) {
+                    Some((key, known)) => self.unknown_key(&value, &inside, whole.clone(), key, &known),
+                    None => wrong_type(whole.clone(), &told),
+                };
+                self.problems.push(problem);
             }
             if !take_away(&mut value, &inside, &whole) {
                 break;
@@ -92,6 +96,24 @@ impl Healer<'_> {
         }
         self.gaps.add(path.clone());
         T::default()
+    }
+
+    /// Of a key that no map of this kind has. What it was most likely meant to be is then not missing as well.
+    fn unknown_key(&mut self, part: &Value, inside: &[Segment], path: Path, key: &str, known: &[&str]) -> Problem {
+        let around = path.parent().unwrap_or_default();
+        let problem = Problem::new(Place::key(path), format!("unknown key `{key}`")).label("not known here");
+        if key == "<<" {
+            self.gaps.add(around);
+            return problem.help("merge keys are not taken: write the keys out, or use an alias for the whole value");
+        }
+        let Some(near) = nearest(key, known.iter().copied()) else {
+            return problem.help(format!("the keys here are {}", known.join(", ")));
+        };
+        let map = inside.split_last().and_then(|(_, parents)| node(part, parents));
+        if map.is_some_and(|map| map.get(near).is_none()) {
+            self.gaps.add(around.then(near));
+        }
+        problem.help(format!("did you mean `{near}`?"))
     }
 }
 
@@ -128,6 +150,13 @@ fn take_away(value: &mut Value, inside: &[Segment], whole: &Path) -> bool {
     }
 }
 
+fn node<'v>(value: &'v Value, segments: &[Segment]) -> Option<&'v Value> {
+    segments.iter().try_fold(value, |node, segment| match segment {
+        Segment::Key(key) => node.get(key.as_str()),
+        Segment::Index(index) => node.get(*index),
+    })
+}
+
 fn node_mut<'v>(value: &'v mut Value, segments: &[Segment]) -> Option<&'v mut Value> {
     segments.iter().try_fold(value, |node, segment| match segment {
         Segment::Key(key) => node.get_mut(key.as_str()),
@@ -135,39 +164,20 @@ fn node_mut<'v>(value: &'v mut Value, segments: &[Segment]) -> Option<&'v mut Va
     })
 }
 
-/// serde's words → a problem in ours.
-fn problem(path: Path, told: &str) -> Problem {
-    if let Some(rest) = told.strip_prefix("unknown field `")
-        && let Some((key, known)) = rest.split_once('`')
-    {
-        return unknown_key(path, key, known);
-    }
-    for lead in ["invalid type: ", "invalid value: "] {
-        if let Some((found, expected)) = told.strip_prefix(lead).and_then(|rest| rest.rsplit_once(", expected ")) {
-            return wrong_type(path, found, expected);
-        }
-    }
-    Problem::new(Place::value(path), told)
+/// The key and the known keys, if serde told of an unknown one.
+fn unknown_field(told: &str) -> Option<(&str, Vec<&str>)> {
+    let (key, known) = told.strip_prefix("unknown field `")?.split_once('`')?;
+    Some((key, known.split('`').skip(1).step_by(2).collect()))
 }
 
-fn unknown_key(path: Path, key: &str, known: &str) -> Problem {
-    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    // serde_path_to_error puts the key itself at the end of the path of a derived type.
-    let path = match path.segments().last() {
-        Some(Segment::Key(last)) if last == key => path,
-        _ => path.then(key),
+/// serde's words for a value that does not fit, in ours.
+fn wrong_type(path: Path, told: &str) -> Problem {
+    let parts = |lead| told.strip_prefix(lead)?.rsplit_once(", expected ");
+    let (found, expected, in_range) = match (parts("invalid type: "), parts("invalid value: ")) {
+        (Some((found, expected)), _) => (found, expected, true),
+        (None, Some((found, expected))) => (found, expected, false),
+        (None, None) => return Problem::new(Place::value(path), told),
     };
-    let problem = Problem::new(Place::key(path), format!("unknown key `{key}`")).label("not known here");
-    if key == "<<" {
-        return problem.help("merge keys are not taken: write the keys out, or use an alias for the whole value");
-    }
-    match nearest(key, known.iter().copied()) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem.help(format!("the keys here are {}", known.join(", "))),
-    }
-}
-
-fn wrong_type(path: Path, found: &str, expected: &str) -> Problem {
     let expected = match expected {
         "u32" => "a whole number from 0 to 4294967295",
         "u64" => "a whole number from 0",
@@ -180,7 +190,7 @@ fn wrong_type(path: Path, found: &str, expected: &str) -> Problem {
         "integer" => "a whole number",
         "floating point" => "a number with a point",
         "string" => "a string",
-        "boolean" => "true or false",
+        "boolean" => "a boolean",
         "sequence" => "a list",
         "map" => "a map",
         other => other,
@@ -191,8 +201,11 @@ fn wrong_type(path: Path, found: &str, expected: &str) -> Problem {
         None => "the manifest".to_owned(),
     };
     let problem = Problem::new(Place::value(path), format!("{subject} must be {expected}"));
-    let problem = problem.label(format!("this is {found}"));
+    let problem = problem.label(if in_range { format!("this is {found}") } else { "out of range".to_owned() });
     match (kind, expected) {
+        ("string", "a list") if subject == "`exec`" => {
+            problem.help("write a list, such as [make, install], or `run` for a command of the shell")
+        }
         ("integer" | "floating point" | "boolean", "a string") => problem.help("put it in quotes"),
         ("string", "true or false") => problem.help("write true or false, without quotes"),
         ("string", "a list") => problem.help("write a list: [ … ]"),

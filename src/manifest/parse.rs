@@ -17,7 +17,7 @@ pub struct Broken {
     /// At least one.
     pub problems: Vec<Problem>,
     /// What could be read all the same, and what is missing of it; `None` if the text is not YAML.
-    pub rest: Option<(Manifest, Gaps)>,
+    pub rest: Option<Box<(Manifest, Gaps)>>,
 }
 
 /// Reads a manifest. `sets` overrides its variables.
@@ -42,7 +42,7 @@ pub fn parse(text: &str, sets: &BTreeMap<String, String>) -> Result<Manifest, Br
     }
     let (manifest, more) = heal(document.value, &mut gaps);
     problems.extend(more);
-    Err(Broken { problems, rest: Some((manifest, gaps)) })
+    Err(Broken { problems, rest: Some(Box::new((manifest, gaps))) })
 }
 
 /// The problem of a manifest over [`LARGEST`].

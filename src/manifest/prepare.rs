@@ -162,6 +162,11 @@ impl Walk<'_> {
 
     fn unknown_variable(&mut self, name: &str, trail: &Trail<'_>) {
         let place = Place::Node(trail.path(), At::Variable(name.to_owned()));
+        if name.is_empty() {
+            let problem = Problem::new(place, "a `${{ }}` names no variable").label("a name is missing");
+            self.problems.push(problem.help("write `${{ name }}`"));
+            return;
+        }
         let problem = Problem::new(place, format!("unknown variable `{name}`")).label("not in `vars`");
         let help = match nearest(name, self.variables.keys().map(String::as_str)) {
             Some(near) => format!("did you mean `${{{{ {near} }}}}`?"),

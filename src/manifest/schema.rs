@@ -20,7 +20,7 @@ pub const ACTIONS: &[&str] = &["run", "exec", "snapshot"];
 
 /// The JSON Schema (draft 2020-12) of a manifest.
 pub fn schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(RecursiveTransform(without_null));
+    let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(RecursiveTransform(as_read));
     settings.into_generator().into_root_schema_for::<Manifest>().to_value()
 }
 
@@ -33,8 +33,9 @@ pub fn schema_text() -> String {
     text
 }
 
-/// A key that may be left out is no key that may be null: `needs:` with nothing behind it is refused.
-fn without_null(schema: &mut Schema) {
+/// A key that may be left out is no key that may be null: `needs:` with nothing behind it is refused. And a number has
+/// the range that is read, not only its format, which validators need not look at.
+fn as_read(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     if object.get("default").is_some_and(Value::is_null) {
         object.remove("default");
@@ -45,6 +46,9 @@ fn without_null(schema: &mut Schema) {
             let only = only.clone();
             object.insert("type".into(), only);
         }
+    }
+    if object.get("format").is_some_and(|format| format == "uint32") {
+        object.insert("maximum".into(), json!(u32::MAX));
     }
     let Some(Value::Array(any)) = object.get_mut("anyOf") else { return };
     any.retain(|option| option.get("type").is_none_or(|kind| kind != "null"));

@@ -209,7 +209,7 @@ fn bomb(text: &str) -> Problem {
     let mut parser = Parser::new_from_str(text);
     while let Some(Ok((event, span))) = parser.next_event() {
         match event {
-            Event::Alias(_) => last = Some(byte_of_range(text, span)),
+            Event::Alias(_) => last = Some(span),
             Event::StreamEnd => break,
             _ => {}
         }
@@ -218,7 +218,8 @@ fn bomb(text: &str) -> Problem {
         "the manifest is too large once its aliases are written out: at most {MOST_VALUES} values and {} MiB of text",
         MOST_BYTES >> 20
     );
-    Problem::new(last.map_or(Place::Nowhere, Place::Bytes), message)
+    let place = last.map_or(Place::Nowhere, |span| Place::Bytes(byte_of_range(text, span)));
+    Problem::new(place, message)
         .label("this alias stands for very much")
         .help("write out what is needed, without aliases of aliases")
 }

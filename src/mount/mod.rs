@@ -5,12 +5,18 @@ mod overlay;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use inside::{Inside, resolve};
 pub use overlay::{OverlayError, mount_overlay};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::loopdev::LoopDevice;
+
+/// How often an unmount that finds the mount busy is tried, and how long it waits in between: a second in all.
+const BUSY_TRIES: u32 = 1000;
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Puts this process into a mount namespace of its own, see mount_namespaces(7).
 ///
@@ -44,10 +50,20 @@ impl Mounted {
 
     /// Unmounts it.
     ///
+    /// A process that another thread is just starting holds a copy of every descriptor until its execve(2), so what
+    /// nobody uses may be busy for a moment: that is waited for.
+    ///
     /// # Errors
     /// `EBUSY` while something uses it: then it stays, and the drop detaches it.
     pub fn close(mut self) -> io::Result<()> {
-        rustix::mount::unmount(self.path(), UnmountFlags::NOFOLLOW)?;
+        let mut tries = 0;
+        while let Err(error) = rustix::mount::unmount(self.path(), UnmountFlags::NOFOLLOW) {
+            tries += 1;
+            if error != Errno::BUSY || tries == BUSY_TRIES {
+                return Err(error.into());
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
         self.path = None;
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod chain;
 mod namespace;

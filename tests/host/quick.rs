@@ -1,5 +1,9 @@
 //! The shortest way through the whole: programs of the host, two containers, two layers.
 
+use std::fs::File;
+
+use runner::digest::Digest;
+
 use crate::project::Project;
 
 const MANIFEST: &str = "
@@ -33,4 +37,22 @@ fn run_passes_the_exit_code_and_the_output_on() {
     let run = project.runner(&["run", "base", "--", "nosuch"]);
     assert_eq!(run.code, 127, "{run}");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn the_events_tell_the_build_and_the_digest_of_each_image() {
+    let project = Project::new(MANIFEST);
+    let (events, run) = project.events(&[]);
+    assert_eq!(run.code, 0, "{run}");
+    let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], kinds[kinds.len() - 1]), ("build_started", "build_finished"), "{run}");
+    assert_eq!(events[events.len() - 1]["status"], "done");
+    assert!(events.iter().all(|event| event["time"].as_str().is_some_and(|time| time.ends_with('Z'))));
+    let written: Vec<_> = events.iter().filter(|event| event["event"] == "snapshot_written").collect();
+    assert_eq!(written.len(), 2, "{run}");
+    for event in written {
+        let image = File::open(event["path"].as_str().unwrap()).unwrap();
+        assert_eq!(event["digest"], Digest::of_file(&image).unwrap().to_string());
+        assert_eq!(event["size"], image.metadata().unwrap().len());
+    }
 }

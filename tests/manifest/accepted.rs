@@ -1,1 +1,267 @@
-//! tmp
+//! Manifests that are right, and the builds that they become.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use runner::build::{
+    Access, Action, Build, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal, Rootfs,
+    Scratch, Secret, SnapshotMode, StepId, User,
+};
+use runner::load::{LoadError, check, load};
+
+use crate::host::FakeHost;
+
+/// The example of the contract.
+const CONTRACT: &str = r#"
+version: 1
+name: debian-sdk
+source_date_epoch: 1700000000
+vars:
+  suite: bookworm
+mounts:
+  src: { type: bind,  source: ., target: /src, options: [ro] }
+  tmp: { type: tmpfs, target: /tmp, options: [nodev, nosuid] }
+  apt: { type: cache, target: /var/cache/apt }
+devices:
+  kvm: { path: /dev/kvm, access: rw, mode: "0660" }
+containers:
+  base:
+    rootfs: { squashfs: images/debian.squashfs }
+    network: host
+    env: { DEBIAN_FRONTEND: noninteractive }
+    mounts: [src, tmp, apt]
+  sdk:
+    rootfs: { snapshot: base-layer }
+    mounts: [src, tmp]
+    devices: [kvm]
+steps:
+  - name: packages
+    container: base
+    run: apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make # ${{ suite }}
+  - name: base-layer
+    container: base
+    snapshot: { output: out/base.squashfs }
+  - name: hello
+    container: sdk
+    exec: [gcc, -o, /usr/local/bin/hello, /src/hello.c]
+  - name: sdk-image
+    container: sdk
+    snapshot: { mode: full, output: out/sdk.squashfs, compression: zstd }
+"#;
+
+fn build_with(text: &str, sets: &[(&str, &str)]) -> Build {
+    let sets: BTreeMap<_, _> = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    check(text, Path::new("/work/build.yaml"), &sets, &FakeHost::default()).unwrap()
+}
+
+fn build(text: &str) -> Build {
+    build_with(text, &[])
+}
+
+#[test]
+fn the_contracts_example_becomes_the_build_that_it_describes() {
+    let build = build(CONTRACT);
+    assert_eq!(build.name, "debian-sdk");
+    assert_eq!(build.folder, Path::new("/work"));
+    assert_eq!(build.source_date_epoch, Some(1_700_000_000));
+    let [base, sdk] = build.containers.as_slice() else { panic!("{:?}", build.containers) };
+    assert_eq!(base.rootfs, Rootfs::Squashfs(PathBuf::from("/work/images/debian.squashfs")));
+    assert_eq!((base.network, base.hostname.as_str()), (Network::Host, "base"));
+    assert_eq!(base.env.get("DEBIAN_FRONTEND").map(String::as_str), Some("noninteractive"));
+    assert_eq!(base.mounts[0].kind, MountKind::Bind(PathBuf::from("/work")));
+    assert!(base.mounts[0].is_read_only());
+    assert_eq!(base.mounts[2].kind, MountKind::Cache("/var/cache/apt".to_owned()));
+    assert_eq!(sdk.rootfs, Rootfs::Snapshot(StepId(1)));
+    let kvm = &sdk.devices[0];
+    assert_eq!(kvm.access, Access { read: true, write: true, mknod: false });
+    assert_eq!((kvm.target.as_path(), kvm.mode, kvm.uid), (Path::new("/dev/kvm"), Some(0o660), None));
+    let needs: Vec<_> = build.steps.iter().map(|step| step.needs.clone()).collect();
+    assert_eq!(needs, [vec![], vec![StepId(0)], vec![StepId(1)], vec![StepId(2)]]);
+    let Action::Run(script) = &build.steps[0].action else { panic!() };
+    assert!(script.ends_with("make # bookworm") || script.ends_with("make"), "{script}");
+    let Action::Snapshot(image) = &build.steps[3].action else { panic!() };
+    assert_eq!((image.mode, image.compression, image.level), (SnapshotMode::Full, Compression::Zstd, None));
+    assert_eq!(image.output.as_deref(), Some(Path::new("/work/out/sdk.squashfs")));
+}
+
+#[test]
+fn what_is_left_out_has_the_contracts_defaults() {
+    let build = build("version: 1\ncontainers: {c: {rootfs: {scratch: true}}}\nsteps: [{name: s, snapshot: {}}]\n");
+    assert_eq!((build.name.as_str(), build.source_date_epoch), ("work", Some(315_532_800)));
+    let c = &build.containers[0];
+    assert_eq!(c.rootfs, Rootfs::Scratch);
+    assert_eq!((c.hostname.as_str(), c.read_only, c.network, c.no_new_privileges), ("c", false, Network::None, true));
+    assert_eq!(c.user, User { user: Principal::Id(0), group: Some(Principal::Id(0)) });
+    assert_eq!((c.cwd.as_path(), c.env.len(), c.mounts.len(), c.devices.len()), (Path::new("/"), 0, 0, 0));
+    assert_eq!(c.limits, Limits { nofile: 4096, memory: None, millicpus: None, pids: None });
+    assert_eq!(c.scratch, Scratch::Tmpfs(10 << 30));
+    let names: Vec<_> = c.capabilities.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names.join(" "),
+        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
+    );
+    let step = &build.steps[0];
+    assert_eq!((step.retries, step.always, step.timeout, step.container), (0, false, None, ContainerId(0)));
+    let Action::Snapshot(snapshot) = &step.action else { panic!() };
+    assert_eq!((snapshot.mode, snapshot.compression), (SnapshotMode::Layer, Compression::Zstd));
+    assert_eq!(snapshot.output, None);
+}
+
+#[test]
+fn every_setting_arrives() {
+    let build = build(
+        r#"
+version: 1
+source_date_epoch: none
+vars: {user: builder, n: 7, on: true}
+containers:
+  c:
+    rootfs: {programs: [sh, /usr/bin/sh, images/debian.squashfs]}
+    hostname: box.example
+    read_only: true
+    user: ${{ user }}:1000
+    cwd: /home
+    env: {A: 1, B: true, C: "1.10", D: "${{ n }} ${{on}}"}
+    capabilities: {add: [CAP_NET_ADMIN, chown], drop: [KILL, CAP_MKNOD, SYS_ADMIN]}
+    no_new_privileges: false
+    mounts:
+      - {type: secret, source: token, target: /run/token, options: [mode=0400]}
+      - {type: secret, env: TOKEN, target: /run/t}
+      - {type: cache, id: shared, target: /cache}
+      - {type: proc, target: /p, options: [hidepid=2]}
+      - {type: tmpfs, target: /t, options: [size=64m, mode=1777, nr_inodes=100, ro, rw]}
+    devices: [/dev/loop0, {path: /dev/kvm, target: /dev/x, access: m, uid: 1, gid: 2}]
+    limits: {nofile: 10, memory: 2GiB, cpus: 1.5, pids: 5}
+    scratch: {disk: true}
+  d:
+    rootfs: {tar: base.tar.zst}
+    user: 1000
+    limits: {memory: 1000000, cpus: 2}
+    scratch: {tmpfs: 1GiB}
+steps:
+  - name: a
+    container: c
+    exec: [sh, -c, 1, false]
+    env: {X: y}
+    cwd: /a
+    user: "5"
+    timeout: 10m
+    retries: 3
+    always: true
+"#,
+    );
+    assert_eq!(build.source_date_epoch, None);
+    let [c, d] = build.containers.as_slice() else { panic!() };
+    let sh = PathBuf::from("/usr/bin/sh");
+    assert_eq!(c.rootfs, Rootfs::Programs(vec![sh.clone(), sh, PathBuf::from("/work/images/debian.squashfs")]));
+    assert_eq!((c.hostname.as_str(), c.read_only, c.no_new_privileges), ("box.example", true, false));
+    assert_eq!(c.user, User { user: Principal::Name("builder".into()), group: Some(Principal::Id(1000)) });
+    let env: Vec<_> = c.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(env, ["A=1", "B=true", "C=1.10", "D=7 true"]);
+    assert!(c.capabilities.contains(&Capability::NetAdmin) && !c.capabilities.contains(&Capability::Kill));
+    assert_eq!(c.capabilities.len(), 11);
+    assert_eq!(c.mounts[0].kind, MountKind::Secret(Secret::File(PathBuf::from("/work/token"))));
+    assert_eq!(c.mounts[1].kind, MountKind::Secret(Secret::Variable("TOKEN".into())));
+    assert_eq!(c.mounts[2].kind, MountKind::Cache("shared".into()));
+    assert_eq!(c.mounts[3].kind, MountKind::Kernel("proc".into(), "proc".into()));
+    assert_eq!((c.mounts[4].kind.clone(), c.mounts[4].is_read_only()), (MountKind::Tmpfs, false));
+    assert_eq!(c.devices[0].access, Access { read: true, write: true, mknod: true });
+    assert_eq!(
+        (c.devices[1].target.as_path(), c.devices[1].uid, c.devices[1].gid),
+        (Path::new("/dev/x"), Some(1), Some(2))
+    );
+    assert_eq!(c.limits, Limits { nofile: 10, memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
+    assert_eq!((c.scratch, d.scratch), (Scratch::Disk, Scratch::Tmpfs(1 << 30)));
+    assert_eq!((d.limits.memory, d.limits.millicpus), (Some(1_000_000), Some(2000)));
+    assert_eq!(d.user, User { user: Principal::Id(1000), group: None });
+    let a = &build.steps[0];
+    assert_eq!(a.action, Action::Exec(vec!["sh".into(), "-c".into(), "1".into(), "false".into()]));
+    assert_eq!((a.timeout, a.retries, a.always), (Some(Duration::from_secs(600)), 3, true));
+    assert_eq!(
+        (a.cwd.as_deref(), a.user.as_ref().map(|u| u.user.clone())),
+        (Some(Path::new("/a")), Some(Principal::Id(5)))
+    );
+}
+
+#[test]
+fn a_variable_that_is_set_goes_before_the_manifests() {
+    let text = "version: 1\nvars: {a: x}\ncontainers: {c: {rootfs: {scratch: true}, env: {A: '${{a}}-${{ a }}'}}}\n";
+    assert_eq!(build(text).containers[0].env["A"], "x-x");
+    assert_eq!(build_with(text, &[("a", "${{ a }}")]).containers[0].env["A"], "${{ a }}-${{ a }}");
+    let sets = BTreeMap::from([("aa".to_owned(), "y".to_owned())]);
+    let problems = check(text, Path::new("/work/b"), &sets, &FakeHost::default()).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].message, "cannot set `aa`: no such variable in `vars`");
+    assert_eq!(problems[0].help.as_deref(), Some("did you mean `--set a=y`?"));
+}
+
+#[test]
+fn variables_are_not_looked_for_in_variables() {
+    let text = "version: 1\nvars: {a: '${{ b }}'}\ncontainers: {c: {rootfs: {scratch: true}}}\n";
+    build(text);
+}
+
+#[test]
+fn aliases_stand_for_what_they_name() {
+    let text = "version: 1\ncontainers:\n  a: &a {rootfs: {scratch: true}, env: &e {K: v}}\n  b: *a\n  c: {rootfs: {dir: root}, env: *e}\n";
+    let build = build(text);
+    assert_eq!(build.containers[1].rootfs, Rootfs::Scratch);
+    assert_eq!(build.containers[2].env["K"], "v");
+}
+
+#[test]
+fn only_the_steps_that_could_be_first_wait_for_the_snapshot_below() {
+    let build = build(
+        "version: 1
+containers: {a: {rootfs: {scratch: true}}, b: {rootfs: {snapshot: s}}}
+steps:
+  - {name: s, container: a, snapshot: {}}
+  - {name: one, container: b, run: x}
+  - {name: two, container: b, run: x}
+  - {name: free, container: b, run: x, needs: []}
+  - {name: other, container: a, run: x}
+  - {name: mixed, container: b, run: x, needs: [other]}
+  - {name: after, container: b, run: x, needs: [two, two, free]}
+",
+    );
+    let needs: Vec<Vec<usize>> =
+        build.steps.iter().map(|step| step.needs.iter().map(|need| need.0).collect()).collect();
+    assert_eq!(needs, [vec![], vec![0], vec![1], vec![0], vec![0], vec![0, 4], vec![2, 3]]);
+}
+
+#[test]
+fn unused_mounts_devices_and_variables_are_fine() {
+    build(
+        "version: 1\nvars: {v: x}\nmounts: {m: {type: tmpfs, target: /m}}\ndevices: {d: {path: /dev/kvm}}\n\
+         containers: {c: {rootfs: {scratch: true}}}\n",
+    );
+}
+
+#[test]
+fn a_manifest_is_loaded_from_its_file_and_its_folder_gives_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("build.yaml");
+    let text = "\u{feff}version: 1\ncontainers: {c: {rootfs: {dir: .}}}\n";
+    std::fs::write(&path, text).unwrap();
+    let build = load(&path, &BTreeMap::new(), &runner::host::ThisHost).unwrap();
+    assert_eq!(Some(build.name.as_str()), folder.path().file_name().and_then(|name| name.to_str()));
+    assert_eq!(build.containers[0].rootfs, Rootfs::Dir(folder.path().to_owned()));
+
+    std::fs::write(&path, "\u{feff}versoin: 1\n").unwrap();
+    let error = load(&path, &BTreeMap::new(), &runner::host::ThisHost).unwrap_err();
+    assert!(error.render(Default::default()).contains(":1:1]\n 1 │ versoin: 1"), "{error:?}");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_told_with_what_to_do() {
+    let host = FakeHost::default();
+    let missing = load(Path::new("/no/such/build.yaml"), &BTreeMap::new(), &host).unwrap_err();
+    assert!(matches!(missing, LoadError::Read { .. }));
+    assert_eq!(
+        missing.render(Default::default()),
+        "error: cannot read the manifest /no/such/build.yaml: No such file or directory (os error 2)\n  \
+         help: name the manifest: `runner apply path/to/build.yaml`\n"
+    );
+    assert!(matches!(load(Path::new("/"), &BTreeMap::new(), &host), Err(LoadError::Read { .. })));
+}

@@ -7,9 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -18,6 +20,10 @@ use super::devices;
 use super::init::Init;
 use super::protocol::{Open, Opened, receive, send};
 use crate::sys;
+
+/// Two seconds in all, beyond what libcontainer itself waits.
+const DELETE_TRIES: u32 = 40;
+const DELETE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
@@ -44,7 +50,19 @@ fn serve() -> io::Result<()> {
     if let Some(pid) = container.pid() {
         let _ = waitpid(Pid::from_raw(pid.as_raw()), None);
     }
-    container.delete(true).map_err(io::Error::other)
+    delete(&mut container).map_err(io::Error::other)
+}
+
+/// Deletes the container with its cgroups. The kernel may hold a cgroup for a moment after the last process in it has
+/// ended, on a busy host for longer than libcontainer waits.
+fn delete(container: &mut Container) -> Result<(), LibcontainerError> {
+    for _ in 0..DELETE_TRIES {
+        if container.delete(true).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(DELETE_PAUSE);
+    }
+    container.delete(true)
 }
 
 fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Error>> {
@@ -57,7 +75,7 @@ fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Err
         .build()?;
     let started = enforce_rules(open, &container).and_then(|()| Ok(container.start()?));
     if let Err(error) = started {
-        let _ = container.delete(true);
+        let _ = delete(&mut container);
         return Err(error);
     }
     Ok(container)

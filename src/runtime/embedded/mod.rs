@@ -133,12 +133,15 @@ impl EmbeddedContainer {
             let control = container.control();
             protocol::send(&control, &open, &[]).and_then(|()| protocol::receive(&control))
         };
-        match answer {
-            Ok(Some((Opened::Ready, _))) => Ok(container),
-            Ok(Some((Opened::Failed(why), _))) => Err(RuntimeError::Create(why)),
-            Ok(None) => Err(RuntimeError::Gone),
-            Err(error) => Err(RuntimeError::Talk(error)),
-        }
+        let error = match answer {
+            Ok(Some((Opened::Ready, _))) => return Ok(container),
+            Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
+            Ok(None) => RuntimeError::Gone,
+            Err(error) => RuntimeError::Talk(error),
+        };
+        // That it did not end well is what is being told.
+        let _ = container.close();
+        Err(error)
     }
 
     /// Starts a process in it.

@@ -1,0 +1,153 @@
+//! The figures that runner is to reach, each beside `runc run` a step on the same root, measured in turns in one run.
+//!
+//! `cargo bench --bench speed`, as root, with squashfs-tools, runc and mount. It asserts nothing about time: it prints.
+
+mod ancestor;
+mod build;
+mod figure;
+mod roots;
+
+use std::error::Error;
+use std::path::Path;
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+
+use crate::ancestor::Ancestor;
+use crate::build::{Action, Project};
+use crate::figure::{Figure, Row, Target, table};
+use crate::roots::Roots;
+
+/// Of each figure, unless it says another number.
+const SAMPLES: usize = 11;
+
+/// A build of this many steps, less a build of one, is the overhead of the steps between.
+const STEPS: usize = 200;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    // What the ancestor mounts goes with this process, however it ends.
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    let folder = tempfile::Builder::new().prefix("runner-bench-").tempdir()?;
+    let roots = Roots::make(folder.path())?;
+    let mut rows = Vec::new();
+    rows.push(step_overhead(folder.path(), &roots)?);
+    rows.extend(opening(folder.path(), &roots)?);
+    rows.push(twenty_steps(folder.path(), &roots)?);
+    rows.push(small_change(folder.path(), &roots)?);
+    rows.push(plan(folder.path())?);
+    rows.extend(memory(folder.path(), &roots)?);
+    print!("{}", table(&rows));
+    Ok(())
+}
+
+fn step_overhead(folder: &Path, roots: &Roots) -> Result<Row> {
+    let (many, one) = (true_steps(folder, &roots.small, STEPS)?, true_steps(folder, &roots.small, 1)?);
+    let ancestor = Ancestor::open(folder, &roots.small)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        let between = many.time(Action::Apply)? - one.time(Action::Apply)?;
+        ours.push(between / (STEPS - 1) as f64);
+        for _ in 0..5 {
+            theirs.push(ancestor.run(&["/bin/true"])?);
+        }
+    }
+    ancestor.close()?;
+    let target = Target { most: 1.5, unit: "ms" };
+    Ok(Row::new("a step's overhead (`true`, 200 steps)", Figure::of(ours), Some(Figure::of(theirs)), target))
+}
+
+fn opening(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+    let project = true_steps(folder, &roots.small, 1)?;
+    let (mut whole, mut told, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        whole.push(project.time(Action::Apply)? - project.time(Action::Validate)?);
+        told.push(project.events()?.between(("step_started", "step0"), ("step_finished", "step0"))?);
+        let (opened, ancestor) = figure::timed(|| {
+            let ancestor = Ancestor::open(folder, &roots.small)?;
+            ancestor.run(&["/bin/true"])?;
+            Ok(ancestor)
+        })?;
+        theirs.push(opened);
+        ancestor.close()?;
+    }
+    let theirs = Figure::of(theirs);
+    let target = Target { most: 20.0, unit: "ms" };
+    let name = "open a session on squashfs, and `true`";
+    Ok(vec![
+        Row::new(&format!("{name} (by its events)"), Figure::of(told), Some(theirs), target),
+        Row::new(&format!("{name} (a build less `validate`)"), Figure::of(whole), Some(theirs), target),
+    ])
+}
+
+fn twenty_steps(folder: &Path, roots: &Roots) -> Result<Row> {
+    let mut steps: Vec<_> = (0..20).map(|n| format!("run: echo {n} > /file{n}")).collect();
+    steps.push("snapshot: { output: out.squashfs }".into());
+    let project = Project::new(folder, &roots.small, &steps)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        ours.push(project.time(Action::Apply)?);
+        let (took, ()) = figure::timed(|| {
+            let ancestor = Ancestor::open(folder, &roots.small)?;
+            for n in 0..20 {
+                ancestor.run(&["/bin/sh", "-ec", &format!("echo {n} > /file{n}")])?;
+            }
+            ancestor.snapshot()?;
+            ancestor.close()
+        })?;
+        theirs.push(took);
+    }
+    let target = Target { most: 150.0, unit: "ms" };
+    Ok(Row::new("20 small steps and a snapshot, cold", Figure::of(ours), Some(Figure::of(theirs)), target))
+}
+
+fn small_change(folder: &Path, roots: &Roots) -> Result<Row> {
+    let change = "head -c 1000000 /dev/urandom > /changed";
+    let steps = [format!("run: {change}"), "snapshot: { output: out.squashfs }".into()];
+    let project = Project::new(folder, &roots.large, &steps)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES.div_ceil(2) {
+        let events = project.events()?;
+        ours.push(events.between(("step_started", "step1"), ("step_finished", "step1"))?);
+        let ancestor = Ancestor::open(folder, &roots.large)?;
+        ancestor.run(&["/bin/sh", "-ec", change])?;
+        theirs.push(figure::timed(|| ancestor.snapshot())?.0);
+        ancestor.close()?;
+    }
+    let name = format!("snapshot of 1 MB changed on a {} MB root", roots.large_megabytes);
+    let target = Target { most: 40.0, unit: "ms" };
+    Ok(Row::new(&name, Figure::of(ours), Some(Figure::of(theirs)), target))
+}
+
+fn plan(folder: &Path) -> Result<Row> {
+    let project = Project::on_scratch(folder, &vec!["exec: [\"true\"]".into(); 10_000])?;
+    let mut ours = Vec::new();
+    for _ in 0..SAMPLES {
+        ours.push(project.time(Action::Plan)?);
+    }
+    let target = Target { most: 100.0, unit: "ms" };
+    Ok(Row::new("plan of 10,000 steps (the whole command)", Figure::of(ours), None, target))
+}
+
+fn memory(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+    let target = Target { most: 32.0, unit: "MB" };
+    let mut steps = vec!["exec: [\"true\"]".into(); STEPS];
+    steps.push("snapshot: { output: out.squashfs }".into());
+    let build = Project::new(folder, &roots.small, &steps)?;
+    let plan = Project::on_scratch(folder, &vec!["exec: [\"true\"]".into(); 10_000])?;
+    let (mut of_build, mut of_plan) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        of_build.push(build.peak(Action::Apply)?);
+        of_plan.push(plan.peak(Action::Plan)?);
+    }
+    Ok(vec![
+        Row::new("peak memory: 200 steps and a snapshot", Figure::of(of_build), None, target),
+        Row::new("peak memory: plan of 10,000 steps", Figure::of(of_plan), None, target),
+    ])
+}
+
+fn true_steps(folder: &Path, root: &Path, count: usize) -> Result<Project> {
+    Project::new(folder, root, &vec!["exec: [\"true\"]".into(); count])
+}

@@ -1,0 +1,82 @@
+//! The root filesystems that all is measured on: a small one, and one of a distribution's size.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Result;
+
+/// As much as a Debian root has without recommended packages.
+const LARGE_BYTES: u64 = 178_000_000;
+
+/// A file of more than this would make the large root less mixed.
+const LARGEST_FILE: u64 = 4_000_000;
+
+/// Two squashfs images.
+#[derive(Debug)]
+pub struct Roots {
+    pub small: PathBuf,
+    pub large: PathBuf,
+    pub large_megabytes: u64,
+}
+
+impl Roots {
+    /// Makes them in `folder`: a few programs of this host, and the same with files of the host's `/usr`.
+    pub fn make(folder: &Path) -> Result<Self> {
+        let (small, large) = (folder.join("small.squashfs"), folder.join("large.squashfs"));
+        let tree = folder.join("tree");
+        programs(folder, &small)?;
+        checked(Command::new("unsquashfs").args(["-no-progress", "-d"]).arg(&tree).arg(&small))?;
+        let mut left = LARGE_BYTES;
+        fill(Path::new("/usr/lib"), &tree.join("data"), &mut left)?;
+        fill(Path::new("/usr/share"), &tree.join("data/share"), &mut left)?;
+        image(&tree, &large)?;
+        fs::remove_dir_all(&tree)?;
+        Ok(Self { small, large, large_megabytes: (LARGE_BYTES - left) / 1_000_000 })
+    }
+}
+
+fn programs(folder: &Path, image: &Path) -> Result<()> {
+    let manifest = folder.join("programs.yaml");
+    let text = format!(
+        "version: 1\ncontainers:\n  base: {{ rootfs: {{ programs: [/bin/sh, /bin/true, /usr/bin/head] }} }}\nsteps:\n  \
+         - {{ name: image, snapshot: {{ mode: full, output: {} }} }}\n",
+        image.display()
+    );
+    fs::write(&manifest, text)?;
+    let runner = env!("CARGO_BIN_EXE_runner");
+    checked(Command::new(runner).arg("apply").arg(&manifest).arg("--store").arg(folder.join("store")))
+}
+
+/// Copies regular files in the order of their names, until there is enough.
+fn fill(from: &Path, to: &Path, left: &mut u64) -> Result<()> {
+    let mut entries = fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    fs::create_dir_all(to)?;
+    for entry in entries {
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            fill(&entry.path(), &to.join(entry.file_name()), left)?;
+        } else if metadata.is_file() && metadata.len() <= LARGEST_FILE.min(*left) {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+            *left -= metadata.len();
+        }
+    }
+    Ok(())
+}
+
+/// Writes an image as runner does by default: zstd at level 3.
+pub fn image(tree: &Path, image: &Path) -> Result<()> {
+    let arguments = ["-noappend", "-quiet", "-no-progress", "-xattrs", "-comp", "zstd", "-Xcompression-level", "3"];
+    checked(Command::new("mksquashfs").arg(tree).arg(image).args(arguments))
+}
+
+/// Runs a command to its end; what it printed if it fails.
+pub fn checked(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&said)).into())
+}

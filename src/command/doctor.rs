@@ -1,0 +1,21 @@
+//! `runner doctor`: what this host has and lacks.
+
+use std::path::Path;
+
+use super::{Stop, print, settings};
+use crate::cli::Cli;
+use crate::doctor;
+use crate::error::Exit;
+use crate::settings::Partial;
+
+/// Prints all checks; ends with [`Exit::Host`] where a build could not be done.
+pub fn doctor(cli: &Cli) -> Result<(), Stop> {
+    let flags = Partial { store: cli.store.clone(), ..Partial::default() };
+    let settings = settings(flags, Path::new("build.yaml"))?;
+    let checks = doctor::checks(&settings.store);
+    print(doctor::text(&checks).as_bytes())?;
+    match doctor::exit(&checks) {
+        Exit::Done => Ok(()),
+        exit => Err(exit.into()),
+    }
+}

@@ -1,0 +1,54 @@
+//! Text of unknown origin made fit to be shown: nothing in it that a terminal would act on, or that reorders the line.
+
+use std::borrow::Cow;
+
+/// Control characters, and those that turn the direction of text around.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with a visible sign of the same length in bytes for each hidden character, so that places in it stay right.
+/// Line ends and tabs are kept.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let mut chars = text.char_indices();
+    let keeps = |at: usize, c: char| c == '\n' || c == '\t' || (c == '\r' && text[at + 1..].starts_with('\n'));
+    if !chars.any(|(at, c)| is_hidden(c) && !keeps(at, c)) {
+        return Cow::Borrowed(text);
+    }
+    let sign = |(at, c): (usize, char)| match c.len_utf8() {
+        _ if !is_hidden(c) || keeps(at, c) => c,
+        1 => '?',
+        2 => '\u{bf}',
+        _ => '\u{fffd}',
+    };
+    Cow::Owned(text.char_indices().map(sign).collect())
+}
+
+/// The text with each hidden character written as its escape.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_hidden(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escaped, shown};
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_replaced_at_the_same_length() {
+        let text = "a\x1b[31m\tb\r\nc\rd\u{9b}e\u{202e}f\n";
+        assert_eq!(shown(text), "a?[31m\tb\r\nc?d\u{bf}e\u{fffd}f\n");
+        assert_eq!(shown(text).len(), text.len());
+        assert_eq!(escaped("a\x1b\n\u{202e}\u{e9}"), "a\\u{1b}\\n\\u{202e}\u{e9}");
+    }
+}

@@ -1,0 +1,198 @@
+//! What this host has and lacks for builds, and what mends it.
+//!
+//! What can be tried is tried: an image is written and mounted, an overlay stacked, a device rule set. All of it happens
+//! in a mount namespace of a thread's own and in a cgroup that is removed at once.
+
+mod cgroup;
+mod kernel;
+mod mksquashfs;
+mod trial;
+
+use std::path::Path;
+
+use rustix::fs::StatVfsMountFlags;
+
+use crate::error::Exit;
+use crate::runtime::embedded::SealedProgram;
+
+/// Below that many bytes of free space a build is likely to fail.
+const LITTLE_SPACE: u64 = 1 << 30;
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// All that is needed is there.
+    Ok,
+    /// Some builds fail here, or it could not be tried.
+    Warning,
+    /// No build can be done here.
+    Missing,
+}
+
+/// One thing that builds need of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it went.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// The command that mends it, or what else does.
+    pub mend: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, detail: detail.into(), mend: None }
+    }
+
+    fn warning(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, status: Status::Warning, detail: detail.into(), mend: Some(mend.into()) }
+    }
+
+    fn missing(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name, status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
+    }
+}
+
+/// Looks at all that builds need of this host, with the store in that folder, which need not be there yet.
+pub fn checks(store: &Path) -> Vec<Check> {
+    let privilege = privilege();
+    let is_privileged = privilege.status == Status::Ok;
+    let mut checks = vec![privilege, kernel::check(), mksquashfs::check()];
+    if is_privileged {
+        checks.extend(trial::checks());
+        checks.extend(cgroup::checks());
+    } else {
+        let mend = "sudo runner doctor";
+        checks.push(Check::warning("mounts", "not tried: that needs root", mend));
+        checks.push(Check::warning("cgroups", "not tried: that needs root", mend));
+    }
+    checks.push(memory_files());
+    checks.push(space(store));
+    checks
+}
+
+/// The checks as lines for people, and whether this host can build.
+pub fn text(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Check { name, status, detail, mend } in checks {
+        let status = match status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Missing => "missing",
+        };
+        text.push_str(&format!("{status:<7}  {name:<width$}  {detail}\n"));
+        if let Some(mend) = mend {
+            text.push_str(&format!("{:7}  {:width$}  mend: {mend}\n", "", ""));
+        }
+    }
+    let missing = checks.iter().filter(|check| check.status == Status::Missing).count();
+    text.push_str(&match missing {
+        0 => "this host can build\n".to_owned(),
+        1 => "this host cannot build: one thing is missing\n".to_owned(),
+        _ => format!("this host cannot build: {missing} things are missing\n"),
+    });
+    text
+}
+
+/// What the program ends with after these checks.
+pub fn exit(checks: &[Check]) -> Exit {
+    if checks.iter().any(|check| check.status == Status::Missing) { Exit::Host } else { Exit::Done }
+}
+
+fn privilege() -> Check {
+    let name = "privilege";
+    if !rustix::process::geteuid().is_root() {
+        return Check::missing(name, "not root", "run it with sudo");
+    }
+    match caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN) {
+        Ok(true) => Check::ok(name, "root with CAP_SYS_ADMIN"),
+        Ok(false) => Check::missing(name, "root without CAP_SYS_ADMIN", "in Docker: docker run --privileged"),
+        Err(error) => {
+            Check::missing(name, format!("cannot read the capabilities: {error}"), "mount -t proc proc /proc")
+        }
+    }
+}
+
+/// The runtime's helper runs from a sealed copy of runner in memory.
+fn memory_files() -> Check {
+    let name = "memory files";
+    // 2: no such file may be executed, see memfd_create(2); the file is there from Linux 6.3 on.
+    let refused = std::fs::read_to_string("/proc/sys/vm/memfd_noexec").is_ok_and(|value| value.trim() == "2");
+    if refused {
+        return Check::missing(name, "the kernel refuses to execute them", "sysctl -w vm.memfd_noexec=0");
+    }
+    match SealedProgram::of_self() {
+        Ok(_) => Check::ok(name, "can be sealed and executed"),
+        Err(error) => Check::missing(name, error.to_string(), "free some memory; mount -t proc proc /proc"),
+    }
+}
+
+fn space(store: &Path) -> Check {
+    let name = "store";
+    let Some(there) = store.ancestors().find(|path| path.exists()) else {
+        return Check::missing(name, format!("{} cannot be reached", store.display()), "choose another with --store");
+    };
+    match rustix::fs::statvfs(there) {
+        Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Check::missing(
+            name,
+            format!("{} is on a read-only filesystem", store.display()),
+            "choose another with --store FOLDER",
+        ),
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let detail = format!("{}: {:.1} GiB free", store.display(), free as f64 / (1_u64 << 30) as f64);
+            if free < LITTLE_SPACE {
+                Check::warning(name, detail, "make room there, or choose another with --store FOLDER")
+            } else {
+                Check::ok(name, detail)
+            }
+        }
+        Err(error) => {
+            Check::missing(name, format!("{}: {error}", there.display()), "choose another with --store FOLDER")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_lines_with_their_mends() {
+        let checks = [Check::ok("kernel", "6.1"), Check::missing("mksquashfs", "not in PATH", "apt-get install it")];
+        assert_eq!(
+            text(&checks),
+            "ok       kernel      6.1\n\
+             missing  mksquashfs  not in PATH\n                     mend: apt-get install it\n\
+             this host cannot build: one thing is missing\n"
+        );
+        assert_eq!(exit(&checks), Exit::Host);
+    }
+
+    #[test]
+    fn warnings_do_not_stop_builds() {
+        let checks = [Check::warning("store", "0.5 GiB free", "make room")];
+        assert!(text(&checks).ends_with("this host can build\n"));
+        assert_eq!(exit(&checks), Exit::Done);
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_yet_has_the_space_of_where_it_will_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = space(&folder.path().join("a/b"));
+        assert_ne!(check.status, Status::Missing, "{check:?}");
+        assert_eq!(space(Path::new("/proc/none")).status, Status::Warning);
+    }
+
+    #[test]
+    fn the_host_of_the_tests_has_all_that_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let checks = checks(&folder.path().join("store"));
+        assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks));
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+}

@@ -1,0 +1,158 @@
+//! What a session and a snapshot do with mounts, done once with next to nothing in them.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::thread;
+
+use rustix::fs::XattrFlags;
+
+use super::Check;
+use crate::build::Compression;
+use crate::mount::{Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
+use crate::snapshot::{ImageError, ImageOptions, write_image};
+
+/// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.
+const FOLDER: &str = "/tmp";
+
+const COMPRESSIONS: [(Compression, &str); 5] = [
+    (Compression::Zstd, "zstd"),
+    (Compression::Gzip, "gzip"),
+    (Compression::Xz, "xz"),
+    (Compression::Lz4, "lz4"),
+    (Compression::None, "none"),
+];
+
+const IN_A_CONTAINER: &str = "in Docker: docker run --privileged";
+
+/// Tries it on a thread of its own, whose mount namespace goes with it, however it ends.
+pub(super) fn checks() -> Vec<Check> {
+    let failed = |detail: String| vec![Check::missing("mounts", detail, IN_A_CONTAINER)];
+    match thread::Builder::new().name("doctor".into()).spawn(in_private) {
+        Ok(trial) => trial.join().unwrap_or_else(|_| failed("the trial of them broke off".into())),
+        Err(error) => failed(format!("no thread to try them on: {error}")),
+    }
+}
+
+fn in_private() -> Vec<Check> {
+    if let Err(error) = enter_private_namespace() {
+        return vec![Check::missing("mounts", format!("no mount namespace of its own: {error}"), IN_A_CONTAINER)];
+    }
+    let folder = Path::new(FOLDER);
+    let _tmpfs = match mount_tmpfs(folder, &["mode=0700".to_owned()]) {
+        Ok(tmpfs) => tmpfs,
+        Err(error) => return vec![Check::missing("mounts", format!("no tmpfs: {error}"), IN_A_CONTAINER)],
+    };
+    if let Err(error) = fill(folder) {
+        return vec![Check::missing("mounts", format!("cannot write to a tmpfs: {error}"), "free some memory")];
+    }
+    let (images, lower) = squashfs(folder);
+    let overlay = overlay(lower.as_ref().map_or(&folder.join("source"), Mounted::path), folder);
+    vec![loop_devices(), images, overlay, attributes(folder)]
+}
+
+fn fill(folder: &Path) -> io::Result<()> {
+    for name in ["source", "mounted", "upper", "work", "merged"] {
+        fs::create_dir(folder.join(name))?;
+    }
+    for name in ["source/kept", "source/removed"] {
+        fs::write(folder.join(name), name)?;
+    }
+    Ok(())
+}
+
+fn loop_devices() -> Check {
+    match fs::File::options().read(true).write(true).open("/dev/loop-control") {
+        Ok(_) => Check::ok("loop devices", "/dev/loop-control opens"),
+        Err(error) => {
+            let mend = format!("modprobe loop; {IN_A_CONTAINER}");
+            Check::missing("loop devices", format!("cannot open /dev/loop-control: {error}"), mend)
+        }
+    }
+}
+
+/// Writes and mounts an image in each compression; gives one of the mounts.
+fn squashfs(folder: &Path) -> (Check, Option<Mounted>) {
+    let (mut good, mut bad, mut default_is_good) = (Vec::new(), Vec::new(), false);
+    let mut mounted = None;
+    for (compression, name) in COMPRESSIONS {
+        match squashfs_once(folder, compression, name) {
+            Ok(mount) => {
+                good.push(name);
+                default_is_good |= compression == Compression::Zstd;
+                mounted = Some(mount);
+            }
+            Err(error) => bad.push(format!("{name} ({error})")),
+        }
+    }
+    let name = "squashfs";
+    let detail = format!("written and mounted: {}", if good.is_empty() { "none".into() } else { good.join(", ") });
+    let check = if bad.is_empty() {
+        Check::ok(name, detail)
+    } else {
+        let detail = format!("{detail}; failed: {}", bad.join(", "));
+        let mend = "apt-get install squashfs-tools; modprobe squashfs; a kernel with CONFIG_SQUASHFS_ZSTD and its like";
+        if default_is_good { Check::warning(name, detail, mend) } else { Check::missing(name, detail, mend) }
+    };
+    (check, mounted)
+}
+
+fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<Mounted, String> {
+    let image = folder.join(name);
+    let options = ImageOptions { compression, level: None, source_date_epoch: Some(0) };
+    // Nothing is ever written to it: the trial is too short to be interrupted.
+    let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
+    let written = write_image(&folder.join("source"), &image, options, never.as_fd());
+    written.map_err(|error| match error {
+        ImageError::NoProgram => "no mksquashfs".to_owned(),
+        error => error.to_string(),
+    })?;
+    let mount = mount_squashfs(&image, &folder.join("mounted")).map_err(|error| format!("mount: {error}"))?;
+    let read = fs::read_to_string(mount.path().join("kept")).map_err(|error| format!("read: {error}"))?;
+    if read == "source/kept" { Ok(mount) } else { Err("what was read is not what was written".into()) }
+}
+
+/// Stacks an overlay, writes to it and removes a file of its lower layer.
+fn overlay(lower: &Path, folder: &Path) -> Check {
+    let name = "overlayfs";
+    let (upper, work, merged) = (folder.join("upper"), folder.join("work"), folder.join("merged"));
+    let change = || -> io::Result<bool> {
+        fs::write(merged.join("new"), "")?;
+        fs::remove_file(merged.join("removed"))?;
+        // How an overlay says that a file is gone, see the kernel's Documentation/filesystems/overlayfs.
+        Ok(fs::symlink_metadata(upper.join("removed"))?.file_type().is_char_device())
+    };
+    let mend = format!("modprobe overlay; {IN_A_CONTAINER}");
+    let mounted = mount_overlay(&[lower], Some((&upper, &work)), &merged);
+    let mounted = match mounted {
+        Ok(mounted) => mounted,
+        Err(error) => return Check::missing(name, format!("cannot {error}"), mend),
+    };
+    match change() {
+        Ok(true) => {
+            Check::ok(name, format!("writable on {}", if lower.ends_with("source") { "tmpfs" } else { "squashfs" }))
+        }
+        Ok(false) => Check::missing(name, format!("{} does not tell removed files", mounted.path().display()), mend),
+        Err(error) => Check::missing(name, format!("cannot be written to: {error}"), mend),
+    }
+}
+
+fn attributes(folder: &Path) -> Check {
+    let name = "attributes";
+    let path = folder.join("source/kept");
+    let set = |attribute: &str| rustix::fs::setxattr(&path, attribute, b"x", XattrFlags::empty());
+    if let Err(error) = set("trusted.runner") {
+        let mend = "boot a kernel with CONFIG_TMPFS_XATTR, or use `scratch: {disk: true}`";
+        return Check::warning(name, format!("no trusted.* attributes on tmpfs: {error}"), mend);
+    }
+    match set("user.runner") {
+        Ok(()) => Check::ok(name, "trusted.* and user.* on tmpfs"),
+        Err(error) => Check::warning(
+            name,
+            format!("no user.* attributes on tmpfs: {error}"),
+            "where a build needs them: `scratch: {disk: true}`, or a kernel of 6.6 or later",
+        ),
+    }
+}
