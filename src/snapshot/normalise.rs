@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | times after SOURCE_DATE_EPOCH | the same inputs give the same bytes |
 //! | fractions of seconds, times before 1970 or after 2106 | squashfs has 32 bits of whole seconds |
+//! | the order in which extended attributes were set | the same inputs give the same bytes |
 //! | `trusted.overlay.*` but `opaque` | they name inodes of this mount, and mean nothing in another one |
 //!
 //! POSIX access control lists stay in the folder but cannot be in squashfs: they are told, so that nobody is surprised.
@@ -15,8 +16,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, llistxattr, lremovexattr, openat, statat,
-    utimensat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lremovexattr,
+    lsetxattr, openat, statat, utimensat,
 };
 
 /// mksquashfs reads by path, and a path ends at `PATH_MAX`.
@@ -133,17 +134,50 @@ fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result
         Err(error) => return Err(error.into()),
     };
     let mut has_acl = false;
-    for name in names.split(|byte| *byte == 0) {
+    let mut kept = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" {
             lremovexattr(short, OsStr::from_bytes(name))?;
+        } else if name.starts_with(b"system.posix_acl_") {
+            has_acl = true;
+        } else {
+            kept.push(name);
         }
-        has_acl |= name.starts_with(b"system.posix_acl_");
     }
+    put_in_order(short, &kept)?;
     if has_acl {
         seen.with_acl.1 += 1;
         if seen.with_acl.0.len() < MOST_TOLD {
             seen.with_acl.0.push(path.to_owned());
         }
+    }
+    Ok(())
+}
+
+/// Sets the attributes anew, the last name first as tmpfs lists them, where they are listed in another order.
+///
+/// A filesystem that lists them as they were set, as ext4 mostly does, then lists them so too. One that has an order of
+/// its own keeps it; and what a security module answers for, like `security.selinux`, stays as it is.
+fn put_in_order(short: &CString, names: &[&[u8]]) -> io::Result<()> {
+    let ours =
+        |name: &&[u8]| [b"user.".as_slice(), b"trusted.", b"security.capability"].iter().any(|by| name.starts_with(by));
+    if names.is_sorted_by(|one, next| one >= next) || !names.iter().all(ours) {
+        return Ok(());
+    }
+    let mut all = Vec::new();
+    for name in names {
+        // 64 KiB is the kernel's limit of a value.
+        let mut value = vec![0; 64 << 10];
+        let length = lgetxattr(short, OsStr::from_bytes(name), &mut value)?;
+        value.truncate(length);
+        all.push((OsStr::from_bytes(name), value));
+    }
+    all.sort_by(|one, other| other.cmp(one));
+    for (name, _) in &all {
+        lremovexattr(short, *name)?;
+    }
+    for (name, value) in &all {
+        lsetxattr(short, *name, value, XattrFlags::empty())?;
     }
     Ok(())
 }
@@ -199,11 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_listed_by_name_backwards_in_whatever_order_they_were_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        for (name, value) in [("user.z", "1"), ("user.a", "2"), ("trusted.m", "3")] {
+            rustix::fs::setxattr(&path, name, value.as_bytes(), XattrFlags::empty()).unwrap();
+        }
+        normalise(folder.path(), None).unwrap();
+        let mut names = vec![0; 1024];
+        let length = rustix::fs::listxattr(&path, &mut names).unwrap();
+        assert_eq!(names[..length], *b"user.z\0user.a\0trusted.m\0");
+        let mut value = [0; 8];
+        assert_eq!(rustix::fs::getxattr(&path, "user.z", &mut value).unwrap(), 1);
+        assert_eq!(value[0], b'1');
+    }
+
+    #[test]
     fn of_the_overlays_own_attributes_only_opaque_stays() {
         let folder = folder();
         let path = folder.path().join("below");
         for name in ["trusted.overlay.origin", "trusted.overlay.opaque", "user.kept"] {
-            rustix::fs::setxattr(&path, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+            rustix::fs::setxattr(&path, name, b"y", XattrFlags::empty()).unwrap();
         }
         normalise(folder.path(), None).unwrap();
         let mut names = vec![0; 1024];

@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod chain;
+mod compression;
+mod many_layers;
+mod mount_points;
 mod namespace;
 mod project;
 mod quick;
+mod same_bytes;
 mod tree;
