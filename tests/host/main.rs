@@ -3,6 +3,7 @@
 
 mod chain;
 mod compression;
+mod deep;
 mod many_layers;
 mod mount_points;
 mod namespace;
