@@ -35,12 +35,6 @@ pub struct Normalised {
     pub with_acl: (Vec<PathBuf>, u64),
 }
 
-struct Folder {
-    fd: OwnedFd,
-    path: PathBuf,
-    left: Vec<(OsString, FileType)>,
-}
-
 /// Walks the folder at `root`, which nothing else may be using, and all in it.
 ///
 /// # Errors
@@ -48,35 +42,35 @@ struct Folder {
 pub fn normalise(root: &Path, epoch: Option<u64>) -> io::Result<Normalised> {
     let mut seen = Normalised::default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let above = rustix::fs::open(root, flags, Mode::empty())?;
-    entry(above.as_fd(), OsStr::new("."), Path::new("/"), epoch, &mut seen)?;
-    let mut open = vec![list(above, PathBuf::from("/"))?];
-    while let Some(folder) = open.last_mut() {
-        let Some((name, kind)) = folder.left.pop() else {
-            open.pop();
-            continue;
-        };
-        let path = folder.path.join(&name);
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
-            return Err(io::Error::other(format!(
-                "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
-                path.display().to_string().chars().take(80).collect::<String>()
-            )));
-        }
-        entry(folder.fd.as_fd(), &name, &path, epoch, &mut seen).map_err(told)?;
-        if kind == FileType::Directory {
-            let fd = openat(&folder.fd, name.as_os_str(), flags, Mode::empty()).map_err(|error| told(error.into()))?;
-            let below = list(fd, path)?;
-            open.push(below);
+    let top = rustix::fs::open(root, flags, Mode::empty())?;
+    entry(top.as_fd(), OsStr::new("."), Path::new("/"), epoch, &mut seen)?;
+    // Paths and no descriptors, of which a process may have a thousand: a folder may be deeper.
+    let mut left = vec![PathBuf::from("/")];
+    while let Some(folder) = left.pop() {
+        let told = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let below = folder.strip_prefix("/").unwrap_or(&folder);
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let fd = openat(&top, below, flags, Mode::empty()).map_err(|error| told(&folder, error.into()))?;
+        for (name, kind) in list(&fd).map_err(|error| told(&folder, error))? {
+            let path = folder.join(&name);
+            if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
+                return Err(io::Error::other(format!(
+                    "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
+                    path.display().to_string().chars().take(80).collect::<String>()
+                )));
+            }
+            entry(fd.as_fd(), &name, &path, epoch, &mut seen).map_err(|error| told(&path, error))?;
+            if kind == FileType::Directory {
+                left.push(path);
+            }
         }
     }
     Ok(seen)
 }
 
-fn list(fd: OwnedFd, path: PathBuf) -> io::Result<Folder> {
-    let mut left = Vec::new();
-    for item in Dir::read_from(&fd)? {
+fn list(folder: &OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
+    let mut entries = Vec::new();
+    for item in Dir::read_from(folder)? {
         let item = item?;
         let name = item.file_name().to_bytes();
         if name == b"." || name == b".." {
@@ -84,13 +78,13 @@ fn list(fd: OwnedFd, path: PathBuf) -> io::Result<Folder> {
         }
         let kind = match item.file_type() {
             FileType::Unknown => {
-                FileType::from_raw_mode(statat(&fd, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
+                FileType::from_raw_mode(statat(folder, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
             }
             kind => kind,
         };
-        left.push((OsString::from_vec(name.to_vec()), kind));
+        entries.push((OsString::from_vec(name.to_vec()), kind));
     }
-    Ok(Folder { fd, path, left })
+    Ok(entries)
 }
 
 fn entry(
@@ -230,6 +224,22 @@ mod tests {
         let before = time(&folder, "below/new").0;
         normalise(folder.path(), None).unwrap();
         assert_eq!(time(&folder, "below/new"), (before, 0));
+    }
+
+    #[test]
+    fn a_folder_deeper_than_there_are_descriptors_is_walked_to_its_end() {
+        const DEPTH: usize = 1900;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(["d"; DEPTH].join("/"));
+        fs::create_dir_all(&path).unwrap();
+        let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        // Of the whole test process: other tests open few files at once.
+        let few = rustix::process::Rlimit { current: Some(1024), ..before };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+        let seen = normalise(folder.path(), Some(7));
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, before).unwrap();
+        assert_eq!(seen.unwrap().entries, 1 + DEPTH as u64);
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), UNIX_EPOCH + Duration::from_secs(7));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod chain;
 mod compression;
+mod deep;
 mod killed;
 mod many_layers;
 mod mount_points;

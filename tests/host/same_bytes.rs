@@ -1,10 +1,8 @@
 //! The same inputs give the same bytes.
 
-use std::process::Stdio;
-
 use serde_json::Value;
 
-use crate::project::{Project, Run};
+use crate::project::Project;
 
 const STEPS: &str = r#"
   next: { rootfs: { snapshot: layer }, mounts: [{ type: tmpfs, target: /a/b/c }], scratch: SCRATCH }
@@ -30,12 +28,7 @@ fn manifest(scratch: &str) -> String {
 
 /// The digests that a run of this shell command around runner tells, `"$@"` being runner and its arguments.
 fn digests(project: &Project, shell: &str) -> Vec<(String, String)> {
-    let runner = project.command(&[]);
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", shell, "sh"]).arg(runner.get_program()).args(["apply", "--progress", "json"]);
-    command.current_dir(project.path("")).env_remove("SOURCE_DATE_EPOCH").env("RUNNER_STORE", project.store());
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let run = Run::new(child.id(), &child.wait_with_output().unwrap());
+    let run = project.runner_in_shell(shell, &["apply", "--progress", "json"]);
     assert_eq!(run.code, 0, "{run}");
     let events = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut digests: Vec<_> = events
