@@ -1,8 +1,11 @@
 //! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
+mod built;
 mod chain;
+mod escape;
 mod namespace;
 mod project;
 mod quick;
+mod sessions;
 mod tree;
