@@ -198,20 +198,21 @@ fn remove(path: &Path) {
 
 /// All that is below a folder, with what is in it.
 fn contents(folder: &Path) -> Vec<String> {
-    let listed = Command::new("sh").args(["-c", "find . -ls; find . -type f -exec sha256sum {} +"]).current_dir(folder).output();
+    let listed =
+        Command::new("sh").args(["-c", "find . -ls; find . -type f -exec sha256sum {} +"]).current_dir(folder).output();
     String::from_utf8(listed.unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Builds on a root with those links; whatever comes of it, the victim and the root are as before.
 #[track_caller]
-fn unharmed(manifest: &str, links: &[(&str, &str)]) -> Built {
+fn unharmed(manifest: &str, links: &[(&str, &str)]) -> (Built, Project) {
     let project = hostile(manifest, links);
     let before = (contents(&project.path("victim")), contents(&project.path("root")), host_files());
     let built = Built::of(&project, &[]);
     assert_eq!(before, (contents(&project.path("victim")), contents(&project.path("root")), host_files()));
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
     assert!(!built.run.stderr.contains("panicked"), "{}", built.run);
-    built
+    (built, project)
 }
 
 fn host_files() -> Vec<Option<Vec<u8>>> {
@@ -224,18 +225,32 @@ fn host_files() -> Vec<Option<Vec<u8>>> {
 fn folders_of_a_root_that_are_links_to_the_host_lead_nowhere() {
     let up = "../../../../../../../../../../../..VICTIM";
     for lead in ["VICTIM", up] {
-        let links = ["etc", "dev", "proc", "sys", "tmp"].map(|name| (name, format!("{lead}/{name}")));
+        let links = ["etc", "run", "var"].map(|name| (name, format!("{lead}/{name}")));
         let links: Vec<(&str, &str)> = links.iter().map(|(at, to)| (*at, to.as_str())).collect();
-        let built = unharmed("network: host, mounts: [tmp, cache, file], devices: [outside]", &links);
+        let (built, _project) = unharmed("network: host, mounts: [tmp, cache, file], devices: [outside]", &links);
         assert_eq!(built.status("step"), "ran", "{}", built.run);
         assert_eq!(built.lines("step")[0], "it runs");
     }
+    for name in ["proc", "dev", "sys"] {
+        let (built, _project) = unharmed("network: none", &[(name, &format!("VICTIM/{name}"))]);
+        assert!(built.reason("step").contains(&format!("/{name} is a link to /tmp/runner-test-")), "{}", built.run);
+    }
+    // The victim lies below /tmp: inside, this leads round and round.
+    let (built, _project) = unharmed("mounts: [tmp]", &[("tmp", "VICTIM/tmp")]);
+    assert!(built.reason("step").contains("mount target /tmp: Too many levels of symbolic links"), "{}", built.run);
 }
 
 #[test]
 fn a_resolv_conf_that_is_a_link_or_a_folder_harms_nobody() {
-    for to in ["/etc/shadow", "VICTIM/shadow", "../../../../../../etc/shadow", "/run/nowhere/resolv.conf", "resolv.conf", "/proc/self/mem"] {
-        let built = unharmed("network: host", &[("etc/resolv.conf", to)]);
+    for to in [
+        "/etc/shadow",
+        "VICTIM/shadow",
+        "../../../../../../etc/shadow",
+        "/run/nowhere/resolv.conf",
+        "resolv.conf",
+        "/proc/self/mem",
+    ] {
+        let (built, _project) = unharmed("network: host", &[("etc/resolv.conf", to)]);
         if built.status("step") == "ran" {
             assert_eq!(built.lines("step")[0], "it runs", "{to}");
         } else {
@@ -253,7 +268,7 @@ fn a_resolv_conf_that_is_a_link_or_a_folder_harms_nobody() {
 #[test]
 fn users_are_not_looked_up_outside_the_root() {
     for to in ["VICTIM/etc/passwd", "../../../../../../../../../..VICTIM/etc/passwd", "/proc/self/environ"] {
-        let built = unharmed("user: ann", &[("etc/passwd", to)]);
+        let (built, _project) = unharmed("user: ann", &[("etc/passwd", to)]);
         let reason = built.reason("step");
         assert!(reason.contains("user ann is not in the rootfs' /etc/passwd"), "{to}: {reason}");
     }
@@ -279,10 +294,45 @@ __attribute__((constructor)) static void loaded(void) {
 "#;
     compile(&project, "root/usr/lib/libnss_evil.so.2", library, &["-shared", "-fPIC"]);
     project.write("root/etc/nsswitch.conf", "passwd: evil\ngroup: evil\ninitgroups: evil\n");
-    let steps = "  - { name: look, run: if test -e /loaded; then cat /loaded; fi }\n  - { name: use, run: id -un 0; cat /loaded }\n";
+    let steps = "  - { name: look, run: if test -e /loaded; then cat /loaded; fi }\n  - { name: use, run: id -un 0 || cat /loaded }\n";
     project.write("build.yaml", &(fs::read_to_string(project.path("build.yaml")).unwrap() + steps));
     let built = Built::of(&project, &[]);
     assert_eq!(built.text("look"), "");
     // What a step itself starts loads it: so the library is where such libraries are found.
     assert!(built.text("use").contains("loaded"), "{}", built.run);
+}
+
+#[test]
+fn a_mount_inside_another_one_does_not_follow_what_a_step_has_put_there() {
+    let project = project(
+        r#"
+mounts:
+  work: { type: bind, source: work, target: /work }
+  deep: { type: tmpfs, target: /work/sub/deep }
+  note: { type: bind, source: note, target: /work/sub/note }
+containers:
+  first: { rootfs: $TOOLS, mounts: [work] }
+  second: { rootfs: $TOOLS, mounts: [work, deep, note] }
+steps:
+  - { name: lay, container: first, exec: [ln, -s, LEAD, /work/sub] }
+  - { name: trip, container: second, needs: [lay], run: touch /work/sub/deep/x }
+"#,
+    );
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    for lead in ["VICTIM", "../../../../../../../../../../..VICTIM", "/proc/1/rootVICTIM"] {
+        for folder in ["work", "victim", "victim/deep"] {
+            let path = project.path(folder);
+            remove(&path);
+            fs::create_dir_all(path).unwrap();
+        }
+        project.write("note", "note\n");
+        project.write("victim/note", "precious\n");
+        let lead = lead.replace("VICTIM", project.path("victim").to_str().unwrap());
+        project.write("build.yaml", &manifest.replace("LEAD", &lead));
+        let before = contents(&project.path("victim"));
+        let built = Built::of(&project, &[]);
+        assert_eq!(built.status("lay"), "ran", "{}", built.run);
+        assert_eq!(contents(&project.path("victim")), before, "{lead}");
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    }
 }
