@@ -6,6 +6,8 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::fs::{Dir, Mode, OFlags, openat};
+
 /// Which side of [`fork_into`] one is on.
 pub enum Fork {
     /// In the new process.
@@ -16,13 +18,17 @@ pub enum Fork {
 
 /// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2); needs Linux 5.3.
 ///
-/// The child goes on with a copy of all memory, as after fork(2).
+/// The child goes on with a copy of all memory, as after fork(2). `proc` is open on a proc(5) of this process' PID
+/// namespace.
 ///
 /// # Errors
 /// What clone3(2) says; [`io::ErrorKind::Other`] when this process has more than one thread: the child could then
-/// find locks held by threads that it does not have.
-pub fn fork_into(namespaces: u64) -> io::Result<Fork> {
-    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1);
+/// find locks held by threads that it does not have; what reading `proc` gives.
+pub fn fork_into(namespaces: u64, proc: BorrowedFd<'_>) -> io::Result<Fork> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let tasks = Dir::new(openat(proc, "self/task", flags, Mode::empty())?)?;
+    let threads =
+        tasks.filter(|task| task.as_ref().is_ok_and(|task| !task.file_name().to_bytes().starts_with(b"."))).count();
     if threads > 1 {
         return Err(io::Error::other(format!("this process has {threads} threads, and only one may fork")));
     }

@@ -119,7 +119,9 @@ pub fn init() -> std::io::Result<Process> {
             .terminal(false)
             .user(user(&Credentials::root())?)
             .args(vec!["runner-session".to_owned()])
-            .env(Vec::<String>::new())
+            // Without HOME libcontainer asks getpwuid(3) for one, inside the root: there a fifo in place of /etc/passwd
+            // blocks it for ever, and nsswitch.conf(5) names libraries that it loads into a process that may do all.
+            .env(vec!["HOME=/".to_owned()])
             // The builder has limits of its own for who gives none.
             .rlimits(Vec::new())
             .cwd("/")

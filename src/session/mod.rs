@@ -123,6 +123,7 @@ impl<'a> Session<'a> {
         let real = {
             let below = self.view(&rootfs)?;
             let real = skeleton::prepare(below.path(), &skeleton, &points)?;
+            ordinary(&real)?;
             below.close()?;
             real
         };
@@ -263,6 +264,18 @@ impl<'a> Session<'a> {
     pub fn close(mut self) -> Result<(), SessionError> {
         self.live.take().map_or(Ok(()), |live| live.end().map(drop))
     }
+}
+
+/// Refuses a root whose /proc, /dev or /sys leads elsewhere: runtimes put links and nodes below them by path before they
+/// have changed to the root, and a link would take those to the host.
+fn ordinary(real: &[PathBuf]) -> Result<(), SessionError> {
+    for (target, real) in DEFAULT_MOUNT_POINTS.iter().zip(real) {
+        if real != Path::new(target) {
+            let error = format!("{target} is a link to {} in the rootfs, and must be a folder", real.display());
+            return Err(SessionError::Rootfs(io::Error::other(error)));
+        }
+    }
+    Ok(())
 }
 
 impl Live {

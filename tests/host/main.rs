@@ -1,9 +1,11 @@
 //! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
+mod built;
 mod chain;
 mod compression;
 mod deep;
+mod escape;
 mod killed;
 mod many_layers;
 mod mount_points;
@@ -11,4 +13,5 @@ mod namespace;
 mod project;
 mod quick;
 mod same_bytes;
+mod sessions;
 mod tree;

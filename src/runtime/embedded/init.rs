@@ -15,6 +15,7 @@ use std::rc::Rc;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::protocol::{Open, Opened, Start, receive, send};
@@ -123,7 +124,7 @@ impl Init {
 /// A new spare, which drops the last references to the namespaces of steps that have ended.
 fn stand_by(view: &View, ended_namespaces: &mut Vec<File>) -> io::Result<Spare> {
     let (feed, fed) = UnixStream::pair()?;
-    match sys::fork_into(NAMESPACES)? {
+    match sys::fork_into(NAMESPACES, view.proc())? {
         Fork::Child => {
             drop(feed);
             ended_namespaces.clear();
@@ -132,7 +133,8 @@ fn stand_by(view: &View, ended_namespaces: &mut Vec<File>) -> io::Result<Spare> 
         Fork::Parent(pid, process) => {
             ended_namespaces.clear();
             // Without it the kernel takes the mounts down while the step's end is waited for: slower, and no less right.
-            let namespace = File::open(format!("/proc/{pid}/ns/mnt")).ok();
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let namespace = openat(view.proc(), format!("{pid}/ns/mnt"), flags, Mode::empty()).ok().map(File::from);
             Ok(Spare { process, feed, namespace })
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Mount, PosixRlimit, PosixRlimitType, Process, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
 use super::protocol::Open;
@@ -46,6 +46,7 @@ pub struct Blueprint {
 
 /// What each step's view is made from: taken before the first step could change anything inside.
 pub struct View {
+    proc: OwnedFd,
     fresh: Vec<(FreshMount, String)>,
     masked_files: Vec<String>,
     masked_folders: Vec<String>,
@@ -65,6 +66,11 @@ impl Blueprint {
     }
 
     /// Looks, from inside, at which of the paths there are. The kernel's configuration decides, so all steps agree.
+    ///
+    /// Then takes away each /proc that shows init: a step that may unmount would find it below its own.
+    ///
+    /// # Errors
+    /// Where the container has no /proc.
     pub fn prepare(&self) -> io::Result<View> {
         let kind =
             |path: &String| rustix::fs::lstat(path.as_str()).ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -74,7 +80,8 @@ impl Blueprint {
             .filter(|path| kind(path).is_some())
             .cloned()
             .partition(|path| kind(path) == Some(FileType::Directory));
-        Ok(View {
+        let view = View {
+            proc: rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
             fresh: self
                 .fresh
                 .iter()
@@ -83,7 +90,11 @@ impl Blueprint {
             masked_files,
             masked_folders,
             read_only: self.read_only.iter().filter(|path| kind(path).is_some()).cloned().collect(),
-        })
+        };
+        for (_, target) in view.fresh.iter().filter(|(fresh, _)| fresh.kind == "proc") {
+            unmount(target.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+        }
+        Ok(view)
     }
 }
 
@@ -104,6 +115,13 @@ fn fresh_mount(mount: &Mount) -> FreshMount {
         }
     }
     FreshMount { kind: mount.typ().clone().unwrap_or_default(), attributes, data }
+}
+
+impl View {
+    /// The /proc of init itself, which is mounted nowhere any more.
+    pub fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
 }
 
 impl FreshMount {

@@ -1,0 +1,211 @@
+//! A build that was run with JSON events: what each step printed, how it ended; and a gate to meet a step half-way.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::project::{Project, Run};
+
+/// Programs of the host that most tests need inside.
+const TOOLS: &str = "{ programs: [/bin/sh, /bin/cat, /bin/chmod, /bin/cp, /bin/dd, /bin/grep, /bin/ln, /bin/ls, \
+     /bin/mkdir, /bin/mkfifo, /bin/mknod, /bin/mount, /bin/rm, /bin/sleep, /bin/touch, /bin/umount, /bin/uname, \
+     /usr/bin/env, /usr/bin/head, /usr/bin/id, /usr/bin/ipcmk, /usr/bin/seq, /usr/bin/setsid, /usr/bin/stat, \
+     /usr/bin/tr, /usr/bin/wc] }";
+
+/// A project with this manifest, but that `$TOOLS` stands for a root with the usual programs and `$GATE` for the gate.
+pub fn project(manifest: &str) -> Project {
+    let gate = "gate: { type: bind, source: gate, target: /gate }";
+    Project::new(&format!("version: 1\n{}", manifest.replace("$TOOLS", TOOLS).replace("$GATE", gate)))
+}
+
+/// How long anything may take before a test gives up. No test depends on how long anything does take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A build that is over.
+pub struct Built {
+    pub events: Vec<Value>,
+    pub run: Run,
+}
+
+impl Built {
+    /// Builds; it may fail.
+    pub fn of(project: &Project, arguments: &[&str]) -> Self {
+        Running::start(project, arguments).end()
+    }
+
+    /// Builds; it must not fail, and leaves nothing.
+    #[track_caller]
+    pub fn well(project: &Project) -> Self {
+        let built = Self::of(project, &[]);
+        assert_eq!(built.run.code, 0, "{}", built.run);
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        built
+    }
+
+    /// The events of that kind.
+    pub fn all(&self, kind: &str) -> Vec<&Value> {
+        self.events.iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// From what runner printed.
+    fn from_run(run: Run) -> Self {
+        let parsed = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
+        Self { events: run.stdout.lines().map(parsed).collect(), run }
+    }
+
+    /// How a step ended.
+    #[track_caller]
+    pub fn ending(&self, step: &str) -> &Value {
+        let mut endings = self.all("step_finished").into_iter().filter(|event| event["step"] == step);
+        let ending = endings.next().unwrap_or_else(|| panic!("{step} never ended: {}", self.run));
+        assert!(endings.next().is_none(), "{step} ended twice: {}", self.run);
+        ending
+    }
+
+    /// `ran`, `failed` or `skipped`.
+    #[track_caller]
+    pub fn status(&self, step: &str) -> &str {
+        self.ending(step)["status"].as_str().unwrap()
+    }
+
+    /// Why a step failed.
+    #[track_caller]
+    pub fn reason(&self, step: &str) -> &str {
+        self.ending(step)["reason"].as_str().unwrap_or_else(|| panic!("{step} has no reason: {}", self.run))
+    }
+
+    /// The bytes of a step's log.
+    #[track_caller]
+    pub fn log(&self, step: &str) -> Vec<u8> {
+        let path = self.ending(step)["log"].as_str().unwrap_or_else(|| panic!("{step} has no log: {}", self.run));
+        fs::read(path).unwrap()
+    }
+
+    /// What a step printed.
+    #[track_caller]
+    pub fn text(&self, step: &str) -> String {
+        String::from_utf8(self.log(step)).unwrap()
+    }
+
+    /// What a step printed, by line.
+    #[track_caller]
+    pub fn lines(&self, step: &str) -> Vec<String> {
+        self.text(step).lines().map(str::to_owned).collect()
+    }
+}
+
+/// A build under way. Dropped, it is killed: a test that fails must not leave it waiting for ever.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// `runner apply` with JSON events.
+    pub fn start(project: &Project, arguments: &[&str]) -> Self {
+        Self::spawn(project.command(&[&["apply", "--progress", "json"], arguments].concat()))
+    }
+
+    /// That command, which prints JSON events.
+    pub fn spawn(mut command: Command) -> Self {
+        Self(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end; kills it and fails where that does not come.
+    #[track_caller]
+    pub fn end(mut self) -> Built {
+        let pid = self.pid();
+        let child = self.0.take().unwrap();
+        let (over, watch) = mpsc::channel::<()>();
+        let dog = thread::spawn(move || {
+            let late = watch.recv_timeout(3 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
+            }
+            late
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(over);
+        let run = Run::new(pid, &output);
+        assert!(!dog.join().unwrap(), "it would not end: {run}");
+        Built::from_run(run)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Where a test and a running step wait for each other: a folder that the manifest binds.
+pub struct Gate(PathBuf);
+
+impl Gate {
+    /// For a manifest that has `$GATE` among its mounts, and steps that call `sh /gate/meet NAME`.
+    pub fn new(project: &Project) -> Self {
+        let wait = "touch /gate/$1.here; until [ -e /gate/$1.open ]; do sleep 0.02; done\n";
+        project.write("gate/meet", wait);
+        Self(project.path("gate"))
+    }
+
+    /// Waits until a step has come to the gate.
+    #[track_caller]
+    pub fn await_step(&self, name: &str) {
+        wait_for(&format!("the step at {name}"), || self.0.join(format!("{name}.here")).exists().then_some(()));
+    }
+
+    pub fn open(&self, name: &str) {
+        fs::write(self.0.join(format!("{name}.open")), "").unwrap();
+    }
+}
+
+/// The processes of this host whose command line begins so.
+pub fn processes_of(command: &str) -> Vec<String> {
+    let line = |folder: fs::DirEntry| fs::read_to_string(folder.path().join("cmdline")).ok();
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(line);
+    all.map(|line| line.replace('\0', " ")).filter(|line| line.starts_with(command)).collect()
+}
+
+/// The names in a squashfs image, as unsquashfs(1) lists them.
+pub fn names_in(image: &std::path::Path) -> Vec<String> {
+    let listed = std::process::Command::new("unsquashfs").args(["-lc", "-d", ""]).arg(image).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    String::from_utf8(listed.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Compiles a C program or library into the project.
+pub fn compile(project: &Project, name: &str, source: &str, flags: &[&str]) {
+    let file = format!("{name}.c");
+    project.write(&file, source);
+    let out = project.path(name);
+    let status = Command::new("cc").args(flags).arg("-o").arg(out).arg(project.path(&file)).status().unwrap();
+    assert!(status.success(), "cc {name}");
+}

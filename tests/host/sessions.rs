@@ -1,0 +1,158 @@
+//! Sessions: what lasts from one step to the next, and what does not.
+
+use crate::built::{Built, Gate, Running, names_in, processes_of, project, wait_for};
+
+#[test]
+fn what_a_step_writes_is_seen_by_the_next_and_after_a_snapshot_too() {
+    let project = project(
+        r#"
+mounts:
+  tmp: { type: tmpfs, target: /tmp, options: [nodev, nosuid, size=8m, mode=1777] }
+containers:
+  c: { rootfs: $TOOLS, mounts: [tmp] }
+steps:
+  - { name: write, run: echo root > /in-root; echo tmp > /tmp/in-tmp; mkdir /folder; rm /bin/tr }
+  - { name: before, run: "cat /in-root /tmp/in-tmp; [ -e /bin/tr ] || echo gone" }
+  - { name: first, snapshot: { output: out/first.squashfs } }
+  - { name: after, run: "cat /in-root /tmp/in-tmp; [ -e /bin/tr ] || echo gone; echo more >> /in-root; echo more >> /tmp/in-tmp" }
+  - { name: second, snapshot: { mode: full, output: out/second.squashfs } }
+  - { name: last, run: "cat /in-root /tmp/in-tmp; [ -e /bin/tr ] || echo gone" }
+"#,
+    );
+    let built = Built::well(&project);
+    for step in ["before", "after"] {
+        let text = built.text(step);
+        assert!(text.starts_with("root\ntmp\n") && text.ends_with("gone\n"), "{step}: {text}");
+    }
+    let text = built.text("last");
+    assert!(text.starts_with("root\nmore\ntmp\nmore\n") && text.ends_with("gone\n"), "{text}");
+    for image in ["out/first.squashfs", "out/second.squashfs"] {
+        let names = names_in(&project.path(image));
+        assert!(names.contains(&"/in-root".to_owned()), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("in-tmp")), "{names:?}");
+    }
+}
+
+#[test]
+fn no_process_and_no_ipc_object_outlives_its_step() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - name: leave
+    run: |
+      sleep 7654321 &
+      setsid sleep 7654321 > /gate/kept-open 2>&1 < /dev/null &
+      (setsid sh -c 'trap "" HUP TERM INT; sleep 7654321' &)
+      ipcmk -M 4096; ipcmk -Q; ipcmk -S 1
+      echo shm > /dev/shm/left
+      mkdir /dev/mqueue/x 2> /dev/null || touch /dev/mqueue/queue
+      sh /gate/meet leave
+  - name: look
+    run: |
+      sh /gate/meet look
+      cd /proc; echo processes [0-9]*
+      for kind in shm msg sem; do wc -l < /proc/sysvipc/$kind; done
+      echo left /dev/shm/* /dev/mqueue/*
+"#,
+    );
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("leave");
+    wait_for("what the step leaves behind", || (processes_of("sleep 7654321").len() == 3).then_some(()));
+    gate.open("leave");
+    gate.await_step("look");
+    assert_eq!(processes_of("sleep 7654321"), Vec::<String>::new());
+    gate.open("look");
+    let built = build.end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    // Each of the three tables has its heading and nothing else.
+    let expected = ["processes 1", "1", "1", "1", "left /dev/shm/* /dev/mqueue/*"];
+    let lines = built.lines("look");
+    assert!(lines[0].starts_with(expected[0]) && !lines[0].contains("  "), "{lines:?}");
+    assert_eq!(lines[0].split(' ').count(), 2, "{lines:?}");
+    assert_eq!(lines[1..], expected[1..]);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn steps_that_run_at_once_in_one_container_see_and_signal_only_themselves() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate], capabilities: { add: [SYS_PTRACE, SYS_ADMIN] } }
+steps:
+  - { name: one, needs: [], timeout: 60s, exec: [sh, /gate/pair, one, two] }
+  - { name: two, needs: [], timeout: 60s, exec: [sh, /gate/pair, two, one] }
+"#,
+    );
+    project.write(
+        "gate/pair",
+        r"
+touch /here-$1
+until [ -e /here-$2 ]; do sleep 0.02; done
+cd /proc; echo processes [0-9]*
+kill -KILL -1 2> /dev/null && echo killed
+for pid in 0 2 3 4 5 6 7 8 9 10 11 12; do [ -e /proc/$pid ] && echo $pid is there; done
+cat /proc/1/comm
+touch /done-$1
+until [ -e /done-$2 ]; do sleep 0.02; done
+",
+    );
+    let built = Built::of(&project, &["-j", "2"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    for step in ["one", "two"] {
+        let lines = built.lines(step);
+        assert_eq!(lines.first().unwrap(), "processes 1");
+        assert_eq!(lines[1..], ["sh"]);
+    }
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn no_descriptor_of_runner_leaks_into_a_step() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, mounts: [{ type: tmpfs, target: /tmp }] }
+steps:
+  - { name: first, exec: [ls, /proc/self/fd] }
+  - { name: layer, snapshot: {} }
+  - { name: second, exec: [ls, /proc/self/fd] }
+  - { name: kinds, exec: [stat, -L, -c, "%F", /proc/self/fd/0, /proc/self/fd/1, /proc/self/fd/2] }
+"#,
+    );
+    let built = Built::well(&project);
+    for step in ["first", "second"] {
+        // The last is the folder that ls itself reads.
+        assert_eq!(built.lines(step), ["0", "1", "2", "3"], "{step}");
+    }
+    assert_eq!(built.lines("kinds"), ["character special file", "fifo", "fifo"]);
+}
+
+#[test]
+fn a_root_starts_anew_in_each_build_and_a_cache_does_not() {
+    let project = project(
+        r#"
+mounts:
+  cache: { type: cache, target: /cache, id: counted }
+containers:
+  c: { rootfs: $TOOLS, mounts: [cache] }
+steps:
+  - name: count
+    run: |
+      echo once >> /cache/count; echo once >> /count
+      wc -l < /cache/count; wc -l < /count
+  - { name: layer, snapshot: { output: layer.squashfs } }
+"#,
+    );
+    assert_eq!(Built::well(&project).lines("count"), ["1", "1"]);
+    assert_eq!(Built::well(&project).lines("count"), ["2", "1"]);
+    let names = names_in(&project.path("layer.squashfs"));
+    assert!(!names.iter().any(|name| name.contains("cache")), "{names:?}");
+}
