@@ -32,7 +32,8 @@ impl Workspace {
     /// # Errors
     /// What mount(2) says.
     pub fn open(place: &Path, disk: &Path, lease: &str) -> io::Result<Self> {
-        let root = mount_tmpfs(place, &["mode=0700".into(), "nodev".into(), "nosuid".into()])?;
+        // Not nodev: the nodes of devices outside /dev lie in it, and a bind mount of one would have that option too.
+        let root = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()])?;
         Ok(Self {
             images: Mutex::default(),
             program: OnceLock::new(),
