@@ -3,6 +3,7 @@
 
 mod built;
 mod chain;
+mod devices;
 mod escape;
 mod namespace;
 mod project;
