@@ -5,6 +5,7 @@ mod built;
 mod chain;
 mod devices;
 mod escape;
+mod interrupted;
 mod namespace;
 mod project;
 mod quick;
