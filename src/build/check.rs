@@ -8,7 +8,7 @@ use crate::manifest::Gaps;
 
 /// Names compared to guess at what was meant, over all problems of a manifest: beyond it there are no more guesses,
 /// so that a manifest of a hundred thousand wrong names is refused as fast as any.
-const MOST_GUESSES: usize = 2_000_000;
+const MOST_GUESSES: usize = 500_000;
 /// Longest name of a container or step, in bytes: file names are made of them.
 const LONGEST_NAME: usize = 128;
 

@@ -1,6 +1,6 @@
 //! Checks of containers: the root filesystem, and the settings that steps run under.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::check::{Check, lexical, missing};
@@ -13,9 +13,9 @@ use crate::manifest::{ContainerDef, LimitsDef, Named, Reference, RootfsDef, Scra
 /// What is not the container's own but is looked up by it.
 pub(super) struct Known<'m> {
     /// Mounts by name.
-    pub mounts: Vec<(&'m str, Mount)>,
+    pub mounts: BTreeMap<&'m str, Mount>,
     /// Devices by name.
-    pub devices: Vec<(&'m str, Device)>,
+    pub devices: BTreeMap<&'m str, Device>,
     /// Indices of steps by name, the first of each name.
     pub steps: HashMap<&'m str, usize>,
     /// Steps that write a snapshot, by index, and their names in order.
@@ -164,7 +164,7 @@ impl Check<'_> {
             }
             return Rootfs::Scratch;
         };
-        if !known.snapshots.iter().any(|(snapshot, _)| *snapshot == step) {
+        if known.snapshots.binary_search_by_key(&step, |(snapshot, _)| *snapshot).is_err() {
             let steps = Trail::TOP.key("steps");
             let action = steps.index(step).key("snapshot").path();
             if !self.gaps.covers(&action) {
@@ -216,11 +216,11 @@ impl Check<'_> {
             let at = list.index(n);
             let mount = match reference {
                 Reference::Here(def) => self.mount(def, &at),
-                Reference::Name(name) => match known.mounts.iter().find(|(known, _)| known == name) {
-                    Some((_, mount)) => mount.clone(),
+                Reference::Name(name) => match known.mounts.get(name.as_str()) {
+                    Some(mount) => mount.clone(),
                     None => {
                         if !self.is_gap("mounts", name) {
-                            self.unknown(&at, "mount", name, known.mounts.iter().map(|(name, _)| *name));
+                            self.unknown(&at, "mount", name, known.mounts.keys().copied());
                         }
                         continue;
                     }
@@ -247,11 +247,11 @@ impl Check<'_> {
             let device = match reference {
                 Reference::Here(def) => self.device(def, &at),
                 Reference::Name(path) if path.starts_with('/') => self.device_at(&at, path),
-                Reference::Name(name) => match known.devices.iter().find(|(known, _)| known == name) {
-                    Some((_, device)) => device.clone(),
+                Reference::Name(name) => match known.devices.get(name.as_str()) {
+                    Some(device) => device.clone(),
                     None => {
                         if !self.is_gap("devices", name) {
-                            self.unknown(&at, "device", name, known.devices.iter().map(|(name, _)| *name));
+                            self.unknown(&at, "device", name, known.devices.keys().copied());
                         }
                         continue;
                     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -44,6 +45,7 @@ impl Site {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
             Error::new(Exit::Host, format!("enter a mount namespace of its own: {error}")).with_hint(Some(hint))
         })?;
+        allow_many_descriptors().map_err(host("raise the number of open files"))?;
         let store = Store::open(&settings.store).map_err(of_store)?;
         let warnings = clear_left_over(&store)?;
         let lease = store.lease().map_err(of_store)?;
@@ -108,6 +110,13 @@ fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
         }
     }
     Ok(warnings)
+}
+
+/// Raises `RLIMIT_NOFILE` to what this process may: the usual 1024 is for programs that use select(2), and mksquashfs
+/// keeps every folder above the one that it reads open. Steps have a limit of their own.
+fn allow_many_descriptors() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 /// The first signal ends the build in order; the second one at once: the kernel and the next start clean up.

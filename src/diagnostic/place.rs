@@ -1,5 +1,6 @@
 //! Where in a text a problem is: a path through its structure, or a range of its bytes.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Range;
 
@@ -52,6 +53,13 @@ impl Path {
     pub fn parent(&self) -> Option<Self> {
         let (_, parents) = self.0.split_last()?;
         Some(Self(parents.to_vec()))
+    }
+}
+
+/// Paths in a set are found by their segments; both hash alike, for a path is its segments and nothing else.
+impl Borrow<[Segment]> for Path {
+    fn borrow(&self) -> &[Segment] {
+        &self.0
     }
 }
 

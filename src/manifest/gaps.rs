@@ -40,7 +40,7 @@ impl Gaps {
             return false;
         }
         let segments = path.segments();
-        (0..=segments.len()).any(|end| self.paths.contains(&segments[..end].iter().cloned().collect::<Path>()))
+        (0..=segments.len()).any(|end| self.paths.contains(&segments[..end]))
     }
 
     /// Whether a problem only follows from what was taken away.

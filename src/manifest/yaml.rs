@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use saphyr_parser::{Event, Parser};
+use saphyr_parser::{Event, Parser, ScanError};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_yaml::value::{Tag, TaggedValue};
 use serde_yaml::{Mapping, Value};
@@ -192,12 +192,7 @@ fn refuse_deep_nesting(text: &str) -> Result<(), Box<Problem>> {
             Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth -= 1,
             Ok((Event::StreamEnd, _)) => return Ok(()),
             Ok(_) => {}
-            Err(error) => {
-                let at = byte_of(text, error.marker().index());
-                return Err(Box::new(
-                    Problem::new(at..at + 1, format!("cannot read the YAML: {}", error.info())).label("here"),
-                ));
-            }
+            Err(error) => return Err(Box::new(parse_error(text, &error))),
         }
     }
     Ok(())
@@ -214,12 +209,15 @@ fn bomb(text: &str) -> Problem {
             _ => {}
         }
     }
+    let Some(span) = last else {
+        return Problem::new(Place::Nowhere, format!("the manifest has more than {MOST_VALUES} values"))
+            .help("no build needs that: is this the right file?");
+    };
     let message = format!(
         "the manifest is too large once its aliases are written out: at most {MOST_VALUES} values and {} MiB of text",
         MOST_BYTES >> 20
     );
-    let place = last.map_or(Place::Nowhere, |span| Place::Bytes(byte_of_range(text, span)));
-    Problem::new(place, message)
+    Problem::new(byte_of_range(text, span), message)
         .label("this alias stands for very much")
         .help("write out what is needed, without aliases of aliases")
 }
@@ -228,14 +226,7 @@ fn bomb(text: &str) -> Problem {
 fn syntax(text: &str, error: &serde_yaml::Error) -> Problem {
     let told = error.to_string();
     if told.contains("more than one document") {
-        let mut parser = Parser::new_from_str(text);
-        let mut starts = std::iter::from_fn(|| parser.next_event()?.ok())
-            .take_while(|(event, _)| *event != Event::StreamEnd)
-            .filter(|(event, _)| matches!(event, Event::DocumentStart(_)));
-        let at = starts.nth(1).map_or(Place::Nowhere, |(_, span)| Place::Bytes(byte_of_range(text, span)));
-        return Problem::new(at, "there is more than one YAML document")
-            .label("the second begins here")
-            .help("a manifest is one document: take the `---` away, or write a second file");
+        return second_document(text);
     }
     // The reader stops at such a character before it has counted lines.
     let is_control = |c: &char| matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}');
@@ -261,6 +252,34 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> Problem {
         Some((start, context)) if start != at => problem.related(start..start + 1, context),
         _ => problem,
     }
+}
+
+/// What comes after the end of the first document: another one, or something that is none.
+fn second_document(text: &str) -> Problem {
+    let mut documents = 0;
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        match event {
+            Ok((Event::DocumentStart(_), span)) => {
+                documents += 1;
+                if documents == 2 {
+                    return Problem::new(byte_of_range(text, span), "there is more than one YAML document")
+                        .label("the second begins here")
+                        .help("a manifest is one document: take the `---` away, or write a second file");
+                }
+            }
+            Ok((Event::StreamEnd, _)) => break,
+            Ok(_) => {}
+            Err(error) => return parse_error(text, &error),
+        }
+    }
+    Problem::new(Place::Nowhere, "there is something after the end of the YAML document")
+}
+
+/// What the parser with marks could not read.
+fn parse_error(text: &str, error: &ScanError) -> Problem {
+    let at = byte_of(text, error.marker().index());
+    Problem::new(at..at + 1, format!("cannot read the YAML: {}", error.info())).label("here")
 }
 
 /// `while parsing a block mapping at line 3 column 2` → where, and the words.

@@ -1,8 +1,8 @@
 //! Scratch space: where what a session changes lives until a snapshot, in memory or on the store's disk.
 
-use std::fs::{DirBuilder, remove_dir_all};
+use std::fs::{DirBuilder, Permissions, remove_dir_all, set_permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -52,7 +52,7 @@ impl Scratch {
     /// What mkdir(2) says.
     pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
         let path = self.mounted.path().join(format!("{what}{}", self.made.fetch_add(1, Ordering::Relaxed)));
-        DirBuilder::new().mode(0o755).create(&path)?;
+        new_folder(&path)?;
         Ok(path)
     }
 }
@@ -62,6 +62,15 @@ impl Drop for Disk {
         // What cannot be removed now is removed with the lease, at the latest at the next start.
         let _ = remove_dir_all(&self.0);
     }
+}
+
+/// Makes a folder with mode 0755, whatever the umask: what is seen inside does not depend on who started runner.
+///
+/// # Errors
+/// What mkdir(2) says.
+pub fn new_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(path)?;
+    set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// Makes a folder and all above it that only runner may look into.

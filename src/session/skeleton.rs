@@ -5,10 +5,10 @@
 //! and extended attributes are seen.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -16,6 +16,7 @@ use rustix::fs::{
     flistxattr, openat2, stat, utimensat,
 };
 
+use super::scratch;
 use crate::mount::{Inside, resolve};
 
 /// Something to be mounted: where, and whether on a folder or on a file.
@@ -89,7 +90,9 @@ fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &Inside, fold
     if folder {
         new_folder(&place)?;
     } else if !place.exists() {
-        File::options().write(true).create_new(true).mode(0o644).open(&place)?;
+        let file = File::options().write(true).create_new(true).open(&place)?;
+        // Not with the umask of whoever started runner.
+        file.set_permissions(Permissions::from_mode(0o644))?;
     }
     // Making an entry has changed the time of the folder above it.
     for ancestor in inside.existing.ancestors() {
@@ -103,7 +106,7 @@ fn below(skeleton: &Path, path: &Path) -> PathBuf {
 }
 
 fn new_folder(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o755).create(path) {
+    match scratch::new_folder(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }

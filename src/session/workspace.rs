@@ -32,7 +32,7 @@ impl Workspace {
     /// # Errors
     /// What mount(2) says.
     pub fn open(place: &Path, disk: &Path, lease: &str) -> io::Result<Self> {
-        // Not nodev: the nodes of devices outside /dev lie in it, and a bind mount of one would have that option too.
+        // Not `nodev`: the nodes of devices outside /dev are made here, and their bind mounts would have it too.
         let root = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()])?;
         Ok(Self {
             images: Mutex::default(),

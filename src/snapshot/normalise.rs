@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | times after SOURCE_DATE_EPOCH | the same inputs give the same bytes |
 //! | fractions of seconds, times before 1970 or after 2106 | squashfs has 32 bits of whole seconds |
+//! | the order in which extended attributes were set | the same inputs give the same bytes |
 //! | `trusted.overlay.*` but `opaque` | they name inodes of this mount, and mean nothing in another one |
 //!
 //! POSIX access control lists stay in the folder but cannot be in squashfs: they are told, so that nobody is surprised.
@@ -15,8 +16,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, llistxattr, lremovexattr, openat, statat,
-    utimensat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lremovexattr,
+    lsetxattr, openat, statat, utimensat,
 };
 
 /// mksquashfs reads by path, and a path ends at `PATH_MAX`.
@@ -34,12 +35,6 @@ pub struct Normalised {
     pub with_acl: (Vec<PathBuf>, u64),
 }
 
-struct Folder {
-    fd: OwnedFd,
-    path: PathBuf,
-    left: Vec<(OsString, FileType)>,
-}
-
 /// Walks the folder at `root`, which nothing else may be using, and all in it.
 ///
 /// # Errors
@@ -47,35 +42,35 @@ struct Folder {
 pub fn normalise(root: &Path, epoch: Option<u64>) -> io::Result<Normalised> {
     let mut seen = Normalised::default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let above = rustix::fs::open(root, flags, Mode::empty())?;
-    entry(above.as_fd(), OsStr::new("."), Path::new("/"), epoch, &mut seen)?;
-    let mut open = vec![list(above, PathBuf::from("/"))?];
-    while let Some(folder) = open.last_mut() {
-        let Some((name, kind)) = folder.left.pop() else {
-            open.pop();
-            continue;
-        };
-        let path = folder.path.join(&name);
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
-            return Err(io::Error::other(format!(
-                "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
-                path.display().to_string().chars().take(80).collect::<String>()
-            )));
-        }
-        entry(folder.fd.as_fd(), &name, &path, epoch, &mut seen).map_err(told)?;
-        if kind == FileType::Directory {
-            let fd = openat(&folder.fd, name.as_os_str(), flags, Mode::empty()).map_err(|error| told(error.into()))?;
-            let below = list(fd, path)?;
-            open.push(below);
+    let top = rustix::fs::open(root, flags, Mode::empty())?;
+    entry(top.as_fd(), OsStr::new("."), Path::new("/"), epoch, &mut seen)?;
+    // Paths and no descriptors, of which a process may have a thousand: a folder may be deeper.
+    let mut left = vec![PathBuf::from("/")];
+    while let Some(folder) = left.pop() {
+        let told = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let below = folder.strip_prefix("/").unwrap_or(&folder);
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let fd = openat(&top, below, flags, Mode::empty()).map_err(|error| told(&folder, error.into()))?;
+        for (name, kind) in list(&fd).map_err(|error| told(&folder, error))? {
+            let path = folder.join(&name);
+            if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
+                return Err(io::Error::other(format!(
+                    "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
+                    path.display().to_string().chars().take(80).collect::<String>()
+                )));
+            }
+            entry(fd.as_fd(), &name, &path, epoch, &mut seen).map_err(|error| told(&path, error))?;
+            if kind == FileType::Directory {
+                left.push(path);
+            }
         }
     }
     Ok(seen)
 }
 
-fn list(fd: OwnedFd, path: PathBuf) -> io::Result<Folder> {
-    let mut left = Vec::new();
-    for item in Dir::read_from(&fd)? {
+fn list(folder: &OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
+    let mut entries = Vec::new();
+    for item in Dir::read_from(folder)? {
         let item = item?;
         let name = item.file_name().to_bytes();
         if name == b"." || name == b".." {
@@ -83,13 +78,13 @@ fn list(fd: OwnedFd, path: PathBuf) -> io::Result<Folder> {
         }
         let kind = match item.file_type() {
             FileType::Unknown => {
-                FileType::from_raw_mode(statat(&fd, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
+                FileType::from_raw_mode(statat(folder, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
             }
             kind => kind,
         };
-        left.push((OsString::from_vec(name.to_vec()), kind));
+        entries.push((OsString::from_vec(name.to_vec()), kind));
     }
-    Ok(Folder { fd, path, left })
+    Ok(entries)
 }
 
 fn entry(
@@ -133,17 +128,50 @@ fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result
         Err(error) => return Err(error.into()),
     };
     let mut has_acl = false;
-    for name in names.split(|byte| *byte == 0) {
+    let mut kept = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" {
             lremovexattr(short, OsStr::from_bytes(name))?;
+        } else if name.starts_with(b"system.posix_acl_") {
+            has_acl = true;
+        } else {
+            kept.push(name);
         }
-        has_acl |= name.starts_with(b"system.posix_acl_");
     }
+    put_in_order(short, &kept)?;
     if has_acl {
         seen.with_acl.1 += 1;
         if seen.with_acl.0.len() < MOST_TOLD {
             seen.with_acl.0.push(path.to_owned());
         }
+    }
+    Ok(())
+}
+
+/// Sets the attributes anew, the last name first as tmpfs lists them, where they are listed in another order.
+///
+/// A filesystem that lists them as they were set, as ext4 mostly does, then lists them so too. One that has an order of
+/// its own keeps it; and what a security module answers for, like `security.selinux`, stays as it is.
+fn put_in_order(short: &CString, names: &[&[u8]]) -> io::Result<()> {
+    let ours =
+        |name: &&[u8]| [b"user.".as_slice(), b"trusted.", b"security.capability"].iter().any(|by| name.starts_with(by));
+    if names.is_sorted_by(|one, next| one >= next) || !names.iter().all(ours) {
+        return Ok(());
+    }
+    let mut all = Vec::new();
+    for name in names {
+        // 64 KiB is the kernel's limit of a value.
+        let mut value = vec![0; 64 << 10];
+        let length = lgetxattr(short, OsStr::from_bytes(name), &mut value)?;
+        value.truncate(length);
+        all.push((OsStr::from_bytes(name), value));
+    }
+    all.sort_by(|one, other| other.cmp(one));
+    for (name, _) in &all {
+        lremovexattr(short, *name)?;
+    }
+    for (name, value) in &all {
+        lsetxattr(short, *name, value, XattrFlags::empty())?;
     }
     Ok(())
 }
@@ -199,11 +227,44 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_deeper_than_there_are_descriptors_is_walked_to_its_end() {
+        const DEPTH: usize = 1900;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(["d"; DEPTH].join("/"));
+        fs::create_dir_all(&path).unwrap();
+        let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        // Of the whole test process: other tests open few files at once.
+        let few = rustix::process::Rlimit { current: Some(1024), ..before };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+        let seen = normalise(folder.path(), Some(7));
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, before).unwrap();
+        assert_eq!(seen.unwrap().entries, 1 + DEPTH as u64);
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), UNIX_EPOCH + Duration::from_secs(7));
+    }
+
+    #[test]
+    fn attributes_are_listed_by_name_backwards_in_whatever_order_they_were_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        for (name, value) in [("user.z", "1"), ("user.a", "2"), ("trusted.m", "3")] {
+            rustix::fs::setxattr(&path, name, value.as_bytes(), XattrFlags::empty()).unwrap();
+        }
+        normalise(folder.path(), None).unwrap();
+        let mut names = vec![0; 1024];
+        let length = rustix::fs::listxattr(&path, &mut names).unwrap();
+        assert_eq!(names[..length], *b"user.z\0user.a\0trusted.m\0");
+        let mut value = [0; 8];
+        assert_eq!(rustix::fs::getxattr(&path, "user.z", &mut value).unwrap(), 1);
+        assert_eq!(value[0], b'1');
+    }
+
+    #[test]
     fn of_the_overlays_own_attributes_only_opaque_stays() {
         let folder = folder();
         let path = folder.path().join("below");
         for name in ["trusted.overlay.origin", "trusted.overlay.opaque", "user.kept"] {
-            rustix::fs::setxattr(&path, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+            rustix::fs::setxattr(&path, name, b"y", XattrFlags::empty()).unwrap();
         }
         normalise(folder.path(), None).unwrap();
         let mut names = vec![0; 1024];

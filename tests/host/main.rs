@@ -2,12 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod built;
+mod built;
 mod chain;
+mod compression;
+mod deep;
 mod devices;
 mod escape;
 mod interrupted;
+mod killed;
+mod many_layers;
+mod mount_points;
 mod namespace;
 mod project;
 mod quick;
+mod same_bytes;
 mod sessions;
 mod tree;

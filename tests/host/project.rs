@@ -64,6 +64,17 @@ impl Project {
         Run::new(pid, &child.wait_with_output().unwrap())
     }
 
+    /// Runs runner from a shell command, in which `"$@"` is runner and its arguments.
+    pub fn runner_in_shell(&self, shell: &str, arguments: &[&str]) -> Run {
+        let runner = self.command(arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", shell, "sh"]).arg(runner.get_program()).args(runner.get_args()).stdin(Stdio::null());
+        command.current_dir(self.folder.path()).env("RUNNER_STORE", self.store()).env_remove("SOURCE_DATE_EPOCH");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        Run::new(pid, &child.wait_with_output().unwrap())
+    }
+
     /// Builds, and fails the test with all that was printed if that fails.
     #[track_caller]
     pub fn apply(&self) -> Run {
