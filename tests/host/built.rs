@@ -131,6 +131,10 @@ impl Running {
         self.0.as_ref().unwrap().id()
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
+    }
+
     /// Waits for its end; kills it and fails where that does not come.
     #[track_caller]
     pub fn end(mut self) -> Built {

@@ -2,14 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod built;
-mod built;
 mod chain;
 mod compression;
 mod deep;
 mod devices;
 mod escape;
+mod failed;
 mod interrupted;
-mod killed;
 mod many_layers;
 mod mount_points;
 mod namespace;
