@@ -89,16 +89,12 @@ fn half_way(project: &Project) -> Running {
 #[track_caller]
 fn check_outputs(project: &Project) {
     assert_eq!(fs::read_to_string(project.path("out/image.squashfs")).unwrap(), "of before");
-    assert!(whole(&project.path("out/layer.squashfs")));
+    assert!(whole(project, &project.path("out/layer.squashfs")));
 }
 
-fn whole(image: &Path) -> bool {
-    let read = Command::new("unsquashfs")
-        .args(["-q", "-n", "-d", "/dev/null", "-p", "1", "-cat"])
-        .arg(image)
-        .arg("/bin/sh")
-        .output();
-    read.unwrap().status.success()
+/// Whether an output is one of the store's layers, which are named after what is in them.
+fn whole(project: &Project, image: &Path) -> bool {
+    project.store().join(format!("layers/sha256/{}.squashfs", sum(image))).exists()
 }
 
 #[test]

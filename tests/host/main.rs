@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod built;
-mod built;
 mod chain;
 mod compression;
 mod deep;
