@@ -83,6 +83,13 @@ impl Site {
     pub fn close(self) -> Result<(), Error> {
         let Self { workspace, lease, .. } = self;
         workspace.close().map_err(host("take the sessions' folder down"))?;
+        // A helper that was killed, by who runs out of memory for example, could not remove its container's.
+        if !cgroups::remove_left_over(lease.id()) {
+            let error = Error::new(Exit::Host, format!("a cgroup of the build {} is still in use", lease.id()));
+            // Locked to the end of this process, and then found dead: the next start tries again.
+            std::mem::forget(lease);
+            return Err(error);
+        }
         lease.close().map_err(of_store)
     }
 }

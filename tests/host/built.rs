@@ -176,6 +176,11 @@ impl Gate {
         Self(project.path("gate"))
     }
 
+    /// One that was made before.
+    pub fn reopen(project: &Project) -> Self {
+        Self(project.path("gate"))
+    }
+
     /// Waits until a step has come to the gate.
     #[track_caller]
     pub fn await_step(&self, name: &str) {

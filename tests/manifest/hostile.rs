@@ -115,9 +115,9 @@ fn no_control_character_of_a_manifest_reaches_the_terminal() {
 }
 
 #[test]
-fn ten_thousand_steps_of_mistakes_are_refused_and_counted() {
+fn thousands_of_mistakes_are_refused_and_counted() {
     let mut text = "version: 1\ncontainers: {c: {rootfs: {scratch: true}}}\nsteps:\n".to_owned();
-    for n in 0..10_000 {
+    for n in 0..3_000 {
         writeln!(text, "- {{nmae: s{n}, contianer: x{n}, rnu: '${{{{ v{n} }}}}', needs: [q{n}]}}").unwrap();
     }
     let shown = refused(&text);
@@ -126,8 +126,8 @@ fn ten_thousand_steps_of_mistakes_are_refused_and_counted() {
 }
 
 #[test]
-fn a_list_of_a_hundred_thousand_wrong_elements_is_refused() {
-    let list = vec!["{}"; 100_000].join(",");
+fn a_list_of_twenty_thousand_wrong_elements_is_refused() {
+    let list = vec!["{}"; 20_000].join(",");
     refused(&format!("version: 1\ncontainers: {{c: {{rootfs: {{programs: [{list}]}}}}}}\n"));
     refused(&format!("version: 1\nsteps: [{list}]\n"));
 }

@@ -1,0 +1,131 @@
+//! Devices: those that the manifest lists are there with exactly what it says, and no other can be opened.
+
+use std::process::Command;
+
+use crate::built::{Built, Running, names_in, project};
+use crate::project::Project;
+
+/// loop-control: there on every host that runs these tests, and opening it changes nothing.
+const LISTED: &str = r#"
+devices:
+  read: { path: /dev/loop-control, target: /dev/node, access: r, mode: "0640", uid: 1234, gid: 99999 }
+  write: { path: /dev/loop-control, target: /dev/deep/er/node, access: w }
+  make: { path: /dev/loop-control, target: /dev/node, access: m }
+  outside: { path: /dev/loop-control, target: /opt/new/node, access: rw, mode: "0604", gid: 7 }
+containers:
+  none: { rootfs: $TOOLS }
+  reader: { rootfs: $TOOLS, devices: [read] }
+  writer: { rootfs: $TOOLS, devices: [write] }
+  maker: { rootfs: $TOOLS, devices: [make] }
+  outsider: { rootfs: $TOOLS, devices: [outside] }
+  plain: { rootfs: $TOOLS, devices: [/dev/loop-control] }
+steps:
+  - name: unlisted
+    container: none
+    run: |
+      try() {
+        mknod /made $1 $2 $3
+        (exec 3< /made) 2> /dev/null && echo "$1 $2:$3 can be read"
+        (exec 3> /made) 2> /dev/null && echo "$1 $2:$3 can be written"
+        (exec 3< /made) 2>&1 | grep -q "Operation not permitted" && echo "$1 $2:$3 is refused"
+        rm /made
+      }
+      DISK
+      try c 1 1; try c 1 11; try c 10 200; try c 10 237; try b 7 0; try c 4 0; try c 4 64; try c 10 229
+      mknod /made c 1 5; head -c 3 /made | wc -c
+      ls /dev
+  - name: reader
+    container: reader
+    run: |
+      stat -c "%F %a %u %g %t:%T" /dev/node
+      (exec 3< /dev/node) && echo read
+      (exec 3> /dev/node) || true
+      (exec 3<> /dev/node) || true
+      mknod /another c 10 237; (exec 3< /another) && echo read
+  - name: writer
+    container: writer
+    run: |
+      stat -c %F /dev/deep/er/node
+      (exec 3< /dev/deep/er/node) || true
+      (exec 3> /dev/deep/er/node) && echo written
+  - { name: maker, container: maker, run: "mknod /dev/x c 10 237; (exec 3< /dev/x) || (exec 3> /dev/node) || true" }
+  - name: outsider
+    container: outsider
+    run: |
+      stat -c "%F %a %u %g" /opt/new/node
+      (exec 3<> /opt/new/node) && echo both
+  - { name: layer, container: outsider, snapshot: { output: layer.squashfs } }
+  - { name: full, container: outsider, snapshot: { mode: full, output: full.squashfs } }
+  - { name: plain, container: plain, run: "(exec 3<> /dev/loop-control) && echo both; stat -c %a /dev/loop-control" }
+"#;
+
+const NUMBERS: [&str; 8] = ["c 1:1", "c 1:11", "c 10:200", "c 10:237", "b 7:0", "c 4:0", "c 4:64", "c 10:229"];
+
+/// The first disk of this host that is no loop device, else a loop device.
+fn disk() -> (u64, u64) {
+    let disks = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let numbers = disks.filter(|disk| !disk.file_name().to_string_lossy().starts_with("loop"));
+    let text = numbers.map(|disk| std::fs::read_to_string(disk.path().join("dev")).unwrap()).next();
+    let text = text.unwrap_or_else(|| "7:1".to_owned());
+    let (major, minor) = text.trim().split_once(':').unwrap();
+    (major.parse().unwrap(), minor.parse().unwrap())
+}
+
+fn listed() -> Project {
+    let (major, minor) = disk();
+    project(&LISTED.replace("DISK", &format!("try b {major} {minor}")))
+}
+
+#[track_caller]
+fn check(project: &Project, built: &Built) {
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let (major, minor) = disk();
+    let mut unlisted = vec![format!("b {major}:{minor} is refused")];
+    unlisted.extend(NUMBERS.map(|number| format!("{number} is refused")));
+    let lines = built.lines("unlisted");
+    assert_eq!(lines[..unlisted.len()], unlisted);
+    let nodes = "3 console core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    let found: Vec<&str> = lines[unlisted.len()..].iter().map(String::as_str).filter(|name| *name != "core").collect();
+    assert_eq!(
+        found.join(" "),
+        nodes.replace("core ", "").replace("console ", if found.contains(&"console") { "console " } else { "" })
+    );
+
+    let kinds = |step: &str| -> Vec<String> {
+        let lines = built.lines(step).into_iter();
+        lines.map(|line| if line.contains("Operation not permitted") { "refused".into() } else { line }).collect()
+    };
+    let mut reader = kinds("reader");
+    // Standard output and standard error come by pipes of their own.
+    reader[1..].sort();
+    assert_eq!(reader, ["character special file 640 1234 99999 a:ed", "read", "read", "refused", "refused"]);
+    let mut writer = kinds("writer");
+    writer[1..].sort();
+    assert_eq!(writer, ["character special file", "refused", "written"]);
+    assert_eq!(kinds("maker"), ["refused", "refused"]);
+    assert_eq!(kinds("outsider"), ["character special file 604 0 7", "both"]);
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata("/dev/loop-control").unwrap()) & 0o7777;
+    assert_eq!(kinds("plain"), ["both".to_owned(), format!("{mode:o}")]);
+    for image in ["layer.squashfs", "full.squashfs"] {
+        let names = names_in(&project.path(image));
+        assert!(!names.iter().any(|name| name.contains("opt") || name.contains("node")), "{names:?}");
+    }
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn only_listed_devices_can_be_opened_and_only_as_listed() {
+    let project = listed();
+    check(&project, &Built::of(&project, &[]));
+}
+
+#[test]
+fn only_listed_devices_can_be_opened_with_cgroup_v2_too() {
+    let project = listed();
+    let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
+    let runner = project.command(&["apply", "--progress", "json"]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(runner.get_program()).args(runner.get_args());
+    command.current_dir(runner.get_current_dir().unwrap()).env("RUNNER_STORE", project.store());
+    check(&project, &Running::spawn(command).end());
+}
