@@ -125,10 +125,19 @@ impl EmbeddedContainer {
             .map_err(RuntimeError::Spawn)?;
         let container = Self { helper, control: Mutex::new(here) };
         let (fresh, masked, read_only) = step::own_view(spec);
+        let cgroups = step::read_only_cgroups(spec);
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let devices = resources.and_then(|resources| resources.devices().clone()).unwrap_or_default();
-        let open =
-            Open { id: id.into(), bundle: bundle.into(), state: state.into(), devices, fresh, masked, read_only };
+        let open = Open {
+            id: id.into(),
+            bundle: bundle.into(),
+            state: state.into(),
+            devices,
+            fresh,
+            masked,
+            read_only,
+            cgroups,
+        };
         let answer = {
             let control = container.control();
             protocol::send(&control, &open, &[]).and_then(|()| protocol::receive(&control))

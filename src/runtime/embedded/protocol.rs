@@ -36,6 +36,8 @@ pub struct Open {
     pub masked: Vec<String>,
     /// Paths to make read-only in a step's own `/proc`.
     pub read_only: Vec<String>,
+    /// Cgroup mounts to make read-only, with all that is mounted below.
+    pub cgroups: Vec<PathBuf>,
 }
 
 /// The answer to [`Open`].

@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
@@ -32,6 +32,15 @@ pub fn own_view(spec: &Spec) -> (Vec<Mount>, Vec<String>, Vec<String>) {
     (fresh, in_proc(&MASKED_PATHS), in_proc(&READ_ONLY_PATHS))
 }
 
+/// The cgroup mounts that nothing inside may change. libcontainer 0.7 does not make them so on cgroup v1, where each
+/// controller is a mount of its own: a step could lift its own limits.
+pub fn read_only_cgroups(spec: &Spec) -> Vec<PathBuf> {
+    let read_only = |mount: &&Mount| mount.options().iter().flatten().any(|option| option == "ro");
+    let cgroup = |mount: &&Mount| matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+    let mounts = spec.mounts().iter().flatten().filter(cgroup).filter(read_only);
+    mounts.map(|mount| mount.destination().clone()).collect()
+}
+
 fn is_fresh(mount: &Mount) -> bool {
     let default_shm = mount.destination() == Path::new("/dev/shm") && mount.typ().as_deref() == Some("tmpfs");
     matches!(mount.typ().as_deref(), Some("proc" | "mqueue")) || default_shm
@@ -42,6 +51,7 @@ pub struct Blueprint {
     fresh: Vec<Mount>,
     masked: Vec<String>,
     read_only: Vec<String>,
+    cgroups: Vec<PathBuf>,
 }
 
 /// What each step's view is made from: taken before the first step could change anything inside.
@@ -62,15 +72,21 @@ struct FreshMount {
 impl Blueprint {
     /// From the first message of runner.
     pub fn new(open: &Open) -> Self {
-        Self { fresh: open.fresh.clone(), masked: open.masked.clone(), read_only: open.read_only.clone() }
+        Self {
+            fresh: open.fresh.clone(),
+            masked: open.masked.clone(),
+            read_only: open.read_only.clone(),
+            cgroups: open.cgroups.clone(),
+        }
     }
 
     /// Looks, from inside, at which of the paths there are. The kernel's configuration decides, so all steps agree.
     ///
-    /// Then takes away each /proc that shows init: a step that may unmount would find it below its own.
+    /// Then makes the cgroups read-only, and takes away each /proc that shows init: a step that may unmount would find it
+    /// below its own.
     ///
     /// # Errors
-    /// Where the container has no /proc.
+    /// Where the container has no /proc, or what the system calls say.
     pub fn prepare(&self) -> io::Result<View> {
         let kind =
             |path: &String| rustix::fs::lstat(path.as_str()).ok().map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -91,6 +107,11 @@ impl Blueprint {
             masked_folders,
             read_only: self.read_only.iter().filter(|path| kind(path).is_some()).cloned().collect(),
         };
+        for cgroup in &self.cgroups {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mount = rustix::fs::open(cgroup, flags, Mode::empty())?;
+            sys::set_mount_attributes(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, true)?;
+        }
         for (_, target) in view.fresh.iter().filter(|(fresh, _)| fresh.kind == "proc") {
             unmount(target.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
         }
