@@ -13,6 +13,9 @@ use rustix::io::Errno;
 /// As many links as path_resolution(7) lets one follow.
 const MOST_LINKS: u32 = 40;
 
+/// A look inside that races with so many others in a row is not going to end.
+const MOST_TRIES: u32 = 1000;
+
 /// What a path inside a root comes to, with every link followed inside it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inside {
@@ -93,10 +96,25 @@ fn names(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
+/// Opens what is at `path` inside `root`, with every link on the way followed inside it.
+///
+/// # Errors
+/// What openat2(2) says; the `EAGAIN` of a race only after many tries.
+pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // openat2(2): a rename or a mount anywhere on the host while a `..` was resolved; to be tried again.
+            Err(Errno::AGAIN) if tries < MOST_TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
 /// What is at `path`, which has no links in it but for the last name.
 fn look(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<(OwnedFd, FileType)>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+    match open(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(fd) => {
             let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
             Ok(Some((fd, kind)))
@@ -150,5 +168,27 @@ mod tests {
     fn a_loop_of_links_and_a_file_used_as_a_folder_are_errors() {
         assert_eq!(at("/loop/x").unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
         assert_eq!(at("/bin/sh/x").unwrap_err().raw_os_error(), Some(Errno::NOTDIR.raw_os_error()));
+    }
+
+    #[test]
+    fn a_rename_elsewhere_on_the_host_stops_no_look_inside() {
+        let (folder, fd) = root();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
+        fs::create_dir(&one).unwrap();
+        symlink("../../../../../../../usr/../usr/../usr/bin/sh", folder.path().join("climbs")).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let failed = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            });
+            let failed = (0..20_000).find_map(|_| open(fd.as_fd(), Path::new("/climbs"), OFlags::PATH).err());
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            failed
+        });
+        assert_eq!(failed, None);
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use inside::{Inside, resolve};
+pub use inside::{Inside, open as open_inside, resolve};
 pub use overlay::{OverlayError, mount_overlay};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};

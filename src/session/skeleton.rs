@@ -12,12 +12,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags, chmodat, chownat, fgetxattr,
-    flistxattr, openat2, stat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, Timestamps, XattrFlags, chmodat, chownat, fgetxattr, flistxattr, stat,
+    utimensat,
 };
 
 use super::scratch;
-use crate::mount::{Inside, resolve};
+use crate::mount::{Inside, open_inside, resolve};
 
 /// Something to be mounted: where, and whether on a folder or on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ fn new_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Where the scratch cannot hold an attribute: tmpfs takes `user.*` from Linux 6.6 on, `scratch: {disk: true}` mends it.
 pub fn copy_attributes(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Path) -> io::Result<()> {
-    let folder = open_inside(root, path)?;
+    let folder = open_folder(root, path)?;
     let stat = rustix::fs::fstat(&folder)?;
     chownat(
         CWD,
@@ -157,7 +157,7 @@ fn copy_times(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Path) -> io:
     if stat(copy).is_err() {
         return Ok(());
     }
-    let stat = rustix::fs::fstat(open_inside(root, path)?)?;
+    let stat = rustix::fs::fstat(open_folder(root, path)?)?;
     let times = Timestamps {
         last_access: rustix::fs::Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
         last_modification: rustix::fs::Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
@@ -165,7 +165,6 @@ fn copy_times(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Path) -> io:
     Ok(utimensat(CWD, copy, &times, AtFlags::empty())?)
 }
 
-fn open_inside(root: rustix::fd::BorrowedFd<'_>, path: &Path) -> io::Result<rustix::fd::OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?)
+fn open_folder(root: rustix::fd::BorrowedFd<'_>, path: &Path) -> io::Result<rustix::fd::OwnedFd> {
+    Ok(open_inside(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?)
 }

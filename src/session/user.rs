@@ -4,10 +4,11 @@ use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
 use crate::build::{Principal, User};
+use crate::mount::open_inside;
 use crate::runtime::process::Credentials;
 
 /// Past this a passwd or group file is taken for an attack.
@@ -95,8 +96,7 @@ impl<'a> GroupEntry<'a> {
 /// The file's text; nothing where there is no such file.
 fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
     // Not blocking: a fifo in its place would wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+    let file = match open_inside(root, path, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(error.into()),
@@ -113,6 +113,8 @@ fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
 mod tests {
     use std::fs;
     use std::os::fd::AsFd;
+
+    use rustix::fs::Mode;
 
     use super::*;
 
