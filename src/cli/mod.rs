@@ -89,6 +89,15 @@ pub struct SetArgs {
     pub values: Vec<(String, String)>,
 }
 
+/// What runs the containers.
+#[derive(Debug, Args)]
+pub struct RuntimeArgs {
+    /// What runs the containers: `embedded`, an OCI runtime in PATH such as `runc`, or the path of one [default:
+    /// embedded].
+    #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
+    pub runtime: Option<String>,
+}
+
 /// The arguments of `runner apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
@@ -107,6 +116,10 @@ pub struct ApplyArgs {
     /// After a failure, go on with what does not depend on it.
     #[arg(long)]
     pub keep_going: bool,
+
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
@@ -143,6 +156,10 @@ pub struct RunArgs {
     /// Variables set by the command line.
     #[command(flatten)]
     pub sets: SetArgs,
+
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
 
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]

@@ -15,7 +15,12 @@ use crate::settings::{Partial, Progress};
 
 /// Runs the plan of a manifest.
 pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), jobs: args.jobs, progress: args.progress, ..Partial::default() };
+    let flags = Partial {
+        store: cli.store.clone(),
+        jobs: args.jobs,
+        runtime: args.runtime.runtime.clone(),
+        progress: args.progress,
+    };
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);

@@ -20,7 +20,10 @@ use crate::settings::{Partial, Settings};
 
 /// Runs the command and passes its exit code on.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
-    let settings = settings(Partial { store: cli.store.clone(), ..Partial::default() }, &args.manifest)?;
+    let settings = settings(
+        Partial { store: cli.store.clone(), runtime: args.runtime.runtime.clone(), ..Partial::default() },
+        &args.manifest,
+    )?;
     let build = loaded(&args.manifest, &args.sets)?;
     let container = container(&build, &args.container)?;
     let site = Site::open(&settings)?;

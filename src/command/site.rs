@@ -15,8 +15,10 @@ use crate::error::{Error, Exit};
 use crate::event::{Event, Events};
 use crate::execute::{Context, Interrupt};
 use crate::mount::enter_private_namespace;
-use crate::session::{Workspace, cgroups};
-use crate::settings::Settings;
+use crate::runtime::external::Program;
+use crate::runtime::{Runtime, cgroups};
+use crate::session::Workspace;
+use crate::settings::{EMBEDDED, Settings};
 use crate::store::{BuildId, Lease, Store, StoreError};
 
 /// All that a build needs of the host.
@@ -41,6 +43,7 @@ impl Site {
             let hint = "run it with sudo, or in a container with --privileged".to_owned();
             return Err(Error::new(Exit::Host, "mounting root filesystems needs root").with_hint(Some(hint)));
         }
+        let runtime = runtime(&settings.runtime)?;
         enter_private_namespace().map_err(|error| {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
             Error::new(Exit::Host, format!("enter a mount namespace of its own: {error}")).with_hint(Some(hint))
@@ -50,7 +53,8 @@ impl Site {
         let warnings = clear_left_over(&store)?;
         let lease = store.lease().map_err(of_store)?;
         let disk = store.root().join("scratch").join(lease.id());
-        let workspace = Workspace::open(&store.mnt(), &disk, lease.id()).map_err(host("make room for sessions"))?;
+        let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
+        let workspace = workspace.map_err(host("make room for sessions"))?;
         let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
         let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe"))?);
         heed_signals(Arc::clone(&interrupt)).map_err(host("heed signals"))?;
@@ -92,6 +96,18 @@ impl Site {
         }
         lease.close().map_err(of_store)
     }
+}
+
+/// The runtime that the settings name.
+fn runtime(name: &str) -> Result<Runtime, Error> {
+    if name == EMBEDDED {
+        return Ok(Runtime::Embedded);
+    }
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    Program::find(name, &search).map(Runtime::External).map_err(|error| {
+        let hint = error.hint();
+        Error::new(Exit::Host, error).with_hint(Some(hint))
+    })
 }
 
 fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {

@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use crate::error::Exit;
-use crate::runtime::embedded::SealedProgram;
+use crate::runtime::container::SealedProgram;
 
 /// Below that many bytes of free space a build is likely to fail.
 const LITTLE_SPACE: u64 = 1 << 30;

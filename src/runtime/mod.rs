@@ -1,12 +1,85 @@
 //! OCI runtimes: what runs processes in a container that a bundle describes.
+//!
+//! ```text
+//! runner ──▶ Container ──socket──▶ helper ─┬─ embedded: libcontainer once a session, then a clone a step
+//!                                          └─ external: RUNTIME create, start, delete once a step
+//! ```
 
+pub mod cgroups;
+pub mod container;
+mod devices;
 pub mod embedded;
+pub mod external;
 pub mod process;
+mod protocol;
 pub mod spec;
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use container::{Container, RuntimeError, SealedProgram};
+use external::Program;
+use oci_spec::runtime::Spec;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
+
+/// What runs processes in containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    /// The one that is built in.
+    Embedded,
+    /// A program with the command line of runc(8).
+    External(Program),
+}
+
+/// A session's container, as a runtime is given it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'a> {
+    /// Unique on this host.
+    pub id: &'a str,
+    /// A folder for config.json; its `rootfs` is the mounted root.
+    pub folder: &'a Path,
+    /// A folder for the runtime's own files.
+    pub state: &'a Path,
+    /// Where all sessions' mounts are.
+    pub workspace: &'a Path,
+    /// What else of the workspace the container needs.
+    pub mounts: &'a Path,
+    /// What config.json says.
+    pub spec: &'a Spec,
+    /// Whether what runs in it may make device nodes: then nothing may where device rules cannot be enforced.
+    pub makes_nodes: bool,
+}
+
+impl Runtime {
+    /// Opens a container.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
+    pub fn open(&self, program: &SealedProgram, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+        match self {
+            Self::Embedded => embedded::open(program, bundle),
+            Self::External(runtime) => external::open(program, runtime, bundle),
+        }
+    }
+
+    /// The processes in a container that are no step's.
+    pub fn own_processes(&self) -> u64 {
+        match self {
+            Self::Embedded => embedded::OWN_PROCESSES,
+            Self::External(_) => 0,
+        }
+    }
+
+    /// What it is and which version: what a runtime does may change with it.
+    pub fn version(&self) -> String {
+        match self {
+            Self::Embedded => format!("runner {}", env!("CARGO_PKG_VERSION")),
+            Self::External(runtime) => runtime.version().to_owned(),
+        }
+    }
+}
 
 /// The descriptors that a process is started with.
 #[derive(Debug)]
@@ -53,5 +126,17 @@ impl Outcome {
     /// Whether it ended well.
     pub fn is_success(&self) -> bool {
         *self == Self::Exited { code: 0 }
+    }
+}
+
+/// Waits for the end of a child and gives how it ended.
+fn reap(process: BorrowedFd<'_>) -> io::Result<Outcome> {
+    let Some(status) = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED)? else {
+        return Err(io::Error::other("a process that has ended has no status"));
+    };
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ok(Outcome::Exited { code }),
+        (None, Some(signal)) => Ok(Outcome::Signaled { signal }),
+        (None, None) => Err(io::Error::other("a process ended neither by itself nor by a signal")),
     }
 }

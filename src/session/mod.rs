@@ -7,7 +7,6 @@
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
-pub mod cgroups;
 mod layer;
 mod mounts;
 mod scratch;
@@ -29,12 +28,12 @@ use skeleton::MountPoint;
 use thiserror::Error;
 pub use workspace::Workspace;
 
-use crate::build::{Container, User};
+use crate::build::{Capability, Container, User};
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
-use crate::runtime::Stdio;
-use crate::runtime::embedded::{EmbeddedContainer, OWN_PROCESSES, RunningStep, RuntimeError};
+use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::{self, Credentials};
-use crate::runtime::spec::{self, Bundle, DEFAULT_MOUNT_POINTS, HostDevice};
+use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
+use crate::runtime::{Bundle, Stdio};
 
 /// What goes wrong with a session itself, not with what runs in it.
 #[derive(Debug, Error)]
@@ -65,6 +64,8 @@ pub struct Session<'a> {
     lowers: Vec<Lower>,
     scratch: Arc<Scratch>,
     devices: Vec<HostDevice>,
+    /// Where `mounts` has what it made.
+    own_mounts: PathBuf,
     mounts: SessionMounts,
     live: Option<Live>,
 }
@@ -72,7 +73,7 @@ pub struct Session<'a> {
 /// The parts that end at a snapshot and are made anew after it.
 #[derive(Debug)]
 struct Live {
-    runtime: EmbeddedContainer,
+    runtime: container::Container,
     root: OwnedFd,
     overlay: Mounted,
     upper: PathBuf,
@@ -97,9 +98,9 @@ impl<'a> Session<'a> {
                 HostDevice::look_up(device).map_err(|error| SessionError::Device { path: device.path.clone(), error })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let folder = workspace.folder("mounts")?;
-        let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &folder, cache)?;
-        Ok(Self { workspace, container, lowers, scratch, devices, mounts, live: None })
+        let own_mounts = workspace.folder("mounts")?;
+        let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &own_mounts, cache)?;
+        Ok(Self { workspace, container, lowers, scratch, devices, own_mounts, mounts, live: None })
     }
 
     /// Mounts the root and creates the container, unless that is done.
@@ -133,23 +134,32 @@ impl<'a> Session<'a> {
             mounts.push(mount.oci(real)?);
         }
         let id = self.workspace.container_id();
-        let bundle = Bundle {
+        let runtime = self.workspace.runtime();
+        let description = spec::Description {
             id: &id,
             rootfs: &rootfs,
             mounts,
             devices: &self.devices,
             process: process::init()?,
-            own_processes: OWN_PROCESSES,
+            own_processes: runtime.own_processes(),
         };
-        let spec = spec::spec(self.container, bundle)?;
-        // As a whole: written as it is made, it would take a system call for each of its 1700 tokens.
-        let config = serde_json::to_vec(&spec).map_err(io::Error::other)?;
-        std::fs::write(folder.join("config.json"), config)?;
-        let state = self.workspace.folder("state")?;
-        let runtime = EmbeddedContainer::create(self.workspace.program()?, &id, &folder, &state, &spec)?;
+        let bundle = Bundle {
+            id: &id,
+            folder: &folder,
+            state: &self.workspace.folder("state")?,
+            workspace: self.workspace.path(),
+            mounts: &self.own_mounts,
+            spec: &spec::spec(self.container, description)?,
+            makes_nodes: self.makes_nodes(),
+        };
+        let runtime = runtime.open(self.workspace.program()?, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         Ok(Live { runtime, root, overlay, upper })
+    }
+
+    fn makes_nodes(&self) -> bool {
+        self.container.capabilities.contains(&Capability::Mknod)
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {

@@ -16,9 +16,10 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::devices;
+use super::Open;
 use super::init::Init;
-use super::protocol::{Open, Opened, receive, send};
+use crate::runtime::devices;
+use crate::runtime::protocol::{Opened, receive, send};
 use crate::sys;
 
 /// Two seconds in all, beyond what libcontainer itself waits.
@@ -83,7 +84,12 @@ fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Err
 
 fn enforce_rules(open: &Open, container: &Container) -> Result<(), Box<dyn Error>> {
     let pid = container.pid().ok_or("the container has no process")?;
-    devices::enforce(&open.id, pid.as_raw(), &open.devices)
+    match devices::enforce(&open.id, pid.as_raw(), &open.devices) {
+        // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
+        Err(_) if !open.makes_nodes => Ok(()),
+        Err(error) => Err(format!("device rules cannot be enforced: {error}; {}", devices::MEND).into()),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// libcontainer's errors often only say "failed syscall"; which one, and on what, it tells by tracing alone. The file in

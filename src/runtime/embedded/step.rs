@@ -15,7 +15,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use super::protocol::Open;
+use super::Open;
 use crate::runtime::Outcome;
 use crate::runtime::spec::{MASKED_PATHS, READ_ONLY_PATHS};
 use crate::sys;

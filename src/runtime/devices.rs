@@ -10,9 +10,20 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use crate::sys;
+
+/// What mends a host without device rules, after "device rules cannot be enforced here: …".
+pub const MEND: &str = "see `runner doctor`, or have the container drop MKNOD";
+
+const NO_GROUPS: &str = "this host has no device cgroup: mount the v1 device controller or cgroup2";
+
+/// The device rules of a config.json.
+pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
+}
 
 /// Lets the processes of the container of that id, which `pid` is one of, use what `rules` allow, and nothing else.
 ///
@@ -37,7 +48,24 @@ pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Bo
         own(path)?;
         return attach_program(&mount.join(path.trim_start_matches('/')), rules);
     }
-    Err("this host has no device cgroup: mount the v1 device controller or cgroup2".into())
+    Err(NO_GROUPS.into())
+}
+
+/// Sets the rules of a group that nothing is in and that is removed at once: whether this host enforces them at all.
+///
+/// # Errors
+/// As [`enforce`].
+pub fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let (root, set): (_, fn(&Path, &[LinuxDeviceCgroup]) -> _) = match mount_point(&mounts, "cgroup", "devices") {
+        Some(root) => (root, write_files),
+        None => (mount_point(&mounts, "cgroup2", "").ok_or(NO_GROUPS)?, attach_program),
+    };
+    let group = root.join(id);
+    fs::create_dir(&group).map_err(|error| format!("create the cgroup {}: {error}", group.display()))?;
+    let set = set(&group, rules);
+    let removed = fs::remove_dir(&group);
+    set.and_then(|()| Ok(removed?))
 }
 
 /// The path of a process in the hierarchy with that controller, the v2 one for "", see cgroups(7).
