@@ -23,3 +23,4 @@ pub mod settings;
 pub mod snapshot;
 pub mod store;
 mod sys;
+pub mod terminal;

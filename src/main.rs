@@ -6,11 +6,13 @@ use clap::Parser as _;
 use runner::cli::Cli;
 use runner::command;
 use runner::runtime::{embedded, external};
+use runner::terminal::guard;
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         Some(argument) if argument == embedded::HELPER_ARGUMENT => embedded::helper::main(),
         Some(argument) if argument == external::HELPER_ARGUMENT => external::helper::main(),
+        Some(argument) if argument == guard::GUARD_ARGUMENT => guard::main(),
         _ => command::run(Cli::parse()),
     }
 }

@@ -50,8 +50,12 @@ pub enum Command {
     Validate(ManifestArgs),
 
     /// Run one command in a fresh session of a container.
-    #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
+    #[command(after_help = "Example: runner run base -- cat /etc/os-release\nExample: runner run -t base -- top")]
     Run(RunArgs),
+
+    /// Open a shell in a fresh session of a container: the state before its first step. It changes no layer.
+    #[command(after_help = "Example: runner shell base")]
+    Shell(ShellArgs),
 
     /// Print the manifest's JSON Schema.
     #[command(after_help = "Example: runner schema > manifest.schema.json")]
@@ -142,9 +146,9 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
-/// The arguments of `runner run`.
+/// A container, and what it is to run on.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct TargetArgs {
     /// The container's name in the manifest.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub container: String,
@@ -160,10 +164,34 @@ pub struct RunArgs {
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+}
+
+/// The arguments of `runner run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The container.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Give the command this terminal.
+    #[arg(short, long)]
+    pub terminal: bool,
 
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+/// The arguments of `runner shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The container.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// The shell, by its path in the root or its name in PATH [default: /bin/bash if it is there, else /bin/sh].
+    #[arg(long, value_name = "PROGRAM", value_parser = NonEmptyStringValueParser::new())]
+    pub shell: Option<String>,
 }
 
 /// The manifest's path, if there is something.
@@ -247,11 +275,22 @@ mod tests {
     fn run_takes_the_command_after_two_dashes_as_it_is() {
         let line = "runner run base -m m.yaml --set a=b --store /s -- ls -l --set c=d";
         let Command::Run(args) = parse(line).unwrap().command else { panic!("not run") };
-        assert_eq!((args.container.as_str(), args.manifest.as_path()), ("base", Path::new("m.yaml")));
+        let target = args.target;
+        assert_eq!((target.container.as_str(), target.manifest.as_path()), ("base", Path::new("m.yaml")));
+        assert!(!args.terminal && target.runtime.runtime.is_none());
         assert_eq!(args.command, ["ls", "-l", "--set", "c=d"]);
-        assert_eq!(args.sets.values, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(target.sets.values, [("a".to_owned(), "b".to_owned())]);
         assert_eq!(refused("runner run base ls"), (ErrorKind::UnknownArgument, 2));
         assert_eq!(refused("runner run base"), (ErrorKind::MissingRequiredArgument, 2));
+    }
+
+    #[test]
+    fn a_terminal_and_a_shell_are_asked_for() {
+        let Command::Run(args) = parse("runner run -t base --runtime runc -- top").unwrap().command else { panic!() };
+        assert!(args.terminal);
+        assert_eq!(args.target.runtime.runtime.as_deref(), Some("runc"));
+        let Command::Shell(args) = parse("runner shell base --shell zsh").unwrap().command else { panic!() };
+        assert_eq!((args.target.container.as_str(), args.shell.as_deref()), ("base", Some("zsh")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod apply;
 mod doctor;
 mod plan;
 mod run;
+mod shell;
 mod site;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan(args) => plan::plan(args),
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
+        Command::Shell(args) => shell::shell(&cli, args),
         Command::Schema => print(manifest::schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),

@@ -9,33 +9,68 @@ use std::thread;
 use super::site::Site;
 use super::{Stop, apply, loaded, settings};
 use crate::build::{Build, ContainerId, Rootfs};
-use crate::cli::{Cli, RunArgs};
+use crate::cli::{Cli, RunArgs, TargetArgs};
 use crate::diagnostic::nearest;
 use crate::error::{Error, Exit};
 use crate::event::Events;
-use crate::execute::{self, Context, Options, Rooms};
+use crate::execute::{self, Attempt, Context, Options, Rooms};
 use crate::plan::Plan;
 use crate::report::{self, Mode};
+use crate::session::{Session, SessionError};
 use crate::settings::{Partial, Settings};
+use crate::terminal;
 
 /// Runs the command and passes its exit code on.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
-    let settings = settings(
-        Partial { store: cli.store.clone(), runtime: args.runtime.runtime.clone(), ..Partial::default() },
-        &args.manifest,
-    )?;
-    let build = loaded(&args.manifest, &args.sets)?;
-    let container = container(&build, &args.container)?;
+    if args.terminal {
+        return run_on_terminal(cli, &args.target, |_| Ok(args.command.clone()));
+    }
+    let stdin = stdin()?;
+    in_session(cli, &args.target, |context, rooms, container| {
+        execute::run(context, rooms, container, &args.command, stdin, &mut report::pass_through)
+    })
+}
+
+/// Runs a command on this terminal and passes its exit code on; `argv` is chosen when the root can be looked at.
+pub fn run_on_terminal(
+    cli: &Cli,
+    target: &TargetArgs,
+    argv: impl FnOnce(&Session<'_>) -> io::Result<Vec<String>>,
+) -> Result<(), Stop> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        let hint = "without one: `runner run CONTAINER -- CMD…`".to_owned();
+        let error = "standard input and standard output are to be a terminal";
+        return Err(Error::new(Exit::Usage, error).with_hint(Some(hint)).into());
+    }
+    let keyboard =
+        terminal::keyboard().map_err(|error| Error::new(Exit::Host, format!("open the terminal: {error}")))?;
+    in_session(cli, target, |context, rooms, container| {
+        execute::run_on_terminal(context, rooms, container, argv, keyboard.as_fd(), &mut io::stdout())
+    })
+}
+
+/// Opens a session of a container for what `work` does in it; gives the exit code of that.
+fn in_session(
+    cli: &Cli,
+    target: &TargetArgs,
+    work: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, ContainerId) -> Result<Attempt, SessionError>,
+) -> Result<(), Stop> {
+    let flags = Partial { store: cli.store.clone(), runtime: target.runtime.runtime.clone(), ..Partial::default() };
+    let settings = settings(flags, &target.manifest)?;
+    let build = loaded(&target.manifest, &target.sets)?;
+    let container = container(&build, &target.container)?;
     let site = Site::open(&settings)?;
     let context = site.context(&build);
     let rooms = Rooms::new(context);
-    let result = build_below(context, &settings, &rooms, container).and_then(|()| {
-        let outcome = execute::run(context, &rooms, container, &args.command, stdin()?, &mut report::pass_through);
-        outcome.map_err(|error| Error::new(Exit::Host, error).into())
-    });
+    let result = build_below(context, &settings, &rooms, container)
+        .and_then(|()| work(context, &rooms, container).map_err(|error| Error::new(Exit::Host, error).into()));
     drop(rooms);
     site.close()?;
-    let attempt = result?;
+    end(&result?)
+}
+
+/// What the program ends with after a command.
+fn end(attempt: &Attempt) -> Result<(), Stop> {
     if attempt.interrupted {
         return Err(Exit::Interrupted.into());
     }
@@ -53,9 +88,13 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
 fn container(build: &Build, name: &str) -> Result<ContainerId, Error> {
     let names = || build.containers.iter().map(|container| container.name.as_str());
     names().position(|known| known == name).map(ContainerId).ok_or_else(|| {
-        let hint = match nearest(name, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the manifest has: {}", names().collect::<Vec<_>>().join(", ")),
+        let step = build.steps.iter().find(|step| step.name == name);
+        let hint = match (step, nearest(name, names())) {
+            (Some(step), _) => {
+                format!("a step has that name, in the container `{}`", build.container(step.container).name)
+            }
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("the manifest has: {}", names().collect::<Vec<_>>().join(", ")),
         };
         Error::new(Exit::Usage, format!("cannot find the container `{name}`")).with_hint(Some(hint))
     })

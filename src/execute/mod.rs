@@ -9,6 +9,7 @@ mod interrupt;
 mod output;
 mod room;
 mod step;
+mod terminal;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use attempt::Attempt;
 pub use interrupt::Interrupt;
 pub use room::Rooms;
 pub use step::run;
+pub use terminal::run_on_terminal;
 
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::event::{BuildStatus, Event, Events, StepStatus};

@@ -6,10 +6,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Process;
+
 use super::attempt::{Attempt, Sink, attempt};
 use super::output::Output;
 use super::{Context, Failure, Rooms};
-use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
+use crate::build::{Action, Container, ContainerId, Snapshot, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
 use crate::runtime::Outcome;
@@ -180,20 +182,32 @@ pub fn run<'a>(
     let attempt = {
         let room = rooms.running(id)?;
         let session = session(&room)?;
-        let command = Command {
-            argv: argv.to_vec(),
-            env: &BTreeMap::new(),
-            cwd: &container.cwd,
-            user: &session.credentials(&container.user)?,
-            source_date_epoch: context.build.source_date_epoch,
-        };
-        attempt(session, process::process(container, command)?, stdin, None, sink, context.interrupt)?
+        let process = bare_process(context, session, container, argv)?;
+        attempt(session, process, stdin, None, sink, context.interrupt)?
     };
     rooms.close(id)?;
     Ok(attempt)
 }
 
-fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
+/// The process of a command that is no step's.
+pub fn bare_process(
+    context: Context<'_>,
+    session: &Session<'_>,
+    container: &Container,
+    argv: &[String],
+) -> Result<Process, SessionError> {
+    let command = Command {
+        argv: argv.to_vec(),
+        env: &BTreeMap::new(),
+        cwd: &container.cwd,
+        user: &session.credentials(&container.user)?,
+        source_date_epoch: context.build.source_date_epoch,
+    };
+    Ok(process::process(container, command)?)
+}
+
+/// The session in a room that is open.
+pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }
 

@@ -4,15 +4,18 @@ mod inside;
 mod overlay;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use inside::{Inside, open as open_inside, resolve};
 pub use overlay::{OverlayError, mount_overlay};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::loopdev::LoopDevice;
+use crate::sys;
 
 /// How often an unmount that finds the mount busy is tried, and how long it waits in between: a second in all.
 const BUSY_TRIES: u32 = 1000;
@@ -46,6 +49,15 @@ impl Mounted {
     /// Where.
     pub fn path(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// From now on no device node in it can be opened, whoever asks.
+    ///
+    /// # Errors
+    /// What mount_setattr(2) says.
+    pub fn refuse_devices(&self) -> io::Result<()> {
+        let root = rustix::fs::open(self.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::set_mount_attributes(root.as_fd(), libc::MOUNT_ATTR_NODEV, false)
     }
 
     /// Unmounts it.

@@ -66,6 +66,23 @@ pub fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &[Borrow
     socket.write_all(&bytes[sent..])
 }
 
+/// Receives what another program sends beside a message of its own: one descriptor.
+///
+/// # Errors
+/// Where there is none.
+pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 4096];
+    rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    let mut messages = beside.drain();
+    let found = messages.find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    found.ok_or_else(|| io::Error::other("no descriptor came"))
+}
+
 /// Receives a message and the descriptors beside it; `None` when the other side has closed.
 ///
 /// # Errors

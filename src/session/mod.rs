@@ -29,7 +29,7 @@ use thiserror::Error;
 pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
-use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
+use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, resolve};
 use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::{self, Credentials};
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
@@ -115,7 +115,8 @@ impl<'a> Session<'a> {
     }
 
     fn create(&self) -> Result<Live, SessionError> {
-        let folder = self.workspace.folder("bundle")?;
+        // A bundle is named after its container, as people look for it.
+        let folder = self.workspace.folder("bundle")?.join(&self.container.name);
         let rootfs = folder.join("rootfs");
         scratch::private_folder(&rootfs)?;
         let skeleton = self.scratch.folder("skeleton")?;
@@ -129,6 +130,11 @@ impl<'a> Session<'a> {
         };
         let upper = self.new_upper(&skeleton)?;
         let overlay = self.overlay(&skeleton, &upper, &rootfs)?;
+        if !self.makes_nodes() {
+            // Who may make no nodes is not to open those that its root came with: on a host without device rules this is
+            // all that keeps it from them.
+            overlay.refuse_devices()?;
+        }
         let mut mounts = Vec::new();
         for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
             mounts.push(mount.oci(real)?);
@@ -206,6 +212,13 @@ impl<'a> Session<'a> {
     /// Where the root does not have it.
     pub fn credentials(&self, user: &User) -> Result<Credentials, SessionError> {
         Ok(user::look_up(self.live()?.root.as_fd(), user)?)
+    }
+
+    /// Whether the root, as it is now, has something at that path, links followed inside it. The session must have been
+    /// started.
+    pub fn has(&self, path: &Path) -> bool {
+        let found = self.live().map(|live| resolve(live.root.as_fd(), path));
+        matches!(found, Ok(Ok(inside)) if inside.missing.is_empty())
     }
 
     /// Starts a process. The session must have been started.

@@ -1,4 +1,6 @@
 //! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
+//!
+//! All of them run with each runtime: `tests/runc` is this folder by another name, see [`project::RUNTIME`].
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod built;
@@ -16,4 +18,5 @@ mod project;
 mod quick;
 mod same_bytes;
 mod sessions;
+mod terminal;
 mod tree;

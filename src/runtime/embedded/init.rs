@@ -20,8 +20,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Open;
 use super::step::{Blueprint, NAMESPACES, View, become_step, mount_view};
-use crate::runtime::{Outcome, reap};
 use crate::runtime::protocol::{Opened, Start, Told, receive, send};
+use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
 
 /// The processes of a session that are no step's: init and its spare.
@@ -146,12 +146,13 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
     let mounted = mount_view(view);
     let Ok(Some((start, descriptors))) = receive::<Start>(fed) else { sys::exit_now(0) };
     let Ok([stdin, stdout, stderr, status]) = <[OwnedFd; 4]>::try_from(descriptors) else { sys::exit_now(125) };
+    let status = UnixStream::from(status);
     let why = match mounted {
-        Ok(()) => become_step(&start.process, [stdin, stdout, stderr]),
+        Ok(()) => become_step(&start.process, [stdin, stdout, stderr], &status),
         Err(error) => Outcome::NotStarted { why: format!("mount the step's own /proc: {error}"), code: 125 },
     };
     let code = why.exit_code();
-    let _ = send(&UnixStream::from(status), &Told::Ended(why), &[]);
+    let _ = send(&status, &Told::Ended(why), &[]);
     sys::exit_now(code);
 }
 

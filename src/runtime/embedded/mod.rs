@@ -13,6 +13,7 @@
 pub mod helper;
 mod init;
 mod step;
+mod terminal;
 
 use std::io;
 use std::path::PathBuf;

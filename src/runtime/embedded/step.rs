@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
@@ -15,7 +16,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use super::Open;
+use super::{Open, terminal};
 use crate::runtime::Outcome;
 use crate::runtime::spec::{MASKED_PATHS, READ_ONLY_PATHS};
 use crate::sys;
@@ -206,8 +207,8 @@ fn null_device() -> io::Result<OwnedFd> {
 }
 
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
-pub fn become_step(process: &Process, stdio: [OwnedFd; 3]) -> Outcome {
-    match set_up(process, stdio) {
+pub fn become_step(process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> Outcome {
+    match set_up(process, stdio, status) {
         Ok(()) => execute(process),
         Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
     }
@@ -220,9 +221,17 @@ fn doing<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> (String, io::Error
     move |error| (what.to_owned(), error.into())
 }
 
-fn set_up(process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
+fn set_up(process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> SetUp {
     setsid().map_err(doing("start a session of processes"))?;
-    let [stdin, stdout, stderr] = stdio;
+    let [stdin, stdout, stderr] = if process.terminal() == Some(true) {
+        let all = || -> io::Result<_> {
+            let terminal = terminal::open(process, status)?;
+            Ok([terminal.try_clone()?, terminal.try_clone()?, terminal])
+        };
+        all().map_err(doing("make a terminal"))?
+    } else {
+        stdio
+    };
     rustix::stdio::dup2_stdin(&stdin).map_err(doing("set standard input"))?;
     rustix::stdio::dup2_stdout(&stdout).map_err(doing("set standard output"))?;
     rustix::stdio::dup2_stderr(&stderr).map_err(doing("set standard error"))?;

@@ -28,7 +28,8 @@ pub fn not_started(log: &str, ended: &Outcome) -> Outcome {
 
 /// 127 where there is no such command, 126 where it may not be executed, else 125, as Docker tells them apart: by words.
 fn code(why: &str) -> i32 {
-    let is_about_command = why.contains("exec: \"") || why.contains("executable file") || why.contains("open executable");
+    let is_about_command =
+        why.contains("exec: \"") || why.contains("executable file") || why.contains("open executable");
     if !is_about_command {
         125
     } else if why.contains("not found") || why.contains("no such file or directory") || why.contains("No such file") {
@@ -52,7 +53,10 @@ mod tests {
     #[test]
     fn the_last_error_is_the_reason_and_its_words_give_the_code() {
         for (message, code) in [
-            (r#"runc create failed: unable to start container process: exec: \"nope\": executable file not found in $PATH"#, 127),
+            (
+                r#"runc create failed: unable to start container process: exec: \"nope\": executable file not found in $PATH"#,
+                127,
+            ),
             (r#"unable to start container process: exec: \"/bin/x\": stat /bin/x: no such file or directory"#, 127),
             (r#"runc create failed: unable to start container process: exec: \"/bin/noexec\": permission denied"#, 126),
             ("executable file `nope` not found in $PATH: No such file or directory", 127),

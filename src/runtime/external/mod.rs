@@ -13,6 +13,7 @@
 //!    └───────────── socket: Open, Opened, Start + stdio + status socket ──▶ helper ──▶ a container a step
 //! ```
 
+mod console;
 pub mod helper;
 mod log;
 mod program;

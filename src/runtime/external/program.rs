@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_runtime_is_refused() {
-        for (text, said) in [("exit 1", "it says nothing"), ("echo usage >&2; exit 2", "usage"), ("echo hello", "hello")] {
+        for (text, said) in
+            [("exit 1", "it says nothing"), ("echo usage >&2; exit 2", "usage"), ("echo hello", "hello")]
+        {
             let folder = tempfile::tempdir().unwrap();
             program(folder.path(), "runc", text);
             let error = Program::find("runc", folder.path().as_os_str()).unwrap_err();

@@ -13,6 +13,7 @@ use oci_spec::runtime::Process;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Open;
+use super::console::Console;
 use super::log::not_started;
 use super::serve::StepEvent;
 use crate::runtime::protocol::{Told, send};
@@ -43,6 +44,8 @@ pub struct Step {
     phase: Phase,
     command: Option<Child>,
     container: Option<Child>,
+    /// Where the runtime hands the terminal over, if the process has one.
+    console: Option<Console>,
     /// It is to end, and has been told so.
     unwanted: bool,
 }
@@ -59,14 +62,23 @@ impl Step {
             phase: Phase::Creating,
             command: None,
             container: None,
+            console: None,
             unwanted: false,
         };
-        let begun = step.write_bundle(open, process).and_then(|()| {
+        let has_terminal = process.terminal() == Some(true);
+        let create = || {
+            step.write_bundle(open, process)?;
             let mut command = step.runtime(open);
             command.arg("create").arg("--bundle").arg(&step.bundle).arg("--pid-file").arg(step.bundle.join("pid"));
+            if has_terminal {
+                step.console = Some(Console::listen(&step.bundle)?);
+                // Relative, for a socket's path is short, see unix(7): runtimes take it from the bundle.
+                command.current_dir(&step.bundle).args(["--console-socket", Console::NAME]);
+            }
             command.arg(&step.id).stdin(stdin).stdout(stdout).stderr(stderr);
             step.call(command)
-        });
+        };
+        let begun = create();
         match begun {
             Ok(()) => Some(step),
             Err(error) => {
@@ -131,10 +143,14 @@ impl Step {
     /// # Errors
     /// Where the system does not tell how a child ended.
     pub fn advance(&mut self, open: &Open, happened: StepEvent) -> io::Result<()> {
-        if happened.command && let Some(command) = self.command.take() {
+        if happened.command
+            && let Some(command) = self.command.take()
+        {
             let ended = reap(command.descriptor.as_fd())?;
             self.after_call(open, &ended)?;
-        } else if happened.container && let Some(container) = self.container.take() {
+        } else if happened.container
+            && let Some(container) = self.container.take()
+        {
             let outcome = reap(container.descriptor.as_fd())?;
             self.end(open, outcome);
         } else if happened.unwanted {
@@ -184,6 +200,11 @@ impl Step {
         match devices::enforce(&self.id, pid, &devices::of(&open.spec)) {
             Err(error) if open.makes_nodes => return Err(refused(format!("device rules cannot be enforced: {error}"))),
             _ => {}
+        }
+        if let Some(console) = self.console.take() {
+            let terminal = console.accept().map_err(|error| refused(format!("take the terminal: {error}")))?;
+            // Whoever asked may have lost interest.
+            let _ = send(&self.status, &Told::Terminal, &[terminal.as_fd()]);
         }
         self.call_quietly(open, &["start"]).map_err(|error| refused(error.to_string()))
     }
