@@ -100,6 +100,10 @@ pub struct RuntimeArgs {
     /// embedded].
     #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
     pub runtime: Option<String>,
+
+    /// Keep the OCI bundle of each container, with its config.json, in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub bundle_dir: Option<PathBuf>,
 }
 
 /// The arguments of `runner apply`.

@@ -24,7 +24,8 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let site = Site::open(&settings)?;
+    let mut site = Site::open(&settings)?;
+    site.keep_bundles(args.runtime.bundle_dir.as_deref())?;
     let (events, receiver) = Events::channel();
     let mode = mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout()));

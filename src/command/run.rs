@@ -59,7 +59,8 @@ fn in_session(
     let settings = settings(flags, &target.manifest)?;
     let build = loaded(&target.manifest, &target.sets)?;
     let container = container(&build, &target.container)?;
-    let site = Site::open(&settings)?;
+    let mut site = Site::open(&settings)?;
+    site.keep_bundles(target.runtime.bundle_dir.as_deref())?;
     let context = site.context(&build);
     let rooms = Rooms::new(context);
     let result = build_below(context, &settings, &rooms, container)

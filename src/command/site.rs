@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
@@ -59,6 +60,17 @@ impl Site {
         let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe"))?);
         heed_signals(Arc::clone(&interrupt)).map_err(host("heed signals"))?;
         Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
+    }
+
+    /// Keeps the OCI bundles in that folder, if one is given.
+    ///
+    /// # Errors
+    /// With [`Exit::Host`], where a relative path starts from a folder that is gone.
+    pub fn keep_bundles(&mut self, folder: Option<&Path>) -> Result<(), Error> {
+        if let Some(folder) = folder {
+            self.workspace.keep_bundles(std::path::absolute(folder).map_err(host("find the folder of bundles"))?);
+        }
+        Ok(())
     }
 
     /// What running a plan of the build works with.

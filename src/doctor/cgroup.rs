@@ -47,15 +47,20 @@ impl Layout {
         self.v1.iter().find(|(name, _)| name == controller).map(|(_, path)| path.as_path())
     }
 
-    /// The layout's name, as systemd has it.
+    /// The layout's name; `hybrid` is systemd's word for v1 with v2 beside it.
     fn name(&self) -> &'static str {
         match (self.v1.is_empty(), &self.v2) {
             (true, None) => "none",
             (true, Some(_)) => "v2",
             (false, None) => "v1",
-            (false, Some(_)) => "v1 with v2 beside it",
+            (false, Some(_)) => "hybrid v1",
         }
     }
+}
+
+/// The name of this host's layout, as people call it.
+pub(super) fn layout_name() -> &'static str {
+    Layout::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()).name()
 }
 
 pub(super) fn checks() -> Vec<Check> {
@@ -140,7 +145,7 @@ mod tests {
     fn layouts_are_told_apart() {
         assert_eq!(Layout::parse(V2), Layout { v1: Vec::new(), v2: Some("/sys/fs/cgroup".into()) });
         assert_eq!(Layout::parse(V2).name(), "v2");
-        assert_eq!(Layout::parse(&format!("{V1}{V2}")).name(), "v1 with v2 beside it");
+        assert_eq!(Layout::parse(&format!("{V1}{V2}")).name(), "hybrid v1");
         assert_eq!(Layout::parse("").name(), "none");
         assert_eq!(Layout::parse("not a line\n - \n1 2 3 / - cgroup"), Layout::default());
     }

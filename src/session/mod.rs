@@ -7,6 +7,7 @@
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
+mod kept;
 mod layer;
 mod mounts;
 mod scratch;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 pub use layer::Lower;
 use mounts::SessionMounts;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 pub use scratch::Scratch;
 use skeleton::MountPoint;
@@ -74,6 +75,8 @@ pub struct Session<'a> {
 #[derive(Debug)]
 struct Live {
     runtime: container::Container,
+    /// Its config.json as it is kept, if it is.
+    kept: Option<Spec>,
     root: OwnedFd,
     overlay: Mounted,
     upper: PathBuf,
@@ -141,6 +144,7 @@ impl<'a> Session<'a> {
         }
         let id = self.workspace.container_id();
         let runtime = self.workspace.runtime();
+        let kept = self.workspace.bundles().map(|_| self.kept(&real[DEFAULT_MOUNT_POINTS.len()..])).transpose()?;
         let description = spec::Description {
             id: &id,
             rootfs: &rootfs,
@@ -161,7 +165,21 @@ impl<'a> Session<'a> {
         let runtime = runtime.open(self.workspace.program()?, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
-        Ok(Live { runtime, root, overlay, upper })
+        Ok(Live { runtime, kept, root, overlay, upper })
+    }
+
+    /// What config.json says in a bundle that is kept: it can be run by hand, when nothing of this session is left.
+    fn kept(&self, real: &[PathBuf]) -> Result<Spec, SessionError> {
+        let mounts = self.mounts.ready().iter().zip(real).map(|(mount, real)| mount.oci_by_hand(real));
+        let description = spec::Description {
+            id: &self.container.name,
+            rootfs: Path::new(kept::ROOTFS),
+            mounts: mounts.filter_map(Result::transpose).collect::<io::Result<_>>()?,
+            devices: &self.devices,
+            process: process::init()?,
+            own_processes: 0,
+        };
+        Ok(kept::by_hand(spec::spec(self.container, description)?, &self.devices))
     }
 
     fn makes_nodes(&self) -> bool {
@@ -226,7 +244,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Where the container is gone.
     pub fn run(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, SessionError> {
-        Ok(self.live()?.runtime.start(process, stdio)?)
+        let live = self.live()?;
+        if let (Some(folder), Some(spec)) = (self.workspace.bundles(), &live.kept) {
+            kept::write(&folder.join(&self.container.name), spec, &process)?;
+        }
+        Ok(live.runtime.start(process, stdio)?)
     }
 
     /// Whether it has been started and takes processes.
@@ -304,7 +326,7 @@ fn ordinary(real: &[PathBuf]) -> Result<(), SessionError> {
 
 impl Live {
     fn end(self) -> Result<PathBuf, SessionError> {
-        let Self { runtime, root, overlay, upper } = self;
+        let Self { runtime, root, overlay, upper, .. } = self;
         runtime.close()?;
         drop(root);
         overlay.close().map_err(SessionError::Busy)?;

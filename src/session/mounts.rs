@@ -23,6 +23,18 @@ pub struct Ready {
     kind: String,
     source: PathBuf,
     options: Vec<String>,
+    by_hand: ByHand,
+}
+
+/// What stands for a mount in a bundle that is kept, for what a session makes is gone with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ByHand {
+    /// The mount itself.
+    Same,
+    /// One of this type, from this source, with these options.
+    Like(String, PathBuf, Vec<String>),
+    /// Nothing.
+    LeftOut,
 }
 
 impl Ready {
@@ -45,10 +57,28 @@ impl Ready {
             .map_err(io::Error::other)
     }
 
+    /// As the config.json of a bundle that is kept says it; none where there is nothing to say.
+    ///
+    /// # Errors
+    /// None in practice: every required field is given.
+    pub fn oci_by_hand(&self, real: &Path) -> io::Result<Option<OciMount>> {
+        let (kind, source, options) = match &self.by_hand {
+            ByHand::Same => (&self.kind, &self.source, &self.options),
+            ByHand::Like(kind, source, options) => (kind, source, options),
+            ByHand::LeftOut => return Ok(None),
+        };
+        let mount = MountBuilder::default().destination(real).typ(kind).source(source).options(options.clone());
+        mount.build().map(Some).map_err(io::Error::other)
+    }
+
     fn bind(target: &Path, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
         let folder = std::fs::metadata(&source)?.is_dir();
         let point = MountPoint { target: target.to_owned(), folder };
-        Ok(Self { point, kind: "bind".into(), source, options })
+        Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same })
+    }
+
+    fn kept_as(self, by_hand: ByHand) -> Self {
+        Self { by_hand, ..self }
     }
 }
 
@@ -80,7 +110,8 @@ impl SessionMounts {
                 }
                 MountKind::Tmpfs => tmpfs(&place, &mount.options).and_then(|mounted| {
                     kept.push(mounted);
-                    Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))
+                    let ready = Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))?;
+                    Ok(ready.kept_as(ByHand::Like("tmpfs".into(), "tmpfs".into(), mount.options.clone())))
                 }),
                 MountKind::Cache(id) => cache(id).and_then(|source| {
                     own(&source, &mount.options, 0o755)?;
@@ -89,13 +120,15 @@ impl SessionMounts {
                 MountKind::Secret(secret) => write_secret(&place, secret, &mount.options).and_then(|()| {
                     let mut options = bind_options(&flags_only(&mount.options), false);
                     options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
-                    Ready::bind(&mount.target, place, options)
+                    // A bundle that is kept must not keep a secret.
+                    Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
                 }),
                 MountKind::Kernel(kind, source) => Ok(Ready {
                     point: MountPoint { target: mount.target.clone(), folder: true },
                     kind: kind.clone(),
                     source: source.into(),
                     options: mount.options.clone(),
+                    by_hand: ByHand::Same,
                 }),
             };
             ready.push(made.map_err(|error| io::Error::other(format!("mount {}: {error}", mount.target.display())))?);
@@ -103,7 +136,8 @@ impl SessionMounts {
         for (index, device) in outside_dev.iter().enumerate() {
             let place = folder.join(format!("device{index}"));
             make_node(&place, device)?;
-            ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?);
+            // In a bundle that is kept it is a device like those below /dev.
+            ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?.kept_as(ByHand::LeftOut));
         }
         let resolv = Path::new("/etc/resolv.conf");
         let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));

@@ -21,6 +21,7 @@ pub struct Workspace {
     images: Mutex<HashMap<PathBuf, Lower>>,
     program: OnceLock<SealedProgram>,
     runtime: Runtime,
+    bundles: Option<PathBuf>,
     lease: String,
     disk: PathBuf,
     made: AtomicU32,
@@ -40,6 +41,7 @@ impl Workspace {
             images: Mutex::default(),
             program: OnceLock::new(),
             runtime,
+            bundles: None,
             lease: lease.to_owned(),
             disk: disk.to_owned(),
             made: AtomicU32::new(0),
@@ -62,6 +64,16 @@ impl Workspace {
     /// What runs the containers.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// Keeps the bundle of each container in that folder from now on.
+    pub fn keep_bundles(&mut self, folder: PathBuf) {
+        self.bundles = Some(folder);
+    }
+
+    /// Where bundles are kept, if they are.
+    pub fn bundles(&self) -> Option<&Path> {
+        self.bundles.as_deref()
     }
 
     /// The folder in memory that all is mounted in.
