@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
+use super::cgroups;
 use crate::sys;
 
-/// What mends a host without device rules, after "device rules cannot be enforced here: …".
-pub const MEND: &str = "see `runner doctor`, or have the container drop MKNOD";
+/// What mends a host without device rules.
+const MEND: &str = "see `runner doctor`, or write `capabilities: { drop: [MKNOD] }` for the container";
 
 const NO_GROUPS: &str = "this host has no device cgroup: mount the v1 device controller or cgroup2";
 
@@ -55,7 +56,7 @@ pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Bo
 ///
 /// # Errors
 /// As [`enforce`].
-pub fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let (root, set): (_, fn(&Path, &[LinuxDeviceCgroup]) -> _) = match mount_point(&mounts, "cgroup", "devices") {
         Some(root) => (root, write_files),
@@ -66,6 +67,15 @@ pub fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Erro
     let set = set(&group, rules);
     let removed = fs::remove_dir(&group);
     set.and_then(|()| Ok(removed?))
+}
+
+/// [`try_out`] in the name of a container, with the words for who may not go on without.
+///
+/// # Errors
+/// As [`enforce`].
+pub fn check(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
+    let group = format!("{}trial", cgroups::step_prefix(id));
+    try_out(&group, rules).map_err(|error| format!("device rules cannot be enforced here: {error}; {MEND}"))
 }
 
 /// The path of a process in the hierarchy with that controller, the v2 one for "", see cgroups(7).

@@ -225,3 +225,6 @@ fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Res
     }
     resources.build()
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ mod mount_points;
 mod namespace;
 mod project;
 mod quick;
+mod rules;
+mod runtimes;
 mod same_bytes;
 mod sessions;
 mod terminal;

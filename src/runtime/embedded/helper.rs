@@ -42,7 +42,9 @@ fn serve() -> io::Result<()> {
         Ok(container) => container,
         Err(error) => {
             let cause = first_line(log).map(|line| format!(" ({line})")).unwrap_or_default();
-            send(&socket, &Opened::Failed(words(error.as_ref()) + &cause), &[])?;
+            let lacking = if open.makes_nodes { devices::check(&open.id, &open.devices).err() } else { None };
+            let words = lacking.unwrap_or_else(|| words(error.as_ref()) + &cause);
+            send(&socket, &Opened::Failed(words), &[])?;
             return Err(io::Error::other("no container"));
         }
     };
@@ -87,8 +89,7 @@ fn enforce_rules(open: &Open, container: &Container) -> Result<(), Box<dyn Error
     match devices::enforce(&open.id, pid.as_raw(), &open.devices) {
         // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
         Err(_) if !open.makes_nodes => Ok(()),
-        Err(error) => Err(format!("device rules cannot be enforced: {error}; {}", devices::MEND).into()),
-        Ok(()) => Ok(()),
+        other => other,
     }
 }
 

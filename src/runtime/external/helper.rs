@@ -57,12 +57,7 @@ fn prepare(open: &Open) -> io::Result<()> {
     detach_others(open)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)?;
-    if let Err(error) = devices::try_out(&format!("{}trial", cgroups::step_prefix(&open.id)), &devices::of(&open.spec))
-        && open.makes_nodes
-    {
-        return Err(io::Error::other(format!("device rules cannot be enforced: {error}; {}", devices::MEND)));
-    }
-    Ok(())
+    if open.makes_nodes { devices::check(&open.id, &devices::of(&open.spec)).map_err(io::Error::other) } else { Ok(()) }
 }
 
 /// Takes away the mounts of other sessions: held here, their folders would stay in use after they have ended.
