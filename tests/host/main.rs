@@ -16,6 +16,7 @@ mod mount_points;
 mod namespace;
 mod project;
 mod quick;
+mod recipes;
 mod rules;
 mod runtimes;
 mod same_bytes;
