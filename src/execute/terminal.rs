@@ -10,8 +10,8 @@ use super::attempt::Attempt;
 use super::step::{bare_process, session};
 use super::{Context, Rooms};
 use crate::build::ContainerId;
-use crate::runtime::Stdio;
 use crate::runtime::container::Begun;
+use crate::runtime::{Outcome, Stdio};
 use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
 
@@ -61,9 +61,12 @@ fn on_terminal(
         let raw = Raw::take(terminal)?;
         relay(&raw, output, inside.as_fd(), running.descriptor(), context.interrupt.descriptor())?
     };
-    let interrupted = ending == Ending::Interrupt;
-    if interrupted {
+    if ending != Ending::Process {
         running.kill();
     }
-    Ok(Attempt { outcome: running.outcome()?, timed_out: false, interrupted })
+    let outcome = match (ending, running.outcome()?) {
+        (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
+        (_, outcome) => outcome,
+    };
+    Ok(Attempt { outcome, timed_out: false, interrupted: ending == Ending::Interrupt })
 }

@@ -1,5 +1,6 @@
 //! The caller's terminal: handed over to a process in a container for as long as that runs, and given back as it was.
 
+mod first;
 pub mod guard;
 mod relay;
 

@@ -10,6 +10,7 @@ use rustix::termios::tcsetwinsize;
 use signal_hook::consts::{SIGCONT, SIGWINCH};
 use signal_hook::low_level::{pipe, unregister};
 
+use super::first::ending_signal;
 use super::{Raw, size};
 
 /// How long what has been printed may take to come out after the process has ended, if something keeps its terminal open.
@@ -22,6 +23,8 @@ pub enum Ending {
     Process,
     /// Runner is to end.
     Interrupt,
+    /// A key was pressed that would have ended the process by this signal, were it not first in its PID namespace.
+    Key(i32),
 }
 
 /// Passes all on until `ended` or `interrupt` can be read.
@@ -93,7 +96,12 @@ fn pass_on(
         }
         if !typed.is_empty() {
             match rustix::io::write(inside, &typed) {
-                Ok(written) => drop(typed.drain(..written)),
+                Ok(written) => {
+                    if let Some(signal) = ending_signal(inside, &typed[..written]) {
+                        return Ok(Ending::Key(signal));
+                    }
+                    typed.drain(..written);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(Errno::IO) => typed.clear(),
                 Err(error) => return Err(error.into()),

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::built::{names_in, project};
 use crate::project::{Project, Run};
-use crate::runtimes::by_hand;
+use crate::runtimes::{by_hand, run_bundle, unpack};
 
 /// A project with a copy of that example in the folder `example`.
 fn copy_of(name: &str) -> Project {
@@ -59,10 +59,14 @@ fn an_sdk_is_bootstrapped_and_used_and_its_bundles_run_by_hand() {
     let names: Vec<_> = fs::read_dir(project.path("example/build")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.iter().any(|name| name == "hello") && !names.iter().any(|name| name == "hello.o"), "{names:?}");
     assert_eq!(names_in(&project.path("example/out/product.squashfs")), ["/opt/product/hello.tar"]);
-    for container in ["bootstrap", "work"] {
-        let hand = by_hand(&project.path("kept").join(container), &project.path("example/out/sdk.squashfs"));
-        assert_eq!(hand.code, 0, "{hand}");
-    }
+    let [first, second] = ["kept/bootstrap", "kept/work"].map(|bundle| project.path(bundle));
+    unpack(&first, &project.path("example/out/sdk.squashfs"));
+    let hand = run_bundle(&first);
+    assert_eq!(hand.code, 0, "{hand}");
+    fs::remove_dir(second.join("rootfs")).unwrap();
+    fs::rename(first.join("rootfs"), second.join("rootfs")).unwrap();
+    let hand = run_bundle(&second);
+    assert_eq!(hand.code, 0, "{hand}");
 }
 
 #[test]

@@ -129,9 +129,19 @@ fn many_steps_at_once_print_much_and_nothing_is_lost() {
 
 /// Runs a kept bundle by hand, on the root in that image.
 pub fn by_hand(bundle: &Path, image: &Path) -> Run {
+    unpack(bundle, image);
+    run_bundle(bundle)
+}
+
+/// Puts the root in that image where a bundle has its own.
+pub fn unpack(bundle: &Path, image: &Path) {
     let rootfs = bundle.join("rootfs");
     let unpacked = Command::new("unsquashfs").args(["-q", "-n", "-f", "-d"]).arg(&rootfs).arg(image).status().unwrap();
     assert!(unpacked.success());
+}
+
+/// Runs a bundle with its root.
+pub fn run_bundle(bundle: &Path) -> Run {
     let id = format!("runner-test-{}-{}", std::process::id(), bundle.file_name().unwrap().to_str().unwrap());
     Run::new(0, &Command::new(runc()).args(["run", "--bundle"]).arg(bundle).arg(id).output().unwrap())
 }

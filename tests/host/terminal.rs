@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::built::wait_for;
+use crate::built::{processes_of, wait_for};
 use crate::project::{Project, RUNTIME};
 
 const MANIFEST: &str = "
@@ -140,18 +140,36 @@ fn control_c_and_control_z_go_to_the_inside() {
     terminal.press("PS1='ready> '\r");
     terminal.await_text("ready> ");
     terminal.press("sleep 7531; echo code-$?\r");
-    wait_for("the sleep", || (!crate::built::processes_of("sleep 7531").is_empty()).then_some(()));
+    wait_for("the sleep", || (!processes_of("sleep 7531").is_empty()).then_some(()));
     terminal.press("\u{1a}");
     terminal.await_text("Stopped");
     terminal.press("fg\r");
     terminal.await_text("fg\r\n");
     terminal.press("\u{3}");
-    wait_for("the end of the sleep", || crate::built::processes_of("sleep 7531").is_empty().then_some(()));
+    wait_for("the end of the sleep", || processes_of("sleep 7531").is_empty().then_some(()));
     terminal.press("echo still he''re\r");
     terminal.await_text("still here\r\n");
     terminal.press("\u{4}");
     assert!(terminal.end().code().is_some());
     assert!(terminal.is_as_before());
+}
+
+#[test]
+fn control_c_ends_a_command_that_does_nothing_about_it_and_no_other() {
+    let project = Project::new(MANIFEST);
+    let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sleep", "8531"]);
+    wait_for("the sleep", || (!processes_of("sleep 8531").is_empty()).then_some(()));
+    wait_for("raw mode", || (!terminal.is_as_before()).then_some(()));
+    terminal.press("\u{3}");
+    assert_eq!(terminal.end().code(), Some(130));
+    assert!(terminal.is_as_before());
+
+    let script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done";
+    let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sh", "-c", script]);
+    terminal.await_text("ready\r\n");
+    terminal.press("\u{3}");
+    assert_eq!(terminal.end().code(), Some(9), "{}", terminal.shown);
+    assert!(terminal.shown.contains("caught"), "{}", terminal.shown);
 }
 
 #[test]
@@ -167,7 +185,7 @@ fn the_terminal_is_given_back_however_runner_ends() {
         kill_process(Pid::from_raw(terminal.process.id().cast_signed()).unwrap(), signal).unwrap();
         assert_eq!(terminal.end().code(), code, "{signal:?}");
         wait_for("the terminal", || terminal.is_as_before().then_some(()));
-        wait_for("the command's end", || crate::built::processes_of("sleep 9753").is_empty().then_some(()));
+        wait_for("the command's end", || processes_of("sleep 9753").is_empty().then_some(()));
     }
 }
 
