@@ -59,3 +59,21 @@ fn a_container_that_may_not_make_nodes_runs_without_rules_if_its_runtime_does() 
     }
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn on_cgroup_v2_alone_its_own_group_is_mounted_read_only_and_devices_are_refused() {
+    const V2: &str = "unshare -m sh -c 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"' \
+         sh \"$@\"";
+    let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
+    let script = r#"grep " /sys/fs/cgroup" /proc/self/mounts; cat /proc/self/cgroup | grep ^0
+mkdir /sys/fs/cgroup/mine 2>&1 | grep -o "Read-only file system"
+mknod /loop-control c 10 237; (exec 3< /loop-control) 2>&1 | grep -o "Operation not permitted""#;
+    let run = project.runner_in_shell(V2, &["run", "c", "--", "sh", "-c", script]);
+    assert_eq!(run.code, 0, "{run}");
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let mounts = lines[0].split(' ').collect::<Vec<_>>();
+    assert_eq!((mounts[1], mounts[2]), ("/sys/fs/cgroup", "cgroup2"), "{run}");
+    assert!(mounts[3].split(',').any(|option| option == "ro"), "{run}");
+    assert_eq!(lines[1..], ["0::/", "Read-only file system", "Operation not permitted"], "{run}");
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
