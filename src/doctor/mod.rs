@@ -13,7 +13,6 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use crate::error::Exit;
-use crate::runtime::embedded::SealedProgram;
 
 /// Below that many bytes of free space a build is likely to fail.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -69,7 +68,6 @@ pub fn checks(store: &Path) -> Vec<Check> {
         checks.push(Check::warning("mounts", "not tried: that needs root", mend));
         checks.push(Check::warning("cgroups", "not tried: that needs root", mend));
     }
-    checks.push(memory_files());
     checks.push(space(store));
     checks
 }
@@ -114,20 +112,6 @@ fn privilege() -> Check {
         Err(error) => {
             Check::missing(name, format!("cannot read the capabilities: {error}"), "mount -t proc proc /proc")
         }
-    }
-}
-
-/// The runtime's helper runs from a sealed copy of runner in memory.
-fn memory_files() -> Check {
-    let name = "memory files";
-    // 2: no such file may be executed, see memfd_create(2); the file is there from Linux 6.3 on.
-    let refused = std::fs::read_to_string("/proc/sys/vm/memfd_noexec").is_ok_and(|value| value.trim() == "2");
-    if refused {
-        return Check::missing(name, "the kernel refuses to execute them", "sysctl -w vm.memfd_noexec=0");
-    }
-    match SealedProgram::of_self() {
-        Ok(_) => Check::ok(name, "can be sealed and executed"),
-        Err(error) => Check::missing(name, error.to_string(), "free some memory; mount -t proc proc /proc"),
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::protocol::{Open, Opened, Start, receive, send};
+use super::protocol::{Open, Opened, Start, receive, receive_unread, send, send_unread};
 use super::step::{Blueprint, NAMESPACES, View, become_step, mount_view};
 use crate::runtime::Outcome;
 use crate::sys::{self, Fork};
@@ -69,12 +69,13 @@ impl Init {
                 ended_namespaces.extend(step.namespace);
             }
             if asked {
-                let Some((start, descriptors)) = receive::<Start>(&self.control)? else { return Ok(()) };
+                let Some((start, descriptors)) = receive_unread(&self.control)? else { return Ok(()) };
                 let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(descriptors)
                     .map_err(|_| io::Error::other("a request without its four descriptors"))?;
                 let ready = spare.take().unwrap_or_else(|| stand_by(&view, &mut ended_namespaces));
                 let told = ready.and_then(|spare| {
-                    send(&spare.feed, &start, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), status.as_fd()])?;
+                    let descriptors = [&stdin, &stdout, &stderr, &status].map(|descriptor| descriptor.as_fd());
+                    send_unread(&spare.feed, &start, &descriptors)?;
                     Ok(spare)
                 });
                 drop([stdin, stdout, stderr]);
@@ -146,7 +147,7 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
     let Ok(Some((start, descriptors))) = receive::<Start>(fed) else { sys::exit_now(0) };
     let Ok([stdin, stdout, stderr, status]) = <[OwnedFd; 4]>::try_from(descriptors) else { sys::exit_now(125) };
     let why = match mounted {
-        Ok(()) => become_step(&start.process, [stdin, stdout, stderr]),
+        Ok(()) => become_step(view, &start.process, [stdin, stdout, stderr]),
         Err(error) => Outcome::NotStarted { why: format!("mount the step's own /proc: {error}"), code: 125 },
     };
     let _ = send(&UnixStream::from(status), &why, &[]);

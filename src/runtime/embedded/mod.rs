@@ -1,7 +1,7 @@
 //! The embedded runtime: one libcontainer container a session, whose init starts a step at each request.
 //!
 //! libcontainer clones raw and changes the calling process, so it is only called in a helper: runner started again
-//! (`runner __session`) from a sealed copy of itself in memory, so that nothing inside can write to the host's binary
+//! (`runner __session`) from a sealed view of its own program, so that nothing inside can write to the host's binary
 //! through `/proc/*/exe` (CVE-2019-5736). The helper creates the container and waits for its end; the container's init
 //! serves requests on a socket that it inherits. When runner goes away, however it does, the socket closes, init ends,
 //! and with it its PID namespace and all in it.
@@ -15,24 +15,24 @@ mod devices;
 pub mod helper;
 mod init;
 mod protocol;
+mod sealed;
 mod step;
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
 
 use oci_spec::runtime::{Process, Spec};
-use rustix::fs::{MemfdFlags, SealFlags};
 use thiserror::Error;
 
 use super::{Outcome, Stdio};
 pub use init::OWN_PROCESSES;
 use protocol::{Open, Opened, Start};
+pub use sealed::SealedProgram;
 
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__session";
@@ -41,7 +41,7 @@ pub const HELPER_ARGUMENT: &str = "__session";
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RuntimeError {
-    #[error("copy runner's own program into memory")]
+    #[error("seal runner's own program")]
     Copy(#[source] io::Error),
     #[error("start a helper process")]
     Spawn(#[source] io::Error),
@@ -51,36 +51,6 @@ pub enum RuntimeError {
     Create(String),
     #[error("the session's helper process ended")]
     Gone,
-}
-
-/// runner's own program as a sealed file in memory.
-#[derive(Debug)]
-pub struct SealedProgram(File);
-
-impl SealedProgram {
-    /// Copies the program that runs now.
-    ///
-    /// # Errors
-    /// Where the kernel has no memfd_create(2), or memory is short.
-    pub fn of_self() -> Result<Self, RuntimeError> {
-        let copy = || -> io::Result<File> {
-            let mut program = File::open("/proc/self/exe")?;
-            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-            let mut memory = File::from(rustix::fs::memfd_create("runner", flags)?);
-            io::copy(&mut program, &mut memory)?;
-            memory.flush()?;
-            memory.rewind()?;
-            let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-            rustix::fs::fcntl_add_seals(&memory, seals)?;
-            Ok(memory)
-        };
-        copy().map(Self).map_err(RuntimeError::Copy)
-    }
-
-    fn path(&self) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
-    }
 }
 
 /// A container that takes processes.

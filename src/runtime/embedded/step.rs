@@ -61,6 +61,8 @@ pub struct View {
     masked_files: Vec<String>,
     masked_folders: Vec<String>,
     read_only: Vec<String>,
+    /// The capabilities that this kernel knows: maybe fewer than the library.
+    known: caps::CapsHashSet,
 }
 
 struct FreshMount {
@@ -106,6 +108,7 @@ impl Blueprint {
             masked_files,
             masked_folders,
             read_only: self.read_only.iter().filter(|path| kind(path).is_some()).cloned().collect(),
+            known: caps::runtime::thread_all_supported(),
         };
         for cgroup in &self.cgroups {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -206,8 +209,8 @@ fn null_device() -> io::Result<OwnedFd> {
 }
 
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
-pub fn become_step(process: &Process, stdio: [OwnedFd; 3]) -> Outcome {
-    match set_up(process, stdio) {
+pub fn become_step(view: &View, process: &Process, stdio: [OwnedFd; 3]) -> Outcome {
+    match set_up(view, process, stdio) {
         Ok(()) => execute(process),
         Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
     }
@@ -220,7 +223,7 @@ fn doing<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> (String, io::Error
     move |error| (what.to_owned(), error.into())
 }
 
-fn set_up(process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
+fn set_up(view: &View, process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
     setsid().map_err(doing("start a session of processes"))?;
     let [stdin, stdout, stderr] = stdio;
     rustix::stdio::dup2_stdin(&stdin).map_err(doing("set standard input"))?;
@@ -232,7 +235,7 @@ fn set_up(process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
     for limit in process.rlimits().iter().flatten() {
         set_limit(limit).map_err(doing("set resource limits"))?;
     }
-    set_user(process)?;
+    set_user(process, &view.known)?;
     if process.no_new_privileges() == Some(true) {
         nix::sys::prctl::set_no_new_privs().map_err(doing("set no_new_privs"))?;
     }
@@ -248,7 +251,7 @@ fn set_limit(limit: &PosixRlimit) -> io::Result<()> {
     }
 }
 
-fn set_user(process: &Process) -> SetUp {
+fn set_user(process: &Process, known: &caps::CapsHashSet) -> SetUp {
     let as_io = |error: caps::errors::CapsError| io::Error::other(error.to_string());
     let user = process.user();
     let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
@@ -256,12 +259,9 @@ fn set_user(process: &Process) -> SetUp {
     let none = LinuxCapabilities::default();
     let wanted = process.capabilities().as_ref().unwrap_or(&none);
     let bounding = set_of(wanted.bounding().as_ref());
-    for capability in caps::all().difference(&bounding) {
-        // A kernel older than the library has not all of them.
-        if caps::has_cap(None, caps::CapSet::Bounding, *capability).unwrap_or(false) {
-            caps::drop(None, caps::CapSet::Bounding, *capability)
-                .map_err(|error| ("drop a capability".to_owned(), as_io(error)))?;
-        }
+    for capability in known.difference(&bounding) {
+        caps::drop(None, caps::CapSet::Bounding, *capability)
+            .map_err(|error| ("drop a capability".to_owned(), as_io(error)))?;
     }
     caps::securebits::set_keepcaps(true).map_err(|error| ("keep capabilities".to_owned(), as_io(error)))?;
     setgroups(&groups).map_err(doing("set supplementary groups"))?;
@@ -271,12 +271,16 @@ fn set_user(process: &Process) -> SetUp {
         (caps::CapSet::Effective, wanted.effective()),
         (caps::CapSet::Inheritable, wanted.inheritable()),
         (caps::CapSet::Permitted, wanted.permitted()),
-        (caps::CapSet::Ambient, wanted.ambient()),
     ];
     for (kind, set) in sets {
         caps::set(None, kind, &set_of(set.as_ref())).map_err(|error| ("set capabilities".to_owned(), as_io(error)))?;
     }
-    Ok(())
+    // All at once, and not each that there could be: the set is empty but for a process that asks for more.
+    let set_ambient = || {
+        caps::clear(None, caps::CapSet::Ambient)?;
+        set_of(wanted.ambient().as_ref()).into_iter().try_for_each(|one| caps::raise(None, caps::CapSet::Ambient, one))
+    };
+    set_ambient().map_err(|error| ("set ambient capabilities".to_owned(), as_io(error)))
 }
 
 fn set_of(capabilities: Option<&std::collections::HashSet<Capability>>) -> caps::CapsHashSet {
