@@ -13,6 +13,7 @@ mod interrupted;
 mod many_layers;
 mod mount_points;
 mod namespace;
+mod privileges;
 mod project;
 mod quick;
 mod same_bytes;
