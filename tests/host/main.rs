@@ -16,6 +16,7 @@ mod namespace;
 mod privileges;
 mod project;
 mod quick;
+mod run;
 mod same_bytes;
 mod sessions;
 mod tree;
