@@ -3,6 +3,7 @@
 
 mod built;
 mod chain;
+mod commands;
 mod compression;
 mod container;
 mod deep;
@@ -21,4 +22,5 @@ mod quick;
 mod run;
 mod same_bytes;
 mod sessions;
+mod sources;
 mod tree;
