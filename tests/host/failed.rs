@@ -101,6 +101,8 @@ steps:
 
 #[test]
 fn an_end_by_a_signal_is_told_with_its_number_and_name() {
+    // A process that no other test, here or elsewhere on this host, takes for its own.
+    let sleep = format!("sleep {}", 9_000_000 + std::process::id());
     let project = project(
         r#"
 mounts:
@@ -111,8 +113,10 @@ steps:
   - { name: fault, exec: [/gate/crash, write] }
   - { name: division, needs: [], exec: [/gate/crash, divide] }
   - { name: child, needs: [], run: /gate/crash write; echo never }
-  - { name: killed, needs: [], run: "touch /gate/killed.here; exec sleep 9182738" }
-"#,
+  - { name: killed, needs: [], run: "touch /gate/killed.here; exec SLEEP" }
+"#
+        .replace("SLEEP", &sleep)
+        .as_str(),
     );
     let gate = Gate::new(&project);
     let source = "int main(int n, char **argv) { volatile int zero = 0, *null = 0;\n\
@@ -120,7 +124,7 @@ steps:
     compile(&project, "gate/crash", source, &["-O0"]);
     let build = Running::start(&project, &["--keep-going"]);
     gate.await_step("killed");
-    let process = crate::built::wait_for("the step's process", || process_of("sleep 9182738"));
+    let process = crate::built::wait_for("the step's process", || process_of(&sleep));
     kill_process(process, Signal::KILL).unwrap();
     let built = build.end();
     assert_eq!(built.run.code, 1, "{}", built.run);

@@ -107,8 +107,11 @@ fn whole(project: &Project, image: &Path) -> bool {
 #[test]
 fn a_signal_ends_a_build_in_order() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let project = project(ENDLESS);
+        // A process that no other test, here or elsewhere on this host, takes for its own.
+        let sleep = format!("sleep {}", 8_000_000 + std::process::id());
+        let project = project(&ENDLESS.replace("sleep 8642975", &sleep));
         let build = half_way(&project);
+        wait_for("the step's child", || (processes_of(&sleep).len() == 1).then_some(()));
         build.signal(signal);
         let built = build.end();
         assert_eq!(built.run.code, 130, "{signal:?}: {}", built.run);
@@ -118,7 +121,7 @@ fn a_signal_ends_a_build_in_order() {
         assert_eq!((built.status("layer"), built.status("image")), ("ran", "skipped"));
         assert_eq!(built.events.last().unwrap()["status"], "interrupted");
         check_outputs(&project);
-        assert_eq!(processes_of("sleep 8642975"), Vec::<String>::new());
+        assert_eq!(processes_of(&sleep), Vec::<String>::new());
     }
 }
 
