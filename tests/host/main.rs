@@ -3,17 +3,24 @@
 
 mod built;
 mod chain;
+mod commands;
 mod compression;
+mod container;
 mod deep;
 mod devices;
 mod escape;
 mod failed;
 mod interrupted;
+mod limits;
 mod many_layers;
 mod mount_points;
+mod mounts;
 mod namespace;
+mod privileges;
 mod project;
 mod quick;
+mod run;
 mod same_bytes;
 mod sessions;
+mod sources;
 mod tree;

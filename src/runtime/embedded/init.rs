@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat};
@@ -166,9 +166,16 @@ fn reap(process: &OwnedFd) -> io::Result<Outcome> {
     }
 }
 
+/// A network namespace begins with its loopback interface down. libcontainer 0.7 leaves it so; runc does not.
+fn loopback(spec: &Spec) -> io::Result<()> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let own = namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+    if own { sys::bring_loopback_up() } else { Ok(()) }
+}
+
 impl Executor for Init {
-    fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
-        match self.serve() {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        match loopback(spec).and_then(|()| self.serve()) {
             Ok(()) => sys::exit_now(0),
             Err(error) => {
                 let _ = send(&self.control, &Opened::Failed(error.to_string()), &[]);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Mount, PosixRlimit, PosixRlimitType, Process, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -246,7 +246,17 @@ fn set_up(view: &View, process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
 
 fn set_limit(limit: &PosixRlimit) -> io::Result<()> {
     match limit.typ() {
-        PosixRlimitType::RlimitNofile => Ok(setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard())?),
+        PosixRlimitType::RlimitNofile => match setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard()) {
+            Err(nix::Error::EPERM) => {
+                let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+                Err(io::Error::other(format!(
+                    "{} open files are more than the {most} that this host allows runner without CAP_SYS_RESOURCE; \
+                     write `nofile: {most}` under limits, or less",
+                    limit.hard()
+                )))
+            }
+            other => Ok(other?),
+        },
         other => Err(io::Error::other(format!("{other:?} is not a limit that a step has"))),
     }
 }
