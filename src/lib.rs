@@ -1,6 +1,7 @@
 //! runner: a declarative, manifest-driven build runner for root filesystems.
 
 pub mod build;
+pub mod cgroup;
 pub mod cli;
 pub mod command;
 pub mod diagnostic;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
@@ -120,6 +121,24 @@ pub fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) ->
             size_of::<libc::mount_attr>(),
         )
     };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Brings up the loopback interface of the network namespace that this process is in, see netdevice(7).
+///
+/// # Errors
+/// What the ioctl says: `EPERM` without CAP_NET_ADMIN.
+pub fn bring_loopback_up() -> io::Result<()> {
+    // Any socket does for this ioctl; this kind is in every kernel.
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: ifreq is plain data; all zero is a valid value of it.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the struct has the kernel's layout and outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -14,7 +14,6 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use crate::error::Exit;
-use crate::runtime::container::SealedProgram;
 
 /// Below that many bytes of free space a build is likely to fail.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -60,19 +59,26 @@ impl Check {
 /// Looks at all that builds need of this host, with that runtime, and with the store in that folder, which need not be
 /// there yet.
 pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
+    let mut checks = of_host(store);
+    if checks[0].status == Status::Ok {
+        checks.extend(runtimes::checks(runtime));
+    }
+    checks
+}
+
+/// All but the runtimes; the privilege first.
+fn of_host(store: &Path) -> Vec<Check> {
     let privilege = privilege();
     let is_privileged = privilege.status == Status::Ok;
     let mut checks = vec![privilege, kernel::check(), mksquashfs::check()];
     if is_privileged {
         checks.extend(trial::checks());
         checks.extend(cgroup::checks());
-        checks.extend(runtimes::checks(runtime));
     } else {
         let mend = "sudo runner doctor";
         checks.push(Check::warning("mounts", "not tried: that needs root", mend));
         checks.push(Check::warning("cgroups", "not tried: that needs root", mend));
     }
-    checks.push(memory_files());
     checks.push(space(store));
     checks
 }
@@ -120,20 +126,6 @@ fn privilege() -> Check {
     }
 }
 
-/// The runtime's helper runs from a sealed copy of runner in memory.
-fn memory_files() -> Check {
-    let name = "memory files";
-    // 2: no such file may be executed, see memfd_create(2); the file is there from Linux 6.3 on.
-    let refused = std::fs::read_to_string("/proc/sys/vm/memfd_noexec").is_ok_and(|value| value.trim() == "2");
-    if refused {
-        return Check::missing(name, "the kernel refuses to execute them", "sysctl -w vm.memfd_noexec=0");
-    }
-    match SealedProgram::of_self() {
-        Ok(_) => Check::ok(name, "can be sealed and executed"),
-        Err(error) => Check::missing(name, error.to_string(), "free some memory; mount -t proc proc /proc"),
-    }
-}
-
 fn space(store: &Path) -> Check {
     let name = "store";
     let Some(there) = store.ancestors().find(|path| path.exists()) else {
@@ -163,7 +155,6 @@ fn space(store: &Path) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::EMBEDDED;
 
     #[test]
     fn checks_are_lines_with_their_mends() {
@@ -195,7 +186,7 @@ mod tests {
     #[test]
     fn the_host_of_the_tests_has_all_that_is_needed() {
         let folder = tempfile::tempdir().unwrap();
-        let checks = checks(&folder.path().join("store"), EMBEDDED);
+        let checks = of_host(&folder.path().join("store"));
         assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks));
         assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
     }

@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
 use crate::event::Stream;
+use crate::runtime::container::RunningStep;
 use crate::runtime::{Outcome, Stdio};
 use crate::session::{Session, SessionError};
 
@@ -31,67 +32,82 @@ pub struct Attempt {
     pub interrupted: bool,
 }
 
-/// Runs a process in a started session to its end.
-///
-/// # Errors
-/// Where the session is gone or the log cannot be written; not where the process fails.
-pub fn attempt(
-    session: &Session<'_>,
-    process: Process,
-    stdin: OwnedFd,
-    timeout: Option<Duration>,
-    output: &mut Sink<'_>,
-    interrupt: &Interrupt,
-) -> Result<Attempt, SessionError> {
-    let (stdout, stdout_end) = pipe()?;
-    let (stderr, stderr_end) = pipe()?;
-    let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
-    let running = session.run(process, &stdio)?;
-    // Only the step's own ends may keep the pipes open.
-    drop(stdio);
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let mut streams = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
-    let (mut timed_out, mut interrupted) = (false, false);
-    loop {
-        let ready = {
-            let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
-            let stopping = timed_out || interrupted;
-            let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
-            polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
-            polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
-            let left =
-                deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match poll(&mut polled, left.map(timespec).as_ref()) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
-            polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
-        };
-        let mut next = 2;
-        for (stream, end) in &mut streams {
-            if end.is_some() {
-                if ready[next] {
-                    read_some(*stream, end, output)?;
+/// A try under way. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Trial {
+    running: RunningStep,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Trial {
+    /// Starts a process in a started session.
+    ///
+    /// # Errors
+    /// Where the session is gone; not where the process cannot be started.
+    pub fn start(session: &Session<'_>, process: Process, stdin: OwnedFd) -> Result<Self, SessionError> {
+        let (stdout, stdout_end) = pipe()?;
+        let (stderr, stderr_end) = pipe()?;
+        // Only the process' own ends may keep the pipes open: these go with the end of this block.
+        let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
+        Ok(Self { running: session.run(process, &stdio)?, stdout, stderr })
+    }
+
+    /// Follows it to its end.
+    ///
+    /// # Errors
+    /// Where the session is gone or the log cannot be written; not where the process fails.
+    pub fn follow(
+        self,
+        timeout: Option<Duration>,
+        output: &mut Sink<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Attempt, SessionError> {
+        let Self { running, stdout, stderr } = self;
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut streams = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
+        let (mut timed_out, mut interrupted) = (false, false);
+        loop {
+            let ready = {
+                let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
+                let stopping = timed_out || interrupted;
+                let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
+                polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
+                polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
+                let left =
+                    deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                match poll(&mut polled, left.map(timespec).as_ref()) {
+                    Ok(_) => {}
+                    Err(Errno::INTR) => continue,
+                    Err(error) => return Err(io::Error::from(error).into()),
                 }
-                next += 1;
-            }
-        }
-        if ready[0] {
-            let outcome = running.outcome()?;
-            // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
-            // handed out of the session must not hold the build up.
+                polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
+            };
+            let mut next = 2;
             for (stream, end) in &mut streams {
-                while end.is_some() && read_some(*stream, end, output)? {}
+                if end.is_some() {
+                    if ready[next] {
+                        read_some(*stream, end, output)?;
+                    }
+                    next += 1;
+                }
             }
-            return Ok(Attempt { outcome, timed_out, interrupted });
-        }
-        if ready[1] && !timed_out && !interrupted {
-            interrupted = true;
-            running.kill();
-        } else if !interrupted && !timed_out && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            timed_out = true;
-            running.kill();
+            if ready[0] {
+                let outcome = running.outcome()?;
+                // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
+                // handed out of the session must not hold the build up.
+                for (stream, end) in &mut streams {
+                    while end.is_some() && read_some(*stream, end, output)? {}
+                }
+                return Ok(Attempt { outcome, timed_out, interrupted });
+            }
+            if ready[1] && !timed_out && !interrupted {
+                interrupted = true;
+                running.kill();
+            } else if !interrupted && !timed_out && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                timed_out = true;
+                running.kill();
+            }
         }
     }
 }

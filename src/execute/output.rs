@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use crate::event::{Event, Events, Stream};
 
@@ -12,23 +13,35 @@ const MOST_LINE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Output<'a> {
     step: &'a str,
-    log: File,
+    log: Option<(File, PathBuf)>,
     events: &'a Events,
     begun: [Vec<u8>; 2],
 }
 
 impl<'a> Output<'a> {
-    /// Of the step of that name, to its log.
-    pub fn new(step: &'a str, log: File, events: &'a Events) -> Self {
-        Self { step, log, events, begun: [Vec::new(), Vec::new()] }
+    /// Of the step of that name; its log is still to be opened.
+    pub fn new(step: &'a str, events: &'a Events) -> Self {
+        Self { step, log: None, events, begun: [Vec::new(), Vec::new()] }
+    }
+
+    /// Opens the log, unless a try before has done so.
+    ///
+    /// # Errors
+    /// What opening it gives.
+    pub fn log_to<E>(&mut self, open: impl FnOnce() -> Result<(File, PathBuf), E>) -> Result<(), E> {
+        if self.log.is_none() {
+            self.log = Some(open()?);
+        }
+        Ok(())
     }
 
     /// Takes what was read from one of its streams.
     ///
     /// # Errors
-    /// Where the log cannot be written.
+    /// Where the log cannot be written, or is not open.
     pub fn take(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        self.log.write_all(bytes)?;
+        let (log, _) = self.log.as_mut().ok_or_else(|| io::Error::other("the step's log is not open"))?;
+        log.write_all(bytes)?;
         let begun = &mut self.begun[index(stream)];
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
@@ -47,14 +60,15 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// The step has ended: a last line without its end is one as well.
-    pub fn finish(mut self) {
+    /// The step has ended: a last line without its end is one as well. Gives the log's path.
+    pub fn finish(mut self) -> Option<PathBuf> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let begun = std::mem::take(&mut self.begun[index(stream)]);
             if !begun.is_empty() {
                 send(self.events, self.step, stream, &begun);
             }
         }
+        self.log.map(|(_, path)| path)
     }
 }
 
@@ -78,12 +92,16 @@ mod tests {
 
     fn lines(chunks: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
         let (events, receiver) = Events::channel();
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let mut output = Output::new("s", log.reopen().unwrap(), &events);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut output = Output::new("s", &events);
+        assert!(output.take(Stream::Stdout, b"lost").is_err());
+        output.log_to(|| File::create(&path).map(|file| (file, path.clone()))).unwrap();
+        output.log_to(|| -> io::Result<_> { panic!("opened twice") }).unwrap();
         for chunk in chunks {
             output.take(Stream::Stdout, chunk).unwrap();
         }
-        output.finish();
+        assert_eq!(output.finish().as_ref(), Some(&path));
         drop(events);
         let lines = receiver
             .into_iter()
@@ -92,7 +110,7 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        (lines, std::fs::read(log.path()).unwrap())
+        (lines, std::fs::read(path).unwrap())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
 
-use super::attempt::{Attempt, Sink, attempt};
+use super::attempt::{Attempt, Sink, Trial};
 use super::output::Output;
 use super::{Context, Failure, Rooms};
 use crate::build::{Action, Container, ContainerId, Snapshot, SnapshotMode, StepId};
@@ -47,15 +47,9 @@ impl Work<'_, '_> {
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
     pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
-        let log = match self.context.store.log_file(self.context.build_id, &step.name) {
-            Ok(log) => log,
-            Err(error) => return (Err(Failure::host(error)), None),
-        };
-        let (file, path) = log;
-        let mut output = Output::new(&step.name, file, self.events);
+        let mut output = Output::new(&step.name, self.events);
         let result = self.tries(&mut output);
-        output.finish();
-        (result, Some(path))
+        (result, output.finish())
     }
 
     fn tries(&self, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -102,8 +96,11 @@ impl Work<'_, '_> {
         };
         let process = process::process(container, command).map_err(Failure::host)?;
         let stdin = File::open("/dev/null").map_err(Failure::host)?.into();
+        let trial = Trial::start(session, process, stdin)?;
+        // Making a file takes as long as a short step, so it is done beside it.
+        output.log_to(|| self.context.store.log_file(self.context.build_id, &step.name)).map_err(Failure::host)?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
-        Ok(attempt(session, process, stdin, step.timeout, &mut sink, self.context.interrupt)?)
+        Ok(trial.follow(step.timeout, &mut sink, self.context.interrupt)?)
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
@@ -183,7 +180,8 @@ pub fn run<'a>(
         let room = rooms.running(id)?;
         let session = session(&room)?;
         let process = bare_process(context, session, container, argv)?;
-        attempt(session, process, stdin, None, sink, context.interrupt)?
+        let trial = Trial::start(session, process, stdin)?;
+        trial.follow(None, sink, context.interrupt)?
     };
     rooms.close(id)?;
     Ok(attempt)

@@ -95,6 +95,14 @@ impl Drop for Mounted {
 /// # Errors
 /// What mount(2) says, `EINVAL` for an option that tmpfs does not know.
 pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
+    mount_kernel("tmpfs", Path::new("tmpfs"), target, options)
+}
+
+/// Mounts a filesystem of the kernel, with options in the form of mount(8).
+///
+/// # Errors
+/// What mount(2) says: `ENODEV` for a filesystem that the kernel does not know, `EINVAL` for an option.
+pub fn mount_kernel(kind: &str, source: &Path, target: &Path, options: &[String]) -> io::Result<Mounted> {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
     for option in options {
@@ -105,7 +113,7 @@ pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
         }
     }
     let data = std::ffi::CString::new(data.join(",")).map_err(io::Error::other)?;
-    rustix::mount::mount("tmpfs", target, "tmpfs", flags, Some(data.as_c_str()))?;
+    rustix::mount::mount(source, target, kind, flags, Some(data.as_c_str()))?;
     Ok(Mounted::new(target))
 }
 

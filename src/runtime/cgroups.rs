@@ -1,8 +1,10 @@
 //! Cgroups that a killed runner, or a runtime, left behind: found by their names, and removed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+
+use crate::cgroup::Layout;
 
 /// The prefix of the cgroups of all containers of one lease.
 pub fn prefix(lease: &str) -> String {
@@ -28,8 +30,8 @@ pub fn remove_steps(container: &str) -> bool {
 
 fn remove_where(is_left: impl Fn(&str) -> bool) -> bool {
     let mut clean = true;
-    for root in hierarchies() {
-        let Ok(entries) = fs::read_dir(&root) else { continue };
+    for root in Layout::of_this_host().unwrap_or_default().mounts() {
+        let Ok(entries) = fs::read_dir(root) else { continue };
         for entry in entries.flatten() {
             if is_left(&entry.file_name().to_string_lossy()) {
                 clean &= remove(&entry.path());
@@ -37,18 +39,6 @@ fn remove_where(is_left: impl Fn(&str) -> bool) -> bool {
         }
     }
     clean
-}
-
-/// The mount points of all cgroup hierarchies, v1 and v2, from /proc/self/mountinfo, see proc(5).
-fn hierarchies() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| {
-            let (mount, filesystem) = line.split_once(" - ")?;
-            let kind = filesystem.split(' ').next()?;
-            matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(mount.split(' ').nth(4).unwrap_or_default()))
-        })
-        .collect()
 }
 
 fn remove(folder: &Path) -> bool {

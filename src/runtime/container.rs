@@ -1,30 +1,28 @@
 //! A session's container as runner sees it: a helper process that takes requests for steps on a socket.
 //!
-//! The helper is runner started again from a sealed copy of itself in memory, so that nothing inside can write to the
+//! The helper is runner started again from a sealed view of its own program, so that nothing inside can write to the
 //! host's binary through `/proc/*/exe` (CVE-2019-5736). Each runtime has a helper of its own; all speak one protocol.
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
 
 use oci_spec::runtime::Process;
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::Serialize;
 use thiserror::Error;
 
 use super::protocol::{self, Opened, Start, Told};
+use super::sealed::SealedProgram;
 use super::{Outcome, Stdio};
 
 /// What goes wrong with a session's helper.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RuntimeError {
-    #[error("copy runner's own program into memory")]
+    #[error("seal runner's own program")]
     Copy(#[source] io::Error),
     #[error("write config.json: {0}")]
     Write(#[source] io::Error),
@@ -36,36 +34,6 @@ pub enum RuntimeError {
     Create(String),
     #[error("the session's helper process ended")]
     Gone,
-}
-
-/// runner's own program as a sealed file in memory.
-#[derive(Debug)]
-pub struct SealedProgram(File);
-
-impl SealedProgram {
-    /// Copies the program that runs now.
-    ///
-    /// # Errors
-    /// Where the kernel has no memfd_create(2), or memory is short.
-    pub fn of_self() -> Result<Self, RuntimeError> {
-        let copy = || -> io::Result<File> {
-            let mut program = File::open("/proc/self/exe")?;
-            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-            let mut memory = File::from(rustix::fs::memfd_create("runner", flags)?);
-            io::copy(&mut program, &mut memory)?;
-            memory.flush()?;
-            memory.rewind()?;
-            let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-            rustix::fs::fcntl_add_seals(&memory, seals)?;
-            Ok(memory)
-        };
-        copy().map(Self).map_err(RuntimeError::Copy)
-    }
-
-    fn path(&self) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
-    }
 }
 
 /// A container that takes processes.

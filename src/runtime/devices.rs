@@ -8,11 +8,12 @@ use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use super::cgroups;
+use crate::cgroup::{Layout, membership};
 use crate::sys;
 
 /// What mends a host without device rules.
@@ -32,7 +33,7 @@ pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
 /// Where the container has no device cgroup of its own, or the kernel cannot enforce rules there: then nothing may run.
 pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let layout = Layout::of_this_host()?;
     let own = |path: &str| -> Result<(), Box<dyn Error>> {
         if path.ends_with(id) {
             Ok(())
@@ -40,12 +41,11 @@ pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Bo
             Err(format!("the container is in the cgroup {path}, not in one of its own").into())
         }
     };
-    if let (Some(path), Some(mount)) = (membership(&memberships, "devices"), mount_point(&mounts, "cgroup", "devices"))
-    {
+    if let (Some(path), Some(mount)) = (membership(&memberships, "devices"), layout.v1("devices")) {
         own(path)?;
         return write_files(&mount.join(path.trim_start_matches('/')), rules);
     }
-    if let (Some(path), Some(mount)) = (membership(&memberships, ""), mount_point(&mounts, "cgroup2", "")) {
+    if let (Some(path), Some(mount)) = (membership(&memberships, ""), layout.v2()) {
         own(path)?;
         return attach_program(&mount.join(path.trim_start_matches('/')), rules);
     }
@@ -57,10 +57,11 @@ pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Bo
 /// # Errors
 /// As [`enforce`].
 fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let (root, set): (_, fn(&Path, &[LinuxDeviceCgroup]) -> _) = match mount_point(&mounts, "cgroup", "devices") {
-        Some(root) => (root, write_files),
-        None => (mount_point(&mounts, "cgroup2", "").ok_or(NO_GROUPS)?, attach_program),
+    let layout = Layout::of_this_host()?;
+    let (root, set): (_, fn(&Path, &[LinuxDeviceCgroup]) -> _) = match (layout.v1("devices"), layout.v2()) {
+        (Some(root), _) => (root, write_files),
+        (None, Some(root)) => (root, attach_program),
+        (None, None) => return Err(NO_GROUPS.into()),
     };
     let group = root.join(id);
     fs::create_dir(&group).map_err(|error| format!("create the cgroup {}: {error}", group.display()))?;
@@ -76,29 +77,6 @@ fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> 
 pub fn check(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
     let group = format!("{}trial", cgroups::step_prefix(id));
     try_out(&group, rules).map_err(|error| format!("device rules cannot be enforced here: {error}; {MEND}"))
-}
-
-/// The path of a process in the hierarchy with that controller, the v2 one for "", see cgroups(7).
-fn membership<'t>(text: &'t str, controller: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let controllers = fields.next()?;
-        let path = fields.next()?;
-        controllers.split(',').any(|name| name == controller).then_some(path)
-    })
-}
-
-/// Where a filesystem is mounted whose options name the controller, see proc(5) for mountinfo.
-fn mount_point(text: &str, kind: &str, controller: &str) -> Option<PathBuf> {
-    text.lines().find_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut filesystem = filesystem.split(' ');
-        let found = filesystem.next()? == kind
-            && (controller.is_empty() || filesystem.nth(1)?.split(',').any(|option| option == controller));
-        // Mounted more than once, the root of the hierarchy is wanted.
-        let mut fields = mount.split(' ').skip(3);
-        (found && fields.next()? == "/").then(|| Path::new(fields.next().unwrap_or_default()).to_owned())
-    })
 }
 
 fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
@@ -186,23 +164,6 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MEMBERSHIPS: &str = "5:devices:/runner-a-0\n2:cpu,cpuacct:/x\n0::/unified\n";
-    const MOUNTS: &str = "\
-30 24 0:26 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices
-31 24 0:27 /deep /sys/fs/cgroup/other rw - cgroup2 cgroup2 rw
-32 24 0:27 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
-";
-
-    #[test]
-    fn memberships_and_mounts_are_found_by_controller() {
-        assert_eq!(membership(MEMBERSHIPS, "devices"), Some("/runner-a-0"));
-        assert_eq!(membership(MEMBERSHIPS, "cpuacct"), Some("/x"));
-        assert_eq!(membership(MEMBERSHIPS, ""), Some("/unified"));
-        assert_eq!(mount_point(MOUNTS, "cgroup", "devices"), Some("/sys/fs/cgroup/devices".into()));
-        assert_eq!(mount_point(MOUNTS, "cgroup2", ""), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(mount_point(MOUNTS, "cgroup", "pids"), None);
-    }
 
     #[test]
     fn a_process_outside_its_own_cgroup_is_refused() {

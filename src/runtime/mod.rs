@@ -12,16 +12,18 @@ pub mod embedded;
 pub mod external;
 pub mod process;
 mod protocol;
+pub mod sealed;
 pub mod spec;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use container::{Container, RuntimeError, SealedProgram};
+use container::{Container, RuntimeError};
 use external::Program;
 use oci_spec::runtime::Spec;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use sealed::SealedProgram;
 use serde::{Deserialize, Serialize};
 
 /// What runs processes in containers.
@@ -127,6 +129,26 @@ impl Outcome {
     pub fn is_success(&self) -> bool {
         *self == Self::Exited { code: 0 }
     }
+}
+
+/// A command that cannot be executed, by the kernel's word for why; by none where there is no such command.
+fn not_executed(name: &str, error: Option<&str>) -> Outcome {
+    let Some(error) = error else {
+        let why = format!("{name} is not there, or not in PATH, or its interpreter is not there");
+        return Outcome::NotStarted { why, code: 127 };
+    };
+    let mut letters = error.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    let error: String = first.into_iter().chain(letters).collect();
+    Outcome::NotStarted { why: format!("{name} cannot be executed: {error}"), code: 126 }
+}
+
+/// A limit of open files that this host does not let runner set, being more than `most`.
+fn too_many_files(wanted: u64, most: u64) -> String {
+    format!(
+        "{wanted} open files are more than the {most} that this host allows runner without CAP_SYS_RESOURCE; write \
+         `nofile: {most}` under limits, or less"
+    )
 }
 
 /// Waits for the end of a child and gives how it ended.

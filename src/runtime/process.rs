@@ -75,7 +75,7 @@ pub fn process(container: &Container, command: Command<'_>) -> Result<Process, O
         .args(command.argv)
         .env(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
         .cwd(command.cwd)
-        .capabilities(capabilities(&container.capabilities)?)
+        .capabilities(capabilities(&container.capabilities, command.user.uid)?)
         .rlimits(vec![nofile])
         .no_new_privileges(container.no_new_privileges)
         .build()
@@ -90,15 +90,20 @@ fn user(credentials: &Credentials) -> Result<User, OciSpecError> {
         .build()
 }
 
-/// The same set in all but the ambient one: ambient capabilities would make every program that a step of another user
-/// starts as powerful as a set-uid one. Without them, such a user has none until a file capability gives some.
-fn capabilities(set: &[Capability]) -> Result<LinuxCapabilities, OciSpecError> {
+/// For user 0 the same set in all but the ambient one: ambient capabilities would make every program that a step of
+/// another user starts as powerful as a set-uid one. Without them, such a user has none until a file capability gives
+/// some.
+///
+/// Another user has none before execve(2) either, which would take them away: with them it could execute what only user 0
+/// may, and no-new-privileges would leave it the capabilities of the file, for they would not be new.
+fn capabilities(set: &[Capability], uid: u32) -> Result<LinuxCapabilities, OciSpecError> {
     let set: HashSet<Capability> = set.iter().copied().collect();
+    let at_once = if uid == 0 { set.clone() } else { HashSet::new() };
     LinuxCapabilitiesBuilder::default()
         .bounding(set.clone())
-        .effective(set.clone())
-        .inheritable(set.clone())
-        .permitted(set)
+        .effective(at_once.clone())
+        .inheritable(set)
+        .permitted(at_once)
         .ambient(HashSet::new())
         .build()
 }
@@ -125,7 +130,7 @@ pub fn init() -> std::io::Result<Process> {
             // The builder has limits of its own for who gives none.
             .rlimits(Vec::new())
             .cwd("/")
-            .capabilities(capabilities(&own)?)
+            .capabilities(capabilities(&own, 0)?)
             .no_new_privileges(false)
             .build()
     };

@@ -17,6 +17,9 @@ use super::Outcome;
 /// No message comes near this: a manifest is at most 4 MiB.
 const MOST_BYTES: usize = 64 << 20;
 
+/// Before each message: its length in bytes, little-endian.
+const PREFIX: usize = 4;
+
 /// The most descriptors beside one message: stdin, stdout, stderr and the status socket.
 const MOST_DESCRIPTORS: usize = 4;
 
@@ -52,16 +55,24 @@ pub enum Told {
 /// # Errors
 /// `EPIPE` when the other side is gone.
 pub fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut bytes = vec![0; 4];
+    let mut bytes = vec![0; PREFIX];
     serde_json::to_writer(&mut bytes, message)?;
-    let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
-    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    let length = u32::try_from(bytes.len() - PREFIX).map_err(io::Error::other)?;
+    bytes[..PREFIX].copy_from_slice(&length.to_le_bytes());
+    send_unread(socket, &bytes, descriptors)
+}
+
+/// Passes a message on as it came from [`receive_unread`].
+///
+/// # Errors
+/// `EPIPE` when the other side is gone.
+pub fn send_unread(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors for one message"));
     }
-    let sent = rustix::net::sendmsg(socket.as_fd(), &[IoSlice::new(&bytes)], &mut beside, SendFlags::NOSIGNAL)?;
+    let sent = rustix::net::sendmsg(socket.as_fd(), &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?;
     let mut socket = socket;
     socket.write_all(&bytes[sent..])
 }
@@ -88,7 +99,16 @@ pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
 /// # Errors
 /// Where what comes is no such message.
 pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut length = [0; 4];
+    let Some((bytes, descriptors)) = receive_unread(socket)? else { return Ok(None) };
+    Ok(Some((serde_json::from_slice(&bytes[PREFIX..])?, descriptors)))
+}
+
+/// Receives a message to be passed on, and the descriptors beside it; `None` when the other side has closed.
+///
+/// # Errors
+/// Where what comes is no message.
+pub fn receive_unread(socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let mut length = [0; PREFIX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
@@ -111,13 +131,14 @@ pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T
             descriptors.extend(rights);
         }
     }
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MOST_BYTES {
-        return Err(io::Error::other(format!("a message of {length} bytes is too long")));
+    let whole = PREFIX + u32::from_le_bytes(length) as usize;
+    if whole > MOST_BYTES {
+        return Err(io::Error::other(format!("a message of {whole} bytes is too long")));
     }
-    let mut bytes = vec![0; length];
-    socket.read_exact(&mut bytes)?;
-    Ok(Some((serde_json::from_slice(&bytes)?, descriptors)))
+    let mut bytes = vec![0; whole];
+    bytes[..PREFIX].copy_from_slice(&length);
+    socket.read_exact(&mut bytes[PREFIX..])?;
+    Ok(Some((bytes, descriptors)))
 }
 
 #[cfg(test)]

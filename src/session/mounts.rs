@@ -1,7 +1,7 @@
 //! A container's own mounts, made ready on the host's side: each becomes a bind mount (or a kernel mount) of the bundle.
 //!
-//! Tmpfs mounts, secrets and device nodes outside `/dev` are made here, in runner's mount namespace, and belong to the
-//! session: they last over its steps with any runtime.
+//! Tmpfs mounts, other kernel mounts that are no step's own, secrets and device nodes outside `/dev` are made here, in
+//! runner's mount namespace, and belong to the session: they last over its steps with any runtime.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -14,7 +14,10 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknoda
 
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
-use crate::mount::{Mounted, mount_tmpfs};
+use crate::mount::{Mounted, mount_kernel, mount_tmpfs};
+
+/// Filesystems that show the namespaces of whoever mounts them: those of a step, which the runtime makes.
+const OF_A_STEP: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
 
 /// One mount, ready for a bundle.
 #[derive(Debug)]
@@ -123,6 +126,15 @@ impl SessionMounts {
                     // A bundle that is kept must not keep a secret.
                     Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
                 }),
+                MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
+                    let source = Path::new(source);
+                    kernel(kind, source, &place, &mount.options).and_then(|mounted| {
+                        kept.push(mounted);
+                        let options = bind_options(&flags_only(&mount.options), false);
+                        let like = ByHand::Like(kind.clone(), source.to_owned(), mount.options.clone());
+                        Ok(Ready::bind(&mount.target, place, options)?.kept_as(like))
+                    })
+                }
                 MountKind::Kernel(kind, source) => Ok(Ready {
                     point: MountPoint { target: mount.target.clone(), folder: true },
                     kind: kind.clone(),
@@ -180,6 +192,11 @@ fn tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
     let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
     mount_tmpfs(place, &options)
+}
+
+fn kernel(kind: &str, source: &Path, place: &Path, options: &[String]) -> io::Result<Mounted> {
+    DirBuilder::new().mode(0o700).create(place)?;
+    mount_kernel(kind, source, place, options)
 }
 
 fn write_secret(place: &Path, secret: &Secret, options: &[String]) -> io::Result<()> {

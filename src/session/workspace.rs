@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::thread;
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
-use crate::build;
 use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
-use crate::runtime::container::{RuntimeError, SealedProgram};
+use crate::runtime::container::RuntimeError;
+use crate::runtime::sealed::SealedProgram;
 use crate::runtime::{Runtime, cgroups};
+use crate::{build, cgroup};
 
 /// The room in which sessions live. Needs a private mount namespace, see
 /// [`enter_private_namespace`](crate::mount::enter_private_namespace).
@@ -22,6 +24,7 @@ pub struct Workspace {
     program: OnceLock<SealedProgram>,
     runtime: Runtime,
     bundles: Option<PathBuf>,
+    warm_up: Once,
     lease: String,
     disk: PathBuf,
     made: AtomicU32,
@@ -42,6 +45,7 @@ impl Workspace {
             program: OnceLock::new(),
             runtime,
             bundles: None,
+            warm_up: Once::new(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
             made: AtomicU32::new(0),
@@ -49,7 +53,7 @@ impl Workspace {
         })
     }
 
-    /// The copy of runner that helpers run; made at the first use.
+    /// The sealed program that helpers run; made at the first use.
     ///
     /// # Errors
     /// See [`SealedProgram::of_self`].
@@ -57,7 +61,7 @@ impl Workspace {
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let program = SealedProgram::of_self()?;
+        let program = SealedProgram::of_self(|what| self.folder(what))?;
         Ok(self.program.get_or_init(|| program))
     }
 
@@ -133,6 +137,8 @@ impl Workspace {
     /// # Errors
     /// What mount(2) or mkdir(2) say.
     pub fn scratch(&self, kind: build::Scratch) -> io::Result<Scratch> {
+        // A session begins with its scratch, and moves a process into cgroups a little later.
+        self.warm_up.call_once(|| drop(thread::Builder::new().name("warm-up".into()).spawn(cgroup::warm_up)));
         let name = format!("scratch{}", self.number());
         Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name))
     }

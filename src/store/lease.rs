@@ -1,13 +1,18 @@
 //! Leases: who a build's leftovers belong to. The parent module says how they are locked.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use super::error::io as failed;
+use super::lock::{hand_down, is_linked, try_lock, try_lock_until};
 use super::{Store, StoreError, file_name, make_folder, record, remove};
+
+/// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
+const HELPERS_END: Duration = Duration::from_secs(1);
 
 /// A build's claim on what the kernel does not take back by itself. Shared between threads by reference.
 ///
@@ -60,6 +65,7 @@ impl Store {
                 continue;
             }
             let (file, path) = temp.keep().map_err(|error| failed("keep", &leases)(error.error))?;
+            hand_down(&file).map_err(failed("hand down", &path))?;
             let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Ok(Lease { store: self.clone(), id, file, outputs: AtomicU64::new(0), closed: false });
         }
@@ -84,8 +90,9 @@ impl Store {
                 swept.problems.push(failed("remove", &orphan)(error));
             }
         }
+        let deadline = Instant::now() + HELPERS_END;
         for path in self.list("leases")? {
-            match self.clear_if_dead(path) {
+            match self.clear_if_dead(path, deadline) {
                 Ok(Some(dead)) => swept.dead.push(dead),
                 Ok(None) => {}
                 Err(error) => swept.problems.push(error),
@@ -105,17 +112,18 @@ impl Store {
         matches!(lease.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    fn clear_if_dead(&self, path: PathBuf) -> Result<Option<DeadLease>, StoreError> {
+    fn clear_if_dead(&self, path: PathBuf, deadline: Instant) -> Result<Option<DeadLease>, StoreError> {
         let file = match File::open(&path) {
             Ok(file) => file,
             // Closed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("open the lease", &path)(error)),
         };
-        if !try_lock(&file).map_err(failed("lock", &path))? || !is_linked(&file).map_err(failed("look at", &path))? {
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let locked = try_lock_until(&file, &id, deadline).map_err(failed("lock", &path))?;
+        if !locked || !is_linked(&file).map_err(failed("look at", &path))? {
             return Ok(None);
         }
-        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.clear(&id, &file)?;
         Ok(Some(DeadLease { path, id, _file: file }))
     }
@@ -219,19 +227,6 @@ impl DeadLease {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether the lock was free and is held now.
-fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-fn is_linked(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.nlink() > 0)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 //! # Leases and locks
 //! A killed runner leaves behind only what the kernel does not take back by itself: scratch, half-written files,
 //! cgroups. All of it is named after a lease. A lease lives as long as someone holds the flock(2) lock of its file, and
-//! the kernel drops that lock however its holder ends.
+//! the kernel drops that lock however its holder ends. The helpers that a runner starts hold it with it.
 //!
 //! - A lease's file is there before anything of it is, and goes last.
 //! - Who has locked a lease's file may remove what is the lease's, then the file, then lets go of the lock. A lock on
@@ -28,6 +28,7 @@
 mod error;
 mod layer;
 mod lease;
+mod lock;
 mod log;
 mod output;
 mod record;

@@ -40,6 +40,9 @@ const WRITER: &str = r##"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
     static char buffer[1 << 20];
@@ -49,7 +52,13 @@ int main(int argc, char **argv) {
     ssize_t length = readlink(path, buffer, sizeof buffer - 1);
     buffer[length < 0 ? 0 : length] = 0;
     printf("program %s\n", buffer);
-    printf("seals %d\n", fcntl(atoi(argv[1]), F_GET_SEALS) & (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
+    struct statfs on;
+    fstatfs(atoi(argv[1]), &on);
+    printf("on %lx\n", (long)on.f_type);
+    if (mount(NULL, path, NULL, MS_REMOUNT | MS_BIND, NULL) == 0 || mount(NULL, path, NULL, MS_REMOUNT, NULL) == 0)
+        puts("remounted");
+    if (fchmod(atoi(argv[1]), 0777) == 0 || fchown(atoi(argv[1]), 1, 1) == 0)
+        puts("given away");
     for (int i = 0; i < 3; i++) {
         int fd = open(path, flags[i]);
         if (fd >= 0 && write(fd, "#!/bin/evil\n", 12) > 0)
@@ -117,12 +126,12 @@ steps:
         let lines = built.lines("attack");
         assert!(!lines[1..].iter().any(|line| line.contains(" with ")), "{name}: {lines:?}");
         if RUNTIME == "embedded" {
-            assert!(lines[0].starts_with("program /memfd:runner"), "{name}: {lines:?}");
-            assert_eq!(lines[1..], ["seals 15"], "{name}");
+            // An overlay without a writable layer, and nothing more to tell: OVERLAYFS_SUPER_MAGIC of linux/magic.h.
+            assert_eq!(lines, ["program /runner", "on 794c7630"], "{name}");
         }
         assert_eq!(built.text("next"), "works\n", "{name}");
         let copy = state(&project.path("gift/copy"));
-        assert_eq!((copy.1, &copy.3), (before.1, &before.3), "{name}: the copy in memory is as the program was");
+        assert_eq!((copy.1, &copy.3), (before.1, &before.3), "{name}: what it sees is the program");
     }
     assert!(before == state(&program), "the program on the host has changed");
 }

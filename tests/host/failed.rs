@@ -1,5 +1,8 @@
 //! Steps that fail: what depends on them stops, what was there before stays, and nothing is left.
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::built::{Built, Gate, Running, compile, processes_of, project};
 use crate::project::Project;
 
 const MANIFEST: &str = "
@@ -25,4 +28,124 @@ fn a_step_that_fails_stops_what_needs_it_and_leaves_outputs_of_before() {
     assert!(project.path("out/done.squashfs").exists());
     assert_eq!(std::fs::read_to_string(project.path("out/rest.squashfs")).unwrap(), "of an earlier build");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS }
+steps:
+  - { name: quick, timeout: 10m, run: echo in time }
+  - name: slow
+    timeout: 1s500ms
+    run: |
+      trap '' INT TERM HUP
+      echo begun
+      sleep 9182736 &
+      setsid sleep 9182736 &
+      sleep 9182736
+  - { name: after, run: echo never }
+"#,
+    );
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    assert_eq!((built.status("quick"), built.status("slow"), built.status("after")), ("ran", "failed", "skipped"));
+    assert_eq!((built.reason("slow"), built.text("slow").as_str()), ("timed out after 1s 500ms", "begun\n"));
+    assert_eq!(processes_of("sleep 9182736"), Vec::<String>::new());
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    let plain = project.runner(&["apply"]);
+    assert_eq!(plain.code, 1, "{plain}");
+    assert!(plain.stdout.contains("step slow failed: timed out after 1s 500ms\n"), "{plain}");
+}
+
+#[test]
+fn a_step_is_tried_again_as_often_as_it_may_be_and_no_more() {
+    let project = project(
+        r#"
+mounts:
+  tmp: { type: tmpfs, target: /tmp }
+containers:
+  c: { rootfs: $TOOLS, mounts: [tmp] }
+steps:
+  - { name: second, retries: 5, run: "echo try >> /tmp/second; echo try >> /second; [ $(wc -l < /tmp/second) = 2 ]" }
+  - { name: root, run: wc -l < /second }
+  - { name: slow, retries: 1, timeout: 1s, run: "echo try >> /tmp/slow; [ $(wc -l < /tmp/slow) = 2 ] || sleep 9182737" }
+  - { name: never, retries: 2, run: echo try; exit 6 }
+  - { name: after, run: echo never }
+"#,
+    );
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    let tries = |step: &str| {
+        let started = built.all("step_started").into_iter().filter(|event| event["step"] == step);
+        started.map(|event| event["attempt"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let warnings = |step: &str| {
+        let warnings = built.all("warning").into_iter().filter(|event| event["step"] == step);
+        warnings.map(|event| event["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((built.status("second"), tries("second")), ("ran", vec![1, 2]));
+    assert_eq!(warnings("second"), ["exit code 1; try 2 of 6"]);
+    // What a try that failed has written is there for the next one, as in the session it is.
+    assert_eq!(built.lines("root"), ["2"]);
+    assert_eq!((built.status("slow"), tries("slow")), ("ran", vec![1, 2]));
+    assert_eq!(warnings("slow"), ["timed out after 1s; try 2 of 2"]);
+    assert_eq!((built.reason("never"), tries("never")), ("exit code 6", vec![1, 2, 3]));
+    assert_eq!(built.lines("never"), ["try"; 3]);
+    assert_eq!(warnings("never"), ["exit code 6; try 2 of 3", "exit code 6; try 3 of 3"]);
+    assert_eq!((built.ending("never")["exit_code"].as_i64(), built.status("after")), (Some(6), "skipped"));
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn an_end_by_a_signal_is_told_with_its_number_and_name() {
+    // A process that no other test, here or elsewhere on this host, takes for its own.
+    let sleep = format!("sleep {}", 9_000_000 + std::process::id());
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - { name: fault, exec: [/gate/crash, write] }
+  - { name: division, needs: [], exec: [/gate/crash, divide] }
+  - { name: child, needs: [], run: /gate/crash write; echo never }
+  - { name: killed, needs: [], run: "touch /gate/killed.here; exec SLEEP" }
+"#
+        .replace("SLEEP", &sleep)
+        .as_str(),
+    );
+    let gate = Gate::new(&project);
+    let source = "int main(int n, char **argv) { volatile int zero = 0, *null = 0;\n\
+        return argv[1][0] == 'w' ? *null = 1 : 7 / zero; }\n";
+    compile(&project, "gate/crash", source, &["-O0"]);
+    let build = Running::start(&project, &["--keep-going"]);
+    gate.await_step("killed");
+    let process = crate::built::wait_for("the step's process", || process_of(&sleep));
+    kill_process(process, Signal::KILL).unwrap();
+    let built = build.end();
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    for (step, reason, code) in [
+        ("fault", "killed by signal 11 (SIGSEGV)", 139),
+        ("division", "killed by signal 8 (SIGFPE)", 136),
+        ("child", "exit code 139", 139),
+        ("killed", "killed by signal 9 (SIGKILL)", 137),
+    ] {
+        let ending = built.ending(step);
+        assert_eq!((built.reason(step), ending["exit_code"].as_i64()), (reason, Some(code)), "{step}");
+        assert_eq!(built.status(step), "failed");
+    }
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+fn process_of(command: &str) -> Option<Pid> {
+    let named = |entry: &std::fs::DirEntry| {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        line.replace('\0', " ").trim_end() == command
+    };
+    let found = std::fs::read_dir("/proc").unwrap().flatten().find(named)?;
+    Pid::from_raw(found.file_name().to_str()?.parse().ok()?)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::prctl::set_child_subreaper;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
 use crate::project::Project;
@@ -40,6 +41,12 @@ steps:
   - { name: image, snapshot: { output: out/image.squashfs, compression: xz } }
 "#;
 
+/// A build that needs little.
+const NEXT: &str = "version: 1
+containers: { c: { rootfs: { programs: [/bin/true] } } }
+steps: [{ name: x, exec: [/bin/true] }]
+";
+
 fn children(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -69,7 +76,7 @@ fn of_the_kernel(left: &[String]) -> Vec<String> {
 fn check_after_kill(project: &Project, pids: &[u32]) {
     let left = || pids.iter().flat_map(|pid| of_the_kernel(&project.left_over(*pid))).collect::<Vec<_>>();
     wait_for("processes, mounts and loop devices to go", || left().is_empty().then_some(()));
-    project.write("next.yaml", "version: 1\ncontainers: { c: { rootfs: { programs: [/bin/true] } } }\nsteps: [{ name: x, exec: [/bin/true] }]\n");
+    project.write("next.yaml", NEXT);
     let next = project.runner(&["apply", "next.yaml"]);
     assert_eq!(next.code, 0, "{next}");
     assert!(!next.stdout.contains("warning"), "{next}");
@@ -100,8 +107,11 @@ fn whole(project: &Project, image: &Path) -> bool {
 #[test]
 fn a_signal_ends_a_build_in_order() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let project = project(ENDLESS);
+        // A process that no other test, here or elsewhere on this host, takes for its own.
+        let sleep = format!("sleep {}", 8_000_000 + std::process::id());
+        let project = project(&ENDLESS.replace("sleep 8642975", &sleep));
         let build = half_way(&project);
+        wait_for("the step's child", || (processes_of(&sleep).len() == 1).then_some(()));
         build.signal(signal);
         let built = build.end();
         assert_eq!(built.run.code, 130, "{signal:?}: {}", built.run);
@@ -111,7 +121,7 @@ fn a_signal_ends_a_build_in_order() {
         assert_eq!((built.status("layer"), built.status("image")), ("ran", "skipped"));
         assert_eq!(built.events.last().unwrap()["status"], "interrupted");
         check_outputs(&project);
-        assert_eq!(processes_of("sleep 8642975"), Vec::<String>::new());
+        assert_eq!(processes_of(&sleep), Vec::<String>::new());
     }
 }
 
@@ -151,6 +161,28 @@ fn a_runner_killed_with_all_its_helpers_leaves_nothing() {
     drop(build);
     check_after_kill(&project, &[pid]);
     check_outputs(&project);
+}
+
+#[test]
+fn what_a_helper_of_a_killed_runner_still_works_on_is_left_alone_until_it_has_ended() {
+    let project = project(ENDLESS);
+    let build = half_way(&project);
+    let pid = build.pid();
+    let helper = Pid::from_raw(children(pid)[0].cast_signed()).unwrap();
+    // The kernel ends a stopped process whose parent has died, unless someone of its session takes it over.
+    set_child_subreaper(true).unwrap();
+    kill_process(helper, Signal::STOP).unwrap();
+    kill(pid);
+    drop(build);
+    set_child_subreaper(false).unwrap();
+    project.write("next.yaml", NEXT);
+    let next = project.runner(&["apply", "next.yaml"]);
+    let leases: Vec<_> = fs::read_dir(project.store().join("leases")).unwrap().flatten().collect();
+    kill_process(helper, Signal::CONT).unwrap();
+    waitpid(Some(helper), WaitOptions::empty()).unwrap();
+    assert_eq!(next.code, 0, "{next}");
+    assert_eq!(leases.len(), 1, "cleared while the helper may still make something of it");
+    check_after_kill(&project, &[pid]);
 }
 
 #[test]

@@ -30,16 +30,6 @@ fn a_chain_of_two_layers_is_built_and_leaves_nothing() {
 }
 
 #[test]
-fn run_passes_the_exit_code_and_the_output_on() {
-    let project = Project::new(MANIFEST);
-    let run = project.runner(&["run", "next", "--", "sh", "-c", "cat /data/file; exit 7"]);
-    assert_eq!((run.code, run.stdout.as_str()), (7, "one\n"), "{run}");
-    let run = project.runner(&["run", "base", "--", "nosuch"]);
-    assert_eq!(run.code, 127, "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
-}
-
-#[test]
 fn the_events_tell_the_build_and_the_digest_of_each_image() {
     let project = Project::new(MANIFEST);
     let (events, run) = project.events(&[]);

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat};
@@ -20,7 +20,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Open;
 use super::step::{Blueprint, NAMESPACES, View, become_step, mount_view};
-use crate::runtime::protocol::{Opened, Start, Told, receive, send};
+use crate::runtime::protocol::{Opened, Start, Told, receive, receive_unread, send, send_unread};
 use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
 
@@ -70,12 +70,13 @@ impl Init {
                 ended_namespaces.extend(step.namespace);
             }
             if asked {
-                let Some((start, descriptors)) = receive::<Start>(&self.control)? else { return Ok(()) };
+                let Some((start, descriptors)) = receive_unread(&self.control)? else { return Ok(()) };
                 let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(descriptors)
                     .map_err(|_| io::Error::other("a request without its four descriptors"))?;
                 let ready = spare.take().unwrap_or_else(|| stand_by(&view, &mut ended_namespaces));
                 let told = ready.and_then(|spare| {
-                    send(&spare.feed, &start, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), status.as_fd()])?;
+                    let descriptors = [&stdin, &stdout, &stderr, &status].map(|descriptor| descriptor.as_fd());
+                    send_unread(&spare.feed, &start, &descriptors)?;
                     Ok(spare)
                 });
                 drop([stdin, stdout, stderr]);
@@ -148,7 +149,7 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
     let Ok([stdin, stdout, stderr, status]) = <[OwnedFd; 4]>::try_from(descriptors) else { sys::exit_now(125) };
     let status = UnixStream::from(status);
     let why = match mounted {
-        Ok(()) => become_step(&start.process, [stdin, stdout, stderr], &status),
+        Ok(()) => become_step(view, &start.process, [stdin, stdout, stderr], &status),
         Err(error) => Outcome::NotStarted { why: format!("mount the step's own /proc: {error}"), code: 125 },
     };
     let code = why.exit_code();
@@ -156,9 +157,16 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
     sys::exit_now(code);
 }
 
+/// A network namespace begins with its loopback interface down. libcontainer 0.7 leaves it so; runc does not.
+fn loopback(spec: &Spec) -> io::Result<()> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let own = namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+    if own { sys::bring_loopback_up() } else { Ok(()) }
+}
+
 impl Executor for Init {
-    fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
-        match self.serve() {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        match loopback(spec).and_then(|()| self.serve()) {
             Ok(()) => sys::exit_now(0),
             Err(error) => {
                 let _ = send(&self.control, &Opened::Failed(error.to_string()), &[]);

@@ -22,7 +22,8 @@ pub use init::OWN_PROCESSES;
 use oci_spec::runtime::{LinuxDeviceCgroup, Mount};
 use serde::{Deserialize, Serialize};
 
-use super::container::{Container, RuntimeError, SealedProgram};
+use super::container::{Container, RuntimeError};
+use super::sealed::SealedProgram;
 use super::{Bundle, devices};
 
 /// The argument that makes runner a helper.

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Mount, PosixRlimit, PosixRlimitType, Process, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -17,8 +17,8 @@ use rustix::mount::{
 };
 
 use super::{Open, terminal};
-use crate::runtime::Outcome;
 use crate::runtime::spec::{MASKED_PATHS, READ_ONLY_PATHS};
+use crate::runtime::{self, Outcome, too_many_files};
 use crate::sys;
 
 /// What is a step's own, see namespaces(7): it sees no process but those that it starts, leaves no System V object
@@ -62,6 +62,8 @@ pub struct View {
     masked_files: Vec<String>,
     masked_folders: Vec<String>,
     read_only: Vec<String>,
+    /// The capabilities that this kernel knows: maybe fewer than the library.
+    known: caps::CapsHashSet,
 }
 
 struct FreshMount {
@@ -107,6 +109,7 @@ impl Blueprint {
             masked_files,
             masked_folders,
             read_only: self.read_only.iter().filter(|path| kind(path).is_some()).cloned().collect(),
+            known: caps::runtime::thread_all_supported(),
         };
         for cgroup in &self.cgroups {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -207,8 +210,8 @@ fn null_device() -> io::Result<OwnedFd> {
 }
 
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
-pub fn become_step(process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> Outcome {
-    match set_up(process, stdio, status) {
+pub fn become_step(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> Outcome {
+    match set_up(view, process, stdio, status) {
         Ok(()) => execute(process),
         Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
     }
@@ -221,7 +224,7 @@ fn doing<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> (String, io::Error
     move |error| (what.to_owned(), error.into())
 }
 
-fn set_up(process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> SetUp {
+fn set_up(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> SetUp {
     setsid().map_err(doing("start a session of processes"))?;
     let [stdin, stdout, stderr] = if process.terminal() == Some(true) {
         let all = || -> io::Result<_> {
@@ -241,7 +244,7 @@ fn set_up(process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> SetUp 
     for limit in process.rlimits().iter().flatten() {
         set_limit(limit).map_err(doing("set resource limits"))?;
     }
-    set_user(process)?;
+    set_user(process, &view.known)?;
     if process.no_new_privileges() == Some(true) {
         nix::sys::prctl::set_no_new_privs().map_err(doing("set no_new_privs"))?;
     }
@@ -252,12 +255,18 @@ fn set_up(process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> SetUp 
 
 fn set_limit(limit: &PosixRlimit) -> io::Result<()> {
     match limit.typ() {
-        PosixRlimitType::RlimitNofile => Ok(setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard())?),
+        PosixRlimitType::RlimitNofile => match setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard()) {
+            Err(nix::Error::EPERM) => {
+                let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+                Err(io::Error::other(too_many_files(limit.hard(), most)))
+            }
+            other => Ok(other?),
+        },
         other => Err(io::Error::other(format!("{other:?} is not a limit that a step has"))),
     }
 }
 
-fn set_user(process: &Process) -> SetUp {
+fn set_user(process: &Process, known: &caps::CapsHashSet) -> SetUp {
     let as_io = |error: caps::errors::CapsError| io::Error::other(error.to_string());
     let user = process.user();
     let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
@@ -265,12 +274,9 @@ fn set_user(process: &Process) -> SetUp {
     let none = LinuxCapabilities::default();
     let wanted = process.capabilities().as_ref().unwrap_or(&none);
     let bounding = set_of(wanted.bounding().as_ref());
-    for capability in caps::all().difference(&bounding) {
-        // A kernel older than the library has not all of them.
-        if caps::has_cap(None, caps::CapSet::Bounding, *capability).unwrap_or(false) {
-            caps::drop(None, caps::CapSet::Bounding, *capability)
-                .map_err(|error| ("drop a capability".to_owned(), as_io(error)))?;
-        }
+    for capability in known.difference(&bounding) {
+        caps::drop(None, caps::CapSet::Bounding, *capability)
+            .map_err(|error| ("drop a capability".to_owned(), as_io(error)))?;
     }
     caps::securebits::set_keepcaps(true).map_err(|error| ("keep capabilities".to_owned(), as_io(error)))?;
     setgroups(&groups).map_err(doing("set supplementary groups"))?;
@@ -280,12 +286,16 @@ fn set_user(process: &Process) -> SetUp {
         (caps::CapSet::Effective, wanted.effective()),
         (caps::CapSet::Inheritable, wanted.inheritable()),
         (caps::CapSet::Permitted, wanted.permitted()),
-        (caps::CapSet::Ambient, wanted.ambient()),
     ];
     for (kind, set) in sets {
         caps::set(None, kind, &set_of(set.as_ref())).map_err(|error| ("set capabilities".to_owned(), as_io(error)))?;
     }
-    Ok(())
+    // All at once, and not each that there could be: the set is empty but for a process that asks for more.
+    let set_ambient = || {
+        caps::clear(None, caps::CapSet::Ambient)?;
+        set_of(wanted.ambient().as_ref()).into_iter().try_for_each(|one| caps::raise(None, caps::CapSet::Ambient, one))
+    };
+    set_ambient().map_err(|error| ("set ambient capabilities".to_owned(), as_io(error)))
 }
 
 fn set_of(capabilities: Option<&std::collections::HashSet<Capability>>) -> caps::CapsHashSet {
@@ -330,12 +340,12 @@ fn candidates(name: &OsStr, env: &[CString]) -> Vec<std::ffi::OsString> {
 
 fn not_executed(name: &OsStr, error: nix::Error) -> Outcome {
     let name = name.to_string_lossy();
-    let (why, code) = match error {
-        nix::Error::ENOENT => (format!("{name} is not there, or not in PATH, or its interpreter is not there"), 127),
+    match error {
+        nix::Error::ENOENT => runtime::not_executed(&name, None),
         nix::Error::E2BIG => {
-            (format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)"), 126)
+            let why = format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)");
+            Outcome::NotStarted { why, code: 126 }
         }
-        error => (format!("{name} cannot be executed: {}", error.desc()), 126),
-    };
-    Outcome::NotStarted { why, code }
+        error => runtime::not_executed(&name, Some(error.desc())),
+    }
 }

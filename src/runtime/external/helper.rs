@@ -29,15 +29,16 @@ pub fn main() -> ExitCode {
 /// Starts the helper proper and waits for its end; true when it ended well and nothing is left.
 fn watch() -> io::Result<bool> {
     let socket = UnixStream::from(sys::take_stdin()?);
+    // What runner hands down, the lock of its lease, is for its helpers and for nothing that a runtime starts.
+    sys::close_all_on_exec()?;
     let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(true) };
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     match sys::fork_into(NAMESPACES, proc.as_fd())? {
         Fork::Child => {
-            let served = prepare(&open).map_err(|error| {
-                let _ = send(&socket, &Opened::Failed(error.to_string()), &[]);
-                error
-            });
-            let served = served.and_then(|()| serve::serve(&open, &socket));
+            let served = match prepare(&open) {
+                Ok(()) => serve::serve(&open, &socket),
+                Err(error) => send(&socket, &Opened::Failed(error.to_string()), &[]).and(Err(error)),
+            };
             sys::exit_now(i32::from(served.is_err()));
         }
         Fork::Parent(_, helper) => {

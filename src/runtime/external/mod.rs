@@ -14,6 +14,7 @@
 //! ```
 
 mod console;
+mod folder;
 pub mod helper;
 mod log;
 mod program;
@@ -27,7 +28,8 @@ pub use program::{FindError, Program};
 use serde::{Deserialize, Serialize};
 
 use super::Bundle;
-use super::container::{Container, RuntimeError, SealedProgram};
+use super::container::{Container, RuntimeError};
+use super::sealed::SealedProgram;
 
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__external";

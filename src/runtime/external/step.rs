@@ -8,16 +8,18 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{PosixRlimitType, Process};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Open;
 use super::console::Console;
+use super::folder;
 use super::log::not_started;
 use super::serve::StepEvent;
 use crate::runtime::protocol::{Told, send};
-use crate::runtime::{Outcome, cgroups, devices, reap};
+use crate::runtime::{Outcome, cgroups, devices, reap, too_many_files};
 
 /// A process that is this one's child, or will be when the runtime's program has ended.
 struct Child {
@@ -67,6 +69,10 @@ impl Step {
         };
         let has_terminal = process.terminal() == Some(true);
         let create = || {
+            check_limits(&process)?;
+            folder::check(&open.spec, process.cwd()).map_err(|error| {
+                io::Error::other(format!("go to the working folder {}: {error}", process.cwd().display()))
+            })?;
             step.write_bundle(open, process)?;
             let mut command = step.runtime(open);
             command.arg("create").arg("--bundle").arg(&step.bundle).arg("--pid-file").arg(step.bundle.join("pid"));
@@ -267,6 +273,19 @@ impl Step {
     /// Whether the process is one that it waits for.
     pub fn has(&self, pid: Pid) -> bool {
         [&self.command, &self.container].into_iter().flatten().any(|child| child.pid == pid)
+    }
+}
+
+/// Refuses in words that help what the runtime would not be allowed to set.
+fn check_limits(process: &Process) -> io::Result<()> {
+    let files = process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
+    match files {
+        Some(limit) if limit.hard() > most && !may_raise => {
+            Err(io::Error::other(format!("set resource limits: {}", too_many_files(limit.hard(), most))))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,164 @@
+//! The commands that build nothing, what `apply` takes, and where settings come from.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::built::{Built, Running, project};
+use crate::project::{Project, Run};
+
+const MANIFEST: &str = r#"
+vars: { word: of the manifest }
+containers:
+  base: { rootfs: $TOOLS }
+  other: { rootfs: $TOOLS }
+  next: { rootfs: { snapshot: layer } }
+steps:
+  - { name: write, container: base, run: "echo ${{ word }} > /file" }
+  - { name: layer, container: base, snapshot: { output: out/layer.squashfs } }
+  - { name: aside, container: other, exec: [cat, /nosuch] }
+  - { name: read, container: next, exec: [cat, /file] }
+  - { name: last, container: next, exec: [cat, /file] }
+"#;
+
+/// Runs runner as a user that may do nothing, by a descriptor: the program may lie in a folder that it may not enter.
+fn by_nobody(project: &Project, arguments: &[&str]) -> Run {
+    fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all";
+    let shell = format!("exec 9< \"$1\"; shift; exec {nobody} /proc/self/fd/9 \"$@\"");
+    project.runner_in_shell(&shell, arguments)
+}
+
+#[test]
+fn plan_validate_and_schema_need_no_privilege_and_apply_says_what_it_needs() {
+    let project = project(MANIFEST);
+    let plan = by_nobody(&project, &["plan"]);
+    assert_eq!((plan.code, plan.stderr.as_str()), (0, ""), "{plan}");
+    let lines: Vec<Vec<&str>> = plan.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let order: Vec<&str> = lines.iter().map(|line| line[1]).collect();
+    assert_eq!(order, ["write", "layer", "aside", "read", "last"]);
+    assert!(lines[3].ends_with(&["(after", "2)"]), "{plan}");
+
+    let plan = by_nobody(&project, &["plan", "--json", "--target", "read"]);
+    assert_eq!((plan.code, plan.stderr.as_str()), (0, ""), "{plan}");
+    let json: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let steps: Vec<&str> =
+        json["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["write", "layer", "read"]);
+
+    let validate = by_nobody(&project, &["validate"]);
+    assert_eq!((validate.code, validate.stdout.as_str()), (0, "build.yaml: 3 containers, 5 steps: nothing wrong\n"));
+    let schema = by_nobody(&project, &["schema"]);
+    assert_eq!((schema.code, schema.stdout.as_str()), (0, include_str!("../../schemas/manifest.v1.schema.json")));
+
+    let apply = by_nobody(&project, &["apply"]);
+    assert_eq!((apply.code, apply.stdout.as_str()), (3, ""), "{apply}");
+    assert!(apply.stderr.contains("needs root") && apply.stderr.contains("run it with sudo"), "{apply}");
+    assert!(!project.store().exists());
+}
+
+#[test]
+fn a_wrong_manifest_ends_every_command_that_reads_it_with_2_before_anything_runs() {
+    let project = project(&MANIFEST.replace("snapshot: layer", "snapshot: leyer"));
+    for arguments in [&["apply"][..], &["plan"], &["validate"], &["run", "base", "--", "true"]] {
+        let run = project.runner(arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run}");
+        for text in ["unknown step `leyer`", "build.yaml:7:31", "╰── no step has this name", "did you mean `layer`?"]
+        {
+            assert!(run.stderr.contains(text), "{arguments:?}: {text}: {run}");
+        }
+    }
+    assert!(!project.store().exists());
+}
+
+#[test]
+fn targets_and_what_they_need_are_done_and_nothing_else_with_the_variables_of_the_command_line() {
+    let project = project(MANIFEST);
+    let built = Built::of(&project, &["--target", "read", "--set", "word=of the command line"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let mut done: Vec<&str> = built.all("step_finished").iter().map(|event| event["step"].as_str().unwrap()).collect();
+    done.sort_unstable();
+    assert_eq!(done, ["layer", "read", "write"]);
+    assert_eq!(built.text("read"), "of the command line\n");
+}
+
+#[test]
+fn after_a_failure_what_does_not_depend_on_it_goes_on_where_that_is_asked_for() {
+    let project = project(MANIFEST);
+    let built = Built::of(&project, &["--keep-going", "-j", "1"]);
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    let statuses = ["write", "layer", "aside", "read", "last"].map(|step| built.status(step));
+    assert_eq!(statuses, ["ran", "ran", "failed", "ran", "ran"]);
+    let last = built.events.last().unwrap();
+    assert_eq!((&last["status"], &last["ran"], &last["failed"]), (&"failed".into(), &4.into(), &1.into()));
+}
+
+#[test]
+fn the_store_is_that_of_the_flag_else_of_the_variable_else_of_the_settings_file() {
+    let project = project(
+        r#"
+containers: { c: { rootfs: $TOOLS } }
+steps: [{ name: image, snapshot: {} }]
+"#,
+    );
+    project.write("runner.toml", "store = \"of-file\"\nprogress = \"quiet\"\n");
+    let flag = project.path("of-flag").display().to_string();
+    let layers = || {
+        let stores = ["of-file", "store", "of-flag"].into_iter();
+        stores.filter(|store| project.path(store).join("layers/sha256").exists()).collect::<Vec<_>>()
+    };
+    let run = |arguments: &[&str], variable: bool| {
+        let mut command = project.command(arguments);
+        if !variable {
+            command.env_remove("RUNNER_STORE");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    };
+    run(&["apply"], false);
+    assert_eq!(layers(), ["of-file"]);
+    run(&["apply"], true);
+    assert_eq!(layers(), ["of-file", "store"]);
+    run(&["apply", "--store", &flag], true);
+    assert_eq!(layers(), ["of-file", "store", "of-flag"]);
+    // The events come in spite of the file's `quiet`: a flag goes before it.
+    let built = Running::start(&project, &[]).end();
+    assert_eq!(built.all("snapshot_written").len(), 1, "{}", built.run);
+
+    project.write("runner.toml", "sture = \"elsewhere\"\n");
+    let run = project.runner(&["apply"]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
+    assert!(run.stderr.contains("runner.toml:1:1") && run.stderr.contains("did you mean `store`?"), "{run}");
+}
+
+#[test]
+fn doctor_finds_that_this_host_can_build_and_leaves_nothing() {
+    let project = project(MANIFEST);
+    let doctor = project.runner(&["doctor"]);
+    assert_eq!(doctor.code, 0, "{doctor}");
+    assert!(doctor.stdout.ends_with("\nthis host can build\n") && !doctor.stdout.contains("missing"), "{doctor}");
+    assert_eq!(project.left_over(doctor.pid), Vec::<String>::new());
+    let doctor = by_nobody(&project, &["doctor"]);
+    assert_eq!(doctor.code, 3, "{doctor}");
+    assert!(doctor.stdout.contains("mend: run it with sudo"), "{doctor}");
+    let without = project.runner_in_shell("PATH=/nowhere; exec \"$@\"", &["doctor"]);
+    assert_eq!(without.code, 3, "{without}");
+    assert!(without.stdout.contains("mend: apt-get install squashfs-tools"), "{without}");
+    fs::create_dir(project.path("bin")).unwrap();
+    std::os::unix::fs::symlink("/usr/sbin/runc", project.path("bin/runc")).unwrap();
+    let without = project.runner_in_shell("PATH=$PWD/bin; exec \"$@\"", &["apply", "--target", "layer"]);
+    assert_eq!(without.code, 3, "{without}");
+    let reason = "step layer failed: mksquashfs is not in PATH; apt-get install squashfs-tools\n";
+    assert!(without.stdout.contains(reason), "{without}");
+    assert_eq!(project.left_over(without.pid), Vec::<String>::new());
+}
+
+#[test]
+fn the_completion_script_of_bash_completes_commands() {
+    let project = project(MANIFEST);
+    let script =
+        "eval \"$(\"$@\")\"; COMP_WORDS=(runner va); COMP_CWORD=1; _runner runner va runner; echo \"${COMPREPLY[@]}\"";
+    let run = project.runner_in_shell(&format!("exec bash -c '{script}' bash \"$@\""), &["completions", "bash"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "validate\n"), "{run}");
+}

@@ -1,0 +1,125 @@
+//! Limits of a container: the kernel holds its steps to them, and they cannot lift them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::built::{Built, Gate, Running, processes_of, project};
+use crate::project::RUNTIME;
+
+/// What is in a file of the cgroup of a runner's only container, by its name on cgroup v1 or on v2.
+#[track_caller]
+fn of_cgroup(runner: u32, names: [&str; 2]) -> String {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let prefix = format!("runner-{runner}-");
+    let inside = fs::read_dir(&root).unwrap().flatten().map(|entry| entry.path());
+    let groups = inside.chain([root.clone()]).flat_map(|hierarchy| fs::read_dir(hierarchy).into_iter().flatten());
+    let own = groups.flatten().filter(|group| group.file_name().to_string_lossy().starts_with(&prefix));
+    let files = own.flat_map(|group| names.map(|name| group.path().join(name)));
+    let mut found: Vec<String> = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 1, "{names:?} of {prefix}*: {found:?}");
+    found.pop().unwrap().trim().to_owned()
+}
+
+#[test]
+fn processors_and_memory_are_limited_by_the_cgroup_and_a_step_cannot_lift_that() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate], limits: { cpus: 1.5, memory: 96MiB, pids: 40 } }
+steps:
+  - name: lift
+    run: |
+      sh /gate/meet before
+      cd /sys/fs/cgroup
+      for file in cpu.cfs_quota_us cpu.max memory.limit_in_bytes memory.max pids.max cgroup.procs; do
+        for path in $file */$file; do
+          [ -e $path ] || continue
+          echo $file >> /found
+          (echo 1 > $path) 2> /dev/null && echo "$path was written"
+        done
+      done
+      (mkdir /sys/fs/cgroup/new */new) 2> /dev/null && echo "a cgroup was made"
+      cat /found
+      sh /gate/meet after
+"#,
+    );
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    for moment in ["before", "after"] {
+        gate.await_step(moment);
+        let limit = |names| of_cgroup(build.pid(), names);
+        let quota = limit(["cpu.cfs_quota_us", "cpu.max"]);
+        assert!(quota == "150000" || quota == "150000 100000", "{moment}: {quota}");
+        assert_eq!(limit(["memory.limit_in_bytes", "memory.max"]), (96 << 20).to_string(), "{moment}");
+        // The embedded runtime's init and its spare are no step's.
+        let processes = if RUNTIME == "embedded" { "42" } else { "40" };
+        assert_eq!(limit(["pids.max", "pids.max"]), processes, "{moment}");
+        gate.open(moment);
+    }
+    let built = build.end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let lines = built.lines("lift");
+    assert!(
+        lines.len() >= 3 && !lines.iter().any(|line| line.ends_with("written") || line.ends_with("made")),
+        "{lines:?}"
+    );
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_step_may_have_as_many_processes_as_its_container_allows_and_no_more() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, limits: { pids: 12 } }
+steps:
+  - name: as-many
+    run: |
+      for i in 1 2 3 4 5 6 7 8 9 10 11; do sleep 6655443 & done
+      set -- /proc/[0-9]*; echo $#
+  - name: one-more
+    needs: [as-many]
+    run: for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep 6655443 & done; echo never
+  - { name: bomb, needs: [as-many], timeout: 1s, run: "b() { b | b & }; b & while :; do :; done" }
+  - { name: after, needs: [as-many], run: echo works }
+"#,
+    );
+    let built = Built::of(&project, &["--keep-going", "-j", "1"]);
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    assert_eq!(built.lines("as-many"), ["12"]);
+    assert_eq!((built.status("one-more"), built.reason("one-more")), ("failed", "exit code 2"), "{}", built.run);
+    let text = built.text("one-more");
+    assert!(text.contains("12\n") && text.contains("fork") && !text.contains("never"), "{text}");
+    assert_eq!(built.reason("bomb"), "timed out after 1s");
+    assert_eq!(built.text("after"), "works\n");
+    assert_eq!(processes_of("sleep 6655443"), Vec::<String>::new());
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_process_that_takes_more_memory_than_it_may_is_killed_and_the_step_says_so() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, limits: { memory: 64MiB } }
+steps:
+  - { name: little, exec: [dd, if=/dev/zero, of=/dev/null, bs=16M, count=1] }
+  - { name: much, needs: [little], exec: [dd, if=/dev/zero, of=/dev/null, bs=200M, count=1] }
+  - { name: a-child, needs: [little], run: "dd if=/dev/zero of=/dev/null bs=200M count=1; echo never" }
+  - { name: after, needs: [little], run: echo works }
+  - { name: needs-it, needs: [much], run: echo never }
+"#,
+    );
+    let built = Built::of(&project, &["--keep-going", "-j", "1"]);
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    assert_eq!(built.status("little"), "ran", "{}", built.run);
+    assert_eq!(built.reason("much"), "killed by signal 9 (SIGKILL)");
+    assert_eq!(built.ending("much")["exit_code"], 137);
+    assert_eq!((built.reason("a-child"), built.status("needs-it")), ("exit code 137", "skipped"));
+    assert_eq!(built.text("after"), "works\n");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}

@@ -1,0 +1,109 @@
+//! Where a root filesystem comes from: each source gives the same root, and is as before after a build on it.
+
+use std::fs;
+use std::process::Command;
+
+use crate::built::{Built, names_in, project};
+use crate::project::Project;
+
+const SEED: &str = r#"
+containers: { c: { rootfs: $TOOLS } }
+steps:
+  - name: fill
+    run: |
+      mkdir -p /data; echo one > /data/file; chmod 4751 /data/file; ln /data/file /data/hard; ln -s file /data/link
+      mknod /data/node c 1 3; mkfifo /data/fifo
+  - { name: image, snapshot: { mode: full, output: root.squashfs } }
+"#;
+
+const LOOK: &str =
+    r#"run: "cd /data; stat -c '%n %F %a %h %u %s' file hard link node fifo; cat file; echo new > /new; rm link""#;
+
+/// Commands in the project's folder.
+#[track_caller]
+fn shell(project: &Project, script: &str) {
+    let done = Command::new("sh").args(["-ec", script]).current_dir(project.path("")).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_root_from_an_image_a_folder_and_any_archive_is_the_same_root() {
+    let seed = project(SEED);
+    seed.apply();
+    let archives = ["tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2"];
+    let sources: Vec<(String, String)> = [("squashfs", "squashfs: root.squashfs"), ("dir", "dir: root")]
+        .map(|(name, source)| (name.to_owned(), source.to_owned()))
+        .into_iter()
+        .chain(archives.map(|name| (name.to_owned(), format!("tar: root.{name}"))))
+        .collect();
+    let containers: String =
+        sources.iter().map(|(name, source)| format!("  {name}: {{ rootfs: {{ {source} }} }}\n")).collect();
+    let steps: String = sources
+        .iter()
+        .map(|(name, _)| {
+            format!(
+                "  - {{ name: {name}, container: {name}, {LOOK} }}\n  \
+                 - {{ name: {name}-layer, container: {name}, snapshot: {{ output: {name}.squashfs }} }}\n"
+            )
+        })
+        .collect();
+    let project = project(&format!("containers:\n{containers}steps:\n{steps}"));
+    fs::copy(seed.path("root.squashfs"), project.path("root.squashfs")).unwrap();
+    shell(
+        &project,
+        "unsquashfs -q -n -d root root.squashfs > /dev/null; tar --numeric-owner --xattrs -C root -cf root.tar .
+         gzip -k root.tar; xz -0 -k root.tar; zstd -q -1 root.tar; bzip2 -k root.tar",
+    );
+    let state = "(find root root.* -printf '%p %y %m %U %G %s %T@ %C@\\n'; sha256sum root.*) | sort > ../$(basename $PWD).STATE";
+    let before = project.path("").with_extension("before");
+    let after = project.path("").with_extension("after");
+    shell(&project, &state.replace("STATE", "before"));
+    let built = Built::well(&project);
+    shell(&project, &state.replace("STATE", "after"));
+    assert_eq!(fs::read_to_string(&before).unwrap(), fs::read_to_string(&after).unwrap());
+    fs::remove_file(before).unwrap();
+    fs::remove_file(after).unwrap();
+    for (name, _) in &sources {
+        let lines = built.lines(name);
+        assert_eq!(
+            lines,
+            [
+                "file regular file 4751 2 0 4",
+                "hard regular file 4751 2 0 4",
+                "link symbolic link 777 1 0 4",
+                "node character special file 644 1 0 0",
+                "fifo fifo 644 1 0 0",
+                "one"
+            ],
+            "{name}"
+        );
+        let names: Vec<String> = names_in(&project.path(&format!("{name}.squashfs")));
+        assert_eq!(names, ["/data/link", "/new"], "{name}");
+    }
+}
+
+#[test]
+fn a_root_from_nothing_holds_what_the_steps_put_there_and_nothing_else() {
+    let project = project(
+        r#"
+mounts:
+  usr: { type: bind, source: /usr, target: /tools/usr, options: [ro] }
+  lib: { type: bind, source: /lib, target: /lib, options: [ro] }
+  lib64: { type: bind, source: /lib64, target: /lib64, options: [ro] }
+containers:
+  c: { rootfs: { scratch: true }, mounts: [usr, lib, lib64], env: { PATH: /tools/usr/bin } }
+  next: { rootfs: { snapshot: layer }, mounts: [usr, lib, lib64], env: { PATH: /tools/usr/bin } }
+steps:
+  - { name: write, container: c, exec: [sh, -ec, "ls -A /; mkdir /folder; echo one > /folder/file"] }
+  - { name: layer, container: c, snapshot: { output: layer.squashfs } }
+  - { name: read, container: next, exec: [cat, /folder/file] }
+  - { name: full, container: next, snapshot: { mode: full, output: full.squashfs } }
+"#,
+    );
+    let built = Built::well(&project);
+    assert_eq!(built.lines("write"), ["dev", "lib", "lib64", "proc", "sys", "tools"]);
+    assert_eq!(built.text("read"), "one\n");
+    for image in ["layer.squashfs", "full.squashfs"] {
+        assert_eq!(names_in(&project.path(image)), ["/folder/file"], "{image}");
+    }
+}
