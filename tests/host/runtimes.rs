@@ -201,11 +201,14 @@ containers:
   b: { rootfs: $TOOLS, mounts: [gate, two] }
 steps:
   - { name: a, container: a, run: echo of-a > /one/file; sh /gate/meet a }
-  - { name: b, container: b, run: "sh /gate/meet b; ls / | grep -c one || true; cat /two/file || true; cut -d' ' -f5 /proc/self/mountinfo | grep -c /one || true" }
+  - name: b
+    container: b
+    run: |
+      sh /gate/meet b
+      cat /one/file 2>&1 || true
+      grep -c " /one " /proc/self/mountinfo || true
   - { name: layer, container: a, snapshot: { output: layer.squashfs } }
-"#
-        .replace("cut -d' ' -f5 /proc/self/mountinfo | grep -c /one", "grep -c ' /one ' /proc/self/mountinfo")
-        .as_str(),
+"#,
     );
     let gate = Gate::new(&project);
     let build = Running::start(&project, &["-j", "2"]);
@@ -217,7 +220,7 @@ steps:
     gate.open("b");
     let built = build.end();
     assert_eq!(built.run.code, 0, "{}", built.run);
-    assert_eq!(built.lines("b"), ["0", "cat: /two/file: No such file or directory", "0"]);
+    assert_eq!(built.lines("b"), ["cat: /one/file: No such file or directory", "0"]);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
 
