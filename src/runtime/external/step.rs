@@ -203,9 +203,13 @@ impl Step {
         if self.unwanted {
             return Err(Outcome::Signaled { signal: libc::SIGKILL });
         }
-        match devices::enforce(&self.id, pid, &devices::of(&open.spec)) {
-            Err(error) if open.makes_nodes => return Err(refused(format!("device rules cannot be enforced: {error}"))),
-            _ => {}
+        if let Err(error) = devices::enforce(&self.id, pid, &devices::of(&open.spec)) {
+            // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
+            // have mounted it anew.
+            let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+            if open.makes_nodes || !refuses_devices(&mounts) {
+                return Err(refused(format!("device rules cannot be enforced: {error}")));
+            }
         }
         if let Some(console) = self.console.take() {
             let terminal = console.accept().map_err(|error| refused(format!("take the terminal: {error}")))?;
@@ -276,6 +280,13 @@ impl Step {
     }
 }
 
+/// Whether no device node of the root can be opened, by the text of a mountinfo, see proc(5).
+fn refuses_devices(mountinfo: &str) -> bool {
+    let mut fields = mountinfo.lines().map(|line| line.split(' ').skip(4));
+    let root = fields.rfind(|fields| fields.clone().next() == Some("/"));
+    root.and_then(|mut fields| fields.nth(1)).is_some_and(|options| options.split(',').any(|option| option == "nodev"))
+}
+
 /// Refuses in words that help what the runtime would not be allowed to set.
 fn check_limits(process: &Process) -> io::Result<()> {
     let files = process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
@@ -292,4 +303,18 @@ fn check_limits(process: &Process) -> io::Result<()> {
 fn child_of(pid: i32) -> io::Result<Child> {
     let raw = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("it has no number"))?;
     Ok(Child { pid: Pid::from_raw(pid), descriptor: pidfd_open(raw, PidfdFlags::empty())? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_that_is_seen_decides_about_its_devices() {
+        let line = |options: &str, path: &str| format!("1 2 0:3 / {path} {options} - overlay runner rw\n");
+        assert!(refuses_devices(&(line("rw,nodev,relatime", "/") + &line("rw", "/dev"))));
+        assert!(!refuses_devices(&(line("rw,nodev", "/") + &line("rw,relatime", "/"))));
+        assert!(!refuses_devices(&line("rw,nodev", "/tmp")));
+        assert!(!refuses_devices(""));
+    }
 }
