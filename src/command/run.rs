@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::thread;
 
+use rustix::fs::FileType;
+
 use super::site::Site;
 use super::{Stop, apply, loaded, settings};
 use crate::build::{Build, ContainerId, Rootfs};
@@ -25,9 +27,8 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
     if args.terminal {
         return run_on_terminal(cli, &args.target, |_| Ok(args.command.clone()));
     }
-    let stdin = stdin()?;
     in_session(cli, &args.target, |context, rooms, container| {
-        execute::run(context, rooms, container, &args.command, stdin, &mut report::pass_through)
+        execute::run(context, rooms, container, &args.command, stdin()?, &mut report::pass_through)
     })
 }
 
@@ -120,10 +121,22 @@ fn build_below<'a>(
     apply::exit(&summary)
 }
 
-/// Standard input, unless it is a terminal: what runs inside is hostile, and could type into one (TIOCSTI of tty_ioctl(4)).
-fn stdin() -> Result<OwnedFd, Error> {
+/// Standard input for what runs inside, which is hostile: it could type into a terminal (TIOCSTI of tty_ioctl(4)), and give
+/// a file another owner, or write to it, by a descriptor that is open for reading. So it gets a pipe.
+///
+/// Starts a thread.
+fn stdin() -> io::Result<OwnedFd> {
     let stdin = io::stdin();
-    let open =
-        || if stdin.is_terminal() { Ok(File::open("/dev/null")?.into()) } else { stdin.as_fd().try_clone_to_owned() };
-    open().map_err(|error: io::Error| Error::new(Exit::Host, format!("open standard input: {error}")))
+    if stdin.is_terminal() {
+        return Ok(File::open("/dev/null")?.into());
+    }
+    let stdin = stdin.as_fd().try_clone_to_owned()?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode) == FileType::Fifo {
+        return Ok(stdin);
+    }
+    let (reader, mut writer) = io::pipe()?;
+    // It ends with the input, or when nobody reads any more.
+    let pass_on = move || io::copy(&mut File::from(stdin), &mut writer);
+    thread::Builder::new().name("stdin".into()).spawn(pass_on)?;
+    Ok(reader.into())
 }

@@ -28,5 +28,6 @@ mod runtimes;
 mod same_bytes;
 mod sessions;
 mod sources;
+mod streams;
 mod terminal;
 mod tree;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -209,6 +209,18 @@ fn null_device() -> io::Result<OwnedFd> {
     }
 }
 
+/// A standard stream, with the container's null device in place of the host's: by a descriptor of that a step could give
+/// it another mode and owner.
+fn own_null(stream: OwnedFd) -> io::Result<OwnedFd> {
+    let stat = rustix::fs::fstat(&stream)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != rustix::fs::makedev(1, 3) {
+        return Ok(stream);
+    }
+    let own = null_device()?;
+    let path = format!("/proc/self/fd/{}", own.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
 pub fn become_step(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> Outcome {
     match set_up(view, process, stdio, status) {
@@ -233,7 +245,9 @@ fn set_up(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStre
         };
         all().map_err(doing("make a terminal"))?
     } else {
-        stdio
+        let [stdin, stdout, stderr] = stdio;
+        let own = || -> io::Result<_> { Ok([own_null(stdin)?, own_null(stdout)?, own_null(stderr)?]) };
+        own().map_err(doing("open /dev/null"))?
     };
     rustix::stdio::dup2_stdin(&stdin).map_err(doing("set standard input"))?;
     rustix::stdio::dup2_stdout(&stdout).map_err(doing("set standard output"))?;
