@@ -64,19 +64,18 @@ fn pass_on(
     let mut more_typed = true;
     let mut more_printed = true;
     loop {
-        let wish = |wished: bool, flag| if wished { flag } else { PollFlags::empty() };
-        let of_inside = wish(more_printed, PollFlags::IN) | wish(!typed.is_empty(), PollFlags::OUT);
+        let if_wished = |wished: bool, flag| if wished { flag } else { PollFlags::empty() };
+        // Of a descriptor that nothing is wished of a hang-up would still be told, again and again.
+        let wish =
+            |fd, flags: PollFlags| PollFd::from_borrowed_fd(if flags.is_empty() { changes.as_fd() } else { fd }, flags);
+        let of_inside = if_wished(more_printed, PollFlags::IN) | if_wished(!typed.is_empty(), PollFlags::OUT);
         let mut polled = [
-            PollFd::from_borrowed_fd(caller.terminal, wish(more_typed && typed.is_empty(), PollFlags::IN)),
-            PollFd::from_borrowed_fd(inside, of_inside),
+            wish(caller.terminal, if_wished(more_typed && typed.is_empty(), PollFlags::IN)),
+            wish(inside, of_inside),
             PollFd::from_borrowed_fd(ended, PollFlags::IN),
             PollFd::from_borrowed_fd(interrupt, PollFlags::IN),
             PollFd::new(changes, PollFlags::IN),
         ];
-        // Without a wish it would still be told that nothing inside has the terminal open, again and again.
-        if !more_printed && typed.is_empty() {
-            polled[1] = PollFd::from_borrowed_fd(ended, PollFlags::IN);
-        }
         match poll(&mut polled, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,

@@ -148,8 +148,12 @@ fn control_c_and_control_z_go_to_the_inside() {
     terminal.await_text("Stopped");
     terminal.press("fg\r");
     terminal.await_text("fg\r\n");
-    terminal.press("\u{3}");
-    wait_for("the end of the sleep", || processes_of("sleep 7531").is_empty().then_some(()));
+    // Until bash has given the terminal to the sleep the key is bash's own, which only begins another line then.
+    wait_for("the end of the sleep", || {
+        terminal.press("\u{3}");
+        terminal.look();
+        processes_of("sleep 7531").is_empty().then_some(())
+    });
     terminal.press("echo still he''re\r");
     terminal.await_text("still here\r\n");
     terminal.press("\u{4}");
