@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod execute;
 pub mod host;
+pub mod key;
 pub mod load;
 pub mod loopdev;
 pub mod manifest;
