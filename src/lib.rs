@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cli;
 pub mod command;
+pub mod content;
 pub mod diagnostic;
 pub mod digest;
 pub mod doctor;
