@@ -69,6 +69,14 @@ impl Listed {
         Place::of(&self.fd)
     }
 
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     pub(super) fn stat(&self) -> &Stat {
         &self.stat
     }

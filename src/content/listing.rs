@@ -233,7 +233,7 @@ mod tests {
             mode: 0o6755,
             uid: u32::MAX,
             gid: 70_000,
-            attributes: (path.len() % 2 == 0).then_some(digest),
+            attributes: (path.len().is_multiple_of(2)).then_some(digest),
         };
         [
             entry(b"", Kind::Folder),

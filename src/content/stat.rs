@@ -73,7 +73,7 @@ impl<'a> Place<'a> {
 
     /// Opens it without following a link.
     pub(super) fn open(&self, flags: OFlags) -> Result<OwnedFd> {
-        if self.name.is_empty() {
+        if self.is_descriptor() {
             // The descriptor may be one that only says where the file is: this opens the same file anew.
             return openat(CWD, self.by_descriptor(), flags | OFlags::CLOEXEC, Mode::empty());
         }
@@ -85,7 +85,18 @@ impl<'a> Place<'a> {
         readlinkat(self.folder, self.name, Vec::new())
     }
 
-    /// A path of it for the calls that take no descriptor. Where the name is empty, its last part is to be followed.
+    /// Its name in the folder.
+    pub(super) fn name(&self) -> &'a CStr {
+        self.name
+    }
+
+    /// Whether it is what the descriptor itself is of.
+    pub(super) fn is_descriptor(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    /// A path of it for the calls that take no descriptor; one that [is a descriptor](Self::is_descriptor) is to be
+    /// followed.
     pub(super) fn by_descriptor(&self) -> CString {
         let name = self.name.to_bytes();
         let mut path = format!("/proc/self/fd/{}", self.folder.as_raw_fd()).into_bytes();
@@ -95,10 +106,5 @@ impl<'a> Place<'a> {
         }
         // Neither part has a NUL.
         CString::new(path).unwrap_or_default()
-    }
-
-    /// Whether [`Place::by_descriptor`] is to be followed.
-    pub(super) fn is_followed(&self) -> bool {
-        self.name.is_empty()
     }
 }

@@ -11,7 +11,7 @@ use std::thread;
 
 use rustix::fs::FileType;
 
-use super::attributes;
+use super::attributes::Attributes;
 use super::error::{ContentError, changed_or_failed};
 use super::folder::{Folder, Listed, on_host};
 use super::listing::{Draft, Entry, Kind};
@@ -57,6 +57,7 @@ struct Worker<'a> {
     /// The host's path of the top.
     at: &'a Path,
     reader: Reader<'a>,
+    attributes: Attributes,
     draft: Draft,
     files: u64,
     bytes: u64,
@@ -64,19 +65,21 @@ struct Worker<'a> {
 
 /// Walks what `top` is of, which is at the host's path `at`, and all below it.
 pub(super) fn walk(top: &OwnedFd, at: &Path, known: &Known<'_>, threads: usize) -> Result<Walked, ContentError> {
-    let worker = || {
+    let worker = |attributes: Attributes| {
         let (reader, draft) = (Reader::new(known), Draft::default());
-        Worker { top: top.as_fd(), at, reader, draft, files: 0, bytes: 0 }
+        Worker { top: top.as_fd(), at, reader, attributes, draft, files: 0, bytes: 0 }
     };
-    let mut first = worker();
-    if first.entry(&Place::of(top), b"")? != FileType::Directory {
-        return Ok(Walked::default().with(first));
+    let mut first = worker(Attributes::of_any_thread());
+    let kind = first.entry(&Place::of(top), b"")?;
+    let found = Walked::default().with(first);
+    if kind != FileType::Directory {
+        return Ok(found);
     }
     let queue = Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None }));
     let found = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| worker().work(&queue))).collect();
-        let found = first.work(&queue);
-        others.into_iter().fold(found, |found, other| match other.join() {
+        let work = || worker(Attributes::of_own_thread()).work(&queue);
+        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().fold(found, |found, thread| match thread.join() {
             Ok(other) => found.and(other),
             Err(panic) => std::panic::resume_unwind(panic),
         })
@@ -132,6 +135,8 @@ impl Worker<'_> {
 
     fn part(&mut self, part: Part, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
         let Part { folder, names, left } = part;
+        let failed = changed_or_failed("enter", || on_host(self.at, folder.path()));
+        self.attributes.enter(folder.fd()).map_err(failed)?;
         let mut below = Vec::new();
         for (name, _) in folder.names().get(names).unwrap_or_default() {
             if self.entry(&folder.entry(name), &folder.path_of(name))? == FileType::Directory {
@@ -169,7 +174,7 @@ impl Worker<'_> {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(ContentError::UnknownType { path: path() }),
         };
-        let attributes = attributes::digest(place, stat.kind);
+        let attributes = self.attributes.digest(place, stat.kind);
         let attributes = attributes.map_err(changed_or_failed("read the extended attributes of", path))?;
         let entry = Entry {
             path: Path::new(OsStr::from_bytes(below)),

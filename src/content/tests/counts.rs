@@ -220,7 +220,7 @@ fn what_is_missing_or_unreadable_is_an_error_with_its_path() {
         other => panic!("{other}"),
     }
     let secret = folder.path().join("a/secret");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
     // Of this thread alone, and of those that it starts.
     let unprivileged = || {
