@@ -32,6 +32,12 @@ impl StatCache {
         Self { records }
     }
 
+    /// This one and more.
+    pub(super) fn and<'a>(&self, more: impl Iterator<Item = (&'a Stamp, &'a Digest)>) -> Self {
+        let more = more.map(|(stamp, digest)| (*stamp, *digest));
+        Self::new(self.records.iter().copied().chain(more).collect())
+    }
+
     /// The cache in this file; an empty one where there is none.
     pub(super) fn load(file: &Path) -> Self {
         std::fs::read(file).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()

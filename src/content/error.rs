@@ -57,8 +57,9 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(Errno) -> Con
 /// As [`failed`], for what was there a moment ago: where it is gone or of another type now, it changes.
 pub(super) fn changed_or_failed(action: &'static str, path: impl Fn() -> PathBuf) -> impl Fn(Errno) -> ContentError {
     move |errno| match errno {
-        // Gone; a link now; a file on the way to it now; an attribute gone; gone on a server.
-        Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NODATA | Errno::STALE => {
+        // Gone; a link now; a file on the way to it now; an attribute gone; gone on a server; another program holds a
+        // lease of it, see fcntl(2), and is asked to let go.
+        Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NODATA | Errno::STALE | Errno::AGAIN => {
             ContentError::Changing { path: path() }
         }
         errno => ContentError::Io { action, path: path(), source: errno.into() },

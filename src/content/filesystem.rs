@@ -16,8 +16,8 @@ pub(super) enum Trust {
     MadeUp(&'static str),
 }
 
-/// What statfs(2) says, see linux/magic.h. An overlay's times are those of the layers below it; where such a layer
-/// keeps none, they have no fractions, see [`Stamp`](super::stat::Stamp).
+/// What statfs(2) says, see linux/magic.h. An overlay has the times of its layers: those of an image are known by having
+/// no fractions, see [`read`](super::read).
 const KNOWN: [(u32, Trust); 26] = [
     (0xef53, Trust::Times),      // ext2, ext3, ext4
     (0x5846_5342, Trust::Times), // xfs

@@ -28,6 +28,8 @@ pub(super) struct Folder {
     pub(super) path: Vec<u8>,
     /// Those of the folders above.
     pub(super) rules: Option<Arc<Rules>>,
+    /// Whether rules are looked for in it and below it.
+    pub(super) has_rules: bool,
 }
 
 /// An open folder.
@@ -36,6 +38,7 @@ pub(super) struct Listed {
     fd: OwnedFd,
     path: Vec<u8>,
     rules: Option<Arc<Rules>>,
+    has_rules: bool,
     /// Before it was listed.
     stat: Stat,
     /// What is in it and counts, in order.
@@ -45,20 +48,20 @@ pub(super) struct Listed {
 impl Folder {
     /// Lists the folder, which is below `top`, which is at the host's path `at`.
     pub(super) fn list(self, top: BorrowedFd<'_>, at: &Path) -> std::result::Result<Listed, ContentError> {
-        let Self { path, rules } = self;
+        let Self { path, rules, has_rules } = self;
         let failed = |action| changed_or_failed(action, || on_host(at, &path));
         let fd = open_below(top, &path).map_err(failed("open"))?;
         let stat = Place::of(&fd).stat().map_err(failed("look at"))?;
         let all = list(&fd).map_err(failed("list"))?;
-        let has_rules = |(name, kind): &(CString, FileType)| {
+        let holds_rules = |(name, kind): &(CString, FileType)| {
             name.to_bytes() == ignore::NAME.as_bytes() && *kind == FileType::RegularFile
         };
-        let rules = if all.iter().any(has_rules) {
+        let rules = if has_rules && all.iter().any(holds_rules) {
             Some(Arc::new(read_rules(&fd, &path, &on_host(at, &path), rules)?))
         } else {
             rules
         };
-        let mut listed = Listed { fd, path, rules, stat, names: Vec::new() };
+        let mut listed = Listed { fd, path, rules, has_rules, stat, names: Vec::new() };
         listed.names = listed.those_that_count(all);
         Ok(listed)
     }
@@ -97,7 +100,7 @@ impl Listed {
 
     /// The folder of that name in it.
     pub(super) fn folder(&self, name: &CStr) -> Folder {
-        Folder { path: self.path_of(name), rules: self.rules.clone() }
+        Folder { path: self.path_of(name), rules: self.rules.clone(), has_rules: self.has_rules }
     }
 
     /// To be asked when all in it was looked at: whether it holds what it held before.

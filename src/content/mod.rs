@@ -64,7 +64,7 @@ use cache::StatCache;
 use error::{changed_or_failed, failed};
 use read::{Known, Reader, lock};
 use stat::{Place, Stamp};
-use walk::Walked;
+use walk::{Walked, Way};
 
 /// More threads wait for each other and for the disk.
 const MOST_THREADS: usize = 8;
@@ -116,16 +116,30 @@ impl Contents {
         Self { folder: None, threads, fresh: Mutex::default(), problem: Mutex::default() }
     }
 
-    /// What is in this folder or file of the host.
+    /// What is in this folder or file of the host, such as the source of a bind, but for what `.runnerignore` names.
     ///
     /// # Errors
     /// [`ContentError::MadeUp`] for what the kernel makes up; [`ContentError::Changing`] for what is another thing at
     /// each of several looks; a `.runnerignore` that cannot be understood; what the system refuses, so that nothing
     /// unreadable is left out.
     pub fn of(&self, path: &Path) -> Result<Content, ContentError> {
-        let Walked { drafts, files, bytes, read, .. } =
-            self.cached(path, |top, path, known| walk::walk(top, path, known, self.threads))?;
-        let listing = Listing::from_drafts(&drafts);
+        self.walk(path, true)
+    }
+
+    /// All that is in this folder, such as a root filesystem: a `.runnerignore` in it is a file like any other, for
+    /// nobody wrote it for the folder.
+    ///
+    /// # Errors
+    /// As [`Contents::of`].
+    pub fn of_all(&self, path: &Path) -> Result<Content, ContentError> {
+        self.walk(path, false)
+    }
+
+    fn walk(&self, path: &Path, has_rules: bool) -> Result<Content, ContentError> {
+        let threads = self.threads;
+        let walked = self.cached(path, |top, path, known| walk::walk(top, path, Way { known, threads, has_rules }))?;
+        let listing = Listing::from_drafts(&walked.drafts);
+        let Walked { files, bytes, read, .. } = walked;
         Ok(Content { digest: listing.digest(), listing, files, bytes, read })
     }
 
@@ -170,21 +184,26 @@ impl Contents {
         let cache = file.as_ref().map(|(folder, name)| StatCache::load(&folder.join(name))).unwrap_or_default();
         let known = Known { cache: &cache, fresh: &self.fresh };
         let mut tries = 0;
-        let mut walked = loop {
+        let result = loop {
             let top = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            match look(&top.map_err(failed("open", &path))?, &path, &known) {
+            match top.map_err(failed("open", &path)).and_then(|top| look(&top, &path, &known)) {
                 Err(ContentError::Changing { .. }) if tries + 1 < MOST_TRIES => {
                     // What was read already is known now, so the next look is a short one.
                     thread::sleep(Duration::from_millis(5 << tries));
                     tries += 1;
                 }
-                result => break result?,
+                result => break result,
             }
         };
         if let Some((folder, name)) = file {
-            self.keep(folder, &name, &cache, &StatCache::new(std::mem::take(&mut walked.seen)));
+            let new = match &result {
+                Ok(walked) => StatCache::new(walked.seen.clone()),
+                // What was read is not read again when the cause is mended.
+                Err(_) => cache.and(lock(&self.fresh).iter()),
+            };
+            self.keep(folder, &name, &cache, &new);
         }
-        Ok(walked)
+        result
     }
 
     fn keep(&self, folder: &Path, name: &str, old: &StatCache, new: &StatCache) {

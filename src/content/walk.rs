@@ -23,6 +23,16 @@ use crate::digest::Digest;
 /// How many files of a folder are a task, so that a large folder is shared between the threads.
 const PART: usize = 128;
 
+/// How to walk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    /// What is known of files.
+    pub(super) known: &'a Known<'a>,
+    pub(super) threads: usize,
+    /// Whether `.runnerignore` is obeyed.
+    pub(super) has_rules: bool,
+}
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
@@ -64,9 +74,9 @@ struct Worker<'a> {
 }
 
 /// Walks what `top` is of, which is at the host's path `at`, and all below it.
-pub(super) fn walk(top: &OwnedFd, at: &Path, known: &Known<'_>, threads: usize) -> Result<Walked, ContentError> {
+pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, ContentError> {
     let worker = |attributes: Attributes| {
-        let (reader, draft) = (Reader::new(known), Draft::default());
+        let (reader, draft) = (Reader::new(way.known), Draft::default());
         Worker { top: top.as_fd(), at, reader, attributes, draft, files: 0, bytes: 0 }
     };
     let mut first = worker(Attributes::of_any_thread());
@@ -75,10 +85,10 @@ pub(super) fn walk(top: &OwnedFd, at: &Path, known: &Known<'_>, threads: usize) 
     if kind != FileType::Directory {
         return Ok(found);
     }
-    let queue = Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None }));
+    let queue = Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None, has_rules: way.has_rules }));
     let found = thread::scope(|scope| {
         let work = || worker(Attributes::of_own_thread()).work(&queue);
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..way.threads.max(1)).map(|_| scope.spawn(work)).collect();
         threads.into_iter().fold(found, |found, thread| match thread.join() {
             Ok(other) => found.and(other),
             Err(panic) => std::panic::resume_unwind(panic),

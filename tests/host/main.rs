@@ -4,6 +4,7 @@
 mod built;
 mod chain;
 mod compression;
+mod content;
 mod deep;
 mod devices;
 mod escape;

@@ -101,6 +101,19 @@ fn a_path_inside_another_is_not_read_twice_by_one_command() {
 }
 
 #[test]
+fn what_was_read_before_an_error_is_not_read_again() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    let bad = folder.path().join("sub/.runnerignore");
+    fs::write(&bad, "[z-a]").unwrap();
+    // One thread does the top first, and the folder that it fails at last.
+    let contents = Contents { threads: 1, ..Contents::open(&store.path().join("stat")) };
+    contents.of(folder.path()).unwrap_err();
+    contents.close().unwrap();
+    fs::remove_file(&bad).unwrap();
+    assert_eq!(of(&store, folder.path()).read, 2);
+}
+
+#[test]
 fn a_time_that_was_set_into_the_future_has_nothing_read_again() {
     let (store, folder) = (tempfile::tempdir().unwrap(), three());
     let file = fs::File::options().write(true).open(folder.path().join("a")).unwrap();
