@@ -48,6 +48,15 @@ impl Attributes {
         if self.enters { rustix::process::fchdir(folder) } else { Ok(()) }
     }
 
+    /// To be called at the end. The kernel lets go of a thread's working directory only after others may see that it has
+    /// ended, and until then what is mounted there could not be unmounted.
+    pub(super) fn leave(&self) {
+        if self.enters {
+            // It fails where `/` may not be entered, and then the directory is let go of a moment later.
+            let _ = rustix::process::chdir("/");
+        }
+    }
+
     /// The digest of the attributes of a file in the folder [entered](Self::enter) last, if there are any.
     ///
     /// They are listed each time: some kernels change them on tmpfs without a trace in the ctime.

@@ -117,6 +117,7 @@ impl Worker<'_> {
     /// Does what there is to do, until all threads are done.
     fn work(mut self, queue: &Queue<Task, ContentError>) -> Walked {
         queue.work(|task| self.run(task, queue));
+        self.attributes.leave();
         Walked::default().with(self)
     }
 

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use runner::content::{Changed, Content, ContentError, Contents};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::namespace::in_private_namespace;
@@ -18,6 +21,17 @@ fn image(folder: &Path, name: &str, text: &str) -> PathBuf {
     let done = Command::new("mksquashfs").arg(&source).arg(&image).args(options).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     image
+}
+
+/// Unmounts. A process that another test starts has this one's descriptors until its execve(2), so it may take a moment.
+fn take_down(path: &Path) {
+    for _ in 0..5000 {
+        match unmount(path, UnmountFlags::empty()) {
+            Err(Errno::BUSY) => thread::sleep(Duration::from_millis(1)),
+            result => return result.unwrap(),
+        }
+    }
+    panic!("{} stays busy", path.display());
 }
 
 /// What a command of its own tells.
@@ -41,9 +55,9 @@ fn an_image_in_the_place_of_another_with_the_same_times_and_inodes_is_told_apart
             let image = mounts.image(image);
             mount_bind(&image, &target).unwrap();
             told.push(of(store.path(), &target));
-            unmount(&target, UnmountFlags::empty()).unwrap();
+            take_down(&target);
             // So that the next one has this one's device.
-            unmount(&image, UnmountFlags::empty()).unwrap();
+            take_down(&image);
         }
         assert_ne!(told[0].digest, told[1].digest);
     });
@@ -61,8 +75,8 @@ fn an_overlay_of_images_is_told_apart_from_another_one() {
             let chain = mounts.chain(&[low.clone(), top]);
             mount_bind(&chain, &target).unwrap();
             let told = of(store.path(), &target);
-            unmount(&target, UnmountFlags::empty()).unwrap();
-            unmount(&chain, UnmountFlags::empty()).unwrap();
+            take_down(&target);
+            take_down(&chain);
             told
         });
         assert_ne!(told[0].digest, told[1].digest);
@@ -88,7 +102,7 @@ fn what_is_mounted_below_a_folder_is_part_of_it() {
         assert_eq!(of(store.path(), folder.path()).read, 0, "tmpfs keeps times that can be relied on");
         fs::write(below.join("file"), "ON TMPFS").unwrap();
         assert_ne!(of(store.path(), folder.path()).digest, after.digest);
-        unmount(&below, UnmountFlags::empty()).unwrap();
+        take_down(&below);
         assert_eq!(of(store.path(), folder.path()).digest, before.digest);
     });
 }
@@ -106,6 +120,6 @@ fn what_the_kernel_makes_up_below_a_folder_is_refused_unless_it_is_ignored() {
         }
         fs::write(folder.path().join(".runnerignore"), "proc/\n").unwrap();
         assert_eq!(Contents::without_cache().of(folder.path()).unwrap().files, 1);
-        unmount(&below, UnmountFlags::empty()).unwrap();
+        take_down(&below);
     });
 }
