@@ -8,12 +8,13 @@
 //! 3. The content is read, and then the stamp is looked at again.
 //!
 //! Any change after the second point gets a later ctime, so the stamp is another one then: at the third point, or when
-//! the cache is asked. Two things leave no trace, as with git: one write(2) call that lasts from before the first point
-//! until after the third, and stores through a shared mapping of pages that were dirty before.
+//! the cache is asked. Three things leave no trace, as with git: one write(2) call that lasts from before the first point
+//! until after the third; stores through a shared mapping of pages that were dirty before; and a change in place of which
+//! a power cut left the data and not the inode.
 //!
 //! A stamp is not relied on, and the file read each time,
 //!
-//! - on a filesystem that does not stamp files by this host's clock, see [`filesystem`](super::filesystem);
+//! - on a filesystem that does not stamp files by this host's clock, see [`filesystem`];
 //! - where its ctime is of whole seconds: filesystems that keep no fractions have ticks of a second or two, and images
 //!   such as squashfs give the mtime for the ctime, which may have been clamped to SOURCE_DATE_EPOCH;
 //! - where its ctime is in the future: the clock was set back since.
