@@ -4,6 +4,7 @@ pub mod build;
 pub mod cgroup;
 pub mod cli;
 pub mod command;
+pub mod content;
 pub mod diagnostic;
 pub mod digest;
 pub mod doctor;
