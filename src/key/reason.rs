@@ -70,8 +70,13 @@ pub enum Reason {
         /// What it is.
         new: String,
     },
-    /// The steps can write to a folder of the host, or read what cannot be known.
+    /// The steps can write to a folder of the host.
     WritableBind {
+        /// Where it is mounted.
+        target: String,
+    },
+    /// What is mounted there cannot be known: the kernel makes it up, or it is on a disk or another machine.
+    UnknownInput {
         /// Where it is mounted.
         target: String,
     },
@@ -160,6 +165,12 @@ impl fmt::Display for Reason {
             Self::ToolChanged { tool, old, new } => write!(f, "{tool} changed: {old} → {new}"),
             Self::WritableBind { target } => {
                 write!(f, "what is in {target} cannot be known: writable and not `cache: ignore`")
+            }
+            Self::UnknownInput { target } => {
+                write!(
+                    f,
+                    "what is in {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
+                )
             }
             Self::Always { step } => write!(f, "step {step} runs always"),
             Self::NotKept => f.write_str("no snapshot follows, and not every such step says `cache: true`"),
