@@ -12,10 +12,12 @@ use crate::build::{Build, ContainerId, StepId};
 pub(crate) mod fixture;
 mod json;
 mod ready;
+mod segments;
 mod text;
 
 pub use json::json;
 pub use ready::Ready;
+pub use segments::{Segment, Segments};
 pub use text::text;
 
 /// The steps of a build that are to be done, in order.

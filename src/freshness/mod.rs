@@ -1,0 +1,366 @@
+//! What of a build is in the store already, and why the rest is not: keys made from what is on the host, and looked up.
+//!
+//! A segment is *fresh* if its key was built before and what it gave is in the store, whole. Its key holds the digests
+//! of all that it stands on, so a segment above one that is still to be built cannot be told; it is judged again when that
+//! has been built, and may be fresh after all, if the same came out.
+//!
+//! Files that a segment's steps leave in a tmpfs mount are in no layer. Where there were some, and a later segment of the
+//! session is not fresh, the segment is not either: the later steps could read them.
+
+mod base;
+mod forecast;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use thiserror::Error;
+
+pub use forecast::{Forecast, forecast};
+
+use crate::build::{Action, Build, Container, Mount, MountKind, Rootfs, SnapshotMode, StepId};
+use crate::content::{Changed, Content, ContentError, Contents, Listings};
+use crate::digest::Digest;
+use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
+use crate::plan::{Segment, Segments};
+use crate::rootfs::RootfsError;
+use crate::snapshot::{find_mksquashfs, mksquashfs_version};
+use crate::store::{LayerState, Recorded, Store, StoreError};
+
+/// Kernel filesystems that show nothing of a disk or of another machine.
+const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
+
+/// Why nothing can be said of a segment.
+#[derive(Debug, Error)]
+pub enum JudgeError {
+    /// What is in a host path cannot be told.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// A root of programs cannot be made.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// mksquashfs cannot be asked.
+    #[error("ask mksquashfs for its version: {0}")]
+    Mksquashfs(String),
+}
+
+impl JudgeError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
+        }
+    }
+}
+
+/// What is to be done about a segment.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Nothing: it was built before, and what it gave is there.
+    Fresh(Box<Recorded>),
+    /// Its steps are to be run.
+    Stale {
+        /// Why; at least one.
+        reasons: Vec<Reason>,
+        /// Under which key what it gives is kept; none where that cannot be told.
+        keyed: Option<Keyed>,
+    },
+}
+
+/// A key, and what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyed {
+    /// The key.
+    pub key: Digest,
+    /// Its fields.
+    pub fields: Fields,
+    /// What the segment stands on.
+    pub below: Vec<Link>,
+}
+
+/// What a segment stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// All of it is known.
+    Known(Vec<Link>),
+    /// The layer that this snapshot step is to write is not.
+    Unwritten(StepId),
+}
+
+/// How a judge judges.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nothing is taken from the store.
+    pub no_cache: bool,
+    /// `embedded`, or an external runtime and its version.
+    pub runtime: String,
+}
+
+/// Judges the segments of one plan.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    build: &'a Build,
+    segments: &'a Segments,
+    /// None where there is none yet: then nothing is fresh.
+    store: Option<&'a Store>,
+    contents: Contents,
+    listings: Option<Listings>,
+    options: Options,
+    mksquashfs: OnceLock<String>,
+    /// What was found in a host path: looked at once, until [`Judge::forget`].
+    seen: Mutex<HashMap<PathBuf, Arc<Content>>>,
+}
+
+impl<'a> Judge<'a> {
+    /// Of a plan's segments, by what is in the store.
+    pub fn new(build: &'a Build, segments: &'a Segments, store: Option<&'a Store>, options: Options) -> Self {
+        let folder = |name: &str| store.map(|store| store.root().join(name));
+        Self {
+            build,
+            segments,
+            store,
+            contents: folder("stat").map_or_else(Contents::without_cache, |folder| Contents::open(&folder)),
+            listings: folder("listings").map(|folder| Listings::open(&folder)),
+            options,
+            mksquashfs: OnceLock::new(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> &'a Segments {
+        self.segments
+    }
+
+    /// What a segment stands on; `known` gives what stands below and with a snapshot that was written or is fresh.
+    ///
+    /// # Errors
+    /// Where what is in a rootfs source cannot be told.
+    pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
+        let container = self.build.container(self.segments.get(index).container);
+        let on = match (self.segments.before(index), &container.rootfs) {
+            (Some(before), _) => before,
+            (None, Rootfs::Snapshot(step)) => *step,
+            (None, rootfs) => return Ok(Below::Known(vec![self.base(&container.name, rootfs)?])),
+        };
+        Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
+    }
+
+    /// What stands above and with a snapshot, given what stands below it and its layer.
+    pub fn above(&self, snapshot: StepId, below: &[Link], layer: &Digest) -> Vec<Link> {
+        let step = self.build.step(snapshot);
+        let whole = matches!(&step.action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full);
+        let mut links = if whole { Vec::new() } else { below.to_vec() };
+        links.push(Link { name: step.name.clone(), id: format!("layer {layer}") });
+        links
+    }
+
+    /// Judges a segment, and those after it as far as that matters.
+    ///
+    /// # Errors
+    /// Where something that the key is made from cannot be told.
+    pub fn judge(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
+        let mut verdict = self.alone(index, below)?;
+        let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
+        if !recorded.tmpfs_left.is_empty() && self.is_any_after_stale(index, below, recorded)? {
+            let reasons = vec![Reason::TmpfsNeeded { targets: texts(&recorded.tmpfs_left) }];
+            verdict = Verdict::Stale { reasons, keyed: self.keyed(index, below)? };
+        }
+        Ok(verdict)
+    }
+
+    /// Whether what a key was made from is still the same.
+    ///
+    /// # Errors
+    /// Where that cannot be told any more.
+    pub fn still_holds(&self, index: usize, keyed: &Keyed) -> Result<bool, JudgeError> {
+        self.forget();
+        let below = self.below(index, |_| Some(keyed.below.clone()))?;
+        Ok(self.keyed(index, &below)?.as_ref() == Some(keyed))
+    }
+
+    /// Forgets what is in host paths: something was written that they may show.
+    pub fn forget(&self) {
+        self.seen().clear();
+    }
+
+    /// Writes what was learnt about host files, so that the next build need not read them.
+    ///
+    /// # Errors
+    /// Where it cannot be written: the next build is slower, and no less right.
+    pub fn close(self) -> Result<(), JudgeError> {
+        if self.store.is_some() { Ok(self.contents.close()?) } else { Ok(()) }
+    }
+
+    fn is_any_after_stale(&self, index: usize, below: &Below, recorded: &Recorded) -> Result<bool, JudgeError> {
+        let mut links = match below {
+            Below::Known(links) => links.clone(),
+            Below::Unwritten(_) => return Ok(true),
+        };
+        let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
+        for after in self.segments.after(index) {
+            let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
+            links = self.above(snapshot, &links, &layer);
+            match self.alone(*after, &Below::Known(links.clone()))? {
+                Verdict::Stale { .. } => return Ok(true),
+                Verdict::Fresh(recorded) => {
+                    at = (self.segments.get(*after).snapshot, recorded.layer.map(|layer| layer.digest));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn alone(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut reasons: Vec<Reason> = unknown(container).collect();
+        if !reasons.is_empty() {
+            return Ok(Verdict::Stale { reasons, keyed: None });
+        }
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
+            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], keyed: None });
+        }
+        if self.options.no_cache {
+            reasons.push(Reason::NoCache);
+        }
+        let always = steps().filter(|step| step.always);
+        reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
+        if let Below::Unwritten(step) = below {
+            reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
+            return Ok(Verdict::Stale { reasons, keyed: None });
+        }
+        let keyed = match self.keyed(index, below) {
+            Err(JudgeError::Content(ContentError::MadeUp { path, .. })) => {
+                reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
+                return Ok(Verdict::Stale { reasons, keyed: None });
+            }
+            keyed => keyed?,
+        };
+        let Some(keyed) = keyed else { return Ok(Verdict::Stale { reasons: vec![Reason::NeverBuilt], keyed: None }) };
+        if reasons.is_empty() {
+            match self.look_up(segment, &keyed)? {
+                Ok(recorded) => return Ok(Verdict::Fresh(Box::new(recorded))),
+                Err(why) => reasons = why,
+            }
+        }
+        Ok(Verdict::Stale { reasons, keyed: Some(keyed) })
+    }
+
+    /// What is under a key, or why that is nothing.
+    fn look_up(&self, segment: &Segment, keyed: &Keyed) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
+        let Some(store) = self.store else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        if let Some(recorded) = store.recorded(&keyed.key) {
+            let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
+            return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
+                LayerState::Whole(_) => Ok(recorded),
+                LayerState::Missing => Err(vec![Reason::Collected]),
+                LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
+            });
+        }
+        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
+        let last = names.last().and_then(|step| store.last_key(&self.build.name, step));
+        let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        let mut reasons = reasons(&old, &keyed.fields, &keyed.below, &names);
+        if reasons.is_empty() {
+            reasons.push(Reason::Collected);
+        }
+        for reason in &mut reasons {
+            if let Reason::InputChanged { target, files, more } = reason {
+                (*files, *more) = self.changed_files(target, &old, &keyed.fields).unwrap_or_default();
+            }
+        }
+        Ok(Err(reasons))
+    }
+
+    /// The files that differ between what was in a bind and what is, where both are known.
+    fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
+        let listing = |fields: &Fields| {
+            let digest = fields.get(&format!("content/{target}"))?.parse().ok()?;
+            self.listings.as_ref()?.get(&digest)
+        };
+        let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
+        Some((first.iter().map(ToString::to_string).collect(), more))
+    }
+
+    /// The key of a segment; none where there is no store to keep anything in, or what is below is not known.
+    fn keyed(&self, index: usize, below: &Below) -> Result<Option<Keyed>, JudgeError> {
+        let (Below::Known(below), Some(store)) = (below, self.store) else { return Ok(None) };
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut contents = std::collections::BTreeMap::new();
+        for mount in &container.mounts {
+            if let MountKind::Bind(source) = &mount.kind
+                && mount.is_read_only()
+            {
+                contents.insert(mount.target.clone(), self.content(source)?.digest);
+            }
+        }
+        let inputs = Inputs {
+            below: below.clone(),
+            contents,
+            runtime: self.options.runtime.clone(),
+            mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
+        };
+        let fields = fields(self.build, segment, &inputs);
+        Ok(Some(Keyed { key: fields.key(), fields, below: below.clone() }))
+    }
+
+    fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
+        if let Some(content) = self.seen().get(source) {
+            return Ok(Arc::clone(content));
+        }
+        let content = Arc::new(self.contents.of(source)?);
+        if let Some(listings) = &self.listings {
+            // It only explains; a store that cannot be written to is told by whatever must be written there.
+            let _ = listings.put(&content.digest, &content.listing);
+        }
+        self.seen().insert(source.to_owned(), Arc::clone(&content));
+        Ok(content)
+    }
+
+    fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
+        if let Some(version) = self.mksquashfs.get() {
+            return Ok(version.clone());
+        }
+        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("it is not in PATH".into()))?;
+        let version = store.version(&program, || mksquashfs_version(&program));
+        let version = version.map_err(|error| JudgeError::Mksquashfs(error.to_string()))?;
+        Ok(self.mksquashfs.get_or_init(|| version).clone())
+    }
+
+    fn target_of(&self, container: &Container, source: &Path) -> String {
+        let is_it = |mount: &&Mount| matches!(&mount.kind, MountKind::Bind(bound) if source.starts_with(bound));
+        let mount = container.mounts.iter().find(is_it);
+        mount.map_or(source, |mount| mount.target.as_path()).display().to_string()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Content>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The mounts of which nobody can say what is in them.
+fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
+    container.mounts.iter().filter(|mount| !mount.ignored).filter_map(|mount| {
+        let target = mount.target.display().to_string();
+        match &mount.kind {
+            MountKind::Bind(_) if !mount.is_read_only() => Some(Reason::WritableBind { target }),
+            MountKind::Kernel(kind, _) if !KNOWN_FILESYSTEMS.contains(&kind.as_str()) => {
+                Some(Reason::UnknownInput { target })
+            }
+            _ => None,
+        }
+    })
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
