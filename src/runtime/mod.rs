@@ -74,11 +74,11 @@ impl Runtime {
         }
     }
 
-    /// What it is and which version: what a runtime does may change with it.
-    pub fn version(&self) -> String {
+    /// `embedded`, or what an external one says of its version: what steps see may change with it.
+    pub fn version(&self) -> &str {
         match self {
-            Self::Embedded => format!("runner {}", env!("CARGO_PKG_VERSION")),
-            Self::External(runtime) => runtime.version().to_owned(),
+            Self::Embedded => "embedded",
+            Self::External(runtime) => runtime.version(),
         }
     }
 }
