@@ -1,6 +1,7 @@
 //! Commands on a terminal: a real one inside, what is typed and shown passed on, and the caller's given back as it was.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -8,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::built::{processes_of, wait_for};
+use crate::built::wait_for;
 use crate::project::{Project, RUNTIME};
 
 const MANIFEST: &str = "
@@ -136,36 +137,57 @@ until [ "$(stty size)" = '40 100' ]; do sleep 0.05; done; exit 42"#;
     assert!(terminal.is_as_before());
 }
 
+/// The sleep of that many seconds, which no other test starts: whether it is in the foreground of its terminal, and
+/// whether it is stopped; see stat in proc(5).
+fn sleep_state(seconds: &str) -> Option<(bool, bool)> {
+    let of_sleep = |path: &Path| {
+        let line = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        line == format!("sleep\0{seconds}\0")
+    };
+    let process =
+        std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(|path| of_sleep(path))?;
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    Some((fields[2] == fields[5], fields[0] == "T"))
+}
+
+/// A number of seconds that no other process of this host sleeps for.
+fn unique(base: u32) -> String {
+    (base * 10_000_000 + std::process::id()).to_string()
+}
+
 #[test]
 fn control_c_and_control_z_go_to_the_inside() {
     let project = Project::new(MANIFEST);
+    let seconds = unique(1);
+    let await_sleep = |wished| wait_for("the sleep", || (sleep_state(&seconds) == Some(wished)).then_some(()));
     let mut terminal = Terminal::new(&project, &["shell", "c"]);
-    terminal.press("PS1='ready> '\r");
+    // Quoted so that what is echoed is not what is waited for.
+    terminal.press("PS1='rea''dy> '\r");
     terminal.await_text("ready> ");
-    terminal.press("sleep 7531; echo code-$?\r");
-    wait_for("the sleep", || (!processes_of("sleep 7531").is_empty()).then_some(()));
+    terminal.press(&format!("sleep {seconds}\r"));
+    await_sleep((true, false));
     terminal.press("\u{1a}");
-    terminal.await_text("Stopped");
+    await_sleep((false, true));
+    terminal.await_text("ready> ");
     terminal.press("fg\r");
-    terminal.await_text("fg\r\n");
-    // Until bash has given the terminal to the sleep the key is bash's own, which only begins another line then.
-    wait_for("the end of the sleep", || {
-        terminal.press("\u{3}");
-        terminal.look();
-        processes_of("sleep 7531").is_empty().then_some(())
-    });
+    await_sleep((true, false));
+    terminal.press("\u{3}");
+    wait_for("the end of the sleep", || sleep_state(&seconds).is_none().then_some(()));
+    terminal.await_text("ready> ");
     terminal.press("echo still he''re\r");
     terminal.await_text("still here\r\n");
-    terminal.press("\u{4}");
-    assert!(terminal.end().code().is_some());
+    terminal.press("exit 6\r");
+    assert_eq!(terminal.end().code(), Some(6), "{}", terminal.shown);
     assert!(terminal.is_as_before());
 }
 
 #[test]
 fn control_c_ends_a_command_that_does_nothing_about_it_and_no_other() {
     let project = Project::new(MANIFEST);
-    let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sleep", "8531"]);
-    wait_for("the sleep", || (!processes_of("sleep 8531").is_empty()).then_some(()));
+    let seconds = unique(2);
+    let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sleep", &seconds]);
+    wait_for("the sleep", || (sleep_state(&seconds) == Some((true, false))).then_some(()));
     wait_for("raw mode", || (!terminal.is_as_before()).then_some(()));
     terminal.press("\u{3}");
     assert_eq!(terminal.end().code(), Some(130));
@@ -185,14 +207,16 @@ fn the_terminal_is_given_back_however_runner_ends() {
         [(Signal::TERM, Some(130)), (Signal::INT, Some(130)), (Signal::KILL, None), (Signal::QUIT, None)]
     {
         let project = Project::new(MANIFEST);
-        let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sh", "-c", "echo st''arted; sleep 9753"]);
+        let seconds = unique(3);
+        let script = format!("echo started; sleep {seconds}");
+        let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sh", "-c", &script]);
         terminal.await_text("started\r\n");
         assert!(!terminal.is_as_before());
         // setsid(1) has become runner.
         kill_process(Pid::from_raw(terminal.process.id().cast_signed()).unwrap(), signal).unwrap();
         assert_eq!(terminal.end().code(), code, "{signal:?}");
         wait_for("the terminal", || terminal.is_as_before().then_some(()));
-        wait_for("the command's end", || processes_of("sleep 9753").is_empty().then_some(()));
+        wait_for("the command's end", || sleep_state(&seconds).is_none().then_some(()));
     }
 }
 
