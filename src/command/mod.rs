@@ -48,7 +48,7 @@ impl From<Exit> for Stop {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
-        Command::Plan(args) => plan::plan(args),
+        Command::Plan(args) => plan::plan(&cli, args),
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
         Command::Schema => print(manifest::schema_text().as_bytes()),
