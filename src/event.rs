@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::key::Reason;
+
 /// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -25,6 +27,9 @@ pub enum Event {
         container: String,
         /// 1 for the first try.
         attempt: u32,
+        /// Why it is not taken from the cache.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        reasons: Vec<Reason>,
     },
     /// A step printed a line.
     StepOutput {
@@ -64,6 +69,8 @@ pub enum Event {
         size: u64,
         /// The output if the manifest names one, else the file in the store.
         path: PathBuf,
+        /// It was in the store already.
+        cached: bool,
     },
     /// Something that the user should know and that stops nothing.
     Warning {

@@ -49,6 +49,10 @@ pub enum Command {
     #[command(after_help = "Example: runner validate build.yaml")]
     Validate(ManifestArgs),
 
+    /// Write the digests of all rootfs sources and snapshots to runner.lock; builds what is not in the store.
+    #[command(after_help = "Example: runner lock --check build.yaml")]
+    Lock(LockArgs),
+
     /// Run one command in a fresh session of a container.
     #[command(after_help = "Example: runner run base -- cat /etc/os-release\nExample: runner run -t base -- top")]
     Run(RunArgs),
@@ -125,6 +129,14 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub keep_going: bool,
 
+    /// Run all steps, and take nothing from the store.
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Hold rootfs sources and snapshots to `runner.lock`; end with 4 where one is another.
+    #[arg(long)]
+    pub locked: bool,
+
     /// What runs the containers.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -145,9 +157,26 @@ pub struct PlanArgs {
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
 
+    /// What is to run the containers, as with `apply`: what another has built is not taken from the store.
+    #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
+    pub runtime: Option<String>,
+
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The arguments of `runner lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Write nothing and build nothing: tell whether the lock fits the manifest, its inputs, and what is in the store;
+    /// end with 4 where it does not. Needs no privilege.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// A container, and what it is to run on.
@@ -255,7 +284,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --progress json --store /s";
+                    --no-cache --locked --progress json --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -264,7 +293,7 @@ mod tests {
         assert_eq!(args.jobs, NonZeroUsize::new(3));
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
-        assert!(args.keep_going);
+        assert!(args.keep_going && args.no_cache && args.locked);
         assert_eq!(args.progress, Some(Progress::Json));
     }
 
@@ -272,7 +301,13 @@ mod tests {
     fn apply_needs_nothing() {
         let Command::Apply(args) = parse("runner apply").unwrap().command else { panic!("not apply") };
         assert_eq!(args.manifest.manifest, Path::new("build.yaml"));
-        assert!(args.targets.is_empty() && args.jobs.is_none() && !args.keep_going && args.progress.is_none());
+        assert!(
+            args.targets.is_empty()
+                && args.jobs.is_none()
+                && !args.keep_going
+                && !args.no_cache
+                && args.progress.is_none()
+        );
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::diagnostic::nearest;
 use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{self, Attempt, Context, Options, Rooms};
-use crate::plan::Plan;
+use crate::freshness::{self, Judge};
+use crate::plan::{Plan, Segments};
 use crate::report::{self, Mode};
 use crate::session::{Session, SessionError};
 use crate::settings::{Partial, Settings};
@@ -114,7 +115,12 @@ fn build_below<'a>(
     let (events, receiver) = Events::channel();
     let reporter = thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr()));
     let options = Options { jobs: settings.jobs.get(), keep_going: false };
-    let summary = execute::apply(context, &plan, options, rooms, &events);
+    let segments = Segments::new(context.build, &plan);
+    let judged_by = freshness::Options { no_cache: false, runtime: context.workspace.runtime().clone() };
+    let judge = Judge::new(context.build, &segments, Some(context.store), judged_by);
+    let summary = execute::apply(context, &plan, &judge, options, rooms, &events);
+    // What it would have learnt is learnt again the next time.
+    let _ = judge.close();
     drop(events);
     // Nothing is left to do about a standard error that cannot be written to.
     let _ = reporter.join();

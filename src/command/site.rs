@@ -82,6 +82,7 @@ impl Site {
             workspace: &self.workspace,
             interrupt: &self.interrupt,
             build_id: &self.build_id,
+            locked: None,
         }
     }
 
@@ -111,7 +112,10 @@ impl Site {
 }
 
 /// The runtime that the settings name.
-fn runtime(name: &str) -> Result<Runtime, Error> {
+///
+/// # Errors
+/// With [`Exit::Host`], where it is not there.
+pub fn runtime(name: &str) -> Result<Runtime, Error> {
     if name == EMBEDDED {
         return Ok(Runtime::Embedded);
     }

@@ -18,12 +18,13 @@ use thiserror::Error;
 
 pub use forecast::{Forecast, forecast};
 
-use crate::build::{Action, Build, Container, Mount, MountKind, Rootfs, SnapshotMode, StepId};
+use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId};
 use crate::content::{Changed, Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
 use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
 use crate::plan::{Segment, Segments};
 use crate::rootfs::RootfsError;
+use crate::runtime::Runtime;
 use crate::snapshot::{find_mksquashfs, mksquashfs_version};
 use crate::store::{LayerState, Recorded, Store, StoreError};
 
@@ -43,7 +44,7 @@ pub enum JudgeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// mksquashfs cannot be asked.
-    #[error("ask mksquashfs for its version: {0}")]
+    #[error("mksquashfs {0}")]
     Mksquashfs(String),
 }
 
@@ -68,20 +69,10 @@ pub enum Verdict {
     Stale {
         /// Why; at least one.
         reasons: Vec<Reason>,
-        /// Under which key what it gives is kept; none where that cannot be told.
-        keyed: Option<Keyed>,
+        /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
+        /// be told, and nothing is kept.
+        draft: Option<Fields>,
     },
-}
-
-/// A key, and what it was made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
-    /// The key.
-    pub key: Digest,
-    /// Its fields.
-    pub fields: Fields,
-    /// What the segment stands on.
-    pub below: Vec<Link>,
 }
 
 /// What a segment stands on.
@@ -94,12 +85,12 @@ pub enum Below {
 }
 
 /// How a judge judges.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Nothing is taken from the store.
     pub no_cache: bool,
-    /// `embedded`, or an external runtime and its version.
-    pub runtime: String,
+    /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
+    pub runtime: Runtime,
 }
 
 /// Judges the segments of one plan.
@@ -115,6 +106,8 @@ pub struct Judge<'a> {
     mksquashfs: OnceLock<String>,
     /// What was found in a host path: looked at once, until [`Judge::forget`].
     seen: Mutex<HashMap<PathBuf, Arc<Content>>>,
+    /// The links of rootfs sources, by container: the same.
+    bases: Mutex<HashMap<ContainerId, Link>>,
 }
 
 impl<'a> Judge<'a> {
@@ -130,6 +123,7 @@ impl<'a> Judge<'a> {
             options,
             mksquashfs: OnceLock::new(),
             seen: Mutex::default(),
+            bases: Mutex::default(),
         }
     }
 
@@ -147,7 +141,13 @@ impl<'a> Judge<'a> {
         let on = match (self.segments.before(index), &container.rootfs) {
             (Some(before), _) => before,
             (None, Rootfs::Snapshot(step)) => *step,
-            (None, rootfs) => return Ok(Below::Known(vec![self.base(&container.name, rootfs)?])),
+            (None, rootfs) => {
+                let id = self.segments.get(index).container;
+                let seen = lock(&self.bases).get(&id).cloned();
+                let link = seen.map_or_else(|| self.base(&container.name, rootfs), Ok)?;
+                lock(&self.bases).insert(id, link.clone());
+                return Ok(Below::Known(vec![link]));
+            }
         };
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
     }
@@ -170,24 +170,38 @@ impl<'a> Judge<'a> {
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
         if !recorded.tmpfs_left.is_empty() && self.is_any_after_stale(index, below, recorded)? {
             let reasons = vec![Reason::TmpfsNeeded { targets: texts(&recorded.tmpfs_left) }];
-            verdict = Verdict::Stale { reasons, keyed: self.keyed(index, below)? };
+            verdict = Verdict::Stale { reasons, draft: self.draft(index)? };
         }
         Ok(verdict)
     }
 
-    /// Whether what a key was made from is still the same.
+    /// Whether what a key was made from is still the same: what was built while it changed is not kept.
     ///
     /// # Errors
     /// Where that cannot be told any more.
-    pub fn still_holds(&self, index: usize, keyed: &Keyed) -> Result<bool, JudgeError> {
+    pub fn still_holds(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<bool, JudgeError> {
         self.forget();
-        let below = self.below(index, |_| Some(keyed.below.clone()))?;
-        Ok(self.keyed(index, &below)?.as_ref() == Some(keyed))
+        let same_below = self.below(index, |_| Some(below.to_vec()))? == Below::Known(below.to_vec());
+        Ok(same_below && self.draft(index)?.as_ref() == Some(draft))
+    }
+
+    /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
+    pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
+        let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
+        let old = last.and_then(|step| self.store?.last_key(&self.build.name, step));
+        old.is_some_and(|old| old.without_below() == *draft)
+    }
+
+    /// Whether a file of the host is there and has that digest.
+    pub fn is_file_of(&self, path: &Path, digest: &Digest, size: u64) -> bool {
+        let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
+        is_file && self.contents.of_file(path).is_ok_and(|found| found == *digest)
     }
 
     /// Forgets what is in host paths: something was written that they may show.
     pub fn forget(&self) {
-        self.seen().clear();
+        lock(&self.seen).clear();
+        lock(&self.bases).clear();
     }
 
     /// Writes what was learnt about host files, so that the next build need not read them.
@@ -222,42 +236,49 @@ impl<'a> Judge<'a> {
         let container = self.build.container(segment.container);
         let mut reasons: Vec<Reason> = unknown(container).collect();
         if !reasons.is_empty() {
-            return Ok(Verdict::Stale { reasons, keyed: None });
+            return Ok(Verdict::Stale { reasons, draft: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
         if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
-            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], keyed: None });
+            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None });
         }
         if self.options.no_cache {
             reasons.push(Reason::NoCache);
         }
         let always = steps().filter(|step| step.always);
         reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
-        if let Below::Unwritten(step) = below {
-            reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
-            return Ok(Verdict::Stale { reasons, keyed: None });
-        }
-        let keyed = match self.keyed(index, below) {
+        let draft = match self.draft(index) {
             Err(JudgeError::Content(ContentError::MadeUp { path, .. })) => {
                 reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
-                return Ok(Verdict::Stale { reasons, keyed: None });
+                return Ok(Verdict::Stale { reasons, draft: None });
             }
-            keyed => keyed?,
+            draft => draft?,
         };
-        let Some(keyed) = keyed else { return Ok(Verdict::Stale { reasons: vec![Reason::NeverBuilt], keyed: None }) };
-        if reasons.is_empty() {
-            match self.look_up(segment, &keyed)? {
-                Ok(recorded) => return Ok(Verdict::Fresh(Box::new(recorded))),
-                Err(why) => reasons = why,
+        match (below, &draft) {
+            (Below::Unwritten(step), _) => {
+                reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
             }
+            (Below::Known(below), Some(draft)) if reasons.is_empty() => {
+                match self.look_up(segment, draft.on(below), below)? {
+                    Ok(recorded) => return Ok(Verdict::Fresh(Box::new(recorded))),
+                    Err(why) => reasons = why,
+                }
+            }
+            (Below::Known(_), Some(_)) => {}
+            (Below::Known(_), None) => reasons.push(Reason::NeverBuilt),
         }
-        Ok(Verdict::Stale { reasons, keyed: Some(keyed) })
+        Ok(Verdict::Stale { reasons, draft })
     }
 
     /// What is under a key, or why that is nothing.
-    fn look_up(&self, segment: &Segment, keyed: &Keyed) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
+    fn look_up(
+        &self,
+        segment: &Segment,
+        fields: Fields,
+        below: &[Link],
+    ) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
         let Some(store) = self.store else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        if let Some(recorded) = store.recorded(&keyed.key) {
+        if let Some(recorded) = store.recorded(&fields.key()) {
             let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
             return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
                 LayerState::Whole(_) => Ok(recorded),
@@ -268,13 +289,13 @@ impl<'a> Judge<'a> {
         let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
         let last = names.last().and_then(|step| store.last_key(&self.build.name, step));
         let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        let mut reasons = reasons(&old, &keyed.fields, &keyed.below, &names);
+        let mut reasons = reasons(&old, &fields, below, &names);
         if reasons.is_empty() {
             reasons.push(Reason::Collected);
         }
         for reason in &mut reasons {
             if let Reason::InputChanged { target, files, more } = reason {
-                (*files, *more) = self.changed_files(target, &old, &keyed.fields).unwrap_or_default();
+                (*files, *more) = self.changed_files(target, &old, &fields).unwrap_or_default();
             }
         }
         Ok(Err(reasons))
@@ -290,31 +311,30 @@ impl<'a> Judge<'a> {
         Some((first.iter().map(ToString::to_string).collect(), more))
     }
 
-    /// The key of a segment; none where there is no store to keep anything in, or what is below is not known.
-    fn keyed(&self, index: usize, below: &Below) -> Result<Option<Keyed>, JudgeError> {
-        let (Below::Known(below), Some(store)) = (below, self.store) else { return Ok(None) };
+    /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
+    fn draft(&self, index: usize) -> Result<Option<Fields>, JudgeError> {
+        let Some(store) = self.store else { return Ok(None) };
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
         let mut contents = std::collections::BTreeMap::new();
         for mount in &container.mounts {
             if let MountKind::Bind(source) = &mount.kind
                 && mount.is_read_only()
+                && !mount.ignored
             {
                 contents.insert(mount.target.clone(), self.content(source)?.digest);
             }
         }
         let inputs = Inputs {
-            below: below.clone(),
             contents,
-            runtime: self.options.runtime.clone(),
+            runtime: self.options.runtime.version().to_owned(),
             mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
         };
-        let fields = fields(self.build, segment, &inputs);
-        Ok(Some(Keyed { key: fields.key(), fields, below: below.clone() }))
+        Ok(Some(fields(self.build, segment, &inputs)))
     }
 
     fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
-        if let Some(content) = self.seen().get(source) {
+        if let Some(content) = lock(&self.seen).get(source) {
             return Ok(Arc::clone(content));
         }
         let content = Arc::new(self.contents.of(source)?);
@@ -322,7 +342,7 @@ impl<'a> Judge<'a> {
             // It only explains; a store that cannot be written to is told by whatever must be written there.
             let _ = listings.put(&content.digest, &content.listing);
         }
-        self.seen().insert(source.to_owned(), Arc::clone(&content));
+        lock(&self.seen).insert(source.to_owned(), Arc::clone(&content));
         Ok(content)
     }
 
@@ -330,9 +350,10 @@ impl<'a> Judge<'a> {
         if let Some(version) = self.mksquashfs.get() {
             return Ok(version.clone());
         }
-        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("it is not in PATH".into()))?;
+        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
         let version = store.version(&program, || mksquashfs_version(&program));
-        let version = version.map_err(|error| JudgeError::Mksquashfs(error.to_string()))?;
+        let version =
+            version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be asked for its version: {error}")))?;
         Ok(self.mksquashfs.get_or_init(|| version).clone())
     }
 
@@ -341,10 +362,10 @@ impl<'a> Judge<'a> {
         let mount = container.mounts.iter().find(is_it);
         mount.map_or(source, |mount| mount.target.as_path()).display().to_string()
     }
+}
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Content>>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The mounts of which nobody can say what is in them.

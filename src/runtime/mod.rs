@@ -27,9 +27,10 @@ use sealed::SealedProgram;
 use serde::{Deserialize, Serialize};
 
 /// What runs processes in containers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Runtime {
     /// The one that is built in.
+    #[default]
     Embedded,
     /// A program with the command line of runc(8).
     External(Program),

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use layer::Lower;
+pub use mounts::RAMFS;
 use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -296,6 +297,19 @@ impl<'a> Session<'a> {
     /// The layers below, the lowest first.
     pub fn lowers(&self) -> &[Lower] {
         &self.lowers
+    }
+
+    /// Where its changes live.
+    pub fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
+    }
+
+    /// Targets of its tmpfs mounts in which something was left.
+    ///
+    /// # Errors
+    /// What reading them gives.
+    pub fn tmpfs_left(&self) -> Result<Vec<PathBuf>, SessionError> {
+        Ok(self.mounts.tmpfs_left()?)
     }
 
     /// Goes on above other layers than those below now. The session must not be running.

@@ -16,6 +16,9 @@ use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
 use crate::mount::{Mounted, mount_kernel, mount_tmpfs};
 
+/// Memory too, that nobody else sees.
+pub const RAMFS: &str = "ramfs";
+
 /// Filesystems that show the namespaces of whoever mounts them: those of a step, which the runtime makes.
 const OF_A_STEP: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
 
@@ -89,6 +92,9 @@ impl Ready {
 #[derive(Debug)]
 pub struct SessionMounts {
     ready: Vec<Ready>,
+    /// The tmpfs mounts and their like, each with its target.
+    tmpfs: Vec<(PathBuf, Mounted)>,
+    /// Other kernel mounts that are the session's.
     _kept: Vec<Mounted>,
 }
 
@@ -104,6 +110,7 @@ impl SessionMounts {
         cache: impl Fn(&str) -> io::Result<PathBuf>,
     ) -> io::Result<Self> {
         let mut ready = Vec::new();
+        let mut tmpfs = Vec::new();
         let mut kept = Vec::new();
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
@@ -111,8 +118,8 @@ impl SessionMounts {
                 MountKind::Bind(source) => {
                     Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true))
                 }
-                MountKind::Tmpfs => tmpfs(&place, &mount.options).and_then(|mounted| {
-                    kept.push(mounted);
+                MountKind::Tmpfs => new_tmpfs(&place, &mount.options).and_then(|mounted| {
+                    tmpfs.push((mount.target.clone(), mounted));
                     let ready = Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))?;
                     Ok(ready.kept_as(ByHand::Like("tmpfs".into(), "tmpfs".into(), mount.options.clone())))
                 }),
@@ -129,7 +136,11 @@ impl SessionMounts {
                 MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
                     let source = Path::new(source);
                     kernel(kind, source, &place, &mount.options).and_then(|mounted| {
-                        kept.push(mounted);
+                        if kind == RAMFS {
+                            tmpfs.push((mount.target.clone(), mounted));
+                        } else {
+                            kept.push(mounted);
+                        }
                         let options = bind_options(&flags_only(&mount.options), false);
                         let like = ByHand::Like(kind.clone(), source.to_owned(), mount.options.clone());
                         Ok(Ready::bind(&mount.target, place, options)?.kept_as(like))
@@ -159,7 +170,25 @@ impl SessionMounts {
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.
         ready.sort_by_key(|mount| mount.point.target.components().count());
-        Ok(Self { ready, _kept: kept })
+        Ok(Self { ready, tmpfs, _kept: kept })
+    }
+
+    /// Targets of the tmpfs mounts that hold more than mount points of other mounts.
+    ///
+    /// # Errors
+    /// What reading them gives.
+    pub fn tmpfs_left(&self) -> io::Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        for (target, mounted) in &self.tmpfs {
+            for entry in std::fs::read_dir(mounted.path())? {
+                let inside = target.join(entry?.file_name());
+                if !self.ready.iter().any(|mount| mount.point.target.starts_with(&inside)) {
+                    left.push(target.clone());
+                    break;
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// In the order in which they are to be mounted.
@@ -187,7 +216,7 @@ fn flags_only(options: &[String]) -> Vec<String> {
     options.iter().filter(|option| !option.contains('=')).cloned().collect()
 }
 
-fn tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
+fn new_tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
     // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
     let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();

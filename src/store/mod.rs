@@ -115,6 +115,20 @@ impl Store {
         Ok(Self { root })
     }
 
+    /// Opens the store in this folder to look into it, and makes nothing; none where there is none, or none that this
+    /// user may look into.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] for a store of another version.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        let Ok(root) = path.canonicalize() else { return Ok(None) };
+        match read_format(&root) {
+            Ok(Some(found)) if found == FORMAT => Ok(Some(Self { root })),
+            Ok(Some(found)) => Err(StoreError::Format { path: root, found }),
+            Ok(None) | Err(_) => Ok(None),
+        }
+    }
+
     /// The store's folder; absolute, without links.
     pub fn root(&self) -> &Path {
         &self.root
