@@ -247,3 +247,31 @@ fn a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor() {
     let own = if RUNTIME == "runc" { "runc version" } else { "runs a container" };
     assert!(doctor.stdout.contains(own), "{doctor}");
 }
+
+#[test]
+fn what_one_runtime_has_built_another_builds_again_to_the_same_bytes() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, mounts: [{ type: tmpfs, target: /tmp }] }
+steps:
+  - { name: write, run: mkdir /folder; echo one > /folder/file; mkfifo /fifo; mknod /null c 1 3; ln -s file /folder/link; rm /bin/tr }
+  - { name: layer, snapshot: { output: layer.squashfs } }
+"#,
+    );
+    let digest = |runtime: &str| {
+        let (events, run) = project.events(&["--runtime", runtime]);
+        assert_eq!(run.code, 0, "{run}");
+        let written = events.iter().find(|event| event["event"] == "snapshot_written");
+        let ran = events.iter().any(|event| event["event"] == "step_output" || event["status"] == "ran");
+        (written.map(|event| event["digest"].clone()), ran)
+    };
+    let (first, ran) = digest("embedded");
+    assert!(first.is_some() && ran);
+    let plan = project.runner(&["plan", "--runtime", "runc"]);
+    assert!(plan.stdout.contains("runtime changed: embedded → runc version "), "{plan}");
+    let (second, ran) = digest("runc");
+    assert!(ran && second == first, "{first:?} and {second:?}");
+    // Both are there now.
+    assert!(!digest("runc").1);
+}
