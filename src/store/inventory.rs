@@ -214,11 +214,11 @@ pub(super) mod fixture {
     }
 
     impl Inventory {
-        pub fn add_layer(&mut self, number: u8, size: u64, used: u64, is_held: bool) {
+        pub(in super::super) fn add_layer(&mut self, number: u8, size: u64, used: u64, is_held: bool) {
             self.layers.insert(id(number), LayerFile { size, written: None, modified: days(used), is_held });
         }
 
-        pub fn add_record(&mut self, recorded: Recorded, used: u64) {
+        pub(in super::super) fn add_record(&mut self, recorded: Recorded, used: u64) {
             self.records.insert(recorded.fields.key(), RecordFile { recorded, modified: days(used) });
         }
     }

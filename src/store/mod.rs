@@ -39,6 +39,7 @@
 //!   lock saves work and no more: two that build the same key do no harm.
 
 mod building;
+mod collect;
 mod error;
 mod held;
 mod inventory;
@@ -61,6 +62,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 
 pub use building::Building;
+pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
 pub use held::Held;
 pub use inventory::{Inventory, LayerFile, RecordFile};

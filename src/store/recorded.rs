@@ -78,6 +78,11 @@ impl Store {
         read::<LastKey>(&self.last_path(build, step)).map(|last| last.fields)
     }
 
+    /// The fields in a file of last keys.
+    pub(super) fn last_fields(&self, path: &Path) -> Option<Fields> {
+        read::<LastKey>(path).map(|last| last.fields)
+    }
+
     /// Forgets what was built under a key.
     ///
     /// # Errors
