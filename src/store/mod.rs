@@ -8,6 +8,7 @@
 //! last/<hex>.json              the last key of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
+//! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
 //! stat/, listings/             what is known of host folders, see `content`
 //! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
@@ -46,6 +47,7 @@ mod inventory;
 mod layer;
 mod lease;
 mod lock;
+mod lock_files;
 mod log;
 mod output;
 mod record;
@@ -68,6 +70,7 @@ pub use held::Held;
 pub use inventory::{Inventory, LayerFile, RecordFile};
 pub use layer::LayerState;
 pub use lease::{DeadLease, Lease, Swept};
+pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
 
@@ -77,13 +80,14 @@ use error::io as failed;
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "layers",
     "layers/sha256",
     "keys",
     "last",
     "building",
     "damaged",
+    "lock-files",
     "versions",
     "cache",
     "logs",
