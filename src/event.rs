@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::key::Reason;
+
 /// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -25,6 +27,9 @@ pub enum Event {
         container: String,
         /// 1 for the first try.
         attempt: u32,
+        /// Why it is not taken from the cache.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        reasons: Vec<Reason>,
     },
     /// A step printed a line.
     StepOutput {

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod execute;
+pub mod freshness;
 pub mod host;
 pub mod key;
 pub mod load;

@@ -114,6 +114,10 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub keep_going: bool,
 
+    /// Run all steps, and take nothing from the store.
+    #[arg(long)]
+    pub no_cache: bool,
+
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
@@ -212,7 +216,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --progress json --store /s";
+                    --no-cache --progress json --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -221,7 +225,7 @@ mod tests {
         assert_eq!(args.jobs, NonZeroUsize::new(3));
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
-        assert!(args.keep_going);
+        assert!(args.keep_going && args.no_cache);
         assert_eq!(args.progress, Some(Progress::Json));
     }
 
@@ -229,7 +233,13 @@ mod tests {
     fn apply_needs_nothing() {
         let Command::Apply(args) = parse("runner apply").unwrap().command else { panic!("not apply") };
         assert_eq!(args.manifest.manifest, Path::new("build.yaml"));
-        assert!(args.targets.is_empty() && args.jobs.is_none() && !args.keep_going && args.progress.is_none());
+        assert!(
+            args.targets.is_empty()
+                && args.jobs.is_none()
+                && !args.keep_going
+                && !args.no_cache
+                && args.progress.is_none()
+        );
     }
 
     #[test]

@@ -7,9 +7,10 @@ use super::site::Site;
 use super::{Stop, loaded, settings};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
-use crate::event::{BuildStatus, Events};
+use crate::event::{BuildStatus, Event, Events};
 use crate::execute::{self, Options, Rooms, Summary};
-use crate::plan::Plan;
+use crate::freshness::{self, Judge};
+use crate::plan::{Plan, Segments};
 use crate::report::{self, Mode};
 use crate::settings::{Partial, Progress};
 
@@ -26,8 +27,14 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     site.warn(&events);
     let context = site.context(&build);
     let rooms = Rooms::new(context);
+    let segments = Segments::new(&build, &plan);
+    let judge = Judge::new(&build, &segments, Some(context.store), freshness::Options { no_cache: args.no_cache });
     let options = Options { jobs: settings.jobs.get(), keep_going: args.keep_going };
-    let summary = execute::apply(context, &plan, options, &rooms, &events);
+    let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
+    if let Err(error) = judge.close() {
+        let message = Error::new(Exit::Host, error).to_string();
+        events.send(Event::Warning { step: None, message });
+    }
     drop((rooms, events));
     site.close()?;
     let shown = reporter.join();

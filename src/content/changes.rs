@@ -28,6 +28,14 @@ pub struct Change {
     pub how: How,
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The top itself has no path.
+        let path = if self.path.as_os_str().is_empty() { std::path::Path::new(".") } else { self.path.as_path() };
+        write!(f, "{} ({})", path.display(), self.how)
+    }
+}
+
 /// How a file differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum How {

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Inputs};
+use super::{FORMAT, Inputs, Link};
 use crate::build::{
     Action, Build, Compression, Container, Device, Mount, MountKind, Network, Principal, Secret, Snapshot,
     SnapshotMode, Step, StepId, User,
 };
 use crate::digest::Digest;
 use crate::plan::Segment;
+
+/// The fields that say what the root stands on.
+const BELOW: &str = "below";
 
 /// Named values, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,18 +45,30 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The same, on what a root stands on, the lowest first. Until that is known, they are no key's.
+    pub fn on(&self, below: &[Link]) -> Self {
+        let mut fields = self.clone();
+        for (n, link) in below.iter().enumerate() {
+            fields.set(format!("{BELOW}/{n:05}"), link.id.clone());
+        }
+        fields
+    }
+
+    /// The same without what the root stands on.
+    pub fn without_below(&self) -> Self {
+        let is_below = |name: &str| name.split_once('/').is_some_and(|(group, _)| group == BELOW);
+        Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
     fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.insert(name.into(), value.into());
     }
 }
 
-/// The fields of a segment's key.
+/// The fields of a segment's key, but for what it stands on.
 pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
     let mut fields = Fields::default();
     fields.set("format", FORMAT);
-    for (n, link) in inputs.below.iter().enumerate() {
-        fields.set(format!("below/{n:05}"), link.id.clone());
-    }
     fields.set("runtime", inputs.runtime.clone());
     let epoch = build.source_date_epoch.map_or("none".to_owned(), |seconds| seconds.to_string());
     fields.set("source_date_epoch", epoch);

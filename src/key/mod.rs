@@ -56,8 +56,6 @@ pub struct Link {
 /// What is to be known of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inputs {
-    /// What the part's root stands on, the lowest first.
-    pub below: Vec<Link>,
     /// What is in the read-only binds, by target.
     pub contents: BTreeMap<PathBuf, Digest>,
     /// `embedded`, or an external runtime and its version.

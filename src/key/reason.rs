@@ -70,8 +70,13 @@ pub enum Reason {
         /// What it is.
         new: String,
     },
-    /// The steps can write to a folder of the host, or read what cannot be known.
+    /// The steps can write to a folder of the host.
     WritableBind {
+        /// Where it is mounted.
+        target: String,
+    },
+    /// What is mounted there cannot be known: the kernel makes it up, or it is on a disk or another machine.
+    UnknownInput {
         /// Where it is mounted.
         target: String,
     },
@@ -161,6 +166,12 @@ impl fmt::Display for Reason {
             Self::WritableBind { target } => {
                 write!(f, "what is in {target} cannot be known: writable and not `cache: ignore`")
             }
+            Self::UnknownInput { target } => {
+                write!(
+                    f,
+                    "what is in {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
+                )
+            }
             Self::Always { step } => write!(f, "step {step} runs always"),
             Self::NotKept => f.write_str("no snapshot follows, and not every such step says `cache: true`"),
             Self::TmpfsNeeded { targets } => {
@@ -191,7 +202,11 @@ mod tests {
 
     fn of(build: &Build, inputs: &Inputs) -> Fields {
         let segments = Segments::new(build, &Plan::new(build, &[]));
-        fields(build, segments.get(0), inputs)
+        fields(build, segments.get(0), inputs).on(&below("squashfs 1", "2"))
+    }
+
+    fn below(rootfs: &str, layer: &str) -> [Link; 2] {
+        [("rootfs", rootfs), ("layer", layer)].map(|(name, id)| Link { name: name.into(), id: id.into() })
     }
 
     fn two_steps() -> Build {
@@ -199,9 +214,7 @@ mod tests {
     }
 
     fn inputs() -> Inputs {
-        let link = |name: &str, id: &str| Link { name: name.into(), id: id.into() };
         Inputs {
-            below: vec![link("rootfs", "squashfs 1"), link("layer", "2")],
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             runtime: "embedded".into(),
             mksquashfs: "4.5.1".into(),
@@ -227,11 +240,9 @@ mod tests {
 
     #[test]
     fn of_layers_that_changed_the_lowest_is_told() {
-        let (old, mut new) = (inputs(), inputs());
-        new.below[0].id = "squashfs 9".into();
-        new.below[1].id = "8".into();
-        let build = two_steps();
-        let reasons = reasons(&of(&build, &old), &of(&build, &new), &new.below, &["a", "b"]);
+        let old = of(&two_steps(), &inputs());
+        let new = old.without_below().on(&below("squashfs 9", "8"));
+        let reasons = reasons(&old, &new, &below("squashfs 9", "8"), &["a", "b"]);
         assert_eq!(reasons, [Reason::BelowChanged { what: "rootfs".into() }]);
     }
 
@@ -243,7 +254,7 @@ mod tests {
         let (build, mut other) = (two_steps(), two_steps());
         other.containers[0].hostname = "h".into();
         let told: Vec<String> =
-            reasons(&of(&build, &old), &of(&other, &new), &new.below, &[]).iter().map(ToString::to_string).collect();
+            reasons(&of(&build, &old), &of(&other, &new), &[], &[]).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
             ["what is in /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]

@@ -85,7 +85,7 @@ impl Reporter for Plain {
             Event::BuildStarted { name, steps } => {
                 writeln!(out, "{}: {steps} {}", sanitize(name), if *steps == 1 { "step" } else { "steps" })
             }
-            Event::StepStarted { step, container, attempt } => {
+            Event::StepStarted { step, container, attempt, .. } => {
                 let again = if *attempt > 1 { format!(" (try {attempt})") } else { String::new() };
                 self.lines(out, step, '*', None, &format!("started in {container}{again}"))
             }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
+use super::version::MKSQUASHFS;
 use crate::build::{Compression, Snapshot};
 use crate::sys;
 
@@ -86,7 +87,7 @@ pub fn write_image(
     options: ImageOptions,
     interrupt: Interrupt<'_>,
 ) -> Result<(), ImageError> {
-    let mut command = Command::new("mksquashfs");
+    let mut command = Command::new(MKSQUASHFS);
     command.arg(root).arg(image).args(options.arguments());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     // Given as the variable and not as flags: mksquashfs(1) refuses both at once.
