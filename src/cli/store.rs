@@ -148,6 +148,8 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
-        assert!(matches!(parse("runner store gc --max-size 0").unwrap(), StoreCommand::Gc(args) if args.max_size == Some(0)));
+        assert!(
+            matches!(parse("runner store gc --max-size 0").unwrap(), StoreCommand::Gc(args) if args.max_size == Some(0))
+        );
     }
 }

@@ -5,6 +5,7 @@ mod doctor;
 mod plan;
 mod run;
 mod site;
+mod store;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan(args) => plan::plan(args),
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
+        Command::Store(command) => store::store(&cli, command),
         Command::Schema => print(manifest::schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),

@@ -155,6 +155,11 @@ impl Inventory {
 }
 
 impl RecordFile {
+    /// The last of its steps: the snapshot, if it gives a layer.
+    pub fn step(&self) -> &str {
+        self.recorded.steps.last().map_or("", String::as_str)
+    }
+
     /// The layer that it gives.
     pub fn layer(&self) -> Option<&Digest> {
         self.recorded.layer.as_ref().map(|layer| &layer.digest)

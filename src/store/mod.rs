@@ -53,6 +53,7 @@ mod output;
 mod record;
 mod recorded;
 mod remove;
+mod verify;
 mod version;
 
 use std::ffi::OsStr;
@@ -73,6 +74,7 @@ pub use lease::{DeadLease, Lease, Swept};
 pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
+pub use verify::Damage;
 
 use error::io as failed;
 

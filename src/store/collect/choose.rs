@@ -117,7 +117,8 @@ mod tests {
     /// stands on; chains may even go round in a circle.
     fn inventories() -> impl Strategy<Value = Inventory> {
         let layers = proptest::collection::vec((0..100_u64, 0..20_u64, proptest::bool::weighted(0.1)), 0..12);
-        let records = proptest::collection::vec((0..14_u8, proptest::collection::vec(0..14_u8, 0..4), 0..20_u64), 0..20);
+        let records =
+            proptest::collection::vec((0..14_u8, proptest::collection::vec(0..14_u8, 0..4), 0..20_u64), 0..20);
         (layers, records).prop_map(|(layers, records)| {
             let mut inventory = Inventory::default();
             for (number, (size, used, is_held)) in (0_u8..).zip(layers) {
@@ -133,8 +134,11 @@ mod tests {
     fn policies() -> impl Strategy<Value = Policy> {
         let locked = proptest::collection::btree_set((0..14_u8).prop_map(id), 0..3);
         let since = proptest::option::of((0..21_u64).prop_map(days));
-        (since, proptest::option::of(0..800_u64), locked)
-            .prop_map(|(unused_since, max_size, locked)| Policy { unused_since, max_size, locked })
+        (since, proptest::option::of(0..800_u64), locked).prop_map(|(unused_since, max_size, locked)| Policy {
+            unused_since,
+            max_size,
+            locked,
+        })
     }
 
     proptest! {

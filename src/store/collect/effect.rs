@@ -34,6 +34,8 @@ pub enum What {
     Layer {
         /// Its name.
         digest: Digest,
+        /// BUILD/STEP of the record that was built last, if there is one.
+        step: Option<String>,
         /// The keys of the records that give it.
         records: Vec<Digest>,
         /// Those that stand on it; they are to go first.
@@ -90,8 +92,10 @@ pub(super) fn layers(store: &Store, inventory: &Inventory, policy: &Policy) -> V
     let (used, above) = (inventory.used(), inventory.above());
     let effect = |(digest, cause): (Digest, Cause)| {
         let (layer, used) = (inventory.layers.get(&digest)?, *used.get(&digest)?);
-        let records = inventory.giving(&digest).into_iter().map(|(key, _)| *key).collect();
-        let what = What::Layer { digest, records, above: above.get(&digest).cloned().unwrap_or_default() };
+        let giving = inventory.giving(&digest);
+        let step = giving.first().map(|(_, record)| format!("{}/{}", record.recorded.build, record.step()));
+        let records = giving.into_iter().map(|(key, _)| *key).collect();
+        let what = What::Layer { digest, step, records, above: above.get(&digest).cloned().unwrap_or_default() };
         let why = match cause {
             Cause::Unused => Why::Unused(used),
             Cause::Room => Why::Room(used),
@@ -157,7 +161,7 @@ impl<'a> Collection<'a> {
     /// Whatever removing it gives; it then stays, and may be tried again.
     pub fn remove(&mut self, effect: &Effect) -> Result<bool, StoreError> {
         let result = match &effect.what {
-            What::Layer { digest, records, above } => {
+            What::Layer { digest, records, above, .. } => {
                 let removed = above.is_disjoint(&self.kept) && self.layer(effect, records)?;
                 if !removed {
                     self.kept.insert(*digest);
