@@ -44,8 +44,13 @@ pub fn gc(place: &Place, args: &GcArgs) -> Result<(), Stop> {
         effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", told(effect, now, &place.path))));
     }
     let layers = gone.iter().filter(|effect| matches!(effect.what, What::Layer { .. })).count();
+    let others = gone.len() - layers;
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let counts = format!("{} and {}", count(layers, "layer"), count(gone.len() - layers, "other thing"));
+    let counts = match (layers, others) {
+        (0, others) => count(others, "thing"),
+        (layers, 0) => count(layers, "layer"),
+        (layers, others) => format!("{} and {}", count(layers, "layer"), count(others, "other thing")),
+    };
     let did = if args.dry_run { "would remove" } else { "removed" };
     text.push_str(&match gone.len() {
         0 => "nothing to remove\n".to_owned(),

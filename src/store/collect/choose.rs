@@ -41,19 +41,24 @@ pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<(Digest, Cau
         used.into_iter().filter(|(digest, _)| !kept.contains(digest)).map(|(digest, used)| (used, digest)).collect();
     order.sort_unstable();
     let (mut size, mut gone, mut chosen) = (inventory.size(), BTreeSet::new(), Vec::new());
+    let has_room = |size: u64| policy.max_size.is_none_or(|most| size <= most);
     for (time, digest) in order {
-        let cause = if policy.unused_since.is_some_and(|since| time < since) {
-            Cause::Unused
-        } else if policy.max_size.is_some_and(|most| size > most) {
-            Cause::Room
-        } else {
+        let is_unused = policy.unused_since.is_some_and(|since| time < since);
+        if !is_unused && has_room(size) {
             break;
-        };
+        }
         // What stands on it goes first. It was used no later, and is none of the kept: else this would be, too.
-        for layer in closure(digest, &above, |layer| gone.contains(layer)) {
-            size -= inventory.layers.get(&layer).map_or(0, |layer| layer.size);
-            gone.insert(layer);
-            chosen.push((layer, cause));
+        let group = closure(digest, &above, |layer| gone.contains(layer));
+        for (n, layer) in group.iter().enumerate() {
+            // Layers may stand on each other in a circle, of which none is left alone.
+            let is_whole =
+                || group[..n].iter().filter_map(|layer| above.get(layer)).all(|above| above.is_subset(&gone));
+            if !is_unused && has_room(size) && is_whole() {
+                break;
+            }
+            size -= inventory.layers.get(layer).map_or(0, |layer| layer.size);
+            gone.insert(*layer);
+            chosen.push((*layer, if is_unused { Cause::Unused } else { Cause::Room }));
         }
     }
     chosen
@@ -101,6 +106,15 @@ mod tests {
         let of_both = Policy { unused_since: Some(days(1)), max_size: Some(0), ..Policy::default() };
         let causes: Vec<Cause> = choose(&inventory, &of_both).into_iter().map(|(_, cause)| cause).collect();
         assert_eq!(causes, [Cause::Unused, Cause::Room, Cause::Room, Cause::Room]);
+    }
+
+    #[test]
+    fn of_a_chain_no_more_goes_than_there_is_to_make_room_for() {
+        let mut inventory = chain();
+        inventory.layers.remove(&id(4));
+        let most = |size| Policy { max_size: Some(size), ..Policy::default() };
+        assert_eq!(chosen(&inventory, &most(25)), [id(3)]);
+        assert_eq!(chosen(&inventory, &most(10)), [3, 2].map(id));
     }
 
     #[test]
@@ -170,6 +184,10 @@ mod tests {
             for digest in left.difference(&kept) {
                 prop_assert!(policy.unused_since.is_none_or(|since| used[digest] >= since), "an unused one stays");
                 prop_assert!(policy.max_size.is_none_or(|most| size <= most), "one stays without room");
+            }
+            // Nothing goes for room that there was already.
+            if let Some((last, Cause::Room)) = choose(&inventory, &policy).last() && !is_round {
+                prop_assert!(policy.max_size.is_some_and(|most| size + inventory.layers[last].size > most));
             }
             // Of those that may go, none goes that was used later than one that stays.
             let earliest = left.difference(&kept).map(|digest| used[digest]).min();

@@ -16,6 +16,9 @@ use crate::key::Fields;
 /// What is younger may be about to be named, or to be finished.
 const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The last key of a step says, after its layer has gone, that it was built once, and what has changed since.
+const FORGOTTEN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// All of it. `gone` are the keys of the records that go.
 pub(super) fn rest(
     store: &Store,
@@ -33,11 +36,11 @@ pub(super) fn rest(
         let fields = store.last_fields(&entry.path());
         let is_kept = fields.as_ref().is_some_and(|fields| kept.contains(&fields.key()));
         let modified = metadata.modified()?;
-        if is_half_written(entry) || is_kept || modified >= old {
+        if modified >= old {
             named.extend(fields.iter().flat_map(self::named));
-            return Ok(None);
         }
-        Ok(Some((What::LastKey, Why::Unused(modified), metadata.len())))
+        let goes = !is_half_written(entry) && !is_kept && is_before(metadata, now, FORGOTTEN)?;
+        Ok(goes.then_some((What::LastKey, Why::Unused(modified), metadata.len())))
     })?;
     each(store, "listings", &mut effects, |entry, metadata| {
         let name = entry.file_name().to_string_lossy().into_owned();

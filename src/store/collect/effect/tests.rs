@@ -47,6 +47,7 @@ fn layers_go_with_the_records_that_give_them_and_only_when_it_is_carried_out() {
     let policy = Policy { max_size: Some(10), ..Policy::default() };
     let effects = store.collectable(&policy, days(0), SystemTime::now()).unwrap();
     assert_eq!(digests(&effects), [id(2), id(1)]);
+    assert_eq!(effects.len(), 2);
     assert_eq!(effects[0].why, Why::Room(days(2)));
     assert_eq!((layers_of(&store), store.keys().unwrap().len()), (vec![1, 2, 3], 3));
     assert_eq!(collect(&store, &effects), [true, true]);
@@ -160,4 +161,20 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
     let later = SystemTime::now() + Duration::from_secs(60);
     let effects = store.collectable(&Policy::default(), later, later).unwrap();
     assert!(effects.iter().any(|effect| effect.what == What::Damaged && effect.path == damaged));
+}
+
+#[test]
+fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
+    let (_folder, store) = store();
+    let last = |key: u32| store.last_path("b", &format!("s{key}"));
+    let year = days(0) + Duration::from_secs(400 * 24 * 60 * 60);
+    [1, 3].into_iter().for_each(|key| set_used(&last(key), 1));
+    set_used(&last(2), 399);
+    let policy = Policy { max_size: Some(20), locked: [id(3)].into(), ..Policy::default() };
+    assert_eq!(store.collectable(&policy, days(0), year).unwrap().len(), 1);
+    let effects = store.collectable(&Policy { max_size: Some(10), ..policy }, days(0), year).unwrap();
+    assert_eq!(digests(&effects), [id(2), id(1)]);
+    let paths: Vec<&Path> = effects[2..].iter().map(|effect| effect.path.as_path()).collect();
+    assert_eq!(paths, [last(1)]);
+    assert_eq!(effects[2].what, What::LastKey);
 }
