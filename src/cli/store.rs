@@ -80,7 +80,7 @@ pub enum StoreCommand {
 /// The arguments of `runner store gc`.
 #[derive(Debug, Args)]
 pub struct GcArgs {
-    /// Remove what was not used for so many days [default: 30, unless --max-size is given; for logs and records always 30].
+    /// Remove what was not used for so many days [default: 30; of layers, with --max-size alone, no limit].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=36500))]
     pub keep_days: Option<u32>,
 

@@ -11,9 +11,9 @@ use super::shown::{ago, short, time};
 use super::{Place, print_json};
 use crate::cli::GcArgs;
 use crate::command::{Stop, print};
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::report::{sanitize, size};
-use crate::store::{Collection, Effect, Policy, Store, What, Why, named_in_lock_file};
+use crate::store::{Collection, Effect, Policy, Store, StoreError, What, Why, named_in_lock_file};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -65,7 +65,12 @@ fn policy(place: &Place, args: &GcArgs, now: SystemTime) -> Result<Policy, Error
     policy.max_size = args.max_size;
     let known = place.store.as_ref().map(|store| store.lock_files().map_err(of_store)).transpose()?;
     for path in args.keep_locks.iter().chain(known.iter().flatten()) {
-        policy.locked.extend(named_in_lock_file(path).map_err(of_store)?);
+        // What it names cannot be told, so nothing can be removed.
+        let wrong = |error: StoreError| {
+            let hint = error.hint();
+            Error::new(Exit::Usage, error).with_hint(hint)
+        };
+        policy.locked.extend(named_in_lock_file(path).map_err(wrong)?);
     }
     Ok(policy)
 }
