@@ -69,6 +69,8 @@ pub enum Event {
         size: u64,
         /// The output if the manifest names one, else the file in the store.
         path: PathBuf,
+        /// It was in the store already.
+        cached: bool,
     },
     /// Something that the user should know and that stops nothing.
     Warning {

@@ -87,19 +87,15 @@ impl Check<'_> {
                 MountKind::Kernel(filesystem.to_owned(), source)
             }
         };
-        let mount = Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored: false };
-        Mount { ignored: self.ignored(def, &mount, at), ..mount }
+        let ignored = self.ignored(def, at);
+        Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored }
     }
 
-    /// Whether `cache: ignore` is said, and means something.
-    fn ignored(&mut self, def: &MountDef, mount: &Mount, at: &Trail<'_>) -> bool {
+    /// Whether `cache: ignore` is said.
+    fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
         let Some(word) = &def.cache else { return false };
         let at = at.key("cache");
         self.choice(&at, "cache", word, &[("ignore", ())], ());
-        if matches!(mount.kind, MountKind::Bind(_)) && mount.is_read_only() {
-            let problem = Problem::new(&at, "a read-only bind has no `cache`").label("means nothing here");
-            self.add(problem.help("take it away: what is in the folder is part of the cache's key"));
-        }
         true
     }
 

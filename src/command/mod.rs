@@ -49,7 +49,7 @@ impl From<Exit> for Stop {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
-        Command::Plan(args) => plan::plan(args),
+        Command::Plan(args) => plan::plan(&cli, args),
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
         Command::Store(command) => store::store(&cli, command),

@@ -32,7 +32,13 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The top itself has no path.
         let path = if self.path.as_os_str().is_empty() { std::path::Path::new(".") } else { self.path.as_path() };
-        write!(f, "{} ({})", path.display(), self.how)
+        match &self.how {
+            How::Changed(aspects) => {
+                let names: Vec<String> = aspects.iter().map(Aspect::to_string).collect();
+                write!(f, "{} ({})", path.display(), names.join(", "))
+            }
+            how => write!(f, "{} ({how})", path.display()),
+        }
     }
 }
 

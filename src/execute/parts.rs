@@ -209,7 +209,7 @@ impl<'a> Parts<'a> {
         while self.link_written(judge, chains, store)? {}
         let mut to_record = Vec::new();
         for index in 0..self.states.len() {
-            to_record.extend(self.to_record(index, judge, chains)?);
+            to_record.extend(self.take_record(index, judge, chains)?);
         }
         let (ready, waiting) = self.waiting.drain(..).partition(|(_, snapshot)| chains.get(*snapshot).is_some());
         self.waiting = waiting;
@@ -251,7 +251,12 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    fn to_record(&mut self, index: usize, judge: &Judge<'_>, chains: &Chains) -> Result<Option<ToRecord>, JudgeError> {
+    fn take_record(
+        &mut self,
+        index: usize,
+        judge: &Judge<'_>,
+        chains: &Chains,
+    ) -> Result<Option<ToRecord>, JudgeError> {
         let segment = self.segments.get(index);
         let State::Runs(runs) = &mut self.states[index] else { return Ok(None) };
         if runs.open > 0 || runs.written.is_none() && segment.snapshot.is_some() {

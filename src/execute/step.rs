@@ -175,14 +175,14 @@ impl Work<'_, '_> {
             lease.publish(&stored, output).map_err(Failure::host)?;
             self.judge.forget();
         }
-        self.tell_written(snapshot, &stored, &digest, size);
+        self.tell_written(snapshot, &stored, &digest, size, false);
         Ok((stored, digest, size))
     }
 
-    fn tell_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64) {
+    fn tell_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64, cached: bool) {
         let step = self.context.build.step(self.id).name.clone();
         let path = snapshot.output.clone().unwrap_or_else(|| stored.to_owned());
-        self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path });
+        self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
     }
 
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
@@ -201,7 +201,7 @@ impl Work<'_, '_> {
         let whole = snapshot.mode == SnapshotMode::Full;
         self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
         self.rooms.resume(step.container, self.id)?;
-        self.tell_written(snapshot, &stored, &layer.digest, layer.size);
+        self.tell_written(snapshot, &stored, &layer.digest, layer.size, true);
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub enum JudgeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// mksquashfs cannot be asked.
-    #[error("ask mksquashfs for its version: {0}")]
+    #[error("mksquashfs {0}")]
     Mksquashfs(String),
 }
 
@@ -320,6 +320,7 @@ impl<'a> Judge<'a> {
         for mount in &container.mounts {
             if let MountKind::Bind(source) = &mount.kind
                 && mount.is_read_only()
+                && !mount.ignored
             {
                 contents.insert(mount.target.clone(), self.content(source)?.digest);
             }
@@ -349,9 +350,10 @@ impl<'a> Judge<'a> {
         if let Some(version) = self.mksquashfs.get() {
             return Ok(version.clone());
         }
-        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("it is not in PATH".into()))?;
+        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
         let version = store.version(&program, || mksquashfs_version(&program));
-        let version = version.map_err(|error| JudgeError::Mksquashfs(error.to_string()))?;
+        let version =
+            version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be asked for its version: {error}")))?;
         Ok(self.mksquashfs.get_or_init(|| version).clone())
     }
 

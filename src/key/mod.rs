@@ -12,7 +12,7 @@
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` | a step sees them, or what it may do depends on them |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
-//! | `content/TARGET` | what is in a read-only bind, see [`content`](crate::content) |
+//! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
 //! | `device/TARGET` | the node, what is allowed, its mode and owner |
 //! | `step/N/…` | of each step in order: `run` or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
 //! | `snapshot` | mode, compression and level shape the image |

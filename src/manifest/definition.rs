@@ -119,8 +119,8 @@ pub struct MountDef {
     pub id: Option<String>,
     /// Of a secret, the host variable that holds it.
     pub env: Option<String>,
-    /// `ignore`: what is in a writable bind, or in a kernel filesystem, changes nothing of what the steps give. Without
-    /// it, steps that have such a mount run every time.
+    /// `ignore`: what is in a bind or a kernel filesystem changes nothing of what the steps give, and is not looked at.
+    /// Without it, steps that have a writable bind run every time, and a read-only one is read to see what changed.
     #[schemars(transform = schema::mount_cache)]
     pub cache: Option<String>,
 }

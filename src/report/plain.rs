@@ -8,9 +8,12 @@
 //!
 //! After `|` comes what the step printed, after `*` what runner says of it.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use crate::event::{BuildStatus, Event, Stamped, StepStatus};
+
+use crate::key::Reason;
 
 use super::Reporter;
 use super::failure::Failures;
@@ -23,6 +26,8 @@ pub(super) struct Plain {
     colour: bool,
     width: usize,
     failures: Failures,
+    /// By container: why its steps run, as it was told last.
+    told: HashMap<String, Vec<Reason>>,
 }
 
 /// SGR parameters of ECMA-48.
@@ -36,7 +41,7 @@ enum Colour {
 
 impl Plain {
     pub(super) fn new(colour: bool) -> Self {
-        Self { colour, width: 0, failures: Failures::default() }
+        Self { colour, width: 0, failures: Failures::default(), told: HashMap::new() }
     }
 
     /// Each line of the text, led by the step's name.
@@ -67,6 +72,18 @@ impl Plain {
         }
     }
 
+    /// Why a step runs that might have been in the store, once for all steps of a container that run for the same.
+    fn why(&mut self, container: &str, reasons: &[Reason]) -> String {
+        let goes_without_saying =
+            |reason: &Reason| matches!(reason, Reason::NeverBuilt | Reason::NotKept | Reason::NoCache);
+        if reasons.iter().all(goes_without_saying) || self.told.get(container).is_some_and(|told| told == reasons) {
+            return String::new();
+        }
+        self.told.insert(container.to_owned(), reasons.to_vec());
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        format!(": {}", reasons.join("; "))
+    }
+
     fn warning(&mut self, out: &mut dyn Write, step: Option<&str>, message: &str) -> io::Result<()> {
         let message = format!("warning: {message}");
         match step {
@@ -85,9 +102,10 @@ impl Reporter for Plain {
             Event::BuildStarted { name, steps } => {
                 writeln!(out, "{}: {steps} {}", sanitize(name), if *steps == 1 { "step" } else { "steps" })
             }
-            Event::StepStarted { step, container, attempt, .. } => {
+            Event::StepStarted { step, container, attempt, reasons } => {
                 let again = if *attempt > 1 { format!(" (try {attempt})") } else { String::new() };
-                self.lines(out, step, '*', None, &format!("started in {container}{again}"))
+                let why = self.why(container, reasons);
+                self.lines(out, step, '*', None, &format!("started in {container}{again}{why}"))
             }
             Event::StepOutput { step, line, .. } => self.lines(out, step, '|', None, line),
             Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
@@ -99,8 +117,9 @@ impl Reporter for Plain {
                 let why = words::reason(reason.as_deref(), exit_code);
                 self.lines(out, step, '*', Some(colour), &words::ending(*status, *duration_ms, why.as_deref()))
             }
-            Event::SnapshotWritten { step, digest, size, path } => {
-                let written = format!("wrote {} ({}, {digest})", path.display(), words::size(*size));
+            Event::SnapshotWritten { step, digest, size, path, cached } => {
+                let verb = if *cached { "has" } else { "wrote" };
+                let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
                 self.lines(out, step, '*', None, &written)
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),

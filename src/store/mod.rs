@@ -136,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn existing(path: &Path) -> Result<Option<Self>, StoreError> {
+    pub fn open_if_any(path: &Path) -> Result<Option<Self>, StoreError> {
         let is_ours = match path.metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             metadata => {
@@ -145,6 +145,20 @@ impl Store {
             }
         };
         if is_ours && is_empty(path)? { Ok(None) } else { Self::open(path).map(Some) }
+    }
+
+    /// Opens the store in this folder to look into it, and makes nothing; none where there is none, or none that this
+    /// user may look into.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] for a store of another version.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        let Ok(root) = path.canonicalize() else { return Ok(None) };
+        match read_format(&root) {
+            Ok(Some(found)) if found == FORMAT => Ok(Some(Self { root })),
+            Ok(Some(found)) => Err(StoreError::Format { path: root, found }),
+            Ok(None) | Err(_) => Ok(None),
+        }
     }
 
     /// The store's folder; absolute, without links.
@@ -269,12 +283,12 @@ mod tests {
     fn nothing_is_made_where_there_is_no_store() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("store");
-        assert!(Store::existing(&root).unwrap().is_none() && !root.exists());
-        assert!(Store::existing(folder.path()).unwrap().is_none());
+        assert!(Store::open_if_any(&root).unwrap().is_none() && !root.exists());
+        assert!(Store::open_if_any(folder.path()).unwrap().is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         Store::open(&root).unwrap();
-        assert!(Store::existing(&root).unwrap().is_some());
-        assert!(matches!(Store::existing(folder.path()), Err(StoreError::NotAStore { .. })));
+        assert!(Store::open_if_any(&root).unwrap().is_some());
+        assert!(matches!(Store::open_if_any(folder.path()), Err(StoreError::NotAStore { .. })));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use shown::Known;
 pub fn store(cli: &Cli, command: &StoreCommand) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
     let path = settings(flags, Path::new("build.yaml"))?.store;
-    let place = Place { store: Store::existing(&path).map_err(of_store)?, path };
+    let place = Place { store: Store::open_if_any(&path).map_err(of_store)?, path };
     match command {
         StoreCommand::Ls { json } => ls::ls(&place, *json),
         StoreCommand::Inspect { layer, json } => inspect::inspect(&place, layer, *json),
