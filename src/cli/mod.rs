@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, as clap reads it.
 
+mod store;
 mod targets;
 
 use std::num::NonZeroUsize;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 use crate::error::{Error, Exit};
 use crate::settings::Progress;
 
+pub use store::{GcArgs, StoreCommand};
 pub use targets::targets;
 
 /// Builds root filesystems from a manifest.
@@ -56,6 +58,10 @@ pub enum Command {
     /// Run one command in a fresh session of a container.
     #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
     Run(RunArgs),
+
+    /// Look at what is kept between builds, and remove what is not needed.
+    #[command(subcommand, after_help = "Example: runner store ls", subcommand_required = true)]
+    Store(StoreCommand),
 
     /// Print the manifest's JSON Schema.
     #[command(after_help = "Example: runner schema > manifest.schema.json")]
@@ -300,8 +306,10 @@ mod tests {
 
     #[test]
     fn every_help_has_an_example() {
-        let mut top = Cli::command();
-        for command in std::iter::once(&mut top.clone()).chain(top.get_subcommands_mut()) {
+        let (mut top, mut whole) = (Cli::command(), Cli::command());
+        let mut store = top.find_subcommand_mut("store").unwrap().clone();
+        let commands = top.get_subcommands_mut().chain(store.get_subcommands_mut());
+        for command in std::iter::once(&mut whole).chain(commands) {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example: runner "), "{help}");
             // What the flattened groups of arguments are is not for the user.

@@ -6,6 +6,7 @@ mod lock;
 mod plan;
 mod run;
 mod site;
+mod store;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -53,6 +54,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Validate(args) => validate(args),
         Command::Lock(args) => lock::lock(&cli, args),
         Command::Run(args) => run::run(&cli, args),
+        Command::Store(command) => store::store(&cli, command),
         Command::Schema => print(manifest::schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),

@@ -24,4 +24,5 @@ mod run;
 mod same_bytes;
 mod sessions;
 mod sources;
+mod store;
 mod tree;
