@@ -9,6 +9,8 @@ mod naming;
 mod shown;
 mod verify;
 
+pub use diff::told;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
