@@ -7,6 +7,8 @@ mod plan;
 mod run;
 mod shell;
 mod site;
+mod store;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -53,8 +55,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan(args) => plan::plan(&cli, args),
         Command::Validate(args) => validate(args),
         Command::Lock(args) => lock::lock(&cli, args),
+        Command::Verify(args) => verify::verify(&cli, args),
         Command::Run(args) => run::run(&cli, args),
         Command::Shell(args) => shell::shell(&cli, args),
+        Command::Store(command) => store::store(&cli, command),
         Command::Schema => print(manifest::schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),

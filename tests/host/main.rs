@@ -29,6 +29,7 @@ mod runtimes;
 mod same_bytes;
 mod sessions;
 mod sources;
+mod store;
 mod streams;
 mod terminal;
 mod tree;
