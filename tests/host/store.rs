@@ -141,6 +141,9 @@ fn what_differs_between_two_images_is_told_and_nothing_stays_mounted() {
     fs::copy(project.path("out/base.squashfs"), project.path("copy")).unwrap();
     let run = store(&project, &["diff", "copy", "base-layer"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "nothing differs\n"), "{run}");
+    let run = store(&project, &["diff", "base-layer", "nothing"]);
+    assert_eq!(run.code, 2, "{run}");
+    assert!(run.stderr.contains("the layer `nothing` in the store, and `nothing` is no file"), "{run}");
     let run = store(&project, &["diff", "./build.yaml", "base-layer"]);
     assert_eq!(run.code, 3, "{run}");
     assert!(run.stderr.contains("./build.yaml is no squashfs image"), "{run}");
@@ -217,6 +220,9 @@ fn what_is_not_needed_is_removed_and_nothing_by_a_dry_run() {
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stderr.contains("cannot understand the lock file"), "{run}");
     assert_eq!(store(&project, &["gc", "--keep-lock", "none.lock"]).code, 2);
+    // That it cannot be told what keeps a layer is no reason not to list it.
+    let run = store(&project, &["ls"]);
+    assert!(run.code == 0 && run.stdout.contains("demo/base/base-layer") && run.stderr.contains("warning: "), "{run}");
     fs::remove_file(project.path("runner.lock")).unwrap();
     let run = store(&project, &["gc", "--keep-days", "0"]);
     assert!(run.stdout.contains("removed 1 layer and "), "{run}");
