@@ -16,6 +16,7 @@ pub mod freshness;
 pub mod host;
 pub mod key;
 pub mod load;
+pub mod lock;
 pub mod loopdev;
 pub mod manifest;
 pub mod mount;

@@ -24,9 +24,11 @@ pub use room::Rooms;
 pub use step::run;
 
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
+use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
 use crate::key::Reason;
+use crate::lock::Lock;
 use crate::plan::{Plan, Ready};
 pub use crate::runtime::Outcome;
 use crate::session::Workspace;
@@ -59,6 +61,8 @@ pub struct Context<'a> {
     pub interrupt: &'a Interrupt,
     /// Names the folder of the logs.
     pub build_id: &'a BuildId,
+    /// What snapshots are held to.
+    pub locked: Option<&'a Lock>,
 }
 
 /// What came of a run.
@@ -68,6 +72,10 @@ pub struct Summary {
     pub status: BuildStatus,
     /// A step failed by itself, and not only for what this host lacks.
     pub step_failed: bool,
+    /// A snapshot is not as it is locked.
+    pub mismatched: bool,
+    /// The layer of each snapshot that was written or was in the store, by the order of their ends.
+    pub layers: Vec<(StepId, Digest)>,
 }
 
 /// Why a step failed, in words.
@@ -75,7 +83,18 @@ pub struct Summary {
 struct Failure {
     reason: String,
     exit_code: Option<i32>,
-    host: bool,
+    cause: Cause,
+}
+
+/// What is to blame for a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// What the step ran.
+    Step,
+    /// This host.
+    Host,
+    /// What came out is not as it is locked.
+    Mismatch,
 }
 
 /// What a thread reports.
@@ -123,6 +142,8 @@ pub fn apply<'a>(
         counts: Counts::default(),
         keep_going: options.keep_going,
         step_failed: false,
+        mismatched: false,
+        layers: Vec::new(),
     };
     thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -139,7 +160,7 @@ pub fn apply<'a>(
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
     });
-    Summary { status, step_failed: run.step_failed }
+    Summary { status, step_failed: run.step_failed, mismatched: run.mismatched, layers: run.layers }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -176,6 +197,8 @@ struct Run<'a, 'e> {
     counts: Counts,
     keep_going: bool,
     step_failed: bool,
+    mismatched: bool,
+    layers: Vec<(StepId, Digest)>,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -383,11 +406,12 @@ impl<'a, 'e> Run<'a, 'e> {
                 match result {
                     Ok(written) => {
                         self.counts.ran += 1;
+                        self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
                         self.parts.ran(step, written);
                     }
                     Err(failure) => {
                         self.counts.failed += 1;
-                        self.step_failed |= !failure.host;
+                        self.blame(&failure);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.keep_going || was_writing.is_some() {
                             self.stop(&reason);
@@ -401,6 +425,8 @@ impl<'a, 'e> Run<'a, 'e> {
                 match result {
                     Ok(()) => {
                         self.counts.cached += 1;
+                        let layer = self.parts.layer_of(step);
+                        self.layers.extend(layer.map(|layer| (step, layer)));
                         self.finished(step, StepStatus::Cached, None);
                         self.ready.done(step, true);
                     }
@@ -425,7 +451,7 @@ impl<'a, 'e> Run<'a, 'e> {
     /// A step that did not begin has failed, for something outside it.
     fn failed(&mut self, step: StepId, failure: &Failure) {
         self.counts.failed += 1;
-        self.step_failed |= !failure.host;
+        self.blame(failure);
         self.finished(step, StepStatus::Failed, Some(failure.reason.clone()));
         let reason = format!("{} failed", self.names(step).0);
         for skipped in self.ready.done(step, false) {
@@ -434,6 +460,11 @@ impl<'a, 'e> Run<'a, 'e> {
         if !self.keep_going {
             self.stop(&reason);
         }
+    }
+
+    fn blame(&mut self, failure: &Failure) {
+        self.step_failed |= failure.cause == Cause::Step;
+        self.mismatched |= failure.cause == Cause::Mismatch;
     }
 
     /// Begins nothing more.

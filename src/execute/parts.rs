@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::step::Written;
 use crate::build::{Build, Rootfs, StepId};
+use crate::digest::Digest;
 use crate::freshness::{Below, Judge, JudgeError, Verdict};
 use crate::key::{Fields, Link, Reason};
 use crate::plan::Segments;
@@ -177,11 +178,15 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// The layer of a snapshot that is in the store.
+    pub fn layer_of(&self, step: StepId) -> Option<Digest> {
+        let is_snapshot = self.segments.get(self.segments.of_step(step)?).snapshot == Some(step);
+        self.recorded(step)?.layer.as_ref().filter(|_| is_snapshot).map(|layer| layer.digest)
+    }
+
     /// A step of the store is done with: a snapshot's layer is what others stand on.
     pub fn taken(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Result<(), JudgeError> {
-        let layer = self.recorded(step).and_then(|recorded| recorded.layer.as_ref()).map(|layer| layer.digest);
-        let (Some(index), Some(layer)) = (self.segments.of_step(step), layer) else { return Ok(()) };
-        if self.segments.get(index).snapshot == Some(step)
+        if let (Some(index), Some(layer)) = (self.segments.of_step(step), self.layer_of(step))
             && let Below::Known(below) = judge.below(index, |step| chains.get(step))?
         {
             chains.insert(step, judge.above(step, &below, &layer));

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use super::attempt::{Attempt, Sink, Trial};
 use super::output::Output;
 use super::room::Stored;
-use super::{Context, Failure, Rooms};
+use super::{Cause, Context, Failure, Rooms};
 use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
+use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
@@ -43,11 +44,11 @@ pub struct Written {
 
 impl Failure {
     pub(super) fn host(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), exit_code: None, host: true }
+        Self { reason: reason.to_string(), exit_code: None, cause: Cause::Host }
     }
 
     fn own(reason: impl ToString, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.to_string(), exit_code, host: false }
+        Self { reason: reason.to_string(), exit_code, cause: Cause::Step }
     }
 }
 
@@ -170,6 +171,7 @@ impl Work<'_, '_> {
         let digest = Digest::of_file(&file).map_err(Failure::host)?;
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
+        self.hold_to_lock(&digest)?;
         let stored = store.put_layer(&temp, &digest).map_err(Failure::host)?;
         if let Some(output) = &snapshot.output {
             lease.publish(&stored, output).map_err(Failure::host)?;
@@ -177,6 +179,20 @@ impl Work<'_, '_> {
         }
         self.tell_written(snapshot, &stored, &digest, size, false);
         Ok((stored, digest, size))
+    }
+
+    /// Refuses a layer that is not as it is locked.
+    fn hold_to_lock(&self, digest: &Digest) -> Result<(), Failure> {
+        let Some(lock) = self.context.locked else { return Ok(()) };
+        let found = LockedSnapshot { step: self.context.build.step(self.id).name.clone(), digest: digest.to_string() };
+        match lock.snapshot_differences(&[found]).first() {
+            None => Ok(()),
+            Some(difference) => Err(Failure {
+                reason: format!("not as runner.lock says: {difference}"),
+                exit_code: None,
+                cause: Cause::Mismatch,
+            }),
+        }
     }
 
     fn tell_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64, cached: bool) {
@@ -191,6 +207,7 @@ impl Work<'_, '_> {
         let Context { build, store, lease, .. } = self.context;
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
+        self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = &snapshot.output
             && !self.judge.is_file_of(output, &layer.digest, layer.size)
