@@ -55,6 +55,10 @@ pub enum Command {
     #[command(after_help = "Example: runner lock --check build.yaml")]
     Lock(LockArgs),
 
+    /// Build again in an empty store and compare with runner.lock, or with what the store has; name the files that differ.
+    #[command(after_help = "Example: runner verify --target sdk-image")]
+    Verify(VerifyArgs),
+
     /// Run one command in a fresh session of a container.
     #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
     Run(RunArgs),
@@ -158,6 +162,22 @@ pub struct LockArgs {
     /// end with 4 where it does not. Needs no privilege.
     #[arg(long)]
     pub check: bool,
+}
+
+/// The arguments of `runner verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Build this step and what it needs, and nothing else; repeatable.
+    #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
+    pub targets: Vec<String>,
+
+    /// How many steps may run at once [default: the number of processors].
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// The arguments of `runner run`.

@@ -122,7 +122,8 @@ pub fn exit(summary: &Summary) -> Result<(), Stop> {
     }
 }
 
-fn mode(progress: Progress) -> Mode {
+/// The reporter for a setting.
+pub fn mode(progress: Progress) -> Mode {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     match progress {
         Progress::Auto | Progress::Plain => Mode::Plain { colour },

@@ -7,6 +7,7 @@ mod plan;
 mod run;
 mod site;
 mod store;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -53,6 +54,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan(args) => plan::plan(&cli, args),
         Command::Validate(args) => validate(args),
         Command::Lock(args) => lock::lock(&cli, args),
+        Command::Verify(args) => verify::verify(&cli, args),
         Command::Run(args) => run::run(&cli, args),
         Command::Store(command) => store::store(&cli, command),
         Command::Schema => print(manifest::schema_text().as_bytes()),

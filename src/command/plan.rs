@@ -1,10 +1,10 @@
 //! `runner plan`: what would run, in order, and why.
 
+use super::lock::failed;
 use super::{Stop, loaded, print, settings};
 use crate::build::StepId;
 use crate::cli::{Cli, PlanArgs, targets};
-use crate::error::{Error, Exit};
-use crate::freshness::{self, Judge, JudgeError, forecast};
+use crate::freshness::{self, Judge, forecast};
 use crate::plan::{self, Note, Plan, Segments};
 use crate::settings::Partial;
 use crate::store::Store;
@@ -32,9 +32,4 @@ pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     let text =
         if args.json { format!("{:#}\n", plan::json(&build, &plan, note)) } else { plan::text(&build, &plan, note) };
     print(text.as_bytes())
-}
-
-fn failed(error: JudgeError) -> Stop {
-    let hint = error.hint();
-    Error::new(Exit::Host, error).with_hint(hint).into()
 }

@@ -65,7 +65,7 @@ fn of_difference(error: DifferenceError) -> Error {
 }
 
 /// `+` added, `-` removed, `~` changed.
-fn told(difference: &Difference) -> String {
+pub fn told(difference: &Difference) -> String {
     let path = shown(&difference.path);
     match &difference.how {
         How::Added(kind) => format!("+ {path}  {kind}\n"),

@@ -9,6 +9,8 @@ mod naming;
 mod shown;
 mod verify;
 
+pub use diff::told;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
