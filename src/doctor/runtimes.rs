@@ -151,5 +151,6 @@ fn container() -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: 1024, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(64 << 20),
+        checkpoint: None,
     }
 }

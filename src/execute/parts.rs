@@ -59,8 +59,20 @@ pub enum Admission {
     Wait,
     /// It is in the store.
     Cached,
+    /// What it changed is in the checkpoint that the session begins with.
+    Resumed,
     /// It is to be run, for these reasons.
-    Run(Vec<Reason>),
+    Run(Vec<Reason>, Option<CheckpointPlan>),
+}
+
+/// What a checkpoint after a step would be kept under.
+#[derive(Debug, Clone)]
+pub struct CheckpointPlan {
+    pub segment: usize,
+    /// How many steps of the segment have been done then.
+    pub steps: usize,
+    pub draft: Fields,
+    pub below: Vec<Link>,
 }
 
 /// A segment that is run and is to be recorded.
@@ -88,6 +100,8 @@ struct Runs {
     draft: Option<Fields>,
     building: Option<Building>,
     begun: Instant,
+    /// How many of its first steps are in a checkpoint.
+    resumed: usize,
     /// Steps that have not ended well.
     open: usize,
     written: Option<Written>,
@@ -110,8 +124,9 @@ impl<'a> Parts<'a> {
     }
 
     /// A step may begin.
-    pub fn admit(&mut self, step: StepId) -> Admission {
-        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new()) };
+    pub fn admit(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Admission {
+        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new(), None) };
+        let place = self.segments.get(index).steps.iter().position(|other| *other == step).unwrap_or_default();
         match &mut self.states[index] {
             state @ State::Unjudged => {
                 *state = State::Judging(vec![step]);
@@ -122,7 +137,33 @@ impl<'a> Parts<'a> {
                 Admission::Wait
             }
             State::Fresh(..) => Admission::Cached,
-            State::Runs(runs) => Admission::Run(runs.reasons.clone()),
+            State::Runs(runs) if place < runs.resumed => Admission::Resumed,
+            State::Runs(runs) => {
+                let (reasons, draft) = (runs.reasons.clone(), runs.draft.clone());
+                Admission::Run(reasons, draft.and_then(|draft| self.checkpoint(index, place + 1, draft, judge, chains)))
+            }
+        }
+    }
+
+    /// What a checkpoint after the first `steps` steps would be kept under; none where none is to be taken: the container
+    /// has none, the snapshot comes next, or steps run beside each other, so that there is no such moment.
+    fn checkpoint(
+        &self,
+        index: usize,
+        steps: usize,
+        draft: Fields,
+        judge: &Judge<'_>,
+        chains: &Chains,
+    ) -> Option<CheckpointPlan> {
+        let segment = self.segments.get(index);
+        self.build.container(segment.container).checkpoint?;
+        let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
+        if left == 0 || !segment.is_sequence(self.build) {
+            return None;
+        }
+        match judge.below(index, |step| chains.get(step)) {
+            Ok(Below::Known(below)) => Some(CheckpointPlan { segment: index, steps, draft, below }),
+            _ => None,
         }
     }
 
@@ -142,12 +183,13 @@ impl<'a> Parts<'a> {
         }
         self.states[index] = match judged.verdict {
             Verdict::Fresh(recorded) => State::Fresh(recorded, judged.held),
-            Verdict::Stale { reasons, draft } => State::Runs(Box::new(Runs {
+            Verdict::Stale { reasons, draft, resume } => State::Runs(Box::new(Runs {
+                resumed: resume.as_ref().map_or(0, |resume| resume.steps),
                 reasons,
                 draft,
                 building: judged.building,
                 begun: Instant::now(),
-                open: self.segments.get(index).steps.len(),
+                open: self.segments.get(index).steps.len() - resume.as_ref().map_or(0, |resume| resume.steps),
                 written: None,
             })),
         };

@@ -41,6 +41,7 @@ fn container() -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(10 << 30),
+        checkpoint: None,
     }
 }
 
