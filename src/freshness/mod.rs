@@ -288,7 +288,7 @@ impl<'a> Judge<'a> {
     /// The last checkpoint that a stale segment can go on from.
     fn resume(&self, segment: &Segment, draft: &Fields, below: &[Link]) -> Result<Option<Box<Resume>>, JudgeError> {
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        let (Some(store), Some(last)) = (self.store, steps().last()) else { return Ok(None) };
+        let (Some(store), Some(last)) = (self.store, steps().next_back()) else { return Ok(None) };
         if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 
 mod built;
 mod chain;
+mod checkpoint;
 mod commands;
 mod compression;
 mod container;
@@ -13,6 +14,7 @@ mod escape;
 mod failed;
 mod interrupted;
 mod limits;
+mod lock;
 mod many_layers;
 mod mount_points;
 mod mounts;
