@@ -249,14 +249,13 @@ impl<'a, 'e> Run<'a, 'e> {
                 self.running += 1;
                 self.begin(scope, step, reasons, checkpoint, sender);
             }
-            Admission::Resumed => {
+            Admission::Cached => {
                 self.counts.cached += 1;
                 self.finished(step, StepStatus::Cached, None);
                 self.ready.done(step, true);
             }
-            Admission::Cached => {
+            Admission::CachedSnapshot(recorded) => {
                 self.running += 1;
-                let Some(recorded) = self.parts.recorded(step).cloned() else { return };
                 let held = self.parts.take_held(step);
                 let work = self.work(step);
                 let before = self.judge.segments().of_step(step).and_then(|index| self.judge.segments().before(index));

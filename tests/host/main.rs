@@ -5,6 +5,7 @@
 
 mod built;
 mod chain;
+mod checkpoint;
 mod commands;
 mod compression;
 mod container;
@@ -15,6 +16,7 @@ mod escape;
 mod failed;
 mod interrupted;
 mod limits;
+mod lock;
 mod many_layers;
 mod mount_points;
 mod mounts;
