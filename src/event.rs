@@ -54,6 +54,13 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A snapshot's image is being written; a few times a second, and not at all for one that is soon done.
+    SnapshotProgress {
+        /// The step's name.
+        step: String,
+        /// Bytes of the image that are there by now.
+        bytes: u64,
+    },
     /// A snapshot is in the store and at its output.
     SnapshotWritten {
         /// The step's name.

@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::pty::{Winsize, openpty};
 use serde_json::Value;
 
 use crate::Result;
@@ -24,6 +26,8 @@ pub struct Project {
 pub enum Action {
     /// With a new store and plain progress.
     Apply,
+    /// With a new store and that progress, on a terminal.
+    Shown(&'static str),
     Validate,
     Plan,
 }
@@ -94,6 +98,12 @@ impl Project {
                 self.clear()?;
                 self.command(&["apply", "--progress", "plain"])
             }
+            Action::Shown(progress) => {
+                self.clear()?;
+                let mut command = self.command(&["apply", "--progress", progress]);
+                command.env("TERM", "xterm").stdout(terminal()?);
+                return Ok(command);
+            }
             Action::Validate => self.command(&["validate"]),
             Action::Plan => self.command(&["plan"]),
         };
@@ -118,6 +128,16 @@ impl Project {
             _ => Ok(()),
         }
     }
+}
+
+/// A terminal of 80 columns, whose other end takes all that is written to it and looks at nothing.
+fn terminal() -> Result<OwnedFd> {
+    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None)?;
+    let mut master = fs::File::from(pty.master);
+    // Ends with an error, as pty(7) has it, when nobody has the other end open any more.
+    thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
+    Ok(pty.slave)
 }
 
 /// `VmHWM` of proc_pid_status(5), in KiB.

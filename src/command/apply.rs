@@ -1,6 +1,6 @@
 //! `runner apply`: builds.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::thread;
 
 use super::site::Site;
@@ -10,8 +10,8 @@ use crate::error::{Error, Exit};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Options, Rooms, Summary};
 use crate::plan::Plan;
-use crate::report::{self, Mode};
-use crate::settings::{Partial, Progress};
+use crate::report::{self, Surroundings};
+use crate::settings::Partial;
 
 /// Runs the plan of a manifest.
 pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
@@ -21,7 +21,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
     let site = Site::open(&settings)?;
     let (events, receiver) = Events::channel();
-    let mode = mode(settings.progress);
+    let mode = Surroundings::of_stdout().mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout()));
     site.warn(&events);
     let context = site.context(&build);
@@ -47,14 +47,5 @@ pub fn exit(summary: &Summary) -> Result<(), Stop> {
         BuildStatus::Interrupted => Err(Exit::Interrupted.into()),
         BuildStatus::Failed if summary.step_failed => Err(Exit::StepFailed.into()),
         BuildStatus::Failed => Err(Exit::Host.into()),
-    }
-}
-
-fn mode(progress: Progress) -> Mode {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    match progress {
-        Progress::Auto | Progress::Plain => Mode::Plain { colour },
-        Progress::Json => Mode::Json,
-        Progress::Quiet => Mode::Quiet,
     }
 }

@@ -143,7 +143,8 @@ impl Work<'_, '_> {
         let name = &build.step(self.id).name;
         let temp = lease.temp_file(&format!("{name}.squashfs")).map_err(Failure::host)?;
         let options = ImageOptions::new(snapshot, build.source_date_epoch);
-        write_image(root, &temp, options, interrupt.descriptor()).map_err(|error| match error {
+        let mut written = |bytes| self.events.send(Event::SnapshotProgress { step: name.clone(), bytes });
+        write_image(root, &temp, options, interrupt.descriptor(), &mut written).map_err(|error| match error {
             ImageError::Interrupted => Failure::own(error, None),
             error => Failure::host(error),
         })?;

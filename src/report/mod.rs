@@ -1,26 +1,38 @@
 //! Reporters: what people and programs see of a build. They are fed by events alone and change nothing of the work.
 
+mod choice;
+mod colour;
+mod ending;
 mod failure;
 mod json;
 mod plain;
 mod quiet;
 mod sanitize;
+mod tty;
 mod words;
 
 use std::io::{self, BufWriter, Write};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Instant;
 
 use crate::event::{Stamped, Stream};
 
 use json::Json;
 use plain::Plain;
 use quiet::Quiet;
+use tty::Tty;
 
+pub use choice::Surroundings;
 pub use sanitize::sanitize;
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// Lines that change in place, on the terminal that standard output is.
+    Tty {
+        /// Whether to colour what runner itself says.
+        colour: bool,
+    },
     /// Lines led by the step's name, for logs and for people.
     Plain {
         /// Whether to colour what runner itself says. What steps print has no colour either way.
@@ -37,6 +49,16 @@ trait Reporter {
     /// An event happened.
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()>;
 
+    /// When it wants to draw, if it does so by itself.
+    fn draw_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// It is time to draw.
+    fn draw(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
     /// No event comes any more. After a build that ended as it should there is nothing left to say.
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
 }
@@ -51,6 +73,7 @@ trait Reporter {
 pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::new(out);
     let mut result = match mode {
+        Mode::Tty { colour } => show(&events, Tty::new(colour), &mut out),
         Mode::Plain { colour } => show(&events, Plain::new(colour), &mut out),
         Mode::Json => show(&events, Json, &mut out),
         Mode::Quiet => show(&events, Quiet::default(), &mut out),
@@ -88,13 +111,26 @@ fn show(events: &Receiver<Stamped>, mut reporter: impl Reporter, out: &mut impl 
             Err(TryRecvError::Disconnected) => return reporter.end(out),
             Err(TryRecvError::Empty) => {
                 out.flush()?;
-                match events.recv() {
+                let waited = match reporter.draw_at() {
+                    Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
+                    None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                match waited {
                     Ok(stamped) => stamped,
-                    Err(_) => return reporter.end(out),
+                    Err(RecvTimeoutError::Timeout) => {
+                        reporter.draw(out)?;
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return reporter.end(out),
                 }
             }
         };
         reporter.event(&stamped, out)?;
+        // Events without a pause must not keep it from drawing.
+        if reporter.draw_at().is_some_and(|at| at <= Instant::now()) {
+            reporter.draw(out)?;
+            out.flush()?;
+        }
     }
 }
 

@@ -18,6 +18,14 @@ pub(super) fn duration(milliseconds: u64) -> String {
     }
 }
 
+/// How long something has taken that is not over: no hundredths, which would only flicker.
+pub(super) fn clock(milliseconds: u64) -> String {
+    match milliseconds {
+        0..60_000 => format!("{}.{}s", milliseconds / 1000, milliseconds / 100 % 10),
+        _ => duration(milliseconds),
+    }
+}
+
 /// Bytes in binary units, one decimal.
 pub(super) fn size(bytes: u64) -> String {
     let mut unit = 0;

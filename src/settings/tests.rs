@@ -97,7 +97,7 @@ fn wrong_types_and_values_are_refused_with_what_is_expected() {
         "this is to be a number, not a string",
         "this is to be a string, not an integer",
         "this is empty",
-        "this is none of `auto`, `plain`, `json`, `quiet`",
+        "this is none of `auto`, `tty`, `plain`, `json`, `quiet`",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }

@@ -23,4 +23,5 @@ mod run;
 mod same_bytes;
 mod sessions;
 mod sources;
+mod terminal;
 mod tree;
