@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod execute;
+pub mod graph;
 pub mod host;
 pub mod load;
 pub mod loopdev;

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::error::{Error, Exit};
@@ -44,6 +44,10 @@ pub enum Command {
     /// Show what would run, in order. Needs no privilege.
     #[command(after_help = "Example: runner plan --json | jq '.steps[].name'")]
     Plan(PlanArgs),
+
+    /// Draw the plan: containers as boxes with their steps, snapshots as edges. Needs no privilege.
+    #[command(after_help = "Example: runner graph --format svg > build.svg")]
+    Graph(GraphArgs),
 
     /// Check the manifest and tell every problem in it.
     #[command(after_help = "Example: runner validate build.yaml")]
@@ -129,6 +133,33 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
+/// The arguments of `runner graph`.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Draw this step and what it needs, and nothing else; repeatable.
+    #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
+    pub targets: Vec<String>,
+
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub format: GraphFormat,
+}
+
+/// How a graph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// For Markdown on GitHub and GitLab.
+    Mermaid,
+    /// A picture.
+    Svg,
+}
+
 /// The arguments of `runner run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -184,7 +215,6 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -243,6 +273,10 @@ mod tests {
             parse("runner plan x.yaml --json --target a").unwrap().command,
             Command::Plan(PlanArgs { json: true, .. })
         ));
+        assert!(matches!(
+            parse("runner graph x.yaml --format svg --target a").unwrap().command,
+            Command::Graph(GraphArgs { format: GraphFormat::Svg, .. })
+        ));
         assert!(matches!(parse("runner validate").unwrap().command, Command::Validate(_)));
         assert!(matches!(parse("runner schema").unwrap().command, Command::Schema));
         assert!(matches!(parse("runner doctor --store /s").unwrap().command, Command::Doctor));
@@ -261,6 +295,7 @@ mod tests {
             "runner apply --json",
             "runner apply a b",
             "runner completions csh",
+            "runner graph --format png",
         ] {
             assert_eq!(refused(line).1, 2, "{line}");
         }

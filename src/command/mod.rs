@@ -2,6 +2,7 @@
 
 mod apply;
 mod doctor;
+mod graph;
 mod plan;
 mod run;
 mod site;
@@ -49,6 +50,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
         Command::Plan(args) => plan::plan(args),
+        Command::Graph(args) => graph::graph(args),
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
         Command::Schema => print(manifest::schema_text().as_bytes()),
