@@ -80,6 +80,8 @@ struct Node {
     snapshot: Option<String>,
     /// The box that it is in.
     of: usize,
+    /// Which of the box's steps it is.
+    row: usize,
     /// What it waits for, but for the snapshot below its box.
     needs: Vec<usize>,
 }
@@ -107,12 +109,16 @@ impl Graph {
             };
             boxes.push(Box { name: container.name.clone(), root: root(build, &container.rootfs), below, nodes });
         }
-        let nodes = order.iter().map(|id| {
+        let mut rows = vec![0; order.len()];
+        for container in &boxes {
+            container.nodes.iter().enumerate().for_each(|(row, node)| rows[*node] = row);
+        }
+        let nodes = order.iter().zip(rows).map(|(id, row)| {
             let step = build.step(*id);
             let of = box_of[step.container.0];
             let below = boxes[of].below;
             let needs = plan.needs(*id).into_iter().filter_map(node_of).filter(|need| Some(*need) != below).collect();
-            Node { step: *id, name: step.name.clone(), snapshot: snapshot(build, &step.action), of, needs }
+            Node { step: *id, name: step.name.clone(), snapshot: snapshot(build, &step.action), of, row, needs }
         });
         let nodes = nodes.collect();
         Self { name: build.name.clone(), boxes, nodes }

@@ -20,6 +20,8 @@ const RAIL: f64 = 38.0;
 const DOT: f64 = 26.0;
 const PADDING: f64 = 14.0;
 const MARGIN: f64 = 16.0;
+/// How far a curve goes straight on before it turns.
+const LEAN: f64 = 36.0;
 
 /// How it looks; its classes begin with `g-`.
 pub const STYLE: &str = "\
@@ -152,10 +154,9 @@ impl Drawing<'_> {
 
     /// Where a step's dot is.
     fn middle(&self, node: usize) -> (f64, f64) {
-        let of = self.graph.nodes[node].of;
-        let row = self.graph.boxes[of].nodes.iter().position(|other| *other == node).unwrap_or(0);
-        let Corner { x, y } = self.corners[of];
-        (x + DOT, y + HEAD + ROW * (count(row) + 0.5))
+        let node = &self.graph.nodes[node];
+        let Corner { x, y } = self.corners[node.of];
+        (x + DOT, y + HEAD + ROW * (count(node.row) + 0.5))
     }
 
     fn dot(&mut self, node: usize) {
@@ -192,43 +193,49 @@ impl Drawing<'_> {
 
     fn snapshot(&mut self, step: usize, to: usize) {
         let of = self.graph.nodes[step].of;
-        let (_, y) = self.middle(step);
-        let right = self.corners[of].x + self.sizes[of].0;
-        let end = (self.corners[to].x + self.sizes[to].0 / 2.0, self.corners[to].y);
-        let bottom = self.corners[of].y + self.sizes[of].1;
+        let Corner { x, y } = self.corners[of];
         // Out at the bottom where the box ends with the snapshot, else at the side.
         let last = self.graph.boxes[of].nodes.last() == Some(&step);
         let (begin, lean) = if last {
-            ((self.corners[of].x + self.sizes[of].0 / 2.0, bottom), (0.0, 28.0))
+            ((x + self.sizes[of].0 / 2.0, y + self.sizes[of].1), (0.0, LEAN))
         } else {
-            ((right, y), (40.0, 0.0))
+            let (side, away) = self.side(of, to);
+            ((side, self.middle(step).1), (away, 0.0))
         };
+        let (x, y) = (self.corners[to].x + self.sizes[to].0 / 2.0, self.corners[to].y);
         self.line(format_args!(
-            "<path class=\"g-edge g-snapshot\" marker-end=\"url(#g-snapshot-arrow)\" d=\"M{:.1} {:.1}C{:.1} {:.1} {:.1} \
-             {:.1} {:.1} {:.1}\"/>",
+            "<path class=\"g-edge g-snapshot\" marker-end=\"url(#g-snapshot-arrow)\" d=\"M{:.1} {:.1}C{:.1} {:.1} {x:.1} \
+             {:.1} {x:.1} {y:.1}\"/>",
             begin.0,
             begin.1,
             begin.0 + lean.0,
             begin.1 + lean.1,
-            end.0,
-            end.1 - 28.0,
-            end.0,
-            end.1
+            y - LEAN,
         ));
     }
 
     /// From the side of a box to the side of another.
     fn across(&mut self, from: usize, to: usize) {
         let (of, into) = (self.graph.nodes[from].of, self.graph.nodes[to].of);
-        let ((_, begin), (_, end)) = (self.middle(from), self.middle(to));
-        let right = self.corners[of].x + self.sizes[of].0;
-        let left = self.corners[into].x;
+        let ((_, y), (_, end)) = (self.middle(from), self.middle(to));
+        let ((x, lean), (side, back)) = (self.side(of, into), self.side(into, of));
         self.line(format_args!(
-            "<path class=\"g-edge g-need\" marker-end=\"url(#g-arrow)\" d=\"M{right:.1} {begin:.1}C{:.1} {begin:.1} {:.1} \
-             {end:.1} {left:.1} {end:.1}\"/>",
-            right + 40.0,
-            left - 40.0
+            "<path class=\"g-edge g-need\" marker-end=\"url(#g-arrow)\" d=\"M{x:.1} {y:.1}C{:.1} {y:.1} {:.1} {end:.1} \
+             {side:.1} {end:.1}\"/>",
+            x + lean,
+            side + back,
         ));
+    }
+
+    /// The side of a box that is nearer to another, and which way is out there.
+    fn side(&self, of: usize, to: usize) -> (f64, f64) {
+        let middle = |number: usize| self.corners[number].x + self.sizes[number].0 / 2.0;
+        let left = self.corners[of].x;
+        if middle(to) < middle(of) || (middle(to) == middle(of) && to < of) {
+            (left, -LEAN)
+        } else {
+            (left + self.sizes[of].0, LEAN)
+        }
     }
 }
 
