@@ -57,9 +57,13 @@ pub enum Command {
     #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
     Run(RunArgs),
 
-    /// Print the manifest's JSON Schema.
+    /// Print the JSON Schema of the manifest or of the events.
     #[command(after_help = "Example: runner schema > manifest.schema.json")]
-    Schema,
+    Schema {
+        /// What it describes.
+        #[arg(value_enum, default_value_t = SchemaOf::Manifest)]
+        of: SchemaOf,
+    },
 
     /// Tell what this host has and lacks, with the commands that mend it.
     #[command(after_help = "Example: runner doctor")]
@@ -115,6 +119,10 @@ pub struct ApplyArgs {
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
+
+    /// Write the events as JSON lines to this file too, however the build is shown.
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 }
 
 /// The arguments of `runner plan`.
@@ -147,6 +155,15 @@ pub struct GraphArgs {
     /// What to write.
     #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
     pub format: GraphFormat,
+}
+
+/// What a schema describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// The manifest.
+    Manifest,
+    /// A line of `--progress json` and of `--log-file`.
+    Events,
 }
 
 /// How a graph is written.
@@ -236,7 +253,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --progress json --store /s";
+                    --progress json --log-file l.json --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -246,6 +263,7 @@ mod tests {
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
         assert!(args.keep_going);
+        assert_eq!(args.log_file.as_deref(), Some(Path::new("l.json")));
         assert_eq!(args.progress, Some(Progress::Json));
     }
 
@@ -278,7 +296,8 @@ mod tests {
             Command::Graph(GraphArgs { format: GraphFormat::Svg, .. })
         ));
         assert!(matches!(parse("runner validate").unwrap().command, Command::Validate(_)));
-        assert!(matches!(parse("runner schema").unwrap().command, Command::Schema));
+        assert!(matches!(parse("runner schema").unwrap().command, Command::Schema { of: SchemaOf::Manifest }));
+        assert!(matches!(parse("runner schema events").unwrap().command, Command::Schema { of: SchemaOf::Events }));
         assert!(matches!(parse("runner doctor --store /s").unwrap().command, Command::Doctor));
     }
 

@@ -1,16 +1,18 @@
 //! `runner apply`: builds.
 
+use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::site::Site;
-use super::{Stop, loaded, settings};
+use super::{Stop, loaded, settings, tell};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Options, Rooms, Summary};
 use crate::plan::Plan;
-use crate::report::{self, Surroundings};
+use crate::report::{self, Beside, Shown, Surroundings};
 use crate::settings::Partial;
 
 /// Runs the plan of a manifest.
@@ -19,10 +21,11 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
+    let beside = Beside { log: args.log_file.as_deref().map(log_file).transpose()? };
     let site = Site::open(&settings)?;
     let (events, receiver) = Events::channel();
     let mode = Surroundings::of_stdout().mode(settings.progress);
-    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout()));
+    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
     let context = site.context(&build);
     let rooms = Rooms::new(context);
@@ -31,11 +34,32 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     drop((rooms, events));
     site.close()?;
     let shown = reporter.join();
-    exit(&summary)?;
-    match shown {
-        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Host, format!("write to standard output: {error}")).into())
+    // A reporter that panicked has said so.
+    match (exit(&summary), shown.map_or(Ok(()), told)) {
+        (Ok(()), told) => told,
+        // The build's own end is what the exit code tells.
+        (ended, Err(Stop::Error(error))) => {
+            tell(error.exit(), &error.render());
+            ended
         }
+        (ended, _) => ended,
+    }
+}
+
+/// The file for the events. Opened before anything runs, so that a path that cannot be is told at once.
+fn log_file(path: &Path) -> Result<(PathBuf, File), Stop> {
+    let failed = |error| Error::new(Exit::Usage, format!("cannot write {}: {error}", path.display()));
+    Ok((path.to_owned(), File::create(path).map_err(failed)?))
+}
+
+/// Whether all was told; a reader that has read enough is no error.
+fn told(shown: Shown) -> Result<(), Stop> {
+    let failed = |what: String, error: io::Error| Err(Error::new(Exit::Host, format!("write {what}: {error}")).into());
+    if let Some((path, error)) = shown.beside.into_iter().next() {
+        return failed(path.display().to_string(), error);
+    }
+    match shown.display {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => failed("to standard output".to_owned(), error),
         _ => Ok(()),
     }
 }

@@ -15,12 +15,13 @@ use std::process::ExitCode;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::build::Build;
-use crate::cli::{self, Cli, Command, ManifestArgs, SetArgs};
+use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
 use crate::diagnostic::Style;
 use crate::error::{Error, Exit};
 use crate::host::ThisHost;
 use crate::load::{LoadError, load};
 use crate::manifest;
+use crate::report;
 use crate::settings::{Partial, Settings, SettingsError};
 
 /// Why a command ends without having done what it was asked for.
@@ -53,7 +54,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Graph(args) => graph::graph(args),
         Command::Validate(args) => validate(args),
         Command::Run(args) => run::run(&cli, args),
-        Command::Schema => print(manifest::schema_text().as_bytes()),
+        Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
+        Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),
     };

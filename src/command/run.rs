@@ -15,7 +15,7 @@ use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{self, Context, Options, Rooms};
 use crate::plan::Plan;
-use crate::report::{self, Mode};
+use crate::report::{self, Beside, Mode};
 use crate::settings::{Partial, Settings};
 
 /// Runs the command and passes its exit code on.
@@ -68,7 +68,8 @@ fn build_below<'a>(
     let Rootfs::Snapshot(step) = context.build.container(container).rootfs else { return Ok(()) };
     let plan = Plan::new(context.build, &[step]);
     let (events, receiver) = Events::channel();
-    let reporter = thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr()));
+    let reporter =
+        thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()));
     let options = Options { jobs: settings.jobs.get(), keep_going: false };
     let summary = execute::apply(context, &plan, options, rooms, &events);
     drop(events);

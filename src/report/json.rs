@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 
 use crate::event::{Event, Stamped};
@@ -13,8 +15,13 @@ use super::Reporter;
 #[derive(Debug)]
 pub(super) struct Json;
 
-#[derive(Serialize)]
+/// One line of `runner apply --progress json` or of its `--log-file`: what happened, told by `event`, and when. Later
+/// versions may add fields and events, so a reader leaves alone what it does not know.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "runner event")]
 struct Line<'a> {
+    /// When it happened: RFC 3339, in UTC, with milliseconds.
+    #[schemars(extend("format" = "date-time"))]
     time: String,
     #[serde(flatten)]
     event: &'a Event,
@@ -33,6 +40,17 @@ impl Reporter for Json {
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The text of `schemas/events.v1.schema.json`: the JSON Schema (draft 2020-12) of a line, made from the types that write
+/// it.
+pub fn events_schema_text() -> String {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<Line<'_>>().to_value();
+    // Printing a value of strings, numbers and maps cannot fail; its plain form is the same schema.
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_else(|_| schema.to_string());
+    text.push('\n');
+    text
 }
 
 /// The event with what is not UTF-8 in its paths replaced, if there is any: JSON is UTF-8, and a build must not lose
@@ -65,8 +83,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::Mode;
-    use super::super::script::{failing, show, stamp};
+    use super::super::script::{failing, passing, show, stamp};
+    use super::super::{Beside, Mode};
     use super::*;
     use crate::event::{Events, Stream};
 
@@ -101,6 +119,30 @@ mod tests {
         assert_eq!(lines(vec![stamp(0, event)])[0]["path"], "/out/\u{fffd}.squashfs");
     }
 
+    #[test]
+    fn the_committed_schema_is_the_one_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/events.v1.schema.json");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == events_schema_text(), "run `runner schema events > schemas/events.v1.schema.json`");
+    }
+
+    #[test]
+    fn lines_are_as_the_schema_says_and_others_are_not() {
+        let schema = serde_json::from_str(&events_schema_text()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for line in lines(passing()).into_iter().chain(lines(failing())) {
+            assert!(validator.is_valid(&line), "{line}: {:?}", validator.iter_errors(&line).collect::<Vec<_>>());
+            for key in line.as_object().unwrap().keys() {
+                let mut without = line.clone();
+                without.as_object_mut().unwrap().remove(key);
+                let optional = ["log", "reason"].contains(&key.as_str())
+                    || (key == "step" && line["event"] == "warning");
+                assert_eq!(validator.is_valid(&without), optional, "{line} without {key}");
+            }
+        }
+        assert!(!validator.is_valid(&json!({"event": "step_begun", "time": "2023-11-14T22:13:20.000Z"})));
+    }
+
     proptest! {
         #[test]
         fn lines_always_parse_whatever_a_step_prints(output: Vec<u8>, name in "\\PC*") {
@@ -110,7 +152,7 @@ mod tests {
             events.send(Event::Warning { step: Some(name), message: line.clone() });
             drop(events);
             let mut out = Vec::new();
-            super::super::run(receiver, Mode::Json, &mut out).unwrap();
+            super::super::run(receiver, Mode::Json, &mut out, Beside::default()).display.unwrap();
             let out = String::from_utf8(out).unwrap();
             let values: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             prop_assert_eq!(values.len(), 2);

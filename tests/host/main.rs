@@ -9,6 +9,7 @@ mod container;
 mod deep;
 mod devices;
 mod escape;
+mod events;
 mod failed;
 mod interrupted;
 mod limits;
