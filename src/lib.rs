@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod doctor;
 pub mod error;
+pub mod escape;
 pub mod event;
 pub mod execute;
 pub mod graph;

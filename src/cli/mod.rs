@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::error::{Error, Exit};
+use crate::report::Format;
 use crate::settings::Progress;
 
 pub use targets::targets;
@@ -123,6 +124,10 @@ pub struct ApplyArgs {
     /// Write the events as JSON lines to this file too, however the build is shown.
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// Write a report when the build is over: a page (.html), JUnit's XML (.xml) or JSON (.json); repeatable.
+    #[arg(long = "report", value_name = "FILE", value_parser = report)]
+    pub reports: Vec<(PathBuf, Format)>,
 }
 
 /// The arguments of `runner plan`.
@@ -223,6 +228,12 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
+fn report(text: &str) -> Result<(PathBuf, Format), String> {
+    let path = PathBuf::from(text);
+    let format = Format::of(&path).ok_or("end its name in .html, .xml or .json")?;
+    Ok((path, format))
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -253,7 +264,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --progress json --log-file l.json --store /s";
+                    --progress json --log-file l.json --report r.html --report r.xml --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -263,6 +274,8 @@ mod tests {
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
         assert!(args.keep_going);
+        let reports = [("r.html".into(), Format::Html), ("r.xml".into(), Format::Junit)];
+        assert_eq!(args.reports, reports);
         assert_eq!(args.log_file.as_deref(), Some(Path::new("l.json")));
         assert_eq!(args.progress, Some(Progress::Json));
     }
@@ -312,6 +325,8 @@ mod tests {
             "runner apply -j many",
             "runner apply --progress loud",
             "runner apply --json",
+            "runner apply --report r.pdf",
+            "runner apply --report r",
             "runner apply a b",
             "runner completions csh",
             "runner graph --format png",

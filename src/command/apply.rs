@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
+use super::outline::outline;
 use super::site::Site;
 use super::{Stop, loaded, settings, tell};
 use crate::cli::{ApplyArgs, Cli, targets};
@@ -21,7 +23,16 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let beside = Beside { log: args.log_file.as_deref().map(log_file).transpose()? };
+    for (path, _) in &args.reports {
+        report_folder(path)?;
+    }
+    let outlined = !args.reports.is_empty();
+    let shown = args.manifest.manifest.display().to_string();
+    let beside = Beside {
+        log: args.log_file.as_deref().map(log_file).transpose()?,
+        reports: args.reports.clone(),
+        outline: outlined.then(|| Arc::new(outline(&build, &plan, shown))),
+    };
     let site = Site::open(&settings)?;
     let (events, receiver) = Events::channel();
     let mode = Surroundings::of_stdout().mode(settings.progress);
@@ -50,6 +61,18 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
 fn log_file(path: &Path) -> Result<(PathBuf, File), Stop> {
     let failed = |error| Error::new(Exit::Usage, format!("cannot write {}: {error}", path.display()));
     Ok((path.to_owned(), File::create(path).map_err(failed)?))
+}
+
+/// Refuses a report for which there is no folder, before anything runs.
+fn report_folder(path: &Path) -> Result<(), Stop> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let problem = match folder.metadata() {
+        Ok(metadata) if !metadata.is_dir() => format!("{} is no folder", folder.display()),
+        Ok(_) if path.is_dir() => "it is a folder".to_owned(),
+        Ok(_) => return Ok(()),
+        Err(error) => format!("{}: {error}", folder.display()),
+    };
+    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {problem}", path.display())).into())
 }
 
 /// Whether all was told; a reader that has read enough is no error.

@@ -3,6 +3,7 @@
 mod apply;
 mod doctor;
 mod graph;
+mod outline;
 mod plan;
 mod run;
 mod site;

@@ -124,6 +124,11 @@ impl Graph {
         Self { name: build.name.clone(), boxes, nodes }
     }
 
+    /// The names of the planned steps.
+    pub fn steps(&self) -> impl Iterator<Item = (StepId, &str)> {
+        self.nodes.iter().map(|node| (node.step, node.name.as_str()))
+    }
+
     fn mark(&self, node: usize, marks: Marks<'_>) -> Option<Mark> {
         marks.map(|marks| marks(self.nodes[node].step))
     }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::escape::markup;
+
 use super::layout::{Corner, place};
 use super::{Graph, Marks};
 
@@ -43,7 +45,7 @@ pub fn svg(graph: &Graph, marks: Marks<'_>) -> String {
     let drawing = Drawing { graph, marks, sizes, corners, out: String::new() };
     let (width, height) = (width + 2.0 * MARGIN, height + 2.0 * MARGIN);
     let body = drawing.draw();
-    let name = escaped(&graph.name);
+    let name = markup(&graph.name);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"{:.0} {:.0} \
          {width:.0} {height:.0}\" role=\"img\" aria-label=\"{name}\">\n<title>{name}</title>\n<style>\n{STYLE}</style>\n\
@@ -129,7 +131,7 @@ impl Drawing<'_> {
     }
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
-        self.line(format_args!("<text class=\"g-text{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(text)));
+        self.line(format_args!("<text class=\"g-text{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", markup(text)));
     }
 
     fn container(&mut self, number: usize) {
@@ -237,20 +239,4 @@ impl Drawing<'_> {
             (left + self.sizes[of].0, LEAN)
         }
     }
-}
-
-/// As text or an attribute's value of XML.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

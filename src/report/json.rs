@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -11,9 +12,12 @@ use crate::event::{Event, Stamped};
 
 use super::Reporter;
 
-/// Keeps nothing between events.
-#[derive(Debug)]
-pub(super) struct Json;
+/// Keeps the time that it last wrote: of many lines in a millisecond all have the same.
+#[derive(Debug, Default)]
+pub(super) struct Json {
+    milliseconds: u128,
+    time: String,
+}
 
 /// One line of `runner apply --progress json` or of its `--log-file`: what happened, told by `event`, and when. Later
 /// versions may add fields and events, so a reader leaves alone what it does not know.
@@ -22,17 +26,20 @@ pub(super) struct Json;
 struct Line<'a> {
     /// When it happened: RFC 3339, in UTC, with milliseconds.
     #[schemars(extend("format" = "date-time"))]
-    time: String,
+    time: &'a str,
     #[serde(flatten)]
     event: &'a Event,
 }
 
 impl Reporter for Json {
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()> {
-        let time = humantime::format_rfc3339_millis(stamped.time).to_string();
+        let milliseconds = stamped.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        if self.time.is_empty() || self.milliseconds != milliseconds {
+            (self.milliseconds, self.time) = (milliseconds, humantime::format_rfc3339_millis(stamped.time).to_string());
+        }
         let event = in_utf8(&stamped.event);
         // One write for a line: a reader never sees half of it followed by someone else's.
-        let mut line = serde_json::to_vec(&Line { time, event: event.as_ref().unwrap_or(&stamped.event) })?;
+        let mut line = serde_json::to_vec(&Line { time: &self.time, event: event.as_ref().unwrap_or(&stamped.event) })?;
         line.push(b'\n');
         out.write_all(&line)
     }
@@ -135,8 +142,8 @@ mod tests {
             for key in line.as_object().unwrap().keys() {
                 let mut without = line.clone();
                 without.as_object_mut().unwrap().remove(key);
-                let optional = ["log", "reason"].contains(&key.as_str())
-                    || (key == "step" && line["event"] == "warning");
+                let optional =
+                    ["log", "reason"].contains(&key.as_str()) || (key == "step" && line["event"] == "warning");
                 assert_eq!(validator.is_valid(&without), optional, "{line} without {key}");
             }
         }

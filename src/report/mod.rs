@@ -4,9 +4,15 @@ mod choice;
 mod colour;
 mod ending;
 mod failure;
+mod file;
+mod html;
 mod json;
+mod junit;
+mod log_text;
+mod outline;
 mod plain;
 mod quiet;
+mod record;
 mod sanitize;
 mod tty;
 mod words;
@@ -14,18 +20,23 @@ mod words;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::event::{Stamped, Stream};
 
+use file::FileReport;
 use json::Json;
 use plain::Plain;
 use quiet::Quiet;
 use tty::Tty;
 
 pub use choice::Surroundings;
+pub use file::Format;
 pub use json::events_schema_text;
+pub use outline::Outline;
 pub use sanitize::sanitize;
 
 /// How events are shown.
@@ -66,11 +77,21 @@ trait Reporter {
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
 }
 
+/// How long what was said may wait for more before it is written.
+const REST: Duration = Duration::from_millis(1);
+
+/// As much is written at once.
+const AT_ONCE: usize = 64 << 10;
+
 /// What is written beside the display.
 #[derive(Debug, Default)]
 pub struct Beside {
     /// A file for the events as JSON lines, and its path.
     pub log: Option<(PathBuf, File)>,
+    /// Reports to write at the end.
+    pub reports: Vec<(PathBuf, Format)>,
+    /// What is known before the first event, for those who show it.
+    pub outline: Option<Arc<Outline>>,
 }
 
 /// What could not be shown or written.
@@ -90,13 +111,18 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Besid
     let reporter: Box<dyn Reporter> = match mode {
         Mode::Tty { colour } => Box::new(Tty::new(colour)),
         Mode::Plain { colour } => Box::new(Plain::new(colour)),
-        Mode::Json => Box::new(Json),
+        Mode::Json => Box::new(Json::default()),
         Mode::Quiet => Box::new(Quiet::default()),
     };
     let mut sinks = vec![Sink::new(reporter, out)];
     let mut paths = Vec::new();
     if let Some((path, file)) = beside.log {
-        sinks.push(Sink::new(Box::new(Json), file));
+        sinks.push(Sink::new(Box::new(Json::default()), file));
+        paths.push(path);
+    }
+    for (path, format) in beside.reports {
+        let report = FileReport::new(path.clone(), format, beside.outline.clone());
+        sinks.push(Sink::new(Box::new(report), io::sink()));
         paths.push(path);
     }
     show(&events, &mut sinks);
@@ -115,7 +141,7 @@ struct Sink<'o> {
 
 impl<'o> Sink<'o> {
     fn new(reporter: Box<dyn Reporter>, out: impl Write + 'o) -> Self {
-        Self { reporter, out: BufWriter::new(Box::new(out)), result: Ok(()) }
+        Self { reporter, out: BufWriter::with_capacity(AT_ONCE, Box::new(out)), result: Ok(()) }
     }
 
     fn write(&mut self, write: impl FnOnce(&mut dyn Reporter, &mut dyn Write) -> io::Result<()>) {
@@ -149,11 +175,18 @@ impl<'o> Sink<'o> {
 }
 
 fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
+    let mut rested = true;
     loop {
         let due = sinks.iter().filter_map(Sink::draw_at).min();
         let stamped = match events.try_recv() {
             Ok(stamped) => stamped,
             Err(TryRecvError::Disconnected) => return,
+            // Between lines that come fast there is mostly nothing: to write and wait each time would slow who prints.
+            Err(TryRecvError::Empty) if !rested => {
+                rested = true;
+                thread::sleep(REST);
+                continue;
+            }
             Err(TryRecvError::Empty) => {
                 sinks.iter_mut().for_each(Sink::flush);
                 let waited = match due {
@@ -170,6 +203,7 @@ fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
                 }
             }
         };
+        rested = false;
         for sink in sinks.iter_mut() {
             sink.write(|reporter, out| reporter.event(&stamped, out));
         }

@@ -20,6 +20,7 @@ mod namespace;
 mod privileges;
 mod project;
 mod quick;
+mod reports;
 mod run;
 mod same_bytes;
 mod sessions;
