@@ -9,6 +9,7 @@ use std::thread;
 use super::outline::outline;
 use super::site::Site;
 use super::{Stop, loaded, settings, tell};
+use crate::build::Build;
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
 use crate::event::{BuildStatus, Events};
@@ -26,16 +27,18 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     for (path, _) in &args.reports {
         report_folder(path)?;
     }
-    let outlined = !args.reports.is_empty();
-    let shown = args.manifest.manifest.display().to_string();
+    let surroundings = Surroundings::of_stdout();
+    let outlined = !args.reports.is_empty() || surroundings.ci.is_some();
+    let shown = manifest_in_repository(&args.manifest.manifest, &build);
     let beside = Beside {
         log: args.log_file.as_deref().map(log_file).transpose()?,
         reports: args.reports.clone(),
+        summary: surroundings.summary.clone(),
         outline: outlined.then(|| Arc::new(outline(&build, &plan, shown))),
     };
     let site = Site::open(&settings)?;
     let (events, receiver) = Events::channel();
-    let mode = Surroundings::of_stdout().mode(settings.progress);
+    let mode = surroundings.mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
     let context = site.context(&build);
@@ -55,6 +58,13 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         }
         (ended, _) => ended,
     }
+}
+
+/// The manifest's path as annotations need it: from the repository's top where a CI system says where that is.
+fn manifest_in_repository(path: &Path, build: &Build) -> String {
+    let top = ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"].into_iter().find_map(std::env::var_os);
+    let inside = top.as_ref().and_then(|top| build.manifest.strip_prefix(top).ok());
+    inside.unwrap_or(path).display().to_string()
 }
 
 /// The file for the events. Opened before anything runs, so that a path that cannot be is told at once.

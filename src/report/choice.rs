@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use crate::settings::Progress;
 
-use super::Mode;
+use super::{Ci, Mode};
 
 /// What is known of where the build is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +19,10 @@ pub struct Surroundings {
     pub no_colour: bool,
     /// `CLICOLOR_FORCE` has a value other than 0.
     pub force_colour: bool,
+    /// The CI system that runs this, if runner knows it.
+    pub ci: Option<Ci>,
+    /// The file for the summary of a GitHub job.
+    pub summary: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -28,7 +33,16 @@ impl Surroundings {
 
     fn new(terminal: bool, env: impl Fn(&str) -> Option<OsString>) -> Self {
         let given = |name| env(name).filter(|value| !value.is_empty());
+        let yes = |name| given(name).is_some_and(|value| value == "true");
+        let ci = match (yes("GITHUB_ACTIONS"), yes("GITLAB_CI")) {
+            (true, _) => Some(Ci::GitHub),
+            (false, true) => Some(Ci::GitLab),
+            (false, false) => None,
+        };
+        let summary = given("GITHUB_STEP_SUMMARY").filter(|_| ci == Some(Ci::GitHub)).map(PathBuf::from);
         Self {
+            ci,
+            summary,
             terminal,
             dumb: given("TERM").is_none_or(|value| value == "dumb"),
             no_colour: given("NO_COLOR").is_some(),
@@ -44,12 +58,13 @@ impl Surroundings {
     /// How to show what is asked for.
     pub fn mode(&self, progress: Progress) -> Mode {
         let colour = self.colour();
-        match progress {
-            Progress::Auto if self.terminal && !self.dumb => Mode::Tty { colour },
-            Progress::Tty => Mode::Tty { colour },
-            Progress::Auto | Progress::Plain => Mode::Plain { colour },
-            Progress::Json => Mode::Json,
-            Progress::Quiet => Mode::Quiet,
+        match (progress, self.ci) {
+            (Progress::Auto, _) if self.terminal && !self.dumb => Mode::Tty { colour },
+            (Progress::Auto, Some(ci)) => Mode::Groups { ci, colour },
+            (Progress::Tty, _) => Mode::Tty { colour },
+            (Progress::Auto | Progress::Plain, _) => Mode::Plain { colour },
+            (Progress::Json, _) => Mode::Json,
+            (Progress::Quiet, _) => Mode::Quiet,
         }
     }
 }
@@ -81,6 +96,13 @@ mod tests {
         ] {
             assert_eq!(mode(terminal, variables, Progress::Auto), shown, "{terminal} {variables:?}");
         }
+        let github = ("GITHUB_ACTIONS", "true");
+        assert_eq!(mode(false, &[github], Progress::Auto), Mode::Groups { ci: Ci::GitHub, colour: false });
+        assert_eq!(
+            mode(false, &[("GITLAB_CI", "true")], Progress::Auto),
+            Mode::Groups { ci: Ci::GitLab, colour: false }
+        );
+        assert_eq!(mode(false, &[github], Progress::Plain), plain(false));
         assert_eq!(mode(true, &[xterm], Progress::Plain), plain(true));
         assert_eq!(mode(false, &[xterm], Progress::Tty), tty(false));
         assert_eq!(mode(true, &[xterm], Progress::Json), Mode::Json);

@@ -1,6 +1,7 @@
 //! Reporters: what people and programs see of a build. They are fed by events alone and change nothing of the work.
 
 mod choice;
+mod ci;
 mod colour;
 mod ending;
 mod failure;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Stamped, Stream};
 
+use ci::{Groups, Summary};
 use file::FileReport;
 use json::Json;
 use plain::Plain;
@@ -34,6 +36,7 @@ use quiet::Quiet;
 use tty::Tty;
 
 pub use choice::Surroundings;
+pub use ci::Ci;
 pub use file::Format;
 pub use json::events_schema_text;
 pub use outline::Outline;
@@ -50,6 +53,13 @@ pub enum Mode {
     /// Lines led by the step's name, for logs and for people.
     Plain {
         /// Whether to colour what runner itself says. What steps print has no colour either way.
+        colour: bool,
+    },
+    /// Plain lines in groups, for the log of a CI job.
+    Groups {
+        /// Whose.
+        ci: Ci,
+        /// As for plain lines.
         colour: bool,
     },
     /// One JSON object a line.
@@ -90,6 +100,8 @@ pub struct Beside {
     pub log: Option<(PathBuf, File)>,
     /// Reports to write at the end.
     pub reports: Vec<(PathBuf, Format)>,
+    /// A file that a summary in Markdown is added to: `$GITHUB_STEP_SUMMARY`.
+    pub summary: Option<PathBuf>,
     /// What is known before the first event, for those who show it.
     pub outline: Option<Arc<Outline>>,
 }
@@ -111,6 +123,7 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Besid
     let reporter: Box<dyn Reporter> = match mode {
         Mode::Tty { colour } => Box::new(Tty::new(colour)),
         Mode::Plain { colour } => Box::new(Plain::new(colour)),
+        Mode::Groups { ci, colour } => Box::new(Groups::new(ci, colour, beside.outline.clone())),
         Mode::Json => Box::new(Json::default()),
         Mode::Quiet => Box::new(Quiet::default()),
     };
@@ -123,6 +136,11 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Besid
     for (path, format) in beside.reports {
         let report = FileReport::new(path.clone(), format, beside.outline.clone());
         sinks.push(Sink::new(Box::new(report), io::sink()));
+        paths.push(path);
+    }
+    if let Some(path) = beside.summary {
+        let summary = Summary::new(path.clone(), beside.outline);
+        sinks.push(Sink::new(Box::new(summary), io::sink()));
         paths.push(path);
     }
     show(&events, &mut sinks);

@@ -6,7 +6,11 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use crate::build::StepId;
 use crate::event::{BuildStatus, Event, Stamped, StepStatus};
+use crate::graph::Mark;
+
+use super::Outline;
 
 /// A build.
 #[derive(Debug, Default, Serialize)]
@@ -102,9 +106,17 @@ impl Record {
         &mut self.steps[at]
     }
 
-    /// How a step ended.
-    pub(super) fn status_of(&self, name: &str) -> Option<StepStatus> {
-        self.steps.get(*self.index.get(name)?)?.status
+    /// The marks of a graph's steps.
+    pub(super) fn marks(&self, outline: &Outline) -> impl Fn(StepId) -> Mark {
+        let mark = |name: &str| match self.index.get(name).and_then(|at| self.steps[*at].status) {
+            Some(StepStatus::Ran) => Mark::Ran,
+            Some(StepStatus::Cached) => Mark::Fresh,
+            Some(StepStatus::Failed) => Mark::Failed,
+            Some(StepStatus::Skipped) => Mark::Skipped,
+            None => Mark::Due,
+        };
+        let marks: HashMap<StepId, Mark> = outline.graph.steps().map(|(id, name)| (id, mark(name))).collect();
+        move |step| marks.get(&step).copied().unwrap_or(Mark::Due)
     }
 }
 

@@ -57,3 +57,38 @@ fn a_report_that_cannot_be_written_is_refused_before_anything_runs() {
     }
     assert!(!project.store().exists());
 }
+
+#[test]
+fn github_gets_groups_an_annotation_at_the_steps_line_and_a_summary() {
+    let project = project(MANIFEST);
+    let top = project.path("").display().to_string();
+    let shell = format!(
+        "GITHUB_ACTIONS=true GITHUB_WORKSPACE={top} GITHUB_STEP_SUMMARY={top}summary.md; \
+         export GITHUB_ACTIONS GITHUB_WORKSPACE GITHUB_STEP_SUMMARY; exec \"$@\""
+    );
+    fs::write(project.path("summary.md"), "before\n").unwrap();
+    let run = project.runner_in_shell(&shell, &["apply"]);
+    assert_eq!(run.code, 1, "{run}");
+    assert!(run.stdout.contains("::group::bad (next)\n"), "{run}");
+    assert!(
+        run.stdout.contains("::endgroup::\n::error file=build.yaml,line=9,title=step bad failed::exit code 7\n"),
+        "{run}"
+    );
+    let commands = run.stdout.lines().filter(|line| line.starts_with("::error")).count();
+    assert_eq!(commands, 1, "{run}");
+    let summary = fs::read_to_string(project.path("summary.md")).unwrap();
+    assert!(summary.starts_with("before\n### ") && summary.contains("| ❌ | bad: exit code 7 | next |"), "{summary}");
+    assert!(summary.contains("```mermaid\nflowchart TB\n"), "{summary}");
+}
+
+#[test]
+fn gitlab_gets_sections() {
+    let project = project(MANIFEST);
+    let run = project.runner_in_shell("GITLAB_CI=true; export GITLAB_CI; exec \"$@\"", &["apply"]);
+    assert_eq!(run.code, 1, "{run}");
+    for text in [":bad\r\u{1b}[0Kbad (next)\n", "build.yaml:9: step bad failed: exit code 7"] {
+        assert!(run.stdout.contains(text), "{text}: {run}");
+    }
+    let count = |text: &str| run.stdout.matches(text).count();
+    assert_eq!((count("section_start:"), count("section_end:")), (3, 3), "{run}");
+}

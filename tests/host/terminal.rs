@@ -25,9 +25,6 @@ impl Terminal {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let mut command = project.command(&[&["apply"], arguments].concat());
-        for name in ["NO_COLOR", "CLICOLOR_FORCE", "CI", "GITHUB_ACTIONS", "GITLAB_CI"] {
-            command.env_remove(name);
-        }
         command.env("TERM", "xterm").envs(variables.iter().copied());
         let runner = command.stdout(Stdio::from(pty.slave)).stderr(Stdio::piped()).spawn().unwrap();
         // The command holds the terminal's end open until it is dropped.

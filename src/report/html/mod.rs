@@ -3,14 +3,12 @@
 //! What steps print is hostile: all text is escaped, and a policy in the page's head keeps a browser from running or
 //! loading anything, should something slip through.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use crate::build::StepId;
 use crate::escape::markup;
 use crate::event::{BuildStatus, StepStatus};
-use crate::graph::{Mark, svg};
+use crate::graph::svg;
 
 use super::log_text::last_lines;
 use super::record::{Record, StepRecord};
@@ -33,25 +31,13 @@ pub(super) fn page(record: &Record, outline: Option<&Outline>) -> String {
     page.head(record);
     page.timeline(record);
     if let Some(outline) = outline {
-        let marks = marks(record, outline);
-        let mark = |step| marks.get(&step).copied().unwrap_or(Mark::Due);
-        let graph = svg(&outline.graph, Some(&mark));
+        let marks = record.marks(outline);
+        let graph = svg(&outline.graph, Some(&marks));
         page.line(format_args!("<h2>Graph</h2>\n<div class=\"scroll\">\n{graph}</div>"));
     }
     page.steps(record, outline);
     page.line(format_args!("</body>\n</html>"));
     page.0
-}
-
-fn marks(record: &Record, outline: &Outline) -> HashMap<StepId, Mark> {
-    let mark = |name: &str| match record.status_of(name) {
-        Some(StepStatus::Ran) => Mark::Ran,
-        Some(StepStatus::Cached) => Mark::Fresh,
-        Some(StepStatus::Failed) => Mark::Failed,
-        Some(StepStatus::Skipped) => Mark::Skipped,
-        None => Mark::Due,
-    };
-    outline.graph.steps().map(|(id, name)| (id, mark(name))).collect()
 }
 
 /// A class and what it is called.
