@@ -76,6 +76,13 @@ pub enum Command {
         /// The shell that it is for.
         shell: Shell,
     },
+
+    /// Write the manual pages into a folder.
+    #[command(hide = true, after_help = "Example: runner man /usr/local/share/man/man1")]
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// The manifest and what is set in it.

@@ -3,6 +3,7 @@
 mod apply;
 mod doctor;
 mod graph;
+mod man;
 mod outline;
 mod plan;
 mod run;
@@ -58,6 +59,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
         Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
+        Command::Man { folder } => man::man(folder),
         Command::Completions { shell } => print(&cli::completions(*shell)),
     };
     match result {

@@ -221,7 +221,8 @@ fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
                 }
             }
         };
-        rested = false;
+        // Where nothing can be written any more there is nothing to gather.
+        rested = sinks.iter().all(|sink| sink.result.is_err());
         for sink in sinks.iter_mut() {
             sink.write(|reporter, out| reporter.event(&stamped, out));
         }
