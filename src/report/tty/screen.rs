@@ -77,6 +77,10 @@ impl State {
                 bytes.push_str(&format!("\u{1b}[?7l{line}\u{1b}[?7h"));
             } else {
                 bytes.push_str(&line);
+                // The rows that it goes on in may hold something; at the very end of one, clearing would take a letter.
+                if !columns.is_multiple_of(size.columns) {
+                    bytes.push_str("\u{1b}[K");
+                }
             }
             painted.push(columns);
         }

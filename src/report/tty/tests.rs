@@ -120,6 +120,30 @@ fn running_steps_are_below_what_is_over_and_are_drawn_in_place() {
 }
 
 #[test]
+fn a_finished_step_whose_line_is_too_long_takes_two_rows_and_leaves_nothing_of_what_was_there() {
+    for reason in 1..50 {
+        let mut stage = Stage::new(40, 12);
+        stage.event(&stamp(0, Event::BuildStarted { name: "sdk".into(), steps: 9 }));
+        for step in ["one", "two", "three"] {
+            stage.event(&stamp(0, started(step, "c", 1)));
+            stage.event(&stamp(0, output(step, Stream::Stdout, &"x".repeat(60))));
+        }
+        stage.draw();
+        let mut over = finished("one", "c", StepStatus::Failed, 10);
+        if let Event::StepFinished { reason: told, .. } = &mut over {
+            *told = Some("y".repeat(reason));
+        }
+        stage.event(&stamp(0, over));
+        stage.draw();
+        let lines = stage.lines();
+        let whole = format!("one    failed after 0.01s: {}", "y".repeat(reason));
+        // The terminal knows that it wrapped the line, and gives it as one.
+        assert_eq!(lines[1], whole, "{lines:#?}");
+        assert!(lines[2].starts_with("two"), "{lines:#?}");
+    }
+}
+
+#[test]
 fn lines_that_a_narrower_terminal_broke_are_replaced_whole() {
     let mut stage = Stage::new(80, 24);
     stage.event(&stamp(0, Event::BuildStarted { name: "sdk".into(), steps: 2 }));
