@@ -12,11 +12,12 @@ use crate::event::{Event, Stamped};
 
 use super::Reporter;
 
-/// Keeps the time that it last wrote: of many lines in a millisecond all have the same.
+/// Keeps the time that it last wrote, for of many lines in a millisecond all have the same, and room for a line.
 #[derive(Debug, Default)]
 pub(super) struct Json {
     milliseconds: u128,
     time: String,
+    line: Vec<u8>,
 }
 
 /// One line of `runner apply --progress json` or of its `--log-file`: what happened, told by `event`, and when. Later
@@ -37,11 +38,29 @@ impl Reporter for Json {
         if self.time.is_empty() || self.milliseconds != milliseconds {
             (self.milliseconds, self.time) = (milliseconds, humantime::format_rfc3339_millis(stamped.time).to_string());
         }
-        let event = in_utf8(&stamped.event);
         // One write for a line: a reader never sees half of it followed by someone else's.
-        let mut line = serde_json::to_vec(&Line { time: &self.time, event: event.as_ref().unwrap_or(&stamped.event) })?;
-        line.push(b'\n');
-        out.write_all(&line)
+        self.line.clear();
+        match &stamped.event {
+            // Most lines by far, so without what makes the others easy to write.
+            Event::StepOutput { step, stream, line } => {
+                self.line.extend_from_slice(b"{\"time\":\"");
+                self.line.extend_from_slice(self.time.as_bytes());
+                self.line.extend_from_slice(b"\",\"event\":\"step_output\",\"step\":");
+                serde_json::to_writer(&mut self.line, step)?;
+                self.line.extend_from_slice(b",\"stream\":");
+                serde_json::to_writer(&mut self.line, stream)?;
+                self.line.extend_from_slice(b",\"line\":");
+                serde_json::to_writer(&mut self.line, line)?;
+                self.line.push(b'}');
+            }
+            event => {
+                let replaced = in_utf8(event);
+                let event = replaced.as_ref().unwrap_or(event);
+                serde_json::to_writer(&mut self.line, &Line { time: &self.time, event })?;
+            }
+        }
+        self.line.push(b'\n');
+        out.write_all(&self.line)
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
@@ -117,6 +136,16 @@ mod tests {
             json!({"event": "build_finished", "time": "2023-11-14T22:13:21.250Z", "status": "failed", "ran": 0,
                    "cached": 0, "failed": 1, "skipped": 1, "duration_ms": 1250})
         );
+    }
+
+    #[test]
+    fn a_line_of_a_step_is_written_as_any_other_event() {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let event = Event::StepOutput { step: "a\"b".into(), stream, line: "c\\d\u{1b}é".into() };
+            let stamped = stamp(7, event);
+            let line = Line { time: "2023-11-14T22:13:20.007Z", event: &stamped.event };
+            assert_eq!(show(vec![stamped.clone()], Mode::Json), serde_json::to_string(&line).unwrap() + "\n");
+        }
     }
 
     #[test]
