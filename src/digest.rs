@@ -31,11 +31,15 @@ impl Digest {
     /// # Errors
     /// Whatever reading the file gives.
     pub fn of_file(file: &File) -> io::Result<Self> {
+        Self::of_file_by(file, &mut vec![0; BUFFER])
+    }
+
+    /// As [`Digest::of_file`], read into a buffer of the caller's: who reads many small files makes it once.
+    pub(crate) fn of_file_by(file: &File, buffer: &mut [u8]) -> io::Result<Self> {
         let mut hasher = Hasher::new();
-        let mut buffer = vec![0; BUFFER];
         let mut offset = 0;
         loop {
-            match file.read_at(&mut buffer, offset) {
+            match file.read_at(buffer, offset) {
                 Ok(0) => return Ok(hasher.finish()),
                 Ok(count) => {
                     hasher.update(&buffer[..count]);
@@ -57,6 +61,12 @@ impl Digest {
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

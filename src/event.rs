@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::key::Reason;
+
 /// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -26,6 +28,9 @@ pub enum Event {
         container: String,
         /// 1 for the first try.
         attempt: u32,
+        /// Why it is not taken from the cache.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        reasons: Vec<Reason>,
     },
     /// A step printed a line.
     StepOutput {
@@ -72,6 +77,8 @@ pub enum Event {
         size: u64,
         /// The output if the manifest names one, else the file in the store.
         path: PathBuf,
+        /// It was in the store already.
+        cached: bool,
     },
     /// Something that the user should know and that stops nothing.
     Warning {

@@ -132,6 +132,8 @@ pub struct Mount {
     pub target: PathBuf,
     /// mount(8) options, none with a comma.
     pub options: Vec<String>,
+    /// What is in it changes nothing of what the steps give, the manifest says.
+    pub ignored: bool,
 }
 
 impl Mount {
@@ -239,6 +241,8 @@ pub struct Step {
     pub retries: u32,
     /// Never taken from the cache.
     pub always: bool,
+    /// After its container's last snapshot: not run again where nothing has changed since it ended well.
+    pub cache: bool,
 }
 
 /// What a step does.

@@ -78,7 +78,7 @@ impl Check<'_> {
             Some("secret") => self.secret(def, at),
             Some(filesystem) => {
                 self.no_nul(&at.key("type"), filesystem);
-                self.only(def, at, &format!("a {filesystem} mount"), &["source"]);
+                self.only(def, at, &format!("a {filesystem} mount"), &["source", "cache"]);
                 let source = def.source.clone().unwrap_or_else(|| filesystem.to_owned());
                 self.no_nul(&at.key("source"), &source);
                 for (n, option) in def.options.iter().flatten().enumerate() {
@@ -87,11 +87,20 @@ impl Check<'_> {
                 MountKind::Kernel(filesystem.to_owned(), source)
             }
         };
-        Mount { kind, target, options: def.options.clone().unwrap_or_default() }
+        let ignored = self.ignored(def, at);
+        Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored }
+    }
+
+    /// Whether `cache: ignore` is said.
+    fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
+        let Some(word) = &def.cache else { return false };
+        let at = at.key("cache");
+        self.choice(&at, "cache", word, &[("ignore", ())], ());
+        true
     }
 
     fn bind(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {
-        self.only(def, at, "a bind mount", &["source"]);
+        self.only(def, at, "a bind mount", &["source", "cache"]);
         self.options(def, at, &[ACCESS, BIND], &[]);
         let Some(source) = &def.source else {
             let problem = Problem::new(missing(at, "source"), "the bind mount has no source").label("in this mount");
@@ -149,7 +158,12 @@ impl Check<'_> {
 
     /// Refuses keys that mean nothing for this type of mount.
     fn only(&mut self, def: &MountDef, at: &Trail<'_>, what: &str, allowed: &[&str]) {
-        let keys = [("source", def.source.is_some()), ("id", def.id.is_some()), ("env", def.env.is_some())];
+        let keys = [
+            ("source", def.source.is_some()),
+            ("id", def.id.is_some()),
+            ("env", def.env.is_some()),
+            ("cache", def.cache.is_some()),
+        ];
         for (key, _) in keys.into_iter().filter(|(key, there)| *there && !allowed.contains(key)) {
             let place = Place::key(at.key(key).path());
             self.add(

@@ -67,11 +67,21 @@ impl Check<'_> {
                     .and_then(|timeout| self.quantity(&at.key("timeout"), "duration", timeout, quantity::duration)),
                 retries: def.retries.unwrap_or(0),
                 always: def.always.unwrap_or(false),
+                cache: self.step_cache(def, &at),
             };
             placed.push(Placed { step, container, edges, incomplete: incomplete || container.is_none() });
         }
         add_rootfs_edges(&mut placed, containers);
         placed
+    }
+
+    fn step_cache(&mut self, def: &StepDef, at: &Trail<'_>) -> bool {
+        if def.always == Some(true) && def.cache == Some(true) {
+            let problem = Problem::new(&at.key("cache"), "a step that runs every time is not cached");
+            let problem = problem.label("kept from running").related(&at.key("always"), "runs every time");
+            self.add(problem.help("keep one of `always` and `cache`"));
+        }
+        def.cache.unwrap_or(false)
     }
 
     fn step_name(&mut self, n: usize, def: &StepDef, at: &Trail<'_>, known: &Known<'_>) {
@@ -219,6 +229,7 @@ impl Check<'_> {
             ("user", def.user.is_some()),
             ("timeout", def.timeout.is_some()),
             ("retries", def.retries.is_some()),
+            ("cache", def.cache.is_some()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
             let problem = Problem::new(Place::key(at.key(key).path()), format!("a snapshot has no `{key}`"));

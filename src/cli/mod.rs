@@ -54,6 +54,10 @@ pub enum Command {
     #[command(after_help = "Example: runner validate build.yaml")]
     Validate(ManifestArgs),
 
+    /// Write the digests of all rootfs sources and snapshots to runner.lock; builds what is not in the store.
+    #[command(after_help = "Example: runner lock --check build.yaml")]
+    Lock(LockArgs),
+
     /// Run one command in a fresh session of a container.
     #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
     Run(RunArgs),
@@ -124,6 +128,14 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub keep_going: bool,
 
+    /// Run all steps, and take nothing from the store.
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Hold rootfs sources and snapshots to `runner.lock`; end with 4 where one is another.
+    #[arg(long)]
+    pub locked: bool,
+
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
@@ -151,6 +163,19 @@ pub struct PlanArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The arguments of `runner lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Write nothing and build nothing: tell whether the lock fits the manifest, its inputs, and what is in the store;
+    /// end with 4 where it does not. Needs no privilege.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// The arguments of `runner graph`.
@@ -271,7 +296,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --progress json --log-file l.json --report r.html --report r.xml --store /s";
+                    --no-cache --locked --progress json --log-file l.json --report r.html --report r.xml --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -280,10 +305,10 @@ mod tests {
         assert_eq!(args.jobs, NonZeroUsize::new(3));
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
-        assert!(args.keep_going);
         let reports = [("r.html".into(), Format::Html), ("r.xml".into(), Format::Junit)];
         assert_eq!(args.reports, reports);
         assert_eq!(args.log_file.as_deref(), Some(Path::new("l.json")));
+        assert!(args.keep_going && args.no_cache && args.locked);
         assert_eq!(args.progress, Some(Progress::Json));
     }
 
@@ -291,7 +316,13 @@ mod tests {
     fn apply_needs_nothing() {
         let Command::Apply(args) = parse("runner apply").unwrap().command else { panic!("not apply") };
         assert_eq!(args.manifest.manifest, Path::new("build.yaml"));
-        assert!(args.targets.is_empty() && args.jobs.is_none() && !args.keep_going && args.progress.is_none());
+        assert!(
+            args.targets.is_empty()
+                && args.jobs.is_none()
+                && !args.keep_going
+                && !args.no_cache
+                && args.progress.is_none()
+        );
     }
 
     #[test]

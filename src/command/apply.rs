@@ -1,100 +1,123 @@
 //! `runner apply`: builds.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 
-use super::outline::outline;
+use super::show::{self, Files};
 use super::site::Site;
-use super::{Stop, loaded, settings, tell};
-use crate::build::Build;
+use super::{Stop, loaded, lock, settings, tell};
+use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
-use crate::event::{BuildStatus, Events};
-use crate::execute::{self, Options, Rooms, Summary};
-use crate::plan::Plan;
-use crate::report::{self, Beside, Shown, Surroundings};
-use crate::settings::Partial;
+use crate::event::{BuildStatus, Event, Events};
+use crate::execute::{self, Context, Options, Rooms, Summary};
+use crate::freshness::{self, Judge};
+use crate::lock::{Difference, Lock, LockedRootfs};
+use crate::plan::{Plan, Segments};
+use crate::report::{self, Surroundings};
+use crate::settings::{Partial, Settings};
+
+/// What is wished of a build.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// These steps and what they need; without any, all.
+    pub targets: Vec<StepId>,
+    /// After a failure, go on with what does not depend on it.
+    pub keep_going: bool,
+    /// Take nothing from the store.
+    pub no_cache: bool,
+    /// Hold it to this.
+    pub locked: Option<Lock>,
+    /// Tell what the rootfs sources hold, also where there is nothing to hold them to.
+    pub sources: bool,
+    /// Written beside the display.
+    pub files: Files,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Built {
+    /// How it ended.
+    pub summary: Summary,
+    /// What the rootfs sources held, where that was asked for.
+    pub sources: Vec<LockedRootfs>,
+}
 
 /// Runs the plan of a manifest.
 pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), jobs: args.jobs, progress: args.progress, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
-    let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    for (path, _) in &args.reports {
-        report_folder(path)?;
-    }
-    let surroundings = Surroundings::of_stdout();
-    let outlined = !args.reports.is_empty() || surroundings.ci.is_some();
-    let shown = manifest_in_repository(&args.manifest.manifest, &build);
-    let beside = Beside {
-        log: args.log_file.as_deref().map(log_file).transpose()?,
-        reports: args.reports.clone(),
-        summary: surroundings.summary.clone(),
-        outline: outlined.then(|| Arc::new(outline(&build, &plan, shown))),
+    let locked = match args.locked {
+        true => Some(Lock::read(&Lock::path(&build)).map_err(|error| lock::stop(Exit::Mismatch, error))?),
+        false => None,
     };
-    let site = Site::open(&settings)?;
+    let targets = targets(&build, &args.targets)?;
+    let files = Files { log: args.log_file.clone(), reports: args.reports.clone() };
+    let wish = Wish { targets, keep_going: args.keep_going, no_cache: args.no_cache, locked, sources: false, files };
+    exit(&build_all(&settings, &build, &wish)?.summary)
+}
+
+/// Builds, shown as the settings say.
+pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Built, Stop> {
+    let plan = Plan::new(build, &wish.targets);
+    let surroundings = Surroundings::of_stdout();
+    let beside = show::beside(&wish.files, &surroundings, build, &plan)?;
+    let site = Site::open(settings)?;
+    let segments = Segments::new(build, &plan);
+    let context = Context { locked: wish.locked.as_ref(), ..site.context(build) };
+    let options = freshness::Options { no_cache: wish.no_cache };
+    let judge = Judge::new(build, &segments, Some(context.store), options);
+    // A build looks at what it needs; a lock is of all of them.
+    let wanted = wish.sources || wish.locked.is_some();
+    let sources = match if wanted { judge.sources() } else { Ok(Vec::new()) } {
+        Ok(sources) => sources,
+        Err(error) => {
+            site.close()?;
+            let hint = error.hint();
+            return Err(Error::new(Exit::Host, error).with_hint(hint).into());
+        }
+    };
+    if let Some(lock) = &wish.locked {
+        let differences = differences(lock, &sources, build, &plan);
+        if !differences.is_empty() {
+            site.close()?;
+            return Err(lock::mismatch(&differences).into());
+        }
+    }
     let (events, receiver) = Events::channel();
     let mode = surroundings.mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
-    let context = site.context(&build);
     let rooms = Rooms::new(context);
-    let options = Options { jobs: settings.jobs.get(), keep_going: args.keep_going };
-    let summary = execute::apply(context, &plan, options, &rooms, &events);
+    let options = Options { jobs: settings.jobs.get(), keep_going: wish.keep_going };
+    let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
+    if let Err(error) = judge.close() {
+        let message = Error::new(Exit::Host, error).to_string();
+        events.send(Event::Warning { step: None, message });
+    }
     drop((rooms, events));
     site.close()?;
-    let shown = reporter.join();
     // A reporter that panicked has said so.
-    match (exit(&summary), shown.map_or(Ok(()), told)) {
-        (Ok(()), told) => told,
-        // The build's own end is what the exit code tells.
-        (ended, Err(Stop::Error(error))) => {
+    match reporter.join().map_or(Ok(()), show::told) {
+        // How the build itself ended is what the exit code tells.
+        Err(Stop::Error(error)) if exit(&summary).is_err() => {
             tell(error.exit(), &error.render());
-            ended
         }
-        (ended, _) => ended,
+        told => told?,
     }
+    Ok(Built { summary, sources })
 }
 
-/// The manifest's path as annotations need it: from the repository's top where a CI system says where that is.
-fn manifest_in_repository(path: &Path, build: &Build) -> String {
-    let top = ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"].into_iter().find_map(std::env::var_os);
-    let inside = top.as_ref().and_then(|top| build.manifest.strip_prefix(top).ok());
-    inside.unwrap_or(path).display().to_string()
-}
-
-/// The file for the events. Opened before anything runs, so that a path that cannot be is told at once.
-fn log_file(path: &Path) -> Result<(PathBuf, File), Stop> {
-    let failed = |error| Error::new(Exit::Usage, format!("cannot write {}: {error}", path.display()));
-    Ok((path.to_owned(), File::create(path).map_err(failed)?))
-}
-
-/// Refuses a report for which there is no folder, before anything runs.
-fn report_folder(path: &Path) -> Result<(), Stop> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let problem = match folder.metadata() {
-        Ok(metadata) if !metadata.is_dir() => format!("{} is no folder", folder.display()),
-        Ok(_) if path.is_dir() => "it is a folder".to_owned(),
-        Ok(_) => return Ok(()),
-        Err(error) => format!("{}: {error}", folder.display()),
-    };
-    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {problem}", path.display())).into())
-}
-
-/// Whether all was told; a reader that has read enough is no error.
-fn told(shown: Shown) -> Result<(), Stop> {
-    let failed = |what: String, error: io::Error| Err(Error::new(Exit::Host, format!("write {what}: {error}")).into());
-    if let Some((path, error)) = shown.beside.into_iter().next() {
-        return failed(path.display().to_string(), error);
+/// What can be told to differ from a lock before anything is built.
+fn differences(lock: &Lock, sources: &[LockedRootfs], build: &Build, plan: &Plan) -> Vec<Difference> {
+    let mut differences = lock.rootfs_differences(sources);
+    for step in plan.order().iter().map(|id| build.step(*id)) {
+        if matches!(step.action, Action::Snapshot(_)) && lock.digest_of(&step.name).is_none() {
+            differences.push(Difference { what: format!("snapshot {}", step.name), locked: None, found: None });
+        }
     }
-    match shown.display {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => failed("to standard output".to_owned(), error),
-        _ => Ok(()),
-    }
+    differences
 }
 
 /// What the end of a run ends the program with.
@@ -102,6 +125,7 @@ pub fn exit(summary: &Summary) -> Result<(), Stop> {
     match summary.status {
         BuildStatus::Done => Ok(()),
         BuildStatus::Interrupted => Err(Exit::Interrupted.into()),
+        BuildStatus::Failed if summary.mismatched => Err(Exit::Mismatch.into()),
         BuildStatus::Failed if summary.step_failed => Err(Exit::StepFailed.into()),
         BuildStatus::Failed => Err(Exit::Host.into()),
     }

@@ -3,10 +3,12 @@
 mod apply;
 mod doctor;
 mod graph;
+mod lock;
 mod man;
 mod outline;
 mod plan;
 mod run;
+mod show;
 mod site;
 
 use std::collections::BTreeMap;
@@ -52,9 +54,10 @@ impl From<Exit> for Stop {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
-        Command::Plan(args) => plan::plan(args),
-        Command::Graph(args) => graph::graph(args),
+        Command::Plan(args) => plan::plan(&cli, args),
+        Command::Graph(args) => graph::graph(&cli, args),
         Command::Validate(args) => validate(args),
+        Command::Lock(args) => lock::lock(&cli, args),
         Command::Run(args) => run::run(&cli, args),
         Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
         Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
@@ -97,9 +100,25 @@ fn validate(args: &ManifestArgs) -> Result<(), Stop> {
 fn loaded(path: &Path, sets: &SetArgs) -> Result<Build, Stop> {
     let path = cli::manifest(path)?;
     let sets: BTreeMap<String, String> = sets.values.iter().cloned().collect();
-    load(path, &sets, &ThisHost).map_err(|error| match error {
+    let mut build = load(path, &sets, &ThisHost).map_err(|error| match error {
         LoadError::Read { .. } => Error::new(Exit::Usage, error.to_string()).with_hint(error.hint()).into(),
         LoadError::Refused { .. } => Stop::Shown(Exit::Usage, error.render(style())),
+    })?;
+    if let Some(seconds) = source_date_epoch()? {
+        build.source_date_epoch = Some(seconds);
+    }
+    Ok(build)
+}
+
+/// `SOURCE_DATE_EPOCH` of the environment, which has the last word, see reproducible-builds.org's specification.
+fn source_date_epoch() -> Result<Option<u64>, Error> {
+    let name = "SOURCE_DATE_EPOCH";
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let seconds = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let seconds = seconds.and_then(|text| text.parse().ok());
+    seconds.map(Some).ok_or_else(|| {
+        let message = format!("the variable {name} is `{}`, and not a number of seconds", value.display());
+        Error::new(Exit::Usage, message).with_hint(Some(format!("unset {name}, or set it to seconds since 1970")))
     })
 }
 

@@ -1,13 +1,52 @@
-//! `runner plan`: what would run, in order.
+//! `runner plan`: what would run, in order, and why.
 
-use super::{Stop, loaded, print};
-use crate::cli::{PlanArgs, targets};
-use crate::plan::{self, Plan};
+use super::{Stop, loaded, print, settings};
+use crate::build::{Build, StepId};
+use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
+use crate::error::{Error, Exit};
+use crate::freshness::{self, Judge, JudgeError, forecast};
+use crate::plan::{self, Note, Plan, Segments};
+use crate::settings::Partial;
+use crate::store::Store;
 
 /// Prints the plan as text or as JSON.
-pub fn plan(args: &PlanArgs) -> Result<(), Stop> {
-    let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
-    let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let text = if args.json { format!("{:#}\n", plan::json(&build, &plan)) } else { plan::text(&build, &plan) };
+pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
+    let text = noted(cli, &args.manifest, &args.targets, |build, plan, note| {
+        if args.json { format!("{:#}\n", plan::json(build, plan, note)) } else { plan::text(build, plan, note) }
+    })?;
     print(text.as_bytes())
+}
+
+/// Shows the plan of a manifest, of each step with what is known of it. A store that is not there, or that this user may
+/// not read, has nothing.
+pub fn noted(
+    cli: &Cli,
+    manifest: &ManifestArgs,
+    names: &[String],
+    show: impl FnOnce(&Build, &Plan, &dyn Fn(StepId) -> Note) -> String,
+) -> Result<String, Stop> {
+    let flags = Partial { store: cli.store.clone(), ..Partial::default() };
+    let settings = settings(flags, &manifest.manifest)?;
+    let build = loaded(&manifest.manifest, &manifest.sets)?;
+    let plan = Plan::new(&build, &targets(&build, names)?);
+    let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
+    let segments = Segments::new(&build, &plan);
+    let judge = Judge::new(&build, &segments, store.as_ref(), freshness::Options::default());
+    let forecast = forecast(&judge, &plan).map_err(failed)?;
+    // What cannot be written is learnt again: a plan needs no privilege.
+    let _ = judge.close();
+    let note = |step: StepId| {
+        let reasons = segments.of_step(step).map_or(&[][..], |segment| forecast.reasons(segment));
+        let as_value = |reason| serde_json::to_value(reason).unwrap_or_default();
+        Note {
+            fresh: reasons.is_empty(),
+            reasons: reasons.iter().map(|reason| (reason.to_string(), as_value(reason))).collect(),
+        }
+    };
+    Ok(show(&build, &plan, &note))
+}
+
+fn failed(error: JudgeError) -> Stop {
+    let hint = error.hint();
+    Error::new(Exit::Host, error).with_hint(hint).into()
 }

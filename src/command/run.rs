@@ -14,7 +14,8 @@ use crate::diagnostic::nearest;
 use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{self, Context, Options, Rooms};
-use crate::plan::Plan;
+use crate::freshness::{self, Judge};
+use crate::plan::{Plan, Segments};
 use crate::report::{self, Beside, Mode};
 use crate::settings::{Partial, Settings};
 
@@ -71,7 +72,11 @@ fn build_below<'a>(
     let reporter =
         thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()));
     let options = Options { jobs: settings.jobs.get(), keep_going: false };
-    let summary = execute::apply(context, &plan, options, rooms, &events);
+    let segments = Segments::new(context.build, &plan);
+    let judge = Judge::new(context.build, &segments, Some(context.store), freshness::Options::default());
+    let summary = execute::apply(context, &plan, &judge, options, rooms, &events);
+    // What it would have learnt is learnt again the next time.
+    let _ = judge.close();
     drop(events);
     // Nothing is left to do about a standard error that cannot be written to.
     let _ = reporter.join();

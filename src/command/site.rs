@@ -66,6 +66,7 @@ impl Site {
             workspace: &self.workspace,
             interrupt: &self.interrupt,
             build_id: &self.build_id,
+            locked: None,
         }
     }
 

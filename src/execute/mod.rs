@@ -1,12 +1,14 @@
 //! Runs a plan: owns all state of the run, starts sessions and steps, and tells what happens by events.
 //!
-//! One thread, the caller's, decides; each running step and each image being written has a thread of its own, which
-//! reports its end. A layer snapshot reports twice: when its folder is frozen, for what comes next needs no more, and
-//! when its image is written.
+//! One thread, the caller's, decides; each running step, each image being written and each segment being judged or
+//! recorded has a thread of its own, which reports its end. A layer snapshot reports twice: when its folder is frozen, for
+//! what comes next needs no more, and when its image is written.
 
 mod attempt;
 mod interrupt;
+mod judging;
 mod output;
+mod parts;
 mod room;
 mod step;
 
@@ -22,11 +24,18 @@ pub use room::Rooms;
 pub use step::run;
 
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
+use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
+use crate::freshness::Judge;
+use crate::key::Reason;
+use crate::lock::Lock;
 use crate::plan::{Plan, Ready};
 pub use crate::runtime::Outcome;
 use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
+use judging::Judging;
+use parts::{Admission, Chains, Judged, Parts, ToRecord};
+use step::Written;
 
 /// How a plan is run.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +61,8 @@ pub struct Context<'a> {
     pub interrupt: &'a Interrupt,
     /// Names the folder of the logs.
     pub build_id: &'a BuildId,
+    /// What snapshots are held to.
+    pub locked: Option<&'a Lock>,
 }
 
 /// What came of a run.
@@ -61,6 +72,10 @@ pub struct Summary {
     pub status: BuildStatus,
     /// A step failed by itself, and not only for what this host lacks.
     pub step_failed: bool,
+    /// A snapshot is not as it is locked.
+    pub mismatched: bool,
+    /// The layer of each snapshot that was written or was in the store, by the order of their ends.
+    pub layers: Vec<(StepId, Digest)>,
 }
 
 /// Why a step failed, in words.
@@ -68,27 +83,57 @@ pub struct Summary {
 struct Failure {
     reason: String,
     exit_code: Option<i32>,
-    host: bool,
+    cause: Cause,
+}
+
+/// What is to blame for a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// What the step ran.
+    Step,
+    /// This host.
+    Host,
+    /// What came out is not as it is locked.
+    Mismatch,
 }
 
 /// What a thread reports.
 enum Report {
-    /// All of a step is over.
-    Done { step: StepId, started: Instant, result: Result<(), Failure>, log: Option<PathBuf> },
+    /// All of a step is over; a snapshot has written something.
+    Done { step: StepId, started: Instant, result: Result<Option<Written>, Failure>, log: Option<PathBuf> },
+    /// A step is over that the store had.
+    Taken { step: StepId, result: Result<(), Failure> },
+    /// A segment is judged.
+    Judged { segment: usize, result: Box<Result<Judged, Failure>> },
+    /// What a segment gave is in the store, or cannot be.
+    Recorded,
     /// What a snapshot holds is settled; its image is still being written.
     Frozen { step: StepId },
 }
 
 /// Runs the plan to its end.
-pub fn apply<'a>(context: Context<'a>, plan: &Plan, options: Options, rooms: &Rooms<'a>, events: &Events) -> Summary {
+pub fn apply<'a>(
+    context: Context<'a>,
+    plan: &Plan,
+    judge: &Judge<'_>,
+    options: Options,
+    rooms: &Rooms<'a>,
+    events: &Events,
+) -> Summary {
     let begun = Instant::now();
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
+    let chains = Chains::default();
     let mut run = Run {
         context,
         plan,
+        judge,
+        chains: &chains,
         rooms,
         events,
+        parts: Parts::new(context.build, judge.segments()),
+        again: VecDeque::new(),
+        beside: 0,
         ready: Ready::new(plan, options.keep_going),
         held: VecDeque::new(),
         running: 0,
@@ -97,6 +142,8 @@ pub fn apply<'a>(context: Context<'a>, plan: &Plan, options: Options, rooms: &Ro
         counts: Counts::default(),
         keep_going: options.keep_going,
         step_failed: false,
+        mismatched: false,
+        layers: Vec::new(),
     };
     thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -104,16 +151,16 @@ pub fn apply<'a>(context: Context<'a>, plan: &Plan, options: Options, rooms: &Ro
         (false, 0) => BuildStatus::Done,
         (false, _) => BuildStatus::Failed,
     };
-    let Counts { ran, failed, skipped } = run.counts;
+    let Counts { ran, cached, failed, skipped } = run.counts;
     events.send(Event::BuildFinished {
         status,
         ran,
-        cached: 0,
+        cached,
         failed,
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
     });
-    Summary { status, step_failed: run.step_failed }
+    Summary { status, step_failed: run.step_failed, mismatched: run.mismatched, layers: run.layers }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -123,6 +170,7 @@ fn milliseconds(duration: Duration) -> u64 {
 #[derive(Debug, Default)]
 struct Counts {
     ran: usize,
+    cached: usize,
     failed: usize,
     skipped: usize,
 }
@@ -130,6 +178,13 @@ struct Counts {
 struct Run<'a, 'e> {
     context: Context<'a>,
     plan: &'e Plan,
+    judge: &'e Judge<'e>,
+    chains: &'e Chains,
+    parts: Parts<'e>,
+    /// Steps that were held back and may begin now.
+    again: VecDeque<StepId>,
+    /// Threads that judge and record, which take no place of a step.
+    beside: usize,
     rooms: &'e Rooms<'a>,
     events: &'e Events,
     ready: Ready<'e>,
@@ -142,6 +197,8 @@ struct Run<'a, 'e> {
     counts: Counts,
     keep_going: bool,
     step_failed: bool,
+    mismatched: bool,
+    layers: Vec<(StepId, Digest)>,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -156,21 +213,100 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
-                self.running += 1;
-                self.begin(scope, step, sender.clone());
+                self.admit(scope, step, sender);
             }
             self.close_sessions(scope);
-            if self.running == 0 && self.writing.is_empty() {
+            if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
                 return;
             }
             // The sender above lives as long as this loop, so there is always a report to come.
             let Ok(report) = receiver.recv() else { return };
             self.take(report);
+            self.settle(scope, sender);
+        }
+    }
+
+    /// Does with a step what its segment's state says.
+    fn admit<'s>(&mut self, scope: &'s Scope<'s, '_>, step: StepId, sender: &Sender<Report>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let sender = sender.clone();
+        match self.parts.admit(step) {
+            Admission::Wait => {}
+            Admission::Judge(segment) => {
+                self.beside += 1;
+                let Self { context, judge, rooms, chains, events, .. } = *self;
+                let judging = Judging { context, judge, rooms, chains, events, segment };
+                scope.spawn(move || {
+                    let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
+                });
+            }
+            Admission::Run(reasons) => {
+                self.running += 1;
+                self.begin(scope, step, reasons, sender);
+            }
+            Admission::Cached => {
+                self.running += 1;
+                let Some(recorded) = self.parts.recorded(step).cloned() else { return };
+                let work = self.work(step);
+                let before = self.judge.segments().of_step(step).and_then(|index| self.judge.segments().before(index));
+                scope.spawn(move || {
+                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before) });
+                });
+            }
+        }
+    }
+
+    fn work(&self, id: StepId) -> step::Work<'a, 'e> {
+        let Self { context, judge, rooms, events, .. } = *self;
+        step::Work { context, judge, rooms, events, id }
+    }
+
+    /// Records what has become known, and lets begin what has waited for it.
+    fn settle<'s>(&mut self, scope: &'s Scope<'s, '_>, sender: &Sender<Report>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let settled = self.parts.settle(self.judge, self.chains, self.context.store);
+        let (to_record, ready) = settled.unwrap_or_else(|error| {
+            self.events.send(Event::Warning { step: None, message: Failure::from(error).reason });
+            (Vec::new(), Vec::new())
+        });
+        self.again.extend(ready);
+        for record in to_record {
+            self.beside += 1;
+            let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
+            scope.spawn(move || {
+                if let Err(message) = keep(judge, store, record) {
+                    events.send(Event::Warning { step: None, message });
+                }
+                let _ = sender.send(Report::Recorded);
+            });
+        }
+        // With nothing under way nothing more becomes known.
+        if self.parts.is_any_waiting() && self.running == 0 && self.writing.is_empty() && self.beside == 0 {
+            for step in self.parts.give_up() {
+                self.give_up(step, "what it stands on was not written");
+            }
+        }
+    }
+
+    /// A step that was handed out is not begun.
+    fn give_up(&mut self, step: StepId, reason: &str) {
+        let skipped = self.ready.done(step, false);
+        for step in std::iter::once(step).chain(skipped) {
+            self.skipped(step, reason);
         }
     }
 
     /// A step that may begin now.
     fn next(&mut self) -> Option<StepId> {
+        if let Some(step) = self.again.pop_front() {
+            return Some(step);
+        }
         if let Some(index) = self.held.iter().position(|step| !self.must_wait(*step)) {
             return self.held.remove(index);
         }
@@ -198,34 +334,31 @@ impl<'a, 'e> Run<'a, 'e> {
         })
     }
 
-    fn begin<'s>(&self, scope: &'s Scope<'s, '_>, id: StepId, sender: Sender<Report>)
+    fn begin<'s>(&self, scope: &'s Scope<'s, '_>, id: StepId, reasons: Vec<Reason>, sender: Sender<Report>)
     where
         'a: 's,
         'e: 's,
     {
-        let (context, rooms, events) = (self.context, self.rooms, self.events);
+        let (context, events) = (self.context, self.events);
         let (name, container) = self.names(id);
+        let work = self.work(id);
         scope.spawn(move || {
             let started = Instant::now();
-            events.send(Event::StepStarted { step: name, container, attempt: 1 });
-            let work = step::Work { context, rooms, events, id };
+            events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let (result, log) = match &context.build.step(id).action {
                 Action::Snapshot(snapshot) => {
                     let frozen = || {
-                        let _ = sender.send(Report::Frozen { step: id });
+                        // A full image is what its container goes on above, so nothing can run before it is written.
+                        if snapshot.mode == SnapshotMode::Layer {
+                            let _ = sender.send(Report::Frozen { step: id });
+                        }
                     };
-                    // A full image is what its container goes on above, so nothing can run before it is written.
-                    let behind = snapshot.mode == SnapshotMode::Layer;
-                    (
-                        work.snapshot(snapshot, || {
-                            if behind {
-                                frozen()
-                            }
-                        }),
-                        None,
-                    )
+                    (work.snapshot(snapshot, frozen).map(Some), None)
                 }
-                _ => work.process(),
+                _ => {
+                    let (result, log) = work.process();
+                    (result.map(|()| None), log)
+                }
             };
             let _ = sender.send(Report::Done { step: id, started, result, log });
         });
@@ -251,8 +384,8 @@ impl<'a, 'e> Run<'a, 'e> {
                 }
                 let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
                 let (reason, exit_code) = match &result {
-                    Ok(()) if log.is_some() => (None, Some(0)),
-                    Ok(()) => (None, None),
+                    Ok(_) if log.is_some() => (None, Some(0)),
+                    Ok(_) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
                 let (name, container) = self.names(step);
@@ -271,10 +404,14 @@ impl<'a, 'e> Run<'a, 'e> {
                     self.skipped(skipped, &reason);
                 }
                 match result {
-                    Ok(()) => self.counts.ran += 1,
+                    Ok(written) => {
+                        self.counts.ran += 1;
+                        self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
+                        self.parts.ran(step, written);
+                    }
                     Err(failure) => {
                         self.counts.failed += 1;
-                        self.step_failed |= !failure.host;
+                        self.blame(&failure);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.keep_going || was_writing.is_some() {
                             self.stop(&reason);
@@ -282,16 +419,61 @@ impl<'a, 'e> Run<'a, 'e> {
                     }
                 }
             }
+            Report::Taken { step, result } => {
+                self.running -= 1;
+                let result = result.and_then(|()| Ok(self.parts.taken(step, self.judge, self.chains)?));
+                match result {
+                    Ok(()) => {
+                        self.counts.cached += 1;
+                        let layer = self.parts.layer_of(step);
+                        self.layers.extend(layer.map(|layer| (step, layer)));
+                        self.finished(step, StepStatus::Cached, None);
+                        self.ready.done(step, true);
+                    }
+                    Err(failure) => self.failed(step, &failure),
+                }
+            }
+            Report::Judged { segment, result } => {
+                self.beside -= 1;
+                match *result {
+                    Ok(judged) => self.again.extend(self.parts.judged(segment, judged, self.chains)),
+                    Err(failure) => {
+                        for step in self.parts.not_judged(segment) {
+                            self.failed(step, &failure);
+                        }
+                    }
+                }
+            }
+            Report::Recorded => self.beside -= 1,
         }
+    }
+
+    /// A step that did not begin has failed, for something outside it.
+    fn failed(&mut self, step: StepId, failure: &Failure) {
+        self.counts.failed += 1;
+        self.blame(failure);
+        self.finished(step, StepStatus::Failed, Some(failure.reason.clone()));
+        let reason = format!("{} failed", self.names(step).0);
+        for skipped in self.ready.done(step, false) {
+            self.skipped(skipped, &reason);
+        }
+        if !self.keep_going {
+            self.stop(&reason);
+        }
+    }
+
+    fn blame(&mut self, failure: &Failure) {
+        self.step_failed |= failure.cause == Cause::Step;
+        self.mismatched |= failure.cause == Cause::Mismatch;
     }
 
     /// Begins nothing more.
     fn stop(&mut self, reason: &str) {
-        for step in std::mem::take(&mut self.held) {
-            let skipped = self.ready.done(step, false);
-            for step in std::iter::once(step).chain(skipped) {
-                self.skipped(step, reason);
-            }
+        let waiting = self.parts.give_up();
+        let held = std::mem::take(&mut self.held);
+        let again = std::mem::take(&mut self.again);
+        for step in held.into_iter().chain(again).chain(waiting) {
+            self.give_up(step, reason);
         }
         for step in self.ready.stop() {
             self.skipped(step, reason);
@@ -300,8 +482,12 @@ impl<'a, 'e> Run<'a, 'e> {
 
     fn skipped(&mut self, step: StepId, reason: &str) {
         self.counts.skipped += 1;
+        self.finished(step, StepStatus::Skipped, Some(reason.to_owned()));
+    }
+
+    /// Tells the end of a step that was not begun.
+    fn finished(&self, step: StepId, status: StepStatus, reason: Option<String>) {
         let (step, container) = self.names(step);
-        let (status, reason) = (StepStatus::Skipped, Some(reason.to_owned()));
         self.events.send(Event::StepFinished {
             step,
             container,
@@ -335,4 +521,19 @@ impl<'a, 'e> Run<'a, 'e> {
             });
         }
     }
+}
+
+/// Records what a segment gave, unless what its key was made from has changed meanwhile.
+fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), String> {
+    let ToRecord { segment, draft, below, recorded, building } = record;
+    let step = recorded.steps.last().cloned().unwrap_or_default();
+    let told = |error: &dyn std::fmt::Display| format!("{step} is not kept for the next build: {error}");
+    let holds = judge.still_holds(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
+    if !holds {
+        return Err(told(&"what it was made from changed while it was built"));
+    }
+    store.record(&recorded).map_err(|error| told(&error))?;
+    // Not before: whoever waits for it looks for the record.
+    drop(building);
+    Ok(())
 }

@@ -14,6 +14,26 @@ use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
 use crate::store::Store;
 
+/// The layers that a snapshot ends.
+#[derive(Debug, Clone)]
+enum Chain {
+    /// Mounted, the lowest first.
+    Mounted(Vec<Lower>),
+    /// In the store, and mounted only where a session begins above it.
+    Stored(Stored),
+}
+
+/// A snapshot that was taken from the store.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its image.
+    pub image: PathBuf,
+    /// The snapshot before it in its container, which it stands on.
+    pub before: Option<StepId>,
+    /// It stands on nothing.
+    pub whole: bool,
+}
+
 /// All rooms of a build, and the layer chains that its snapshots end.
 #[derive(Debug)]
 pub struct Rooms<'a> {
@@ -21,7 +41,9 @@ pub struct Rooms<'a> {
     store: &'a Store,
     workspace: &'a Workspace,
     rooms: Vec<RwLock<Option<Session<'a>>>>,
-    chains: Mutex<HashMap<StepId, Vec<Lower>>>,
+    chains: Mutex<HashMap<StepId, Chain>>,
+    /// By container: the snapshot in the store that its session begins above, in place of its rootfs.
+    resumed: Mutex<HashMap<ContainerId, StepId>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
     made: Mutex<HashMap<String, Lower>>,
 }
@@ -31,7 +53,15 @@ impl<'a> Rooms<'a> {
     pub fn new(context: Context<'a>) -> Self {
         let Context { build, store, workspace, .. } = context;
         let rooms = build.containers.iter().map(|_| RwLock::new(None)).collect();
-        Self { build, store, workspace, rooms, chains: Mutex::default(), made: Mutex::default() }
+        Self {
+            build,
+            store,
+            workspace,
+            rooms,
+            chains: Mutex::default(),
+            resumed: Mutex::default(),
+            made: Mutex::default(),
+        }
     }
 
     /// The container's session, running; to be shared by steps that run at once.
@@ -78,7 +108,12 @@ impl<'a> Rooms<'a> {
     fn prepare(&self, id: ContainerId) -> Result<Session<'a>, SessionError> {
         let container = self.build.container(id);
         let scratch = Arc::new(self.workspace.scratch(container.scratch)?);
-        let lowers = self.lowers(container, &scratch).map_err(SessionError::Rootfs)?;
+        let resumed = lock(&self.resumed).get(&id).copied();
+        let lowers = match resumed {
+            Some(step) => self.chain(step, &scratch),
+            None => self.lowers(container, &scratch),
+        };
+        let lowers = lowers.map_err(SessionError::Rootfs)?;
         Session::prepare(self.workspace, container, lowers, scratch, |cache| {
             self.store.cache_dir(cache).map_err(io::Error::other)
         })
@@ -92,9 +127,7 @@ impl<'a> Rooms<'a> {
             Rootfs::Scratch => Ok(Vec::new()),
             Rootfs::Squashfs(path) => Ok(vec![self.workspace.image(path).map_err(|error| told(path, error))?]),
             Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path).map_err(|error| told(path, error))?]),
-            Rootfs::Snapshot(step) => self.chain(*step).ok_or_else(|| {
-                io::Error::other(format!("the snapshot {} has not been taken", self.build.step(*step).name))
-            }),
+            Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, to)),
             Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, to)),
         }
@@ -119,14 +152,54 @@ impl<'a> Rooms<'a> {
         Ok(vec![lower])
     }
 
-    /// The layers that the snapshot `step` ends, the lowest first; `None` before it has been taken.
-    pub fn chain(&self, step: StepId) -> Option<Vec<Lower>> {
-        lock(&self.chains).get(&step).cloned()
+    /// The layers that the snapshot `step` ends, the lowest first.
+    fn chain(&self, step: StepId, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
+        let chain = lock(&self.chains).get(&step).cloned();
+        let Stored { image, before, whole } = match chain {
+            Some(Chain::Mounted(lowers)) => return Ok(lowers),
+            Some(Chain::Stored(stored)) => stored,
+            None => {
+                let name = &self.build.step(step).name;
+                return Err(io::Error::other(format!("the snapshot {name} has not been taken")));
+            }
+        };
+        let mut lowers = match before {
+            _ if whole => Vec::new(),
+            Some(before) => self.chain(before, scratch)?,
+            None => self.lowers(self.build.container(self.build.step(step).container), scratch)?,
+        };
+        lowers.push(self.workspace.image(&image)?);
+        lock(&self.chains).insert(step, Chain::Mounted(lowers.clone()));
+        Ok(lowers)
     }
 
     /// The snapshot `step` has been taken.
     pub fn set_chain(&self, step: StepId, lowers: Vec<Lower>) {
-        lock(&self.chains).insert(step, lowers);
+        lock(&self.chains).insert(step, Chain::Mounted(lowers));
+    }
+
+    /// The snapshot `step` is in the store.
+    pub fn set_stored(&self, step: StepId, stored: Stored) {
+        lock(&self.chains).insert(step, Chain::Stored(stored));
+    }
+
+    /// Whether the container's session is open.
+    pub fn is_open(&self, id: ContainerId) -> bool {
+        self.rooms[id.0].read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The container's session goes on above a snapshot of it that is in the store, or begins there.
+    ///
+    /// # Errors
+    /// Where it is open, and a layer cannot be mounted.
+    pub fn resume(&self, id: ContainerId, step: StepId) -> Result<(), SessionError> {
+        lock(&self.resumed).insert(id, step);
+        let mut room = self.rooms[id.0].write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = room.as_mut() {
+            let lowers = self.chain(step, session.scratch()).map_err(SessionError::Rootfs)?;
+            session.rebase(lowers);
+        }
+        Ok(())
     }
 
     /// Closes the container's session, if there is one.

@@ -8,30 +8,47 @@ use std::path::{Path, PathBuf};
 
 use super::attempt::{Attempt, Sink, Trial};
 use super::output::Output;
-use super::{Context, Failure, Rooms};
+use super::room::Stored;
+use super::{Cause, Context, Failure, Rooms};
 use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
+use crate::freshness::Judge;
+use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
+use crate::store::Recorded;
 
 /// A step and what it works with.
+#[derive(Clone, Copy)]
 pub struct Work<'a, 'e> {
     pub context: Context<'a>,
+    pub judge: &'e Judge<'e>,
     pub rooms: &'e Rooms<'a>,
     pub events: &'e Events,
     pub id: StepId,
 }
 
+/// What a snapshot wrote.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The layer's name in the store.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Targets of tmpfs mounts that the steps before it left something in.
+    pub tmpfs_left: Vec<PathBuf>,
+}
+
 impl Failure {
-    fn host(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), exit_code: None, host: true }
+    pub(super) fn host(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), exit_code: None, cause: Cause::Host }
     }
 
     fn own(reason: impl ToString, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.to_string(), exit_code, host: false }
+        Self { reason: reason.to_string(), exit_code, cause: Cause::Step }
     }
 }
 
@@ -67,7 +84,8 @@ impl Work<'_, '_> {
             self.events.send(Event::Warning { step: Some(step.name.clone()), message });
             tries += 1;
             let container = self.context.build.container(step.container).name.clone();
-            self.events.send(Event::StepStarted { step: step.name.clone(), container, attempt: tries });
+            let (step, reasons) = (step.name.clone(), Vec::new());
+            self.events.send(Event::StepStarted { step, container, attempt: tries, reasons });
         }
     }
 
@@ -102,12 +120,13 @@ impl Work<'_, '_> {
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
-    pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<(), Failure> {
+    pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<Written, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
         let mut room = self.rooms.alone(step.container)?;
         let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
+        let tmpfs_left = session.tmpfs_left()?;
         let seen = normalise(lower.path(), build.source_date_epoch)
             .map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
         if seen.with_acl.1 > 0 {
@@ -123,22 +142,23 @@ impl Work<'_, '_> {
                 self.rooms.set_chain(self.id, session.lowers().to_vec());
                 drop(room);
                 frozen();
-                self.write(lower.path(), snapshot).map(drop)
+                let (_, digest, size) = self.write(lower.path(), snapshot)?;
+                Ok(Written { digest, size, tmpfs_left })
             }
             SnapshotMode::Full => {
                 let merged = session.merged()?;
-                let image = self.write(merged.path(), snapshot)?;
+                let (image, digest, size) = self.write(merged.path(), snapshot)?;
                 merged.close().map_err(SessionError::Busy)?;
                 let lowers = vec![self.context.workspace.image(&image).map_err(Failure::host)?];
                 session.rebase(lowers.clone());
                 self.rooms.set_chain(self.id, lowers);
-                Ok(())
+                Ok(Written { digest, size, tmpfs_left })
             }
         }
     }
 
-    /// Writes the image of `root` into the store and to its output; gives its path in the store.
-    fn write(&self, root: &Path, snapshot: &Snapshot) -> Result<PathBuf, Failure> {
+    /// Writes the image of `root` into the store and to its output; gives its path in the store, digest and size.
+    fn write(&self, root: &Path, snapshot: &Snapshot) -> Result<(PathBuf, Digest, u64), Failure> {
         let Context { build, store, lease, interrupt, .. } = self.context;
         let name = &build.step(self.id).name;
         let temp = lease.temp_file(&format!("{name}.squashfs")).map_err(Failure::host)?;
@@ -152,13 +172,55 @@ impl Work<'_, '_> {
         let digest = Digest::of_file(&file).map_err(Failure::host)?;
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
+        self.hold_to_lock(&digest)?;
         let stored = store.put_layer(&temp, &digest).map_err(Failure::host)?;
         if let Some(output) = &snapshot.output {
             lease.publish(&stored, output).map_err(Failure::host)?;
+            self.judge.forget();
         }
-        let path = snapshot.output.clone().unwrap_or_else(|| stored.clone());
-        self.events.send(Event::SnapshotWritten { step: name.clone(), digest: digest.to_string(), size, path });
-        Ok(stored)
+        self.tell_written(snapshot, &stored, &digest, size, false);
+        Ok((stored, digest, size))
+    }
+
+    /// Refuses a layer that is not as it is locked.
+    fn hold_to_lock(&self, digest: &Digest) -> Result<(), Failure> {
+        let Some(lock) = self.context.locked else { return Ok(()) };
+        let found = LockedSnapshot { step: self.context.build.step(self.id).name.clone(), digest: digest.to_string() };
+        match lock.snapshot_differences(&[found]).first() {
+            None => Ok(()),
+            Some(difference) => Err(Failure {
+                reason: format!("not as runner.lock says: {difference}"),
+                exit_code: None,
+                cause: Cause::Mismatch,
+            }),
+        }
+    }
+
+    fn tell_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64, cached: bool) {
+        let step = self.context.build.step(self.id).name.clone();
+        let path = snapshot.output.clone().unwrap_or_else(|| stored.to_owned());
+        self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
+    }
+
+    /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
+    /// the layer in the store. `before` is the snapshot before it in its container.
+    pub fn take_from_store(&self, recorded: &Recorded, before: Option<StepId>) -> Result<(), Failure> {
+        let Context { build, store, lease, .. } = self.context;
+        let step = build.step(self.id);
+        let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
+        self.hold_to_lock(&layer.digest)?;
+        let stored = store.layer_path(&layer.digest);
+        if let Some(output) = &snapshot.output
+            && !self.judge.is_file_of(output, &layer.digest, layer.size)
+        {
+            lease.publish(&stored, output).map_err(Failure::host)?;
+            self.judge.forget();
+        }
+        let whole = snapshot.mode == SnapshotMode::Full;
+        self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
+        self.rooms.resume(step.container, self.id)?;
+        self.tell_written(snapshot, &stored, &layer.digest, layer.size, true);
+        Ok(())
     }
 }
 

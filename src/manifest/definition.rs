@@ -119,6 +119,10 @@ pub struct MountDef {
     pub id: Option<String>,
     /// Of a secret, the host variable that holds it.
     pub env: Option<String>,
+    /// `ignore`: what is in a bind or a kernel filesystem changes nothing of what the steps give, and is not looked at.
+    /// Without it, steps that have a writable bind run every time, and a read-only one is read to see what changed.
+    #[schemars(transform = schema::mount_cache)]
+    pub cache: Option<String>,
 }
 
 impl InPlace for MountDef {
@@ -206,6 +210,9 @@ pub struct StepDef {
     pub retries: Option<u32>,
     /// It runs every time, and is never taken from the cache; default false.
     pub always: Option<bool>,
+    /// Of a step that no snapshot follows: it does not run again where nothing has changed since it ended well, if all
+    /// the steps after its container's last snapshot say so. Default false.
+    pub cache: Option<bool>,
 }
 
 /// What a snapshot step writes.

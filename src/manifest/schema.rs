@@ -15,6 +15,8 @@ pub const NETWORKS: &[&str] = &["none", "host"];
 pub const SNAPSHOT_MODES: &[&str] = &["layer", "full"];
 /// `snapshot.compression`.
 pub const COMPRESSIONS: &[&str] = &["zstd", "gzip", "xz", "lz4", "none"];
+/// `cache` of a mount.
+pub const MOUNT_CACHES: &[&str] = &["ignore"];
 /// The keys of a step of which there must be exactly one.
 pub const ACTIONS: &[&str] = &["run", "exec", "snapshot"];
 
@@ -75,6 +77,10 @@ pub(super) fn snapshot_mode(schema: &mut Schema) {
 
 pub(super) fn compression(schema: &mut Schema) {
     one_of(schema, COMPRESSIONS);
+}
+
+pub(super) fn mount_cache(schema: &mut Schema) {
+    one_of(schema, MOUNT_CACHES);
 }
 
 pub(super) fn names(schema: &mut Schema) {

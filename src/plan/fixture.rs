@@ -79,5 +79,6 @@ fn step(name: &str, container: usize, needs: Vec<StepId>) -> Step {
         timeout: None,
         retries: 0,
         always: false,
+        cache: false,
     }
 }

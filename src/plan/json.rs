@@ -4,29 +4,36 @@
 //! {
 //!   "name": "debian-sdk",
 //!   "steps": [
-//!     {"name": "packages", "container": "base", "needs": [], "action": "run", "script": "apt-get update"},
-//!     {"name": "hello", "container": "base", "needs": ["packages"], "action": "exec", "argv": ["true"]},
+//!     {"name": "packages", "container": "base", "needs": [], "action": "run", "script": "apt-get update",
+//!      "fresh": false, "reasons": [{"kind": "never_built"}]},
+//!     {"name": "hello", "container": "base", "needs": ["packages"], "action": "exec", "argv": ["true"], …},
 //!     {"name": "layer", "container": "base", "needs": ["hello"], "action": "snapshot", "mode": "layer",
-//!      "output": "/work/out/base.squashfs", "compression": "zstd", "level": null}
+//!      "output": "/work/out/base.squashfs", "compression": "zstd", "level": null, …}
 //!   ]
 //! }
 //! ```
 //!
 //! `steps` come in the order of the plan and `needs` in the manifest's. `output` is absolute, or null where the layer
-//! only goes to the store; what is not UTF-8 in it is replaced. `level` is null for the compressor's default. Further
-//! keys may be added.
+//! only goes to the store; what is not UTF-8 in it is replaced. `level` is null for the compressor's default. `fresh` says
+//! whether the step is in the store, and `reasons` why it is not: the values of [`Reason`](crate::key::Reason). Further keys
+//! may be added.
 
 use serde_json::{Value, json};
 
-use crate::build::{Action, Build, Compression, Snapshot, SnapshotMode, Step};
+use crate::build::{Action, Build, Compression, Snapshot, SnapshotMode, Step, StepId};
 
-use super::Plan;
+use super::{Note, Plan};
 
 /// The plan as the module's documentation describes it.
-pub fn json(build: &Build, plan: &Plan) -> Value {
+pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value {
     let steps = plan.order().iter().map(|id| {
         let needs = plan.needs(*id);
-        step(build, build.step(*id), needs.iter().map(|needed| build.step(*needed).name.as_str()).collect())
+        let needs = needs.iter().map(|needed| build.step(*needed).name.as_str()).collect();
+        let mut value = step(build, build.step(*id), needs);
+        let Note { fresh, reasons } = note(*id);
+        value["fresh"] = json!(fresh);
+        value["reasons"] = reasons.into_iter().map(|(_, reason)| reason).collect();
+        value
     });
     json!({ "name": build.name, "steps": steps.collect::<Vec<_>>() })
 }
@@ -68,7 +75,6 @@ mod tests {
 
     use super::super::fixture::build;
     use super::*;
-    use crate::build::StepId;
 
     #[test]
     fn the_plan_is_as_documented() {
@@ -81,15 +87,22 @@ mod tests {
             level: Some(6),
         });
         let plan = Plan::new(&build, &[StepId(2)]);
+        let note = |step: StepId| Note {
+            fresh: step == StepId(0),
+            reasons: (step == StepId(1)).then(|| ("never built".into(), json!("why"))).into_iter().collect(),
+        };
         assert_eq!(
-            super::json(&build, &plan),
+            super::json(&build, &plan, note),
             json!({
                 "name": "test",
                 "steps": [
-                    {"name": "a", "container": "c0", "needs": [], "action": "run", "script": "true"},
-                    {"name": "b", "container": "c0", "needs": ["a"], "action": "exec", "argv": ["true"]},
+                    {"name": "a", "container": "c0", "needs": [], "action": "run", "script": "true",
+                     "fresh": true, "reasons": []},
+                    {"name": "b", "container": "c0", "needs": ["a"], "action": "exec", "argv": ["true"],
+                     "fresh": false, "reasons": ["why"]},
                     {"name": "c", "container": "c1", "needs": ["b"], "action": "snapshot", "mode": "full",
-                     "output": "/work/out/c.squashfs", "compression": "xz", "level": 6},
+                     "output": "/work/out/c.squashfs", "compression": "xz", "level": 6,
+                     "fresh": false, "reasons": []},
                 ],
             })
         );

@@ -11,11 +11,15 @@ use crate::build::{Build, ContainerId, StepId};
 #[cfg(test)]
 pub(crate) mod fixture;
 mod json;
+mod note;
 mod ready;
+mod segments;
 mod text;
 
 pub use json::json;
+pub use note::Note;
 pub use ready::Ready;
+pub use segments::{Segment, Segments};
 pub use text::text;
 
 /// The steps of a build that are to be done, in order.
@@ -220,7 +224,8 @@ mod tests {
             targets.reverse();
             let again = Plan::new(&build, &targets);
             prop_assert_eq!(plan.order(), again.order());
-            prop_assert_eq!(text(&build, &plan), text(&build, &again));
+            let note = |_| Note::default();
+            prop_assert_eq!(text(&build, &plan, note), text(&build, &again, note));
         }
     }
 }

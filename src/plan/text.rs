@@ -4,14 +4,15 @@ use std::path::Path;
 
 use crate::build::{Action, Build, Snapshot, SnapshotMode, StepId};
 
-use super::Plan;
+use super::{Note, Plan};
 
 /// How many characters of a command are shown.
 const WIDTH: usize = 60;
 
-/// One line a step: its number, name and container, what it does, and the numbers of the steps that it waits for. Ends
-/// with a newline, unless nothing is planned.
-pub fn text(build: &Build, plan: &Plan) -> String {
+/// One line a step: its number, name and container, whether it is in the store or runs, what it does, and the numbers of
+/// the steps that it waits for. Below it why it runs, once for steps in a row that run for the same. Ends with a newline,
+/// unless nothing is planned.
+pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> String {
     let mut number = vec![0; build.steps.len()];
     for (at, id) in plan.order().iter().enumerate() {
         number[id.0] = at + 1;
@@ -22,18 +23,28 @@ pub fn text(build: &Build, plan: &Plan) -> String {
     let names = width(&mut steps().map(|step| step.name.len()));
     let containers = width(&mut steps().map(|step| build.container(step.container).name.len()));
     let mut text = String::new();
+    let mut told: Vec<Vec<(String, serde_json::Value)>> = vec![Vec::new(); build.containers.len()];
     for id in plan.order() {
         let step = build.step(*id);
+        let Note { fresh, reasons } = note(*id);
         let line = format!(
-            "{:numbers$}  {:names$}  {:containers$}  {}{}",
+            "{:numbers$}  {:names$}  {:containers$}  {}  {}{}",
             number[id.0],
             step.name,
             build.container(step.container).name,
+            if fresh { "fresh" } else { "runs " },
             action(build, &step.action),
             after(&plan.needs(*id), &number),
         );
         text.push_str(line.trim_end());
         text.push('\n');
+        let told = &mut told[step.container.0];
+        if *told != reasons {
+            for (words, _) in &reasons {
+                text.push_str(&format!("{:indent$}{}\n", "", plain(words), indent = numbers + 2));
+            }
+            *told = reasons;
+        }
     }
     text
 }
@@ -109,6 +120,10 @@ mod tests {
     use super::*;
     use crate::build::Compression;
 
+    fn fresh(_: StepId) -> Note {
+        Note { fresh: true, reasons: Vec::new() }
+    }
+
     fn snapshot(mode: SnapshotMode, output: Option<&str>) -> Action {
         Action::Snapshot(Snapshot {
             mode,
@@ -127,11 +142,11 @@ mod tests {
         build.steps[3].action = snapshot(SnapshotMode::Full, Some("/srv/sdk.squashfs"));
         let plan = Plan::new(&build, &[]);
         assert_eq!(
-            text(&build, &plan),
-            "1  packages  c0  apt-get update …\n\
-             2  layer     c0  snapshot: layer → out/base.squashfs  (after 1)\n\
-             3  hello     c1  echo 'it'\\''s' 'a b' ''  (after 2)\n\
-             4  image     c1  snapshot: full image → /srv/sdk.squashfs  (after 2, 3)\n"
+            text(&build, &plan, fresh),
+            "1  packages  c0  fresh  apt-get update …\n\
+             2  layer     c0  fresh  snapshot: layer → out/base.squashfs  (after 1)\n\
+             3  hello     c1  fresh  echo 'it'\\''s' 'a b' ''  (after 2)\n\
+             4  image     c1  fresh  snapshot: full image → /srv/sdk.squashfs  (after 2, 3)\n"
         );
     }
 
@@ -140,15 +155,28 @@ mod tests {
         let mut build = build(&[("a", 0, &[])]);
         build.steps[0].action = Action::Run("é".repeat(61));
         let plan = Plan::new(&build, &[]);
-        assert_eq!(text(&build, &plan), format!("1  a  c0  {}…\n", "é".repeat(59)));
+        assert_eq!(text(&build, &plan, fresh), format!("1  a  c0  fresh  {}…\n", "é".repeat(59)));
         build.steps[0].action = Action::Exec(vec!["a\u{1b}[2Jb\nc".into()]);
-        assert_eq!(text(&build, &plan), "1  a  c0  'a [2Jb c'\n");
+        assert_eq!(text(&build, &plan, fresh), "1  a  c0  fresh  'a [2Jb c'\n");
     }
 
     #[test]
     fn a_snapshot_without_output_says_only_what_it_holds() {
         let mut build = build(&[("a", 0, &[])]);
         build.steps[0].action = snapshot(SnapshotMode::Layer, None);
-        assert_eq!(text(&build, &Plan::new(&build, &[])), "1  a  c0  snapshot: layer\n");
+        assert_eq!(text(&build, &Plan::new(&build, &[]), fresh), "1  a  c0  fresh  snapshot: layer\n");
+    }
+
+    #[test]
+    fn why_steps_run_is_told_once_for_those_in_a_row() {
+        let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1])]);
+        let note = |step: StepId| Note {
+            fresh: false,
+            reasons: vec![(if step == StepId(2) { "other" } else { "never\nbuilt" }.into(), serde_json::Value::Null)],
+        };
+        assert_eq!(
+            text(&build, &Plan::new(&build, &[]), note),
+            "1  a  c0  runs   true\n   never built\n2  b  c0  runs   true  (after 1)\n3  c  c0  runs   true  (after 2)\n   other\n"
+        );
     }
 }

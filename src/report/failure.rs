@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn only_the_last_try_is_told() {
-        let start = |attempt| Event::StepStarted { step: "a".into(), container: "c".into(), attempt };
+        let start = |attempt| Event::StepStarted { step: "a".into(), container: "c".into(), attempt, reasons: vec![] };
         let events = [start(1), output("first".into()), start(2), output("second".into()), failed()];
         assert_eq!(told(&events), "\nstep a failed: exit code 1\n  | second\n  log: /store/a.log\n");
     }

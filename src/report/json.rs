@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn a_path_that_is_not_utf8_is_replaced_and_not_lost() {
         let path = PathBuf::from(OsStr::from_bytes(b"/out/\xff.squashfs"));
-        let event = Event::SnapshotWritten { step: "a".into(), digest: "sha256:0".into(), size: 1, path };
+        let event =
+            Event::SnapshotWritten { step: "a".into(), digest: "sha256:0".into(), size: 1, path, cached: false };
         assert_eq!(lines(vec![stamp(0, event)])[0]["path"], "/out/\u{fffd}.squashfs");
     }
 

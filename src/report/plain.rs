@@ -8,9 +8,11 @@
 //!
 //! After `|` comes what the step printed, after `*` what runner says of it.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use crate::event::{Event, Stamped};
+use crate::key::Reason;
 
 use super::colour::{Colour, Paint};
 use super::failure::Failures;
@@ -24,6 +26,8 @@ pub(super) struct Plain {
     width: usize,
     lead: Lead,
     failures: Failures,
+    /// By container: why its steps run, as it was told last.
+    told: HashMap<String, Vec<Reason>>,
 }
 
 /// What the last line began with: most lines begin as the one before.
@@ -36,7 +40,8 @@ struct Lead {
 
 impl Plain {
     pub(super) fn new(colour: bool) -> Self {
-        Self { paint: Paint(colour), width: 0, lead: Lead::default(), failures: Failures::default() }
+        let (lead, failures, told) = (Lead::default(), Failures::default(), HashMap::new());
+        Self { paint: Paint(colour), width: 0, lead, failures, told }
     }
 
     /// Each line of the text, led by the step's name.
@@ -66,6 +71,16 @@ impl Plain {
         Ok(())
     }
 
+    /// Why a step runs that might have been in the store, once for all steps of a container that run for the same.
+    fn why(&mut self, container: &str, reasons: &[Reason]) -> String {
+        let Some(why) = words::why(reasons) else { return String::new() };
+        if self.told.get(container).is_some_and(|told| told == reasons) {
+            return String::new();
+        }
+        self.told.insert(container.to_owned(), reasons.to_vec());
+        format!(": {why}")
+    }
+
     fn warning(&mut self, out: &mut dyn Write, step: Option<&str>, message: &str) -> io::Result<()> {
         let message = format!("warning: {message}");
         match step {
@@ -84,9 +99,10 @@ impl Reporter for Plain {
             Event::BuildStarted { name, steps } => {
                 writeln!(out, "{}: {steps} {}", sanitize(name), if *steps == 1 { "step" } else { "steps" })
             }
-            Event::StepStarted { step, container, attempt } => {
+            Event::StepStarted { step, container, attempt, reasons } => {
                 let again = if *attempt > 1 { format!(" (try {attempt})") } else { String::new() };
-                self.lines(out, step, '*', None, &format!("started in {container}{again}"))
+                let why = self.why(container, reasons);
+                self.lines(out, step, '*', None, &format!("started in {container}{again}{why}"))
             }
             Event::StepOutput { step, line, .. } => self.lines(out, step, '|', None, line),
             Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
@@ -95,8 +111,9 @@ impl Reporter for Plain {
             }
             // A line for each would say little and fill the log.
             Event::SnapshotProgress { .. } => Ok(()),
-            Event::SnapshotWritten { step, digest, size, path } => {
-                let written = format!("wrote {} ({}, {digest})", path.display(), words::size(*size));
+            Event::SnapshotWritten { step, digest, size, path, cached } => {
+                let verb = if *cached { "has" } else { "wrote" };
+                let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
                 self.lines(out, step, '*', None, &written)
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),

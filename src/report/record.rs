@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::build::StepId;
 use crate::event::{BuildStatus, Event, Stamped, StepStatus};
 use crate::graph::Mark;
+use crate::key::Reason;
 
 use super::Outline;
 
@@ -41,6 +42,8 @@ pub(super) struct StepRecord {
     pub(super) status: Option<StepStatus>,
     pub(super) exit_code: Option<i32>,
     pub(super) reason: Option<String>,
+    /// Why it was not taken from the store.
+    pub(super) reasons: Vec<Reason>,
     /// None where it did not begin.
     #[serde(serialize_with = "rfc3339")]
     pub(super) begun: Option<SystemTime>,
@@ -64,11 +67,14 @@ impl Record {
     pub(super) fn event(&mut self, Stamped { time, event }: &Stamped) {
         match event {
             Event::BuildStarted { name, .. } => (self.name, self.begun) = (name.clone(), Some(*time)),
-            Event::StepStarted { step, container, attempt } => {
+            Event::StepStarted { step, container, attempt, reasons } => {
                 let record = self.step(step);
                 record.container.clone_from(container);
                 record.attempts = *attempt;
                 record.begun.get_or_insert(*time);
+                if *attempt == 1 {
+                    record.reasons.clone_from(reasons);
+                }
             }
             Event::StepOutput { .. } | Event::SnapshotProgress { .. } => {}
             Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason } => {
@@ -80,7 +86,7 @@ impl Record {
                 record.log.clone_from(log);
                 record.reason.clone_from(reason);
             }
-            Event::SnapshotWritten { step, digest, size, path } => {
+            Event::SnapshotWritten { step, digest, size, path, .. } => {
                 self.step(step).snapshot =
                     Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone() });
             }

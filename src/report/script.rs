@@ -16,7 +16,7 @@ fn stamps(events: Vec<Event>) -> Vec<Stamped> {
 }
 
 pub(super) fn started(step: &str, container: &str, attempt: u32) -> Event {
-    Event::StepStarted { step: step.into(), container: container.into(), attempt }
+    Event::StepStarted { step: step.into(), container: container.into(), attempt, reasons: Vec::new() }
 }
 
 pub(super) fn output(step: &str, stream: Stream, line: &str) -> Event {
@@ -50,6 +50,7 @@ pub(super) fn passing() -> Vec<Stamped> {
             digest: format!("sha256:{}", "0123456789abcdef".repeat(4)),
             size: 1_572_864,
             path: "/work/out/base.squashfs".into(),
+            cached: false,
         },
         finished("base-layer", "base", StepStatus::Ran, 700),
         Event::BuildFinished {

@@ -17,7 +17,7 @@ mod tree;
 use std::io;
 use std::path::PathBuf;
 
-pub use programs::assemble;
+pub use programs::{Source, assemble, sources};
 pub use tar::unpack;
 
 /// Why a root filesystem could not be made. Each message fits after "failed to".

@@ -253,6 +253,19 @@ impl<'a> Session<'a> {
         &self.lowers
     }
 
+    /// Where its changes live.
+    pub fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
+    }
+
+    /// Targets of its tmpfs mounts in which something was left.
+    ///
+    /// # Errors
+    /// What reading them gives.
+    pub fn tmpfs_left(&self) -> Result<Vec<PathBuf>, SessionError> {
+        Ok(self.mounts.tmpfs_left()?)
+    }
+
     /// Goes on above other layers than those below now. The session must not be running.
     pub fn rebase(&mut self, lowers: Vec<Lower>) {
         self.lowers = lowers;

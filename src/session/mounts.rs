@@ -56,7 +56,8 @@ impl Ready {
 #[derive(Debug)]
 pub struct SessionMounts {
     ready: Vec<Ready>,
-    _kept: Vec<Mounted>,
+    /// The tmpfs mounts, each with its target.
+    tmpfs: Vec<(PathBuf, Mounted)>,
 }
 
 impl SessionMounts {
@@ -71,15 +72,15 @@ impl SessionMounts {
         cache: impl Fn(&str) -> io::Result<PathBuf>,
     ) -> io::Result<Self> {
         let mut ready = Vec::new();
-        let mut kept = Vec::new();
+        let mut tmpfs = Vec::new();
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
             let made = match &mount.kind {
                 MountKind::Bind(source) => {
                     Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true))
                 }
-                MountKind::Tmpfs => tmpfs(&place, &mount.options).and_then(|mounted| {
-                    kept.push(mounted);
+                MountKind::Tmpfs => new_tmpfs(&place, &mount.options).and_then(|mounted| {
+                    tmpfs.push((mount.target.clone(), mounted));
                     Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))
                 }),
                 MountKind::Cache(id) => cache(id).and_then(|source| {
@@ -113,7 +114,25 @@ impl SessionMounts {
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.
         ready.sort_by_key(|mount| mount.point.target.components().count());
-        Ok(Self { ready, _kept: kept })
+        Ok(Self { ready, tmpfs })
+    }
+
+    /// Targets of the tmpfs mounts that hold more than mount points of other mounts.
+    ///
+    /// # Errors
+    /// What reading them gives.
+    pub fn tmpfs_left(&self) -> io::Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        for (target, mounted) in &self.tmpfs {
+            for entry in std::fs::read_dir(mounted.path())? {
+                let inside = target.join(entry?.file_name());
+                if !self.ready.iter().any(|mount| mount.point.target.starts_with(&inside)) {
+                    left.push(target.clone());
+                    break;
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// In the order in which they are to be mounted.
@@ -141,7 +160,7 @@ fn flags_only(options: &[String]) -> Vec<String> {
     options.iter().filter(|option| !option.contains('=')).cloned().collect()
 }
 
-fn tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
+fn new_tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
     // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
     let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();

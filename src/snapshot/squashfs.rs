@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
+use super::version::MKSQUASHFS;
 use crate::build::{Compression, Snapshot};
 use crate::sys;
 
@@ -92,7 +93,7 @@ pub fn write_image(
     interrupt: Interrupt<'_>,
     written: &mut dyn FnMut(u64),
 ) -> Result<(), ImageError> {
-    let mut command = Command::new("mksquashfs");
+    let mut command = Command::new(MKSQUASHFS);
     command.arg(root).arg(image).args(options.arguments());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     // Given as the variable and not as flags: mksquashfs(1) refuses both at once.

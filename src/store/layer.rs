@@ -1,7 +1,7 @@
 //! Layers: put under their digest, whole or not at all.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,62 @@ use crate::digest::Digest;
 use super::error::io as failed;
 use super::{Store, StoreError, sync_folder};
 
+/// What there is of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayerState {
+    /// It is there, of the right size, and a squashfs image.
+    Whole(PathBuf),
+    /// It is not there.
+    Missing,
+    /// What is there is not what was written.
+    Damaged,
+}
+
+/// The first bytes of a squashfs image.
+const MAGIC: &[u8] = b"hsqs";
+
 impl Store {
+    /// Looks at a layer before it is used: its size and its first bytes. Its digest takes reading all of it, see
+    /// [`verify_layer`](Self::verify_layer).
+    ///
+    /// # Errors
+    /// Whatever looking gives.
+    pub fn look_at_layer(&self, digest: &Digest, size: u64) -> Result<LayerState, StoreError> {
+        let path = self.layer_path(digest);
+        let look = || -> io::Result<LayerState> {
+            let mut file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LayerState::Missing),
+                file => file?,
+            };
+            let mut start = [0; MAGIC.len()];
+            let whole = file.metadata()?.len() == size && file.read_exact(&mut start).is_ok() && start == MAGIC;
+            Ok(if whole { LayerState::Whole(path.clone()) } else { LayerState::Damaged })
+        };
+        look().map_err(failed("look at the layer", &path))
+    }
+
+    /// Reads a layer and tells whether its bytes have its digest.
+    ///
+    /// # Errors
+    /// Whatever reading gives.
+    pub fn verify_layer(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.layer_path(digest);
+        let found = File::open(&path).and_then(|file| Digest::of_file(&file));
+        Ok(found.map_err(failed("read the layer", &path))? == *digest)
+    }
+
+    /// Moves a damaged layer out of the way, so that it is built again; it stays to be looked at.
+    ///
+    /// # Errors
+    /// Whatever renaming gives.
+    pub fn set_layer_aside(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.layer_path(digest);
+        match fs::rename(&path, self.root.join(format!("damaged/{}.squashfs", digest.hex()))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("set aside the layer", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a finished file, which [`Lease::temp_file`](super::Lease::temp_file) named, the layer of that digest,
     /// which is the caller's to have right. When this returns, the layer lasts. A layer that is there already is kept,
     /// and the file is removed.
@@ -85,6 +140,27 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
         put(b"layer");
         assert_eq!(fs::read(&path).unwrap(), b"layer");
+    }
+
+    #[test]
+    fn a_layer_that_is_not_as_it_was_written_is_seen_and_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = Digest::of_bytes(b"hsqs and more");
+        let path = store.layer_path(&digest);
+        assert_eq!(store.look_at_layer(&digest, 13).unwrap(), LayerState::Missing);
+        fs::write(&path, b"hsqs and more").unwrap();
+        assert_eq!(store.look_at_layer(&digest, 13).unwrap(), LayerState::Whole(path.clone()));
+        assert!(store.verify_layer(&digest).unwrap());
+        for damaged in [&b"hsqs and mor"[..], b"", b"hsq", b"Hsqs and more"] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(store.look_at_layer(&digest, 13).unwrap(), LayerState::Damaged);
+        }
+        fs::write(&path, b"hsqs and mOre").unwrap();
+        assert!(!store.verify_layer(&digest).unwrap());
+        store.set_layer_aside(&digest).unwrap();
+        store.set_layer_aside(&digest).unwrap();
+        assert_eq!(store.look_at_layer(&digest, 13).unwrap(), LayerState::Missing);
     }
 
     #[test]

@@ -4,6 +4,12 @@
 //! ```text
 //! format                       the layout's version, `1`
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
+//! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
+//! last/<hex>.json              the last key of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
+//! building/<hex>               locked by who builds that key
+//! damaged/<hex>.squashfs       a layer that was not as it had been written
+//! stat/, listings/             what is known of host folders, see `content`
+//! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! logs/<build>/<step>.log      what a step printed
 //! leases/<lease>               one for each running build, locked while it lives
@@ -23,8 +29,11 @@
 //!   a file that was unlinked meanwhile is worth nothing: its holder looks at the link count, and starts again.
 //! - The file lists the half-written files that are outside the store, beside their outputs: absolute paths, each
 //!   ended by a NUL, on the disk before the file that it names is created.
-//! - Layers need no lock: they are renamed into place, and two of one name are equal.
+//! - Layers and records need no lock: they are renamed into place, and two of one name are equal.
+//! - Who builds a key holds the lock of its file in `building/`, so that others wait for it and take what it builds. The
+//!   lock saves work and no more: two that build the same key do no harm.
 
+mod building;
 mod error;
 mod layer;
 mod lease;
@@ -32,7 +41,9 @@ mod lock;
 mod log;
 mod output;
 mod record;
+mod recorded;
 mod remove;
+mod version;
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -42,9 +53,12 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 
+pub use building::Building;
 pub use error::StoreError;
+pub use layer::LayerState;
 pub use lease::{DeadLease, Lease, Swept};
 pub use log::BuildId;
+pub use recorded::{Recorded, RecordedLayer};
 
 use error::io as failed;
 
@@ -52,7 +66,21 @@ use error::io as failed;
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 8] = ["layers", "layers/sha256", "cache", "logs", "leases", "scratch", "tmp", "mnt"];
+const FOLDERS: [&str; 13] = [
+    "layers",
+    "layers/sha256",
+    "keys",
+    "last",
+    "building",
+    "damaged",
+    "versions",
+    "cache",
+    "logs",
+    "leases",
+    "scratch",
+    "tmp",
+    "mnt",
+];
 
 /// An open store. Cheap to clone; clones are the same store.
 #[derive(Debug, Clone)]
@@ -85,6 +113,20 @@ impl Store {
             make_folder(&root.join(folder), 0o700)?;
         }
         Ok(Self { root })
+    }
+
+    /// Opens the store in this folder to look into it, and makes nothing; none where there is none, or none that this
+    /// user may look into.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] for a store of another version.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        let Ok(root) = path.canonicalize() else { return Ok(None) };
+        match read_format(&root) {
+            Ok(Some(found)) if found == FORMAT => Ok(Some(Self { root })),
+            Ok(Some(found)) => Err(StoreError::Format { path: root, found }),
+            Ok(None) | Err(_) => Ok(None),
+        }
     }
 
     /// The store's folder; absolute, without links.

@@ -6,6 +6,7 @@ mod chain;
 mod commands;
 mod compression;
 mod container;
+mod content;
 mod deep;
 mod devices;
 mod escape;

@@ -145,6 +145,7 @@ containers:
   c: { rootfs: $TOOLS, mounts: [cache] }
 steps:
   - name: count
+    always: true
     run: |
       echo once >> /cache/count; echo once >> /count
       wc -l < /cache/count; wc -l < /count

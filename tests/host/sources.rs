@@ -87,8 +87,8 @@ fn a_root_from_nothing_holds_what_the_steps_put_there_and_nothing_else() {
     let project = project(
         r#"
 mounts:
-  usr: { type: bind, source: /usr, target: /tools/usr, options: [ro] }
-  lib: { type: bind, source: /lib, target: /lib, options: [ro] }
+  usr: { type: bind, source: /usr, target: /tools/usr, options: [ro], cache: ignore }
+  lib: { type: bind, source: /lib, target: /lib, options: [ro], cache: ignore }
   lib64: { type: bind, source: /lib64, target: /lib64, options: [ro] }
 containers:
   c: { rootfs: { scratch: true }, mounts: [usr, lib, lib64], env: { PATH: /tools/usr/bin } }

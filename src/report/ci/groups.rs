@@ -111,7 +111,7 @@ impl Reporter for Groups {
         let lines = self.lines(stamped)?;
         let seconds = stamped.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let step = match &stamped.event {
-            Event::StepStarted { step, container, attempt: 1 } => {
+            Event::StepStarted { step, container, attempt: 1, .. } => {
                 let title = format!("{} ({})", sanitize(step), sanitize(container));
                 let step = Step { name: step.clone(), title, lines, clipped: false, over: None };
                 if self.steps.is_empty() {

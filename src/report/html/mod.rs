@@ -154,6 +154,9 @@ impl Page {
             if let Some(why) = words::reason(step.reason.as_deref(), failed) {
                 about.push_str(&format!("<br><span class=\"faint\">{}</span>", markup(&why)));
             }
+            if let Some(why) = words::why(&step.reasons) {
+                about.push_str(&format!("<br><span class=\"faint\">runs: {}</span>", markup(&why)));
+            }
             for warning in &step.warnings {
                 about.push_str(&format!("<p class=\"warning\">warning: {}</p>", markup(warning)));
             }

@@ -29,6 +29,8 @@ pub(super) struct Board {
     /// Of the longest name so far, in columns.
     name_width: usize,
     running: Vec<Running>,
+    /// Images of steps that are not running, until those are over.
+    images: Vec<(String, String)>,
 }
 
 /// A step between its beginning and its end.
@@ -57,6 +59,7 @@ impl Board {
             skipped: 0,
             name_width: 0,
             running: Vec::new(),
+            images: Vec::new(),
         }
     }
 
@@ -67,7 +70,7 @@ impl Board {
                 (self.begun, self.steps) = (Some(*time), *steps);
                 Some(format!("{}: {steps} {}", sanitize(name), if *steps == 1 { "step" } else { "steps" }))
             }
-            Event::StepStarted { step, attempt, .. } => {
+            Event::StepStarted { step, attempt, reasons, .. } => {
                 self.name_width = self.name_width.max(width(step));
                 match self.running(step) {
                     Some(running) => (running.attempt, running.line) = (*attempt, String::new()),
@@ -75,7 +78,7 @@ impl Board {
                         step: step.clone(),
                         begun: *time,
                         attempt: *attempt,
-                        line: String::new(),
+                        line: words::why(reasons).map(|why| format!("runs: {why}")).unwrap_or_default(),
                         bytes: None,
                         image: None,
                     }),
@@ -92,7 +95,11 @@ impl Board {
             }
             Event::SnapshotWritten { step, size, path, .. } => {
                 let image = format!("{}, {}", path.display(), words::size(*size));
-                self.running(step)?.image = Some(image);
+                match self.running(step) {
+                    Some(running) => running.image = Some(image),
+                    // From the store: it never began.
+                    None => self.images.push((step.clone(), image)),
+                }
                 None
             }
             Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
@@ -127,7 +134,13 @@ impl Board {
         } += 1;
         self.name_width = self.name_width.max(width(step));
         let at = self.running.iter().position(|running| running.step == step);
-        let image = at.and_then(|at| self.running.remove(at).image);
+        let image = match at {
+            Some(at) => self.running.remove(at).image,
+            None => {
+                let at = self.images.iter().position(|(known, _)| known == step);
+                at.map(|at| self.images.swap_remove(at).1)
+            }
+        };
         // All of a long reason is told at the end.
         let (colour, text) =
             ending::of_step(status, exit_code, duration_ms, reason.and_then(|reason| reason.lines().next()));
@@ -312,6 +325,7 @@ mod tests {
             digest: "sha256:00".into(),
             size: 1_572_864,
             path: "/work/out/base.squashfs".into(),
+            cached: false,
         };
         assert_eq!(board.event(&stamp(700, written)), None);
         let line = board.event(&stamp(800, finished("base-layer", "base", StepStatus::Ran, 600)));

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use self::elf::Object;
 use self::place::Placer;
+pub use self::place::Source;
 use self::search::{Found, HostLibraries};
 use super::RootfsError;
 
@@ -48,9 +49,20 @@ pub fn assemble(programs: &[PathBuf], dest: BorrowedFd<'_>) -> Result<(), Rootfs
     assemble_with(programs, dest, HostLibraries::of_host()?)
 }
 
+/// What the root of these programs would be made of, by path: what [`assemble`] would copy, without copying it.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn sources(programs: &[PathBuf]) -> Result<BTreeMap<Vec<u8>, Source>, RootfsError> {
+    let mut assembly = Assembly::new(Placer::of_nothing(), HostLibraries::of_host()?);
+    for program in programs {
+        assembly.add_program(program)?;
+    }
+    Ok(assembly.placer.into_placed())
+}
+
 fn assemble_with(programs: &[PathBuf], dest: BorrowedFd<'_>, libraries: HostLibraries) -> Result<(), RootfsError> {
-    let mut assembly =
-        Assembly { placer: Placer::new(dest)?, libraries, objects: BTreeMap::new(), done: BTreeSet::new() };
+    let mut assembly = Assembly::new(Placer::new(dest)?, libraries);
     for program in programs {
         assembly.add_program(program)?;
     }
@@ -67,6 +79,10 @@ struct Assembly {
 }
 
 impl Assembly {
+    fn new(placer: Placer, libraries: HostLibraries) -> Self {
+        Self { placer, libraries, objects: BTreeMap::new(), done: BTreeSet::new() }
+    }
+
     fn add_program(&mut self, program: &Path) -> Result<(), RootfsError> {
         let mut next = Some(program.to_owned());
         let mut chain = Vec::new();

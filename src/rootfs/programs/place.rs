@@ -1,6 +1,6 @@
 //! Places files of the host in the root under the paths that they have on the host.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -24,17 +24,43 @@ pub(super) struct Placed {
     pub(super) is_executable: bool,
 }
 
-/// Writes the root and knows what is in it.
+/// What a path of the root is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A folder; nothing of the host's is taken over.
+    Folder,
+    /// A symlink, with its target.
+    Link(Vec<u8>),
+    /// A file of the host, and its permission bits.
+    File(PathBuf, u32),
+}
+
+/// Writes the root, or only finds out what would be in it.
 pub(super) struct Placer {
-    tree: Tree,
+    tree: Option<Tree>,
     /// By path in the tree.
-    placed: BTreeSet<Vec<u8>>,
+    placed: BTreeMap<Vec<u8>, Source>,
 }
 
 impl Placer {
     pub(super) fn new(dest: BorrowedFd<'_>) -> Result<Self, RootfsError> {
         let tree = Tree::new(dest).map_err(|error| cannot(Path::new("/"), error))?;
-        Ok(Self { tree, placed: BTreeSet::new() })
+        Ok(Self { tree: Some(tree), placed: BTreeMap::new() })
+    }
+
+    /// Writes nothing.
+    pub(super) fn of_nothing() -> Self {
+        Self { tree: None, placed: BTreeMap::new() }
+    }
+
+    /// What was placed, by path in the tree.
+    pub(super) fn into_placed(self) -> BTreeMap<Vec<u8>, Source> {
+        self.placed
+    }
+
+    /// Whether a path is new, which then is made from `source`, and is to be written.
+    fn is_new(&mut self, inside: &[u8], source: Source) -> bool {
+        !self.placed.contains_key(inside) && self.placed.insert(inside.to_vec(), source).is_none()
     }
 
     /// Places a regular file of the host, the folders above it, and the symlinks that lead to it.
@@ -60,10 +86,10 @@ impl Placer {
                     return Err(unreadable(rustix::io::Errno::LOOP.into()));
                 }
                 let target = fs::read_link(&outside).map_err(unreadable)?;
-                if self.placed.insert(inside.clone()) {
+                let text = target.as_os_str().as_bytes();
+                if self.is_new(&inside, Source::Link(text.to_vec())) {
                     let meta = Meta { mtime, ..Meta::plain(0o777) };
-                    let made = self.tree.symlink(&inside, target.as_os_str().as_bytes(), &meta);
-                    made.map_err(|error| cannot(&outside, error))?;
+                    self.write(&outside, |tree| tree.symlink(&inside, text, &meta))?;
                 }
                 match target.is_absolute() {
                     true => done.clear(),
@@ -73,13 +99,13 @@ impl Placer {
                     ahead.push_front(part);
                 }
             } else if kind.is_dir() {
-                if self.placed.insert(inside.clone()) {
-                    self.tree.folder(&inside, &Meta::plain(0o755)).map_err(|error| cannot(&outside, error))?;
+                if self.is_new(&inside, Source::Folder) {
+                    self.write(&outside, |tree| tree.folder(&inside, &Meta::plain(0o755)))?;
                 }
             } else if kind.is_file() && ahead.is_empty() {
-                if self.placed.insert(inside.clone()) {
-                    let meta = Meta { mtime, ..Meta::plain(found.mode() & 0o777) };
-                    self.copy(&inside, &outside, &meta)?;
+                let mode = found.mode() & 0o777;
+                if self.is_new(&inside, Source::File(outside.clone(), mode)) {
+                    self.copy(&inside, &outside, &Meta { mtime, ..Meta::plain(mode) })?;
                 }
                 return Ok(Placed { path: outside, is_executable: found.mode() & 0o111 != 0 });
             } else {
@@ -95,11 +121,20 @@ impl Placer {
     pub(super) fn link_library(&mut self, folder: &Path, name: &str, library: &Path) -> Result<(), RootfsError> {
         let path = folder.join(name);
         let inside = parts(&path).make_contiguous().join(&b'/');
-        if self.placed.insert(inside.clone()) {
-            let made = self.tree.symlink(&inside, library.as_os_str().as_bytes(), &Meta::plain(0o777));
-            return made.map_err(|error| cannot(&path, error));
+        let text = library.as_os_str().as_bytes();
+        if self.is_new(&inside, Source::Link(text.to_vec())) {
+            self.write(&path, |tree| tree.symlink(&inside, text, &Meta::plain(0o777)))?;
         }
         Ok(())
+    }
+
+    /// Writes to the tree, if there is one.
+    fn write(
+        &mut self,
+        outside: &Path,
+        write: impl FnOnce(&mut Tree) -> Result<(), TreeError>,
+    ) -> Result<(), RootfsError> {
+        self.tree.as_mut().map_or(Ok(()), write).map_err(|error| cannot(outside, error))
     }
 
     /// Makes what is in every such root: `/tmp`, `/root`, and the accounts of root.
@@ -111,24 +146,25 @@ impl Placer {
     }
 
     pub(super) fn close(self) -> Result<(), RootfsError> {
-        self.tree.close().map_err(|error| cannot(Path::new("/"), error))
+        self.tree.map_or(Ok(()), Tree::close).map_err(|error| cannot(Path::new("/"), error))
     }
 
     /// A folder right under the root. Where the host has a symlink there that a program is behind, it is the folder that
     /// the symlink leads to.
     fn folder(&mut self, name: &str, mode: u32) -> Result<(), RootfsError> {
         let mut outside = Path::new("/").join(name);
-        if self.placed.contains(name.as_bytes()) {
+        if self.placed.contains_key(name.as_bytes()) {
             let real = outside.canonicalize();
             outside = real.map_err(|source| RootfsError::Read { path: outside.clone(), source })?;
         }
         let inside = parts(&outside).make_contiguous().join(&b'/');
-        self.tree.folder(&inside, &Meta::plain(mode)).map_err(|error| cannot(&outside, error))
+        self.write(&outside, |tree| tree.folder(&inside, &Meta::plain(mode)))
     }
 
     fn text(&mut self, inside: &[u8], text: &str) -> Result<(), RootfsError> {
         let outside = Path::new("/").join(OsStr::from_bytes(inside));
-        let mut file = self.tree.file(inside).map_err(|error| cannot(&outside, error))?;
+        let Some(tree) = &mut self.tree else { return Ok(()) };
+        let mut file = tree.file(inside).map_err(|error| cannot(&outside, error))?;
         let written = io::copy(&mut text.as_bytes(), &mut file);
         written.map_err(|source| RootfsError::Place {
             path: outside.clone(),
@@ -139,8 +175,9 @@ impl Placer {
     }
 
     fn copy(&mut self, inside: &[u8], outside: &Path, meta: &Meta) -> Result<(), RootfsError> {
+        let Some(tree) = &mut self.tree else { return Ok(()) };
         let mut from = File::open(outside).map_err(|source| RootfsError::Read { path: outside.to_owned(), source })?;
-        let mut to = self.tree.file(inside).map_err(|error| cannot(outside, error))?;
+        let mut to = tree.file(inside).map_err(|error| cannot(outside, error))?;
         let copied = io::copy(&mut from, &mut to);
         copied.map_err(|source| RootfsError::Place {
             path: outside.to_owned(),

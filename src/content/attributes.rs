@@ -1,0 +1,117 @@
+//! The extended attributes of a file that a step can see, as one digest.
+//!
+//! | attribute | |
+//! | --- | --- |
+//! | `user.*` | any program may read it |
+//! | `security.capability` | what a program may do when it is run |
+//! | `system.posix_acl_access`, `system.posix_acl_default` | who may do what |
+//! | `trusted.*` | left out: only a step that administers the host can see it, and overlayfs keeps its notes there |
+//! | `security.selinux` and the like | left out: what this host's policy says of the path, and not what is in it |
+
+use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{FileType, getxattr, lgetxattr, listxattr, llistxattr};
+use rustix::io::{Errno, Result};
+
+use super::stat::Place;
+use crate::digest::{Digest, Hasher};
+
+/// The kernel's limit of a list of names, and of a value, in bytes.
+const MOST_BYTES: usize = 64 << 10;
+
+/// Reads attributes.
+///
+/// Before Linux 6.13 no call takes a file's name in an open folder for that, and a way through `/proc/self/fd` takes
+/// three times as long. So a thread goes into the folder: the name is then all that the kernel needs.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    /// Whether this thread has a working directory of its own, and may change it.
+    enters: bool,
+}
+
+impl Attributes {
+    /// For a thread that ends with the walk: its working directory becomes another one than the process'.
+    pub(super) fn of_own_thread() -> Self {
+        // Some containers forbid it, by seccomp(2). It is slower then.
+        Self { enters: unshare(CloneFlags::CLONE_FS).is_ok() }
+    }
+
+    /// For any thread.
+    pub(super) fn of_any_thread() -> Self {
+        Self { enters: false }
+    }
+
+    /// To be called before the attributes of what is in a folder are asked for.
+    pub(super) fn enter(&self, folder: BorrowedFd<'_>) -> Result<()> {
+        if self.enters { rustix::process::fchdir(folder) } else { Ok(()) }
+    }
+
+    /// To be called at the end. The kernel lets go of a thread's working directory only after others may see that it has
+    /// ended, and until then what is mounted there could not be unmounted.
+    pub(super) fn leave(&self) {
+        if self.enters {
+            // It fails where `/` may not be entered, and then the directory is let go of a moment later.
+            let _ = rustix::process::chdir("/");
+        }
+    }
+
+    /// The digest of the attributes of a file in the folder [entered](Self::enter) last, if there are any.
+    ///
+    /// They are listed each time: some kernels change them on tmpfs without a trace in the ctime.
+    pub(super) fn digest(&self, place: &Place<'_>, kind: FileType) -> Result<Option<Digest>> {
+        match kind {
+            // A link can have none of them.
+            FileType::Symlink => Ok(None),
+            _ if place.is_descriptor() => {
+                let path = place.by_descriptor();
+                digest(|names| listxattr(&path, names), |name, value| getxattr(&path, name, value))
+            }
+            _ if self.enters => digest_of(place.name()),
+            _ => digest_of(&place.by_descriptor()),
+        }
+    }
+}
+
+fn digest_of(path: &CStr) -> Result<Option<Digest>> {
+    digest(|names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
+}
+
+fn digest(
+    list: impl Fn(&mut [u8]) -> Result<usize>,
+    get: impl Fn(&CStr, &mut [u8]) -> Result<usize>,
+) -> Result<Option<Digest>> {
+    // Most files have none.
+    let mut few = [0; 512];
+    let mut many = Vec::new();
+    let names = match list(&mut few) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(None),
+        Ok(length) => &few[..length],
+        Err(Errno::RANGE) => {
+            many.resize(MOST_BYTES, 0);
+            let length = list(&mut many)?;
+            &many[..length]
+        }
+        Err(errno) => return Err(errno),
+    };
+    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).filter(|name| counts(name)).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    names.sort_unstable();
+    let mut hasher = Hasher::new();
+    let mut value = vec![0; MOST_BYTES];
+    for name in names {
+        let length = get(&CString::new(name).unwrap_or_default(), &mut value)?;
+        for part in [name, &value[..length]] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    Ok(Some(hasher.finish()))
+}
+
+fn counts(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability"
+}

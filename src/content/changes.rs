@@ -1,0 +1,213 @@
+//! What differs between two listings: which files, and how.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::listing::{Entry, Listing};
+
+/// As many files are told.
+pub const MOST_TOLD: usize = 10;
+
+/// What differs between an old listing and a new one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The first ten, by the bytes of their paths.
+    pub first: Vec<Change>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+/// A file that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Below the top; empty for the top itself.
+    pub path: PathBuf,
+    /// How it differs.
+    pub how: How,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The top itself has no path.
+        let path = if self.path.as_os_str().is_empty() { std::path::Path::new(".") } else { self.path.as_path() };
+        match &self.how {
+            How::Changed(aspects) => {
+                let names: Vec<String> = aspects.iter().map(Aspect::to_string).collect();
+                write!(f, "{} ({})", path.display(), names.join(", "))
+            }
+            how => write!(f, "{} ({how})", path.display()),
+        }
+    }
+}
+
+/// How a file differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// It was not there.
+    Added,
+    /// It is not there.
+    Removed,
+    /// It is another one in these aspects, of which there is one at least.
+    Changed(Vec<Aspect>),
+}
+
+/// What of a file differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aspect {
+    /// A file and then a folder, say. What is in it is not compared then.
+    Type,
+    /// The bytes of a file, the target of a link, which device a node is of.
+    Content,
+    /// Permission bits.
+    Mode,
+    /// User or group.
+    Owner,
+    /// Extended attributes and access control lists.
+    Attributes,
+}
+
+impl Changed {
+    /// Compares two listings.
+    pub fn between(old: &Listing, new: &Listing) -> Self {
+        let mut changed = Self::default();
+        let (mut old, mut new) = (old.entries().peekable(), new.entries().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return changed,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.path.as_os_str().as_bytes().cmp(new.path.as_os_str().as_bytes()),
+            };
+            let old = if order.is_le() { old.next() } else { None };
+            let new = if order.is_ge() { new.next() } else { None };
+            match (old, new) {
+                (Some(old), Some(new)) => {
+                    let aspects = aspects(&old, &new);
+                    if !aspects.is_empty() {
+                        changed.push(&new, How::Changed(aspects));
+                    }
+                }
+                (Some(old), None) => changed.push(&old, How::Removed),
+                (None, Some(new)) => changed.push(&new, How::Added),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn push(&mut self, entry: &Entry<'_>, how: How) {
+        if self.first.len() < MOST_TOLD {
+            self.first.push(Change { path: entry.path.to_owned(), how });
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+fn aspects(old: &Entry<'_>, new: &Entry<'_>) -> Vec<Aspect> {
+    let same_type = old.kind.is_like(new.kind);
+    let all = [
+        (!same_type, Aspect::Type),
+        (same_type && old.kind != new.kind, Aspect::Content),
+        // A link's mode is always the same, and another type's another one by nature.
+        (same_type && old.mode != new.mode, Aspect::Mode),
+        ((old.uid, old.gid) != (new.uid, new.gid), Aspect::Owner),
+        (old.attributes != new.attributes, Aspect::Attributes),
+    ];
+    all.into_iter().filter(|(differs, _)| *differs).map(|(_, aspect)| aspect).collect()
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added => f.write_str("added"),
+            Self::Removed => f.write_str("removed"),
+            Self::Changed(aspects) => {
+                let names: Vec<String> = aspects.iter().map(Aspect::to_string).collect();
+                write!(f, "changed ({})", names.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Aspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Type => "type",
+            Self::Content => "content",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Attributes => "attributes",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::listing::{Draft, Kind};
+    use super::*;
+    use crate::digest::Digest;
+
+    fn listing(entries: &[Entry<'_>]) -> Listing {
+        let mut draft = Draft::default();
+        entries.iter().for_each(|entry| draft.push(entry));
+        Listing::from_drafts(&[draft])
+    }
+
+    fn entry(path: &str) -> Entry<'_> {
+        let kind = Kind::File(Digest::of_bytes(b""));
+        Entry { path: Path::new(path), kind, mode: 0o644, uid: 0, gid: 0, attributes: None }
+    }
+
+    fn told(old: &[Entry<'_>], new: &[Entry<'_>]) -> Vec<String> {
+        let changed = Changed::between(&listing(old), &listing(new));
+        assert_eq!(changed.more, 0);
+        changed.first.iter().map(|change| format!("{} {}", change.path.display(), change.how)).collect()
+    }
+
+    #[test]
+    fn every_way_to_differ_is_told_by_its_name() {
+        let digest = Digest::of_bytes(b"x");
+        let old = ["a", "b", "content", "d", "group", "mode", "same", "type"].map(entry);
+        let new = [
+            entry("aa"),
+            Entry { attributes: Some(digest), ..entry("b") },
+            Entry { kind: Kind::File(digest), mode: 0o600, ..entry("content") },
+            entry("d"),
+            Entry { gid: 1, ..entry("group") },
+            Entry { mode: 0o4644, ..entry("mode") },
+            entry("same"),
+            Entry { kind: Kind::Folder, mode: 0o755, ..entry("type") },
+            entry("z"),
+        ];
+        let expected = [
+            "a removed",
+            "aa added",
+            "b changed (attributes)",
+            "content changed (content, mode)",
+            "group changed (owner)",
+            "mode changed (mode)",
+            "type changed (type)",
+            "z added",
+        ];
+        assert_eq!(told(&old, &new), expected);
+        assert!(told(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn ten_are_told_and_the_rest_counted() {
+        let paths: Vec<String> = (0..25).map(|at| format!("{at:02}")).collect();
+        let entries: Vec<Entry<'_>> = paths.iter().map(|path| entry(path)).collect();
+        let changed = Changed::between(&listing(&[]), &listing(&entries));
+        assert_eq!((changed.first.len(), changed.more), (10, 15));
+        assert_eq!(changed.first[9].path, Path::new("09"));
+    }
+}

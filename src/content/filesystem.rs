@@ -1,0 +1,54 @@
+//! Which filesystems keep a ctime that can be relied on, and which have no content of their own.
+
+use rustix::fs::{OFlags, fstatfs};
+use rustix::io::Result;
+
+use super::stat::Place;
+
+/// How far a filesystem can be trusted to tell a changed file by its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The kernel of this host sets the ctime, by its own clock, at each change.
+    Times,
+    /// A server or a program sets the ctime by a clock of its own, or nobody does: its files are read each time.
+    Nothing,
+    /// The kernel makes up what is read, and says size 0: there is nothing to be relied on at all.
+    MadeUp(&'static str),
+}
+
+/// What statfs(2) says, see linux/magic.h. An overlay has the times of its layers: those of an image are known by having
+/// no fractions, see [`read`](super::read).
+const KNOWN: [(u32, Trust); 26] = [
+    (0xef53, Trust::Times),      // ext2, ext3, ext4
+    (0x5846_5342, Trust::Times), // xfs
+    (0x9123_683e, Trust::Times), // btrfs
+    (0x0102_1994, Trust::Times), // tmpfs
+    (0x794c_7630, Trust::Times), // overlay
+    (0xf2f5_2010, Trust::Times), // f2fs
+    (0x2fc1_2fc1, Trust::Times), // zfs
+    (0xca45_1a4e, Trust::Times), // bcachefs
+    (0x9fa0, Trust::MadeUp("proc")),
+    (0x6265_6572, Trust::MadeUp("sysfs")),
+    (0x0027_e0eb, Trust::MadeUp("cgroup")),
+    (0x6367_7270, Trust::MadeUp("cgroup2")),
+    (0x6462_6720, Trust::MadeUp("debugfs")),
+    (0x7472_6163, Trust::MadeUp("tracefs")),
+    (0x7363_6673, Trust::MadeUp("securityfs")),
+    (0x6265_6570, Trust::MadeUp("configfs")),
+    (0xcafe_4a11, Trust::MadeUp("bpf")),
+    (0xde5e_81e4, Trust::MadeUp("efivarfs")),
+    (0x6165_676c, Trust::MadeUp("pstore")),
+    (0xf97c_ff8c, Trust::MadeUp("selinuxfs")),
+    (0x4341_5d53, Trust::MadeUp("smackfs")),
+    (0x4249_4e4d, Trust::MadeUp("binfmt_misc")),
+    (0x0765_5821, Trust::MadeUp("resctrl")),
+    (0x6573_5543, Trust::MadeUp("fusectl")),
+    (0x1980_0202, Trust::MadeUp("mqueue")),
+    (0x6e73_6673, Trust::MadeUp("nsfs")),
+];
+
+/// How far the filesystem that a file is on can be trusted.
+pub(super) fn trust(place: &Place<'_>) -> Result<Trust> {
+    let magic = fstatfs(place.open(OFlags::PATH)?)?.f_type as u32;
+    Ok(KNOWN.iter().find(|(known, _)| *known == magic).map_or(Trust::Nothing, |(_, trust)| *trust))
+}

@@ -1,0 +1,188 @@
+//! One folder of a walk: opened, listed, and asked which of its files count.
+//!
+//! It is opened by its path below the top, and closed before the next one: there may be more levels than a process may
+//! have descriptors, and paths longer than a system call takes.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Result;
+
+use super::error::{ContentError, changed_or_failed};
+use super::ignore::{self, Rules};
+use super::stat::{Place, Stat};
+
+/// As many bytes of a path are given to a system call at once; it takes less than 4096.
+const PIECE: usize = 3800;
+
+/// A folder that is yet to be looked at.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// Below the top.
+    pub(super) path: Vec<u8>,
+    /// Those of the folders above.
+    pub(super) rules: Option<Arc<Rules>>,
+    /// Whether rules are looked for in it and below it.
+    pub(super) has_rules: bool,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Listed {
+    fd: OwnedFd,
+    path: Vec<u8>,
+    rules: Option<Arc<Rules>>,
+    has_rules: bool,
+    /// Before it was listed.
+    stat: Stat,
+    /// What is in it and counts, in order.
+    names: Vec<(CString, FileType)>,
+}
+
+impl Folder {
+    /// Lists the folder, which is below `top`, which is at the host's path `at`.
+    pub(super) fn list(self, top: BorrowedFd<'_>, at: &Path) -> std::result::Result<Listed, ContentError> {
+        let Self { path, rules, has_rules } = self;
+        let failed = |action| changed_or_failed(action, || on_host(at, &path));
+        let fd = open_below(top, &path).map_err(failed("open"))?;
+        let stat = Place::of(&fd).stat().map_err(failed("look at"))?;
+        let all = list(&fd).map_err(failed("list"))?;
+        let holds_rules = |(name, kind): &(CString, FileType)| {
+            name.to_bytes() == ignore::NAME.as_bytes() && *kind == FileType::RegularFile
+        };
+        let rules = if has_rules && all.iter().any(holds_rules) {
+            Some(Arc::new(read_rules(&fd, &path, &on_host(at, &path), rules)?))
+        } else {
+            rules
+        };
+        let mut listed = Listed { fd, path, rules, has_rules, stat, names: Vec::new() };
+        listed.names = listed.those_that_count(all);
+        Ok(listed)
+    }
+}
+
+impl Listed {
+    pub(super) fn place(&self) -> Place<'_> {
+        Place::of(&self.fd)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    pub(super) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    pub(super) fn names(&self) -> &[(CString, FileType)] {
+        &self.names
+    }
+
+    /// Where the file of that name is.
+    pub(super) fn entry<'a>(&'a self, name: &'a CStr) -> Place<'a> {
+        Place::new(self.fd.as_fd(), name)
+    }
+
+    /// The path below the top of the file of that name.
+    pub(super) fn path_of(&self, name: &CStr) -> Vec<u8> {
+        join(&self.path, name.to_bytes())
+    }
+
+    /// The folder of that name in it.
+    pub(super) fn folder(&self, name: &CStr) -> Folder {
+        Folder { path: self.path_of(name), rules: self.rules.clone(), has_rules: self.has_rules }
+    }
+
+    /// To be asked when all in it was looked at: whether it holds what it held before.
+    pub(super) fn check(&self, at: &Path) -> std::result::Result<(), ContentError> {
+        let failed = |action| changed_or_failed(action, || on_host(at, &self.path));
+        if self.place().stat().map_err(failed("look at"))? == self.stat {
+            return Ok(());
+        }
+        // Where only ignored files come and go, or only its mode changes, it does.
+        let now = self.those_that_count(list(&self.fd).map_err(failed("list"))?);
+        if now == self.names { Ok(()) } else { Err(ContentError::Changing { path: on_host(at, &self.path) }) }
+    }
+
+    fn those_that_count(&self, mut all: Vec<(CString, FileType)>) -> Vec<(CString, FileType)> {
+        if let Some(rules) = &self.rules {
+            all.retain(|(name, kind)| !rules.ignore(&self.path_of(name), *kind == FileType::Directory));
+        }
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+}
+
+/// The host's path of what is at a path below the top.
+pub(super) fn on_host(top: &Path, below: &[u8]) -> PathBuf {
+    if below.is_empty() { top.to_owned() } else { top.join(OsStr::from_bytes(below)) }
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
+}
+
+/// Opens the folder at a path of any length. A link on the way has come there since, and is not followed.
+fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    let open = |from: BorrowedFd<'_>, path: &[u8]| {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(from, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+    };
+    let mut left = path;
+    let mut at: Option<OwnedFd> = None;
+    // A name is at most 255 bytes, so there is a slash to cut at.
+    while left.len() > PIECE
+        && let Some(end) = left[..PIECE].iter().rposition(|byte| *byte == b'/')
+    {
+        at = Some(open(at.as_ref().map_or(top, AsFd::as_fd), &left[..end])?);
+        left = &left[end + 1..];
+    }
+    open(at.as_ref().map_or(top, AsFd::as_fd), left)
+}
+
+/// Names and types, in no order.
+fn list(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
+    let mut names = Vec::new();
+    for item in Dir::read_from(folder)? {
+        let item = item?;
+        let name = item.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let kind = match item.file_type() {
+            // Some filesystems do not say.
+            FileType::Unknown => Place::new(folder.as_fd(), name).stat()?.kind,
+            kind => kind,
+        };
+        names.push((name.to_owned(), kind));
+    }
+    Ok(names)
+}
+
+fn read_rules(
+    folder: &OwnedFd,
+    below: &[u8],
+    path: &Path,
+    above: Option<Arc<Rules>>,
+) -> std::result::Result<Rules, ContentError> {
+    let name = CString::new(ignore::NAME).unwrap_or_default();
+    let path = path.join(ignore::NAME);
+    let file = Place::new(folder.as_fd(), &name).open(OFlags::RDONLY | OFlags::NONBLOCK);
+    let file = file.map_err(changed_or_failed("open", || path.clone()))?;
+    let mut text = Vec::new();
+    if let Err(source) = File::from(file).read_to_end(&mut text) {
+        return Err(ContentError::Io { action: "read", path, source });
+    }
+    Rules::parse(&text, below, above).map_err(|(line, reason)| ContentError::Ignore { path, line, reason })
+}

@@ -1,0 +1,294 @@
+//! A listing: what there is to tell of each file in a host path. Its digest is the digest of the content.
+//!
+//! ```text
+//! `runner listing 1` and a newline, then of each file, by ascending bytes of its path:
+//!   1  what it is: `f`ile, fol`d`er, `l`ink, `c`haracter or `b`lock device, fifo `p`, `s`ocket; | 0x80: with attributes
+//!   2  mode, 07777
+//!   4  uid
+//!   4  gid
+//!   4  length of the path
+//!   …  the path below the top; empty for the top itself
+//!  32  of a file: the SHA-256 of its content
+//! 4 …  of a link: the length of its target, and the target
+//! 4 4  of a device: major, minor
+//!  32  with attributes: their SHA-256
+//! ```
+//! Numbers are little-endian.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::digest::Digest;
+
+const MAGIC: &[u8] = b"runner listing 1\n";
+
+/// What comes before the path.
+const HEAD: usize = 1 + 2 + 4 + 4 + 4;
+
+const HAS_ATTRIBUTES: u8 = 0x80;
+
+/// The listing of a host path. Compact: it is kept as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing(Vec<u8>);
+
+/// A file in a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Below the top; empty for the top itself.
+    pub path: &'a Path,
+    /// What it is.
+    pub kind: Kind<'a>,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// The digest of its extended attributes, if it has any that count.
+    pub attributes: Option<Digest>,
+}
+
+/// What a file is, and what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the types of inode(7)")]
+pub enum Kind<'a> {
+    File(Digest),
+    Folder,
+    /// With its target.
+    Link(&'a Path),
+    /// Major and minor number.
+    CharacterDevice(u32, u32),
+    /// Major and minor number.
+    BlockDevice(u32, u32),
+    Fifo,
+    Socket,
+}
+
+impl Listing {
+    /// The listing in these bytes, if it is one.
+    pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
+        let mut left = bytes.strip_prefix(MAGIC)?;
+        let mut last: Option<&Path> = None;
+        while !left.is_empty() {
+            let entry = read(&mut left)?;
+            if last.is_some_and(|last| last.as_os_str().as_bytes() >= entry.path.as_os_str().as_bytes()) {
+                return None;
+            }
+            last = Some(entry.path);
+        }
+        Some(Self(bytes))
+    }
+
+    /// The bytes, to be kept under their [digest](Listing::digest).
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The digest of the bytes, which is the digest of the content.
+    pub fn digest(&self) -> Digest {
+        Digest::of_bytes(&self.0)
+    }
+
+    /// The files, by ascending bytes of their paths.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut left = self.0.get(MAGIC.len()..).unwrap_or_default();
+        std::iter::from_fn(move || read(&mut left))
+    }
+
+    /// Puts what the threads of a walk found in order.
+    pub(super) fn from_drafts(drafts: &[Draft]) -> Self {
+        let mut lines: Vec<(&[u8], &[u8])> = drafts.iter().flat_map(Draft::lines).collect();
+        lines.sort_unstable();
+        let length = lines.iter().map(|(_, line)| line.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(MAGIC.len() + length);
+        bytes.extend_from_slice(MAGIC);
+        for (_, line) in lines {
+            bytes.extend_from_slice(line);
+        }
+        Self(bytes)
+    }
+}
+
+/// Part of a listing, in no order.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    bytes: Vec<u8>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Draft {
+    pub(super) fn push(&mut self, entry: &Entry<'_>) {
+        let bytes = &mut self.bytes;
+        let letter = entry.kind.letter();
+        bytes.push(if entry.attributes.is_some() { letter | HAS_ATTRIBUTES } else { letter });
+        bytes.extend_from_slice(&entry.mode.to_le_bytes());
+        put(bytes, entry.uid);
+        put(bytes, entry.gid);
+        put_path(bytes, entry.path);
+        match entry.kind {
+            Kind::File(digest) => bytes.extend_from_slice(digest.as_bytes()),
+            Kind::Link(target) => put_path(bytes, target),
+            Kind::CharacterDevice(major, minor) | Kind::BlockDevice(major, minor) => {
+                put(bytes, major);
+                put(bytes, minor);
+            }
+            Kind::Folder | Kind::Fifo | Kind::Socket => {}
+        }
+        if let Some(digest) = entry.attributes {
+            bytes.extend_from_slice(digest.as_bytes());
+        }
+        self.ends.push(bytes.len());
+    }
+
+    /// Path and whole line of each.
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut start = 0;
+        self.ends.iter().filter_map(move |end| {
+            let line = self.bytes.get(start..*end)?;
+            start = *end;
+            let (_, mut left) = line.split_at_checked(HEAD - 4)?;
+            Some((take_path(&mut left)?.as_os_str().as_bytes(), line))
+        })
+    }
+}
+
+impl Kind<'_> {
+    fn letter(self) -> u8 {
+        match self {
+            Self::File(_) => b'f',
+            Self::Folder => b'd',
+            Self::Link(_) => b'l',
+            Self::CharacterDevice(..) => b'c',
+            Self::BlockDevice(..) => b'b',
+            Self::Fifo => b'p',
+            Self::Socket => b's',
+        }
+    }
+
+    /// Whether both are of one type, whatever is in them.
+    pub(super) fn is_like(self, other: Self) -> bool {
+        self.letter() == other.letter()
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, number: u32) {
+    bytes.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_path(bytes: &mut Vec<u8>, path: &Path) {
+    let path = path.as_os_str().as_bytes();
+    // No kernel gives a path of 4 GiB: it would have 16 million folders, one in the other.
+    let length = u32::try_from(path.len()).unwrap_or(u32::MAX);
+    put(bytes, length);
+    bytes.extend_from_slice(path.get(..length as usize).unwrap_or(path));
+}
+
+fn read<'a>(left: &mut &'a [u8]) -> Option<Entry<'a>> {
+    let [letter] = take(left)?;
+    let mode = u16::from_le_bytes(take(left)?);
+    let (uid, gid) = (number(left)?, number(left)?);
+    let path = take_path(left)?;
+    let kind = match letter & !HAS_ATTRIBUTES {
+        b'f' => Kind::File(Digest::from(take(left)?)),
+        b'd' => Kind::Folder,
+        b'l' => Kind::Link(take_path(left)?),
+        b'c' => Kind::CharacterDevice(number(left)?, number(left)?),
+        b'b' => Kind::BlockDevice(number(left)?, number(left)?),
+        b'p' => Kind::Fifo,
+        b's' => Kind::Socket,
+        _ => return None,
+    };
+    let attributes = if letter & HAS_ATTRIBUTES == 0 { None } else { Some(Digest::from(take(left)?)) };
+    Some(Entry { path, kind, mode, uid, gid, attributes })
+}
+
+fn take<const N: usize>(left: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = left.split_first_chunk::<N>()?;
+    *left = rest;
+    Some(*taken)
+}
+
+fn number(left: &mut &[u8]) -> Option<u32> {
+    take(left).map(u32::from_le_bytes)
+}
+
+fn take_path<'a>(left: &mut &'a [u8]) -> Option<&'a Path> {
+    let length = number(left)? as usize;
+    let (path, rest) = left.split_at_checked(length)?;
+    *left = rest;
+    Some(Path::new(OsStr::from_bytes(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> [Entry<'static>; 7] {
+        let digest = Digest::of_bytes(b"content");
+        let entry = |path: &'static [u8], kind| Entry {
+            path: Path::new(OsStr::from_bytes(path)),
+            kind,
+            mode: 0o6755,
+            uid: u32::MAX,
+            gid: 70_000,
+            attributes: (path.len().is_multiple_of(2)).then_some(digest),
+        };
+        [
+            entry(b"", Kind::Folder),
+            entry(b"a", Kind::File(digest)),
+            entry(b"a-b\n\xff", Kind::Link(Path::new("../target"))),
+            entry(b"a/b", Kind::CharacterDevice(1, 1 << 19)),
+            entry(b"b", Kind::BlockDevice(259, 3)),
+            entry(b"cc", Kind::Fifo),
+            entry(b"d", Kind::Socket),
+        ]
+    }
+
+    fn listing<'a>(entries: impl IntoIterator<Item = &'a Entry<'static>>) -> Listing {
+        let mut drafts = [Draft::default(), Draft::default()];
+        for (at, entry) in entries.into_iter().enumerate() {
+            drafts[at % 2].push(entry);
+        }
+        Listing::from_drafts(&drafts)
+    }
+
+    #[test]
+    fn what_is_listed_is_read_back_in_order_whoever_found_it_when() {
+        let (one, other) = (listing(&entries()), listing(entries().iter().rev()));
+        assert_eq!(one, other);
+        assert_eq!(one.entries().collect::<Vec<_>>(), entries());
+        assert_eq!(Listing::from_bytes(one.as_bytes().to_vec()), Some(one));
+    }
+
+    #[test]
+    fn the_format_stays_as_it_is() {
+        // A change of it changes every key: raise the version of the listing and of the key then.
+        let digest = Digest::of_bytes(b"x");
+        let entry = |path, kind| Entry { path: Path::new(path), kind, mode: 0o755, uid: 1, gid: 2, attributes: None };
+        let file = Entry { attributes: Some(digest), ..entry("a", Kind::File(digest)) };
+        let entries = [entry("", Kind::Folder), file, entry("n", Kind::BlockDevice(8, 1))];
+        let expected = [
+            b"runner listing 1\nd\xed\x01\x01\0\0\0\x02\0\0\0\0\0\0\0".as_slice(),
+            b"\xe6\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0a",
+            digest.as_bytes(),
+            digest.as_bytes(),
+            b"b\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0n\x08\0\0\0\x01\0\0\0",
+        ];
+        assert_eq!(listing(&entries).as_bytes(), expected.concat());
+    }
+
+    #[test]
+    fn what_is_no_listing_is_told() {
+        let listing = listing(&entries());
+        let whole = listing.as_bytes();
+        let ends: Vec<usize> =
+            (1..whole.len()).filter(|at| Listing::from_bytes(whole[..*at].to_vec()).is_some()).collect();
+        // Only between two files; a digest tells that the rest is gone.
+        assert_eq!(ends.len(), entries().len());
+        assert_eq!(Listing::from_bytes(b"foreign".to_vec()), None);
+        let twice = [whole, &whole[MAGIC.len()..]].concat();
+        assert_eq!(Listing::from_bytes(twice), None);
+    }
+}

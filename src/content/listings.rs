@@ -1,0 +1,100 @@
+//! Listings on disk: kept under their digests, so that a later build can tell which files changed.
+
+use std::path::{Path, PathBuf};
+
+use super::error::ContentError;
+use super::listing::Listing;
+use super::saved;
+use crate::digest::Digest;
+
+/// Half the size for a tenth of the time that the digests took.
+const LEVEL: i32 = 1;
+
+/// A folder of listings, `<hex>.zst` each, compressed by zstd.
+///
+/// They only explain: a lost one costs a build nothing but the names of the files that changed. Which are still worth
+/// keeping is known to whoever keeps the digests.
+#[derive(Debug)]
+pub struct Listings(PathBuf);
+
+impl Listings {
+    /// The listings in this folder, which is made with the first one.
+    pub fn open(folder: &Path) -> Self {
+        saved::sweep(folder, None);
+        Self(folder.to_owned())
+    }
+
+    /// Where the listing of that digest is, if it is there.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.0.join(name(digest))
+    }
+
+    /// Keeps a listing, whose digest that is.
+    ///
+    /// # Errors
+    /// What writing it gives.
+    pub fn put(&self, digest: &Digest, listing: &Listing) -> Result<(), ContentError> {
+        if self.path(digest).exists() {
+            return Ok(());
+        }
+        let put = || saved::write(&self.0, &name(digest), &zstd::bulk::compress(listing.as_bytes(), LEVEL)?);
+        put().map_err(|source| ContentError::Io { action: "keep a listing in", path: self.0.clone(), source })
+    }
+
+    /// The listing of that digest, if it is there. A damaged one is removed, and is none.
+    pub fn get(&self, digest: &Digest) -> Option<Listing> {
+        let file = std::fs::File::open(self.path(digest)).ok()?;
+        let bytes = zstd::stream::decode_all(file).unwrap_or_default();
+        let listing = Some(bytes).filter(|bytes| Digest::of_bytes(bytes) == *digest).and_then(Listing::from_bytes);
+        if listing.is_none() {
+            // So that the next one of that digest is put in its place.
+            let _ = std::fs::remove_file(self.path(digest));
+        }
+        listing
+    }
+}
+
+fn name(digest: &Digest) -> String {
+    format!("{}.zst", digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::listing::{Draft, Entry, Kind};
+    use super::*;
+
+    fn listing() -> Listing {
+        let mut draft = Draft::default();
+        let kind = Kind::File(Digest::of_bytes(b"x"));
+        draft.push(&Entry { path: Path::new("x"), kind, mode: 0o644, uid: 1, gid: 2, attributes: None });
+        Listing::from_drafts(&[draft])
+    }
+
+    #[test]
+    fn what_is_kept_is_found_under_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let listings = Listings::open(&folder.path().join("listings"));
+        let listing = listing();
+        let digest = listing.digest();
+        assert_eq!(listings.get(&digest), None);
+        listings.put(&digest, &listing).unwrap();
+        listings.put(&digest, &listing).unwrap();
+        assert_eq!(listings.get(&digest), Some(listing));
+        assert_eq!(listings.get(&Digest::of_bytes(b"other")), None);
+    }
+
+    #[test]
+    fn a_damaged_one_is_none_and_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let listings = Listings::open(folder.path());
+        let listing = listing();
+        let digest = listing.digest();
+        let other = zstd::bulk::compress(b"runner listing 1\n", LEVEL).unwrap();
+        for damaged in [b"".as_slice(), b"no zstd", &other] {
+            std::fs::write(listings.path(&digest), damaged).unwrap();
+            assert_eq!(listings.get(&digest), None);
+            listings.put(&digest, &listing).unwrap();
+            assert_eq!(listings.get(&digest).as_ref(), Some(&listing));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What is in a host path: one digest, and a listing that tells later which files changed.
+//!
+//! | in the digest | why |
+//! | --- | --- |
+//! | path below the top, as bytes; type | a step sees them |
+//! | permission bits with setuid, setgid, sticky; user; group | a step sees them, and they say what it may do |
+//! | bytes of a file, target of a link, numbers of a device | a step reads them |
+//! | `user.*`, `security.capability`, POSIX access control lists | `content/attributes.rs` says why these |
+//! | the top itself: type, mode, owner, attributes | it is what a step finds at the mount's target |
+//!
+//! | not in it | why |
+//! | --- | --- |
+//! | times | a step can see them, but each checkout of the same sources has others, so nothing would ever be the same on two machines; what goes into a layer gets clamped times anyway. A step that decides by them, as make(1) does, has to do without them for the same bytes |
+//! | hard links, inode numbers, sizes of folders, holes | other filesystems, and checkouts, have others |
+//! | what is in a fifo or behind a socket or a device | it is not the folder's |
+//! | files that `.runnerignore` names | `content/ignore.rs` has the rules |
+//! | where the path is, how it is spelled, the order of the names | the same content is to have the same digest |
+//!
+//! The top path is followed as mount(2) follows it, links below it are not. What is mounted below it is part of it, as a
+//! bind takes it along. A path on a filesystem that the kernel makes up as it is read (proc, sysfs, cgroup) cannot be
+//! told, and is refused; so is `/`, unless its `.runnerignore` names those.
+//!
+//! # Cheap
+//! Files are hashed once, and known again by device, inode, size, mtime and ctime; `content/read.rs` says when that is sound.
+//! Everything else is looked at each time: a digest that is answered from the cache alone would miss a new file.
+//! Of each path there is a stat cache of its own, so a command reads no more of them than it needs, and two runners
+//! that write the same one at once each write a whole and a right one. One not used for 30 days is removed.
+
+mod attributes;
+mod cache;
+mod changes;
+mod error;
+mod filesystem;
+mod folder;
+mod ignore;
+mod listing;
+mod listings;
+mod queue;
+mod read;
+mod saved;
+mod stat;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+
+use crate::digest::Digest;
+
+pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
+pub use error::ContentError;
+pub use listing::{Entry, Kind, Listing};
+pub use listings::Listings;
+
+use cache::StatCache;
+use error::{changed_or_failed, failed};
+use read::{Known, Reader, lock};
+use stat::{Place, Stamp};
+use walk::{Walked, Way};
+
+/// More threads wait for each other and for the disk.
+const MOST_THREADS: usize = 8;
+
+/// A path that is another thing so many times in a row is being written to.
+const MOST_TRIES: u32 = 6;
+
+/// A stat cache that nobody used for so long belongs to a path that is not bound any more.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What is in a host path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Of all that counts: that of the listing.
+    pub digest: Digest,
+    /// All that counts, file by file.
+    pub listing: Listing,
+    /// How many regular files there are.
+    pub files: u64,
+    /// How many bytes are in them.
+    pub bytes: u64,
+    /// How many of them had to be read: the others were known by their stat.
+    pub read: u64,
+}
+
+/// Tells what is in host paths. Opened once for a command; may be shared between threads.
+#[derive(Debug)]
+pub struct Contents {
+    /// The folder of the stat caches.
+    folder: Option<PathBuf>,
+    threads: usize,
+    /// What this command read, so that one path inside another is not read twice.
+    fresh: Mutex<HashMap<Stamp, Digest>>,
+    /// Why a stat cache could not be written, the first time.
+    problem: Mutex<Option<ContentError>>,
+}
+
+impl Contents {
+    /// With the stat caches in this folder, which is made with the first one. One that cannot be read, or is damaged, is
+    /// an empty one.
+    pub fn open(folder: &Path) -> Self {
+        saved::sweep(folder, Some(KEPT));
+        Self { folder: Some(folder.to_owned()), ..Self::without_cache() }
+    }
+
+    /// Without any stat cache: every file is read, once.
+    pub fn without_cache() -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        Self { folder: None, threads, fresh: Mutex::default(), problem: Mutex::default() }
+    }
+
+    /// What is in this folder or file of the host, such as the source of a bind, but for what `.runnerignore` names.
+    ///
+    /// # Errors
+    /// [`ContentError::MadeUp`] for what the kernel makes up; [`ContentError::Changing`] for what is another thing at
+    /// each of several looks; a `.runnerignore` that cannot be understood; what the system refuses, so that nothing
+    /// unreadable is left out.
+    pub fn of(&self, path: &Path) -> Result<Content, ContentError> {
+        self.walk(path, true)
+    }
+
+    /// All that is in this folder, such as a root filesystem: a `.runnerignore` in it is a file like any other, for
+    /// nobody wrote it for the folder.
+    ///
+    /// # Errors
+    /// As [`Contents::of`].
+    pub fn of_all(&self, path: &Path) -> Result<Content, ContentError> {
+        self.walk(path, false)
+    }
+
+    fn walk(&self, path: &Path, has_rules: bool) -> Result<Content, ContentError> {
+        let threads = self.threads;
+        let walked = self.cached(path, |top, path, known| walk::walk(top, path, Way { known, threads, has_rules }))?;
+        let listing = Listing::from_drafts(&walked.drafts);
+        let Walked { files, bytes, read, .. } = walked;
+        Ok(Content { digest: listing.digest(), listing, files, bytes, read })
+    }
+
+    /// The SHA-256 of a file, as of an image or an archive.
+    ///
+    /// # Errors
+    /// [`ContentError::NotAFile`], and as [`Contents::of`].
+    pub fn of_file(&self, path: &Path) -> Result<Digest, ContentError> {
+        let mut digest = None;
+        self.cached(path, |file, path, known| {
+            let (place, mut reader) = (Place::of(file), Reader::new(known));
+            let stat = place.stat().map_err(changed_or_failed("look at", || path.to_owned()))?;
+            if stat.kind != FileType::RegularFile {
+                return Err(ContentError::NotAFile { path: path.to_owned() });
+            }
+            digest = Some(reader.digest(&place, &stat, || path.to_owned())?);
+            Ok(Walked { seen: reader.seen, ..Walked::default() })
+        })?;
+        digest.ok_or_else(|| ContentError::NotAFile { path: path.to_owned() })
+    }
+
+    /// Ends with the stat caches.
+    ///
+    /// # Errors
+    /// Why one of them could not be written. No digest is wrong for it; only the next command is slower.
+    pub fn close(self) -> Result<(), ContentError> {
+        self.problem.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Looks at a path with its stat cache, as often as it takes for it to hold still, and keeps the cache.
+    fn cached(
+        &self,
+        path: &Path,
+        mut look: impl FnMut(&OwnedFd, &Path, &Known<'_>) -> Result<Walked, ContentError>,
+    ) -> Result<Walked, ContentError> {
+        let path = std::path::absolute(path).map_err(|source| ContentError::Io {
+            action: "find",
+            path: path.to_owned(),
+            source,
+        })?;
+        let file = self.folder.as_ref().map(|folder| (folder, Digest::of_bytes(path.as_os_str().as_bytes()).hex()));
+        let cache = file.as_ref().map(|(folder, name)| StatCache::load(&folder.join(name))).unwrap_or_default();
+        let known = Known { cache: &cache, fresh: &self.fresh };
+        let mut tries = 0;
+        let result = loop {
+            let top = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            match top.map_err(failed("open", &path)).and_then(|top| look(&top, &path, &known)) {
+                Err(ContentError::Changing { .. }) if tries + 1 < MOST_TRIES => {
+                    // What was read already is known now, so the next look is a short one.
+                    thread::sleep(Duration::from_millis(5 << tries));
+                    tries += 1;
+                }
+                result => break result,
+            }
+        };
+        if let Some((folder, name)) = file {
+            let new = match &result {
+                Ok(walked) => StatCache::new(walked.seen.clone()),
+                // What was read is not read again when the cause is mended.
+                Err(_) => cache.and(lock(&self.fresh).iter()),
+            };
+            self.keep(folder, &name, &cache, &new);
+        }
+        result
+    }
+
+    fn keep(&self, folder: &Path, name: &str, old: &StatCache, new: &StatCache) {
+        if old == new {
+            saved::touch(&folder.join(name));
+        } else if let Err(source) = saved::write(folder, name, &new.to_bytes()) {
+            let error = ContentError::Io { action: "write a stat cache in", path: folder.to_owned(), source };
+            lock(&self.problem).get_or_insert(error);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Files that may be lost without harm: written whole or not at all, and cleared away when nobody needs them.
+//!
+//! They are renamed into place and not synced: what a crash leaves of them is told by their sums. A half-written one is
+//! locked by who writes it; one that can be locked was left by a killed runner, and is removed at the next start.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// What the name of a half-written file begins with.
+const HALF_WRITTEN: &str = ".half-";
+
+/// Puts a file into this folder, which is made where it is missing.
+pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut temp = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(folder)?;
+    if temp.as_file().try_lock().is_err() {
+        // Another runner has just taken it for left over.
+        return Ok(());
+    }
+    temp.write_all(bytes)?;
+    match temp.persist(folder.join(name)) {
+        // As above, the moment before.
+        Err(error) if error.error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map(drop).map_err(|error| error.error),
+    }
+}
+
+/// Removes what killed runners left half-written, and what was written or [used](touch) longer ago than that.
+///
+/// Nothing here is an error: what stays is removed another time, and there may be no folder yet.
+pub(super) fn sweep(folder: &Path, unused: Option<Duration>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_half = entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes());
+        let goes = if is_half {
+            File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        } else {
+            unused.is_some_and(|unused| age(&entry.path()).is_some_and(|age| age > unused))
+        };
+        if goes {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Notes that a file is in use, once a day.
+pub(super) fn touch(file: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    if age(file).is_some_and(|age| age > DAY) {
+        let _ = File::open(file).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    }
+}
+
+fn age(file: &Path) -> Option<Duration> {
+    fs::symlink_metadata(file).ok()?.modified().ok()?.elapsed().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn grow_old(file: &Path, days: u64) {
+        let time = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+        File::open(file).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_put_in_a_new_folder_and_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("a/b");
+        write(&below, "name", b"old").unwrap();
+        write(&below, "name", b"new").unwrap();
+        assert_eq!(fs::read(below.join("name")).unwrap(), b"new");
+        assert_eq!(names(&below), ["name"]);
+    }
+
+    #[test]
+    fn half_written_files_of_killed_runners_go_and_those_of_living_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let living = File::create(folder.path().join(".half-living")).unwrap();
+        living.lock().unwrap();
+        File::create(folder.path().join(".half-dead")).unwrap();
+        write(folder.path(), "whole", b"").unwrap();
+        sweep(folder.path(), None);
+        assert_eq!(names(folder.path()), [".half-living", "whole"]);
+    }
+
+    #[test]
+    fn what_is_not_used_for_long_goes() {
+        const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["fresh", "old", "used"] {
+            write(folder.path(), name, b"").unwrap();
+        }
+        grow_old(&folder.path().join("old"), 31);
+        grow_old(&folder.path().join("used"), 31);
+        touch(&folder.path().join("used"));
+        sweep(folder.path(), Some(MONTH));
+        assert_eq!(names(folder.path()), ["fresh", "used"]);
+    }
+
+    #[test]
+    fn two_that_write_and_sweep_at_once_do_no_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        std::thread::scope(|scope| {
+            for byte in 0..3 {
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        write(path, "name", &[byte; 1000]).unwrap();
+                        sweep(path, None);
+                        if let Ok(bytes) = fs::read(path.join("name")) {
+                            assert!(bytes.len() == 1000 && bytes.iter().all(|other| *other == bytes[0]));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(names(path), ["name"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! One file on the host: where it is, and what statx(2) says of it.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
+use rustix::io::Result;
+
+/// Where a file is: its name in an open folder, so that it stays short however deep the folder is. An empty name is
+/// what the descriptor itself is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    folder: BorrowedFd<'a>,
+    name: &'a CStr,
+}
+
+/// What tells one state of a file from another without reading it. In its order, records of one device lie together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Stamp {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// In bytes.
+    pub(super) size: u64,
+    /// When the content changed: seconds since 1970, and nanoseconds.
+    pub(super) mtime: (i64, u32),
+    /// When anything of the inode changed. Nobody but the kernel sets it.
+    pub(super) ctime: (i64, u32),
+}
+
+/// What statx(2) says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) stamp: Stamp,
+    pub(super) kind: FileType,
+    /// Permission bits with setuid, setgid and sticky.
+    pub(super) mode: u16,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Which device a device node is of: major, minor.
+    pub(super) node: (u32, u32),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(folder: BorrowedFd<'a>, name: &'a CStr) -> Self {
+        Self { folder, name }
+    }
+
+    /// What this descriptor is of.
+    pub(super) fn of(fd: &'a OwnedFd) -> Self {
+        Self { folder: fd.as_fd(), name: c"" }
+    }
+
+    /// Links are not followed, and automounts not mounted.
+    pub(super) fn stat(&self) -> Result<Stat> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+        let stat = statx(self.folder, self.name, flags, StatxFlags::BASIC_STATS)?;
+        let mode = u32::from(stat.stx_mode);
+        Ok(Stat {
+            stamp: Stamp {
+                device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+                inode: stat.stx_ino,
+                size: stat.stx_size,
+                mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+                ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+            },
+            kind: FileType::from_raw_mode(mode),
+            mode: stat.stx_mode & 0o7777,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            node: (stat.stx_rdev_major, stat.stx_rdev_minor),
+        })
+    }
+
+    /// Opens it without following a link.
+    pub(super) fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        if self.is_descriptor() {
+            // The descriptor may be one that only says where the file is: this opens the same file anew.
+            return openat(CWD, self.by_descriptor(), flags | OFlags::CLOEXEC, Mode::empty());
+        }
+        openat(self.folder, self.name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// What a link says.
+    pub(super) fn link(&self) -> Result<CString> {
+        readlinkat(self.folder, self.name, Vec::new())
+    }
+
+    /// Its name in the folder.
+    pub(super) fn name(&self) -> &'a CStr {
+        self.name
+    }
+
+    /// Whether it is what the descriptor itself is of.
+    pub(super) fn is_descriptor(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    /// A path of it for the calls that take no descriptor; one that [is a descriptor](Self::is_descriptor) is to be
+    /// followed.
+    pub(super) fn by_descriptor(&self) -> CString {
+        let name = self.name.to_bytes();
+        let mut path = format!("/proc/self/fd/{}", self.folder.as_raw_fd()).into_bytes();
+        if !name.is_empty() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        // Neither part has a NUL.
+        CString::new(path).unwrap_or_default()
+    }
+}

@@ -1,0 +1,140 @@
+//! The stat cache: what is read again, and what is not.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::super::Contents;
+use super::*;
+use crate::digest::Digest;
+
+/// What a command of its own tells: the content, and how many files it read.
+fn of(store: &TempDir, path: &Path) -> Content {
+    let contents = Contents { threads: 3, ..Contents::open(&store.path().join("stat")) };
+    let found = contents.of(path).unwrap();
+    contents.close().unwrap();
+    assert_eq!(found.digest, content(path).digest, "with and without a cache");
+    found
+}
+
+fn caches(store: &TempDir) -> Vec<PathBuf> {
+    fs::read_dir(store.path().join("stat")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn three() -> TempDir {
+    folder(&[("a", "1"), ("sub/b", "2"), ("sub/c", "3")])
+}
+
+#[test]
+fn only_changed_files_are_read_again() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    assert_eq!(of(&store, folder.path()).read, 3);
+    assert_eq!(of(&store, folder.path()).read, 0);
+    fs::write(folder.path().join("sub/b"), "4").unwrap();
+    fs::write(folder.path().join("d"), "5").unwrap();
+    fs::remove_file(folder.path().join("a")).unwrap();
+    assert_eq!(of(&store, folder.path()).read, 2);
+    fs::rename(folder.path().join("sub"), folder.path().join("bus")).unwrap();
+    let last = of(&store, folder.path());
+    assert_eq!(last.read, 0, "a file is not another one for the name of its folder");
+    assert_eq!(paths(&last), ["", "bus", "bus/b", "bus/c", "d"]);
+    assert_eq!(caches(&store).len(), 1);
+}
+
+#[test]
+fn a_change_at_once_of_the_same_size_and_with_the_old_time_is_seen() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    let path = folder.path().join("a");
+    let mut digests = vec![of(&store, folder.path()).digest];
+    for round in 100..150_u8 {
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, [round]).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        digests.push(of(&store, folder.path()).digest);
+    }
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), 51);
+}
+
+#[test]
+fn a_mode_is_not_taken_from_the_cache() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    let before = of(&store, folder.path());
+    let path = folder.path().join("sub/c");
+    let mut mode = fs::metadata(&path).unwrap().permissions();
+    mode.set_readonly(true);
+    fs::set_permissions(&path, mode).unwrap();
+    assert_eq!(changes(&before, &of(&store, folder.path())), ["sub/c changed (mode)"]);
+}
+
+#[test]
+fn a_damaged_cache_is_an_empty_one_and_is_replaced() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    of(&store, folder.path());
+    let cache = caches(&store).remove(0);
+    let mut bytes = fs::read(&cache).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    for damaged in [&bytes[..], b"", b"foreign"] {
+        fs::write(&cache, damaged).unwrap();
+        assert_eq!(of(&store, folder.path()).read, 3);
+        assert_eq!(of(&store, folder.path()).read, 0);
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_told_at_the_end_and_spoils_nothing() {
+    let folder = three();
+    let contents = Contents::open(&folder.path().join("a/stat"));
+    assert_eq!(contents.of(folder.path()).unwrap().digest, content(folder.path()).digest);
+    let problem = contents.close().unwrap_err();
+    assert_eq!(problem.to_string(), format!("cannot write a stat cache in {}", folder.path().join("a/stat").display()));
+}
+
+#[test]
+fn a_path_inside_another_is_not_read_twice_by_one_command() {
+    let folder = three();
+    let contents = Contents::without_cache();
+    assert_eq!(contents.of(folder.path()).unwrap().read, 3);
+    assert_eq!(contents.of(&folder.path().join("sub")).unwrap().read, 0);
+    assert_eq!(contents.of_file(&folder.path().join("a")).unwrap(), Digest::of_bytes(b"1"));
+}
+
+#[test]
+fn what_was_read_before_an_error_is_not_read_again() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    let bad = folder.path().join("sub/.runnerignore");
+    fs::write(&bad, "[z-a]").unwrap();
+    // One thread does the top first, and the folder that it fails at last.
+    let contents = Contents { threads: 1, ..Contents::open(&store.path().join("stat")) };
+    contents.of(folder.path()).unwrap_err();
+    contents.close().unwrap();
+    fs::remove_file(&bad).unwrap();
+    assert_eq!(of(&store, folder.path()).read, 2);
+}
+
+#[test]
+fn a_time_that_was_set_into_the_future_has_nothing_read_again() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    let file = fs::File::options().write(true).open(folder.path().join("a")).unwrap();
+    file.set_modified(SystemTime::now() + std::time::Duration::from_secs(3600)).unwrap();
+    of(&store, folder.path());
+    assert_eq!(of(&store, folder.path()).read, 0);
+}
+
+#[test]
+fn many_at_once_on_one_cache_all_tell_the_same() {
+    let (store, folder) = (tempfile::tempdir().unwrap(), three());
+    let expected = content(folder.path()).digest;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(of(&store, folder.path()).digest, expected);
+                }
+            });
+        }
+    });
+    assert_eq!(of(&store, folder.path()).read, 0);
+    assert_eq!(caches(&store).len(), 1);
+}

@@ -1,0 +1,77 @@
+//! Files and folders that change while they are looked at, one moment at a time.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use super::super::cache::StatCache;
+use super::super::folder::Folder;
+use super::super::read::{Known, Reader};
+use super::super::stat::Place;
+use super::*;
+
+#[test]
+fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
+    let folder = folder(&[("a", "old")]);
+    let path = folder.path().join("a");
+    let (cache, fresh) = (StatCache::default(), Mutex::default());
+    let known = Known { cache: &cache, fresh: &fresh };
+    let mut reader = Reader::new(&known);
+    let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
+    let place = Place::new(top.as_fd(), c"a");
+    let changes: [&dyn Fn(); 4] = [
+        &|| fs::write(&path, "new").unwrap(),
+        &|| fs::remove_file(&path).unwrap(),
+        &|| fs::create_dir(&path).unwrap(),
+        &|| fs::remove_dir(&path).and_then(|()| std::os::unix::fs::symlink("x", &path)).unwrap(),
+    ];
+    let before = place.stat().unwrap();
+    for change in changes {
+        change();
+        let error = reader.digest(&place, &before, || path.clone()).unwrap_err();
+        assert!(matches!(error, ContentError::Changing { .. }), "{error}");
+    }
+    assert!(reader.seen.is_empty() && fresh.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_folder_in_which_files_come_or_go_is_told_unless_they_are_ignored() {
+    let folder = folder(&[("sub/.runnerignore", "*.log"), ("sub/a", "")]);
+    let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
+    let list =
+        || Folder { path: b"sub".to_vec(), rules: None, has_rules: true }.list(top.as_fd(), folder.path()).unwrap();
+    let sub = folder.path().join("sub");
+    let listed = list();
+    listed.check(folder.path()).unwrap();
+    fs::write(sub.join("x.log"), "").unwrap();
+    listed.check(folder.path()).unwrap();
+    fs::write(sub.join("x"), "").unwrap();
+    let is_changing = |error: ContentError| matches!(error, ContentError::Changing { path } if path == sub);
+    assert!(is_changing(listed.check(folder.path()).unwrap_err()));
+    let listed = list();
+    fs::rename(sub.join("x"), sub.join("y")).unwrap();
+    assert!(is_changing(listed.check(folder.path()).unwrap_err()));
+}
+
+#[test]
+fn a_path_is_looked_at_again_until_it_holds_still() {
+    let folder = folder(&[("a", "")]);
+    let path = folder.path().join("a");
+    let found = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (0..3000).for_each(|round| fs::write(&path, round.to_string()).unwrap()));
+        let contents = Contents::without_cache();
+        let mut found = contents.of(folder.path());
+        while !writer.is_finished() {
+            if let Err(error) = &found {
+                assert!(matches!(error, ContentError::Changing { .. }), "{error}");
+            }
+            found = contents.of(folder.path());
+        }
+        writer.join().unwrap();
+        contents.of(folder.path())
+    });
+    assert_eq!(found.unwrap().digest, content(folder.path()).digest);
+    assert_eq!(fs::read(&path).unwrap(), b"2999");
+}

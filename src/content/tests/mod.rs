@@ -1,0 +1,46 @@
+//! Tests on real files.
+
+mod cached;
+mod changing;
+mod counts;
+mod deep;
+mod ignored;
+mod random;
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{Changed, Content, ContentError, Contents};
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+/// Without a cache, by several threads however few processors there are.
+fn content(path: &Path) -> Content {
+    let contents = Contents { threads: 4, ..Contents::without_cache() };
+    contents.of(path).unwrap()
+}
+
+/// What differs, in words.
+fn changes(old: &Content, new: &Content) -> Vec<String> {
+    let changed = Changed::between(&old.listing, &new.listing);
+    assert_eq!(changed.is_empty(), old.digest == new.digest);
+    changed.first.iter().map(|change| format!("{} {}", change.path.display(), change.how)).collect()
+}
+
+fn paths(content: &Content) -> Vec<String> {
+    content.listing.entries().map(|entry| entry.path.display().to_string()).collect()
+}
+
+fn error(path: &Path) -> ContentError {
+    Contents::without_cache().of(path).unwrap_err()
+}

@@ -1,0 +1,191 @@
+//! Trees and edits that nobody thought of.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
+
+use super::super::Contents;
+use super::*;
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    what: What,
+    mode: u32,
+    owner: u32,
+    attribute: Option<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    File(Vec<u8>),
+    Folder,
+    Link(u8),
+    Fifo,
+}
+
+/// A tree by path; all above a path is a folder in it.
+type Tree = BTreeMap<PathBuf, Node>;
+
+fn names() -> impl Strategy<Value = PathBuf> {
+    let names: [&[u8]; 7] = [b"a", b"b", b"a-", b".git", b"line\nbreak", b"\xff\xfe", &[b'n'; 255]];
+    let names = names.map(|name| PathBuf::from(OsStr::from_bytes(name)));
+    vec(proptest::sample::select(names.to_vec()), 1..4).prop_map(|names| names.iter().collect())
+}
+
+fn nodes() -> impl Strategy<Value = Node> {
+    let what = prop_oneof![
+        3 => vec(any::<u8>(), 0..3).prop_map(What::File),
+        2 => Just(What::Folder),
+        1 => any::<u8>().prop_map(What::Link),
+        1 => Just(What::Fifo),
+    ];
+    let mode = proptest::sample::select(vec![0o755_u32, 0o700, 0o4711, 0o1777]);
+    (what, mode, 0..3_u32, proptest::option::of(any::<u8>())).prop_map(|(what, mode, owner, attribute)| {
+        // Attributes of users are of files and folders alone, and the mode of a link is always the same.
+        let attribute = attribute.filter(|_| matches!(what, What::File(_) | What::Folder));
+        let mode = if matches!(what, What::Link(_)) { 0o777 } else { mode };
+        Node { what, mode, owner, attribute }
+    })
+}
+
+fn trees() -> impl Strategy<Value = Tree> {
+    vec((names(), nodes()), 0..12).prop_map(|nodes| nodes.into_iter().fold(Tree::new(), with))
+}
+
+/// The tree with another node in it, and folders above it.
+fn with(mut tree: Tree, (path, node): (PathBuf, Node)) -> Tree {
+    for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        let plain = Node { what: What::Folder, mode: 0o755, owner: 0, attribute: None };
+        match tree.get(above) {
+            Some(Node { what: What::Folder, .. }) => {}
+            _ => drop(tree.insert(above.to_owned(), plain)),
+        }
+    }
+    if node.what != What::Folder {
+        tree.retain(|other, _| !other.starts_with(&path));
+    }
+    tree.insert(path, node);
+    tree
+}
+
+/// Makes the tree: each folder before what is in it, and otherwise from the first or from the last.
+fn make(tree: &Tree, backwards: bool) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all: Vec<_> = tree.iter().collect();
+    if backwards {
+        all.reverse();
+    }
+    all.sort_by_key(|(path, _)| path.components().count());
+    for (path, node) in &all {
+        let path = folder.path().join(path);
+        match &node.what {
+            What::File(bytes) => fs::write(&path, bytes).unwrap(),
+            What::Folder => fs::create_dir(&path).unwrap(),
+            What::Link(to) => symlink(to.to_string(), &path).unwrap(),
+            What::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+        }
+        dress(&path, node);
+    }
+    folder
+}
+
+fn dress(path: &Path, node: &Node) {
+    lchown(path, Some(node.owner), Some(node.owner)).unwrap();
+    if !matches!(node.what, What::Link(_)) {
+        fs::set_permissions(path, fs::Permissions::from_mode(node.mode)).unwrap();
+    }
+    if let Some(value) = node.attribute {
+        setxattr(path, "user.attribute", &[value], XattrFlags::empty()).unwrap();
+    }
+}
+
+/// Puts a node where another one, or none, is now.
+fn put(folder: &Path, path: &Path, node: &Node, is_new_file: bool) {
+    let path = folder.join(path);
+    match (&node.what, path.symlink_metadata()) {
+        // The same inode, as an editor that writes in place leaves it.
+        (What::File(bytes), Ok(there)) if there.is_file() && !is_new_file => fs::write(&path, bytes).unwrap(),
+        (_, there) => {
+            match there {
+                Ok(there) if there.is_dir() => fs::remove_dir_all(&path).unwrap(),
+                Ok(_) => fs::remove_file(&path).unwrap(),
+                Err(_) => {}
+            }
+            let above = path.parent().unwrap();
+            if !above.is_dir() {
+                let file = above.ancestors().find(|above| above.is_file() || above.is_symlink());
+                file.map_or(Ok(()), fs::remove_file).unwrap();
+                let fifo = above.ancestors().find(|above| above.exists() && !above.is_dir());
+                fifo.map_or(Ok(()), fs::remove_file).unwrap();
+                fs::create_dir_all(above).unwrap();
+            }
+            match &node.what {
+                What::File(bytes) => fs::write(&path, bytes).unwrap(),
+                What::Folder => fs::create_dir(&path).unwrap(),
+                What::Link(to) => symlink(to.to_string(), &path).unwrap(),
+                What::Fifo => mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+            }
+        }
+    }
+    dress(&path, node);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equal_trees_have_equal_digests_and_others_have_others(tree in trees(), change in (names(), nodes())) {
+        let (one, other) = (make(&tree, false), make(&tree, true));
+        let (one, other) = (content(one.path()), content(other.path()));
+        prop_assert_eq!(&one, &other);
+        prop_assert_eq!(one.listing.entries().count(), tree.len() + 1);
+        let changed = with(tree.clone(), change);
+        let folder = make(&changed, false);
+        let new = content(folder.path());
+        if changed == tree {
+            prop_assert_eq!(&new.digest, &one.digest);
+        } else {
+            prop_assert_ne!(&new.digest, &one.digest);
+        }
+        // What is told is what differs.
+        let differ = |path: &PathBuf| tree.get(path) != changed.get(path);
+        let mut expected: Vec<&PathBuf> = tree.keys().chain(changed.keys()).filter(|path| differ(path)).collect();
+        expected.sort_by_key(|path| path.as_os_str().as_bytes());
+        expected.dedup();
+        let told = Changed::between(&one.listing, &new.listing);
+        prop_assert_eq!(told.first.len() + told.more as usize, expected.len());
+        let told: Vec<&PathBuf> = told.first.iter().map(|change| &change.path).collect();
+        prop_assert_eq!(told, &expected[..expected.len().min(10)]);
+    }
+
+    #[test]
+    fn a_cache_tells_the_same_as_none_after_any_edits(
+        tree in trees(),
+        edits in vec((names(), nodes(), any::<bool>(), any::<bool>()), 1..12),
+    ) {
+        let (store, folder) = (tempfile::tempdir().unwrap(), make(&tree, false));
+        let cached = || {
+            let contents = Contents::open(store.path());
+            let found = contents.of(folder.path()).unwrap();
+            contents.close().unwrap();
+            found
+        };
+        cached();
+        for (path, node, is_new_file, is_looked_at) in edits {
+            put(folder.path(), &path, &node, is_new_file);
+            if is_looked_at {
+                prop_assert_eq!(cached().listing, content(folder.path()).listing);
+            }
+        }
+        prop_assert_eq!(cached().listing, content(folder.path()).listing);
+        prop_assert_eq!(cached().read, 0);
+    }
+}

@@ -1,0 +1,201 @@
+//! Walks a host path with several threads, and lists what is in it.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::fs::FileType;
+
+use super::attributes::Attributes;
+use super::error::{ContentError, changed_or_failed};
+use super::folder::{Folder, Listed, on_host};
+use super::listing::{Draft, Entry, Kind};
+use super::queue::Queue;
+use super::read::{Known, Reader};
+use super::stat::{Place, Stamp};
+use crate::digest::Digest;
+
+/// How many files of a folder are a task, so that a large folder is shared between the threads.
+const PART: usize = 128;
+
+/// How to walk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    /// What is known of files.
+    pub(super) known: &'a Known<'a>,
+    pub(super) threads: usize,
+    /// Whether `.runnerignore` is obeyed.
+    pub(super) has_rules: bool,
+}
+
+/// What a walk found.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    /// Of each thread.
+    pub(super) drafts: Vec<Draft>,
+    /// The digests that can be relied on later.
+    pub(super) seen: Vec<(Stamp, Digest)>,
+    /// How many regular files.
+    pub(super) files: u64,
+    /// How many bytes are in them.
+    pub(super) bytes: u64,
+    /// How many of them were read.
+    pub(super) read: u64,
+}
+
+enum Task {
+    Folder(Folder),
+    Part(Part),
+}
+
+/// Some of a folder's files.
+struct Part {
+    folder: Arc<Listed>,
+    names: Range<usize>,
+    /// How many parts of the folder are not done yet.
+    left: Arc<AtomicUsize>,
+}
+
+/// One thread of a walk.
+struct Worker<'a> {
+    top: BorrowedFd<'a>,
+    /// The host's path of the top.
+    at: &'a Path,
+    reader: Reader<'a>,
+    attributes: Attributes,
+    draft: Draft,
+    files: u64,
+    bytes: u64,
+}
+
+/// Walks what `top` is of, which is at the host's path `at`, and all below it.
+pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, ContentError> {
+    let worker = |attributes: Attributes| {
+        let (reader, draft) = (Reader::new(way.known), Draft::default());
+        Worker { top: top.as_fd(), at, reader, attributes, draft, files: 0, bytes: 0 }
+    };
+    let mut first = worker(Attributes::of_any_thread());
+    let kind = first.entry(&Place::of(top), b"")?;
+    let found = Walked::default().with(first);
+    if kind != FileType::Directory {
+        return Ok(found);
+    }
+    let queue = Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None, has_rules: way.has_rules }));
+    let found = thread::scope(|scope| {
+        let work = || worker(Attributes::of_own_thread()).work(&queue);
+        let threads: Vec<_> = (0..way.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().fold(found, |found, thread| match thread.join() {
+            Ok(other) => found.and(other),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
+    queue.finish().map(|()| found)
+}
+
+impl Walked {
+    fn with(self, worker: Worker<'_>) -> Self {
+        let Worker { reader, draft, files, bytes, .. } = worker;
+        self.and(Self { drafts: vec![draft], seen: reader.seen, files, bytes, read: reader.count })
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.drafts.extend(other.drafts);
+        self.seen.extend(other.seen);
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.read += other.read;
+        self
+    }
+}
+
+impl Worker<'_> {
+    /// Does what there is to do, until all threads are done.
+    fn work(mut self, queue: &Queue<Task, ContentError>) -> Walked {
+        queue.work(|task| self.run(task, queue));
+        self.attributes.leave();
+        Walked::default().with(self)
+    }
+
+    fn run(&mut self, task: Task, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
+        match task {
+            Task::Folder(folder) => self.folder(folder, queue),
+            Task::Part(part) => self.part(part, queue),
+        }
+    }
+
+    fn folder(&mut self, folder: Folder, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
+        let path = on_host(self.at, &folder.path);
+        let listed = Arc::new(folder.list(self.top, self.at)?);
+        self.reader.trust(&listed.place(), listed.stat(), || path.clone())?;
+        let count = listed.names().len();
+        let left = Arc::new(AtomicUsize::new(count.div_ceil(PART).max(1)));
+        let part = |start: usize| Part {
+            folder: Arc::clone(&listed),
+            names: start..count.min(start + PART),
+            left: Arc::clone(&left),
+        };
+        // Before all folders, so that no more folders are open than there are threads.
+        queue.push_first((PART..count).step_by(PART).map(|start| Task::Part(part(start))));
+        self.part(part(0), queue)
+    }
+
+    fn part(&mut self, part: Part, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
+        let Part { folder, names, left } = part;
+        let failed = changed_or_failed("enter", || on_host(self.at, folder.path()));
+        self.attributes.enter(folder.fd()).map_err(failed)?;
+        let mut below = Vec::new();
+        for (name, _) in folder.names().get(names).unwrap_or_default() {
+            if self.entry(&folder.entry(name), &folder.path_of(name))? == FileType::Directory {
+                below.push(Task::Folder(folder.folder(name)));
+            }
+        }
+        if !below.is_empty() {
+            queue.push_last(below);
+        }
+        // Whoever does the last part sees that nothing came or went meanwhile.
+        if left.fetch_sub(1, Ordering::AcqRel) == 1 { folder.check(self.at) } else { Ok(()) }
+    }
+
+    /// Lists one file, and says what it is.
+    fn entry(&mut self, place: &Place<'_>, below: &[u8]) -> Result<FileType, ContentError> {
+        let at = self.at;
+        let path = || on_host(at, below);
+        let stat = place.stat().map_err(changed_or_failed("look at", path))?;
+        let link;
+        let (major, minor) = stat.node;
+        let kind = match stat.kind {
+            FileType::RegularFile => {
+                self.files += 1;
+                self.bytes += stat.stamp.size;
+                Kind::File(self.reader.digest(place, &stat, path)?)
+            }
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => {
+                link = place.link().map_err(changed_or_failed("read the link", path))?;
+                Kind::Link(Path::new(OsStr::from_bytes(link.to_bytes())))
+            }
+            FileType::CharacterDevice => Kind::CharacterDevice(major, minor),
+            FileType::BlockDevice => Kind::BlockDevice(major, minor),
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => return Err(ContentError::UnknownType { path: path() }),
+        };
+        let attributes = self.attributes.digest(place, stat.kind);
+        let attributes = attributes.map_err(changed_or_failed("read the extended attributes of", path))?;
+        let entry = Entry {
+            path: Path::new(OsStr::from_bytes(below)),
+            kind,
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            attributes,
+        };
+        self.draft.push(&entry);
+        Ok(stat.kind)
+    }
+}

@@ -1,0 +1,296 @@
+//! What becomes of each segment while a plan runs: it is judged, and then taken from the store, or run and recorded.
+//!
+//! A segment is judged when the first of its steps may begin. What it stands on may be frozen and not yet written then:
+//! it waits for that only if it could be fresh after all, and runs at once where something else has changed.
+//!
+//! Who runs a segment holds the right to build its key, so that other runners wait for it. A key that becomes known while
+//! the segment is running already is taken before what is below it is recorded: only then do others come to know it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::step::Written;
+use crate::build::{Build, Rootfs, StepId};
+use crate::digest::Digest;
+use crate::freshness::{Below, Judge, JudgeError, Verdict};
+use crate::key::{Fields, Link, Reason};
+use crate::plan::Segments;
+use crate::store::{Building, Recorded, RecordedLayer, Store};
+
+/// What snapshots stand on, each with itself, as far as they are written.
+#[derive(Debug, Default)]
+pub struct Chains(Mutex<HashMap<StepId, Vec<Link>>>);
+
+impl Chains {
+    /// Of a snapshot that is written or fresh.
+    pub fn get(&self, snapshot: StepId) -> Option<Vec<Link>> {
+        self.lock().get(&snapshot).cloned()
+    }
+
+    fn insert(&self, snapshot: StepId, links: Vec<Link>) {
+        self.lock().insert(snapshot, links);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StepId, Vec<Link>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a judging thread found out.
+#[derive(Debug)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The right to build it, where it is stale and its key is known.
+    pub building: Option<Building>,
+    /// It may be fresh once this snapshot is written.
+    pub wait_for: Option<StepId>,
+}
+
+/// What is to be done with a step that may begin.
+#[derive(Debug)]
+pub enum Admission {
+    /// Its segment is to be judged first; the step waits.
+    Judge(usize),
+    /// It waits for its segment's verdict.
+    Wait,
+    /// It is in the store.
+    Cached,
+    /// It is to be run, for these reasons.
+    Run(Vec<Reason>),
+}
+
+/// A segment that is run and is to be recorded.
+#[derive(Debug)]
+pub struct ToRecord {
+    pub segment: usize,
+    pub draft: Fields,
+    pub below: Vec<Link>,
+    pub recorded: Recorded,
+    /// Given back when all is recorded.
+    pub building: Option<Building>,
+}
+
+#[derive(Debug)]
+enum State {
+    Unjudged,
+    Judging(Vec<StepId>),
+    Fresh(Box<Recorded>),
+    Runs(Box<Runs>),
+}
+
+#[derive(Debug)]
+struct Runs {
+    reasons: Vec<Reason>,
+    draft: Option<Fields>,
+    building: Option<Building>,
+    begun: Instant,
+    /// Steps that have not ended well.
+    open: usize,
+    written: Option<Written>,
+}
+
+/// The state of all segments of a plan.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    build: &'a Build,
+    segments: &'a Segments,
+    states: Vec<State>,
+    /// Steps that wait for a snapshot to be written, before their segment is judged again.
+    waiting: Vec<(StepId, StepId)>,
+}
+
+impl<'a> Parts<'a> {
+    pub fn new(build: &'a Build, segments: &'a Segments) -> Self {
+        let states = segments.all().iter().map(|_| State::Unjudged).collect();
+        Self { build, segments, states, waiting: Vec::new() }
+    }
+
+    /// A step may begin.
+    pub fn admit(&mut self, step: StepId) -> Admission {
+        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new()) };
+        match &mut self.states[index] {
+            state @ State::Unjudged => {
+                *state = State::Judging(vec![step]);
+                Admission::Judge(index)
+            }
+            State::Judging(held) => {
+                held.push(step);
+                Admission::Wait
+            }
+            State::Fresh(_) => Admission::Cached,
+            State::Runs(runs) => Admission::Run(runs.reasons.clone()),
+        }
+    }
+
+    /// A segment was judged; gives the steps that waited for it and may begin now.
+    pub fn judged(&mut self, index: usize, judged: Judged, chains: &Chains) -> Vec<StepId> {
+        let held = match std::mem::replace(&mut self.states[index], State::Unjudged) {
+            State::Judging(held) => held,
+            _ => Vec::new(),
+        };
+        if let Some(snapshot) = judged.wait_for {
+            if chains.get(snapshot).is_none() {
+                self.waiting.extend(held.into_iter().map(|step| (step, snapshot)));
+                return Vec::new();
+            }
+            // Written meanwhile: they are admitted again, and the segment is judged by what is known now.
+            return held;
+        }
+        self.states[index] = match judged.verdict {
+            Verdict::Fresh(recorded) => State::Fresh(recorded),
+            Verdict::Stale { reasons, draft } => State::Runs(Box::new(Runs {
+                reasons,
+                draft,
+                building: judged.building,
+                begun: Instant::now(),
+                open: self.segments.get(index).steps.len(),
+                written: None,
+            })),
+        };
+        held
+    }
+
+    /// A segment cannot be judged; gives the steps that waited for it.
+    pub fn not_judged(&mut self, index: usize) -> Vec<StepId> {
+        match std::mem::replace(&mut self.states[index], State::Unjudged) {
+            State::Judging(held) => held,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Steps that wait for a snapshot, which will never be written: all of them.
+    pub fn give_up(&mut self) -> Vec<StepId> {
+        self.waiting.drain(..).map(|(step, _)| step).collect()
+    }
+
+    /// Whether any step waits for a snapshot to be written.
+    pub fn is_any_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// What the store has of the segment that a step is in, if that is fresh.
+    pub fn recorded(&self, step: StepId) -> Option<&Recorded> {
+        match &self.states[self.segments.of_step(step)?] {
+            State::Fresh(recorded) => Some(recorded),
+            _ => None,
+        }
+    }
+
+    /// The layer of a snapshot that is in the store.
+    pub fn layer_of(&self, step: StepId) -> Option<Digest> {
+        let is_snapshot = self.segments.get(self.segments.of_step(step)?).snapshot == Some(step);
+        self.recorded(step)?.layer.as_ref().filter(|_| is_snapshot).map(|layer| layer.digest)
+    }
+
+    /// A step of the store is done with: a snapshot's layer is what others stand on.
+    pub fn taken(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Result<(), JudgeError> {
+        if let (Some(index), Some(layer)) = (self.segments.of_step(step), self.layer_of(step))
+            && let Below::Known(below) = judge.below(index, |step| chains.get(step))?
+        {
+            chains.insert(step, judge.above(step, &below, &layer));
+        }
+        Ok(())
+    }
+
+    /// A step that was run ended well; a snapshot with what it wrote.
+    pub fn ran(&mut self, step: StepId, written: Option<Written>) {
+        let Some(index) = self.segments.of_step(step) else { return };
+        if let State::Runs(runs) = &mut self.states[index] {
+            runs.open -= 1;
+            runs.written = written.or(runs.written.take());
+        }
+    }
+
+    /// Finds out what has become known since the last time: gives what can be recorded, and the steps that may begin.
+    pub fn settle(
+        &mut self,
+        judge: &Judge<'_>,
+        chains: &Chains,
+        store: &Store,
+    ) -> Result<(Vec<ToRecord>, Vec<StepId>), JudgeError> {
+        // What stands on a layer that has just become known becomes known in the next round.
+        while self.link_written(judge, chains, store)? {}
+        let mut to_record = Vec::new();
+        for index in 0..self.states.len() {
+            to_record.extend(self.take_record(index, judge, chains)?);
+        }
+        let (ready, waiting) = self.waiting.drain(..).partition(|(_, snapshot)| chains.get(*snapshot).is_some());
+        self.waiting = waiting;
+        Ok((to_record, ready.into_iter().map(|(step, _): (StepId, StepId)| step).collect()))
+    }
+
+    /// Links one snapshot that was written and stands on what is known; whether there was one.
+    fn link_written(&mut self, judge: &Judge<'_>, chains: &Chains, store: &Store) -> Result<bool, JudgeError> {
+        for index in 0..self.states.len() {
+            let State::Runs(runs) = &self.states[index] else { continue };
+            let (Some(written), Some(snapshot)) = (&runs.written, self.segments.get(index).snapshot) else { continue };
+            if chains.get(snapshot).is_some() {
+                continue;
+            }
+            let Below::Known(below) = judge.below(index, |step| chains.get(step))? else { continue };
+            let links = judge.above(snapshot, &below, &written.digest);
+            self.claim_above(snapshot, &links, store)?;
+            chains.insert(snapshot, links);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Takes the right to build what runs above a snapshot already, before that is recorded and others see it.
+    fn claim_above(&mut self, snapshot: StepId, links: &[Link], store: &Store) -> Result<(), JudgeError> {
+        for index in 0..self.states.len() {
+            let container = self.build.container(self.segments.get(index).container);
+            let before = self.segments.before(index);
+            let stands_on_it = before == Some(snapshot)
+                || before.is_none() && matches!(container.rootfs, Rootfs::Snapshot(step) if step == snapshot);
+            if let State::Runs(runs) = &mut self.states[index]
+                && stands_on_it
+                && runs.building.is_none()
+                && let Some(draft) = &runs.draft
+            {
+                runs.building = store.try_building(&draft.on(links).key())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_record(
+        &mut self,
+        index: usize,
+        judge: &Judge<'_>,
+        chains: &Chains,
+    ) -> Result<Option<ToRecord>, JudgeError> {
+        let segment = self.segments.get(index);
+        let State::Runs(runs) = &mut self.states[index] else { return Ok(None) };
+        if runs.open > 0 || runs.written.is_none() && segment.snapshot.is_some() {
+            return Ok(None);
+        }
+        if runs.draft.is_none() {
+            return Ok(None);
+        }
+        let Below::Known(below) = judge.below(index, |step| chains.get(step))? else { return Ok(None) };
+        let Some(draft) = runs.draft.take() else { return Ok(None) };
+        let written = runs.written.as_ref();
+        let layers =
+            |links: &[Link]| links.iter().filter_map(|link| link.id.strip_prefix("layer ")?.parse().ok()).collect();
+        let above = segment.snapshot.and_then(|snapshot| chains.get(snapshot)).unwrap_or_default();
+        let recorded = Recorded {
+            fields: draft.on(&below),
+            build: self.build.name.clone(),
+            container: self.build.container(segment.container).name.clone(),
+            steps: segment.steps.iter().map(|step| self.build.step(*step).name.clone()).collect(),
+            duration_ms: super::milliseconds(runs.begun.elapsed()),
+            time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            layer: written.map(|written| RecordedLayer {
+                digest: written.digest,
+                size: written.size,
+                // All that it stands on but itself, which is nothing for a full image.
+                below: layers(&above[..above.len().saturating_sub(1)]),
+            }),
+            tmpfs_left: written.map(|written| written.tmpfs_left.clone()).unwrap_or_default(),
+        };
+        Ok(Some(ToRecord { segment: index, draft, below, recorded, building: runs.building.take() }))
+    }
+}

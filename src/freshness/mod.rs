@@ -1,0 +1,387 @@
+//! What of a build is in the store already, and why the rest is not: keys made from what is on the host, and looked up.
+//!
+//! A segment is *fresh* if its key was built before and what it gave is in the store, whole. Its key holds the digests
+//! of all that it stands on, so a segment above one that is still to be built cannot be told; it is judged again when that
+//! has been built, and may be fresh after all, if the same came out.
+//!
+//! Files that a segment's steps leave in a tmpfs mount are in no layer. Where there were some, and a later segment of the
+//! session is not fresh, the segment is not either: the later steps could read them.
+
+mod base;
+mod forecast;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use thiserror::Error;
+
+pub use forecast::{Forecast, forecast};
+
+use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId};
+use crate::content::{Changed, Content, ContentError, Contents, Listings};
+use crate::digest::Digest;
+use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
+use crate::plan::{Segment, Segments};
+use crate::rootfs::RootfsError;
+use crate::snapshot::{find_mksquashfs, mksquashfs_version};
+use crate::store::{LayerState, Recorded, Store, StoreError};
+
+/// Kernel filesystems that show nothing of a disk or of another machine.
+const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
+
+/// Why nothing can be said of a segment.
+#[derive(Debug, Error)]
+pub enum JudgeError {
+    /// What is in a host path cannot be told.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// A root of programs cannot be made.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// mksquashfs cannot be asked.
+    #[error("mksquashfs {0}")]
+    Mksquashfs(String),
+}
+
+impl JudgeError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
+        }
+    }
+}
+
+/// What is to be done about a segment.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Nothing: it was built before, and what it gave is there.
+    Fresh(Box<Recorded>),
+    /// Its steps are to be run.
+    Stale {
+        /// Why; at least one.
+        reasons: Vec<Reason>,
+        /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
+        /// be told, and nothing is kept.
+        draft: Option<Fields>,
+    },
+}
+
+/// What a segment stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// All of it is known.
+    Known(Vec<Link>),
+    /// The layer that this snapshot step is to write is not.
+    Unwritten(StepId),
+}
+
+/// How a judge judges.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Nothing is taken from the store.
+    pub no_cache: bool,
+}
+
+/// The embedded runtime, in keys. What it makes of a step is part of what a key's format stands for.
+const EMBEDDED: &str = "embedded";
+
+/// Judges the segments of one plan.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    build: &'a Build,
+    segments: &'a Segments,
+    /// None where there is none yet: then nothing is fresh.
+    store: Option<&'a Store>,
+    contents: Contents,
+    listings: Option<Listings>,
+    options: Options,
+    mksquashfs: OnceLock<String>,
+    /// What was found in a host path: looked at once, until [`Judge::forget`].
+    seen: Mutex<HashMap<PathBuf, Arc<Content>>>,
+    /// The links of rootfs sources, by container: the same.
+    bases: Mutex<HashMap<ContainerId, Link>>,
+}
+
+impl<'a> Judge<'a> {
+    /// Of a plan's segments, by what is in the store.
+    pub fn new(build: &'a Build, segments: &'a Segments, store: Option<&'a Store>, options: Options) -> Self {
+        let folder = |name: &str| store.map(|store| store.root().join(name));
+        Self {
+            build,
+            segments,
+            store,
+            contents: folder("stat").map_or_else(Contents::without_cache, |folder| Contents::open(&folder)),
+            listings: folder("listings").map(|folder| Listings::open(&folder)),
+            options,
+            mksquashfs: OnceLock::new(),
+            seen: Mutex::default(),
+            bases: Mutex::default(),
+        }
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> &'a Segments {
+        self.segments
+    }
+
+    /// What a segment stands on; `known` gives what stands below and with a snapshot that was written or is fresh.
+    ///
+    /// # Errors
+    /// Where what is in a rootfs source cannot be told.
+    pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
+        let container = self.build.container(self.segments.get(index).container);
+        let on = match (self.segments.before(index), &container.rootfs) {
+            (Some(before), _) => before,
+            (None, Rootfs::Snapshot(step)) => *step,
+            (None, rootfs) => {
+                let id = self.segments.get(index).container;
+                let seen = lock(&self.bases).get(&id).cloned();
+                let link = seen.map_or_else(|| self.base(&container.name, rootfs), Ok)?;
+                lock(&self.bases).insert(id, link.clone());
+                return Ok(Below::Known(vec![link]));
+            }
+        };
+        Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
+    }
+
+    /// What stands above and with a snapshot, given what stands below it and its layer.
+    pub fn above(&self, snapshot: StepId, below: &[Link], layer: &Digest) -> Vec<Link> {
+        let step = self.build.step(snapshot);
+        let whole = matches!(&step.action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full);
+        let mut links = if whole { Vec::new() } else { below.to_vec() };
+        links.push(Link { name: step.name.clone(), id: format!("layer {layer}") });
+        links
+    }
+
+    /// Judges a segment, and those after it as far as that matters.
+    ///
+    /// # Errors
+    /// Where something that the key is made from cannot be told.
+    pub fn judge(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
+        let mut verdict = self.alone(index, below)?;
+        let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
+        if !recorded.tmpfs_left.is_empty() && self.is_any_after_stale(index, below, recorded)? {
+            let reasons = vec![Reason::TmpfsNeeded { targets: texts(&recorded.tmpfs_left) }];
+            verdict = Verdict::Stale { reasons, draft: self.draft(index)? };
+        }
+        Ok(verdict)
+    }
+
+    /// Whether what a key was made from is still the same: what was built while it changed is not kept.
+    ///
+    /// # Errors
+    /// Where that cannot be told any more.
+    pub fn still_holds(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<bool, JudgeError> {
+        self.forget();
+        let same_below = self.below(index, |_| Some(below.to_vec()))? == Below::Known(below.to_vec());
+        Ok(same_below && self.draft(index)?.as_ref() == Some(draft))
+    }
+
+    /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
+    pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
+        let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
+        let old = last.and_then(|step| self.store?.last_key(&self.build.name, step));
+        old.is_some_and(|old| old.without_below() == *draft)
+    }
+
+    /// Whether a file of the host is there and has that digest.
+    pub fn is_file_of(&self, path: &Path, digest: &Digest, size: u64) -> bool {
+        let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
+        is_file && self.contents.of_file(path).is_ok_and(|found| found == *digest)
+    }
+
+    /// Forgets what is in host paths: something was written that they may show.
+    pub fn forget(&self) {
+        lock(&self.seen).clear();
+        lock(&self.bases).clear();
+    }
+
+    /// Writes what was learnt about host files, so that the next build need not read them.
+    ///
+    /// # Errors
+    /// Where it cannot be written: the next build is slower, and no less right.
+    pub fn close(self) -> Result<(), JudgeError> {
+        if self.store.is_some() { Ok(self.contents.close()?) } else { Ok(()) }
+    }
+
+    fn is_any_after_stale(&self, index: usize, below: &Below, recorded: &Recorded) -> Result<bool, JudgeError> {
+        let mut links = match below {
+            Below::Known(links) => links.clone(),
+            Below::Unwritten(_) => return Ok(true),
+        };
+        let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
+        for after in self.segments.after(index) {
+            let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
+            links = self.above(snapshot, &links, &layer);
+            match self.alone(*after, &Below::Known(links.clone()))? {
+                Verdict::Stale { .. } => return Ok(true),
+                Verdict::Fresh(recorded) => {
+                    at = (self.segments.get(*after).snapshot, recorded.layer.map(|layer| layer.digest));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn alone(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut reasons: Vec<Reason> = unknown(container).collect();
+        if !reasons.is_empty() {
+            return Ok(Verdict::Stale { reasons, draft: None });
+        }
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
+            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None });
+        }
+        if self.options.no_cache {
+            reasons.push(Reason::NoCache);
+        }
+        let always = steps().filter(|step| step.always);
+        reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
+        let draft = match self.draft(index) {
+            Err(JudgeError::Content(ContentError::MadeUp { path, .. })) => {
+                reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
+                return Ok(Verdict::Stale { reasons, draft: None });
+            }
+            draft => draft?,
+        };
+        match (below, &draft) {
+            (Below::Unwritten(step), _) => {
+                reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
+            }
+            (Below::Known(below), Some(draft)) if reasons.is_empty() => {
+                match self.look_up(segment, draft.on(below), below)? {
+                    Ok(recorded) => return Ok(Verdict::Fresh(Box::new(recorded))),
+                    Err(why) => reasons = why,
+                }
+            }
+            (Below::Known(_), Some(_)) => {}
+            (Below::Known(_), None) => reasons.push(Reason::NeverBuilt),
+        }
+        Ok(Verdict::Stale { reasons, draft })
+    }
+
+    /// What is under a key, or why that is nothing.
+    fn look_up(
+        &self,
+        segment: &Segment,
+        fields: Fields,
+        below: &[Link],
+    ) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
+        let Some(store) = self.store else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        if let Some(recorded) = store.recorded(&fields.key()) {
+            let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
+            return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
+                LayerState::Whole(_) => Ok(recorded),
+                LayerState::Missing => Err(vec![Reason::Collected]),
+                LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
+            });
+        }
+        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
+        let last = names.last().and_then(|step| store.last_key(&self.build.name, step));
+        let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        let mut reasons = reasons(&old, &fields, below, &names);
+        if reasons.is_empty() {
+            reasons.push(Reason::Collected);
+        }
+        for reason in &mut reasons {
+            if let Reason::InputChanged { target, files, more } = reason {
+                (*files, *more) = self.changed_files(target, &old, &fields).unwrap_or_default();
+            }
+        }
+        Ok(Err(reasons))
+    }
+
+    /// The files that differ between what was in a bind and what is, where both are known.
+    fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
+        let listing = |fields: &Fields| {
+            let digest = fields.get(&format!("content/{target}"))?.parse().ok()?;
+            self.listings.as_ref()?.get(&digest)
+        };
+        let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
+        Some((first.iter().map(ToString::to_string).collect(), more))
+    }
+
+    /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
+    fn draft(&self, index: usize) -> Result<Option<Fields>, JudgeError> {
+        let Some(store) = self.store else { return Ok(None) };
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut contents = std::collections::BTreeMap::new();
+        for mount in &container.mounts {
+            if let MountKind::Bind(source) = &mount.kind
+                && mount.is_read_only()
+                && !mount.ignored
+            {
+                contents.insert(mount.target.clone(), self.content(source)?.digest);
+            }
+        }
+        let inputs = Inputs {
+            contents,
+            runtime: EMBEDDED.to_owned(),
+            mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
+        };
+        Ok(Some(fields(self.build, segment, &inputs)))
+    }
+
+    fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
+        if let Some(content) = lock(&self.seen).get(source) {
+            return Ok(Arc::clone(content));
+        }
+        let content = Arc::new(self.contents.of(source)?);
+        if let Some(listings) = &self.listings {
+            // It only explains; a store that cannot be written to is told by whatever must be written there.
+            let _ = listings.put(&content.digest, &content.listing);
+        }
+        lock(&self.seen).insert(source.to_owned(), Arc::clone(&content));
+        Ok(content)
+    }
+
+    fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
+        if let Some(version) = self.mksquashfs.get() {
+            return Ok(version.clone());
+        }
+        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
+        let version = store.version(&program, || mksquashfs_version(&program));
+        let version =
+            version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be asked for its version: {error}")))?;
+        Ok(self.mksquashfs.get_or_init(|| version).clone())
+    }
+
+    fn target_of(&self, container: &Container, source: &Path) -> String {
+        let is_it = |mount: &&Mount| matches!(&mount.kind, MountKind::Bind(bound) if source.starts_with(bound));
+        let mount = container.mounts.iter().find(is_it);
+        mount.map_or(source, |mount| mount.target.as_path()).display().to_string()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The mounts of which nobody can say what is in them.
+fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
+    container.mounts.iter().filter(|mount| !mount.ignored).filter_map(|mount| {
+        let target = mount.target.display().to_string();
+        match &mount.kind {
+            MountKind::Bind(_) if !mount.is_read_only() => Some(Reason::WritableBind { target }),
+            MountKind::Kernel(kind, _) if !KNOWN_FILESYSTEMS.contains(&kind.as_str()) => {
+                Some(Reason::UnknownInput { target })
+            }
+            _ => None,
+        }
+    })
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}

@@ -1,0 +1,65 @@
+//! The key of what a part of a session gives: equal keys, equal results. Pure; no I/O.
+//!
+//! A key is the digest of named fields, and of nothing else, so a key that is another one can be explained by the fields
+//! that differ. A part is the steps up to a snapshot (or, with `cache: true`, those after the last one).
+//!
+//! | field | why it is in |
+//! | --- | --- |
+//! | `format` | what this table says; raised with each change of it that is meant |
+//! | `below/N` | the root that the steps start from: what the rootfs source holds, by content, and each layer on it |
+//! | `runtime` | the runtime, with its version where it is not runner's own: it makes what a step sees |
+//! | `mksquashfs` | another version writes other bytes (not where no image is written) |
+//! | `source_date_epoch` | in each step's environment, and in the times of the image |
+//! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` | a step sees them, or what it may do depends on them |
+//! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
+//! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
+//! | `device/TARGET` | the node, what is allowed, its mode and owner |
+//! | `step/N/…` | of each step in order: `run` or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
+//! | `snapshot` | mode, compression and level shape the image |
+//!
+//! | not in it | why |
+//! | --- | --- |
+//! | names of steps, containers, mounts; comments; the layout and the order of keys of the YAML | nothing inside sees them (a container's name is its host name unless it has one, and in as that) |
+//! | `output` | where the image is put is no part of it |
+//! | `timeout`, `retries` | they decide whether a step ends well, and only what ended well is kept |
+//! | what is in a secret | a rotated password changes no result, and must not leave a trace |
+//! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
+//! | `scratch` | the image is the same from memory and from disk |
+//! | paths of the host | the same manifest in another folder gives the same |
+//! | `always`, `cache`, `checkpoint`, `-j` | whether and when steps run, not what they give |
+//! | times of the files that `programs` copies | those in an image are clamped |
+//! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
+
+mod fields;
+mod reason;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use fields::{Fields, fields};
+pub use reason::{Reason, reasons};
+
+use crate::digest::Digest;
+
+/// The version of the table above.
+pub const FORMAT: &str = "1";
+
+/// One of the things that a root stands on: a rootfs source, or a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What gave it, for people: a snapshot step or a rootfs source.
+    pub name: String,
+    /// What it holds: a word for its kind, and a digest.
+    pub id: String,
+}
+
+/// What is to be known of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inputs {
+    /// What is in the read-only binds, by target.
+    pub contents: BTreeMap<PathBuf, Digest>,
+    /// `embedded`, or an external runtime and its version.
+    pub runtime: String,
+    /// The version of mksquashfs.
+    pub mksquashfs: String,
+}

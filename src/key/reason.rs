@@ -1,0 +1,274 @@
+//! Why a step is not taken from the cache, as a value.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Fields, Link};
+
+/// As many characters of a value are shown.
+const WIDTH: usize = 60;
+
+/// One reason. Serialised, it is in `runner plan --json` and in the events of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// Nothing of it is in the store.
+    NeverBuilt,
+    /// A step differs from what it was when it was last built.
+    StepChanged {
+        /// The step's name.
+        step: String,
+        /// `run`, `exec`, `env/NAME`, `cwd`, `user`, `after`; `step` for one that is new or gone.
+        field: String,
+        /// What it was; none where it was not there.
+        old: Option<String>,
+        /// What it is; none where it is not there any more.
+        new: Option<String>,
+    },
+    /// A setting of the container, the snapshot or the build differs.
+    SettingChanged {
+        /// The field's name in the key.
+        field: String,
+        /// What it was.
+        old: Option<String>,
+        /// What it is.
+        new: Option<String>,
+    },
+    /// What is in a read-only bind differs.
+    InputChanged {
+        /// Where it is mounted.
+        target: String,
+        /// The first files that differ and how, where that is still known.
+        files: Vec<String>,
+        /// How many more do.
+        more: u64,
+    },
+    /// The root that the steps start from differs.
+    BelowChanged {
+        /// The snapshot step, or the rootfs source.
+        what: String,
+    },
+    /// The layer below is itself to be built, so what it will hold is not known yet.
+    BelowIsBuilt {
+        /// The snapshot step.
+        step: String,
+    },
+    /// It was built, and is not in the store any more.
+    Collected,
+    /// It is in the store, and is not as it was written.
+    Damaged {
+        /// The layer.
+        digest: String,
+    },
+    /// Another program runs the steps or writes the image.
+    ToolChanged {
+        /// `runtime` or `mksquashfs`.
+        tool: String,
+        /// What it was.
+        old: String,
+        /// What it is.
+        new: String,
+    },
+    /// The steps can write to a folder of the host.
+    WritableBind {
+        /// Where it is mounted.
+        target: String,
+    },
+    /// What is mounted there cannot be known: the kernel makes it up, or it is on a disk or another machine.
+    UnknownInput {
+        /// Where it is mounted.
+        target: String,
+    },
+    /// A step of it says `always`.
+    Always {
+        /// The step's name.
+        step: String,
+    },
+    /// No snapshot keeps what it does, and not all such steps of its container say `cache: true`.
+    NotKept,
+    /// A later step of the session runs, and could read what this part left in a tmpfs mount.
+    TmpfsNeeded {
+        /// Where files were left.
+        targets: Vec<String>,
+    },
+    /// The command line says `--no-cache`.
+    NoCache,
+}
+
+/// What tells two keys apart. `below` and `steps` are the names of what the new one stands on and of its steps.
+///
+/// Of an input that changed, which files did is for the caller to say.
+pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = Vec::new();
+    let names = old.iter().chain(new.iter()).map(|(name, _)| name);
+    let mut names: Vec<&str> = names.filter(|name| old.get(name) != new.get(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let (before, now) = (old.get(name).map(str::to_owned), new.get(name).map(str::to_owned));
+        let reason = match name.split_once('/') {
+            Some(("below", n)) => {
+                // What stands on a layer that changed has changed with it: the lowest is the reason.
+                if reasons.iter().any(|reason| matches!(reason, Reason::BelowChanged { .. })) {
+                    continue;
+                }
+                let link = n.parse().ok().and_then(|n: usize| below.get(n));
+                Reason::BelowChanged { what: link.map_or("a layer less".to_owned(), |link| link.name.clone()) }
+            }
+            Some(("content", target)) if before.is_some() && now.is_some() => {
+                Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 }
+            }
+            // A bind that is new or gone is told once, as a mount.
+            Some(("content", _)) => continue,
+            Some(("step", rest)) => {
+                let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
+                let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
+                Reason::StepChanged { step, field: field.to_owned(), old: before, new: now }
+            }
+            None if matches!(name, "runtime" | "mksquashfs") => Reason::ToolChanged {
+                tool: name.to_owned(),
+                old: before.unwrap_or_default(),
+                new: now.unwrap_or_default(),
+            },
+            _ => Reason::SettingChanged { field: name.to_owned(), old: before, new: now },
+        };
+        reasons.push(reason);
+    }
+    reasons
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverBuilt => f.write_str("never built"),
+            Self::StepChanged { step, field, old, new } => {
+                write!(f, "step {step} changed: {field}: {} → {}", shown(old.as_deref()), shown(new.as_deref()))
+            }
+            Self::SettingChanged { field, old, new } => {
+                write!(f, "{field} changed: {} → {}", shown(old.as_deref()), shown(new.as_deref()))
+            }
+            Self::InputChanged { target, files, more } => {
+                let files: Vec<String> = files.iter().map(|file| shown(Some(file))).collect();
+                write!(
+                    f,
+                    "what is in {target} changed{}{}",
+                    if files.is_empty() { "" } else { ": " },
+                    files.join(", ")
+                )?;
+                if *more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+            }
+            Self::BelowChanged { what } => write!(f, "what is below changed: {what}"),
+            Self::BelowIsBuilt { step } => write!(f, "the layer below is built first: {step}"),
+            Self::Collected => f.write_str("it was built, and is no longer in the store"),
+            Self::Damaged { digest } => write!(f, "its layer was damaged: {digest}"),
+            Self::ToolChanged { tool, old, new } => write!(f, "{tool} changed: {old} → {new}"),
+            Self::WritableBind { target } => {
+                write!(f, "what is in {target} cannot be known: writable and not `cache: ignore`")
+            }
+            Self::UnknownInput { target } => {
+                write!(
+                    f,
+                    "what is in {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
+                )
+            }
+            Self::Always { step } => write!(f, "step {step} runs always"),
+            Self::NotKept => f.write_str("no snapshot follows, and not every such step says `cache: true`"),
+            Self::TmpfsNeeded { targets } => {
+                write!(f, "later steps run, and could read what it left in {}", targets.join(", "))
+            }
+            Self::NoCache => f.write_str("--no-cache"),
+        }
+    }
+}
+
+/// On one line, and not too long.
+fn shown(value: Option<&str>) -> String {
+    let Some(value) = value else { return "nothing".to_owned() };
+    let line: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{Action, Build, Rootfs, StepId};
+    use crate::key::{Inputs, fields};
+    use crate::plan::fixture::build;
+    use crate::plan::{Plan, Segments};
+
+    fn of(build: &Build, inputs: &Inputs) -> Fields {
+        let segments = Segments::new(build, &Plan::new(build, &[]));
+        fields(build, segments.get(0), inputs).on(&below("squashfs 1", "2"))
+    }
+
+    fn below(rootfs: &str, layer: &str) -> [Link; 2] {
+        [("rootfs", rootfs), ("layer", layer)].map(|(name, id)| Link { name: name.into(), id: id.into() })
+    }
+
+    fn two_steps() -> Build {
+        build(&[("a", 0, &[]), ("b", 0, &[0])])
+    }
+
+    fn inputs() -> Inputs {
+        Inputs {
+            contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
+            runtime: "embedded".into(),
+            mksquashfs: "4.5.1".into(),
+        }
+    }
+
+    #[test]
+    fn a_changed_step_is_told_with_what_it_was_and_is() {
+        let (old, mut new) = (two_steps(), two_steps());
+        new.steps[1].action = Action::Run("false\ntrue".into());
+        let reasons = reasons(&of(&old, &inputs()), &of(&new, &inputs()), &[], &["a", "b"]);
+        assert_eq!(
+            reasons,
+            [Reason::StepChanged {
+                step: "b".into(),
+                field: "run".into(),
+                old: Some("true".into()),
+                new: Some("false\ntrue".into())
+            }]
+        );
+        assert_eq!(reasons[0].to_string(), "step b changed: run: true → false true");
+    }
+
+    #[test]
+    fn of_layers_that_changed_the_lowest_is_told() {
+        let old = of(&two_steps(), &inputs());
+        let new = old.without_below().on(&below("squashfs 9", "8"));
+        let reasons = reasons(&old, &new, &below("squashfs 9", "8"), &["a", "b"]);
+        assert_eq!(reasons, [Reason::BelowChanged { what: "rootfs".into() }]);
+    }
+
+    #[test]
+    fn an_input_a_tool_and_a_setting_are_told_apart() {
+        let (old, mut new) = (inputs(), inputs());
+        new.contents.insert("/src".into(), crate::digest::Digest::of_bytes(b"x"));
+        new.runtime = "runc 1.1.5".into();
+        let (build, mut other) = (two_steps(), two_steps());
+        other.containers[0].hostname = "h".into();
+        let told: Vec<String> =
+            reasons(&of(&build, &old), &of(&other, &new), &[], &[]).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            ["what is in /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]
+        );
+    }
+
+    #[test]
+    fn nothing_tells_equal_keys_apart() {
+        let mut named = two_steps();
+        named.steps[0].name = "another".into();
+        named.steps[0].retries = 3;
+        named.containers[0].rootfs = Rootfs::Snapshot(StepId(0));
+        assert_eq!(reasons(&of(&two_steps(), &inputs()), &of(&named, &inputs()), &[], &[]), []);
+        assert_eq!(of(&two_steps(), &inputs()).key(), of(&named, &inputs()).key());
+    }
+}

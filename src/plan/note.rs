@@ -1,0 +1,12 @@
+//! What the store has to say of a planned step.
+
+use serde_json::Value;
+
+/// Whether a step would run, and why.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Note {
+    /// It is in the store, and would not run.
+    pub fresh: bool,
+    /// Why it would run, in words and as values; none where it is fresh.
+    pub reasons: Vec<(String, Value)>,
+}

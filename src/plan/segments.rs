@@ -1,0 +1,138 @@
+//! The parts of a session that are cached as one: the steps up to a snapshot, and those after the last. Pure; no I/O.
+
+use crate::build::{Action, Build, ContainerId, StepId};
+
+use super::Plan;
+
+/// A part of a container's session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Whose.
+    pub container: ContainerId,
+    /// Its steps, in the plan's order; the snapshot, if there is one, is the last.
+    pub steps: Vec<StepId>,
+    /// The snapshot that ends it; the steps after the last snapshot have none.
+    pub snapshot: Option<StepId>,
+}
+
+/// All segments of a plan. Each planned step is in one.
+#[derive(Debug, Clone)]
+pub struct Segments {
+    all: Vec<Segment>,
+    /// By step: its segment's index, if it is planned.
+    of_step: Vec<Option<usize>>,
+    /// By container: its segments' indices, in order.
+    of_container: Vec<Vec<usize>>,
+}
+
+impl Segments {
+    /// Cuts each session of the plan after its snapshots. A snapshot is ordered with every other step of its container,
+    /// so all that comes before it in the plan is before it in time too.
+    pub fn new(build: &Build, plan: &Plan) -> Self {
+        let mut all = Vec::new();
+        let mut of_container = vec![Vec::new(); build.containers.len()];
+        for (index, of_container) in of_container.iter_mut().enumerate() {
+            let container = ContainerId(index);
+            let mut steps = Vec::new();
+            for step in plan.session(container) {
+                steps.push(*step);
+                if matches!(build.step(*step).action, Action::Snapshot(_)) {
+                    of_container.push(all.len());
+                    all.push(Segment { container, steps: std::mem::take(&mut steps), snapshot: Some(*step) });
+                }
+            }
+            if !steps.is_empty() {
+                of_container.push(all.len());
+                all.push(Segment { container, steps, snapshot: None });
+            }
+        }
+        let mut of_step = vec![None; build.steps.len()];
+        for (index, segment) in all.iter().enumerate() {
+            for step in &segment.steps {
+                of_step[step.0] = Some(index);
+            }
+        }
+        Self { all, of_step, of_container }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Segment] {
+        &self.all
+    }
+
+    /// The segment of that index.
+    pub fn get(&self, index: usize) -> &Segment {
+        &self.all[index]
+    }
+
+    /// The index of the segment that a step is in; none for a step that is not planned.
+    pub fn of_step(&self, step: StepId) -> Option<usize> {
+        self.of_step.get(step.0).copied().flatten()
+    }
+
+    /// The indices of a container's segments, in order.
+    pub fn of_container(&self, container: ContainerId) -> &[usize] {
+        self.of_container.get(container.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// The snapshot that a segment goes on above: the one before it in its container, if any.
+    pub fn before(&self, index: usize) -> Option<StepId> {
+        let of_container = self.of_container(self.all[index].container);
+        let at = of_container.iter().position(|other| *other == index)?;
+        self.all[of_container[at.checked_sub(1)?]].snapshot
+    }
+
+    /// The segments of the same container that come after this one.
+    pub fn after(&self, index: usize) -> &[usize] {
+        let of_container = self.of_container(self.all[index].container);
+        let at = of_container.iter().position(|other| *other == index).map_or(of_container.len(), |at| at + 1);
+        &of_container[at..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::build;
+    use super::*;
+    use crate::build::{Compression, Snapshot, SnapshotMode};
+
+    fn snapshot() -> Action {
+        let mode = SnapshotMode::Layer;
+        Action::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None })
+    }
+
+    #[test]
+    fn a_session_is_cut_after_its_snapshots() {
+        let mut build = build(&[
+            ("a", 0, &[]),
+            ("s", 0, &[0]),
+            ("other", 1, &[]),
+            ("b", 0, &[1]),
+            ("t", 0, &[3]),
+            ("tail", 0, &[4]),
+        ]);
+        for step in [1, 4] {
+            build.steps[step].action = snapshot();
+        }
+        let segments = Segments::new(&build, &Plan::new(&build, &[]));
+        let of = |index: usize| segments.get(index).steps.iter().map(|step| step.0).collect::<Vec<_>>();
+        assert_eq!(segments.of_container(ContainerId(0)), [0, 1, 2]);
+        assert_eq!((of(0), of(1), of(2), of(3)), (vec![0, 1], vec![3, 4], vec![5], vec![2]));
+        assert_eq!(segments.get(1).snapshot, Some(StepId(4)));
+        assert_eq!((segments.get(2).snapshot, segments.get(3).snapshot), (None, None));
+        assert_eq!(
+            (segments.before(0), segments.before(1), segments.before(2)),
+            (None, Some(StepId(1)), Some(StepId(4)))
+        );
+        assert_eq!((segments.after(0), segments.after(2)), (&[1, 2][..], &[][..]));
+        assert_eq!(segments.of_step(StepId(5)), Some(2));
+    }
+
+    #[test]
+    fn what_is_not_planned_is_in_no_segment() {
+        let mut build = build(&[("a", 0, &[]), ("s", 0, &[0]), ("tail", 0, &[1])]);
+        build.steps[1].action = snapshot();
+        let segments = Segments::new(&build, &Plan::new(&build, &[StepId(1)]));
+        assert_eq!((segments.all().len(), segments.of_step(StepId(2))), (1, None));
+    }
+}

@@ -1,0 +1,217 @@
+//! What was built under a key: records that are found by the key, and the last key of each step.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::io as failed;
+use super::{Store, StoreError, sync_folder};
+use crate::digest::Digest;
+use crate::key::Fields;
+
+/// What was built under a key. Written when all of it is in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The key's fields: the key is their digest.
+    pub fields: Fields,
+    /// The build's name.
+    pub build: String,
+    /// The container's name.
+    pub container: String,
+    /// The names of the steps in order, the snapshot's last.
+    pub steps: Vec<String>,
+    /// How long all of it took, in milliseconds.
+    pub duration_ms: u64,
+    /// When, RFC 3339.
+    pub time: String,
+    /// The layer; none for steps that no snapshot follows.
+    pub layer: Option<RecordedLayer>,
+    /// Targets of tmpfs mounts in which the steps left something that later steps of the session could read.
+    pub tmpfs_left: Vec<PathBuf>,
+}
+
+/// The layer that a snapshot wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedLayer {
+    /// Its name in the store.
+    #[serde(with = "digest_text")]
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// The layers that it stands on, the lowest first; none for a full image.
+    #[serde(with = "digest_texts")]
+    pub below: Vec<Digest>,
+}
+
+/// The last key of a step: what its next key is compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastKey {
+    /// The key's fields.
+    pub fields: Fields,
+}
+
+impl Store {
+    /// What was built under that key. A record that cannot be read, or is not of that key, is none.
+    pub fn recorded(&self, key: &Digest) -> Option<Recorded> {
+        let recorded: Recorded = read(&self.key_path(key))?;
+        (recorded.fields.key() == *key).then_some(recorded)
+    }
+
+    /// Remembers what was built, and that this was the last key of its last step. Lasts when this returns.
+    ///
+    /// # Errors
+    /// Whatever writing gives; nothing is remembered then.
+    pub fn record(&self, recorded: &Recorded) -> Result<(), StoreError> {
+        let key = recorded.fields.key();
+        self.write_whole(&self.key_path(&key), recorded, true)?;
+        let Some(step) = recorded.steps.last() else { return Ok(()) };
+        let last = LastKey { fields: recorded.fields.clone() };
+        // It only explains, so losing it in a crash does no harm.
+        self.write_whole(&self.last_path(&recorded.build, step), &last, false)
+    }
+
+    /// The fields of the key under which a step of a build was last built.
+    pub fn last_key(&self, build: &str, step: &str) -> Option<Fields> {
+        read::<LastKey>(&self.last_path(build, step)).map(|last| last.fields)
+    }
+
+    /// Forgets what was built under a key.
+    ///
+    /// # Errors
+    /// Whatever removing the record gives.
+    pub fn forget(&self, key: &Digest) -> Result<(), StoreError> {
+        let path = self.key_path(key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All keys that something was built under, in no order.
+    ///
+    /// # Errors
+    /// Whatever listing gives.
+    pub fn keys(&self) -> Result<Vec<Digest>, StoreError> {
+        let folder = self.root.join("keys");
+        let list = || -> io::Result<Vec<Digest>> {
+            let mut keys = Vec::new();
+            for entry in fs::read_dir(&folder)? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                // A file that is being written has another name.
+                keys.extend(name.strip_suffix(".json").and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
+            }
+            Ok(keys)
+        };
+        list().map_err(failed("list", &folder))
+    }
+
+    fn key_path(&self, key: &Digest) -> PathBuf {
+        self.root.join(format!("keys/{}.json", key.hex()))
+    }
+
+    fn last_path(&self, build: &str, step: &str) -> PathBuf {
+        // A NUL is in neither name.
+        let id = Digest::of_bytes(format!("{build}\0{step}").as_bytes());
+        self.root.join(format!("last/{}.json", id.hex()))
+    }
+
+    fn write_whole(&self, path: &Path, value: &impl Serialize, to_last: bool) -> Result<(), StoreError> {
+        let folder = path.parent().unwrap_or(&self.root);
+        let write = || -> io::Result<()> {
+            let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+            temp.write_all(&serde_json::to_vec_pretty(value)?)?;
+            if to_last {
+                temp.as_file().sync_all()?;
+            }
+            temp.persist(path)?;
+            if to_last { sync_folder(folder) } else { Ok(()) }
+        };
+        write().map_err(failed("write", path))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_reader(io::BufReader::new(File::open(path).ok()?)).ok()
+}
+
+mod digest_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use crate::digest::Digest;
+
+    pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(digest)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+mod digest_texts {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use crate::digest::Digest;
+
+    pub fn serialize<S: Serializer>(digests: &[Digest], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(digests.iter().map(ToString::to_string))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Digest>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(value: &str) -> Recorded {
+        let fields = serde_json::from_value(serde_json::json!({ "step/00000/run": value })).unwrap();
+        let layer = RecordedLayer { digest: Digest::of_bytes(b"l"), size: 1, below: vec![Digest::of_bytes(b"b")] };
+        Recorded {
+            fields,
+            build: "b".into(),
+            container: "c".into(),
+            steps: vec!["a".into(), "s".into()],
+            duration_ms: 7,
+            time: "2023-11-14T22:13:20Z".into(),
+            layer: Some(layer),
+            tmpfs_left: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_is_found_by_its_key_and_explains_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (one, two) = (recorded("one"), recorded("two"));
+        assert_eq!((store.recorded(&one.fields.key()), store.last_key("b", "s")), (None, None));
+        store.record(&one).unwrap();
+        store.record(&two).unwrap();
+        assert_eq!(store.recorded(&one.fields.key()), Some(one.clone()));
+        assert_eq!(store.last_key("b", "s"), Some(two.fields.clone()));
+        assert_eq!(store.last_key("b", "a"), None);
+        store.forget(&one.fields.key()).unwrap();
+        store.forget(&one.fields.key()).unwrap();
+        assert_eq!(store.keys().unwrap(), [two.fields.key()]);
+    }
+
+    #[test]
+    fn a_record_that_is_damaged_or_of_another_key_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let one = recorded("one");
+        store.record(&one).unwrap();
+        let path = store.key_path(&one.fields.key());
+        let text = fs::read_to_string(&path).unwrap();
+        for damaged in [&text[..text.len() / 2], "", &text.replace("one", "two")] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(store.recorded(&one.fields.key()), None, "{damaged}");
+        }
+    }
+}

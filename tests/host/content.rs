@@ -1,0 +1,125 @@
+//! What is in a host path, on real filesystems and mounts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use runner::content::{Changed, Content, ContentError, Contents};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+
+use crate::namespace::in_private_namespace;
+
+/// An image of one file, with the time that a reproducible build gives it.
+fn image(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let (source, image) = (folder.join(name), folder.join(format!("{name}.squashfs")));
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), text).unwrap();
+    let options = ["-quiet", "-no-progress", "-all-time", "315532800", "-mkfs-time", "315532800"];
+    let done = Command::new("mksquashfs").arg(&source).arg(&image).args(options).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    image
+}
+
+/// Unmounts. A process that another test starts has this one's descriptors until its execve(2), so it may take a moment.
+fn take_down(path: &Path) {
+    for _ in 0..5000 {
+        match unmount(path, UnmountFlags::empty()) {
+            Err(Errno::BUSY) => thread::sleep(Duration::from_millis(1)),
+            result => return result.unwrap(),
+        }
+    }
+    panic!("{} stays busy", path.display());
+}
+
+/// What a command of its own tells.
+fn of(store: &Path, path: &Path) -> Content {
+    let contents = Contents::open(store);
+    let found = contents.of(path).unwrap();
+    contents.close().unwrap();
+    found
+}
+
+#[test]
+fn an_image_in_the_place_of_another_with_the_same_times_and_inodes_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = ["one", "two"].map(|text| image(folder.path(), text, text));
+    in_private_namespace(|mounts| {
+        let store = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::create_dir(&target).unwrap();
+        let mut told = Vec::new();
+        for image in &images {
+            let image = mounts.image(image);
+            mount_bind(&image, &target).unwrap();
+            told.push(of(store.path(), &target));
+            take_down(&target);
+            // So that the next one has this one's device.
+            take_down(&image);
+        }
+        assert_ne!(told[0].digest, told[1].digest);
+    });
+}
+
+#[test]
+fn an_overlay_of_images_is_told_apart_from_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let [low, one, two] = ["low", "one", "two"].map(|text| image(folder.path(), text, text));
+    in_private_namespace(|mounts| {
+        let store = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::create_dir(&target).unwrap();
+        let told = [one, two].map(|top| {
+            let chain = mounts.chain(&[low.clone(), top]);
+            mount_bind(&chain, &target).unwrap();
+            let told = of(store.path(), &target);
+            take_down(&target);
+            take_down(&chain);
+            told
+        });
+        assert_ne!(told[0].digest, told[1].digest);
+        assert_eq!(told[0].read, 1);
+    });
+}
+
+#[test]
+fn what_is_mounted_below_a_folder_is_part_of_it() {
+    in_private_namespace(|_| {
+        let (folder, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let below = folder.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let before = of(store.path(), folder.path());
+        mount("tmpfs", &below, "tmpfs", MountFlags::empty(), c"mode=755").unwrap();
+        fs::write(below.join("file"), "on tmpfs").unwrap();
+        let after = of(store.path(), folder.path());
+        let changed = Changed::between(&before.listing, &after.listing);
+        assert_eq!(
+            changed.first.iter().map(|change| change.path.as_path()).collect::<Vec<_>>(),
+            [Path::new("below/file")]
+        );
+        assert_eq!(of(store.path(), folder.path()).read, 0, "tmpfs keeps times that can be relied on");
+        fs::write(below.join("file"), "ON TMPFS").unwrap();
+        assert_ne!(of(store.path(), folder.path()).digest, after.digest);
+        take_down(&below);
+        assert_eq!(of(store.path(), folder.path()).digest, before.digest);
+    });
+}
+
+#[test]
+fn what_the_kernel_makes_up_below_a_folder_is_refused_unless_it_is_ignored() {
+    in_private_namespace(|_| {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below/proc");
+        fs::create_dir_all(&below).unwrap();
+        mount("proc", &below, "proc", MountFlags::empty(), None).unwrap();
+        match Contents::without_cache().of(folder.path()).unwrap_err() {
+            ContentError::MadeUp { path, filesystem } => assert_eq!((path, filesystem), (below.clone(), "proc")),
+            other => panic!("{other}"),
+        }
+        fs::write(folder.path().join(".runnerignore"), "proc/\n").unwrap();
+        assert_eq!(Contents::without_cache().of(folder.path()).unwrap().files, 1);
+        take_down(&below);
+    });
+}
