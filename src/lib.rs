@@ -6,6 +6,7 @@ pub mod cli;
 pub mod command;
 pub mod content;
 pub mod diagnostic;
+pub mod difference;
 pub mod digest;
 pub mod doctor;
 pub mod error;

@@ -28,6 +28,8 @@ pub enum Action {
     Apply,
     /// With a new store and that progress, on a terminal.
     Shown(&'static str),
+    /// On the store that the build before left.
+    Again,
     Validate,
     Plan,
 }
@@ -39,17 +41,29 @@ pub struct Events(Vec<Value>);
 impl Project {
     /// On a squashfs image; each step is what follows its name: `run: …`, `exec: […]` or `snapshot: {…}`.
     pub fn new(folder: &Path, image: &Path, steps: &[String]) -> Result<Self> {
-        Self::write(folder, &format!("squashfs: {}", image.display()), steps)
+        Self::write(folder, &format!("rootfs: {{ squashfs: {} }}", image.display()), steps)
     }
 
     /// On an empty root, for what runs nothing.
     pub fn on_scratch(folder: &Path, steps: &[String]) -> Result<Self> {
-        Self::write(folder, "scratch: true", steps)
+        Self::write(folder, "rootfs: { scratch: true }", steps)
     }
 
-    fn write(folder: &Path, rootfs: &str, steps: &[String]) -> Result<Self> {
+    /// On a squashfs image, with a folder of `files` small files bound read-only.
+    pub fn with_files(folder: &Path, image: &Path, files: usize, steps: &[String]) -> Result<Self> {
+        let mounts = "mounts: [{ type: bind, source: files, target: /files, options: [ro] }]";
+        let project = Self::write(folder, &format!("rootfs: {{ squashfs: {} }}, {mounts}", image.display()), steps)?;
+        for number in 0..files {
+            let inner = project.folder.join(format!("files/{}", number % 100));
+            fs::create_dir_all(&inner)?;
+            fs::write(inner.join(number.to_string()), format!("{number}\n").repeat(200))?;
+        }
+        Ok(project)
+    }
+
+    fn write(folder: &Path, container: &str, steps: &[String]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("project-").tempdir_in(folder)?.keep();
-        let mut text = format!("version: 1\ncontainers:\n  base: {{ rootfs: {{ {rootfs} }} }}\nsteps:\n");
+        let mut text = format!("version: 1\ncontainers:\n  base: {{ {container} }}\nsteps:\n");
         for (number, action) in steps.iter().enumerate() {
             writeln!(text, "  - name: step{number}\n    {action}")?;
         }
@@ -104,6 +118,7 @@ impl Project {
                 command.env("TERM", "xterm").stdout(terminal()?);
                 return Ok(command);
             }
+            Action::Again => self.command(&["apply", "--progress", "plain"]),
             Action::Validate => self.command(&["validate"]),
             Action::Plan => self.command(&["plan"]),
         };

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, as clap reads it.
 
+mod store;
 mod targets;
 
 use std::num::NonZeroUsize;
@@ -13,6 +14,7 @@ use crate::error::{Error, Exit};
 use crate::report::Format;
 use crate::settings::Progress;
 
+pub use store::{GcArgs, StoreCommand};
 pub use targets::targets;
 
 /// Builds root filesystems from a manifest.
@@ -58,9 +60,17 @@ pub enum Command {
     #[command(after_help = "Example: runner lock --check build.yaml")]
     Lock(LockArgs),
 
+    /// Build again in an empty store and compare with runner.lock, or with what the store has; name the files that differ.
+    #[command(after_help = "Example: runner verify --target sdk-image")]
+    Verify(VerifyArgs),
+
     /// Run one command in a fresh session of a container.
     #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
     Run(RunArgs),
+
+    /// Look at what is kept between builds, and remove what is not needed.
+    #[command(subcommand, after_help = "Example: runner store ls", subcommand_required = true)]
+    Store(StoreCommand),
 
     /// Print the JSON Schema of the manifest or of the events.
     #[command(after_help = "Example: runner schema > manifest.schema.json")]
@@ -176,6 +186,22 @@ pub struct LockArgs {
     /// end with 4 where it does not. Needs no privilege.
     #[arg(long)]
     pub check: bool,
+}
+
+/// The arguments of `runner verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Build this step and what it needs, and nothing else; repeatable.
+    #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
+    pub targets: Vec<String>,
+
+    /// How many steps may run at once [default: the number of processors].
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// The arguments of `runner graph`.
@@ -376,8 +402,10 @@ mod tests {
 
     #[test]
     fn every_help_has_an_example() {
-        let mut top = Cli::command();
-        for command in std::iter::once(&mut top.clone()).chain(top.get_subcommands_mut()) {
+        let (mut top, mut whole) = (Cli::command(), Cli::command());
+        let mut store = top.find_subcommand_mut("store").unwrap().clone();
+        let commands = top.get_subcommands_mut().chain(store.get_subcommands_mut());
+        for command in std::iter::once(&mut whole).chain(commands) {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example: runner "), "{help}");
             // What the flattened groups of arguments are is not for the user.

@@ -27,6 +27,9 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let lock = Lock::new(built.sources, snapshots.collect());
     let path = Lock::path(&build);
     lock.write(&path).map_err(|error| stop(Exit::Host, error))?;
+    if let Some(store) = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
+        store.know_lock_file(&path).map_err(|error| failed(error.into()))?;
+    }
     let (sources, snapshots) = (lock.rootfs.len(), lock.snapshot.len());
     print(format!("{}: {sources} rootfs, {snapshots} snapshots\n", path.display()).as_bytes())
 }
@@ -90,7 +93,8 @@ pub fn stop(exit: Exit, error: LockError) -> Stop {
     Error::new(exit, error).with_hint(hint).into()
 }
 
-fn failed(error: JudgeError) -> Stop {
+/// A judge's error, for the user.
+pub fn failed(error: JudgeError) -> Stop {
     let hint = error.hint();
     Error::new(Exit::Host, error).with_hint(hint).into()
 }

@@ -10,6 +10,8 @@ mod plan;
 mod run;
 mod show;
 mod site;
+mod store;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -58,7 +60,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Graph(args) => graph::graph(&cli, args),
         Command::Validate(args) => validate(args),
         Command::Lock(args) => lock::lock(&cli, args),
+        Command::Verify(args) => verify::verify(&cli, args),
         Command::Run(args) => run::run(&cli, args),
+        Command::Store(command) => store::store(&cli, command),
         Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
         Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),

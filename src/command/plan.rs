@@ -1,10 +1,10 @@
 //! `runner plan`: what would run, in order, and why.
 
+use super::lock::failed;
 use super::{Stop, loaded, print, settings};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
-use crate::error::{Error, Exit};
-use crate::freshness::{self, Judge, JudgeError, forecast};
+use crate::freshness::{self, Judge, forecast};
 use crate::plan::{self, Note, Plan, Segments};
 use crate::settings::Partial;
 use crate::store::Store;
@@ -44,9 +44,4 @@ pub fn noted(
         }
     };
     Ok(show(&build, &plan, &note))
-}
-
-fn failed(error: JudgeError) -> Stop {
-    let hint = error.hint();
-    Error::new(Exit::Host, error).with_hint(hint).into()
 }

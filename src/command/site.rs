@@ -99,13 +99,14 @@ fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::new(Exit::Host, format!("{what}: {error}"))
 }
 
-fn of_store(error: StoreError) -> Error {
+/// As an error of a command.
+pub(super) fn of_store(error: StoreError) -> Error {
     let hint = error.hint();
     Error::new(Exit::Host, Box::<dyn StdError + Send + Sync>::from(error)).with_hint(hint)
 }
 
 /// Removes what killed runners have left in the store and among the cgroups; gives what would not go.
-fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
+pub(super) fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
     let swept = store.sweep().map_err(of_store)?;
     let mut warnings: Vec<String> = swept.problems.iter().map(ToString::to_string).collect();
     for lease in swept.dead {

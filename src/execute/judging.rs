@@ -5,11 +5,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::parts::{Chains, Judged};
 use super::{Context, Failure, Rooms};
 use crate::build::{Container, MountKind};
+use crate::digest::Digest;
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events};
 use crate::freshness::{Below, Judge, JudgeError, Verdict};
 use crate::key::Reason;
-use crate::store::LayerState;
+use crate::store::{Held, LayerState};
 
 /// How often it is looked whether another runner is done.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -25,6 +26,9 @@ pub struct Judging<'a, 'e> {
     pub segment: usize,
 }
 
+/// What one look at a segment finds.
+type Look = (Verdict, Option<Digest>, Option<Held>);
+
 impl From<JudgeError> for Failure {
     fn from(error: JudgeError) -> Self {
         let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -39,19 +43,19 @@ impl Judging<'_, '_> {
         let below = self.judge.below(self.segment, |step| self.chains.get(step))?;
         let mut told = false;
         loop {
-            let (verdict, key) = self.look(&below)?;
-            let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None });
+            let Some((verdict, key, held)) = self.look(&below)? else { continue };
+            let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None, held });
             let Verdict::Stale { reasons, draft: Some(draft) } = &verdict else { return found(verdict) };
             if let Below::Unwritten(snapshot) = below {
                 let wait_for = self.judge.may_be_fresh(self.segment, draft).then_some(snapshot);
-                return Ok(Judged { verdict, building: None, wait_for });
+                return Ok(Judged { verdict, building: None, wait_for, held: None });
             }
             let Some(key) = key else { return found(verdict) };
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
-                let (verdict, _) = self.look(&below)?;
+                let Some((verdict, _, held)) = self.look(&below)? else { continue };
                 let building = matches!(verdict, Verdict::Stale { .. }).then_some(building);
-                return Ok(Judged { verdict, building, wait_for: None });
+                return Ok(Judged { verdict, building, wait_for: None, held });
             }
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             if reasons.iter().any(anyway) || self.context.interrupt.is_set() {
@@ -67,8 +71,9 @@ impl Judging<'_, '_> {
         }
     }
 
-    /// The verdict, and the key where it is known.
-    fn look(&self, below: &Below) -> Result<(Verdict, Option<crate::digest::Digest>), Failure> {
+    /// The verdict, the key where it is known, and the hold on the layer of what is fresh; nothing where that was
+    /// removed since it was looked at.
+    fn look(&self, below: &Below) -> Result<Option<Look>, Failure> {
         let mut verdict = self.judge.judge(self.segment, below)?;
         let container = self.container();
         if let Verdict::Fresh(recorded) = &verdict {
@@ -86,11 +91,20 @@ impl Judging<'_, '_> {
                 }
             }
         }
+        let mut held = None;
+        if let Verdict::Fresh(recorded) = &verdict
+            && let Some(layer) = &recorded.layer
+        {
+            held = self.context.store.hold_layer(&layer.digest).map_err(JudgeError::from)?;
+            if held.is_none() {
+                return Ok(None);
+            }
+        }
         let key = match (&verdict, below) {
             (Verdict::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
             _ => None,
         };
-        Ok((verdict, key))
+        Ok(Some((verdict, key, held)))
     }
 
     fn set_aside(&self, digest: &str) -> Result<(), Failure> {

@@ -250,10 +250,11 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Cached => {
                 self.running += 1;
                 let Some(recorded) = self.parts.recorded(step).cloned() else { return };
+                let held = self.parts.take_held(step);
                 let work = self.work(step);
                 let before = self.judge.segments().of_step(step).and_then(|index| self.judge.segments().before(index));
                 scope.spawn(move || {
-                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before) });
+                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
                 });
             }
         }

@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::freshness::{Below, Judge, JudgeError, Verdict};
 use crate::key::{Fields, Link, Reason};
 use crate::plan::Segments;
-use crate::store::{Building, Recorded, RecordedLayer, Store};
+use crate::store::{Building, Held, Recorded, RecordedLayer, Store};
 
 /// What snapshots stand on, each with itself, as far as they are written.
 #[derive(Debug, Default)]
@@ -46,6 +46,8 @@ pub struct Judged {
     pub building: Option<Building>,
     /// It may be fresh once this snapshot is written.
     pub wait_for: Option<StepId>,
+    /// Its layer, where it is fresh and has one: kept from being removed.
+    pub held: Option<Held>,
 }
 
 /// What is to be done with a step that may begin.
@@ -76,7 +78,7 @@ pub struct ToRecord {
 enum State {
     Unjudged,
     Judging(Vec<StepId>),
-    Fresh(Box<Recorded>),
+    Fresh(Box<Recorded>, Option<Held>),
     Runs(Box<Runs>),
 }
 
@@ -119,7 +121,7 @@ impl<'a> Parts<'a> {
                 held.push(step);
                 Admission::Wait
             }
-            State::Fresh(_) => Admission::Cached,
+            State::Fresh(..) => Admission::Cached,
             State::Runs(runs) => Admission::Run(runs.reasons.clone()),
         }
     }
@@ -139,7 +141,7 @@ impl<'a> Parts<'a> {
             return held;
         }
         self.states[index] = match judged.verdict {
-            Verdict::Fresh(recorded) => State::Fresh(recorded),
+            Verdict::Fresh(recorded) => State::Fresh(recorded, judged.held),
             Verdict::Stale { reasons, draft } => State::Runs(Box::new(Runs {
                 reasons,
                 draft,
@@ -173,7 +175,15 @@ impl<'a> Parts<'a> {
     /// What the store has of the segment that a step is in, if that is fresh.
     pub fn recorded(&self, step: StepId) -> Option<&Recorded> {
         match &self.states[self.segments.of_step(step)?] {
-            State::Fresh(recorded) => Some(recorded),
+            State::Fresh(recorded, _) => Some(recorded),
+            _ => None,
+        }
+    }
+
+    /// Gives the hold on a fresh snapshot's layer to whoever goes on to use it.
+    pub fn take_held(&mut self, step: StepId) -> Option<Held> {
+        match &mut self.states[self.segments.of_step(step)?] {
+            State::Fresh(_, held) => held.take(),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use super::Context;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
-use crate::store::Store;
+use crate::store::{Held, Store};
 
 /// The layers that a snapshot ends.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Rooms<'a> {
     resumed: Mutex<HashMap<ContainerId, StepId>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
     made: Mutex<HashMap<String, Lower>>,
+    /// The layers that the build uses.
+    held: Mutex<Vec<Held>>,
 }
 
 impl<'a> Rooms<'a> {
@@ -61,6 +63,7 @@ impl<'a> Rooms<'a> {
             chains: Mutex::default(),
             resumed: Mutex::default(),
             made: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -181,6 +184,11 @@ impl<'a> Rooms<'a> {
     /// The snapshot `step` is in the store.
     pub fn set_stored(&self, step: StepId, stored: Stored) {
         lock(&self.chains).insert(step, Chain::Stored(stored));
+    }
+
+    /// Keeps a layer in the store for as long as the build lasts.
+    pub fn keep(&self, held: Option<Held>) {
+        lock(&self.held).extend(held);
     }
 
     /// Whether the container's session is open.

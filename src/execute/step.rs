@@ -19,7 +19,7 @@ use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
-use crate::store::Recorded;
+use crate::store::{Held, Recorded};
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -173,7 +173,9 @@ impl Work<'_, '_> {
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
         self.hold_to_lock(&digest)?;
-        let stored = store.put_layer(&temp, &digest).map_err(Failure::host)?;
+        let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
+        let stored = held.path().to_owned();
+        self.rooms.keep(Some(held));
         if let Some(output) = &snapshot.output {
             lease.publish(&stored, output).map_err(Failure::host)?;
             self.judge.forget();
@@ -204,10 +206,16 @@ impl Work<'_, '_> {
 
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
     /// the layer in the store. `before` is the snapshot before it in its container.
-    pub fn take_from_store(&self, recorded: &Recorded, before: Option<StepId>) -> Result<(), Failure> {
+    pub fn take_from_store(
+        &self,
+        recorded: &Recorded,
+        before: Option<StepId>,
+        held: Option<Held>,
+    ) -> Result<(), Failure> {
         let Context { build, store, lease, .. } = self.context;
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
+        store.touch(recorded).map_err(Failure::host)?;
         self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = &snapshot.output
@@ -216,6 +224,7 @@ impl Work<'_, '_> {
             lease.publish(&stored, output).map_err(Failure::host)?;
             self.judge.forget();
         }
+        self.rooms.keep(held);
         let whole = snapshot.mode == SnapshotMode::Full;
         self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
         self.rooms.resume(step.container, self.id)?;

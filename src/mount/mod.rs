@@ -4,13 +4,17 @@ mod inside;
 mod overlay;
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use inside::{Inside, open as open_inside, resolve};
 pub use overlay::{OverlayError, mount_overlay};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
 
 use crate::loopdev::LoopDevice;
 
@@ -105,6 +109,20 @@ pub fn mount_squashfs(image: &Path, target: &Path) -> io::Result<Mounted> {
     let device = LoopDevice::attach(image)?;
     rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)?;
     Ok(Mounted::new(target))
+}
+
+/// Mounts a squashfs image read-only at no place at all: it is seen through the descriptor of its root alone, and goes
+/// with the last one of a file in it.
+///
+/// # Errors
+/// As [`mount_squashfs`].
+pub fn open_squashfs(image: &Path) -> io::Result<OwnedFd> {
+    let device = LoopDevice::attach(image)?;
+    let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", device.path())?;
+    fsconfig_set_flag(context.as_fd(), "ro")?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
 /// Mounts a folder at another place, read-only.

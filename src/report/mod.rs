@@ -41,6 +41,7 @@ pub use file::Format;
 pub use json::events_schema_text;
 pub use outline::Outline;
 pub use sanitize::sanitize;
+pub(crate) use words::{duration, size};
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -78,6 +78,11 @@ impl Store {
         read::<LastKey>(&self.last_path(build, step)).map(|last| last.fields)
     }
 
+    /// The fields in a file of last keys.
+    pub(super) fn last_fields(&self, path: &Path) -> Option<Fields> {
+        read::<LastKey>(path).map(|last| last.fields)
+    }
+
     /// Forgets what was built under a key.
     ///
     /// # Errors
@@ -108,11 +113,11 @@ impl Store {
         list().map_err(failed("list", &folder))
     }
 
-    fn key_path(&self, key: &Digest) -> PathBuf {
+    pub(super) fn key_path(&self, key: &Digest) -> PathBuf {
         self.root.join(format!("keys/{}.json", key.hex()))
     }
 
-    fn last_path(&self, build: &str, step: &str) -> PathBuf {
+    pub(super) fn last_path(&self, build: &str, step: &str) -> PathBuf {
         // A NUL is in neither name.
         let id = Digest::of_bytes(format!("{build}\0{step}").as_bytes());
         self.root.join(format!("last/{}.json", id.hex()))

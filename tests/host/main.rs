@@ -26,5 +26,6 @@ mod run;
 mod same_bytes;
 mod sessions;
 mod sources;
+mod store;
 mod terminal;
 mod tree;
