@@ -1,5 +1,6 @@
 //! What is known of a build under way, and the lines that show it; pure.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::event::{Event, Stamped, StepStatus};
@@ -20,6 +21,8 @@ const GAP: usize = 2;
 #[derive(Debug)]
 pub(super) struct Board {
     paint: Paint,
+    /// Paths inside it are shown from there.
+    folder: PathBuf,
     begun: Option<SystemTime>,
     steps: usize,
     ran: usize,
@@ -48,9 +51,10 @@ struct Running {
 }
 
 impl Board {
-    pub(super) fn new(paint: Paint) -> Self {
+    pub(super) fn new(paint: Paint, folder: PathBuf) -> Self {
         Self {
             paint,
+            folder,
             begun: None,
             steps: 0,
             ran: 0,
@@ -94,6 +98,7 @@ impl Board {
                 None
             }
             Event::SnapshotWritten { step, size, path, .. } => {
+                let path = path.strip_prefix(&self.folder).unwrap_or(path);
                 let image = format!("{}, {}", path.display(), words::size(*size));
                 match self.running(step) {
                     Some(running) => running.image = Some(image),
@@ -258,7 +263,7 @@ mod tests {
 
     /// Three steps begun, one of them a snapshot, and one over.
     fn board() -> Board {
-        let mut board = Board::new(Paint(false));
+        let mut board = Board::new(Paint(false), "/work".into());
         let progress = Event::SnapshotProgress { step: "base-layer".into(), bytes: 3 << 20 };
         for (milliseconds, event) in [
             (0, Event::BuildStarted { name: "sdk".into(), steps: 9 }),
@@ -329,7 +334,7 @@ mod tests {
         };
         assert_eq!(board.event(&stamp(700, written)), None);
         let line = board.event(&stamp(800, finished("base-layer", "base", StepStatus::Ran, 600)));
-        assert_eq!(line.as_deref(), Some("base-layer          done in 0.60s: /work/out/base.squashfs, 1.5 MiB"));
+        assert_eq!(line.as_deref(), Some("base-layer          done in 0.60s: out/base.squashfs, 1.5 MiB"));
     }
 
     proptest! {

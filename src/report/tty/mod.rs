@@ -55,7 +55,7 @@ impl Tty {
             bar.set_style(style);
         }
         let paint = Paint(colour);
-        let (board, failures) = (Board::new(paint), Failures::default());
+        let (board, failures) = (Board::new(paint, std::env::current_dir().unwrap_or_default()), Failures::default());
         Self { paint, size, board, above: Vec::new(), failures, screen, bar, next: None }
     }
 
