@@ -54,14 +54,14 @@ pub struct Graph {
     /// The build's name.
     pub name: String,
     /// Those with a planned step, in the manifest's order.
-    boxes: Vec<Box>,
+    boxes: Vec<Cluster>,
     /// In the plan's order.
     nodes: Vec<Node>,
 }
 
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Box {
+struct Cluster {
     name: String,
     /// Where its root comes from, in a few words.
     root: String,
@@ -107,7 +107,7 @@ impl Graph {
                 Rootfs::Snapshot(step) => node_of(step),
                 _ => None,
             };
-            boxes.push(Box { name: container.name.clone(), root: root(build, &container.rootfs), below, nodes });
+            boxes.push(Cluster { name: container.name.clone(), root: root(build, &container.rootfs), below, nodes });
         }
         let mut rows = vec![0; order.len()];
         for container in &boxes {
