@@ -26,7 +26,7 @@ pub struct Project {
 pub enum Action {
     /// With a new store and plain progress.
     Apply,
-    /// With a new store and that progress, on a terminal.
+    /// With a new store and that progress, where it is at home: `tty` on a terminal, the others in a pipe.
     Shown(&'static str),
     /// On the store that the build before left.
     Again,
@@ -115,7 +115,7 @@ impl Project {
             Action::Shown(progress) => {
                 self.clear()?;
                 let mut command = self.command(&["apply", "--progress", progress]);
-                command.env("TERM", "xterm").stdout(terminal()?);
+                command.env("TERM", "xterm").stdout(if progress == "tty" { terminal()? } else { pipe()? });
                 return Ok(command);
             }
             Action::Again => self.command(&["apply", "--progress", "plain"]),
@@ -153,6 +153,13 @@ fn terminal() -> Result<OwnedFd> {
     // Ends with an error, as pty(7) has it, when nobody has the other end open any more.
     thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
     Ok(pty.slave)
+}
+
+/// A pipe, whose other end takes all that is written to it and looks at nothing.
+fn pipe() -> Result<OwnedFd> {
+    let (mut reader, writer) = std::io::pipe()?;
+    thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    Ok(writer.into())
 }
 
 /// `VmHWM` of proc_pid_status(5), in KiB.
