@@ -4,7 +4,7 @@ use std::io;
 use std::thread;
 
 use super::show::{self, Files};
-use super::site::Site;
+use super::site::{Site, of_store};
 use super::{Stop, loaded, lock, settings, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
@@ -66,6 +66,14 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let site = Site::open(settings)?;
     let segments = Segments::new(build, &plan);
     let context = Context { locked: wish.locked.as_ref(), ..site.context(build) };
+    // What a lock names is kept, whether this build is held to it or not: it may have been written on another machine.
+    let lock_file = Lock::path(build);
+    if lock_file.exists()
+        && let Err(error) = context.store.know_lock_file(&lock_file)
+    {
+        site.close()?;
+        return Err(of_store(error).into());
+    }
     let options = freshness::Options { no_cache: wish.no_cache };
     let judge = Judge::new(build, &segments, Some(context.store), options);
     // A build looks at what it needs; a lock is of all of them.

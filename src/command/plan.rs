@@ -36,7 +36,10 @@ pub fn noted(
     // What cannot be written is learnt again: a plan needs no privilege.
     let _ = judge.close();
     let note = |step: StepId| {
-        let reasons = segments.of_step(step).map_or(&[][..], |segment| forecast.reasons(segment));
+        let segment = segments.of_step(step);
+        let is_resumed = |segment: &usize| segments.get(*segment).steps[..forecast.resumed(*segment)].contains(&step);
+        let runs = segment.filter(|segment| !is_resumed(segment));
+        let reasons = runs.map_or(&[][..], |segment| forecast.reasons(segment));
         let as_value = |reason| serde_json::to_value(reason).unwrap_or_default();
         Note {
             fresh: reasons.is_empty(),

@@ -45,7 +45,7 @@ impl Judging<'_, '_> {
         loop {
             let Some((verdict, key, held)) = self.look(&below)? else { continue };
             let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None, held });
-            let Verdict::Stale { reasons, draft: Some(draft) } = &verdict else { return found(verdict) };
+            let Verdict::Stale { reasons, draft: Some(draft), .. } = &verdict else { return found(verdict) };
             if let Below::Unwritten(snapshot) = below {
                 let wait_for = self.judge.may_be_fresh(self.segment, draft).then_some(snapshot);
                 return Ok(Judged { verdict, building: None, wait_for, held: None });
@@ -81,7 +81,7 @@ impl Judging<'_, '_> {
             if !targets.is_empty() && self.rooms.is_open(self.container_id()) {
                 // The session goes on, and what is in its tmpfs mounts would not be what these steps leave there.
                 let draft = Some(recorded.fields.without_below());
-                verdict = Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft };
+                verdict = Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft, resume: None };
             }
         }
         if let Verdict::Stale { reasons, .. } = &verdict {
@@ -92,9 +92,18 @@ impl Judging<'_, '_> {
             }
         }
         let mut held = None;
-        if let Verdict::Fresh(recorded) = &verdict
-            && let Some(layer) = &recorded.layer
+        if let Verdict::Stale { resume, .. } = &mut verdict
+            && !tmpfs_targets(container).is_empty()
+            && self.rooms.is_open(self.container_id())
         {
+            // A checkpoint was taken with nothing in them.
+            *resume = None;
+        }
+        let layer = match &verdict {
+            Verdict::Fresh(recorded) => recorded.layer.as_ref(),
+            Verdict::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
+        };
+        if let Some(layer) = layer {
             held = self.context.store.hold_layer(&layer.digest).map_err(JudgeError::from)?;
             if held.is_none() {
                 return Ok(None);

@@ -26,7 +26,7 @@ pub use step::run;
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
-use crate::freshness::Judge;
+use crate::freshness::{Judge, Verdict};
 use crate::key::Reason;
 use crate::lock::Lock;
 use crate::plan::{Plan, Ready};
@@ -34,7 +34,7 @@ pub use crate::runtime::Outcome;
 use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
 use judging::Judging;
-use parts::{Admission, Chains, Judged, Parts, ToRecord};
+use parts::{Admission, Chains, CheckpointPlan, Judged, Parts, ToRecord};
 use step::Written;
 
 /// How a plan is run.
@@ -233,7 +233,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'e: 's,
     {
         let sender = sender.clone();
-        match self.parts.admit(step) {
+        match self.parts.admit(step, self.judge, self.chains) {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;
@@ -243,13 +243,17 @@ impl<'a, 'e> Run<'a, 'e> {
                     let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
                 });
             }
-            Admission::Run(reasons) => {
+            Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
-                self.begin(scope, step, reasons, sender);
+                self.begin(scope, step, reasons, checkpoint, sender);
             }
             Admission::Cached => {
+                self.counts.cached += 1;
+                self.finished(step, StepStatus::Cached, None);
+                self.ready.done(step, true);
+            }
+            Admission::CachedSnapshot(recorded) => {
                 self.running += 1;
-                let Some(recorded) = self.parts.recorded(step).cloned() else { return };
                 let held = self.parts.take_held(step);
                 let work = self.work(step);
                 let before = self.judge.segments().of_step(step).and_then(|index| self.judge.segments().before(index));
@@ -335,8 +339,14 @@ impl<'a, 'e> Run<'a, 'e> {
         })
     }
 
-    fn begin<'s>(&self, scope: &'s Scope<'s, '_>, id: StepId, reasons: Vec<Reason>, sender: Sender<Report>)
-    where
+    fn begin<'s>(
+        &self,
+        scope: &'s Scope<'s, '_>,
+        id: StepId,
+        reasons: Vec<Reason>,
+        checkpoint: Option<CheckpointPlan>,
+        sender: Sender<Report>,
+    ) where
         'a: 's,
         'e: 's,
     {
@@ -358,6 +368,9 @@ impl<'a, 'e> Run<'a, 'e> {
                 }
                 _ => {
                     let (result, log) = work.process();
+                    if let (Ok(()), Some(plan)) = (&result, checkpoint) {
+                        work.checkpoint(&plan, started.elapsed());
+                    }
                     (result.map(|()| None), log)
                 }
             };
@@ -437,7 +450,15 @@ impl<'a, 'e> Run<'a, 'e> {
             Report::Judged { segment, result } => {
                 self.beside -= 1;
                 match *result {
-                    Ok(judged) => self.again.extend(self.parts.judged(segment, judged, self.chains)),
+                    Ok(mut judged) => {
+                        let resumes = matches!(&judged.verdict, Verdict::Stale { resume: Some(_), .. });
+                        if let Some(held) = judged.held.take_if(|_| resumes && judged.wait_for.is_none()) {
+                            let container = self.judge.segments().get(segment).container;
+                            self.rooms.set_seed(container, held.path().to_owned());
+                            self.rooms.keep(Some(held));
+                        }
+                        self.again.extend(self.parts.judged(segment, judged, self.chains));
+                    }
                     Err(failure) => {
                         for step in self.parts.not_judged(segment) {
                             self.failed(step, &failure);

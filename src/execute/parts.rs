@@ -7,7 +7,7 @@
 //! the segment is running already is taken before what is below it is recorded: only then do others come to know it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::step::Written;
@@ -57,10 +57,22 @@ pub enum Admission {
     Judge(usize),
     /// It waits for its segment's verdict.
     Wait,
-    /// It is in the store.
+    /// What it did is in a layer of the store, or in the checkpoint that the session begins with.
     Cached,
+    /// It is a snapshot that is in the store.
+    CachedSnapshot(Arc<Recorded>),
     /// It is to be run, for these reasons.
-    Run(Vec<Reason>),
+    Run(Vec<Reason>, Option<CheckpointPlan>),
+}
+
+/// What a checkpoint after a step would be kept under.
+#[derive(Debug, Clone)]
+pub struct CheckpointPlan {
+    pub segment: usize,
+    /// How many steps of the segment have been done then.
+    pub steps: usize,
+    pub draft: Fields,
+    pub below: Vec<Link>,
 }
 
 /// A segment that is run and is to be recorded.
@@ -78,7 +90,7 @@ pub struct ToRecord {
 enum State {
     Unjudged,
     Judging(Vec<StepId>),
-    Fresh(Box<Recorded>, Option<Held>),
+    Fresh(Arc<Recorded>, Option<Held>),
     Runs(Box<Runs>),
 }
 
@@ -88,6 +100,8 @@ struct Runs {
     draft: Option<Fields>,
     building: Option<Building>,
     begun: Instant,
+    /// How many of its first steps are in a checkpoint.
+    resumed: usize,
     /// Steps that have not ended well.
     open: usize,
     written: Option<Written>,
@@ -110,19 +124,50 @@ impl<'a> Parts<'a> {
     }
 
     /// A step may begin.
-    pub fn admit(&mut self, step: StepId) -> Admission {
-        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new()) };
+    pub fn admit(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Admission {
+        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new(), None) };
         match &mut self.states[index] {
             state @ State::Unjudged => {
                 *state = State::Judging(vec![step]);
-                Admission::Judge(index)
+                return Admission::Judge(index);
             }
             State::Judging(held) => {
                 held.push(step);
-                Admission::Wait
+                return Admission::Wait;
             }
-            State::Fresh(..) => Admission::Cached,
-            State::Runs(runs) => Admission::Run(runs.reasons.clone()),
+            State::Fresh(..) | State::Runs(_) => {}
+        }
+        match &self.states[index] {
+            State::Fresh(recorded, _) if self.segments.get(index).snapshot == Some(step) => {
+                Admission::CachedSnapshot(Arc::clone(recorded))
+            }
+            State::Runs(runs) if !self.is_resumed(index, step) => {
+                Admission::Run(runs.reasons.clone(), self.checkpoint(index, step, judge, chains))
+            }
+            _ => Admission::Cached,
+        }
+    }
+
+    fn is_resumed(&self, index: usize, step: StepId) -> bool {
+        let State::Runs(runs) = &self.states[index] else { return false };
+        self.segments.get(index).steps[..runs.resumed].contains(&step)
+    }
+
+    /// What a checkpoint after a step would be kept under; none where none is to be taken: the container
+    /// has none, the snapshot comes next, or steps run beside each other, so that there is no such moment.
+    fn checkpoint(&self, index: usize, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Option<CheckpointPlan> {
+        let segment = self.segments.get(index);
+        self.build.container(segment.container).checkpoint?;
+        let State::Runs(runs) = &self.states[index] else { return None };
+        let draft = runs.draft.clone()?;
+        let steps = 1 + segment.steps.iter().position(|other| *other == step)?;
+        let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
+        if left == 0 || !segment.is_sequence(self.build) {
+            return None;
+        }
+        match judge.below(index, |step| chains.get(step)) {
+            Ok(Below::Known(below)) => Some(CheckpointPlan { segment: index, steps, draft, below }),
+            _ => None,
         }
     }
 
@@ -141,13 +186,14 @@ impl<'a> Parts<'a> {
             return held;
         }
         self.states[index] = match judged.verdict {
-            Verdict::Fresh(recorded) => State::Fresh(recorded, judged.held),
-            Verdict::Stale { reasons, draft } => State::Runs(Box::new(Runs {
+            Verdict::Fresh(recorded) => State::Fresh(Arc::from(recorded), judged.held),
+            Verdict::Stale { reasons, draft, resume } => State::Runs(Box::new(Runs {
+                resumed: resume.as_ref().map_or(0, |resume| resume.steps),
                 reasons,
                 draft,
                 building: judged.building,
                 begun: Instant::now(),
-                open: self.segments.get(index).steps.len(),
+                open: self.segments.get(index).steps.len() - resume.as_ref().map_or(0, |resume| resume.steps),
                 written: None,
             })),
         };
@@ -173,7 +219,7 @@ impl<'a> Parts<'a> {
     }
 
     /// What the store has of the segment that a step is in, if that is fresh.
-    pub fn recorded(&self, step: StepId) -> Option<&Recorded> {
+    fn recorded(&self, step: StepId) -> Option<&Recorded> {
         match &self.states[self.segments.of_step(step)?] {
             State::Fresh(recorded, _) => Some(recorded),
             _ => None,

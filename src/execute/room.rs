@@ -46,6 +46,8 @@ pub struct Rooms<'a> {
     resumed: Mutex<HashMap<ContainerId, StepId>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
     made: Mutex<HashMap<String, Lower>>,
+    /// By container: the image of the checkpoint that its session goes on from.
+    seeds: Mutex<HashMap<ContainerId, PathBuf>>,
     /// The layers that the build uses.
     held: Mutex<Vec<Held>>,
 }
@@ -63,6 +65,7 @@ impl<'a> Rooms<'a> {
             chains: Mutex::default(),
             resumed: Mutex::default(),
             made: Mutex::default(),
+            seeds: Mutex::default(),
             held: Mutex::default(),
         }
     }
@@ -104,6 +107,9 @@ impl<'a> Rooms<'a> {
     ) -> Result<&'r mut Session<'a>, SessionError> {
         if room.is_none() {
             *room = Some(self.prepare(id)?);
+        }
+        if let (Some(image), Some(session)) = (lock(&self.seeds).remove(&id), room.as_mut()) {
+            session.seed(self.workspace.image(&image).map_err(SessionError::Rootfs)?);
         }
         room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
@@ -189,6 +195,11 @@ impl<'a> Rooms<'a> {
     /// Keeps a layer in the store for as long as the build lasts.
     pub fn keep(&self, held: Option<Held>) {
         lock(&self.held).extend(held);
+    }
+
+    /// The container's session goes on from the checkpoint in that image.
+    pub fn set_seed(&self, id: ContainerId, image: PathBuf) {
+        lock(&self.seeds).insert(id, image);
     }
 
     /// Whether the container's session is open.

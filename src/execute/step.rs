@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::attempt::{Attempt, Sink, Trial};
 use super::output::Output;
+use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
-use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
+use crate::build::{Action, Compression, ContainerId, Snapshot, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
@@ -19,7 +21,7 @@ use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
-use crate::store::{Held, Recorded};
+use crate::store::{Held, Recorded, RecordedLayer};
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -30,6 +32,9 @@ pub struct Work<'a, 'e> {
     pub events: &'e Events,
     pub id: StepId,
 }
+
+/// A checkpoint is read once, if at all: it is to be written fast.
+const CHECKPOINT_LEVEL: u32 = 1;
 
 /// What a snapshot wrote.
 #[derive(Debug, Clone)]
@@ -202,6 +207,63 @@ impl Work<'_, '_> {
         let step = self.context.build.step(self.id).name.clone();
         let path = snapshot.output.clone().unwrap_or_else(|| stored.to_owned());
         self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
+    }
+
+    /// Keeps what has changed in the session since the last snapshot, if the step that has just ended was a slow one.
+    /// Nothing of the build depends on it.
+    pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) {
+        let build = self.context.build;
+        let step = build.step(self.id);
+        if build.container(step.container).checkpoint.is_none_or(|slow| took < slow) {
+            return;
+        }
+        let kept = self.keep_changes(plan, took).unwrap_or_else(|failure| Some(failure.reason));
+        if let Some(why) = kept {
+            let message = format!("no checkpoint after it: {why}");
+            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
+        }
+    }
+
+    /// Why nothing was kept, where that is no failure.
+    fn keep_changes(&self, plan: &CheckpointPlan, took: Duration) -> Result<Option<String>, Failure> {
+        let Context { build, store, lease, interrupt, .. } = self.context;
+        let segment = self.judge.segments().get(plan.segment);
+        // Between two steps nothing runs in the session: what has changed is the same until the next one begins.
+        let room = self.rooms.running(segment.container)?;
+        let session = session(&room)?;
+        let left = session.tmpfs_left()?;
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
+            return Ok(Some(format!("files are left in {}, which is in no layer", left.join(", "))));
+        }
+        let Some(changes) = session.changes() else { return Ok(None) };
+        let name = |id: &StepId| build.step(*id).name.clone();
+        let temp = lease.temp_file(&format!("{}.checkpoint", name(&self.id))).map_err(Failure::host)?;
+        let options =
+            ImageOptions { compression: Compression::Zstd, level: Some(CHECKPOINT_LEVEL), source_date_epoch: None };
+        write_image(changes, &temp, options, interrupt.descriptor(), &mut |_| {}).map_err(Failure::host)?;
+        let file = File::open(&temp).map_err(Failure::host)?;
+        let digest = Digest::of_file(&file).map_err(Failure::host)?;
+        let size = file.metadata().map_err(Failure::host)?.len();
+        drop(file);
+        let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
+        if !self.judge.still_holds(plan.segment, &plan.draft, &plan.below)? {
+            return Ok(Some("what the steps were made from has changed meanwhile".into()));
+        }
+        let recorded = Recorded {
+            fields: plan.draft.of_checkpoint(plan.steps).on(&plan.below),
+            build: build.name.clone(),
+            container: build.container(segment.container).name.clone(),
+            steps: segment.steps[..plan.steps].iter().map(name).collect(),
+            duration_ms: super::milliseconds(took),
+            time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            layer: Some(RecordedLayer { digest, size, below: Vec::new() }),
+            tmpfs_left: Vec::new(),
+        };
+        let last = segment.steps.last().map(name).unwrap_or_default();
+        store.record_checkpoint(&recorded, &last, plan.steps).map_err(Failure::host)?;
+        self.rooms.keep(Some(held));
+        Ok(None)
     }
 
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on

@@ -25,7 +25,7 @@ use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
 use crate::plan::{Segment, Segments};
 use crate::rootfs::RootfsError;
 use crate::snapshot::{find_mksquashfs, mksquashfs_version};
-use crate::store::{LayerState, Recorded, Store, StoreError};
+use crate::store::{LayerState, Recorded, RecordedLayer, Store, StoreError};
 
 /// Kernel filesystems that show nothing of a disk or of another machine.
 const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
@@ -71,7 +71,18 @@ pub enum Verdict {
         /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
         /// be told, and nothing is kept.
         draft: Option<Fields>,
+        /// A checkpoint from which its steps can go on.
+        resume: Option<Box<Resume>>,
     },
+}
+
+/// A checkpoint in the store.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// How many of the segment's first steps it holds the changes of.
+    pub steps: usize,
+    /// Its layer: what they changed.
+    pub layer: RecordedLayer,
 }
 
 /// What a segment stands on.
@@ -170,7 +181,7 @@ impl<'a> Judge<'a> {
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
         if !recorded.tmpfs_left.is_empty() && self.is_any_after_stale(index, below, recorded)? {
             let reasons = vec![Reason::TmpfsNeeded { targets: texts(&recorded.tmpfs_left) }];
-            verdict = Verdict::Stale { reasons, draft: self.draft(index)? };
+            verdict = Verdict::Stale { reasons, draft: self.draft(index)?, resume: None };
         }
         Ok(verdict)
     }
@@ -236,11 +247,11 @@ impl<'a> Judge<'a> {
         let container = self.build.container(segment.container);
         let mut reasons: Vec<Reason> = unknown(container).collect();
         if !reasons.is_empty() {
-            return Ok(Verdict::Stale { reasons, draft: None });
+            return Ok(Verdict::Stale { reasons, draft: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
         if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
-            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None });
+            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None, resume: None });
         }
         if self.options.no_cache {
             reasons.push(Reason::NoCache);
@@ -250,7 +261,7 @@ impl<'a> Judge<'a> {
         let draft = match self.draft(index) {
             Err(JudgeError::Content(ContentError::MadeUp { path, .. })) => {
                 reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
-                return Ok(Verdict::Stale { reasons, draft: None });
+                return Ok(Verdict::Stale { reasons, draft: None, resume: None });
             }
             draft => draft?,
         };
@@ -267,7 +278,31 @@ impl<'a> Judge<'a> {
             (Below::Known(_), Some(_)) => {}
             (Below::Known(_), None) => reasons.push(Reason::NeverBuilt),
         }
-        Ok(Verdict::Stale { reasons, draft })
+        let resume = match (below, &draft) {
+            (Below::Known(below), Some(draft)) => self.resume(segment, draft, below)?,
+            _ => None,
+        };
+        Ok(Verdict::Stale { reasons, draft, resume })
+    }
+
+    /// The last checkpoint that a stale segment can go on from.
+    fn resume(&self, segment: &Segment, draft: &Fields, below: &[Link]) -> Result<Option<Box<Resume>>, JudgeError> {
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        let (Some(store), Some(last)) = (self.store, steps().next_back()) else { return Ok(None) };
+        if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
+            return Ok(None);
+        }
+        let most = steps().position(|step| step.always).unwrap_or(segment.steps.len() - 1);
+        let known = store.checkpoints(&self.build.name, &last.name);
+        for steps in known.into_iter().rev().filter(|steps| (1..=most).contains(steps)) {
+            let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
+            if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
+                && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))
+            {
+                return Ok(Some(Box::new(Resume { steps, layer })));
+            }
+        }
+        Ok(None)
     }
 
     /// What is under a key, or why that is nothing.

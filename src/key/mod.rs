@@ -16,6 +16,7 @@
 //! | `device/TARGET` | the node, what is allowed, its mode and owner |
 //! | `step/N/…` | of each step in order: `run` or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
 //! | `snapshot` | mode, compression and level shape the image |
+//! | `checkpoint` | of a checkpoint: after how many steps; it holds no finished layer |
 //!
 //! | not in it | why |
 //! | --- | --- |
@@ -26,7 +27,7 @@
 //! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
 //! | `scratch` | the image is the same from memory and from disk |
 //! | paths of the host | the same manifest in another folder gives the same |
-//! | `always`, `cache`, `checkpoint`, `-j` | whether and when steps run, not what they give |
+//! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
 //! | times of the files that `programs` copies | those in an image are clamped |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
 

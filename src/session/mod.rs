@@ -11,6 +11,7 @@ pub mod cgroups;
 mod layer;
 mod mounts;
 mod scratch;
+mod seed;
 mod skeleton;
 mod user;
 mod workspace;
@@ -64,6 +65,8 @@ pub struct Session<'a> {
     /// The layers below, the lowest first.
     lowers: Vec<Lower>,
     scratch: Arc<Scratch>,
+    /// A checkpoint that its changes begin with the next time.
+    seed: Option<Lower>,
     devices: Vec<HostDevice>,
     mounts: SessionMounts,
     live: Option<Live>,
@@ -99,7 +102,7 @@ impl<'a> Session<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let folder = workspace.folder("mounts")?;
         let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &folder, cache)?;
-        Ok(Self { workspace, container, lowers, scratch, devices, mounts, live: None })
+        Ok(Self { workspace, container, lowers, scratch, seed: None, devices, mounts, live: None })
     }
 
     /// Mounts the root and creates the container, unless that is done.
@@ -109,6 +112,7 @@ impl<'a> Session<'a> {
     pub fn start(&mut self) -> Result<(), SessionError> {
         if self.live.is_none() {
             self.live = Some(self.create()?);
+            self.seed = None;
         }
         Ok(())
     }
@@ -172,6 +176,10 @@ impl<'a> Session<'a> {
     /// A new folder for changes, that looks like the root of the layers below.
     fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
         let upper = self.scratch.folder("upper")?;
+        if let Some(seed) = &self.seed {
+            seed::copy_layer(seed.path(), &upper)?;
+            return Ok(upper);
+        }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper)?;
@@ -225,6 +233,7 @@ impl<'a> Session<'a> {
             Some(live) => live.end()?,
             None => self.untouched_upper()?,
         };
+        self.seed = None;
         let lower = Lower::folder(upper, Arc::clone(&self.scratch));
         self.lowers.push(lower.clone());
         Ok(lower)
@@ -264,6 +273,16 @@ impl<'a> Session<'a> {
     /// What reading them gives.
     pub fn tmpfs_left(&self) -> Result<Vec<PathBuf>, SessionError> {
         Ok(self.mounts.tmpfs_left()?)
+    }
+
+    /// Begins with the changes that a checkpoint holds, in place of none. The session must not be running.
+    pub fn seed(&mut self, checkpoint: Lower) {
+        self.seed = Some(checkpoint);
+    }
+
+    /// What was changed since the last snapshot; none where nothing has run since. Nothing may be running.
+    pub fn changes(&self) -> Option<&Path> {
+        self.live.as_ref().map(|live| live.upper.as_path())
     }
 
     /// Goes on above other layers than those below now. The session must not be running.

@@ -3,6 +3,7 @@
 
 mod built;
 mod chain;
+mod checkpoint;
 mod commands;
 mod compression;
 mod container;
@@ -14,6 +15,7 @@ mod events;
 mod failed;
 mod interrupted;
 mod limits;
+mod lock;
 mod many_layers;
 mod mount_points;
 mod mounts;

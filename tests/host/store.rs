@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use runner::digest::Digest;
 use runner::store::Store;
@@ -141,6 +143,9 @@ fn what_differs_between_two_images_is_told_and_nothing_stays_mounted() {
     fs::copy(project.path("out/base.squashfs"), project.path("copy")).unwrap();
     let run = store(&project, &["diff", "copy", "base-layer"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "nothing differs\n"), "{run}");
+    let run = store(&project, &["diff", "base-layer", "nothing"]);
+    assert_eq!(run.code, 2, "{run}");
+    assert!(run.stderr.contains("the layer `nothing` in the store, and `nothing` is no file"), "{run}");
     let run = store(&project, &["diff", "./build.yaml", "base-layer"]);
     assert_eq!(run.code, 3, "{run}");
     assert!(run.stderr.contains("./build.yaml is no squashfs image"), "{run}");
@@ -217,9 +222,59 @@ fn what_is_not_needed_is_removed_and_nothing_by_a_dry_run() {
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stderr.contains("cannot understand the lock file"), "{run}");
     assert_eq!(store(&project, &["gc", "--keep-lock", "none.lock"]).code, 2);
+    // That it cannot be told what keeps a layer is no reason not to list it.
+    let run = store(&project, &["ls"]);
+    assert!(run.code == 0 && run.stdout.contains("demo/base/base-layer") && run.stderr.contains("warning: "), "{run}");
     fs::remove_file(project.path("runner.lock")).unwrap();
     let run = store(&project, &["gc", "--keep-days", "0"]);
     assert!(run.stdout.contains("removed 1 layer and "), "{run}");
     assert_eq!(json(&project, &["ls", "--json"])["size"], 0);
     project.apply();
+}
+
+#[test]
+fn builds_go_on_while_what_they_stand_on_is_collected_as_soon_as_nobody_holds_it() {
+    let project = project(MANIFEST);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let collections = scope.spawn(|| {
+            let mut removed = 0;
+            while !done.load(Ordering::Relaxed) {
+                let run = store(&project, &["gc", "--max-size", "0", "--json"]);
+                assert_eq!(run.code, 0, "{run}");
+                let json: Value = serde_json::from_str(&run.stdout).unwrap();
+                removed += json["removed"].as_array().unwrap().len();
+            }
+            removed
+        });
+        let builds = [0; 2].map(|_| {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let run = project.runner(&["apply"]);
+                    assert_eq!(run.code, 0, "{run}");
+                }
+            })
+        });
+        let ended = builds.map(|build| build.join());
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok), "a build failed");
+        assert!(collections.join().unwrap() > 0);
+    });
+    let run = project.apply();
+    assert_eq!(store(&project, &["verify"]).code, 0);
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_lock_beside_a_manifest_names_is_kept_for_as_long_as_that_is_there() {
+    let project = built();
+    let run = project.runner(&["lock"]);
+    assert_eq!(run.code, 0, "{run}");
+    let kept = json(&project, &["inspect", "app-layer", "--json"])["kept_by"]["lock_files"].clone();
+    assert_eq!(kept.as_array().unwrap().len(), 1);
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "nothing to remove\n"), "{run}");
+    fs::remove_file(project.path("runner.lock")).unwrap();
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert!(run.stdout.ends_with("removed 2 layers, 8.0 KiB\n"), "{run}");
 }

@@ -48,6 +48,10 @@ fn image(place: &Place, name: &str) -> Result<Image, Error> {
     let found = place.known().and_then(|(store, known)| Ok((store, named(&known.inventory, name)?)));
     let (store, digest) = match found {
         Err(_) if path.is_file() => return Ok(Image { path: path.to_owned(), _held: None }),
+        Err(error) if error.exit() == Exit::Usage => {
+            let hint = error.hint().map(str::to_owned);
+            return Err(Error::new(Exit::Usage, format!("{error}, and `{name}` is no file")).with_hint(hint));
+        }
         found => found?,
     };
     let held = store.hold_layer(&digest).map_err(of_store)?;

@@ -1,6 +1,5 @@
 //! `runner store gc`: removes what is not needed.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::site::{clear_left_over, of_store};
 use super::shown::{ago, short, time};
-use super::{Place, print_json};
+use super::{Place, print_json, warn};
 use crate::cli::GcArgs;
 use crate::command::{Stop, print};
 use crate::error::{Error, Exit};
@@ -83,8 +82,7 @@ fn before(now: SystemTime, days: u32) -> SystemTime {
 /// What is gone, and what has stayed.
 fn carry_out(store: &Store, effects: Vec<Effect>) -> Result<(Vec<Effect>, Vec<Effect>), Error> {
     for warning in clear_left_over(store)? {
-        // Where standard error is gone there is nobody to be told.
-        let _ = writeln!(io::stderr(), "warning: {warning}");
+        warn(&warning);
     }
     let mut collection = Collection::new(store);
     let (mut gone, mut kept) = (Vec::new(), Vec::new());

@@ -78,7 +78,7 @@ fn built(text: &mut String, known: &Known, key: &Digest, record: &RecordFile) {
     }
     line(text, "key", &key.to_string());
     for (name, value) in recorded.fields.iter() {
-        let mut lines = value.split('\n').map(sanitize);
+        let mut lines = value.strip_suffix('\n').unwrap_or(value).split('\n').map(sanitize);
         let name = sanitize(name);
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name} = {}", lines.next().unwrap_or_default());

@@ -11,6 +11,8 @@ mod verify;
 
 pub use diff::told;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -56,6 +58,11 @@ impl Place {
         let store = self.store.as_ref().ok_or_else(|| none().with_hint(hint()))?;
         Ok((store, Known::read(store)?))
     }
+}
+
+fn warn(what: &dyn Display) {
+    // Where standard error is gone there is nobody to be told.
+    let _ = writeln!(io::stderr(), "warning: {what}");
 }
 
 fn print_json(value: &Value) -> Result<(), Stop> {

@@ -12,6 +12,7 @@ use crate::report::sanitize;
 use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
 
 use super::super::site::of_store;
+use super::warn;
 
 /// As many hexadecimal digits of a digest are shown where it is one of many.
 const SHORT: usize = 12;
@@ -30,9 +31,12 @@ impl Known {
         let inventory = store.inventory().map_err(of_store)?;
         let mut locked: BTreeMap<Digest, Vec<PathBuf>> = BTreeMap::new();
         for path in store.lock_files().map_err(of_store)? {
-            for digest in named_in_lock_file(&path).map_err(of_store)? {
-                locked.entry(digest).or_default().push(path.clone());
-            }
+            // What it names is told, and not decided by: that is for a collection, which refuses.
+            let named = named_in_lock_file(&path).unwrap_or_else(|error| {
+                warn(&of_store(error));
+                BTreeSet::new()
+            });
+            named.into_iter().for_each(|digest| locked.entry(digest).or_default().push(path.clone()));
         }
         Ok(Self { used: inventory.used(), above: inventory.above(), inventory, locked })
     }
