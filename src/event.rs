@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::key::Reason;
 
 /// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The plan is made; work begins.
@@ -59,6 +60,13 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A snapshot's image is being written; a few times a second, and not at all for one that is soon done.
+    SnapshotProgress {
+        /// The step's name.
+        step: String,
+        /// Bytes of the image that are there by now.
+        bytes: u64,
+    },
     /// A snapshot is in the store and at its output.
     SnapshotWritten {
         /// The step's name.
@@ -98,7 +106,7 @@ pub enum Event {
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names of the contract")]
 pub enum StepStatus {
@@ -109,7 +117,7 @@ pub enum StepStatus {
 }
 
 /// How a build ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names of the contract")]
 pub enum BuildStatus {
@@ -119,7 +127,7 @@ pub enum BuildStatus {
 }
 
 /// Where a line was printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names of the contract")]
 pub enum Stream {

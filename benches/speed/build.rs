@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::pty::{Winsize, openpty};
 use serde_json::Value;
 
 use crate::Result;
@@ -24,6 +26,8 @@ pub struct Project {
 pub enum Action {
     /// With a new store and plain progress.
     Apply,
+    /// With a new store and that progress, where it is at home: `tty` on a terminal, the others in a pipe.
+    Shown(&'static str),
     /// On the store that the build before left.
     Again,
     Validate,
@@ -108,6 +112,12 @@ impl Project {
                 self.clear()?;
                 self.command(&["apply", "--progress", "plain"])
             }
+            Action::Shown(progress) => {
+                self.clear()?;
+                let mut command = self.command(&["apply", "--progress", progress]);
+                command.env("TERM", "xterm").stdout(if progress == "tty" { terminal()? } else { pipe()? });
+                return Ok(command);
+            }
             Action::Again => self.command(&["apply", "--progress", "plain"]),
             Action::Validate => self.command(&["validate"]),
             Action::Plan => self.command(&["plan"]),
@@ -133,6 +143,23 @@ impl Project {
             _ => Ok(()),
         }
     }
+}
+
+/// A terminal of 80 columns, whose other end takes all that is written to it and looks at nothing.
+fn terminal() -> Result<OwnedFd> {
+    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None)?;
+    let mut master = fs::File::from(pty.master);
+    // Ends with an error, as pty(7) has it, when nobody has the other end open any more.
+    thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
+    Ok(pty.slave)
+}
+
+/// A pipe, whose other end takes all that is written to it and looks at nothing.
+fn pipe() -> Result<OwnedFd> {
+    let (mut reader, writer) = std::io::pipe()?;
+    thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    Ok(writer.into())
 }
 
 /// `VmHWM` of proc_pid_status(5), in KiB.

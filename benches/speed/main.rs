@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     rows.push(twenty_steps(folder.path(), &roots)?);
     rows.extend(again(folder.path(), &roots)?);
     rows.push(small_change(folder.path(), &roots)?);
+    rows.extend(many_lines(folder.path(), &roots)?);
     rows.push(plan(folder.path())?);
     rows.extend(memory(folder.path(), &roots)?);
     print!("{}", table(&rows));
@@ -145,6 +146,25 @@ fn small_change(folder: &Path, roots: &Roots) -> Result<Row> {
     let name = format!("snapshot of 1 MB changed on a {} MB root", roots.large_megabytes);
     let target = Target { most: 40.0, unit: "ms" };
     Ok(Row::new(&name, Figure::of(ours), Some(Figure::of(theirs)), target))
+}
+
+/// A step that prints 200,000 lines as fast as it can, in each way of showing it, as against not showing it.
+fn many_lines(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+    let lines = "exec: [seq, \"200000\"]".to_owned();
+    let project = Project::new(folder, &roots.small, &[lines])?;
+    let modes = ["plain", "tty", "json"];
+    let mut ratios = [const { Vec::new() }; 3];
+    for _ in 0..SAMPLES {
+        let hidden = project.time(Action::Shown("quiet"))?;
+        for (mode, ratios) in modes.iter().zip(&mut ratios) {
+            ratios.push(project.time(Action::Shown(mode))? / hidden);
+        }
+    }
+    let target = Target { most: 1.1, unit: "×" };
+    let row = |(mode, ratios)| {
+        Row::new(&format!("200,000 lines shown ({mode}), against `quiet`"), Figure::of(ratios), None, target)
+    };
+    Ok(modes.iter().zip(ratios).map(row).collect())
 }
 
 fn plan(folder: &Path) -> Result<Row> {

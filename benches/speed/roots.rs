@@ -39,7 +39,7 @@ impl Roots {
 fn programs(folder: &Path, image: &Path) -> Result<()> {
     let manifest = folder.join("programs.yaml");
     let text = format!(
-        "version: 1\ncontainers:\n  base: {{ rootfs: {{ programs: [/bin/sh, /bin/true, /usr/bin/head] }} }}\nsteps:\n  \
+        "version: 1\ncontainers:\n  base: {{ rootfs: {{ programs: [/bin/sh, /bin/cat, /bin/true, /usr/bin/head, /usr/bin/seq] }} }}\nsteps:\n  \
          - {{ name: image, snapshot: {{ mode: full, output: {} }} }}\n",
         image.display()
     );

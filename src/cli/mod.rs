@@ -7,10 +7,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::error::{Error, Exit};
+use crate::report::Format;
 use crate::settings::Progress;
 
 pub use store::{GcArgs, StoreCommand};
@@ -47,6 +48,10 @@ pub enum Command {
     #[command(after_help = "Example: runner plan --json | jq '.steps[].name'")]
     Plan(PlanArgs),
 
+    /// Draw the plan: containers as boxes with their steps, snapshots as edges. Needs no privilege.
+    #[command(after_help = "Example: runner graph --format svg > build.svg")]
+    Graph(GraphArgs),
+
     /// Check the manifest and tell every problem in it.
     #[command(after_help = "Example: runner validate build.yaml")]
     Validate(ManifestArgs),
@@ -71,9 +76,13 @@ pub enum Command {
     #[command(subcommand, after_help = "Example: runner store ls", subcommand_required = true)]
     Store(StoreCommand),
 
-    /// Print the manifest's JSON Schema.
+    /// Print the JSON Schema of the manifest or of the events.
     #[command(after_help = "Example: runner schema > manifest.schema.json")]
-    Schema,
+    Schema {
+        /// What it describes.
+        #[arg(value_enum, default_value_t = SchemaOf::Manifest)]
+        of: SchemaOf,
+    },
 
     /// Tell what this host has and lacks, with the commands that mend it.
     #[command(after_help = "Example: runner doctor")]
@@ -84,6 +93,13 @@ pub enum Command {
     Completions {
         /// The shell that it is for.
         shell: Shell,
+    },
+
+    /// Write the manual pages into a folder.
+    #[command(hide = true, after_help = "Example: runner man /usr/local/share/man/man1")]
+    Man {
+        /// The folder.
+        folder: PathBuf,
     },
 }
 
@@ -154,6 +170,14 @@ pub struct ApplyArgs {
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
+
+    /// Write the events as JSON lines to this file too, however the build is shown.
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// Write a report when the build is over: a page (.html), JUnit's XML (.xml) or JSON (.json); repeatable.
+    #[arg(long = "report", value_name = "FILE", value_parser = report)]
+    pub reports: Vec<(PathBuf, Format)>,
 }
 
 /// The arguments of `runner plan`.
@@ -203,6 +227,42 @@ pub struct VerifyArgs {
     /// How many steps may run at once [default: the number of processors].
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
+}
+
+/// The arguments of `runner graph`.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Draw this step and what it needs, and nothing else; repeatable.
+    #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
+    pub targets: Vec<String>,
+
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub format: GraphFormat,
+}
+
+/// What a schema describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// The manifest.
+    Manifest,
+    /// A line of `--progress json` and of `--log-file`.
+    Events,
+}
+
+/// How a graph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// For Markdown on GitHub and GitLab.
+    Mermaid,
+    /// A picture.
+    Svg,
 }
 
 /// A container, and what it is to run on.
@@ -279,6 +339,12 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
+fn report(text: &str) -> Result<(PathBuf, Format), String> {
+    let path = PathBuf::from(text);
+    let format = Format::of(&path).ok_or("end its name in .html, .xml or .json")?;
+    Ok((path, format))
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -288,7 +354,6 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -310,7 +375,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --no-cache --locked --progress json --store /s";
+                    --no-cache --locked --progress json --log-file l.json --report r.html --report r.xml --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -319,6 +384,9 @@ mod tests {
         assert_eq!(args.jobs, NonZeroUsize::new(3));
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
+        let reports = [("r.html".into(), Format::Html), ("r.xml".into(), Format::Junit)];
+        assert_eq!(args.reports, reports);
+        assert_eq!(args.log_file.as_deref(), Some(Path::new("l.json")));
         assert!(args.keep_going && args.no_cache && args.locked);
         assert_eq!(args.progress, Some(Progress::Json));
     }
@@ -364,8 +432,13 @@ mod tests {
             parse("runner plan x.yaml --json --target a").unwrap().command,
             Command::Plan(PlanArgs { json: true, .. })
         ));
+        assert!(matches!(
+            parse("runner graph x.yaml --format svg --target a").unwrap().command,
+            Command::Graph(GraphArgs { format: GraphFormat::Svg, .. })
+        ));
         assert!(matches!(parse("runner validate").unwrap().command, Command::Validate(_)));
-        assert!(matches!(parse("runner schema").unwrap().command, Command::Schema));
+        assert!(matches!(parse("runner schema").unwrap().command, Command::Schema { of: SchemaOf::Manifest }));
+        assert!(matches!(parse("runner schema events").unwrap().command, Command::Schema { of: SchemaOf::Events }));
         assert!(matches!(parse("runner doctor --store /s").unwrap().command, Command::Doctor));
     }
 
@@ -380,8 +453,11 @@ mod tests {
             "runner apply -j many",
             "runner apply --progress loud",
             "runner apply --json",
+            "runner apply --report r.pdf",
+            "runner apply --report r",
             "runner apply a b",
             "runner completions csh",
+            "runner graph --format png",
         ] {
             assert_eq!(refused(line).1, 2, "{line}");
         }

@@ -1,11 +1,12 @@
 //! `runner apply`: builds.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::thread;
 
+use super::show::{self, Files};
 use super::site::{Site, of_store};
-use super::{Stop, loaded, lock, settings};
+use super::{Stop, loaded, lock, settings, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
@@ -14,8 +15,8 @@ use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge};
 use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
-use crate::report::{self, Mode};
-use crate::settings::{Partial, Progress, Settings};
+use crate::report::{self, Surroundings};
+use crate::settings::{Partial, Settings};
 
 /// What is wished of a build.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Wish {
     pub sources: bool,
     /// Keep the OCI bundles there.
     pub bundles: Option<PathBuf>,
+    /// Written beside the display.
+    pub files: Files,
 }
 
 /// What came of it.
@@ -59,13 +62,17 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     };
     let targets = targets(&build, &args.targets)?;
     let bundles = args.runtime.bundle_dir.clone();
-    let wish = Wish { targets, keep_going: args.keep_going, no_cache: args.no_cache, locked, sources: false, bundles };
+    let files = Files { log: args.log_file.clone(), reports: args.reports.clone() };
+    let (keep_going, no_cache) = (args.keep_going, args.no_cache);
+    let wish = Wish { targets, keep_going, no_cache, locked, sources: false, bundles, files };
     exit(&build_all(&settings, &build, &wish)?.summary)
 }
 
 /// Builds, shown as the settings say.
 pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Built, Stop> {
     let plan = Plan::new(build, &wish.targets);
+    let surroundings = Surroundings::of_stdout();
+    let beside = show::beside(&wish.files, &surroundings, build, &plan)?;
     let mut site = Site::open(settings)?;
     site.keep_bundles(wish.bundles.as_deref())?;
     let segments = Segments::new(build, &plan);
@@ -98,8 +105,8 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
         }
     }
     let (events, receiver) = Events::channel();
-    let mode = mode(settings.progress);
-    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout()));
+    let mode = surroundings.mode(settings.progress);
+    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
     let rooms = Rooms::new(context);
     let options = Options { jobs: settings.jobs.get(), keep_going: wish.keep_going };
@@ -110,12 +117,15 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     }
     drop((rooms, events));
     site.close()?;
-    match reporter.join() {
-        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe && exit(&summary).is_ok() => {
-            Err(Error::new(Exit::Host, format!("write to standard output: {error}")).into())
+    // A reporter that panicked has said so.
+    match reporter.join().map_or(Ok(()), show::told) {
+        // How the build itself ended is what the exit code tells.
+        Err(Stop::Error(error)) if exit(&summary).is_err() => {
+            tell(error.exit(), &error.render());
         }
-        _ => Ok(Built { summary, sources }),
+        told => told?,
     }
+    Ok(Built { summary, sources })
 }
 
 /// What can be told to differ from a lock before anything is built.
@@ -137,15 +147,5 @@ pub fn exit(summary: &Summary) -> Result<(), Stop> {
         BuildStatus::Failed if summary.mismatched => Err(Exit::Mismatch.into()),
         BuildStatus::Failed if summary.step_failed => Err(Exit::StepFailed.into()),
         BuildStatus::Failed => Err(Exit::Host.into()),
-    }
-}
-
-/// The reporter for a setting.
-pub fn mode(progress: Progress) -> Mode {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    match progress {
-        Progress::Auto | Progress::Plain => Mode::Plain { colour },
-        Progress::Json => Mode::Json,
-        Progress::Quiet => Mode::Quiet,
     }
 }

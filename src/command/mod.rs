@@ -2,10 +2,14 @@
 
 mod apply;
 mod doctor;
+mod graph;
 mod lock;
+mod man;
+mod outline;
 mod plan;
 mod run;
 mod shell;
+mod show;
 mod site;
 mod store;
 mod verify;
@@ -18,12 +22,13 @@ use std::process::ExitCode;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::build::Build;
-use crate::cli::{self, Cli, Command, ManifestArgs, SetArgs};
+use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
 use crate::diagnostic::Style;
 use crate::error::{Error, Exit};
 use crate::host::ThisHost;
 use crate::load::{LoadError, load};
 use crate::manifest;
+use crate::report;
 use crate::settings::{Partial, Settings, SettingsError};
 
 /// Why a command ends without having done what it was asked for.
@@ -53,14 +58,17 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
         Command::Plan(args) => plan::plan(&cli, args),
+        Command::Graph(args) => graph::graph(&cli, args),
         Command::Validate(args) => validate(args),
         Command::Lock(args) => lock::lock(&cli, args),
         Command::Verify(args) => verify::verify(&cli, args),
         Command::Run(args) => run::run(&cli, args),
         Command::Shell(args) => shell::shell(&cli, args),
         Command::Store(command) => store::store(&cli, command),
-        Command::Schema => print(manifest::schema_text().as_bytes()),
+        Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
+        Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
+        Command::Man { folder } => man::man(folder),
         Command::Completions { shell } => print(&cli::completions(*shell)),
     };
     match result {

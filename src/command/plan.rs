@@ -3,19 +3,34 @@
 use super::lock::failed;
 use super::site::runtime;
 use super::{Stop, loaded, print, settings};
-use crate::build::StepId;
-use crate::cli::{Cli, PlanArgs, targets};
+use crate::build::{Build, StepId};
+use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
 use crate::freshness::{self, Judge, forecast};
 use crate::plan::{self, Note, Plan, Segments};
 use crate::settings::Partial;
 use crate::store::Store;
 
-/// Prints the plan as text or as JSON. A store that is not there, or that this user may not read, has nothing.
+/// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), runtime: args.runtime.clone(), ..Partial::default() };
-    let settings = settings(flags, &args.manifest.manifest)?;
-    let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
-    let plan = Plan::new(&build, &targets(&build, &args.targets)?);
+    let text = noted(cli, args.runtime.clone(), &args.manifest, &args.targets, |build, plan, note| {
+        if args.json { format!("{:#}\n", plan::json(build, plan, note)) } else { plan::text(build, plan, note) }
+    })?;
+    print(text.as_bytes())
+}
+
+/// Shows the plan of a manifest, of each step with what is known of it. A store that is not there, or that this user may
+/// not read, has nothing.
+pub fn noted(
+    cli: &Cli,
+    runtime_wished: Option<String>,
+    manifest: &ManifestArgs,
+    names: &[String],
+    show: impl FnOnce(&Build, &Plan, &dyn Fn(StepId) -> Note) -> String,
+) -> Result<String, Stop> {
+    let flags = Partial { store: cli.store.clone(), runtime: runtime_wished, ..Partial::default() };
+    let settings = settings(flags, &manifest.manifest)?;
+    let build = loaded(&manifest.manifest, &manifest.sets)?;
+    let plan = Plan::new(&build, &targets(&build, names)?);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
     let segments = Segments::new(&build, &plan);
     let options = freshness::Options { no_cache: false, runtime: runtime(&settings.runtime)? };
@@ -34,7 +49,5 @@ pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
             reasons: reasons.iter().map(|reason| (reason.to_string(), as_value(reason))).collect(),
         }
     };
-    let text =
-        if args.json { format!("{:#}\n", plan::json(&build, &plan, note)) } else { plan::text(&build, &plan, note) };
-    print(text.as_bytes())
+    Ok(show(&build, &plan, &note))
 }

@@ -18,7 +18,7 @@ use crate::event::Events;
 use crate::execute::{self, Attempt, Context, Options, Rooms};
 use crate::freshness::{self, Judge};
 use crate::plan::{Plan, Segments};
-use crate::report::{self, Mode};
+use crate::report::{self, Beside, Mode};
 use crate::session::{Session, SessionError};
 use crate::settings::{Partial, Settings};
 use crate::terminal;
@@ -113,7 +113,8 @@ fn build_below<'a>(
     let Rootfs::Snapshot(step) = context.build.container(container).rootfs else { return Ok(()) };
     let plan = Plan::new(context.build, &[step]);
     let (events, receiver) = Events::channel();
-    let reporter = thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr()));
+    let reporter =
+        thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()));
     let options = Options { jobs: settings.jobs.get(), keep_going: false };
     let segments = Segments::new(context.build, &plan);
     let judged_by = freshness::Options { no_cache: false, runtime: context.workspace.runtime().clone() };

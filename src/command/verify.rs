@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::SystemTime;
 
-use super::apply::{exit, mode};
+use super::apply::exit;
 use super::lock::failed;
+use super::show::{self, Files};
 use super::site::{Site, of_store, runtime};
 use super::store::told;
 use super::{Stop, loaded, print, settings};
@@ -21,7 +22,7 @@ use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge, Verdict, forecast};
 use crate::lock::{Lock, LockError};
 use crate::plan::{Plan, Segments};
-use crate::report;
+use crate::report::{self, Surroundings};
 use crate::settings::{Partial, Settings};
 use crate::store::Store;
 
@@ -114,8 +115,10 @@ fn compare(
     let judged_by = freshness::Options { no_cache: false, runtime: context.workspace.runtime().clone() };
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
-    let shown = mode(settings.progress);
-    let reporter = thread::spawn(move || report::run(receiver, shown, io::stdout()));
+    let surroundings = Surroundings::of_stdout();
+    let beside = show::beside(&Files::default(), &surroundings, &build, plan)?;
+    let mode = surroundings.mode(settings.progress);
+    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
     let rooms = Rooms::new(context);
     let options = Options { jobs: settings.jobs.get(), keep_going: false };

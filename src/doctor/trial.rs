@@ -105,7 +105,7 @@ fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<
     let options = ImageOptions { compression, level: None, source_date_epoch: Some(0) };
     // Nothing is ever written to it: the trial is too short to be interrupted.
     let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
-    let written = write_image(&folder.join("source"), &image, options, never.as_fd());
+    let written = write_image(&folder.join("source"), &image, options, never.as_fd(), &mut |_| {});
     written.map_err(|error| match error {
         ImageError::NoProgram => "no mksquashfs".to_owned(),
         error => error.to_string(),

@@ -170,7 +170,8 @@ impl Work<'_, '_> {
         let name = &build.step(self.id).name;
         let temp = lease.temp_file(&format!("{name}.squashfs")).map_err(Failure::host)?;
         let options = ImageOptions::new(snapshot, build.source_date_epoch);
-        write_image(root, &temp, options, interrupt.descriptor()).map_err(|error| match error {
+        let mut written = |bytes| self.events.send(Event::SnapshotProgress { step: name.clone(), bytes });
+        write_image(root, &temp, options, interrupt.descriptor(), &mut written).map_err(|error| match error {
             ImageError::Interrupted => Failure::own(error, None),
             error => Failure::host(error),
         })?;
@@ -242,7 +243,7 @@ impl Work<'_, '_> {
         let temp = lease.temp_file(&format!("{}.checkpoint", name(&self.id))).map_err(Failure::host)?;
         let options =
             ImageOptions { compression: Compression::Zstd, level: Some(CHECKPOINT_LEVEL), source_date_epoch: None };
-        write_image(changes, &temp, options, interrupt.descriptor()).map_err(Failure::host)?;
+        write_image(changes, &temp, options, interrupt.descriptor(), &mut |_| {}).map_err(Failure::host)?;
         let file = File::open(&temp).map_err(Failure::host)?;
         let digest = Digest::of_file(&file).map_err(Failure::host)?;
         let size = file.metadata().map_err(Failure::host)?.len();

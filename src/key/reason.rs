@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Fields, Link};
@@ -10,7 +11,7 @@ use super::{Fields, Link};
 const WIDTH: usize = 60;
 
 /// One reason. Serialised, it is in `runner plan --json` and in the events of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// Nothing of it is in the store.

@@ -39,11 +39,15 @@ impl Failures {
                 self.tails.remove(step);
             }
             Event::StepOutput { step, line, .. } => {
-                let tail = self.tails.entry(step.clone()).or_default();
-                if tail.len() == LINES {
-                    tail.pop_front();
-                }
-                tail.push_back(clip(sanitize(line)));
+                // A step may print very fast: no name is copied for a line, and lines are looked at when they are told.
+                let tail = match self.tails.get_mut(step) {
+                    Some(tail) => tail,
+                    None => self.tails.entry(step.clone()).or_default(),
+                };
+                let mut kept = if tail.len() == LINES { tail.pop_front().unwrap_or_default() } else { String::new() };
+                kept.clear();
+                keep(&mut kept, line);
+                tail.push_back(kept);
             }
             Event::StepFinished { step, status, exit_code, log, reason, .. } => {
                 let tail = self.tails.remove(step).unwrap_or_default();
@@ -66,7 +70,7 @@ impl Failures {
                 writeln!(out, "  {}", sanitize(line))?;
             }
             for line in tail {
-                writeln!(out, "{}", format!("  | {line}").trim_end())?;
+                writeln!(out, "{}", format!("  | {}", sanitize(&line)).trim_end())?;
             }
             if let Some(log) = log {
                 writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
@@ -76,12 +80,18 @@ impl Failures {
     }
 }
 
-fn clip(mut line: String) -> String {
-    if line.len() > LINE_BYTES {
-        line.truncate(line.floor_char_boundary(LINE_BYTES));
-        line.push('…');
+fn keep(kept: &mut String, line: &str) {
+    if line.len() <= LINE_BYTES {
+        kept.push_str(line);
+        return;
     }
-    line
+    // What is seen may be at the end of it, behind a carriage return or a long sequence.
+    let line = sanitize(line);
+    let end = line.floor_char_boundary(LINE_BYTES.min(line.len()));
+    kept.push_str(&line[..end]);
+    if end < line.len() {
+        kept.push('…');
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +141,8 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_clipped_at_a_character() {
-        let line = clip("é".repeat(LINE_BYTES));
+        let mut line = String::new();
+        keep(&mut line, &("é".repeat(LINE_BYTES)));
         assert!(line.len() <= LINE_BYTES + '…'.len_utf8() && line.ends_with("é…"));
     }
 }

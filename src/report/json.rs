@@ -2,37 +2,81 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 
 use crate::event::{Event, Stamped};
 
 use super::Reporter;
 
-/// Keeps nothing between events.
-#[derive(Debug)]
-pub(super) struct Json;
-
-#[derive(Serialize)]
-struct Line<'a> {
+/// Keeps the time that it last wrote, for of many lines in a millisecond all have the same, and room for a line.
+#[derive(Debug, Default)]
+pub(super) struct Json {
+    milliseconds: u128,
     time: String,
+    line: Vec<u8>,
+}
+
+/// One line of `runner apply --progress json` or of its `--log-file`: what happened, told by `event`, and when. Later
+/// versions may add fields and events, so a reader leaves alone what it does not know.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "runner event")]
+struct Line<'a> {
+    /// When it happened: RFC 3339, in UTC, with milliseconds.
+    #[schemars(extend("format" = "date-time"))]
+    time: &'a str,
     #[serde(flatten)]
     event: &'a Event,
 }
 
 impl Reporter for Json {
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()> {
-        let time = humantime::format_rfc3339_millis(stamped.time).to_string();
-        let event = in_utf8(&stamped.event);
+        let milliseconds = stamped.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        if self.time.is_empty() || self.milliseconds != milliseconds {
+            (self.milliseconds, self.time) = (milliseconds, humantime::format_rfc3339_millis(stamped.time).to_string());
+        }
         // One write for a line: a reader never sees half of it followed by someone else's.
-        let mut line = serde_json::to_vec(&Line { time, event: event.as_ref().unwrap_or(&stamped.event) })?;
-        line.push(b'\n');
-        out.write_all(&line)
+        self.line.clear();
+        match &stamped.event {
+            // Most lines by far, so without what makes the others easy to write.
+            Event::StepOutput { step, stream, line } => {
+                self.line.extend_from_slice(b"{\"time\":\"");
+                self.line.extend_from_slice(self.time.as_bytes());
+                self.line.extend_from_slice(b"\",\"event\":\"step_output\",\"step\":");
+                serde_json::to_writer(&mut self.line, step)?;
+                self.line.extend_from_slice(b",\"stream\":");
+                serde_json::to_writer(&mut self.line, stream)?;
+                self.line.extend_from_slice(b",\"line\":");
+                serde_json::to_writer(&mut self.line, line)?;
+                self.line.push(b'}');
+            }
+            event => {
+                let replaced = in_utf8(event);
+                let event = replaced.as_ref().unwrap_or(event);
+                serde_json::to_writer(&mut self.line, &Line { time: &self.time, event })?;
+            }
+        }
+        self.line.push(b'\n');
+        out.write_all(&self.line)
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The text of `schemas/events.v1.schema.json`: the JSON Schema (draft 2020-12) of a line, made from the types that write
+/// it.
+pub fn events_schema_text() -> String {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<Line<'_>>().to_value();
+    // Printing a value of strings, numbers and maps cannot fail; its plain form is the same schema.
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_else(|_| schema.to_string());
+    text.push('\n');
+    text
 }
 
 /// The event with what is not UTF-8 in its paths replaced, if there is any: JSON is UTF-8, and a build must not lose
@@ -65,8 +109,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::Mode;
-    use super::super::script::{failing, show, stamp};
+    use super::super::script::{failing, passing, show, stamp};
+    use super::super::{Beside, Mode};
     use super::*;
     use crate::event::{Events, Stream};
 
@@ -95,11 +139,45 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_step_is_written_as_any_other_event() {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let event = Event::StepOutput { step: "a\"b".into(), stream, line: "c\\d\u{1b}é".into() };
+            let stamped = stamp(7, event);
+            let line = Line { time: "2023-11-14T22:13:20.007Z", event: &stamped.event };
+            assert_eq!(show(vec![stamped.clone()], Mode::Json), serde_json::to_string(&line).unwrap() + "\n");
+        }
+    }
+
+    #[test]
     fn a_path_that_is_not_utf8_is_replaced_and_not_lost() {
         let path = PathBuf::from(OsStr::from_bytes(b"/out/\xff.squashfs"));
         let event =
             Event::SnapshotWritten { step: "a".into(), digest: "sha256:0".into(), size: 1, path, cached: false };
         assert_eq!(lines(vec![stamp(0, event)])[0]["path"], "/out/\u{fffd}.squashfs");
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_one_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/events.v1.schema.json");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == events_schema_text(), "run `runner schema events > schemas/events.v1.schema.json`");
+    }
+
+    #[test]
+    fn lines_are_as_the_schema_says_and_others_are_not() {
+        let schema = serde_json::from_str(&events_schema_text()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for line in lines(passing()).into_iter().chain(lines(failing())) {
+            assert!(validator.is_valid(&line), "{line}: {:?}", validator.iter_errors(&line).collect::<Vec<_>>());
+            for key in line.as_object().unwrap().keys() {
+                let mut without = line.clone();
+                without.as_object_mut().unwrap().remove(key);
+                let optional =
+                    ["log", "reason"].contains(&key.as_str()) || (key == "step" && line["event"] == "warning");
+                assert_eq!(validator.is_valid(&without), optional, "{line} without {key}");
+            }
+        }
+        assert!(!validator.is_valid(&json!({"event": "step_begun", "time": "2023-11-14T22:13:20.000Z"})));
     }
 
     proptest! {
@@ -111,7 +189,7 @@ mod tests {
             events.send(Event::Warning { step: Some(name), message: line.clone() });
             drop(events);
             let mut out = Vec::new();
-            super::super::run(receiver, Mode::Json, &mut out).unwrap();
+            super::super::run(receiver, Mode::Json, &mut out, Beside::default()).display.unwrap();
             let out = String::from_utf8(out).unwrap();
             let values: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             prop_assert_eq!(values.len(), 2);

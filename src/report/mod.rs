@@ -1,30 +1,66 @@
 //! Reporters: what people and programs see of a build. They are fed by events alone and change nothing of the work.
 
+mod choice;
+mod ci;
+mod colour;
+mod ending;
 mod failure;
+mod file;
+mod html;
 mod json;
+mod junit;
+mod log_text;
+mod outline;
 mod plain;
 mod quiet;
+mod record;
 mod sanitize;
+mod tty;
 mod words;
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::event::{Stamped, Stream};
 
+use ci::{Groups, Summary};
+use file::FileReport;
 use json::Json;
 use plain::Plain;
 use quiet::Quiet;
+use tty::Tty;
 
+pub use choice::Surroundings;
+pub use ci::Ci;
+pub use file::Format;
+pub use json::events_schema_text;
+pub use outline::Outline;
 pub use sanitize::sanitize;
 pub(crate) use words::{duration, size};
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// Lines that change in place, on the terminal that standard output is.
+    Tty {
+        /// Whether to colour what runner itself says.
+        colour: bool,
+    },
     /// Lines led by the step's name, for logs and for people.
     Plain {
         /// Whether to colour what runner itself says. What steps print has no colour either way.
+        colour: bool,
+    },
+    /// Plain lines in groups, for the log of a CI job.
+    Groups {
+        /// Whose.
+        ci: Ci,
+        /// As for plain lines.
         colour: bool,
     },
     /// One JSON object a line.
@@ -38,32 +74,169 @@ trait Reporter {
     /// An event happened.
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()>;
 
+    /// When it wants to draw, if it does so by itself.
+    fn draw_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// It is time to draw.
+    fn draw(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
     /// No event comes any more. After a build that ended as it should there is nothing left to say.
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
 }
 
+/// How long what was said may wait for more before it is written.
+const REST: Duration = Duration::from_millis(1);
+
+/// As much is written at once.
+const AT_ONCE: usize = 64 << 10;
+
+/// What is written beside the display.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// A file for the events as JSON lines, and its path.
+    pub log: Option<(PathBuf, File)>,
+    /// Reports to write at the end.
+    pub reports: Vec<(PathBuf, Format)>,
+    /// A file that a summary in Markdown is added to: `$GITHUB_STEP_SUMMARY`.
+    pub summary: Option<PathBuf>,
+    /// What is known before the first event, for those who show it.
+    pub outline: Option<Arc<Outline>>,
+}
+
+/// What could not be shown or written.
+#[derive(Debug)]
+pub struct Shown {
+    /// The first error of the display.
+    pub display: io::Result<()>,
+    /// The first error of each file beside it.
+    pub beside: Vec<(PathBuf, io::Error)>,
+}
+
 /// Shows events until all senders are gone. Meant for a thread of its own.
 ///
-/// What was written is flushed whenever no event waits.
-///
-/// # Errors
-/// The first error of `out`, a broken pipe among them. Nothing is written after it, but events are still taken until
-/// the end, so that the build goes on to its own end: it is the caller who decides what such an error means.
-pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write) -> io::Result<()> {
-    let mut out = BufWriter::new(out);
-    let mut result = match mode {
-        Mode::Plain { colour } => show(&events, Plain::new(colour), &mut out),
-        Mode::Json => show(&events, Json, &mut out),
-        Mode::Quiet => show(&events, Quiet::default(), &mut out),
+/// What was written is flushed whenever no event waits. After an error, a broken pipe for example, nothing is written
+/// there any more; all else goes on, and so does the build: it is the caller who decides what such an error means.
+pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Beside) -> Shown {
+    let reporter: Box<dyn Reporter> = match mode {
+        Mode::Tty { colour } => Box::new(Tty::new(colour)),
+        Mode::Plain { colour } => Box::new(Plain::new(colour)),
+        Mode::Groups { ci, colour } => Box::new(Groups::new(ci, colour, beside.outline.clone())),
+        Mode::Json => Box::new(Json::default()),
+        Mode::Quiet => Box::new(Quiet::default()),
     };
-    if result.is_err() {
-        for _ in events {}
-    } else {
-        result = out.flush();
+    let mut sinks = vec![Sink::new(reporter, out)];
+    let mut paths = Vec::new();
+    if let Some((path, file)) = beside.log {
+        sinks.push(Sink::new(Box::new(Json::default()), file));
+        paths.push(path);
     }
-    // Dropping the writer would try once more to write what could not be written.
-    let _ = out.into_parts();
-    result
+    for (path, format) in beside.reports {
+        let report = FileReport::new(path.clone(), format, beside.outline.clone());
+        sinks.push(Sink::new(Box::new(report), io::sink()));
+        paths.push(path);
+    }
+    if let Some(path) = beside.summary {
+        let summary = Summary::new(path.clone(), beside.outline);
+        sinks.push(Sink::new(Box::new(summary), io::sink()));
+        paths.push(path);
+    }
+    show(&events, &mut sinks);
+    let mut results = sinks.into_iter().map(Sink::close);
+    let display = results.next().unwrap_or(Ok(()));
+    let beside = paths.into_iter().zip(results).filter_map(|(path, result)| Some((path, result.err()?))).collect();
+    Shown { display, beside }
+}
+
+/// A reporter and where it writes, until that fails.
+struct Sink<'o> {
+    reporter: Box<dyn Reporter>,
+    out: BufWriter<Box<dyn Write + 'o>>,
+    result: io::Result<()>,
+}
+
+impl<'o> Sink<'o> {
+    fn new(reporter: Box<dyn Reporter>, out: impl Write + 'o) -> Self {
+        Self { reporter, out: BufWriter::with_capacity(AT_ONCE, Box::new(out)), result: Ok(()) }
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut dyn Reporter, &mut dyn Write) -> io::Result<()>) {
+        if self.result.is_ok() {
+            self.result = write(self.reporter.as_mut(), &mut self.out);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.write(|_, out| out.flush());
+    }
+
+    fn draw_at(&self) -> Option<Instant> {
+        self.reporter.draw_at().filter(|_| self.result.is_ok())
+    }
+
+    fn draw(&mut self) {
+        self.write(|reporter, out| {
+            reporter.draw(out)?;
+            out.flush()
+        });
+    }
+
+    fn close(mut self) -> io::Result<()> {
+        self.write(|reporter, out| reporter.end(out));
+        self.flush();
+        // Dropping the writer would try once more to write what could not be written.
+        let _ = self.out.into_parts();
+        self.result
+    }
+}
+
+fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
+    let mut rested = true;
+    loop {
+        let due = sinks.iter().filter_map(Sink::draw_at).min();
+        let stamped = match events.try_recv() {
+            Ok(stamped) => stamped,
+            Err(TryRecvError::Disconnected) => return,
+            // Between lines that come fast there is mostly nothing: to write and wait each time would slow who prints.
+            Err(TryRecvError::Empty) if !rested => {
+                rested = true;
+                thread::sleep(REST);
+                continue;
+            }
+            Err(TryRecvError::Empty) => {
+                sinks.iter_mut().for_each(Sink::flush);
+                let waited = match due {
+                    Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
+                    None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                match waited {
+                    Ok(stamped) => stamped,
+                    Err(RecvTimeoutError::Timeout) => {
+                        draw(sinks);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        };
+        // Where nothing can be written any more there is nothing to gather.
+        rested = sinks.iter().all(|sink| sink.result.is_err());
+        for sink in sinks.iter_mut() {
+            sink.write(|reporter, out| reporter.event(&stamped, out));
+        }
+        // Events without a pause must not keep it from drawing.
+        if due.is_some_and(|at| at <= Instant::now()) {
+            draw(sinks);
+        }
+    }
+}
+
+fn draw(sinks: &mut [Sink<'_>]) {
+    let now = Instant::now();
+    sinks.iter_mut().filter(|sink| sink.draw_at().is_some_and(|at| at <= now)).for_each(Sink::draw);
 }
 
 /// Hands on what a command of `runner run` prints, byte for byte. A reader that has gone away is no error: the command
@@ -79,23 +252,6 @@ pub fn pass_through(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
-    }
-}
-
-fn show(events: &Receiver<Stamped>, mut reporter: impl Reporter, out: &mut impl Write) -> io::Result<()> {
-    loop {
-        let stamped = match events.try_recv() {
-            Ok(stamped) => stamped,
-            Err(TryRecvError::Disconnected) => return reporter.end(out),
-            Err(TryRecvError::Empty) => {
-                out.flush()?;
-                match events.recv() {
-                    Ok(stamped) => stamped,
-                    Err(_) => return reporter.end(out),
-                }
-            }
-        };
-        reporter.event(&stamped, out)?;
     }
 }
 
@@ -132,7 +288,7 @@ mod tests {
             let (events, receiver) = mpsc::sync_channel(1);
             let tries = AtomicUsize::new(0);
             let result = thread::scope(|scope| {
-                let reporter = scope.spawn(|| run(receiver, mode, Gone(&tries)));
+                let reporter = scope.spawn(|| run(receiver, mode, Gone(&tries), Beside::default()).display);
                 for _ in 0..10_000 {
                     // Fails if the reporter no longer takes events.
                     let event = Event::Warning { step: None, message: "x".into() };
@@ -151,7 +307,7 @@ mod tests {
         let (events, receiver) = Events::channel();
         let (mut reader, writer) = io::pipe().unwrap();
         thread::scope(|scope| {
-            scope.spawn(|| run(receiver, Mode::Plain { colour: false }, writer));
+            scope.spawn(|| run(receiver, Mode::Plain { colour: false }, writer, Beside::default()));
             events.send(Event::Warning { step: None, message: "now".into() });
             let mut seen = [0; 13];
             io::Read::read_exact(&mut reader, &mut seen).unwrap();

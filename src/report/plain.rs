@@ -11,37 +11,37 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use crate::event::{BuildStatus, Event, Stamped, StepStatus};
-
+use crate::event::{Event, Stamped};
 use crate::key::Reason;
 
-use super::Reporter;
+use super::colour::{Colour, Paint};
 use super::failure::Failures;
 use super::sanitize::sanitize;
-use super::words;
+use super::{Reporter, ending, words};
 
 /// Grows with the names seen; the lines before stay as they are.
 #[derive(Debug)]
 pub(super) struct Plain {
-    colour: bool,
+    paint: Paint,
     width: usize,
+    lead: Lead,
     failures: Failures,
     /// By container: why its steps run, as it was told last.
     told: HashMap<String, Vec<Reason>>,
 }
 
-/// SGR parameters of ECMA-48.
-#[derive(Debug, Clone, Copy)]
-enum Colour {
-    Faint = 2,
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
+/// What the last line began with: most lines begin as the one before.
+#[derive(Debug, Default)]
+struct Lead {
+    step: String,
+    mark: char,
+    text: String,
 }
 
 impl Plain {
     pub(super) fn new(colour: bool) -> Self {
-        Self { colour, width: 0, failures: Failures::default(), told: HashMap::new() }
+        let (lead, failures, told) = (Lead::default(), Failures::default(), HashMap::new());
+        Self { paint: Paint(colour), width: 0, lead, failures, told }
     }
 
     /// Each line of the text, led by the step's name.
@@ -53,36 +53,32 @@ impl Plain {
         colour: Option<Colour>,
         text: &str,
     ) -> io::Result<()> {
-        let name = sanitize(step);
-        self.width = self.width.max(name.chars().count());
-        let lead = self.paint(Some(Colour::Faint), &format!("{name:<width$} {mark}", width = self.width));
-        if text.is_empty() {
-            return writeln!(out, "{lead}");
+        if self.lead.mark != mark || self.lead.step != step {
+            let name = sanitize(step);
+            self.width = self.width.max(name.chars().count());
+            let lead = format!("{name:<width$} {mark}", width = self.width);
+            let text = self.paint.text(Some(Colour::Faint), &lead).into_owned();
+            self.lead = Lead { step: step.to_owned(), mark, text };
         }
         for line in text.split('\n') {
-            writeln!(out, "{lead} {}", self.paint(colour, &sanitize(line)))?;
+            out.write_all(self.lead.text.as_bytes())?;
+            if !text.is_empty() {
+                out.write_all(b" ")?;
+                out.write_all(self.paint.text(colour, &sanitize(line)).as_bytes())?;
+            }
+            out.write_all(b"\n")?;
         }
         Ok(())
     }
 
-    fn paint(&self, colour: Option<Colour>, text: &str) -> String {
-        match colour {
-            Some(colour) if self.colour => format!("\u{1b}[{}m{text}\u{1b}[0m", colour as u8),
-            _ => text.to_owned(),
-        }
-    }
-
     /// Why a step runs that might have been in the store, once for all steps of a container that run for the same.
     fn why(&mut self, container: &str, reasons: &[Reason]) -> String {
-        let goes_without_saying = |reason: &Reason| {
-            matches!(reason, Reason::NeverBuilt | Reason::NotKept | Reason::NoCache | Reason::BelowIsBuilt { .. })
-        };
-        if reasons.iter().all(goes_without_saying) || self.told.get(container).is_some_and(|told| told == reasons) {
+        let Some(why) = words::why(reasons) else { return String::new() };
+        if self.told.get(container).is_some_and(|told| told == reasons) {
             return String::new();
         }
         self.told.insert(container.to_owned(), reasons.to_vec());
-        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        format!(": {}", reasons.join("; "))
+        format!(": {why}")
     }
 
     fn warning(&mut self, out: &mut dyn Write, step: Option<&str>, message: &str) -> io::Result<()> {
@@ -91,7 +87,7 @@ impl Plain {
             Some(step) => self.lines(out, step, '*', Some(Colour::Yellow), &message),
             None => message
                 .lines()
-                .try_for_each(|line| writeln!(out, "{}", self.paint(Some(Colour::Yellow), &sanitize(line)))),
+                .try_for_each(|line| writeln!(out, "{}", self.paint.text(Some(Colour::Yellow), &sanitize(line)))),
         }
     }
 }
@@ -110,39 +106,18 @@ impl Reporter for Plain {
             }
             Event::StepOutput { step, line, .. } => self.lines(out, step, '|', None, line),
             Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
-                let (colour, exit_code) = match status {
-                    StepStatus::Ran | StepStatus::Cached => (Colour::Green, None),
-                    StepStatus::Failed => (Colour::Red, *exit_code),
-                    StepStatus::Skipped => (Colour::Yellow, None),
-                };
-                let why = words::reason(reason.as_deref(), exit_code);
-                self.lines(out, step, '*', Some(colour), &words::ending(*status, *duration_ms, why.as_deref()))
+                let (colour, text) = ending::of_step(*status, *exit_code, *duration_ms, reason.as_deref());
+                self.lines(out, step, '*', Some(colour), &text)
             }
+            // A line for each would say little and fill the log.
+            Event::SnapshotProgress { .. } => Ok(()),
             Event::SnapshotWritten { step, digest, size, path, cached } => {
                 let verb = if *cached { "has" } else { "wrote" };
                 let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
                 self.lines(out, step, '*', None, &written)
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),
-            Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms } => {
-                self.failures.tell(out)?;
-                let (word, colour) = match status {
-                    BuildStatus::Done => ("done", Colour::Green),
-                    BuildStatus::Failed => ("failed", Colour::Red),
-                    BuildStatus::Interrupted => ("interrupted", Colour::Yellow),
-                };
-                let mut counts = format!("{ran} ran");
-                for (count, word) in [(cached, "cached"), (failed, "failed"), (skipped, "skipped")] {
-                    if *count > 0 {
-                        counts.push_str(&format!(", {count} {word}"));
-                    }
-                }
-                writeln!(
-                    out,
-                    "{}",
-                    self.paint(Some(colour), &format!("build {word} in {}: {counts}", words::duration(*duration_ms)))
-                )
-            }
+            Event::BuildFinished { .. } => ending::tell(event, &mut self.failures, self.paint, out),
         }
     }
 
@@ -158,7 +133,7 @@ mod tests {
     use super::super::Mode;
     use super::super::script::{failing, finished, output, passing, show, stamp, started};
     use super::*;
-    use crate::event::Stream;
+    use crate::event::{StepStatus, Stream};
 
     const PLAIN: Mode = Mode::Plain { colour: false };
 

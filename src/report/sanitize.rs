@@ -1,16 +1,22 @@
 //! Text of unknown origin made fit for a terminal.
 
+use std::borrow::Cow;
+
 /// One line without anything that a terminal would act on; the text itself is kept.
 ///
 /// - Escape sequences of ECMA-48 go (colours, cursor movement, titles, clearing), in their 7-bit and 8-bit forms.
 ///   Of a sequence that does not end on this line only the introducer goes, so that it hides no text.
 /// - Of text overwritten by carriage returns only the last is kept, as a terminal would show it.
 /// - A tab is kept, other control characters go.
-pub fn sanitize(line: &str) -> String {
+pub fn sanitize(line: &str) -> Cow<'_, str> {
     let line = line.trim_end_matches(['\r', '\n']);
+    // Most lines are printable ASCII, and steps print very many.
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(line);
+    }
     let line = line.rsplit('\r').next().unwrap_or(line);
     if !line.chars().any(char::is_control) {
-        return line.to_owned();
+        return Cow::Borrowed(line);
     }
     let mut text = String::with_capacity(line.len());
     let mut rest = line;
@@ -28,7 +34,7 @@ pub fn sanitize(line: &str) -> String {
             }
         };
     }
-    text
+    Cow::Owned(text)
 }
 
 /// What follows the sequence that an ESC began.
@@ -110,7 +116,7 @@ mod tests {
 
         #[test]
         fn text_without_control_characters_is_kept(line in "\\PC*") {
-            prop_assert_eq!(sanitize(&line), line);
+            prop_assert_eq!(&*sanitize(&line), &*line);
         }
     }
 }

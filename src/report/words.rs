@@ -1,6 +1,7 @@
 //! Durations, sizes and names as people read them.
 
 use crate::event::StepStatus;
+use crate::key::Reason;
 
 /// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.
 pub(crate) fn duration(milliseconds: u64) -> String {
@@ -15,6 +16,14 @@ pub(crate) fn duration(milliseconds: u64) -> String {
             let minutes = milliseconds.saturating_add(30_000) / 60_000;
             format!("{}h{:02}m", minutes / 60, minutes % 60)
         }
+    }
+}
+
+/// How long something has taken that is not over: no hundredths, which would only flicker.
+pub(super) fn clock(milliseconds: u64) -> String {
+    match milliseconds {
+        0..60_000 => format!("{}.{}s", milliseconds / 1000, milliseconds / 100 % 10),
+        _ => duration(milliseconds),
     }
 }
 
@@ -36,6 +45,17 @@ pub(super) fn reason(reason: Option<&str>, exit_code: Option<i32>) -> Option<Str
         (None, Some(code)) => Some(format!("exit code {code}")),
         (None, None) => None,
     }
+}
+
+/// Why a step is not taken from the store, where that is worth saying.
+pub(super) fn why(reasons: &[Reason]) -> Option<String> {
+    let goes_without_saying = |reason: &Reason| {
+        matches!(reason, Reason::NeverBuilt | Reason::NotKept | Reason::NoCache | Reason::BelowIsBuilt { .. })
+    };
+    if reasons.iter().all(goes_without_saying) {
+        return None;
+    }
+    Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 /// What a step's last line says of how it ended.

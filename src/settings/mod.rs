@@ -44,6 +44,8 @@ pub const EMBEDDED: &str = "embedded";
 pub enum Progress {
     /// What fits where it is shown.
     Auto,
+    /// Lines that change in place, on a terminal.
+    Tty,
     /// A line for each event and each line of output.
     Plain,
     /// A JSON object a line.

@@ -97,7 +97,7 @@ fn wrong_types_and_values_are_refused_with_what_is_expected() {
         "this is to be a number, not a string",
         "this is to be a string, not an integer",
         "this is empty",
-        "this is none of `auto`, `plain`, `json`, `quiet`",
+        "this is none of `auto`, `tty`, `plain`, `json`, `quiet`",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
@@ -140,7 +140,7 @@ fn every_wrong_variable_is_named_with_its_value() {
     let text = rendered(&Settings::resolve(Partial::default(), env, folder.path()).unwrap_err());
     for expected in [
         "RUNNER_JOBS=many is not a number from 1 on",
-        "RUNNER_PROGRESS=fancy is none of `auto`, `plain`",
+        "RUNNER_PROGRESS=fancy is none of `auto`, `tty`, `plain`",
         "RUNNER_RUNTIME=r\u{fffd} is not UTF-8",
         "unset the variable",
     ] {

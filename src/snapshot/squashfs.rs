@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use super::version::MKSQUASHFS;
@@ -15,6 +16,9 @@ use crate::sys;
 
 /// zstd's own default, 15, takes fourteen times as long for a seventh less.
 const ZSTD_LEVEL: u32 = 3;
+
+/// How often the size of an image that grows is told.
+const TOLD_EACH: Duration = Duration::from_millis(250);
 
 /// As much of what mksquashfs says is kept for an error.
 const MOST_SAID: u64 = 4 << 10;
@@ -76,7 +80,8 @@ impl ImageOptions {
 /// Something that is readable when the build is interrupted.
 pub type Interrupt<'a> = std::os::fd::BorrowedFd<'a>;
 
-/// Writes the folder `root` as an image at `image`, a path that is not there yet. Nothing is synced.
+/// Writes the folder `root` as an image at `image`, a path that is not there yet. Nothing is synced. `written` is told
+/// now and then how many bytes the image has.
 /// To be called on a thread that waits for it: mksquashfs ends with the thread.
 ///
 /// # Errors
@@ -86,6 +91,7 @@ pub fn write_image(
     image: &Path,
     options: ImageOptions,
     interrupt: Interrupt<'_>,
+    written: &mut dyn FnMut(u64),
 ) -> Result<(), ImageError> {
     let mut command = Command::new(MKSQUASHFS);
     command.arg(root).arg(image).args(options.arguments());
@@ -100,15 +106,21 @@ pub fn write_image(
         io::ErrorKind::NotFound => ImageError::NoProgram,
         _ => ImageError::Run(error),
     })?;
-    let said = wait(child, interrupt)?;
+    let said = wait(child, interrupt, &mut || {
+        // It is not there at first.
+        if let Ok(metadata) = image.metadata() {
+            written(metadata.len());
+        }
+    })?;
     match said {
         Ok(()) => Ok(()),
         Err(said) => Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/") }),
     }
 }
 
-/// Waits for its end; what it said where it failed.
-fn wait(mut child: Child, interrupt: Interrupt<'_>) -> Result<Result<(), String>, ImageError> {
+/// Waits for its end, with a call of `tick` each [`TOLD_EACH`]; what it said where it failed.
+fn wait(mut child: Child, interrupt: Interrupt<'_>, tick: &mut dyn FnMut()) -> Result<Result<(), String>, ImageError> {
+    let each = Timespec { tv_sec: 0, tv_nsec: TOLD_EACH.subsec_nanos().into() };
     let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(ImageError::Run(io::Error::other("it has no output")));
     };
@@ -123,7 +135,11 @@ fn wait(mut child: Child, interrupt: Interrupt<'_>) -> Result<Result<(), String>
         if open[1] {
             polled.push(PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::IN));
         }
-        match poll(&mut polled, None) {
+        match poll(&mut polled, Some(&each)) {
+            Ok(0) => {
+                tick();
+                continue;
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(ImageError::Run(error.into())),
         }

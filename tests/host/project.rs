@@ -54,7 +54,8 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME).env_remove("SOURCE_DATE_EPOCH");
+        command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME);
+        without_surroundings(&mut command);
         command
     }
 
@@ -75,11 +76,8 @@ impl Project {
         let runner = self.command(arguments);
         let mut command = Command::new("sh");
         command.args(["-c", shell, "sh"]).arg(runner.get_program()).args(runner.get_args()).stdin(Stdio::null());
-        command
-            .current_dir(self.folder.path())
-            .env("RUNNER_STORE", self.store())
-            .env("RUNNER_RUNTIME", RUNTIME)
-            .env_remove("SOURCE_DATE_EPOCH");
+        command.current_dir(self.folder.path()).env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME);
+        without_surroundings(&mut command);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = child.id();
         Run::new(pid, &child.wait_with_output().unwrap())
@@ -134,6 +132,15 @@ impl Project {
         }
         half_written(self.folder.path(), &self.store(), &mut left);
         left
+    }
+}
+
+/// What runner heeds must come from the test alone, also where a CI system runs it.
+fn without_surroundings(command: &mut Command) {
+    for name in
+        ["SOURCE_DATE_EPOCH", "NO_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI"]
+    {
+        command.env_remove(name);
     }
 }
 

@@ -71,7 +71,8 @@ pub fn told(difference: &Difference) -> String {
         How::Added(kind) => format!("+ {path}  {kind}\n"),
         How::Removed(kind) => format!("- {path}  {kind}\n"),
         How::Changed(aspects) => {
-            let aspects: Vec<String> = aspects.iter().map(|aspect| sanitize(&aspect.to_string())).collect();
+            let aspects: Vec<String> =
+                aspects.iter().map(|aspect| sanitize(&aspect.to_string()).into_owned()).collect();
             format!("~ {path}  {}\n", aspects.join("; "))
         }
     }

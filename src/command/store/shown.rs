@@ -130,7 +130,7 @@ pub fn ago(time: SystemTime, now: SystemTime) -> String {
 pub fn origin(record: &RecordFile) -> String {
     let recorded = &record.recorded;
     // A build may be named after a folder, whose name may hold anything.
-    sanitize(&format!("{}/{}/{}", recorded.build, recorded.container, record.step()))
+    sanitize(&format!("{}/{}/{}", recorded.build, recorded.container, record.step())).into_owned()
 }
 
 /// Lines of columns, each as wide as it has to be.

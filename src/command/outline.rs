@@ -1,0 +1,30 @@
+//! What reporters are told of a build before it begins.
+
+use std::collections::HashMap;
+use std::fs;
+
+use crate::build::Build;
+use crate::diagnostic::{At, Path, YamlPlaces};
+use crate::graph::Graph;
+use crate::plan::Plan;
+use crate::report::Outline;
+
+/// Of a build and its plan; `manifest` is what the manifest is called. Where the manifest cannot be read any more, no
+/// step has a line.
+pub fn outline(build: &Build, plan: &Plan, manifest: String) -> Outline {
+    let text = fs::read_to_string(&build.manifest).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Outline { graph: Graph::new(build, plan), manifest, lines: lines(build, plan, text) }
+}
+
+fn lines(build: &Build, plan: &Plan, text: &str) -> HashMap<String, usize> {
+    let places = YamlPlaces::read(text);
+    let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let line = |index: usize| {
+        let path = Path::top().then("steps").then(index).then("name");
+        let place = places.find(text, &path, &At::Value)?;
+        Some(starts.partition_point(|start| *start <= place.start))
+    };
+    let steps = plan.order().iter().filter_map(|id| Some((build.step(*id).name.clone(), line(id.0)?)));
+    steps.collect()
+}

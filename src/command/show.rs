@@ -1,0 +1,81 @@
+//! How a build is shown, and what is written beside that.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Stop;
+use super::outline::outline;
+use crate::build::Build;
+use crate::error::{Error, Exit};
+use crate::plan::Plan;
+use crate::report::{Beside, Format, Shown, Surroundings};
+
+/// What is to be written beside the display.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// The events.
+    pub log: Option<PathBuf>,
+    /// Reports.
+    pub reports: Vec<(PathBuf, Format)>,
+}
+
+/// What is written beside the display of a build. Files are opened, or looked at, before anything runs, so that a path
+/// that cannot be is told at once.
+///
+/// # Errors
+/// With [`Exit::Usage`], where one cannot be written.
+pub fn beside(files: &Files, surroundings: &Surroundings, build: &Build, plan: &Plan) -> Result<Beside, Error> {
+    for (path, _) in &files.reports {
+        report_folder(path)?;
+    }
+    let is_outlined = !files.reports.is_empty() || surroundings.ci.is_some();
+    Ok(Beside {
+        log: files.log.as_deref().map(log_file).transpose()?,
+        reports: files.reports.clone(),
+        summary: surroundings.summary.clone(),
+        outline: is_outlined.then(|| Arc::new(outline(build, plan, manifest(build)))),
+    })
+}
+
+/// The manifest's path as annotations need it: from the repository's top where a CI system says where that is, else from
+/// the current folder.
+fn manifest(build: &Build) -> String {
+    let top = ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"].into_iter().find_map(std::env::var_os).map(PathBuf::from);
+    let folders = top.into_iter().chain(std::env::current_dir());
+    let inside = folders.filter_map(|folder| build.manifest.strip_prefix(folder).ok().map(Path::to_owned)).next();
+    inside.as_deref().unwrap_or(&build.manifest).display().to_string()
+}
+
+fn log_file(path: &Path) -> Result<(PathBuf, File), Error> {
+    let failed = |error| Error::new(Exit::Usage, format!("cannot write {}: {error}", path.display()));
+    Ok((path.to_owned(), File::create(path).map_err(failed)?))
+}
+
+/// Refuses a report for which there is no folder.
+fn report_folder(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let problem = match folder.metadata() {
+        Ok(metadata) if !metadata.is_dir() => format!("{} is no folder", folder.display()),
+        Ok(_) if path.is_dir() => "it is a folder".to_owned(),
+        Ok(_) => return Ok(()),
+        Err(error) => format!("{}: {error}", folder.display()),
+    };
+    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {problem}", path.display())))
+}
+
+/// Whether all was told; a reader that has read enough is no error.
+///
+/// # Errors
+/// With [`Exit::Host`], where something was not.
+pub fn told(shown: Shown) -> Result<(), Stop> {
+    let failed = |what: String, error: io::Error| Err(Error::new(Exit::Host, format!("write {what}: {error}")).into());
+    if let Some((path, error)) = shown.beside.into_iter().next() {
+        return failed(path.display().to_string(), error);
+    }
+    match shown.display {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => failed("to standard output".to_owned(), error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,59 @@
+//! The graph in Graphviz's language.
+
+use std::fmt::Write;
+
+use super::{Graph, Mark, Marks};
+
+/// A text for `dot -Tsvg`, say; <https://graphviz.org/doc/info/lang.html>.
+pub fn dot(graph: &Graph, marks: Marks<'_>) -> String {
+    let mut text = format!("digraph {} {{\n", quoted(&graph.name));
+    text.push_str("  compound=true;\n  fontname=\"monospace\";\n");
+    text.push_str("  node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"monospace\"];\n");
+    let mut line = |indent: usize, line: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    };
+    for (number, container) in graph.boxes.iter().enumerate() {
+        line(2, format!("subgraph cluster_{number} {{"));
+        line(4, format!("label={};", quoted(&format!("{}\n{}", container.name, container.root))));
+        for node in &container.nodes {
+            let step = &graph.nodes[*node];
+            let label = match &step.snapshot {
+                Some(snapshot) => format!("{}\n{snapshot}", step.name),
+                None => step.name.clone(),
+            };
+            let shape = if step.snapshot.is_some() { ", shape=cylinder, style=filled" } else { "" };
+            let mark = graph.mark(*node, marks);
+            let mark = mark.map(|mark| format!(", fillcolor={}, tooltip={}", colour(mark), mark.word()));
+            line(4, format!("s{node} [label={}{shape}{}];", quoted(&label), mark.unwrap_or_default()));
+        }
+        line(2, "}".to_owned());
+    }
+    for (number, container) in graph.boxes.iter().enumerate() {
+        if let (Some(below), Some(first)) = (container.below, container.nodes.first()) {
+            line(2, format!("s{below} -> s{first} [lhead=cluster_{number}, style=bold];"));
+        }
+    }
+    for (to, node) in graph.nodes.iter().enumerate() {
+        for from in &node.needs {
+            line(2, format!("s{from} -> s{to};"));
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn colour(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Fresh => "lightblue",
+        Mark::Due => "white",
+        Mark::Ran => "palegreen",
+        Mark::Failed => "lightpink",
+        Mark::Skipped => "lightgrey",
+    }
+}
+
+/// As a string of the language, in which `\n` is a line end and a backslash may mean more.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}

@@ -1,0 +1,174 @@
+//! The plan as a picture: containers as boxes with their steps, snapshots as edges from a box to the next. Pure.
+//!
+//! One model, [`Graph`], and three ways to write it: for Graphviz ([`dot`]), for Markdown ([`mermaid`]), and drawn, with
+//! no other program ([`svg`]).
+
+mod dot;
+mod layout;
+mod mermaid;
+mod svg;
+
+use std::path::Path;
+
+use crate::build::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
+use crate::plan::Plan;
+
+pub use dot::dot;
+pub use mermaid::mermaid;
+pub use svg::{STYLE, svg};
+
+/// What tells a step apart from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// What it gives is there: it need not run, or did not.
+    Fresh,
+    /// It is to run.
+    Due,
+    /// It ran.
+    Ran,
+    /// It failed.
+    Failed,
+    /// It was not begun.
+    Skipped,
+}
+
+impl Mark {
+    /// One word, for classes and labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Due => "due",
+            Self::Ran => "ran",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The marks of the steps, where there are any.
+pub type Marks<'m> = Option<&'m dyn Fn(StepId) -> Mark>;
+
+/// A plan, ready to be drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// The build's name.
+    pub name: String,
+    /// Those with a planned step, in the manifest's order.
+    boxes: Vec<Cluster>,
+    /// In the plan's order.
+    nodes: Vec<Node>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cluster {
+    name: String,
+    /// Where its root comes from, in a few words.
+    root: String,
+    /// The node whose snapshot its root is.
+    below: Option<usize>,
+    /// Its steps, in the plan's order.
+    nodes: Vec<usize>,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    step: StepId,
+    name: String,
+    /// For a snapshot, what of the root it holds and where it goes.
+    snapshot: Option<String>,
+    /// The box that it is in.
+    of: usize,
+    /// Which of the box's steps it is.
+    row: usize,
+    /// What it waits for, but for the snapshot below its box.
+    needs: Vec<usize>,
+}
+
+impl Graph {
+    /// Of the planned steps.
+    pub fn new(build: &Build, plan: &Plan) -> Self {
+        let order = plan.order();
+        let mut node_of = vec![None; build.steps.len()];
+        for (node, step) in order.iter().enumerate() {
+            node_of[step.0] = Some(node);
+        }
+        let node_of = |step: StepId| node_of.get(step.0).copied().flatten();
+        let mut boxes = Vec::new();
+        let mut box_of = vec![0; build.containers.len()];
+        for (index, container) in build.containers.iter().enumerate() {
+            let nodes: Vec<usize> = plan.session(ContainerId(index)).iter().filter_map(|step| node_of(*step)).collect();
+            if nodes.is_empty() {
+                continue;
+            }
+            box_of[index] = boxes.len();
+            let below = match container.rootfs {
+                Rootfs::Snapshot(step) => node_of(step),
+                _ => None,
+            };
+            boxes.push(Cluster { name: container.name.clone(), root: root(build, &container.rootfs), below, nodes });
+        }
+        let mut rows = vec![0; order.len()];
+        for container in &boxes {
+            container.nodes.iter().enumerate().for_each(|(row, node)| rows[*node] = row);
+        }
+        let nodes = order.iter().zip(rows).map(|(id, row)| {
+            let step = build.step(*id);
+            let of = box_of[step.container.0];
+            let below = boxes[of].below;
+            let needs = plan.needs(*id).into_iter().filter_map(node_of).filter(|need| Some(*need) != below).collect();
+            Node { step: *id, name: step.name.clone(), snapshot: snapshot(build, &step.action), of, row, needs }
+        });
+        let nodes = nodes.collect();
+        Self { name: build.name.clone(), boxes, nodes }
+    }
+
+    /// The names of the planned steps.
+    pub fn steps(&self) -> impl Iterator<Item = (StepId, &str)> {
+        self.nodes.iter().map(|node| (node.step, node.name.as_str()))
+    }
+
+    fn mark(&self, node: usize, marks: Marks<'_>) -> Option<Mark> {
+        marks.map(|marks| marks(self.nodes[node].step))
+    }
+}
+
+fn root(build: &Build, rootfs: &Rootfs) -> String {
+    let with = |kind: &str, path| format!("{kind}: {}", short(build, path));
+    match rootfs {
+        Rootfs::Squashfs(path) => with("squashfs", path),
+        Rootfs::Tar(path) => with("tar", path),
+        Rootfs::Dir(path) => with("dir", path),
+        Rootfs::Programs(programs) if programs.len() == 1 => "1 program".to_owned(),
+        Rootfs::Programs(programs) => format!("{} programs", programs.len()),
+        Rootfs::Snapshot(step) => format!("snapshot: {}", build.step(*step).name),
+        Rootfs::Scratch => "scratch".to_owned(),
+    }
+}
+
+fn snapshot(build: &Build, action: &Action) -> Option<String> {
+    let Action::Snapshot(snapshot) = action else { return None };
+    let mode = match snapshot.mode {
+        SnapshotMode::Layer => "layer",
+        SnapshotMode::Full => "full image",
+    };
+    Some(match &snapshot.output {
+        Some(path) => format!("{mode} → {}", short(build, path)),
+        None => mode.to_owned(),
+    })
+}
+
+/// A path from the manifest's folder; of a long one the end, which tells more than its beginning.
+fn short(build: &Build, path: &Path) -> String {
+    const MOST: usize = 40;
+    let path = path.strip_prefix(&build.folder).unwrap_or(path).to_string_lossy();
+    let path: String = path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    match path.char_indices().nth_back(MOST - 1) {
+        Some((at, _)) if at > 0 => format!("…{}", &path[at..]),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests;

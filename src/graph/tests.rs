@@ -1,0 +1,143 @@
+//! The same graph in each language.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::build::{Compression, Snapshot};
+use crate::plan::fixture::build;
+
+/// Two containers, the second on a layer of the first, and a third that a step of the second waits for.
+fn graph() -> Graph {
+    let needs: [(&str, usize, &[usize]); 6] = [
+        ("packages", 0, &[]),
+        ("layer", 0, &[0]),
+        ("after", 0, &[1]),
+        ("hello", 1, &[1, 4]),
+        ("manual", 2, &[]),
+        ("image", 1, &[1, 3]),
+    ];
+    let mut build = build(&needs);
+    build.name = "a \"b\" <c>".into();
+    build.containers[0].rootfs = Rootfs::Tar(PathBuf::from("/work/a<b>\"&\\.tar"));
+    build.containers[1].rootfs = Rootfs::Snapshot(StepId(1));
+    let snapshot =
+        |mode, output| Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None });
+    build.steps[1].action = snapshot(SnapshotMode::Layer, Some(PathBuf::from("/work/out/base.squashfs")));
+    build.steps[5].action = snapshot(SnapshotMode::Full, None);
+    Graph::new(&build, &Plan::new(&build, &[]))
+}
+
+fn mark(step: StepId) -> Mark {
+    [Mark::Fresh, Mark::Fresh, Mark::Due, Mark::Ran, Mark::Failed, Mark::Skipped][step.0]
+}
+
+#[test]
+fn dot_has_a_cluster_for_each_container_and_an_edge_to_it_for_its_snapshot() {
+    assert_eq!(
+        dot(&graph(), None),
+        r#"digraph "a \"b\" <c>" {
+  compound=true;
+  fontname="monospace";
+  node [shape=box, style="rounded,filled", fillcolor=white, fontname="monospace"];
+  subgraph cluster_0 {
+    label="c0\ntar: a<b>\"&\\.tar";
+    s0 [label="packages"];
+    s1 [label="layer\nlayer → out/base.squashfs", shape=cylinder, style=filled];
+    s2 [label="after"];
+  }
+  subgraph cluster_1 {
+    label="c1\nsnapshot: layer";
+    s4 [label="hello"];
+    s5 [label="image\nfull image", shape=cylinder, style=filled];
+  }
+  subgraph cluster_2 {
+    label="c2\nscratch";
+    s3 [label="manual"];
+  }
+  s1 -> s4 [lhead=cluster_1, style=bold];
+  s0 -> s1;
+  s1 -> s2;
+  s3 -> s4;
+  s4 -> s5;
+}
+"#
+    );
+}
+
+#[test]
+fn mermaid_has_a_subgraph_for_each_container_and_nothing_unescaped() {
+    assert_eq!(
+        mermaid(&graph(), None),
+        r#"flowchart TB
+  subgraph c0["c0 (tar: a#60;b#62;#34;#38;#92;.tar)"]
+    s0["packages"]
+    s1[("layer<br/>layer → out/base.squashfs")]
+    s2["after"]
+  end
+  subgraph c1["c1 (snapshot: layer)"]
+    s4["hello"]
+    s5[("image<br/>full image")]
+  end
+  subgraph c2["c2 (scratch)"]
+    s3["manual"]
+  end
+  s1 ==> c1
+  s0 --> s1
+  s1 --> s2
+  s3 --> s4
+  s4 --> s5
+"#
+    );
+}
+
+#[test]
+fn marks_tell_steps_apart_in_each_language() {
+    let graph = graph();
+    assert!(dot(&graph, Some(&mark)).contains("s0 [label=\"packages\", fillcolor=lightblue, tooltip=fresh];"));
+    let mermaid = mermaid(&graph, Some(&mark));
+    assert!(mermaid.contains("s0[\"packages\"]:::fresh") && mermaid.contains("classDef fresh "), "{mermaid}");
+    let svg = svg(&graph, Some(&mark));
+    for class in ["g-dot g-fresh", "g-dot g-due", "g-dot g-ran", "g-dot g-failed", "g-dot g-skipped"] {
+        assert!(svg.contains(class), "{class}");
+    }
+}
+
+#[test]
+fn the_picture_is_the_same_each_time_and_is_escaped() {
+    let first = svg(&graph(), None);
+    for _ in 0..20 {
+        assert!(svg(&graph(), None) == first);
+    }
+    assert!(
+        first.contains("aria-label=\"a &quot;b&quot; &lt;c&gt;\"")
+            && first.contains("tar: a&lt;b&gt;&quot;&amp;\\.tar")
+    );
+    assert_eq!(first.matches("class=\"g-box\"").count(), 3);
+    assert_eq!(first.matches("g-edge g-snapshot").count(), 1);
+    assert_eq!(first.matches("g-edge g-need").count(), 1);
+}
+
+#[test]
+fn boxes_do_not_overlap() {
+    let sizes: Vec<(f64, f64)> =
+        (0..12).map(|n| (80.0 + f64::from(n * 13 % 90), 40.0 + f64::from(n * 29 % 120))).collect();
+    let edges = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (0, 4), (4, 0), (5, 6), (5, 7), (7, 8), (6, 8), (9, 10)];
+    let (corners, width, height) = layout::place(&sizes, &edges.into_iter().collect());
+    for (a, (corner, size)) in corners.iter().zip(&sizes).enumerate() {
+        assert!(corner.x >= 0.0 && corner.y >= 0.0 && corner.x + size.0 <= width && corner.y + size.1 <= height);
+        for (b, (other, of)) in corners.iter().zip(&sizes).enumerate().skip(a + 1) {
+            let apart = corner.x + size.0 <= other.x
+                || other.x + of.0 <= corner.x
+                || corner.y + size.1 <= other.y
+                || other.y + of.1 <= corner.y;
+            assert!(apart, "{a} {corner:?} {size:?} and {b} {other:?} {of:?}");
+        }
+    }
+}
+
+#[test]
+fn a_build_without_steps_is_drawn_too() {
+    let build = build(&[]);
+    let graph = Graph::new(&build, &Plan::new(&build, &[]));
+    assert!(svg(&graph, None).ends_with("</svg>\n") && dot(&graph, None).ends_with("}\n"));
+}

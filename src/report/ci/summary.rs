@@ -1,0 +1,142 @@
+//! The summary of a GitHub job: a table of the steps and the graph, in Markdown.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::event::{BuildStatus, Stamped, StepStatus};
+use crate::graph::mermaid;
+
+use super::super::record::Record;
+use super::super::{Outline, Reporter, words};
+
+/// GitHub takes a megabyte.
+const MOST_ROWS: usize = 500;
+
+/// Adds to `$GITHUB_STEP_SUMMARY` when the build is over.
+#[derive(Debug)]
+pub(in crate::report) struct Summary {
+    path: PathBuf,
+    outline: Option<Arc<Outline>>,
+    record: Record,
+}
+
+impl Summary {
+    pub(in crate::report) fn new(path: PathBuf, outline: Option<Arc<Outline>>) -> Self {
+        Self { path, outline, record: Record::default() }
+    }
+}
+
+impl Reporter for Summary {
+    fn event(&mut self, stamped: &Stamped, _: &mut dyn Write) -> io::Result<()> {
+        self.record.event(stamped);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        let text = markdown(&self.record, self.outline.as_deref());
+        OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(text.as_bytes())
+    }
+}
+
+fn markdown(record: &Record, outline: Option<&Outline>) -> String {
+    let status = match record.status {
+        Some(BuildStatus::Done) => "✅ done",
+        Some(BuildStatus::Failed) => "❌ failed",
+        Some(BuildStatus::Interrupted) => "⏹ interrupted",
+        None => "⏹ never ended",
+    };
+    let counts =
+        [(record.ran, "ran"), (record.cached, "cached"), (record.failed, "failed"), (record.skipped, "skipped")];
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let mut text = format!(
+        "### {} — {status} in {}\n\n{}\n\n| | step | container | time | image |\n| --- | --- | --- | ---: | --- |\n",
+        cell(&record.name),
+        words::duration(record.duration_ms),
+        counts.join(", ")
+    );
+    for step in record.steps.iter().take(MOST_ROWS) {
+        let status = match step.status {
+            Some(StepStatus::Ran) => "✅",
+            Some(StepStatus::Cached) => "💾 cached",
+            Some(StepStatus::Failed) => "❌",
+            Some(StepStatus::Skipped) => "⏭ skipped",
+            None => "⏹",
+        };
+        let failed = step.exit_code.filter(|_| step.status == Some(StepStatus::Failed));
+        let why = words::reason(step.reason.as_deref(), failed).map(|why| format!(": {}", cell(&why)));
+        let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
+        let image = step
+            .snapshot
+            .as_ref()
+            .map(|image| format!("{}, `{}`", words::size(image.size), image.digest.get(..19).unwrap_or(&image.digest)));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {status} | {}{} | {} | {time} | {} |",
+            cell(&step.name),
+            why.unwrap_or_default(),
+            cell(&step.container),
+            image.unwrap_or_default()
+        );
+    }
+    if record.steps.len() > MOST_ROWS {
+        let _ = writeln!(text, "\n… and {} more steps", record.steps.len() - MOST_ROWS);
+    } else if let Some(outline) = outline {
+        let marks = record.marks(outline);
+        let graph = mermaid(&outline.graph, Some(&marks));
+        let _ = writeln!(text, "\n<details><summary>Graph</summary>\n\n```mermaid\n{graph}```\n\n</details>");
+    }
+    text.push('\n');
+    text
+}
+
+/// Text in which Markdown and HTML find nothing, on one line.
+fn cell(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => escaped.push(' '),
+            c if c.is_control() => {}
+            c if c.is_ascii_punctuation() && !matches!(c, '.' | '-' | '_' | ',' | '/' | '(' | ')' | '=' | '+') => {
+                let _ = write!(escaped, "&#{};", u32::from(c));
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::script::{failing, passing};
+    use super::*;
+
+    fn told(events: Vec<Stamped>) -> String {
+        let mut record = Record::default();
+        events.iter().for_each(|stamped| record.event(stamped));
+        markdown(&record, None)
+    }
+
+    #[test]
+    fn each_step_is_a_row() {
+        assert_eq!(
+            told(passing()),
+            "### sdk — ✅ done in 13.1s\n\n2 ran, 1 cached\n\n| | step | container | time | image |\n\
+             | --- | --- | --- | ---: | --- |\n| 💾 cached | tools | base |  |  |\n| ✅ | packages | base | 12.3s |  |\n\
+             | ✅ | base-layer | base | 0.70s | 1.5 MiB, `sha256:0123456789ab` |\n\n"
+        );
+        assert!(
+            told(failing())
+                .contains("| ❌ | hello: exit code 2 | sdk | 0.09s |  |\n| ⏭ skipped | image: hello failed |")
+        );
+    }
+
+    #[test]
+    fn nothing_in_a_cell_is_markup() {
+        assert_eq!(cell("a|b\n<c> `d` [e](f)\u{1b}"), "a&#124;b &#60;c&#62; &#96;d&#96; &#91;e&#93;(f)");
+    }
+}

@@ -1,0 +1,28 @@
+//! Colours of what runner itself says.
+
+use std::borrow::Cow;
+
+/// SGR parameters of ECMA-48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    Bold = 1,
+    Faint = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+}
+
+/// Whether there are colours at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paint(pub(super) bool);
+
+impl Paint {
+    /// The text in that colour, if any.
+    pub(super) fn text<'t>(self, colour: Option<Colour>, text: &'t str) -> Cow<'t, str> {
+        match colour {
+            Some(colour) if self.0 => Cow::Owned(format!("\u{1b}[{}m{text}\u{1b}[0m", colour as u8)),
+            _ => Cow::Borrowed(text),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Reports of a whole build, written when it is over: HTML, JUnit XML or JSON, as the file's name says.
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::event::Stamped;
+
+use super::record::Record;
+use super::{Outline, Reporter, html, junit};
+
+/// What a report is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A page for people.
+    Html,
+    /// JUnit's XML, which CI systems show.
+    Junit,
+    /// For programs.
+    Json,
+}
+
+impl Format {
+    /// By the path's extension.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "html" | "htm" => Some(Self::Html),
+            "xml" => Some(Self::Junit),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Gathers what happens, and writes it down at the end.
+#[derive(Debug)]
+pub(super) struct FileReport {
+    path: PathBuf,
+    format: Format,
+    outline: Option<Arc<Outline>>,
+    record: Record,
+}
+
+impl FileReport {
+    pub(super) fn new(path: PathBuf, format: Format, outline: Option<Arc<Outline>>) -> Self {
+        Self { path, format, outline, record: Record::default() }
+    }
+}
+
+impl Reporter for FileReport {
+    fn event(&mut self, stamped: &Stamped, _: &mut dyn Write) -> io::Result<()> {
+        self.record.event(stamped);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        let text = match self.format {
+            Format::Html => html::page(&self.record, self.outline.as_deref()),
+            Format::Junit => junit::document(&self.record, self.outline.as_deref()).map_err(io::Error::other)?,
+            Format::Json => format!("{}\n", serde_json::to_string_pretty(&self.record)?),
+        };
+        write_whole(&self.path, text.as_bytes())
+    }
+}
+
+/// Written whole or not at all; what was there stays until then.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // As any new file, less the umask.
+    let mut file = builder.prefix(".runner-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! A build as one HTML page without any other part: a timeline, the graph, each step with its log.
+//!
+//! What steps print is hostile: all text is escaped, and a policy in the page's head keeps a browser from running or
+//! loading anything, should something slip through.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use crate::escape::markup;
+use crate::event::{BuildStatus, StepStatus};
+use crate::graph::svg;
+
+use super::log_text::last_lines;
+use super::record::{Record, StepRecord};
+use super::{Outline, words};
+
+/// Of each step's log.
+const LOG_BYTES: u64 = 256 << 10;
+
+const CSS: &str = include_str!("page.css");
+
+/// The page.
+pub(super) fn page(record: &Record, outline: Option<&Outline>) -> String {
+    let mut page = Page::default();
+    let name = markup(&record.name);
+    page.line(format_args!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
+         style-src 'unsafe-inline'\">\n<title>{name}</title>\n<style>\n{CSS}</style>\n</head>\n<body>"
+    ));
+    page.head(record);
+    page.timeline(record);
+    if let Some(outline) = outline {
+        let marks = record.marks(outline);
+        let graph = svg(&outline.graph, Some(&marks));
+        page.line(format_args!("<h2>Graph</h2>\n<div class=\"scroll\">\n{graph}</div>"));
+    }
+    page.steps(record, outline);
+    page.line(format_args!("</body>\n</html>"));
+    page.0
+}
+
+/// A class and what it is called.
+fn word(status: Option<StepStatus>) -> &'static str {
+    match status {
+        Some(StepStatus::Ran) => "ran",
+        Some(StepStatus::Cached) => "cached",
+        Some(StepStatus::Failed) => "failed",
+        Some(StepStatus::Skipped) => "skipped",
+        None => "unknown",
+    }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    fn head(&mut self, record: &Record) {
+        let status = match record.status {
+            Some(BuildStatus::Done) => "done",
+            Some(BuildStatus::Failed) => "failed",
+            Some(BuildStatus::Interrupted) => "interrupted",
+            None => "unknown",
+        };
+        self.line(format_args!("<h1>{} <span class=\"badge {status}\">{status}</span></h1>", markup(&record.name)));
+        let mut told = vec![words::duration(record.duration_ms)];
+        for (count, word) in
+            [(record.ran, "ran"), (record.cached, "cached"), (record.failed, "failed"), (record.skipped, "skipped")]
+        {
+            if count > 0 {
+                told.push(format!("{count} {word}"));
+            }
+        }
+        told.extend(record.begun.map(|begun| format!("begun {}", humantime::format_rfc3339_seconds(begun))));
+        self.line(format_args!("<p class=\"faint\">{}</p>", told.join(" · ")));
+        for warning in &record.warnings {
+            self.line(format_args!("<p class=\"warning\">warning: {}</p>", markup(warning)));
+        }
+    }
+
+    /// A lane for each of the steps that ran at once.
+    fn timeline(&mut self, record: &Record) {
+        let Some(begin) = record.begun else { return };
+        let mut bars: Vec<(u64, u64, &StepRecord)> = record
+            .steps
+            .iter()
+            .filter_map(|step| {
+                let at = since(begin, step.begun?);
+                Some((at, at.saturating_add(step.duration_ms), step))
+            })
+            .collect();
+        bars.sort_by_key(|(at, ..)| *at);
+        let whole = bars.iter().map(|(_, end, _)| *end).max().unwrap_or(0).max(record.duration_ms).max(1);
+        let mut lanes: Vec<(u64, Vec<String>)> = Vec::new();
+        for (at, end, step) in bars {
+            let percent = |time: u64| time as f64 * 100.0 / whole as f64;
+            let status = word(step.status);
+            let class = if step.snapshot.is_some() { " snapshot" } else { "" };
+            let name = markup(&step.name);
+            let bar = format!(
+                "<a class=\"bar {status}{class}\" style=\"left:{:.3}%;width:{:.3}%\" href=\"#step-{name}\" \
+                 title=\"{name}: {status}, {}\">{name}</a>",
+                percent(at),
+                percent(end - at),
+                words::duration(step.duration_ms)
+            );
+            match lanes.iter_mut().find(|(free, _)| *free <= at) {
+                Some((free, lane)) => {
+                    *free = end;
+                    lane.push(bar);
+                }
+                None => lanes.push((end, vec![bar])),
+            }
+        }
+        if lanes.is_empty() {
+            return;
+        }
+        self.line(format_args!("<h2>Timeline</h2>\n<div class=\"scroll\">\n<div class=\"time\">"));
+        let tick = tick(whole);
+        for time in (0..=whole).step_by(usize::try_from(tick).unwrap_or(usize::MAX)) {
+            let left = time as f64 * 100.0 / whole as f64;
+            // The last one would stick out.
+            if left <= 96.0 {
+                self.line(format_args!("<span style=\"left:{left:.3}%\">{}</span>", axis(time, tick)));
+            }
+        }
+        self.line(format_args!("</div>"));
+        for (_, lane) in lanes {
+            self.line(format_args!("<div class=\"lane\">{}</div>", lane.join("")));
+        }
+        self.line(format_args!("</div>"));
+    }
+
+    fn steps(&mut self, record: &Record, outline: Option<&Outline>) {
+        self.line(format_args!(
+            "<h2>Steps</h2>\n<table>\n<tr><th></th><th>Step</th><th>Container</th><th>Time</th><th>Image</th></tr>"
+        ));
+        for step in &record.steps {
+            let status = word(step.status);
+            let name = markup(&step.name);
+            let mut about = format!("<strong>{name}</strong>");
+            if let Some((outline, line)) = outline.and_then(|outline| Some((outline, outline.lines.get(&step.name)?))) {
+                about.push_str(&format!(" <span class=\"faint mono\">{}:{line}</span>", markup(&outline.manifest)));
+            }
+            if step.attempts > 1 {
+                about.push_str(&format!(" <span class=\"faint\">tried {} times</span>", step.attempts));
+            }
+            let failed = step.exit_code.filter(|_| step.status == Some(StepStatus::Failed));
+            if let Some(why) = words::reason(step.reason.as_deref(), failed) {
+                about.push_str(&format!("<br><span class=\"faint\">{}</span>", markup(&why)));
+            }
+            if let Some(why) = words::why(&step.reasons) {
+                about.push_str(&format!("<br><span class=\"faint\">runs: {}</span>", markup(&why)));
+            }
+            for warning in &step.warnings {
+                about.push_str(&format!("<p class=\"warning\">warning: {}</p>", markup(warning)));
+            }
+            about.push_str(&log(step));
+            let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
+            let image = step.snapshot.as_ref().map(|snapshot| {
+                format!(
+                    "{}<br><code>{}</code><br><code class=\"faint\">{}</code>",
+                    words::size(snapshot.size),
+                    markup(&snapshot.path.to_string_lossy()),
+                    markup(snapshot.digest.get(..19).unwrap_or(&snapshot.digest)),
+                )
+            });
+            self.line(format_args!(
+                "<tr id=\"step-{name}\"><td><span class=\"badge {status}\">{status}</span></td><td>{about}</td><td>{}</td>\
+                 <td class=\"number\">{time}</td><td>{}</td></tr>",
+                markup(&step.container),
+                image.unwrap_or_default()
+            ));
+        }
+        self.line(format_args!("</table>"));
+    }
+}
+
+/// The step's log, to be unfolded; that of a failed step is open.
+fn log(step: &StepRecord) -> String {
+    let Some(path) = &step.log else { return String::new() };
+    let lines = last_lines(path, LOG_BYTES);
+    if lines.is_empty() {
+        return String::new();
+    }
+    let open = if step.status == Some(StepStatus::Failed) { " open" } else { "" };
+    let count = lines.len();
+    let what = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+    // The first line end after <pre> is not shown, so there is one.
+    format!(
+        "<details{open}><summary class=\"faint\">{what}</summary><pre>\n{}</pre></details>",
+        markup(&lines.join("\n"))
+    )
+}
+
+fn since(begin: SystemTime, time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(begin).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds between two marks of the axis: a round number, so that there are at most ten.
+fn tick(whole: u64) -> u64 {
+    let rounds = [
+        1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000,
+        600_000, 1_200_000, 1_800_000, 3_600_000,
+    ];
+    rounds.into_iter().find(|tick| whole / tick <= 10).unwrap_or_else(|| whole.div_ceil(10))
+}
+
+fn axis(time: u64, tick: u64) -> String {
+    match tick {
+        0..1_000 => format!("{}s", time as f64 / 1000.0),
+        1_000..60_000 if time < 60_000 => format!("{}s", time / 1000),
+        _ => format!("{}m{:02}s", time / 60_000, time / 1000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! A build as JUnit's XML: a suite for each container, a case for each step.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+use crate::event::StepStatus;
+
+use super::log_text::last_lines;
+use super::record::{Record, StepRecord};
+use super::{Outline, words};
+
+/// Of each step's log.
+const LOG_BYTES: u64 = 64 << 10;
+
+/// The document.
+pub(super) fn document(record: &Record, outline: Option<&Outline>) -> Result<String, SerializeError> {
+    let mut report = Report::new(text(&record.name));
+    report.set_time(Duration::from_millis(record.duration_ms));
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for step in &record.steps {
+        let name = text(&step.container);
+        let at = match suites.iter().position(|suite| suite.name.as_str() == name) {
+            Some(at) => at,
+            None => {
+                suites.push(TestSuite::new(name));
+                suites.len() - 1
+            }
+        };
+        suites[at].add_test_case(case(step, outline));
+    }
+    for suite in &mut suites {
+        let time = suite.test_cases.iter().filter_map(|case| case.time).sum();
+        suite.set_time(time);
+    }
+    report.add_test_suites(suites);
+    report.to_string()
+}
+
+fn case(step: &StepRecord, outline: Option<&Outline>) -> TestCase {
+    let why = words::reason(step.reason.as_deref(), step.exit_code).unwrap_or_default();
+    let lines = || step.log.iter().flat_map(|log| last_lines(log, LOG_BYTES)).collect::<Vec<_>>().join("\n");
+    let status = match step.status {
+        Some(StepStatus::Ran | StepStatus::Cached) => TestCaseStatus::success(),
+        Some(StepStatus::Failed) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(text(&why)).set_description(text(&format!("{why}\n{}", lines())));
+            status
+        }
+        Some(StepStatus::Skipped) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(text(&why));
+            status
+        }
+        None => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_message("the build ended before the step did");
+            status
+        }
+    };
+    let mut case = TestCase::new(text(&step.name), status);
+    case.set_classname(text(&step.container)).set_time(Duration::from_millis(step.duration_ms));
+    if step.status == Some(StepStatus::Cached) {
+        case.add_property(("cached", "true"));
+    }
+    if let Some(snapshot) = &step.snapshot {
+        case.add_property(("digest", snapshot.digest.as_str()));
+        case.add_property(("size", snapshot.size.to_string().as_str()));
+    }
+    if let Some((outline, line)) = outline.and_then(|outline| Some((outline, outline.lines.get(&step.name)?))) {
+        case.extra.insert("file".into(), text(&outline.manifest).into());
+        case.extra.insert("line".into(), line.to_string().into());
+    }
+    let said = lines();
+    if !said.is_empty() {
+        case.set_system_out(text(&said));
+    }
+    case
+}
+
+/// Without what XML may not hold; quick-junit drops only control characters.
+fn text(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+}

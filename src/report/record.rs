@@ -1,0 +1,131 @@
+//! All that is known of a build once it is over, gathered from its events: what reports are made of.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use crate::build::StepId;
+use crate::event::{BuildStatus, Event, Stamped, StepStatus};
+use crate::graph::Mark;
+use crate::key::Reason;
+
+use super::Outline;
+
+/// A build.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Record {
+    pub(super) name: String,
+    /// None where the build never came to its end.
+    pub(super) status: Option<BuildStatus>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) begun: Option<SystemTime>,
+    pub(super) duration_ms: u64,
+    pub(super) ran: usize,
+    pub(super) cached: usize,
+    pub(super) failed: usize,
+    pub(super) skipped: usize,
+    /// In the order in which they began, or were over without having begun.
+    pub(super) steps: Vec<StepRecord>,
+    pub(super) warnings: Vec<String>,
+    #[serde(skip)]
+    index: HashMap<String, usize>,
+}
+
+/// A step.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct StepRecord {
+    pub(super) name: String,
+    pub(super) container: String,
+    /// None where it was never told.
+    pub(super) status: Option<StepStatus>,
+    pub(super) exit_code: Option<i32>,
+    pub(super) reason: Option<String>,
+    /// Why it was not taken from the store.
+    pub(super) reasons: Vec<Reason>,
+    /// None where it did not begin.
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) begun: Option<SystemTime>,
+    pub(super) duration_ms: u64,
+    /// How often it was tried.
+    pub(super) attempts: u32,
+    pub(super) log: Option<PathBuf>,
+    pub(super) snapshot: Option<SnapshotRecord>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// An image that a step wrote.
+#[derive(Debug, Serialize)]
+pub(super) struct SnapshotRecord {
+    pub(super) digest: String,
+    pub(super) size: u64,
+    pub(super) path: PathBuf,
+}
+
+impl Record {
+    pub(super) fn event(&mut self, Stamped { time, event }: &Stamped) {
+        match event {
+            Event::BuildStarted { name, .. } => (self.name, self.begun) = (name.clone(), Some(*time)),
+            Event::StepStarted { step, container, attempt, reasons } => {
+                let record = self.step(step);
+                record.container.clone_from(container);
+                record.attempts = *attempt;
+                record.begun.get_or_insert(*time);
+                if *attempt == 1 {
+                    record.reasons.clone_from(reasons);
+                }
+            }
+            Event::StepOutput { .. } | Event::SnapshotProgress { .. } => {}
+            Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason } => {
+                let record = self.step(step);
+                record.container.clone_from(container);
+                record.status = Some(*status);
+                record.exit_code = *exit_code;
+                record.duration_ms = *duration_ms;
+                record.log.clone_from(log);
+                record.reason.clone_from(reason);
+            }
+            Event::SnapshotWritten { step, digest, size, path, .. } => {
+                self.step(step).snapshot =
+                    Some(SnapshotRecord { digest: digest.clone(), size: *size, path: path.clone() });
+            }
+            Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
+            Event::Warning { step: None, message } => self.warnings.push(message.clone()),
+            Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms } => {
+                self.status = Some(*status);
+                (self.ran, self.cached, self.failed, self.skipped) = (*ran, *cached, *failed, *skipped);
+                self.duration_ms = *duration_ms;
+            }
+        }
+    }
+
+    fn step(&mut self, name: &str) -> &mut StepRecord {
+        let at = match self.index.get(name) {
+            Some(at) => *at,
+            None => {
+                self.index.insert(name.to_owned(), self.steps.len());
+                self.steps.push(StepRecord { name: name.to_owned(), ..StepRecord::default() });
+                self.steps.len() - 1
+            }
+        };
+        &mut self.steps[at]
+    }
+
+    /// The marks of a graph's steps.
+    pub(super) fn marks(&self, outline: &Outline) -> impl Fn(StepId) -> Mark {
+        let mark = |name: &str| match self.index.get(name).and_then(|at| self.steps[*at].status) {
+            Some(StepStatus::Ran) => Mark::Ran,
+            Some(StepStatus::Cached) => Mark::Fresh,
+            Some(StepStatus::Failed) => Mark::Failed,
+            Some(StepStatus::Skipped) => Mark::Skipped,
+            None => Mark::Due,
+        };
+        let marks: HashMap<StepId, Mark> = outline.graph.steps().map(|(id, name)| (id, mark(name))).collect();
+        move |step| marks.get(&step).copied().unwrap_or(Mark::Due)
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| humantime::format_rfc3339_millis(time).to_string()).serialize(serializer)
+}

@@ -1,0 +1,123 @@
+//! Lines that change in place, for people at a terminal: one for each running step and one for the whole; what is over
+//! scrolls up above them.
+//!
+//! Events are only remembered. A few times a second what is remembered is drawn, so that a step is not slowed however
+//! much it prints.
+
+mod board;
+mod fit;
+mod screen;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::tcgetwinsize;
+
+use crate::event::{Event, Stamped};
+
+use super::colour::Paint;
+use super::failure::Failures;
+use super::{Reporter, ending};
+
+use board::Board;
+use screen::{Screen, Size};
+
+/// Between two drawings.
+const EACH: Duration = Duration::from_millis(100);
+
+/// Shows a build on a terminal.
+pub(super) struct Tty {
+    paint: Paint,
+    size: Box<dyn Fn() -> Size>,
+    board: Board,
+    /// What is over since the last drawing.
+    above: Vec<String>,
+    failures: Failures,
+    screen: Screen,
+    bar: ProgressBar,
+    next: Option<Instant>,
+}
+
+impl Tty {
+    /// On standard output.
+    pub(super) fn new(colour: bool) -> Self {
+        Self::sized(colour, Box::new(size_of_stdout))
+    }
+
+    fn sized(colour: bool, size: Box<dyn Fn() -> Size>) -> Self {
+        let screen = Screen::new(size());
+        let bar = ProgressBar::new_spinner();
+        bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
+        // The board lays the lines out; indicatif keeps them below what scrolls.
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        let paint = Paint(colour);
+        let (board, failures) = (Board::new(paint, std::env::current_dir().unwrap_or_default()), Failures::default());
+        Self { paint, size, board, above: Vec::new(), failures, screen, bar, next: None }
+    }
+
+    /// Takes the changing lines away, for good.
+    fn clear(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.next = None;
+        let above = std::mem::take(&mut self.above);
+        self.screen.resize((self.size)());
+        self.bar.finish_and_clear();
+        out.write_all(self.screen.take().as_bytes())?;
+        above.iter().try_for_each(|line| writeln!(out, "{line}"))
+    }
+}
+
+impl Reporter for Tty {
+    fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()> {
+        self.failures.event(&stamped.event);
+        self.above.extend(self.board.event(stamped));
+        if let Event::BuildFinished { .. } = &stamped.event {
+            self.clear(out)?;
+            return ending::tell(&stamped.event, &mut self.failures, self.paint, out);
+        }
+        self.next.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn draw_at(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn draw(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let size = (self.size)();
+        self.screen.resize(size);
+        self.bar.set_message(self.board.frame(SystemTime::now(), size).join("\n"));
+        if !self.above.is_empty() {
+            self.bar.println(self.above.join("\n"));
+            self.above.clear();
+        }
+        self.next = Some(Instant::now() + EACH);
+        out.write_all(self.screen.take().as_bytes())
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.clear(out)?;
+        self.failures.tell(out)
+    }
+}
+
+impl fmt::Debug for Tty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tty").field("board", &self.board).finish_non_exhaustive()
+    }
+}
+
+/// That of the terminal, which may change at any time; 80 by 24 where it does not say.
+fn size_of_stdout() -> Size {
+    let (columns, rows) = match tcgetwinsize(rustix::stdio::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col, size.ws_row),
+        _ => (80, 24),
+    };
+    Size { columns: columns.into(), rows: rows.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The events of real builds, held against their schema field by field, and written beside a display.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::built::{Built, project};
+
+const MANIFEST: &str = r#"
+containers:
+  c: { rootfs: $TOOLS }
+  next: { rootfs: { snapshot: layer } }
+steps:
+  - { name: once, container: c, run: "printf 'out \\377'; echo err >&2" }
+  - { name: large, container: c, run: "dd if=/dev/urandom of=/data bs=1M count=24" }
+  - { name: layer, container: c, snapshot: { compression: xz } }
+  - { name: again, container: next, run: "false", retries: 1 }
+  - { name: never, container: next, run: "true" }
+"#;
+
+/// The properties that the schema has for each kind of event.
+fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
+    let common: Vec<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+    let variants = schema["oneOf"].as_array().unwrap().iter().map(|variant| {
+        let properties = variant["properties"].as_object().unwrap();
+        let kind = properties["event"]["const"].as_str().unwrap().to_owned();
+        for (name, property) in properties {
+            let told = name == "event" || property.get("description").is_some();
+            assert!(told, "{kind}.{name} has no description");
+        }
+        (kind, properties.keys().chain(&common).cloned().collect())
+    });
+    variants.collect()
+}
+
+#[test]
+fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
+    let schema: Value = serde_json::from_str(include_str!("../../schemas/events.v1.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let known = known(&schema);
+    let built = Built::of(&project(MANIFEST), &[]);
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    let mut kinds = BTreeSet::new();
+    for event in &built.events {
+        let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{event}: {errors:?}");
+        let (kind, fields) = known.iter().find(|(kind, _)| event["event"] == *kind).unwrap();
+        for field in event.as_object().unwrap().keys() {
+            assert!(fields.contains(field), "{field} of {event}");
+        }
+        kinds.insert(kind.clone());
+    }
+    let all: BTreeSet<String> = known.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, all, "{}", built.run);
+}
+
+#[test]
+fn the_log_file_has_the_events_whatever_the_display_and_after_its_end() {
+    for mode in ["plain", "tty", "quiet", "json"] {
+        let project = project(MANIFEST);
+        let run = project.runner(&["apply", "--progress", mode, "--log-file", "events.jsonl"]);
+        assert_eq!(run.code, 1, "{run}");
+        let text = fs::read_to_string(project.path("events.jsonl")).unwrap();
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events[0]["event"], "build_started");
+        assert_eq!(events[events.len() - 1]["event"], "build_finished");
+        if mode == "json" {
+            assert_eq!(text, run.stdout);
+        }
+    }
+    let project = project(MANIFEST);
+    let run =
+        project.runner_in_shell("\"$@\" | head -n 1", &["apply", "--log-file", "events.jsonl", "--target", "once"]);
+    assert_eq!(run.code, 0, "{run}");
+    let text = fs::read_to_string(project.path("events.jsonl")).unwrap();
+    assert!(text.lines().last().unwrap().contains("build_finished"), "{text}");
+    let run = project.runner(&["apply", "--log-file", "no/such/folder"]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
+    assert!(run.stderr.contains("cannot write no/such/folder: No such file or directory"), "{run}");
+    let run = project.runner(&["apply", "--log-file", "/dev/full", "--target", "once", "--progress", "quiet"]);
+    assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run}");
+    assert!(run.stderr.contains("write /dev/full: No space left on device"), "{run}");
+}
