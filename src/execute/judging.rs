@@ -1,15 +1,15 @@
 //! The thread that judges a segment, and waits for another runner that is building it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::parts::{Chains, Judged};
 use super::{Context, Failure, Rooms};
-use crate::build::{Container, MountKind};
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events};
 use crate::freshness::{Below, Judge, JudgeError, Verdict};
 use crate::key::Reason;
-use crate::store::LayerState;
 
 /// How often it is looked whether another runner is done.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -23,6 +23,8 @@ pub struct Judging<'a, 'e> {
     pub chains: &'e Chains,
     pub events: &'e Events,
     pub segment: usize,
+    /// The build begins nothing more.
+    pub stopping: &'e AtomicBool,
 }
 
 impl From<JudgeError> for Failure {
@@ -50,11 +52,14 @@ impl Judging<'_, '_> {
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
                 let (verdict, _) = self.look(&below)?;
-                let building = matches!(verdict, Verdict::Stale { .. }).then_some(building);
-                return Ok(Judged { verdict, building, wait_for: None });
+                let Verdict::Stale { reasons, .. } = &verdict else { return found(verdict) };
+                // Only now: whoever else saw the damage may have put a good one there since.
+                self.set_aside(reasons)?;
+                return Ok(Judged { verdict, building: Some(building), wait_for: None });
             }
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
-            if reasons.iter().any(anyway) || self.context.interrupt.is_set() {
+            let is_over = self.context.interrupt.is_set() || self.stopping.load(Ordering::Relaxed);
+            if is_over || reasons.iter().any(anyway) {
                 return found(verdict);
             }
             if !told {
@@ -69,23 +74,8 @@ impl Judging<'_, '_> {
 
     /// The verdict, and the key where it is known.
     fn look(&self, below: &Below) -> Result<(Verdict, Option<crate::digest::Digest>), Failure> {
-        let mut verdict = self.judge.judge(self.segment, below)?;
-        let container = self.container();
-        if let Verdict::Fresh(recorded) = &verdict {
-            let targets = tmpfs_targets(container);
-            if !targets.is_empty() && self.rooms.is_open(self.container_id()) {
-                // The session goes on, and what is in its tmpfs mounts would not be what these steps leave there.
-                let draft = Some(recorded.fields.without_below());
-                verdict = Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft };
-            }
-        }
-        if let Verdict::Stale { reasons, .. } = &verdict {
-            for reason in reasons {
-                if let Reason::Damaged { digest } = reason {
-                    self.set_aside(digest)?;
-                }
-            }
-        }
+        let container = self.judge.segments().get(self.segment).container;
+        let verdict = self.judge.judge(self.segment, below, self.rooms.is_open(container))?;
         let key = match (&verdict, below) {
             (Verdict::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
             _ => None,
@@ -93,11 +83,11 @@ impl Judging<'_, '_> {
         Ok((verdict, key))
     }
 
-    fn set_aside(&self, digest: &str) -> Result<(), Failure> {
-        let Ok(digest) = digest.parse() else { return Ok(()) };
-        // Another runner may have put a good one there since.
-        if self.context.store.look_at_layer(&digest, u64::MAX).map_err(JudgeError::from)? != LayerState::Missing {
-            self.context.store.set_layer_aside(&digest).map_err(JudgeError::from)?;
+    fn set_aside(&self, reasons: &[Reason]) -> Result<(), Failure> {
+        for reason in reasons {
+            let Reason::Damaged { digest } = reason else { continue };
+            let Ok(layer) = digest.parse() else { continue };
+            self.context.store.set_layer_aside(&layer).map_err(JudgeError::from)?;
             let message = format!("the layer {digest} in the store is damaged; it is set aside and built again");
             self.events.send(Event::Warning { step: self.last_step(), message });
         }
@@ -105,7 +95,7 @@ impl Judging<'_, '_> {
     }
 
     fn tell_waiting(&self) {
-        let message = "another runner is building this; waiting for it".to_owned();
+        let message = "the same is being built already, here or by another runner; waiting for it".to_owned();
         self.events.send(Event::Warning { step: self.last_step(), message });
     }
 
@@ -113,17 +103,4 @@ impl Judging<'_, '_> {
         let step = self.judge.segments().get(self.segment).steps.last()?;
         Some(self.context.build.step(*step).name.clone())
     }
-
-    fn container_id(&self) -> crate::build::ContainerId {
-        self.judge.segments().get(self.segment).container
-    }
-
-    fn container(&self) -> &Container {
-        self.context.build.container(self.container_id())
-    }
-}
-
-fn tmpfs_targets(container: &Container) -> Vec<String> {
-    let tmpfs = container.mounts.iter().filter(|mount| mount.kind == MountKind::Tmpfs);
-    tmpfs.map(|mount| mount.target.display().to_string()).collect()
 }

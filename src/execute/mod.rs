@@ -14,6 +14,7 @@ mod step;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -105,6 +106,7 @@ pub fn apply<'a>(
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
+    let stopping = AtomicBool::new(false);
     let mut run = Run {
         context,
         plan,
@@ -112,7 +114,9 @@ pub fn apply<'a>(
         chains: &chains,
         rooms,
         events,
-        parts: Parts::new(context.build, judge.segments()),
+        parts: Parts::new(context.build, plan, judge.segments()),
+        stopping: &stopping,
+        stopped: None,
         again: VecDeque::new(),
         beside: 0,
         ready: Ready::new(plan, options.keep_going),
@@ -160,6 +164,10 @@ struct Run<'a, 'e> {
     judge: &'e Judge<'e>,
     chains: &'e Chains,
     parts: Parts<'e>,
+    /// Tells threads that wait.
+    stopping: &'e AtomicBool,
+    /// Why nothing more is begun.
+    stopped: Option<String>,
     /// Steps that were held back and may begin now.
     again: VecDeque<StepId>,
     /// Threads that judge and record, which take no place of a step.
@@ -187,6 +195,9 @@ impl<'a, 'e> Run<'a, 'e> {
         loop {
             if self.context.interrupt.is_set() {
                 self.stop("the build was interrupted");
+            } else if let Some(reason) = self.stopped.clone() {
+                // What was being judged or waited for may begin now, and must not.
+                self.stop(&reason);
             }
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
@@ -194,7 +205,11 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             self.close_sessions(scope);
             if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
-                return;
+                self.again.extend(self.parts.unsettle());
+                if self.again.is_empty() {
+                    return;
+                }
+                continue;
             }
             // The sender above lives as long as this loop, so there is always a report to come.
             let Ok(report) = receiver.recv() else { return };
@@ -214,8 +229,8 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;
-                let Self { context, judge, rooms, chains, events, .. } = *self;
-                let judging = Judging { context, judge, rooms, chains, events, segment };
+                let Self { context, judge, rooms, chains, events, stopping, .. } = *self;
+                let judging = Judging { context, judge, rooms, chains, events, segment, stopping };
                 scope.spawn(move || {
                     let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
                 });
@@ -228,9 +243,13 @@ impl<'a, 'e> Run<'a, 'e> {
                 self.running += 1;
                 let Some(recorded) = self.parts.recorded(step).cloned() else { return };
                 let work = self.work(step);
-                let before = self.judge.segments().of_step(step).and_then(|index| self.judge.segments().before(index));
+                let segments = self.judge.segments();
+                let index = segments.of_step(step);
+                let before = index.and_then(|index| segments.before(index));
+                let is_last = index.is_some_and(|index| segments.get(index).steps.last() == Some(&step));
                 scope.spawn(move || {
-                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before) });
+                    let _ =
+                        sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, is_last) });
                 });
             }
         }
@@ -359,6 +378,10 @@ impl<'a, 'e> Run<'a, 'e> {
                     Some(index) => drop(self.writing.swap_remove(index)),
                     None => self.running -= 1,
                 }
+                if self.context.build.container(self.context.build.step(step).container).may_write_to_host() {
+                    self.judge.forget();
+                }
+                self.parts.ended(step, result.is_ok());
                 let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
                 let (reason, exit_code) = match &result {
                     Ok(_) if log.is_some() => (None, Some(0)),
@@ -438,6 +461,8 @@ impl<'a, 'e> Run<'a, 'e> {
 
     /// Begins nothing more.
     fn stop(&mut self, reason: &str) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stopped.get_or_insert_with(|| reason.to_owned());
         let waiting = self.parts.give_up();
         let held = std::mem::take(&mut self.held);
         let again = std::mem::take(&mut self.again);
@@ -455,7 +480,8 @@ impl<'a, 'e> Run<'a, 'e> {
     }
 
     /// Tells the end of a step that was not begun.
-    fn finished(&self, step: StepId, status: StepStatus, reason: Option<String>) {
+    fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
+        self.parts.ended(step, status == StepStatus::Cached);
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,

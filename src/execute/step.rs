@@ -186,10 +186,15 @@ impl Work<'_, '_> {
     }
 
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
-    /// the layer in the store. `before` is the snapshot before it in its container.
-    pub fn take_from_store(&self, recorded: &Recorded, before: Option<StepId>) -> Result<(), Failure> {
+    /// the layer in the store. `before` is the snapshot before it in its container; the last step of what was recorded is
+    /// what the next key is compared with.
+    pub fn take_from_store(&self, recorded: &Recorded, before: Option<StepId>, is_last: bool) -> Result<(), Failure> {
         let Context { build, store, lease, .. } = self.context;
         let step = build.step(self.id);
+        if is_last {
+            // It only explains; a store that cannot be written to is told by whatever must be written there.
+            let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
+        }
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = &snapshot.output

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use forecast::{Forecast, forecast};
 
-use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId};
+use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
 use crate::content::{Changed, Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
 use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
@@ -104,10 +104,19 @@ pub struct Judge<'a> {
     listings: Option<Listings>,
     options: Options,
     mksquashfs: OnceLock<String>,
-    /// What was found in a host path: looked at once, until [`Judge::forget`].
-    seen: Mutex<HashMap<PathBuf, Arc<Content>>>,
-    /// The links of rootfs sources, by container: the same.
-    bases: Mutex<HashMap<ContainerId, Link>>,
+    /// Looked at once, until [`Judge::forget`].
+    seen: Mutex<Seen>,
+}
+
+/// What was found on the host.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How often all was forgotten: what was looked at before is not remembered after.
+    forgotten: u64,
+    /// By host path.
+    contents: HashMap<PathBuf, Arc<Content>>,
+    /// The links of rootfs sources.
+    bases: HashMap<ContainerId, Link>,
 }
 
 impl<'a> Judge<'a> {
@@ -123,7 +132,6 @@ impl<'a> Judge<'a> {
             options,
             mksquashfs: OnceLock::new(),
             seen: Mutex::default(),
-            bases: Mutex::default(),
         }
     }
 
@@ -138,14 +146,15 @@ impl<'a> Judge<'a> {
     /// Where what is in a rootfs source cannot be told.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
         let container = self.build.container(self.segments.get(index).container);
-        let on = match (self.segments.before(index), &container.rootfs) {
-            (Some(before), _) => before,
-            (None, Rootfs::Snapshot(step)) => *step,
-            (None, rootfs) => {
+        let on = match self.segments.stands_on(self.build, index) {
+            Some(on) => on,
+            None => {
                 let id = self.segments.get(index).container;
-                let seen = lock(&self.bases).get(&id).cloned();
-                let link = seen.map_or_else(|| self.base(&container.name, rootfs), Ok)?;
-                lock(&self.bases).insert(id, link.clone());
+                let link = self.remembered(
+                    |seen| seen.bases.get(&id).cloned(),
+                    || self.base(&container.name, &container.rootfs),
+                    |seen, link| drop(seen.bases.insert(id, link)),
+                )?;
                 return Ok(Below::Known(vec![link]));
             }
         };
@@ -161,16 +170,23 @@ impl<'a> Judge<'a> {
         links
     }
 
-    /// Judges a segment, and those after it as far as that matters.
+    /// Judges a segment, and those after it as far as that matters. `is_open`: steps before it have run in its session,
+    /// so its tmpfs mounts need not be empty.
     ///
     /// # Errors
     /// Where something that the key is made from cannot be told.
-    pub fn judge(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
-        let mut verdict = self.alone(index, below)?;
+    pub fn judge(&self, index: usize, below: &Below, is_open: bool) -> Result<Verdict, JudgeError> {
+        let verdict = self.alone(index, below)?;
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
-        if !recorded.tmpfs_left.is_empty() && self.is_any_after_stale(index, below, recorded)? {
-            let reasons = vec![Reason::TmpfsNeeded { targets: texts(&recorded.tmpfs_left) }];
-            verdict = Verdict::Stale { reasons, draft: self.draft(index)? };
+        let container = self.build.container(self.segments.get(index).container);
+        let tmpfs = container.mounts.iter().filter(|mount| is_open && mount.kind == MountKind::Tmpfs);
+        let mut targets: Vec<String> = tmpfs.map(|mount| mount.target.display().to_string()).collect();
+        if targets.is_empty() {
+            targets = texts(&recorded.tmpfs_left);
+        }
+        if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
+            let draft = Some(recorded.fields.without_below());
+            return Ok(Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft });
         }
         Ok(verdict)
     }
@@ -200,8 +216,30 @@ impl<'a> Judge<'a> {
 
     /// Forgets what is in host paths: something was written that they may show.
     pub fn forget(&self) {
-        lock(&self.seen).clear();
-        lock(&self.bases).clear();
+        let mut seen = lock(&self.seen);
+        *seen = Seen { forgotten: seen.forgotten + 1, ..Seen::default() };
+    }
+
+    /// What was found before; else looks, and remembers that unless all was forgotten meanwhile.
+    fn remembered<T: Clone>(
+        &self,
+        find: impl FnOnce(&Seen) -> Option<T>,
+        look: impl FnOnce() -> Result<T, JudgeError>,
+        remember: impl FnOnce(&mut Seen, T),
+    ) -> Result<T, JudgeError> {
+        let (found, forgotten) = {
+            let seen = lock(&self.seen);
+            (find(&seen), seen.forgotten)
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let found = look()?;
+        let mut seen = lock(&self.seen);
+        if seen.forgotten == forgotten {
+            remember(&mut seen, found.clone());
+        }
+        Ok(found)
     }
 
     /// Writes what was learnt about host files, so that the next build need not read them.
@@ -334,16 +372,16 @@ impl<'a> Judge<'a> {
     }
 
     fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
-        if let Some(content) = lock(&self.seen).get(source) {
-            return Ok(Arc::clone(content));
-        }
-        let content = Arc::new(self.contents.of(source)?);
-        if let Some(listings) = &self.listings {
-            // It only explains; a store that cannot be written to is told by whatever must be written there.
-            let _ = listings.put(&content.digest, &content.listing);
-        }
-        lock(&self.seen).insert(source.to_owned(), Arc::clone(&content));
-        Ok(content)
+        let look = || {
+            let content = Arc::new(self.contents.of(source)?);
+            if let Some(listings) = &self.listings {
+                // It only explains; a store that cannot be written to is told by whatever must be written there.
+                let _ = listings.put(&content.digest, &content.listing);
+            }
+            Ok(content)
+        };
+        let remember = |seen: &mut Seen, content| drop(seen.contents.insert(source.to_owned(), content));
+        self.remembered(|seen| seen.contents.get(source).cloned(), look, remember)
     }
 
     fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {

@@ -92,6 +92,11 @@ pub enum Reason {
         /// Where files were left.
         targets: Vec<String>,
     },
+    /// Steps of this build that may write what these steps read wait themselves for these.
+    InputUnsettled {
+        /// The steps that are waited for.
+        steps: Vec<String>,
+    },
     /// The command line says `--no-cache`.
     NoCache,
 }
@@ -176,6 +181,13 @@ impl fmt::Display for Reason {
             Self::NotKept => f.write_str("no snapshot follows, and not every such step says `cache: true`"),
             Self::TmpfsNeeded { targets } => {
                 write!(f, "later steps run, and could read what it left in {}", targets.join(", "))
+            }
+            Self::InputUnsettled { steps } => {
+                write!(
+                    f,
+                    "what it reads may still be written before its later steps, which wait for {}",
+                    steps.join(", ")
+                )
             }
             Self::NoCache => f.write_str("--no-cache"),
         }
