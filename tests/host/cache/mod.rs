@@ -1,7 +1,10 @@
 //! What is taken from the store and what is not, and what is said about it.
 
 mod behaviour;
+mod inputs;
 mod table;
+
+use std::fs;
 
 use serde_json::Value;
 
@@ -60,4 +63,18 @@ pub fn apply(project: &Project, arguments: &[&str]) -> Built {
     let built = Built::of(project, arguments);
     assert_eq!(built.run.code, 0, "{}", built.run);
     built
+}
+
+/// Changes the manifest.
+#[track_caller]
+pub fn edit(project: &Project, from: &str, to: &str) {
+    let path = project.path("build.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// A number that the end of a build tells.
+pub fn count(built: &Built, what: &str) -> u64 {
+    built.events.last().unwrap()[what].as_u64().unwrap()
 }

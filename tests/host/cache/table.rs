@@ -145,12 +145,7 @@ fn in_the_key() -> Vec<Case> {
             "argv",
             "exec: [/bin/sh, -c, ':', 'a b']",
             "exec: [/bin/sh, -c, ':', a, b]",
-            json!([step(
-                "argv-0",
-                "exec",
-                Some(r#""/bin/sh" "-c" ":" "a b""#),
-                Some(r#""/bin/sh" "-c" ":" "a" "b""#)
-            )]),
+            json!([step("argv-0", "exec", Some(r#""/bin/sh" "-c" ":" "a b""#), Some(r#""/bin/sh" "-c" ":" "a" "b""#))]),
         ),
         steps(
             "action",
@@ -187,12 +182,7 @@ fn in_the_key() -> Vec<Case> {
                 step("step-order-1", "run", Some("b=1"), Some("a=1")),
             ]),
         ),
-        steps(
-            "step-new",
-            "run: a=1",
-            "run: a=1;; run: b=1",
-            json!([step("step-new-1", "run", None, Some("b=1"))]),
-        ),
+        steps("step-new", "run: a=1", "run: a=1;; run: b=1", json!([step("step-new-1", "run", None, Some("b=1"))])),
         steps(
             "step-needs",
             "run: a=1;; run: b=1;; run: c=1",
@@ -216,7 +206,12 @@ fn in_the_key() -> Vec<Case> {
             "no_new_privileges: false",
             setting("no_new_privileges", "true", "false"),
         ),
-        container("nofile", "limits: { nofile: 100 }", "limits: { nofile: 101 }", setting("limits/nofile", "100", "101")),
+        container(
+            "nofile",
+            "limits: { nofile: 100 }",
+            "limits: { nofile: 101 }",
+            setting("limits/nofile", "100", "101"),
+        ),
         container("memory", "", "limits: { memory: 1GiB }", setting("limits/memory", None, "1073741824")),
         container("cpus", "limits: { cpus: 1 }", "limits: { cpus: 1.5 }", setting("limits/millicpus", "1000", "1500")),
         container("pids", "limits: { pids: 90 }", "", setting("limits/pids", "90", None)),
@@ -410,7 +405,8 @@ fn a_change_of_what_is_not_in_the_key_runs_nothing() {
     assert_eq!(built.events.last().unwrap()["cached"], 0, "{}", statuses(&built));
     let text = manifest(&cases, true).replacen("containers:", &format!("{head}containers:"), 1);
     // Names of the build, of steps, of a container; comments, and another style.
-    let text = text.replace("name: table", "# a comment\nname: \"another\"").replace("-0, container", "-another, container");
+    let text =
+        text.replace("name: table", "# a comment\nname: \"another\"").replace("-0, container", "-another, container");
     let text = text.replace("-s, container", "-image, container").replace("renamed-before", "renamed-after");
     project.write("build.yaml", &text.replace("  - {", "\n  -   {"));
     cases.iter().for_each(|case| (case.change)(&project.path(&format!("in/{}", case.name))));
