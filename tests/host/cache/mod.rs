@@ -1,7 +1,9 @@
 //! What is taken from the store and what is not, and what is said about it.
 
+mod at_once;
 mod behaviour;
 mod inputs;
+mod killed;
 mod table;
 
 use std::fs;
