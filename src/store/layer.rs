@@ -79,7 +79,7 @@ impl Store {
         let layer = self.layer_path(digest);
         let put = || {
             let file = File::open(temp)?;
-            if is_whole(&layer, file.metadata()?.len())? {
+            if is_whole(&layer, file.metadata()?.len(), digest)? {
                 return fs::remove_file(temp);
             }
             file.set_permissions(Permissions::from_mode(0o444))?;
@@ -92,14 +92,17 @@ impl Store {
     }
 }
 
-/// Whether the layer is there. One of another size is none: a disk lost part of it, and it is to be replaced.
-fn is_whole(layer: &Path, size: u64) -> io::Result<bool> {
-    match layer.metadata() {
-        Ok(metadata) if metadata.len() == size => Ok(true),
-        Ok(_) => fs::remove_file(layer).map(|()| false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// Whether the layer is there. One that is not as it was written is none: a disk lost part of it, and it is to be
+/// replaced. It is read for that, which a build that writes it anew hardly notices.
+fn is_whole(layer: &Path, size: u64, digest: &Digest) -> io::Result<bool> {
+    let file = match File::open(layer) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    if file.metadata()?.len() == size && Digest::of_file(&file)? == *digest {
+        return Ok(true);
     }
+    fs::remove_file(layer).map(|()| false)
 }
 
 /// Renames without replacing: another runner's equal layer may be mounted already, and would take room twice.
@@ -135,11 +138,13 @@ mod tests {
         assert_eq!(path, store.layer_path(&digest));
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o444);
         assert_eq!(put(b"layer").0, inode);
-        // A layer that lost its end is replaced.
-        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
-        put(b"layer");
-        assert_eq!(fs::read(&path).unwrap(), b"layer");
+        // A layer that lost its end, or a bit, is replaced.
+        for damaged in [&b"la"[..], b"lAyer"] {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, damaged).unwrap();
+            put(b"layer");
+            assert_eq!(fs::read(&path).unwrap(), b"layer");
+        }
     }
 
     #[test]
