@@ -523,9 +523,15 @@ fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), String
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
     let told = |error: &dyn std::fmt::Display| format!("{step} is not kept for the next build: {error}");
-    let holds = judge.still_holds(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
-    if !holds {
-        return Err(told(&"what it was made from changed while it was built"));
+    let changed = judge.changed_since(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
+    if let Some(changed) = changed {
+        let is_input = |reason: &Reason| matches!(reason, Reason::InputChanged { .. });
+        let mend = match changed.iter().any(is_input) {
+            true => "; a `.runnerignore` there can name what the steps do not read",
+            false => "",
+        };
+        let changed: Vec<String> = changed.iter().map(Reason::to_string).collect();
+        return Err(told(&format!("it changed while it was built: {}{mend}", changed.join("; "))));
     }
     store.record(&recorded).map_err(|error| told(&error))?;
     // Not before: whoever waits for it looks for the record.

@@ -18,12 +18,13 @@ use thiserror::Error;
 
 pub use forecast::{Forecast, forecast};
 
-use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
+use crate::build::{Action, Build, Container, ContainerId, Device, Mount, MountKind, SnapshotMode, StepId};
 use crate::content::{Changed, Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
 use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
 use crate::plan::{Segment, Segments};
 use crate::rootfs::RootfsError;
+use crate::runtime::spec::HostDevice;
 use crate::snapshot::{find_mksquashfs, mksquashfs_version};
 use crate::store::{LayerState, Recorded, Store, StoreError};
 
@@ -36,6 +37,14 @@ pub enum JudgeError {
     /// What is in a host path cannot be told.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// A device of the host cannot be looked at.
+    #[error("look at the device {}", path.display())]
+    Device {
+        /// The device.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A root of programs cannot be made.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
@@ -54,6 +63,7 @@ impl JudgeError {
             Self::Content(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Device { .. } => None,
             Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
         }
     }
@@ -191,14 +201,24 @@ impl<'a> Judge<'a> {
         Ok(verdict)
     }
 
-    /// Whether what a key was made from is still the same: what was built while it changed is not kept.
+    /// What of all that a key was made from has changed since, if anything: what was built meanwhile is not kept.
     ///
     /// # Errors
     /// Where that cannot be told any more.
-    pub fn still_holds(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<bool, JudgeError> {
+    pub fn changed_since(
+        &self,
+        index: usize,
+        draft: &Fields,
+        below: &[Link],
+    ) -> Result<Option<Vec<Reason>>, JudgeError> {
         self.forget();
-        let same_below = self.below(index, |_| Some(below.to_vec()))? == Below::Known(below.to_vec());
-        Ok(same_below && self.draft(index)?.as_ref() == Some(draft))
+        let now = match self.below(index, |_| Some(below.to_vec()))? {
+            Below::Known(links) => links,
+            Below::Unwritten(_) => below.to_vec(),
+        };
+        let new = self.draft(index)?.unwrap_or_default();
+        let (old, new) = (draft.on(below), new.on(&now));
+        Ok((old != new).then(|| self.explained(self.segments.get(index), &old, &new, &now)))
     }
 
     /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
@@ -324,19 +344,25 @@ impl<'a> Judge<'a> {
                 LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
             });
         }
-        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
-        let last = names.last().and_then(|step| store.last_key(&self.build.name, step));
+        let last = segment.steps.last().and_then(|step| store.last_key(&self.build.name, &self.build.step(*step).name));
         let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        let mut reasons = reasons(&old, &fields, below, &names);
+        let mut reasons = self.explained(segment, &old, &fields, below);
         if reasons.is_empty() {
             reasons.push(Reason::Collected);
         }
+        Ok(Err(reasons))
+    }
+
+    /// What tells two keys of a segment apart, with the files that differ. `below` is what the new one stands on.
+    fn explained(&self, segment: &Segment, old: &Fields, new: &Fields, below: &[Link]) -> Vec<Reason> {
+        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
+        let mut reasons = reasons(old, new, below, &names);
         for reason in &mut reasons {
             if let Reason::InputChanged { target, files, more } = reason {
-                (*files, *more) = self.changed_files(target, &old, &fields).unwrap_or_default();
+                (*files, *more) = self.changed_files(target, old, new).unwrap_or_default();
             }
         }
-        Ok(Err(reasons))
+        reasons
     }
 
     /// The files that differ between what was in a bind and what is, where both are known.
@@ -363,8 +389,10 @@ impl<'a> Judge<'a> {
                 contents.insert(mount.target.clone(), self.content(source)?.digest);
             }
         }
+        let node = |device: &Device| Ok((device.target.clone(), self::node(device)?));
         let inputs = Inputs {
             contents,
+            nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
             runtime: EMBEDDED.to_owned(),
             mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
         };
@@ -418,6 +446,21 @@ fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
             _ => None,
         }
     })
+}
+
+/// The device node that a step finds: kind, numbers, mode and owner.
+fn node(device: &Device) -> Result<String, JudgeError> {
+    let found = HostDevice::look_up(device);
+    let HostDevice { node, .. } = found.map_err(|source| JudgeError::Device { path: device.path.clone(), source })?;
+    Ok(format!(
+        "{} {}:{} {:04o} {}:{}",
+        node.typ().as_str(),
+        node.major(),
+        node.minor(),
+        node.file_mode().unwrap_or_default(),
+        node.uid().unwrap_or_default(),
+        node.gid().unwrap_or_default(),
+    ))
 }
 
 fn texts(paths: &[PathBuf]) -> Vec<String> {

@@ -115,7 +115,11 @@ steps:
     let built = build.end();
     assert_eq!(built.run.code, 0, "{}", built.run);
     let [warning] = &warnings(&built)[..] else { panic!("{}", built.run) };
-    assert!(warning.contains("changed while it was built"), "{warning}");
+    assert_eq!(
+        warning,
+        "s is not kept for the next build: it changed while it was built: what is in /src changed: file (content); \
+         a `.runnerignore` there can name what the steps do not read"
+    );
     let built = apply(&project, &[]);
     assert_eq!((count(&built, "ran"), warnings(&built)), (2, Vec::new()));
     assert_eq!(count(&apply(&project, &[]), "ran"), 0);
@@ -205,4 +209,59 @@ steps:
         let built = Built::of(&project, arguments);
         assert_eq!(built.run.code, 1, "{}", built.run);
     }
+}
+
+#[test]
+fn a_path_that_is_another_device_or_has_another_mode_is_another_input() {
+    let project = project("");
+    let node = project.path("node");
+    let make = |minor, mode: u32| {
+        let _ = fs::remove_file(&node);
+        let device = rustix::fs::makedev(1, minor);
+        rustix::fs::mknodat(rustix::fs::CWD, &node, rustix::fs::FileType::CharacterDevice, mode.into(), device)
+            .unwrap();
+    };
+    make(7, 0o600);
+    let text = "version: 1
+containers:
+  c: { rootfs: $TOOLS, devices: [{ path: NODE, target: /dev/mine }] }
+steps:
+  - { name: a, run: ls /dev/mine }
+  - { name: s, snapshot: {} }
+";
+    project.write(
+        "build.yaml",
+        &text.replace("$TOOLS", "{ programs: [/bin/sh, /bin/ls] }").replace("NODE", node.to_str().unwrap()),
+    );
+    apply(&project, &[]);
+    assert_eq!(count(&apply(&project, &[]), "ran"), 0);
+    for (minor, mode, old, new) in
+        [(7, 0o640, "c 1:7 0600 0:0", "c 1:7 0640 0:0"), (5, 0o640, "c 1:7 0640 0:0", "c 1:5 0640 0:0")]
+    {
+        make(minor, mode);
+        let built = apply(&project, &[]);
+        let told = json!([{ "kind": "setting_changed", "field": "node//dev/mine", "old": old, "new": new }]);
+        assert_eq!((count(&built, "ran"), reasons(&built, "a")), (2, told));
+    }
+}
+
+#[test]
+fn an_image_written_into_a_folder_that_its_own_steps_read_is_told_and_can_be_ignored() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /src, options: [ro] }] }
+steps:
+  - { name: a, run: "cat /src/file" }
+  - { name: s, snapshot: { output: src/out/image.squashfs } }
+"#,
+    );
+    project.write("src/file", "one");
+    let built = apply(&project, &[]);
+    let [warning] = &warnings(&built)[..] else { panic!("{}", built.run) };
+    assert!(warning.contains("out (added), out/image.squashfs (added); a `.runnerignore`"), "{warning}");
+    project.write("src/.runnerignore", "/out\n");
+    assert_eq!(warnings(&apply(&project, &[])), Vec::<String>::new());
+    let built = apply(&project, &[]);
+    assert_eq!((count(&built, "ran"), warnings(&built)), (0, Vec::new()));
 }

@@ -4,6 +4,7 @@ mod at_once;
 mod behaviour;
 mod inputs;
 mod killed;
+mod same;
 mod table;
 
 use std::fs;
