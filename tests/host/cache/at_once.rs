@@ -5,8 +5,8 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::{apply, digests};
-use crate::built::{Built, Running, project, wait_for};
+use super::{apply, digests, statuses};
+use crate::built::{Built, Gate, Running, project, wait_for};
 use crate::project::Project;
 
 /// Three containers in a chain, and two beside them. Each step says in a cache mount that it ran.
@@ -114,4 +114,61 @@ fn has_step(pid: u32, word: &str) -> bool {
         let child = process.file_name().to_string_lossy().parse().unwrap();
         command.contains(word) || has_step(child, word)
     })
+}
+
+#[test]
+fn a_build_that_failed_neither_waits_for_another_nor_has_another_wait_nor_begins_a_step() {
+    let project = project(
+        r#"
+containers:
+  slow: { rootfs: $TOOLS, mounts: [{ type: bind, source: gate, target: /gate, cache: ignore }] }
+  fails: { rootfs: $TOOLS, mounts: [{ type: bind, source: gate, target: /gate, cache: ignore }] }
+steps:
+  - { name: slow, container: slow, run: "sh /gate/meet slow" }
+  - { name: slow-s, container: slow, snapshot: {} }
+  - { name: fails, container: fails, run: "if [ -e /gate/fail ]; then sh /gate/meet fails; exit 3; fi" }
+  - { name: fails-s, container: fails, snapshot: {} }
+"#,
+    );
+    let gate = Gate::new(&project);
+    let first = Running::start(&project, &["--target", "slow-s"]);
+    gate.await_step("slow");
+    fs::write(project.path("gate/fail"), "").unwrap();
+    let second = Running::start(&project, &[]);
+    gate.await_step("fails");
+    gate.open("fails");
+    // It ends while the first one still builds what it was waiting for.
+    let second = second.end();
+    assert_eq!(second.run.code, 1, "{}", second.run);
+    assert_eq!((second.status("slow"), second.status("slow-s")), ("skipped", "skipped"));
+    gate.open("slow");
+    assert_eq!(first.end().run.code, 0);
+    fs::remove_file(project.path("gate/fail")).unwrap();
+    assert_eq!(statuses(&apply(&project, &[])), "fails-s=ran fails=ran slow-s=cached slow=cached");
+}
+
+#[test]
+fn what_failed_in_a_build_that_goes_on_may_be_built_by_another() {
+    let project = project(
+        r#"
+containers:
+  slow: { rootfs: $TOOLS, mounts: [{ type: bind, source: gate, target: /gate, cache: ignore }] }
+  fails: { rootfs: $TOOLS, mounts: [{ type: bind, source: gate, target: /gate, cache: ignore }] }
+steps:
+  - { name: slow, container: slow, run: "sh /gate/meet slow" }
+  - { name: slow-s, container: slow, snapshot: {} }
+  - { name: fails, container: fails, run: "if [ -e /gate/fail ]; then touch /gate/failed; exit 3; fi" }
+  - { name: fails-s, container: fails, snapshot: {} }
+"#,
+    );
+    let gate = Gate::new(&project);
+    fs::write(project.path("gate/fail"), "").unwrap();
+    let first = Running::start(&project, &["--keep-going", "-j", "2"]);
+    gate.await_step("slow");
+    wait_for("the step to fail", || project.path("gate/failed").exists().then_some(()));
+    fs::remove_file(project.path("gate/fail")).unwrap();
+    let second = apply(&project, &["--target", "fails-s"]);
+    assert_eq!(statuses(&second), "fails-s=ran fails=ran");
+    gate.open("slow");
+    assert_eq!(first.end().run.code, 1);
 }

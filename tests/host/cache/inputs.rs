@@ -265,3 +265,32 @@ steps:
     let built = apply(&project, &[]);
     assert_eq!((count(&built, "ran"), warnings(&built)), (0, Vec::new()));
 }
+
+#[test]
+fn parts_that_wait_for_each_other_and_read_what_is_written_run() {
+    let project = project(
+        r#"
+mounts:
+  read: { type: bind, source: gen, target: /read, options: [ro] }
+  write: { type: bind, source: gen, target: /write, cache: ignore }
+containers:
+  one: { rootfs: $TOOLS, mounts: [read] }
+  two: { rootfs: $TOOLS, mounts: [read, write] }
+steps:
+  - { name: one-a, container: one, run: ":" }
+  - { name: two-a, container: two, needs: [one-a], run: "echo > /write/file" }
+  - { name: one-b, container: one, needs: [one-a, two-a], run: "ls /read" }
+  - { name: one-s, container: one, snapshot: {} }
+  - { name: two-b, container: two, needs: [two-a, one-b], run: "ls /read" }
+  - { name: two-s, container: two, snapshot: {} }
+"#,
+    );
+    fs::create_dir(project.path("gen")).unwrap();
+    assert_eq!(count(&apply(&project, &[]), "ran"), 6);
+    for jobs in ["1", "4"] {
+        let built = apply(&project, &["-j", jobs]);
+        assert_eq!((built.text("one-b"), built.status("one-a")), ("file\n".into(), "ran"), "{}", built.run);
+    }
+    let built = apply(&project, &[]);
+    assert_eq!(reasons(&built, "one-a"), json!([{ "kind": "input_unsettled", "steps": ["two-a"] }]), "{}", built.run);
+}
