@@ -23,8 +23,8 @@ pub struct Judging<'a, 'e> {
     pub chains: &'e Chains,
     pub events: &'e Events,
     pub segment: usize,
-    /// The build begins nothing more.
-    pub stopping: &'e AtomicBool,
+    /// It is not to wait any longer.
+    pub hurry: &'e AtomicBool,
 }
 
 impl From<JudgeError> for Failure {
@@ -58,8 +58,8 @@ impl Judging<'_, '_> {
                 return Ok(Judged { verdict, building: Some(building), wait_for: None });
             }
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
-            let is_over = self.context.interrupt.is_set() || self.stopping.load(Ordering::Relaxed);
-            if is_over || reasons.iter().any(anyway) {
+            let hurry = self.context.interrupt.is_set() || self.hurry.load(Ordering::Relaxed);
+            if hurry || reasons.iter().any(anyway) {
                 return found(verdict);
             }
             if !told {

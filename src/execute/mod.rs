@@ -106,7 +106,7 @@ pub fn apply<'a>(
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
-    let stopping = AtomicBool::new(false);
+    let hurry = AtomicBool::new(false);
     let mut run = Run {
         context,
         plan,
@@ -115,7 +115,7 @@ pub fn apply<'a>(
         rooms,
         events,
         parts: Parts::new(context.build, plan, judge.segments()),
-        stopping: &stopping,
+        hurry: &hurry,
         stopped: None,
         again: VecDeque::new(),
         beside: 0,
@@ -164,8 +164,8 @@ struct Run<'a, 'e> {
     judge: &'e Judge<'e>,
     chains: &'e Chains,
     parts: Parts<'e>,
-    /// Tells threads that wait.
-    stopping: &'e AtomicBool,
+    /// Tells threads that wait for another runner to wait no longer.
+    hurry: &'e AtomicBool,
     /// Why nothing more is begun.
     stopped: Option<String>,
     /// Steps that were held back and may begin now.
@@ -211,6 +211,9 @@ impl<'a, 'e> Run<'a, 'e> {
                 }
                 continue;
             }
+            // What others wait for here must not wait for them.
+            let is_stuck = self.running == 0 && self.writing.is_empty() && self.parts.is_any_built();
+            self.hurry.store(is_stuck || self.stopped.is_some(), Ordering::Relaxed);
             // The sender above lives as long as this loop, so there is always a report to come.
             let Ok(report) = receiver.recv() else { return };
             self.take(report);
@@ -229,8 +232,8 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;
-                let Self { context, judge, rooms, chains, events, stopping, .. } = *self;
-                let judging = Judging { context, judge, rooms, chains, events, segment, stopping };
+                let Self { context, judge, rooms, chains, events, hurry, .. } = *self;
+                let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
                 scope.spawn(move || {
                     let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
                 });
@@ -461,7 +464,6 @@ impl<'a, 'e> Run<'a, 'e> {
 
     /// Begins nothing more.
     fn stop(&mut self, reason: &str) {
-        self.stopping.store(true, Ordering::Relaxed);
         self.stopped.get_or_insert_with(|| reason.to_owned());
         let waiting = self.parts.give_up();
         let held = std::mem::take(&mut self.held);

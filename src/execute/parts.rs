@@ -9,6 +9,9 @@
 //!
 //! Who runs a segment holds the right to build its key, so that other runners wait for it. A key that becomes known while
 //! the segment is running already is taken before what is below it is recorded: only then do others come to know it.
+//!
+//! Who holds such a right and has nothing running, for the next step waits for one of a segment that another holds, does
+//! not wait: the other could be waiting for the same reason.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -208,6 +211,11 @@ impl<'a> Parts<'a> {
         {
             (runs.draft, runs.building) = (None, None);
         }
+    }
+
+    /// Whether others wait for a segment that is not done.
+    pub fn is_any_built(&self) -> bool {
+        self.states.iter().any(|state| matches!(state, State::Runs(runs) if runs.open > 0 && runs.building.is_some()))
     }
 
     fn is_settled(&self, index: usize) -> bool {

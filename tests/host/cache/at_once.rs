@@ -5,7 +5,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::{apply, digests, statuses};
+use super::{apply, digests, edit, statuses};
 use crate::built::{Built, Gate, Running, project, wait_for};
 use crate::project::Project;
 
@@ -171,4 +171,45 @@ steps:
     assert_eq!(statuses(&second), "fails-s=ran fails=ran");
     gate.open("slow");
     assert_eq!(first.end().run.code, 1);
+}
+
+#[test]
+fn parts_that_wait_for_each_others_steps_do_not_wait_for_each_others_keys() {
+    let alike = project(
+        r#"
+containers:
+  one: { rootfs: $TOOLS, hostname: same }
+  two: { rootfs: $TOOLS, hostname: same }
+steps:
+  - { name: one-a, container: one, run: "echo 0" }
+  - { name: one-b, container: one, needs: [one-a, two-a], run: ":" }
+  - { name: one-s, container: one, snapshot: {} }
+  - { name: two-a, container: two, run: "echo 0" }
+  - { name: two-b, container: two, run: ":" }
+  - { name: two-s, container: two, snapshot: {} }
+"#,
+    );
+    let crossed = project(
+        r#"
+containers:
+  one: { rootfs: $TOOLS }
+  two: { rootfs: $TOOLS }
+steps:
+  - { name: one-a, container: one, run: "echo 0; sleep 0.1" }
+  - { name: two-a, container: two, run: "echo 0; sleep 0.1" }
+  - { name: one-b, container: one, needs: [one-a, two-a], run: ":" }
+  - { name: one-s, container: one, snapshot: {} }
+  - { name: two-b, container: two, needs: [two-a, one-b], run: ":" }
+  - { name: two-s, container: two, snapshot: {} }
+"#,
+    );
+    for n in 0..4 {
+        let builds = [&alike, &crossed, &crossed].map(|project| Running::start(project, &[]));
+        for built in builds.map(Running::end) {
+            assert_eq!(built.run.code, 0, "{}", built.run);
+        }
+        for project in [&alike, &crossed] {
+            edit(project, &format!("echo {n}"), &format!("echo {}", n + 1));
+        }
+    }
 }
