@@ -27,6 +27,7 @@
 //! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
 //! | `scratch` | the image is the same from memory and from disk |
 //! | paths of the host | the same manifest in another folder gives the same |
+//! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
 //! | `always`, `cache`, `checkpoint`, `-j` | whether and when steps run, not what they give |
 //! | times of the files that `programs` copies | those in an image are clamped |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
