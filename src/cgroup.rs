@@ -65,13 +65,13 @@ impl Layout {
         &self.mounts
     }
 
-    /// The layout's name, as systemd has it.
+    /// The layout's name; `hybrid` is systemd's word for v1 with v2 beside it.
     pub fn name(&self) -> &'static str {
         match (self.v1.is_empty(), &self.v2) {
             (true, None) => "none",
             (true, Some(_)) => "v2",
             (false, None) => "v1",
-            (false, Some(_)) => "v1 with v2 beside it",
+            (false, Some(_)) => "hybrid v1",
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
             Layout { v1: Vec::new(), v2: Some("/sys/fs/cgroup".into()), mounts: vec!["/sys/fs/cgroup".into()] }
         );
         assert_eq!(Layout::parse(V2).name(), "v2");
-        assert_eq!(Layout::parse(&format!("{V1}{V2}")).name(), "v1 with v2 beside it");
+        assert_eq!(Layout::parse(&format!("{V1}{V2}")).name(), "hybrid v1");
         assert_eq!(Layout::parse("").name(), "none");
         assert_eq!(Layout::parse("not a line\n - \n1 2 3 - cgroup"), Layout::default());
     }

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use runner::cli::Cli;
 use runner::command;
-use runner::runtime::embedded::{HELPER_ARGUMENT, helper};
+use runner::runtime::{embedded, external};
+use runner::terminal::guard;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == HELPER_ARGUMENT) {
-        return helper::main();
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == embedded::HELPER_ARGUMENT => embedded::helper::main(),
+        Some(argument) if argument == external::HELPER_ARGUMENT => external::helper::main(),
+        Some(argument) if argument == guard::GUARD_ARGUMENT => guard::main(),
+        _ => command::run(Cli::parse()),
     }
-    command::run(Cli::parse())
 }

@@ -24,6 +24,8 @@ pub struct Project {
 pub enum Action {
     /// With a new store and plain progress.
     Apply,
+    /// On the store that the build before left.
+    Again,
     Validate,
     Plan,
 }
@@ -35,17 +37,29 @@ pub struct Events(Vec<Value>);
 impl Project {
     /// On a squashfs image; each step is what follows its name: `run: …`, `exec: […]` or `snapshot: {…}`.
     pub fn new(folder: &Path, image: &Path, steps: &[String]) -> Result<Self> {
-        Self::write(folder, &format!("squashfs: {}", image.display()), steps)
+        Self::write(folder, &format!("rootfs: {{ squashfs: {} }}", image.display()), steps)
     }
 
     /// On an empty root, for what runs nothing.
     pub fn on_scratch(folder: &Path, steps: &[String]) -> Result<Self> {
-        Self::write(folder, "scratch: true", steps)
+        Self::write(folder, "rootfs: { scratch: true }", steps)
     }
 
-    fn write(folder: &Path, rootfs: &str, steps: &[String]) -> Result<Self> {
+    /// On a squashfs image, with a folder of `files` small files bound read-only.
+    pub fn with_files(folder: &Path, image: &Path, files: usize, steps: &[String]) -> Result<Self> {
+        let mounts = "mounts: [{ type: bind, source: files, target: /files, options: [ro] }]";
+        let project = Self::write(folder, &format!("rootfs: {{ squashfs: {} }}, {mounts}", image.display()), steps)?;
+        for number in 0..files {
+            let inner = project.folder.join(format!("files/{}", number % 100));
+            fs::create_dir_all(&inner)?;
+            fs::write(inner.join(number.to_string()), format!("{number}\n").repeat(200))?;
+        }
+        Ok(project)
+    }
+
+    fn write(folder: &Path, container: &str, steps: &[String]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("project-").tempdir_in(folder)?.keep();
-        let mut text = format!("version: 1\ncontainers:\n  base: {{ rootfs: {{ {rootfs} }} }}\nsteps:\n");
+        let mut text = format!("version: 1\ncontainers:\n  base: {{ {container} }}\nsteps:\n");
         for (number, action) in steps.iter().enumerate() {
             writeln!(text, "  - name: step{number}\n    {action}")?;
         }
@@ -94,6 +108,7 @@ impl Project {
                 self.clear()?;
                 self.command(&["apply", "--progress", "plain"])
             }
+            Action::Again => self.command(&["apply", "--progress", "plain"]),
             Action::Validate => self.command(&["validate"]),
             Action::Plan => self.command(&["plan"]),
         };

@@ -24,6 +24,9 @@ const SAMPLES: usize = 11;
 /// A build of this many steps, less a build of one, is the overhead of the steps between.
 const STEPS: usize = 200;
 
+/// In a folder that a container binds.
+const FILES: usize = 10_000;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
@@ -36,6 +39,7 @@ fn main() -> Result<()> {
     rows.push(step_overhead(folder.path(), &roots)?);
     rows.extend(opening(folder.path(), &roots)?);
     rows.push(twenty_steps(folder.path(), &roots)?);
+    rows.extend(again(folder.path(), &roots)?);
     rows.push(small_change(folder.path(), &roots)?);
     rows.push(plan(folder.path())?);
     rows.extend(memory(folder.path(), &roots)?);
@@ -101,6 +105,28 @@ fn twenty_steps(folder: &Path, roots: &Roots) -> Result<Row> {
     }
     let target = Target { most: 150.0, unit: "ms" };
     Ok(Row::new("20 small steps and a snapshot, cold", Figure::of(ours), Some(Figure::of(theirs)), target))
+}
+
+/// What was built is there already; beside it, how long it took to build it.
+fn again(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+    let mut steps: Vec<_> = (0..20).map(|n| format!("run: echo {n} > /file{n}")).collect();
+    steps.push("snapshot: { output: out.squashfs }".into());
+    let small = Project::new(folder, &roots.small, &steps)?;
+    let large = Project::with_files(folder, &roots.small, FILES, &steps)?;
+    let mut rows = Vec::new();
+    for (project, name, most) in [
+        (small, "20 steps and a snapshot, again (beside: the first run)".to_owned(), 10.0),
+        (large, format!("the same with {FILES} files in a bind, again (beside: the first run)"), 40.0),
+    ] {
+        let (mut first, mut again) = (Vec::new(), Vec::new());
+        for _ in 0..SAMPLES.div_ceil(2) {
+            first.push(project.time(Action::Apply)?);
+            again.push(project.time(Action::Again)?);
+        }
+        let target = Target { most, unit: "ms" };
+        rows.push(Row::new(&name, Figure::of(again), Some(Figure::of(first)), target));
+    }
+    Ok(rows)
 }
 
 fn small_change(folder: &Path, roots: &Roots) -> Result<Row> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::check::{Check, lexical, missing};
 use super::host::FileKind;
@@ -26,6 +27,8 @@ pub(super) struct Known<'m> {
 
 const DEFAULT_NOFILE: u64 = 4096;
 const DEFAULT_SCRATCH: u64 = 10 << 30;
+/// What `checkpoint: auto` takes for slow.
+const SLOW_STEP: Duration = Duration::from_secs(5);
 /// sethostname(2) takes no more.
 const LONGEST_HOSTNAME: usize = 64;
 
@@ -62,6 +65,13 @@ impl Check<'_> {
             devices: self.container_devices(def, at, known),
             limits: self.limits(def.limits.as_ref(), &at.key("limits")),
             scratch: self.scratch(def.scratch.as_ref(), &at.key("scratch")),
+            checkpoint: match def.checkpoint.as_deref() {
+                None | Some("off") => None,
+                Some("auto") => Some(SLOW_STEP),
+                Some(text) => self.quantity(&at.key("checkpoint"), "checkpoint", text, |text| {
+                    quantity::duration(text).map_err(|_| "write auto, off, or a duration such as 30s".to_owned())
+                }),
+            },
         }
     }
 

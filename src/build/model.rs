@@ -77,6 +77,8 @@ pub struct Container {
     pub limits: Limits,
     /// Where changes live until a snapshot.
     pub scratch: Scratch,
+    /// After a step that took longer, what has changed is kept.
+    pub checkpoint: Option<Duration>,
 }
 
 impl Container {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, as clap reads it.
 
+mod store;
 mod targets;
 
 use std::num::NonZeroUsize;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 use crate::error::{Error, Exit};
 use crate::settings::Progress;
 
+pub use store::{GcArgs, StoreCommand};
 pub use targets::targets;
 
 /// Builds root filesystems from a manifest.
@@ -49,9 +51,25 @@ pub enum Command {
     #[command(after_help = "Example: runner validate build.yaml")]
     Validate(ManifestArgs),
 
+    /// Write the digests of all rootfs sources and snapshots to runner.lock; builds what is not in the store.
+    #[command(after_help = "Example: runner lock --check build.yaml")]
+    Lock(LockArgs),
+
+    /// Build again in an empty store and compare with runner.lock, or with what the store has; name the files that differ.
+    #[command(after_help = "Example: runner verify --target sdk-image")]
+    Verify(VerifyArgs),
+
     /// Run one command in a fresh session of a container.
-    #[command(after_help = "Example: runner run base -- cat /etc/os-release")]
+    #[command(after_help = "Example: runner run base -- cat /etc/os-release\nExample: runner run -t base -- top")]
     Run(RunArgs),
+
+    /// Open a shell in a fresh session of a container: the state before its first step. It changes no layer.
+    #[command(after_help = "Example: runner shell base")]
+    Shell(ShellArgs),
+
+    /// Look at what is kept between builds, and remove what is not needed.
+    #[command(subcommand, after_help = "Example: runner store ls", subcommand_required = true)]
+    Store(StoreCommand),
 
     /// Print the manifest's JSON Schema.
     #[command(after_help = "Example: runner schema > manifest.schema.json")]
@@ -89,6 +107,19 @@ pub struct SetArgs {
     pub values: Vec<(String, String)>,
 }
 
+/// What runs the containers.
+#[derive(Debug, Args)]
+pub struct RuntimeArgs {
+    /// What runs the containers: `embedded`, an OCI runtime in PATH such as `runc`, or the path of one [default:
+    /// embedded].
+    #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
+    pub runtime: Option<String>,
+
+    /// Keep the OCI bundle of each container, with its config.json, in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub bundle_dir: Option<PathBuf>,
+}
+
 /// The arguments of `runner apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
@@ -112,6 +143,14 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub no_cache: bool,
 
+    /// Hold rootfs sources and snapshots to `runner.lock`; end with 4 where one is another.
+    #[arg(long)]
+    pub locked: bool,
+
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
@@ -128,14 +167,47 @@ pub struct PlanArgs {
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
 
+    /// What is to run the containers, as with `apply`: what another has built is not taken from the store.
+    #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
+    pub runtime: Option<String>,
+
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// The arguments of `runner run`.
+/// The arguments of `runner lock`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct LockArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Write nothing and build nothing: tell whether the lock fits the manifest, its inputs, and what is in the store;
+    /// end with 4 where it does not. Needs no privilege.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// The arguments of `runner verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The manifest and what is set in it.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+
+    /// Build this step and what it needs, and nothing else; repeatable.
+    #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
+    pub targets: Vec<String>,
+
+    /// How many steps may run at once [default: the number of processors].
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+}
+
+/// A container, and what it is to run on.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
     /// The container's name in the manifest.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub container: String,
@@ -148,9 +220,37 @@ pub struct RunArgs {
     #[command(flatten)]
     pub sets: SetArgs,
 
+    /// What runs the containers.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// The arguments of `runner run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The container.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Give the command this terminal.
+    #[arg(short, long)]
+    pub terminal: bool,
+
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+/// The arguments of `runner shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The container.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// The shell, by its path in the root or its name in PATH [default: /bin/bash if it is there, else /bin/sh].
+    #[arg(long, value_name = "PROGRAM", value_parser = NonEmptyStringValueParser::new())]
+    pub shell: Option<String>,
 }
 
 /// The manifest's path, if there is something.
@@ -210,7 +310,7 @@ mod tests {
     #[test]
     fn apply_takes_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
-                    --no-cache --progress json --store /s";
+                    --no-cache --locked --progress json --store /s";
         let cli = parse(line).unwrap();
         assert_eq!(cli.store.as_deref(), Some(Path::new("/s")));
         let Command::Apply(args) = cli.command else { panic!("not apply") };
@@ -219,7 +319,7 @@ mod tests {
         assert_eq!(args.jobs, NonZeroUsize::new(3));
         let sets = [("k", "v"), ("x", "y=z"), ("e", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(args.manifest.sets.values, sets);
-        assert!(args.keep_going && args.no_cache);
+        assert!(args.keep_going && args.no_cache && args.locked);
         assert_eq!(args.progress, Some(Progress::Json));
     }
 
@@ -240,11 +340,22 @@ mod tests {
     fn run_takes_the_command_after_two_dashes_as_it_is() {
         let line = "runner run base -m m.yaml --set a=b --store /s -- ls -l --set c=d";
         let Command::Run(args) = parse(line).unwrap().command else { panic!("not run") };
-        assert_eq!((args.container.as_str(), args.manifest.as_path()), ("base", Path::new("m.yaml")));
+        let target = args.target;
+        assert_eq!((target.container.as_str(), target.manifest.as_path()), ("base", Path::new("m.yaml")));
+        assert!(!args.terminal && target.runtime.runtime.is_none());
         assert_eq!(args.command, ["ls", "-l", "--set", "c=d"]);
-        assert_eq!(args.sets.values, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(target.sets.values, [("a".to_owned(), "b".to_owned())]);
         assert_eq!(refused("runner run base ls"), (ErrorKind::UnknownArgument, 2));
         assert_eq!(refused("runner run base"), (ErrorKind::MissingRequiredArgument, 2));
+    }
+
+    #[test]
+    fn a_terminal_and_a_shell_are_asked_for() {
+        let Command::Run(args) = parse("runner run -t base --runtime runc -- top").unwrap().command else { panic!() };
+        assert!(args.terminal);
+        assert_eq!(args.target.runtime.runtime.as_deref(), Some("runc"));
+        let Command::Shell(args) = parse("runner shell base --shell zsh").unwrap().command else { panic!() };
+        assert_eq!((args.target.container.as_str(), args.shell.as_deref()), ("base", Some("zsh")));
     }
 
     #[test]
@@ -279,8 +390,10 @@ mod tests {
 
     #[test]
     fn every_help_has_an_example() {
-        let mut top = Cli::command();
-        for command in std::iter::once(&mut top.clone()).chain(top.get_subcommands_mut()) {
+        let (mut top, mut whole) = (Cli::command(), Cli::command());
+        let mut store = top.find_subcommand_mut("store").unwrap().clone();
+        let commands = top.get_subcommands_mut().chain(store.get_subcommands_mut());
+        for command in std::iter::once(&mut whole).chain(commands) {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example: runner "), "{help}");
             // What the flattened groups of arguments are is not for the user.

@@ -1,35 +1,108 @@
 //! `runner apply`: builds.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::thread;
 
-use super::site::Site;
-use super::{Stop, loaded, settings};
+use super::site::{Site, of_store};
+use super::{Stop, loaded, lock, settings};
+use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
 use crate::event::{BuildStatus, Event, Events};
-use crate::execute::{self, Options, Rooms, Summary};
+use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge};
+use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, Mode};
-use crate::settings::{Partial, Progress};
+use crate::settings::{Partial, Progress, Settings};
+
+/// What is wished of a build.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// These steps and what they need; without any, all.
+    pub targets: Vec<StepId>,
+    /// After a failure, go on with what does not depend on it.
+    pub keep_going: bool,
+    /// Take nothing from the store.
+    pub no_cache: bool,
+    /// Hold it to this.
+    pub locked: Option<Lock>,
+    /// Tell what the rootfs sources hold, also where there is nothing to hold them to.
+    pub sources: bool,
+    /// Keep the OCI bundles there.
+    pub bundles: Option<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Built {
+    /// How it ended.
+    pub summary: Summary,
+    /// What the rootfs sources held, where that was asked for.
+    pub sources: Vec<LockedRootfs>,
+}
 
 /// Runs the plan of a manifest.
 pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), jobs: args.jobs, progress: args.progress, ..Partial::default() };
+    let flags = Partial {
+        store: cli.store.clone(),
+        jobs: args.jobs,
+        runtime: args.runtime.runtime.clone(),
+        progress: args.progress,
+    };
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
-    let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let site = Site::open(&settings)?;
+    let locked = match args.locked {
+        true => Some(Lock::read(&Lock::path(&build)).map_err(|error| lock::stop(Exit::Mismatch, error))?),
+        false => None,
+    };
+    let targets = targets(&build, &args.targets)?;
+    let bundles = args.runtime.bundle_dir.clone();
+    let wish = Wish { targets, keep_going: args.keep_going, no_cache: args.no_cache, locked, sources: false, bundles };
+    exit(&build_all(&settings, &build, &wish)?.summary)
+}
+
+/// Builds, shown as the settings say.
+pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Built, Stop> {
+    let plan = Plan::new(build, &wish.targets);
+    let mut site = Site::open(settings)?;
+    site.keep_bundles(wish.bundles.as_deref())?;
+    let segments = Segments::new(build, &plan);
+    let context = Context { locked: wish.locked.as_ref(), ..site.context(build) };
+    // What a lock names is kept, whether this build is held to it or not: it may have been written on another machine.
+    let lock_file = Lock::path(build);
+    if lock_file.exists()
+        && let Err(error) = context.store.know_lock_file(&lock_file)
+    {
+        site.close()?;
+        return Err(of_store(error).into());
+    }
+    let options = freshness::Options { no_cache: wish.no_cache, runtime: context.workspace.runtime().clone() };
+    let judge = Judge::new(build, &segments, Some(context.store), options);
+    // A build looks at what it needs; a lock is of all of them.
+    let wanted = wish.sources || wish.locked.is_some();
+    let sources = match if wanted { judge.sources() } else { Ok(Vec::new()) } {
+        Ok(sources) => sources,
+        Err(error) => {
+            site.close()?;
+            let hint = error.hint();
+            return Err(Error::new(Exit::Host, error).with_hint(hint).into());
+        }
+    };
+    if let Some(lock) = &wish.locked {
+        let differences = differences(lock, &sources, build, &plan);
+        if !differences.is_empty() {
+            site.close()?;
+            return Err(lock::mismatch(&differences).into());
+        }
+    }
     let (events, receiver) = Events::channel();
     let mode = mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout()));
     site.warn(&events);
-    let context = site.context(&build);
     let rooms = Rooms::new(context);
-    let segments = Segments::new(&build, &plan);
-    let judge = Judge::new(&build, &segments, Some(context.store), freshness::Options { no_cache: args.no_cache });
-    let options = Options { jobs: settings.jobs.get(), keep_going: args.keep_going };
+    let options = Options { jobs: settings.jobs.get(), keep_going: wish.keep_going };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
     if let Err(error) = judge.close() {
         let message = Error::new(Exit::Host, error).to_string();
@@ -37,14 +110,23 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     }
     drop((rooms, events));
     site.close()?;
-    let shown = reporter.join();
-    exit(&summary)?;
-    match shown {
-        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+    match reporter.join() {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe && exit(&summary).is_ok() => {
             Err(Error::new(Exit::Host, format!("write to standard output: {error}")).into())
         }
-        _ => Ok(()),
+        _ => Ok(Built { summary, sources }),
     }
+}
+
+/// What can be told to differ from a lock before anything is built.
+fn differences(lock: &Lock, sources: &[LockedRootfs], build: &Build, plan: &Plan) -> Vec<Difference> {
+    let mut differences = lock.rootfs_differences(sources);
+    for step in plan.order().iter().map(|id| build.step(*id)) {
+        if matches!(step.action, Action::Snapshot(_)) && lock.digest_of(&step.name).is_none() {
+            differences.push(Difference { what: format!("snapshot {}", step.name), locked: None, found: None });
+        }
+    }
+    differences
 }
 
 /// What the end of a run ends the program with.
@@ -52,12 +134,14 @@ pub fn exit(summary: &Summary) -> Result<(), Stop> {
     match summary.status {
         BuildStatus::Done => Ok(()),
         BuildStatus::Interrupted => Err(Exit::Interrupted.into()),
+        BuildStatus::Failed if summary.mismatched => Err(Exit::Mismatch.into()),
         BuildStatus::Failed if summary.step_failed => Err(Exit::StepFailed.into()),
         BuildStatus::Failed => Err(Exit::Host.into()),
     }
 }
 
-fn mode(progress: Progress) -> Mode {
+/// The reporter for a setting.
+pub fn mode(progress: Progress) -> Mode {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     match progress {
         Progress::Auto | Progress::Plain => Mode::Plain { colour },

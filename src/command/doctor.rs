@@ -12,7 +12,7 @@ use crate::settings::Partial;
 pub fn doctor(cli: &Cli) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
     let settings = settings(flags, Path::new("build.yaml"))?;
-    let checks = doctor::checks(&settings.store);
+    let checks = doctor::checks(&settings.store, &settings.runtime);
     print(doctor::text(&checks).as_bytes())?;
     match doctor::exit(&checks) {
         Exit::Done => Ok(()),

@@ -2,9 +2,13 @@
 
 mod apply;
 mod doctor;
+mod lock;
 mod plan;
 mod run;
+mod shell;
 mod site;
+mod store;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -50,7 +54,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Apply(args) => apply::apply(&cli, args),
         Command::Plan(args) => plan::plan(&cli, args),
         Command::Validate(args) => validate(args),
+        Command::Lock(args) => lock::lock(&cli, args),
+        Command::Verify(args) => verify::verify(&cli, args),
         Command::Run(args) => run::run(&cli, args),
+        Command::Shell(args) => shell::shell(&cli, args),
+        Command::Store(command) => store::store(&cli, command),
         Command::Schema => print(manifest::schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(&cli),
         Command::Completions { shell } => print(&cli::completions(*shell)),
@@ -90,9 +98,25 @@ fn validate(args: &ManifestArgs) -> Result<(), Stop> {
 fn loaded(path: &Path, sets: &SetArgs) -> Result<Build, Stop> {
     let path = cli::manifest(path)?;
     let sets: BTreeMap<String, String> = sets.values.iter().cloned().collect();
-    load(path, &sets, &ThisHost).map_err(|error| match error {
+    let mut build = load(path, &sets, &ThisHost).map_err(|error| match error {
         LoadError::Read { .. } => Error::new(Exit::Usage, error.to_string()).with_hint(error.hint()).into(),
         LoadError::Refused { .. } => Stop::Shown(Exit::Usage, error.render(style())),
+    })?;
+    if let Some(seconds) = source_date_epoch()? {
+        build.source_date_epoch = Some(seconds);
+    }
+    Ok(build)
+}
+
+/// `SOURCE_DATE_EPOCH` of the environment, which has the last word, see reproducible-builds.org's specification.
+fn source_date_epoch() -> Result<Option<u64>, Error> {
+    let name = "SOURCE_DATE_EPOCH";
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let seconds = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let seconds = seconds.and_then(|text| text.parse().ok());
+    seconds.map(Some).ok_or_else(|| {
+        let message = format!("the variable {name} is `{}`, and not a number of seconds", value.display());
+        Error::new(Exit::Usage, message).with_hint(Some(format!("unset {name}, or set it to seconds since 1970")))
     })
 }
 

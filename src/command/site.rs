@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
@@ -15,8 +16,10 @@ use crate::error::{Error, Exit};
 use crate::event::{Event, Events};
 use crate::execute::{Context, Interrupt};
 use crate::mount::enter_private_namespace;
-use crate::session::{Workspace, cgroups};
-use crate::settings::Settings;
+use crate::runtime::external::Program;
+use crate::runtime::{Runtime, cgroups};
+use crate::session::Workspace;
+use crate::settings::{EMBEDDED, Settings};
 use crate::store::{BuildId, Lease, Store, StoreError};
 
 /// All that a build needs of the host.
@@ -41,6 +44,7 @@ impl Site {
             let hint = "run it with sudo, or in a container with --privileged".to_owned();
             return Err(Error::new(Exit::Host, "mounting root filesystems needs root").with_hint(Some(hint)));
         }
+        let runtime = runtime(&settings.runtime)?;
         enter_private_namespace().map_err(|error| {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
             Error::new(Exit::Host, format!("enter a mount namespace of its own: {error}")).with_hint(Some(hint))
@@ -50,11 +54,23 @@ impl Site {
         let warnings = clear_left_over(&store)?;
         let lease = store.lease().map_err(of_store)?;
         let disk = store.root().join("scratch").join(lease.id());
-        let workspace = Workspace::open(&store.mnt(), &disk, lease.id()).map_err(host("make room for sessions"))?;
+        let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
+        let workspace = workspace.map_err(host("make room for sessions"))?;
         let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
         let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe"))?);
         heed_signals(Arc::clone(&interrupt)).map_err(host("heed signals"))?;
         Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
+    }
+
+    /// Keeps the OCI bundles in that folder, if one is given.
+    ///
+    /// # Errors
+    /// With [`Exit::Host`], where a relative path starts from a folder that is gone.
+    pub fn keep_bundles(&mut self, folder: Option<&Path>) -> Result<(), Error> {
+        if let Some(folder) = folder {
+            self.workspace.keep_bundles(std::path::absolute(folder).map_err(host("find the folder of bundles"))?);
+        }
+        Ok(())
     }
 
     /// What running a plan of the build works with.
@@ -66,6 +82,7 @@ impl Site {
             workspace: &self.workspace,
             interrupt: &self.interrupt,
             build_id: &self.build_id,
+            locked: None,
         }
     }
 
@@ -94,17 +111,33 @@ impl Site {
     }
 }
 
+/// The runtime that the settings name.
+///
+/// # Errors
+/// With [`Exit::Host`], where it is not there.
+pub fn runtime(name: &str) -> Result<Runtime, Error> {
+    if name == EMBEDDED {
+        return Ok(Runtime::Embedded);
+    }
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    Program::find(name, &search).map(Runtime::External).map_err(|error| {
+        let hint = error.hint();
+        Error::new(Exit::Host, error).with_hint(Some(hint))
+    })
+}
+
 fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::new(Exit::Host, format!("{what}: {error}"))
 }
 
-fn of_store(error: StoreError) -> Error {
+/// As an error of a command.
+pub(super) fn of_store(error: StoreError) -> Error {
     let hint = error.hint();
     Error::new(Exit::Host, Box::<dyn StdError + Send + Sync>::from(error)).with_hint(hint)
 }
 
 /// Removes what killed runners have left in the store and among the cgroups; gives what would not go.
-fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
+pub(super) fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
     let swept = store.sweep().map_err(of_store)?;
     let mut warnings: Vec<String> = swept.problems.iter().map(ToString::to_string).collect();
     for lease in swept.dead {

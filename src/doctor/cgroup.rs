@@ -14,6 +14,11 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// `r0 = 1; exit`: allows everything, see bpf(2).
 const ALLOW: [u64; 2] = [0xb7 | 1 << 32, 0x95];
 
+/// The name of this host's layout, as people call it.
+pub(super) fn layout_name() -> &'static str {
+    Layout::of_this_host().unwrap_or_default().name()
+}
+
 pub(super) fn checks() -> Vec<Check> {
     let layout = Layout::of_this_host().unwrap_or_default();
     if layout == Layout::default() {

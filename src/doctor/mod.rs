@@ -6,6 +6,7 @@
 mod cgroup;
 mod kernel;
 mod mksquashfs;
+mod runtimes;
 mod trial;
 
 use std::path::Path;
@@ -32,7 +33,7 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// What was looked at.
-    pub name: &'static str,
+    pub name: String,
     /// How it went.
     pub status: Status,
     /// What was found.
@@ -42,21 +43,31 @@ pub struct Check {
 }
 
 impl Check {
-    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, status: Status::Ok, detail: detail.into(), mend: None }
+    fn ok(name: &str, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: Status::Ok, detail: detail.into(), mend: None }
     }
 
-    fn warning(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, status: Status::Warning, detail: detail.into(), mend: Some(mend.into()) }
+    fn warning(name: &str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: Status::Warning, detail: detail.into(), mend: Some(mend.into()) }
     }
 
-    fn missing(name: &'static str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
+    fn missing(name: &str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
     }
 }
 
-/// Looks at all that builds need of this host, with the store in that folder, which need not be there yet.
-pub fn checks(store: &Path) -> Vec<Check> {
+/// Looks at all that builds need of this host, with that runtime, and with the store in that folder, which need not be
+/// there yet.
+pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
+    let mut checks = of_host(store);
+    if checks[0].status == Status::Ok {
+        checks.extend(runtimes::checks(runtime));
+    }
+    checks
+}
+
+/// All but the runtimes; the privilege first.
+fn of_host(store: &Path) -> Vec<Check> {
     let privilege = privilege();
     let is_privileged = privilege.status == Status::Ok;
     let mut checks = vec![privilege, kernel::check(), mksquashfs::check()];
@@ -175,7 +186,7 @@ mod tests {
     #[test]
     fn the_host_of_the_tests_has_all_that_is_needed() {
         let folder = tempfile::tempdir().unwrap();
-        let checks = checks(&folder.path().join("store"));
+        let checks = of_host(&folder.path().join("store"));
         assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks));
         assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
     }

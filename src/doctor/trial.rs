@@ -12,7 +12,7 @@ use rustix::fs::XattrFlags;
 use super::Check;
 use crate::build::Compression;
 use crate::mount::{Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
-use crate::runtime::embedded::SealedProgram;
+use crate::runtime::sealed::SealedProgram;
 use crate::snapshot::{ImageError, ImageOptions, write_image};
 
 /// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.

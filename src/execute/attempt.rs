@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
 use crate::event::Stream;
-use crate::runtime::embedded::RunningStep;
+use crate::runtime::container::RunningStep;
 use crate::runtime::{Outcome, Stdio};
 use crate::session::{Session, SessionError};
 

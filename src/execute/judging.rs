@@ -6,10 +6,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::parts::{Chains, Judged};
 use super::{Context, Failure, Rooms};
+use crate::digest::Digest;
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events};
-use crate::freshness::{Below, Judge, JudgeError, Verdict};
+use crate::freshness::{Below, Judge, JudgeError, Verdict, is_memory};
 use crate::key::Reason;
+use crate::store::Held;
 
 /// How often it is looked whether another runner is done.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -27,6 +29,9 @@ pub struct Judging<'a, 'e> {
     pub hurry: &'e AtomicBool,
 }
 
+/// What one look at a segment finds.
+type Look = (Verdict, Option<Digest>, Option<Held>);
+
 impl From<JudgeError> for Failure {
     fn from(error: JudgeError) -> Self {
         let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -41,21 +46,23 @@ impl Judging<'_, '_> {
         let below = self.judge.below(self.segment, |step| self.chains.get(step))?;
         let mut told = false;
         loop {
-            let (verdict, key) = self.look(&below)?;
-            let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None });
-            let Verdict::Stale { reasons, draft: Some(draft) } = &verdict else { return found(verdict) };
+            let Some((verdict, key, held)) = self.look(&below)? else { continue };
+            let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None, held });
+            let Verdict::Stale { reasons, draft: Some(draft), .. } = &verdict else { return found(verdict) };
             if let Below::Unwritten(snapshot) = below {
                 let wait_for = self.judge.may_be_fresh(self.segment, draft).then_some(snapshot);
-                return Ok(Judged { verdict, building: None, wait_for });
+                return Ok(Judged { verdict, building: None, wait_for, held: None });
             }
             let Some(key) = key else { return found(verdict) };
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
-                let (verdict, _) = self.look(&below)?;
-                let Verdict::Stale { reasons, .. } = &verdict else { return found(verdict) };
+                let Some((verdict, _, held)) = self.look(&below)? else { continue };
+                let Verdict::Stale { reasons, .. } = &verdict else {
+                    return Ok(Judged { verdict, building: None, wait_for: None, held });
+                };
                 // Only now: whoever else saw the damage may have put a good one there since.
                 self.set_aside(reasons)?;
-                return Ok(Judged { verdict, building: Some(building), wait_for: None });
+                return Ok(Judged { verdict, building: Some(building), wait_for: None, held });
             }
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             let hurry = self.context.interrupt.is_set() || self.hurry.load(Ordering::Relaxed);
@@ -72,15 +79,36 @@ impl Judging<'_, '_> {
         }
     }
 
-    /// The verdict, and the key where it is known.
-    fn look(&self, below: &Below) -> Result<(Verdict, Option<crate::digest::Digest>), Failure> {
+    /// The verdict, the key where it is known, and the hold on the layer of what is fresh; nothing where that was
+    /// removed since it was looked at.
+    fn look(&self, below: &Below) -> Result<Option<Look>, Failure> {
         let container = self.judge.segments().get(self.segment).container;
-        let verdict = self.judge.judge(self.segment, below, self.rooms.is_open(container))?;
+        let is_open = self.rooms.is_open(container);
+        let mut verdict = self.judge.judge(self.segment, below, is_open)?;
+        let mounts = &self.context.build.container(container).mounts;
+        if let Verdict::Stale { resume, .. } = &mut verdict
+            && is_open
+            && mounts.iter().any(|mount| is_memory(&mount.kind))
+        {
+            // A checkpoint was taken with nothing in them.
+            *resume = None;
+        }
+        let mut held = None;
+        let layer = match &verdict {
+            Verdict::Fresh(recorded) => recorded.layer.as_ref(),
+            Verdict::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
+        };
+        if let Some(layer) = layer {
+            held = self.context.store.hold_layer(&layer.digest).map_err(JudgeError::from)?;
+            if held.is_none() {
+                return Ok(None);
+            }
+        }
         let key = match (&verdict, below) {
             (Verdict::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
             _ => None,
         };
-        Ok((verdict, key))
+        Ok(Some((verdict, key, held)))
     }
 
     fn set_aside(&self, reasons: &[Reason]) -> Result<(), Failure> {

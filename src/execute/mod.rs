@@ -11,6 +11,7 @@ mod output;
 mod parts;
 mod room;
 mod step;
+mod terminal;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -23,17 +24,20 @@ pub use attempt::Attempt;
 pub use interrupt::Interrupt;
 pub use room::Rooms;
 pub use step::run;
+pub use terminal::run_on_terminal;
 
 use crate::build::{Action, Build, ContainerId, MountKind, SnapshotMode, StepId};
+use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
-use crate::freshness::Judge;
+use crate::freshness::{Judge, Verdict};
 use crate::key::Reason;
+use crate::lock::Lock;
 use crate::plan::{Plan, Ready};
 pub use crate::runtime::Outcome;
 use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
 use judging::Judging;
-use parts::{Admission, Chains, Judged, Parts, ToRecord};
+use parts::{Admission, Chains, CheckpointPlan, Judged, Parts, ToRecord};
 use step::Written;
 
 /// How a plan is run.
@@ -60,6 +64,8 @@ pub struct Context<'a> {
     pub interrupt: &'a Interrupt,
     /// Names the folder of the logs.
     pub build_id: &'a BuildId,
+    /// What snapshots are held to.
+    pub locked: Option<&'a Lock>,
 }
 
 /// What came of a run.
@@ -69,6 +75,10 @@ pub struct Summary {
     pub status: BuildStatus,
     /// A step failed by itself, and not only for what this host lacks.
     pub step_failed: bool,
+    /// A snapshot is not as it is locked.
+    pub mismatched: bool,
+    /// The layer of each snapshot that was written or was in the store, by the order of their ends.
+    pub layers: Vec<(StepId, Digest)>,
 }
 
 /// Why a step failed, in words.
@@ -76,7 +86,18 @@ pub struct Summary {
 struct Failure {
     reason: String,
     exit_code: Option<i32>,
-    host: bool,
+    cause: Cause,
+}
+
+/// What is to blame for a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// What the step ran.
+    Step,
+    /// This host.
+    Host,
+    /// What came out is not as it is locked.
+    Mismatch,
 }
 
 /// What a thread reports.
@@ -127,6 +148,8 @@ pub fn apply<'a>(
         counts: Counts::default(),
         keep_going: options.keep_going,
         step_failed: false,
+        mismatched: false,
+        layers: Vec::new(),
     };
     thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -143,7 +166,7 @@ pub fn apply<'a>(
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
     });
-    Summary { status, step_failed: run.step_failed }
+    Summary { status, step_failed: run.step_failed, mismatched: run.mismatched, layers: run.layers }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -184,6 +207,8 @@ struct Run<'a, 'e> {
     counts: Counts,
     keep_going: bool,
     step_failed: bool,
+    mismatched: bool,
+    layers: Vec<(StepId, Digest)>,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -228,7 +253,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'e: 's,
     {
         let sender = sender.clone();
-        match self.parts.admit(step) {
+        match self.parts.admit(step, self.judge, self.chains) {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;
@@ -238,21 +263,23 @@ impl<'a, 'e> Run<'a, 'e> {
                     let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
                 });
             }
-            Admission::Run(reasons) => {
+            Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
-                self.begin(scope, step, reasons, sender);
+                self.begin(scope, step, reasons, checkpoint, sender);
             }
             Admission::Cached => {
+                self.counts.cached += 1;
+                self.finished(step, StepStatus::Cached, None);
+                self.ready.done(step, true);
+            }
+            Admission::CachedSnapshot(recorded) => {
                 self.running += 1;
-                let Some(recorded) = self.parts.recorded(step).cloned() else { return };
+                let held = self.parts.take_held(step);
                 let work = self.work(step);
                 let segments = self.judge.segments();
-                let index = segments.of_step(step);
-                let before = index.and_then(|index| segments.before(index));
-                let is_last = index.is_some_and(|index| segments.get(index).steps.last() == Some(&step));
+                let before = segments.of_step(step).and_then(|index| segments.before(index));
                 scope.spawn(move || {
-                    let _ =
-                        sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, is_last) });
+                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
                 });
             }
         }
@@ -333,8 +360,14 @@ impl<'a, 'e> Run<'a, 'e> {
         })
     }
 
-    fn begin<'s>(&self, scope: &'s Scope<'s, '_>, id: StepId, reasons: Vec<Reason>, sender: Sender<Report>)
-    where
+    fn begin<'s>(
+        &self,
+        scope: &'s Scope<'s, '_>,
+        id: StepId,
+        reasons: Vec<Reason>,
+        checkpoint: Option<CheckpointPlan>,
+        sender: Sender<Report>,
+    ) where
         'a: 's,
         'e: 's,
     {
@@ -356,6 +389,9 @@ impl<'a, 'e> Run<'a, 'e> {
                 }
                 _ => {
                     let (result, log) = work.process();
+                    if let (Ok(()), Some(plan)) = (&result, checkpoint) {
+                        work.checkpoint(&plan, started.elapsed());
+                    }
                     (result.map(|()| None), log)
                 }
             };
@@ -409,11 +445,12 @@ impl<'a, 'e> Run<'a, 'e> {
                 match result {
                     Ok(written) => {
                         self.counts.ran += 1;
+                        self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
                         self.parts.ran(step, written);
                     }
                     Err(failure) => {
                         self.counts.failed += 1;
-                        self.step_failed |= !failure.host;
+                        self.blame(&failure);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.keep_going || was_writing.is_some() {
                             self.stop(&reason);
@@ -427,6 +464,8 @@ impl<'a, 'e> Run<'a, 'e> {
                 match result {
                     Ok(()) => {
                         self.counts.cached += 1;
+                        let layer = self.parts.layer_of(step);
+                        self.layers.extend(layer.map(|layer| (step, layer)));
                         self.finished(step, StepStatus::Cached, None);
                         self.ready.done(step, true);
                     }
@@ -436,7 +475,15 @@ impl<'a, 'e> Run<'a, 'e> {
             Report::Judged { segment, result } => {
                 self.beside -= 1;
                 match *result {
-                    Ok(judged) => self.again.extend(self.parts.judged(segment, judged, self.chains)),
+                    Ok(mut judged) => {
+                        let resumes = matches!(&judged.verdict, Verdict::Stale { resume: Some(_), .. });
+                        if let Some(held) = judged.held.take_if(|_| resumes && judged.wait_for.is_none()) {
+                            let container = self.judge.segments().get(segment).container;
+                            self.rooms.set_seed(container, held.path().to_owned());
+                            self.rooms.keep(Some(held));
+                        }
+                        self.again.extend(self.parts.judged(segment, judged, self.chains));
+                    }
                     Err(failure) => {
                         for step in self.parts.not_judged(segment) {
                             self.failed(step, &failure);
@@ -451,7 +498,7 @@ impl<'a, 'e> Run<'a, 'e> {
     /// A step that did not begin has failed, for something outside it.
     fn failed(&mut self, step: StepId, failure: &Failure) {
         self.counts.failed += 1;
-        self.step_failed |= !failure.host;
+        self.blame(failure);
         self.finished(step, StepStatus::Failed, Some(failure.reason.clone()));
         let reason = format!("{} failed", self.names(step).0);
         for skipped in self.ready.done(step, false) {
@@ -460,6 +507,11 @@ impl<'a, 'e> Run<'a, 'e> {
         if !self.keep_going {
             self.stop(&reason);
         }
+    }
+
+    fn blame(&mut self, failure: &Failure) {
+        self.step_failed |= failure.cause == Cause::Step;
+        self.mismatched |= failure.cause == Cause::Mismatch;
     }
 
     /// Begins nothing more.

@@ -14,15 +14,16 @@
 //! not wait: the other could be waiting for the same reason.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::step::Written;
 use crate::build::{Build, StepId};
+use crate::digest::Digest;
 use crate::freshness::{Below, Judge, JudgeError, Verdict};
 use crate::key::{Fields, Link, Reason};
 use crate::plan::{Plan, Segments, late};
-use crate::store::{Building, Recorded, RecordedLayer, Store};
+use crate::store::{Building, Held, Recorded, RecordedLayer, Store};
 
 /// What snapshots stand on, each with itself, as far as they are written.
 #[derive(Debug, Default)]
@@ -52,6 +53,8 @@ pub struct Judged {
     pub building: Option<Building>,
     /// It may be fresh once this snapshot is written.
     pub wait_for: Option<StepId>,
+    /// Its layer, where it is fresh and has one: kept from being removed.
+    pub held: Option<Held>,
 }
 
 /// What is to be done with a step that may begin.
@@ -61,10 +64,22 @@ pub enum Admission {
     Judge(usize),
     /// It waits for its segment's verdict.
     Wait,
-    /// It is in the store.
+    /// What it did is in a layer of the store, or in the checkpoint that the session begins with.
     Cached,
+    /// It is a snapshot that is in the store.
+    CachedSnapshot(Arc<Recorded>),
     /// It is to be run, for these reasons.
-    Run(Vec<Reason>),
+    Run(Vec<Reason>, Option<CheckpointPlan>),
+}
+
+/// What a checkpoint after a step would be kept under.
+#[derive(Debug, Clone)]
+pub struct CheckpointPlan {
+    pub segment: usize,
+    /// How many steps of the segment have been done then.
+    pub steps: usize,
+    pub draft: Fields,
+    pub below: Vec<Link>,
 }
 
 /// A segment that is run and is to be recorded.
@@ -82,7 +97,7 @@ pub struct ToRecord {
 enum State {
     Unjudged,
     Judging(Vec<StepId>),
-    Fresh(Box<Recorded>),
+    Fresh(Arc<Recorded>, Option<Held>),
     Runs(Box<Runs>),
 }
 
@@ -92,6 +107,8 @@ struct Runs {
     draft: Option<Fields>,
     building: Option<Building>,
     begun: Instant,
+    /// How many of its first steps are in a checkpoint.
+    resumed: usize,
     /// Steps that have not ended well.
     open: usize,
     written: Option<Written>,
@@ -124,24 +141,55 @@ impl<'a> Parts<'a> {
     }
 
     /// A step may begin.
-    pub fn admit(&mut self, step: StepId) -> Admission {
-        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new()) };
+    pub fn admit(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Admission {
+        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new(), None) };
         let is_settled = self.is_settled(index);
         match &mut self.states[index] {
             State::Unjudged if !is_settled => {
                 self.early.push(step);
-                Admission::Wait
+                return Admission::Wait;
             }
             state @ State::Unjudged => {
                 *state = State::Judging(vec![step]);
-                Admission::Judge(index)
+                return Admission::Judge(index);
             }
             State::Judging(held) => {
                 held.push(step);
-                Admission::Wait
+                return Admission::Wait;
             }
-            State::Fresh(_) => Admission::Cached,
-            State::Runs(runs) => Admission::Run(runs.reasons.clone()),
+            State::Fresh(..) | State::Runs(_) => {}
+        }
+        match &self.states[index] {
+            State::Fresh(recorded, _) if self.segments.get(index).snapshot == Some(step) => {
+                Admission::CachedSnapshot(Arc::clone(recorded))
+            }
+            State::Runs(runs) if !self.is_resumed(index, step) => {
+                Admission::Run(runs.reasons.clone(), self.checkpoint(index, step, judge, chains))
+            }
+            _ => Admission::Cached,
+        }
+    }
+
+    fn is_resumed(&self, index: usize, step: StepId) -> bool {
+        let State::Runs(runs) = &self.states[index] else { return false };
+        self.segments.get(index).steps[..runs.resumed].contains(&step)
+    }
+
+    /// What a checkpoint after a step would be kept under; none where none is to be taken: the container
+    /// has none, the snapshot comes next, or steps run beside each other, so that there is no such moment.
+    fn checkpoint(&self, index: usize, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Option<CheckpointPlan> {
+        let segment = self.segments.get(index);
+        self.build.container(segment.container).checkpoint?;
+        let State::Runs(runs) = &self.states[index] else { return None };
+        let draft = runs.draft.clone()?;
+        let steps = 1 + segment.steps.iter().position(|other| *other == step)?;
+        let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
+        if left == 0 || !segment.is_sequence(self.build) {
+            return None;
+        }
+        match judge.below(index, |step| chains.get(step)) {
+            Ok(Below::Known(below)) => Some(CheckpointPlan { segment: index, steps, draft, below }),
+            _ => None,
         }
     }
 
@@ -172,18 +220,19 @@ impl<'a> Parts<'a> {
                 let steps = self.late[index].iter().filter(|step| !self.over.contains(*step));
                 let steps = steps.map(|step| self.build.step(*step).name.clone()).collect();
                 let draft = Some(recorded.fields.without_below());
-                Verdict::Stale { reasons: vec![Reason::InputUnsettled { steps }], draft }
+                Verdict::Stale { reasons: vec![Reason::InputUnsettled { steps }], draft, resume: None }
             }
             verdict => verdict,
         };
         self.states[index] = match verdict {
-            Verdict::Fresh(recorded) => State::Fresh(recorded),
-            Verdict::Stale { reasons, draft } => State::Runs(Box::new(Runs {
+            Verdict::Fresh(recorded) => State::Fresh(Arc::from(recorded), judged.held),
+            Verdict::Stale { reasons, draft, resume } => State::Runs(Box::new(Runs {
+                resumed: resume.as_ref().map_or(0, |resume| resume.steps),
                 reasons,
                 draft,
                 building: judged.building,
                 begun: Instant::now(),
-                open: self.segments.get(index).steps.len(),
+                open: self.segments.get(index).steps.len() - resume.as_ref().map_or(0, |resume| resume.steps),
                 written: None,
             })),
         };
@@ -225,9 +274,12 @@ impl<'a> Parts<'a> {
     /// Nothing is under way: the steps that wait for others to be over begin without.
     pub fn unsettle(&mut self) -> Vec<StepId> {
         let early = std::mem::take(&mut self.early);
-        // One at a time, for what it does may be all that another one waits for.
-        let first = early.first().and_then(|step| self.segments.of_step(*step));
-        self.unsettled.extend(first);
+        let segments = early.iter().filter_map(|step| self.segments.of_step(*step));
+        let segments: Vec<usize> = segments.collect();
+        if !segments.iter().any(|index| self.is_settled(*index)) {
+            // One at a time, for what it does may be all that another one waits for.
+            self.unsettled.extend(segments.first());
+        }
         early
     }
 
@@ -237,18 +289,30 @@ impl<'a> Parts<'a> {
     }
 
     /// What the store has of the segment that a step is in, if that is fresh.
-    pub fn recorded(&self, step: StepId) -> Option<&Recorded> {
+    fn recorded(&self, step: StepId) -> Option<&Recorded> {
         match &self.states[self.segments.of_step(step)?] {
-            State::Fresh(recorded) => Some(recorded),
+            State::Fresh(recorded, _) => Some(recorded),
             _ => None,
         }
     }
 
+    /// Gives the hold on a fresh snapshot's layer to whoever goes on to use it.
+    pub fn take_held(&mut self, step: StepId) -> Option<Held> {
+        match &mut self.states[self.segments.of_step(step)?] {
+            State::Fresh(_, held) => held.take(),
+            _ => None,
+        }
+    }
+
+    /// The layer of a snapshot that is in the store.
+    pub fn layer_of(&self, step: StepId) -> Option<Digest> {
+        let is_snapshot = self.segments.get(self.segments.of_step(step)?).snapshot == Some(step);
+        self.recorded(step)?.layer.as_ref().filter(|_| is_snapshot).map(|layer| layer.digest)
+    }
+
     /// A step of the store is done with: a snapshot's layer is what others stand on.
     pub fn taken(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Result<(), JudgeError> {
-        let layer = self.recorded(step).and_then(|recorded| recorded.layer.as_ref()).map(|layer| layer.digest);
-        let (Some(index), Some(layer)) = (self.segments.of_step(step), layer) else { return Ok(()) };
-        if self.segments.get(index).snapshot == Some(step)
+        if let (Some(index), Some(layer)) = (self.segments.of_step(step), self.layer_of(step))
             && let Below::Known(below) = judge.below(index, |step| chains.get(step))?
         {
             chains.insert(step, judge.above(step, &below, &layer));

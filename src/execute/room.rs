@@ -12,7 +12,7 @@ use super::Context;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
-use crate::store::Store;
+use crate::store::{Held, Store};
 
 /// The layers that a snapshot ends.
 #[derive(Debug, Clone)]
@@ -46,6 +46,10 @@ pub struct Rooms<'a> {
     resumed: Mutex<HashMap<ContainerId, StepId>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
     made: Mutex<HashMap<String, Lower>>,
+    /// By container: the image of the checkpoint that its session goes on from.
+    seeds: Mutex<HashMap<ContainerId, PathBuf>>,
+    /// The layers that the build uses.
+    held: Mutex<Vec<Held>>,
 }
 
 impl<'a> Rooms<'a> {
@@ -61,6 +65,8 @@ impl<'a> Rooms<'a> {
             chains: Mutex::default(),
             resumed: Mutex::default(),
             made: Mutex::default(),
+            seeds: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -101,6 +107,9 @@ impl<'a> Rooms<'a> {
     ) -> Result<&'r mut Session<'a>, SessionError> {
         if room.is_none() {
             *room = Some(self.prepare(id)?);
+        }
+        if let (Some(image), Some(session)) = (lock(&self.seeds).remove(&id), room.as_mut()) {
+            session.seed(self.workspace.image(&image).map_err(SessionError::Rootfs)?);
         }
         room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
@@ -181,6 +190,16 @@ impl<'a> Rooms<'a> {
     /// The snapshot `step` is in the store.
     pub fn set_stored(&self, step: StepId, stored: Stored) {
         lock(&self.chains).insert(step, Chain::Stored(stored));
+    }
+
+    /// Keeps a layer in the store for as long as the build lasts.
+    pub fn keep(&self, held: Option<Held>) {
+        lock(&self.held).extend(held);
+    }
+
+    /// The container's session goes on from the checkpoint in that image.
+    pub fn set_seed(&self, id: ContainerId, image: PathBuf) {
+        lock(&self.seeds).insert(id, image);
     }
 
     /// Whether the container's session is open.

@@ -5,20 +5,25 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use oci_spec::runtime::Process;
 
 use super::attempt::{Attempt, Sink, Trial};
 use super::output::Output;
+use super::parts::CheckpointPlan;
 use super::room::Stored;
-use super::{Context, Failure, Rooms};
-use crate::build::{Action, ContainerId, Snapshot, SnapshotMode, StepId};
+use super::{Cause, Context, Failure, Rooms};
+use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
+use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
-use crate::store::Recorded;
+use crate::store::{Held, Recorded, RecordedLayer};
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -29,6 +34,9 @@ pub struct Work<'a, 'e> {
     pub events: &'e Events,
     pub id: StepId,
 }
+
+/// A checkpoint is read once, if at all: it is to be written fast.
+const CHECKPOINT_LEVEL: u32 = 1;
 
 /// What a snapshot wrote.
 #[derive(Debug, Clone)]
@@ -43,11 +51,11 @@ pub struct Written {
 
 impl Failure {
     pub(super) fn host(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), exit_code: None, host: true }
+        Self { reason: reason.to_string(), exit_code: None, cause: Cause::Host }
     }
 
     fn own(reason: impl ToString, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.to_string(), exit_code, host: false }
+        Self { reason: reason.to_string(), exit_code, cause: Cause::Step }
     }
 }
 
@@ -170,7 +178,10 @@ impl Work<'_, '_> {
         let digest = Digest::of_file(&file).map_err(Failure::host)?;
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
-        let stored = store.put_layer(&temp, &digest).map_err(Failure::host)?;
+        self.hold_to_lock(&digest)?;
+        let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
+        let stored = held.path().to_owned();
+        self.rooms.keep(Some(held));
         if let Some(output) = &snapshot.output {
             lease.publish(&stored, output).map_err(Failure::host)?;
             self.judge.forget();
@@ -179,23 +190,98 @@ impl Work<'_, '_> {
         Ok((stored, digest, size))
     }
 
+    /// Refuses a layer that is not as it is locked.
+    fn hold_to_lock(&self, digest: &Digest) -> Result<(), Failure> {
+        let Some(lock) = self.context.locked else { return Ok(()) };
+        let found = LockedSnapshot { step: self.context.build.step(self.id).name.clone(), digest: digest.to_string() };
+        match lock.snapshot_differences(&[found]).first() {
+            None => Ok(()),
+            Some(difference) => Err(Failure {
+                reason: format!("not as runner.lock says: {difference}"),
+                exit_code: None,
+                cause: Cause::Mismatch,
+            }),
+        }
+    }
+
     fn tell_written(&self, snapshot: &Snapshot, stored: &Path, digest: &Digest, size: u64, cached: bool) {
         let step = self.context.build.step(self.id).name.clone();
         let path = snapshot.output.clone().unwrap_or_else(|| stored.to_owned());
         self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
     }
 
+    /// Keeps what has changed in the session since the last snapshot, if the step that has just ended was a slow one.
+    /// Nothing of the build depends on it.
+    pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) {
+        let build = self.context.build;
+        let step = build.step(self.id);
+        if build.container(step.container).checkpoint.is_none_or(|slow| took < slow) {
+            return;
+        }
+        let kept = self.keep_changes(plan, took).unwrap_or_else(|failure| Some(failure.reason));
+        if let Some(why) = kept {
+            let message = format!("no checkpoint after it: {why}");
+            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
+        }
+    }
+
+    /// Why nothing was kept, where that is no failure.
+    fn keep_changes(&self, plan: &CheckpointPlan, took: Duration) -> Result<Option<String>, Failure> {
+        let Context { build, store, lease, interrupt, .. } = self.context;
+        let segment = self.judge.segments().get(plan.segment);
+        // Between two steps nothing runs in the session: what has changed is the same until the next one begins.
+        let room = self.rooms.running(segment.container)?;
+        let session = session(&room)?;
+        let left = session.tmpfs_left()?;
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
+            return Ok(Some(format!("files are left in {}, which is in no layer", left.join(", "))));
+        }
+        let Some(changes) = session.changes() else { return Ok(None) };
+        let name = |id: &StepId| build.step(*id).name.clone();
+        let temp = lease.temp_file(&format!("{}.checkpoint", name(&self.id))).map_err(Failure::host)?;
+        let options =
+            ImageOptions { compression: Compression::Zstd, level: Some(CHECKPOINT_LEVEL), source_date_epoch: None };
+        write_image(changes, &temp, options, interrupt.descriptor()).map_err(Failure::host)?;
+        let file = File::open(&temp).map_err(Failure::host)?;
+        let digest = Digest::of_file(&file).map_err(Failure::host)?;
+        let size = file.metadata().map_err(Failure::host)?.len();
+        drop(file);
+        let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
+        if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
+            return Ok(Some("what the steps were made from has changed meanwhile".into()));
+        }
+        let recorded = Recorded {
+            fields: plan.draft.of_checkpoint(plan.steps).on(&plan.below),
+            build: build.name.clone(),
+            container: build.container(segment.container).name.clone(),
+            steps: segment.steps[..plan.steps].iter().map(name).collect(),
+            duration_ms: super::milliseconds(took),
+            time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            layer: Some(RecordedLayer { digest, size, below: Vec::new() }),
+            tmpfs_left: Vec::new(),
+        };
+        let last = segment.steps.last().map(name).unwrap_or_default();
+        store.record_checkpoint(&recorded, &last, plan.steps).map_err(Failure::host)?;
+        self.rooms.keep(Some(held));
+        Ok(None)
+    }
+
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
-    /// the layer in the store. `before` is the snapshot before it in its container; the last step of what was recorded is
-    /// what the next key is compared with.
-    pub fn take_from_store(&self, recorded: &Recorded, before: Option<StepId>, is_last: bool) -> Result<(), Failure> {
+    /// the layer in the store. `before` is the snapshot before it in its container.
+    pub fn take_from_store(
+        &self,
+        recorded: &Recorded,
+        before: Option<StepId>,
+        held: Option<Held>,
+    ) -> Result<(), Failure> {
         let Context { build, store, lease, .. } = self.context;
         let step = build.step(self.id);
-        if is_last {
-            // It only explains; a store that cannot be written to is told by whatever must be written there.
-            let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
-        }
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
+        store.touch(recorded).map_err(Failure::host)?;
+        // It only explains; a store that cannot be written to is told by whatever must be written there.
+        let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
+        self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = &snapshot.output
             && !self.judge.is_file_of(output, &layer.digest, layer.size)
@@ -203,6 +289,7 @@ impl Work<'_, '_> {
             lease.publish(&stored, output).map_err(Failure::host)?;
             self.judge.forget();
         }
+        self.rooms.keep(held);
         let whole = snapshot.mode == SnapshotMode::Full;
         self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
         self.rooms.resume(step.container, self.id)?;
@@ -227,21 +314,33 @@ pub fn run<'a>(
     let attempt = {
         let room = rooms.running(id)?;
         let session = session(&room)?;
-        let command = Command {
-            argv: argv.to_vec(),
-            env: &BTreeMap::new(),
-            cwd: &container.cwd,
-            user: &session.credentials(&container.user)?,
-            source_date_epoch: context.build.source_date_epoch,
-        };
-        let trial = Trial::start(session, process::process(container, command)?, stdin)?;
+        let process = bare_process(context, session, container, argv)?;
+        let trial = Trial::start(session, process, stdin)?;
         trial.follow(None, sink, context.interrupt)?
     };
     rooms.close(id)?;
     Ok(attempt)
 }
 
-fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
+/// The process of a command that is no step's.
+pub fn bare_process(
+    context: Context<'_>,
+    session: &Session<'_>,
+    container: &Container,
+    argv: &[String],
+) -> Result<Process, SessionError> {
+    let command = Command {
+        argv: argv.to_vec(),
+        env: &BTreeMap::new(),
+        cwd: &container.cwd,
+        user: &session.credentials(&container.user)?,
+        source_date_epoch: context.build.source_date_epoch,
+    };
+    Ok(process::process(container, command)?)
+}
+
+/// The session in a room that is open.
+pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }
 

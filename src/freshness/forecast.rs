@@ -22,6 +22,14 @@ impl Forecast {
         }
     }
 
+    /// How many of its first steps would be taken from a checkpoint.
+    pub fn resumed(&self, segment: usize) -> usize {
+        match &self.verdicts[segment] {
+            Verdict::Stale { resume: Some(resume), .. } => resume.steps,
+            _ => 0,
+        }
+    }
+
     /// The verdict on the segment of that index.
     pub fn verdict(&self, segment: usize) -> &Verdict {
         &self.verdicts[segment]

@@ -12,9 +12,6 @@ use crate::runtime::spec::HostDevice;
 use crate::snapshot::{find_mksquashfs, mksquashfs_version};
 use crate::store::Store;
 
-/// The embedded runtime, in keys. What it makes of a step is part of what a key's format stands for.
-const EMBEDDED: &str = "embedded";
-
 impl Judge<'_> {
     /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
     pub(super) fn draft(&self, index: usize) -> Result<Option<Fields>, JudgeError> {
@@ -34,7 +31,7 @@ impl Judge<'_> {
         let inputs = Inputs {
             contents,
             nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
-            runtime: EMBEDDED.to_owned(),
+            runtime: self.options.runtime.version().to_owned(),
             mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
         };
         Ok(Some(fields(self.build, segment, &inputs)))

@@ -25,7 +25,9 @@ use crate::digest::Digest;
 use crate::key::{Fields, Link, Reason, reasons};
 use crate::plan::{Segment, Segments};
 use crate::rootfs::RootfsError;
-use crate::store::{LayerState, Recorded, Store, StoreError};
+use crate::runtime::Runtime;
+use crate::session::RAMFS;
+use crate::store::{LayerState, Recorded, RecordedLayer, Store, StoreError};
 
 /// Kernel filesystems that show nothing of a disk or of another machine.
 const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
@@ -80,7 +82,18 @@ pub enum Verdict {
         /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
         /// be told, and nothing is kept.
         draft: Option<Fields>,
+        /// A checkpoint from which its steps can go on.
+        resume: Option<Box<Resume>>,
     },
+}
+
+/// A checkpoint in the store.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// How many of the segment's first steps it holds the changes of.
+    pub steps: usize,
+    /// Its layer: what they changed.
+    pub layer: RecordedLayer,
 }
 
 /// What a segment stands on.
@@ -97,6 +110,8 @@ pub enum Below {
 pub struct Options {
     /// Nothing is taken from the store.
     pub no_cache: bool,
+    /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
+    pub runtime: Runtime,
 }
 
 /// Judges the segments of one plan.
@@ -185,14 +200,14 @@ impl<'a> Judge<'a> {
         let verdict = self.alone(index, below)?;
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
         let container = self.build.container(self.segments.get(index).container);
-        let tmpfs = container.mounts.iter().filter(|mount| is_open && mount.kind == MountKind::Tmpfs);
+        let tmpfs = container.mounts.iter().filter(|mount| is_open && is_memory(&mount.kind));
         let mut targets: Vec<String> = tmpfs.map(|mount| mount.target.display().to_string()).collect();
         if targets.is_empty() {
             targets = texts(&recorded.tmpfs_left);
         }
         if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
             let draft = Some(recorded.fields.without_below());
-            return Ok(Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft });
+            return Ok(Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft, resume: None });
         }
         Ok(verdict)
     }
@@ -290,11 +305,11 @@ impl<'a> Judge<'a> {
         let container = self.build.container(segment.container);
         let mut reasons: Vec<Reason> = unknown(container).collect();
         if !reasons.is_empty() {
-            return Ok(Verdict::Stale { reasons, draft: None });
+            return Ok(Verdict::Stale { reasons, draft: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
         if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
-            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None });
+            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None, resume: None });
         }
         if self.options.no_cache {
             reasons.push(Reason::NoCache);
@@ -304,7 +319,7 @@ impl<'a> Judge<'a> {
         let draft = match self.draft(index) {
             Err(JudgeError::Content(ContentError::MadeUp { path, .. })) => {
                 reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
-                return Ok(Verdict::Stale { reasons, draft: None });
+                return Ok(Verdict::Stale { reasons, draft: None, resume: None });
             }
             draft => draft?,
         };
@@ -321,7 +336,31 @@ impl<'a> Judge<'a> {
             (Below::Known(_), Some(_)) => {}
             (Below::Known(_), None) => reasons.push(Reason::NeverBuilt),
         }
-        Ok(Verdict::Stale { reasons, draft })
+        let resume = match (below, &draft) {
+            (Below::Known(below), Some(draft)) => self.resume(segment, draft, below)?,
+            _ => None,
+        };
+        Ok(Verdict::Stale { reasons, draft, resume })
+    }
+
+    /// The last checkpoint that a stale segment can go on from.
+    fn resume(&self, segment: &Segment, draft: &Fields, below: &[Link]) -> Result<Option<Box<Resume>>, JudgeError> {
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        let (Some(store), Some(last)) = (self.store, steps().next_back()) else { return Ok(None) };
+        if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
+            return Ok(None);
+        }
+        let most = steps().position(|step| step.always).unwrap_or(segment.steps.len() - 1);
+        let known = store.checkpoints(&self.build.name, &last.name);
+        for steps in known.into_iter().rev().filter(|steps| (1..=most).contains(steps)) {
+            let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
+            if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
+                && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))
+            {
+                return Ok(Some(Box::new(Resume { steps, layer })));
+            }
+        }
+        Ok(None)
     }
 
     /// What is under a key, or why that is nothing.
@@ -394,6 +433,14 @@ fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
             _ => None,
         }
     })
+}
+
+/// Whether files left in such a mount last as long as the session, and are in no layer.
+pub fn is_memory(kind: &MountKind) -> bool {
+    match kind {
+        MountKind::Kernel(kind, _) => kind == RAMFS,
+        kind => *kind == MountKind::Tmpfs,
+    }
 }
 
 fn texts(paths: &[PathBuf]) -> Vec<String> {

@@ -60,6 +60,20 @@ impl Fields {
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
+    /// Of a checkpoint after the first `steps` steps of the segment whose fields these are.
+    pub fn of_checkpoint(&self, steps: usize) -> Self {
+        let counts = |name: &str| match name.split_once('/') {
+            Some(("step", rest)) => {
+                rest.split('/').next().and_then(|n| n.parse().ok()).is_some_and(|n: usize| n < steps)
+            }
+            _ => !matches!(name, "snapshot" | "mksquashfs"),
+        };
+        let mut fields =
+            Self(self.0.iter().filter(|(name, _)| counts(name)).map(|(n, v)| (n.clone(), v.clone())).collect());
+        fields.set("checkpoint", steps.to_string());
+        fields
+    }
+
     fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.insert(name.into(), value.into());
     }

@@ -17,6 +17,7 @@
 //! | `node/TARGET` | the node that a step finds there: the same path is another device on another host, or has another mode |
 //! | `step/N/…` | of each step in order: `run` or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
 //! | `snapshot` | mode, compression and level shape the image |
+//! | `checkpoint` | of a checkpoint: after how many steps; it holds no finished layer |
 //!
 //! | not in it | why |
 //! | --- | --- |
@@ -28,7 +29,7 @@
 //! | `scratch` | the image is the same from memory and from disk |
 //! | paths of the host | the same manifest in another folder gives the same |
 //! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
-//! | `always`, `cache`, `checkpoint`, `-j` | whether and when steps run, not what they give |
+//! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
 //! | times of the files that `programs` copies | those in an image are clamped |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
 

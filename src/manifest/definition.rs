@@ -67,6 +67,9 @@ pub struct ContainerDef {
     pub limits: Option<LimitsDef>,
     /// Where changes live until a snapshot; default a tmpfs of at most 10GiB.
     pub scratch: Option<ScratchDef>,
+    /// `auto`: after a step that took more than 5s, what has changed is kept, so that a build that fails later goes on from
+    /// there; a duration such as `30s` in place of the 5s; default `off`.
+    pub checkpoint: Option<String>,
 }
 
 /// Where a root filesystem comes from: exactly one of these.

@@ -4,15 +4,21 @@ mod inside;
 mod overlay;
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use inside::{Inside, open as open_inside, resolve};
 pub use overlay::{OverlayError, mount_overlay};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
 
 use crate::loopdev::LoopDevice;
+use crate::sys;
 
 /// How often an unmount that finds the mount busy is tried, and how long it waits in between: a second in all.
 const BUSY_TRIES: u32 = 1000;
@@ -46,6 +52,15 @@ impl Mounted {
     /// Where.
     pub fn path(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// From now on no device node in it can be opened, whoever asks.
+    ///
+    /// # Errors
+    /// What mount_setattr(2) says.
+    pub fn refuse_devices(&self) -> io::Result<()> {
+        let root = rustix::fs::open(self.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::set_mount_attributes(root.as_fd(), libc::MOUNT_ATTR_NODEV, false)
     }
 
     /// Unmounts it.
@@ -83,6 +98,14 @@ impl Drop for Mounted {
 /// # Errors
 /// What mount(2) says, `EINVAL` for an option that tmpfs does not know.
 pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
+    mount_kernel("tmpfs", Path::new("tmpfs"), target, options)
+}
+
+/// Mounts a filesystem of the kernel, with options in the form of mount(8).
+///
+/// # Errors
+/// What mount(2) says: `ENODEV` for a filesystem that the kernel does not know, `EINVAL` for an option.
+pub fn mount_kernel(kind: &str, source: &Path, target: &Path, options: &[String]) -> io::Result<Mounted> {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
     for option in options {
@@ -93,7 +116,7 @@ pub fn mount_tmpfs(target: &Path, options: &[String]) -> io::Result<Mounted> {
         }
     }
     let data = std::ffi::CString::new(data.join(",")).map_err(io::Error::other)?;
-    rustix::mount::mount("tmpfs", target, "tmpfs", flags, Some(data.as_c_str()))?;
+    rustix::mount::mount(source, target, kind, flags, Some(data.as_c_str()))?;
     Ok(Mounted::new(target))
 }
 
@@ -105,6 +128,20 @@ pub fn mount_squashfs(image: &Path, target: &Path) -> io::Result<Mounted> {
     let device = LoopDevice::attach(image)?;
     rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)?;
     Ok(Mounted::new(target))
+}
+
+/// Mounts a squashfs image read-only at no place at all: it is seen through the descriptor of its root alone, and goes
+/// with the last one of a file in it.
+///
+/// # Errors
+/// As [`mount_squashfs`].
+pub fn open_squashfs(image: &Path) -> io::Result<OwnedFd> {
+    let device = LoopDevice::attach(image)?;
+    let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", device.path())?;
+    fsconfig_set_flag(context.as_fd(), "ro")?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
 /// Mounts a folder at another place, read-only.

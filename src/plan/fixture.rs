@@ -64,6 +64,7 @@ fn container(id: usize) -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Disk,
+        checkpoint: None,
     }
 }
 

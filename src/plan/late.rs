@@ -20,8 +20,9 @@ pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>>
         if !read(container).any(is_written) {
             return Vec::new();
         }
-        // Files in a tmpfs mount are made again for a later part that is not fresh, so that is to be known as well.
-        let has_tmpfs = container.mounts.iter().any(|mount| mount.kind == MountKind::Tmpfs);
+        // Files in a tmpfs mount, or a ramfs, are made again for a later part that is not fresh, so that is to be known as well.
+        let is_memory = |mount: &Mount| matches!(mount.kind, MountKind::Tmpfs | MountKind::Kernel(..));
+        let has_tmpfs = container.mounts.iter().any(is_memory);
         let after = if has_tmpfs { segments.after(index) } else { &[] };
         let steps = after.iter().chain([&index]).flat_map(|index| &segments.get(*index).steps);
         let needed = steps.flat_map(|step| &build.step(*step).needs);

@@ -15,6 +15,13 @@ pub struct Segment {
     pub snapshot: Option<StepId>,
 }
 
+impl Segment {
+    /// Whether each of its steps waits for the one before it.
+    pub fn is_sequence(&self, build: &Build) -> bool {
+        self.steps.windows(2).all(|pair| build.step(pair[1]).needs.contains(&pair[0]))
+    }
+}
+
 /// All segments of a plan. Each planned step is in one.
 #[derive(Debug, Clone)]
 pub struct Segments {

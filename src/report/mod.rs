@@ -17,6 +17,7 @@ use plain::Plain;
 use quiet::Quiet;
 
 pub use sanitize::sanitize;
+pub(crate) use words::{duration, size};
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

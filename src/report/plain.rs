@@ -74,8 +74,9 @@ impl Plain {
 
     /// Why a step runs that might have been in the store, once for all steps of a container that run for the same.
     fn why(&mut self, container: &str, reasons: &[Reason]) -> String {
-        let goes_without_saying =
-            |reason: &Reason| matches!(reason, Reason::NeverBuilt | Reason::NotKept | Reason::NoCache);
+        let goes_without_saying = |reason: &Reason| {
+            matches!(reason, Reason::NeverBuilt | Reason::NotKept | Reason::NoCache | Reason::BelowIsBuilt { .. })
+        };
         if reasons.iter().all(goes_without_saying) || self.told.get(container).is_some_and(|told| told == reasons) {
             return String::new();
         }

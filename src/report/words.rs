@@ -3,7 +3,7 @@
 use crate::event::StepStatus;
 
 /// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.
-pub(super) fn duration(milliseconds: u64) -> String {
+pub(crate) fn duration(milliseconds: u64) -> String {
     match milliseconds {
         0..9_995 => format!("{}.{:02}s", (milliseconds + 5) / 1000, (milliseconds + 5) / 10 % 100),
         9_995..59_950 => format!("{}.{}s", (milliseconds + 50) / 1000, (milliseconds + 50) / 100 % 10),
@@ -19,7 +19,7 @@ pub(super) fn duration(milliseconds: u64) -> String {
 }
 
 /// Bytes in binary units, one decimal.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut unit = 0;
     let mut scaled = bytes as f64;
     while scaled >= 1023.95 && unit < 4 {

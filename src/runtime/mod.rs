@@ -1,12 +1,88 @@
 //! OCI runtimes: what runs processes in a container that a bundle describes.
+//!
+//! ```text
+//! runner ──▶ Container ──socket──▶ helper ─┬─ embedded: libcontainer once a session, then a clone a step
+//!                                          └─ external: RUNTIME create, start, delete once a step
+//! ```
 
+pub mod cgroups;
+pub mod container;
+mod devices;
 pub mod embedded;
+pub mod external;
 pub mod process;
+mod protocol;
+pub mod sealed;
 pub mod spec;
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use container::{Container, RuntimeError};
+use external::Program;
+use oci_spec::runtime::Spec;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use sealed::SealedProgram;
 use serde::{Deserialize, Serialize};
+
+/// What runs processes in containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// The one that is built in.
+    #[default]
+    Embedded,
+    /// A program with the command line of runc(8).
+    External(Program),
+}
+
+/// A session's container, as a runtime is given it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'a> {
+    /// Unique on this host.
+    pub id: &'a str,
+    /// A folder for config.json; its `rootfs` is the mounted root.
+    pub folder: &'a Path,
+    /// A folder for the runtime's own files.
+    pub state: &'a Path,
+    /// Where all sessions' mounts are.
+    pub workspace: &'a Path,
+    /// What else of the workspace the container needs.
+    pub mounts: &'a Path,
+    /// What config.json says.
+    pub spec: &'a Spec,
+    /// Whether what runs in it may make device nodes: then nothing may where device rules cannot be enforced.
+    pub makes_nodes: bool,
+}
+
+impl Runtime {
+    /// Opens a container.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
+    pub fn open(&self, program: &SealedProgram, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+        match self {
+            Self::Embedded => embedded::open(program, bundle),
+            Self::External(runtime) => external::open(program, runtime, bundle),
+        }
+    }
+
+    /// The processes in a container that are no step's.
+    pub fn own_processes(&self) -> u64 {
+        match self {
+            Self::Embedded => embedded::OWN_PROCESSES,
+            Self::External(_) => 0,
+        }
+    }
+
+    /// `embedded`, or what an external one says of its version: what steps see may change with it.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::External(runtime) => runtime.version(),
+        }
+    }
+}
 
 /// The descriptors that a process is started with.
 #[derive(Debug)]
@@ -53,5 +129,37 @@ impl Outcome {
     /// Whether it ended well.
     pub fn is_success(&self) -> bool {
         *self == Self::Exited { code: 0 }
+    }
+}
+
+/// A command that cannot be executed, by the kernel's word for why; by none where there is no such command.
+fn not_executed(name: &str, error: Option<&str>) -> Outcome {
+    let Some(error) = error else {
+        let why = format!("{name} is not there, or not in PATH, or its interpreter is not there");
+        return Outcome::NotStarted { why, code: 127 };
+    };
+    let mut letters = error.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    let error: String = first.into_iter().chain(letters).collect();
+    Outcome::NotStarted { why: format!("{name} cannot be executed: {error}"), code: 126 }
+}
+
+/// A limit of open files that this host does not let runner set, being more than `most`.
+fn too_many_files(wanted: u64, most: u64) -> String {
+    format!(
+        "{wanted} open files are more than the {most} that this host allows runner without CAP_SYS_RESOURCE; write \
+         `nofile: {most}` under limits, or less"
+    )
+}
+
+/// Waits for the end of a child and gives how it ended.
+fn reap(process: BorrowedFd<'_>) -> io::Result<Outcome> {
+    let Some(status) = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED)? else {
+        return Err(io::Error::other("a process that has ended has no status"));
+    };
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ok(Outcome::Exited { code }),
+        (None, Some(signal)) => Ok(Outcome::Signaled { signal }),
+        (None, None) => Err(io::Error::other("a process ended neither by itself nor by a signal")),
     }
 }

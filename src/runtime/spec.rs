@@ -122,7 +122,7 @@ fn rule(
 
 /// What a session adds to what the manifest says of a container.
 #[derive(Debug)]
-pub struct Bundle<'a> {
+pub struct Description<'a> {
     /// Unique on this host; also the name of its cgroup.
     pub id: &'a str,
     /// The mounted root.
@@ -141,16 +141,16 @@ pub struct Bundle<'a> {
 ///
 /// # Errors
 /// None in practice: every required field is given.
-pub fn spec(container: &Container, bundle: Bundle<'_>) -> Result<Spec, OciSpecError> {
-    let own = |target: &str| bundle.mounts.iter().any(|mount| mount.destination() == Path::new(target));
+pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec, OciSpecError> {
+    let own = |target: &str| description.mounts.iter().any(|mount| mount.destination() == Path::new(target));
     let mut mounts = Vec::new();
     for (target, kind, options) in DEFAULT_MOUNTS {
         if !own(target) {
             mounts.push(default_mount(target, kind, options)?);
         }
     }
-    let (under_dev, _) = nodes(bundle.devices);
-    mounts.extend(bundle.mounts);
+    let (under_dev, _) = nodes(description.devices);
+    mounts.extend(description.mounts);
     let mut namespaces = vec![
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,
@@ -167,8 +167,8 @@ pub fn spec(container: &Container, bundle: Bundle<'_>) -> Result<Spec, OciSpecEr
         .collect::<Result<Vec<_>, _>>()?;
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
-        .cgroups_path(PathBuf::from(format!("/{}", bundle.id)))
-        .resources(resources(&container.limits, bundle.own_processes, bundle.devices)?)
+        .cgroups_path(PathBuf::from(format!("/{}", description.id)))
+        .resources(resources(&container.limits, description.own_processes, description.devices)?)
         .devices(under_dev)
         .masked_paths(MASKED_PATHS.map(String::from).to_vec())
         .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
@@ -177,9 +177,9 @@ pub fn spec(container: &Container, bundle: Bundle<'_>) -> Result<Spec, OciSpecEr
     SpecBuilder::default()
         .version("1.0.2")
         .hostname(&container.hostname)
-        .root(RootBuilder::default().path(bundle.rootfs).readonly(container.read_only).build()?)
+        .root(RootBuilder::default().path(description.rootfs).readonly(container.read_only).build()?)
         .mounts(mounts)
-        .process(bundle.process)
+        .process(description.process)
         .linux(linux)
         .build()
 }
@@ -225,3 +225,6 @@ fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Res
     }
     resources.build()
 }
+
+#[cfg(test)]
+mod tests;

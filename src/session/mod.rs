@@ -7,10 +7,11 @@
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
-pub mod cgroups;
+mod kept;
 mod layer;
 mod mounts;
 mod scratch;
+mod seed;
 mod skeleton;
 mod user;
 mod workspace;
@@ -21,20 +22,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use layer::Lower;
+pub use mounts::RAMFS;
 use mounts::SessionMounts;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 pub use scratch::Scratch;
 use skeleton::MountPoint;
 use thiserror::Error;
 pub use workspace::Workspace;
 
-use crate::build::{Container, User};
-use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
-use crate::runtime::Stdio;
-use crate::runtime::embedded::{EmbeddedContainer, OWN_PROCESSES, RunningStep, RuntimeError};
+use crate::build::{Capability, Container, User};
+use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, resolve};
+use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::{self, Credentials};
-use crate::runtime::spec::{self, Bundle, DEFAULT_MOUNT_POINTS, HostDevice};
+use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
+use crate::runtime::{Bundle, Stdio};
 
 /// What goes wrong with a session itself, not with what runs in it.
 #[derive(Debug, Error)]
@@ -64,7 +66,11 @@ pub struct Session<'a> {
     /// The layers below, the lowest first.
     lowers: Vec<Lower>,
     scratch: Arc<Scratch>,
+    /// A checkpoint that its changes begin with the next time.
+    seed: Option<Lower>,
     devices: Vec<HostDevice>,
+    /// Where `mounts` has what it made.
+    own_mounts: PathBuf,
     mounts: SessionMounts,
     live: Option<Live>,
 }
@@ -72,7 +78,9 @@ pub struct Session<'a> {
 /// The parts that end at a snapshot and are made anew after it.
 #[derive(Debug)]
 struct Live {
-    runtime: EmbeddedContainer,
+    runtime: container::Container,
+    /// Its config.json as it is kept, if it is.
+    kept: Option<Spec>,
     root: OwnedFd,
     overlay: Mounted,
     upper: PathBuf,
@@ -97,9 +105,9 @@ impl<'a> Session<'a> {
                 HostDevice::look_up(device).map_err(|error| SessionError::Device { path: device.path.clone(), error })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let folder = workspace.folder("mounts")?;
-        let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &folder, cache)?;
-        Ok(Self { workspace, container, lowers, scratch, devices, mounts, live: None })
+        let own_mounts = workspace.folder("mounts")?;
+        let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &own_mounts, cache)?;
+        Ok(Self { workspace, container, lowers, scratch, seed: None, devices, own_mounts, mounts, live: None })
     }
 
     /// Mounts the root and creates the container, unless that is done.
@@ -109,12 +117,14 @@ impl<'a> Session<'a> {
     pub fn start(&mut self) -> Result<(), SessionError> {
         if self.live.is_none() {
             self.live = Some(self.create()?);
+            self.seed = None;
         }
         Ok(())
     }
 
     fn create(&self) -> Result<Live, SessionError> {
-        let folder = self.workspace.folder("bundle")?;
+        // A bundle is named after its container, as people look for it.
+        let folder = self.workspace.folder("bundle")?.join(&self.container.name);
         let rootfs = folder.join("rootfs");
         scratch::private_folder(&rootfs)?;
         let skeleton = self.scratch.folder("skeleton")?;
@@ -128,28 +138,57 @@ impl<'a> Session<'a> {
         };
         let upper = self.new_upper(&skeleton)?;
         let overlay = self.overlay(&skeleton, &upper, &rootfs)?;
+        if !self.makes_nodes() {
+            // Who may make no nodes is not to open those that its root came with: on a host without device rules this is
+            // all that keeps it from them.
+            overlay.refuse_devices()?;
+        }
         let mut mounts = Vec::new();
         for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
             mounts.push(mount.oci(real)?);
         }
         let id = self.workspace.container_id();
-        let bundle = Bundle {
+        let runtime = self.workspace.runtime();
+        let kept = self.workspace.bundles().map(|_| self.kept(&real[DEFAULT_MOUNT_POINTS.len()..])).transpose()?;
+        let description = spec::Description {
             id: &id,
             rootfs: &rootfs,
             mounts,
             devices: &self.devices,
             process: process::init()?,
-            own_processes: OWN_PROCESSES,
+            own_processes: runtime.own_processes(),
         };
-        let spec = spec::spec(self.container, bundle)?;
-        // As a whole: written as it is made, it would take a system call for each of its 1700 tokens.
-        let config = serde_json::to_vec(&spec).map_err(io::Error::other)?;
-        std::fs::write(folder.join("config.json"), config)?;
-        let state = self.workspace.folder("state")?;
-        let runtime = EmbeddedContainer::create(self.workspace.program()?, &id, &folder, &state, &spec)?;
+        let bundle = Bundle {
+            id: &id,
+            folder: &folder,
+            state: &self.workspace.folder("state")?,
+            workspace: self.workspace.path(),
+            mounts: &self.own_mounts,
+            spec: &spec::spec(self.container, description)?,
+            makes_nodes: self.makes_nodes(),
+        };
+        let runtime = runtime.open(self.workspace.program()?, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
-        Ok(Live { runtime, root, overlay, upper })
+        Ok(Live { runtime, kept, root, overlay, upper })
+    }
+
+    /// What config.json says in a bundle that is kept: it can be run by hand, when nothing of this session is left.
+    fn kept(&self, real: &[PathBuf]) -> Result<Spec, SessionError> {
+        let mounts = self.mounts.ready().iter().zip(real).map(|(mount, real)| mount.oci_by_hand(real));
+        let description = spec::Description {
+            id: &self.container.name,
+            rootfs: Path::new(kept::ROOTFS),
+            mounts: mounts.filter_map(Result::transpose).collect::<io::Result<_>>()?,
+            devices: &self.devices,
+            process: process::init()?,
+            own_processes: 0,
+        };
+        Ok(kept::by_hand(spec::spec(self.container, description)?, &self.devices))
+    }
+
+    fn makes_nodes(&self) -> bool {
+        self.container.capabilities.contains(&Capability::Mknod)
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {
@@ -172,6 +211,10 @@ impl<'a> Session<'a> {
     /// A new folder for changes, that looks like the root of the layers below.
     fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
         let upper = self.scratch.folder("upper")?;
+        if let Some(seed) = &self.seed {
+            seed::copy_layer(seed.path(), &upper)?;
+            return Ok(upper);
+        }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper)?;
@@ -198,12 +241,23 @@ impl<'a> Session<'a> {
         Ok(user::look_up(self.live()?.root.as_fd(), user)?)
     }
 
+    /// Whether the root, as it is now, has something at that path, links followed inside it. The session must have been
+    /// started.
+    pub fn has(&self, path: &Path) -> bool {
+        let found = self.live().map(|live| resolve(live.root.as_fd(), path));
+        matches!(found, Ok(Ok(inside)) if inside.missing.is_empty())
+    }
+
     /// Starts a process. The session must have been started.
     ///
     /// # Errors
     /// Where the container is gone.
     pub fn run(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, SessionError> {
-        Ok(self.live()?.runtime.start(process, stdio)?)
+        let live = self.live()?;
+        if let (Some(folder), Some(spec)) = (self.workspace.bundles(), &live.kept) {
+            kept::write(&folder.join(&self.container.name), spec, &process)?;
+        }
+        Ok(live.runtime.start(process, stdio)?)
     }
 
     /// Whether it has been started and takes processes.
@@ -225,6 +279,7 @@ impl<'a> Session<'a> {
             Some(live) => live.end()?,
             None => self.untouched_upper()?,
         };
+        self.seed = None;
         let lower = Lower::folder(upper, Arc::clone(&self.scratch));
         self.lowers.push(lower.clone());
         Ok(lower)
@@ -266,6 +321,16 @@ impl<'a> Session<'a> {
         Ok(self.mounts.tmpfs_left()?)
     }
 
+    /// Begins with the changes that a checkpoint holds, in place of none. The session must not be running.
+    pub fn seed(&mut self, checkpoint: Lower) {
+        self.seed = Some(checkpoint);
+    }
+
+    /// What was changed since the last snapshot; none where nothing has run since. Nothing may be running.
+    pub fn changes(&self) -> Option<&Path> {
+        self.live.as_ref().map(|live| live.upper.as_path())
+    }
+
     /// Goes on above other layers than those below now. The session must not be running.
     pub fn rebase(&mut self, lowers: Vec<Lower>) {
         self.lowers = lowers;
@@ -294,7 +359,7 @@ fn ordinary(real: &[PathBuf]) -> Result<(), SessionError> {
 
 impl Live {
     fn end(self) -> Result<PathBuf, SessionError> {
-        let Self { runtime, root, overlay, upper } = self;
+        let Self { runtime, root, overlay, upper, .. } = self;
         runtime.close()?;
         drop(root);
         overlay.close().map_err(SessionError::Busy)?;

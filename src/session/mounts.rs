@@ -1,7 +1,7 @@
 //! A container's own mounts, made ready on the host's side: each becomes a bind mount (or a kernel mount) of the bundle.
 //!
-//! Tmpfs mounts, secrets and device nodes outside `/dev` are made here, in runner's mount namespace, and belong to the
-//! session: they last over its steps with any runtime.
+//! Tmpfs mounts, other kernel mounts that are no step's own, secrets and device nodes outside `/dev` are made here, in
+//! runner's mount namespace, and belong to the session: they last over its steps with any runtime.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -14,7 +14,13 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknoda
 
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
-use crate::mount::{Mounted, mount_tmpfs};
+use crate::mount::{Mounted, mount_kernel, mount_tmpfs};
+
+/// Memory too, that nobody else sees.
+pub const RAMFS: &str = "ramfs";
+
+/// Filesystems that show the namespaces of whoever mounts them: those of a step, which the runtime makes.
+const OF_A_STEP: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
 
 /// One mount, ready for a bundle.
 #[derive(Debug)]
@@ -23,6 +29,18 @@ pub struct Ready {
     kind: String,
     source: PathBuf,
     options: Vec<String>,
+    by_hand: ByHand,
+}
+
+/// What stands for a mount in a bundle that is kept, for what a session makes is gone with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ByHand {
+    /// The mount itself.
+    Same,
+    /// One of this type, from this source, with these options.
+    Like(String, PathBuf, Vec<String>),
+    /// Nothing.
+    LeftOut,
 }
 
 impl Ready {
@@ -45,10 +63,28 @@ impl Ready {
             .map_err(io::Error::other)
     }
 
+    /// As the config.json of a bundle that is kept says it; none where there is nothing to say.
+    ///
+    /// # Errors
+    /// None in practice: every required field is given.
+    pub fn oci_by_hand(&self, real: &Path) -> io::Result<Option<OciMount>> {
+        let (kind, source, options) = match &self.by_hand {
+            ByHand::Same => (&self.kind, &self.source, &self.options),
+            ByHand::Like(kind, source, options) => (kind, source, options),
+            ByHand::LeftOut => return Ok(None),
+        };
+        let mount = MountBuilder::default().destination(real).typ(kind).source(source).options(options.clone());
+        mount.build().map(Some).map_err(io::Error::other)
+    }
+
     fn bind(target: &Path, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
         let folder = std::fs::metadata(&source)?.is_dir();
         let point = MountPoint { target: target.to_owned(), folder };
-        Ok(Self { point, kind: "bind".into(), source, options })
+        Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same })
+    }
+
+    fn kept_as(self, by_hand: ByHand) -> Self {
+        Self { by_hand, ..self }
     }
 }
 
@@ -56,8 +92,10 @@ impl Ready {
 #[derive(Debug)]
 pub struct SessionMounts {
     ready: Vec<Ready>,
-    /// The tmpfs mounts, each with its target.
+    /// The tmpfs mounts and their like, each with its target.
     tmpfs: Vec<(PathBuf, Mounted)>,
+    /// Other kernel mounts that are the session's.
+    _kept: Vec<Mounted>,
 }
 
 impl SessionMounts {
@@ -73,6 +111,7 @@ impl SessionMounts {
     ) -> io::Result<Self> {
         let mut ready = Vec::new();
         let mut tmpfs = Vec::new();
+        let mut kept = Vec::new();
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
             let made = match &mount.kind {
@@ -81,7 +120,8 @@ impl SessionMounts {
                 }
                 MountKind::Tmpfs => new_tmpfs(&place, &mount.options).and_then(|mounted| {
                     tmpfs.push((mount.target.clone(), mounted));
-                    Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))
+                    let ready = Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))?;
+                    Ok(ready.kept_as(ByHand::Like("tmpfs".into(), "tmpfs".into(), mount.options.clone())))
                 }),
                 MountKind::Cache(id) => cache(id).and_then(|source| {
                     own(&source, &mount.options, 0o755)?;
@@ -90,13 +130,28 @@ impl SessionMounts {
                 MountKind::Secret(secret) => write_secret(&place, secret, &mount.options).and_then(|()| {
                     let mut options = bind_options(&flags_only(&mount.options), false);
                     options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
-                    Ready::bind(&mount.target, place, options)
+                    // A bundle that is kept must not keep a secret.
+                    Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
                 }),
+                MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
+                    let source = Path::new(source);
+                    kernel(kind, source, &place, &mount.options).and_then(|mounted| {
+                        if kind == RAMFS {
+                            tmpfs.push((mount.target.clone(), mounted));
+                        } else {
+                            kept.push(mounted);
+                        }
+                        let options = bind_options(&flags_only(&mount.options), false);
+                        let like = ByHand::Like(kind.clone(), source.to_owned(), mount.options.clone());
+                        Ok(Ready::bind(&mount.target, place, options)?.kept_as(like))
+                    })
+                }
                 MountKind::Kernel(kind, source) => Ok(Ready {
                     point: MountPoint { target: mount.target.clone(), folder: true },
                     kind: kind.clone(),
                     source: source.into(),
                     options: mount.options.clone(),
+                    by_hand: ByHand::Same,
                 }),
             };
             ready.push(made.map_err(|error| io::Error::other(format!("mount {}: {error}", mount.target.display())))?);
@@ -104,7 +159,8 @@ impl SessionMounts {
         for (index, device) in outside_dev.iter().enumerate() {
             let place = folder.join(format!("device{index}"));
             make_node(&place, device)?;
-            ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?);
+            // In a bundle that is kept it is a device like those below /dev.
+            ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?.kept_as(ByHand::LeftOut));
         }
         let resolv = Path::new("/etc/resolv.conf");
         let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));
@@ -114,7 +170,7 @@ impl SessionMounts {
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.
         ready.sort_by_key(|mount| mount.point.target.components().count());
-        Ok(Self { ready, tmpfs })
+        Ok(Self { ready, tmpfs, _kept: kept })
     }
 
     /// Targets of the tmpfs mounts that hold more than mount points of other mounts.
@@ -165,6 +221,11 @@ fn new_tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
     let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
     mount_tmpfs(place, &options)
+}
+
+fn kernel(kind: &str, source: &Path, place: &Path, options: &[String]) -> io::Result<Mounted> {
+    DirBuilder::new().mode(0o700).create(place)?;
+    mount_kernel(kind, source, place, options)
 }
 
 fn write_secret(place: &Path, secret: &Secret, options: &[String]) -> io::Result<()> {

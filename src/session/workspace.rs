@@ -10,7 +10,9 @@ use std::thread;
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
 use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
-use crate::runtime::embedded::{RuntimeError, SealedProgram};
+use crate::runtime::container::RuntimeError;
+use crate::runtime::sealed::SealedProgram;
+use crate::runtime::{Runtime, cgroups};
 use crate::{build, cgroup};
 
 /// The room in which sessions live. Needs a private mount namespace, see
@@ -20,6 +22,8 @@ pub struct Workspace {
     // Fields are dropped in this order: the images before the folder that they are mounted in.
     images: Mutex<HashMap<PathBuf, Lower>>,
     program: OnceLock<SealedProgram>,
+    runtime: Runtime,
+    bundles: Option<PathBuf>,
     warm_up: Once,
     lease: String,
     disk: PathBuf,
@@ -33,12 +37,14 @@ impl Workspace {
     ///
     /// # Errors
     /// What mount(2) says.
-    pub fn open(place: &Path, disk: &Path, lease: &str) -> io::Result<Self> {
+    pub fn open(place: &Path, disk: &Path, lease: &str, runtime: Runtime) -> io::Result<Self> {
         // Not `nodev`: the nodes of devices outside /dev are made here, and their bind mounts would have it too.
         let root = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()])?;
         Ok(Self {
             images: Mutex::default(),
             program: OnceLock::new(),
+            runtime,
+            bundles: None,
             warm_up: Once::new(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
@@ -59,6 +65,26 @@ impl Workspace {
         Ok(self.program.get_or_init(|| program))
     }
 
+    /// What runs the containers.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Keeps the bundle of each container in that folder from now on.
+    pub fn keep_bundles(&mut self, folder: PathBuf) {
+        self.bundles = Some(folder);
+    }
+
+    /// Where bundles are kept, if they are.
+    pub fn bundles(&self) -> Option<&Path> {
+        self.bundles.as_deref()
+    }
+
+    /// The folder in memory that all is mounted in.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
     /// A number that no other call gives.
     pub fn number(&self) -> u32 {
         self.made.fetch_add(1, Ordering::Relaxed)
@@ -66,7 +92,7 @@ impl Workspace {
 
     /// A container id, unique on this host.
     pub fn container_id(&self) -> String {
-        format!("{}{}", super::cgroups::prefix(&self.lease), self.number())
+        format!("{}{}", cgroups::prefix(&self.lease), self.number())
     }
 
     /// A new folder in memory that only runner may look into.

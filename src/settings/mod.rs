@@ -126,16 +126,16 @@ impl Settings {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let variables = from_variables(&env)?;
         let file = file::read(folder)?;
-        let mut asked = flags.or(variables);
-        if let Some(store) = &mut asked.store {
+        // The file's folder may be relative itself.
+        let mut said = flags.or(variables).or(file);
+        if let Some(store) = &mut said.store {
             *store = absolute(store)?;
         }
-        if let Some(runtime) = &mut asked.runtime
+        if let Some(runtime) = &mut said.runtime
             && runtime.contains('/')
         {
             *runtime = absolute(Path::new(runtime))?.to_string_lossy().into_owned();
         }
-        let said = asked.or(file);
         Ok(Self {
             store: match said.store {
                 Some(store) => store,

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// Whoever owns the store could have the steps run what they like.
     #[error("cannot use the store {}: it belongs to user {owner}, not to {user}", path.display())]
     Owner { path: PathBuf, owner: u32, user: u32 },
+    /// What names the layers to be kept cannot be understood.
+    #[error("cannot understand the lock file {}: {why}", path.display())]
+    LockFile { path: PathBuf, why: String },
     /// A name that would lead out of its folder.
     #[error("cannot use `{name}` as a file name")]
     Name { name: String },
@@ -52,6 +55,7 @@ impl StoreError {
                 "give it over with `chown -R {user} {}`, or choose another store with `--store FOLDER`",
                 path.display()
             )),
+            Self::LockFile { .. } => Some("write it again with `runner lock`, or remove it".into()),
             Self::Name { .. } | Self::Output { .. } => None,
         }
     }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 
 use super::error::io as failed;
+use super::held::{Held, hold, touch};
 use super::{Store, StoreError, sync_folder};
 
 /// What there is of a layer.
@@ -76,42 +77,53 @@ impl Store {
     /// # Errors
     /// Whatever syncing and renaming gives; the file is then where it was.
     pub fn put_layer(&self, temp: &Path, digest: &Digest) -> Result<PathBuf, StoreError> {
+        self.put_and_hold(temp, digest).map(|held| held.path().to_owned())
+    }
+
+    /// As [`put_layer`](Self::put_layer), and holds the layer: at no time in between could it be removed.
+    ///
+    /// # Errors
+    /// As [`put_layer`](Self::put_layer).
+    pub fn put_and_hold(&self, temp: &Path, digest: &Digest) -> Result<Held, StoreError> {
         let layer = self.layer_path(digest);
-        let put = || {
+        let put = || -> io::Result<File> {
             let file = File::open(temp)?;
-            if is_whole(&layer, file.metadata()?.len(), digest)? {
-                return fs::remove_file(temp);
+            // Before it has its name; nobody else knows it yet.
+            file.lock_shared()?;
+            loop {
+                if let Some(there) = hold(&layer)? {
+                    // It is read for that, which a build that writes it anew hardly notices.
+                    let is_whole =
+                        there.metadata()?.len() == file.metadata()?.len() && Digest::of_file(&there)? == *digest;
+                    if is_whole {
+                        touch(&there)?;
+                        fs::remove_file(temp)?;
+                        return Ok(there);
+                    }
+                    // A disk lost some of it, and it is to be replaced.
+                    fs::remove_file(&layer)?;
+                }
+                file.set_permissions(Permissions::from_mode(0o444))?;
+                file.sync_all()?;
+                if rename(temp, &layer)? {
+                    sync_folder(layer.parent().unwrap_or(&self.root))?;
+                    return Ok(file);
+                }
             }
-            file.set_permissions(Permissions::from_mode(0o444))?;
-            file.sync_all()?;
-            rename(temp, &layer)?;
-            sync_folder(layer.parent().unwrap_or(&self.root))
         };
-        put().map_err(failed("put the layer", &layer))?;
-        Ok(layer)
+        let file = put().map_err(failed("put the layer", &layer))?;
+        Ok(Held::new(layer, file))
     }
 }
 
-/// Whether the layer is there. One that is not as it was written is none: a disk lost part of it, and it is to be
-/// replaced. It is read for that, which a build that writes it anew hardly notices.
-fn is_whole(layer: &Path, size: u64, digest: &Digest) -> io::Result<bool> {
-    let file = match File::open(layer) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file?,
-    };
-    if file.metadata()?.len() == size && Digest::of_file(&file)? == *digest {
-        return Ok(true);
-    }
-    fs::remove_file(layer).map(|()| false)
-}
-
-/// Renames without replacing: another runner's equal layer may be mounted already, and would take room twice.
-fn rename(temp: &Path, layer: &Path) -> io::Result<()> {
+/// Renames without replacing: another runner's equal layer may be mounted already, and would take room twice. Whether
+/// there was nothing in its place.
+fn rename(temp: &Path, layer: &Path) -> io::Result<bool> {
     match renameat_with(CWD, temp, CWD, layer, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => fs::remove_file(temp),
+        Err(Errno::EXIST) => Ok(false),
         // NFS and some FUSE filesystems have no such rename, and there replacing does no harm but the room.
-        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(temp, layer),
-        result => Ok(result?),
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(temp, layer).map(|()| true),
+        result => Ok(result.map(|()| true)?),
     }
 }
 

@@ -4,11 +4,13 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::digest::Digest;
 
 use super::error::io as failed;
+use super::held::hold;
 use super::{Store, StoreError, file_name};
 
 /// Bytes of a step's name that go into its log's; names may be longer than file names can be.
@@ -16,12 +18,18 @@ const LONGEST_STEP: usize = 200;
 
 /// One build among all of a store: its time in UTC and random letters, `20231114T221320.000Z-k3Xz9Q`. Sorted as text,
 /// builds are sorted by time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BuildId(String);
+///
+/// While one of it is there, its folder of logs is not collected.
+#[derive(Debug, Clone)]
+pub struct BuildId {
+    name: String,
+    /// The folder, with a shared lock.
+    _held: Arc<File>,
+}
 
 impl fmt::Display for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -35,9 +43,15 @@ impl Store {
         let time: String =
             humantime::format_rfc3339_millis(now).to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
         let prefix = format!("{time}-");
-        let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
-        let path = folder.map_err(failed("create a folder in", &logs))?.keep();
-        Ok(BuildId(path.file_name().unwrap_or_default().to_string_lossy().into_owned()))
+        loop {
+            let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
+            let path = folder.map_err(failed("create a folder in", &logs))?.keep();
+            // Between the two a collection may have removed it: then another is made.
+            if let Some(held) = hold(&path).map_err(failed("hold", &path))? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                return Ok(BuildId { name, _held: Arc::new(held) });
+            }
+        }
     }
 
     /// The log of a step, open for appending, and its path. Made where it is missing; 0600.
@@ -52,7 +66,7 @@ impl Store {
             name = format!("{name}-{digest}");
         }
         let name = format!("{name}.log");
-        let path = self.root.join("logs").join(&build.0).join(file_name(&name)?);
+        let path = self.root.join("logs").join(&build.name).join(file_name(&name)?);
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         Ok((file.map_err(failed("open the log", &path))?, path))
     }
@@ -75,8 +89,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let builds = [1_700_000_000, 1_700_000_000, 1_700_000_001].map(|time| store.new_build(at(time)).unwrap());
-        assert!(builds[0].to_string().starts_with("20231114T221320.000Z-"), "{}", builds[0]);
-        assert!(builds[0] != builds[1] && builds[0] < builds[2] && builds[1] < builds[2]);
+        let [one, other, later] = builds.map(|build| build.to_string());
+        assert!(one.starts_with("20231114T221320.000Z-"), "{one}");
+        assert!(one != other && one < later && other < later);
     }
 
     #[test]

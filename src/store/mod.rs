@@ -8,6 +8,7 @@
 //! last/<hex>.json              the last key of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
+//! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
 //! stat/, listings/             what is known of host folders, see `content`
 //! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
@@ -29,20 +30,30 @@
 //!   a file that was unlinked meanwhile is worth nothing: its holder looks at the link count, and starts again.
 //! - The file lists the half-written files that are outside the store, beside their outputs: absolute paths, each
 //!   ended by a NUL, on the disk before the file that it names is created.
-//! - Layers and records need no lock: they are renamed into place, and two of one name are equal.
+//! - Layers and records are written without a lock: they are renamed into place, and two of one name are equal.
+//! - Who uses a layer holds a shared lock on its file, from before it is looked at. Who removes one has a lock on it that
+//!   nobody shares, or leaves it. Here, too, a lock on a file that is unlinked is worth nothing.
+//! - A build holds a shared lock on its folder of logs.
+//! - When something was used last is the time of modification of its file; of a layer, also that of the records that give
+//!   it, and of the layers that stand on it.
 //! - Who builds a key holds the lock of its file in `building/`, so that others wait for it and take what it builds. The
 //!   lock saves work and no more: two that build the same key do no harm.
 
 mod building;
+mod collect;
 mod error;
+mod held;
+mod inventory;
 mod layer;
 mod lease;
 mod lock;
+mod lock_files;
 mod log;
 mod output;
 mod record;
 mod recorded;
 mod remove;
+mod verify;
 mod version;
 
 use std::ffi::OsStr;
@@ -54,11 +65,16 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 
 pub use building::Building;
+pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
+pub use held::Held;
+pub use inventory::{Inventory, LayerFile, RecordFile};
 pub use layer::LayerState;
 pub use lease::{DeadLease, Lease, Swept};
+pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
+pub use verify::Damage;
 
 use error::io as failed;
 
@@ -66,13 +82,14 @@ use error::io as failed;
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "layers",
     "layers/sha256",
     "keys",
     "last",
     "building",
     "damaged",
+    "lock-files",
     "versions",
     "cache",
     "logs",
@@ -113,6 +130,21 @@ impl Store {
             make_folder(&root.join(folder), 0o700)?;
         }
         Ok(Self { root })
+    }
+
+    /// Opens the store in this folder, if there is one: nothing is made where there is nothing.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_if_any(path: &Path) -> Result<Option<Self>, StoreError> {
+        let is_ours = match path.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            metadata => {
+                let owner = metadata.map_err(failed("open the store", path))?.uid();
+                owner == rustix::process::geteuid().as_raw()
+            }
+        };
+        if is_ours && is_empty(path)? { Ok(None) } else { Self::open(path).map(Some) }
     }
 
     /// Opens the store in this folder to look into it, and makes nothing; none where there is none, or none that this
@@ -245,6 +277,18 @@ mod tests {
         assert_eq!(fs::read_to_string(root.join("format")).unwrap(), "1\n");
         assert_eq!(fs::read_dir(store.mnt()).unwrap().count(), 0);
         assert_eq!(Store::open(&root).unwrap().root(), root.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn nothing_is_made_where_there_is_no_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("store");
+        assert!(Store::open_if_any(&root).unwrap().is_none() && !root.exists());
+        assert!(Store::open_if_any(folder.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        Store::open(&root).unwrap();
+        assert!(Store::open_if_any(&root).unwrap().is_some());
+        assert!(matches!(Store::open_if_any(folder.path()), Err(StoreError::NotAStore { .. })));
     }
 
     #[test]

@@ -84,9 +84,39 @@ impl Store {
         self.write_whole(&self.last_path(build, step), &LastKey { fields: fields.clone() }, false)
     }
 
+    /// Remembers a checkpoint, and after how many steps it was taken of the segment that ends with `step`.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn record_checkpoint(&self, recorded: &Recorded, step: &str, steps: usize) -> Result<(), StoreError> {
+        self.write_whole(&self.key_path(&recorded.fields.key()), recorded, true)?;
+        let mut known = self.checkpoints(&recorded.build, step);
+        if !known.contains(&steps) {
+            known.push(steps);
+            known.sort_unstable();
+            self.write_whole(&self.checkpoints_path(&recorded.build, step), &known, false)?;
+        }
+        Ok(())
+    }
+
+    /// After how many steps checkpoints were taken of the segment that ends with that step.
+    pub fn checkpoints(&self, build: &str, step: &str) -> Vec<usize> {
+        read(&self.checkpoints_path(build, step)).unwrap_or_default()
+    }
+
+    fn checkpoints_path(&self, build: &str, step: &str) -> PathBuf {
+        let id = Digest::of_bytes(format!("{build}\0{step}\0checkpoints").as_bytes());
+        self.root.join(format!("last/{}.json", id.hex()))
+    }
+
     /// The fields of the key under which a step of a build was last built or taken.
     pub fn last_key(&self, build: &str, step: &str) -> Option<Fields> {
         read::<LastKey>(&self.last_path(build, step)).map(|last| last.fields)
+    }
+
+    /// The fields in a file of last keys.
+    pub(super) fn last_fields(&self, path: &Path) -> Option<Fields> {
+        read::<LastKey>(path).map(|last| last.fields)
     }
 
     /// Forgets what was built under a key.
@@ -119,11 +149,11 @@ impl Store {
         list().map_err(failed("list", &folder))
     }
 
-    fn key_path(&self, key: &Digest) -> PathBuf {
+    pub(super) fn key_path(&self, key: &Digest) -> PathBuf {
         self.root.join(format!("keys/{}.json", key.hex()))
     }
 
-    fn last_path(&self, build: &str, step: &str) -> PathBuf {
+    pub(super) fn last_path(&self, build: &str, step: &str) -> PathBuf {
         // A NUL is in neither name.
         let id = Digest::of_bytes(format!("{build}\0{step}").as_bytes());
         self.root.join(format!("last/{}.json", id.hex()))

@@ -1,9 +1,12 @@
 //! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
+//!
+//! All of them run with each runtime: `tests/runc` is this folder by another name, see [`project::RUNTIME`].
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod built;
 mod cache;
 mod chain;
+mod checkpoint;
 mod commands;
 mod compression;
 mod container;
@@ -14,6 +17,7 @@ mod escape;
 mod failed;
 mod interrupted;
 mod limits;
+mod lock;
 mod many_layers;
 mod mount_points;
 mod mounts;
@@ -21,8 +25,14 @@ mod namespace;
 mod privileges;
 mod project;
 mod quick;
+mod recipes;
+mod rules;
 mod run;
+mod runtimes;
 mod same_bytes;
 mod sessions;
 mod sources;
+mod store;
+mod streams;
+mod terminal;
 mod tree;

@@ -7,6 +7,12 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What runs the containers: these tests are compiled twice, as `host` for the runtime that is built in, and as `runc`.
+pub const RUNTIME: &str = match env!("CARGO_CRATE_NAME").as_bytes() {
+    b"runc" => "runc",
+    _ => "embedded",
+};
+
 /// A project in a temporary folder.
 pub struct Project {
     folder: TempDir,
@@ -48,7 +54,7 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env("RUNNER_STORE", self.store()).env_remove("SOURCE_DATE_EPOCH");
+        command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME).env_remove("SOURCE_DATE_EPOCH");
         command
     }
 
@@ -69,7 +75,11 @@ impl Project {
         let runner = self.command(arguments);
         let mut command = Command::new("sh");
         command.args(["-c", shell, "sh"]).arg(runner.get_program()).args(runner.get_args()).stdin(Stdio::null());
-        command.current_dir(self.folder.path()).env("RUNNER_STORE", self.store()).env_remove("SOURCE_DATE_EPOCH");
+        command
+            .current_dir(self.folder.path())
+            .env("RUNNER_STORE", self.store())
+            .env("RUNNER_RUNTIME", RUNTIME)
+            .env_remove("SOURCE_DATE_EPOCH");
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = child.id();
         Run::new(pid, &child.wait_with_output().unwrap())

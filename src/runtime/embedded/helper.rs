@@ -16,9 +16,10 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::devices;
+use super::Open;
 use super::init::Init;
-use super::protocol::{Open, Opened, receive, send};
+use crate::runtime::devices;
+use crate::runtime::protocol::{Opened, receive, send};
 use crate::sys;
 
 /// Two seconds in all, beyond what libcontainer itself waits.
@@ -41,7 +42,9 @@ fn serve() -> io::Result<()> {
         Ok(container) => container,
         Err(error) => {
             let cause = first_line(log).map(|line| format!(" ({line})")).unwrap_or_default();
-            send(&socket, &Opened::Failed(words(error.as_ref()) + &cause), &[])?;
+            let lacking = if open.makes_nodes { devices::check(&open.id, &open.devices).err() } else { None };
+            let words = lacking.unwrap_or_else(|| words(error.as_ref()) + &cause);
+            send(&socket, &Opened::Failed(words), &[])?;
             return Err(io::Error::other("no container"));
         }
     };
@@ -83,7 +86,11 @@ fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Err
 
 fn enforce_rules(open: &Open, container: &Container) -> Result<(), Box<dyn Error>> {
     let pid = container.pid().ok_or("the container has no process")?;
-    devices::enforce(&open.id, pid.as_raw(), &open.devices)
+    match devices::enforce(&open.id, pid.as_raw(), &open.devices) {
+        // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
+        Err(_) if !open.makes_nodes => Ok(()),
+        other => other,
+    }
 }
 
 /// libcontainer's errors often only say "failed syscall"; which one, and on what, it tells by tracing alone. The file in

@@ -16,11 +16,12 @@ use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, pidfd_send_signal};
 
-use super::protocol::{Open, Opened, Start, receive, receive_unread, send, send_unread};
+use super::Open;
 use super::step::{Blueprint, NAMESPACES, View, become_step, mount_view};
-use crate::runtime::Outcome;
+use crate::runtime::protocol::{Opened, Start, Told, receive, receive_unread, send, send_unread};
+use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
 
 /// The processes of a session that are no step's: init and its spare.
@@ -65,7 +66,7 @@ impl Init {
             for index in ended.into_iter().rev() {
                 let step = running.swap_remove(index);
                 // Whoever asked may have lost interest; and what could not become a step has told that itself.
-                let _ = send(&step.status, &reap(&step.process)?, &[]);
+                let _ = send(&step.status, &Told::Ended(reap(step.process.as_fd())?), &[]);
                 ended_namespaces.extend(step.namespace);
             }
             if asked {
@@ -86,7 +87,7 @@ impl Init {
                     }
                     Err(error) => {
                         let why = format!("no process can be made: {error}");
-                        let _ = send(&status, &Outcome::NotStarted { why, code: 125 }, &[]);
+                        let _ = send(&status, &Told::Ended(Outcome::NotStarted { why, code: 125 }), &[]);
                     }
                 }
                 spare = Some(stand_by(&view, &mut ended_namespaces));
@@ -146,24 +147,14 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
     let mounted = mount_view(view);
     let Ok(Some((start, descriptors))) = receive::<Start>(fed) else { sys::exit_now(0) };
     let Ok([stdin, stdout, stderr, status]) = <[OwnedFd; 4]>::try_from(descriptors) else { sys::exit_now(125) };
+    let status = UnixStream::from(status);
     let why = match mounted {
-        Ok(()) => become_step(view, &start.process, [stdin, stdout, stderr]),
+        Ok(()) => become_step(view, &start.process, [stdin, stdout, stderr], &status),
         Err(error) => Outcome::NotStarted { why: format!("mount the step's own /proc: {error}"), code: 125 },
     };
-    let _ = send(&UnixStream::from(status), &why, &[]);
-    sys::exit_now(why.exit_code());
-}
-
-/// How a process that has ended did so.
-fn reap(process: &OwnedFd) -> io::Result<Outcome> {
-    let Some(status) = waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED)? else {
-        return Err(io::Error::other("a process that has ended has no status"));
-    };
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Ok(Outcome::Exited { code }),
-        (None, Some(signal)) => Ok(Outcome::Signaled { signal }),
-        (None, None) => Err(io::Error::other("a process ended neither by itself nor by a signal")),
-    }
+    let code = why.exit_code();
+    let _ = send(&status, &Told::Ended(why), &[]);
+    sys::exit_now(code);
 }
 
 /// A network namespace begins with its loopback interface down. libcontainer 0.7 leaves it so; runc does not.

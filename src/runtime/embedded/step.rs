@@ -2,8 +2,9 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -15,9 +16,9 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use super::protocol::Open;
-use crate::runtime::Outcome;
+use super::{Open, terminal};
 use crate::runtime::spec::{MASKED_PATHS, READ_ONLY_PATHS};
+use crate::runtime::{self, Outcome, too_many_files};
 use crate::sys;
 
 /// What is a step's own, see namespaces(7): it sees no process but those that it starts, leaves no System V object
@@ -208,9 +209,21 @@ fn null_device() -> io::Result<OwnedFd> {
     }
 }
 
+/// A standard stream, with the container's null device in place of the host's: by a descriptor of that a step could give
+/// it another mode and owner.
+fn own_null(stream: OwnedFd) -> io::Result<OwnedFd> {
+    let stat = rustix::fs::fstat(&stream)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != rustix::fs::makedev(1, 3) {
+        return Ok(stream);
+    }
+    let own = null_device()?;
+    let path = format!("/proc/self/fd/{}", own.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// Turns this process into the step's. Comes back only when that fails, with the reason.
-pub fn become_step(view: &View, process: &Process, stdio: [OwnedFd; 3]) -> Outcome {
-    match set_up(view, process, stdio) {
+pub fn become_step(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> Outcome {
+    match set_up(view, process, stdio, status) {
         Ok(()) => execute(process),
         Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
     }
@@ -223,9 +236,19 @@ fn doing<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> (String, io::Error
     move |error| (what.to_owned(), error.into())
 }
 
-fn set_up(view: &View, process: &Process, stdio: [OwnedFd; 3]) -> SetUp {
+fn set_up(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> SetUp {
     setsid().map_err(doing("start a session of processes"))?;
-    let [stdin, stdout, stderr] = stdio;
+    let [stdin, stdout, stderr] = if process.terminal() == Some(true) {
+        let all = || -> io::Result<_> {
+            let terminal = terminal::open(process, status)?;
+            Ok([terminal.try_clone()?, terminal.try_clone()?, terminal])
+        };
+        all().map_err(doing("make a terminal"))?
+    } else {
+        let [stdin, stdout, stderr] = stdio;
+        let own = || -> io::Result<_> { Ok([own_null(stdin)?, own_null(stdout)?, own_null(stderr)?]) };
+        own().map_err(doing("open /dev/null"))?
+    };
     rustix::stdio::dup2_stdin(&stdin).map_err(doing("set standard input"))?;
     rustix::stdio::dup2_stdout(&stdout).map_err(doing("set standard output"))?;
     rustix::stdio::dup2_stderr(&stderr).map_err(doing("set standard error"))?;
@@ -249,11 +272,7 @@ fn set_limit(limit: &PosixRlimit) -> io::Result<()> {
         PosixRlimitType::RlimitNofile => match setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard()) {
             Err(nix::Error::EPERM) => {
                 let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-                Err(io::Error::other(format!(
-                    "{} open files are more than the {most} that this host allows runner without CAP_SYS_RESOURCE; \
-                     write `nofile: {most}` under limits, or less",
-                    limit.hard()
-                )))
+                Err(io::Error::other(too_many_files(limit.hard(), most)))
             }
             other => Ok(other?),
         },
@@ -335,12 +354,12 @@ fn candidates(name: &OsStr, env: &[CString]) -> Vec<std::ffi::OsString> {
 
 fn not_executed(name: &OsStr, error: nix::Error) -> Outcome {
     let name = name.to_string_lossy();
-    let (why, code) = match error {
-        nix::Error::ENOENT => (format!("{name} is not there, or not in PATH, or its interpreter is not there"), 127),
+    match error {
+        nix::Error::ENOENT => runtime::not_executed(&name, None),
         nix::Error::E2BIG => {
-            (format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)"), 126)
+            let why = format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)");
+            Outcome::NotStarted { why, code: 126 }
         }
-        error => (format!("{name} cannot be executed: {}", error.desc()), 126),
-    };
-    Outcome::NotStarted { why, code }
+        error => runtime::not_executed(&name, Some(error.desc())),
+    }
 }

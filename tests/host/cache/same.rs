@@ -70,9 +70,10 @@ steps:
     );
     apply(&project, &[]);
     assert_eq!(count(&apply(&project, &[]), "ran"), 0);
-    edit(&project, "1000000000", "none");
+    edit(&project, "1000000000", "1000000001");
     let built = apply(&project, &[]);
-    let told = json!([{ "kind": "setting_changed", "field": "source_date_epoch", "old": "1000000000", "new": "none" }]);
+    let told =
+        json!([{ "kind": "setting_changed", "field": "source_date_epoch", "old": "1000000000", "new": "1000000001" }]);
     assert_eq!((count(&built, "ran"), reasons(&built, "a")), (3, told));
     // One that says that it is another one, and is not.
     let script = "#!/bin/sh\ncase $1 in -version) echo 'mksquashfs version 9.9 (2030/01/01)'; exit 0;; esac\n\

@@ -4,14 +4,15 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxDeviceCgroup, Mount, Process};
+use oci_spec::runtime::Process;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::Outcome;
 
 /// No message comes near this: a manifest is at most 4 MiB.
 const MOST_BYTES: usize = 64 << 20;
@@ -22,28 +23,7 @@ const PREFIX: usize = 4;
 /// The most descriptors beside one message: stdin, stdout, stderr and the status socket.
 const MOST_DESCRIPTORS: usize = 4;
 
-/// The first message to the helper: open a container.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Open {
-    /// The container's id.
-    pub id: String,
-    /// The folder with config.json.
-    pub bundle: PathBuf,
-    /// Where the runtime keeps its state.
-    pub state: PathBuf,
-    /// The device rules, in order: later ones count.
-    pub devices: Vec<LinuxDeviceCgroup>,
-    /// Mounts that each step gets anew.
-    pub fresh: Vec<Mount>,
-    /// Paths to hide in a step's own `/proc`.
-    pub masked: Vec<String>,
-    /// Paths to make read-only in a step's own `/proc`.
-    pub read_only: Vec<String>,
-    /// Cgroup mounts to make read-only, with all that is mounted below.
-    pub cgroups: Vec<PathBuf>,
-}
-
-/// The answer to [`Open`].
+/// The answer to the first message to a helper, which asks it to open a container.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Opened {
     /// The container's init takes requests.
@@ -54,11 +34,20 @@ pub enum Opened {
 
 /// A request to a session's init: run this, with stdin, stdout, stderr and a status socket beside it.
 ///
-/// On the status socket comes one [`Outcome`](crate::runtime::Outcome); closing the other end of it before ends the step.
+/// What is [`Told`] comes on the status socket; closing the other end of it before ends the step.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     /// What to run.
     pub process: Process,
+}
+
+/// What comes on the status socket of a step.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Told {
+    /// First, where the process has a terminal: the master's side of it is beside the message.
+    Terminal,
+    /// Last.
+    Ended(Outcome),
 }
 
 /// Sends a message.
@@ -86,6 +75,23 @@ pub fn send_unread(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<
     let sent = rustix::net::sendmsg(socket.as_fd(), &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?;
     let mut socket = socket;
     socket.write_all(&bytes[sent..])
+}
+
+/// Receives what another program sends beside a message of its own: one descriptor.
+///
+/// # Errors
+/// Where there is none.
+pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 4096];
+    rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    let mut messages = beside.drain();
+    let found = messages.find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    found.ok_or_else(|| io::Error::other("no descriptor came"))
 }
 
 /// Receives a message and the descriptors beside it; `None` when the other side has closed.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, openat};
 
-use super::RuntimeError;
+use super::container::RuntimeError;
 use crate::mount::mount_overlay;
 
 /// The program that runs now, sealed: helpers are started from it, and `/proc/*/exe` of theirs leads to it.

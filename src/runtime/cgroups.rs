@@ -1,4 +1,4 @@
-//! Cgroups that a killed runner left behind: found by their names, and removed.
+//! Cgroups that a killed runner, or a runtime, left behind: found by their names, and removed.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,26 @@ pub fn prefix(lease: &str) -> String {
 /// Removes what is left of a lease that no living process holds, with the processes in it; true when nothing is left.
 pub fn remove_left_over(lease: &str) -> bool {
     let prefix = prefix(lease);
+    remove_where(|name| name.starts_with(&prefix))
+}
+
+/// The prefix of the cgroups of the steps of a session that has one for each.
+pub fn step_prefix(container: &str) -> String {
+    format!("{container}-")
+}
+
+/// Removes what is left of a session that has a cgroup for each step; true when nothing is left.
+pub fn remove_steps(container: &str) -> bool {
+    let prefix = step_prefix(container);
+    remove_where(|name| name.starts_with(&prefix))
+}
+
+fn remove_where(is_left: impl Fn(&str) -> bool) -> bool {
     let mut clean = true;
     for root in Layout::of_this_host().unwrap_or_default().mounts() {
         let Ok(entries) = fs::read_dir(root) else { continue };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            if is_left(&entry.file_name().to_string_lossy()) {
                 clean &= remove(&entry.path());
             }
         }

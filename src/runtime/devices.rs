@@ -10,10 +10,22 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
+use super::cgroups;
 use crate::cgroup::{Layout, membership};
 use crate::sys;
+
+/// What mends a host without device rules.
+const MEND: &str = "see `runner doctor`, or write `capabilities: { drop: [MKNOD] }` for the container";
+
+const NO_GROUPS: &str = "this host has no device cgroup: mount the v1 device controller or cgroup2";
+
+/// The device rules of a config.json.
+pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
+}
 
 /// Lets the processes of the container of that id, which `pid` is one of, use what `rules` allow, and nothing else.
 ///
@@ -37,7 +49,34 @@ pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Bo
         own(path)?;
         return attach_program(&mount.join(path.trim_start_matches('/')), rules);
     }
-    Err("this host has no device cgroup: mount the v1 device controller or cgroup2".into())
+    Err(NO_GROUPS.into())
+}
+
+/// Sets the rules of a group that nothing is in and that is removed at once: whether this host enforces them at all.
+///
+/// # Errors
+/// As [`enforce`].
+fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    let layout = Layout::of_this_host()?;
+    let (root, set): (_, fn(&Path, &[LinuxDeviceCgroup]) -> _) = match (layout.v1("devices"), layout.v2()) {
+        (Some(root), _) => (root, write_files),
+        (None, Some(root)) => (root, attach_program),
+        (None, None) => return Err(NO_GROUPS.into()),
+    };
+    let group = root.join(id);
+    fs::create_dir(&group).map_err(|error| format!("create the cgroup {}: {error}", group.display()))?;
+    let set = set(&group, rules);
+    let removed = fs::remove_dir(&group);
+    set.and_then(|()| Ok(removed?))
+}
+
+/// [`try_out`] in the name of a container, with the words for who may not go on without.
+///
+/// # Errors
+/// As [`enforce`].
+pub fn check(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
+    let group = format!("{}trial", cgroups::step_prefix(id));
+    try_out(&group, rules).map_err(|error| format!("device rules cannot be enforced here: {error}; {MEND}"))
 }
 
 fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {

@@ -1,0 +1,31 @@
+//! `runner store export`: a layer's image as a file.
+
+use std::path::Path;
+
+use super::super::site::of_store;
+use super::Place;
+use super::naming::named;
+use crate::command::{Stop, print};
+use crate::error::{Error, Exit};
+use crate::report::size;
+
+/// Writes the image, whole or not at all.
+pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
+    let output = std::path::absolute(file)
+        .map_err(|error| Error::new(Exit::Usage, format!("find {}: {error}", file.display())))?;
+    let (store, known) = place.known()?;
+    let digest = named(&known.inventory, name)?;
+    let held = store.hold_layer(&digest).map_err(of_store)?;
+    let held = held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} was just removed")))?;
+    // A copy does not carry the digest with it, so this is the last time that it can be told.
+    if !store.verify_layer(&digest).map_err(of_store)? {
+        let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();
+        return Err(Error::new(Exit::Mismatch, format!("the layer {digest} is damaged")).with_hint(Some(hint)).into());
+    }
+    let lease = store.lease().map_err(of_store)?;
+    let published = lease.publish(held.path(), &output);
+    let closed = lease.close();
+    published.and(closed).map_err(of_store)?;
+    let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
+    print(format!("wrote {} ({}, {digest})\n", output.display(), size(bytes)).as_bytes())
+}

@@ -1,0 +1,153 @@
+//! `runner store gc`: removes what is not needed.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::super::site::{clear_left_over, of_store};
+use super::shown::{ago, short, time};
+use super::{Place, print_json, warn};
+use crate::cli::GcArgs;
+use crate::command::{Stop, print};
+use crate::error::{Error, Exit};
+use crate::report::{sanitize, size};
+use crate::store::{Collection, Effect, Policy, Store, StoreError, What, Why, named_in_lock_file};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long what nobody uses is kept where nothing else is said.
+const DAYS: u32 = 30;
+
+/// Tells each thing that goes, and removes it unless only that was asked for.
+pub fn gc(place: &Place, args: &GcArgs) -> Result<(), Stop> {
+    let now = SystemTime::now();
+    let policy = policy(place, args, now)?;
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    if let Some(store) = &place.store {
+        let effects = store.collectable(&policy, before(now, args.keep_days.unwrap_or(DAYS)), now).map_err(of_store)?;
+        if args.dry_run {
+            gone = effects;
+        } else {
+            (gone, kept) = carry_out(store, effects)?;
+        }
+    }
+    let bytes: u64 = gone.iter().map(|effect| effect.size).sum();
+    if args.json {
+        let all = |effects: &[Effect]| effects.iter().map(as_json).collect::<Vec<_>>();
+        let name = if args.dry_run { "would_remove" } else { "removed" };
+        return print_json(&json!({ "dry_run": args.dry_run, name: all(&gone), "kept": all(&kept), "size": bytes }));
+    }
+    let mut text = String::new();
+    for (effects, end) in [(&gone, ""), (&kept, "; it stays, for it has just come into use")] {
+        effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", told(effect, now, &place.path))));
+    }
+    let layers = gone.iter().filter(|effect| matches!(effect.what, What::Layer { .. })).count();
+    let others = gone.len() - layers;
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let counts = match (layers, others) {
+        (0, others) => count(others, "thing"),
+        (layers, 0) => count(layers, "layer"),
+        (layers, others) => format!("{} and {}", count(layers, "layer"), count(others, "other thing")),
+    };
+    let did = if args.dry_run { "would remove" } else { "removed" };
+    text.push_str(&match gone.len() {
+        0 => "nothing to remove\n".to_owned(),
+        _ => format!("{did} {counts}, {}\n", size(bytes)),
+    });
+    print(text.as_bytes())
+}
+
+fn policy(place: &Place, args: &GcArgs, now: SystemTime) -> Result<Policy, Error> {
+    let days = args.keep_days.or(if args.max_size.is_none() { Some(DAYS) } else { None });
+    let mut policy = Policy { unused_since: days.map(|days| before(now, days)), ..Policy::default() };
+    policy.max_size = args.max_size;
+    let known = place.store.as_ref().map(|store| store.lock_files().map_err(of_store)).transpose()?;
+    for path in args.keep_locks.iter().chain(known.iter().flatten()) {
+        // What it names cannot be told, so nothing can be removed.
+        let wrong = |error: StoreError| {
+            let hint = error.hint();
+            Error::new(Exit::Usage, error).with_hint(hint)
+        };
+        policy.locked.extend(named_in_lock_file(path).map_err(wrong)?);
+    }
+    Ok(policy)
+}
+
+/// So many days ago; none is all that is not of this very moment.
+fn before(now: SystemTime, days: u32) -> SystemTime {
+    now.checked_sub(DAY * days).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// What is gone, and what has stayed.
+fn carry_out(store: &Store, effects: Vec<Effect>) -> Result<(Vec<Effect>, Vec<Effect>), Error> {
+    for warning in clear_left_over(store)? {
+        warn(&warning);
+    }
+    let mut collection = Collection::new(store);
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    for effect in effects {
+        if collection.remove(&effect).map_err(of_store)? { gone.push(effect) } else { kept.push(effect) }
+    }
+    Ok((gone, kept))
+}
+
+fn told(effect: &Effect, now: SystemTime, store: &Path) -> String {
+    let what = match &effect.what {
+        What::Layer { digest, step, .. } => {
+            let step = step.as_ref().map(|step| format!(" of {}", sanitize(step))).unwrap_or_default();
+            format!("layer {}{step}", short(digest))
+        }
+        What::Record { .. } => format!("record {}", below(effect, store)),
+        What::Logs => below(effect, store),
+        What::Damaged => format!("damaged layer {}", below(effect, store)),
+        What::Listing => format!("listing {}", below(effect, store)),
+        What::LastKey => format!("last key {}", below(effect, store)),
+        What::LeftOver => format!("left over: {}", below(effect, store)),
+    };
+    let why = match effect.why {
+        Why::Unused(used) => format!("used last {}", ago(used, now)),
+        Why::Room(used) => format!("for room, used last {}", ago(used, now)),
+        Why::NoLayer => "its layer is gone".to_owned(),
+        Why::Unreadable => "it cannot be read".to_owned(),
+        Why::Unnamed => "nothing names it any more".to_owned(),
+        Why::LeftOver => "who wrote it is gone".to_owned(),
+    };
+    format!("{what} ({}): {why}", size(effect.size))
+}
+
+fn below(effect: &Effect, store: &Path) -> String {
+    effect.path.strip_prefix(store).unwrap_or(&effect.path).display().to_string()
+}
+
+fn as_json(effect: &Effect) -> Value {
+    let kind = match effect.what {
+        What::Layer { .. } => "layer",
+        What::Record { .. } => "record",
+        What::Logs => "logs",
+        What::Damaged => "damaged",
+        What::Listing => "listing",
+        What::LastKey => "last_key",
+        What::LeftOver => "left_over",
+    };
+    let (why, used) = match effect.why {
+        Why::Unused(used) => ("unused", Some(used)),
+        Why::Room(used) => ("room", Some(used)),
+        Why::NoLayer => ("no_layer", None),
+        Why::Unreadable => ("unreadable", None),
+        Why::Unnamed => ("unnamed", None),
+        Why::LeftOver => ("left_over", None),
+    };
+    let mut json = json!({
+        "kind": kind,
+        "path": effect.path.display().to_string(),
+        "size": effect.size,
+        "why": why,
+        "used": used.map(time),
+    });
+    if let What::Layer { digest, step, .. } = &effect.what {
+        json["digest"] = digest.to_string().into();
+        json["step"] = step.clone().into();
+    }
+    json
+}

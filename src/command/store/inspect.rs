@@ -1,0 +1,93 @@
+//! `runner store inspect`: all that is known of a layer.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::naming::named;
+use super::shown::{Known, ago, origin, time};
+use super::{Place, print_json};
+use crate::command::{Stop, print};
+use crate::digest::Digest;
+use crate::report::{duration, sanitize, size};
+use crate::store::{RecordFile, Recorded};
+
+/// How many columns the names of what is told take.
+const NAMES: usize = 12;
+
+/// Tells what there is to know of a layer.
+pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), Stop> {
+    let (store, known) = place.known()?;
+    let digest = named(&known.inventory, name)?;
+    let Some(layer) = known.inventory.layers.get(&digest) else { return Ok(()) };
+    let giving = known.inventory.giving(&digest);
+    let path = store.layer_path(&digest);
+    if as_json {
+        let mut json = known.json(&digest, layer);
+        json["path"] = path.display().to_string().into();
+        for (built, (_, record)) in json["built"].as_array_mut().into_iter().flatten().zip(&giving) {
+            built["fields"] = record
+                .recorded
+                .fields
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .collect::<serde_json::Map<String, Value>>()
+                .into();
+        }
+        return print_json(&json);
+    }
+    let now = SystemTime::now();
+    let mut text = String::new();
+    line(&mut text, "layer", &digest.to_string());
+    line(&mut text, "file", &path.display().to_string());
+    line(&mut text, "size", &format!("{} ({} bytes)", size(layer.size), layer.size));
+    if let Some(written) = known.written(&digest, layer) {
+        line(&mut text, "built", &written);
+    }
+    if let Some(used) = known.used.get(&digest) {
+        line(&mut text, "last used", &format!("{} ({})", time(*used), ago(*used, now)));
+    }
+    for kept in known.kept_by(&digest) {
+        line(&mut text, "kept by", &kept);
+    }
+    if giving.is_empty() {
+        text.push_str("\nno record tells what built it\n");
+    }
+    for (key, record) in giving {
+        built(&mut text, &known, key, record);
+    }
+    print(text.as_bytes())
+}
+
+fn built(text: &mut String, known: &Known, key: &Digest, record: &RecordFile) {
+    let recorded: &Recorded = &record.recorded;
+    text.push('\n');
+    line(text, "built by", &origin(record));
+    line(text, "at", &format!("{}, in {}", recorded.time, duration(recorded.duration_ms)));
+    line(text, "steps", &sanitize(&recorded.steps.join(", ")));
+    let below = recorded.layer.as_ref().map(|layer| layer.below.as_slice()).unwrap_or_default();
+    if below.is_empty() {
+        line(text, "stands on", "no other layer");
+    }
+    for (n, below) in below.iter().enumerate() {
+        let step = known.inventory.giving(below).first().map(|(_, record)| format!("  {}", origin(record)));
+        let gone = if known.inventory.layers.contains_key(below) { "" } else { "  not in the store" };
+        let name = if n == 0 { "stands on" } else { "" };
+        line(text, name, &format!("{below}{}{gone}", step.unwrap_or_default()));
+    }
+    line(text, "key", &key.to_string());
+    for (name, value) in recorded.fields.iter() {
+        let mut lines = value.strip_suffix('\n').unwrap_or(value).split('\n').map(sanitize);
+        let name = sanitize(name);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name} = {}", lines.next().unwrap_or_default());
+        for more in lines {
+            let _ = writeln!(text, "  {:width$} | {more}", "", width = name.chars().count());
+        }
+    }
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{}", format!("{name:NAMES$}{value}").trim_end());
+}

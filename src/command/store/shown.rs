@@ -1,0 +1,168 @@
+//! A layer as it is shown: the same values for people and, as JSON, for programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::report::sanitize;
+use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
+
+use super::super::site::of_store;
+use super::warn;
+
+/// As many hexadecimal digits of a digest are shown where it is one of many.
+const SHORT: usize = 12;
+
+/// What is in the store, with what is known of each layer.
+pub struct Known {
+    pub inventory: Inventory,
+    pub used: BTreeMap<Digest, SystemTime>,
+    above: BTreeMap<Digest, BTreeSet<Digest>>,
+    locked: BTreeMap<Digest, Vec<PathBuf>>,
+}
+
+impl Known {
+    /// Reads the store.
+    pub fn read(store: &Store) -> Result<Self, Error> {
+        let inventory = store.inventory().map_err(of_store)?;
+        let mut locked: BTreeMap<Digest, Vec<PathBuf>> = BTreeMap::new();
+        for path in store.lock_files().map_err(of_store)? {
+            // What it names is told, and not decided by: that is for a collection, which refuses.
+            let named = named_in_lock_file(&path).unwrap_or_else(|error| {
+                warn(&of_store(error));
+                BTreeSet::new()
+            });
+            named.into_iter().for_each(|digest| locked.entry(digest).or_default().push(path.clone()));
+        }
+        Ok(Self { used: inventory.used(), above: inventory.above(), inventory, locked })
+    }
+
+    /// The layers, the one used last first.
+    pub fn layers(&self) -> Vec<(&Digest, &LayerFile)> {
+        let mut layers: Vec<_> = self.inventory.layers.iter().collect();
+        layers.sort_by_key(|(digest, _)| std::cmp::Reverse(self.used.get(digest)));
+        layers
+    }
+
+    /// Why a collection would not remove it, in words.
+    pub fn kept_by(&self, digest: &Digest) -> Vec<String> {
+        let mut kept = Vec::new();
+        if self.inventory.layers.get(digest).is_some_and(|layer| layer.is_held) {
+            kept.push("a running build".to_owned());
+        }
+        kept.extend(self.locked.get(digest).into_iter().flatten().map(|path| path.display().to_string()));
+        match self.above.get(digest).map_or(0, BTreeSet::len) {
+            0 => {}
+            1 => kept.push("1 layer above".to_owned()),
+            many => kept.push(format!("{many} layers above")),
+        }
+        kept
+    }
+
+    /// All of it but the key's fields.
+    pub fn json(&self, digest: &Digest, layer: &LayerFile) -> Value {
+        let above: Vec<String> = self.above.get(digest).into_iter().flatten().map(ToString::to_string).collect();
+        let locks = self.locked.get(digest).into_iter().flatten();
+        json!({
+            "digest": digest.to_string(),
+            "size": layer.size,
+            "written": self.written(digest, layer),
+            "used": self.used.get(digest).map(|used| time(*used)),
+            "kept_by": {
+                "running_build": layer.is_held,
+                "lock_files": locks.map(|path| path.display().to_string()).collect::<Vec<_>>(),
+                "layers_above": above,
+            },
+            "built": self.inventory.giving(digest).into_iter().map(|(key, record)| built(key, record)).collect::<Vec<_>>(),
+        })
+    }
+
+    /// When it was written: by its newest record, else by the filesystem.
+    pub fn written(&self, digest: &Digest, layer: &LayerFile) -> Option<String> {
+        let giving = self.inventory.giving(digest);
+        giving.first().map(|(_, record)| record.recorded.time.clone()).or_else(|| layer.written.map(time))
+    }
+}
+
+fn built(key: &Digest, record: &RecordFile) -> Value {
+    let recorded = &record.recorded;
+    let below = recorded.layer.iter().flat_map(|layer| &layer.below);
+    json!({
+        "build": recorded.build,
+        "container": recorded.container,
+        "step": record.step(),
+        "steps": recorded.steps,
+        "key": key.to_string(),
+        "below": below.map(ToString::to_string).collect::<Vec<_>>(),
+        "duration_ms": recorded.duration_ms,
+        "time": recorded.time,
+        "used": time(record.modified),
+    })
+}
+
+/// RFC 3339, in whole seconds.
+pub fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// The beginning of a digest, which is enough to name it by.
+pub fn short(digest: &Digest) -> String {
+    digest.hex()[..SHORT].to_owned()
+}
+
+/// How long ago that was: `12s ago`, `3d ago`.
+pub fn ago(time: SystemTime, now: SystemTime) -> String {
+    // A time to come is that of another clock.
+    let seconds = now.duration_since(time).unwrap_or(Duration::ZERO).as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86_400 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+/// BUILD/CONTAINER/STEP.
+pub fn origin(record: &RecordFile) -> String {
+    let recorded = &record.recorded;
+    // A build may be named after a folder, whose name may hold anything.
+    sanitize(&format!("{}/{}/{}", recorded.build, recorded.container, record.step()))
+}
+
+/// Lines of columns, each as wide as it has to be.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_their_largest_unit() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000);
+        let told =
+            [0, 59, 60, 3599, 3600, 86_399, 86_400, 9_000_000].map(|age| ago(now - Duration::from_secs(age), now));
+        assert_eq!(told, ["0s ago", "59s ago", "1m ago", "59m ago", "1h ago", "23h ago", "1d ago", "104d ago"]);
+        assert_eq!(ago(now + Duration::from_secs(5), now), "0s ago");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["A".into(), "B".into()], vec!["über".into(), "x".into()], vec!["-".into()]];
+        assert_eq!(table(&rows), "A     B\nüber  x\n-\n");
+    }
+}

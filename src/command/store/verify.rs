@@ -1,0 +1,51 @@
+//! `runner store verify`: reads all layers, and sets aside what is not as it was written.
+
+use serde_json::json;
+
+use super::super::site::of_store;
+use super::{Place, print_json};
+use crate::command::{Stop, print};
+use crate::error::Exit;
+use crate::report::sanitize;
+use crate::store::Damage;
+
+/// Ends with [`Exit::Mismatch`] if anything was damaged.
+pub fn verify(place: &Place, as_json: bool) -> Result<(), Stop> {
+    let (mut damages, mut layers) = (Vec::new(), 0);
+    if let Some(store) = &place.store {
+        let inventory = store.inventory().map_err(of_store)?;
+        layers = inventory.layers.len();
+        damages = store.verify(&inventory).map_err(of_store)?;
+    }
+    if as_json {
+        let damaged: Vec<_> = damages
+            .iter()
+            .map(|damage| match damage {
+                Damage::Layer { digest, steps, aside } => {
+                    json!({ "kind": "layer", "digest": digest.to_string(), "steps": steps, "set_aside": aside.display().to_string() })
+                }
+                Damage::Record { key } => json!({ "kind": "record", "key": key.to_string() }),
+            })
+            .collect();
+        print_json(&json!({ "layers": layers, "damaged": damaged }))?;
+    } else {
+        let mut text = String::new();
+        for damage in &damages {
+            text.push_str(&match damage {
+                Damage::Layer { digest, steps, aside } => {
+                    let steps =
+                        if steps.is_empty() { String::new() } else { format!(" ({})", sanitize(&steps.join(", "))) };
+                    format!("damaged: layer {digest}{steps}, set aside as {}\n", aside.display())
+                }
+                Damage::Record { key } => format!("damaged: the record of the key {key}, removed\n"),
+            });
+        }
+        let read = if layers == 1 { "1 layer read".to_owned() } else { format!("{layers} layers read") };
+        text.push_str(&match damages.len() {
+            0 => format!("{read}: nothing wrong\n"),
+            many => format!("{read}: {many} damaged; the next build makes anew what it needs\n"),
+        });
+        print(text.as_bytes())?;
+    }
+    if damages.is_empty() { Ok(()) } else { Err(Exit::Mismatch.into()) }
+}

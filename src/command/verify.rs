@@ -1,0 +1,162 @@
+//! `runner verify`: builds afresh in an empty store, and compares what comes out with the lock or with the store.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+use std::time::SystemTime;
+
+use super::apply::{exit, mode};
+use super::lock::failed;
+use super::site::{Site, of_store, runtime};
+use super::store::told;
+use super::{Stop, loaded, print, settings};
+use crate::build::{Action, Build, StepId};
+use crate::cli::{Cli, VerifyArgs, targets};
+use crate::difference::between_images;
+use crate::digest::Digest;
+use crate::error::{Error, Exit};
+use crate::event::Events;
+use crate::execute::{self, Context, Options, Rooms, Summary};
+use crate::freshness::{self, Judge, Verdict, forecast};
+use crate::lock::{Lock, LockError};
+use crate::plan::{Plan, Segments};
+use crate::report;
+use crate::settings::{Partial, Settings};
+use crate::store::Store;
+
+/// As many files of one snapshot are told.
+const MOST_TOLD: usize = 100;
+
+/// Builds what is asked for again, and tells each snapshot that is another; ends with [`Exit::Mismatch`] then.
+pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
+    let flags = Partial { store: cli.store.clone(), jobs: args.jobs, ..Partial::default() };
+    let settings = settings(flags, &args.manifest.manifest)?;
+    let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
+    let plan = Plan::new(&build, &targets(&build, &args.targets)?);
+    let expected = expected(&settings, &build, &plan)?;
+    let site = Site::open(&settings)?;
+    let compared = compare(&site, &settings, without_outputs(build), &plan, &expected);
+    site.close()?;
+    let Compared { summary, text, same } = compared?;
+    exit(&summary)?;
+    print(text.as_bytes())?;
+    if same { Ok(()) } else { Err(Exit::Mismatch.into()) }
+}
+
+/// Nothing outside the store is written.
+fn without_outputs(mut build: Build) -> Build {
+    for step in &mut build.steps {
+        if let Action::Snapshot(snapshot) = &mut step.action {
+            snapshot.output = None;
+        }
+    }
+    build
+}
+
+/// The digest that each planned snapshot is to have: as it is locked, else as the store has it.
+fn expected(settings: &Settings, build: &Build, plan: &Plan) -> Result<BTreeMap<StepId, Digest>, Stop> {
+    let lock = match Lock::read(&Lock::path(build)) {
+        Ok(lock) => Some(lock),
+        Err(LockError::Missing { .. }) => None,
+        Err(error) => return Err(super::lock::stop(Exit::Mismatch, error)),
+    };
+    let segments = Segments::new(build, plan);
+    let store = Store::open_existing(&settings.store).map_err(of_store)?;
+    let options = freshness::Options { no_cache: false, runtime: runtime(&settings.runtime)? };
+    let judge = Judge::new(build, &segments, store.as_ref(), options);
+    let forecast = forecast(&judge, plan).map_err(failed)?;
+    // What cannot be written is learnt again.
+    let _ = judge.close();
+    let (mut expected, mut unknown) = (BTreeMap::new(), Vec::new());
+    for (index, segment) in segments.all().iter().enumerate() {
+        let Some(snapshot) = segment.snapshot else { continue };
+        let name = &build.step(snapshot).name;
+        let locked = lock.as_ref().and_then(|lock| lock.digest_of(name)?.parse().ok());
+        let stored = || match forecast.verdict(index) {
+            Verdict::Fresh(recorded) => recorded.layer.as_ref().map(|layer| layer.digest),
+            Verdict::Stale { .. } => None,
+        };
+        match locked.or_else(stored) {
+            Some(digest) => drop(expected.insert(snapshot, digest)),
+            None => unknown.push(format!("`{name}`")),
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(expected);
+    }
+    let message =
+        format!("there is nothing to compare {} with: neither a lock nor the store has it", unknown.join(", "));
+    Err(Error::new(Exit::Usage, message).with_hint(Some("build it first with `runner apply`".into())).into())
+}
+
+struct Compared {
+    summary: Summary,
+    text: String,
+    same: bool,
+}
+
+/// Builds in a store inside the scratch of this one, which goes with it however this process ends.
+fn compare(
+    site: &Site,
+    settings: &Settings,
+    build: Build,
+    plan: &Plan,
+    expected: &BTreeMap<StepId, Digest>,
+) -> Result<Compared, Stop> {
+    let outer = site.context(&build);
+    let folder = outer.lease.scratch_dir("verify").map_err(of_store)?;
+    let store = Store::open(&folder).map_err(of_store)?;
+    let lease = store.lease().map_err(of_store)?;
+    let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
+    let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
+    let segments = Segments::new(&build, plan);
+    let judged_by = freshness::Options { no_cache: false, runtime: context.workspace.runtime().clone() };
+    let judge = Judge::new(&build, &segments, Some(&store), judged_by);
+    let (events, receiver) = Events::channel();
+    let shown = mode(settings.progress);
+    let reporter = thread::spawn(move || report::run(receiver, shown, io::stdout()));
+    site.warn(&events);
+    let rooms = Rooms::new(context);
+    let options = Options { jobs: settings.jobs.get(), keep_going: false };
+    let summary = execute::apply(context, plan, &judge, options, &rooms, &events);
+    drop((rooms, events, judge));
+    // A standard output that is gone is found out when the result is printed.
+    let _ = reporter.join();
+    let mut text = String::new();
+    let mut same = true;
+    for (step, found) in &summary.layers {
+        let name = &build.step(*step).name;
+        let Some(wanted) = expected.get(step) else { continue };
+        if wanted == found {
+            text.push_str(&format!("{name}: the same, {found}\n"));
+            continue;
+        }
+        same = false;
+        text.push_str(&format!("{name}: expected {wanted}, built {found}\n"));
+        text.push_str(&files(outer.store.layer_path(wanted), store.layer_path(found)));
+    }
+    lease.close().map_err(of_store)?;
+    Ok(Compared { summary, text, same })
+}
+
+/// The files that differ, the first difference first.
+fn files(wanted: PathBuf, found: PathBuf) -> String {
+    if !wanted.exists() {
+        return "  the image that was expected is not in the store, so its files cannot be compared\n".to_owned();
+    }
+    match between_images(&wanted, &found) {
+        Ok(differences) => {
+            let mut text: String =
+                differences.iter().take(MOST_TOLD).map(|difference| format!("  {}", told(difference))).collect();
+            if differences.len() > MOST_TOLD {
+                text.push_str(&format!("  and {} more\n", differences.len() - MOST_TOLD));
+            }
+            if differences.is_empty() {
+                text.push_str("  no file differs: the images were written in another way\n");
+            }
+            text
+        }
+        Err(error) => format!("  {}\n", Error::new(Exit::Host, error)),
+    }
+}

@@ -1,0 +1,172 @@
+//! One file of a tree: what there is to compare of it.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, StatxFlags, getxattr, lgetxattr, listxattr, llistxattr, readlinkat, statx};
+use rustix::io::Errno;
+
+/// The kernel's limit of a list of names, and of a value, in bytes.
+const MOST_BYTES: usize = 64 << 10;
+
+/// How a layer says that a folder takes the place of the one below it, see the kernel's
+/// Documentation/filesystems/overlayfs.
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the types of inode(7)")]
+pub enum Kind {
+    File,
+    Folder,
+    /// A folder that replaces the one below it.
+    ReplacingFolder,
+    Link,
+    CharacterDevice,
+    BlockDevice,
+    Fifo,
+    Socket,
+    /// A layer's removal of what is below it.
+    Removal,
+    /// What this kernel has no name for.
+    Unknown,
+}
+
+/// An extended attribute that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attribute {
+    /// In the second alone.
+    Added(OsString),
+    /// In the first alone.
+    Removed(OsString),
+    /// Of another value.
+    Changed(OsString),
+}
+
+/// What there is to compare of a file without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+    pub(super) mode: u32,
+    pub(super) owner: (u32, u32),
+    pub(super) time: (i64, u32),
+    pub(super) links: u32,
+    pub(super) device: (u32, u32),
+    pub(super) target: PathBuf,
+    pub(super) attributes: BTreeMap<OsString, Vec<u8>>,
+}
+
+impl Kind {
+    /// Whether both are folders.
+    pub(super) fn is_folder(self) -> bool {
+        matches!(self, Self::Folder | Self::ReplacingFolder)
+    }
+
+    /// Whether there is more to compare.
+    pub(super) fn is_like(self, other: Self) -> bool {
+        self == other || (self.is_folder() && other.is_folder())
+    }
+}
+
+impl Node {
+    /// Of the file of that name in a folder; with no name, of the folder itself.
+    pub(super) fn read(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+        let stat = statx(folder, name, flags, StatxFlags::BASIC_STATS)?;
+        let mut attributes = attributes(folder, name)?;
+        let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
+        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory if attributes.remove(OsStr::new(OPAQUE)).is_some() => Kind::ReplacingFolder,
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Link,
+            FileType::CharacterDevice if device == (0, 0) => Kind::Removal,
+            FileType::CharacterDevice => Kind::CharacterDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => Kind::Unknown,
+        };
+        let target = match kind {
+            Kind::Link => PathBuf::from(OsString::from_vec(readlinkat(folder, name, Vec::new())?.into_bytes())),
+            _ => PathBuf::new(),
+        };
+        Ok(Self {
+            kind,
+            size: stat.stx_size,
+            mode: u32::from(stat.stx_mode) & 0o7777,
+            owner: (stat.stx_uid, stat.stx_gid),
+            time: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            links: stat.stx_nlink,
+            device,
+            target,
+            attributes,
+        })
+    }
+}
+
+fn attributes(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+    let mut path = format!("/proc/self/fd/{}", folder.as_raw_fd()).into_bytes();
+    let is_folder = name.is_empty();
+    if !is_folder {
+        path.push(b'/');
+        path.extend_from_slice(name.as_bytes());
+    }
+    let path = CString::new(path).map_err(io::Error::other)?;
+    // Most files have none.
+    let mut names = vec![0; 512];
+    let list = |names: &mut [u8]| if is_folder { listxattr(&path, names) } else { llistxattr(&path, names) };
+    let length = match list(&mut names) {
+        Err(Errno::RANGE) => {
+            names.resize(MOST_BYTES, 0);
+            list(&mut names)?
+        }
+        // A squashfs image in which nothing has any.
+        Err(Errno::OPNOTSUPP) => 0,
+        length => length?,
+    };
+    names.truncate(length);
+    let mut attributes = BTreeMap::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = OsStr::from_bytes(name);
+        let mut value = vec![0; MOST_BYTES];
+        let length = if is_folder { getxattr(&path, name, &mut value)? } else { lgetxattr(&path, name, &mut value)? };
+        value.truncate(length);
+        attributes.insert(name.to_owned(), value);
+    }
+    Ok(attributes)
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Folder => "folder",
+            Self::ReplacingFolder => "folder that replaces the one below",
+            Self::Link => "link",
+            Self::CharacterDevice => "character device",
+            Self::BlockDevice => "block device",
+            Self::Fifo => "fifo",
+            Self::Socket => "socket",
+            Self::Removal => "removal of what is below",
+            Self::Unknown => "file of an unknown type",
+        })
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, name) = match self {
+            Self::Added(name) => ("+", name),
+            Self::Removed(name) => ("-", name),
+            Self::Changed(name) => ("", name),
+        };
+        write!(f, "{sign}{}", name.display())
+    }
+}

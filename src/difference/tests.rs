@@ -1,0 +1,182 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FileType, XattrFlags, makedev, mknodat, setxattr};
+
+use super::*;
+
+struct Two(tempfile::TempDir);
+
+impl Two {
+    /// Two equal folders.
+    fn new() -> Self {
+        let two = Self(tempfile::tempdir().unwrap());
+        for side in ["a", "b"] {
+            let at = |name: &str| two.0.path().join(side).join(name);
+            fs::create_dir_all(at("folder/inner")).unwrap();
+            for name in ["content", "folder/file", "folder.txt", "mode", "owner", "time", "type", "zz"] {
+                fs::write(at(name), "text").unwrap();
+            }
+            symlink("content", at("link")).unwrap();
+            node(&at("device"), FileType::CharacterDevice, (1, 3));
+            node(&at("gone"), FileType::CharacterDevice, (0, 0));
+            setxattr(at("zz"), "user.a", b"1", XattrFlags::empty()).unwrap();
+        }
+        two.settle();
+        two
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Gives everything the same time.
+    fn settle(&self) {
+        let all = Command::new("find").arg(self.0.path()).args(["-exec", "touch", "-hd", "@1000", "{}", "+"]).status();
+        assert!(all.unwrap().success());
+    }
+
+    fn told(&self) -> Vec<String> {
+        words(&between_folders(&self.at("a"), &self.at("b")).unwrap())
+    }
+}
+
+fn node(path: &Path, kind: FileType, device: (u32, u32)) {
+    mknodat(CWD, path, kind, Mode::RUSR, makedev(device.0, device.1)).unwrap();
+}
+
+fn words(differences: &[Difference]) -> Vec<String> {
+    let how = |how: &How| match how {
+        How::Added(kind) => format!("added {kind}"),
+        How::Removed(kind) => format!("removed {kind}"),
+        How::Changed(aspects) => aspects.iter().map(Aspect::to_string).collect::<Vec<_>>().join("; "),
+    };
+    differences.iter().map(|differs| format!("{}: {}", differs.path.display(), how(&differs.how))).collect()
+}
+
+#[test]
+fn equal_folders_do_not_differ() {
+    assert_eq!(Two::new().told(), [""; 0]);
+}
+
+#[test]
+fn each_way_to_differ_is_told_in_the_order_of_a_walk() {
+    let two = Two::new();
+    fs::write(two.at("b/content"), "tent and more").unwrap();
+    fs::write(two.at("b/added"), "").unwrap();
+    fs::remove_file(two.at("b/folder/file")).unwrap();
+    fs::create_dir(two.at("b/folder/new")).unwrap();
+    fs::write(two.at("b/folder/new/file"), "").unwrap();
+    fs::write(two.at("b/folder.txt"), "teXt").unwrap();
+    fs::set_permissions(two.at("b/mode"), fs::Permissions::from_mode(0o4755)).unwrap();
+    chown(two.at("b/owner"), Some(70_000), Some(1)).unwrap();
+    fs::remove_file(two.at("b/link")).unwrap();
+    symlink("time", two.at("b/link")).unwrap();
+    fs::remove_file(two.at("b/device")).unwrap();
+    node(&two.at("b/device"), FileType::CharacterDevice, (1, 5));
+    fs::remove_file(two.at("b/type")).unwrap();
+    fs::create_dir(two.at("b/type")).unwrap();
+    fs::write(two.at("b/type/in it"), "").unwrap();
+    setxattr(two.at("b/zz"), "user.a", b"2", XattrFlags::empty()).unwrap();
+    setxattr(two.at("b/zz"), "user.b", b"", XattrFlags::empty()).unwrap();
+    fs::hard_link(two.at("b/zz"), two.at("b/zzz")).unwrap();
+    two.settle();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_001_500);
+    fs::File::open(two.at("b/time")).unwrap().set_modified(time).unwrap();
+    let expected = [
+        "added: added file",
+        "content: content: from byte 2 on, 4 → 13 bytes",
+        "device: device: 1:3 → 1:5",
+        "folder/file: removed file",
+        "folder/new: added folder",
+        "folder/new/file: added file",
+        "folder.txt: content: from byte 2 on",
+        "link: target: content → time",
+        "mode: mode: 0644 → 4755",
+        "owner: owner: 0:0 → 70000:1",
+        "time: time: 1970-01-01T00:16:40Z → 1970-01-01T00:16:41.500000000Z",
+        "type: type: file → folder",
+        "type/in it: added file",
+        "zz: hard links: 1 → 2; attributes: user.a, +user.b",
+        "zzz: added file",
+    ];
+    assert_eq!(two.told(), expected);
+}
+
+#[test]
+fn what_a_layer_says_of_those_below_it_is_told_as_what_it_means() {
+    let two = Two::new();
+    fs::remove_file(two.at("a/gone")).unwrap();
+    fs::write(two.at("a/gone"), "").unwrap();
+    node(&two.at("b/more"), FileType::CharacterDevice, (0, 0));
+    setxattr(two.at("b/folder"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    setxattr(two.at("a/folder/inner"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    two.settle();
+    let expected = [
+        "folder: now replaces the folder below",
+        "folder/inner: no longer replaces the folder below",
+        "gone: type: file → removal of what is below",
+        "more: added removal of what is below",
+    ];
+    assert_eq!(two.told(), expected);
+}
+
+#[test]
+fn the_top_itself_is_compared_and_large_files_to_their_end() {
+    let two = Two::new();
+    let mut bytes = vec![7; 1_000_000];
+    fs::write(two.at("a/large"), &bytes).unwrap();
+    bytes[999_999] = 8;
+    fs::write(two.at("b/large"), &bytes).unwrap();
+    fs::set_permissions(two.at("b"), fs::Permissions::from_mode(0o700)).unwrap();
+    two.settle();
+    assert_eq!(two.told(), [": mode: 0755 → 0700", "large: content: from byte 999999 on"]);
+}
+
+#[test]
+fn a_tree_deeper_than_there_are_descriptors_is_compared() {
+    let two = Two::new();
+    let deep = ["d"; 1500].join("/");
+    fs::create_dir_all(two.at("a").join(&deep)).unwrap();
+    fs::create_dir_all(two.at("b").join(&deep)).unwrap();
+    fs::write(two.at("b").join(&deep).join("file"), "").unwrap();
+    for side in ["a", "b"] {
+        let all = Command::new("find").arg(two.at(side)).args(["-exec", "touch", "-hd", "@1000", "{}", "+"]).status();
+        assert!(all.unwrap().success());
+    }
+    assert_eq!(two.told(), [format!("{deep}/file: added file")]);
+}
+
+#[test]
+fn images_are_compared_where_nobody_else_sees_them() {
+    let two = Two::new();
+    fs::write(two.at("b/content"), "other").unwrap();
+    setxattr(two.at("b/folder"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    two.settle();
+    let images = ["a", "b"].map(|side| two.at(&format!("{side}.squashfs")));
+    for (side, image) in ["a", "b"].iter().zip(&images) {
+        let made = Command::new("mksquashfs").arg(two.at(side)).arg(image).args(["-quiet", "-no-progress"]).status();
+        assert!(made.unwrap().success());
+    }
+    let before = mounts();
+    let told = words(&between_images(&images[0], &images[1]).unwrap());
+    assert_eq!(told, ["content: content: from byte 0 on, 4 → 5 bytes", "folder: now replaces the folder below"]);
+    assert_eq!(words(&between_images(&images[1], &images[1]).unwrap()), [""; 0]);
+    assert_eq!(mounts(), before);
+    for none in ["a/content", "a", "nothing"] {
+        let error = between_images(&two.at(none), &images[0]).unwrap_err();
+        assert_eq!(matches!(error, DifferenceError::NotAnImage { .. }), none == "a/content", "{error}");
+    }
+    // The beginning of an image is none.
+    fs::File::options().write(true).open(&images[0]).unwrap().set_len(200).unwrap();
+    let error = between_images(&images[0], &images[1]).unwrap_err();
+    assert!(matches!(error, DifferenceError::Mount { .. }), "{error}");
+}
+
+/// What this process sees mounted of loop devices.
+fn mounts() -> Vec<String> {
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains("squashfs")).map(str::to_owned).collect()
+}

@@ -1,0 +1,156 @@
+//! Runtimes: which there are, and whether each runs a container here and keeps it from the host's devices.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Check, cgroup};
+use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, User};
+use crate::mount::enter_private_namespace;
+use crate::rootfs;
+use crate::runtime::external::{FindError, Program};
+use crate::runtime::process::{self, Command, Credentials};
+use crate::runtime::{Outcome, Runtime, Stdio, cgroups};
+use crate::session::{Lower, Session, Workspace};
+use crate::settings::EMBEDDED;
+
+/// Those that are looked for whatever the settings say.
+const KNOWN: [&str; 2] = ["runc", "crun"];
+
+/// What runs in the trial: makes the node of /dev/loop-control, which nobody has allowed it, and is refused its use.
+const SCRIPT: &str = r#"mknod /node c 10 237 || exit 100
+case "$( (: < /node) 2>&1 )" in *"not permitted"*) exit 0 ;; *) exit 101 ;; esac"#;
+const PROGRAMS: [&str; 2] = ["/bin/sh", "/bin/mknod"];
+
+const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+
+/// Checks the one that is built in, those that are known, and the one that the settings name.
+pub(super) fn checks(chosen: &str) -> Vec<Check> {
+    let mut checks = vec![embedded()];
+    checks.extend(KNOWN.iter().map(|name| external(name, *name == chosen)));
+    if chosen != EMBEDDED && !KNOWN.contains(&chosen) {
+        checks.push(external(chosen, true));
+    }
+    checks
+}
+
+fn embedded() -> Check {
+    match on_a_thread(Runtime::Embedded, "/tmp") {
+        Ok(()) => Check::ok(EMBEDDED, "runs a container, which cannot open other devices"),
+        Err(error) => Check::missing(EMBEDDED, error, "see the checks above; in Docker: docker run --privileged"),
+    }
+}
+
+fn external(name: &str, is_chosen: bool) -> Check {
+    let program = match Program::find(name, &std::env::var_os("PATH").unwrap_or_default()) {
+        Ok(program) => program,
+        Err(FindError::NotInPath { .. }) if !is_chosen => {
+            return Check::ok(name, format!("not in PATH; only `--runtime {name}` needs it"));
+        }
+        Err(error) => {
+            let mend = error.hint();
+            return failed(is_chosen, name, format!("cannot {error}"), &mend);
+        }
+    };
+    let told = format!("{}, {}", program.version(), program.path().display());
+    // The trial hides what is there already.
+    let place = if program.path().starts_with("/tmp") { "/mnt" } else { "/tmp" };
+    match on_a_thread(Runtime::External(program), place) {
+        Ok(()) => Check::ok(name, format!("{told}: runs a container, which cannot open other devices")),
+        Err(error) if error.contains("cgroup") => {
+            let layout = cgroup::layout_name();
+            let detail = format!("{told}: this host's cgroup layout ({layout}) stops it: {error}");
+            failed(is_chosen, name, detail, "boot with systemd.unified_cgroup_hierarchy=1; or use another runtime")
+        }
+        Err(error) => failed(is_chosen, name, format!("{told}: {error}"), "use another runtime"),
+    }
+}
+
+/// Without a runtime that nobody has chosen builds go on.
+fn failed(is_chosen: bool, name: &str, detail: String, mend: &str) -> Check {
+    if is_chosen { Check::missing(name, detail, mend) } else { Check::warning(name, detail, mend) }
+}
+
+/// On a thread of its own, whose mount namespace goes with it.
+fn on_a_thread(runtime: Runtime, place: &'static str) -> Result<(), String> {
+    let trial = move || try_out(runtime, Path::new(place)).map_err(|error| error.to_string());
+    let trial = thread::Builder::new().name("doctor".into()).spawn(trial);
+    let trial = trial.map_err(|error| format!("no thread to try it on: {error}"))?;
+    trial.join().unwrap_or_else(|_| Err("the trial broke off".into()))
+}
+
+fn try_out(runtime: Runtime, place: &Path) -> Result<(), Box<dyn Error>> {
+    enter_private_namespace()?;
+    let lease = format!("doctor-{}", std::process::id());
+    let workspace = Workspace::open(place, &place.join("disk"), &lease, runtime)?;
+    let container = container();
+    let outcome = run(&workspace, &container);
+    let closed = workspace.close();
+    cgroups::remove_left_over(&lease);
+    match outcome? {
+        Outcome::Exited { code: 0 } => Ok(closed?),
+        Outcome::Exited { code: 100 } => Err("no device node can be made in a container".into()),
+        Outcome::Exited { code: 101 } => Err("a device that is not listed can be opened in a container".into()),
+        Outcome::NotStarted { why, .. } => Err(why.into()),
+        outcome => Err(format!("a container ended with {}", outcome.exit_code()).into()),
+    }
+}
+
+fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn Error>> {
+    let scratch = Arc::new(workspace.scratch(container.scratch)?);
+    let folder = scratch.folder("rootfs")?;
+    let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rootfs::assemble(&PROGRAMS.map(PathBuf::from), to.as_fd())?;
+    drop(to);
+    let lower = Lower::folder(folder, Arc::clone(&scratch));
+    let no_cache = |_: &str| Err(io::Error::other("there is none"));
+    let mut session = Session::prepare(workspace, container, vec![lower], scratch, no_cache)?;
+    session.start()?;
+    let command = Command {
+        argv: ["/bin/sh", "-c", SCRIPT].map(String::from).to_vec(),
+        env: &BTreeMap::new(),
+        cwd: &container.cwd,
+        user: &Credentials::root(),
+        source_date_epoch: None,
+    };
+    let null = || io::Result::Ok(File::options().read(true).write(true).open("/dev/null")?.into());
+    let stdio = Stdio { stdin: null()?, stdout: null()?, stderr: null()? };
+    let running = session.run(process::process(container, command)?, &stdio)?;
+    let mut polled = [PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
+    let is_late = poll(&mut polled, Some(&PATIENCE)) == Ok(0);
+    if is_late {
+        running.kill();
+    }
+    let outcome = running.outcome()?;
+    session.close()?;
+    if is_late { Err("it does not come to an end".into()) } else { Ok(outcome) }
+}
+
+/// The least that there can be, able to make nodes.
+fn container() -> Container {
+    Container {
+        name: "doctor".into(),
+        rootfs: Rootfs::Scratch,
+        hostname: "doctor".into(),
+        read_only: false,
+        network: Network::None,
+        user: User { user: Principal::Id(0), group: None },
+        cwd: "/".into(),
+        env: BTreeMap::new(),
+        capabilities: vec![Capability::Mknod],
+        no_new_privileges: true,
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        limits: Limits { nofile: 1024, memory: None, millicpus: None, pids: None },
+        scratch: Scratch::Tmpfs(64 << 20),
+        checkpoint: None,
+    }
+}

@@ -1,0 +1,164 @@
+//! A session's container as runner sees it: a helper process that takes requests for steps on a socket.
+//!
+//! The helper is runner started again from a sealed view of its own program, so that nothing inside can write to the
+//! host's binary through `/proc/*/exe` (CVE-2019-5736). Each runtime has a helper of its own; all speak one protocol.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::sync::Mutex;
+
+use oci_spec::runtime::Process;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::protocol::{self, Opened, Start, Told};
+use super::sealed::SealedProgram;
+use super::{Outcome, Stdio};
+
+/// What goes wrong with a session's helper.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum RuntimeError {
+    #[error("seal runner's own program")]
+    Copy(#[source] io::Error),
+    #[error("write config.json: {0}")]
+    Write(#[source] io::Error),
+    #[error("start a helper process")]
+    Spawn(#[source] io::Error),
+    #[error("talk to the session's helper process")]
+    Talk(#[source] io::Error),
+    #[error("create the container: {0}")]
+    Create(String),
+    #[error("the session's helper process ended")]
+    Gone,
+}
+
+/// A container that takes processes.
+#[derive(Debug)]
+pub struct Container {
+    helper: Child,
+    /// Messages of several threads must not mix.
+    control: Mutex<UnixStream>,
+}
+
+/// A step under way. Dropping it ends the step.
+#[derive(Debug)]
+pub struct RunningStep {
+    status: UnixStream,
+}
+
+/// How a step with a terminal began.
+#[derive(Debug)]
+pub enum Begun {
+    /// It has one; this is the master's side, see pty(7).
+    Terminal(OwnedFd),
+    /// It ended before it had one.
+    Ended(Outcome),
+}
+
+impl Container {
+    /// Starts a helper with that argument, and has it open a container.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
+    pub(super) fn open(program: &SealedProgram, argument: &str, open: &impl Serialize) -> Result<Self, RuntimeError> {
+        let (here, there) = UnixStream::pair().map_err(RuntimeError::Spawn)?;
+        let helper = Command::new(program.path())
+            .arg0("runner")
+            .arg(argument)
+            .env_clear()
+            // The socket is the helper's standard input: that needs no descriptor number to agree on.
+            .stdin(OwnedFd::from(there))
+            .stdout(ProcessStdio::null())
+            .stderr(ProcessStdio::null())
+            .current_dir("/")
+            // A Ctrl-C at the terminal is for runner, which ends its sessions itself.
+            .process_group(0)
+            .spawn()
+            .map_err(RuntimeError::Spawn)?;
+        let container = Self { helper, control: Mutex::new(here) };
+        let answer = {
+            let control = container.control();
+            protocol::send(&control, open, &[]).and_then(|()| protocol::receive(&control))
+        };
+        let error = match answer {
+            Ok(Some((Opened::Ready, _))) => return Ok(container),
+            Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
+            Ok(None) => RuntimeError::Gone,
+            Err(error) => RuntimeError::Talk(error),
+        };
+        // That it did not end well is what is being told.
+        let _ = container.close();
+        Err(error)
+    }
+
+    /// Starts a process in it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Talk`] when the container is gone.
+    pub fn start(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
+        let (here, there) = UnixStream::pair().map_err(RuntimeError::Talk)?;
+        let descriptors = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd(), there.as_fd()];
+        protocol::send(&self.control(), &Start { process }, &descriptors).map_err(RuntimeError::Talk)?;
+        Ok(RunningStep { status: here })
+    }
+
+    /// Ends the container with all that runs in it, and waits until its cgroup is gone.
+    ///
+    /// # Errors
+    /// Where the helper did not end well: a cgroup may be left, which the next start of runner removes.
+    pub fn close(self) -> Result<(), RuntimeError> {
+        let Self { mut helper, control } = self;
+        drop(control);
+        let status = helper.wait().map_err(RuntimeError::Talk)?;
+        if status.success() { Ok(()) } else { Err(RuntimeError::Gone) }
+    }
+
+    fn control(&self) -> std::sync::MutexGuard<'_, UnixStream> {
+        self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl RunningStep {
+    /// Readable as soon as the step has ended.
+    pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.status.as_fd()
+    }
+
+    /// Waits for the end of the step.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Gone`] when the container ended before the step.
+    pub fn outcome(self) -> Result<Outcome, RuntimeError> {
+        loop {
+            match protocol::receive(&self.status).map_err(RuntimeError::Talk)? {
+                Some((Told::Ended(outcome), _)) => return Ok(outcome),
+                Some((Told::Terminal, _)) => {}
+                None => return Err(RuntimeError::Gone),
+            }
+        }
+    }
+
+    /// Waits for the terminal of a process that asks for one.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Gone`] when the container ended before.
+    pub fn terminal(&self) -> Result<Begun, RuntimeError> {
+        match protocol::receive(&self.status).map_err(RuntimeError::Talk)? {
+            Some((Told::Terminal, descriptors)) => {
+                descriptors.into_iter().next().map(Begun::Terminal).ok_or(RuntimeError::Gone)
+            }
+            Some((Told::Ended(outcome), _)) => Ok(Begun::Ended(outcome)),
+            None => Err(RuntimeError::Gone),
+        }
+    }
+
+    /// Ends the step with SIGKILL; its outcome is still to be waited for.
+    pub fn kill(&self) {
+        // The other side waits for our end to close; half of it is enough, and leaves the way back open.
+        let _ = self.status.shutdown(std::net::Shutdown::Write);
+    }
+}

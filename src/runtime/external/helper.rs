@@ -1,0 +1,132 @@
+//! `runner __external`: makes the PID namespace in which a session's steps run, and clears up after it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::{Open, serve};
+use crate::runtime::protocol::{Opened, receive, send};
+use crate::runtime::{Outcome, cgroups, devices, reap};
+use crate::sys::{self, Fork};
+
+const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
+
+/// Serves one session; the socket to runner is standard input.
+pub fn main() -> ExitCode {
+    match watch() {
+        Ok(true) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Starts the helper proper and waits for its end; true when it ended well and nothing is left.
+fn watch() -> io::Result<bool> {
+    let socket = UnixStream::from(sys::take_stdin()?);
+    // What runner hands down, the lock of its lease, is for its helpers and for nothing that a runtime starts.
+    sys::close_all_on_exec()?;
+    let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(true) };
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    match sys::fork_into(NAMESPACES, proc.as_fd())? {
+        Fork::Child => {
+            let served = match prepare(&open) {
+                Ok(()) => serve::serve(&open, &socket),
+                Err(error) => send(&socket, &Opened::Failed(error.to_string()), &[]).and(Err(error)),
+            };
+            sys::exit_now(i32::from(served.is_err()));
+        }
+        Fork::Parent(_, helper) => {
+            // It belongs to the helper, and is to close with it.
+            drop(socket);
+            let ended = reap(helper.as_fd())?;
+            // By now the kernel has ended all that was in the namespace.
+            Ok(cgroups::remove_steps(&open.id) && ended == Outcome::Exited { code: 0 })
+        }
+    }
+}
+
+/// From a fresh clone to what a runtime can be called from.
+fn prepare(open: &Open) -> io::Result<()> {
+    // Who is first in its PID namespace ends by SIGKILL only when that comes from outside of it, as this one does.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    detach_others(open)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "/proc", "proc", flags, None)?;
+    if open.makes_nodes { devices::check(&open.id, &devices::of(&open.spec)).map_err(io::Error::other) } else { Ok(()) }
+}
+
+/// Takes away the mounts of other sessions: held here, their folders would stay in use after they have ended.
+fn detach_others(open: &Open) -> io::Result<()> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
+    for path in others(&mountinfo, open).into_iter().rev() {
+        match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // It went with the one that it was mounted below.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(io::Error::other(format!("detach {}: {error}", path.display()))),
+        }
+    }
+    Ok(())
+}
+
+/// The mount points below the workspace that are none of this session's, in the order of mountinfo, see proc(5).
+fn others(mountinfo: &str, open: &Open) -> Vec<PathBuf> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    points
+        .filter(|point| point.starts_with(&open.workspace) && *point != open.workspace)
+        .filter(|point| !open.kept.iter().any(|kept| point.starts_with(kept)))
+        .collect()
+}
+
+/// A path as the kernel writes it there: blanks and backslashes are a backslash and three octal digits.
+fn unescaped(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn only_what_other_sessions_have_mounted_is_taken_away() {
+        let open = Open {
+            runtime: "/usr/sbin/runc".into(),
+            id: "runner-x-1".into(),
+            folder: "/s p/mnt/bundle1".into(),
+            state: "/s p/mnt/state2".into(),
+            workspace: "/s p/mnt".into(),
+            kept: vec!["/s p/mnt/bundle1".into(), "/s p/mnt/mounts0".into()],
+            spec: oci_spec::runtime::Spec::default(),
+            makes_nodes: true,
+        };
+        let line = |point: &str| format!("1 2 0:3 / {point} rw - tmpfs tmpfs rw\n");
+        let points = ["/", r"/s\040p/mnt", r"/s\040p/mnt/bundle1/rootfs", r"/s\040p/mnt/bundle11/rootfs"];
+        let points = points.into_iter().chain([r"/s\040p/mnt/mounts0/mount1", r"/s\040p/mnt/lower5", "/s"]);
+        let mountinfo: String = points.map(line).collect();
+        let expected = ["/s p/mnt/bundle11/rootfs", "/s p/mnt/lower5"].map(PathBuf::from);
+        assert_eq!(others(&mountinfo, &open), expected);
+        assert_eq!(unescaped(r"\134\04\"), Path::new(r"\\04\"));
+    }
+}

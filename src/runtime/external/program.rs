@@ -1,0 +1,153 @@
+//! The program of an external runtime: found by its name or path, with the version that it tells.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use thiserror::Error;
+
+/// Names under which a runtime was packaged too.
+const OTHER_NAMES: [(&str, &str); 1] = [("runc", "docker-runc")];
+
+/// Runtimes that Debian has packages of.
+const PACKAGES: [&str; 2] = ["runc", "crun"];
+
+/// A runtime's program, which is there and has told its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    path: PathBuf,
+    version: String,
+}
+
+/// Why a runtime cannot be used.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum FindError {
+    #[error("find the runtime `{name}`: it is not in PATH")]
+    NotInPath { name: String },
+    #[error("use the runtime {}: {error}", path.display())]
+    Unusable { path: PathBuf, error: io::Error },
+    #[error("use the runtime {}: `--version` tells none: {said}", path.display())]
+    NoVersion { path: PathBuf, said: String },
+}
+
+impl FindError {
+    /// What mends it.
+    pub fn hint(&self) -> String {
+        let name = match self {
+            Self::NotInPath { name } => Some(name.as_str()),
+            Self::Unusable { path, .. } | Self::NoVersion { path, .. } => path.file_name().and_then(OsStr::to_str),
+        };
+        match name.filter(|name| PACKAGES.contains(name)) {
+            Some(name) => format!("apt-get install -y {name}"),
+            None => "name `runc`, `crun`, the path of another OCI runtime, or `embedded`".to_owned(),
+        }
+    }
+}
+
+impl Program {
+    /// The runtime of that name in the folders of `search`, in the form of `PATH`, or at that path.
+    ///
+    /// # Errors
+    /// Where there is none, or what is there is no OCI runtime.
+    pub fn find(name: &str, search: &OsStr) -> Result<Self, FindError> {
+        let path = if name.contains('/') {
+            PathBuf::from(name)
+        } else {
+            let others = OTHER_NAMES.iter().filter(|(of, _)| *of == name).map(|(_, other)| *other);
+            let mut names = std::iter::once(name).chain(others);
+            let found = names.find_map(|name| {
+                let folders = std::env::split_paths(search).filter(|folder| folder.is_absolute());
+                folders.map(|folder| folder.join(name)).find(|path| is_program(path))
+            });
+            found.ok_or_else(|| FindError::NotInPath { name: name.to_owned() })?
+        };
+        let version = version(&path)?;
+        Ok(Self { path, version })
+    }
+
+    /// Where it is; absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The first line of what it says of its version, such as `runc version 1.1.5+ds1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+fn version(path: &Path) -> Result<String, FindError> {
+    let output = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| FindError::Unusable { path: path.to_owned(), error })?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().next().map(str::trim).unwrap_or_default();
+    if output.status.success() && line.contains("version") {
+        return Ok(line.to_owned());
+    }
+    let said = format!("{}{said}", String::from_utf8_lossy(&output.stderr));
+    let said = said.lines().next().unwrap_or("it says nothing").to_owned();
+    Err(FindError::NoVersion { path: path.to_owned(), said })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn program(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_found_in_path_and_runc_by_its_other_name_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let search = folder.path().as_os_str();
+        program(folder.path(), "docker-runc", "echo runc version 1.0; echo commit: x");
+        assert_eq!(Program::find("runc", search).unwrap().path(), folder.path().join("docker-runc"));
+        program(folder.path(), "runc", "echo runc version 1.2");
+        let found = Program::find("runc", search).unwrap();
+        assert_eq!((found.path(), found.version()), (folder.path().join("runc").as_path(), "runc version 1.2"));
+        let path = folder.path().join("docker-runc");
+        assert_eq!(Program::find(path.to_str().unwrap(), OsStr::new("")).unwrap().version(), "runc version 1.0");
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_with_what_installs_it() {
+        let error = Program::find("runc", OsStr::new("/nowhere")).unwrap_err();
+        assert_eq!(error.to_string(), "find the runtime `runc`: it is not in PATH");
+        assert_eq!(error.hint(), "apt-get install -y runc");
+        let error = Program::find("/nowhere/crun", OsStr::new("")).unwrap_err();
+        assert!(error.to_string().starts_with("use the runtime /nowhere/crun: No such file"), "{error}");
+        assert_eq!(error.hint(), "apt-get install -y crun");
+        let error = Program::find("runk", OsStr::new("/nowhere")).unwrap_err();
+        assert!(error.hint().starts_with("name `runc`, `crun`"), "{}", error.hint());
+    }
+
+    #[test]
+    fn a_program_that_is_no_runtime_is_refused() {
+        for (text, said) in
+            [("exit 1", "it says nothing"), ("echo usage >&2; exit 2", "usage"), ("echo hello", "hello")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            program(folder.path(), "runc", text);
+            let error = Program::find("runc", folder.path().as_os_str()).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("`--version` tells none: {said}")), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("runc"), "").unwrap();
+        assert!(matches!(Program::find("runc", folder.path().as_os_str()), Err(FindError::NotInPath { .. })));
+    }
+}

@@ -1,0 +1,320 @@
+//! One step: its bundle, the runtime's calls for it, and its container's first process, as far as each has come.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::Pid;
+use oci_spec::runtime::{PosixRlimitType, Process};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::Open;
+use super::console::Console;
+use super::folder;
+use super::log::not_started;
+use super::serve::StepEvent;
+use crate::runtime::protocol::{Told, send};
+use crate::runtime::{Outcome, cgroups, devices, reap, too_many_files};
+
+/// A process that is this one's child, or will be when the runtime's program has ended.
+struct Child {
+    pid: Pid,
+    descriptor: OwnedFd,
+}
+
+/// Which call of the runtime there is, or was last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Creating,
+    Starting,
+    /// None: the container's process runs.
+    Running,
+    Deleting,
+    Over,
+}
+
+/// A step between its request and the end of its container.
+pub struct Step {
+    id: String,
+    bundle: PathBuf,
+    status: UnixStream,
+    phase: Phase,
+    command: Option<Child>,
+    container: Option<Child>,
+    /// Where the runtime hands the terminal over, if the process has one.
+    console: Option<Console>,
+    /// It is to end, and has been told so.
+    unwanted: bool,
+}
+
+impl Step {
+    /// Begins to create its container; none, and runner told why, where not even that can be done.
+    pub fn begin(open: &Open, number: u64, process: Process, descriptors: [OwnedFd; 4]) -> Option<Self> {
+        let [stdin, stdout, stderr, status] = descriptors;
+        let id = format!("{}{number}", cgroups::step_prefix(&open.id));
+        let mut step = Self {
+            bundle: open.folder.join(format!("step{number}")),
+            id,
+            status: UnixStream::from(status),
+            phase: Phase::Creating,
+            command: None,
+            container: None,
+            console: None,
+            unwanted: false,
+        };
+        let has_terminal = process.terminal() == Some(true);
+        let create = || {
+            check_limits(&process)?;
+            folder::check(&open.spec, process.cwd()).map_err(|error| {
+                io::Error::other(format!("go to the working folder {}: {error}", process.cwd().display()))
+            })?;
+            step.write_bundle(open, process)?;
+            let mut command = step.runtime(open);
+            command.arg("create").arg("--bundle").arg(&step.bundle).arg("--pid-file").arg(step.bundle.join("pid"));
+            if has_terminal {
+                step.console = Some(Console::listen(&step.bundle)?);
+                // Relative, for a socket's path is short, see unix(7): runtimes take it from the bundle.
+                command.current_dir(&step.bundle).args(["--console-socket", Console::NAME]);
+            }
+            command.arg(&step.id).stdin(stdin).stdout(stdout).stderr(stderr);
+            step.call(command)
+        };
+        let begun = create();
+        match begun {
+            Ok(()) => Some(step),
+            Err(error) => {
+                step.tell(Outcome::NotStarted { why: error.to_string(), code: 125 });
+                None
+            }
+        }
+    }
+
+    fn write_bundle(&self, open: &Open, process: Process) -> io::Result<()> {
+        let mut spec = open.spec.clone();
+        spec.set_process(Some(process));
+        let mut linux = spec.linux().clone().unwrap_or_default();
+        linux.set_cgroups_path(Some(PathBuf::from(format!("/{}", self.id))));
+        spec.set_linux(Some(linux));
+        let write = || {
+            DirBuilder::new().mode(0o700).create(&self.bundle)?;
+            fs::write(self.bundle.join("config.json"), serde_json::to_vec(&spec)?)
+        };
+        write().map_err(|error: io::Error| io::Error::other(format!("write config.json: {error}")))
+    }
+
+    fn runtime(&self, open: &Open) -> Command {
+        let mut command = Command::new(&open.runtime);
+        command.arg("--root").arg(&open.state).arg("--log").arg(self.log()).args(["--log-format", "json"]);
+        // A runtime may be a script, and a script needs a PATH.
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
+    fn log(&self) -> PathBuf {
+        self.bundle.join("log.json")
+    }
+
+    fn call(&mut self, mut command: Command) -> io::Result<()> {
+        let name = command.get_program().to_owned();
+        let child = command.spawn().and_then(|child| child_of(child.id().cast_signed()));
+        self.command =
+            Some(child.map_err(|error| io::Error::other(format!("call the runtime {}: {error}", name.display())))?);
+        Ok(())
+    }
+
+    fn call_quietly(&mut self, open: &Open, arguments: &[&str]) -> io::Result<()> {
+        let mut command = self.runtime(open);
+        command.args(arguments).arg(&self.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.call(command)
+    }
+
+    /// What is waited for: the runtime's program, the container's first process, and the status socket.
+    pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        let running = self.container.as_ref().filter(|_| self.phase == Phase::Running);
+        let is_awaited = !self.unwanted && self.phase != Phase::Deleting;
+        [
+            self.command.as_ref().map(|command| command.descriptor.as_fd()),
+            running.map(|container| container.descriptor.as_fd()),
+            is_awaited.then(|| self.status.as_fd()),
+        ]
+    }
+
+    /// Goes on after what has happened.
+    ///
+    /// # Errors
+    /// Where the system does not tell how a child ended.
+    pub fn advance(&mut self, open: &Open, happened: StepEvent) -> io::Result<()> {
+        if happened.command
+            && let Some(command) = self.command.take()
+        {
+            let ended = reap(command.descriptor.as_fd())?;
+            self.after_call(open, &ended)?;
+        } else if happened.container
+            && let Some(container) = self.container.take()
+        {
+            let outcome = reap(container.descriptor.as_fd())?;
+            self.end(open, outcome);
+        } else if happened.unwanted {
+            self.unwanted = true;
+            self.kill();
+        }
+        Ok(())
+    }
+
+    fn after_call(&mut self, open: &Open, ended: &Outcome) -> io::Result<()> {
+        let went_well = *ended == Outcome::Exited { code: 0 };
+        match self.phase {
+            Phase::Creating => {
+                let created = if went_well { self.created(open) } else { Err(self.reason(ended)) };
+                match created {
+                    Ok(()) => self.phase = Phase::Starting,
+                    Err(outcome) => self.fail(open, outcome)?,
+                }
+            }
+            Phase::Starting if went_well => self.phase = Phase::Running,
+            Phase::Starting => {
+                let outcome = self.reason(ended);
+                self.fail(open, outcome)?;
+            }
+            Phase::Running => {}
+            Phase::Deleting | Phase::Over => {
+                let _ = fs::remove_dir_all(&self.bundle);
+                self.phase = Phase::Over;
+            }
+        }
+        Ok(())
+    }
+
+    /// The container is there, with its first process waiting: sets the device rules, and lets it go on.
+    fn created(&mut self, open: &Open) -> Result<(), Outcome> {
+        let refused = |why: String| Outcome::NotStarted { why, code: 125 };
+        let read = || -> io::Result<Child> {
+            let text = fs::read_to_string(self.bundle.join("pid"))?;
+            child_of(text.trim().parse().map_err(io::Error::other)?)
+        };
+        let container = read().map_err(|error| refused(format!("find the container's first process: {error}")))?;
+        let pid = container.pid.as_raw();
+        self.container = Some(container);
+        if self.unwanted {
+            return Err(Outcome::Signaled { signal: libc::SIGKILL });
+        }
+        if let Err(error) = devices::enforce(&self.id, pid, &devices::of(&open.spec)) {
+            // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
+            // have mounted it anew.
+            let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+            if open.makes_nodes || !refuses_devices(&mounts) {
+                return Err(refused(format!("device rules cannot be enforced: {error}")));
+            }
+        }
+        if let Some(console) = self.console.take() {
+            let terminal = console.accept().map_err(|error| refused(format!("take the terminal: {error}")))?;
+            // Whoever asked may have lost interest.
+            let _ = send(&self.status, &Told::Terminal, &[terminal.as_fd()]);
+        }
+        self.call_quietly(open, &["start"]).map_err(|error| refused(error.to_string()))
+    }
+
+    /// Why a call failed: because the step was ended, or by the runtime's own words.
+    fn reason(&self, ended: &Outcome) -> Outcome {
+        if self.unwanted {
+            return Outcome::Signaled { signal: libc::SIGKILL };
+        }
+        not_started(&fs::read_to_string(self.log()).unwrap_or_default(), ended)
+    }
+
+    /// Ends what there is of a container that could not be started.
+    fn fail(&mut self, open: &Open, outcome: Outcome) -> io::Result<()> {
+        if let Some(container) = self.container.take() {
+            let _ = pidfd_send_signal(&container.descriptor, Signal::KILL);
+            reap(container.descriptor.as_fd())?;
+        }
+        self.end(open, outcome);
+        Ok(())
+    }
+
+    fn end(&mut self, open: &Open, outcome: Outcome) {
+        self.tell(outcome);
+        self.phase = match self.call_quietly(open, &["delete", "--force"]) {
+            Ok(()) => Phase::Deleting,
+            // What is left of it is removed with the session.
+            Err(_) => Phase::Over,
+        };
+    }
+
+    fn kill(&self) {
+        // While it is being created only the runtime can be ended; what it leaves half-made is deleted.
+        let child = if self.phase == Phase::Creating { &self.command } else { &self.container };
+        if let Some(child) = child {
+            let _ = pidfd_send_signal(&child.descriptor, Signal::KILL);
+        }
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        // Whoever asked may have lost interest.
+        let _ = send(&self.status, &Told::Ended(outcome), &[]);
+    }
+
+    /// Whether its container's first process may be there without being known.
+    pub fn is_being_created(&self) -> bool {
+        self.phase == Phase::Creating
+    }
+
+    /// Whether the step has ended and the runtime is at work on what is left of it.
+    pub fn is_being_deleted(&self) -> bool {
+        self.phase == Phase::Deleting
+    }
+
+    /// Whether nothing is left to be done for it.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Whether the process is one that it waits for.
+    pub fn has(&self, pid: Pid) -> bool {
+        [&self.command, &self.container].into_iter().flatten().any(|child| child.pid == pid)
+    }
+}
+
+/// Whether no device node of the root can be opened, by the text of a mountinfo, see proc(5).
+fn refuses_devices(mountinfo: &str) -> bool {
+    let mut fields = mountinfo.lines().map(|line| line.split(' ').skip(4));
+    let root = fields.rfind(|fields| fields.clone().next() == Some("/"));
+    root.and_then(|mut fields| fields.nth(1)).is_some_and(|options| options.split(',').any(|option| option == "nodev"))
+}
+
+/// Refuses in words that help what the runtime would not be allowed to set.
+fn check_limits(process: &Process) -> io::Result<()> {
+    let files = process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
+    match files {
+        Some(limit) if limit.hard() > most && !may_raise => {
+            Err(io::Error::other(format!("set resource limits: {}", too_many_files(limit.hard(), most))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn child_of(pid: i32) -> io::Result<Child> {
+    let raw = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("it has no number"))?;
+    Ok(Child { pid: Pid::from_raw(pid), descriptor: pidfd_open(raw, PidfdFlags::empty())? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_that_is_seen_decides_about_its_devices() {
+        let line = |options: &str, path: &str| format!("1 2 0:3 / {path} {options} - overlay runner rw\n");
+        assert!(refuses_devices(&(line("rw,nodev,relatime", "/") + &line("rw", "/dev"))));
+        assert!(!refuses_devices(&(line("rw,nodev", "/") + &line("rw,relatime", "/"))));
+        assert!(!refuses_devices(&line("rw,nodev", "/tmp")));
+        assert!(!refuses_devices(""));
+    }
+}

@@ -1,0 +1,237 @@
+//! Each field of config.json, as runtimes read it, against what a container is promised.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Description, HostDevice, spec};
+use crate::build::{Access, Capability, Container, Device, Limits, Network, Principal, Rootfs, Scratch, User};
+use crate::runtime::process::{Command, Credentials, process};
+
+const DEFAULT_CAPABILITIES: [&str; 12] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+fn container() -> Container {
+    let capability = |name: &&str| name.trim_start_matches("CAP_").parse::<Capability>().unwrap();
+    Container {
+        name: "base".into(),
+        rootfs: Rootfs::Scratch,
+        hostname: "base".into(),
+        read_only: false,
+        network: Network::None,
+        user: User { user: Principal::Id(0), group: None },
+        cwd: "/".into(),
+        env: BTreeMap::from([("A".into(), "1".into())]),
+        capabilities: DEFAULT_CAPABILITIES.iter().map(capability).collect(),
+        no_new_privileges: true,
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },
+        scratch: Scratch::Tmpfs(10 << 30),
+        checkpoint: None,
+    }
+}
+
+fn written(container: &Container, mounts: Vec<oci_spec::runtime::Mount>) -> Value {
+    let devices: Vec<HostDevice> =
+        container.devices.iter().map(|device| HostDevice::look_up(device).unwrap()).collect();
+    let user = Credentials { uid: 0, gid: 7, groups: vec![8, 9], home: "/root".into() };
+    let command = Command {
+        argv: vec!["a b".into(), "".into(), "c\nd".into()],
+        env: &BTreeMap::from([("B".into(), "2".into())]),
+        cwd: Path::new("/work"),
+        user: &user,
+        source_date_epoch: Some(5),
+    };
+    let description = Description {
+        id: "runner-x-1",
+        rootfs: Path::new("/rootfs"),
+        mounts,
+        devices: &devices,
+        process: process(container, command).unwrap(),
+        own_processes: 2,
+    };
+    serde_json::to_value(spec(container, description).unwrap()).unwrap()
+}
+
+fn sorted(list: &Value) -> Vec<String> {
+    let mut list: Vec<String> = list.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
+    list.sort();
+    list
+}
+
+#[test]
+fn the_root_its_name_and_its_cgroup_are_the_sessions() {
+    let config = written(&container(), Vec::new());
+    assert_eq!(config["ociVersion"], "1.0.2");
+    assert_eq!(config["hostname"], "base");
+    assert_eq!(config["root"], json!({ "path": "/rootfs", "readonly": false }));
+    assert_eq!(config["linux"]["cgroupsPath"], "/runner-x-1");
+    assert_eq!(config["linux"]["rootfsPropagation"], "private");
+    let read_only = written(&Container { read_only: true, hostname: "other".into(), ..container() }, Vec::new());
+    assert_eq!((&read_only["root"]["readonly"], &read_only["hostname"]), (&json!(true), &json!("other")));
+}
+
+#[test]
+fn every_namespace_is_its_own_but_the_network_where_that_is_shared() {
+    let kinds = |network| {
+        let config = written(&Container { network, ..container() }, Vec::new());
+        let list = config["linux"]["namespaces"].as_array().unwrap().clone();
+        assert!(list.iter().all(|namespace| namespace.get("path").is_none()));
+        list.iter().map(|namespace| namespace["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(Network::None), ["pid", "ipc", "uts", "mount", "cgroup", "network"]);
+    assert_eq!(kinds(Network::Host), ["pid", "ipc", "uts", "mount", "cgroup"]);
+}
+
+#[test]
+fn the_process_has_its_command_environment_user_and_limits() {
+    let config = written(&container(), Vec::new());
+    let process = &config["process"];
+    assert_eq!(process["args"], json!(["a b", "", "c\nd"]));
+    assert_eq!(
+        process["env"],
+        json!([
+            "A=1",
+            "B=2",
+            "HOME=/root",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "SOURCE_DATE_EPOCH=5",
+            "TERM=xterm"
+        ])
+    );
+    assert_eq!(process["cwd"], "/work");
+    assert_eq!(process["user"], json!({ "uid": 0, "gid": 7, "umask": 0o022, "additionalGids": [8, 9] }));
+    assert_eq!(process["terminal"], false);
+    assert_eq!(process["noNewPrivileges"], true);
+    assert_eq!(process["rlimits"], json!([{ "type": "RLIMIT_NOFILE", "hard": 4096, "soft": 4096 }]));
+    let open = written(&Container { no_new_privileges: false, ..container() }, Vec::new());
+    assert_eq!(open["process"]["noNewPrivileges"], false);
+}
+
+#[test]
+fn user_0_has_the_same_capabilities_in_all_sets_but_the_ambient_one() {
+    let config = written(&container(), Vec::new());
+    let sets = &config["process"]["capabilities"];
+    for set in ["bounding", "effective", "inheritable", "permitted"] {
+        assert_eq!(sorted(&sets[set]), DEFAULT_CAPABILITIES, "{set}");
+    }
+    assert_eq!(sets["ambient"], json!([]));
+}
+
+#[test]
+fn the_default_mounts_are_there_with_their_options() {
+    let config = written(&container(), Vec::new());
+    let mount = |target: &str, kind: &str, options: Value| json!({ "destination": target, "type": kind, "source": kind, "options": options });
+    assert_eq!(
+        config["mounts"],
+        json!([
+            mount("/proc", "proc", json!(["nosuid", "noexec", "nodev"])),
+            mount("/dev", "tmpfs", json!(["nosuid", "strictatime", "mode=755", "size=65536k"])),
+            mount(
+                "/dev/pts",
+                "devpts",
+                json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])
+            ),
+            mount("/dev/shm", "tmpfs", json!(["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"])),
+            mount("/dev/mqueue", "mqueue", json!(["nosuid", "noexec", "nodev"])),
+            mount("/sys", "sysfs", json!(["nosuid", "noexec", "nodev", "ro"])),
+            // Of this type on cgroup v2 too: runtimes mount what the host has, see config-linux.md of the specification.
+            mount("/sys/fs/cgroup", "cgroup", json!(["nosuid", "noexec", "nodev", "relatime", "ro"])),
+        ])
+    );
+}
+
+#[test]
+fn a_mount_of_ones_own_takes_the_place_of_a_default_one() {
+    let own = super::default_mount("/dev/shm", "tmpfs", &["size=1g"]).unwrap();
+    let config = written(&container(), vec![own]);
+    let at_shm: Vec<&Value> =
+        config["mounts"].as_array().unwrap().iter().filter(|mount| mount["destination"] == "/dev/shm").collect();
+    assert_eq!(at_shm.len(), 1);
+    assert_eq!(at_shm[0]["options"], json!(["size=1g"]));
+}
+
+#[test]
+fn what_tells_of_the_host_is_masked_and_what_changes_it_read_only() {
+    let config = written(&container(), Vec::new());
+    let masked = sorted(&config["linux"]["maskedPaths"]);
+    for path in [
+        "/proc/kcore",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/proc/sched_debug",
+        "/sys/firmware",
+        "/proc/scsi",
+        "/proc/asound",
+        "/proc/acpi",
+        "/proc/interrupts",
+        "/proc/keys",
+        "/sys/devices/virtual/powercap",
+    ] {
+        assert!(masked.iter().any(|masked| masked == path), "{path}");
+    }
+    let read_only = sorted(&config["linux"]["readonlyPaths"]);
+    assert_eq!(read_only, ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+}
+
+#[test]
+fn all_devices_are_denied_then_each_is_allowed_what_it_may() {
+    let device = |access: Access, target: &str| Device {
+        path: "/dev/null".into(),
+        target: target.into(),
+        access,
+        mode: Some(0o640),
+        uid: Some(3),
+        gid: None,
+    };
+    let read = Access { read: true, write: false, mknod: false };
+    let all = Access { read: true, write: true, mknod: true };
+    let container = Container { devices: vec![device(read, "/dev/mine"), device(all, "/opt/mine")], ..container() };
+    let config = written(&container, Vec::new());
+    let rules = config["linux"]["resources"]["devices"].as_array().unwrap();
+    assert_eq!(rules[0], json!({ "allow": false, "type": "a", "access": "rwm" }));
+    assert!(rules[1..].iter().all(|rule| rule["allow"] == true));
+    let own = &rules[rules.len() - 2..];
+    assert_eq!(own[0], json!({ "allow": true, "type": "c", "major": 1, "minor": 3, "access": "r" }));
+    assert_eq!(own[1]["access"], "rwm");
+    // Any node may be made, which is not to open it; and what is in every /dev may be used.
+    let defaults: Vec<(Option<i64>, Option<i64>)> =
+        rules[1..rules.len() - 2].iter().map(|rule| (rule["major"].as_i64(), rule["minor"].as_i64())).collect();
+    let some = |major, minor| (Some(major), Some(minor));
+    let usable = [some(1, 3), some(1, 5), some(1, 7), some(1, 8), some(1, 9), some(5, 0), some(5, 1), some(5, 2)];
+    assert_eq!(defaults, [&[(None, None); 2][..], &usable, &[(Some(136), None)]].concat());
+    let node =
+        json!({ "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 3, "gid": 0 });
+    assert_eq!(config["linux"]["devices"], json!([node]));
+}
+
+#[test]
+fn limits_are_the_runtimes_to_set() {
+    let limits = Limits { nofile: 64, memory: Some(2 << 30), millicpus: Some(1500), pids: Some(10) };
+    let config = written(&Container { limits, ..container() }, Vec::new());
+    let resources = &config["linux"]["resources"];
+    assert_eq!((&resources["memory"]["limit"], &resources["memory"]["swap"]), (&json!(2u64 << 30), &json!(2u64 << 30)));
+    assert_eq!((&resources["cpu"]["quota"], &resources["cpu"]["period"]), (&json!(150_000), &json!(100_000)));
+    // Two processes are the embedded runtime's own.
+    assert_eq!(resources["pids"]["limit"], 12);
+    assert_eq!(config["process"]["rlimits"][0]["hard"], 64);
+    let none = written(&container(), Vec::new());
+    for kind in ["memory", "cpu", "pids"] {
+        assert!(none["linux"]["resources"].get(kind).is_none(), "{kind}");
+    }
+}

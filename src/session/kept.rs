@@ -1,0 +1,53 @@
+//! Bundles that are kept for people to look at, or to run by hand: `--bundle-dir`.
+//!
+//! ```text
+//! DIR/CONTAINER/config.json    with the process that was started last
+//! DIR/CONTAINER/rootfs         empty: mount the root there, then `runc run --bundle DIR/CONTAINER NAME`
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use oci_spec::runtime::{Process, Spec};
+
+use super::scratch::private_folder;
+use crate::runtime::spec::HostDevice;
+
+/// Where the root goes, seen from the bundle.
+pub const ROOTFS: &str = "rootfs";
+
+/// A config.json that does not depend on what a session makes: all devices are the runtime's to make, and the cgroup is
+/// named by it.
+pub fn by_hand(mut spec: Spec, devices: &[HostDevice]) -> Spec {
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_devices(Some(devices.iter().map(|device| device.node.clone()).collect()));
+        linux.set_cgroups_path(None);
+    }
+    spec
+}
+
+/// Writes the bundle, in place of an older one.
+///
+/// # Errors
+/// With the folder, where it cannot be written to.
+pub fn write(folder: &Path, spec: &Spec, process: &Process) -> io::Result<()> {
+    let mut process = process.clone();
+    // What has a terminal here would want a socket to hand it over on there.
+    process.set_terminal(Some(false));
+    process.set_console_size(None);
+    let mut spec = spec.clone();
+    spec.set_process(Some(process));
+    let write = || {
+        private_folder(&folder.join(ROOTFS))?;
+        let config = serde_json::to_vec_pretty(&spec)?;
+        // Two steps may start at once: whole, whichever comes last.
+        let temp = tempfile::NamedTempFile::new_in(folder)?;
+        fs::write(temp.path(), config)?;
+        temp.persist(folder.join("config.json")).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("keep the bundle {}: {error}", folder.display()))
+    })
+}

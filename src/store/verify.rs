@@ -1,0 +1,132 @@
+//! Reads all layers, and sets aside what is not as it was written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::{Inventory, Store, StoreError};
+use crate::digest::Digest;
+
+/// More threads wait for the disk.
+const MOST_THREADS: usize = 4;
+
+/// What was damaged, and is out of the way now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// A layer's bytes do not have its digest. It was moved, and the records that give it are forgotten.
+    Layer {
+        /// Its name.
+        digest: Digest,
+        /// BUILD/STEP of each record that gave it.
+        steps: Vec<String>,
+        /// Where it is now.
+        aside: PathBuf,
+    },
+    /// A record cannot be read, is not of its key, or gives a layer another size than it has. It was removed.
+    Record {
+        /// The key that it was named after.
+        key: Digest,
+    },
+}
+
+impl Store {
+    /// Reads all layers of an inventory and holds them against their names, and the records against the layers. What
+    /// stands on a damaged layer stays: when the same is built again, it is right again.
+    ///
+    /// # Errors
+    /// Whatever reading, moving and removing gives.
+    pub fn verify(&self, inventory: &Inventory) -> Result<Vec<Damage>, StoreError> {
+        let damaged = self.damaged_layers(inventory)?;
+        let mut damages = Vec::new();
+        for digest in &damaged {
+            // First out of the way: what is built next would be taken for it.
+            self.set_layer_aside(digest)?;
+            let mut steps = Vec::new();
+            for (key, record) in inventory.giving(digest) {
+                self.forget(key)?;
+                steps.push(format!("{}/{}", record.recorded.build, record.step()));
+            }
+            let aside = self.root.join(format!("damaged/{}.squashfs", digest.hex()));
+            damages.push(Damage::Layer { digest: *digest, steps, aside });
+        }
+        let of_another_size = inventory.records.iter().filter(|(_, record)| {
+            let layer = record.recorded.layer.as_ref().filter(|layer| !damaged.contains(&layer.digest));
+            layer.is_some_and(|layer| inventory.layers.get(&layer.digest).is_some_and(|file| file.size != layer.size))
+        });
+        for key in inventory.unreadable.iter().chain(of_another_size.map(|(key, _)| key)) {
+            self.forget(key)?;
+            damages.push(Damage::Record { key: *key });
+        }
+        Ok(damages)
+    }
+
+    fn damaged_layers(&self, inventory: &Inventory) -> Result<BTreeSet<Digest>, StoreError> {
+        let digests: Vec<&Digest> = inventory.layers.keys().collect();
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<Digest>, StoreError> {
+            let mut damaged = Vec::new();
+            while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // One that was collected meanwhile is not there to be damaged.
+                if let Some(_held) = self.hold_layer(digest)?
+                    && !self.verify_layer(digest)?
+                {
+                    damaged.push(**digest);
+                }
+            }
+            Ok(damaged)
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut damaged = BTreeSet::new();
+            for thread in threads {
+                match thread.join() {
+                    Ok(found) => damaged.extend(found?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(damaged)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::inventory::fixture::recorded;
+    use super::*;
+
+    fn built(store: &Store, key: u32, bytes: &[u8], size: u64, below: &[Digest]) -> (Digest, Digest) {
+        let digest = Digest::of_bytes(bytes);
+        let mut recorded = recorded(key, Some(0), &[], size);
+        let layer = recorded.layer.as_mut().unwrap();
+        (layer.digest, layer.below) = (digest, below.to_vec());
+        fs::write(store.layer_path(&digest), bytes).unwrap();
+        store.record(&recorded).unwrap();
+        (digest, recorded.fields.key())
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_written_is_set_aside_and_forgotten_and_the_rest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (good, _) = built(&store, 1, b"good", 4, &[]);
+        let (bad, _) = built(&store, 2, b"bad", 3, &[]);
+        let (above, above_key) = built(&store, 3, b"above", 5, &[bad]);
+        let (_, wrong_size) = built(&store, 4, b"good", 99, &[]);
+        assert_eq!(store.verify(&store.inventory().unwrap()).unwrap(), [Damage::Record { key: wrong_size }]);
+        fs::write(store.layer_path(&bad), "bat").unwrap();
+        let unreadable = Digest::of_bytes(b"key");
+        fs::write(store.key_path(&unreadable), "").unwrap();
+        let aside = store.root().join(format!("damaged/{}.squashfs", bad.hex()));
+        let damage = Damage::Layer { digest: bad, steps: vec!["b/s2".into()], aside: aside.clone() };
+        assert_eq!(store.verify(&store.inventory().unwrap()).unwrap(), [damage, Damage::Record { key: unreadable }]);
+        assert_eq!(fs::read(aside).unwrap(), b"bat");
+        let inventory = store.inventory().unwrap();
+        assert_eq!(inventory.layers.keys().collect::<BTreeSet<_>>(), [&good, &above].into());
+        assert!(inventory.records.contains_key(&above_key) && inventory.records.len() == 2);
+        assert_eq!(store.verify(&inventory).unwrap(), []);
+    }
+}

@@ -1,0 +1,62 @@
+//! The caller's terminal: handed over to a process in a container for as long as that runs, and given back as it was.
+
+mod first;
+pub mod guard;
+mod relay;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub use guard::Guard;
+pub use relay::{Ending, relay};
+use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
+
+/// The terminal that is standard input and standard output, in raw mode: every key is passed on and none is heeded.
+/// Dropping it gives it back as it was; should this process be killed, a guard does.
+#[derive(Debug)]
+pub struct Raw<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+    _guard: Guard,
+}
+
+/// A descriptor of the terminal that standard input is.
+///
+/// # Errors
+/// Where no descriptor is left.
+pub fn keyboard() -> io::Result<OwnedFd> {
+    io::stdin().as_fd().try_clone_to_owned()
+}
+
+/// The number of its rows and of its columns; none where it does not tell.
+pub fn size(terminal: BorrowedFd<'_>) -> Option<Winsize> {
+    tcgetwinsize(terminal).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0)
+}
+
+impl<'a> Raw<'a> {
+    /// Takes the terminal over.
+    ///
+    /// # Errors
+    /// Where it is none, or the guard cannot be started.
+    pub fn take(terminal: BorrowedFd<'a>) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let guard = Guard::start(terminal)?;
+        let raw = Self { terminal, before, _guard: guard };
+        raw.set()?;
+        Ok(raw)
+    }
+
+    /// Sets raw mode again, which a shell changes when it stops this process and lets it go on.
+    fn set(&self) -> io::Result<()> {
+        let mut raw = self.before.clone();
+        raw.make_raw();
+        Ok(tcsetattr(self.terminal, OptionalActions::Drain, &raw)?)
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        // The guard tries too.
+        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
+    }
+}

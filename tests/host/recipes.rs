@@ -1,0 +1,109 @@
+//! The examples, built in a copy of their own: what they promise, and that their bundles run by hand.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::built::{names_in, project};
+use crate::project::{Project, Run};
+use crate::runtimes::{by_hand, run_bundle, unpack};
+
+/// A project with a copy of that example in the folder `example`.
+fn copy_of(name: &str) -> Project {
+    let project = Project::new("version: 1\nsteps: []\n");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let copied = Command::new("cp").arg("-r").arg(example).arg(project.path("example")).status().unwrap();
+    assert!(copied.success());
+    for made in ["images", "out"] {
+        let _ = fs::remove_dir_all(project.path("example").join(made));
+    }
+    project
+}
+
+#[track_caller]
+fn run(program: &Path, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}: {}", program.display(), Run::new(0, &output));
+}
+
+#[track_caller]
+fn apply(project: &Project, arguments: &[&str]) -> Run {
+    let run = project.runner(&[&["apply", "example/build.yaml", "--bundle-dir", "kept"], arguments].concat());
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    run
+}
+
+#[test]
+fn the_quick_start_builds_and_its_bundles_run_by_hand() {
+    let project = copy_of("quickstart");
+    apply(&project, &[]);
+    for (container, said) in [("base", "made with 4096 zeros"), ("app", "Hello from /usr/local/bin/hello")] {
+        let hand = by_hand(&project.path("kept").join(container), &project.path("example/out/app-full.squashfs"));
+        assert!(hand.code == 0 && hand.stdout.contains(said), "{hand}");
+    }
+}
+
+#[test]
+fn an_sdk_is_bootstrapped_and_used_and_its_bundles_run_by_hand() {
+    let project = copy_of("sdk-recipe");
+    run(&project.path("example/make-sdk.sh"), &[]);
+    // A host without /dev/kvm builds the example too.
+    let kvm = if Path::new("/dev/kvm").exists() { &["--set", "kvm=/dev/kvm"][..] } else { &[] };
+    let built = apply(&project, kvm);
+    let expected = if kvm.is_empty() { "prelude | without /dev/kvm" } else { "prelude | with /dev/kvm" };
+    for line in [expected, "make    | gcc -O2 -Wall -Werror -c", "trace   | Hello from the SDK with gcc"] {
+        assert!(built.stdout.contains(line), "{line}: {built}");
+    }
+    let names: Vec<_> = fs::read_dir(project.path("example/build")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().any(|name| name == "hello") && !names.iter().any(|name| name == "hello.o"), "{names:?}");
+    assert_eq!(names_in(&project.path("example/out/product.squashfs")), ["/opt/product/hello.tar"]);
+    let [first, second] = ["kept/bootstrap", "kept/work"].map(|bundle| project.path(bundle));
+    unpack(&first, &project.path("example/out/sdk.squashfs"));
+    let hand = run_bundle(&first);
+    assert_eq!(hand.code, 0, "{hand}");
+    fs::remove_dir(second.join("rootfs")).unwrap();
+    fs::rename(first.join("rootfs"), second.join("rootfs")).unwrap();
+    let hand = run_bundle(&second);
+    assert_eq!(hand.code, 0, "{hand}");
+}
+
+#[test]
+fn the_bundles_of_the_debian_example_run_by_hand() {
+    let project = copy_of("debian-sdk");
+    // Their config.json is what is looked at here: what takes a mirror of Debian stands in the root as a script.
+    let seed = project_with_tools();
+    let root = project.path("root");
+    run(
+        Path::new("unsquashfs"),
+        &["-q", "-n", "-d", root.to_str().unwrap(), seed.path("root.squashfs").to_str().unwrap()],
+    );
+    let compiler = "mkdir -p /usr/local/bin; printf '#!/bin/sh\\necho compiled\\n' > $5; chmod 755 $5";
+    for (name, script) in [("apt-get", "exit 0"), ("gcc", compiler)] {
+        let path = root.join("usr/bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir(project.path("example/images")).unwrap();
+    let tar = project.path("example/images/debian.tar");
+    run(Path::new("tar"), &["-C", root.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."]);
+    let built = apply(&project, &[]);
+    assert!(built.stdout.contains("| compiled"), "{built}");
+    for container in ["base", "sdk"] {
+        let hand = by_hand(&project.path("kept").join(container), &project.path("example/out/sdk.squashfs"));
+        assert_eq!(hand.code, 0, "{hand}");
+    }
+}
+
+/// A root with the usual programs, in an image.
+fn project_with_tools() -> Project {
+    let project = project(
+        "
+containers: { c: { rootfs: $TOOLS } }
+steps: [{ name: root, snapshot: { mode: full, output: root.squashfs } }]
+",
+    );
+    project.apply();
+    project
+}

@@ -1,0 +1,277 @@
+//! Which runtime runs the containers, what it is given, and that many steps and much output are nothing to it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::built::{Built, Gate, Running, project};
+use crate::project::{Project, RUNTIME, Run};
+
+const ONE: &str = "\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo it runs }]\n";
+
+fn runc() -> PathBuf {
+    let found = Command::new("sh").args(["-c", "command -v runc"]).output().unwrap();
+    let path = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
+    assert!(path.is_absolute(), "these tests need runc: apt-get install -y runc");
+    path
+}
+
+/// Runs `apply` with this change of its environment.
+fn apply(project: &Project, arguments: &[&str], change: impl FnOnce(&mut Command) -> &mut Command) -> Run {
+    let mut command = project.command(&[&["apply"], arguments].concat());
+    change(&mut command);
+    Run::new(0, &command.output().unwrap())
+}
+
+/// A runtime that notes that it was called and calls runc.
+fn noting(project: &Project, name: &str) -> PathBuf {
+    let path = project.path(name);
+    let runc = runc();
+    let noted = project.path("noted");
+    project.write(name, &format!("#!/bin/sh\necho \"$*\" >> {}\nexec {} \"$@\"\n", noted.display(), runc.display()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_runtime_is_taken_from_the_flag_the_variable_or_the_file_and_by_its_path() {
+    let project = project(ONE);
+    let path = noting(&project, "bin/mine");
+    let was_called = |project: &Project| {
+        let noted = fs::read_to_string(project.path("noted")).unwrap_or_default();
+        let _ = fs::remove_file(project.path("noted"));
+        [" create ", " start ", " delete "].iter().all(|call| noted.contains(call))
+    };
+    let run = apply(&project, &["--runtime", path.to_str().unwrap()], |command| command);
+    assert!(run.code == 0 && was_called(&project), "{run}");
+    let run = apply(&project, &[], |command| command.env("RUNNER_RUNTIME", "bin/mine"));
+    assert!(run.code == 0 && was_called(&project), "{run}");
+    project.write("runner.toml", "runtime = 'bin/mine'\n");
+    let run = apply(&project, &[], |command| command.env_remove("RUNNER_RUNTIME"));
+    assert!(run.code == 0 && was_called(&project), "{run}");
+    let run = apply(&project, &["--runtime", "embedded"], |command| command);
+    assert!(run.code == 0 && !was_called(&project), "{run}");
+}
+
+#[test]
+fn runc_is_found_in_path_by_its_other_name_too() {
+    let project = project(ONE);
+    fs::create_dir(project.path("bin")).unwrap();
+    for program in ["mksquashfs", "sh"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+        symlink(String::from_utf8(found.stdout).unwrap().trim(), project.path("bin").join(program)).unwrap();
+    }
+    let path = project.path("bin");
+    let run = apply(&project, &["--runtime", "runc"], |command| command.env("PATH", &path));
+    assert_eq!(run.code, 3, "{run}");
+    assert!(run.stderr.contains("the runtime `runc`: it is not in PATH"), "{run}");
+    assert!(run.stderr.contains("help: apt-get install -y runc"), "{run}");
+    noting(&project, "bin/docker-runc");
+    let run = apply(&project, &["--runtime", "runc"], |command| command.env("PATH", &path));
+    assert!(run.code == 0 && project.path("noted").exists(), "{run}");
+}
+
+#[test]
+fn what_is_no_runtime_is_refused_before_anything_runs() {
+    let project = project(ONE);
+    for (runtime, said) in [("/bin/false", "`--version` tells none"), ("/nowhere/crun", "No such file or directory")] {
+        let run = apply(&project, &["--runtime", runtime], |command| command);
+        assert_eq!(run.code, 3, "{run}");
+        assert!(run.stderr.contains(said) && !run.stdout.contains("started"), "{run}");
+    }
+}
+
+#[test]
+fn two_builds_of_one_manifest_at_once_do_not_clash() {
+    let project = project(
+        "
+mounts:
+  $GATE
+containers: { c: { rootfs: $TOOLS, mounts: [gate] } }
+steps: [{ name: s, run: \"sh /gate/meet $NAME; cat /proc/self/cgroup > /cgroup; ls /proc | grep -c '^[0-9]'\" }]
+",
+    );
+    let gate = Gate::new(&project);
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    let builds = ["one", "two"].map(|name| {
+        project.write(&format!("{name}.yaml"), &text.replace("$NAME", name));
+        let build = Running::start(&project, &[&format!("{name}.yaml")]);
+        gate.await_step(name);
+        build
+    });
+    gate.open("one");
+    gate.open("two");
+    for built in builds.map(Running::end) {
+        assert_eq!(built.run.code, 0, "{}", built.run);
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn many_steps_at_once_print_much_and_nothing_is_lost() {
+    let lines = |i| if i == 0 { 200_000 } else { 5000 };
+    let steps: String =
+        (0..12).map(|i| format!("  - {{ name: s{i}, needs: [], run: 'seq {}; seq {i} >&2' }}\n", lines(i))).collect();
+    let project = project(&format!("\ncontainers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps:\n{steps}"));
+    let run = project.runner(&["apply", "--progress", "quiet", "-j", "12"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    let builds: Vec<_> = fs::read_dir(project.store().join("logs")).unwrap().flatten().collect();
+    assert_eq!(builds.len(), 1);
+    for i in 0..12 {
+        let log = fs::read_to_string(builds[0].path().join(format!("s{i}.log"))).unwrap();
+        assert_eq!(log.lines().count(), lines(i) + i, "s{i}");
+    }
+}
+
+/// Runs a kept bundle by hand, on the root in that image.
+pub fn by_hand(bundle: &Path, image: &Path) -> Run {
+    unpack(bundle, image);
+    run_bundle(bundle)
+}
+
+/// Puts the root in that image where a bundle has its own.
+pub fn unpack(bundle: &Path, image: &Path) {
+    let rootfs = bundle.join("rootfs");
+    let unpacked = Command::new("unsquashfs").args(["-q", "-n", "-f", "-d"]).arg(&rootfs).arg(image).status().unwrap();
+    assert!(unpacked.success());
+}
+
+/// Runs a bundle with its root.
+pub fn run_bundle(bundle: &Path) -> Run {
+    let id = format!("runner-test-{}-{}", std::process::id(), bundle.file_name().unwrap().to_str().unwrap());
+    Run::new(0, &Command::new(runc()).args(["run", "--bundle"]).arg(bundle).arg(id).output().unwrap())
+}
+
+#[test]
+fn a_bundle_that_is_kept_runs_by_hand_and_holds_no_secret() {
+    let project = project(
+        r#"
+mounts:
+  src: { type: bind, source: src, target: /src, options: [ro] }
+  tmp: { type: tmpfs, target: /tmp, options: [size=3m, nosuid] }
+  cache: { type: cache, target: /cache }
+  key: { type: secret, env: SECRET_OF_TEST, target: /run/key }
+devices:
+  outside: { path: /dev/zero, target: /opt/zero, mode: "0604" }
+containers:
+  base.1:
+    rootfs: $TOOLS
+    mounts: [src, tmp, cache, key]
+    devices: [outside]
+    env: { GREETING: hello }
+    limits: { pids: 50 }
+steps:
+  - { name: first, run: echo first }
+  - name: last
+    run: |
+      echo "$GREETING from $(cat /src/name)" $(stat -c %a /opt/zero) $(head -c 2 /opt/zero | wc -c) $(stat -f -c %b /tmp)
+      touch /cache/here
+  - { name: full, snapshot: { mode: full, output: full.squashfs } }
+"#,
+    );
+    project.write("src/name", "file\n");
+    let run = apply(&project, &["--bundle-dir", "kept/deep"], |command| command.env("SECRET_OF_TEST", "xyzzy"));
+    assert_eq!(run.code, 0, "{run}");
+    let bundle = project.path("kept/deep/base.1");
+    let config = fs::read_to_string(bundle.join("config.json")).unwrap();
+    assert!(!config.contains("xyzzy") && !config.contains("/run/key"), "{config}");
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["root"]["path"], "rootfs");
+    assert_eq!(config["hostname"], "base.1");
+    let hand = by_hand(&bundle, &project.path("full.squashfs"));
+    assert_eq!((hand.code, hand.stdout.as_str()), (0, "hello from file 604 2 768\n"), "{hand}");
+    // The session's own bundle is gone with it.
+    assert!(!project.store().join("mnt").read_dir().unwrap().flatten().any(|_| true));
+}
+
+#[test]
+fn the_helper_takes_the_mounts_of_other_sessions_to_no_container() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+  one: { type: tmpfs, target: /one }
+  two: { type: tmpfs, target: /two }
+containers:
+  a: { rootfs: $TOOLS, mounts: [gate, one] }
+  b: { rootfs: $TOOLS, mounts: [gate, two] }
+steps:
+  - { name: a, container: a, run: echo of-a > /one/file; sh /gate/meet a }
+  - name: b
+    container: b
+    run: |
+      sh /gate/meet b
+      cat /one/file 2>&1 || true
+      grep -c " /one " /proc/self/mountinfo || true
+  - { name: layer, container: a, snapshot: { output: layer.squashfs } }
+"#,
+    );
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &["-j", "2"]);
+    gate.await_step("a");
+    gate.await_step("b");
+    gate.open("a");
+    // The snapshot of the one is taken while the other runs.
+    crate::built::wait_for("the layer", || project.path("layer.squashfs").exists().then_some(()));
+    gate.open("b");
+    let built = build.end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_eq!(built.lines("b"), ["cat: /one/file: No such file or directory", "0"]);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor() {
+    let project = project(ONE);
+    let doctor = project.runner(&["doctor"]);
+    let line = doctor.stdout.lines().find(|line| line.split_whitespace().nth(1) == Some("crun")).unwrap();
+    if line.contains("not in PATH") {
+        return;
+    }
+    let run = apply(&project, &["--runtime", "crun"], |command| command);
+    if line.starts_with("ok") {
+        assert_eq!(run.code, 0, "{run}");
+        assert_eq!(Built::well(&project).lines("s"), ["it runs"]);
+    } else {
+        assert_ne!(run.code, 0, "{run}");
+        let hybrid = Path::new("/sys/fs/cgroup/unified").exists();
+        assert!(
+            !hybrid || line.contains("this host's cgroup layout (hybrid v1) stops it: cgroups in hybrid mode"),
+            "{line}"
+        );
+    }
+    let own = if RUNTIME == "runc" { "runc version" } else { "runs a container" };
+    assert!(doctor.stdout.contains(own), "{doctor}");
+}
+
+#[test]
+fn what_one_runtime_has_built_another_builds_again_to_the_same_bytes() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, mounts: [{ type: tmpfs, target: /tmp }] }
+steps:
+  - { name: write, run: mkdir /folder; echo one > /folder/file; mkfifo /fifo; mknod /null c 1 3; ln -s file /folder/link; rm /bin/tr }
+  - { name: layer, snapshot: { output: layer.squashfs } }
+"#,
+    );
+    let digest = |runtime: &str| {
+        let (events, run) = project.events(&["--runtime", runtime]);
+        assert_eq!(run.code, 0, "{run}");
+        let written = events.iter().find(|event| event["event"] == "snapshot_written");
+        let ran = events.iter().any(|event| event["event"] == "step_output" || event["status"] == "ran");
+        (written.map(|event| event["digest"].clone()), ran)
+    };
+    let (first, ran) = digest("embedded");
+    assert!(first.is_some() && ran);
+    let plan = project.runner(&["plan", "--runtime", "runc"]);
+    assert!(plan.stdout.contains("runtime changed: embedded → runc version "), "{plan}");
+    let (second, ran) = digest("runc");
+    assert!(ran && second == first, "{first:?} and {second:?}");
+    // Both are there now.
+    assert!(!digest("runc").1);
+}

@@ -1,0 +1,280 @@
+//! `runner store`: what a build has kept, looked at and cleared away.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use runner::digest::Digest;
+use runner::store::Store;
+use serde_json::Value;
+
+use crate::built::project;
+use crate::project::{Project, Run};
+
+const MANIFEST: &str = r#"
+name: demo
+containers:
+  base: { rootfs: $TOOLS }
+  app: { rootfs: { snapshot: base-layer } }
+steps:
+  - { name: greet, container: base, run: "mkdir -p /data/kept; echo hello > /data/greeting; echo gone > /data/gone" }
+  - { name: base-layer, container: base, snapshot: { output: out/base.squashfs } }
+  - name: sign
+    container: app
+    run: |
+      rm -r /data/kept /data/gone; mkdir /data/kept
+      chmod 600 /data/greeting
+  - { name: app-layer, container: app, snapshot: { output: out/app.squashfs } }
+"#;
+
+/// A project that was built.
+fn built() -> Project {
+    let project = project(MANIFEST);
+    project.apply();
+    project
+}
+
+fn store(project: &Project, arguments: &[&str]) -> Run {
+    project.runner(&[&["store"], arguments].concat())
+}
+
+#[track_caller]
+fn json(project: &Project, arguments: &[&str]) -> Value {
+    let run = store(project, arguments);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run}");
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+/// The layer of a step, and its file.
+#[track_caller]
+fn layer(project: &Project, step: &str) -> (Digest, PathBuf) {
+    let json = json(project, &["inspect", step, "--json"]);
+    (json["digest"].as_str().unwrap().parse().unwrap(), json["path"].as_str().unwrap().into())
+}
+
+/// Changes one byte in the middle of a file.
+fn damage(path: &PathBuf) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(100)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(100)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+}
+
+#[test]
+fn no_command_makes_a_store_where_there_is_none() {
+    let project = project(MANIFEST);
+    for (arguments, code, text) in [
+        (&["ls"][..], 0, "no layers in "),
+        (&["ls", "--json"], 0, "\"layers\": []"),
+        (&["verify"], 0, "0 layers read: nothing wrong\n"),
+        (&["gc"], 0, "nothing to remove\n"),
+        (&["inspect", "base"], 2, "there is no store at "),
+        (&["export", "base", "file"], 2, "there is no store at "),
+        (&["diff", "base", "base"], 2, "there is no store at "),
+    ] {
+        let run = store(&project, arguments);
+        assert_eq!(run.code, code, "{arguments:?}: {run}");
+        assert!(run.stdout.contains(text) || run.stderr.contains(text), "{arguments:?}: {run}");
+    }
+    assert!(!project.store().exists());
+}
+
+#[test]
+fn layers_are_listed_and_told_with_what_built_them_and_what_they_stand_on() {
+    let project = built();
+    let list = json(&project, &["ls", "--json"]);
+    assert_eq!(list["layers"].as_array().unwrap().len(), 2);
+    let (base, base_file) = layer(&project, "base-layer");
+    let (app, _) = layer(&project, "demo/app-layer");
+    assert_eq!(fs::read(&base_file).unwrap(), fs::read(project.path("out/base.squashfs")).unwrap());
+    assert_eq!(layer(&project, &app.hex()[..10]).0, app);
+
+    let run = store(&project, &["ls"]);
+    let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = rows.iter().find(|row| row.contains(&"demo/base/base-layer")).unwrap();
+    assert_eq!(row[..3], [&base.hex()[..12], "4.0", "KiB"], "{run}");
+    assert!(row.ends_with(&["1", "layer", "above"]) && run.stdout.ends_with("2 layers, 8.0 KiB\n"), "{run}");
+
+    let told = json(&project, &["inspect", "app-layer", "--json"]);
+    let built = &told["built"][0];
+    assert_eq!(built["steps"], serde_json::json!(["sign", "app-layer"]));
+    assert_eq!(built["below"], serde_json::json!([base.to_string()]));
+    assert_eq!(built["fields"]["hostname"], "app");
+    assert_eq!((&told["size"], &built["container"]), (&4096.into(), &"app".into()));
+    let run = store(&project, &["inspect", "app-layer"]);
+    for text in [
+        &format!("layer       {app}\n"),
+        "\nbuilt by    demo/app/app-layer\n",
+        &format!("\nstands on   {base}  demo/base/base-layer\n"),
+        "\nkey         sha256:",
+        "\n  step/00000/run = rm -r /data/kept /data/gone; mkdir /data/kept\n                 | chmod 600 /data/greeting\n",
+    ] {
+        assert!(run.stdout.contains(text), "{text:?}: {run}");
+    }
+
+    let run = store(&project, &["inspect", "bsae-layer"]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
+    assert!(run.stderr.contains("cannot find the layer `bsae-layer`") && run.stderr.contains("`base-layer`?"), "{run}");
+}
+
+#[test]
+fn what_differs_between_two_images_is_told_and_nothing_stays_mounted() {
+    let project = built();
+    let run = store(&project, &["diff", "base-layer", "app-layer"]);
+    assert_eq!(run.code, 0, "{run}");
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let expected = [
+        "~ /data/gone  type: file → removal of what is below",
+        "~ /data/greeting  mode: 0644 → 0600",
+        "~ /data/kept  now replaces the folder below",
+        "3 files differ",
+    ];
+    assert_eq!(lines, expected, "{run}");
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    let json = json(&project, &["diff", "base-layer", "out/app.squashfs", "--json"]);
+    assert_eq!(json["differences"][1]["aspects"][0]["aspect"], "mode");
+    // A layer and its output, by a path without a slash.
+    fs::copy(project.path("out/base.squashfs"), project.path("copy")).unwrap();
+    let run = store(&project, &["diff", "copy", "base-layer"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "nothing differs\n"), "{run}");
+    let run = store(&project, &["diff", "base-layer", "nothing"]);
+    assert_eq!(run.code, 2, "{run}");
+    assert!(run.stderr.contains("the layer `nothing` in the store, and `nothing` is no file"), "{run}");
+    let run = store(&project, &["diff", "./build.yaml", "base-layer"]);
+    assert_eq!(run.code, 3, "{run}");
+    assert!(run.stderr.contains("./build.yaml is no squashfs image"), "{run}");
+}
+
+#[test]
+fn a_layer_is_exported_whole_or_not_at_all() {
+    let project = built();
+    let run = store(&project, &["export", "base-layer", "new/copy.squashfs"]);
+    assert_eq!(run.code, 0, "{run}");
+    let copy = fs::read(project.path("new/copy.squashfs")).unwrap();
+    assert_eq!(copy, fs::read(project.path("out/base.squashfs")).unwrap());
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    damage(&layer(&project, "base-layer").1);
+    let run = store(&project, &["export", "base-layer", "new/copy.squashfs"]);
+    assert_eq!(run.code, 4, "{run}");
+    assert!(run.stderr.contains("is damaged") && run.stderr.contains("runner store verify"), "{run}");
+    assert_eq!(fs::read(project.path("new/copy.squashfs")).unwrap(), copy);
+}
+
+#[test]
+fn a_damaged_layer_is_found_set_aside_and_built_anew() {
+    let project = built();
+    let run = store(&project, &["verify"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "2 layers read: nothing wrong\n"), "{run}");
+    let (digest, path) = layer(&project, "base-layer");
+    damage(&path);
+    let run = store(&project, &["verify"]);
+    assert_eq!(run.code, 4, "{run}");
+    assert!(run.stdout.contains(&format!("damaged: layer {digest} (demo/base-layer), set aside as ")), "{run}");
+    assert!(!path.exists());
+    let run = store(&project, &["verify", "--json"]);
+    assert_eq!(run.code, 0, "{run}");
+    project.apply();
+    assert_eq!(layer(&project, "base-layer"), (digest, path));
+    assert_eq!(store(&project, &["verify"]).code, 0);
+}
+
+#[test]
+fn what_is_not_needed_is_removed_and_nothing_by_a_dry_run() {
+    let project = built();
+    let (base, _) = layer(&project, "base-layer");
+    let run = store(&project, &["gc"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "nothing to remove\n"), "{run}");
+    let dry = json(&project, &["gc", "--max-size", "4KiB", "--dry-run", "--json"]);
+    let steps: Vec<&str> =
+        dry["would_remove"].as_array().unwrap().iter().map(|e| e["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["demo/app-layer"]);
+    assert_eq!(json(&project, &["ls", "--json"])["layers"].as_array().unwrap().len(), 2);
+    let run = store(&project, &["gc", "--max-size", "4KiB"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(run.stdout.contains(" of demo/app-layer (4.0 KiB): for room, used last "), "{run}");
+    assert!(run.stdout.ends_with("removed 1 layer, 4.0 KiB\n"), "{run}");
+    assert_eq!(json(&project, &["ls", "--json"])["layers"][0]["digest"], base.to_string());
+    project.apply();
+    assert_eq!(json(&project, &["ls", "--json"])["layers"].as_array().unwrap().len(), 2);
+
+    // What is in use, or named by a lock file, stays with what it stands on.
+    let (app, _) = layer(&project, "app-layer");
+    let opened = Store::open(&project.store()).unwrap();
+    let held = opened.hold_layer(&app).unwrap().unwrap();
+    assert_eq!(json(&project, &["inspect", "app-layer", "--json"])["kept_by"]["running_build"], true);
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "nothing to remove\n"), "{run}");
+    drop(held);
+    project.write("runner.lock", &format!("[[snapshot]]\ndigest = '{base}'\n"));
+    let run = store(&project, &["gc", "--max-size", "0", "--keep-lock", "runner.lock", "--dry-run"]);
+    assert!(run.stdout.ends_with("would remove 1 layer, 4.0 KiB\n"), "{run}");
+    opened.know_lock_file(&project.path("runner.lock")).unwrap();
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert!(run.stdout.ends_with("removed 1 layer, 4.0 KiB\n"), "{run}");
+    project.write("runner.lock", "snapshot = [");
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert_eq!(run.code, 2, "{run}");
+    assert!(run.stderr.contains("cannot understand the lock file"), "{run}");
+    assert_eq!(store(&project, &["gc", "--keep-lock", "none.lock"]).code, 2);
+    // That it cannot be told what keeps a layer is no reason not to list it.
+    let run = store(&project, &["ls"]);
+    assert!(run.code == 0 && run.stdout.contains("demo/base/base-layer") && run.stderr.contains("warning: "), "{run}");
+    fs::remove_file(project.path("runner.lock")).unwrap();
+    let run = store(&project, &["gc", "--keep-days", "0"]);
+    assert!(run.stdout.contains("removed 1 layer and "), "{run}");
+    assert_eq!(json(&project, &["ls", "--json"])["size"], 0);
+    project.apply();
+}
+
+#[test]
+fn builds_go_on_while_what_they_stand_on_is_collected_as_soon_as_nobody_holds_it() {
+    let project = project(MANIFEST);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let collections = scope.spawn(|| {
+            let mut removed = 0;
+            while !done.load(Ordering::Relaxed) {
+                let run = store(&project, &["gc", "--max-size", "0", "--json"]);
+                assert_eq!(run.code, 0, "{run}");
+                let json: Value = serde_json::from_str(&run.stdout).unwrap();
+                removed += json["removed"].as_array().unwrap().len();
+            }
+            removed
+        });
+        let builds = [0; 2].map(|_| {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let run = project.runner(&["apply"]);
+                    assert_eq!(run.code, 0, "{run}");
+                }
+            })
+        });
+        let ended = builds.map(|build| build.join());
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok), "a build failed");
+        assert!(collections.join().unwrap() > 0);
+    });
+    let run = project.apply();
+    assert_eq!(store(&project, &["verify"]).code, 0);
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_lock_beside_a_manifest_names_is_kept_for_as_long_as_that_is_there() {
+    let project = built();
+    let run = project.runner(&["lock"]);
+    assert_eq!(run.code, 0, "{run}");
+    let kept = json(&project, &["inspect", "app-layer", "--json"])["kept_by"]["lock_files"].clone();
+    assert_eq!(kept.as_array().unwrap().len(), 1);
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "nothing to remove\n"), "{run}");
+    fs::remove_file(project.path("runner.lock")).unwrap();
+    let run = store(&project, &["gc", "--max-size", "0"]);
+    assert!(run.stdout.ends_with("removed 2 layers, 8.0 KiB\n"), "{run}");
+}

@@ -1,0 +1,72 @@
+//! Standard streams: what runs inside reads and prints, and reaches nothing of the host through their descriptors.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::built::{Built, project};
+use crate::project::Run;
+
+/// Tries to change what descriptors are on: mode, owner, times, content.
+const ATTACK: &str = r#"
+for fd in 0 1 2; do
+  chmod 1777 /proc/self/fd/$fd; chown 4321:4321 /proc/self/fd/$fd; touch -d @1 /proc/self/fd/$fd
+  [ -f /proc/self/fd/$fd ] && echo evil >> /proc/self/fd/$fd
+done 2> /dev/null
+true"#;
+
+fn state(path: &Path) -> (u32, u32, u32, i64) {
+    let metadata = fs::metadata(path).unwrap();
+    (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime())
+}
+
+#[test]
+fn no_step_changes_the_hosts_null_device_through_its_standard_input() {
+    let null = Path::new("/dev/null");
+    let before = state(null);
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS }
+steps:
+  - { name: attack, exec: [sh, -c, ATTACK] }
+  - { name: next, run: "cat; stat -L -c %F /proc/self/fd/0" }
+"#
+        .replace("ATTACK", &serde_json::to_string(ATTACK).unwrap())
+        .as_str(),
+    );
+    let built = Built::well(&project);
+    let after = state(null);
+    if after != before {
+        // Not to leave the host so.
+        std::os::unix::fs::chown(null, Some(before.1), Some(before.2)).unwrap();
+        fs::set_permissions(null, std::os::unix::fs::PermissionsExt::from_mode(before.0)).unwrap();
+    }
+    assert_eq!(before, after);
+    assert_eq!(built.lines("next"), ["character special file"]);
+}
+
+#[test]
+fn a_file_on_standard_input_is_read_and_cannot_be_changed() {
+    for user in ["0", "1234:5678"] {
+        let project = project(&format!("\ncontainers: {{ c: {{ rootfs: $TOOLS, user: '{user}' }} }}\nsteps: []\n"));
+        let text = "line\n".repeat(100_000);
+        project.write("input", &text);
+        let before = state(&project.path("input"));
+        let script = format!("cat | wc -c; {ATTACK}");
+        let mut command = project.command(&["run", "c", "--", "sh", "-c", &script]);
+        command.stdin(File::open(project.path("input")).unwrap());
+        let run = Run::new(0, &command.output().unwrap());
+        assert_eq!((run.code, run.stdout.trim()), (0, "500000"), "{run}");
+        assert!(fs::read_to_string(project.path("input")).unwrap() == text, "{user}: the input has changed");
+        assert_eq!(state(&project.path("input")), before, "{user}");
+    }
+}
+
+#[test]
+fn a_command_that_does_not_read_its_input_ends_all_the_same() {
+    let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
+    let mut command = project.command(&["run", "c", "--", "head", "-c", "3"]);
+    let run = Run::new(0, &command.stdin(File::open("/dev/zero").unwrap()).output().unwrap());
+    assert_eq!((run.code, run.stdout.as_str()), (0, "\0\0\0"), "{run}");
+}
