@@ -26,6 +26,7 @@ pub mod plan;
 pub mod report;
 pub mod rootfs;
 pub mod runtime;
+mod saved;
 pub mod session;
 pub mod settings;
 pub mod snapshot;

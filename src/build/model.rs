@@ -81,6 +81,13 @@ pub struct Container {
     pub checkpoint: Option<Duration>,
 }
 
+impl Container {
+    /// Whether its steps can write to files of the host.
+    pub fn may_write_to_host(&self) -> bool {
+        self.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Bind(_)) && !mount.is_read_only())
+    }
+}
+
 /// A source of a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::ContentError;
 use super::listing::Listing;
-use super::saved;
 use crate::digest::Digest;
+use crate::saved;
 
 /// Half the size for a tenth of the time that the digests took.
 const LEVEL: i32 = 1;

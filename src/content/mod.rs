@@ -37,7 +37,6 @@ mod listing;
 mod listings;
 mod queue;
 mod read;
-mod saved;
 mod stat;
 #[cfg(test)]
 mod tests;
@@ -54,6 +53,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
 use crate::digest::Digest;
+use crate::saved;
 
 pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
 pub use error::ContentError;

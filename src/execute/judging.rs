@@ -1,17 +1,17 @@
 //! The thread that judges a segment, and waits for another runner that is building it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::parts::{Chains, Judged};
 use super::{Context, Failure, Rooms};
-use crate::build::{Container, MountKind};
 use crate::digest::Digest;
 use crate::error::{Error, Exit};
 use crate::event::{Event, Events};
-use crate::freshness::{Below, Judge, JudgeError, Verdict};
+use crate::freshness::{Below, Judge, JudgeError, Verdict, is_memory};
 use crate::key::Reason;
-use crate::session::RAMFS;
-use crate::store::{Held, LayerState};
+use crate::store::Held;
 
 /// How often it is looked whether another runner is done.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -25,6 +25,8 @@ pub struct Judging<'a, 'e> {
     pub chains: &'e Chains,
     pub events: &'e Events,
     pub segment: usize,
+    /// It is not to wait any longer.
+    pub hurry: &'e AtomicBool,
 }
 
 /// What one look at a segment finds.
@@ -55,11 +57,16 @@ impl Judging<'_, '_> {
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
                 let Some((verdict, _, held)) = self.look(&below)? else { continue };
-                let building = matches!(verdict, Verdict::Stale { .. }).then_some(building);
-                return Ok(Judged { verdict, building, wait_for: None, held });
+                let Verdict::Stale { reasons, .. } = &verdict else {
+                    return Ok(Judged { verdict, building: None, wait_for: None, held });
+                };
+                // Only now: whoever else saw the damage may have put a good one there since.
+                self.set_aside(reasons)?;
+                return Ok(Judged { verdict, building: Some(building), wait_for: None, held });
             }
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
-            if reasons.iter().any(anyway) || self.context.interrupt.is_set() {
+            let hurry = self.context.interrupt.is_set() || self.hurry.load(Ordering::Relaxed);
+            if hurry || reasons.iter().any(anyway) {
                 return found(verdict);
             }
             if !told {
@@ -75,31 +82,18 @@ impl Judging<'_, '_> {
     /// The verdict, the key where it is known, and the hold on the layer of what is fresh; nothing where that was
     /// removed since it was looked at.
     fn look(&self, below: &Below) -> Result<Option<Look>, Failure> {
-        let mut verdict = self.judge.judge(self.segment, below)?;
-        let container = self.container();
-        if let Verdict::Fresh(recorded) = &verdict {
-            let targets = tmpfs_targets(container);
-            if !targets.is_empty() && self.rooms.is_open(self.container_id()) {
-                // The session goes on, and what is in its tmpfs mounts would not be what these steps leave there.
-                let draft = Some(recorded.fields.without_below());
-                verdict = Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft, resume: None };
-            }
-        }
-        if let Verdict::Stale { reasons, .. } = &verdict {
-            for reason in reasons {
-                if let Reason::Damaged { digest } = reason {
-                    self.set_aside(digest)?;
-                }
-            }
-        }
-        let mut held = None;
+        let container = self.judge.segments().get(self.segment).container;
+        let is_open = self.rooms.is_open(container);
+        let mut verdict = self.judge.judge(self.segment, below, is_open)?;
+        let mounts = &self.context.build.container(container).mounts;
         if let Verdict::Stale { resume, .. } = &mut verdict
-            && !tmpfs_targets(container).is_empty()
-            && self.rooms.is_open(self.container_id())
+            && is_open
+            && mounts.iter().any(|mount| is_memory(&mount.kind))
         {
             // A checkpoint was taken with nothing in them.
             *resume = None;
         }
+        let mut held = None;
         let layer = match &verdict {
             Verdict::Fresh(recorded) => recorded.layer.as_ref(),
             Verdict::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
@@ -117,11 +111,11 @@ impl Judging<'_, '_> {
         Ok(Some((verdict, key, held)))
     }
 
-    fn set_aside(&self, digest: &str) -> Result<(), Failure> {
-        let Ok(digest) = digest.parse() else { return Ok(()) };
-        // Another runner may have put a good one there since.
-        if self.context.store.look_at_layer(&digest, u64::MAX).map_err(JudgeError::from)? != LayerState::Missing {
-            self.context.store.set_layer_aside(&digest).map_err(JudgeError::from)?;
+    fn set_aside(&self, reasons: &[Reason]) -> Result<(), Failure> {
+        for reason in reasons {
+            let Reason::Damaged { digest } = reason else { continue };
+            let Ok(layer) = digest.parse() else { continue };
+            self.context.store.set_layer_aside(&layer).map_err(JudgeError::from)?;
             let message = format!("the layer {digest} in the store is damaged; it is set aside and built again");
             self.events.send(Event::Warning { step: self.last_step(), message });
         }
@@ -129,7 +123,7 @@ impl Judging<'_, '_> {
     }
 
     fn tell_waiting(&self) {
-        let message = "another runner is building this; waiting for it".to_owned();
+        let message = "the same is being built already, here or by another runner; waiting for it".to_owned();
         self.events.send(Event::Warning { step: self.last_step(), message });
     }
 
@@ -137,21 +131,4 @@ impl Judging<'_, '_> {
         let step = self.judge.segments().get(self.segment).steps.last()?;
         Some(self.context.build.step(*step).name.clone())
     }
-
-    fn container_id(&self) -> crate::build::ContainerId {
-        self.judge.segments().get(self.segment).container
-    }
-
-    fn container(&self) -> &Container {
-        self.context.build.container(self.container_id())
-    }
-}
-
-fn tmpfs_targets(container: &Container) -> Vec<String> {
-    let is_memory = |kind: &MountKind| match kind {
-        MountKind::Kernel(kind, _) => kind == RAMFS,
-        kind => *kind == MountKind::Tmpfs,
-    };
-    let tmpfs = container.mounts.iter().filter(|mount| is_memory(&mount.kind));
-    tmpfs.map(|mount| mount.target.display().to_string()).collect()
 }

@@ -15,6 +15,7 @@ mod terminal;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -126,6 +127,7 @@ pub fn apply<'a>(
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
+    let hurry = AtomicBool::new(false);
     let mut run = Run {
         context,
         plan,
@@ -133,7 +135,9 @@ pub fn apply<'a>(
         chains: &chains,
         rooms,
         events,
-        parts: Parts::new(context.build, judge.segments()),
+        parts: Parts::new(context.build, plan, judge.segments()),
+        hurry: &hurry,
+        stopped: None,
         again: VecDeque::new(),
         beside: 0,
         ready: Ready::new(plan, options.keep_going),
@@ -183,6 +187,10 @@ struct Run<'a, 'e> {
     judge: &'e Judge<'e>,
     chains: &'e Chains,
     parts: Parts<'e>,
+    /// Tells threads that wait for another runner to wait no longer.
+    hurry: &'e AtomicBool,
+    /// Why nothing more is begun.
+    stopped: Option<String>,
     /// Steps that were held back and may begin now.
     again: VecDeque<StepId>,
     /// Threads that judge and record, which take no place of a step.
@@ -212,6 +220,9 @@ impl<'a, 'e> Run<'a, 'e> {
         loop {
             if self.context.interrupt.is_set() {
                 self.stop("the build was interrupted");
+            } else if let Some(reason) = self.stopped.clone() {
+                // What was being judged or waited for may begin now, and must not.
+                self.stop(&reason);
             }
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
@@ -219,8 +230,15 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             self.close_sessions(scope);
             if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
-                return;
+                self.again.extend(self.parts.unsettle());
+                if self.again.is_empty() {
+                    return;
+                }
+                continue;
             }
+            // What others wait for here must not wait for them.
+            let is_stuck = self.running == 0 && self.writing.is_empty() && self.parts.is_any_built();
+            self.hurry.store(is_stuck || self.stopped.is_some(), Ordering::Relaxed);
             // The sender above lives as long as this loop, so there is always a report to come.
             let Ok(report) = receiver.recv() else { return };
             self.take(report);
@@ -239,8 +257,8 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;
-                let Self { context, judge, rooms, chains, events, .. } = *self;
-                let judging = Judging { context, judge, rooms, chains, events, segment };
+                let Self { context, judge, rooms, chains, events, hurry, .. } = *self;
+                let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
                 scope.spawn(move || {
                     let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
                 });
@@ -258,7 +276,8 @@ impl<'a, 'e> Run<'a, 'e> {
                 self.running += 1;
                 let held = self.parts.take_held(step);
                 let work = self.work(step);
-                let before = self.judge.segments().of_step(step).and_then(|index| self.judge.segments().before(index));
+                let segments = self.judge.segments();
+                let before = segments.of_step(step).and_then(|index| segments.before(index));
                 scope.spawn(move || {
                     let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
                 });
@@ -398,6 +417,10 @@ impl<'a, 'e> Run<'a, 'e> {
                     Some(index) => drop(self.writing.swap_remove(index)),
                     None => self.running -= 1,
                 }
+                if self.context.build.container(self.context.build.step(step).container).may_write_to_host() {
+                    self.judge.forget();
+                }
+                self.parts.ended(step, result.is_ok());
                 let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
                 let (reason, exit_code) = match &result {
                     Ok(_) if log.is_some() => (None, Some(0)),
@@ -493,6 +516,7 @@ impl<'a, 'e> Run<'a, 'e> {
 
     /// Begins nothing more.
     fn stop(&mut self, reason: &str) {
+        self.stopped.get_or_insert_with(|| reason.to_owned());
         let waiting = self.parts.give_up();
         let held = std::mem::take(&mut self.held);
         let again = std::mem::take(&mut self.again);
@@ -510,7 +534,8 @@ impl<'a, 'e> Run<'a, 'e> {
     }
 
     /// Tells the end of a step that was not begun.
-    fn finished(&self, step: StepId, status: StepStatus, reason: Option<String>) {
+    fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
+        self.parts.ended(step, status == StepStatus::Cached);
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,
@@ -552,9 +577,15 @@ fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), String
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
     let told = |error: &dyn std::fmt::Display| format!("{step} is not kept for the next build: {error}");
-    let holds = judge.still_holds(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
-    if !holds {
-        return Err(told(&"what it was made from changed while it was built"));
+    let changed = judge.changed_since(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
+    if let Some(changed) = changed {
+        let is_input = |reason: &Reason| matches!(reason, Reason::InputChanged { .. });
+        let mend = match changed.iter().any(is_input) {
+            true => "; a `.runnerignore` there can name what the steps do not read",
+            false => "",
+        };
+        let changed: Vec<String> = changed.iter().map(Reason::to_string).collect();
+        return Err(told(&format!("it changed while it was built: {}{mend}", changed.join("; "))));
     }
     store.record(&recorded).map_err(|error| told(&error))?;
     // Not before: whoever waits for it looks for the record.

@@ -3,19 +3,26 @@
 //! A segment is judged when the first of its steps may begin. What it stands on may be frozen and not yet written then:
 //! it waits for that only if it could be fresh after all, and runs at once where something else has changed.
 //!
+//! What a segment reads of the host may be written by the same build before a later one of its steps: it is judged when
+//! all steps that these wait for are over. Where they wait for its own first steps in turn, nobody can say what will be
+//! read, and it runs.
+//!
 //! Who runs a segment holds the right to build its key, so that other runners wait for it. A key that becomes known while
 //! the segment is running already is taken before what is below it is recorded: only then do others come to know it.
+//!
+//! Who holds such a right and has nothing running, for the next step waits for one of a segment that another holds, does
+//! not wait: the other could be waiting for the same reason.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::step::Written;
-use crate::build::{Build, Rootfs, StepId};
+use crate::build::{Build, StepId};
 use crate::digest::Digest;
 use crate::freshness::{Below, Judge, JudgeError, Verdict};
 use crate::key::{Fields, Link, Reason};
-use crate::plan::Segments;
+use crate::plan::{Plan, Segments, late};
 use crate::store::{Building, Held, Recorded, RecordedLayer, Store};
 
 /// What snapshots stand on, each with itself, as far as they are written.
@@ -115,18 +122,33 @@ pub struct Parts<'a> {
     states: Vec<State>,
     /// Steps that wait for a snapshot to be written, before their segment is judged again.
     waiting: Vec<(StepId, StepId)>,
+    /// By segment: steps that are to be over before it is judged.
+    late: Vec<Vec<StepId>>,
+    /// Steps that are over, well or not; a snapshot when it is written.
+    over: HashSet<StepId>,
+    /// Steps that wait for those in `late`.
+    early: Vec<StepId>,
+    /// Segments whose `late` will never be over.
+    unsettled: HashSet<usize>,
 }
 
 impl<'a> Parts<'a> {
-    pub fn new(build: &'a Build, segments: &'a Segments) -> Self {
+    pub fn new(build: &'a Build, plan: &Plan, segments: &'a Segments) -> Self {
         let states = segments.all().iter().map(|_| State::Unjudged).collect();
-        Self { build, segments, states, waiting: Vec::new() }
+        let late = late(build, plan, segments);
+        let (waiting, early) = (Vec::new(), Vec::new());
+        Self { build, segments, states, waiting, late, over: HashSet::new(), early, unsettled: HashSet::new() }
     }
 
     /// A step may begin.
     pub fn admit(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Admission {
         let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new(), None) };
+        let is_settled = self.is_settled(index);
         match &mut self.states[index] {
+            State::Unjudged if !is_settled => {
+                self.early.push(step);
+                return Admission::Wait;
+            }
             state @ State::Unjudged => {
                 *state = State::Judging(vec![step]);
                 return Admission::Judge(index);
@@ -185,7 +207,24 @@ impl<'a> Parts<'a> {
             // Written meanwhile: they are admitted again, and the segment is judged by what is known now.
             return held;
         }
-        self.states[index] = match judged.verdict {
+        let is_unwritten = |reason: &Reason| matches!(reason, Reason::BelowIsBuilt { .. });
+        let was_unwritten =
+            matches!(&judged.verdict, Verdict::Stale { reasons, .. } if reasons.iter().any(is_unwritten));
+        let on = self.segments.stands_on(self.build, index);
+        if was_unwritten && on.is_some_and(|snapshot| chains.get(snapshot).is_some()) {
+            // The same: run as it is, it would be without the right to build its key.
+            return held;
+        }
+        let verdict = match judged.verdict {
+            Verdict::Fresh(recorded) if self.unsettled.contains(&index) => {
+                let steps = self.late[index].iter().filter(|step| !self.over.contains(*step));
+                let steps = steps.map(|step| self.build.step(*step).name.clone()).collect();
+                let draft = Some(recorded.fields.without_below());
+                Verdict::Stale { reasons: vec![Reason::InputUnsettled { steps }], draft, resume: None }
+            }
+            verdict => verdict,
+        };
+        self.states[index] = match verdict {
             Verdict::Fresh(recorded) => State::Fresh(Arc::from(recorded), judged.held),
             Verdict::Stale { reasons, draft, resume } => State::Runs(Box::new(Runs {
                 resumed: resume.as_ref().map_or(0, |resume| resume.steps),
@@ -210,7 +249,38 @@ impl<'a> Parts<'a> {
 
     /// Steps that wait for a snapshot, which will never be written: all of them.
     pub fn give_up(&mut self) -> Vec<StepId> {
-        self.waiting.drain(..).map(|(step, _)| step).collect()
+        self.waiting.drain(..).map(|(step, _)| step).chain(self.early.drain(..)).collect()
+    }
+
+    /// A step is over, well or not. What it is a part of is not kept if not, and others may build that.
+    pub fn ended(&mut self, step: StepId, well: bool) {
+        self.over.insert(step);
+        if let Some(index) = self.segments.of_step(step).filter(|_| !well)
+            && let State::Runs(runs) = &mut self.states[index]
+        {
+            (runs.draft, runs.building) = (None, None);
+        }
+    }
+
+    /// Whether others wait for a segment that is not done.
+    pub fn is_any_built(&self) -> bool {
+        self.states.iter().any(|state| matches!(state, State::Runs(runs) if runs.open > 0 && runs.building.is_some()))
+    }
+
+    fn is_settled(&self, index: usize) -> bool {
+        self.unsettled.contains(&index) || self.late[index].iter().all(|step| self.over.contains(step))
+    }
+
+    /// Nothing is under way: the steps that wait for others to be over begin without.
+    pub fn unsettle(&mut self) -> Vec<StepId> {
+        let early = std::mem::take(&mut self.early);
+        let segments = early.iter().filter_map(|step| self.segments.of_step(*step));
+        let segments: Vec<usize> = segments.collect();
+        if !segments.iter().any(|index| self.is_settled(*index)) {
+            // One at a time, for what it does may be all that another one waits for.
+            self.unsettled.extend(segments.first());
+        }
+        early
     }
 
     /// Whether any step waits for a snapshot to be written.
@@ -272,9 +342,13 @@ impl<'a> Parts<'a> {
         for index in 0..self.states.len() {
             to_record.extend(self.take_record(index, judge, chains)?);
         }
-        let (ready, waiting) = self.waiting.drain(..).partition(|(_, snapshot)| chains.get(*snapshot).is_some());
+        let (ready, waiting): (Vec<_>, _) =
+            self.waiting.drain(..).partition(|(_, snapshot)| chains.get(*snapshot).is_some());
         self.waiting = waiting;
-        Ok((to_record, ready.into_iter().map(|(step, _): (StepId, StepId)| step).collect()))
+        let is_settled = |step: &StepId| self.segments.of_step(*step).is_none_or(|index| self.is_settled(index));
+        let (settled, early): (Vec<_>, _) = self.early.iter().copied().partition(is_settled);
+        self.early = early;
+        Ok((to_record, ready.into_iter().map(|(step, _)| step).chain(settled).collect()))
     }
 
     /// Links one snapshot that was written and stands on what is known; whether there was one.
@@ -297,10 +371,7 @@ impl<'a> Parts<'a> {
     /// Takes the right to build what runs above a snapshot already, before that is recorded and others see it.
     fn claim_above(&mut self, snapshot: StepId, links: &[Link], store: &Store) -> Result<(), JudgeError> {
         for index in 0..self.states.len() {
-            let container = self.build.container(self.segments.get(index).container);
-            let before = self.segments.before(index);
-            let stands_on_it = before == Some(snapshot)
-                || before.is_none() && matches!(container.rootfs, Rootfs::Snapshot(step) if step == snapshot);
+            let stands_on_it = self.segments.stands_on(self.build, index) == Some(snapshot);
             if let State::Runs(runs) = &mut self.states[index]
                 && stands_on_it
                 && runs.building.is_none()

@@ -249,7 +249,7 @@ impl Work<'_, '_> {
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
         let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
-        if !self.judge.still_holds(plan.segment, &plan.draft, &plan.below)? {
+        if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
             return Ok(Some("what the steps were made from has changed meanwhile".into()));
         }
         let recorded = Recorded {
@@ -280,6 +280,8 @@ impl Work<'_, '_> {
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
         store.touch(recorded).map_err(Failure::host)?;
+        // It only explains; a store that cannot be written to is told by whatever must be written there.
+        let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
         self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = &snapshot.output

@@ -47,7 +47,7 @@ pub fn forecast(judge: &Judge<'_>, plan: &Plan) -> Result<Forecast, JudgeError> 
         let Some(index) = judge.segments.of_step(*step).filter(|index| verdicts[*index].is_none()) else { continue };
         // The first step of a segment comes after all that the segment stands on.
         let below = judge.below(index, |step| known.get(&step).cloned())?;
-        let verdict = judge.judge(index, &below)?;
+        let verdict = judge.judge(index, &below, false)?;
         if let (Verdict::Fresh(recorded), Below::Known(below)) = (&verdict, &below)
             && let (Some(snapshot), Some(layer)) = (judge.segments.get(index).snapshot, &recorded.layer)
         {

@@ -9,6 +9,7 @@
 
 mod base;
 mod forecast;
+mod inputs;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,14 +19,14 @@ use thiserror::Error;
 
 pub use forecast::{Forecast, forecast};
 
-use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId};
+use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
 use crate::content::{Changed, Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
-use crate::key::{Fields, Inputs, Link, Reason, fields, reasons};
+use crate::key::{Fields, Link, Reason, reasons};
 use crate::plan::{Segment, Segments};
 use crate::rootfs::RootfsError;
 use crate::runtime::Runtime;
-use crate::snapshot::{find_mksquashfs, mksquashfs_version};
+use crate::session::RAMFS;
 use crate::store::{LayerState, Recorded, RecordedLayer, Store, StoreError};
 
 /// Kernel filesystems that show nothing of a disk or of another machine.
@@ -37,6 +38,14 @@ pub enum JudgeError {
     /// What is in a host path cannot be told.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// A device of the host cannot be looked at.
+    #[error("look at the device {}", path.display())]
+    Device {
+        /// The device.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A root of programs cannot be made.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
@@ -55,6 +64,7 @@ impl JudgeError {
             Self::Content(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Device { .. } => None,
             Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
         }
     }
@@ -115,10 +125,19 @@ pub struct Judge<'a> {
     listings: Option<Listings>,
     options: Options,
     mksquashfs: OnceLock<String>,
-    /// What was found in a host path: looked at once, until [`Judge::forget`].
-    seen: Mutex<HashMap<PathBuf, Arc<Content>>>,
-    /// The links of rootfs sources, by container: the same.
-    bases: Mutex<HashMap<ContainerId, Link>>,
+    /// Looked at once, until [`Judge::forget`].
+    seen: Mutex<Seen>,
+}
+
+/// What was found on the host.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How often all was forgotten: what was looked at before is not remembered after.
+    forgotten: u64,
+    /// By host path.
+    contents: HashMap<PathBuf, Arc<Content>>,
+    /// The links of rootfs sources.
+    bases: HashMap<ContainerId, Link>,
 }
 
 impl<'a> Judge<'a> {
@@ -134,7 +153,6 @@ impl<'a> Judge<'a> {
             options,
             mksquashfs: OnceLock::new(),
             seen: Mutex::default(),
-            bases: Mutex::default(),
         }
     }
 
@@ -149,14 +167,15 @@ impl<'a> Judge<'a> {
     /// Where what is in a rootfs source cannot be told.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
         let container = self.build.container(self.segments.get(index).container);
-        let on = match (self.segments.before(index), &container.rootfs) {
-            (Some(before), _) => before,
-            (None, Rootfs::Snapshot(step)) => *step,
-            (None, rootfs) => {
+        let on = match self.segments.stands_on(self.build, index) {
+            Some(on) => on,
+            None => {
                 let id = self.segments.get(index).container;
-                let seen = lock(&self.bases).get(&id).cloned();
-                let link = seen.map_or_else(|| self.base(&container.name, rootfs), Ok)?;
-                lock(&self.bases).insert(id, link.clone());
+                let link = self.remembered(
+                    |seen| seen.bases.get(&id).cloned(),
+                    || self.base(&container.name, &container.rootfs),
+                    |seen, link| drop(seen.bases.insert(id, link)),
+                )?;
                 return Ok(Below::Known(vec![link]));
             }
         };
@@ -172,28 +191,45 @@ impl<'a> Judge<'a> {
         links
     }
 
-    /// Judges a segment, and those after it as far as that matters.
+    /// Judges a segment, and those after it as far as that matters. `is_open`: steps before it have run in its session,
+    /// so its tmpfs mounts need not be empty.
     ///
     /// # Errors
     /// Where something that the key is made from cannot be told.
-    pub fn judge(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
-        let mut verdict = self.alone(index, below)?;
+    pub fn judge(&self, index: usize, below: &Below, is_open: bool) -> Result<Verdict, JudgeError> {
+        let verdict = self.alone(index, below)?;
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
-        if !recorded.tmpfs_left.is_empty() && self.is_any_after_stale(index, below, recorded)? {
-            let reasons = vec![Reason::TmpfsNeeded { targets: texts(&recorded.tmpfs_left) }];
-            verdict = Verdict::Stale { reasons, draft: self.draft(index)?, resume: None };
+        let container = self.build.container(self.segments.get(index).container);
+        let tmpfs = container.mounts.iter().filter(|mount| is_open && is_memory(&mount.kind));
+        let mut targets: Vec<String> = tmpfs.map(|mount| mount.target.display().to_string()).collect();
+        if targets.is_empty() {
+            targets = texts(&recorded.tmpfs_left);
+        }
+        if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
+            let draft = Some(recorded.fields.without_below());
+            return Ok(Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft, resume: None });
         }
         Ok(verdict)
     }
 
-    /// Whether what a key was made from is still the same: what was built while it changed is not kept.
+    /// What of all that a key was made from has changed since, if anything: what was built meanwhile is not kept.
     ///
     /// # Errors
     /// Where that cannot be told any more.
-    pub fn still_holds(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<bool, JudgeError> {
+    pub fn changed_since(
+        &self,
+        index: usize,
+        draft: &Fields,
+        below: &[Link],
+    ) -> Result<Option<Vec<Reason>>, JudgeError> {
         self.forget();
-        let same_below = self.below(index, |_| Some(below.to_vec()))? == Below::Known(below.to_vec());
-        Ok(same_below && self.draft(index)?.as_ref() == Some(draft))
+        let now = match self.below(index, |_| Some(below.to_vec()))? {
+            Below::Known(links) => links,
+            Below::Unwritten(_) => below.to_vec(),
+        };
+        let new = self.draft(index)?.unwrap_or_default();
+        let (old, new) = (draft.on(below), new.on(&now));
+        Ok((old != new).then(|| self.explained(self.segments.get(index), &old, &new, &now)))
     }
 
     /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
@@ -211,8 +247,30 @@ impl<'a> Judge<'a> {
 
     /// Forgets what is in host paths: something was written that they may show.
     pub fn forget(&self) {
-        lock(&self.seen).clear();
-        lock(&self.bases).clear();
+        let mut seen = lock(&self.seen);
+        *seen = Seen { forgotten: seen.forgotten + 1, ..Seen::default() };
+    }
+
+    /// What was found before; else looks, and remembers that unless all was forgotten meanwhile.
+    fn remembered<T: Clone>(
+        &self,
+        find: impl FnOnce(&Seen) -> Option<T>,
+        look: impl FnOnce() -> Result<T, JudgeError>,
+        remember: impl FnOnce(&mut Seen, T),
+    ) -> Result<T, JudgeError> {
+        let (found, forgotten) = {
+            let seen = lock(&self.seen);
+            (find(&seen), seen.forgotten)
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let found = look()?;
+        let mut seen = lock(&self.seen);
+        if seen.forgotten == forgotten {
+            remember(&mut seen, found.clone());
+        }
+        Ok(found)
     }
 
     /// Writes what was learnt about host files, so that the next build need not read them.
@@ -321,19 +379,25 @@ impl<'a> Judge<'a> {
                 LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
             });
         }
-        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
-        let last = names.last().and_then(|step| store.last_key(&self.build.name, step));
+        let last = segment.steps.last().and_then(|step| store.last_key(&self.build.name, &self.build.step(*step).name));
         let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        let mut reasons = reasons(&old, &fields, below, &names);
+        let mut reasons = self.explained(segment, &old, &fields, below);
         if reasons.is_empty() {
             reasons.push(Reason::Collected);
         }
+        Ok(Err(reasons))
+    }
+
+    /// What tells two keys of a segment apart, with the files that differ. `below` is what the new one stands on.
+    fn explained(&self, segment: &Segment, old: &Fields, new: &Fields, below: &[Link]) -> Vec<Reason> {
+        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
+        let mut reasons = reasons(old, new, below, &names);
         for reason in &mut reasons {
             if let Reason::InputChanged { target, files, more } = reason {
-                (*files, *more) = self.changed_files(target, &old, &fields).unwrap_or_default();
+                (*files, *more) = self.changed_files(target, old, new).unwrap_or_default();
             }
         }
-        Ok(Err(reasons))
+        reasons
     }
 
     /// The files that differ between what was in a bind and what is, where both are known.
@@ -344,52 +408,6 @@ impl<'a> Judge<'a> {
         };
         let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
         Some((first.iter().map(ToString::to_string).collect(), more))
-    }
-
-    /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
-    fn draft(&self, index: usize) -> Result<Option<Fields>, JudgeError> {
-        let Some(store) = self.store else { return Ok(None) };
-        let segment = self.segments.get(index);
-        let container = self.build.container(segment.container);
-        let mut contents = std::collections::BTreeMap::new();
-        for mount in &container.mounts {
-            if let MountKind::Bind(source) = &mount.kind
-                && mount.is_read_only()
-                && !mount.ignored
-            {
-                contents.insert(mount.target.clone(), self.content(source)?.digest);
-            }
-        }
-        let inputs = Inputs {
-            contents,
-            runtime: self.options.runtime.version().to_owned(),
-            mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
-        };
-        Ok(Some(fields(self.build, segment, &inputs)))
-    }
-
-    fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
-        if let Some(content) = lock(&self.seen).get(source) {
-            return Ok(Arc::clone(content));
-        }
-        let content = Arc::new(self.contents.of(source)?);
-        if let Some(listings) = &self.listings {
-            // It only explains; a store that cannot be written to is told by whatever must be written there.
-            let _ = listings.put(&content.digest, &content.listing);
-        }
-        lock(&self.seen).insert(source.to_owned(), Arc::clone(&content));
-        Ok(content)
-    }
-
-    fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
-        if let Some(version) = self.mksquashfs.get() {
-            return Ok(version.clone());
-        }
-        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
-        let version = store.version(&program, || mksquashfs_version(&program));
-        let version =
-            version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be asked for its version: {error}")))?;
-        Ok(self.mksquashfs.get_or_init(|| version).clone())
     }
 
     fn target_of(&self, container: &Container, source: &Path) -> String {
@@ -415,6 +433,14 @@ fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
             _ => None,
         }
     })
+}
+
+/// Whether files left in such a mount last as long as the session, and are in no layer.
+pub fn is_memory(kind: &MountKind) -> bool {
+    match kind {
+        MountKind::Kernel(kind, _) => kind == RAMFS,
+        kind => *kind == MountKind::Tmpfs,
+    }
 }
 
 fn texts(paths: &[PathBuf]) -> Vec<String> {

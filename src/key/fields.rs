@@ -126,6 +126,9 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     for (target, digest) in &inputs.contents {
         fields.set(format!("content/{}", path(target)), digest.to_string());
     }
+    for (target, node) in &inputs.nodes {
+        fields.set(format!("node/{}", path(target)), node.clone());
+    }
     for device in &container.devices {
         fields.set(format!("device/{}", path(&device.target)), self::device(device));
     }

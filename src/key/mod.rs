@@ -13,7 +13,8 @@
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` | a step sees them, or what it may do depends on them |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
 //! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
-//! | `device/TARGET` | the node, what is allowed, its mode and owner |
+//! | `device/TARGET` | what the manifest says: the path on the host, what is allowed, mode and owner |
+//! | `node/TARGET` | the node that a step finds there: the same path is another device on another host, or has another mode |
 //! | `step/N/…` | of each step in order: `run` or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | of a checkpoint: after how many steps; it holds no finished layer |
@@ -27,11 +28,14 @@
 //! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
 //! | `scratch` | the image is the same from memory and from disk |
 //! | paths of the host | the same manifest in another folder gives the same |
+//! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
 //! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
 //! | times of the files that `programs` copies | those in an image are clamped |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
 
 mod fields;
+#[cfg(test)]
+mod golden;
 mod reason;
 
 use std::collections::BTreeMap;
@@ -43,7 +47,7 @@ pub use reason::{Reason, reasons};
 use crate::digest::Digest;
 
 /// The version of the table above.
-pub const FORMAT: &str = "1";
+pub const FORMAT: &str = "2";
 
 /// One of the things that a root stands on: a rootfs source, or a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Link {
 pub struct Inputs {
     /// What is in the read-only binds, by target.
     pub contents: BTreeMap<PathBuf, Digest>,
+    /// The device nodes that steps find, by target: kind, numbers, mode and owner.
+    pub nodes: BTreeMap<PathBuf, String>,
     /// `embedded`, or an external runtime and its version.
     pub runtime: String,
     /// The version of mksquashfs.

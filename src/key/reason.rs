@@ -93,6 +93,11 @@ pub enum Reason {
         /// Where files were left.
         targets: Vec<String>,
     },
+    /// Steps of this build that may write what these steps read wait themselves for these.
+    InputUnsettled {
+        /// The steps that are waited for.
+        steps: Vec<String>,
+    },
     /// The command line says `--no-cache`.
     NoCache,
 }
@@ -103,7 +108,8 @@ pub enum Reason {
 pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Vec<Reason> {
     let mut reasons: Vec<Reason> = Vec::new();
     let names = old.iter().chain(new.iter()).map(|(name, _)| name);
-    let mut names: Vec<&str> = names.filter(|name| old.get(name) != new.get(name)).collect();
+    let differs = |name: &str| old.get(name) != new.get(name);
+    let mut names: Vec<&str> = names.filter(|name| differs(name)).collect();
     names.sort_unstable();
     names.dedup();
     for name in names {
@@ -120,8 +126,9 @@ pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Ve
             Some(("content", target)) if before.is_some() && now.is_some() => {
                 Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 }
             }
-            // A bind that is new or gone is told once, as a mount.
+            // A bind that is new or gone is told once, as a mount, and what the manifest says of a device as that.
             Some(("content", _)) => continue,
+            Some(("node", target)) if differs(&format!("device/{target}")) => continue,
             Some(("step", rest)) => {
                 let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
                 let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
@@ -178,6 +185,13 @@ impl fmt::Display for Reason {
             Self::TmpfsNeeded { targets } => {
                 write!(f, "later steps run, and could read what it left in {}", targets.join(", "))
             }
+            Self::InputUnsettled { steps } => {
+                write!(
+                    f,
+                    "what it reads may still be written before its later steps, which wait for {}",
+                    steps.join(", ")
+                )
+            }
             Self::NoCache => f.write_str("--no-cache"),
         }
     }
@@ -217,6 +231,7 @@ mod tests {
     fn inputs() -> Inputs {
         Inputs {
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
+            nodes: [].into(),
             runtime: "embedded".into(),
             mksquashfs: "4.5.1".into(),
         }

@@ -11,12 +11,14 @@ use crate::build::{Build, ContainerId, StepId};
 #[cfg(test)]
 pub(crate) mod fixture;
 mod json;
+mod late;
 mod note;
 mod ready;
 mod segments;
 mod text;
 
 pub use json::json;
+pub use late::late;
 pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};

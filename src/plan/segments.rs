@@ -1,6 +1,6 @@
 //! The parts of a session that are cached as one: the steps up to a snapshot, and those after the last. Pure; no I/O.
 
-use crate::build::{Action, Build, ContainerId, StepId};
+use crate::build::{Action, Build, ContainerId, Rootfs, StepId};
 
 use super::Plan;
 
@@ -87,6 +87,14 @@ impl Segments {
         let of_container = self.of_container(self.all[index].container);
         let at = of_container.iter().position(|other| *other == index)?;
         self.all[of_container[at.checked_sub(1)?]].snapshot
+    }
+
+    /// The snapshot that a segment stands on: the one before it in its container, else the one that its root is, if any.
+    pub fn stands_on(&self, build: &Build, index: usize) -> Option<StepId> {
+        self.before(index).or(match build.container(self.all[index].container).rootfs {
+            Rootfs::Snapshot(step) => Some(step),
+            _ => None,
+        })
     }
 
     /// The segments of the same container that come after this one.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::error::io as failed;
 use super::lock::{hand_down, is_linked, try_lock, try_lock_until};
 use super::{Store, StoreError, file_name, make_folder, record, remove};
+use crate::saved;
 
 /// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
 const HELPERS_END: Duration = Duration::from_secs(1);
@@ -77,6 +78,9 @@ impl Store {
     /// # Errors
     /// Only if the store's folders cannot be listed.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
+        for folder in ["keys", "last", "versions"] {
+            saved::sweep(&self.root.join(folder), None);
+        }
         // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder
         // listed now without a lease's file afterwards has no holder.
         let orphans: Vec<PathBuf> = [self.list("scratch")?, self.list("tmp")?]

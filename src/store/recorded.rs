@@ -1,16 +1,17 @@
 //! What was built under a key: records that are found by the key, and the last key of each step.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
-use super::{Store, StoreError, sync_folder};
+use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::key::Fields;
+use crate::saved;
 
 /// What was built under a key. Written when all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +69,19 @@ impl Store {
         let key = recorded.fields.key();
         self.write_whole(&self.key_path(&key), recorded, true)?;
         let Some(step) = recorded.steps.last() else { return Ok(()) };
-        let last = LastKey { fields: recorded.fields.clone() };
-        // It only explains, so losing it in a crash does no harm.
-        self.write_whole(&self.last_path(&recorded.build, step), &last, false)
+        self.set_last_key(&recorded.build, step, &recorded.fields)
+    }
+
+    /// Remembers the fields of the key under which a step was last built or taken. They only explain, so losing them in
+    /// a crash does no harm.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn set_last_key(&self, build: &str, step: &str, fields: &Fields) -> Result<(), StoreError> {
+        if self.last_key(build, step).as_ref() == Some(fields) {
+            return Ok(());
+        }
+        self.write_whole(&self.last_path(build, step), &LastKey { fields: fields.clone() }, false)
     }
 
     /// Remembers a checkpoint, and after how many steps it was taken of the segment that ends with `step`.
@@ -98,7 +109,7 @@ impl Store {
         self.root.join(format!("last/{}.json", id.hex()))
     }
 
-    /// The fields of the key under which a step of a build was last built.
+    /// The fields of the key under which a step of a build was last built or taken.
     pub fn last_key(&self, build: &str, step: &str) -> Option<Fields> {
         read::<LastKey>(&self.last_path(build, step)).map(|last| last.fields)
     }
@@ -148,17 +159,10 @@ impl Store {
         self.root.join(format!("last/{}.json", id.hex()))
     }
 
-    fn write_whole(&self, path: &Path, value: &impl Serialize, to_last: bool) -> Result<(), StoreError> {
-        let folder = path.parent().unwrap_or(&self.root);
-        let write = || -> io::Result<()> {
-            let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-            temp.write_all(&serde_json::to_vec_pretty(value)?)?;
-            if to_last {
-                temp.as_file().sync_all()?;
-            }
-            temp.persist(path)?;
-            if to_last { sync_folder(folder) } else { Ok(()) }
-        };
+    fn write_whole(&self, path: &Path, value: &impl Serialize, lasting: bool) -> Result<(), StoreError> {
+        let (folder, name) = (path.parent().unwrap_or(&self.root), path.file_name().unwrap_or_default());
+        let put = if lasting { saved::write_lasting } else { saved::write };
+        let write = || put(folder, &name.to_string_lossy(), &serde_json::to_vec_pretty(value)?);
         write().map_err(failed("write", path))
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::Store;
 use crate::digest::Digest;
+use crate::saved;
 
 impl Store {
     /// The version of the program in that file: what `ask` said the last time, if the file is the same.
@@ -15,19 +16,13 @@ impl Store {
     /// # Errors
     /// Where the file is not there, and what `ask` gives. That it cannot be kept for the next time is no error.
     pub fn version(&self, program: &Path, ask: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
-        let path = self.root.join("versions").join(identity(program)?.hex());
-        if let Ok(version) = fs::read_to_string(&path) {
+        let name = identity(program)?.hex();
+        if let Ok(version) = fs::read_to_string(self.root.join("versions").join(&name)) {
             return Ok(version);
         }
         let version = ask()?;
-        let keep = || -> io::Result<()> {
-            let temp = tempfile::Builder::new().prefix(".new-").tempfile_in(self.root.join("versions"))?;
-            fs::write(temp.path(), &version)?;
-            temp.persist(&path)?;
-            Ok(())
-        };
         // Without it, the program is asked the next time.
-        let _ = keep();
+        let _ = saved::write(&self.root.join("versions"), &name, version.as_bytes());
         Ok(version)
     }
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod built;
+mod cache;
 mod chain;
 mod checkpoint;
 mod commands;

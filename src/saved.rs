@@ -1,7 +1,8 @@
-//! Files that may be lost without harm: written whole or not at all, and cleared away when nobody needs them.
+//! Small files, written whole or not at all, and cleared away when nobody needs them.
 //!
-//! They are renamed into place and not synced: what a crash leaves of them is told by their sums. A half-written one is
-//! locked by who writes it; one that can be locked was left by a killed runner, and is removed at the next start.
+//! They are renamed into place. Those that may be lost without harm are not synced: what a crash leaves of them is told
+//! by their sums, or by what is in them. A half-written one is locked by who writes it; one that can be locked was left
+//! by a killed runner, and is removed at the next start.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,26 +12,45 @@ use std::time::Duration;
 /// What the name of a half-written file begins with.
 const HALF_WRITTEN: &str = ".half-";
 
-/// Puts a file into this folder, which is made where it is missing.
-pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Puts a file into this folder, which is made where it is missing. A crash may lose it.
+pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut temp = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(folder)?;
-    if temp.as_file().try_lock().is_err() {
-        // Another runner has just taken it for left over.
-        return Ok(());
+    put(folder, name, bytes, false)
+}
+
+/// Puts a file into this folder; it lasts when this returns.
+pub fn write_lasting(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    put(folder, name, bytes, true)?;
+    match File::open(folder)?.sync_all() {
+        // Some network and FUSE filesystems cannot sync a folder, and say so with EINVAL.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
     }
-    temp.write_all(bytes)?;
-    match temp.persist(folder.join(name)) {
-        // As above, the moment before.
-        Err(error) if error.error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map(drop).map_err(|error| error.error),
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<()> {
+    loop {
+        let mut temp = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(folder)?;
+        if temp.as_file().try_lock().is_err() {
+            // Another runner has just taken it for left over.
+            continue;
+        }
+        temp.write_all(bytes)?;
+        if lasting {
+            temp.as_file().sync_all()?;
+        }
+        match temp.persist(folder.join(name)) {
+            // As above, the moment before.
+            Err(error) if error.error.kind() == io::ErrorKind::NotFound && folder.exists() => {}
+            result => return result.map(drop).map_err(|error| error.error),
+        }
     }
 }
 
 /// Removes what killed runners left half-written, and what was written or [used](touch) longer ago than that.
 ///
 /// Nothing here is an error: what stays is removed another time, and there may be no folder yet.
-pub(super) fn sweep(folder: &Path, unused: Option<Duration>) {
+pub fn sweep(folder: &Path, unused: Option<Duration>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_half = entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes());
         let goes = if is_half {
@@ -45,7 +65,7 @@ pub(super) fn sweep(folder: &Path, unused: Option<Duration>) {
 }
 
 /// Notes that a file is in use, once a day.
-pub(super) fn touch(file: &Path) {
+pub fn touch(file: &Path) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     if age(file).is_some_and(|age| age > DAY) {
         let _ = File::open(file).and_then(|file| file.set_modified(std::time::SystemTime::now()));

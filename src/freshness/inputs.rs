@@ -1,0 +1,78 @@
+//! What the key of a segment is made from, as it is on the host now.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Judge, JudgeError, Seen};
+use crate::build::{Device, MountKind};
+use crate::content::Content;
+use crate::key::{Fields, Inputs, fields};
+use crate::runtime::spec::HostDevice;
+use crate::snapshot::{find_mksquashfs, mksquashfs_version};
+use crate::store::Store;
+
+impl Judge<'_> {
+    /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
+    pub(super) fn draft(&self, index: usize) -> Result<Option<Fields>, JudgeError> {
+        let Some(store) = self.store else { return Ok(None) };
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut contents = BTreeMap::new();
+        for mount in &container.mounts {
+            if let MountKind::Bind(source) = &mount.kind
+                && mount.is_read_only()
+                && !mount.ignored
+            {
+                contents.insert(mount.target.clone(), self.content(source)?.digest);
+            }
+        }
+        let node = |device: &Device| Ok((device.target.clone(), self::node(device)?));
+        let inputs = Inputs {
+            contents,
+            nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
+            runtime: self.options.runtime.version().to_owned(),
+            mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
+        };
+        Ok(Some(fields(self.build, segment, &inputs)))
+    }
+
+    fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
+        let look = || {
+            let content = Arc::new(self.contents.of(source)?);
+            if let Some(listings) = &self.listings {
+                // It only explains; a store that cannot be written to is told by whatever must be written there.
+                let _ = listings.put(&content.digest, &content.listing);
+            }
+            Ok(content)
+        };
+        let remember = |seen: &mut Seen, content| drop(seen.contents.insert(source.to_owned(), content));
+        self.remembered(|seen| seen.contents.get(source).cloned(), look, remember)
+    }
+
+    fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
+        if let Some(version) = self.mksquashfs.get() {
+            return Ok(version.clone());
+        }
+        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
+        let version = store.version(&program, || mksquashfs_version(&program));
+        let version =
+            version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be asked for its version: {error}")))?;
+        Ok(self.mksquashfs.get_or_init(|| version).clone())
+    }
+}
+
+/// The device node that a step finds: kind, numbers, mode and owner.
+fn node(device: &Device) -> Result<String, JudgeError> {
+    let found = HostDevice::look_up(device);
+    let HostDevice { node, .. } = found.map_err(|source| JudgeError::Device { path: device.path.clone(), source })?;
+    Ok(format!(
+        "{} {}:{} {:04o} {}:{}",
+        node.typ().as_str(),
+        node.major(),
+        node.minor(),
+        node.file_mode().unwrap_or_default(),
+        node.uid().unwrap_or_default(),
+        node.gid().unwrap_or_default(),
+    ))
+}

@@ -1,0 +1,93 @@
+//! The same inputs have the same keys, wherever and by whomever they are built; and what else a key is made from.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{apply, count, edit, reasons};
+use crate::built::{Built, project};
+use crate::project::Project;
+
+const MANIFEST: &str = r#"
+mounts:
+  src: { type: bind, source: src, target: /src, options: [ro] }
+containers:
+  one: { rootfs: $TOOLS, mounts: [src, { type: secret, source: key, target: /key }], devices: [/dev/full] }
+  two: { rootfs: { snapshot: one-s }, scratch: { disk: true } }
+  three: { rootfs: { dir: root } }
+steps:
+  - { name: one-a, container: one, run: "cp -r /src /copy; echo > /beside" }
+  - { name: one-s, container: one, snapshot: { output: one.squashfs } }
+  - { name: two-a, container: two, run: "cat /copy/deep/file > /two" }
+  - { name: two-s, container: two, snapshot: { mode: full, compression: gzip } }
+  - { name: two-b, container: two, run: "ls /", cache: true }
+  - { name: three-s, container: three, snapshot: {} }
+"#;
+
+fn made() -> Project {
+    let project = project(MANIFEST);
+    project.write("src/deep/file", "one");
+    project.write("src/file", "two");
+    project.write("root/file", "three");
+    project.write("key", &project.path("").display().to_string());
+    project
+}
+
+/// The keys in the store, and the digests that the build told.
+fn keys_and_digests(project: &Project, shell: &str) -> (Vec<String>, Vec<String>) {
+    let run = project.runner_in_shell(shell, &["apply", "--progress", "json"]);
+    assert_eq!(run.code, 0, "{run}");
+    let events = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let written = events.filter(|event| event["event"] == "snapshot_written");
+    let mut digests: Vec<String> = written.map(|event| format!("{} {}", event["step"], event["digest"])).collect();
+    let keys = fs::read_dir(project.store().join("keys")).unwrap().flatten();
+    let mut keys: Vec<String> = keys.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    digests.sort();
+    keys.sort();
+    assert_eq!((keys.len(), digests.len()), (4, 3), "{run}");
+    (keys, digests)
+}
+
+#[test]
+fn another_folder_another_store_another_umask_and_one_job_give_the_same_keys_and_digests() {
+    let wanted = keys_and_digests(&made(), r#"exec "$@""#);
+    for shell in [r#"umask 077; exec "$@""#, r#"umask 0; exec nice "$@" -j 1"#] {
+        assert_eq!(keys_and_digests(&made(), shell), wanted, "{shell}");
+    }
+}
+
+#[test]
+fn another_epoch_and_another_mksquashfs_are_reasons_to_build() {
+    let project = project(
+        "
+source_date_epoch: 1000000000
+containers: { c: { rootfs: $TOOLS } }
+steps:
+  - { name: a, run: ':' }
+  - { name: s, snapshot: {} }
+  - { name: tail, run: ':', cache: true }
+",
+    );
+    apply(&project, &[]);
+    assert_eq!(count(&apply(&project, &[]), "ran"), 0);
+    edit(&project, "1000000000", "1000000001");
+    let built = apply(&project, &[]);
+    let told =
+        json!([{ "kind": "setting_changed", "field": "source_date_epoch", "old": "1000000000", "new": "1000000001" }]);
+    assert_eq!((count(&built, "ran"), reasons(&built, "a")), (3, told));
+    // One that says that it is another one, and is not.
+    let script = "#!/bin/sh\ncase $1 in -version) echo 'mksquashfs version 9.9 (2030/01/01)'; exit 0;; esac\n\
+                  PATH=${PATH#*:} exec mksquashfs \"$@\"\n";
+    project.write("bin/mksquashfs", script);
+    assert!(
+        std::process::Command::new("chmod").arg("+x").arg(project.path("bin/mksquashfs")).status().unwrap().success()
+    );
+    let mut command = project.command(&["apply", "--progress", "json"]);
+    command.env("PATH", format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap()));
+    let built: Built = crate::built::Running::spawn(command).end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let told = &reasons(&built, "a")[0];
+    assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("mksquashfs")), "{told}");
+    assert!(told["new"].as_str().unwrap().contains("9.9"), "{told}");
+    assert_eq!(built.status("tail"), "cached", "the same image came out: {}", built.run);
+}
