@@ -1,10 +1,15 @@
 //! What a rootfs source holds, as the lowest link of what a session stands on.
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::{Judge, JudgeError};
 use crate::build::{ContainerId, Rootfs};
+use crate::content::ContentError;
 use crate::digest::{Digest, Hasher};
 use crate::key::Link;
 use crate::lock::LockedRootfs;
@@ -44,35 +49,76 @@ impl Judge<'_> {
             Rootfs::Scratch | Rootfs::Snapshot(_) => return Ok(None),
             Rootfs::Squashfs(path) => ("squashfs", self.contents.of_file(path)?),
             Rootfs::Tar(path) => ("tar", self.contents.of_file(path)?),
-            Rootfs::Dir(path) => ("dir", self.contents.of_all(path)?.digest),
+            Rootfs::Dir(path) => ("dir", self.folder(path)?),
             Rootfs::Programs(programs) => ("programs", self.programs(programs)?),
         }))
     }
 
-    /// The digest of all that a root of programs is made of: paths, links, permission bits and contents.
+    /// The digest of all that a folder used as a root gives: what is in it, and what an image of it says beyond that.
+    fn folder(&self, top: &Path) -> Result<Digest, JudgeError> {
+        let content = self.contents.of_all(top)?;
+        let mut parts = Parts::default();
+        parts.take(content.digest.as_bytes());
+        let mut names = HashMap::new();
+        for entry in content.listing.entries() {
+            let path = top.join(entry.path);
+            // The top itself may be a link to the folder, as it may be in a mount.
+            let found = if entry.path.as_os_str().is_empty() { path.metadata() } else { path.symlink_metadata() };
+            let found = found.map_err(|source| ContentError::Io { action: "look at", path: path.clone(), source })?;
+            parts.take(&self.time_in_image(&found).to_le_bytes());
+            if found.is_file() && found.nlink() > 1 {
+                let first = names.entry((found.dev(), found.ino())).or_insert_with(|| entry.path.to_owned());
+                parts.take(first.as_os_str().as_bytes());
+            }
+        }
+        Ok(parts.digest())
+    }
+
+    /// The digest of all that a root of programs is made of: paths, links, permission bits, times and contents.
     fn programs(&self, programs: &[PathBuf]) -> Result<Digest, JudgeError> {
-        let mut hasher = Hasher::new();
-        let mut take = |part: &[u8]| {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        };
+        let mut parts = Parts::default();
         for (path, source) in rootfs::sources(programs)? {
-            take(&path);
+            parts.take(&path);
+            // What the root has and the host has not has the time 0.
+            let host = Path::new("/").join(OsStr::from_bytes(&path)).symlink_metadata();
+            let time = host.map_or(0, |found| self.time_in_image(&found));
             match source {
-                Source::Folder => take(b"folder"),
+                Source::Folder => parts.take(b"folder"),
                 Source::Link(target) => {
-                    take(b"link");
-                    take(&target);
+                    parts.take(format!("link {time}").as_bytes());
+                    parts.take(&target);
                 }
                 Source::File(file, mode) => {
-                    take(format!("file {mode:o}").as_bytes());
-                    take(self.contents.of_file(&file)?.as_bytes());
+                    parts.take(format!("file {mode:o} {time}").as_bytes());
+                    parts.take(self.contents.of_file(&file)?.as_bytes());
                 }
             }
         }
         for program in programs {
-            take(program.as_os_str().as_bytes());
+            parts.take(program.as_os_str().as_bytes());
         }
-        Ok(hasher.finish())
+        Ok(parts.digest())
+    }
+
+    /// The time that a file has in an image: not later than the epoch, see [`normalise`](crate::snapshot::normalise). So a
+    /// checkout whose times are all later is the same on every machine.
+    fn time_in_image(&self, found: &Metadata) -> i64 {
+        let epoch = self.build.source_date_epoch.and_then(|epoch| i64::try_from(epoch).ok());
+        epoch.map_or(found.mtime(), |epoch| found.mtime().min(epoch))
+    }
+}
+
+/// Parts that are digested as one, each led by its length.
+#[derive(Default)]
+struct Parts(Hasher);
+
+impl Parts {
+    fn take(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    fn digest(self) -> Digest {
+        self.0.finish()
     }
 }

@@ -30,7 +30,7 @@
 //! | paths of the host | the same manifest in another folder gives the same |
 //! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
 //! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
-//! | times of the files that `programs` copies | those in an image are clamped |
+//! | times of files that are later than `source_date_epoch` | an image has none that are; earlier ones of a `dir` or `programs` root are in `below` |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
 
 mod fields;

@@ -108,6 +108,7 @@ fn project(cases: &[Case]) -> Project {
     for Case { name, .. } in cases {
         project.write(&format!("in/{name}/file"), "one");
         project.write(&format!("in/{name}/root/file"), "one");
+        project.write(&format!("in/{name}/root/again"), "one");
         project.write(&format!("in/{name}/.runnerignore"), "/junk\n");
         let (folder, root) = (project.path(&format!("in/{name}")), project.path(&format!("in/{name}/root")));
         pack(&root, &folder);
@@ -125,6 +126,11 @@ fn pack(root: &Path, folder: &Path) {
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn set_time(path: &Path, seconds: u64) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 fn repack(folder: &Path) {
@@ -305,6 +311,12 @@ fn in_the_key() -> Vec<Case> {
         root("squashfs", "rootfs: { squashfs: in/NAME/root.squashfs }", repack),
         root("dir", "rootfs: { dir: in/NAME/root }", repack),
         root("dir-mode", "rootfs: { dir: in/NAME/root }", |folder| set_mode(&folder.join("root/file"), 0o600)),
+        // A time before the epoch is in an image.
+        root("dir-time", "rootfs: { dir: in/NAME/root }", |folder| set_time(&folder.join("root/file"), 1000)),
+        root("dir-link", "rootfs: { dir: in/NAME/root }", |folder| {
+            fs::remove_file(folder.join("root/again")).unwrap();
+            fs::hard_link(folder.join("root/file"), folder.join("root/again")).unwrap();
+        }),
         image("snapshot-mode", "mode: layer", "mode: full", setting("snapshot", "layer zstd", "full zstd")),
         image("compression", "compression: zstd", "compression: gzip", setting("snapshot", "layer zstd", "layer gzip")),
         image("level", "level: 2", "level: 4", setting("snapshot", "layer zstd 2", "layer zstd 4")),
@@ -390,6 +402,12 @@ fn out_of_the_key() -> Vec<Case> {
             },
             null(),
         ),
+        Case {
+            reasons: null(),
+            ..root("dir-later-time", "rootfs: { dir: in/NAME/root }", |folder| {
+                set_time(&folder.join("root/file"), 1 << 30)
+            })
+        },
         files("cache-mount", "mounts: [{ type: cache, id: shared, target: /var/cache }]", |_| (), null()),
     ]
 }
