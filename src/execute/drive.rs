@@ -1,0 +1,346 @@
+//! Drives a run: begins each step when it may begin, and does what its segment's state says.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, Scope};
+use std::time::Instant;
+
+use super::ended::keep;
+use super::judging::Judging;
+use super::parts::{Admission, Chains, CheckpointPlan, Judged, Parts};
+use super::step::{self, Written};
+use super::{Context, Failure, Options, Rooms, Summary, milliseconds};
+use crate::build::{Action, ContainerId, MountKind, SnapshotMode, StepId};
+use crate::digest::Digest;
+use crate::event::{BuildStatus, Event, Events, StepStatus};
+use crate::freshness::Judge;
+use crate::key::Reason;
+use crate::plan::{Plan, Ready};
+
+/// What a thread reports.
+pub(super) enum Report {
+    /// All of a step is over; a snapshot has written something.
+    Done { step: StepId, started: Instant, result: Result<Option<Written>, Failure>, log: Option<PathBuf> },
+    /// A step is over that the store had.
+    Taken { step: StepId, result: Result<(), Failure> },
+    /// A segment is judged.
+    Judged { segment: usize, result: Box<Result<Judged, Failure>> },
+    /// What a segment gave is in the store, or cannot be.
+    Recorded,
+    /// What a snapshot holds is settled; its image is still being written.
+    Frozen { step: StepId },
+}
+
+/// Runs the plan to its end.
+pub fn apply<'a>(
+    context: Context<'a>,
+    plan: &Plan,
+    judge: &Judge<'_>,
+    options: Options,
+    rooms: &Rooms<'a>,
+    events: &Events,
+) -> Summary {
+    let begun = Instant::now();
+    events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
+    let (sender, receiver) = mpsc::channel();
+    let chains = Chains::default();
+    let hurry = AtomicBool::new(false);
+    let mut run = Run {
+        context,
+        plan,
+        judge,
+        chains: &chains,
+        rooms,
+        events,
+        parts: Parts::new(context.build, plan, judge.segments()),
+        hurry: &hurry,
+        stopped: None,
+        again: VecDeque::new(),
+        beside: 0,
+        ready: Ready::new(plan, options.keep_going),
+        held: VecDeque::new(),
+        running: 0,
+        writing: Vec::new(),
+        closed: vec![false; context.build.containers.len()],
+        counts: Counts::default(),
+        keep_going: options.keep_going,
+        step_failed: false,
+        mismatched: false,
+        layers: Vec::new(),
+    };
+    thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
+    let status = match (context.interrupt.is_set(), run.counts.failed) {
+        (true, _) => BuildStatus::Interrupted,
+        (false, 0) => BuildStatus::Done,
+        (false, _) => BuildStatus::Failed,
+    };
+    let Counts { ran, cached, failed, skipped } = run.counts;
+    events.send(Event::BuildFinished {
+        status,
+        ran,
+        cached,
+        failed,
+        skipped,
+        duration_ms: milliseconds(begun.elapsed()),
+    });
+    Summary { status, step_failed: run.step_failed, mismatched: run.mismatched, layers: run.layers }
+}
+
+/// Steps by how they ended.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) ran: usize,
+    pub(super) cached: usize,
+    pub(super) failed: usize,
+    pub(super) skipped: usize,
+}
+
+/// All state of a run.
+pub(super) struct Run<'a, 'e> {
+    pub(super) context: Context<'a>,
+    pub(super) plan: &'e Plan,
+    pub(super) judge: &'e Judge<'e>,
+    pub(super) chains: &'e Chains,
+    pub(super) parts: Parts<'e>,
+    /// Tells threads that wait for another runner to wait no longer.
+    pub(super) hurry: &'e AtomicBool,
+    /// Why nothing more is begun.
+    pub(super) stopped: Option<String>,
+    /// Steps that were held back and may begin now.
+    pub(super) again: VecDeque<StepId>,
+    /// Threads that judge and record, which take no place of a step.
+    pub(super) beside: usize,
+    pub(super) rooms: &'e Rooms<'a>,
+    pub(super) events: &'e Events,
+    pub(super) ready: Ready<'e>,
+    /// Steps that may begin but for an image that they could see being written.
+    pub(super) held: VecDeque<StepId>,
+    pub(super) running: usize,
+    /// Snapshots that are frozen and being written.
+    pub(super) writing: Vec<StepId>,
+    pub(super) closed: Vec<bool>,
+    pub(super) counts: Counts,
+    pub(super) keep_going: bool,
+    pub(super) step_failed: bool,
+    pub(super) mismatched: bool,
+    pub(super) layers: Vec<(StepId, Digest)>,
+}
+
+impl<'a, 'e> Run<'a, 'e> {
+    fn drive<'s>(&mut self, scope: &'s Scope<'s, '_>, jobs: usize, sender: &Sender<Report>, receiver: &Receiver<Report>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        loop {
+            if self.context.interrupt.is_set() {
+                self.stop("the build was interrupted");
+            } else if let Some(reason) = self.stopped.clone() {
+                // What was being judged or waited for may begin now, and must not.
+                self.stop(&reason);
+            }
+            while self.running < jobs {
+                let Some(step) = self.next() else { break };
+                self.admit(scope, step, sender);
+            }
+            self.close_sessions(scope);
+            if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
+                self.again.extend(self.parts.unsettle());
+                if self.again.is_empty() {
+                    return;
+                }
+                continue;
+            }
+            // What others wait for here must not wait for them.
+            let is_stuck = self.running == 0 && self.writing.is_empty() && self.parts.is_any_built();
+            self.hurry.store(is_stuck || self.stopped.is_some(), Ordering::Relaxed);
+            // The sender above lives as long as this loop, so there is always a report to come.
+            let Ok(report) = receiver.recv() else { return };
+            self.take(report);
+            self.settle(scope, sender);
+        }
+    }
+
+    /// Does with a step what its segment's state says.
+    fn admit<'s>(&mut self, scope: &'s Scope<'s, '_>, step: StepId, sender: &Sender<Report>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let sender = sender.clone();
+        match self.parts.admit(step, self.judge, self.chains) {
+            Admission::Wait => {}
+            Admission::Judge(segment) => {
+                self.beside += 1;
+                let Self { context, judge, rooms, chains, events, hurry, .. } = *self;
+                let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
+                scope.spawn(move || {
+                    let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
+                });
+            }
+            Admission::Run(reasons, checkpoint) => {
+                self.running += 1;
+                self.begin(scope, step, reasons, checkpoint, sender);
+            }
+            Admission::Cached => {
+                self.counts.cached += 1;
+                self.finished(step, StepStatus::Cached, None);
+                self.ready.done(step, true);
+            }
+            Admission::CachedSnapshot(recorded) => {
+                self.running += 1;
+                let held = self.parts.take_held(step);
+                let work = self.work(step);
+                let segments = self.judge.segments();
+                let before = segments.of_step(step).and_then(|index| segments.before(index));
+                scope.spawn(move || {
+                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
+                });
+            }
+        }
+    }
+
+    fn work(&self, id: StepId) -> step::Work<'a, 'e> {
+        let Self { context, judge, rooms, events, .. } = *self;
+        step::Work { context, judge, rooms, events, id }
+    }
+
+    /// Records what has become known, and lets begin what has waited for it.
+    fn settle<'s>(&mut self, scope: &'s Scope<'s, '_>, sender: &Sender<Report>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let settled = self.parts.settle(self.judge, self.chains, self.context.store);
+        let (to_record, ready) = settled.unwrap_or_else(|error| {
+            self.events.send(Event::Warning { step: None, message: Failure::from(error).reason });
+            (Vec::new(), Vec::new())
+        });
+        self.again.extend(ready);
+        for record in to_record {
+            self.beside += 1;
+            let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
+            scope.spawn(move || {
+                if let Err(message) = keep(judge, store, record) {
+                    events.send(Event::Warning { step: None, message });
+                }
+                let _ = sender.send(Report::Recorded);
+            });
+        }
+        // With nothing under way nothing more becomes known.
+        if self.parts.is_any_waiting() && self.running == 0 && self.writing.is_empty() && self.beside == 0 {
+            for step in self.parts.give_up() {
+                self.give_up(step, "what it stands on was not written");
+            }
+        }
+    }
+
+    /// A step that was handed out is not begun.
+    pub(super) fn give_up(&mut self, step: StepId, reason: &str) {
+        let skipped = self.ready.done(step, false);
+        for step in std::iter::once(step).chain(skipped) {
+            self.skipped(step, reason);
+        }
+    }
+
+    /// A step that may begin now.
+    fn next(&mut self) -> Option<StepId> {
+        if let Some(step) = self.again.pop_front() {
+            return Some(step);
+        }
+        if let Some(index) = self.held.iter().position(|step| !self.must_wait(*step)) {
+            return self.held.remove(index);
+        }
+        while let Some(step) = self.ready.next() {
+            if !self.must_wait(step) {
+                return Some(step);
+            }
+            self.held.push_back(step);
+        }
+        None
+    }
+
+    /// Whether the step's container binds a folder in which an image is being written: what the step would find there
+    /// would be a matter of luck.
+    fn must_wait(&self, step: StepId) -> bool {
+        let container = self.context.build.container(self.context.build.step(step).container);
+        self.writing.iter().any(|writing| {
+            let Action::Snapshot(snapshot) = &self.context.build.step(*writing).action else { return false };
+            snapshot.output.as_ref().is_some_and(|output| {
+                container
+                    .mounts
+                    .iter()
+                    .any(|mount| matches!(&mount.kind, MountKind::Bind(source) if output.starts_with(source)))
+            })
+        })
+    }
+
+    fn begin<'s>(
+        &self,
+        scope: &'s Scope<'s, '_>,
+        id: StepId,
+        reasons: Vec<Reason>,
+        checkpoint: Option<CheckpointPlan>,
+        sender: Sender<Report>,
+    ) where
+        'a: 's,
+        'e: 's,
+    {
+        let (context, events) = (self.context, self.events);
+        let (name, container) = self.names(id);
+        let work = self.work(id);
+        scope.spawn(move || {
+            let started = Instant::now();
+            events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
+            let (result, log) = match &context.build.step(id).action {
+                Action::Snapshot(snapshot) => {
+                    let frozen = || {
+                        // A full image is what its container goes on above, so nothing can run before it is written.
+                        if snapshot.mode == SnapshotMode::Layer {
+                            let _ = sender.send(Report::Frozen { step: id });
+                        }
+                    };
+                    (work.snapshot(snapshot, frozen).map(Some), None)
+                }
+                _ => {
+                    let (result, log) = work.process();
+                    if let (Ok(()), Some(plan)) = (&result, checkpoint) {
+                        work.checkpoint(&plan, started.elapsed());
+                    }
+                    (result.map(|()| None), log)
+                }
+            };
+            let _ = sender.send(Report::Done { step: id, started, result, log });
+        });
+    }
+
+    pub(super) fn names(&self, id: StepId) -> (String, String) {
+        let step = self.context.build.step(id);
+        (step.name.clone(), self.context.build.container(step.container).name.clone())
+    }
+
+    /// Closes each session whose last step is over, while others run.
+    fn close_sessions<'s>(&mut self, scope: &'s Scope<'s, '_>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        for index in 0..self.closed.len() {
+            let id = ContainerId(index);
+            let steps = self.plan.session(id);
+            if self.closed[index] || !steps.iter().all(|step| self.ready.is_over(*step)) {
+                continue;
+            }
+            self.closed[index] = true;
+            let (rooms, events) = (self.rooms, self.events);
+            let name = self.context.build.container(id).name.clone();
+            scope.spawn(move || {
+                if let Err(error) = rooms.close(id) {
+                    events.send(Event::Warning { step: None, message: format!("container {name}: {error}") });
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What becomes of a step that has ended, of those that wait for it, and of what it gave.
+
+use super::drive::{Report, Run};
+use super::parts::ToRecord;
+use super::{Cause, Failure, milliseconds};
+use crate::build::StepId;
+use crate::event::{Event, StepStatus};
+use crate::freshness::{Judge, Verdict};
+use crate::key::Reason;
+use crate::store::Store;
+
+impl Run<'_, '_> {
+    /// A thread has reported.
+    pub(super) fn take(&mut self, report: Report) {
+        match report {
+            Report::Frozen { step } => {
+                self.running -= 1;
+                self.writing.push(step);
+                self.ready.done(step, true);
+            }
+            Report::Done { step, started, result, log } => {
+                let was_writing = self.writing.iter().position(|writing| *writing == step);
+                match was_writing {
+                    Some(index) => drop(self.writing.swap_remove(index)),
+                    None => self.running -= 1,
+                }
+                if self.context.build.container(self.context.build.step(step).container).may_write_to_host() {
+                    self.judge.forget();
+                }
+                self.parts.ended(step, result.is_ok());
+                let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
+                let (reason, exit_code) = match &result {
+                    Ok(_) if log.is_some() => (None, Some(0)),
+                    Ok(_) => (None, None),
+                    Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
+                };
+                let (name, container) = self.names(step);
+                let duration_ms = milliseconds(started.elapsed());
+                self.events.send(Event::StepFinished {
+                    step: name.clone(),
+                    container,
+                    status,
+                    exit_code,
+                    duration_ms,
+                    log,
+                    reason,
+                });
+                let reason = format!("{name} failed");
+                for skipped in self.ready.done(step, result.is_ok()) {
+                    self.skipped(skipped, &reason);
+                }
+                match result {
+                    Ok(written) => {
+                        self.counts.ran += 1;
+                        self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
+                        self.parts.ran(step, written);
+                    }
+                    Err(failure) => {
+                        self.counts.failed += 1;
+                        self.blame(&failure);
+                        // What stands on an image that could not be written is worth nothing, so all ends then.
+                        if !self.keep_going || was_writing.is_some() {
+                            self.stop(&reason);
+                        }
+                    }
+                }
+            }
+            Report::Taken { step, result } => {
+                self.running -= 1;
+                let result = result.and_then(|()| Ok(self.parts.taken(step, self.judge, self.chains)?));
+                match result {
+                    Ok(()) => {
+                        self.counts.cached += 1;
+                        let layer = self.parts.layer_of(step);
+                        self.layers.extend(layer.map(|layer| (step, layer)));
+                        self.finished(step, StepStatus::Cached, None);
+                        self.ready.done(step, true);
+                    }
+                    Err(failure) => self.failed(step, &failure),
+                }
+            }
+            Report::Judged { segment, result } => {
+                self.beside -= 1;
+                match *result {
+                    Ok(mut judged) => {
+                        let resumes = matches!(&judged.verdict, Verdict::Stale { resume: Some(_), .. });
+                        if let Some(held) = judged.held.take_if(|_| resumes && judged.wait_for.is_none()) {
+                            let container = self.judge.segments().get(segment).container;
+                            self.rooms.set_seed(container, held.path().to_owned());
+                            self.rooms.keep(Some(held));
+                        }
+                        self.again.extend(self.parts.judged(segment, judged, self.chains));
+                    }
+                    Err(failure) => {
+                        for step in self.parts.not_judged(segment) {
+                            self.failed(step, &failure);
+                        }
+                    }
+                }
+            }
+            Report::Recorded => self.beside -= 1,
+        }
+    }
+
+    /// A step that did not begin has failed, for something outside it.
+    pub(super) fn failed(&mut self, step: StepId, failure: &Failure) {
+        self.counts.failed += 1;
+        self.blame(failure);
+        self.finished(step, StepStatus::Failed, Some(failure.reason.clone()));
+        let reason = format!("{} failed", self.names(step).0);
+        for skipped in self.ready.done(step, false) {
+            self.skipped(skipped, &reason);
+        }
+        if !self.keep_going {
+            self.stop(&reason);
+        }
+    }
+
+    fn blame(&mut self, failure: &Failure) {
+        self.step_failed |= failure.cause == Cause::Step;
+        self.mismatched |= failure.cause == Cause::Mismatch;
+    }
+
+    /// Begins nothing more.
+    pub(super) fn stop(&mut self, reason: &str) {
+        self.stopped.get_or_insert_with(|| reason.to_owned());
+        let waiting = self.parts.give_up();
+        let held = std::mem::take(&mut self.held);
+        let again = std::mem::take(&mut self.again);
+        for step in held.into_iter().chain(again).chain(waiting) {
+            self.give_up(step, reason);
+        }
+        for step in self.ready.stop() {
+            self.skipped(step, reason);
+        }
+    }
+
+    pub(super) fn skipped(&mut self, step: StepId, reason: &str) {
+        self.counts.skipped += 1;
+        self.finished(step, StepStatus::Skipped, Some(reason.to_owned()));
+    }
+
+    /// Tells the end of a step that was not begun.
+    pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
+        self.parts.ended(step, status == StepStatus::Cached);
+        let (step, container) = self.names(step);
+        self.events.send(Event::StepFinished {
+            step,
+            container,
+            status,
+            exit_code: None,
+            duration_ms: 0,
+            log: None,
+            reason,
+        });
+    }
+}
+
+/// Records what a segment gave, unless what its key was made from has changed meanwhile.
+pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), String> {
+    let ToRecord { segment, draft, below, recorded, building } = record;
+    let step = recorded.steps.last().cloned().unwrap_or_default();
+    let told = |error: &dyn std::fmt::Display| format!("{step} is not kept for the next build: {error}");
+    let changed = judge.changed_since(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
+    if let Some(changed) = changed {
+        let is_input = |reason: &Reason| matches!(reason, Reason::InputChanged { .. });
+        let mend = match changed.iter().any(is_input) {
+            true => "; a `.runnerignore` there can name what the steps do not read",
+            false => "",
+        };
+        let changed: Vec<String> = changed.iter().map(Reason::to_string).collect();
+        return Err(told(&format!("it changed while it was built: {}{mend}", changed.join("; "))));
+    }
+    store.record(&recorded).map_err(|error| told(&error))?;
+    // Not before: whoever waits for it looks for the record.
+    drop(building);
+    Ok(())
+}
