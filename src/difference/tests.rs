@@ -1,3 +1,5 @@
+//! Tests of the comparison, on folders and on images of them.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::Command;

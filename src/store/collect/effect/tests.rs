@@ -1,3 +1,5 @@
+//! Tests of the effects of a collection, on real files.
+
 use std::fs::File;
 use std::time::Duration;
 
