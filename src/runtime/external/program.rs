@@ -105,10 +105,12 @@ mod tests {
 
     use super::*;
 
+    /// Written by another process: a child that another test starts at this moment would hold a descriptor of this one's,
+    /// and a file that is open for writing cannot be executed.
     fn program(folder: &Path, name: &str, text: &str) {
-        let path = folder.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2"; chmod 755 "$2""#;
+        let written = Command::new("sh").args(["-ec", write, "sh", text]).arg(folder.join(name)).status().unwrap();
+        assert!(written.success());
     }
 
     #[test]
