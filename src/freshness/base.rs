@@ -65,7 +65,7 @@ impl Judge<'_> {
             // The top itself may be a link to the folder, as it may be in a mount.
             let found = if entry.path.as_os_str().is_empty() { path.metadata() } else { path.symlink_metadata() };
             let found = found.map_err(|source| ContentError::Io { action: "look at", path: path.clone(), source })?;
-            parts.take(&self.time_in_image(&found).to_le_bytes());
+            parts.take(self.time_in_image(&found).as_bytes());
             if found.is_file() && found.nlink() > 1 {
                 let first = names.entry((found.dev(), found.ino())).or_insert_with(|| entry.path.to_owned());
                 parts.take(first.as_os_str().as_bytes());
@@ -79,9 +79,9 @@ impl Judge<'_> {
         let mut parts = Parts::default();
         for (path, source) in rootfs::sources(programs)? {
             parts.take(&path);
-            // What the root has and the host has not has the time 0.
+            // What the root has and the host has not has a fixed time.
             let host = Path::new("/").join(OsStr::from_bytes(&path)).symlink_metadata();
-            let time = host.map_or(0, |found| self.time_in_image(&found));
+            let time = host.map(|found| self.time_in_image(&found)).unwrap_or_default();
             match source {
                 Source::Folder => parts.take(b"folder"),
                 Source::Link(target) => {
@@ -100,11 +100,11 @@ impl Judge<'_> {
         Ok(parts.digest())
     }
 
-    /// The time that a file has in an image: not later than the epoch, see [`normalise`](crate::snapshot::normalise). So a
-    /// checkout whose times are all later is the same on every machine.
-    fn time_in_image(&self, found: &Metadata) -> i64 {
+    /// The time that a file has in an image, if it is the file's own: one later than the epoch becomes the epoch, see
+    /// [`normalise`](crate::snapshot::normalise). So a checkout whose times are all later is the same on every machine.
+    fn time_in_image(&self, found: &Metadata) -> String {
         let epoch = self.build.source_date_epoch.and_then(|epoch| i64::try_from(epoch).ok());
-        epoch.map_or(found.mtime(), |epoch| found.mtime().min(epoch))
+        if epoch.is_some_and(|epoch| found.mtime() >= epoch) { String::new() } else { found.mtime().to_string() }
     }
 }
 
