@@ -307,7 +307,10 @@ impl<'a, 'e> Run<'a, 'e> {
                 _ => {
                     let (result, log) = work.process();
                     if let (Ok(()), Some(plan)) = (&result, checkpoint) {
-                        work.checkpoint(&plan, started.elapsed());
+                        let took = started.elapsed();
+                        if let Some(image) = work.checkpoint(took) {
+                            scope.spawn(move || work.keep_checkpoint(&plan, took, &image));
+                        }
                     }
                     (result.map(|()| None), log)
                 }

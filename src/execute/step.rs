@@ -211,47 +211,62 @@ impl Work<'_, '_> {
         self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
     }
 
-    /// Keeps what has changed in the session since the last snapshot, if the step that has just ended was a slow one.
-    /// Nothing of the build depends on it.
-    pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) {
-        let build = self.context.build;
-        let step = build.step(self.id);
-        if build.container(step.container).checkpoint.is_none_or(|slow| took < slow) {
-            return;
+    /// Writes an image of what has changed in the session since the last snapshot, if the step that has just ended was a
+    /// slow one. Nothing of the build depends on it.
+    pub fn checkpoint(&self, took: Duration) -> Option<PathBuf> {
+        let container = self.context.build.container(self.context.build.step(self.id).container);
+        if container.checkpoint.is_none_or(|slow| took < slow) {
+            return None;
         }
-        let kept = self.keep_changes(plan, took).unwrap_or_else(|failure| Some(failure.reason));
-        if let Some(why) = kept {
-            let message = format!("no checkpoint after it: {why}");
-            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
-        }
+        self.write_changes().unwrap_or_else(|failure| {
+            self.tell_no_checkpoint(&failure.reason);
+            None
+        })
     }
 
-    /// Why nothing was kept, where that is no failure.
-    fn keep_changes(&self, plan: &CheckpointPlan, took: Duration) -> Result<Option<String>, Failure> {
-        let Context { build, store, lease, interrupt, .. } = self.context;
-        let segment = self.judge.segments().get(plan.segment);
-        // Between two steps nothing runs in the session: what has changed is the same until the next one begins.
-        let room = self.rooms.running(segment.container)?;
+    fn write_changes(&self) -> Result<Option<PathBuf>, Failure> {
+        let Context { build, lease, interrupt, .. } = self.context;
+        let step = build.step(self.id);
+        // Between two steps nothing runs in the session: what has changed is the same until the next one begins. To freeze
+        // it would not wait for the image, but would break hard links: what is below is copied up name by name.
+        let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let left = session.tmpfs_left()?;
         if !left.is_empty() {
             let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
-            return Ok(Some(format!("files are left in {}, which is in no layer", left.join(", "))));
+            self.tell_no_checkpoint(&format!("files are left in {}, which is in no layer", left.join(", ")));
+            return Ok(None);
         }
         let Some(changes) = session.changes() else { return Ok(None) };
-        let name = |id: &StepId| build.step(*id).name.clone();
-        let temp = lease.temp_file(&format!("{}.checkpoint", name(&self.id))).map_err(Failure::host)?;
+        let image = lease.temp_file(&format!("{}.checkpoint", step.name)).map_err(Failure::host)?;
         let options =
             ImageOptions { compression: Compression::Zstd, level: Some(CHECKPOINT_LEVEL), source_date_epoch: None };
-        write_image(changes, &temp, options, interrupt.descriptor(), &mut |_| {}).map_err(Failure::host)?;
-        let file = File::open(&temp).map_err(Failure::host)?;
+        write_image(changes, &image, options, interrupt.descriptor(), &mut |_| {}).map_err(Failure::host)?;
+        Ok(Some(image))
+    }
+
+    /// Keeps the image of a checkpoint, while the next step runs.
+    pub fn keep_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) {
+        match self.record_checkpoint(plan, took, image) {
+            Ok(true) => {}
+            Ok(false) => self.tell_no_checkpoint("what the steps were made from has changed meanwhile"),
+            Err(failure) => self.tell_no_checkpoint(&failure.reason),
+        }
+    }
+
+    /// Whether it is kept: not where an input has changed.
+    fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<bool, Failure> {
+        let Context { build, store, .. } = self.context;
+        let segment = self.judge.segments().get(plan.segment);
+        let file = File::open(image).map_err(Failure::host)?;
         let digest = Digest::of_file(&file).map_err(Failure::host)?;
         let size = file.metadata().map_err(Failure::host)?.len();
         drop(file);
-        let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
+        let held = store.put_and_hold(image, &digest).map_err(Failure::host)?;
         if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
-            return Ok(Some("what the steps were made from has changed meanwhile".into()));
+            return Ok(false);
         }
+        let name = |id: &StepId| build.step(*id).name.clone();
         let recorded = Recorded {
             fields: plan.draft.of_checkpoint(plan.steps).on(&plan.below),
             build: build.name.clone(),
@@ -265,7 +280,12 @@ impl Work<'_, '_> {
         let last = segment.steps.last().map(name).unwrap_or_default();
         store.record_checkpoint(&recorded, &last, plan.steps).map_err(Failure::host)?;
         self.rooms.keep(Some(held));
-        Ok(None)
+        Ok(true)
+    }
+
+    fn tell_no_checkpoint(&self, why: &str) {
+        let step = Some(self.context.build.step(self.id).name.clone());
+        self.events.send(Event::Warning { step, message: format!("no checkpoint after it: {why}") });
     }
 
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
