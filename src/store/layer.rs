@@ -71,19 +71,11 @@ impl Store {
     }
 
     /// Makes a finished file, which [`Lease::temp_file`](super::Lease::temp_file) named, the layer of that digest,
-    /// which is the caller's to have right. When this returns, the layer lasts. A layer that is there already is kept,
-    /// and the file is removed.
+    /// which is the caller's to have right, and holds it: at no time in between could it be removed. When this returns, the
+    /// layer lasts. A layer that is there already, as it was written, is kept, and the file is removed.
     ///
     /// # Errors
     /// Whatever syncing and renaming gives; the file is then where it was.
-    pub fn put_layer(&self, temp: &Path, digest: &Digest) -> Result<PathBuf, StoreError> {
-        self.put_and_hold(temp, digest).map(|held| held.path().to_owned())
-    }
-
-    /// As [`put_layer`](Self::put_layer), and holds the layer: at no time in between could it be removed.
-    ///
-    /// # Errors
-    /// As [`put_layer`](Self::put_layer).
     pub fn put_and_hold(&self, temp: &Path, digest: &Digest) -> Result<Held, StoreError> {
         let layer = self.layer_path(digest);
         let put = || -> io::Result<File> {
@@ -142,7 +134,7 @@ mod tests {
         let put = |bytes: &[u8]| {
             let temp = lease.temp_file("layer").unwrap();
             fs::write(&temp, bytes).unwrap();
-            let path = store.put_layer(&temp, &digest).unwrap();
+            let path = store.put_and_hold(&temp, &digest).unwrap().path().to_owned();
             assert!(!temp.exists());
             (path.metadata().unwrap().ino(), path)
         };
@@ -185,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = Digest::of_bytes(b"layer");
-        assert!(store.put_layer(&folder.path().join("tmp/none"), &digest).is_err());
+        assert!(store.put_and_hold(&folder.path().join("tmp/none"), &digest).is_err());
         assert!(!store.layer_path(&digest).exists());
     }
 }

@@ -72,7 +72,7 @@ fn what_comes_into_use_before_it_goes_stays_with_what_is_below() {
             _ => {
                 let temp = folder.path().join("temp");
                 fs::write(&temp, "0123456789").unwrap();
-                store.put_layer(&temp, &id(2)).unwrap();
+                drop(store.put_and_hold(&temp, &id(2)).unwrap());
             }
         }
         assert_eq!(collect(&store, &effects), [false, false, true], "way {way}");
