@@ -12,6 +12,7 @@ mod judging;
 mod output;
 mod parts;
 mod room;
+mod shared;
 mod step;
 mod terminal;
 

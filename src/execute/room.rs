@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::Context;
+use super::shared::Shared;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
@@ -40,7 +41,7 @@ pub struct Rooms<'a> {
     build: &'a Build,
     store: &'a Store,
     workspace: &'a Workspace,
-    rooms: Vec<RwLock<Option<Session<'a>>>>,
+    rooms: Vec<Shared<Option<Session<'a>>>>,
     chains: Mutex<HashMap<StepId, Chain>>,
     /// By container: the snapshot in the store that its session begins above, in place of its rootfs.
     resumed: Mutex<HashMap<ContainerId, StepId>>,
@@ -56,7 +57,7 @@ impl<'a> Rooms<'a> {
     /// None is open.
     pub fn new(context: Context<'a>) -> Self {
         let Context { build, store, workspace, .. } = context;
-        let rooms = build.containers.iter().map(|_| RwLock::new(None)).collect();
+        let rooms = build.containers.iter().map(|_| Shared::new(None)).collect();
         Self {
             build,
             store,
@@ -75,19 +76,9 @@ impl<'a> Rooms<'a> {
     /// # Errors
     /// Where it cannot be opened.
     pub fn running(&self, id: ContainerId) -> Result<RwLockReadGuard<'_, Option<Session<'a>>>, SessionError> {
-        let lock = &self.rooms[id.0];
-        {
-            let shared = lock.read().unwrap_or_else(PoisonError::into_inner);
-            if shared.as_ref().is_some_and(Session::is_running) {
-                return Ok(shared);
-            }
-        }
-        {
-            let mut room = lock.write().unwrap_or_else(PoisonError::into_inner);
-            self.open(id, &mut room)?.start()?;
-        }
         // Nothing freezes it in between: a snapshot is ordered with every step of its container.
-        Ok(lock.read().unwrap_or_else(PoisonError::into_inner))
+        let is_running = |room: &Option<Session<'a>>| room.as_ref().is_some_and(Session::is_running);
+        self.rooms[id.0].started(is_running, |room| self.open(id, room)?.start())
     }
 
     /// The container's session alone, running or not.
@@ -95,7 +86,7 @@ impl<'a> Rooms<'a> {
     /// # Errors
     /// Where it cannot be opened.
     pub fn alone(&self, id: ContainerId) -> Result<RwLockWriteGuard<'_, Option<Session<'a>>>, SessionError> {
-        let mut room = self.rooms[id.0].write().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.rooms[id.0].alone();
         self.open(id, &mut room)?;
         Ok(room)
     }
@@ -204,7 +195,7 @@ impl<'a> Rooms<'a> {
 
     /// Whether the container's session is open.
     pub fn is_open(&self, id: ContainerId) -> bool {
-        self.rooms[id.0].read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.rooms[id.0].read().is_some()
     }
 
     /// The container's session goes on above a snapshot of it that is in the store, or begins there.
@@ -213,7 +204,7 @@ impl<'a> Rooms<'a> {
     /// Where it is open, and a layer cannot be mounted.
     pub fn resume(&self, id: ContainerId, step: StepId) -> Result<(), SessionError> {
         lock(&self.resumed).insert(id, step);
-        let mut room = self.rooms[id.0].write().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.rooms[id.0].alone();
         if let Some(session) = room.as_mut() {
             let lowers = self.chain(step, session.scratch()).map_err(SessionError::Rootfs)?;
             session.rebase(lowers);
@@ -226,7 +217,7 @@ impl<'a> Rooms<'a> {
     /// # Errors
     /// Where something of it would not go.
     pub fn close(&self, id: ContainerId) -> Result<(), SessionError> {
-        let session = self.rooms[id.0].write().unwrap_or_else(PoisonError::into_inner).take();
+        let session = self.rooms[id.0].alone().take();
         session.map_or(Ok(()), Session::close)
     }
 }

@@ -115,6 +115,27 @@ until [ -e /done-$2 ]; do sleep 0.02; done
 }
 
 #[test]
+fn no_step_waits_for_the_end_of_one_that_it_was_to_run_beside() {
+    // Both find the session not started; whoever starts it must not keep the other out.
+    let mut manifest = String::from("containers:\n");
+    for container in 0..8 {
+        manifest += &format!("  c{container}: {{ rootfs: $TOOLS }}\n");
+    }
+    manifest += "steps:\n";
+    for container in 0..8 {
+        for (me, other) in [("a", "b"), ("b", "a")] {
+            manifest += &format!(
+                "  - {{ name: {me}{container}, container: c{container}, needs: [], timeout: 30s, \
+                 run: \"touch /{me}; until [ -e /{other} ]; do sleep 0.02; done\" }}\n"
+            );
+        }
+    }
+    let project = project(&manifest);
+    let built = Built::of(&project, &["-j", "16"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+}
+
+#[test]
 fn no_descriptor_of_runner_leaks_into_a_step() {
     let project = project(
         r#"
