@@ -33,3 +33,4 @@ pub mod snapshot;
 pub mod store;
 mod sys;
 pub mod terminal;
+pub mod warning;

@@ -74,7 +74,7 @@ pub enum LockError {
         path: PathBuf,
     },
     /// It is there and cannot be read or written.
-    #[error("{action} {}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -84,7 +84,7 @@ pub enum LockError {
         source: io::Error,
     },
     /// It is no lock.
-    #[error("use {}: {problem}", path.display())]
+    #[error("cannot use {}: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -9,14 +9,15 @@ use super::site::{Site, of_store};
 use super::{Stop, loaded, lock, settings, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
-use crate::error::{Error, Exit};
-use crate::event::{BuildStatus, Event, Events};
+use crate::error::{Error, Exit, told_with_hint};
+use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge};
 use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, Surroundings};
 use crate::settings::{Partial, Settings};
+use crate::warning::Warning;
 
 /// What is wished of a build.
 #[derive(Debug, Default)]
@@ -112,8 +113,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let options = Options { jobs: settings.jobs.get(), keep_going: wish.keep_going };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
     if let Err(error) = judge.close() {
-        let message = Error::new(Exit::Host, error).to_string();
-        events.send(Event::Warning { step: None, message });
+        events.warn(None, &Warning::NotLearnt { why: told_with_hint(&error, error.hint()) });
     }
     drop((rooms, events));
     site.close()?;

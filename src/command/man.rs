@@ -12,7 +12,8 @@ use crate::error::{Error, Exit};
 /// Writes `runner.1` and a page for each command into a folder, which is made where it is missing.
 pub fn man(folder: &Path) -> Result<(), Stop> {
     let written = fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
-    let failed = |error| Error::new(Exit::Host, format!("write manual pages into {}: {error}", folder.display()));
+    let failed =
+        |error| Error::new(Exit::Host, format!("cannot write manual pages into {}: {error}", folder.display()));
     written.map_err(failed).map_err(Stop::from)
 }
 

@@ -41,11 +41,11 @@ pub fn run_on_terminal(
 ) -> Result<(), Stop> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         let hint = "without one: `runner run CONTAINER -- CMD…`".to_owned();
-        let error = "standard input and standard output are to be a terminal";
+        let error = "cannot open a terminal inside: standard input and standard output are none here";
         return Err(Error::new(Exit::Usage, error).with_hint(Some(hint)).into());
     }
     let keyboard =
-        terminal::keyboard().map_err(|error| Error::new(Exit::Host, format!("open the terminal: {error}")))?;
+        terminal::keyboard().map_err(|error| Error::new(Exit::Host, format!("cannot open the terminal: {error}")))?;
     in_session(cli, target, |context, rooms, container| {
         execute::run_on_terminal(context, rooms, container, argv, keyboard.as_fd(), &mut io::stdout())
     })
@@ -65,8 +65,12 @@ fn in_session(
     site.keep_bundles(target.runtime.bundle_dir.as_deref())?;
     let context = site.context(&build);
     let rooms = Rooms::new(context);
-    let result = build_below(context, &settings, &rooms, container)
-        .and_then(|()| work(context, &rooms, container).map_err(|error| Error::new(Exit::Host, error).into()));
+    let result = build_below(context, &settings, &rooms, container).and_then(|()| {
+        work(context, &rooms, container).map_err(|error| {
+            let hint = error.hint();
+            Error::new(Exit::Host, error).with_hint(hint).into()
+        })
+    });
     drop(rooms);
     site.close()?;
     end(&result?)

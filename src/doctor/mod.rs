@@ -115,7 +115,7 @@ pub fn exit(checks: &[Check]) -> Exit {
 fn privilege() -> Check {
     let name = "privilege";
     if !rustix::process::geteuid().is_root() {
-        return Check::missing(name, "not root", "run it with sudo");
+        return Check::missing(name, "not root", "run it with sudo, or in a container with --privileged");
     }
     match caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN) {
         Ok(true) => Check::ok(name, "root with CAP_SYS_ADMIN"),
@@ -129,7 +129,11 @@ fn privilege() -> Check {
 fn space(store: &Path) -> Check {
     let name = "store";
     let Some(there) = store.ancestors().find(|path| path.exists()) else {
-        return Check::missing(name, format!("{} cannot be reached", store.display()), "choose another with --store");
+        return Check::missing(
+            name,
+            format!("{} cannot be reached", store.display()),
+            "choose another with --store FOLDER",
+        );
     };
     match rustix::fs::statvfs(there) {
         Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Check::missing(

@@ -39,7 +39,7 @@ pub enum JudgeError {
     #[error(transparent)]
     Content(#[from] ContentError),
     /// A device of the host cannot be looked at.
-    #[error("look at the device {}", path.display())]
+    #[error("cannot look at the device {}", path.display())]
     Device {
         /// The device.
         path: PathBuf,

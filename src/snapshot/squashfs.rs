@@ -2,9 +2,9 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,14 +27,30 @@ const MOST_SAID: u64 = 4 << 10;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ImageError {
-    #[error("mksquashfs is not in PATH; apt-get install squashfs-tools")]
+    #[error("cannot write the image: mksquashfs is not in PATH")]
     NoProgram,
-    #[error("run mksquashfs: {0}")]
+    #[error("cannot write the image: mksquashfs cannot be run")]
     Run(#[from] io::Error),
-    #[error("mksquashfs: {said}")]
-    Failed { said: String },
+    #[error("cannot write the image: mksquashfs ended with {status}, and said {}", if said.is_empty() { "nothing" } else { said })]
+    Failed { said: String, status: ExitStatus },
     #[error("interrupted")]
     Interrupted,
+}
+
+impl ImageError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProgram => Some("apt-get install squashfs-tools".into()),
+            Self::Failed { said, .. } if said.contains("No space left on device") => {
+                Some("make room where the store is, as with `runner store gc`".into())
+            }
+            Self::Failed { status, .. } if status.signal().is_some() => {
+                Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
+            }
+            Self::Run(_) | Self::Failed { .. } | Self::Interrupted => None,
+        }
+    }
 }
 
 /// How an image is written.
@@ -114,12 +130,17 @@ pub fn write_image(
     })?;
     match said {
         Ok(()) => Ok(()),
-        Err(said) => Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/") }),
+        Err((status, said)) => {
+            Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/"), status })
+        }
     }
 }
 
+/// How it ended, and what it said.
+type Unwell = (ExitStatus, String);
+
 /// Waits for its end, with a call of `tick` each [`TOLD_EACH`]; what it said where it failed.
-fn wait(mut child: Child, interrupt: Interrupt<'_>, tick: &mut dyn FnMut()) -> Result<Result<(), String>, ImageError> {
+fn wait(mut child: Child, interrupt: Interrupt<'_>, tick: &mut dyn FnMut()) -> Result<Result<(), Unwell>, ImageError> {
     let each = Timespec { tv_sec: 0, tv_nsec: TOLD_EACH.subsec_nanos().into() };
     let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(ImageError::Run(io::Error::other("it has no output")));
@@ -165,5 +186,5 @@ fn wait(mut child: Child, interrupt: Interrupt<'_>, tick: &mut dyn FnMut()) -> R
         }
     }
     let status = child.wait()?;
-    Ok(if status.success() { Ok(()) } else { Err(format!("{} ({status})", String::from_utf8_lossy(&said).trim())) })
+    Ok(if status.success() { Ok(()) } else { Err((status, String::from_utf8_lossy(&said).into_owned())) })
 }

@@ -27,6 +27,9 @@ pub enum StoreError {
     /// A name that would lead out of its folder.
     #[error("cannot use `{name}` as a file name")]
     Name { name: String },
+    /// An output cannot be written; the source says what was tried.
+    #[error("cannot write the output {}", path.display())]
+    Publish { path: PathBuf, source: Box<StoreError> },
     /// An output that cannot be one.
     #[error("cannot write the output {}: it is no absolute path of a file", path.display())]
     Output { path: PathBuf },
@@ -47,6 +50,15 @@ impl StoreError {
                 ErrorKind::Unsupported => Some("choose a store on a local filesystem with `--store FOLDER`".into()),
                 _ => None,
             },
+            Self::Publish { source, .. } => {
+                let Self::Io { source, path, .. } = &**source else { return source.hint() };
+                match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        Some(format!("make room where {} is, or name another `output`", path.display()))
+                    }
+                    _ => Some("name another `output` in the manifest, in a folder that can be written to".into()),
+                }
+            }
             Self::Format { .. } => {
                 Some("use the runner that made it, or choose another store with `--store FOLDER`".into())
             }

@@ -238,7 +238,10 @@ steps:
     let built = Built::of(&project, &[]);
     assert_eq!(
         (built.run.code, built.reason("step")),
-        (1, "open a session: user nobody-at-all is not in the rootfs' /etc/passwd")
+        (
+            1,
+            "cannot look up the user: user nobody-at-all is not in /etc/passwd of the rootfs; `user` may be numbers, as in `1000:1000`, which need no entry"
+        )
     );
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
