@@ -21,6 +21,8 @@ pub mod load;
 pub mod lock;
 pub mod loopdev;
 pub mod manifest;
+#[cfg(test)]
+mod messages;
 pub mod mount;
 pub mod plan;
 pub mod report;

@@ -99,6 +99,9 @@ impl LockError {
         match self {
             Self::Missing { .. } => Some("`runner lock` writes it".into()),
             Self::Malformed { .. } => Some("write it anew with `runner lock`".into()),
+            Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Some("run it as the user that the file belongs to, or with sudo".into())
+            }
             Self::Io { .. } => None,
         }
     }

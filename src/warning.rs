@@ -72,12 +72,14 @@ impl fmt::Display for Warning {
                 f.write_str("the same is being built already, here or by another runner; waiting for it")
             }
             Self::NotKept { step, why } => write!(f, "{step} is not kept for the next build: {why}"),
-            Self::NotJudged { why } => write!(f, "what was built last is not kept for the next build: {why}"),
+            Self::NotJudged { why } => write!(f, "what was built by now may not be kept for the next build: {why}"),
             Self::NotLearnt { why } => {
                 write!(f, "what is known of the inputs is not kept, so the next build reads them again: {why}")
             }
             Self::Session { container, why } => write!(f, "container {container}: {why}"),
-            Self::LeftOver { why } => write!(f, "something that a killed runner has left stays: {why}"),
+            Self::LeftOver { why } => {
+                write!(f, "something that a killed runner has left stays until the next start: {why}")
+            }
             Self::LeftCgroup { build } => {
                 write!(
                     f,

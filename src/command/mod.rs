@@ -128,7 +128,7 @@ fn source_date_epoch() -> Result<Option<u64>, Error> {
 
 /// The settings that hold for a manifest.
 fn settings(flags: Partial, manifest: &Path) -> Result<Settings, Stop> {
-    let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = manifest.parent().unwrap_or(Path::new(""));
     Settings::resolve(flags, |name| std::env::var_os(name), folder).map_err(shown)
 }
 

@@ -41,7 +41,7 @@ pub fn run_on_terminal(
 ) -> Result<(), Stop> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         let hint = "without one: `runner run CONTAINER -- CMD…`".to_owned();
-        let error = "cannot open a terminal inside: standard input and standard output are none here";
+        let error = "cannot open a terminal inside: standard input or standard output is no terminal";
         return Err(Error::new(Exit::Usage, error).with_hint(Some(hint)).into());
     }
     let keyboard =

@@ -50,8 +50,8 @@ fn manifest(build: &Build) -> String {
 
 fn log_file(path: &Path) -> Result<(PathBuf, File), Error> {
     let failed = |error: io::Error| {
-        let hint = no_folder(folder_of(path), &error);
-        Error::new(Exit::Usage, format!("cannot write the log file {}: {error}", path.display())).with_hint(hint)
+        let (why, hint) = why(folder_of(path), &error);
+        Error::new(Exit::Usage, format!("cannot write the log file {}: {why}", path.display())).with_hint(hint)
     };
     Ok((path.to_owned(), File::create(path).map_err(failed)?))
 }
@@ -59,25 +59,26 @@ fn log_file(path: &Path) -> Result<(PathBuf, File), Error> {
 /// Refuses a report for which there is no folder.
 fn report_folder(path: &Path) -> Result<(), Error> {
     let folder = folder_of(path);
-    let mut hint = None;
-    let problem = match folder.metadata() {
-        Ok(metadata) if !metadata.is_dir() => format!("{} is no folder", folder.display()),
-        Ok(_) if path.is_dir() => "it is a folder".to_owned(),
+    let (why, hint) = match folder.metadata() {
+        Ok(metadata) if !metadata.is_dir() => (format!("{} is no folder", folder.display()), None),
+        Ok(_) if path.is_dir() => ("it is a folder".to_owned(), None),
         Ok(_) => return Ok(()),
-        Err(error) => {
-            hint = no_folder(folder, &error);
-            format!("{}: {error}", folder.display())
-        }
+        Err(error) => why(folder, &error),
     };
-    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {problem}", path.display())).with_hint(hint))
+    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {why}", path.display())).with_hint(hint))
 }
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn no_folder(folder: &Path, error: &io::Error) -> Option<String> {
-    (error.kind() == io::ErrorKind::NotFound).then(|| format!("make the folder with `mkdir -p {}`", folder.display()))
+/// Why a file cannot be written in a folder, and what mends it.
+fn why(folder: &Path, error: &io::Error) -> (String, Option<String>) {
+    if error.kind() != io::ErrorKind::NotFound {
+        return (error.to_string(), None);
+    }
+    let folder = folder.display();
+    (format!("there is no folder {folder}"), Some(format!("make it with `mkdir -p {folder}`")))
 }
 
 /// Whether all was told; a reader that has read enough is no error.

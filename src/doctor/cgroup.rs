@@ -63,9 +63,10 @@ fn in_a_group(root: &Path, attempt: impl FnOnce(&Path) -> Result<(), String>) ->
 fn limits(layout: &Layout) -> Check {
     let on_v2 = layout.v2().and_then(|root| fs::read_to_string(root.join("cgroup.controllers")).ok());
     let lacking = lacking(layout, &on_v2.unwrap_or_default());
-    if lacking.is_empty() {
-        return Check::ok("limits", CONTROLLERS.join(", "));
-    }
+    if lacking.is_empty() { Check::ok("limits", CONTROLLERS.join(", ")) } else { limits_lacking(&lacking) }
+}
+
+pub(super) fn limits_lacking(lacking: &[&str]) -> Check {
     let mend = "boot with `cgroup_enable=` and their names, where a build has such limits";
     Check::warning("limits", format!("no controller for {}", lacking.join(", ")), mend)
 }

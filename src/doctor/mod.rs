@@ -173,6 +173,26 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_missing_is_told_with_what_mends_it() {
+        let full = |name| Check { name: format!("store on {name}"), ..space(Path::new(name)) };
+        let checks = [
+            kernel::of("5.4.0-150-generic"),
+            kernel::of("6.1.0-25-amd64"),
+            kernel::of("unknown"),
+            mksquashfs::of("4.4"),
+            mksquashfs::of("snapshot"),
+            runtimes::external("nope", true),
+            runtimes::external("nope", false),
+            runtimes::external("/nowhere/crun", true),
+            runtimes::external("/etc/passwd", true),
+            cgroup::limits_lacking(&["memory", "pids"]),
+            full("/proc/store"),
+            full("/sys/store"),
+        ];
+        crate::messages::compare("doctor", [text(&checks)]);
+    }
+
+    #[test]
     fn warnings_do_not_stop_builds() {
         let checks = [Check::warning("store", "0.5 GiB free", "make room")];
         assert!(text(&checks).ends_with("this host can build\n"));

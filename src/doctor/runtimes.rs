@@ -50,7 +50,7 @@ fn embedded() -> Check {
     }
 }
 
-fn external(name: &str, is_chosen: bool) -> Check {
+pub(super) fn external(name: &str, is_chosen: bool) -> Check {
     let program = match Program::find(name, &std::env::var_os("PATH").unwrap_or_default()) {
         Ok(program) => program,
         Err(FindError::NotInPath { .. }) if !is_chosen => {

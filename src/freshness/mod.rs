@@ -26,6 +26,7 @@ use crate::key::{Fields, Link, Reason, reasons};
 use crate::plan::{Segment, Segments};
 use crate::rootfs::RootfsError;
 use crate::runtime::Runtime;
+use crate::runtime::spec::HostDevice;
 use crate::session::RAMFS;
 use crate::store::{LayerState, Recorded, RecordedLayer, Store, StoreError};
 
@@ -64,7 +65,7 @@ impl JudgeError {
             Self::Content(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Device { .. } => None,
+            Self::Device { source, .. } => HostDevice::hint(source),
             Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
         }
     }

@@ -49,6 +49,10 @@ impl OverlayError {
             Self::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => {
                 Some("modprobe overlay".into())
             }
+            Self::Mount { said, .. } if said.contains("upperdir") => Some(
+                "choose a store on another filesystem with `--store FOLDER`, or leave `scratch: {disk: true}` out"
+                    .into(),
+            ),
             Self::Mount { .. } => None,
         }
     }

@@ -41,8 +41,16 @@ impl RuntimeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Copy(_) => Some("`runner doctor` tells what is missing".into()),
-            Self::Gone => Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into()),
-            Self::Write(_) | Self::Spawn(_) | Self::Talk(_) | Self::Create(_) => None,
+            Self::Write(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Some("free some memory: it is kept there".into())
+            }
+            Self::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Some("`ulimit -u` tells how many processes this user may have".into())
+            }
+            Self::Talk(_) | Self::Gone => {
+                Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
+            }
+            Self::Write(_) | Self::Spawn(_) | Self::Create(_) => None,
         }
     }
 }

@@ -71,9 +71,10 @@ impl SessionError {
             Self::User(error) if error.kind() == io::ErrorKind::NotFound => {
                 Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
             }
+            Self::Device { source, .. } => HostDevice::hint(source),
             Self::Overlay(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
-            Self::Io(_) | Self::Device { .. } | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Busy(_) => None,
+            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Busy(_) => None,
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum SettingsError {
     NoStore,
     /// The current folder, which a relative path starts from, is gone.
     #[diagnostic(help("go to a folder that is there, or give an absolute path"))]
-    #[error("cannot find the current folder, which {} starts from", path.display())]
+    #[error("cannot find the current folder, which `{}` starts from", path.display())]
     NoCurrentFolder {
         /// The relative path.
         path: PathBuf,

@@ -31,7 +31,7 @@ pub enum ImageError {
     NoProgram,
     #[error("cannot write the image: mksquashfs cannot be run")]
     Run(#[from] io::Error),
-    #[error("cannot write the image: mksquashfs ended with {status}, and said {}", if said.is_empty() { "nothing" } else { said })]
+    #[error("cannot write the image: mksquashfs {}, and said {}", ended(*status), if said.is_empty() { "nothing" } else { said })]
     Failed { said: String, status: ExitStatus },
     #[error("interrupted")]
     Interrupted,
@@ -48,8 +48,19 @@ impl ImageError {
             Self::Failed { status, .. } if status.signal().is_some() => {
                 Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
             }
+            Self::Run(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("`command -v mksquashfs` tells which file that is; `chmod +x` makes it a program".into())
+            }
             Self::Run(_) | Self::Failed { .. } | Self::Interrupted => None,
         }
+    }
+}
+
+fn ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => status.to_string(),
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::FORMAT;
 
+/// The first thing that is done, with a folder that the user has named.
+pub(super) const CREATE: &str = "create the store";
+
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
@@ -39,24 +42,25 @@ impl StoreError {
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, path, .. } => match source.kind() {
+            Self::Io { action, source, .. } => match source.kind() {
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                     Some("run as root, or choose another store with `--store FOLDER`".into())
                 }
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
-                    "make room where {} is, or choose another store with `--store FOLDER`",
-                    path.display()
-                )),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("make room with `runner store gc`, or choose another store with `--store FOLDER`".into())
+                }
+                _ if *action == CREATE => Some("choose another folder with `--store FOLDER`".into()),
                 ErrorKind::Unsupported => Some("choose a store on a local filesystem with `--store FOLDER`".into()),
                 _ => None,
             },
-            Self::Publish { source, .. } => {
-                let Self::Io { source, path, .. } = &**source else { return source.hint() };
+            Self::Publish { path, source } => {
+                let Self::Io { source, .. } = &**source else { return source.hint() };
                 match source.kind() {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                        Some(format!("make room where {} is, or name another `output`", path.display()))
+                        let folder = path.parent().unwrap_or(path);
+                        Some(format!("make room in {}, or choose another output", folder.display()))
                     }
-                    _ => Some("name another `output` in the manifest, in a folder that can be written to".into()),
+                    _ => Some("choose another output, in a folder that can be written to".into()),
                 }
             }
             Self::Format { .. } => {

@@ -36,6 +36,11 @@ pub enum FindError {
 impl FindError {
     /// What mends it.
     pub fn hint(&self) -> String {
+        if let Self::Unusable { path, source } = self
+            && source.kind() == io::ErrorKind::PermissionDenied
+        {
+            return format!("`chmod +x {}` makes it a program, if it is one", path.display());
+        }
         let name = match self {
             Self::NotInPath { name } => Some(name.as_str()),
             Self::Unusable { path, .. } | Self::NoVersion { path, .. } => path.file_name().and_then(OsStr::to_str),
