@@ -12,6 +12,7 @@ use crate::build::{Build, ContainerId, StepId};
 pub(crate) mod fixture;
 mod json;
 mod late;
+mod left;
 mod note;
 mod ready;
 mod segments;
@@ -19,6 +20,7 @@ mod text;
 
 pub use json::json;
 pub use late::late;
+pub use left::{Rest, left};
 pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};
@@ -109,11 +111,16 @@ impl Plan {
     }
 
     fn neighbours(&self, step: StepId, direction: Direction) -> Vec<StepId> {
-        let Some(node) = self.node(step) else { return Vec::new() };
-        let mut steps: Vec<StepId> = self.graph.neighbors_directed(node, direction).map(|n| self.graph[n]).collect();
+        let mut steps: Vec<StepId> = self.next_to(step, direction).collect();
         steps.sort_unstable();
         steps.dedup();
         steps
+    }
+
+    /// The same in no order, and one as often as it is named.
+    fn next_to(&self, step: StepId, direction: Direction) -> impl Iterator<Item = StepId> {
+        let node = self.node(step);
+        node.into_iter().flat_map(move |node| self.graph.neighbors_directed(node, direction)).map(|n| self.graph[n])
     }
 }
 

@@ -76,7 +76,7 @@ impl Record {
                     record.reasons.clone_from(reasons);
                 }
             }
-            Event::StepOutput { .. } | Event::SnapshotProgress { .. } => {}
+            Event::StepOutput { .. } | Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => {}
             Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason } => {
                 let record = self.step(step);
                 record.container.clone_from(container);
