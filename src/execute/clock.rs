@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Context, milliseconds};
 use crate::build::StepId;
 use crate::event::Event;
-use crate::plan::{Plan, Rest, left};
+use crate::plan::{Plan, Rest, State, left};
 use crate::store::{Timing, Timings};
 
 /// Between two estimates, and before the first.
@@ -21,7 +21,10 @@ pub(super) enum Stage {
     /// It waits, or runs.
     Open,
     /// It is frozen and being written.
-    Written,
+    Written {
+        /// What comes next waits for it, to see whether it is what it was.
+        is_awaited: bool,
+    },
 }
 
 /// Times the steps of a run.
@@ -83,8 +86,13 @@ impl<'a> Clock<'a> {
             let begun = self.begun[step.0];
             let since = milliseconds(begun.map(|begun| now.duration_since(begun)).unwrap_or_default());
             let Timing { next_ms, end_ms } = timing(step).copied().unwrap_or(Timing { next_ms: 0, end_ms: 0 });
-            let next_ms = if stage == Stage::Written { 0 } else { next_ms.min(end_ms).saturating_sub(since) };
-            Some(Rest { is_running: begun.is_some(), next_ms, end_ms: end_ms.saturating_sub(since) })
+            let end = end_ms.saturating_sub(since);
+            let (state, next) = match stage {
+                Stage::Open if begun.is_none() => (State::Waits, next_ms.min(end_ms)),
+                Stage::Open => (State::Runs, next_ms.saturating_sub(since).min(end)),
+                Stage::Written { is_awaited } => (State::Written, if is_awaited { end } else { 0 }),
+            };
+            Some(Rest { state, next_ms: next, end_ms: end })
         };
         let left_ms = left(plan, self.jobs, rest);
         let untimed = plan.order().iter().filter(|step| stage(**step).is_some() && timing(**step).is_none()).count();

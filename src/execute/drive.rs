@@ -189,7 +189,7 @@ impl<'a, 'e> Run<'a, 'e> {
         let Self { clock, ready, parts, writing, plan, .. } = self;
         let estimated = clock.estimate(plan, |step| {
             if writing.contains(&step) {
-                Some(Stage::Written)
+                Some(Stage::Written { is_awaited: parts.is_awaited(step) })
             } else if ready.is_over(step) || parts.is_cached(step) {
                 None
             } else {

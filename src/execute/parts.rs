@@ -170,6 +170,11 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// Whether steps wait for that snapshot to be written.
+    pub fn is_awaited(&self, snapshot: StepId) -> bool {
+        self.waiting.iter().any(|(_, awaited)| *awaited == snapshot)
+    }
+
     /// Whether what the step gives is in the store, as far as that is known.
     pub fn is_cached(&self, step: StepId) -> bool {
         self.segments

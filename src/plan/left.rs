@@ -12,12 +12,23 @@ use super::Plan;
 /// What is left of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest {
-    /// It has begun; what does not run waits for what it needs, and for a place.
-    pub is_running: bool,
-    /// Milliseconds until its place is free and what needs it may begin.
+    /// How far it is.
+    pub state: State,
+    /// Milliseconds until its place is free, if it has one, and what needs it may begin.
     pub next_ms: u64,
     /// Milliseconds until all of it is over, no fewer than `next_ms`: an image is written while others run.
     pub end_ms: u64,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It waits for what it needs, and for a place.
+    Waits,
+    /// It runs in a place.
+    Runs,
+    /// It is being written, and takes no place.
+    Written,
 }
 
 /// Milliseconds until all is over: of what may begin, the first by the plan's order takes the next of `jobs` places, as
@@ -32,8 +43,8 @@ pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> 
     for (position, step) in plan.order().iter().enumerate() {
         positions[step.0] = position;
         let Some(rest) = rests[step.0] else { continue };
-        if rest.is_running {
-            (end, taken) = (rest.end_ms.max(end), taken + 1);
+        if rest.state != State::Waits {
+            (end, taken) = (rest.end_ms.max(end), taken + usize::from(rest.state == State::Runs));
             running.push(Reverse((rest.next_ms, *step)));
             continue;
         }
@@ -54,9 +65,10 @@ pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> 
             running.push(Reverse((now.saturating_add(rest.next_ms), step)));
         }
         let Some(Reverse((time, step))) = running.pop() else { return end.max(now) };
-        (now, taken) = (time, taken - 1);
+        let had_place = rests[step.0].is_some_and(|rest| rest.state != State::Written);
+        (now, taken) = (time, taken - usize::from(had_place));
         for dependent in plan.next_to(step, Direction::Outgoing) {
-            if rests[dependent.0].is_some_and(|rest| !rest.is_running) {
+            if rests[dependent.0].is_some_and(|rest| rest.state == State::Waits) {
                 waits[dependent.0] -= 1;
                 if waits[dependent.0] == 0 {
                     ready.push(Reverse(positions[dependent.0]));
@@ -74,11 +86,11 @@ mod tests {
     use super::*;
 
     fn waiting(next_ms: u64, end_ms: u64) -> Option<Rest> {
-        Some(Rest { is_running: false, next_ms, end_ms })
+        Some(Rest { state: State::Waits, next_ms, end_ms })
     }
 
     fn running(next_ms: u64, end_ms: u64) -> Option<Rest> {
-        Some(Rest { is_running: true, next_ms, end_ms })
+        Some(Rest { state: State::Runs, next_ms, end_ms })
     }
 
     #[test]
@@ -110,9 +122,17 @@ mod tests {
             let rests = [waiting(10, 10), waiting(1, 91), waiting(after, after)];
             assert_eq!(left(&plan, 1, |step| rests[step.0]), all);
         }
-        // Frozen, it holds nobody up any more.
-        let rests = [None, running(0, 30), waiting(5, 5)];
-        assert_eq!(left(&plan, 1, |step| rests[step.0]), 30);
+    }
+
+    #[test]
+    fn an_image_that_is_being_written_takes_no_place_and_may_be_waited_for() {
+        let build = build(&[("a", 0, &[]), ("snapshot", 0, &[0]), ("b", 0, &[1]), ("other", 1, &[])]);
+        let plan = Plan::new(&build, &[]);
+        for (next_ms, after, all) in [(0, 5, 30), (0, 50, 70), (30, 5, 35)] {
+            let written = Some(Rest { state: State::Written, next_ms, end_ms: 30 });
+            let rests = [None, written, waiting(after, after), waiting(20, 20)];
+            assert_eq!(left(&plan, 1, |step| rests[step.0]), all);
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod text;
 
 pub use json::json;
 pub use late::late;
-pub use left::{Rest, left};
+pub use left::{Rest, State, left};
 pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};
