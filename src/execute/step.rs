@@ -14,7 +14,7 @@ use super::output::Output;
 use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
-use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, StepId};
+use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, StepId, size_text};
 use crate::digest::Digest;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
@@ -82,7 +82,7 @@ impl Work<'_, '_> {
             if ended.outcome.is_success() && !ended.timed_out && !ended.interrupted {
                 return Ok(());
             }
-            let reason = words(&ended, step.timeout);
+            let reason = words(&ended, step.timeout, self.context.build.container(step.container).limits.memory);
             if ended.interrupted || tries > step.retries {
                 let code = ended.outcome.exit_code();
                 return Err(Failure::own(reason, Some(code)));
@@ -365,15 +365,20 @@ pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>,
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }
 
-/// How a try ended, in words.
-fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
+/// How a try ended, in words; `memory` is what the container may use, in bytes, if that is limited.
+fn words(ended: &Attempt, timeout: Option<Duration>, memory: Option<u64>) -> String {
     if ended.interrupted {
         return "interrupted".into();
     }
     if let (true, Some(timeout)) = (ended.timed_out, timeout) {
         return format!("timed out after {}", humantime::format_duration(timeout));
     }
-    match &ended.outcome {
+    let lack = match memory {
+        Some(most) => format!("the container may use {} (`memory` under limits)", size_text(most)),
+        None => "this host has no more".to_owned(),
+    };
+    let why = if ended.out_of_memory { format!("out of memory: {lack}; ") } else { String::new() };
+    let how = match &ended.outcome {
         Outcome::Exited { code } => format!("exit code {code}"),
         Outcome::Signaled { signal } => {
             let name = nix::sys::signal::Signal::try_from(*signal)
@@ -381,5 +386,6 @@ fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
             format!("killed by signal {signal} ({name})")
         }
         Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),
-    }
+    };
+    why + &how
 }

@@ -11,7 +11,7 @@ use super::step::{bare_process, session};
 use super::{Context, Rooms};
 use crate::build::ContainerId;
 use crate::runtime::container::Begun;
-use crate::runtime::{Outcome, Stdio};
+use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
 
@@ -55,7 +55,9 @@ fn on_terminal(
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
     let inside = match running.terminal()? {
         Begun::Terminal(inside) => inside,
-        Begun::Ended(outcome) => return Ok(Attempt { outcome, timed_out: false, interrupted: false }),
+        Begun::Ended(Ended { outcome, out_of_memory }) => {
+            return Ok(Attempt { outcome, out_of_memory, timed_out: false, interrupted: false });
+        }
     };
     let ending = {
         let raw = Raw::take(terminal)?;
@@ -64,9 +66,10 @@ fn on_terminal(
     if ending != Ending::Process {
         running.kill();
     }
-    let outcome = match (ending, running.outcome()?) {
+    let Ended { outcome, out_of_memory } = running.ended()?;
+    let outcome = match (ending, outcome) {
         (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
         (_, outcome) => outcome,
     };
-    Ok(Attempt { outcome, timed_out: false, interrupted: ending == Ending::Interrupt })
+    Ok(Attempt { outcome, out_of_memory, timed_out: false, interrupted: ending == Ending::Interrupt })
 }
