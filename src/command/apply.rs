@@ -6,7 +6,7 @@ use std::thread;
 
 use super::show::{self, Files};
 use super::site::{Site, of_store};
-use super::{Stop, loaded, lock, settings, tell};
+use super::{Stop, go_on, loaded, lock, settings, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit};
@@ -15,7 +15,7 @@ use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge};
 use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
-use crate::report::{self, Surroundings};
+use crate::report::{self, GoOn, Surroundings};
 use crate::settings::{Partial, Settings};
 
 /// What is wished of a build.
@@ -35,6 +35,8 @@ pub struct Wish {
     pub bundles: Option<PathBuf>,
     /// Written beside the display.
     pub files: Files,
+    /// The commands to go on with after a failure.
+    pub go_on: Option<GoOn>,
 }
 
 /// What came of it.
@@ -64,7 +66,8 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let bundles = args.runtime.bundle_dir.clone();
     let files = Files { log: args.log_file.clone(), reports: args.reports.clone() };
     let (keep_going, no_cache) = (args.keep_going, args.no_cache);
-    let wish = Wish { targets, keep_going, no_cache, locked, sources: false, bundles, files };
+    let go_on = Some(go_on::after_apply(cli, args, &build));
+    let wish = Wish { targets, keep_going, no_cache, locked, sources: false, bundles, files, go_on };
     exit(&build_all(&settings, &build, &wish)?.summary)
 }
 
@@ -72,7 +75,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
 pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Built, Stop> {
     let plan = Plan::new(build, &wish.targets);
     let surroundings = Surroundings::of_stdout();
-    let beside = show::beside(&wish.files, &surroundings, build, &plan)?;
+    let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
     let mut site = Site::open(settings)?;
     site.keep_bundles(wish.bundles.as_deref())?;
     let segments = Segments::new(build, &plan);

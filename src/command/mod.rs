@@ -2,6 +2,7 @@
 
 mod apply;
 mod doctor;
+mod go_on;
 mod graph;
 mod lock;
 mod man;

@@ -116,7 +116,7 @@ fn compare(
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
     let surroundings = Surroundings::of_stdout();
-    let beside = show::beside(&Files::default(), &surroundings, &build, plan)?;
+    let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::ended::keep;
 use super::judging::Judging;
 use super::parts::{Admission, Chains, CheckpointPlan, Judged, Parts};
+use super::place::Places;
 use super::step::{self, Written};
 use super::{Context, Failure, Options, Rooms, Summary, milliseconds};
 use crate::build::{Action, ContainerId, MountKind, SnapshotMode, StepId};
@@ -69,6 +70,7 @@ pub fn apply<'a>(
         step_failed: false,
         mismatched: false,
         layers: Vec::new(),
+        places: Places::default(),
     };
     thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -126,6 +128,7 @@ pub(super) struct Run<'a, 'e> {
     pub(super) step_failed: bool,
     pub(super) mismatched: bool,
     pub(super) layers: Vec<(StepId, Digest)>,
+    pub(super) places: Places,
 }
 
 impl<'a, 'e> Run<'a, 'e> {

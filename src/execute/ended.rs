@@ -4,9 +4,10 @@ use super::drive::{Report, Run};
 use super::parts::ToRecord;
 use super::{Cause, Failure, milliseconds};
 use crate::build::StepId;
-use crate::event::{Event, StepStatus};
+use crate::event::{Event, StepFailure, StepStatus};
 use crate::freshness::{Judge, Verdict};
 use crate::key::Reason;
+use crate::plan::action;
 use crate::store::Store;
 
 impl Run<'_, '_> {
@@ -34,6 +35,7 @@ impl Run<'_, '_> {
                     Ok(_) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
+                let failure = result.is_err().then(|| self.failure(step, false));
                 let (name, container) = self.names(step);
                 let duration_ms = milliseconds(started.elapsed());
                 self.events.send(Event::StepFinished {
@@ -44,6 +46,7 @@ impl Run<'_, '_> {
                     duration_ms,
                     log,
                     reason,
+                    failure,
                 });
                 let reason = format!("{name} failed");
                 for skipped in self.ready.done(step, result.is_ok()) {
@@ -143,6 +146,7 @@ impl Run<'_, '_> {
     /// Tells the end of a step that was not begun.
     pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
         self.parts.ended(step, status == StepStatus::Cached);
+        let failure = (status == StepStatus::Failed).then(|| self.failure(step, false));
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,
@@ -152,7 +156,14 @@ impl Run<'_, '_> {
             duration_ms: 0,
             log: None,
             reason,
+            failure,
         });
+    }
+
+    fn failure(&self, id: StepId, kept: bool) -> Box<StepFailure> {
+        let build = self.context.build;
+        let command = action(build, &build.step(id).action);
+        Box::new(StepFailure { command, place: self.places.of(build, id), kept })
     }
 }
 

@@ -11,6 +11,7 @@ mod interrupt;
 mod judging;
 mod output;
 mod parts;
+mod place;
 mod room;
 mod shared;
 mod step;

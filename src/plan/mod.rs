@@ -22,7 +22,7 @@ pub use late::late;
 pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};
-pub use text::text;
+pub use text::{action, text};
 
 /// The steps of a build that are to be done, in order.
 #[derive(Debug, Clone)]

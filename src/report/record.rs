@@ -77,7 +77,7 @@ impl Record {
                 }
             }
             Event::StepOutput { .. } | Event::SnapshotProgress { .. } => {}
-            Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason } => {
+            Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason, .. } => {
                 let record = self.step(step);
                 record.container.clone_from(container);
                 record.status = Some(*status);
