@@ -64,7 +64,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         failure: Option<Box<StepFailure>>,
     },
-    /// A snapshot's image is being written; a few times a second, and not at all for one that is soon done.
+    /// A snapshot's image is being written, or what is kept of the session of a step that failed; a few times a second, and
+    /// not at all for one that is soon done.
     SnapshotProgress {
         /// The step's name.
         step: String,

@@ -4,6 +4,7 @@ mod apply;
 mod doctor;
 mod go_on;
 mod graph;
+mod inside;
 mod lock;
 mod man;
 mod outline;

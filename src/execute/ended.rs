@@ -1,6 +1,6 @@
 //! What becomes of a step that has ended, of those that wait for it, and of what it gave.
 
-use super::drive::{Report, Run};
+use super::drive::{Done, Report, Run};
 use super::parts::ToRecord;
 use super::{Cause, Failure, milliseconds};
 use crate::build::StepId;
@@ -19,7 +19,8 @@ impl Run<'_, '_> {
                 self.writing.push(step);
                 self.ready.done(step, true);
             }
-            Report::Done { step, started, result, log } => {
+            Report::Done(done) => {
+                let Done { step, took, result, log, kept } = *done;
                 let was_writing = self.writing.iter().position(|writing| *writing == step);
                 match was_writing {
                     Some(index) => drop(self.writing.swap_remove(index)),
@@ -35,9 +36,9 @@ impl Run<'_, '_> {
                     Ok(_) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
-                let failure = result.is_err().then(|| self.failure(step, false));
+                let failure = result.is_err().then(|| self.failure(step, kept.is_some()));
                 let (name, container) = self.names(step);
-                let duration_ms = milliseconds(started.elapsed());
+                let duration_ms = milliseconds(took);
                 self.events.send(Event::StepFinished {
                     step: name.clone(),
                     container,
@@ -61,8 +62,9 @@ impl Run<'_, '_> {
                     Err(failure) => {
                         self.counts.failed += 1;
                         self.blame(&failure);
+                        self.has_failed(step, &failure, kept);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
-                        if !self.keep_going || was_writing.is_some() {
+                        if !self.options.keep_going || was_writing.is_some() {
                             self.stop(&reason);
                         }
                     }
@@ -114,7 +116,7 @@ impl Run<'_, '_> {
         for skipped in self.ready.done(step, false) {
             self.skipped(skipped, &reason);
         }
-        if !self.keep_going {
+        if !self.options.keep_going {
             self.stop(&reason);
         }
     }

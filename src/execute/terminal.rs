@@ -1,50 +1,66 @@
-//! One command in a fresh session of a container, on the caller's terminal.
+//! One command in a session, on the caller's terminal.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
-use oci_spec::runtime::BoxBuilder;
+use oci_spec::runtime::{BoxBuilder, Process};
 
 use super::attempt::Attempt;
-use super::step::{bare_process, session};
+use super::step::{process_in, session};
 use super::{Context, Rooms};
-use crate::build::ContainerId;
+use crate::build::{ContainerId, StepId};
 use crate::runtime::container::Begun;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
 
-/// Runs it to its end; `argv` is chosen when the root is there to be looked at.
+/// What a command runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inside {
+    /// The container.
+    pub container: ContainerId,
+    /// The step whose environment, user and working folder it has; without one, it has the container's.
+    pub step: Option<StepId>,
+}
+
+/// Runs it to its end; `argv` is chosen when the root is there to be looked at. The session stays open.
 ///
 /// # Errors
-/// Where the session cannot be opened or closed, or the terminal be taken over; not where the command fails.
+/// Where the session cannot be opened, or the terminal be taken over; not where the command fails.
 pub fn run_on_terminal<'a>(
     context: Context<'a>,
     rooms: &Rooms<'a>,
-    id: ContainerId,
-    argv: impl FnOnce(&Session<'_>) -> io::Result<Vec<String>>,
+    inside: Inside,
+    argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<Attempt, SessionError> {
-    let attempt = {
-        let room = rooms.running(id)?;
-        let session = session(&room)?;
-        on_terminal(context, session, id, &argv(session)?, terminal, output)?
-    };
-    rooms.close(id)?;
-    Ok(attempt)
+    let room = rooms.running(inside.container)?;
+    let session = session(&room)?;
+    let step = inside.step.map(|step| context.build.step(step));
+    let process = process_in(context, session, context.build.container(inside.container), step, &argv(session)?)?;
+    let attempt = on_terminal(context, session, process.clone(), terminal, output)?;
+    let top = Path::new("/");
+    match &attempt.outcome {
+        // A step may have failed for its working folder; it is to be looked at all the same.
+        Outcome::NotStarted { .. } if process.cwd() != top => {
+            let mut process = process;
+            process.set_cwd(top.to_owned());
+            on_terminal(context, session, process, terminal, output)
+        }
+        _ => Ok(attempt),
+    }
 }
 
 fn on_terminal(
     context: Context<'_>,
     session: &Session<'_>,
-    id: ContainerId,
-    argv: &[String],
+    mut process: Process,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<Attempt, SessionError> {
-    let mut process = bare_process(context, session, context.build.container(id), argv)?;
     process.set_terminal(Some(true));
     if let Some(size) = size(terminal) {
         let size = BoxBuilder::default().height(u64::from(size.ws_row)).width(u64::from(size.ws_col)).build()?;

@@ -110,6 +110,8 @@ pub enum Below {
 pub struct Options {
     /// Nothing is taken from the store.
     pub no_cache: bool,
+    /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
+    pub layers_only: bool,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
     pub runtime: Runtime,
 }
@@ -308,7 +310,7 @@ impl<'a> Judge<'a> {
             return Ok(Verdict::Stale { reasons, draft: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
+        if segment.snapshot.is_none() && (self.options.layers_only || !steps().all(|step| step.cache)) {
             return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None, resume: None });
         }
         if self.options.no_cache {

@@ -10,6 +10,7 @@ use crate::build::{Build, ContainerId, StepId};
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod foundation;
 mod json;
 mod late;
 mod note;
@@ -17,6 +18,7 @@ mod ready;
 mod segments;
 mod text;
 
+pub use foundation::Foundation;
 pub use json::json;
 pub use late::late;
 pub use note::Note;
