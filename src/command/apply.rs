@@ -110,14 +110,19 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
         return Err(of_store(error).into());
     }
     let runtime = context.workspace.runtime().clone();
-    let options = freshness::Options { no_cache: wish.no_cache, layers_only: false, runtime };
+    let stop = context.interrupt.flag();
+    let options = freshness::Options { no_cache: wish.no_cache, layers_only: false, stop, runtime };
     let judge = Judge::new(build, &segments, Some(context.store), options);
     // A build looks at what it needs; a lock is of all of them.
     let wanted = wish.sources || wish.locked.is_some();
     let sources = match if wanted { judge.sources() } else { Ok(Vec::new()) } {
         Ok(sources) => sources,
         Err(error) => {
+            let interrupted = context.interrupt.is_set();
             site.close()?;
+            if interrupted {
+                return Err(Exit::Interrupted.into());
+            }
             let hint = error.hint();
             return Err(Error::new(Exit::Host, error).with_hint(hint).into());
         }

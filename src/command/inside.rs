@@ -187,7 +187,12 @@ fn build_below<'a>(
     let segments = Segments::new(context.build, &plan);
     // What the store has of a session that is gone on in is no use but as a layer.
     let runtime = context.workspace.runtime().clone();
-    let judged_by = freshness::Options { layers_only: stay != Stay::None, no_cache: false, runtime };
+    let judged_by = freshness::Options {
+        layers_only: stay != Stay::None,
+        no_cache: false,
+        stop: context.interrupt.flag(),
+        runtime,
+    };
     let judge = Judge::new(context.build, &segments, Some(context.store), judged_by);
     let summary = execute::apply(context, &plan, &judge, options, rooms, &events);
     // What it would have learnt is learnt again the next time.

@@ -112,7 +112,8 @@ fn compare(
     let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
     let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
     let segments = Segments::new(&build, plan);
-    let judged_by = freshness::Options { runtime: context.workspace.runtime().clone(), ..Default::default() };
+    let (stop, runtime) = (context.interrupt.flag(), context.workspace.runtime().clone());
+    let judged_by = freshness::Options { stop, runtime, ..Default::default() };
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
     let surroundings = Surroundings::of_stdout();

@@ -13,6 +13,7 @@ mod inputs;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use thiserror::Error;
@@ -110,6 +111,8 @@ pub enum Below {
 pub struct Options {
     /// Nothing is taken from the store.
     pub no_cache: bool,
+    /// Set where nothing more is to be found out.
+    pub stop: Arc<AtomicBool>,
     /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
     pub layers_only: bool,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
@@ -150,7 +153,9 @@ impl<'a> Judge<'a> {
             build,
             segments,
             store,
-            contents: folder("stat").map_or_else(Contents::without_cache, |folder| Contents::open(&folder)),
+            contents: folder("stat")
+                .map_or_else(Contents::without_cache, |folder| Contents::open(&folder))
+                .until(Arc::clone(&options.stop)),
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,
             mksquashfs: OnceLock::new(),
