@@ -90,6 +90,8 @@ impl Init {
                         let _ = send(&status, &Told::Ended(Outcome::NotStarted { why, code: 125 }.into()), &[]);
                     }
                 }
+                // The step may have been woken on this processor, and goes first; the next one is not asked for yet.
+                std::thread::yield_now();
                 spare = Some(stand_by(&view, &mut ended_namespaces));
             }
         }
