@@ -75,7 +75,7 @@ pub fn notice(text: &str) {
 pub fn container(build: &Build, name: &str) -> Result<Inside, Error> {
     let names = || build.containers.iter().map(|container| container.name.as_str());
     if let Some(container) = container_id(build, name) {
-        return Ok(Inside { container, step: None });
+        return Ok(Inside { container, step: None, as_root: false });
     }
     let step = build.steps.iter().find(|step| step.name == name);
     let hint = match (step, nearest(name, names())) {
@@ -98,9 +98,9 @@ pub fn container_or_step(build: &Build, name: &str) -> Result<Inside, Error> {
         None => (name, false),
     };
     let step = build.steps.iter().position(|step| step.name == bare).map(StepId);
-    let of_step = |step| Inside { container: build.step(step).container, step: Some(step) };
+    let of_step = |step| Inside { container: build.step(step).container, step: Some(step), as_root: false };
     match (container_id(build, bare).filter(|_| !only_step), step) {
-        (Some(container), None) => Ok(Inside { container, step: None }),
+        (Some(container), None) => Ok(Inside { container, step: None, as_root: false }),
         (None, Some(step)) => Ok(of_step(step)),
         (Some(_), Some(_)) => {
             let hint = format!("write `container:{bare}` or `step:{bare}`");

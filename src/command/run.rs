@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::fs::FileType;
@@ -12,33 +12,34 @@ use super::inside::{container, in_session};
 use crate::build::Build;
 use crate::cli::{Cli, OnArgs, RunArgs};
 use crate::error::{Error, Exit};
-use crate::execute::{self, Inside};
+use crate::execute::{self, Attempt, Context, Inside, Rooms};
 use crate::report;
-use crate::session::Session;
+use crate::session::{Session, SessionError};
 use crate::terminal;
 
 /// Runs the command and passes its exit code on.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
     if args.terminal {
-        return run_on_terminal(cli, &args.on, &args.container, container, |_| Ok(args.command.clone()));
+        return on_terminal(cli, &args.on, &args.container, container, |context, rooms, inside, keyboard| {
+            let argv = |_: &Session<'_>| Ok(args.command.clone());
+            execute::run_on_terminal(context, rooms, inside, argv, keyboard, &mut io::stdout())
+        });
     }
     in_session(cli, &args.on, &args.container, container, |context, rooms, inside| {
         execute::run(context, rooms, inside.container, &args.command, stdin()?, &mut report::pass_through)
     })
 }
 
-/// Runs a command on this terminal and passes its exit code on; `argv` is chosen when the root can be looked at.
-pub fn run_on_terminal(
+/// Opens a session for what is run in it on this terminal, and passes its exit code on.
+pub fn on_terminal(
     cli: &Cli,
     on: &OnArgs,
     name: &str,
     find: impl FnOnce(&Build, &str) -> Result<Inside, Error>,
-    argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
+    run: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, Inside, BorrowedFd<'_>) -> Result<Attempt, SessionError>,
 ) -> Result<(), Stop> {
     let keyboard = keyboard("without one: `runner run CONTAINER -- CMD…`")?;
-    in_session(cli, on, name, find, |context, rooms, inside| {
-        execute::run_on_terminal(context, rooms, inside, argv, keyboard.as_fd(), &mut io::stdout())
-    })
+    in_session(cli, on, name, find, |context, rooms, inside| run(context, rooms, inside, keyboard.as_fd()))
 }
 
 /// The terminal, which standard input and standard output must be.

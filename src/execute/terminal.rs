@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 use oci_spec::runtime::{BoxBuilder, Process};
 
 use super::attempt::Attempt;
 use super::step::{process_in, session};
 use super::{Context, Rooms};
-use crate::build::{ContainerId, StepId};
+use crate::build::{ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::Begun;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
@@ -23,6 +23,8 @@ pub struct Inside {
     pub container: ContainerId,
     /// The step whose environment, user and working folder it has; without one, it has the container's.
     pub step: Option<StepId>,
+    /// As root in `/`, whatever these say: their user or working folder may be just what is wrong.
+    pub as_root: bool,
 }
 
 /// Runs it to its end; `argv` is chosen when the root is there to be looked at. The session stays open.
@@ -39,19 +41,15 @@ pub fn run_on_terminal<'a>(
 ) -> Result<Attempt, SessionError> {
     let room = rooms.running(inside.container)?;
     let session = session(&room)?;
-    let step = inside.step.map(|step| context.build.step(step));
-    let process = process_in(context, session, context.build.container(inside.container), step, &argv(session)?)?;
-    let attempt = on_terminal(context, session, process.clone(), terminal, output)?;
-    let top = Path::new("/");
-    match &attempt.outcome {
-        // A step may have failed for its working folder; it is to be looked at all the same.
-        Outcome::NotStarted { .. } if process.cwd() != top => {
-            let mut process = process;
-            process.set_cwd(top.to_owned());
-            on_terminal(context, session, process, terminal, output)
-        }
-        _ => Ok(attempt),
+    let mut container = context.build.container(inside.container).clone();
+    let mut step = inside.step.map(|step| context.build.step(step).clone());
+    if inside.as_root {
+        let root = User { user: Principal::Id(0), group: Some(Principal::Id(0)) };
+        (container.user, container.cwd) = (root, PathBuf::from("/"));
+        step = step.map(|step| Step { user: None, cwd: None, ..step });
     }
+    let process = process_in(context, session, &container, step.as_ref(), &argv(session)?)?;
+    on_terminal(context, session, process, terminal, output)
 }
 
 fn on_terminal(

@@ -98,6 +98,28 @@ fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_b
 }
 
 #[test]
+fn a_step_that_failed_for_its_user_or_its_folder_can_be_looked_into_as_root() {
+    let project = Project::new(
+        "version: 1
+containers: { c: { rootfs: { programs: [/bin/sh, /usr/bin/id] } } }
+steps:
+  - { name: user, needs: [], user: nobody, run: 'true' }
+  - { name: folder, needs: [], cwd: /no/where, user: 1000:1000, run: 'true' }
+",
+    );
+    let run = project.runner(&["apply", "--keep-going"]);
+    assert_eq!(run.code, 1, "{run}");
+    for (step, why) in [("user", "nobody is not in the rootfs"), ("folder", "/no/where: No such file")] {
+        let mut terminal = Terminal::new(&project, &["shell", step]);
+        // What is typed before goes to what could not be started.
+        terminal.await_text("as root in /, for not as the step: ");
+        terminal.await_text(why);
+        let shown = typed(terminal, &["id -u; pwd"], 6);
+        assert!(shown.contains("\n0\n/\n"), "{shown}");
+    }
+}
+
+#[test]
 fn a_shell_before_a_step_has_what_the_steps_before_it_do() {
     let project = project();
     let commands = ["cat /two /tmp/two; echo $A; pwd; id -u", "ls /w/three"];
