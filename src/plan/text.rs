@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::build::{Action, Build, Snapshot, SnapshotMode, StepId};
+use crate::escape;
 
 use super::{Note, Plan};
 
@@ -59,14 +60,15 @@ fn after(needs: &[StepId], number: &[usize]) -> String {
     format!("  (after {})", numbers.join(", "))
 }
 
-fn action(build: &Build, action: &Action) -> String {
+/// What a step does, on one line, and cut where that is long.
+pub fn action(build: &Build, action: &Action) -> String {
     match action {
         Action::Run(script) => {
             let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
             let first = lines.next().unwrap_or_default();
             shorten(first, lines.next().is_some())
         }
-        Action::Exec(argv) => shorten(&argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "), false),
+        Action::Exec(argv) => shorten(&argv.iter().map(|word| escape::word(word)).collect::<Vec<_>>().join(" "), false),
         Action::Snapshot(snapshot) => self::snapshot(build, snapshot),
     }
 }
@@ -84,16 +86,6 @@ fn snapshot(build: &Build, snapshot: &Snapshot) -> String {
 
 fn relative(path: &Path, folder: &Path) -> String {
     path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
-}
-
-/// As a shell would want it, where it needs quotes at all.
-fn quote(word: &str) -> String {
-    let bare = |c: char| c.is_alphanumeric() || "_-+=./:,@%^".contains(c);
-    if !word.is_empty() && word.chars().all(bare) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// At most [`WIDTH`] characters, with `…` where something is left out.

@@ -14,6 +14,7 @@
 //! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! logs/<build>/<step>.log      what a step printed
+//! failed/<build>.<n>/          the session of the n-th step of a build, which failed; see `failed`
 //! leases/<lease>               one for each running build, locked while it lives
 //! scratch/<lease>/             writable layers on disk
 //! tmp/<lease>/                 half-written files
@@ -43,6 +44,7 @@
 mod building;
 mod collect;
 mod error;
+mod failed;
 mod held;
 mod inventory;
 mod layer;
@@ -66,6 +68,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 
+pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
 pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
@@ -79,7 +82,7 @@ pub use recorded::{Recorded, RecordedLayer};
 pub use timings::{Timing, Timings};
 pub use verify::Damage;
 
-use error::io as failed;
+use self::error::io as failed;
 
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
@@ -97,6 +100,7 @@ const FOLDERS: [&str; 15] = [
     "versions",
     "cache",
     "logs",
+    "failed",
     "leases",
     "scratch",
     "tmp",
