@@ -10,10 +10,7 @@ use super::Manifest;
 /// What a container and a step may be called.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 /// The keys of a step of which there must be exactly one.
-pub const ACTIONS: &[&str] = &["run", "exec", "snapshot"];
-
-/// What editors say of a step without any.
-const ONE_ACTION: &str = "write one of run, exec and snapshot";
+const ACTIONS: [&str; 3] = ["run", "exec", "snapshot"];
 
 /// The JSON Schema (draft 2020-12) of a manifest.
 pub fn schema() -> Value {
@@ -165,13 +162,21 @@ pub(super) fn names(schema: &mut Schema) {
     schema.insert("minProperties".into(), json!(1));
 }
 
+/// Exactly one of all its keys.
 pub(super) fn one_key(schema: &mut Schema) {
-    schema.insert("minProperties".into(), json!(1));
-    schema.insert("maxProperties".into(), json!(1));
+    let keys = schema.get("properties").and_then(Value::as_object);
+    let keys: Vec<String> = keys.into_iter().flat_map(|keys| keys.keys().cloned()).collect();
+    exactly_one(schema, &keys);
 }
 
+/// Exactly one of the actions of a step.
 pub(super) fn one_action(schema: &mut Schema) {
-    let required: Vec<_> =
-        ACTIONS.iter().map(|action| json!({ "required": [action], "errorMessage": ONE_ACTION })).collect();
-    schema.insert("oneOf".into(), json!(required));
+    exactly_one(schema, &ACTIONS.map(String::from));
+}
+
+/// Exactly one of these keys. Not by `maxProperties`, for which editors complete nothing on an empty line.
+fn exactly_one(schema: &mut Schema, keys: &[String]) {
+    let message = format!("write one of {}", keys.join(", "));
+    let one = |key| json!({ "type": "object", "required": [key], "errorMessage": message });
+    schema.insert("oneOf".into(), keys.iter().map(one).collect::<Vec<_>>().into());
 }
