@@ -75,6 +75,8 @@ pub(super) const SHELL: &str = "\
 Examples:
   # Look around where the steps of a container will run.
   runner shell base
+  # In a step that has just failed.
+  runner shell compile
   # With another manifest and another shell.
   runner shell base -m sdk/build.yaml --shell zsh";
 

@@ -13,8 +13,8 @@ use clap_complete::Shell;
 use crate::error::{Error, Exit};
 
 pub use arguments::{
-    ApplyArgs, GraphArgs, GraphFormat, LockArgs, ManifestArgs, PlanArgs, RunArgs, RuntimeArgs, SchemaOf, SetArgs,
-    ShellArgs, TargetArgs, VerifyArgs,
+    ApplyArgs, GraphArgs, GraphFormat, LockArgs, ManifestArgs, OnArgs, PlanArgs, RunArgs, RuntimeArgs, SchemaOf,
+    SetArgs, ShellArgs, VerifyArgs,
 };
 pub use store::{GcArgs, StoreCommand};
 pub use targets::targets;
@@ -75,7 +75,8 @@ pub enum Command {
     #[command(after_help = examples::RUN)]
     Run(RunArgs),
 
-    /// Open a shell in a fresh session of a container: the state before its first step. It changes no layer.
+    /// Open a shell in a container before its first step, or in a step: as it was when it failed in the last build, else
+    /// before it. What is done in it goes into no layer.
     #[command(after_help = examples::SHELL)]
     Shell(ShellArgs),
 
@@ -197,11 +198,10 @@ mod tests {
     fn run_takes_the_command_after_two_dashes_as_it_is() {
         let line = "runner run base -m m.yaml --set a=b --store /s -- ls -l --set c=d";
         let Command::Run(args) = parse(line).unwrap().command else { panic!("not run") };
-        let target = args.target;
-        assert_eq!((target.container.as_str(), target.manifest.as_path()), ("base", Path::new("m.yaml")));
-        assert!(!args.terminal && target.runtime.runtime.is_none());
+        assert_eq!((args.container.as_str(), args.on.manifest.as_path()), ("base", Path::new("m.yaml")));
+        assert!(!args.terminal && args.on.runtime.runtime.is_none());
         assert_eq!(args.command, ["ls", "-l", "--set", "c=d"]);
-        assert_eq!(target.sets.values, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(args.on.sets.values, [("a".to_owned(), "b".to_owned())]);
         assert_eq!(refused("runner run base ls"), (ErrorKind::UnknownArgument, 2));
         assert_eq!(refused("runner run base"), (ErrorKind::MissingRequiredArgument, 2));
     }
@@ -210,9 +210,9 @@ mod tests {
     fn a_terminal_and_a_shell_are_asked_for() {
         let Command::Run(args) = parse("runner run -t base --runtime runc -- top").unwrap().command else { panic!() };
         assert!(args.terminal);
-        assert_eq!(args.target.runtime.runtime.as_deref(), Some("runc"));
+        assert_eq!(args.on.runtime.runtime.as_deref(), Some("runc"));
         let Command::Shell(args) = parse("runner shell base --shell zsh").unwrap().command else { panic!() };
-        assert_eq!((args.target.container.as_str(), args.shell.as_deref()), ("base", Some("zsh")));
+        assert_eq!((args.name.as_str(), args.shell.as_deref()), ("base", Some("zsh")));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 mod apply;
 mod doctor;
+mod go_on;
 mod graph;
+mod inside;
 mod lock;
 mod man;
 mod outline;

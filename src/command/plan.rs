@@ -37,7 +37,7 @@ pub fn noted(
     let plan = Plan::new(&build, &targets(&build, names)?);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
     let segments = Segments::new(&build, &plan);
-    let options = freshness::Options { no_cache: false, runtime: runtime(&settings.runtime)? };
+    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);
     let forecast = forecast(&judge, &plan).map_err(failed)?;
     // What cannot be written is learnt again: a plan needs no privilege.

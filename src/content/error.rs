@@ -24,6 +24,9 @@ pub enum ContentError {
     /// Something that is to be a file and is none.
     #[error("cannot use {}: it is no regular file", path.display())]
     NotAFile { path: PathBuf },
+    /// The caller wants to know no more.
+    #[error("interrupted")]
+    Stopped,
     /// None of the types of inode(7).
     #[error("cannot tell what {} is", path.display())]
     UnknownType { path: PathBuf },
@@ -43,7 +46,7 @@ impl ContentError {
                 "mount the filesystem by its type, or name it in a `.runnerignore` of the folder that is bound".into(),
             ),
             Self::Ignore { .. } => Some("write it as gitignore(5) says".into()),
-            Self::Io { .. } | Self::NotAFile { .. } | Self::UnknownType { .. } => None,
+            Self::Io { .. } | Self::NotAFile { .. } | Self::Stopped | Self::UnknownType { .. } => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::build::{Build, ContainerId, StepId};
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod foundation;
 mod json;
 mod late;
 mod note;
@@ -17,12 +18,13 @@ mod ready;
 mod segments;
 mod text;
 
+pub use foundation::Foundation;
 pub use json::json;
 pub use late::late;
 pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};
-pub use text::text;
+pub use text::{action, text};
 
 /// The steps of a build that are to be done, in order.
 #[derive(Debug, Clone)]

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::build::{Action, Build, Snapshot, SnapshotMode, Step, StepId};
+use crate::columns::{fit, width, wrap};
+use crate::escape;
 
 use super::{Note, Plan};
-use crate::columns::{fit, width, wrap};
 
 /// How many columns of a command are shown, where there are as many.
 const MOST: usize = 60;
@@ -81,7 +82,7 @@ impl Shape {
         if let Some(columns) = columns.filter(|_| in_two) {
             let indent = " ".repeat(numbers + GAP);
             let head = format!("{number:numbers$}  {name}  {container}  {state}");
-            let action = action(build, &step.action, columns.saturating_sub(indent.len()));
+            let action = in_columns(build, &step.action, columns.saturating_sub(indent.len()));
             return if head.len() + after.len() <= columns {
                 format!("{head}{after}\n{indent}{action}")
             } else {
@@ -89,7 +90,7 @@ impl Shape {
             };
         }
         let room = columns.map_or(MOST, |columns| MOST.min(columns.saturating_sub(self.before() + after.len())));
-        let action = action(build, &step.action, room);
+        let action = in_columns(build, &step.action, room);
         format!("{number:numbers$}  {name:names$}  {container:containers$}  {state:5}  {action}{after}")
     }
 }
@@ -104,14 +105,21 @@ fn after(needs: &[StepId], number: &[usize]) -> String {
     format!("  (after {})", numbers.join(", "))
 }
 
-fn action(build: &Build, action: &Action, room: usize) -> String {
+/// What a step does, on one line, and cut where that is long.
+pub fn action(build: &Build, action: &Action) -> String {
+    in_columns(build, action, MOST)
+}
+
+fn in_columns(build: &Build, action: &Action, room: usize) -> String {
     match action {
         Action::Run(script) => {
             let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
             let first = lines.next().unwrap_or_default();
             shorten(first, lines.next().is_some(), room)
         }
-        Action::Exec(argv) => shorten(&argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "), false, room),
+        Action::Exec(argv) => {
+            shorten(&argv.iter().map(|word| escape::word(word)).collect::<Vec<_>>().join(" "), false, room)
+        }
         Action::Snapshot(snapshot) => shorten(&self::snapshot(build, snapshot), false, room),
     }
 }
@@ -129,16 +137,6 @@ fn snapshot(build: &Build, snapshot: &Snapshot) -> String {
 
 fn relative(path: &Path, folder: &Path) -> String {
     path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
-}
-
-/// As a shell would want it, where it needs quotes at all.
-fn quote(word: &str) -> String {
-    let bare = |c: char| c.is_alphanumeric() || "_-+=./:,@%^".contains(c);
-    if !word.is_empty() && word.chars().all(bare) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// In so many columns, with `…` where something is left out.

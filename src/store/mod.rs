@@ -13,6 +13,7 @@
 //! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! logs/<build>/<step>.log      what a step printed
+//! failed/<build>.<n>/          the session of the n-th step of a build, which failed; see `failed`
 //! leases/<lease>               one for each running build, locked while it lives
 //! scratch/<lease>/             writable layers on disk
 //! tmp/<lease>/                 half-written files
@@ -42,6 +43,7 @@
 mod building;
 mod collect;
 mod error;
+mod failed;
 mod held;
 mod inventory;
 mod layer;
@@ -64,6 +66,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 
+pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
 pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
@@ -76,13 +79,13 @@ pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
 pub use verify::Damage;
 
-use error::io as failed;
+use self::error::io as failed;
 
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 15] = [
     "layers",
     "layers/sha256",
     "keys",
@@ -93,6 +96,7 @@ const FOLDERS: [&str; 14] = [
     "versions",
     "cache",
     "logs",
+    "failed",
     "leases",
     "scratch",
     "tmp",

@@ -100,6 +100,7 @@ fn told(effect: &Effect, now: SystemTime, store: &Path) -> String {
         }
         What::Record { .. } => format!("record {}", below(effect, store)),
         What::Logs => below(effect, store),
+        What::Failed => format!("session of a failed step {}", below(effect, store)),
         What::Damaged => format!("damaged layer {}", below(effect, store)),
         What::Listing => format!("listing {}", below(effect, store)),
         What::LastKey => format!("last key {}", below(effect, store)),
@@ -125,6 +126,7 @@ fn as_json(effect: &Effect) -> Value {
         What::Layer { .. } => "layer",
         What::Record { .. } => "record",
         What::Logs => "logs",
+        What::Failed => "failed",
         What::Damaged => "damaged",
         What::Listing => "listing",
         What::LastKey => "last_key",

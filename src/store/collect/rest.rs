@@ -54,6 +54,13 @@ pub(super) fn rest(
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(metadata.ctime().try_into().unwrap_or_default());
         Ok((since < old).then_some((What::Damaged, Why::Unused(since), metadata.len())))
     })?;
+    each(store, "failed", &mut effects, |entry, metadata| {
+        let mut size = 0;
+        for image in fs::read_dir(entry.path())? {
+            size += image?.metadata()?.len();
+        }
+        Ok((!is_held(&entry.path())?).then_some((What::Failed, Why::Unused(metadata.modified()?), size)))
+    })?;
     each(store, "logs", &mut effects, |entry, metadata| {
         let (mut used, mut size) = (metadata.modified()?, 0);
         for log in fs::read_dir(entry.path())? {
