@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
+use super::examples;
 use crate::build::size;
 
 /// What to do with the store. A LAYER is a digest, the beginning of one, or the name of the step that wrote it.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// List the layers, the one used last first.
-    #[command(after_help = "Example: runner store ls --json | jq '.layers[].digest'")]
+    #[command(after_help = examples::STORE_LS)]
     Ls {
         /// Print JSON.
         #[arg(long)]
@@ -19,7 +20,7 @@ pub enum StoreCommand {
     },
 
     /// Tell all that is known of a layer: what built it, its key, and what it stands on.
-    #[command(after_help = "Example: runner store inspect base-layer")]
+    #[command(after_help = examples::STORE_INSPECT)]
     Inspect {
         /// Digest, beginning of a digest, STEP or BUILD/STEP.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -34,7 +35,7 @@ pub enum StoreCommand {
     ///
     /// The images are compared as they are, each without what it stands on. What a layer removes of those below it is told
     /// as such.
-    #[command(after_help = "Example: runner store diff base-layer out/base.squashfs")]
+    #[command(after_help = examples::STORE_DIFF)]
     Diff {
         /// Digest, beginning of a digest, STEP, BUILD/STEP, or an image file.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -50,7 +51,7 @@ pub enum StoreCommand {
     },
 
     /// Write a layer's image to a file, whole or not at all.
-    #[command(after_help = "Example: runner store export base-layer base.squashfs")]
+    #[command(after_help = examples::STORE_EXPORT)]
     Export {
         /// Digest, beginning of a digest, STEP or BUILD/STEP.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -62,7 +63,7 @@ pub enum StoreCommand {
 
     /// Read every layer, and set aside what is not as it was written: the next build makes it anew. Ends with 4 if
     /// anything was damaged.
-    #[command(after_help = "Example: runner store verify")]
+    #[command(after_help = examples::STORE_VERIFY)]
     Verify {
         /// Print JSON.
         #[arg(long)]
@@ -73,7 +74,7 @@ pub enum StoreCommand {
     ///
     /// Without --keep-days and --max-size, what was not used for 30 days. Never what a running build uses, what a lock file
     /// names, or what such a layer stands on. Cache mounts are left alone.
-    #[command(after_help = "Example: runner store gc --keep-days 7 --max-size 20GiB --dry-run")]
+    #[command(after_help = examples::STORE_GC)]
     Gc(GcArgs),
 }
 

@@ -236,7 +236,7 @@ mod tests {
             let again = Plan::new(&build, &targets);
             prop_assert_eq!(plan.order(), again.order());
             let note = |_| Note::default();
-            prop_assert_eq!(text(&build, &plan, note), text(&build, &again, note));
+            prop_assert_eq!(text(&build, &plan, note, None), text(&build, &again, note, None));
         }
     }
 }
