@@ -90,8 +90,8 @@ pub fn apply<'a>(
         kept: Vec::new(),
     };
     thread::scope(|scope| run.drive(scope, jobs, &sender, &receiver));
-    run.clock.close();
     run.keep_failed();
+    run.clock.close();
     let status = match (context.interrupt.is_set(), run.counts.failed) {
         (true, _) => BuildStatus::Interrupted,
         (false, 0) => BuildStatus::Done,

@@ -88,7 +88,7 @@ use self::error::io as failed;
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "layers",
     "layers/sha256",
     "keys",
