@@ -74,7 +74,8 @@ impl Total {
 /// The parts with commas between them, on a second line from the first one on that has no room in the first line.
 fn lines<'a>(parts: impl IntoIterator<Item = &'a String>, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for part in parts {
+    let mut parts = parts.into_iter().peekable();
+    while let Some(part) = parts.next() {
         let is_first = lines.len() == 1;
         let Some(line) = lines.last_mut() else { continue };
         if line.is_empty() {
@@ -82,8 +83,8 @@ fn lines<'a>(parts: impl IntoIterator<Item = &'a String>, columns: usize) -> Vec
             continue;
         }
         line.push(',');
-        // With room for the comma that may follow.
-        if is_first && width(line) + 2 + width(part) > columns {
+        let comma = usize::from(parts.peek().is_some());
+        if is_first && width(line) + 1 + width(part) + comma > columns {
             lines.push(part.clone());
         } else {
             line.push(' ');
