@@ -71,6 +71,11 @@ pub enum Event {
         step: String,
         /// Bytes of the image that are there by now.
         bytes: u64,
+        /// How much of what goes into it is written: 0 to 99, and never less than before. Left out as long as it is not
+        /// known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(max = 99))]
+        percent: Option<u8>,
     },
     /// A snapshot is in the store and at its output.
     SnapshotWritten {
@@ -84,6 +89,16 @@ pub enum Event {
         path: PathBuf,
         /// It was in the store already.
         cached: bool,
+    },
+    /// How much longer the build takes if each step takes as long as when it ended well last, as far as the store
+    /// remembers; once a second, and not at all in the first one or where no step was ever timed. What runs longer than it
+    /// did counts as about to end; what may turn out to be in the store counts until that is known.
+    BuildEstimated {
+        /// Milliseconds from now.
+        left_ms: u64,
+        /// How many of the steps that are left were never timed. They count as nothing, so with any of them the build
+        /// takes longer than `left_ms`.
+        untimed: usize,
     },
     /// Something that the user should know and that stops nothing.
     Warning {

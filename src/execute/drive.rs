@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use super::clock::{Clock, Stage};
 use super::ended::keep;
 use super::failed::{FailedWith, Kept};
 use super::judging::Judging;
@@ -56,6 +57,7 @@ pub fn apply<'a>(
     events: &Events,
 ) -> Summary {
     let begun = Instant::now();
+    let jobs = options.jobs.max(1);
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
@@ -68,6 +70,7 @@ pub fn apply<'a>(
         rooms,
         events,
         parts: Parts::new(context.build, plan, judge.segments()),
+        clock: Clock::new(context, jobs, begun),
         hurry: &hurry,
         stopped: None,
         again: VecDeque::new(),
@@ -86,8 +89,9 @@ pub fn apply<'a>(
         failed: Vec::new(),
         kept: Vec::new(),
     };
-    thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
+    thread::scope(|scope| run.drive(scope, jobs, &sender, &receiver));
     run.keep_failed();
+    run.clock.close();
     let status = match (context.interrupt.is_set(), run.counts.failed) {
         (true, _) => BuildStatus::Interrupted,
         (false, 0) => BuildStatus::Done,
@@ -122,6 +126,7 @@ pub(super) struct Run<'a, 'e> {
     pub(super) judge: &'e Judge<'e>,
     pub(super) chains: &'e Chains,
     pub(super) parts: Parts<'e>,
+    pub(super) clock: Clock<'a>,
     /// Tells threads that wait for another runner to wait no longer.
     pub(super) hurry: &'e AtomicBool,
     /// Why nothing more is begun.
@@ -180,9 +185,42 @@ impl<'a, 'e> Run<'a, 'e> {
             let is_stuck = self.running == 0 && self.writing.is_empty() && self.parts.is_any_built();
             self.hurry.store(is_stuck || self.stopped.is_some(), Ordering::Relaxed);
             // The sender above lives as long as this loop, so there is always a report to come.
-            let Ok(report) = receiver.recv() else { return };
+            let Some(report) = self.report(receiver) else { return };
             self.take(report);
             self.settle(scope, sender);
+        }
+    }
+
+    /// What a thread reports next. Tells while it waits how long what is left takes.
+    fn report(&mut self, receiver: &Receiver<Report>) -> Option<Report> {
+        while let Some(left) = self.clock.due_in() {
+            match receiver.recv_timeout(left) {
+                // Reports without a pause must not keep it from telling.
+                Ok(report) if !left.is_zero() => return Some(report),
+                Ok(report) => {
+                    self.estimate();
+                    return Some(report);
+                }
+                Err(RecvTimeoutError::Timeout) => self.estimate(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        receiver.recv().ok()
+    }
+
+    fn estimate(&mut self) {
+        let Self { clock, ready, parts, writing, plan, .. } = self;
+        let estimated = clock.estimate(plan, |step| {
+            if writing.contains(&step) {
+                Some(Stage::Written { is_awaited: parts.is_awaited(step) })
+            } else if ready.is_over(step) || parts.is_cached(step) {
+                None
+            } else {
+                Some(Stage::Open)
+            }
+        });
+        if let Some(estimated) = estimated {
+            self.events.send(estimated);
         }
     }
 
@@ -205,6 +243,7 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
+                self.clock.begins(step);
                 self.begin(scope, step, reasons, checkpoint, sender);
             }
             Admission::Cached => {

@@ -16,6 +16,7 @@ impl Run<'_, '_> {
         match report {
             Report::Frozen { step } => {
                 self.running -= 1;
+                self.clock.frozen(step);
                 self.writing.push(step);
                 self.ready.done(step, true);
             }
@@ -56,6 +57,7 @@ impl Run<'_, '_> {
                 match result {
                     Ok(written) => {
                         self.counts.ran += 1;
+                        self.clock.ran(step, duration_ms);
                         self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
                         self.parts.ran(step, written);
                     }

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::key;
 use crate::plan::Foundation;
 use crate::session::SessionError;
-use crate::snapshot::write_image;
+use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{FailedStep, HalfKept, StoreError};
 
 /// What was kept of a session. Which layers it stands on may not be known yet, for they may still be being written.
@@ -56,8 +56,10 @@ impl Work<'_, '_> {
         let folder = self.context.lease.temp_file(&format!("failed{}", self.id.0)).map_err(Failure::host)?;
         let half = HalfKept::begin(folder).map_err(Failure::host)?;
         let write = |from: &std::path::Path, to: PathBuf| {
-            let mut written = |bytes| self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes });
-            write_image(from, &to, CHANGES, self.context.interrupt.descriptor(), &mut written).map_err(Failure::host)
+            let mut progress = |ImageProgress { bytes, percent }| {
+                self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes, percent });
+            };
+            write_image(from, &to, CHANGES, self.context.interrupt.descriptor(), &mut progress).map_err(Failure::host)
         };
         let changes = session.changes();
         if let Some(changes) = changes {

@@ -5,6 +5,7 @@
 //! what comes next needs no more, and when its image is written.
 
 mod attempt;
+mod clock;
 mod drive;
 mod ended;
 mod failed;

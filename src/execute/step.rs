@@ -22,7 +22,7 @@ use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
-use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
+use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
 use crate::store::{Held, Recorded, RecordedLayer};
 
 /// A step and what it works with.
@@ -165,8 +165,10 @@ impl Work<'_, '_> {
         let name = &build.step(self.id).name;
         let temp = lease.temp_file(&format!("{name}.squashfs")).map_err(Failure::host)?;
         let options = ImageOptions::new(snapshot, build.source_date_epoch);
-        let mut written = |bytes| self.events.send(Event::SnapshotProgress { step: name.clone(), bytes });
-        write_image(root, &temp, options, interrupt.descriptor(), &mut written).map_err(|error| match error {
+        let mut progress = |ImageProgress { bytes, percent }| {
+            self.events.send(Event::SnapshotProgress { step: name.clone(), bytes, percent });
+        };
+        write_image(root, &temp, options, interrupt.descriptor(), &mut progress).map_err(|error| match error {
             ImageError::Interrupted => Failure::own(error, None),
             error => Failure::host(error),
         })?;

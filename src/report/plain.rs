@@ -110,7 +110,7 @@ impl Reporter for Plain {
                 self.lines(out, step, '*', Some(colour), &text)
             }
             // A line for each would say little and fill the log.
-            Event::SnapshotProgress { .. } => Ok(()),
+            Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => Ok(()),
             Event::SnapshotWritten { step, digest, size, path, cached } => {
                 let verb = if *cached { "has" } else { "wrote" };
                 let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));

@@ -79,7 +79,7 @@ impl Record {
                     record.reasons.clone_from(reasons);
                 }
             }
-            Event::StepOutput { .. } | Event::SnapshotProgress { .. } => {}
+            Event::StepOutput { .. } | Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => {}
             Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason, failure } => {
                 let record = self.step(step);
                 record.container.clone_from(container);

@@ -6,6 +6,7 @@
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
 //! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
 //! last/<hex>.json              the last key of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
+//! timings/<hex>.json           how long the steps of a build last took; <hex> is the SHA-256 of the build's name
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
 //! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
@@ -55,6 +56,7 @@ mod output;
 mod record;
 mod recorded;
 mod remove;
+mod timings;
 mod verify;
 mod version;
 
@@ -77,6 +79,7 @@ pub use lease::{DeadLease, Lease, Swept};
 pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
+pub use timings::{Timing, Timings};
 pub use verify::Damage;
 
 use self::error::io as failed;
@@ -85,11 +88,12 @@ use self::error::io as failed;
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "layers",
     "layers/sha256",
     "keys",
     "last",
+    "timings",
     "building",
     "damaged",
     "lock-files",

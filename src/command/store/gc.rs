@@ -104,6 +104,7 @@ fn told(effect: &Effect, now: SystemTime, store: &Path) -> String {
         What::Damaged => format!("damaged layer {}", below(effect, store)),
         What::Listing => format!("listing {}", below(effect, store)),
         What::LastKey => format!("last key {}", below(effect, store)),
+        What::Timings => below(effect, store),
         What::LeftOver => format!("left over: {}", below(effect, store)),
     };
     let why = match effect.why {
@@ -130,6 +131,7 @@ fn as_json(effect: &Effect) -> Value {
         What::Damaged => "damaged",
         What::Listing => "listing",
         What::LastKey => "last_key",
+        What::Timings => "timings",
         What::LeftOver => "left_over",
     };
     let (why, used) = match effect.why {

@@ -172,6 +172,18 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// Whether steps wait for that snapshot to be written.
+    pub fn is_awaited(&self, snapshot: StepId) -> bool {
+        self.waiting.iter().any(|(_, awaited)| *awaited == snapshot)
+    }
+
+    /// Whether what the step gives is in the store, as far as that is known.
+    pub fn is_cached(&self, step: StepId) -> bool {
+        self.segments
+            .of_step(step)
+            .is_some_and(|index| matches!(self.states[index], State::Fresh(..)) || self.is_resumed(index, step))
+    }
+
     fn is_resumed(&self, index: usize, step: StepId) -> bool {
         let State::Runs(runs) = &self.states[index] else { return false };
         self.segments.get(index).steps[..runs.resumed].contains(&step)

@@ -127,9 +127,10 @@ impl Reporter for Groups {
             | Event::SnapshotProgress { step, .. }
             | Event::SnapshotWritten { step, .. }
             | Event::Warning { step: Some(step), .. } => step,
-            Event::BuildStarted { .. } | Event::Warning { step: None, .. } | Event::BuildFinished { .. } => {
-                return out.write_all(&lines);
-            }
+            Event::BuildStarted { .. }
+            | Event::BuildEstimated { .. }
+            | Event::Warning { step: None, .. }
+            | Event::BuildFinished { .. } => return out.write_all(&lines),
         };
         let over = matches!(stamped.event, Event::StepFinished { .. }).then(|| self.annotation(&stamped.event));
         // Where it did not begin, from the cache or skipped, there is a line and no group.

@@ -7,6 +7,7 @@
 mod board;
 mod fit;
 mod screen;
+mod total;
 
 use std::fmt;
 use std::io::{self, Write};

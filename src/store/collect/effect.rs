@@ -58,6 +58,8 @@ pub enum What {
     Listing,
     /// The last key of a step.
     LastKey,
+    /// How long the steps of a build took.
+    Timings,
     /// What a killed runner was writing, or has locked.
     LeftOver,
 }

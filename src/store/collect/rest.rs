@@ -16,7 +16,8 @@ use crate::key::Fields;
 /// What is younger may be about to be named, or to be finished.
 const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The last key of a step says, after its layer has gone, that it was built once, and what has changed since.
+/// The last key of a step says, after its layer has gone, that it was built once, and what has changed since; timings
+/// say how long it would take to build it again.
 const FORGOTTEN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// All of it. `gone` are the keys of the records that go.
@@ -41,6 +42,10 @@ pub(super) fn rest(
         }
         let goes = !is_half_written(entry) && !is_kept && is_before(metadata, now, FORGOTTEN)?;
         Ok(goes.then_some((What::LastKey, Why::Unused(modified), metadata.len())))
+    })?;
+    each(store, "timings", &mut effects, |_, metadata| {
+        let goes = is_before(metadata, now, FORGOTTEN)?;
+        Ok(goes.then_some((What::Timings, Why::Unused(metadata.modified()?), metadata.len())))
     })?;
     each(store, "listings", &mut effects, |entry, metadata| {
         let name = entry.file_name().to_string_lossy().into_owned();
