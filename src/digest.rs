@@ -31,14 +31,20 @@ impl Digest {
     /// # Errors
     /// Whatever reading the file gives.
     pub fn of_file(file: &File) -> io::Result<Self> {
-        Self::of_file_by(file, &mut vec![0; BUFFER])
+        Self::of_file_by(file, &mut vec![0; BUFFER], || Ok(()))
     }
 
-    /// As [`Digest::of_file`], read into a buffer of the caller's: who reads many small files makes it once.
-    pub(crate) fn of_file_by(file: &File, buffer: &mut [u8]) -> io::Result<Self> {
+    /// As [`Digest::of_file`], read into a buffer of the caller's: who reads many small files makes it once. Before each
+    /// read `go_on` may end it with an error.
+    pub(crate) fn of_file_by<E: From<io::Error>>(
+        file: &File,
+        buffer: &mut [u8],
+        go_on: impl Fn() -> Result<(), E>,
+    ) -> Result<Self, E> {
         let mut hasher = Hasher::new();
         let mut offset = 0;
         loop {
+            go_on()?;
             match file.read_at(buffer, offset) {
                 Ok(0) => return Ok(hasher.finish()),
                 Ok(count) => {
@@ -46,7 +52,7 @@ impl Digest {
                     offset += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Text put where HTML and XML are read.
+//! Text put where HTML, XML, and a shell's command line are read.
 
 /// As text or as a quoted attribute's value: nothing in it is markup, and what neither language may hold is replaced.
 pub fn markup(text: &str) -> String {
@@ -20,9 +20,25 @@ pub fn markup(text: &str) -> String {
     escaped
 }
 
+/// As one word of a shell's command line, with quotes where it needs them.
+pub fn word(text: &str) -> String {
+    let bare = |c: char| c.is_alphanumeric() || "_-+=./:,@%^".contains(c);
+    if !text.is_empty() && text.chars().all(bare) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_has_quotes_where_a_shell_would_split_it() {
+        let words = ["/a/b-c.yaml", "K=v", "", "a b", "it's", "$HOME"].map(word);
+        assert_eq!(words, ["/a/b-c.yaml", "K=v", "''", "'a b'", r"'it'\''s'", "'$HOME'"]);
+    }
 
     #[test]
     fn nothing_is_markup_any_more() {

@@ -1,5 +1,6 @@
 //! The events of a build: the only bridge between the work and what people and programs see of it.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::SystemTime;
@@ -60,13 +61,22 @@ pub enum Event {
         /// Why it failed or was skipped, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// What else is known of a failure.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<Box<StepFailure>>,
     },
-    /// A snapshot's image is being written; a few times a second, and not at all for one that is soon done.
+    /// A snapshot's image is being written, or what is kept of the session of a step that failed; a few times a second, and
+    /// not at all for one that is soon done.
     SnapshotProgress {
         /// The step's name.
         step: String,
         /// Bytes of the image that are there by now.
         bytes: u64,
+        /// How much of what goes into it is written: 0 to 99, and never less than before. Left out as long as it is not
+        /// known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(max = 99))]
+        percent: Option<u8>,
     },
     /// A snapshot is in the store and at its output.
     SnapshotWritten {
@@ -80,6 +90,16 @@ pub enum Event {
         path: PathBuf,
         /// It was in the store already.
         cached: bool,
+    },
+    /// How much longer the build takes if each step takes as long as when it ended well last, as far as the store
+    /// remembers; once a second, and not at all in the first one or where no step was ever timed. What runs longer than it
+    /// did counts as about to end; what may turn out to be in the store counts until that is known.
+    BuildEstimated {
+        /// Milliseconds from now.
+        left_ms: u64,
+        /// How many of the steps that are left were never timed. They count as nothing, so with any of them the build
+        /// takes longer than `left_ms`.
+        untimed: usize,
     },
     /// Something that the user should know and that stops nothing.
     Warning {
@@ -115,6 +135,38 @@ pub enum StepStatus {
     Cached,
     Failed,
     Skipped,
+}
+
+/// What is known of a step that failed, beside why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StepFailure {
+    /// What it was to do, on one line, and cut where that is long.
+    pub command: String,
+    /// Where it stands in the manifest; left out where that has been changed meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// `runner shell STEP` opens a shell in its session as it was when it failed.
+    pub kept: bool,
+}
+
+/// A place in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Place {
+    /// The manifest's path; what of it is not UTF-8 is replaced.
+    pub manifest: String,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// The number of the first of `lines`.
+    #[serde(skip)]
+    pub first_line: usize,
+    /// The text around it, whole lines.
+    #[serde(skip)]
+    pub lines: String,
+    /// Where in these lines it is.
+    #[serde(skip)]
+    pub name: Range<usize>,
 }
 
 /// How a build ended.

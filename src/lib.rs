@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cgroup;
 pub mod cli;
+pub mod columns;
 pub mod command;
 pub mod content;
 pub mod diagnostic;

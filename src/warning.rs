@@ -23,6 +23,10 @@ pub enum Warning {
     NotJudged { why: String },
     /// What was found out of host files is not kept for the next build.
     NotLearnt { why: String },
+    /// The session of a step that failed in an earlier build cannot be removed.
+    FailedStays { why: String },
+    /// The session of a step that failed cannot be kept.
+    FailedNotKept { why: String },
     /// A session did not end well.
     Session { container: String, why: String },
     /// A killed runner has left something that would not go.
@@ -76,6 +80,10 @@ impl fmt::Display for Warning {
             Self::NotLearnt { why } => {
                 write!(f, "what is known of the inputs is not kept, so the next build reads them again: {why}")
             }
+            Self::FailedStays { why } => {
+                write!(f, "what was kept of steps that failed in an earlier build stays in the store: {why}")
+            }
+            Self::FailedNotKept { why } => write!(f, "its session is not kept for `runner shell`: {why}"),
             Self::Session { container, why } => write!(f, "container {container}: {why}"),
             Self::LeftOver { why } => {
                 write!(f, "something that a killed runner has left stays until the next start: {why}")

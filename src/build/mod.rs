@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use host::{FileKind, Host, PROGRAM_PATH};
 pub use model::*;
-pub use quantity::size;
+pub use quantity::{size, size_text};
 
 use self::check::{Check, lexical, missing};
 use self::containers::Known;

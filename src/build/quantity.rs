@@ -48,6 +48,15 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A size as a manifest would have it: in the largest unit that leaves nothing over, the binary ones first.
+pub fn size_text(bytes: u64) -> String {
+    let fits = |(_, scale): &&(&str, u128)| bytes > 0 && u128::from(bytes) % scale == 0;
+    let (binary, others) = UNITS.split_at(4);
+    let found = binary.iter().rev().find(fits).or_else(|| others.iter().rev().skip(1).find(fits));
+    let (unit, scale) = found.unwrap_or(&("B", 1));
+    format!("{}{unit}", u128::from(bytes) / scale)
+}
+
 /// `90s`, `10m`, `1h 30m` → a duration, more than 0.
 ///
 /// # Errors
@@ -82,8 +91,17 @@ pub fn millicpus(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, millicpus, size};
+    use super::{duration, millicpus, size, size_text};
     use std::time::Duration;
+
+    #[test]
+    fn a_size_is_written_as_it_is_read() {
+        let sizes = [(64 << 20, "64MiB"), (3 << 29, "1536MiB"), (10_000_000, "10MB"), (4097, "4097B"), (0, "0B")];
+        for (bytes, text) in sizes {
+            assert_eq!(size_text(bytes), text);
+            assert!(bytes == 0 || size(text) == Ok(bytes));
+        }
+    }
 
     #[test]
     fn sizes_have_binary_and_decimal_units_and_fractions() {

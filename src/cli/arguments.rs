@@ -61,6 +61,11 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub keep_going: bool,
 
+    /// Open a shell in each step that has failed, when the others that were running have ended: in its session, with its
+    /// environment, user and working folder. Needs a terminal.
+    #[arg(long)]
+    pub shell_on_failure: bool,
+
     /// Run all steps, and take nothing from the store.
     #[arg(long)]
     pub no_cache: bool,
@@ -171,13 +176,9 @@ pub enum GraphFormat {
     Svg,
 }
 
-/// A container, and what it is to run on.
+/// What a command runs on.
 #[derive(Debug, Args)]
-pub struct TargetArgs {
-    /// The container's name in the manifest.
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub container: String,
-
+pub struct OnArgs {
     /// The manifest.
     #[arg(short, long, default_value = "build.yaml")]
     pub manifest: PathBuf,
@@ -194,9 +195,13 @@ pub struct TargetArgs {
 /// The arguments of `runner run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The container.
+    /// The container's name in the manifest.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub container: String,
+
+    /// The manifest and the runtime.
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub on: OnArgs,
 
     /// Give the command this terminal.
     #[arg(short, long)]
@@ -210,9 +215,13 @@ pub struct RunArgs {
 /// The arguments of `runner shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// The container.
+    /// The name of a container, or of a step; `container:NAME` or `step:NAME` where both have it.
+    #[arg(value_name = "CONTAINER|STEP", value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+
+    /// The manifest and the runtime.
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub on: OnArgs,
 
     /// The shell, by its path in the root or its name in PATH [default: /bin/bash if it is there, else /bin/sh].
     #[arg(long, value_name = "PROGRAM", value_parser = NonEmptyStringValueParser::new())]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
+use super::examples;
 use crate::build::size;
 
 /// A century: what is older was written by a clock that is wrong.
@@ -14,7 +15,7 @@ const MOST_DAYS: u32 = 36500;
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// List the layers, the one used last first.
-    #[command(after_help = "Example: runner store ls --json | jq '.layers[].digest'")]
+    #[command(after_help = examples::STORE_LS)]
     Ls {
         /// Print JSON.
         #[arg(long)]
@@ -22,7 +23,7 @@ pub enum StoreCommand {
     },
 
     /// Tell all that is known of a layer: what built it, its key, and what it stands on.
-    #[command(after_help = "Example: runner store inspect base-layer")]
+    #[command(after_help = examples::STORE_INSPECT)]
     Inspect {
         /// Digest, beginning of a digest, STEP or BUILD/STEP.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -37,7 +38,7 @@ pub enum StoreCommand {
     ///
     /// The images are compared as they are, each without what it stands on. What a layer removes of those below it is told
     /// as such.
-    #[command(after_help = "Example: runner store diff base-layer out/base.squashfs")]
+    #[command(after_help = examples::STORE_DIFF)]
     Diff {
         /// Digest, beginning of a digest, STEP, BUILD/STEP, or an image file.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -53,7 +54,7 @@ pub enum StoreCommand {
     },
 
     /// Write a layer's image to a file, whole or not at all.
-    #[command(after_help = "Example: runner store export base-layer base.squashfs")]
+    #[command(after_help = examples::STORE_EXPORT)]
     Export {
         /// Digest, beginning of a digest, STEP or BUILD/STEP.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -65,7 +66,7 @@ pub enum StoreCommand {
 
     /// Read every layer, and set aside what is not as it was written: the next build makes it anew. Ends with 4 if
     /// anything was damaged.
-    #[command(after_help = "Example: runner store verify")]
+    #[command(after_help = examples::STORE_VERIFY)]
     Verify {
         /// Print JSON.
         #[arg(long)]
@@ -76,7 +77,7 @@ pub enum StoreCommand {
     ///
     /// Without --keep-days and --max-size, what was not used for 30 days. Never what a running build uses, what a lock file
     /// names, or what such a layer stands on. Cache mounts are left alone.
-    #[command(after_help = "Example: runner store gc --keep-days 7 --max-size 20GiB --dry-run")]
+    #[command(after_help = examples::STORE_GC)]
     Gc(GcArgs),
 }
 

@@ -1,21 +1,23 @@
 //! `runner apply`: builds.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
 
+use super::run::keyboard;
 use super::show::{self, Files};
 use super::site::{Site, of_store};
-use super::{Stop, loaded, lock, settings, tell};
+use super::{Stop, go_on, loaded, lock, settings, shell, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::{BuildStatus, Events};
-use crate::execute::{self, Context, Options, Rooms, Summary};
+use crate::execute::{self, Context, Options, Rooms, Stay, Summary};
 use crate::freshness::{self, Judge};
 use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
-use crate::report::{self, Surroundings};
+use crate::report::{self, GoOn, Surroundings};
 use crate::settings::{Partial, Settings};
 use crate::warning::Warning;
 
@@ -26,6 +28,10 @@ pub struct Wish {
     pub targets: Vec<StepId>,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
+    /// Keep the sessions of steps that fail, for a shell; those of the build before go.
+    pub keep_failed: bool,
+    /// The terminal for a shell in each step that fails.
+    pub keyboard: Option<OwnedFd>,
     /// Take nothing from the store.
     pub no_cache: bool,
     /// Hold it to this.
@@ -36,6 +42,8 @@ pub struct Wish {
     pub bundles: Option<PathBuf>,
     /// Written beside the display.
     pub files: Files,
+    /// The commands to go on with after a failure.
+    pub go_on: Option<GoOn>,
 }
 
 /// What came of it.
@@ -65,7 +73,23 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let bundles = args.runtime.bundle_dir.clone();
     let files = Files { log: args.log_file.clone(), reports: args.reports.clone() };
     let (keep_going, no_cache) = (args.keep_going, args.no_cache);
-    let wish = Wish { targets, keep_going, no_cache, locked, sources: false, bundles, files };
+    let go_on = Some(go_on::after_apply(cli, args, &build));
+    let keyboard = match args.shell_on_failure {
+        true => Some(keyboard("without one, `runner shell STEP` opens a shell afterwards")?),
+        false => None,
+    };
+    let wish = Wish {
+        targets,
+        keep_going,
+        keep_failed: true,
+        keyboard,
+        no_cache,
+        locked,
+        sources: false,
+        bundles,
+        files,
+        go_on,
+    };
     exit(&build_all(&settings, &build, &wish)?.summary)
 }
 
@@ -73,7 +97,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
 pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Built, Stop> {
     let plan = Plan::new(build, &wish.targets);
     let surroundings = Surroundings::of_stdout();
-    let beside = show::beside(&wish.files, &surroundings, build, &plan)?;
+    let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
     let mut site = Site::open(settings)?;
     site.keep_bundles(wish.bundles.as_deref())?;
     let segments = Segments::new(build, &plan);
@@ -86,14 +110,20 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
         site.close()?;
         return Err(of_store(error).into());
     }
-    let options = freshness::Options { no_cache: wish.no_cache, runtime: context.workspace.runtime().clone() };
+    let runtime = context.workspace.runtime().clone();
+    let stop = context.interrupt.flag();
+    let options = freshness::Options { no_cache: wish.no_cache, layers_only: false, stop, runtime };
     let judge = Judge::new(build, &segments, Some(context.store), options);
     // A build looks at what it needs; a lock is of all of them.
     let wanted = wish.sources || wish.locked.is_some();
     let sources = match if wanted { judge.sources() } else { Ok(Vec::new()) } {
         Ok(sources) => sources,
         Err(error) => {
+            let interrupted = context.interrupt.is_set();
             site.close()?;
+            if interrupted {
+                return Err(Exit::Interrupted.into());
+            }
             let hint = error.hint();
             return Err(Error::new(Exit::Host, error).with_hint(hint).into());
         }
@@ -110,15 +140,29 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
     let rooms = Rooms::new(context);
-    let options = Options { jobs: settings.jobs.get(), keep_going: wish.keep_going };
+    if wish.keep_failed
+        && let Err(error) = context.store.forget_failed(&build.manifest)
+    {
+        events.warn(None, &Warning::FailedStays { why: told_with_hint(&error, error.hint()) });
+    }
+    let stay = if wish.keyboard.is_some() { Stay::Failed } else { Stay::None };
+    let (keep_going, keep_failed) = (wish.keep_going, wish.keep_failed);
+    let options = Options { keep_going, keep_failed, stay, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
     if let Err(error) = judge.close() {
         events.warn(None, &Warning::NotLearnt { why: told_with_hint(&error, error.hint()) });
     }
-    drop((rooms, events));
-    site.close()?;
+    drop(events);
     // A reporter that panicked has said so.
-    match reporter.join().map_or(Ok(()), show::told) {
+    let shown = reporter.join().map_or(Ok(()), show::told);
+    if let Some(keyboard) = wish.keyboard.as_ref().filter(|_| !context.interrupt.is_set()) {
+        shell::in_failed(context, &rooms, &summary.failed, keyboard.as_fd());
+    }
+    let closed = rooms.close_all();
+    drop(rooms);
+    site.close()?;
+    closed.map_err(|error| Error::new(Exit::Host, error))?;
+    match shown {
         // How the build itself ended is what the exit code tells.
         Err(Stop::Error(error)) if exit(&summary).is_err() => {
             tell(error.exit(), &error.render());

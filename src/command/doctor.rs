@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Stop, print, settings};
+use super::{Stop, columns, print, settings};
 use crate::cli::Cli;
 use crate::doctor;
 use crate::error::Exit;
@@ -13,7 +13,7 @@ pub fn doctor(cli: &Cli) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
     let settings = settings(flags, Path::new("build.yaml"))?;
     let checks = doctor::checks(&settings.store, &settings.runtime);
-    print(doctor::text(&checks).as_bytes())?;
+    print(doctor::text(&checks, columns()).as_bytes())?;
     match doctor::exit(&checks) {
         Exit::Done => Ok(()),
         exit => Err(exit.into()),

@@ -44,7 +44,7 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
-    let options = freshness::Options { no_cache: false, runtime: runtime(&settings.runtime)? };
+    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);
     let mut differences = lock.rootfs_differences(&judge.sources().map_err(failed)?);
     let forecast = forecast(&judge, &plan).map_err(failed)?;

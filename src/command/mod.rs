@@ -2,7 +2,9 @@
 
 mod apply;
 mod doctor;
+mod go_on;
 mod graph;
+mod inside;
 mod lock;
 mod man;
 mod outline;
@@ -16,6 +18,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,6 +31,7 @@ use crate::load::{LoadError, load};
 use crate::manifest;
 use crate::report;
 use crate::settings::{Partial, Settings, SettingsError};
+use crate::terminal;
 
 /// Why a command ends without having done what it was asked for.
 pub(crate) enum Stop {
@@ -91,6 +95,13 @@ fn print(bytes: &[u8]) -> Result<(), Stop> {
         }
         _ => Ok(()),
     }
+}
+
+/// The columns that standard output has, where it is a terminal.
+fn columns() -> Option<usize> {
+    let stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    is_terminal.then(|| terminal::size(stdout.as_fd())).flatten().map(|size| usize::from(size.ws_col))
 }
 
 fn validate(args: &ManifestArgs) -> Result<(), Stop> {

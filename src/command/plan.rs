@@ -2,7 +2,7 @@
 
 use super::lock::failed;
 use super::site::runtime;
-use super::{Stop, loaded, print, settings};
+use super::{Stop, columns, loaded, print, settings};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
 use crate::freshness::{self, Judge, forecast};
@@ -13,7 +13,11 @@ use crate::store::Store;
 /// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     let text = noted(cli, args.runtime.clone(), &args.manifest, &args.targets, |build, plan, note| {
-        if args.json { format!("{:#}\n", plan::json(build, plan, note)) } else { plan::text(build, plan, note) }
+        if args.json {
+            format!("{:#}\n", plan::json(build, plan, note))
+        } else {
+            plan::text(build, plan, note, columns())
+        }
     })?;
     print(text.as_bytes())
 }
@@ -33,7 +37,7 @@ pub fn noted(
     let plan = Plan::new(&build, &targets(&build, names)?);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
     let segments = Segments::new(&build, &plan);
-    let options = freshness::Options { no_cache: false, runtime: runtime(&settings.runtime)? };
+    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);
     let forecast = forecast(&judge, &plan).map_err(failed)?;
     // What cannot be written is learnt again: a plan needs no privilege.

@@ -1,27 +1,82 @@
-//! `runner shell`: an interactive shell in the state before a container's first step.
+//! `runner shell`: an interactive shell in the state before a container's first step, before a step, or in a step that
+//! failed; and `runner apply --shell-on-failure`.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use super::Stop;
-use super::run::run_on_terminal;
+use super::inside::{container_or_step, notice};
+use super::run::on_terminal;
+use crate::build::StepId;
 use crate::cli::{Cli, ShellArgs};
-use crate::session::Session;
+use crate::error::told;
+use crate::execute::{self, Attempt, Context, Inside, Outcome, Rooms};
+use crate::report::sanitize;
+use crate::session::{Session, SessionError};
 
 /// Those that a root may have, the best first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
 /// Runs the shell and passes its exit code on. What is done in it goes into no layer.
 pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), Stop> {
-    run_on_terminal(cli, &args.target, |session| match &args.shell {
+    let argv = |session: &Session<'_>| match &args.shell {
         Some(shell) => Ok(vec![shell.clone()]),
-        None => found(session).map(|shell| vec![shell.to_owned()]),
+        None => found(session),
+    };
+    on_terminal(cli, &args.on, &args.name, container_or_step, |context, rooms, inside, keyboard| {
+        shell_in(context, rooms, inside, argv, keyboard)
     })
 }
 
-fn found(session: &Session<'_>) -> io::Result<&'static str> {
+/// Runs it as the step was, or else, where the step's user or working folder was what was wrong with it, as root.
+fn shell_in<'a>(
+    context: Context<'a>,
+    rooms: &Rooms<'a>,
+    inside: Inside,
+    argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
+    keyboard: BorrowedFd<'_>,
+) -> Result<Attempt, SessionError> {
+    let run = |inside| execute::run_on_terminal(context, rooms, inside, &argv, keyboard, &mut io::stdout());
+    let why = match run(inside) {
+        Ok(Attempt { outcome: Outcome::NotStarted { why, .. }, .. }) if inside.step.is_some() => why,
+        Err(error @ SessionError::User(_)) if inside.step.is_some() => told(&error),
+        ended => return ended,
+    };
+    notice(&format!("as root in /, for not as the step: {}", sanitize(&why)));
+    run(Inside { as_root: true, ..inside })
+}
+
+/// Opens a shell in each step that has failed, one after the other, in its session as it is now.
+pub fn in_failed<'a>(context: Context<'a>, rooms: &Rooms<'a>, failed: &[StepId], keyboard: BorrowedFd<'_>) {
+    for (n, id) in failed.iter().enumerate() {
+        let step = context.build.step(*id);
+        // Where its session could not be opened there is nothing to look at.
+        if !rooms.is_open(step.container) {
+            continue;
+        }
+        let name = sanitize(&step.name);
+        let of = if failed.len() > 1 { format!(" ({} of {})", n + 1, failed.len()) } else { String::new() };
+        notice(&format!(
+            "a shell in {name}, which failed{of}; what is done in it goes into no layer; `exit` leaves it"
+        ));
+        let inside = Inside { container: step.container, step: Some(*id), as_root: false };
+        match shell_in(context, rooms, inside, found, keyboard) {
+            Ok(attempt) if attempt.interrupted => return,
+            Ok(attempt) => {
+                if let Outcome::NotStarted { why, .. } = attempt.outcome {
+                    notice(&format!("warning: no shell in {name}: {why}"));
+                }
+            }
+            Err(error) => notice(&format!("warning: no shell in {name}: {}", told(&error))),
+        }
+    }
+}
+
+fn found(session: &Session<'_>) -> io::Result<Vec<String>> {
     let there = |shell: &&&str| session.has(Path::new(shell));
-    SHELLS.iter().find(there).copied().ok_or_else(|| {
+    let shell = SHELLS.iter().find(there).ok_or_else(|| {
         io::Error::other(format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor ")))
-    })
+    })?;
+    Ok(vec![(*shell).to_owned()])
 }

@@ -10,7 +10,7 @@ use super::outline::outline;
 use crate::build::Build;
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
-use crate::report::{Beside, Format, Shown, Surroundings};
+use crate::report::{Beside, Format, GoOn, Shown, Surroundings};
 
 /// What is to be written beside the display.
 #[derive(Debug, Default)]
@@ -26,7 +26,13 @@ pub struct Files {
 ///
 /// # Errors
 /// With [`Exit::Usage`], where one cannot be written.
-pub fn beside(files: &Files, surroundings: &Surroundings, build: &Build, plan: &Plan) -> Result<Beside, Error> {
+pub fn beside(
+    files: &Files,
+    surroundings: &Surroundings,
+    build: &Build,
+    plan: &Plan,
+    go_on: Option<GoOn>,
+) -> Result<Beside, Error> {
     for (path, _) in &files.reports {
         report_folder(path)?;
     }
@@ -36,6 +42,7 @@ pub fn beside(files: &Files, surroundings: &Surroundings, build: &Build, plan: &
         reports: files.reports.clone(),
         summary: surroundings.summary.clone(),
         outline: is_outlined.then(|| Arc::new(outline(build, plan, manifest(build)))),
+        go_on,
     })
 }
 

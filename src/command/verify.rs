@@ -64,7 +64,7 @@ fn expected(settings: &Settings, build: &Build, plan: &Plan) -> Result<BTreeMap<
     };
     let segments = Segments::new(build, plan);
     let store = Store::open_existing(&settings.store).map_err(of_store)?;
-    let options = freshness::Options { no_cache: false, runtime: runtime(&settings.runtime)? };
+    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
     let judge = Judge::new(build, &segments, store.as_ref(), options);
     let forecast = forecast(&judge, plan).map_err(failed)?;
     // What cannot be written is learnt again.
@@ -112,16 +112,17 @@ fn compare(
     let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
     let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
     let segments = Segments::new(&build, plan);
-    let judged_by = freshness::Options { no_cache: false, runtime: context.workspace.runtime().clone() };
+    let (stop, runtime) = (context.interrupt.flag(), context.workspace.runtime().clone());
+    let judged_by = freshness::Options { stop, runtime, ..Default::default() };
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
     let surroundings = Surroundings::of_stdout();
-    let beside = show::beside(&Files::default(), &surroundings, &build, plan)?;
+    let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);
     let rooms = Rooms::new(context);
-    let options = Options { jobs: settings.jobs.get(), keep_going: false };
+    let options = Options::of(settings.jobs);
     let summary = execute::apply(context, plan, &judge, options, &rooms, &events);
     drop((rooms, events, judge));
     // A standard output that is gone is found out when the result is printed.

@@ -26,6 +26,9 @@ pub enum ContentError {
     /// Something that is to be a file and is none.
     #[error("cannot use {}: it is no regular file", path.display())]
     NotAFile { path: PathBuf },
+    /// The caller wants to know no more.
+    #[error("interrupted")]
+    Stopped,
     /// None of the types of inode(7).
     #[error("cannot use {}: it is of a type that is unknown here", path.display())]
     UnknownType { path: PathBuf },
@@ -47,7 +50,7 @@ impl ContentError {
             Self::Ignore { .. } => Some("write it as gitignore(5) says".into()),
             Self::Io { source, .. } if source.kind() == ErrorKind::NotFound => Some(CHECK_PATH.into()),
             Self::NotAFile { .. } => Some(CHECK_PATH.into()),
-            Self::Io { .. } | Self::UnknownType { .. } => None,
+            Self::Io { .. } | Self::Stopped | Self::UnknownType { .. } => None,
         }
     }
 }

@@ -46,7 +46,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -100,6 +101,8 @@ pub struct Contents {
     fresh: Mutex<HashMap<Stamp, Digest>>,
     /// Why a stat cache could not be written, the first time.
     problem: Mutex<Option<ContentError>>,
+    /// Set where nothing more is to be read.
+    stop: Arc<AtomicBool>,
 }
 
 impl Contents {
@@ -113,7 +116,13 @@ impl Contents {
     /// Without any stat cache: every file is read, once.
     pub fn without_cache() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        Self { folder: None, threads, fresh: Mutex::default(), problem: Mutex::default() }
+        Self { folder: None, threads, fresh: Mutex::default(), problem: Mutex::default(), stop: Arc::default() }
+    }
+
+    /// The same, that gives up with [`ContentError::Stopped`] as soon as that is set.
+    #[must_use]
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
     }
 
     /// What is in this folder or file of the host, such as the source of a bind, but for what `.runnerignore` names.
@@ -182,7 +191,7 @@ impl Contents {
         })?;
         let file = self.folder.as_ref().map(|folder| (folder, Digest::of_bytes(path.as_os_str().as_bytes()).hex()));
         let cache = file.as_ref().map(|(folder, name)| StatCache::load(&folder.join(name))).unwrap_or_default();
-        let known = Known { cache: &cache, fresh: &self.fresh };
+        let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop };
         let mut tries = 0;
         let result = loop {
             let top = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());

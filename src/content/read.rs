@@ -22,6 +22,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -46,6 +47,26 @@ pub(super) struct Known<'a> {
     pub(super) cache: &'a StatCache,
     /// Read by this command.
     pub(super) fresh: &'a Mutex<HashMap<Stamp, Digest>>,
+    /// Set where nothing more is to be read.
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Known<'_> {
+    fn go_on(&self) -> Result<(), ContentError> {
+        if self.stop.load(Ordering::Relaxed) { Err(ContentError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Why a file could not be read whole.
+enum Ended {
+    Stopped,
+    Failed(std::io::Error),
+}
+
+impl From<std::io::Error> for Ended {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Reads files, one after the other.
@@ -96,6 +117,7 @@ impl<'a> Reader<'a> {
         stat: &Stat,
         path: impl Fn() -> PathBuf,
     ) -> Result<Digest, ContentError> {
+        self.known.go_on()?;
         let keeps_times = self.trust(place, stat, &path)? == Trust::Times && stat.stamp.ctime.1 != 0;
         if keeps_times && let Some(digest) = self.known(&stat.stamp) {
             self.seen.push((stat.stamp, digest));
@@ -111,8 +133,11 @@ impl<'a> Reader<'a> {
         is_same(Place::of(&file).stat())?;
         self.buffer.resize(BUFFER, 0);
         let file = File::from(file);
-        let digest = Digest::of_file_by(&file, &mut self.buffer);
-        let digest = digest.map_err(|source| ContentError::Io { action: "read", path: path(), source })?;
+        let go_on = || self.known.go_on().map_err(|_| Ended::Stopped);
+        let digest = Digest::of_file_by(&file, &mut self.buffer, go_on).map_err(|ended| match ended {
+            Ended::Stopped => ContentError::Stopped,
+            Ended::Failed(source) => ContentError::Io { action: "read", path: path(), source },
+        })?;
         is_same(Place::of(&file.into()).stat())?;
         self.count += 1;
         if lasts {

@@ -48,19 +48,10 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
     // What has no place concerns the whole: it comes first. The sort is stable, so that what is found first stays first.
     sorted.sort_by_key(|(range, _)| range.as_ref().map(|range| range.start));
 
-    let theme = if style.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_width(style.width)
-        .with_links(false)
-        .with_context_lines(1)
-        .without_syntax_highlighting();
+    let handler = handler(style);
     let mut out = String::new();
     for (range, problem) in sorted.iter().take(MOST_SHOWN) {
-        let report = Report { problem, labels: labels(problem, range.clone(), &locate), source: &source };
-        if handler.render_report(&mut out, &report).is_err() {
-            // The graphical handler gave up: the message itself is never lost.
-            let _ = writeln!(out, "  {}", escaped(&problem.message));
-        }
+        report(&mut out, &handler, problem, labels(problem, range.clone(), &locate), &source);
         out.push('\n');
     }
     let hidden = problems.len().saturating_sub(MOST_SHOWN);
@@ -72,6 +63,41 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
     };
     let _ = writeln!(out, "{bold}error:{plain} {visible_name}: {count}");
     out
+}
+
+/// Renders one problem of a text alone, without a count. Its place is in bytes, or it has none.
+pub fn render_one(problem: &Problem, name: &str, text: &str, style: Style) -> String {
+    let (visible_name, visible) = (escaped(name), shown(text));
+    let source = Source::new(&visible_name, &visible);
+    let locate = |place: &Place| match place {
+        Place::Bytes(range) => Some(source.label(range)),
+        Place::Nowhere | Place::Node(..) => None,
+    };
+    let mut out = String::new();
+    report(&mut out, &handler(style), problem, labels(problem, locate(&problem.place), &locate), &source);
+    out
+}
+
+fn handler(style: Style) -> GraphicalReportHandler {
+    let theme = if style.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    GraphicalReportHandler::new_themed(theme)
+        .with_width(style.width)
+        .with_links(false)
+        .with_context_lines(1)
+        .without_syntax_highlighting()
+}
+
+fn report(
+    out: &mut String,
+    handler: &GraphicalReportHandler,
+    problem: &Problem,
+    labels: Vec<LabeledSpan>,
+    source: &Source<'_>,
+) {
+    if handler.render_report(out, &Report { problem, labels, source }).is_err() {
+        // The graphical handler gave up: the message itself is never lost.
+        let _ = writeln!(out, "  {}", escaped(&problem.message));
+    }
 }
 
 /// The carets of a report. Two at the same place would be drawn on top of each other: their words are joined.

@@ -13,10 +13,14 @@ use std::path::Path;
 
 use rustix::fs::StatVfsMountFlags;
 
+use crate::columns::wrap;
 use crate::error::Exit;
 
 /// Below that many bytes of free space a build is likely to fail.
 const LITTLE_SPACE: u64 = 1 << 30;
+
+/// Columns of how a check went, and of the space behind it.
+const STATUS: usize = 9;
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +87,15 @@ fn of_host(store: &Path) -> Vec<Check> {
     checks
 }
 
-/// The checks as lines for people, and whether this host can build.
-pub fn text(checks: &[Check]) -> String {
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+/// With less than that left for what was found, it begins on a line of its own.
+const LEAST: usize = 30;
+
+/// The checks as lines for people, for so many columns on a terminal, and whether this host can build.
+pub fn text(checks: &[Check], columns: Option<usize>) -> String {
+    let names = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let columns = columns.unwrap_or(usize::MAX);
+    let is_narrow = columns < STATUS + names + 2 + LEAST;
+    let indent = " ".repeat(if is_narrow { STATUS } else { STATUS + names + 2 });
     let mut text = String::new();
     for Check { name, status, detail, mend } in checks {
         let status = match status {
@@ -93,18 +103,23 @@ pub fn text(checks: &[Check]) -> String {
             Status::Warning => "warning",
             Status::Missing => "missing",
         };
-        text.push_str(&format!("{status:<7}  {name:<width$}  {detail}\n"));
+        if is_narrow {
+            text.push_str(&format!("{status:<STATUS$}{name}\n"));
+            text.push_str(&wrap(detail, &indent, &indent, columns));
+        } else {
+            text.push_str(&wrap(detail, &format!("{status:<STATUS$}{name:<names$}  "), &indent, columns));
+        }
         if let Some(mend) = mend {
-            text.push_str(&format!("{:7}  {:width$}  mend: {mend}\n", "", ""));
+            text.push_str(&wrap(&format!("mend: {mend}"), &indent, &indent, columns));
         }
     }
     let missing = checks.iter().filter(|check| check.status == Status::Missing).count();
-    text.push_str(&match missing {
-        0 => "this host can build\n".to_owned(),
-        1 => "this host cannot build: one thing is missing\n".to_owned(),
-        _ => format!("this host cannot build: {missing} things are missing\n"),
-    });
-    text
+    let whole = match missing {
+        0 => "this host can build".to_owned(),
+        1 => "this host cannot build: one thing is missing".to_owned(),
+        _ => format!("this host cannot build: {missing} things are missing"),
+    };
+    text + &wrap(&whole, "", "", columns)
 }
 
 /// What the program ends with after these checks.
@@ -164,7 +179,7 @@ mod tests {
     fn checks_are_lines_with_their_mends() {
         let checks = [Check::ok("kernel", "6.1"), Check::missing("mksquashfs", "not in PATH", "apt-get install it")];
         assert_eq!(
-            text(&checks),
+            text(&checks, None),
             "ok       kernel      6.1\n\
              missing  mksquashfs  not in PATH\n                     mend: apt-get install it\n\
              this host cannot build: one thing is missing\n"
@@ -189,13 +204,25 @@ mod tests {
             full("/proc/store"),
             full("/sys/store"),
         ];
-        crate::messages::compare("doctor", [text(&checks)]);
+        crate::messages::compare("doctor", [text(&checks, None)]);
+    }
+
+    #[test]
+    fn in_few_columns_what_was_found_is_below_what_was_looked_at() {
+        let checks =
+            [Check::ok("kernel", "6.1"), Check::missing("device rules", "none can be set", "boot another kernel")];
+        assert_eq!(
+            text(&checks, Some(30)),
+            "ok       kernel\n         6.1\nmissing  device rules\n         none can be set\n         mend: boot another\n         \
+             kernel\nthis host cannot build: one\nthing is missing\n"
+        );
+        assert_eq!(text(&checks, Some(53)).lines().nth(1), Some("missing  device rules  none can be set"));
     }
 
     #[test]
     fn warnings_do_not_stop_builds() {
         let checks = [Check::warning("store", "0.5 GiB free", "make room")];
-        assert!(text(&checks).ends_with("this host can build\n"));
+        assert!(text(&checks, None).ends_with("this host can build\n"));
         assert_eq!(exit(&checks), Exit::Done);
     }
 
@@ -211,7 +238,7 @@ mod tests {
     fn the_host_of_the_tests_has_all_that_is_needed() {
         let folder = tempfile::tempdir().unwrap();
         let checks = of_host(&folder.path().join("store"));
-        assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks));
+        assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks, None));
         assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
     }
 }

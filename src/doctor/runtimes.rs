@@ -130,7 +130,7 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
     if is_late {
         running.kill();
     }
-    let outcome = running.outcome()?;
+    let outcome = running.ended()?.outcome;
     session.close()?;
     if is_late { Err("it does not come to an end".into()) } else { Ok(outcome) }
 }

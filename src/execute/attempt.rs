@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use super::interrupt::Interrupt;
 use crate::event::Stream;
 use crate::runtime::container::RunningStep;
-use crate::runtime::{Outcome, Stdio};
+use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
@@ -26,6 +26,8 @@ pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
 pub struct Attempt {
     /// How the process ended.
     pub outcome: Outcome,
+    /// The kernel killed it, or what it had started, for want of memory.
+    pub out_of_memory: bool,
     /// It was ended, for it took longer than it may.
     pub timed_out: bool,
     /// It was ended, for the build was interrupted.
@@ -93,13 +95,13 @@ impl Trial {
                 }
             }
             if ready[0] {
-                let outcome = running.outcome()?;
+                let Ended { outcome, out_of_memory } = running.ended()?;
                 // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
                 // handed out of the session must not hold the build up.
                 for (stream, end) in &mut streams {
                     while end.is_some() && read_some(*stream, end, output)? {}
                 }
-                return Ok(Attempt { outcome, timed_out, interrupted });
+                return Ok(Attempt { outcome, out_of_memory, timed_out, interrupted });
             }
             if ready[1] && !timed_out && !interrupted {
                 interrupted = true;

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, Scope};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::clock::{Clock, Stage};
 use super::ended::keep;
+use super::failed::{FailedWith, Kept};
 use super::judging::Judging;
 use super::parts::{Admission, Chains, CheckpointPlan, Judged, Parts};
+use super::place::Places;
 use super::step::{self, Written};
-use super::{Context, Failure, Options, Rooms, Summary, milliseconds};
+use super::{Context, Failure, Options, Rooms, Stay, Summary, milliseconds};
 use crate::build::{Action, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
@@ -23,7 +26,7 @@ use crate::warning::Warning;
 /// What a thread reports.
 pub(super) enum Report {
     /// All of a step is over; a snapshot has written something.
-    Done { step: StepId, started: Instant, result: Result<Option<Written>, Failure>, log: Option<PathBuf> },
+    Done(Box<Done>),
     /// A step is over that the store had.
     Taken { step: StepId, result: Result<(), Failure> },
     /// A segment is judged.
@@ -32,6 +35,17 @@ pub(super) enum Report {
     Recorded,
     /// What a snapshot holds is settled; its image is still being written.
     Frozen { step: StepId },
+}
+
+/// How a step ended that was run.
+pub(super) struct Done {
+    pub(super) step: StepId,
+    /// All its tries, and nothing that was done for it afterwards.
+    pub(super) took: Duration,
+    pub(super) result: Result<Option<Written>, Failure>,
+    pub(super) log: Option<PathBuf>,
+    /// Its session, where that was kept.
+    pub(super) kept: Option<Kept>,
 }
 
 /// Runs the plan to its end.
@@ -44,6 +58,7 @@ pub fn apply<'a>(
     events: &Events,
 ) -> Summary {
     let begun = Instant::now();
+    let jobs = options.jobs.max(1);
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
@@ -56,6 +71,7 @@ pub fn apply<'a>(
         rooms,
         events,
         parts: Parts::new(context.build, plan, judge.segments()),
+        clock: Clock::new(context, jobs, begun),
         hurry: &hurry,
         stopped: None,
         again: VecDeque::new(),
@@ -66,12 +82,17 @@ pub fn apply<'a>(
         writing: Vec::new(),
         closed: vec![false; context.build.containers.len()],
         counts: Counts::default(),
-        keep_going: options.keep_going,
+        options,
         step_failed: false,
         mismatched: false,
         layers: Vec::new(),
+        places: Places::default(),
+        failed: Vec::new(),
+        kept: Vec::new(),
     };
-    thread::scope(|scope| run.drive(scope, options.jobs.max(1), &sender, &receiver));
+    thread::scope(|scope| run.drive(scope, jobs, &sender, &receiver));
+    run.keep_failed();
+    run.clock.close();
     let status = match (context.interrupt.is_set(), run.counts.failed) {
         (true, _) => BuildStatus::Interrupted,
         (false, 0) => BuildStatus::Done,
@@ -86,7 +107,8 @@ pub fn apply<'a>(
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
     });
-    Summary { status, step_failed: run.step_failed, mismatched: run.mismatched, layers: run.layers }
+    let Run { step_failed, mismatched, failed, layers, .. } = run;
+    Summary { status, step_failed, mismatched, failed, layers }
 }
 
 /// Steps by how they ended.
@@ -105,6 +127,7 @@ pub(super) struct Run<'a, 'e> {
     pub(super) judge: &'e Judge<'e>,
     pub(super) chains: &'e Chains,
     pub(super) parts: Parts<'e>,
+    pub(super) clock: Clock<'a>,
     /// Tells threads that wait for another runner to wait no longer.
     pub(super) hurry: &'e AtomicBool,
     /// Why nothing more is begun.
@@ -123,10 +146,15 @@ pub(super) struct Run<'a, 'e> {
     pub(super) writing: Vec<StepId>,
     pub(super) closed: Vec<bool>,
     pub(super) counts: Counts,
-    pub(super) keep_going: bool,
+    pub(super) options: Options,
     pub(super) step_failed: bool,
     pub(super) mismatched: bool,
     pub(super) layers: Vec<(StepId, Digest)>,
+    pub(super) places: Places,
+    /// Steps that failed by themselves.
+    pub(super) failed: Vec<StepId>,
+    /// Those of them whose sessions are being kept.
+    pub(super) kept: Vec<FailedWith>,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -158,9 +186,42 @@ impl<'a, 'e> Run<'a, 'e> {
             let is_stuck = self.running == 0 && self.writing.is_empty() && self.parts.is_any_built();
             self.hurry.store(is_stuck || self.stopped.is_some(), Ordering::Relaxed);
             // The sender above lives as long as this loop, so there is always a report to come.
-            let Ok(report) = receiver.recv() else { return };
+            let Some(report) = self.report(receiver) else { return };
             self.take(report);
             self.settle(scope, sender);
+        }
+    }
+
+    /// What a thread reports next. Tells while it waits how long what is left takes.
+    fn report(&mut self, receiver: &Receiver<Report>) -> Option<Report> {
+        while let Some(left) = self.clock.due_in() {
+            match receiver.recv_timeout(left) {
+                // Reports without a pause must not keep it from telling.
+                Ok(report) if !left.is_zero() => return Some(report),
+                Ok(report) => {
+                    self.estimate();
+                    return Some(report);
+                }
+                Err(RecvTimeoutError::Timeout) => self.estimate(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        receiver.recv().ok()
+    }
+
+    fn estimate(&mut self) {
+        let Self { clock, ready, parts, writing, plan, .. } = self;
+        let estimated = clock.estimate(plan, |step| {
+            if writing.contains(&step) {
+                Some(Stage::Written { is_awaited: parts.is_awaited(step) })
+            } else if ready.is_over(step) || parts.is_cached(step) {
+                None
+            } else {
+                Some(Stage::Open)
+            }
+        });
+        if let Some(estimated) = estimated {
+            self.events.send(estimated);
         }
     }
 
@@ -183,6 +244,7 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
+                self.clock.begins(step);
                 self.begin(scope, step, reasons, checkpoint, sender);
             }
             Admission::Cached => {
@@ -290,12 +352,13 @@ impl<'a, 'e> Run<'a, 'e> {
         'e: 's,
     {
         let (context, events) = (self.context, self.events);
+        let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
         scope.spawn(move || {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
-            let (result, log) = match &context.build.step(id).action {
+            let (result, log, took, kept) = match &context.build.step(id).action {
                 Action::Snapshot(snapshot) => {
                     let frozen = || {
                         // A full image is what its container goes on above, so nothing can run before it is written.
@@ -303,20 +366,21 @@ impl<'a, 'e> Run<'a, 'e> {
                             let _ = sender.send(Report::Frozen { step: id });
                         }
                     };
-                    (work.snapshot(snapshot, frozen).map(Some), None)
+                    (work.snapshot(snapshot, frozen).map(Some), None, started.elapsed(), None)
                 }
                 _ => {
                     let (result, log) = work.process();
-                    if let (Ok(()), Some(plan)) = (&result, checkpoint) {
-                        let took = started.elapsed();
-                        if let Some(image) = work.checkpoint(took) {
-                            scope.spawn(move || work.keep_checkpoint(&plan, took, &image));
-                        }
+                    let took = started.elapsed();
+                    let kept = result.as_ref().err().filter(|_| keep_failed).and_then(|failure| work.keep(failure));
+                    if let (Ok(()), Some(plan)) = (&result, checkpoint)
+                        && let Some(image) = work.checkpoint(took)
+                    {
+                        scope.spawn(move || work.keep_checkpoint(&plan, took, &image));
                     }
-                    (result.map(|()| None), log)
+                    (result.map(|()| None), log, took, kept)
                 }
             };
-            let _ = sender.send(Report::Done { step: id, started, result, log });
+            let _ = sender.send(Report::Done(Box::new(Done { step: id, took, result, log, kept })));
         });
     }
 
@@ -338,6 +402,14 @@ impl<'a, 'e> Run<'a, 'e> {
                 continue;
             }
             self.closed[index] = true;
+            let stays = match self.options.stay {
+                Stay::None => false,
+                Stay::Container(container) => container == id,
+                Stay::Failed => self.failed.iter().any(|step| self.context.build.step(*step).container == id),
+            };
+            if stays {
+                continue;
+            }
             let (rooms, events) = (self.rooms, self.events);
             let container = self.context.build.container(id).name.clone();
             scope.spawn(move || {

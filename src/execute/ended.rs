@@ -1,12 +1,13 @@
 //! What becomes of a step that has ended, of those that wait for it, and of what it gave.
 
-use super::drive::{Report, Run};
+use super::drive::{Done, Report, Run};
 use super::parts::ToRecord;
 use super::{Cause, Failure, milliseconds};
 use crate::build::StepId;
-use crate::event::{Event, StepStatus};
+use crate::event::{Event, StepFailure, StepStatus};
 use crate::freshness::{Judge, Verdict};
 use crate::key::Reason;
+use crate::plan::action;
 use crate::store::Store;
 use crate::warning::{NotKept, Warning};
 
@@ -16,10 +17,12 @@ impl Run<'_, '_> {
         match report {
             Report::Frozen { step } => {
                 self.running -= 1;
+                self.clock.frozen(step);
                 self.writing.push(step);
                 self.ready.done(step, true);
             }
-            Report::Done { step, started, result, log } => {
+            Report::Done(done) => {
+                let Done { step, took, result, log, kept } = *done;
                 let was_writing = self.writing.iter().position(|writing| *writing == step);
                 match was_writing {
                     Some(index) => drop(self.writing.swap_remove(index)),
@@ -35,8 +38,9 @@ impl Run<'_, '_> {
                     Ok(_) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
+                let failure = result.is_err().then(|| self.failure(step, kept.is_some()));
                 let (name, container) = self.names(step);
-                let duration_ms = milliseconds(started.elapsed());
+                let duration_ms = milliseconds(took);
                 self.events.send(Event::StepFinished {
                     step: name.clone(),
                     container,
@@ -45,6 +49,7 @@ impl Run<'_, '_> {
                     duration_ms,
                     log,
                     reason,
+                    failure,
                 });
                 let reason = format!("{name} failed");
                 for skipped in self.ready.done(step, result.is_ok()) {
@@ -53,14 +58,16 @@ impl Run<'_, '_> {
                 match result {
                     Ok(written) => {
                         self.counts.ran += 1;
+                        self.clock.ran(step, duration_ms);
                         self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
                         self.parts.ran(step, written);
                     }
                     Err(failure) => {
                         self.counts.failed += 1;
                         self.blame(&failure);
+                        self.has_failed(step, &failure, kept);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
-                        if !self.keep_going || was_writing.is_some() {
+                        if !self.options.keep_going || was_writing.is_some() {
                             self.stop(&reason);
                         }
                     }
@@ -112,7 +119,7 @@ impl Run<'_, '_> {
         for skipped in self.ready.done(step, false) {
             self.skipped(skipped, &reason);
         }
-        if !self.keep_going {
+        if !self.options.keep_going {
             self.stop(&reason);
         }
     }
@@ -144,6 +151,7 @@ impl Run<'_, '_> {
     /// Tells the end of a step that was not begun.
     pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
         self.parts.ended(step, status == StepStatus::Cached);
+        let failure = (status == StepStatus::Failed).then(|| self.failure(step, false));
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,
@@ -153,7 +161,14 @@ impl Run<'_, '_> {
             duration_ms: 0,
             log: None,
             reason,
+            failure,
         });
+    }
+
+    fn failure(&self, id: StepId, kept: bool) -> Box<StepFailure> {
+        let build = self.context.build;
+        let command = action(build, &build.step(id).action);
+        Box::new(StepFailure { command, place: self.places.of(build, id), kept })
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set once, never unset.
 #[derive(Debug)]
 pub struct Interrupt {
-    is_set: AtomicBool,
+    is_set: Arc<AtomicBool>,
     reader: PipeReader,
     writer: PipeWriter,
 }
@@ -19,7 +20,7 @@ impl Interrupt {
     /// Where no descriptor is left.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        Ok(Self { is_set: AtomicBool::new(false), reader, writer })
+        Ok(Self { is_set: Arc::default(), reader, writer })
     }
 
     /// Sets it.
@@ -33,6 +34,11 @@ impl Interrupt {
     /// Whether it is set.
     pub fn is_set(&self) -> bool {
         self.is_set.load(Ordering::SeqCst)
+    }
+
+    /// For those who know nothing else of a build: true from the moment when it is set.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_set)
     }
 
     /// Readable from the moment when it is set.

@@ -5,27 +5,32 @@
 //! what comes next needs no more, and when its image is written.
 
 mod attempt;
+mod clock;
 mod drive;
 mod ended;
+mod failed;
 mod interrupt;
 mod judging;
 mod output;
 mod parts;
+mod place;
 mod room;
 mod shared;
 mod step;
 mod terminal;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 pub use attempt::Attempt;
 pub use drive::apply;
+pub use failed::RestoreError;
 pub use interrupt::Interrupt;
 pub use room::Rooms;
 pub use step::run;
-pub use terminal::run_on_terminal;
+pub use terminal::{Inside, run_on_terminal};
 
-use crate::build::{Build, StepId};
+use crate::build::{Build, ContainerId, StepId};
 use crate::digest::Digest;
 use crate::event::BuildStatus;
 use crate::lock::Lock;
@@ -34,12 +39,34 @@ use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
 
 /// How a plan is run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Steps at once, at least one.
     pub jobs: usize,
     /// After a failure, goes on with what does not depend on it.
     pub keep_going: bool,
+    /// Keeps the sessions of steps that fail in the store, for a shell.
+    pub keep_failed: bool,
+    /// Which sessions are open when the run has ended, for the caller to go on in and to close.
+    pub stay: Stay,
+}
+
+impl Options {
+    /// So many steps at once, and nothing else out of the ordinary.
+    pub fn of(jobs: NonZeroUsize) -> Self {
+        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: Stay::None }
+    }
+}
+
+/// Sessions that outlive a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// None.
+    None,
+    /// That of a container.
+    Container(ContainerId),
+    /// Those in which a step has failed.
+    Failed,
 }
 
 /// What a run works with.
@@ -70,6 +97,8 @@ pub struct Summary {
     pub step_failed: bool,
     /// A snapshot is not as it is locked.
     pub mismatched: bool,
+    /// The steps that failed by themselves, in the order of their ends.
+    pub failed: Vec<StepId>,
     /// The layer of each snapshot that was written or was in the store, by the order of their ends.
     pub layers: Vec<(StepId, Digest)>,
 }

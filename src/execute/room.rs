@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::Context;
+use super::failed::RestoreError;
 use super::shared::Shared;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::error::told_with_hint;
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
-use crate::store::{Held, Store};
+use crate::store::{Held, KeptFailure, Store};
 
 /// The layers that a snapshot ends.
 #[derive(Debug, Clone)]
@@ -82,6 +83,38 @@ impl<'a> Rooms<'a> {
         self.rooms[id.0].started(is_running, |room| self.open(id, room)?.start())
     }
 
+    /// Opens the container's session as a step that failed has left it. Nothing runs in it yet.
+    ///
+    /// # Errors
+    /// Where something that it stood on is not there any more, and as for any session.
+    pub fn restore(&self, id: ContainerId, failed: &KeptFailure) -> Result<(), RestoreError> {
+        let scratch = Arc::new(self.workspace.scratch(self.build.container(id).scratch)?);
+        let mut lowers = match &failed.step.base {
+            None => Vec::new(),
+            Some(name) => {
+                let base = self.build.containers.iter().find(|container| container.name == *name);
+                let base = base.ok_or_else(|| RestoreError::NoContainer(name.clone()))?;
+                self.lowers(base, &scratch).map_err(SessionError::Rootfs)?
+            }
+        };
+        let image = |path: &Path| self.workspace.image(path).map_err(SessionError::Rootfs);
+        for layer in &failed.step.layers {
+            let digest = layer.parse().map_err(|_| RestoreError::NoLayer(layer.clone()))?;
+            let held = self.store.hold_layer(&digest)?.ok_or_else(|| RestoreError::NoLayer(layer.clone()))?;
+            lowers.push(image(held.path())?);
+            self.keep(Some(held));
+        }
+        let mut session = self.session(id, lowers, scratch)?;
+        if let Some(changes) = failed.changes() {
+            session.seed(image(&changes)?);
+        }
+        for (target, content) in failed.tmpfs() {
+            session.refill(target, &image(&content)?)?;
+        }
+        *self.rooms[id.0].alone() = Some(session);
+        Ok(())
+    }
+
     /// The container's session alone, running or not.
     ///
     /// # Errors
@@ -114,8 +147,11 @@ impl<'a> Rooms<'a> {
             Some(step) => self.chain(step, &scratch),
             None => self.lowers(container, &scratch),
         };
-        let lowers = lowers.map_err(SessionError::Rootfs)?;
-        Session::prepare(self.workspace, container, lowers, scratch, |cache| {
+        self.session(id, lowers.map_err(SessionError::Rootfs)?, scratch)
+    }
+
+    fn session(&self, id: ContainerId, lowers: Vec<Lower>, scratch: Arc<Scratch>) -> Result<Session<'a>, SessionError> {
+        Session::prepare(self.workspace, self.build.container(id), lowers, scratch, |cache| {
             self.store.cache_dir(cache).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))
         })
     }
@@ -209,6 +245,15 @@ impl<'a> Rooms<'a> {
             session.rebase(lowers);
         }
         Ok(())
+    }
+
+    /// Closes all that are open.
+    ///
+    /// # Errors
+    /// The first thing that would not go.
+    pub fn close_all(&self) -> Result<(), SessionError> {
+        let ends = (0..self.rooms.len()).map(|index| self.close(ContainerId(index)));
+        ends.collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Closes the container's session, if there is one.

@@ -15,7 +15,7 @@ use super::output::Output;
 use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
-use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, StepId};
+use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, Step, StepId, size_text};
 use crate::digest::Digest;
 use crate::error::told_with_hint;
 use crate::event::{Event, Events};
@@ -24,7 +24,7 @@ use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
-use crate::snapshot::{ImageError, ImageOptions, normalise, write_image};
+use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
 use crate::store::{Held, Recorded, RecordedLayer, StoreError};
 use crate::warning::{NoCheckpoint, Warning};
 
@@ -38,8 +38,9 @@ pub struct Work<'a, 'e> {
     pub id: StepId,
 }
 
-/// A checkpoint is read once, if at all: it is to be written fast.
-const CHECKPOINT_LEVEL: u32 = 1;
+/// How images of what has changed are written that no layer is made of: read once, if at all, they are to be written fast.
+pub(super) const CHANGES: ImageOptions =
+    ImageOptions { compression: Compression::Zstd, level: Some(1), source_date_epoch: None };
 
 /// What a snapshot wrote.
 #[derive(Debug, Clone)]
@@ -85,7 +86,7 @@ impl From<ImageError> for Failure {
 }
 
 /// For `map_err`: a file of runner's own that cannot be used.
-fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
+pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::host(format!("cannot {what}: {error}"))
 }
 
@@ -106,7 +107,7 @@ impl Work<'_, '_> {
             if ended.outcome.is_success() && !ended.timed_out && !ended.interrupted {
                 return Ok(());
             }
-            let reason = words(&ended, step.timeout);
+            let reason = words(&ended, step.timeout, self.context.build.container(step.container).limits.memory);
             if ended.interrupted || tries > step.retries {
                 let code = ended.outcome.exit_code();
                 return Err(Failure::own(reason, Some(code)));
@@ -130,17 +131,10 @@ impl Work<'_, '_> {
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let container = build.container(step.container);
-        let user = session
-            .credentials(step.user.as_ref().unwrap_or(&container.user))
-            .map_err(|error| Failure::own(told_with_hint(&error, error.hint()), None))?;
-        let command = Command {
-            argv,
-            env: &step.env,
-            cwd: step.cwd.as_deref().unwrap_or(&container.cwd),
-            user: &user,
-            source_date_epoch: build.source_date_epoch,
-        };
-        let process = process::process(container, command).map_err(SessionError::from)?;
+        let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
+            error @ SessionError::User(_) => Failure::own(told_with_hint(&error, error.hint()), None),
+            error => Failure::from(error),
+        })?;
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
         let trial = Trial::start(session, process, stdin)?;
         // Making a file takes as long as a short step, so it is done beside it.
@@ -188,8 +182,10 @@ impl Work<'_, '_> {
         let name = &build.step(self.id).name;
         let temp = lease.temp_file(&format!("{name}.squashfs"))?;
         let options = ImageOptions::new(snapshot, build.source_date_epoch);
-        let mut written = |bytes| self.events.send(Event::SnapshotProgress { step: name.clone(), bytes });
-        write_image(root, &temp, options, interrupt.descriptor(), &mut written)?;
+        let mut progress = |ImageProgress { bytes, percent }| {
+            self.events.send(Event::SnapshotProgress { step: name.clone(), bytes, percent });
+        };
+        write_image(root, &temp, options, interrupt.descriptor(), &mut progress)?;
         let (digest, size) = measured(&temp)?;
         self.hold_to_lock(&digest)?;
         let held = store.put_and_hold(&temp, &digest)?;
@@ -250,9 +246,7 @@ impl Work<'_, '_> {
         }
         let Some(changes) = session.changes() else { return Ok(None) };
         let image = lease.temp_file(&format!("{}.checkpoint", step.name))?;
-        let options =
-            ImageOptions { compression: Compression::Zstd, level: Some(CHECKPOINT_LEVEL), source_date_epoch: None };
-        write_image(changes, &image, options, interrupt.descriptor(), &mut |_| {})?;
+        write_image(changes, &image, CHANGES, interrupt.descriptor(), &mut |_| {})?;
         Ok(Some(image))
     }
 
@@ -351,7 +345,7 @@ pub fn run<'a>(
     let attempt = {
         let room = rooms.running(id)?;
         let session = session(&room)?;
-        let process = bare_process(context, session, container, argv)?;
+        let process = process_in(context, session, container, None, argv)?;
         let trial = Trial::start(session, process, stdin)?;
         trial.follow(None, sink, context.interrupt)?
     };
@@ -359,18 +353,21 @@ pub fn run<'a>(
     Ok(attempt)
 }
 
-/// The process of a command that is no step's.
-pub fn bare_process(
+/// The process of a command: as the step's, if there is one, else as the container says.
+pub fn process_in(
     context: Context<'_>,
     session: &Session<'_>,
     container: &Container,
+    step: Option<&Step>,
     argv: &[String],
 ) -> Result<Process, SessionError> {
+    let none = BTreeMap::new();
+    let user = step.and_then(|step| step.user.as_ref()).unwrap_or(&container.user);
     let command = Command {
         argv: argv.to_vec(),
-        env: &BTreeMap::new(),
-        cwd: &container.cwd,
-        user: &session.credentials(&container.user)?,
+        env: step.map_or(&none, |step| &step.env),
+        cwd: step.and_then(|step| step.cwd.as_deref()).unwrap_or(&container.cwd),
+        user: &session.credentials(user)?,
         source_date_epoch: context.build.source_date_epoch,
     };
     Ok(process::process(container, command)?)
@@ -381,15 +378,20 @@ pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>,
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }
 
-/// How a try ended, in words.
-fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
+/// How a try ended, in words; `memory` is what the container may use, in bytes, if that is limited.
+fn words(ended: &Attempt, timeout: Option<Duration>, memory: Option<u64>) -> String {
     if ended.interrupted {
         return "interrupted".into();
     }
     if let (true, Some(timeout)) = (ended.timed_out, timeout) {
         return format!("timed out after {}", humantime::format_duration(timeout));
     }
-    match &ended.outcome {
+    let lack = match memory {
+        Some(most) => format!("the container may use {} (`memory` under limits)", size_text(most)),
+        None => "this host has no more".to_owned(),
+    };
+    let why = if ended.out_of_memory { format!("out of memory: {lack}; ") } else { String::new() };
+    let how = match &ended.outcome {
         Outcome::Exited { code } => format!("exit code {code}"),
         Outcome::Signaled { signal } => {
             let name = nix::sys::signal::Signal::try_from(*signal)
@@ -397,5 +399,6 @@ fn words(ended: &Attempt, timeout: Option<std::time::Duration>) -> String {
             format!("killed by signal {signal} ({name})")
         }
         Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),
-    }
+    };
+    why + &how
 }

@@ -1,50 +1,64 @@
-//! One command in a fresh session of a container, on the caller's terminal.
+//! One command in a session, on the caller's terminal.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
-use oci_spec::runtime::BoxBuilder;
+use oci_spec::runtime::{BoxBuilder, Process};
 
 use super::attempt::Attempt;
-use super::step::{bare_process, session};
+use super::step::{process_in, session};
 use super::{Context, Rooms};
-use crate::build::ContainerId;
+use crate::build::{ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::Begun;
-use crate::runtime::{Outcome, Stdio};
+use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
 
-/// Runs it to its end; `argv` is chosen when the root is there to be looked at.
+/// What a command runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inside {
+    /// The container.
+    pub container: ContainerId,
+    /// The step whose environment, user and working folder it has; without one, it has the container's.
+    pub step: Option<StepId>,
+    /// As root in `/`, whatever these say: their user or working folder may be just what is wrong.
+    pub as_root: bool,
+}
+
+/// Runs it to its end; `argv` is chosen when the root is there to be looked at. The session stays open.
 ///
 /// # Errors
-/// Where the session cannot be opened or closed, or the terminal be taken over; not where the command fails.
+/// Where the session cannot be opened, or the terminal be taken over; not where the command fails.
 pub fn run_on_terminal<'a>(
     context: Context<'a>,
     rooms: &Rooms<'a>,
-    id: ContainerId,
-    argv: impl FnOnce(&Session<'_>) -> io::Result<Vec<String>>,
+    inside: Inside,
+    argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<Attempt, SessionError> {
-    let attempt = {
-        let room = rooms.running(id)?;
-        let session = session(&room)?;
-        on_terminal(context, session, id, &argv(session)?, terminal, output)?
-    };
-    rooms.close(id)?;
-    Ok(attempt)
+    let room = rooms.running(inside.container)?;
+    let session = session(&room)?;
+    let mut container = context.build.container(inside.container).clone();
+    let mut step = inside.step.map(|step| context.build.step(step).clone());
+    if inside.as_root {
+        let root = User { user: Principal::Id(0), group: Some(Principal::Id(0)) };
+        (container.user, container.cwd) = (root, PathBuf::from("/"));
+        step = step.map(|step| Step { user: None, cwd: None, ..step });
+    }
+    let process = process_in(context, session, &container, step.as_ref(), &argv(session)?)?;
+    on_terminal(context, session, process, terminal, output)
 }
 
 fn on_terminal(
     context: Context<'_>,
     session: &Session<'_>,
-    id: ContainerId,
-    argv: &[String],
+    mut process: Process,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
 ) -> Result<Attempt, SessionError> {
-    let mut process = bare_process(context, session, context.build.container(id), argv)?;
     process.set_terminal(Some(true));
     if let Some(size) = size(terminal) {
         let size = BoxBuilder::default().height(u64::from(size.ws_row)).width(u64::from(size.ws_col)).build()?;
@@ -55,7 +69,9 @@ fn on_terminal(
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
     let inside = match running.terminal()? {
         Begun::Terminal(inside) => inside,
-        Begun::Ended(outcome) => return Ok(Attempt { outcome, timed_out: false, interrupted: false }),
+        Begun::Ended(Ended { outcome, out_of_memory }) => {
+            return Ok(Attempt { outcome, out_of_memory, timed_out: false, interrupted: false });
+        }
     };
     let ending = {
         let raw = Raw::take(terminal)?;
@@ -64,9 +80,10 @@ fn on_terminal(
     if ending != Ending::Process {
         running.kill();
     }
-    let outcome = match (ending, running.outcome()?) {
+    let Ended { outcome, out_of_memory } = running.ended()?;
+    let outcome = match (ending, outcome) {
         (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
         (_, outcome) => outcome,
     };
-    Ok(Attempt { outcome, timed_out: false, interrupted: ending == Ending::Interrupt })
+    Ok(Attempt { outcome, out_of_memory, timed_out: false, interrupted: ending == Ending::Interrupt })
 }

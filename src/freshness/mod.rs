@@ -10,107 +10,38 @@
 mod base;
 mod forecast;
 mod inputs;
+mod lookup;
+mod verdict;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use thiserror::Error;
-
 pub use forecast::{Forecast, forecast};
+pub use verdict::{Below, JudgeError, Resume, Verdict};
 
 use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
-use crate::content::{Changed, Content, ContentError, Contents, Listings};
+use crate::content::{Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
-use crate::key::{Fields, Link, Reason, reasons};
-use crate::plan::{Segment, Segments};
-use crate::rootfs::RootfsError;
+use crate::key::{Fields, Link, Reason};
+use crate::plan::Segments;
 use crate::runtime::Runtime;
-use crate::runtime::spec::HostDevice;
 use crate::session::RAMFS;
-use crate::store::{LayerState, Recorded, RecordedLayer, Store, StoreError};
+use crate::store::{Recorded, Store};
 
 /// Kernel filesystems that show nothing of a disk or of another machine.
 const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
-
-/// Why nothing can be said of a segment.
-#[derive(Debug, Error)]
-pub enum JudgeError {
-    /// What is in a host path cannot be told.
-    #[error(transparent)]
-    Content(#[from] ContentError),
-    /// A device of the host cannot be looked at.
-    #[error("cannot look at the device {}", path.display())]
-    Device {
-        /// The device.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A root of programs cannot be made.
-    #[error(transparent)]
-    Rootfs(#[from] RootfsError),
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// mksquashfs cannot be asked.
-    #[error("mksquashfs {0}")]
-    Mksquashfs(String),
-}
-
-impl JudgeError {
-    /// What mends it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Content(error) => error.hint(),
-            Self::Rootfs(error) => error.hint(),
-            Self::Store(error) => error.hint(),
-            Self::Device { source, .. } => HostDevice::hint(source),
-            Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
-        }
-    }
-}
-
-/// What is to be done about a segment.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// Nothing: it was built before, and what it gave is there.
-    Fresh(Box<Recorded>),
-    /// Its steps are to be run.
-    Stale {
-        /// Why; at least one.
-        reasons: Vec<Reason>,
-        /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
-        /// be told, and nothing is kept.
-        draft: Option<Fields>,
-        /// A checkpoint from which its steps can go on.
-        resume: Option<Box<Resume>>,
-    },
-}
-
-/// A checkpoint in the store.
-#[derive(Debug, Clone)]
-pub struct Resume {
-    /// How many of the segment's first steps it holds the changes of.
-    pub steps: usize,
-    /// Its layer: what they changed.
-    pub layer: RecordedLayer,
-}
-
-/// What a segment stands on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Below {
-    /// All of it is known.
-    Known(Vec<Link>),
-    /// The layer that this snapshot step is to write is not.
-    Unwritten(StepId),
-}
 
 /// How a judge judges.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Nothing is taken from the store.
     pub no_cache: bool,
+    /// Set where nothing more is to be found out.
+    pub stop: Arc<AtomicBool>,
+    /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
+    pub layers_only: bool,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
     pub runtime: Runtime,
 }
@@ -149,7 +80,9 @@ impl<'a> Judge<'a> {
             build,
             segments,
             store,
-            contents: folder("stat").map_or_else(Contents::without_cache, |folder| Contents::open(&folder)),
+            contents: folder("stat")
+                .map_or_else(Contents::without_cache, |folder| Contents::open(&folder))
+                .until(Arc::clone(&options.stop)),
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,
             mksquashfs: OnceLock::new(),
@@ -309,7 +242,7 @@ impl<'a> Judge<'a> {
             return Ok(Verdict::Stale { reasons, draft: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        if segment.snapshot.is_none() && !steps().all(|step| step.cache) {
+        if segment.snapshot.is_none() && (self.options.layers_only || !steps().all(|step| step.cache)) {
             return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None, resume: None });
         }
         if self.options.no_cache {
@@ -342,73 +275,6 @@ impl<'a> Judge<'a> {
             _ => None,
         };
         Ok(Verdict::Stale { reasons, draft, resume })
-    }
-
-    /// The last checkpoint that a stale segment can go on from.
-    fn resume(&self, segment: &Segment, draft: &Fields, below: &[Link]) -> Result<Option<Box<Resume>>, JudgeError> {
-        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        let (Some(store), Some(last)) = (self.store, steps().next_back()) else { return Ok(None) };
-        if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
-            return Ok(None);
-        }
-        let most = steps().position(|step| step.always).unwrap_or(segment.steps.len() - 1);
-        let known = store.checkpoints(&self.build.name, &last.name);
-        for steps in known.into_iter().rev().filter(|steps| (1..=most).contains(steps)) {
-            let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
-            if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
-                && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))
-            {
-                return Ok(Some(Box::new(Resume { steps, layer })));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What is under a key, or why that is nothing.
-    fn look_up(
-        &self,
-        segment: &Segment,
-        fields: Fields,
-        below: &[Link],
-    ) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
-        let Some(store) = self.store else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        if let Some(recorded) = store.recorded(&fields.key()) {
-            let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
-            return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
-                LayerState::Whole(_) => Ok(recorded),
-                LayerState::Missing => Err(vec![Reason::Collected]),
-                LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
-            });
-        }
-        let last = segment.steps.last().and_then(|step| store.last_key(&self.build.name, &self.build.step(*step).name));
-        let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        let mut reasons = self.explained(segment, &old, &fields, below);
-        if reasons.is_empty() {
-            reasons.push(Reason::Collected);
-        }
-        Ok(Err(reasons))
-    }
-
-    /// What tells two keys of a segment apart, with the files that differ. `below` is what the new one stands on.
-    fn explained(&self, segment: &Segment, old: &Fields, new: &Fields, below: &[Link]) -> Vec<Reason> {
-        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
-        let mut reasons = reasons(old, new, below, &names);
-        for reason in &mut reasons {
-            if let Reason::InputChanged { target, files, more } = reason {
-                (*files, *more) = self.changed_files(target, old, new).unwrap_or_default();
-            }
-        }
-        reasons
-    }
-
-    /// The files that differ between what was in a bind and what is, where both are known.
-    fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
-        let listing = |fields: &Fields| {
-            let digest = fields.get(&format!("content/{target}"))?.parse().ok()?;
-            self.listings.as_ref()?.get(&digest)
-        };
-        let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
-        Some((first.iter().map(ToString::to_string).collect(), more))
     }
 
     fn target_of(&self, container: &Container, source: &Path) -> String {

@@ -100,6 +100,14 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
     fields
 }
 
+/// What a container and one of its steps are like, without what is known of the host: fields to be compared, no key.
+pub fn of_step(build: &Build, id: StepId) -> Fields {
+    let (mut fields, step) = (Fields::default(), build.step(id));
+    container(&mut fields, build.container(step.container), &Inputs::default());
+    self::step(&mut fields, "step/00000", step, None);
+    fields
+}
+
 fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     fields.set("hostname", container.hostname.clone());
     let network = match container.network {

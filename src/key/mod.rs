@@ -41,7 +41,7 @@ mod reason;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use fields::{Fields, fields};
+pub use fields::{Fields, fields, of_step};
 pub use reason::{Reason, reasons};
 
 use crate::digest::Digest;

@@ -9,6 +9,8 @@ use super::{Fields, Link};
 
 /// As many characters of a value are shown.
 const WIDTH: usize = 60;
+/// As many of them, of a long one, stand before what differs.
+const BEFORE: usize = 20;
 
 /// One reason. Serialised, it is in `runner plan --json` and in the events of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -151,13 +153,13 @@ impl fmt::Display for Reason {
         match self {
             Self::NeverBuilt => f.write_str("never built"),
             Self::StepChanged { step, field, old, new } => {
-                write!(f, "step {step} changed: {field}: {} → {}", shown(old.as_deref()), shown(new.as_deref()))
+                write!(f, "step {step} changed: {field}: {}", change(old.as_deref(), new.as_deref()))
             }
             Self::SettingChanged { field, old, new } => {
-                write!(f, "{field} changed: {} → {}", shown(old.as_deref()), shown(new.as_deref()))
+                write!(f, "{field} changed: {}", change(old.as_deref(), new.as_deref()))
             }
             Self::InputChanged { target, files, more } => {
-                let files: Vec<String> = files.iter().map(|file| shown(Some(file))).collect();
+                let files: Vec<String> = files.iter().map(|file| shown(Some(file), 0)).collect();
                 write!(
                     f,
                     "what is in {target} changed{}{}",
@@ -197,10 +199,20 @@ impl fmt::Display for Reason {
     }
 }
 
-/// On one line, and not too long.
-fn shown(value: Option<&str>) -> String {
+/// What it was and what it is. Of long ones, the part where they begin to differ.
+fn change(old: Option<&str>, new: Option<&str>) -> String {
+    let same = old.zip(new).map_or(0, |(old, new)| old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count());
+    let is_long = [old, new].into_iter().flatten().any(|value| value.chars().count() > WIDTH);
+    let from = if is_long { same.saturating_sub(BEFORE) } else { 0 };
+    format!("{} → {}", shown(old, from), shown(new, from))
+}
+
+/// On one line, not too long, and without so many characters at the beginning.
+fn shown(value: Option<&str>, from: usize) -> String {
     let Some(value) = value else { return "nothing".to_owned() };
-    let line: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let before = (from > 0).then_some('…');
+    let rest = value.chars().skip(from).map(|c| if c.is_control() { ' ' } else { c });
+    let line: String = before.into_iter().chain(rest).collect();
     if line.chars().count() <= WIDTH {
         return line;
     }
@@ -252,6 +264,17 @@ mod tests {
             }]
         );
         assert_eq!(reasons[0].to_string(), "step b changed: run: true → false true");
+    }
+
+    #[test]
+    fn of_long_values_what_differs_is_shown() {
+        let long = |middle: &str| format!("{}\n{middle} {}", "a ".repeat(40), "z".repeat(80));
+        let told = change(Some(&long("one")), Some(&long("two")));
+        let cut = |middle: &str| format!("… a a a a a a a a a  {middle} {}…", "z".repeat(34));
+        assert_eq!(told, format!("{} → {}", cut("one"), cut("two")));
+        assert!(told.chars().count() <= 2 * WIDTH + 3, "{told}");
+        assert_eq!(change(Some("a b"), Some("a c")), "a b → a c");
+        assert_eq!(change(None, Some(&"é".repeat(61))), format!("nothing → {}…", "é".repeat(59)));
     }
 
     #[test]

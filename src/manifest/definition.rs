@@ -5,6 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::scalar::{Cpus, Duration, Epoch, InPlace, Mode, Named, Reference, Size, Text, User};
 use super::schema;
@@ -14,223 +15,307 @@ use super::schema;
 #[serde(deny_unknown_fields, expecting = "a map with version, containers and steps")]
 #[schemars(title = "runner manifest")]
 pub struct Manifest {
-    /// The version of this format: 1.
-    #[schemars(required, extend("const" = 1))]
+    /// The version of this format: `1`.
+    #[schemars(required, extend("const" = 1), example = 1)]
     pub version: Option<u64>,
-    /// The build's name; default: the name of the manifest's folder.
+    /// What the build is called where it is shown and in the store. Default: the name of the manifest's folder.
+    #[schemars(example = &"debian-sdk")]
     pub name: Option<String>,
-    /// Seconds since 1970 that time stamps in snapshots are clamped to, or `none` to keep real times; default 315532800.
+    /// Seconds since 1970: no time in a snapshot is later, so that the same files give the same bytes. `none` keeps
+    /// real times. Default: 315532800, which is 1980, the earliest that a zip can hold.
+    #[schemars(example = 1_700_000_000, example = &"none")]
     pub source_date_epoch: Option<Epoch>,
-    /// Variables, used in any value as `${{ name }}`; `--set name=value` overrides them.
+    /// Variables: `${{ suite }}` in any value stands for the value of `suite` here. `--set suite=trixie` on the
+    /// command line goes before it.
+    #[schemars(example = json!({ "suite": "bookworm", "jobs": 4, "tests": true }))]
     pub vars: Option<Named<Text>>,
-    /// Mounts that containers use by name.
+    /// Mounts by name, for any container: what is outside of its root, and in no snapshot.
+    #[schemars(example = json!({
+        "src": { "type": "bind", "source": "src", "target": "/src", "options": ["ro"] },
+        "tmp": { "type": "tmpfs", "target": "/tmp", "options": ["nodev", "nosuid"] },
+        "apt": { "type": "cache", "target": "/var/cache/apt" },
+    }))]
     pub mounts: Option<Named<MountDef>>,
-    /// Devices that containers use by name.
+    /// Devices of the host by name, for any container. What a container does not list cannot be opened in it.
+    #[schemars(example = json!({ "kvm": { "path": "/dev/kvm", "access": "rw", "mode": "0660" } }))]
     pub devices: Option<Named<DeviceDef>>,
-    /// Containers by name: root filesystems and the settings that steps run under.
-    #[schemars(required, transform = schema::names)]
+    /// Containers by name (letters, digits, `.`, `_`, `-`): each is a root filesystem below a writable layer, and what
+    /// steps run under in it.
+    #[schemars(required, transform = schema::names, example = json!({
+        "base": { "rootfs": { "squashfs": "images/debian.squashfs" }, "network": "host", "mounts": ["src", "apt"] },
+        "sdk": { "rootfs": { "snapshot": "base-layer" }, "mounts": ["src", "tmp"], "devices": ["kvm"] },
+    }))]
     pub containers: Option<Named<ContainerDef>>,
-    /// What is done, in order.
+    /// What is done. A step waits for the one before it in its container; what does not wait for each other may run at
+    /// once. The steps of a container share one session: what one writes, the next one sees.
+    #[schemars(example = json!([
+        { "name": "packages", "container": "base", "run": "apt-get update && apt-get install -y gcc" },
+        { "name": "base-layer", "container": "base", "snapshot": { "output": "out/base.squashfs" } },
+        { "name": "hello", "container": "sdk", "exec": ["gcc", "-o", "/usr/local/bin/hello", "/src/hello.c"] },
+        { "name": "image", "container": "sdk", "snapshot": { "mode": "full", "output": "out/sdk.squashfs" } },
+    ]))]
     pub steps: Option<Vec<StepDef>>,
 }
 
 /// A root filesystem and the settings that its steps run under.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a container")]
-#[schemars(rename = "Container")]
+#[schemars(rename = "Container", title = "container")]
 pub struct ContainerDef {
-    /// Where the root filesystem comes from.
-    #[schemars(required)]
+    /// Where the root filesystem comes from: exactly one of the keys below it. The source itself is never changed.
+    #[schemars(required, example = json!({ "squashfs": "images/debian.squashfs" }), example = json!({ "snapshot": "base-layer" }))]
     pub rootfs: Option<RootfsDef>,
-    /// The host name inside; default: the container's name.
+    /// The host name inside. Default: the container's name.
+    #[schemars(example = &"build.example")]
     pub hostname: Option<String>,
-    /// The root is the read-only image itself; no snapshot can be made of it. Default false.
+    /// `true`: the root is the read-only image itself, and nothing can be written but to mounts; a snapshot of it is
+    /// refused. Default: `false`.
+    #[schemars(example = true)]
     pub read_only: Option<bool>,
-    /// `none` (default): a network of its own; `host`: the host's.
-    #[schemars(transform = schema::network)]
+    /// The network that steps have. Default: `none`.
+    #[schemars(transform = schema::network, example = &"host")]
     pub network: Option<String>,
-    /// Who runs the steps: `UID[:GID]` or `USER[:GROUP]`, looked up in the root filesystem; default 0:0.
+    /// Who runs the steps: `UID[:GID]` or `USER[:GROUP]`; names are looked up in the root filesystem. Default: `0:0`.
+    #[schemars(example = &"builder:builder", example = 1000)]
     pub user: Option<User>,
-    /// The folder that steps start in; absolute; default `/`.
+    /// The folder that steps start in: an absolute path inside, which must be there. Default: `/`.
+    #[schemars(example = &"/work/build")]
     pub cwd: Option<String>,
-    /// Variables added to the environment of the steps.
+    /// Variables of the steps' environment, beside `PATH`, `TERM`, `HOME` and `SOURCE_DATE_EPOCH`. Nothing of the
+    /// host's environment gets in. Default: none.
+    #[schemars(example = json!({ "DEBIAN_FRONTEND": "noninteractive", "JOBS": 4, "V": true }))]
     pub env: Option<Named<Text>>,
-    /// Changes to the default capabilities.
+    /// Changes to the capabilities of the steps. Default: CHOWN, DAC_OVERRIDE, FSETID, FOWNER, MKNOD, SETGID, SETUID,
+    /// SETFCAP, SETPCAP, SYS_CHROOT, KILL and AUDIT_WRITE.
+    #[schemars(example = json!({ "add": ["SYS_PTRACE"], "drop": ["MKNOD"] }))]
     pub capabilities: Option<CapabilitiesDef>,
-    /// Steps cannot gain privileges by setuid programs and file capabilities; default true.
+    /// `true`: set-uid programs and file capabilities give no privileges. `false` where a step needs sudo or su.
+    /// Default: `true`.
+    #[schemars(example = false)]
     pub no_new_privileges: Option<bool>,
-    /// Names from `mounts`, or mounts written in place.
+    /// What is mounted inside: names from `mounts` of the manifest, or mounts written in place. Default: none.
+    #[schemars(example = json!(["src", { "type": "tmpfs", "target": "/tmp" }]))]
     pub mounts: Option<Vec<Reference<MountDef>>>,
-    /// Names from `devices`, paths of host devices, or devices written in place.
+    /// The devices inside: names from `devices` of the manifest, paths of device nodes of the host, or devices written
+    /// in place. Default: only null, zero, full, random, urandom, tty and the container's own terminals.
+    #[schemars(example = json!(["kvm", "/dev/loop0", { "path": "/dev/kvm", "target": "/dev/accelerator" }]))]
     pub devices: Option<Vec<Reference<DeviceDef>>>,
-    /// Limits of what the steps may use.
+    /// The most that the steps may use, all that run at once together. Default: 4096 open files, and no other limit.
+    #[schemars(example = json!({ "memory": "2GiB", "cpus": 1.5, "pids": 500 }))]
     pub limits: Option<LimitsDef>,
-    /// Where changes live until a snapshot; default a tmpfs of at most 10GiB.
+    /// Where changes live until a snapshot. Default: in memory, at most 10GiB.
+    #[schemars(example = json!({ "tmpfs": "40GiB" }), example = json!({ "disk": true }))]
     pub scratch: Option<ScratchDef>,
-    /// `auto`: after a step that took more than 5s, what has changed is kept, so that a build that fails later goes on from
-    /// there; a duration such as `30s` in place of the 5s; default `off`.
+    /// Whether what has changed is kept after a step that took long, so that a build that fails later goes on from
+    /// there. A snapshot is the same either way. Default: `off`.
+    #[schemars(transform = schema::checkpoint, example = &"auto")]
     pub checkpoint: Option<String>,
 }
 
 /// Where a root filesystem comes from: exactly one of these.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with one source, such as { squashfs: base.squashfs }")]
-#[schemars(rename = "Rootfs", transform = schema::one_key)]
+#[schemars(rename = "Rootfs", title = "source of a root filesystem", transform = schema::one_key)]
 pub struct RootfsDef {
-    /// A squashfs image file.
+    /// A squashfs image: a path, relative to the manifest.
+    #[schemars(example = &"images/debian.squashfs")]
     pub squashfs: Option<String>,
-    /// A tar archive, plain or compressed.
+    /// A tar archive, plain or compressed (gzip, xz, zstd, bzip2): a path, relative to the manifest.
+    #[schemars(example = &"base.tar.zst")]
     pub tar: Option<String>,
-    /// A folder of the host; it is only read.
+    /// A folder of the host, relative to the manifest. It is only read.
+    #[schemars(example = &"root")]
     pub dir: Option<String>,
-    /// Programs of the host, with the libraries that they need.
+    /// Programs of the host, by path or by name in `PATH`, with the libraries and the loader that they need.
+    #[schemars(example = json!(["/usr/bin/sh"]))]
     pub programs: Option<Vec<String>>,
-    /// The root filesystem that a snapshot step of this manifest wrote, by the step's name.
+    /// The name of a snapshot step of this manifest: the root as it was there. The steps of this container wait for
+    /// it.
+    #[schemars(example = &"base-layer")]
     pub snapshot: Option<String>,
     /// `true`: an empty folder.
-    #[schemars(extend("const" = true))]
+    #[schemars(extend("const" = true), example = true)]
     pub scratch: Option<bool>,
 }
 
 /// Capabilities, with or without `CAP_`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with add and drop")]
-#[schemars(rename = "Capabilities")]
+#[schemars(rename = "Capabilities", title = "capabilities")]
 pub struct CapabilitiesDef {
-    /// Given in addition to the default set.
+    /// Given beside the default ones, with or without `CAP_` before the name.
+    #[schemars(example = json!(["SYS_PTRACE", "CAP_NET_ADMIN"]))]
     pub add: Option<Vec<String>>,
-    /// Taken from the default set.
+    /// Taken away, with or without `CAP_` before the name.
+    #[schemars(example = json!(["MKNOD"]))]
     pub drop: Option<Vec<String>>,
 }
 
-/// One mount.
+/// One mount: its type, where it is inside, and what goes with the type.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a mount, with type and target")]
-#[schemars(rename = "Mount")]
+#[schemars(rename = "Mount", title = "mount", example = json!({ "type": "tmpfs", "target": "/tmp", "options": ["size=16m"] }))]
 pub struct MountDef {
-    /// `bind`, `tmpfs`, `cache`, `secret`, or the name of a kernel filesystem.
-    #[schemars(required)]
+    /// What is mounted.
+    #[schemars(required, transform = schema::mount_type, example = &"bind")]
     pub r#type: Option<String>,
-    /// Of a bind or a file secret, a host path, relative to the manifest; of a kernel filesystem, what it mounts.
+    /// Of a bind or a secret, a path of the host, relative to the manifest. Of a kernel filesystem, what it mounts;
+    /// default: the name of the filesystem. Other mounts have none.
+    #[schemars(example = &"src")]
     pub source: Option<String>,
-    /// Where it is mounted inside; absolute and normalised.
-    #[schemars(required)]
+    /// Where it is inside: an absolute path without `..`; made if it is missing, and in no snapshot.
+    #[schemars(required, example = &"/src")]
     pub target: Option<String>,
-    /// Mount options, such as `ro` or `nodev`, none with a comma.
+    /// Options as mount(8) has them, one by one: `ro`, `nodev`, `nosuid`, `noexec`; of a tmpfs also `size=16m`,
+    /// `mode=1777`. None has a comma. Default: none; a bind without `ro` can be written to.
+    #[schemars(example = json!(["ro", "nodev"]))]
     pub options: Option<Vec<String>>,
-    /// Of a cache, its name in the store; default: the target.
+    /// Of a cache, its name in the store: mounts of the same id share one folder. Default: the target.
+    #[schemars(example = &"apt")]
     pub id: Option<String>,
-    /// Of a secret, the host variable that holds it.
+    /// Of a secret, the variable of runner's environment that holds it, in place of `source`.
+    #[schemars(example = &"TOKEN")]
     pub env: Option<String>,
-    /// `ignore`: what is in a bind or a kernel filesystem changes nothing of what the steps give, and is not looked at.
-    /// Without it, steps that have a writable bind run every time, and a read-only one is read to see what changed.
-    #[schemars(transform = schema::mount_cache)]
+    /// How what is in a bind or a kernel filesystem counts when runner asks whether steps can be taken from the store.
+    /// Default: a read-only bind is read to see what changed, and steps that have a writable one run every time.
+    #[schemars(transform = schema::mount_cache, example = &"ignore")]
     pub cache: Option<String>,
 }
 
 impl InPlace for MountDef {
     const EXPECTED: &'static str = "the name of a mount, or a map that describes one";
+    const NAME: &'static str = "The name of a mount, from `mounts` of the manifest.";
+    const NAMES: &'static [&'static str] = &["src"];
 }
 
-/// One device of the host.
+/// One device of the host, and how it looks inside.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a device, with path")]
-#[schemars(rename = "Device")]
+#[schemars(rename = "Device", title = "device", example = json!({ "path": "/dev/kvm", "access": "rw" }))]
 pub struct DeviceDef {
-    /// The device node on the host; absolute and normalised; links are not followed.
-    #[schemars(required)]
+    /// The device node of the host: an absolute path, whose links are not followed. It must be there.
+    #[schemars(required, example = &"/dev/kvm")]
     pub path: Option<String>,
-    /// The device node inside; default: the path.
+    /// The device node inside. Default: the path.
+    #[schemars(example = &"/dev/accelerator")]
     pub target: Option<String>,
-    /// What is allowed: read (`r`), write (`w`), make nodes of it (`m`); default `rwm`.
+    /// What the steps may do with it: read (`r`), write (`w`), make nodes of it (`m`). Default: `rwm`.
+    #[schemars(example = &"rw")]
     pub access: Option<String>,
-    /// Permission bits of the node inside; default: the host node's.
+    /// Permission bits of the node inside, in octal, quoted. Default: those of the host's node.
+    #[schemars(example = &"0660")]
     pub mode: Option<Mode>,
-    /// Owner of the node inside; default: the host node's.
+    /// The number of the user that owns the node inside. Default: that of the host's node.
+    #[schemars(example = 0)]
     pub uid: Option<u32>,
-    /// Group of the node inside; default: the host node's.
+    /// The number of the group of the node inside. Default: that of the host's node.
+    #[schemars(example = 104)]
     pub gid: Option<u32>,
 }
 
 impl InPlace for DeviceDef {
     const EXPECTED: &'static str = "the name of a device, a path such as /dev/kvm, or a map that describes a device";
+    const NAME: &'static str =
+        "The name of a device, from `devices` of the manifest, or the path of a device of the host.";
+    const NAMES: &'static [&'static str] = &["kvm", "/dev/kvm"];
 }
 
 /// Limits of what a container's steps may use.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with nofile, memory, cpus and pids")]
-#[schemars(rename = "Limits")]
+#[schemars(rename = "Limits", title = "limits")]
 pub struct LimitsDef {
-    /// Open files of one process; default 4096.
+    /// Open files of one process. Default: 4096.
+    #[schemars(example = 65536)]
     pub nofile: Option<u64>,
-    /// Memory, as a size; default unlimited.
+    /// Memory, in bytes or with a unit; what takes more is killed. Default: no limit.
+    #[schemars(example = &"2GiB", example = 2_000_000_000)]
     pub memory: Option<Size>,
-    /// Processors; default unlimited.
+    /// Processors: `1.5` is the time of one and a half. Default: no limit.
+    #[schemars(example = 1.5, example = 2, example = &"0.5")]
     pub cpus: Option<Cpus>,
-    /// Processes and threads; default unlimited.
+    /// Processes and threads. Default: no limit.
+    #[schemars(example = 500)]
     pub pids: Option<u64>,
 }
 
 /// Where changes live until a snapshot: exactly one of these.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map, { tmpfs: 10GiB } or { disk: true }")]
-#[schemars(rename = "Scratch", transform = schema::one_key)]
+#[schemars(rename = "Scratch", title = "scratch", transform = schema::one_key)]
 pub struct ScratchDef {
-    /// In memory, at most so much.
+    /// In memory, at most so much, in bytes or with a unit.
+    #[schemars(example = &"40GiB", example = 2_000_000_000)]
     pub tmpfs: Option<Size>,
-    /// `true`: in a folder of the store.
-    #[schemars(extend("const" = true))]
+    /// `true`: in a folder of the store, which is cleared afterwards.
+    #[schemars(extend("const" = true), example = true)]
     pub disk: Option<bool>,
 }
 
 /// One step: a name and exactly one of `run`, `exec` and `snapshot`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a step, with name and run, exec or snapshot")]
-#[schemars(rename = "Step", transform = schema::one_action)]
+#[schemars(rename = "Step", title = "step", transform = schema::one_action)]
 pub struct StepDef {
-    /// Its name, which no other step has.
-    #[schemars(required)]
+    /// What the step is called (letters, digits, `.`, `_`, `-`). No other step has the same name.
+    #[schemars(required, example = &"packages")]
     pub name: Option<String>,
-    /// The container it runs in; may be left out where there is only one.
+    /// The container that it runs in. Default: the only one; where there are several it must be said.
+    #[schemars(example = &"base")]
     pub container: Option<String>,
-    /// A script for `/bin/sh -ec`.
+    /// A script for `/bin/sh -ec`: it ends with the first command that fails.
+    #[schemars(example = &"apt-get update && apt-get install -y gcc")]
     pub run: Option<String>,
     /// A program and its arguments, run without a shell.
+    #[schemars(example = json!(["make", "-j", 4]), example = json!(["git", "config", "core.bare", false]))]
     pub exec: Option<Vec<Text>>,
-    /// Writes what is in the root filesystem to a squashfs image.
+    /// Writes what is in the root filesystem to a squashfs image. `{}` writes a layer to the store alone.
+    #[schemars(example = json!({ "output": "out/layer.squashfs" }), example = json!({ "mode": "full", "output": "out/image.squashfs", "compression": "xz" }))]
     pub snapshot: Option<SnapshotDef>,
-    /// The steps that it waits for, in place of the step before it in its container.
+    /// The steps that it waits for, by name. Default: the step before it in its container, which this replaces; `[]`
+    /// waits for none.
+    #[schemars(example = json!(["base-layer"]), example = json!([]))]
     pub needs: Option<Vec<String>>,
-    /// Variables added to the container's.
+    /// Variables of its environment, beside those of the container and before them. Default: none.
+    #[schemars(example = json!({ "DESTDIR": "/opt/sdk", "V": 1, "STRICT": true }))]
     pub env: Option<Named<Text>>,
-    /// The folder that it starts in, in place of the container's; absolute.
+    /// The folder that it starts in, in place of the container's: an absolute path inside.
+    #[schemars(example = &"/work/build")]
     pub cwd: Option<String>,
-    /// Who runs it, in place of the container's user.
+    /// Who runs it, in place of the container's user: `UID[:GID]` or `USER[:GROUP]`.
+    #[schemars(example = &"builder", example = 1000)]
     pub user: Option<User>,
-    /// After this long it is ended and has failed; default never.
+    /// A number with its unit: `90s`, `10m`, `1h 30m`. What takes longer is ended, and has failed. Default: no limit.
+    #[schemars(example = &"10m")]
     pub timeout: Option<Duration>,
-    /// How often it is tried again after a failure; default 0.
+    /// How often it is tried again after it failed. Default: 0.
+    #[schemars(example = 2)]
     pub retries: Option<u32>,
-    /// It runs every time, and is never taken from the cache; default false.
+    /// `true`: it runs every time, and is never taken from the store. Default: `false`.
+    #[schemars(example = true)]
     pub always: Option<bool>,
-    /// Of a step that no snapshot follows: it does not run again where nothing has changed since it ended well, if all
-    /// the steps after its container's last snapshot say so. Default false.
+    /// Of a step after its container's last snapshot. `true`: it does not run again where nothing has changed since it
+    /// ended well, if all the steps there say so. Default: `false`.
+    #[schemars(example = true)]
     pub cache: Option<bool>,
 }
 
 /// What a snapshot step writes.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a snapshot, such as { output: out.squashfs }")]
-#[schemars(rename = "Snapshot")]
+#[schemars(rename = "Snapshot", title = "snapshot")]
 pub struct SnapshotDef {
-    /// `layer` (default): what changed since the layer below; `full`: the whole root filesystem.
-    #[schemars(transform = schema::snapshot_mode)]
+    /// What is in the image. Default: `layer`.
+    #[schemars(transform = schema::snapshot_mode, example = &"full")]
     pub mode: Option<String>,
-    /// The file to write, relative to the manifest; default: only in the store.
+    /// The file to write, relative to the manifest. It is replaced when the new one is whole. Default: the image is in
+    /// the store alone.
+    #[schemars(example = &"out/base-layer.squashfs")]
     pub output: Option<String>,
-    /// How it is compressed; default `zstd`.
-    #[schemars(transform = schema::compression)]
+    /// How the image is compressed. Default: `zstd`.
+    #[schemars(transform = schema::compression, example = &"xz")]
     pub compression: Option<String>,
-    /// The compressor's level: zstd 1 to 22 (default 3), gzip 1 to 9.
+    /// How hard it is compressed: of zstd 1 to 22, default 3; of gzip 1 to 9, default 9. The others have no level.
+    #[schemars(example = 19)]
     pub level: Option<u32>,
 }

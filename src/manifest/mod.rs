@@ -16,4 +16,4 @@ pub use definition::{
 pub use gaps::Gaps;
 pub use parse::{Broken, LARGEST, parse, too_large};
 pub use scalar::{Cpus, Duration, Epoch, Mode, Named, Reference, Size, Text, User};
-pub use schema::{COMPRESSIONS, NETWORKS, SNAPSHOT_MODES, schema, schema_text};
+pub use schema::{schema, schema_text};

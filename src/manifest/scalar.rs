@@ -222,7 +222,14 @@ impl JsonSchema for Epoch {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": u32::MAX }, { "const": "none" }] })
+        json_schema!({ "anyOf": [
+            {
+                "type": "integer", "minimum": 0, "maximum": u32::MAX,
+                "description": "Seconds since 1970.", "examples": [0],
+                "errorMessage": "write seconds since 1970, or none",
+            },
+            { "enum": ["none"], "enumDescriptions": ["Real times are kept."] },
+        ] })
     }
 }
 
@@ -230,6 +237,10 @@ impl JsonSchema for Epoch {
 pub trait InPlace: DeserializeOwned {
     /// What is expected, as it is put into an error.
     const EXPECTED: &'static str;
+    /// What a name is the name of, for the schema.
+    const NAME: &'static str;
+    /// Examples of names.
+    const NAMES: &'static [&'static str];
 }
 
 /// The name of something defined elsewhere in the manifest, or the thing itself.
@@ -265,7 +276,7 @@ impl<'de, T: InPlace> Deserialize<'de> for Reference<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Reference<T> {
+impl<T: JsonSchema + InPlace> JsonSchema for Reference<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -275,7 +286,8 @@ impl<T: JsonSchema> JsonSchema for Reference<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<T>()] })
+        let name = json_schema!({ "type": "string", "description": T::NAME, "examples": T::NAMES });
+        json_schema!({ "anyOf": [name, generator.subschema_for::<T>()] })
     }
 }
 

@@ -9,16 +9,8 @@ use super::Manifest;
 
 /// What a container and a step may be called.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
-/// `network`.
-pub const NETWORKS: &[&str] = &["none", "host"];
-/// `snapshot.mode`.
-pub const SNAPSHOT_MODES: &[&str] = &["layer", "full"];
-/// `snapshot.compression`.
-pub const COMPRESSIONS: &[&str] = &["zstd", "gzip", "xz", "lz4", "none"];
-/// `cache` of a mount.
-pub const MOUNT_CACHES: &[&str] = &["ignore"];
 /// The keys of a step of which there must be exactly one.
-pub const ACTIONS: &[&str] = &["run", "exec", "snapshot"];
+const ACTIONS: [&str; 3] = ["run", "exec", "snapshot"];
 
 /// The JSON Schema (draft 2020-12) of a manifest.
 pub fn schema() -> Value {
@@ -35,10 +27,18 @@ pub fn schema_text() -> String {
     text
 }
 
+/// Text without the ends of lines that only the source's width put there: editors show them.
+fn paragraphs(text: &str) -> String {
+    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
+}
+
 /// A key that may be left out is no key that may be null: `needs:` with nothing behind it is refused. And a number has
 /// the range that is read, not only its format, which validators need not look at.
 fn as_read(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = paragraphs(text);
+    }
     if object.get("default").is_some_and(Value::is_null) {
         object.remove("default");
     }
@@ -61,26 +61,100 @@ fn as_read(schema: &mut Schema) {
     }
 }
 
-/// One of `names`, or text that a variable is put into first.
-fn one_of(schema: &mut Schema, names: &[&str]) {
+/// One of these values, each with what it means, as editors show it beside the value.
+fn values(known: &[(&str, &str)]) -> Value {
+    let (values, meanings): (Vec<_>, Vec<_>) = known.iter().copied().unzip();
+    json!({ "enum": values, "enumDescriptions": meanings })
+}
+
+/// One of these values, or what else may be written.
+fn values_or(schema: &mut Schema, known: &[(&str, &str)], other: &Value) {
     schema.remove("type");
-    schema.insert("anyOf".into(), json!([{ "enum": names }, { "type": "string", "pattern": r"\$\{\{" }]));
+    schema.insert("anyOf".into(), json!([values(known), other]));
+}
+
+/// One of these values, or text that a variable is put into first.
+fn one_of(schema: &mut Schema, variable: &str, known: &[(&str, &str)]) {
+    let variable = json!({
+        "type": "string",
+        "pattern": r"\$\{\{",
+        "description": "A variable of `vars` that stands for one of the values.",
+        "examples": [format!("${{{{ {variable} }}}}")],
+    });
+    values_or(schema, known, &variable);
 }
 
 pub(super) fn network(schema: &mut Schema) {
-    one_of(schema, NETWORKS);
+    one_of(
+        schema,
+        "network",
+        &[
+            ("none", "A network of its own, with a loopback interface and nothing else."),
+            ("host", "The host's, with its /etc/resolv.conf, which is in no snapshot."),
+        ],
+    );
+}
+
+pub(super) fn checkpoint(schema: &mut Schema) {
+    let slow = json!({
+        "type": "string",
+        "description": "After each step that took longer than that: a number with its unit.",
+        "examples": ["30s"],
+    });
+    let known = [("off", "Nothing is kept."), ("auto", "After each step that took more than 5 seconds.")];
+    values_or(schema, &known, &slow);
 }
 
 pub(super) fn snapshot_mode(schema: &mut Schema) {
-    one_of(schema, SNAPSHOT_MODES);
+    one_of(
+        schema,
+        "mode",
+        &[
+            ("layer", "What changed since the layer below. It makes sense above the layers that it was made on."),
+            ("full", "The whole root filesystem, to be mounted or shipped alone."),
+        ],
+    );
 }
 
 pub(super) fn compression(schema: &mut Schema) {
-    one_of(schema, COMPRESSIONS);
+    one_of(
+        schema,
+        "compression",
+        &[
+            ("zstd", "Fast, and small enough."),
+            ("gzip", "For readers that know nothing else."),
+            ("xz", "The smallest, and slow to write and to read."),
+            ("lz4", "The fastest, and larger."),
+            ("none", "The files as they are."),
+        ],
+    );
+}
+
+pub(super) fn mount_type(schema: &mut Schema) {
+    let known = [
+        ("bind", "A file or folder of the host: `source`."),
+        ("tmpfs", "Memory, kept over the steps of a container."),
+        ("cache", "A folder of the store, kept between builds."),
+        (
+            "secret",
+            "A file of the host (`source`) or a variable of its environment (`env`), readable by the steps; in no log and no key.",
+        ),
+    ];
+    let filesystem = json!({
+        "type": "string",
+        "not": { "enum": known.map(|(name, _)| name) },
+        "description": "The name of a filesystem of the kernel, mounted with `source` and `options` as they are.",
+        "examples": ["proc"],
+    });
+    values_or(schema, &known, &filesystem);
 }
 
 pub(super) fn mount_cache(schema: &mut Schema) {
-    one_of(schema, MOUNT_CACHES);
+    one_of(
+        schema,
+        "cache",
+        &[("ignore", "What is in it changes nothing of what the steps give, and is not looked at.")],
+    );
 }
 
 pub(super) fn names(schema: &mut Schema) {
@@ -88,12 +162,21 @@ pub(super) fn names(schema: &mut Schema) {
     schema.insert("minProperties".into(), json!(1));
 }
 
+/// Exactly one of all its keys.
 pub(super) fn one_key(schema: &mut Schema) {
-    schema.insert("minProperties".into(), json!(1));
-    schema.insert("maxProperties".into(), json!(1));
+    let keys = schema.get("properties").and_then(Value::as_object);
+    let keys: Vec<String> = keys.into_iter().flat_map(|keys| keys.keys().cloned()).collect();
+    exactly_one(schema, &keys);
 }
 
+/// Exactly one of the actions of a step.
 pub(super) fn one_action(schema: &mut Schema) {
-    let required: Vec<_> = ACTIONS.iter().map(|action| json!({ "required": [action] })).collect();
-    schema.insert("oneOf".into(), json!(required));
+    exactly_one(schema, &ACTIONS.map(String::from));
+}
+
+/// Exactly one of these keys. Not by `maxProperties`, for which editors complete nothing on an empty line.
+fn exactly_one(schema: &mut Schema, keys: &[String]) {
+    let message = format!("write one of {}", keys.join(", "));
+    let one = |key| json!({ "type": "object", "required": [key], "errorMessage": message });
+    schema.insert("oneOf".into(), keys.iter().map(one).collect::<Vec<_>>().into());
 }

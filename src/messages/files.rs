@@ -23,6 +23,7 @@ fn every_error_of_an_input_says_where_why_and_what_to_do() {
         ContentError::MadeUp { .. } => [ContentError::MadeUp { path: path(), filesystem: "proc" }],
         ContentError::Ignore { .. } => [ContentError::Ignore { path: "/work/src/.runnerignore".into(), line: 3, reason: "unclosed character class".into() }],
         ContentError::NotAFile { .. } => [ContentError::NotAFile { path: path() }],
+        ContentError::Stopped => [ContentError::Stopped],
         ContentError::UnknownType { .. } => [ContentError::UnknownType { path: path() }],
     };
     compare("inputs", shown(errors, ContentError::hint));

@@ -6,10 +6,12 @@ use std::process::ExitStatus;
 
 use super::{compare, errno, every, shown};
 use crate::error::doing;
+use crate::execute::RestoreError;
 use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
 use crate::session::SessionError;
 use crate::snapshot::ImageError;
+use crate::store::StoreError;
 
 #[test]
 fn every_error_of_a_session_says_where_why_and_what_to_do() {
@@ -34,6 +36,17 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Busy(_) => [SessionError::Busy(errno(libc::EBUSY))],
     };
     compare("session", shown(errors, SessionError::hint));
+}
+
+#[test]
+fn every_error_of_a_session_that_was_kept_says_where_why_and_what_to_do() {
+    let errors = every! {
+        RestoreError::NoContainer(_) => [RestoreError::NoContainer("base".into())],
+        RestoreError::NoLayer(_) => [RestoreError::NoLayer(super::digest("x").to_string())],
+        RestoreError::Store(_) => [RestoreError::Store(StoreError::Name { name: "../x".into() })],
+        RestoreError::Session(_) => [RestoreError::Session(SessionError::Rootfs(errno(libc::ENOSPC)))],
+    };
+    compare("restore", shown(errors, RestoreError::hint));
 }
 
 #[test]

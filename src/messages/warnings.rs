@@ -31,6 +31,8 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::BuiltElsewhere => [Warning::BuiltElsewhere],
         Warning::NotJudged { .. } => [Warning::NotJudged { why: why() }],
         Warning::NotLearnt { .. } => [Warning::NotLearnt { why: why() }],
+        Warning::FailedStays { .. } => [Warning::FailedStays { why: why() }],
+        Warning::FailedNotKept { .. } => [Warning::FailedNotKept { why: "cannot write the image: No space left on device".into() }],
         Warning::Session { .. } => [Warning::Session { container: "base".into(), why: "cannot end the session: its root is still in use".into() }],
         Warning::LeftOver { .. } => [Warning::LeftOver { why: why() }],
         Warning::LeftCgroup { .. } => [Warning::LeftCgroup { build: "20260102T030405-Ab12".into() }],

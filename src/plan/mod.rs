@@ -10,19 +10,23 @@ use crate::build::{Build, ContainerId, StepId};
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod foundation;
 mod json;
 mod late;
+mod left;
 mod note;
 mod ready;
 mod segments;
 mod text;
 
+pub use foundation::Foundation;
 pub use json::json;
 pub use late::late;
+pub use left::{Rest, State, left};
 pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};
-pub use text::text;
+pub use text::{action, text};
 
 /// The steps of a build that are to be done, in order.
 #[derive(Debug, Clone)]
@@ -109,11 +113,16 @@ impl Plan {
     }
 
     fn neighbours(&self, step: StepId, direction: Direction) -> Vec<StepId> {
-        let Some(node) = self.node(step) else { return Vec::new() };
-        let mut steps: Vec<StepId> = self.graph.neighbors_directed(node, direction).map(|n| self.graph[n]).collect();
+        let mut steps: Vec<StepId> = self.next_to(step, direction).collect();
         steps.sort_unstable();
         steps.dedup();
         steps
+    }
+
+    /// The same in no order, and one as often as it is named.
+    fn next_to(&self, step: StepId, direction: Direction) -> impl Iterator<Item = StepId> {
+        let node = self.node(step);
+        node.into_iter().flat_map(move |node| self.graph.neighbors_directed(node, direction)).map(|n| self.graph[n])
     }
 }
 
@@ -227,7 +236,7 @@ mod tests {
             let again = Plan::new(&build, &targets);
             prop_assert_eq!(plan.order(), again.order());
             let note = |_| Note::default();
-            prop_assert_eq!(text(&build, &plan, note), text(&build, &again, note));
+            prop_assert_eq!(text(&build, &plan, note, None), text(&build, &again, note, None));
         }
     }
 }

@@ -2,51 +2,97 @@
 
 use std::path::Path;
 
-use crate::build::{Action, Build, Snapshot, SnapshotMode, StepId};
+use crate::build::{Action, Build, Snapshot, SnapshotMode, Step, StepId};
+use crate::columns::{fit, width, wrap};
+use crate::escape;
 
 use super::{Note, Plan};
 
-/// How many characters of a command are shown.
-const WIDTH: usize = 60;
+/// How many columns of a command are shown, where there are as many.
+const MOST: usize = 60;
+/// With less than that left for a command, it has a line of its own.
+const LEAST: usize = 24;
+/// Columns between two parts of a line.
+const GAP: usize = 2;
 
 /// One line a step: its number, name and container, whether it is in the store or runs, what it does, and the numbers of
 /// the steps that it waits for. Below it why it runs, once for steps in a row that run for the same. Ends with a newline,
-/// unless nothing is planned.
-pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> String {
-    let mut number = vec![0; build.steps.len()];
+/// unless nothing is planned. On a terminal, for so many columns: where they are few, what a step does is on a second line.
+pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: Option<usize>) -> String {
+    let mut places = vec![0; build.steps.len()];
     for (at, id) in plan.order().iter().enumerate() {
-        number[id.0] = at + 1;
+        places[id.0] = at + 1;
     }
-    let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
-    let steps = || plan.order().iter().map(|id| build.step(*id));
-    let numbers = plan.order().len().to_string().len();
-    let names = width(&mut steps().map(|step| step.name.len()));
-    let containers = width(&mut steps().map(|step| build.container(step.container).name.len()));
+    let shape = Shape::new(build, plan, &places, columns);
+    let indent = " ".repeat(shape.numbers + GAP);
     let mut text = String::new();
     let mut told: Vec<Vec<(String, serde_json::Value)>> = vec![Vec::new(); build.containers.len()];
     for id in plan.order() {
         let step = build.step(*id);
         let Note { fresh, reasons } = note(*id);
-        let line = format!(
-            "{:numbers$}  {:names$}  {:containers$}  {}  {}{}",
-            number[id.0],
-            step.name,
-            build.container(step.container).name,
-            if fresh { "fresh" } else { "runs " },
-            action(build, &step.action),
-            after(&plan.needs(*id), &number),
-        );
-        text.push_str(line.trim_end());
+        text.push_str(shape.step(build, step, places[id.0], fresh, &after(&plan.needs(*id), &places)).trim_end());
         text.push('\n');
         let told = &mut told[step.container.0];
         if *told != reasons {
             for (words, _) in &reasons {
-                text.push_str(&format!("{:indent$}{}\n", "", plain(words), indent = numbers + 2));
+                text.push_str(&wrap(&plain(words), &indent, &indent, columns.unwrap_or(usize::MAX)));
             }
             *told = reasons;
         }
     }
     text
+}
+
+/// How many columns the parts of a line take.
+struct Shape {
+    numbers: usize,
+    names: usize,
+    containers: usize,
+    /// Of the line, where that is known.
+    columns: Option<usize>,
+    /// What a step does is on a line of its own.
+    in_two: bool,
+}
+
+impl Shape {
+    fn new(build: &Build, plan: &Plan, places: &[usize], columns: Option<usize>) -> Self {
+        let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+        let steps = || plan.order().iter().map(|id| build.step(*id));
+        let afters = widest(&mut plan.order().iter().map(|id| after(&plan.needs(*id), places).len()));
+        let mut shape = Self {
+            numbers: plan.order().len().to_string().len(),
+            names: widest(&mut steps().map(|step| step.name.len())),
+            containers: widest(&mut steps().map(|step| build.container(step.container).name.len())),
+            columns,
+            in_two: false,
+        };
+        shape.in_two = columns.is_some_and(|columns| columns < shape.before() + LEAST + afters);
+        shape
+    }
+
+    /// Before what a step does.
+    fn before(&self) -> usize {
+        self.numbers + self.names + self.containers + "fresh".len() + 4 * GAP
+    }
+
+    fn step(&self, build: &Build, step: &Step, number: usize, fresh: bool, after: &str) -> String {
+        let Self { numbers, names, containers, columns, in_two } = *self;
+        let (name, container) = (&step.name, &build.container(step.container).name);
+        let state = if fresh { "fresh" } else { "runs" };
+        if let Some(columns) = columns.filter(|_| in_two) {
+            let indent = " ".repeat(numbers + GAP);
+            let head = format!("{number:numbers$}  {name}  {container}  {state}");
+            let action = in_columns(build, &step.action, columns.saturating_sub(indent.len()));
+            return if head.len() + after.len() <= columns {
+                format!("{head}{after}\n{indent}{action}")
+            } else {
+                format!("{head}\n{indent}{}\n{indent}{action}", after.trim_start())
+            };
+        }
+        let room = columns.map_or(MOST, |columns| MOST.min(columns.saturating_sub(self.before() + after.len())));
+        let action = in_columns(build, &step.action, room);
+        format!("{number:numbers$}  {name:names$}  {container:containers$}  {state:5}  {action}{after}")
+    }
 }
 
 fn after(needs: &[StepId], number: &[usize]) -> String {
@@ -59,15 +105,22 @@ fn after(needs: &[StepId], number: &[usize]) -> String {
     format!("  (after {})", numbers.join(", "))
 }
 
-fn action(build: &Build, action: &Action) -> String {
+/// What a step does, on one line, and cut where that is long.
+pub fn action(build: &Build, action: &Action) -> String {
+    in_columns(build, action, MOST)
+}
+
+fn in_columns(build: &Build, action: &Action, room: usize) -> String {
     match action {
         Action::Run(script) => {
             let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
             let first = lines.next().unwrap_or_default();
-            shorten(first, lines.next().is_some())
+            shorten(first, lines.next().is_some(), room)
         }
-        Action::Exec(argv) => shorten(&argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "), false),
-        Action::Snapshot(snapshot) => self::snapshot(build, snapshot),
+        Action::Exec(argv) => {
+            shorten(&argv.iter().map(|word| escape::word(word)).collect::<Vec<_>>().join(" "), false, room)
+        }
+        Action::Snapshot(snapshot) => shorten(&self::snapshot(build, snapshot), false, room),
     }
 }
 
@@ -86,25 +139,14 @@ fn relative(path: &Path, folder: &Path) -> String {
     path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
 }
 
-/// As a shell would want it, where it needs quotes at all.
-fn quote(word: &str) -> String {
-    let bare = |c: char| c.is_alphanumeric() || "_-+=./:,@%^".contains(c);
-    if !word.is_empty() && word.chars().all(bare) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// At most [`WIDTH`] characters, with `…` where something is left out.
-fn shorten(command: &str, more: bool) -> String {
+/// In so many columns, with `…` where something is left out.
+fn shorten(command: &str, more: bool, room: usize) -> String {
     let command = plain(command);
-    let long = command.chars().count() > WIDTH;
-    if !long && !more {
-        return command;
+    if !more {
+        return fit(&command, room);
     }
-    let head: String = command.chars().take(if long { WIDTH - 1 } else { WIDTH }).collect();
-    format!("{}{}…", head.trim_end(), if long { "" } else { " " })
+    // Where all of the line has room, what is left out are other lines.
+    if width(&command) + 2 <= room { format!("{command} …") } else { fit(&(command + " …"), room) }
 }
 
 /// Control characters would break the line, or move a terminal's cursor.
@@ -115,6 +157,8 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use serde_json::json;
 
     use super::super::fixture::build;
     use super::*;
@@ -142,7 +186,7 @@ mod tests {
         build.steps[3].action = snapshot(SnapshotMode::Full, Some("/srv/sdk.squashfs"));
         let plan = Plan::new(&build, &[]);
         assert_eq!(
-            text(&build, &plan, fresh),
+            text(&build, &plan, fresh, None),
             "1  packages  c0  fresh  apt-get update …\n\
              2  layer     c0  fresh  snapshot: layer → out/base.squashfs  (after 1)\n\
              3  hello     c1  fresh  echo 'it'\\''s' 'a b' ''  (after 2)\n\
@@ -151,20 +195,42 @@ mod tests {
     }
 
     #[test]
+    fn in_few_columns_what_a_step_does_is_on_a_line_of_its_own() {
+        let mut build = build(&[("packages", 0, &[]), ("layer", 0, &[0])]);
+        build.steps[0].action = Action::Run("apt-get install -y --no-install-recommends gcc".into());
+        build.steps[1].action = snapshot(SnapshotMode::Layer, Some("/work/out/base.squashfs"));
+        let plan = Plan::new(&build, &[]);
+        let why =
+            |_| Note { fresh: false, reasons: vec![("what is in /src changed: name (content)".into(), json!(0))] };
+        assert_eq!(
+            text(&build, &plan, why, Some(59)),
+            "1  packages  c0  runs   apt-get install -y --no-install-re…\n   what is in /src changed: name (content)\n\
+             2  layer     c0  runs   snapshot: layer → out/b…  (after 1)\n"
+        );
+        assert_eq!(
+            text(&build, &plan, why, Some(29)),
+            "1  packages  c0  runs\n   apt-get install -y --no-i…\n   what is in /src changed:\n   name (content)\n\
+             2  layer  c0  runs  (after 1)\n   snapshot: layer → out/bas…\n"
+        );
+        let narrower = text(&build, &plan, fresh, Some(28));
+        assert!(narrower.ends_with("2  layer  c0  fresh\n   (after 1)\n   snapshot: layer → out/ba…\n"), "{narrower}");
+    }
+
+    #[test]
     fn long_commands_are_shortened_by_characters_and_control_characters_shown_as_spaces() {
         let mut build = build(&[("a", 0, &[])]);
         build.steps[0].action = Action::Run("é".repeat(61));
         let plan = Plan::new(&build, &[]);
-        assert_eq!(text(&build, &plan, fresh), format!("1  a  c0  fresh  {}…\n", "é".repeat(59)));
+        assert_eq!(text(&build, &plan, fresh, None), format!("1  a  c0  fresh  {}…\n", "é".repeat(59)));
         build.steps[0].action = Action::Exec(vec!["a\u{1b}[2Jb\nc".into()]);
-        assert_eq!(text(&build, &plan, fresh), "1  a  c0  fresh  'a [2Jb c'\n");
+        assert_eq!(text(&build, &plan, fresh, None), "1  a  c0  fresh  'a [2Jb c'\n");
     }
 
     #[test]
     fn a_snapshot_without_output_says_only_what_it_holds() {
         let mut build = build(&[("a", 0, &[])]);
         build.steps[0].action = snapshot(SnapshotMode::Layer, None);
-        assert_eq!(text(&build, &Plan::new(&build, &[]), fresh), "1  a  c0  fresh  snapshot: layer\n");
+        assert_eq!(text(&build, &Plan::new(&build, &[]), fresh, None), "1  a  c0  fresh  snapshot: layer\n");
     }
 
     #[test]
@@ -175,7 +241,7 @@ mod tests {
             reasons: vec![(if step == StepId(2) { "other" } else { "never\nbuilt" }.into(), serde_json::Value::Null)],
         };
         assert_eq!(
-            text(&build, &Plan::new(&build, &[]), note),
+            text(&build, &Plan::new(&build, &[]), note, None),
             "1  a  c0  runs   true\n   never built\n2  b  c0  runs   true  (after 1)\n3  c  c0  runs   true  (after 2)\n   other\n"
         );
     }

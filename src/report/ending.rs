@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use crate::event::{BuildStatus, Event, StepStatus};
 
-use super::colour::{Colour, Paint};
-use super::failure::Failures;
+use super::colour::Colour;
+use super::failure::{Failures, Look};
 use super::words;
 
 /// Tells the failures and, of a build's last event, the totals.
-pub(super) fn tell(event: &Event, failures: &mut Failures, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn tell(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
     let Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms } = event else { return Ok(()) };
-    failures.tell(out)?;
+    failures.tell(look, out)?;
     let (word, colour) = match status {
         BuildStatus::Done => ("done", Colour::Green),
         BuildStatus::Failed => ("failed", Colour::Red),
@@ -24,7 +24,7 @@ pub(super) fn tell(event: &Event, failures: &mut Failures, paint: Paint, out: &m
         }
     }
     let line = format!("build {word} in {}: {counts}", words::duration(*duration_ms));
-    writeln!(out, "{}", paint.text(Some(colour), &line))
+    writeln!(out, "{}", look.paint.text(Some(colour), &line))
 }
 
 /// What a step's last line says of how it ended, and its colour.

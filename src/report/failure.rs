@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::event::{Event, StepStatus};
+use crate::diagnostic::{Problem, Style, render_one};
+use crate::event::{Event, Place, StepFailure, StepStatus};
 
+use super::colour::{Colour, Paint};
 use super::sanitize::sanitize;
 use super::words;
 
@@ -15,9 +17,29 @@ const LINES: usize = 20;
 /// Bytes of a line that are kept for the tail: a step that prints without line ends must not fill the memory.
 const LINE_BYTES: usize = 4096;
 
+/// The commands to go on with after a failure, as a shell takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoOn {
+    /// Opens a shell in a step: the step's name is to follow.
+    pub shell: String,
+    /// Names of steps that are a container's too, and so are to be led by `step:`.
+    pub ambiguous: Vec<String>,
+    /// Builds again.
+    pub again: String,
+}
+
+/// How failures are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) paint: Paint,
+    /// Of the terminal, where it has any.
+    pub(super) columns: Option<usize>,
+}
+
 /// Reads events and remembers what failed.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
+    go_on: Option<GoOn>,
     /// By running step: its last lines.
     tails: HashMap<String, VecDeque<String>>,
     failures: Vec<Failure>,
@@ -29,9 +51,14 @@ struct Failure {
     reason: Option<String>,
     tail: VecDeque<String>,
     log: Option<PathBuf>,
+    known: Option<StepFailure>,
 }
 
 impl Failures {
+    pub(super) fn new(go_on: Option<GoOn>) -> Self {
+        Self { go_on, ..Self::default() }
+    }
+
     pub(super) fn event(&mut self, event: &Event) {
         match event {
             // A new try: what the one before it printed explains nothing of this one.
@@ -49,11 +76,12 @@ impl Failures {
                 keep(&mut kept, line);
                 tail.push_back(kept);
             }
-            Event::StepFinished { step, status, exit_code, log, reason, .. } => {
+            Event::StepFinished { step, status, exit_code, log, reason, failure, .. } => {
                 let tail = self.tails.remove(step).unwrap_or_default();
                 if *status == StepStatus::Failed {
                     let reason = words::reason(reason.as_deref(), *exit_code);
-                    self.failures.push(Failure { step: step.clone(), reason, tail, log: log.clone() });
+                    let known = failure.as_deref().cloned();
+                    self.failures.push(Failure { step: step.clone(), reason, tail, log: log.clone(), known });
                 }
             }
             _ => {}
@@ -61,23 +89,64 @@ impl Failures {
     }
 
     /// Tells all failures, and forgets them: they are told once.
-    pub(super) fn tell(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        for Failure { step, reason, tail, log } in self.failures.drain(..) {
-            let mut reason = reason.iter().flat_map(|reason| reason.lines());
-            let first = reason.next().map(|line| format!(": {}", sanitize(line))).unwrap_or_default();
-            writeln!(out, "\nstep {} failed{first}", sanitize(&step))?;
-            for line in reason {
-                writeln!(out, "  {}", sanitize(line))?;
-            }
-            for line in tail {
-                writeln!(out, "{}", format!("  | {}", sanitize(&line)).trim_end())?;
-            }
-            if let Some(log) = log {
-                writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
+    pub(super) fn tell(&mut self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let failures = std::mem::take(&mut self.failures);
+        for failure in &failures {
+            failure.tell(self.go_on.as_ref(), look, out)?;
+        }
+        match &self.go_on {
+            Some(go_on) if !failures.is_empty() => writeln!(out, "\nto build again: {}\n", sanitize(&go_on.again)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Failure {
+    fn tell(&self, go_on: Option<&GoOn>, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let Self { step, reason, tail, log, known } = self;
+        let mut reason = reason.iter().flat_map(|reason| reason.lines());
+        let first = reason.next().map(|line| format!(": {}", sanitize(line))).unwrap_or_default();
+        let message = format!("step {} failed{first}", sanitize(step));
+        let command = known.as_ref().map(|known| known.command.as_str());
+        writeln!(out)?;
+        match known.as_ref().and_then(|known| known.place.as_ref()) {
+            Some(place) => out.write_all(at(place, message, command, look).as_bytes())?,
+            None => {
+                writeln!(out, "{}", look.paint.text(Some(Colour::Red), &message))?;
+                if let Some(command) = command {
+                    writeln!(out, "  command: {}", sanitize(command))?;
+                }
             }
         }
-        Ok(())
+        for line in reason {
+            writeln!(out, "  {}", sanitize(line))?;
+        }
+        for line in tail {
+            writeln!(out, "{}", format!("  | {}", sanitize(line)).trim_end())?;
+        }
+        if let Some(log) = log {
+            writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
+        }
+        match go_on {
+            Some(go_on) if known.as_ref().is_some_and(|known| known.kept) => {
+                let kind = if go_on.ambiguous.contains(step) { "step:" } else { "" };
+                writeln!(out, "  a shell in it, as it failed: {} {kind}{}", sanitize(&go_on.shell), sanitize(step))
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// The message, with the place in the manifest below it.
+fn at(place: &Place, message: String, command: Option<&str>, look: Look) -> String {
+    let above = "\n".repeat(place.first_line.saturating_sub(1));
+    let (start, end) = (above.len() + place.name.start, above.len() + place.name.end);
+    let problem = Problem::new(start..end, message).label(sanitize(command.unwrap_or_default()).into_owned());
+    let path = Path::new(&place.manifest);
+    let folder = std::env::current_dir().unwrap_or_default();
+    let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
+    let style = Style { color: look.paint.0, width: look.columns.unwrap_or(Style::default().width) };
+    render_one(&problem, &name, &(above + &place.lines), style)
 }
 
 fn keep(kept: &mut String, line: &str) {
@@ -112,16 +181,64 @@ mod tests {
             duration_ms: 0,
             log: Some("/store/a.log".into()),
             reason: None,
+            failure: None,
         }
     }
 
-    fn told(events: &[Event]) -> String {
-        let mut failures = Failures::default();
+    const LOOK: Look = Look { paint: Paint(false), columns: None };
+
+    fn told_with(go_on: Option<GoOn>, events: &[Event]) -> String {
+        let mut failures = Failures::new(go_on);
         events.iter().for_each(|event| failures.event(event));
         let mut out = Vec::new();
-        failures.tell(&mut out).unwrap();
-        failures.tell(&mut out).unwrap();
+        failures.tell(LOOK, &mut out).unwrap();
+        failures.tell(LOOK, &mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn told(events: &[Event]) -> String {
+        told_with(None, events)
+    }
+
+    #[test]
+    fn a_failure_is_shown_where_it_stands_with_the_commands_to_go_on_with() {
+        let place = Place {
+            manifest: "/no/such/folder/build.yaml".into(),
+            line: 12,
+            column: 11,
+            first_line: 11,
+            lines: "steps:\n  - name: a\n    run: make\n".into(),
+            name: 17..18,
+        };
+        let known = StepFailure { command: "make".into(), place: Some(place), kept: true };
+        let mut event = failed();
+        if let Event::StepFinished { failure, reason, .. } = &mut event {
+            (*failure, *reason) = (Some(Box::new(known)), Some("killed\nby hand".into()));
+        }
+        let go_on = |ambiguous: &[&str]| {
+            let ambiguous = ambiguous.iter().map(ToString::to_string).collect();
+            Some(GoOn { shell: "runner shell".into(), ambiguous, again: "runner apply -j 1".into() })
+        };
+        let events = [output("boom".into()), event];
+        let expected = "
+  × step a failed: killed
+    ╭─[/no/such/folder/build.yaml:12:11]
+ 11 │ steps:
+ 12 │   - name: a
+    ·           ┬
+    ·           ╰── make
+ 13 │     run: make
+    ╰────
+  by hand
+  | boom
+  log: /store/a.log
+  a shell in it, as it failed: runner shell a
+
+to build again: runner apply -j 1
+
+";
+        assert_eq!(told_with(go_on(&[]), &events), expected);
+        assert_eq!(told_with(go_on(&["b", "a"]), &events), expected.replace("shell a", "shell step:a"));
     }
 
     #[test]

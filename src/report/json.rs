@@ -167,16 +167,22 @@ mod tests {
     fn lines_are_as_the_schema_says_and_others_are_not() {
         let schema = serde_json::from_str(&events_schema_text()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
-        for line in lines(passing()).into_iter().chain(lines(failing())) {
+        let progress = |percent| Event::SnapshotProgress { step: "image".into(), bytes: 7, percent };
+        let told = [progress(None), progress(Some(99)), Event::BuildEstimated { left_ms: 7, untimed: 0 }];
+        let told = told.map(|event| stamp(0, event)).to_vec();
+        for line in [passing(), failing(), told].into_iter().flat_map(lines) {
             assert!(validator.is_valid(&line), "{line}: {:?}", validator.iter_errors(&line).collect::<Vec<_>>());
             for key in line.as_object().unwrap().keys() {
                 let mut without = line.clone();
                 without.as_object_mut().unwrap().remove(key);
-                let optional =
-                    ["log", "reason"].contains(&key.as_str()) || (key == "step" && line["event"] == "warning");
+                let optional = ["log", "reason", "percent"].contains(&key.as_str())
+                    || (key == "step" && line["event"] == "warning");
                 assert_eq!(validator.is_valid(&without), optional, "{line} without {key}");
             }
         }
+        let beyond = json!({"event": "snapshot_progress", "time": "2023-11-14T22:13:20.000Z", "step": "image", "bytes": 7,
+                            "percent": 100});
+        assert!(!validator.is_valid(&beyond));
         assert!(!validator.is_valid(&json!({"event": "step_begun", "time": "2023-11-14T22:13:20.000Z"})));
     }
 

@@ -37,6 +37,7 @@ use tty::Tty;
 
 pub use choice::Surroundings;
 pub use ci::Ci;
+pub use failure::GoOn;
 pub use file::Format;
 pub use json::events_schema_text;
 pub use outline::Outline;
@@ -105,6 +106,8 @@ pub struct Beside {
     pub summary: Option<PathBuf>,
     /// What is known before the first event, for those who show it.
     pub outline: Option<Arc<Outline>>,
+    /// The commands to go on with after a failure.
+    pub go_on: Option<GoOn>,
 }
 
 /// What could not be shown or written.
@@ -122,11 +125,11 @@ pub struct Shown {
 /// there any more; all else goes on, and so does the build: it is the caller who decides what such an error means.
 pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Beside) -> Shown {
     let reporter: Box<dyn Reporter> = match mode {
-        Mode::Tty { colour } => Box::new(Tty::new(colour)),
-        Mode::Plain { colour } => Box::new(Plain::new(colour)),
-        Mode::Groups { ci, colour } => Box::new(Groups::new(ci, colour, beside.outline.clone())),
+        Mode::Tty { colour } => Box::new(Tty::new(colour, beside.go_on)),
+        Mode::Plain { colour } => Box::new(Plain::new(colour, beside.go_on)),
+        Mode::Groups { ci, colour } => Box::new(Groups::new(ci, colour, beside.outline.clone(), beside.go_on)),
         Mode::Json => Box::new(Json::default()),
-        Mode::Quiet => Box::new(Quiet::default()),
+        Mode::Quiet => Box::new(Quiet::new(beside.go_on)),
     };
     let mut sinks = vec![Sink::new(reporter, out)];
     let mut paths = Vec::new();

@@ -15,7 +15,7 @@ use crate::event::{Event, Stamped};
 use crate::key::Reason;
 
 use super::colour::{Colour, Paint};
-use super::failure::Failures;
+use super::failure::{Failures, GoOn, Look};
 use super::sanitize::sanitize;
 use super::{Reporter, ending, words};
 
@@ -39,8 +39,8 @@ struct Lead {
 }
 
 impl Plain {
-    pub(super) fn new(colour: bool) -> Self {
-        let (lead, failures, told) = (Lead::default(), Failures::default(), HashMap::new());
+    pub(super) fn new(colour: bool, go_on: Option<GoOn>) -> Self {
+        let (lead, failures, told) = (Lead::default(), Failures::new(go_on), HashMap::new());
         Self { paint: Paint(colour), width: 0, lead, failures, told }
     }
 
@@ -110,19 +110,21 @@ impl Reporter for Plain {
                 self.lines(out, step, '*', Some(colour), &text)
             }
             // A line for each would say little and fill the log.
-            Event::SnapshotProgress { .. } => Ok(()),
+            Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => Ok(()),
             Event::SnapshotWritten { step, digest, size, path, cached } => {
                 let verb = if *cached { "has" } else { "wrote" };
                 let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));
                 self.lines(out, step, '*', None, &written)
             }
             Event::Warning { step, message } => self.warning(out, step.as_deref(), message),
-            Event::BuildFinished { .. } => ending::tell(event, &mut self.failures, self.paint, out),
+            Event::BuildFinished { .. } => {
+                ending::tell(event, &mut self.failures, Look { paint: self.paint, columns: None }, out)
+            }
         }
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.failures.tell(out)
+        self.failures.tell(Look { paint: self.paint, columns: None }, out)
     }
 }
 

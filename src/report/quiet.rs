@@ -5,23 +5,32 @@ use std::io::{self, Write};
 use crate::event::{Event, Stamped};
 
 use super::Reporter;
-use super::failure::Failures;
+use super::colour::Paint;
+use super::failure::{Failures, GoOn, Look};
 
 /// Says nothing of a build that goes well.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Quiet(Failures);
+
+const LOOK: Look = Look { paint: Paint(false), columns: None };
+
+impl Quiet {
+    pub(super) fn new(go_on: Option<GoOn>) -> Self {
+        Self(Failures::new(go_on))
+    }
+}
 
 impl Reporter for Quiet {
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()> {
         self.0.event(&stamped.event);
         match stamped.event {
-            Event::BuildFinished { .. } => self.0.tell(out),
+            Event::BuildFinished { .. } => self.0.tell(LOOK, out),
             _ => Ok(()),
         }
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.0.tell(out)
+        self.0.tell(LOOK, out)
     }
 }
 

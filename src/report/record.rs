@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use crate::build::StepId;
-use crate::event::{BuildStatus, Event, Stamped, StepStatus};
+use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus};
 use crate::graph::Mark;
 use crate::key::Reason;
 
@@ -42,6 +42,9 @@ pub(super) struct StepRecord {
     pub(super) status: Option<StepStatus>,
     pub(super) exit_code: Option<i32>,
     pub(super) reason: Option<String>,
+    /// What else is known of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<Box<StepFailure>>,
     /// Why it was not taken from the store.
     pub(super) reasons: Vec<Reason>,
     /// None where it did not begin.
@@ -76,8 +79,8 @@ impl Record {
                     record.reasons.clone_from(reasons);
                 }
             }
-            Event::StepOutput { .. } | Event::SnapshotProgress { .. } => {}
-            Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason } => {
+            Event::StepOutput { .. } | Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => {}
+            Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason, failure } => {
                 let record = self.step(step);
                 record.container.clone_from(container);
                 record.status = Some(*status);
@@ -85,6 +88,7 @@ impl Record {
                 record.duration_ms = *duration_ms;
                 record.log.clone_from(log);
                 record.reason.clone_from(reason);
+                record.failure.clone_from(failure);
             }
             Event::SnapshotWritten { step, digest, size, path, .. } => {
                 self.step(step).snapshot =

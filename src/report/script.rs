@@ -30,7 +30,16 @@ pub(super) fn finished(step: &str, container: &str, status: StepStatus, duration
         StepStatus::Cached | StepStatus::Skipped => (None, None),
     };
     let log = exit_code.map(|_| format!("/store/logs/1/{step}.log").into());
-    Event::StepFinished { step: step.into(), container: container.into(), status, exit_code, duration_ms, log, reason }
+    Event::StepFinished {
+        step: step.into(),
+        container: container.into(),
+        status,
+        exit_code,
+        duration_ms,
+        log,
+        reason,
+        failure: None,
+    }
 }
 
 /// Two steps that go well, one of them a snapshot, and one from the cache.

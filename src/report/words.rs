@@ -27,6 +27,29 @@ pub(super) fn clock(milliseconds: u64) -> String {
     }
 }
 
+/// How exactly a time that is only guessed is told, in milliseconds.
+pub(super) fn grain(milliseconds: u64) -> u64 {
+    match milliseconds {
+        0..57_500 => 5_000,
+        57_500..172_500 => 15_000,
+        172_500..3_570_000 => 60_000,
+        _ => 600_000,
+    }
+}
+
+/// A time that is only guessed: `5s`, `1m15s`, `12m`, `1h20m`; to the nearest [`grain`], and never nothing.
+pub(super) fn about(milliseconds: u64) -> String {
+    let grain = grain(milliseconds);
+    let seconds = (milliseconds.saturating_add(grain / 2) / grain).max(1) * (grain / 1000);
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, 0) => format!("{minutes}m"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, 0, _) => format!("{hours}h"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
 /// Bytes in binary units, one decimal.
 pub(crate) fn size(bytes: u64) -> String {
     let mut unit = 0;
@@ -84,6 +107,25 @@ mod tests {
             ["0.00s", "0.00s", "0.01s", "1.00s", "9.99s", "10.0s", "59.9s", "1m00s", "3m05s", "1h00m", "2h00m"]
         );
         assert_eq!(duration(u64::MAX), "5124095576030h25m");
+    }
+
+    #[test]
+    fn a_guess_is_told_no_more_exactly_than_it_is_known() {
+        let shown: Vec<String> = [
+            0, 2_499, 7_499, 7_500, 57_499, 57_500, 67_499, 67_500, 119_000, 172_499, 172_500, 209_999, 210_000,
+            3_569_999, 3_570_000, 4_900_000, 7_200_000,
+        ]
+        .into_iter()
+        .map(about)
+        .collect();
+        assert_eq!(
+            shown,
+            [
+                "5s", "5s", "5s", "10s", "55s", "1m", "1m", "1m15s", "2m", "2m45s", "3m", "3m", "4m", "59m", "1h",
+                "1h20m", "2h"
+            ]
+        );
+        assert_eq!(about(u64::MAX), "5124095576030h20m");
     }
 
     #[test]

@@ -8,15 +8,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio as ProcessStdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use oci_spec::runtime::Process;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::memory::OomKills;
 use super::protocol::{self, Opened, Start, Told};
 use super::sealed::SealedProgram;
-use super::{Outcome, Stdio};
+use super::{Ended, Stdio};
 
 /// What goes wrong with a session's helper.
 #[derive(Debug, Error)]
@@ -61,12 +62,18 @@ pub struct Container {
     helper: Child,
     /// Messages of several threads must not mix.
     control: Mutex<UnixStream>,
+    /// The name of its cgroup, where all steps are in one.
+    cgroup: Option<String>,
+    /// Of that.
+    oom_kills: OnceLock<Option<Arc<OomKills>>>,
 }
 
 /// A step under way. Dropping it ends the step.
 #[derive(Debug)]
 pub struct RunningStep {
     status: UnixStream,
+    /// The counter of the cgroup that it shares, and what that was at its start.
+    oom_kills: Option<(Arc<OomKills>, u64)>,
 }
 
 /// How a step with a terminal began.
@@ -75,15 +82,21 @@ pub enum Begun {
     /// It has one; this is the master's side, see pty(7).
     Terminal(OwnedFd),
     /// It ended before it had one.
-    Ended(Outcome),
+    Ended(Ended),
 }
 
 impl Container {
-    /// Starts a helper with that argument, and has it open a container.
+    /// Starts a helper with that argument, and has it open a container. `cgroup` is the name of the one that all its steps
+    /// are in, unless each has its own, which the helper looks after.
     ///
     /// # Errors
     /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
-    pub(super) fn open(program: &SealedProgram, argument: &str, open: &impl Serialize) -> Result<Self, RuntimeError> {
+    pub(super) fn open(
+        program: &SealedProgram,
+        argument: &str,
+        open: &impl Serialize,
+        cgroup: Option<&str>,
+    ) -> Result<Self, RuntimeError> {
         let (here, there) = UnixStream::pair().map_err(RuntimeError::Spawn)?;
         let helper = Command::new(program.path())
             .arg0("runner")
@@ -98,7 +111,8 @@ impl Container {
             .process_group(0)
             .spawn()
             .map_err(RuntimeError::Spawn)?;
-        let container = Self { helper, control: Mutex::new(here) };
+        let cgroup = cgroup.map(str::to_owned);
+        let container = Self { helper, control: Mutex::new(here), cgroup, oom_kills: OnceLock::new() };
         let answer = {
             let control = container.control();
             protocol::send(&control, open, &[]).and_then(|()| protocol::receive(&control))
@@ -121,8 +135,10 @@ impl Container {
     pub fn start(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
         let (here, there) = UnixStream::pair().map_err(RuntimeError::Talk)?;
         let descriptors = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd(), there.as_fd()];
+        let counter = self.oom_kills.get_or_init(|| OomKills::of(self.cgroup.as_deref()?).map(Arc::new)).clone();
+        let oom_kills = counter.and_then(|counter| counter.count().map(|count| (counter, count)));
         protocol::send(&self.control(), &Start { process }, &descriptors).map_err(RuntimeError::Talk)?;
-        Ok(RunningStep { status: here })
+        Ok(RunningStep { status: here, oom_kills })
     }
 
     /// Ends the container with all that runs in it, and waits until its cgroup is gone.
@@ -130,7 +146,7 @@ impl Container {
     /// # Errors
     /// Where the helper did not end well: a cgroup may be left, which the next start of runner removes.
     pub fn close(self) -> Result<(), RuntimeError> {
-        let Self { mut helper, control } = self;
+        let Self { mut helper, control, .. } = self;
         drop(control);
         let status = helper.wait().map_err(RuntimeError::Talk)?;
         if status.success() { Ok(()) } else { Err(RuntimeError::Gone) }
@@ -151,10 +167,16 @@ impl RunningStep {
     ///
     /// # Errors
     /// [`RuntimeError::Gone`] when the container ended before the step.
-    pub fn outcome(self) -> Result<Outcome, RuntimeError> {
+    pub fn ended(self) -> Result<Ended, RuntimeError> {
         loop {
             match protocol::receive(&self.status).map_err(RuntimeError::Talk)? {
-                Some((Told::Ended(outcome), _)) => return Ok(outcome),
+                Some((Told::Ended(Ended { outcome, out_of_memory }), _)) => {
+                    let is_more =
+                        |(counter, before): &(Arc<OomKills>, u64)| counter.count().is_some_and(|now| now > *before);
+                    let out_of_memory =
+                        out_of_memory || !outcome.is_success() && self.oom_kills.as_ref().is_some_and(is_more);
+                    return Ok(Ended { outcome, out_of_memory });
+                }
                 Some((Told::Terminal, _)) => {}
                 None => return Err(RuntimeError::Gone),
             }
@@ -170,7 +192,7 @@ impl RunningStep {
             Some((Told::Terminal, descriptors)) => {
                 descriptors.into_iter().next().map(Begun::Terminal).ok_or(RuntimeError::Gone)
             }
-            Some((Told::Ended(outcome), _)) => Ok(Begun::Ended(outcome)),
+            Some((Told::Ended(ended), _)) => Ok(Begun::Ended(ended)),
             None => Err(RuntimeError::Gone),
         }
     }

@@ -10,6 +10,7 @@ pub mod container;
 mod devices;
 pub mod embedded;
 pub mod external;
+mod memory;
 pub mod process;
 mod protocol;
 pub mod sealed;
@@ -129,6 +130,21 @@ impl Outcome {
     /// Whether it ended well.
     pub fn is_success(&self) -> bool {
         *self == Self::Exited { code: 0 }
+    }
+}
+
+/// How a process in a container ended, and what of that its outcome does not tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Meanwhile the kernel killed it, or another process of its container, for want of memory.
+    pub out_of_memory: bool,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, out_of_memory: false }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Outcome;
+use super::Ended;
 
 /// No message comes near this: a manifest is at most 4 MiB.
 const MOST_BYTES: usize = 64 << 20;
@@ -47,7 +47,7 @@ pub enum Told {
     /// First, where the process has a terminal: the master's side of it is beside the message.
     Terminal,
     /// Last.
-    Ended(Outcome),
+    Ended(Ended),
 }
 
 /// Sends a message.

@@ -343,6 +343,22 @@ impl<'a> Session<'a> {
         Ok(self.mounts.tmpfs_left()?)
     }
 
+    /// Its tmpfs mounts: the target of each, and where it is.
+    pub fn tmpfs(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        self.mounts.tmpfs()
+    }
+
+    /// Puts into a tmpfs mount what an image of it holds. The session must not be running.
+    ///
+    /// # Errors
+    /// What copying gives.
+    pub fn refill(&self, target: &Path, image: &Lower) -> Result<(), SessionError> {
+        for (_, place) in self.tmpfs().filter(|(other, _)| *other == target) {
+            seed::copy_layer(image.path(), place)?;
+        }
+        Ok(())
+    }
+
     /// Begins with the changes that a checkpoint holds, in place of none. The session must not be running.
     pub fn seed(&mut self, checkpoint: Lower) {
         self.seed = Some(checkpoint);

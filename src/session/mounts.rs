@@ -195,6 +195,11 @@ impl SessionMounts {
         Ok(left)
     }
 
+    /// The tmpfs mounts and their like: the target of each, and where it is.
+    pub fn tmpfs(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        self.tmpfs.iter().map(|(target, mounted)| (target.as_path(), mounted.path()))
+    }
+
     /// In the order in which they are to be mounted.
     pub fn ready(&self) -> &[Ready] {
         &self.ready

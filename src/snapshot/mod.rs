@@ -1,9 +1,10 @@
 //! Snapshots: a frozen root becomes a squashfs image.
 
+mod bar;
 mod normalise;
 mod squashfs;
 mod version;
 
 pub use normalise::{Normalised, normalise};
-pub use squashfs::{ImageError, ImageOptions, Interrupt, write_image};
+pub use squashfs::{ImageError, ImageOptions, ImageProgress, Interrupt, write_image};
 pub use version::{MKSQUASHFS, find_mksquashfs, mksquashfs_version};

@@ -1,15 +1,18 @@
 //! Squashfs images, written by mksquashfs(1) of squashfs-tools 4.5 or later.
 
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use thiserror::Error;
 
+use super::bar::{self, Bar};
 use super::version::MKSQUASHFS;
 use crate::build::{Compression, Snapshot};
 use crate::sys;
@@ -17,7 +20,7 @@ use crate::sys;
 /// zstd's own default, 15, takes fourteen times as long for a seventh less.
 const ZSTD_LEVEL: u32 = 3;
 
-/// How often the size of an image that grows is told.
+/// How often it is told how far an image that grows is.
 const TOLD_EACH: Duration = Duration::from_millis(250);
 
 /// As much of what mksquashfs says is kept for an error.
@@ -85,7 +88,7 @@ impl ImageOptions {
         let mut arguments = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
         // Whatever it cannot read ends it: the default is to leave it out and go on.
-        add(&["-noappend", "-exit-on-error", "-xattrs", "-no-progress", "-quiet"]);
+        add(&["-noappend", "-exit-on-error", "-xattrs", "-quiet"]);
         match self.compression {
             Compression::Zstd => {
                 add(&["-comp", "zstd", "-Xcompression-level", &self.level.unwrap_or(ZSTD_LEVEL).to_string()])
@@ -104,11 +107,21 @@ impl ImageOptions {
     }
 }
 
+/// How far an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageProgress {
+    /// Bytes that it has.
+    pub bytes: u64,
+    /// How much of what is to be written is, from 0 to 99 and never less than before; none as long as mksquashfs does not
+    /// say, or where this host has no terminal for it to say it on.
+    pub percent: Option<u8>,
+}
+
 /// Something that is readable when the build is interrupted.
 pub type Interrupt<'a> = std::os::fd::BorrowedFd<'a>;
 
-/// Writes the folder `root` as an image at `image`, a path that is not there yet. Nothing is synced. `written` is told
-/// now and then how many bytes the image has.
+/// Writes the folder `root` as an image at `image`, a path that is not there yet. Nothing is synced. `progress` is told
+/// now and then how far it is.
 /// To be called on a thread that waits for it: mksquashfs ends with the thread.
 ///
 /// # Errors
@@ -118,11 +131,22 @@ pub fn write_image(
     image: &Path,
     options: ImageOptions,
     interrupt: Interrupt<'_>,
-    written: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(ImageProgress),
 ) -> Result<(), ImageError> {
     let mut command = Command::new(MKSQUASHFS);
     command.arg(root).arg(image).args(options.arguments());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let stdout = match bar::terminal() {
+        Ok((ours, theirs)) => {
+            command.stdout(theirs);
+            Some(File::from(ours))
+        }
+        // A host without devpts: the image is the same, only nobody is told how far it is.
+        Err(_) => {
+            command.arg("-no-progress").stdout(Stdio::piped());
+            None
+        }
+    };
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     // Given as the variable and not as flags: mksquashfs(1) refuses both at once.
     command.env_remove("SOURCE_DATE_EPOCH");
     if let Some(seconds) = options.source_date_epoch {
@@ -133,10 +157,12 @@ pub fn write_image(
         io::ErrorKind::NotFound => ImageError::NoProgram,
         _ => ImageError::Run(error),
     })?;
-    let said = wait(child, interrupt, &mut || {
+    // It holds their end of the terminal, which would never be at its end.
+    drop(command);
+    let said = wait(child, stdout, interrupt, &mut |percent| {
         // It is not there at first.
         if let Ok(metadata) = image.metadata() {
-            written(metadata.len());
+            progress(ImageProgress { bytes: metadata.len(), percent });
         }
     })?;
     match said {
@@ -151,51 +177,65 @@ pub fn write_image(
 type Unwell = (ExitStatus, String);
 
 /// Waits for its end, with a call of `tick` each [`TOLD_EACH`]; what it said where it failed.
-fn wait(mut child: Child, interrupt: Interrupt<'_>, tick: &mut dyn FnMut()) -> Result<Result<(), Unwell>, ImageError> {
-    let each = Timespec { tv_sec: 0, tv_nsec: TOLD_EACH.subsec_nanos().into() };
-    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(ImageError::Run(io::Error::other("it has no output")));
-    };
-    let mut said = Vec::new();
-    let mut open = [true, true];
-    while open.contains(&true) {
+fn wait(
+    mut child: Child,
+    terminal: Option<File>,
+    interrupt: Interrupt<'_>,
+    tick: &mut dyn FnMut(Option<u8>),
+) -> Result<Result<(), Unwell>, ImageError> {
+    let stdout = terminal.or_else(|| child.stdout.take().map(|stdout| File::from(OwnedFd::from(stdout))));
+    let stderr = child.stderr.take().map(|stderr: ChildStderr| File::from(OwnedFd::from(stderr)));
+    let mut streams = [stdout, stderr];
+    let (mut bar, mut said) = (Bar::default(), Vec::new());
+    let mut next = Instant::now() + TOLD_EACH;
+    while streams.iter().any(Option::is_some) {
+        let left = next.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            tick(bar.percent());
+            next = Instant::now() + TOLD_EACH;
+            continue;
+        }
         let mut polled = vec![PollFd::from_borrowed_fd(interrupt, PollFlags::IN)];
         // A closed pipe would be ready for ever.
-        if open[0] {
-            polled.push(PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::IN));
-        }
-        if open[1] {
-            polled.push(PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::IN));
-        }
-        match poll(&mut polled, Some(&each)) {
-            Ok(0) => {
-                tick();
-                continue;
-            }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        polled.extend(streams.iter().flatten().map(|stream| PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)));
+        let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut polled, Some(&left)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(ImageError::Run(error.into())),
         }
-        let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[0] {
+        let mut ready = polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>().into_iter();
+        if ready.next() == Some(true) {
             child.kill()?;
             child.wait()?;
             return Err(ImageError::Interrupted);
         }
-        let mut buffer = [0; 4096];
-        let mut next = 1;
-        for (index, is_open) in open.iter_mut().enumerate() {
-            if !*is_open {
+        for (index, stream) in streams.iter_mut().enumerate() {
+            if stream.is_none() || ready.next() != Some(true) {
                 continue;
             }
-            if ready[next] {
-                let length = if index == 0 { stdout.read(&mut buffer)? } else { stderr.read(&mut buffer)? };
-                *is_open = length > 0;
-                let room = (MOST_SAID as usize).saturating_sub(said.len());
-                said.extend_from_slice(&buffer[..length.min(room)]);
-            }
-            next += 1;
+            let bytes = read_some(stream)?;
+            let bytes = if index == 0 { bar.take(&bytes) } else { bytes };
+            let room = (MOST_SAID as usize).saturating_sub(said.len());
+            said.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
     let status = child.wait()?;
     Ok(if status.success() { Ok(()) } else { Err((status, String::from_utf8_lossy(&said).into_owned())) })
+}
+
+/// Reads what is there; closes the stream at its end.
+fn read_some(stream: &mut Option<File>) -> io::Result<Vec<u8>> {
+    let Some(file) = stream else { return Ok(Vec::new()) };
+    let mut buffer = vec![0; 4096];
+    let length = match file.read(&mut buffer) {
+        // A terminal that nobody has open any more, see pty(7).
+        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => 0,
+        length => length?,
+    };
+    buffer.truncate(length);
+    if length == 0 {
+        *stream = None;
+    }
+    Ok(buffer)
 }

@@ -6,6 +6,7 @@
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
 //! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
 //! last/<hex>.json              the last key of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
+//! timings/<hex>.json           how long the steps of a build last took; <hex> is the SHA-256 of the build's name
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
 //! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
@@ -13,6 +14,7 @@
 //! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! logs/<build>/<step>.log      what a step printed
+//! failed/<build>.<n>/          the session of the n-th step of a build, which failed; see `failed`
 //! leases/<lease>               one for each running build, locked while it lives
 //! scratch/<lease>/             writable layers on disk
 //! tmp/<lease>/                 half-written files
@@ -42,6 +44,7 @@
 mod building;
 mod collect;
 mod error;
+mod failed;
 mod held;
 mod inventory;
 mod layer;
@@ -53,6 +56,7 @@ mod output;
 mod record;
 mod recorded;
 mod remove;
+mod timings;
 mod verify;
 mod version;
 
@@ -64,6 +68,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 
+pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
 pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
@@ -74,25 +79,28 @@ pub use lease::{DeadLease, Lease, Swept};
 pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
+pub use timings::{Timing, Timings};
 pub use verify::Damage;
 
-use error::io as failed;
+use self::error::io as failed;
 
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
 
 /// The folders of a store.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 16] = [
     "layers",
     "layers/sha256",
     "keys",
     "last",
+    "timings",
     "building",
     "damaged",
     "lock-files",
     "versions",
     "cache",
     "logs",
+    "failed",
     "leases",
     "scratch",
     "tmp",

@@ -158,6 +158,25 @@ fn doctor_finds_that_this_host_can_build_and_leaves_nothing() {
 }
 
 #[test]
+fn on_a_terminal_of_40_columns_no_line_is_wider_but_one_of_a_single_word() {
+    let project = project(MANIFEST);
+    let built = Built::of(&project, &["--target", "layer"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    // script(1) gives a terminal, and ends with the exit code of what runs on it.
+    let on_terminal = "RUN=\"$*\"; exec script -qec \"stty cols 40 rows 24; exec $RUN\" /dev/null";
+    for (arguments, line) in
+        [(&["plan"][..], "3  aside  other  runs"), (&["doctor"], "this host can build"), (&["store", "ls"], "  built ")]
+    {
+        let run = project.runner_in_shell(on_terminal, arguments);
+        let lines: Vec<&str> = run.stdout.lines().map(|line| line.trim_end_matches('\r')).collect();
+        assert_eq!(run.code, 0, "{run}");
+        let is_narrow = |line: &str| line.chars().count() <= 40 || !line.trim_start().contains(' ');
+        assert!(lines.iter().all(|line| is_narrow(line)), "{run}");
+        assert!(lines.len() > 2 && lines.iter().any(|found| found.starts_with(line)), "{line}: {run}");
+    }
+}
+
+#[test]
 fn the_completion_script_of_bash_completes_commands() {
     let project = project(MANIFEST);
     let script =

@@ -137,7 +137,8 @@ steps:
     let (lines, code) = terminal.end();
     assert_eq!(code, Some(1), "{lines:#?}");
     assert!(lines[3].starts_with("bad  failed after ") && lines[3].ends_with(": exit code 7"), "{lines:#?}");
-    assert_eq!(lines[4..7], ["", "step bad failed: exit code 7", "  | third"], "{lines:#?}");
+    assert_eq!(lines[4..7], ["", "  × step bad failed: exit code 7", "   ╭─[build.yaml:8:13]"], "{lines:#?}");
+    assert!(lines.contains(&"  | third".to_owned()), "{lines:#?}");
 }
 
 #[test]

@@ -24,6 +24,11 @@ fn a_step_that_fails_stops_what_needs_it_and_leaves_outputs_of_before() {
     let run = project.runner(&["apply"]);
     assert_eq!(run.code, 1, "{run}");
     assert!(run.stdout.contains("step fill failed: exit code 9") && run.stdout.contains("last words"), "{run}");
+    assert!(
+        run.stdout.contains("[build.yaml:9:13]\n") && run.stdout.contains("╰── (sleep 99 &); echo last words"),
+        "{run}"
+    );
+    assert!(run.stdout.contains("/runner apply\n"), "{run}");
     assert!(run.stdout.contains("fill.log") && run.stdout.contains("rest  * skipped: fill failed"), "{run}");
     assert!(project.path("out/done.squashfs").exists());
     assert_eq!(std::fs::read_to_string(project.path("out/rest.squashfs")).unwrap(), "of an earlier build");

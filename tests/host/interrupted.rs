@@ -296,3 +296,27 @@ steps:
     let built = Built::well(&project);
     assert_eq!([sum(&outputs[0]), sum(&outputs[1])], right, "{}", built.run);
 }
+
+#[test]
+fn what_a_bind_holds_is_read_no_further_when_the_build_is_interrupted() {
+    let project = project(
+        "
+mounts: { src: { type: bind, source: src, target: /src, options: [ro] } }
+containers: { c: { rootfs: $TOOLS, mounts: [src] } }
+steps: [{ name: a, run: 'true' }, { name: layer, snapshot: {} }]
+",
+    );
+    // Holes: nothing on the disk, and hours of reading.
+    fs::create_dir(project.path("src")).unwrap();
+    fs::File::create(project.path("src/endless")).unwrap().set_len(8 << 40).unwrap();
+    let build = Running::start(&project, &[]);
+    let folder = format!("/proc/{}/fd", build.pid());
+    wait_for("the file to be read", || {
+        let files = fs::read_dir(&folder).ok()?.flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).find(|file| file.ends_with("src/endless"))
+    });
+    build.signal(Signal::INT);
+    let built = build.end();
+    assert_eq!(built.run.code, 130, "{}", built.run);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}

@@ -110,6 +110,7 @@ steps:
   - { name: little, exec: [dd, if=/dev/zero, of=/dev/null, bs=16M, count=1] }
   - { name: much, needs: [little], exec: [dd, if=/dev/zero, of=/dev/null, bs=200M, count=1] }
   - { name: a-child, needs: [little], run: "dd if=/dev/zero of=/dev/null bs=200M count=1; echo never" }
+  - { name: other, needs: [little], run: exit 3 }
   - { name: after, needs: [little], run: echo works }
   - { name: needs-it, needs: [much], run: echo never }
 "#,
@@ -117,9 +118,12 @@ steps:
     let built = Built::of(&project, &["--keep-going", "-j", "1"]);
     assert_eq!(built.run.code, 1, "{}", built.run);
     assert_eq!(built.status("little"), "ran", "{}", built.run);
-    assert_eq!(built.reason("much"), "killed by signal 9 (SIGKILL)");
+    let out_of_memory = "out of memory: the container may use 64MiB (`memory` under limits); ";
+    assert_eq!(built.reason("much"), format!("{out_of_memory}killed by signal 9 (SIGKILL)"));
     assert_eq!(built.ending("much")["exit_code"], 137);
-    assert_eq!((built.reason("a-child"), built.status("needs-it")), ("exit code 137", "skipped"));
+    assert_eq!(built.reason("a-child"), format!("{out_of_memory}exit code 137"));
+    assert_eq!(built.reason("other"), "exit code 3", "the one before ran out of memory, this one did not");
+    assert_eq!(built.status("needs-it"), "skipped");
     assert_eq!(built.text("after"), "works\n");
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }

@@ -3,6 +3,7 @@
 //! All of them run with each runtime: `tests/runc` is this folder by another name, see [`project::RUNTIME`].
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
+mod browser;
 mod built;
 mod cache;
 mod chain;
@@ -24,8 +25,10 @@ mod many_layers;
 mod mount_points;
 mod mounts;
 mod namespace;
+mod page;
 mod privileges;
 mod project;
+mod pty;
 mod quick;
 mod recipes;
 mod reports;
@@ -34,6 +37,7 @@ mod run;
 mod runtimes;
 mod same_bytes;
 mod sessions;
+mod shells;
 mod sources;
 mod store;
 mod streams;

@@ -1,16 +1,13 @@
 //! Commands on a terminal: a real one inside, what is typed and shown passed on, and the caller's given back as it was.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::tcsetwinsize;
 
 use crate::built::wait_for;
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
+use crate::pty::{Terminal, size};
 
 const MANIFEST: &str = "
 version: 1
@@ -26,94 +23,6 @@ containers:
 steps:
   - { name: step, container: c, run: 'true' }
 ";
-
-/// A terminal with runner on it.
-struct Terminal {
-    screen: OwnedFd,
-    /// Kept open: without it the terminal is gone with runner.
-    line: OwnedFd,
-    process: Child,
-    shown: String,
-}
-
-fn size(rows: u16, columns: u16) -> Winsize {
-    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
-}
-
-impl Terminal {
-    fn new(project: &Project, arguments: &[&str]) -> Self {
-        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&screen).unwrap();
-        unlockpt(&screen).unwrap();
-        let name = ptsname(&screen, Vec::new()).unwrap();
-        let line = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        tcsetwinsize(&screen, size(21, 93)).unwrap();
-        let runner = project.command(arguments);
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(runner.get_program()).args(arguments);
-        command.current_dir(project.path("")).env("RUNNER_STORE", project.store()).env("RUNNER_RUNTIME", RUNTIME);
-        let end = || Stdio::from(line.try_clone().unwrap());
-        let process = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        Self { screen, line: line.into(), process, shown: String::new() }
-    }
-
-    fn press(&self, keys: &str) {
-        let written = rustix::io::write(&self.screen, keys.as_bytes()).unwrap();
-        assert_eq!(written, keys.len());
-    }
-
-    /// Reads what is shown now, waiting a little for it.
-    fn look(&mut self) -> bool {
-        let mut polled = [PollFd::from_borrowed_fd(self.screen.as_fd(), PollFlags::IN)];
-        let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        if poll(&mut polled, Some(&pause)).unwrap() == 0 {
-            return false;
-        }
-        let mut buffer = [0; 65536];
-        let length = rustix::io::read(&self.screen, &mut buffer).unwrap_or(0);
-        self.shown.push_str(&String::from_utf8_lossy(&buffer[..length]));
-        length > 0
-    }
-
-    /// Waits for a text that has not been waited for, and takes all up to its end away.
-    #[track_caller]
-    fn await_text(&mut self, text: &str) -> String {
-        let start = std::time::Instant::now();
-        loop {
-            if let Some(at) = self.shown.find(text) {
-                let rest = self.shown.split_off(at + text.len());
-                return std::mem::replace(&mut self.shown, rest);
-            }
-            self.look();
-            assert!(start.elapsed().as_secs() < 60, "waited in vain for {text:?}: {}", self.shown);
-        }
-    }
-
-    /// Waits for runner's end; gives its code.
-    #[track_caller]
-    fn end(&mut self) -> ExitStatus {
-        let status = wait_for("runner's end", || {
-            self.look();
-            self.process.try_wait().unwrap()
-        });
-        while self.look() {}
-        status
-    }
-
-    /// Whether keys are echoed, lines edited and signals sent, as before.
-    fn is_as_before(&self) -> bool {
-        let modes = tcgetattr(&self.line).unwrap();
-        modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
-            && modes.special_codes[SpecialCodeIndex::VINTR] == 3
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn a_command_has_a_real_terminal_of_the_callers_size_and_follows_it() {

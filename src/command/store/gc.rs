@@ -100,9 +100,11 @@ fn told(effect: &Effect, now: SystemTime, store: &Path) -> String {
         }
         What::Record { .. } => format!("record {}", below(effect, store)),
         What::Logs => below(effect, store),
+        What::Failed => format!("session of a failed step {}", below(effect, store)),
         What::Damaged => format!("damaged layer {}", below(effect, store)),
         What::Listing => format!("listing {}", below(effect, store)),
         What::LastKey => format!("last key {}", below(effect, store)),
+        What::Timings => below(effect, store),
         What::LeftOver => format!("left over: {}", below(effect, store)),
     };
     let why = match effect.why {
@@ -125,9 +127,11 @@ fn as_json(effect: &Effect) -> Value {
         What::Layer { .. } => "layer",
         What::Record { .. } => "record",
         What::Logs => "logs",
+        What::Failed => "failed",
         What::Damaged => "damaged",
         What::Listing => "listing",
         What::LastKey => "last_key",
+        What::Timings => "timings",
         What::LeftOver => "left_over",
     };
     let (why, used) = match effect.why {

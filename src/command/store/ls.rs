@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::shown::{Known, ago, origin, short, table};
 use super::{Place, print_json};
-use crate::command::{Stop, print};
+use crate::columns::width;
+use crate::command::{Stop, columns, print};
 use crate::report::size;
 
 /// Lists the layers, the one used last first.
@@ -41,5 +42,35 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
     }
     let count = layers.len();
     let total = format!("{count} {}, {}\n", if count == 1 { "layer" } else { "layers" }, size(total));
-    print((table(&rows) + &total).as_bytes())
+    let table = table(&rows);
+    let has_room = columns().is_none_or(|columns| table.lines().all(|line| width(line) <= columns));
+    let listed = if has_room { table } else { blocks(&rows[1..]) };
+    print((listed + &total).as_bytes())
+}
+
+/// A few lines a layer, for terminals that have no room for all of it beside each other.
+fn blocks(rows: &[Vec<String>]) -> String {
+    let block = |row: &Vec<String>| {
+        let [layer, size, built, used, by, kept] = row.as_slice() else { return row.join("  ") + "\n" };
+        let kept = if kept.is_empty() { String::new() } else { format!("  kept by {kept}\n") };
+        format!("{layer}  {size}\n  {by}\n  built {built}, used {used}\n{kept}")
+    };
+    rows.iter().map(block).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blocks;
+
+    #[test]
+    fn a_layer_without_room_for_a_line_has_a_few() {
+        let row = |kept: &str| {
+            ["5e5ad39b92a4", "8.6 MiB", "2h ago", "1m ago", "sdk/base/layer", kept].map(String::from).to_vec()
+        };
+        assert_eq!(
+            blocks(&[row(""), row("1 layer above")]),
+            "5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n\
+             5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n  kept by 1 layer above\n"
+        );
+    }
 }

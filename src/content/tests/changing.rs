@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -17,7 +18,7 @@ fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
     let folder = folder(&[("a", "old")]);
     let path = folder.path().join("a");
     let (cache, fresh) = (StatCache::default(), Mutex::default());
-    let known = Known { cache: &cache, fresh: &fresh };
+    let known = Known { cache: &cache, fresh: &fresh, stop: &AtomicBool::new(false) };
     let mut reader = Reader::new(&known);
     let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
     let place = Place::new(top.as_fd(), c"a");

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::event::{Event, Stamped, StepStatus};
 
+use super::super::failure::GoOn;
 use super::super::plain::Plain;
 use super::super::sanitize::sanitize;
 use super::super::{Outline, Reporter, words};
@@ -40,8 +41,8 @@ struct Step {
 }
 
 impl Groups {
-    pub(in crate::report) fn new(ci: Ci, colour: bool, outline: Option<Arc<Outline>>) -> Self {
-        Self { ci, plain: Plain::new(colour), outline, steps: Vec::new() }
+    pub(in crate::report) fn new(ci: Ci, colour: bool, outline: Option<Arc<Outline>>, go_on: Option<GoOn>) -> Self {
+        Self { ci, plain: Plain::new(colour, go_on), outline, steps: Vec::new() }
     }
 
     /// The plain lines of an event.
@@ -126,9 +127,10 @@ impl Reporter for Groups {
             | Event::SnapshotProgress { step, .. }
             | Event::SnapshotWritten { step, .. }
             | Event::Warning { step: Some(step), .. } => step,
-            Event::BuildStarted { .. } | Event::Warning { step: None, .. } | Event::BuildFinished { .. } => {
-                return out.write_all(&lines);
-            }
+            Event::BuildStarted { .. }
+            | Event::BuildEstimated { .. }
+            | Event::Warning { step: None, .. }
+            | Event::BuildFinished { .. } => return out.write_all(&lines),
         };
         let over = matches!(stamped.event, Event::StepFinished { .. }).then(|| self.annotation(&stamped.event));
         // Where it did not begin, from the cache or skipped, there is a line and no group.
@@ -155,7 +157,7 @@ mod tests {
     use crate::event::Stream;
 
     fn show(ci: Ci, events: Vec<Event>) -> String {
-        let mut groups = Groups::new(ci, false, None);
+        let mut groups = Groups::new(ci, false, None, None);
         let mut out = Vec::new();
         for event in events {
             groups.event(&stamp(0, event), &mut out).unwrap();

@@ -134,11 +134,26 @@ impl Page {
             self.line(format_args!("<div class=\"lane\">{}</div>", lane.join("")));
         }
         self.line(format_args!("</div>"));
+        self.cached(record);
+    }
+
+    /// What took no time, and so has no place on the axis.
+    fn cached(&mut self, record: &Record) {
+        let cached = record.steps.iter().filter(|step| step.status == Some(StepStatus::Cached));
+        let names: Vec<String> = cached.map(|step| markup(&step.name)).collect();
+        if names.is_empty() {
+            return;
+        }
+        self.line(format_args!("<div class=\"fresh\"><span class=\"faint\">Taken from the store:</span>"));
+        for name in names {
+            self.line(format_args!("<a class=\"badge cached\" href=\"#step-{name}\">{name}</a>"));
+        }
+        self.line(format_args!("</div>"));
     }
 
     fn steps(&mut self, record: &Record, outline: Option<&Outline>) {
         self.line(format_args!(
-            "<h2>Steps</h2>\n<table>\n<tr><th></th><th>Step</th><th>Container</th><th>Time</th><th>Image</th></tr>"
+            "<h2>Steps</h2>\n<table>\n<tr><th></th><th>Step</th><th>Container</th><th class=\"number\">Time</th><th>Image</th></tr>"
         ));
         for step in &record.steps {
             let status = word(step.status);
@@ -160,7 +175,6 @@ impl Page {
             for warning in &step.warnings {
                 about.push_str(&format!("<p class=\"warning\">warning: {}</p>", markup(warning)));
             }
-            about.push_str(&log(step));
             let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
             let image = step.snapshot.as_ref().map(|snapshot| {
                 format!(
@@ -176,26 +190,28 @@ impl Page {
                 markup(&step.container),
                 image.unwrap_or_default()
             ));
+            if let Some(log) = log(step) {
+                self.line(format_args!("<tr class=\"log\"><td></td><td colspan=\"4\">{log}</td></tr>"));
+            }
         }
         self.line(format_args!("</table>"));
     }
 }
 
 /// The step's log, to be unfolded; that of a failed step is open.
-fn log(step: &StepRecord) -> String {
-    let Some(path) = &step.log else { return String::new() };
-    let lines = last_lines(path, LOG_BYTES);
+fn log(step: &StepRecord) -> Option<String> {
+    let lines = last_lines(step.log.as_ref()?, LOG_BYTES);
     if lines.is_empty() {
-        return String::new();
+        return None;
     }
     let open = if step.status == Some(StepStatus::Failed) { " open" } else { "" };
     let count = lines.len();
     let what = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     // The first line end after <pre> is not shown, so there is one.
-    format!(
+    Some(format!(
         "<details{open}><summary class=\"faint\">{what}</summary><pre>\n{}</pre></details>",
         markup(&lines.join("\n"))
-    )
+    ))
 }
 
 fn since(begin: SystemTime, time: SystemTime) -> u64 {

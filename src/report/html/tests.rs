@@ -59,6 +59,8 @@ fn steps_that_run_at_once_have_a_lane_each_and_cached_ones_are_told_apart() {
     assert!(lanes[0].contains("#step-one") && lanes[0].contains("#step-three"), "{page}");
     assert!(lanes[0].contains("left:40.000%;width:40.000%") && lanes[1].contains("class=\"bar failed\""), "{page}");
     assert!(page.contains("<span class=\"badge cached\">cached</span>"), "{page}");
+    let fresh = page.lines().filter(|line| line.starts_with("<a class=\"badge cached\" href=\"#step-")).count();
+    assert_eq!(fresh, 1, "{page}");
     assert!(is_well_formed(&page), "{page}");
 }
 

@@ -10,6 +10,7 @@ use super::super::sanitize::sanitize;
 use super::super::{ending, words};
 use super::fit::{fit, width};
 use super::screen::Size;
+use super::total::{Total, milliseconds};
 
 /// As much of a step's last line is kept; no terminal is as wide.
 const LINE_BYTES: usize = 4096;
@@ -23,12 +24,7 @@ pub(super) struct Board {
     paint: Paint,
     /// Paths inside it are shown from there.
     folder: PathBuf,
-    begun: Option<SystemTime>,
-    steps: usize,
-    ran: usize,
-    cached: usize,
-    failed: usize,
-    skipped: usize,
+    total: Total,
     /// Of the longest name so far, in columns.
     name_width: usize,
     running: Vec<Running>,
@@ -44,34 +40,22 @@ struct Running {
     attempt: u32,
     /// The last line that it printed and that is not blank, as it came.
     line: String,
-    /// Bytes of its image so far.
-    bytes: Option<u64>,
+    /// Bytes of its image so far, and how much of all that is.
+    written: Option<(u64, Option<u8>)>,
     /// Its image.
     image: Option<String>,
 }
 
 impl Board {
     pub(super) fn new(paint: Paint, folder: PathBuf) -> Self {
-        Self {
-            paint,
-            folder,
-            begun: None,
-            steps: 0,
-            ran: 0,
-            cached: 0,
-            failed: 0,
-            skipped: 0,
-            name_width: 0,
-            running: Vec::new(),
-            images: Vec::new(),
-        }
+        Self { paint, folder, total: Total::default(), name_width: 0, running: Vec::new(), images: Vec::new() }
     }
 
     /// Takes an event; gives the lines to put above what is running, if any.
     pub(super) fn event(&mut self, Stamped { time, event }: &Stamped) -> Option<String> {
         match event {
             Event::BuildStarted { name, steps } => {
-                (self.begun, self.steps) = (Some(*time), *steps);
+                self.total.begins(*time, *steps);
                 Some(format!("{}: {steps} {}", sanitize(name), if *steps == 1 { "step" } else { "steps" }))
             }
             Event::StepStarted { step, attempt, reasons, .. } => {
@@ -83,7 +67,7 @@ impl Board {
                         begun: *time,
                         attempt: *attempt,
                         line: words::why(reasons).map(|why| format!("runs: {why}")).unwrap_or_default(),
-                        bytes: None,
+                        written: None,
                         image: None,
                     }),
                 }
@@ -93,8 +77,12 @@ impl Board {
                 self.running(step)?.printed(line);
                 None
             }
-            Event::SnapshotProgress { step, bytes } => {
-                self.running(step)?.bytes = Some(*bytes);
+            Event::SnapshotProgress { step, bytes, percent } => {
+                self.running(step)?.written = Some((*bytes, *percent));
+                None
+            }
+            Event::BuildEstimated { left_ms, untimed } => {
+                self.total.estimated(*left_ms, *untimed);
                 None
             }
             Event::SnapshotWritten { step, size, path, .. } => {
@@ -131,12 +119,7 @@ impl Board {
         duration_ms: u64,
         reason: Option<&str>,
     ) -> String {
-        *match status {
-            StepStatus::Ran => &mut self.ran,
-            StepStatus::Cached => &mut self.cached,
-            StepStatus::Failed => &mut self.failed,
-            StepStatus::Skipped => &mut self.skipped,
-        } += 1;
+        self.total.is_over(status);
         self.name_width = self.name_width.max(width(step));
         let at = self.running.iter().position(|running| running.step == step);
         let image = match at {
@@ -160,7 +143,8 @@ impl Board {
     /// it has rows.
     pub(super) fn frame(&self, now: SystemTime, size: Size) -> Vec<String> {
         let columns = size.columns.saturating_sub(1);
-        let total = self.total(now, columns);
+        let bold = |line: String| self.paint.text(Some(Colour::Bold), &fit(&line, columns)).into_owned();
+        let total: Vec<String> = self.total.lines(self.running.len(), now, columns).into_iter().map(bold).collect();
         let room = size.rows.saturating_sub(total.len() + 1);
         let shown = if self.running.len() > room { room.saturating_sub(1) } else { self.running.len() };
         let mut lines: Vec<String> =
@@ -184,37 +168,9 @@ impl Board {
         let padding = " ".repeat(name_width.saturating_sub(width(&name)) + GAP);
         let name = self.paint.text(Some(Colour::Cyan), &name);
         let time = self.paint.text(Some(Colour::Faint), &time);
-        format!("{name}{padding}{time}{}{}", " ".repeat(GAP), fit(&running.now(), columns - lead)).trim_end().to_owned()
-    }
-
-    /// Over two lines where one has no room for it.
-    fn total(&self, now: SystemTime, columns: usize) -> Vec<String> {
-        let Some(begun) = self.begun else { return Vec::new() };
-        let over = self.ran + self.cached + self.failed + self.skipped;
-        let counts = [
-            (self.ran, "done"),
-            (self.cached, "cached"),
-            (self.failed, "failed"),
-            (self.skipped, "skipped"),
-            (self.running.len(), "running"),
-            (self.steps.saturating_sub(over + self.running.len()), "left"),
-        ];
-        let told = counts.iter().filter(|(count, word)| *count > 0 || matches!(*word, "done" | "running" | "left"));
-        let mut parts = told.map(|(count, word)| format!("{count} {word}"));
-        let mut lines = vec![format!("{} elapsed", words::clock(milliseconds(begun, now)))];
-        let mut last = 0;
-        for part in &mut parts {
-            if width(&lines[last]) + 2 + width(&part) > columns && last == 0 {
-                lines[0].push(',');
-                lines.push(part);
-                last = 1;
-            } else {
-                lines[last].push_str(", ");
-                lines[last].push_str(&part);
-            }
-        }
-        let bold = |line: String| self.paint.text(Some(Colour::Bold), &fit(&line, columns)).into_owned();
-        lines.into_iter().map(bold).collect()
+        format!("{name}{padding}{time}{}{}", " ".repeat(GAP), fit(&running.now(columns - lead), columns - lead))
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -228,19 +184,17 @@ impl Running {
         self.line.push_str(&short[..short.floor_char_boundary(LINE_BYTES.min(short.len()))]);
     }
 
-    /// What it does now, as far as that is known.
-    fn now(&self) -> String {
+    /// What it does now, as far as that is known; in fewer words where these have no room.
+    fn now(&self, columns: usize) -> String {
         let again = if self.attempt > 1 { format!("(try {}) ", self.attempt) } else { String::new() };
-        match self.bytes {
-            Some(bytes) => format!("{again}{} of the image written", words::size(bytes)),
-            None => format!("{again}{}", sanitize(&self.line)),
-        }
+        let Some((bytes, percent)) = self.written else { return format!("{again}{}", sanitize(&self.line)) };
+        let size = words::size(bytes);
+        let (long, short) = match percent {
+            Some(percent) => (format!("{percent}% of the image, {size}"), format!("{percent}%, {size}")),
+            None => (format!("{size} of the image written"), size),
+        };
+        again + if width(&long) <= columns { &long } else { &short }
     }
-}
-
-fn milliseconds(from: SystemTime, to: SystemTime) -> u64 {
-    let elapsed = to.duration_since(from).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -264,7 +218,7 @@ mod tests {
     /// Three steps begun, one of them a snapshot, and one over.
     fn board() -> Board {
         let mut board = Board::new(Paint(false), "/work".into());
-        let progress = Event::SnapshotProgress { step: "base-layer".into(), bytes: 3 << 20 };
+        let progress = Event::SnapshotProgress { step: "base-layer".into(), bytes: 3 << 20, percent: Some(41) };
         for (milliseconds, event) in [
             (0, Event::BuildStarted { name: "sdk".into(), steps: 9 }),
             (0, started("packages", "base", 1)),
@@ -287,7 +241,7 @@ mod tests {
         assert_eq!(
             board().frame(at(65_300), size(80, 24)),
             [
-                "base-layer           1m05s  3.0 MiB of the image written",
+                "base-layer           1m05s  41% of the image, 3.0 MiB",
                 "compile-everything   1m05s  [ 50%] Building CXX object lib/日本語/long/name.o",
                 "again                1m05s  (try 2)",
                 "1m05s elapsed, 1 done, 3 running, 5 left",
@@ -300,13 +254,47 @@ mod tests {
         assert_eq!(
             board().frame(at(12_300), size(40, 24)),
             [
-                "base-layer      12.1s  3.0 MiB of the …",
+                "base-layer      12.1s  41%, 3.0 MiB",
                 "compile-ever…   12.0s  [ 50%] Building…",
                 "again           11.8s  (try 2)",
                 "12.3s elapsed, 1 done, 3 running,",
                 "5 left",
             ]
         );
+    }
+
+    #[test]
+    fn an_image_tells_its_share_once_that_is_known_and_its_size_in_any_case() {
+        let mut board = board();
+        for (percent, columns, told) in [
+            (None, 80, "2.5 GiB of the image written"),
+            (Some(7), 80, "7% of the image, 2.5 GiB"),
+            (None, 40, "2.5 GiB"),
+            (Some(99), 40, "99%, 2.5 GiB"),
+            (Some(99), 28, "99%, 2.…"),
+        ] {
+            board.event(&stamp(500, Event::SnapshotProgress { step: "base-layer".into(), bytes: 5 << 29, percent }));
+            let frame = board.frame(at(1_000), size(columns, 24));
+            assert!(frame[0].ends_with(&format!("0.8s  {told}")), "{frame:#?}");
+        }
+    }
+
+    #[test]
+    fn a_wide_name_leaves_the_image_its_columns() {
+        let mut board = board();
+        board.event(&stamp(600, started("日本語の長い名前のステップ", "base", 1)));
+        let progress =
+            Event::SnapshotProgress {
+                step: "日本語の長い名前のステップ".into(), bytes: 1 << 20, percent: Some(5)
+            };
+        board.event(&stamp(700, progress));
+        for (columns, line) in [
+            (80, "日本語の長い名前のステップ    0.4s  5% of the image, 1.0 MiB"),
+            (40, "日本語の長い…    0.4s  5%, 1.0 MiB"),
+        ] {
+            let frame = board.frame(at(1_000), size(columns, 24));
+            assert_eq!(frame[3], line);
+        }
     }
 
     #[test]
@@ -340,9 +328,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_is_as_wide_as_the_terminal_and_none_has_an_escape(
-            bytes: Vec<u8>, line in "\\PC*", sequences in "[\u{1b}\\[0-9;mJH\r\t日é]*", columns in 1..100usize, rows in 2..12usize
+            bytes: Vec<u8>, line in "\\PC*", sequences in "[\u{1b}\\[0-9;mJH\r\t日é]*",
+            columns in 1..100usize, rows in 2..12usize, left_ms: u64, untimed in 0..2usize,
         ) {
             let mut board = board();
+            board.event(&stamp(800, Event::BuildEstimated { left_ms, untimed }));
             for text in [&*String::from_utf8_lossy(&bytes), &line, &sequences] {
                 board.event(&stamp(900, output("again", Stream::Stdout, text)));
                 let frame = board.frame(at(900) + Duration::from_secs(1), size(columns, rows));

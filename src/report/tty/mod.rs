@@ -7,6 +7,7 @@
 mod board;
 mod fit;
 mod screen;
+mod total;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ use rustix::termios::tcgetwinsize;
 use crate::event::{Event, Stamped};
 
 use super::colour::Paint;
-use super::failure::Failures;
+use super::failure::{Failures, GoOn, Look};
 use super::{Reporter, ending};
 
 use board::Board;
@@ -42,11 +43,11 @@ pub(super) struct Tty {
 
 impl Tty {
     /// On standard output.
-    pub(super) fn new(colour: bool) -> Self {
-        Self::sized(colour, Box::new(size_of_stdout))
+    pub(super) fn new(colour: bool, go_on: Option<GoOn>) -> Self {
+        Self::sized(colour, go_on, Box::new(size_of_stdout))
     }
 
-    fn sized(colour: bool, size: Box<dyn Fn() -> Size>) -> Self {
+    fn sized(colour: bool, go_on: Option<GoOn>, size: Box<dyn Fn() -> Size>) -> Self {
         let screen = Screen::new(size());
         let bar = ProgressBar::new_spinner();
         bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
@@ -55,8 +56,12 @@ impl Tty {
             bar.set_style(style);
         }
         let paint = Paint(colour);
-        let (board, failures) = (Board::new(paint, std::env::current_dir().unwrap_or_default()), Failures::default());
+        let (board, failures) = (Board::new(paint, std::env::current_dir().unwrap_or_default()), Failures::new(go_on));
         Self { paint, size, board, above: Vec::new(), failures, screen, bar, next: None }
+    }
+
+    fn look(&self) -> Look {
+        Look { paint: self.paint, columns: Some((self.size)().columns) }
     }
 
     /// Takes the changing lines away, for good.
@@ -76,7 +81,8 @@ impl Reporter for Tty {
         self.above.extend(self.board.event(stamped));
         if let Event::BuildFinished { .. } = &stamped.event {
             self.clear(out)?;
-            return ending::tell(&stamped.event, &mut self.failures, self.paint, out);
+            let look = self.look();
+            return ending::tell(&stamped.event, &mut self.failures, look, out);
         }
         self.next.get_or_insert_with(Instant::now);
         Ok(())
@@ -100,7 +106,8 @@ impl Reporter for Tty {
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.clear(out)?;
-        self.failures.tell(out)
+        let look = self.look();
+        self.failures.tell(look, out)
     }
 }
 

@@ -21,7 +21,7 @@ impl Stage {
     fn new(columns: usize, rows: usize) -> Self {
         let size = Rc::new(Cell::new(Size { columns, rows }));
         let asked = Rc::clone(&size);
-        let tty = Tty::sized(false, Box::new(move || asked.get()));
+        let tty = Tty::sized(false, None, Box::new(move || asked.get()));
         let small = |number: usize| NonZeroU16::new(u16::try_from(number).unwrap()).unwrap();
         Self { terminal: vt100::Parser::new(small(rows), small(columns), 1000), tty, size }
     }
@@ -160,7 +160,7 @@ fn lines_that_a_narrower_terminal_broke_are_replaced_whole() {
 
 #[test]
 fn nothing_is_drawn_between_two_drawings_however_much_is_printed() {
-    let mut tty = Tty::sized(false, Box::new(|| Size { columns: 80, rows: 24 }));
+    let mut tty = Tty::sized(false, None, Box::new(|| Size { columns: 80, rows: 24 }));
     let mut out = Vec::new();
     tty.event(&stamp(0, started("a", "c", 1)), &mut out).unwrap();
     assert!(tty.draw_at().is_some_and(|at| at <= Instant::now()));

@@ -66,7 +66,7 @@ impl Init {
             for index in ended.into_iter().rev() {
                 let step = running.swap_remove(index);
                 // Whoever asked may have lost interest; and what could not become a step has told that itself.
-                let _ = send(&step.status, &Told::Ended(reap(step.process.as_fd())?), &[]);
+                let _ = send(&step.status, &Told::Ended(reap(step.process.as_fd())?.into()), &[]);
                 ended_namespaces.extend(step.namespace);
             }
             if asked {
@@ -87,9 +87,11 @@ impl Init {
                     }
                     Err(error) => {
                         let why = format!("no process can be made: {error}");
-                        let _ = send(&status, &Told::Ended(Outcome::NotStarted { why, code: 125 }), &[]);
+                        let _ = send(&status, &Told::Ended(Outcome::NotStarted { why, code: 125 }.into()), &[]);
                     }
                 }
+                // The step may have been woken on this processor, and goes first; the next one is not asked for yet.
+                std::thread::yield_now();
                 spare = Some(stand_by(&view, &mut ended_namespaces));
             }
         }
@@ -153,7 +155,7 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
         Err(error) => Outcome::NotStarted { why: format!("it cannot mount its own /proc: {error}"), code: 125 },
     };
     let code = why.exit_code();
-    let _ = send(&status, &Told::Ended(why), &[]);
+    let _ = send(&status, &Told::Ended(why.into()), &[]);
     sys::exit_now(code);
 }
 

@@ -74,5 +74,5 @@ pub(super) fn open(program: &SealedProgram, bundle: Bundle<'_>) -> Result<Contai
         read_only,
         cgroups,
     };
-    Container::open(program, HELPER_ARGUMENT, &open)
+    Container::open(program, HELPER_ARGUMENT, &open, Some(id))
 }

@@ -70,5 +70,5 @@ pub(super) fn open(program: &SealedProgram, runtime: &Program, bundle: Bundle<'_
         spec: bundle.spec.clone(),
         makes_nodes: bundle.makes_nodes,
     };
-    Container::open(program, HELPER_ARGUMENT, &open)
+    Container::open(program, HELPER_ARGUMENT, &open, None)
 }

@@ -18,8 +18,9 @@ use super::console::Console;
 use super::folder;
 use super::log::not_started;
 use super::serve::StepEvent;
+use crate::runtime::memory::OomKills;
 use crate::runtime::protocol::{Told, send};
-use crate::runtime::{Outcome, cgroups, devices, reap, too_many_files};
+use crate::runtime::{Ended, Outcome, cgroups, devices, reap, too_many_files};
 
 /// A process that is this one's child, or will be when the runtime's program has ended.
 struct Child {
@@ -257,8 +258,11 @@ impl Step {
     }
 
     fn tell(&self, outcome: Outcome) {
+        // The cgroup is the step's own, and counts from nothing.
+        let kills = || OomKills::of(&self.id).and_then(|kills| kills.count());
+        let out_of_memory = !outcome.is_success() && kills().is_some_and(|kills| kills > 0);
         // Whoever asked may have lost interest.
-        let _ = send(&self.status, &Told::Ended(outcome), &[]);
+        let _ = send(&self.status, &Told::Ended(Ended { outcome, out_of_memory }), &[]);
     }
 
     /// Whether its container's first process may be there without being known.

@@ -50,12 +50,16 @@ pub enum What {
     },
     /// The folder of a build's logs.
     Logs,
+    /// The session of a step that failed.
+    Failed,
     /// A layer that was set aside.
     Damaged,
     /// What was in a folder of the host.
     Listing,
     /// The last key of a step.
     LastKey,
+    /// How long the steps of a build took.
+    Timings,
     /// What a killed runner was writing, or has locked.
     LeftOver,
 }
@@ -169,7 +173,7 @@ impl<'a> Collection<'a> {
                 Ok(removed)
             }
             // The lock of one that builds is looked at, too.
-            What::Logs | What::LeftOver => alone(effect, || remove::tree(&effect.path)),
+            What::Logs | What::Failed | What::LeftOver => alone(effect, || remove::tree(&effect.path)),
             What::Record { layer: Some(layer), .. } if effect.why == Why::NoLayer => {
                 if self.store.layer_path(layer).exists() { Ok(false) } else { unchanged(effect) }
             }

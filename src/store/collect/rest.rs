@@ -16,7 +16,8 @@ use crate::key::Fields;
 /// What is younger may be about to be named, or to be finished.
 const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The last key of a step says, after its layer has gone, that it was built once, and what has changed since.
+/// The last key of a step says, after its layer has gone, that it was built once, and what has changed since; timings
+/// say how long it would take to build it again.
 const FORGOTTEN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// All of it. `gone` are the keys of the records that go.
@@ -42,6 +43,10 @@ pub(super) fn rest(
         let goes = !is_half_written(entry) && !is_kept && is_before(metadata, now, FORGOTTEN)?;
         Ok(goes.then_some((What::LastKey, Why::Unused(modified), metadata.len())))
     })?;
+    each(store, "timings", &mut effects, |_, metadata| {
+        let goes = is_before(metadata, now, FORGOTTEN)?;
+        Ok(goes.then_some((What::Timings, Why::Unused(metadata.modified()?), metadata.len())))
+    })?;
     each(store, "listings", &mut effects, |entry, metadata| {
         let name = entry.file_name().to_string_lossy().into_owned();
         let digest = name.strip_suffix(".zst").and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
@@ -53,6 +58,13 @@ pub(super) fn rest(
         // Since when it is there: the time of its inode, for setting it aside leaves the other as it was.
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(metadata.ctime().try_into().unwrap_or_default());
         Ok((since < old).then_some((What::Damaged, Why::Unused(since), metadata.len())))
+    })?;
+    each(store, "failed", &mut effects, |entry, metadata| {
+        let mut size = 0;
+        for image in fs::read_dir(entry.path())? {
+            size += image?.metadata()?.len();
+        }
+        Ok((!is_held(&entry.path())?).then_some((What::Failed, Why::Unused(metadata.modified()?), size)))
     })?;
     each(store, "logs", &mut effects, |entry, metadata| {
         let (mut used, mut size) = (metadata.modified()?, 0);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::super::inventory::fixture::{days, id, recorded};
 use super::*;
 use crate::content::Listings;
+use crate::store::Timings;
 
 /// A store with layers 1 ← 2 and 3, built and used on days 1, 2 and 3.
 fn store() -> (tempfile::TempDir, Store) {
@@ -179,4 +180,17 @@ fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
     let paths: Vec<&Path> = effects[2..].iter().map(|effect| effect.path.as_path()).collect();
     assert_eq!(paths, [last(1)]);
     assert_eq!(effects[2].what, What::LastKey);
+}
+
+#[test]
+fn the_timings_of_a_build_go_a_year_after_it_was_last_run() {
+    let (_folder, store) = store();
+    for (build, day) in [("old", 1), ("young", 30)] {
+        store.set_timings(build, &Timings::default()).unwrap();
+        set_used(&store.timings_path(build), day);
+    }
+    let year = days(0) + Duration::from_secs(370 * 24 * 60 * 60);
+    let effects = store.collectable(&Policy::default(), days(0), year).unwrap();
+    let paths: Vec<&Path> = effects.iter().map(|effect| effect.path.as_path()).collect();
+    assert_eq!((paths, &effects[0].what), (vec![&*store.timings_path("old")], &What::Timings));
 }

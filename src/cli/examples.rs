@@ -1,0 +1,194 @@
+//! What the help of each command ends with: examples, each below what it does.
+
+pub(super) const RUNNER: &str = "\
+Examples:
+  # See that the manifest is right, what would run, and build.
+  runner validate build.yaml
+  runner plan build.yaml
+  runner apply build.yaml
+
+Environment:
+  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME and RUNNER_PROGRESS stand for --store, --jobs, --runtime and --progress.
+  Below them are the keys store, jobs, runtime and progress of a runner.toml beside the manifest.
+  SOURCE_DATE_EPOCH has the last word over the manifest's.
+
+Exit codes:
+  0    done
+  1    a step failed
+  2    the manifest, a setting or the command line is wrong
+  3    this host cannot do it: see runner doctor
+  4    a lock or a verification does not match
+  130  interrupted";
+
+pub(super) const APPLY: &str = "\
+Examples:
+  # All that build.yaml in this folder describes.
+  runner apply
+  # One step and what it needs, with another value of a variable.
+  runner apply sdk/build.yaml --target sdk-image --set suite=trixie
+  # For a CI job: all failures at once, a page to look at, and JUnit's XML.
+  runner apply --keep-going --report build.html --report build.xml";
+
+pub(super) const PLAN: &str = "\
+Examples:
+  # What would run, what is in the store already, and why the rest is not.
+  runner plan
+  # The names of the steps that would run.
+  runner plan --json | jq -r '.steps[] | select(.fresh | not).name'";
+
+pub(super) const GRAPH: &str = "\
+Examples:
+  # A picture.
+  runner graph --format svg > build.svg
+  # For a page in Markdown.
+  runner graph sdk/build.yaml --target sdk-image";
+
+pub(super) const VALIDATE: &str = "\
+Examples:
+  # build.yaml in this folder.
+  runner validate
+  # Another, with another value of a variable.
+  runner validate sdk/build.yaml --set suite=trixie";
+
+pub(super) const LOCK: &str = "\
+Examples:
+  # Write runner.lock beside build.yaml, to be committed with it.
+  runner lock
+  # Before a merge: does the lock still fit?
+  runner lock --check";
+
+pub(super) const VERIFY: &str = "\
+Examples:
+  # Does everything come out the same again?
+  runner verify
+  # One image and what it needs.
+  runner verify --target sdk-image";
+
+pub(super) const RUN: &str = "\
+Examples:
+  # What is in the root of a container?
+  runner run base -- cat /etc/os-release
+  # A program that wants a terminal.
+  runner run -t base -m sdk/build.yaml -- top";
+
+pub(super) const SHELL: &str = "\
+Examples:
+  # Look around where the steps of a container will run.
+  runner shell base
+  # In a step that has just failed.
+  runner shell compile
+  # With another manifest and another shell.
+  runner shell base -m sdk/build.yaml --shell zsh";
+
+pub(super) const STORE: &str = "\
+Examples:
+  # What takes the space?
+  runner store ls
+  # Make room.
+  runner store gc --max-size 20GiB";
+
+pub(super) const STORE_LS: &str = "\
+Examples:
+  # The layers, with what built them and what keeps them.
+  runner store ls
+  # For a program.
+  runner store ls --json | jq -r '.layers[].digest'";
+
+pub(super) const STORE_INSPECT: &str = "\
+Examples:
+  # The layer of a step of any build, or of one.
+  runner store inspect base-layer
+  runner store inspect sdk/base-layer
+  # By the beginning of its digest.
+  runner store inspect 5e5ad39b92a4";
+
+pub(super) const STORE_DIFF: &str = "\
+Examples:
+  # What differs between a layer and an image of before?
+  runner store diff base-layer old/base.squashfs";
+
+pub(super) const STORE_EXPORT: &str = "\
+Examples:
+  # The image of a snapshot that has no output.
+  runner store export base-layer base.squashfs";
+
+pub(super) const STORE_VERIFY: &str = "\
+Examples:
+  # After a crash of the machine, or a disk that failed.
+  runner store verify";
+
+pub(super) const STORE_GC: &str = "\
+Examples:
+  # What would go?
+  runner store gc --dry-run
+  # Every night: nothing older than a week, and 20 GiB at most.
+  runner store gc --keep-days 7 --max-size 20GiB";
+
+pub(super) const SCHEMA: &str = "\
+Examples:
+  # For an editor: begin build.yaml with the line
+  # `# yaml-language-server: $schema=manifest.schema.json`.
+  runner schema > manifest.schema.json
+  # Of the lines of --progress json.
+  runner schema events";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  # Before the first build on a host.
+  runner doctor
+  # With the store on another disk.
+  runner doctor --store /srv/runner";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  # For all users of bash.
+  runner completions bash > /usr/share/bash-completion/completions/runner
+  # For yourself, with fish.
+  runner completions fish > ~/.config/fish/completions/runner.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  # For all users.
+  runner man /usr/local/share/man/man1";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use crate::cli::Cli;
+
+    /// The examples in a help, as the shell would split them: without quotes, and up to a pipe or a redirection.
+    fn examples(help: &str) -> Vec<Vec<String>> {
+        let (_, after) = help.split_once("\nExamples:\n").unwrap_or_else(|| panic!("no examples: {help}"));
+        let section = after.lines().take_while(|line| !line.is_empty());
+        let lines = section.map(|line| line.strip_prefix("  ").unwrap_or_else(|| panic!("{line}: {help}")));
+        let commands = lines.filter(|line| !line.starts_with('#'));
+        commands
+            .map(|line| line.split(' ').take_while(|word| !["|", ">"].contains(word)).map(String::from).collect())
+            .collect()
+    }
+
+    fn look(command: &clap::Command, words: &[String], count: &mut usize) {
+        for help in [command.clone().render_help().to_string(), command.clone().render_long_help().to_string()] {
+            let found = examples(&help);
+            assert!(!found.is_empty(), "{help}");
+            for example in &found {
+                Cli::try_parse_from(example).unwrap_or_else(|error| panic!("{example:?}: {error}"));
+                assert!(example.starts_with(words), "{example:?} is no example of {words:?}");
+            }
+            *count += found.len();
+            // What the flattened groups of arguments are is not for the user.
+            assert!(!help.contains("what is set in it") && !help.contains("set by the command line"), "{help}");
+        }
+        for inner in command.get_subcommands() {
+            look(inner, &[words, &[inner.get_name().to_owned()]].concat(), count);
+        }
+    }
+
+    #[test]
+    fn every_help_has_examples_and_each_of_them_can_be_written() {
+        let mut count = 0;
+        look(&Cli::command(), &["runner".to_owned()], &mut count);
+        assert!(count > 60, "{count}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What the store has of a segment, and what tells that from what is wanted.
+
+use super::{Judge, JudgeError, Resume};
+use crate::content::Changed;
+use crate::key::{Fields, Link, Reason, reasons};
+use crate::plan::Segment;
+use crate::store::{LayerState, Recorded};
+
+impl Judge<'_> {
+    /// The last checkpoint that a stale segment can go on from.
+    pub(super) fn resume(
+        &self,
+        segment: &Segment,
+        draft: &Fields,
+        below: &[Link],
+    ) -> Result<Option<Box<Resume>>, JudgeError> {
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        let (Some(store), Some(last)) = (self.store, steps().next_back()) else { return Ok(None) };
+        if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
+            return Ok(None);
+        }
+        let most = steps().position(|step| step.always).unwrap_or(segment.steps.len() - 1);
+        let known = store.checkpoints(&self.build.name, &last.name);
+        for steps in known.into_iter().rev().filter(|steps| (1..=most).contains(steps)) {
+            let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
+            if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
+                && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))
+            {
+                return Ok(Some(Box::new(Resume { steps, layer })));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is under a key, or why that is nothing.
+    pub(super) fn look_up(
+        &self,
+        segment: &Segment,
+        fields: Fields,
+        below: &[Link],
+    ) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
+        let Some(store) = self.store else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        if let Some(recorded) = store.recorded(&fields.key()) {
+            let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
+            return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
+                LayerState::Whole(_) => Ok(recorded),
+                LayerState::Missing => Err(vec![Reason::Collected]),
+                LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
+            });
+        }
+        let last = segment.steps.last().and_then(|step| store.last_key(&self.build.name, &self.build.step(*step).name));
+        let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        let mut reasons = self.explained(segment, &old, &fields, below);
+        if reasons.is_empty() {
+            reasons.push(Reason::Collected);
+        }
+        Ok(Err(reasons))
+    }
+
+    /// What tells two keys of a segment apart, with the files that differ. `below` is what the new one stands on.
+    pub(super) fn explained(&self, segment: &Segment, old: &Fields, new: &Fields, below: &[Link]) -> Vec<Reason> {
+        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
+        let mut reasons = reasons(old, new, below, &names);
+        for reason in &mut reasons {
+            if let Reason::InputChanged { target, files, more } = reason {
+                (*files, *more) = self.changed_files(target, old, new).unwrap_or_default();
+            }
+        }
+        reasons
+    }
+
+    /// The files that differ between what was in a bind and what is, where both are known.
+    fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
+        let listing = |fields: &Fields| {
+            let digest = fields.get(&format!("content/{target}"))?.parse().ok()?;
+            self.listings.as_ref()?.get(&digest)
+        };
+        let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
+        Some((first.iter().map(ToString::to_string).collect(), more))
+    }
+}

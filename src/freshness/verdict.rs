@@ -1,0 +1,85 @@
+//! What is said of a segment, and why nothing can be said of it.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::build::StepId;
+use crate::content::ContentError;
+use crate::key::{Fields, Link, Reason};
+use crate::rootfs::RootfsError;
+use crate::runtime::spec::HostDevice;
+use crate::store::{Recorded, RecordedLayer, StoreError};
+
+/// Why nothing can be said of a segment.
+#[derive(Debug, Error)]
+pub enum JudgeError {
+    /// What is in a host path cannot be told.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// A device of the host cannot be looked at.
+    #[error("cannot look at the device {}", path.display())]
+    Device {
+        /// The device.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A root of programs cannot be made.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// mksquashfs cannot be asked.
+    #[error("mksquashfs {0}")]
+    Mksquashfs(String),
+}
+
+impl JudgeError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Device { source, .. } => HostDevice::hint(source),
+            Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
+        }
+    }
+}
+
+/// What is to be done about a segment.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Nothing: it was built before, and what it gave is there.
+    Fresh(Box<Recorded>),
+    /// Its steps are to be run.
+    Stale {
+        /// Why; at least one.
+        reasons: Vec<Reason>,
+        /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
+        /// be told, and nothing is kept.
+        draft: Option<Fields>,
+        /// A checkpoint from which its steps can go on.
+        resume: Option<Box<Resume>>,
+    },
+}
+
+/// A checkpoint in the store.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// How many of the segment's first steps it holds the changes of.
+    pub steps: usize,
+    /// Its layer: what they changed.
+    pub layer: RecordedLayer,
+}
+
+/// What a segment stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// All of it is known.
+    Known(Vec<Link>),
+    /// The layer that this snapshot step is to write is not.
+    Unwritten(StepId),
+}

@@ -1,0 +1,217 @@
+//! How long what is left of a plan takes, if each step takes as long as it is said to. Pure; no I/O.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use petgraph::Direction;
+
+use crate::build::StepId;
+
+use super::Plan;
+
+/// What is left of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// How far it is.
+    pub state: State,
+    /// Milliseconds until its place is free, if it has one, and what needs it may begin.
+    pub next_ms: u64,
+    /// Milliseconds until all of it is over, no fewer than `next_ms`: an image is written while others run.
+    pub end_ms: u64,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It waits for what it needs, and for a place.
+    Waits,
+    /// It runs in a place.
+    Runs,
+    /// It is being written, and takes no place.
+    Written,
+}
+
+/// Milliseconds until all is over: of what may begin, the first by the plan's order takes the next of `jobs` places, as
+/// with [`Ready`](super::Ready). `rest` tells what is left of a step; of none that is over, and the same each time.
+pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> u64 {
+    let rests: Vec<Option<Rest>> =
+        plan.nodes.iter().enumerate().map(|(step, node)| rest(StepId(step)).filter(|_| node.is_some())).collect();
+    let mut waits = vec![0_usize; rests.len()];
+    let (mut ready, mut running) = (BinaryHeap::new(), BinaryHeap::new());
+    let (mut end, mut taken) = (0, 0);
+    let mut positions = vec![0; rests.len()];
+    for (position, step) in plan.order().iter().enumerate() {
+        positions[step.0] = position;
+        let Some(rest) = rests[step.0] else { continue };
+        if rest.state != State::Waits {
+            (end, taken) = (rest.end_ms.max(end), taken + usize::from(rest.state == State::Runs));
+            running.push(Reverse((rest.next_ms, *step)));
+            continue;
+        }
+        let needs = plan.next_to(*step, Direction::Incoming);
+        waits[step.0] = needs.filter(|needed| rests[needed.0].is_some()).count();
+        if waits[step.0] == 0 {
+            ready.push(Reverse(position));
+        }
+    }
+    let mut now: u64 = 0;
+    loop {
+        while taken < jobs.max(1)
+            && let Some(Reverse(position)) = ready.pop()
+        {
+            let step = plan.order()[position];
+            let Some(rest) = rests[step.0] else { continue };
+            (end, taken) = (now.saturating_add(rest.end_ms).max(end), taken + 1);
+            running.push(Reverse((now.saturating_add(rest.next_ms), step)));
+        }
+        let Some(Reverse((time, step))) = running.pop() else { return end.max(now) };
+        let had_place = rests[step.0].is_some_and(|rest| rest.state != State::Written);
+        (now, taken) = (time, taken - usize::from(had_place));
+        for dependent in plan.next_to(step, Direction::Outgoing) {
+            if rests[dependent.0].is_some_and(|rest| rest.state == State::Waits) {
+                waits[dependent.0] -= 1;
+                if waits[dependent.0] == 0 {
+                    ready.push(Reverse(positions[dependent.0]));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fixture::{any_build, build};
+    use super::*;
+
+    fn waiting(next_ms: u64, end_ms: u64) -> Option<Rest> {
+        Some(Rest { state: State::Waits, next_ms, end_ms })
+    }
+
+    fn running(next_ms: u64, end_ms: u64) -> Option<Rest> {
+        Some(Rest { state: State::Runs, next_ms, end_ms })
+    }
+
+    #[test]
+    fn steps_that_run_at_once_count_once_and_those_that_wait_for_each_other_add_up() {
+        let build = build(&[("a", 0, &[]), ("b", 1, &[]), ("c", 2, &[]), ("d", 2, &[0, 2])]);
+        let plan = Plan::new(&build, &[]);
+        let rest = |step: StepId| waiting([50, 20, 30, 5][step.0], [50, 20, 30, 5][step.0]);
+        assert_eq!([1, 2, 3, 9].map(|jobs| left(&plan, jobs, rest)), [105, 55, 55, 55]);
+    }
+
+    #[test]
+    fn what_is_over_takes_no_time_and_what_runs_only_what_is_left_of_it() {
+        let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1]), ("d", 1, &[])]);
+        let plan = Plan::new(&build, &[]);
+        let rests = [None, running(7, 7), waiting(10, 10), waiting(4, 4)];
+        assert_eq!(left(&plan, 1, |step| rests[step.0]), 21);
+        assert_eq!(left(&plan, 2, |step| rests[step.0]), 17);
+        // One that should have ended by now keeps its place, and no more is known.
+        let rests = [None, running(0, 0), waiting(10, 10), None];
+        assert_eq!(left(&plan, 1, |step| rests[step.0]), 10);
+        assert_eq!(left(&plan, 1, |_| None), 0);
+    }
+
+    #[test]
+    fn an_image_is_written_while_what_comes_next_runs() {
+        let build = build(&[("a", 0, &[]), ("snapshot", 0, &[0]), ("b", 0, &[1])]);
+        let plan = Plan::new(&build, &[]);
+        for (after, all) in [(5, 101), (200, 211)] {
+            let rests = [waiting(10, 10), waiting(1, 91), waiting(after, after)];
+            assert_eq!(left(&plan, 1, |step| rests[step.0]), all);
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_being_written_takes_no_place_and_may_be_waited_for() {
+        let build = build(&[("a", 0, &[]), ("snapshot", 0, &[0]), ("b", 0, &[1]), ("other", 1, &[])]);
+        let plan = Plan::new(&build, &[]);
+        for (next_ms, after, all) in [(0, 5, 30), (0, 50, 70), (30, 5, 35)] {
+            let written = Some(Rest { state: State::Written, next_ms, end_ms: 30 });
+            let rests = [None, written, waiting(after, after), waiting(20, 20)];
+            assert_eq!(left(&plan, 1, |step| rests[step.0]), all);
+        }
+    }
+
+    #[test]
+    fn times_beyond_all_measure_are_no_overflow() {
+        let build = build(&[("a", 0, &[]), ("b", 0, &[0])]);
+        assert_eq!(left(&Plan::new(&build, &[]), 1, |_| waiting(u64::MAX, u64::MAX)), u64::MAX);
+    }
+
+    /// The longest chain of steps of which each waits for the one before.
+    fn chain(plan: &Plan, time: impl Fn(StepId) -> u64, last: impl Fn(StepId) -> u64) -> u64 {
+        let mut before = vec![0; plan.nodes.len()];
+        let mut longest = 0;
+        for step in plan.order() {
+            longest = longest.max(before[step.0] + last(*step));
+            for dependent in plan.dependents(*step) {
+                before[dependent.0] = before[dependent.0].max(before[step.0] + time(*step));
+            }
+        }
+        longest
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_no_less_than_the_longest_chain_and_no_more_than_all_in_turn(
+            (build, targets) in any_build(),
+            times in prop::collection::vec((0..1000u64, 0..1000u64), 40),
+            jobs in 1..9usize,
+        ) {
+            let plan = Plan::new(&build, &targets);
+            let (next, end) = (|step: StepId| times[step.0].0, |step: StepId| times[step.0].0 + times[step.0].1);
+            let left = left(&plan, jobs, |step| waiting(next(step), end(step)));
+            prop_assert!(left >= chain(&plan, next, end));
+            prop_assert!(left <= plan.order().iter().map(|step| end(*step)).sum());
+            // No place is free while something could take it, so it is as Graham has it (1969).
+            let tail = plan.order().iter().map(|step| times[step.0].1).max().unwrap_or(0);
+            let (all, jobs) = (plan.order().iter().map(|step| next(*step)).sum::<u64>(), jobs as u64);
+            prop_assert!((left - tail.min(left)) * jobs <= all + (jobs - 1) * chain(&plan, next, next));
+        }
+
+        #[test]
+        fn with_one_place_it_is_the_sum_and_with_a_place_for_each_the_longest_chain(
+            (build, targets) in any_build(), times in prop::collection::vec(0..1000u64, 40),
+        ) {
+            let plan = Plan::new(&build, &targets);
+            let time = |step: StepId| times[step.0];
+            let rest = |step: StepId| waiting(time(step), time(step));
+            prop_assert_eq!(left(&plan, 1, rest), plan.order().iter().map(|step| time(*step)).sum::<u64>());
+            prop_assert_eq!(left(&plan, 40, rest), chain(&plan, time, time));
+        }
+
+        #[test]
+        fn as_time_goes_by_it_falls_by_as_much(
+            (build, targets) in any_build(), times in prop::collection::vec(1..1000u64, 40), jobs in 1..9usize,
+        ) {
+            // Follows a build that goes as it was said, and asks at each end of a step.
+            let plan = Plan::new(&build, &targets);
+            let mut ready = super::super::Ready::new(&plan, false);
+            let mut begun: Vec<Option<u64>> = vec![None; times.len()];
+            let mut over = vec![false; times.len()];
+            let mut now = 0;
+            let whole = left(&plan, jobs, |step| waiting(times[step.0], times[step.0]));
+            loop {
+                while begun.iter().flatten().count() - over.iter().filter(|over| **over).count() < jobs {
+                    let Some(step) = ready.next() else { break };
+                    begun[step.0] = Some(now);
+                }
+                let rest = |step: StepId| match begun[step.0] {
+                    _ if over[step.0] => None,
+                    Some(begun) => running(begun + times[step.0] - now, begun + times[step.0] - now),
+                    None => waiting(times[step.0], times[step.0]),
+                };
+                prop_assert_eq!(now + left(&plan, jobs, rest), whole);
+                let ends = plan.order().iter().filter(|step| begun[step.0].is_some() && !over[step.0]);
+                let next = ends.map(|step| (begun[step.0].unwrap_or(0) + times[step.0], *step)).min();
+                let Some((time, step)) = next else { break };
+                now = time;
+                over[step.0] = true;
+                ready.done(step, true);
+            }
+        }
+    }
+}

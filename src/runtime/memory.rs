@@ -1,0 +1,58 @@
+//! Whether the kernel has killed processes for want of memory: the counter of a container's cgroup.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::cgroup::Layout;
+
+/// Both files are shorter.
+const MOST_BYTES: usize = 4096;
+
+/// How often the kernel has killed a process in a cgroup for want of memory, be it the cgroup's or the host's.
+#[derive(Debug)]
+pub struct OomKills(File);
+
+impl OomKills {
+    /// Of the cgroup of that name at the top of the hierarchy; none where memory is not accounted there.
+    ///
+    /// `memory.events` of the kernel's cgroup-v2 document; `memory.oom_control` of v1's, which counts since Linux 4.13.
+    pub fn of(cgroup: &str) -> Option<Self> {
+        let layout = Layout::of_this_host().ok()?;
+        let file = match (layout.v1("memory"), layout.v2()) {
+            (Some(memory), _) => memory.join(cgroup).join("memory.oom_control"),
+            (None, Some(v2)) => v2.join(cgroup).join("memory.events"),
+            (None, None) => return None,
+        };
+        File::open(file).ok().map(Self)
+    }
+
+    /// By now; none where the kernel does not count, or the cgroup is gone.
+    pub fn count(&self) -> Option<u64> {
+        let mut bytes = [0; MOST_BYTES];
+        let length = self.0.read_at(&mut bytes, 0).ok()?;
+        count(&String::from_utf8_lossy(&bytes[..length]))
+    }
+}
+
+fn count(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_found_in_the_files_of_both_versions() {
+        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+        assert_eq!(count("low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n"), Some(1));
+        // Before Linux 4.13.
+        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\n"), None);
+        assert_eq!(count(""), None);
+    }
+
+    #[test]
+    fn a_cgroup_that_is_not_there_has_no_counter() {
+        assert!(OomKills::of("no-such-cgroup").is_none());
+    }
+}

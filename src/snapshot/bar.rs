@@ -1,0 +1,127 @@
+//! What mksquashfs(1) shows of how far it is: a bar, which it draws on a terminal and nowhere else.
+//!
+//! What it has read says less: it reads ahead of its compressor as far as its memory goes, which often is all there is.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// No bar is longer, nor a line that is worth keeping.
+const MOST_PENDING: usize = 4 << 10;
+
+/// Before the end it is not done, however close.
+const MOST_PERCENT: u8 = 99;
+
+/// A terminal: our end, and the one to draw on. Either is closed in every program that is started.
+pub(super) fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags)?;
+    unlockpt(&ours)?;
+    let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+    // Without a width there is no bar.
+    tcsetwinsize(&theirs, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 })?;
+    Ok((ours, theirs))
+}
+
+/// Follows the bar.
+#[derive(Debug, Default)]
+pub(super) struct Bar {
+    pending: Vec<u8>,
+    percent: Option<u8>,
+}
+
+impl Bar {
+    /// Takes what was printed; gives the lines that are no bar.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut said = Vec::new();
+        for byte in bytes {
+            let shown = if *byte == b'%' { percent(&self.pending) } else { None };
+            if let Some(percent) = shown {
+                // It has no end until the next one begins, but is whole with this. What is left to do may turn out to be
+                // more than it was.
+                self.pending.clear();
+                self.percent = self.percent.max(Some(percent.min(MOST_PERCENT)));
+            } else if !b"\r\n".contains(byte) {
+                if self.pending.len() < MOST_PENDING {
+                    self.pending.push(*byte);
+                }
+            } else if !self.pending.is_empty() {
+                said.append(&mut self.pending);
+                said.push(b'\n');
+            }
+        }
+        said
+    }
+
+    /// How much is done, never less than it was, and never all; none before there is a bar.
+    pub(super) fn percent(&self) -> Option<u8> {
+        self.percent
+    }
+}
+
+/// The percentage of a bar without its sign, `[==/  ] 128/256  50`.
+fn percent(line: &[u8]) -> Option<u8> {
+    let (bar, counts) = str::from_utf8(line).ok()?.strip_prefix('[')?.split_once(']')?;
+    let (done, percent) = counts.trim_start().split_once(' ')?;
+    let is_bar = bar.bytes().all(|byte| b"=|/-\\ ".contains(&byte));
+    let is_counted = done.split_once('/').is_some_and(|(done, all)| {
+        [done, all].iter().all(|count| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    if is_bar && is_counted { percent.trim().parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_bar_is_followed_and_the_rest_handed_on() {
+        let mut bar = Bar::default();
+        assert_eq!(bar.take(b"\r"), b"");
+        assert_eq!(bar.percent(), None);
+        assert_eq!(bar.take(b"[|      ]    0/10042   0%\r[=/     ]  133"), b"");
+        assert_eq!(bar.percent(), Some(0));
+        assert_eq!(bar.take(b"3/10042  13%"), b"");
+        assert_eq!(bar.percent(), Some(13));
+        assert_eq!(bar.take(b"\r[=/     ]  1333/20042   6%"), b"");
+        assert_eq!(bar.percent(), Some(13));
+        assert_eq!(
+            bar.take(b"\r\nWrite failed: 100% [full]\r\n\r[=======|] 10042/10042 100%\r\n"),
+            b"Write failed: 100% [full]\n"
+        );
+        assert_eq!(bar.percent(), Some(99));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_bar_is_none() {
+        for line in ["[==] 50%", "[==] a/b 50%", "[x=] 1/2  50%", "[==] 1/2  500%", "[==] 1/2  -1%", "[==] /  1%"] {
+            let mut bar = Bar::default();
+            let line = format!("{line}\n");
+            assert_eq!(bar.take(line.as_bytes()), line.as_bytes());
+            assert_eq!(bar.percent(), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_goes_back_nor_to_the_end_however_it_comes(
+            parts in prop::collection::vec((0..=100u8, 1..40usize), 0..20), noise: Vec<u8>,
+        ) {
+            let (mut bar, mut most) = (Bar::default(), None);
+            bar.take(&noise);
+            bar.take(b"\n");
+            for (percent, cut) in parts {
+                let text = format!("\r[{}/{}] {percent}/100 {percent:3}%", "=".repeat(cut), " ".repeat(40 - cut));
+                let (one, other) = text.as_bytes().split_at(cut);
+                let said = [bar.take(one), bar.take(other)].concat();
+                prop_assert!(said.is_empty());
+                most = most.max(Some(percent.min(99)));
+                prop_assert_eq!(bar.percent(), most);
+            }
+        }
+    }
+}

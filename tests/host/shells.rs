@@ -1,0 +1,200 @@
+//! Shells into a build: in a step that failed, when it failed and later, and before any other step.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::built::{self, Gate, Running};
+use crate::project::Project;
+use crate::pty::Terminal;
+
+const MANIFEST: &str = "
+version: 1
+mounts:
+  tmp: { type: tmpfs, target: /tmp }
+  src: { type: bind, source: src, target: /src, options: [ro] }
+containers:
+  base:
+    rootfs: { programs: [/bin/sh, /bin/cat, /bin/ls, /bin/mkdir, /bin/chmod, /usr/bin/id] }
+    env: { OF: container }
+    mounts: [tmp, src]
+    devices: [/dev/zero]
+    checkpoint: auto
+  above: { rootfs: { snapshot: layer } }
+steps:
+  - { name: one, container: base, run: echo one > /one }
+  - { name: layer, container: base, snapshot: {} }
+  - { name: two, container: base, run: echo two > /two; echo tmp > /tmp/two; mkdir /w; chmod 777 /w }
+  - name: breaks
+    container: base
+    env: { A: b c }
+    cwd: /w
+    user: 1000:1000
+    run: |
+      echo three > three
+      exit 3
+  - { name: other, container: above, run: echo other > /other; exit 4 }
+";
+
+fn project() -> Project {
+    let project = Project::new(MANIFEST);
+    project.write("src/file", "from the host\n");
+    project
+}
+
+/// Types commands, each when the one before has answered, and leaves; gives what was shown.
+fn typed(mut terminal: Terminal, commands: &[&str], code: i32) -> String {
+    // Quoted so that what is echoed is not what is waited for.
+    terminal.press("PS1='rea''dy> '\r");
+    let mut shown = terminal.await_text("ready> ");
+    for command in commands {
+        terminal.press(&format!("{command}\r"));
+        shown += &terminal.await_text("ready> ");
+    }
+    terminal.press("exit 6\r");
+    assert_eq!(terminal.end().code(), Some(code), "{shown}{}", terminal.shown);
+    assert!(terminal.is_as_before());
+    shown.replace('\r', "")
+}
+
+const LOOK: [&str; 4] =
+    ["pwd; id -u; id -g", "echo $OF:$A", "cat /one /two /tmp/two three /src/file", "ls /dev/zero; echo x > more; ls"];
+
+const SEEN: [&str; 4] =
+    ["/w\n1000\n1000\n", "\ncontainer:b c\n", "\none\ntwo\ntmp\nthree\nfrom the host\n", "/dev/zero\nmore  three\n"];
+
+#[test]
+fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_build() {
+    let project = project();
+    let run = project.runner(&["apply", "--keep-going"]);
+    assert_eq!(run.code, 1, "{run}");
+    for step in ["breaks", "other"] {
+        assert!(run.stdout.contains("  a shell in it, as it failed: "), "{run}");
+        assert!(run.stdout.contains(&format!("runner shell {step}\n")), "{run}");
+    }
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    for _ in 0..2 {
+        // The second time, what was done the first time is not there.
+        let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &LOOK, 6);
+        for seen in SEEN {
+            assert!(shown.contains(seen), "{seen:?} in {shown}");
+        }
+        assert!(shown.contains("breaks failed") && shown.contains("exit code 3\nits session as it was"), "{shown}");
+    }
+    let shown = typed(Terminal::new(&project, &["shell", "other"]), &["cat /one /other; ls /"], 6);
+    assert!(shown.contains("one\nother\n") && !shown.contains("two"), "{shown}");
+
+    // What has changed in the manifest since is told; what the session holds is as it was.
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &manifest.replace("A: b c", "A: new"));
+    let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &["echo $A; cat three"], 6);
+    assert!(shown.contains("since then the manifest has changed: step breaks changed: env/A"), "{shown}");
+    assert!(shown.contains("new\nthree\n"), "{shown}");
+
+    project.write("build.yaml", &manifest.replace("exit 3", "exit 0").replace("exit 4", "exit 0"));
+    let run = project.runner(&["apply"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(fs::read_dir(project.store().join("failed")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_step_that_failed_for_its_user_or_its_folder_can_be_looked_into_as_root() {
+    let project = Project::new(
+        "version: 1
+containers: { c: { rootfs: { programs: [/bin/sh, /usr/bin/id] } } }
+steps:
+  - { name: user, needs: [], user: nobody, run: 'true' }
+  - { name: folder, needs: [], cwd: /no/where, user: 1000:1000, run: 'true' }
+",
+    );
+    let run = project.runner(&["apply", "--keep-going"]);
+    assert_eq!(run.code, 1, "{run}");
+    for (step, why) in [("user", "nobody is not in the rootfs"), ("folder", "/no/where: No such file")] {
+        let mut terminal = Terminal::new(&project, &["shell", step]);
+        // What is typed before goes to what could not be started.
+        terminal.await_text("as root in /, for not as the step: ");
+        terminal.await_text(why);
+        let shown = typed(terminal, &["id -u; pwd"], 6);
+        assert!(shown.contains("\n0\n/\n"), "{shown}");
+    }
+}
+
+#[test]
+fn a_shell_before_a_step_has_what_the_steps_before_it_do() {
+    let project = project();
+    let commands = ["cat /two /tmp/two; echo $A; pwd; id -u", "ls /w/three"];
+    let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &commands, 6);
+    assert!(shown.contains("\ntwo\ntmp\nb c\n/w\n1000\n") && shown.contains("the session before breaks"), "{shown}");
+    assert!(shown.contains("/w/three': No such file"), "{shown}");
+    // The layer below is in the store by now, and the steps after it are run again.
+    let shown = typed(Terminal::new(&project, &["shell", "step:breaks"]), &commands[..1], 6);
+    assert!(shown.contains("layer * cached") && shown.contains("two   * done"), "{shown}");
+    let shown = typed(Terminal::new(&project, &["shell", "one"]), &["ls /one"], 6);
+    assert!(shown.contains("/one': No such file"), "{shown}");
+    let shown = typed(Terminal::new(&project, &["shell", "layer"]), &["cat /one; ls /two"], 6);
+    assert!(shown.contains("\none\n") && shown.contains("/two': No such file"), "{shown}");
+    assert_eq!(project.runner(&["store", "ls", "--json"]).code, 0);
+    assert_eq!(fs::read_dir(project.store().join("failed")).unwrap().count(), 0);
+}
+
+#[test]
+fn several_failures_have_a_shell_each_one_after_the_other() {
+    let project = project();
+    let mut terminal = Terminal::new(&project, &["apply", "--keep-going", "--shell-on-failure", "-j", "1"]);
+    let mut shown = terminal.await_text("build failed");
+    let looks = [
+        ("cat /other; id -u; pwd", "other\r\n0\r\n/\r\n"),
+        ("cat three; id -u; pwd; echo x > /tmp/left", "three\r\n1000\r\n/w\r\n"),
+    ];
+    for (n, (command, seen)) in looks.iter().enumerate() {
+        shown += &terminal.await_text(&format!("which failed ({} of 2)", n + 1));
+        terminal.press("PS1='rea''dy> '\r");
+        shown += &terminal.await_text("ready> ");
+        terminal.press(&format!("{command}\r"));
+        shown += &terminal.await_text(seen);
+        terminal.press("exit 9\r");
+    }
+    assert_eq!(terminal.end().code(), Some(1), "{shown}{}", terminal.shown);
+    assert!(terminal.is_as_before());
+    // What was kept was kept before anybody looked.
+    let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &["ls /tmp"], 6);
+    assert!(shown.contains("two\n") && !shown.contains("left"), "{shown}");
+}
+
+#[test]
+fn a_shell_on_failure_needs_a_terminal_and_is_told_so_before_anything_runs() {
+    let project = project();
+    let run = project.runner(&["apply", "--shell-on-failure"]);
+    assert_eq!(run.code, 2, "{run}");
+    let hint = "help: without one, `runner shell STEP` opens a shell afterwards";
+    assert!(run.stderr.contains("are to be a terminal") && run.stderr.contains(hint), "{run}");
+    assert!(run.stdout.is_empty() && !project.store().exists(), "{run}");
+}
+
+#[test]
+fn a_session_is_not_kept_of_a_build_that_is_interrupted_and_goes_with_a_collection() {
+    let project = built::project(
+        "
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - { name: breaks, run: echo x > /file; sh /gate/meet breaks; exit 3 }
+",
+    );
+    let gate = Gate::new(&project);
+    let kept = || fs::read_dir(project.store().join("failed")).unwrap().count();
+    let build = Running::start(&project, &[]);
+    gate.await_step("breaks");
+    build.signal(Signal::INT);
+    let built = build.end();
+    assert_eq!((built.run.code, kept()), (130, 0), "{}", built.run);
+    gate.open("breaks");
+    let built = Running::start(&project, &[]).end();
+    assert_eq!((built.run.code, kept()), (1, 1), "{}", built.run);
+    assert_eq!(built.ending("breaks")["failure"]["kept"], true);
+    let run = project.runner(&["store", "gc", "--dry-run"]);
+    assert!(run.stdout.contains("session of a failed step failed/"), "{run}");
+    assert_eq!((project.runner(&["store", "gc"]).code, kept()), (0, 0));
+}
