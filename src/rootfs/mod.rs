@@ -85,9 +85,9 @@ pub enum RootfsError {
     },
     /// A shared library that a program needs is not on the host.
     #[error(
-        "cannot find {library}, which {} needs for {}; sought in {}",
+        "cannot find {library}, which {} needs{}; sought in {}",
         object.display(),
-        program.display(),
+        if object == program { String::new() } else { format!(" for {}", program.display()) },
         sought.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     MissingLibrary {

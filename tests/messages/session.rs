@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
+
 /// What a build needs least: a root with a shell, made of the host's.
 pub const MANIFEST: &str = "\
 version: 1
@@ -89,11 +91,13 @@ impl Session {
     fn put(&mut self, text: &str) {
         let folder = self.folder.path().display().to_string();
         let shell = fs::canonicalize("/bin/sh").unwrap().display().to_string();
-        self.text.push_str(&without_digests(&text.replace(&folder, "/work").replace(&shell, "/bin/sh")));
+        self.text.push_str(&without_digests(
+            &text.replace(&folder, "/work").replace(&shell, "/bin/sh").replace(RUNNER, "runner"),
+        ));
     }
 
     fn run(&self, line: &str, how: &How<'_>) -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        let mut command = Command::new(RUNNER);
         command.args(line.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUNNER_STORE", self.path("store"));
         command.envs(how.env.iter().copied());
