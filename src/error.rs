@@ -1,7 +1,8 @@
-//! What a command ends with: the exit codes of the contract, and an error that knows its own.
+//! What a command ends with: the exit codes of the contract, an error that knows its own, and how errors are told.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Display};
+use std::io;
 use std::process::ExitCode;
 
 /// How the program ends. The numbers are the contract's; scripts rely on them.
@@ -80,21 +81,38 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.source.to_string();
-        f.write_str(&shown)?;
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // An error that shows its cause in its own text would say it twice.
-            if !shown.ends_with(&text) {
-                write!(f, ": {text}")?;
-                shown = text;
-            }
-            cause = error.source();
+        f.write_str(&told(&*self.source))
+    }
+}
+
+/// An error with its causes: `cannot open the store: permission denied`. Every error is shown by this: most say in their
+/// own text what was tried, and leave why to their source.
+pub fn told(error: &(dyn StdError + 'static)) -> String {
+    let mut all = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // An error that shows its cause in its own text would say it twice.
+        if !all.ends_with(&text) {
+            all = format!("{all}: {text}");
         }
-        Ok(())
+        cause = error.source();
+    }
+    all
+}
+
+/// An error with its causes and, on the same line, what mends it: for where there is only one.
+pub fn told_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) -> String {
+    hint.map_or_else(|| told(error), |hint| format!("{}; {hint}", told(error)))
+}
+
+/// For `map_err`: what the system said, led by what was being done, for it tells no path itself.
+pub fn doing<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("{what}: {error}"))
     }
 }
 

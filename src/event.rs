@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::key::Reason;
+use crate::warning::Warning;
 
 /// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -215,5 +216,10 @@ impl Events {
     /// being seen.
     pub fn send(&self, event: Event) {
         let _ = self.0.send(Stamped { time: SystemTime::now(), event });
+    }
+
+    /// Sends a warning, of a step if it is about one.
+    pub fn warn(&self, step: Option<&str>, warning: &Warning) {
+        self.send(Event::Warning { step: step.map(str::to_owned), message: warning.to_string() });
     }
 }

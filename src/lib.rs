@@ -22,6 +22,8 @@ pub mod load;
 pub mod lock;
 pub mod loopdev;
 pub mod manifest;
+#[cfg(test)]
+mod messages;
 pub mod mount;
 pub mod plan;
 pub mod report;
@@ -34,3 +36,4 @@ pub mod snapshot;
 pub mod store;
 mod sys;
 pub mod terminal;
+pub mod warning;

@@ -37,7 +37,10 @@ impl LoadError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("name the manifest: `runner apply path/to/build.yaml`".to_owned())
+                Some("name the manifest, as in `runner apply path/to/build.yaml`".to_owned())
+            }
+            Self::Read { source, path } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("make it readable with `chmod +r {}`", path.display()))
             }
             Self::Read { .. } | Self::Refused { .. } => None,
         }

@@ -74,7 +74,7 @@ pub enum LockError {
         path: PathBuf,
     },
     /// It is there and cannot be read or written.
-    #[error("{action} {}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -84,7 +84,7 @@ pub enum LockError {
         source: io::Error,
     },
     /// It is no lock.
-    #[error("use {}: {problem}", path.display())]
+    #[error("cannot use {}: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -99,6 +99,9 @@ impl LockError {
         match self {
             Self::Missing { .. } => Some("`runner lock` writes it".into()),
             Self::Malformed { .. } => Some("write it anew with `runner lock`".into()),
+            Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Some("run it as the user that the file belongs to, or with sudo".into())
+            }
             Self::Io { .. } => None,
         }
     }

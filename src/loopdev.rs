@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error::doing;
 use crate::sys;
 
 /// How often a device that another process took first is given up for the next free one.
@@ -25,16 +26,18 @@ impl LoopDevice {
     /// # Errors
     /// Where the image cannot be opened, or the host has no loop devices (`modprobe loop` mends it).
     pub fn attach(image: &Path) -> io::Result<Self> {
-        let backing = File::open(image)?;
-        let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
+        let backing = File::open(image).map_err(doing("open it"))?;
+        let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(no_loop_devices)?;
         for _ in 0..TRIES {
-            let number = sys::free_loop_device(&control)?;
+            let number = sys::free_loop_device(&control).map_err(doing("find a free loop device"))?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            let Some(device) = open_node(&path, number)? else { continue };
+            let Some(device) = open_node(&path, number).map_err(doing(format_args!("open {}", path.display())))? else {
+                continue;
+            };
             match sys::configure_loop_device(&device, &backing, 0) {
                 Ok(()) => return Ok(Self { path, _file: device }),
                 Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(doing(format_args!("set up {}", path.display()))(error)),
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "every free loop device was taken by another process first"))
@@ -44,6 +47,14 @@ impl LoopDevice {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn no_loop_devices(error: io::Error) -> io::Error {
+    let mend = match error.kind() {
+        io::ErrorKind::NotFound => "; `modprobe loop` makes it, or in Docker: docker run --privileged",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("open /dev/loop-control: {error}{mend}"))
 }
 
 /// Opens a loop device's node; makes it where nothing (udev, devtmpfs) has, as in a container's `/dev`.

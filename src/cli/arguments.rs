@@ -54,7 +54,7 @@ pub struct ApplyArgs {
     pub targets: Vec<String>,
 
     /// How many steps may run at once [default: the number of processors].
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
 
     /// After a failure, go on with what does not depend on it.
@@ -136,7 +136,7 @@ pub struct VerifyArgs {
     pub targets: Vec<String>,
 
     /// How many steps may run at once [default: the number of processors].
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
 }
 
@@ -233,6 +233,10 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),
     }
+}
+
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "write a number from 1 on".to_owned())
 }
 
 fn report(text: &str) -> Result<(PathBuf, Format), String> {

@@ -8,6 +8,9 @@ use clap::{Args, Subcommand};
 use super::examples;
 use crate::build::size;
 
+/// A century: what is older was written by a clock that is wrong.
+const MOST_DAYS: u32 = 36500;
+
 /// What to do with the store. A LAYER is a digest, the beginning of one, or the name of the step that wrote it.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
@@ -82,7 +85,7 @@ pub enum StoreCommand {
 #[derive(Debug, Args)]
 pub struct GcArgs {
     /// Remove what was not used for so many days [default: 30; of layers, with --max-size alone, no limit].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=36500))]
+    #[arg(long, value_name = "N", value_parser = days)]
     pub keep_days: Option<u32>,
 
     /// Remove layers until all take no more than that, such as 20GiB.
@@ -100,6 +103,11 @@ pub struct GcArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok().filter(|days| *days <= MOST_DAYS);
+    days.ok_or_else(|| format!("write a number of days from 0 to {MOST_DAYS}"))
 }
 
 /// A size; unlike one of a manifest, 0 has a meaning.

@@ -11,14 +11,15 @@ use super::site::{Site, of_store};
 use super::{Stop, go_on, loaded, lock, settings, shell, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
-use crate::error::{Error, Exit};
-use crate::event::{BuildStatus, Event, Events};
+use crate::error::{Error, Exit, told_with_hint};
+use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Context, Options, Rooms, Stay, Summary};
 use crate::freshness::{self, Judge};
 use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, GoOn, Surroundings};
 use crate::settings::{Partial, Settings};
+use crate::warning::Warning;
 
 /// What is wished of a build.
 #[derive(Debug, Default)]
@@ -142,15 +143,14 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     if wish.keep_failed
         && let Err(error) = context.store.forget_failed(&build.manifest)
     {
-        events.send(Event::Warning { step: None, message: error.to_string() });
+        events.warn(None, &Warning::FailedStays { why: told_with_hint(&error, error.hint()) });
     }
     let stay = if wish.keyboard.is_some() { Stay::Failed } else { Stay::None };
     let (keep_going, keep_failed) = (wish.keep_going, wish.keep_failed);
     let options = Options { keep_going, keep_failed, stay, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
     if let Err(error) = judge.close() {
-        let message = Error::new(Exit::Host, error).to_string();
-        events.send(Event::Warning { step: None, message });
+        events.warn(None, &Warning::NotLearnt { why: told_with_hint(&error, error.hint()) });
     }
     drop(events);
     // A reporter that panicked has said so.

@@ -9,7 +9,7 @@ use super::{Stop, apply, loaded, settings};
 use crate::build::{Build, ContainerId, Rootfs, StepId};
 use crate::cli::{Cli, OnArgs};
 use crate::diagnostic::nearest;
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, told};
 use crate::event::{Events, Stream};
 use crate::execute::{self, Attempt, Context, Inside, Options, RestoreError, Rooms, Stay};
 use crate::freshness::{self, Judge};
@@ -37,7 +37,10 @@ pub fn in_session(
     let context = site.context(&build);
     let rooms = Rooms::new(context);
     let result = open(context, &settings, &rooms, inside).and_then(|kept| {
-        let attempt = work(context, &rooms, inside).map_err(|error| Error::new(Exit::Host, error).into());
+        let attempt = work(context, &rooms, inside).map_err(|error| {
+            let hint = error.hint();
+            Error::new(Exit::Host, error).with_hint(hint).into()
+        });
         // What it began with is in use until now.
         drop(kept);
         attempt
@@ -141,7 +144,7 @@ fn open<'a>(
     let known = context.build.step(step);
     let kept = context.store.failed(&context.build.manifest, &known.name).map_err(of_store)?;
     if let Some(kept) = kept.filter(|kept| kept.step.container == context.build.container(inside.container).name) {
-        rooms.restore(inside.container, &kept).map_err(|error| not_restored(error, &kept))?;
+        rooms.restore(inside.container, &kept).map_err(|error| not_restored(&error, &kept))?;
         tell_kept(context.build, step, &kept);
         return Ok(Some(kept));
     }
@@ -152,9 +155,9 @@ fn open<'a>(
     Ok(None)
 }
 
-fn not_restored(error: RestoreError, kept: &KeptFailure) -> Error {
-    let what = format!("open the session of {} as it was when it failed: {error}", kept.step.step);
-    Error::new(Exit::Host, what).with_hint(Some("build again: `runner apply`".to_owned()))
+fn not_restored(error: &RestoreError, kept: &KeptFailure) -> Error {
+    let what = format!("cannot open the session of {} as it was when it failed: {}", kept.step.step, told(error));
+    Error::new(Exit::Host, what).with_hint(error.hint())
 }
 
 fn tell_kept(build: &Build, step: StepId, kept: &KeptFailure) {

@@ -100,3 +100,22 @@ pub fn failed(error: JudgeError) -> Stop {
     let hint = error.hint();
     Error::new(Exit::Host, error).with_hint(hint).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::messages::compare;
+
+    #[test]
+    fn every_difference_from_a_lock_says_of_what_and_how() {
+        let rootfs = || "the rootfs of container base".to_owned();
+        let [old, new] = ["old", "new"].map(|text| Digest::of_bytes(text.as_bytes()).to_string());
+        let differences = [
+            Difference { what: rootfs(), locked: Some(old.clone()), found: Some(new) },
+            Difference { what: "snapshot image".into(), locked: None, found: None },
+            Difference { what: "snapshot image".into(), locked: Some(old), found: None },
+        ];
+        compare("lock-differences", [mismatch(&differences).render()]);
+    }
+}

@@ -23,7 +23,8 @@ pub fn man(folder: &Path) -> Result<(), Stop> {
     let mut command = Cli::command();
     command.build();
     let written = fs::create_dir_all(folder).and_then(|()| pages(&command, folder));
-    let failed = |error| Error::new(Exit::Host, format!("write manual pages into {}: {error}", folder.display()));
+    let failed =
+        |error| Error::new(Exit::Host, format!("cannot write manual pages into {}: {error}", folder.display()));
     written.map_err(failed).map_err(Stop::from)
 }
 

@@ -22,8 +22,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use miette::{GraphicalReportHandler, GraphicalTheme};
-
 use crate::build::Build;
 use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
 use crate::diagnostic::Style;
@@ -93,7 +91,7 @@ fn tell(exit: Exit, text: &str) -> ExitCode {
 fn print(bytes: &[u8]) -> Result<(), Stop> {
     match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Host, format!("write to standard output: {error}")).into())
+            Err(Error::new(Exit::Host, format!("cannot write to standard output: {error}")).into())
         }
         _ => Ok(()),
     }
@@ -141,17 +139,12 @@ fn source_date_epoch() -> Result<Option<u64>, Error> {
 
 /// The settings that hold for a manifest.
 fn settings(flags: Partial, manifest: &Path) -> Result<Settings, Stop> {
-    let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Settings::resolve(flags, |name| std::env::var_os(name), folder).map_err(|error| shown(&error))
+    let folder = manifest.parent().unwrap_or(Path::new(""));
+    Settings::resolve(flags, |name| std::env::var_os(name), folder).map_err(shown)
 }
 
-fn shown(error: &SettingsError) -> Stop {
-    let theme = if style().color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let mut text = String::new();
-    if GraphicalReportHandler::new_themed(theme).render_report(&mut text, error).is_err() {
-        text = format!("error: {error}\n");
-    }
-    Stop::Shown(Exit::Usage, text)
+fn shown(error: SettingsError) -> Stop {
+    Stop::Shown(Exit::Usage, error.render(style()))
 }
 
 /// How reports on standard error look.

@@ -48,10 +48,10 @@ pub fn on_terminal(
 /// With [`Exit::Usage`] and that hint, where they are none.
 pub fn keyboard(hint: &str) -> Result<OwnedFd, Error> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        let error = "standard input and standard output are to be a terminal";
+        let error = "cannot open a terminal inside: standard input or standard output is no terminal";
         return Err(Error::new(Exit::Usage, error).with_hint(Some(hint.to_owned())));
     }
-    terminal::keyboard().map_err(|error| Error::new(Exit::Host, format!("open the terminal: {error}")))
+    terminal::keyboard().map_err(|error| Error::new(Exit::Host, format!("cannot open the terminal: {error}")))
 }
 
 /// Standard input for what runs inside, which is hostile: it could type into a terminal (TIOCSTI of tty_ioctl(4)), and give

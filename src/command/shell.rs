@@ -10,15 +10,13 @@ use super::inside::{container_or_step, notice};
 use super::run::on_terminal;
 use crate::build::StepId;
 use crate::cli::{Cli, ShellArgs};
+use crate::error::told;
 use crate::execute::{self, Attempt, Context, Inside, Outcome, Rooms};
 use crate::report::sanitize;
 use crate::session::{Session, SessionError};
 
 /// Those that a root may have, the best first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
-
-/// The kind of the error where there is none: no other error of a session has it.
-const NO_SHELL: io::ErrorKind = io::ErrorKind::Unsupported;
 
 /// Runs the shell and passes its exit code on. What is done in it goes into no layer.
 pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), Stop> {
@@ -42,8 +40,7 @@ fn shell_in<'a>(
     let run = |inside| execute::run_on_terminal(context, rooms, inside, &argv, keyboard, &mut io::stdout());
     let why = match run(inside) {
         Ok(Attempt { outcome: Outcome::NotStarted { why, .. }, .. }) if inside.step.is_some() => why,
-        // That there is no shell is no better as root.
-        Err(SessionError::Io(error)) if inside.step.is_some() && error.kind() != NO_SHELL => error.to_string(),
+        Err(error @ SessionError::User(_)) if inside.step.is_some() => told(&error),
         ended => return ended,
     };
     notice(&format!("as root in /, for not as the step: {}", sanitize(&why)));
@@ -71,7 +68,7 @@ pub fn in_failed<'a>(context: Context<'a>, rooms: &Rooms<'a>, failed: &[StepId],
                     notice(&format!("warning: no shell in {name}: {why}"));
                 }
             }
-            Err(error) => notice(&format!("warning: no shell in {name}: {error}")),
+            Err(error) => notice(&format!("warning: no shell in {name}: {}", told(&error))),
         }
     }
 }
@@ -79,8 +76,7 @@ pub fn in_failed<'a>(context: Context<'a>, rooms: &Rooms<'a>, failed: &[StepId],
 fn found(session: &Session<'_>) -> io::Result<Vec<String>> {
     let there = |shell: &&&str| session.has(Path::new(shell));
     let shell = SHELLS.iter().find(there).ok_or_else(|| {
-        let error = format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor "));
-        io::Error::new(NO_SHELL, error)
+        io::Error::other(format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor ")))
     })?;
     Ok(vec![(*shell).to_owned()])
 }

@@ -56,20 +56,36 @@ fn manifest(build: &Build) -> String {
 }
 
 fn log_file(path: &Path) -> Result<(PathBuf, File), Error> {
-    let failed = |error| Error::new(Exit::Usage, format!("cannot write {}: {error}", path.display()));
+    let failed = |error: io::Error| {
+        let (why, hint) = why(folder_of(path), &error);
+        Error::new(Exit::Usage, format!("cannot write the log file {}: {why}", path.display())).with_hint(hint)
+    };
     Ok((path.to_owned(), File::create(path).map_err(failed)?))
 }
 
 /// Refuses a report for which there is no folder.
 fn report_folder(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let problem = match folder.metadata() {
-        Ok(metadata) if !metadata.is_dir() => format!("{} is no folder", folder.display()),
-        Ok(_) if path.is_dir() => "it is a folder".to_owned(),
+    let folder = folder_of(path);
+    let (why, hint) = match folder.metadata() {
+        Ok(metadata) if !metadata.is_dir() => (format!("{} is no folder", folder.display()), None),
+        Ok(_) if path.is_dir() => ("it is a folder".to_owned(), None),
         Ok(_) => return Ok(()),
-        Err(error) => format!("{}: {error}", folder.display()),
+        Err(error) => why(folder, &error),
     };
-    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {problem}", path.display())))
+    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {why}", path.display())).with_hint(hint))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Why a file cannot be written in a folder, and what mends it.
+fn why(folder: &Path, error: &io::Error) -> (String, Option<String>) {
+    if error.kind() != io::ErrorKind::NotFound {
+        return (error.to_string(), None);
+    }
+    let folder = folder.display();
+    (format!("there is no folder {folder}"), Some(format!("make it with `mkdir -p {folder}`")))
 }
 
 /// Whether all was told; a reader that has read enough is no error.
@@ -77,7 +93,8 @@ fn report_folder(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// With [`Exit::Host`], where something was not.
 pub fn told(shown: Shown) -> Result<(), Stop> {
-    let failed = |what: String, error: io::Error| Err(Error::new(Exit::Host, format!("write {what}: {error}")).into());
+    let failed =
+        |what: String, error: io::Error| Err(Error::new(Exit::Host, format!("cannot write {what}: {error}")).into());
     if let Some((path, error)) = shown.beside.into_iter().next() {
         return failed(path.display().to_string(), error);
     }

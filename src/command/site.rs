@@ -12,8 +12,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::build::Build;
-use crate::error::{Error, Exit};
-use crate::event::{Event, Events};
+use crate::error::{Error, Exit, told_with_hint};
+use crate::event::Events;
 use crate::execute::{Context, Interrupt};
 use crate::mount::enter_private_namespace;
 use crate::runtime::external::Program;
@@ -21,6 +21,7 @@ use crate::runtime::{Runtime, cgroups};
 use crate::session::Workspace;
 use crate::settings::{EMBEDDED, Settings};
 use crate::store::{BuildId, Lease, Store, StoreError};
+use crate::warning::Warning;
 
 /// All that a build needs of the host.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub struct Site {
     lease: Lease,
     interrupt: Arc<Interrupt>,
     build_id: BuildId,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl Site {
@@ -42,12 +43,12 @@ impl Site {
     pub fn open(settings: &Settings) -> Result<Self, Error> {
         if !rustix::process::geteuid().is_root() {
             let hint = "run it with sudo, or in a container with --privileged".to_owned();
-            return Err(Error::new(Exit::Host, "mounting root filesystems needs root").with_hint(Some(hint)));
+            return Err(Error::new(Exit::Host, "cannot mount root filesystems: that needs root").with_hint(Some(hint)));
         }
         let runtime = runtime(&settings.runtime)?;
         enter_private_namespace().map_err(|error| {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
-            Error::new(Exit::Host, format!("enter a mount namespace of its own: {error}")).with_hint(Some(hint))
+            Error::new(Exit::Host, format!("cannot enter a mount namespace of its own: {error}")).with_hint(Some(hint))
         })?;
         allow_many_descriptors().map_err(host("raise the number of open files"))?;
         let store = Store::open(&settings.store).map_err(of_store)?;
@@ -57,7 +58,7 @@ impl Site {
         let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
         let workspace = workspace.map_err(host("make room for sessions"))?;
         let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
-        let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe"))?);
+        let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe for interrupts"))?);
         heed_signals(Arc::clone(&interrupt)).map_err(host("heed signals"))?;
         Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
     }
@@ -88,8 +89,8 @@ impl Site {
 
     /// Tells what was found amiss when it was opened.
     pub fn warn(&self, events: &Events) {
-        for message in &self.warnings {
-            events.send(Event::Warning { step: None, message: message.clone() });
+        for warning in &self.warnings {
+            events.warn(None, warning);
         }
     }
 
@@ -102,7 +103,9 @@ impl Site {
         workspace.close().map_err(host("take the sessions' folder down"))?;
         // A helper that was killed, by who runs out of memory for example, could not remove its container's.
         if !cgroups::remove_left_over(lease.id()) {
-            let error = Error::new(Exit::Host, format!("a cgroup of the build {} is still in use", lease.id()));
+            let hint = "the next start of runner tries again; nothing has to be done".to_owned();
+            let message = format!("cannot remove the cgroups of the build {}: one is still in use", lease.id());
+            let error = Error::new(Exit::Host, message).with_hint(Some(hint));
             // Locked to the end of this process, and then found dead: the next start tries again.
             std::mem::forget(lease);
             return Err(error);
@@ -127,7 +130,7 @@ pub fn runtime(name: &str) -> Result<Runtime, Error> {
 }
 
 fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
-    move |error| Error::new(Exit::Host, format!("{what}: {error}"))
+    move |error| Error::new(Exit::Host, format!("cannot {what}: {error}"))
 }
 
 /// As an error of a command.
@@ -137,16 +140,17 @@ pub(super) fn of_store(error: StoreError) -> Error {
 }
 
 /// Removes what killed runners have left in the store and among the cgroups; gives what would not go.
-pub(super) fn clear_left_over(store: &Store) -> Result<Vec<String>, Error> {
+pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
     let swept = store.sweep().map_err(of_store)?;
-    let mut warnings: Vec<String> = swept.problems.iter().map(ToString::to_string).collect();
+    let left = |error: &StoreError| Warning::LeftOver { why: told_with_hint(error, error.hint()) };
+    let mut warnings: Vec<Warning> = swept.problems.iter().map(left).collect();
     for lease in swept.dead {
         if !cgroups::remove_left_over(lease.id()) {
-            warnings.push(format!("a cgroup of the killed build {} is still in use", lease.id()));
+            warnings.push(Warning::LeftCgroup { build: lease.id().to_owned() });
             continue;
         }
         if let Err(error) = lease.close() {
-            warnings.push(error.to_string());
+            warnings.push(left(&error));
         }
     }
     Ok(warnings)

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+const CHECK_PATH: &str = "check the path in the manifest; relative paths start from the manifest's folder";
+
 /// Why what is in a host path cannot be told.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
@@ -28,7 +30,7 @@ pub enum ContentError {
     #[error("interrupted")]
     Stopped,
     /// None of the types of inode(7).
-    #[error("cannot tell what {} is", path.display())]
+    #[error("cannot use {}: it is of a type that is unknown here", path.display())]
     UnknownType { path: PathBuf },
 }
 
@@ -46,7 +48,9 @@ impl ContentError {
                 "mount the filesystem by its type, or name it in a `.runnerignore` of the folder that is bound".into(),
             ),
             Self::Ignore { .. } => Some("write it as gitignore(5) says".into()),
-            Self::Io { .. } | Self::NotAFile { .. } | Self::Stopped | Self::UnknownType { .. } => None,
+            Self::Io { source, .. } if source.kind() == ErrorKind::NotFound => Some(CHECK_PATH.into()),
+            Self::NotAFile { .. } => Some(CHECK_PATH.into()),
+            Self::Io { .. } | Self::Stopped | Self::UnknownType { .. } => None,
         }
     }
 }

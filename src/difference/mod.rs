@@ -20,12 +20,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use thiserror::Error;
 
-use crate::mount::open_squashfs;
+use crate::mount::{SQUASHFS_MAGIC as MAGIC, open_squashfs};
 
 pub use node::{Attribute, Kind};
-
-/// The first bytes of a squashfs image.
-const MAGIC: [u8; 4] = *b"hsqs";
 
 /// A file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +93,10 @@ impl DifferenceError {
             Self::Mount { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run it with sudo, or in a container with --privileged".to_owned())
             }
-            Self::NotAnImage { .. } | Self::Mount { .. } | Self::Read { .. } => None,
+            Self::NotAnImage { .. } => {
+                Some("name an image file or a layer; `runner store ls` lists the layers".to_owned())
+            }
+            Self::Mount { .. } | Self::Read { .. } => None,
         }
     }
 }

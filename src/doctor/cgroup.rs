@@ -33,11 +33,12 @@ fn devices(layout: &Layout) -> Check {
     let name = "device rules";
     let tried = match (layout.v1("devices"), layout.v2()) {
         (Some(root), _) => in_a_group(root, |group| {
-            fs::write(group.join("devices.deny"), "a").map_err(|error| format!("write devices.deny: {error}"))
+            fs::write(group.join("devices.deny"), "a").map_err(|error| format!("cannot write devices.deny: {error}"))
         }),
         (None, Some(root)) => in_a_group(root, |group| {
-            let folder = File::open(group).map_err(|error| error.to_string())?;
-            sys::attach_device_program(folder.as_fd(), &ALLOW).map_err(|error| format!("load a BPF program: {error}"))
+            let folder = File::open(group).map_err(|error| format!("cannot open {}: {error}", group.display()))?;
+            sys::attach_device_program(folder.as_fd(), &ALLOW)
+                .map_err(|error| format!("cannot load a BPF program: {error}"))
         }),
         (None, None) => Err("neither the v1 device controller nor cgroup2 is mounted".to_owned()),
     };
@@ -53,18 +54,19 @@ fn devices(layout: &Layout) -> Check {
 /// Makes a group, tries something in it, and removes it.
 fn in_a_group(root: &Path, attempt: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
     let group = root.join(format!("runner-doctor-{}", std::process::id()));
-    fs::create_dir(&group).map_err(|error| format!("create {}: {error}", group.display()))?;
+    fs::create_dir(&group).map_err(|error| format!("cannot create {}: {error}", group.display()))?;
     let tried = attempt(&group);
-    let removed = fs::remove_dir(&group).map_err(|error| format!("remove {}: {error}", group.display()));
+    let removed = fs::remove_dir(&group).map_err(|error| format!("cannot remove {}: {error}", group.display()));
     tried.and(removed)
 }
 
 fn limits(layout: &Layout) -> Check {
     let on_v2 = layout.v2().and_then(|root| fs::read_to_string(root.join("cgroup.controllers")).ok());
     let lacking = lacking(layout, &on_v2.unwrap_or_default());
-    if lacking.is_empty() {
-        return Check::ok("limits", CONTROLLERS.join(", "));
-    }
+    if lacking.is_empty() { Check::ok("limits", CONTROLLERS.join(", ")) } else { limits_lacking(&lacking) }
+}
+
+pub(super) fn limits_lacking(lacking: &[&str]) -> Check {
     let mend = "boot with `cgroup_enable=` and their names, where a build has such limits";
     Check::warning("limits", format!("no controller for {}", lacking.join(", ")), mend)
 }

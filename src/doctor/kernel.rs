@@ -31,7 +31,7 @@ pub(super) fn check() -> Check {
     of(&rustix::system::uname().release().to_string_lossy())
 }
 
-fn of(text: &str) -> Check {
+pub(super) fn of(text: &str) -> Check {
     let name = "kernel";
     let Some(release) = Release::parse(text) else {
         return Check::warning(name, format!("{text}: cannot tell its age"), "see that it is 5.12 or later");

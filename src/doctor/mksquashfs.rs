@@ -16,7 +16,7 @@ pub(super) fn check() -> Check {
     }
 }
 
-fn of(version: &str) -> Check {
+pub(super) fn of(version: &str) -> Check {
     match numbers(version) {
         Some(numbers) if numbers < OLDEST => {
             Check::missing(MKSQUASHFS, format!("{version} is older than 4.5"), format!("{MEND}; Debian 12 has 4.5.1"))

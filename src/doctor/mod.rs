@@ -130,7 +130,7 @@ pub fn exit(checks: &[Check]) -> Exit {
 fn privilege() -> Check {
     let name = "privilege";
     if !rustix::process::geteuid().is_root() {
-        return Check::missing(name, "not root", "run it with sudo");
+        return Check::missing(name, "not root", "run it with sudo, or in a container with --privileged");
     }
     match caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN) {
         Ok(true) => Check::ok(name, "root with CAP_SYS_ADMIN"),
@@ -144,7 +144,11 @@ fn privilege() -> Check {
 fn space(store: &Path) -> Check {
     let name = "store";
     let Some(there) = store.ancestors().find(|path| path.exists()) else {
-        return Check::missing(name, format!("{} cannot be reached", store.display()), "choose another with --store");
+        return Check::missing(
+            name,
+            format!("{} cannot be reached", store.display()),
+            "choose another with --store FOLDER",
+        );
     };
     match rustix::fs::statvfs(there) {
         Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Check::missing(
@@ -181,6 +185,26 @@ mod tests {
              this host cannot build: one thing is missing\n"
         );
         assert_eq!(exit(&checks), Exit::Host);
+    }
+
+    #[test]
+    fn what_can_be_missing_is_told_with_what_mends_it() {
+        let full = |name| Check { name: format!("store on {name}"), ..space(Path::new(name)) };
+        let checks = [
+            kernel::of("5.4.0-150-generic"),
+            kernel::of("6.1.0-25-amd64"),
+            kernel::of("unknown"),
+            mksquashfs::of("4.4"),
+            mksquashfs::of("snapshot"),
+            runtimes::external("nope", true),
+            runtimes::external("nope", false),
+            runtimes::external("/nowhere/crun", true),
+            runtimes::external("/etc/passwd", true),
+            cgroup::limits_lacking(&["memory", "pids"]),
+            full("/proc/store"),
+            full("/sys/store"),
+        ];
+        crate::messages::compare("doctor", [text(&checks, None)]);
     }
 
     #[test]

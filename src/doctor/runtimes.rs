@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Check, cgroup};
 use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, User};
+use crate::error::told;
 use crate::mount::enter_private_namespace;
 use crate::rootfs;
 use crate::runtime::external::{FindError, Program};
@@ -49,7 +50,7 @@ fn embedded() -> Check {
     }
 }
 
-fn external(name: &str, is_chosen: bool) -> Check {
+pub(super) fn external(name: &str, is_chosen: bool) -> Check {
     let program = match Program::find(name, &std::env::var_os("PATH").unwrap_or_default()) {
         Ok(program) => program,
         Err(FindError::NotInPath { .. }) if !is_chosen => {
@@ -57,20 +58,20 @@ fn external(name: &str, is_chosen: bool) -> Check {
         }
         Err(error) => {
             let mend = error.hint();
-            return failed(is_chosen, name, format!("cannot {error}"), &mend);
+            return failed(is_chosen, name, told(&error), &mend);
         }
     };
-    let told = format!("{}, {}", program.version(), program.path().display());
+    let found = format!("{}, {}", program.version(), program.path().display());
     // The trial hides what is there already.
     let place = if program.path().starts_with("/tmp") { "/mnt" } else { "/tmp" };
     match on_a_thread(Runtime::External(program), place) {
-        Ok(()) => Check::ok(name, format!("{told}: runs a container, which cannot open other devices")),
+        Ok(()) => Check::ok(name, format!("{found}: runs a container, which cannot open other devices")),
         Err(error) if error.contains("cgroup") => {
             let layout = cgroup::layout_name();
-            let detail = format!("{told}: this host's cgroup layout ({layout}) stops it: {error}");
+            let detail = format!("{found}: this host's cgroup layout ({layout}) stops it: {error}");
             failed(is_chosen, name, detail, "boot with systemd.unified_cgroup_hierarchy=1; or use another runtime")
         }
-        Err(error) => failed(is_chosen, name, format!("{told}: {error}"), "use another runtime"),
+        Err(error) => failed(is_chosen, name, format!("{found}: {error}"), "use another runtime"),
     }
 }
 
@@ -81,7 +82,7 @@ fn failed(is_chosen: bool, name: &str, detail: String, mend: &str) -> Check {
 
 /// On a thread of its own, whose mount namespace goes with it.
 fn on_a_thread(runtime: Runtime, place: &'static str) -> Result<(), String> {
-    let trial = move || try_out(runtime, Path::new(place)).map_err(|error| error.to_string());
+    let trial = move || try_out(runtime, Path::new(place)).map_err(|error| told(&*error));
     let trial = thread::Builder::new().name("doctor".into()).spawn(trial);
     let trial = trial.map_err(|error| format!("no thread to try it on: {error}"))?;
     trial.join().unwrap_or_else(|_| Err("the trial broke off".into()))

@@ -11,9 +11,10 @@ use rustix::fs::XattrFlags;
 
 use super::Check;
 use crate::build::Compression;
+use crate::error::told;
 use crate::mount::{Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
 use crate::runtime::sealed::SealedProgram;
-use crate::snapshot::{ImageError, ImageOptions, write_image};
+use crate::snapshot::{ImageOptions, find_mksquashfs, write_image};
 
 /// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.
 const FOLDER: &str = "/tmp";
@@ -78,6 +79,11 @@ fn loop_devices() -> Check {
 fn squashfs(folder: &Path) -> (Check, Option<Mounted>) {
     let (mut good, mut bad, mut default_is_good) = (Vec::new(), Vec::new(), false);
     let mut mounted = None;
+    if find_mksquashfs().is_none() {
+        let check =
+            Check::missing("squashfs", "not tried: mksquashfs is not in PATH", "apt-get install squashfs-tools");
+        return (check, None);
+    }
     for (compression, name) in COMPRESSIONS {
         match squashfs_once(folder, compression, name) {
             Ok(mount) => {
@@ -106,10 +112,7 @@ fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<
     // Nothing is ever written to it: the trial is too short to be interrupted.
     let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
     let written = write_image(&folder.join("source"), &image, options, never.as_fd(), &mut |_| {});
-    written.map_err(|error| match error {
-        ImageError::NoProgram => "no mksquashfs".to_owned(),
-        error => error.to_string(),
-    })?;
+    written.map_err(|error| told(&error))?;
     let mount = mount_squashfs(&image, &folder.join("mounted")).map_err(|error| format!("mount: {error}"))?;
     let read = fs::read_to_string(mount.path().join("kept")).map_err(|error| format!("read: {error}"))?;
     if read == "source/kept" { Ok(mount) } else { Err("what was read is not what was written".into()) }
@@ -129,7 +132,7 @@ fn overlay(lower: &Path, folder: &Path) -> Check {
     let mounted = mount_overlay(&[lower], Some((&upper, &work)), &merged);
     let mounted = match mounted {
         Ok(mounted) => mounted,
-        Err(error) => return Check::missing(name, format!("cannot {error}"), mend),
+        Err(error) => return Check::missing(name, told(&error), mend),
     };
     match change() {
         Ok(true) => {
@@ -149,7 +152,7 @@ fn sealed_program(folder: &Path) -> Check {
     };
     match SealedProgram::of_self(room) {
         Ok(_) => Check::ok(name, "runner's own program can be sealed"),
-        Err(error) => Check::missing(name, error.to_string(), "free some memory; mount -t proc proc /proc"),
+        Err(error) => Check::missing(name, told(&error), "free some memory; mount -t proc proc /proc"),
     }
 }
 

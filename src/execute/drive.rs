@@ -21,6 +21,7 @@ use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
 use crate::key::Reason;
 use crate::plan::{Plan, Ready};
+use crate::warning::Warning;
 
 /// What a thread reports.
 pub(super) enum Report {
@@ -277,7 +278,7 @@ impl<'a, 'e> Run<'a, 'e> {
     {
         let settled = self.parts.settle(self.judge, self.chains, self.context.store);
         let (to_record, ready) = settled.unwrap_or_else(|error| {
-            self.events.send(Event::Warning { step: None, message: Failure::from(error).reason });
+            self.events.warn(None, &Warning::NotJudged { why: Failure::from(error).reason });
             (Vec::new(), Vec::new())
         });
         self.again.extend(ready);
@@ -285,8 +286,8 @@ impl<'a, 'e> Run<'a, 'e> {
             self.beside += 1;
             let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
             scope.spawn(move || {
-                if let Err(message) = keep(judge, store, record) {
-                    events.send(Event::Warning { step: None, message });
+                if let Err(warning) = keep(judge, store, record) {
+                    events.warn(None, &warning);
                 }
                 let _ = sender.send(Report::Recorded);
             });
@@ -410,10 +411,10 @@ impl<'a, 'e> Run<'a, 'e> {
                 continue;
             }
             let (rooms, events) = (self.rooms, self.events);
-            let name = self.context.build.container(id).name.clone();
+            let container = self.context.build.container(id).name.clone();
             scope.spawn(move || {
                 if let Err(error) = rooms.close(id) {
-                    events.send(Event::Warning { step: None, message: format!("container {name}: {error}") });
+                    events.warn(None, &Warning::Session { container, why: Failure::from(error).reason });
                 }
             });
         }

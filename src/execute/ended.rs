@@ -9,6 +9,7 @@ use crate::freshness::{Judge, Verdict};
 use crate::key::Reason;
 use crate::plan::action;
 use crate::store::Store;
+use crate::warning::{NotKept, Warning};
 
 impl Run<'_, '_> {
     /// A thread has reported.
@@ -172,21 +173,18 @@ impl Run<'_, '_> {
 }
 
 /// Records what a segment gave, unless what its key was made from has changed meanwhile.
-pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), String> {
+pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), Warning> {
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
-    let told = |error: &dyn std::fmt::Display| format!("{step} is not kept for the next build: {error}");
-    let changed = judge.changed_since(segment, &draft, &below).map_err(|error| told(&Failure::from(error).reason))?;
+    let not_kept = |why| Warning::NotKept { step: step.clone(), why };
+    let failed = |failure: Failure| not_kept(NotKept::Failed { why: failure.reason });
+    let changed = judge.changed_since(segment, &draft, &below).map_err(|error| failed(error.into()))?;
     if let Some(changed) = changed {
-        let is_input = |reason: &Reason| matches!(reason, Reason::InputChanged { .. });
-        let mend = match changed.iter().any(is_input) {
-            true => "; a `.runnerignore` there can name what the steps do not read",
-            false => "",
-        };
-        let changed: Vec<String> = changed.iter().map(Reason::to_string).collect();
-        return Err(told(&format!("it changed while it was built: {}{mend}", changed.join("; "))));
+        let is_input = changed.iter().any(|reason| matches!(reason, Reason::InputChanged { .. }));
+        let reasons = changed.iter().map(Reason::to_string).collect();
+        return Err(not_kept(NotKept::Changed { reasons, is_input }));
     }
-    store.record(&recorded).map_err(|error| told(&error))?;
+    store.record(&recorded).map_err(|error| failed(error.into()))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
     Ok(())

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::drive::Run;
-use super::step::{CHANGES, Work, session};
+use super::step::{CHANGES, Work, session, unusable};
 use super::{Cause, Failure};
 use crate::build::StepId;
+use crate::error::told_with_hint;
 use crate::event::Event;
 use crate::key;
 use crate::plan::Foundation;
 use crate::session::SessionError;
 use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{FailedStep, HalfKept, StoreError};
+use crate::warning::Warning;
 
 /// What was kept of a session. Which layers it stands on may not be known yet, for they may still be being written.
 #[derive(Debug)]
@@ -41,9 +43,8 @@ impl Work<'_, '_> {
             // Whoever is in such a hurry has no use for it.
             Err(_) if self.context.interrupt.is_set() => None,
             Err(error) => {
-                let step = Some(self.context.build.step(self.id).name.clone());
-                let message = format!("its session is not kept for `runner shell`: {}", error.reason);
-                self.events.send(Event::Warning { step, message });
+                let step = self.context.build.step(self.id).name.as_str();
+                self.events.warn(Some(step), &Warning::FailedNotKept { why: error.reason });
                 None
             }
         }
@@ -53,13 +54,13 @@ impl Work<'_, '_> {
         let step = self.context.build.step(self.id);
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
-        let folder = self.context.lease.temp_file(&format!("failed{}", self.id.0)).map_err(Failure::host)?;
-        let half = HalfKept::begin(folder).map_err(Failure::host)?;
+        let folder = self.context.lease.temp_file(&format!("failed{}", self.id.0))?;
+        let half = HalfKept::begin(folder).map_err(unusable("make a folder in the store"))?;
         let write = |from: &std::path::Path, to: PathBuf| {
             let mut progress = |ImageProgress { bytes, percent }| {
                 self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes, percent });
             };
-            write_image(from, &to, CHANGES, self.context.interrupt.descriptor(), &mut progress).map_err(Failure::host)
+            write_image(from, &to, CHANGES, self.context.interrupt.descriptor(), &mut progress).map_err(Failure::from)
         };
         let changes = session.changes();
         if let Some(changes) = changes {
@@ -88,8 +89,8 @@ impl Run<'_, '_> {
         for failed in std::mem::take(&mut self.kept) {
             let name = self.context.build.step(failed.step).name.clone();
             if let Err(error) = self.put_failed(failed) {
-                let message = format!("its session is not kept for `runner shell`: {error}");
-                self.events.send(Event::Warning { step: Some(name), message });
+                let why = told_with_hint(&error, error.hint());
+                self.events.warn(Some(&name), &Warning::FailedNotKept { why });
             }
         }
     }
@@ -134,6 +135,17 @@ pub enum RestoreError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+impl RestoreError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoContainer(_) | Self::NoLayer(_) => Some("build again with `runner apply`".into()),
+            Self::Store(error) => error.hint(),
+            Self::Session(error) => error.hint(),
+        }
+    }
 }
 
 impl From<std::io::Error> for RestoreError {

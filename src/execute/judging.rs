@@ -7,11 +7,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::parts::{Chains, Judged};
 use super::{Context, Failure, Rooms};
 use crate::digest::Digest;
-use crate::error::{Error, Exit};
-use crate::event::{Event, Events};
+use crate::error::told_with_hint;
+use crate::event::Events;
 use crate::freshness::{Below, Judge, JudgeError, Verdict, is_memory};
 use crate::key::Reason;
 use crate::store::Held;
+use crate::warning::Warning;
 
 /// How often it is looked whether another runner is done.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -34,9 +35,7 @@ type Look = (Verdict, Option<Digest>, Option<Held>);
 
 impl From<JudgeError> for Failure {
     fn from(error: JudgeError) -> Self {
-        let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-        // With its causes.
-        Self::host(format!("{}{hint}", Error::new(Exit::Host, error)))
+        Self::host(told_with_hint(&error, error.hint()))
     }
 }
 
@@ -116,19 +115,17 @@ impl Judging<'_, '_> {
             let Reason::Damaged { digest } = reason else { continue };
             let Ok(layer) = digest.parse() else { continue };
             self.context.store.set_layer_aside(&layer).map_err(JudgeError::from)?;
-            let message = format!("the layer {digest} in the store is damaged; it is set aside and built again");
-            self.events.send(Event::Warning { step: self.last_step(), message });
+            self.events.warn(self.last_step(), &Warning::Damaged { digest: digest.clone() });
         }
         Ok(())
     }
 
     fn tell_waiting(&self) {
-        let message = "the same is being built already, here or by another runner; waiting for it".to_owned();
-        self.events.send(Event::Warning { step: self.last_step(), message });
+        self.events.warn(self.last_step(), &Warning::BuiltElsewhere);
     }
 
-    fn last_step(&self) -> Option<String> {
+    fn last_step(&self) -> Option<&str> {
         let step = self.judge.segments().get(self.segment).steps.last()?;
-        Some(self.context.build.step(*step).name.clone())
+        Some(&self.context.build.step(*step).name)
     }
 }

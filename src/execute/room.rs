@@ -12,6 +12,7 @@ use super::Context;
 use super::failed::RestoreError;
 use super::shared::Shared;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
+use crate::error::told_with_hint;
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
 use crate::store::{Held, KeptFailure, Store};
@@ -151,18 +152,16 @@ impl<'a> Rooms<'a> {
 
     fn session(&self, id: ContainerId, lowers: Vec<Lower>, scratch: Arc<Scratch>) -> Result<Session<'a>, SessionError> {
         Session::prepare(self.workspace, self.build.container(id), lowers, scratch, |cache| {
-            self.store.cache_dir(cache).map_err(io::Error::other)
+            self.store.cache_dir(cache).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))
         })
     }
 
     /// The layers that a container's root begins with.
     fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
-        let told =
-            |path: &PathBuf, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
-            Rootfs::Squashfs(path) => Ok(vec![self.workspace.image(path).map_err(|error| told(path, error))?]),
-            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path).map_err(|error| told(path, error))?]),
+            Rootfs::Squashfs(path) => Ok(vec![self.workspace.image(path)?]),
+            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path)?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, to)),
             Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, to)),
@@ -182,7 +181,7 @@ impl<'a> Rooms<'a> {
         }
         let folder = scratch.folder("rootfs")?;
         let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        make(to.as_fd()).map_err(io::Error::other)?;
+        make(to.as_fd()).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))?;
         let lower = Lower::folder(folder, Arc::clone(scratch));
         made.insert(name, lower.clone());
         Ok(vec![lower])

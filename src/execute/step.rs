@@ -1,6 +1,7 @@
 //! One step's work: a process with its tries, or a snapshot.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
 use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, Step, StepId, size_text};
 use crate::digest::Digest;
+use crate::error::told_with_hint;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::lock::LockedSnapshot;
@@ -23,7 +25,8 @@ use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
-use crate::store::{Held, Recorded, RecordedLayer};
+use crate::store::{Held, Recorded, RecordedLayer, StoreError};
+use crate::warning::{NoCheckpoint, Warning};
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -51,19 +54,40 @@ pub struct Written {
 }
 
 impl Failure {
-    pub(super) fn host(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), exit_code: None, cause: Cause::Host }
+    pub(super) fn host(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), exit_code: None, cause: Cause::Host }
     }
 
-    fn own(reason: impl ToString, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.to_string(), exit_code, cause: Cause::Step }
+    fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
+        Self { reason: reason.into(), exit_code, cause: Cause::Step }
     }
 }
 
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
-        Self::host(error)
+        Self::host(told_with_hint(&error, error.hint()))
     }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::host(told_with_hint(&error, error.hint()))
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        let reason = told_with_hint(&error, error.hint());
+        match error {
+            ImageError::Interrupted => Self::own(reason, None),
+            ImageError::NoProgram | ImageError::Run(_) | ImageError::Failed { .. } => Self::host(reason),
+        }
+    }
+}
+
+/// For `map_err`: a file of runner's own that cannot be used.
+pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure::host(format!("cannot {what}: {error}"))
 }
 
 impl Work<'_, '_> {
@@ -88,9 +112,8 @@ impl Work<'_, '_> {
                 let code = ended.outcome.exit_code();
                 return Err(Failure::own(reason, Some(code)));
             }
-            let message = format!("{reason}; try {} of {}", tries + 1, step.retries + 1);
-            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
             tries += 1;
+            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1 });
             let container = self.context.build.container(step.container).name.clone();
             let (step, reasons) = (step.name.clone(), Vec::new());
             self.events.send(Event::StepStarted { step, container, attempt: tries, reasons });
@@ -109,14 +132,13 @@ impl Work<'_, '_> {
         let session = session(&room)?;
         let container = build.container(step.container);
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
-            // A user that the root does not have.
-            SessionError::Io(error) => Failure::own(SessionError::Io(error), None),
-            error => Failure::host(error),
+            error @ SessionError::User(_) => Failure::own(told_with_hint(&error, error.hint()), None),
+            error => Failure::from(error),
         })?;
-        let stdin = File::open("/dev/null").map_err(Failure::host)?.into();
+        let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
         let trial = Trial::start(session, process, stdin)?;
         // Making a file takes as long as a short step, so it is done beside it.
-        output.log_to(|| self.context.store.log_file(self.context.build_id, &step.name)).map_err(Failure::host)?;
+        output.log_to(|| self.context.store.log_file(self.context.build_id, &step.name))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
         Ok(trial.follow(step.timeout, &mut sink, self.context.interrupt)?)
     }
@@ -129,15 +151,10 @@ impl Work<'_, '_> {
         let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
         let tmpfs_left = session.tmpfs_left()?;
-        let seen = normalise(lower.path(), build.source_date_epoch)
-            .map_err(|error| Failure::host(format!("read the frozen root: {error}")))?;
+        let seen = normalise(lower.path(), build.source_date_epoch).map_err(unusable("read what the steps changed"))?;
         if seen.with_acl.1 > 0 {
-            let message = format!(
-                "squashfs cannot hold POSIX access control lists; {} files or folders lose theirs, the first: {}",
-                seen.with_acl.1,
-                seen.with_acl.0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-            );
-            self.events.send(Event::Warning { step: Some(step.name.clone()), message });
+            let (first, files) = seen.with_acl;
+            self.events.warn(Some(&step.name), &Warning::AclLost { files, first });
         }
         match snapshot.mode {
             SnapshotMode::Layer => {
@@ -151,7 +168,7 @@ impl Work<'_, '_> {
                 let merged = session.merged()?;
                 let (image, digest, size) = self.write(merged.path(), snapshot)?;
                 merged.close().map_err(SessionError::Busy)?;
-                let lowers = vec![self.context.workspace.image(&image).map_err(Failure::host)?];
+                let lowers = vec![self.context.workspace.image(&image).map_err(SessionError::Rootfs)?];
                 session.rebase(lowers.clone());
                 self.rooms.set_chain(self.id, lowers);
                 Ok(Written { digest, size, tmpfs_left })
@@ -163,25 +180,19 @@ impl Work<'_, '_> {
     fn write(&self, root: &Path, snapshot: &Snapshot) -> Result<(PathBuf, Digest, u64), Failure> {
         let Context { build, store, lease, interrupt, .. } = self.context;
         let name = &build.step(self.id).name;
-        let temp = lease.temp_file(&format!("{name}.squashfs")).map_err(Failure::host)?;
+        let temp = lease.temp_file(&format!("{name}.squashfs"))?;
         let options = ImageOptions::new(snapshot, build.source_date_epoch);
         let mut progress = |ImageProgress { bytes, percent }| {
             self.events.send(Event::SnapshotProgress { step: name.clone(), bytes, percent });
         };
-        write_image(root, &temp, options, interrupt.descriptor(), &mut progress).map_err(|error| match error {
-            ImageError::Interrupted => Failure::own(error, None),
-            error => Failure::host(error),
-        })?;
-        let file = File::open(&temp).map_err(Failure::host)?;
-        let digest = Digest::of_file(&file).map_err(Failure::host)?;
-        let size = file.metadata().map_err(Failure::host)?.len();
-        drop(file);
+        write_image(root, &temp, options, interrupt.descriptor(), &mut progress)?;
+        let (digest, size) = measured(&temp)?;
         self.hold_to_lock(&digest)?;
-        let held = store.put_and_hold(&temp, &digest).map_err(Failure::host)?;
+        let held = store.put_and_hold(&temp, &digest)?;
         let stored = held.path().to_owned();
         self.rooms.keep(Some(held));
         if let Some(output) = &snapshot.output {
-            lease.publish(&stored, output).map_err(Failure::host)?;
+            lease.publish(&stored, output)?;
             self.judge.forget();
         }
         self.tell_written(snapshot, &stored, &digest, size, false);
@@ -216,7 +227,7 @@ impl Work<'_, '_> {
             return None;
         }
         self.write_changes().unwrap_or_else(|failure| {
-            self.tell_no_checkpoint(&failure.reason);
+            self.tell_no_checkpoint(NoCheckpoint::Failed { why: failure.reason });
             None
         })
     }
@@ -230,13 +241,12 @@ impl Work<'_, '_> {
         let session = session(&room)?;
         let left = session.tmpfs_left()?;
         if !left.is_empty() {
-            let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
-            self.tell_no_checkpoint(&format!("files are left in {}, which is in no layer", left.join(", ")));
+            self.tell_no_checkpoint(NoCheckpoint::TmpfsLeft { targets: left });
             return Ok(None);
         }
         let Some(changes) = session.changes() else { return Ok(None) };
-        let image = lease.temp_file(&format!("{}.checkpoint", step.name)).map_err(Failure::host)?;
-        write_image(changes, &image, CHANGES, interrupt.descriptor(), &mut |_| {}).map_err(Failure::host)?;
+        let image = lease.temp_file(&format!("{}.checkpoint", step.name))?;
+        write_image(changes, &image, CHANGES, interrupt.descriptor(), &mut |_| {})?;
         Ok(Some(image))
     }
 
@@ -244,8 +254,8 @@ impl Work<'_, '_> {
     pub fn keep_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) {
         match self.record_checkpoint(plan, took, image) {
             Ok(true) => {}
-            Ok(false) => self.tell_no_checkpoint("what the steps were made from has changed meanwhile"),
-            Err(failure) => self.tell_no_checkpoint(&failure.reason),
+            Ok(false) => self.tell_no_checkpoint(NoCheckpoint::InputsChanged),
+            Err(failure) => self.tell_no_checkpoint(NoCheckpoint::Failed { why: failure.reason }),
         }
     }
 
@@ -253,11 +263,8 @@ impl Work<'_, '_> {
     fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<bool, Failure> {
         let Context { build, store, .. } = self.context;
         let segment = self.judge.segments().get(plan.segment);
-        let file = File::open(image).map_err(Failure::host)?;
-        let digest = Digest::of_file(&file).map_err(Failure::host)?;
-        let size = file.metadata().map_err(Failure::host)?.len();
-        drop(file);
-        let held = store.put_and_hold(image, &digest).map_err(Failure::host)?;
+        let (digest, size) = measured(image)?;
+        let held = store.put_and_hold(image, &digest)?;
         if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
             return Ok(false);
         }
@@ -273,14 +280,13 @@ impl Work<'_, '_> {
             tmpfs_left: Vec::new(),
         };
         let last = segment.steps.last().map(name).unwrap_or_default();
-        store.record_checkpoint(&recorded, &last, plan.steps).map_err(Failure::host)?;
+        store.record_checkpoint(&recorded, &last, plan.steps)?;
         self.rooms.keep(Some(held));
         Ok(true)
     }
 
-    fn tell_no_checkpoint(&self, why: &str) {
-        let step = Some(self.context.build.step(self.id).name.clone());
-        self.events.send(Event::Warning { step, message: format!("no checkpoint after it: {why}") });
+    fn tell_no_checkpoint(&self, why: NoCheckpoint) {
+        self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::NoCheckpoint { why });
     }
 
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
@@ -294,7 +300,7 @@ impl Work<'_, '_> {
         let Context { build, store, lease, .. } = self.context;
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
-        store.touch(recorded).map_err(Failure::host)?;
+        store.touch(recorded)?;
         // It only explains; a store that cannot be written to is told by whatever must be written there.
         let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
         self.hold_to_lock(&layer.digest)?;
@@ -302,7 +308,7 @@ impl Work<'_, '_> {
         if let Some(output) = &snapshot.output
             && !self.judge.is_file_of(output, &layer.digest, layer.size)
         {
-            lease.publish(&stored, output).map_err(Failure::host)?;
+            lease.publish(&stored, output)?;
             self.judge.forget();
         }
         self.rooms.keep(held);
@@ -312,6 +318,15 @@ impl Work<'_, '_> {
         self.tell_written(snapshot, &stored, &layer.digest, layer.size, true);
         Ok(())
     }
+}
+
+/// The digest and the size of an image that has just been written.
+fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
+    let measure = || -> io::Result<(Digest, u64)> {
+        let file = File::open(image)?;
+        Ok((Digest::of_file(&file)?, file.metadata()?.len()))
+    };
+    measure().map_err(unusable(format_args!("read {}", image.display())))
 }
 
 /// Runs one command in a fresh session of a container, which ends with it.

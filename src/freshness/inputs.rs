@@ -56,8 +56,7 @@ impl Judge<'_> {
         }
         let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
         let version = store.version(&program, || mksquashfs_version(&program));
-        let version =
-            version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be asked for its version: {error}")))?;
+        let version = version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be used: {error}")))?;
         Ok(self.mksquashfs.get_or_init(|| version).clone())
     }
 }

@@ -8,6 +8,7 @@ use crate::build::StepId;
 use crate::content::ContentError;
 use crate::key::{Fields, Link, Reason};
 use crate::rootfs::RootfsError;
+use crate::runtime::spec::HostDevice;
 use crate::store::{Recorded, RecordedLayer, StoreError};
 
 /// Why nothing can be said of a segment.
@@ -17,7 +18,7 @@ pub enum JudgeError {
     #[error(transparent)]
     Content(#[from] ContentError),
     /// A device of the host cannot be looked at.
-    #[error("look at the device {}", path.display())]
+    #[error("cannot look at the device {}", path.display())]
     Device {
         /// The device.
         path: PathBuf,
@@ -42,7 +43,7 @@ impl JudgeError {
             Self::Content(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Device { .. } => None,
+            Self::Device { source, .. } => HostDevice::hint(source),
             Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
         }
     }

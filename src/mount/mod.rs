@@ -3,7 +3,8 @@
 mod inside;
 mod overlay;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,9 @@ use rustix::mount::{
 
 use crate::loopdev::LoopDevice;
 use crate::sys;
+
+/// The first bytes of a squashfs image.
+pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
 
 /// How often an unmount that finds the mount busy is tried, and how long it waits in between: a second in all.
 const BUSY_TRIES: u32 = 1000;
@@ -126,7 +130,8 @@ pub fn mount_kernel(kind: &str, source: &Path, target: &Path, options: &[String]
 /// Where the image is no squashfs image (`EINVAL`), is compressed in a way that the kernel has not, or cannot be read.
 pub fn mount_squashfs(image: &Path, target: &Path) -> io::Result<Mounted> {
     let device = LoopDevice::attach(image)?;
-    rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)?;
+    rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)
+        .map_err(|error| not_mounted(image, error))?;
     Ok(Mounted::new(target))
 }
 
@@ -140,8 +145,33 @@ pub fn open_squashfs(image: &Path) -> io::Result<OwnedFd> {
     let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", device.path())?;
     fsconfig_set_flag(context.as_fd(), "ro")?;
-    fsconfig_create(context.as_fd())?;
+    fsconfig_create(context.as_fd()).map_err(|error| not_mounted(image, error))?;
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+}
+
+/// Why an image was not mounted: the kernel has the same few words for very different things, such as that an argument is
+/// invalid. The caller names the image.
+fn not_mounted(image: &Path, errno: Errno) -> io::Error {
+    let mut magic = [0; SQUASHFS_MAGIC.len()];
+    let read = File::open(image).and_then(|mut file| file.read_exact(&mut magic));
+    let error = io::Error::from(errno);
+    match (read, errno) {
+        (Ok(()), _) if magic != SQUASHFS_MAGIC => io::Error::new(error.kind(), "it is no squashfs image"),
+        (Err(short), _) if short.kind() == io::ErrorKind::UnexpectedEof => {
+            io::Error::new(error.kind(), "it is no squashfs image")
+        }
+        (_, Errno::NODEV) => {
+            io::Error::new(error.kind(), "this kernel has no squashfs; `modprobe squashfs` may load it")
+        }
+        (_, Errno::INVAL | Errno::IO) => {
+            let told = format!(
+                "it is a damaged squashfs image, or one whose compression this kernel lacks: {error}; `dmesg | tail` \
+                 may say which"
+            );
+            io::Error::new(error.kind(), told)
+        }
+        _ => error,
+    }
 }
 
 /// Mounts a folder at another place, read-only.

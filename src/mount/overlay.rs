@@ -30,14 +30,32 @@ const INDEPENDENT: [(&str, &str); 4] =
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum OverlayError {
-    #[error("mount an overlay of {layers} layers: overlayfs takes at most {MOST_LOWERS}")]
+    #[error("cannot stack {layers} layers: overlayfs takes at most {MOST_LOWERS}")]
     TooManyLayers { layers: usize },
-    #[error(
-        "mount an overlay of {layers} layers: this kernel takes them in one page of options, which is full; Linux 6.7 lifts that"
-    )]
+    #[error("cannot stack {layers} layers: this kernel takes their paths in one page, which is full")]
     OptionsFull { layers: usize },
-    #[error("mount an overlay of {layers} layers: {said}{error}")]
-    Mount { layers: usize, said: String, error: io::Error },
+    #[error("cannot stack {layers} layers with overlayfs{said}")]
+    Mount { layers: usize, said: String, source: io::Error },
+}
+
+impl OverlayError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooManyLayers { .. } => Some("write a `mode: full` snapshot in between, which is one layer".into()),
+            Self::OptionsFull { .. } => {
+                Some("boot Linux 6.7 or later, or write a `mode: full` snapshot in between, which is one layer".into())
+            }
+            Self::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => {
+                Some("modprobe overlay".into())
+            }
+            Self::Mount { said, .. } if said.contains("upperdir") => Some(
+                "choose a store on another filesystem with `--store FOLDER`, or leave `scratch: {disk: true}` out"
+                    .into(),
+            ),
+            Self::Mount { .. } => None,
+        }
+    }
 }
 
 /// Stacks `lowers` (the topmost first), below `upper` and its `work` folder if they are given, at `target`.
@@ -56,7 +74,7 @@ pub fn mount_overlay(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &P
         Err((error, _)) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NODEV => {
             by_options(lowers, upper, target)
         }
-        Err((error, said)) => Err(OverlayError::Mount { layers, said, error: error.into() }),
+        Err((error, said)) => Err(OverlayError::Mount { layers, said, source: error.into() }),
     }
 }
 
@@ -99,8 +117,8 @@ fn what_the_kernel_said(context: &OwnedFd) -> String {
     let mut line = [0; 1024];
     while let Ok(length @ 1..) = log.read(&mut line) {
         let text = String::from_utf8_lossy(&line[..length]);
-        said.push_str(text.trim_end().trim_start_matches("e ").trim_start_matches("w "));
         said.push_str(": ");
+        said.push_str(text.trim_end().trim_start_matches("e ").trim_start_matches("w "));
     }
     said
 }
@@ -108,7 +126,7 @@ fn what_the_kernel_said(context: &OwnedFd) -> String {
 /// With mount(2), for Linux before 6.7. Folders are named by descriptor, to be short and to hold no `:` or `,`.
 fn by_options(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, OverlayError> {
     let layers = lowers.len();
-    let failed = |error: io::Error| OverlayError::Mount { layers, said: String::new(), error };
+    let failed = |error: io::Error| OverlayError::Mount { layers, said: String::new(), source: error };
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed(error.into()))

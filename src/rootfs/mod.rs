@@ -20,12 +20,12 @@ use std::path::PathBuf;
 pub use programs::{Source, assemble, sources};
 pub use tar::unpack;
 
-/// Why a root filesystem could not be made. Each message fits after "failed to".
+/// Why a root filesystem could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootfsError {
     /// A file of the host cannot be read.
-    #[error("read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum RootfsError {
         source: io::Error,
     },
     /// An archive is broken, or is none, in a way that is not about one entry.
-    #[error("unpack {}: {problem}", archive.display())]
+    #[error("cannot unpack {}: {problem}", archive.display())]
     Archive {
         /// The archive.
         archive: PathBuf,
@@ -42,7 +42,7 @@ pub enum RootfsError {
         problem: String,
     },
     /// One entry of an archive is broken or refused.
-    #[error("unpack {entry} of {}: {problem}", archive.display())]
+    #[error("cannot unpack {entry} of {}: {problem}", archive.display())]
     Entry {
         /// The archive.
         archive: PathBuf,
@@ -52,7 +52,7 @@ pub enum RootfsError {
         problem: String,
     },
     /// One entry of an archive cannot be written to the root.
-    #[error("unpack {entry} of {}: cannot {doing}", archive.display())]
+    #[error("cannot unpack {entry} of {}: cannot {doing}", archive.display())]
     Write {
         /// The archive.
         archive: PathBuf,
@@ -65,7 +65,7 @@ pub enum RootfsError {
         source: io::Error,
     },
     /// A file of the host cannot be placed in the root.
-    #[error("place {} in the root: cannot {doing}", path.display())]
+    #[error("cannot place {} in the root: cannot {doing}", path.display())]
     Place {
         /// The path, the same on the host and in the root.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum RootfsError {
         source: io::Error,
     },
     /// A program of the host cannot be used.
-    #[error("use {} as a program: {problem}", program.display())]
+    #[error("cannot use {} as a program: {problem}", program.display())]
     Program {
         /// The program as it was named, or the interpreter or library of one.
         program: PathBuf,
@@ -85,9 +85,9 @@ pub enum RootfsError {
     },
     /// A shared library that a program needs is not on the host.
     #[error(
-        "find {library}, which {} needs for {}; sought in {}",
+        "cannot find {library}, which {} needs{}; sought in {}",
         object.display(),
-        program.display(),
+        if object == program { String::new() } else { format!(" for {}", program.display()) },
         sought.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     MissingLibrary {
@@ -110,7 +110,10 @@ impl RootfsError {
                 Some("check the path in the manifest; relative paths start from the manifest's folder".to_owned())
             }
             Self::Write { source, .. } | Self::Place { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull => Some("make room where runner keeps its store".to_owned()),
+                io::ErrorKind::StorageFull => Some(
+                    "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`"
+                        .to_owned(),
+                ),
                 io::ErrorKind::PermissionDenied => Some("run it as root".to_owned()),
                 _ => None,
             },

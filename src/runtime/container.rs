@@ -23,18 +23,37 @@ use super::{Ended, Stdio};
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RuntimeError {
-    #[error("seal runner's own program")]
+    #[error("cannot make a sealed copy of runner's own program")]
     Copy(#[source] io::Error),
-    #[error("write config.json: {0}")]
+    #[error("cannot write the container's config.json")]
     Write(#[source] io::Error),
-    #[error("start a helper process")]
+    #[error("cannot start the session's helper process")]
     Spawn(#[source] io::Error),
-    #[error("talk to the session's helper process")]
+    #[error("cannot talk to the session's helper process")]
     Talk(#[source] io::Error),
-    #[error("create the container: {0}")]
+    #[error("cannot create the container: {0}")]
     Create(String),
-    #[error("the session's helper process ended")]
+    #[error("the session's helper process ended before its time")]
     Gone,
+}
+
+impl RuntimeError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Copy(_) => Some("`runner doctor` tells what is missing".into()),
+            Self::Write(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Some("free some memory: it is kept there".into())
+            }
+            Self::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Some("`ulimit -u` tells how many processes this user may have".into())
+            }
+            Self::Talk(_) | Self::Gone => {
+                Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
+            }
+            Self::Write(_) | Self::Spawn(_) | Self::Create(_) => None,
+        }
+    }
 }
 
 /// A container that takes processes.

@@ -14,6 +14,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use super::cgroups;
 use crate::cgroup::{Layout, membership};
+use crate::error::doing;
 use crate::sys;
 
 /// What mends a host without device rules.
@@ -32,7 +33,8 @@ pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
 /// # Errors
 /// Where the container has no device cgroup of its own, or the kernel cannot enforce rules there: then nothing may run.
 pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
-    let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let memberships =
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(doing(format_args!("read /proc/{pid}/cgroup")))?;
     let layout = Layout::of_this_host()?;
     let own = |path: &str| -> Result<(), Box<dyn Error>> {
         if path.ends_with(id) {
@@ -64,9 +66,9 @@ fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> 
         (None, None) => return Err(NO_GROUPS.into()),
     };
     let group = root.join(id);
-    fs::create_dir(&group).map_err(|error| format!("create the cgroup {}: {error}", group.display()))?;
+    fs::create_dir(&group).map_err(|error| format!("cannot create the cgroup {}: {error}", group.display()))?;
     let set = set(&group, rules);
-    let removed = fs::remove_dir(&group);
+    let removed = fs::remove_dir(&group).map_err(doing(format_args!("cannot remove the cgroup {}", group.display())));
     set.and_then(|()| Ok(removed?))
 }
 
@@ -86,7 +88,7 @@ fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn
             .write(true)
             .open(&file)
             .and_then(|mut file| file.write_all(rule.to_string().as_bytes()))
-            .map_err(|error| format!("write {rule} to {}: {error}", file.display()))?;
+            .map_err(|error| format!("cannot write {rule} to {}: {error}", file.display()))?;
     }
     Ok(())
 }
@@ -94,7 +96,7 @@ fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn
 fn attach_program(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     let folder = File::open(folder)?;
     sys::attach_device_program(folder.as_fd(), &program(rules)?).map_err(|error| {
-        format!("load a BPF program for device rules: {error}; the kernel needs CONFIG_CGROUP_BPF").into()
+        format!("cannot load a BPF program for device rules: {error}; the kernel needs CONFIG_CGROUP_BPF").into()
     })
 }
 

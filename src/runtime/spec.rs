@@ -74,6 +74,12 @@ pub struct HostDevice {
 }
 
 impl HostDevice {
+    /// What mends the error of a device that was there when the manifest was checked.
+    pub fn hint(error: &io::Error) -> Option<String> {
+        let gone = error.kind() == io::ErrorKind::NotFound;
+        gone.then(|| "`modprobe` its driver or plug it in, or take it out of the manifest's `devices`".to_owned())
+    }
+
     /// Looks at the node on the host; links are not followed.
     ///
     /// # Errors

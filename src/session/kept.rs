@@ -12,6 +12,7 @@ use std::path::Path;
 use oci_spec::runtime::{Process, Spec};
 
 use super::scratch::private_folder;
+use crate::error::doing;
 use crate::runtime::spec::HostDevice;
 
 /// Where the root goes, seen from the bundle.
@@ -47,7 +48,5 @@ pub fn write(folder: &Path, spec: &Spec, process: &Process) -> io::Result<()> {
         temp.persist(folder.join("config.json")).map_err(|error| error.error)?;
         Ok(())
     };
-    write().map_err(|error: io::Error| {
-        io::Error::new(error.kind(), format!("keep the bundle {}: {error}", folder.display()))
-    })
+    write().map_err(doing::<io::Error>(format_args!("keep the bundle {}", folder.display())))
 }

@@ -32,6 +32,7 @@ use thiserror::Error;
 pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
+use crate::error::doing;
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, resolve};
 use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::{self, Credentials};
@@ -42,20 +43,40 @@ use crate::runtime::{Bundle, Stdio};
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum SessionError {
-    #[error("open a session: {0}")]
+    #[error("cannot open the session")]
     Io(#[from] io::Error),
-    #[error("open a session: device {path}: {error}")]
-    Device { path: PathBuf, error: io::Error },
+    #[error("cannot use the device {}", path.display())]
+    Device { path: PathBuf, source: io::Error },
+    #[error("cannot look up the user")]
+    User(#[source] io::Error),
     #[error(transparent)]
     Overlay(#[from] OverlayError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    #[error("write config.json: {0}")]
+    #[error("cannot describe the container in config.json")]
     Spec(#[from] oci_spec::OciSpecError),
-    #[error("make the rootfs ready: {0}")]
+    #[error("cannot make the rootfs ready")]
     Rootfs(#[source] io::Error),
-    #[error("end a session: the root is still in use: {0}")]
-    Busy(io::Error),
+    #[error("cannot end the session: its root is still in use")]
+    Busy(#[source] io::Error),
+}
+
+impl SessionError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::StorageFull => Some(
+                "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`".into(),
+            ),
+            Self::User(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
+            }
+            Self::Device { source, .. } => HostDevice::hint(source),
+            Self::Overlay(error) => error.hint(),
+            Self::Runtime(error) => error.hint(),
+            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Busy(_) => None,
+        }
+    }
 }
 
 /// A container's session.
@@ -102,7 +123,7 @@ impl<'a> Session<'a> {
             .devices
             .iter()
             .map(|device| {
-                HostDevice::look_up(device).map_err(|error| SessionError::Device { path: device.path.clone(), error })
+                HostDevice::look_up(device).map_err(|source| SessionError::Device { path: device.path.clone(), source })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let own_mounts = workspace.folder("mounts")?;
@@ -133,7 +154,7 @@ impl<'a> Session<'a> {
             let below = self.view(&rootfs)?;
             let real = skeleton::prepare(below.path(), &skeleton, &points)?;
             ordinary(&real)?;
-            below.close()?;
+            below.close().map_err(SessionError::Busy)?;
             real
         };
         let upper = self.new_upper(&skeleton)?;
@@ -141,7 +162,7 @@ impl<'a> Session<'a> {
         if !self.makes_nodes() {
             // Who may make no nodes is not to open those that its root came with: on a host without device rules this is
             // all that keeps it from them.
-            overlay.refuse_devices()?;
+            overlay.refuse_devices().map_err(doing("keep device nodes of the root from being opened"))?;
         }
         let mut mounts = Vec::new();
         for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
@@ -217,7 +238,8 @@ impl<'a> Session<'a> {
         }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
-        skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper)?;
+        let copied = skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper);
+        copied.map_err(doing("copy the attributes of the root folder"))?;
         Ok(upper)
     }
 
@@ -238,7 +260,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Where the root does not have it.
     pub fn credentials(&self, user: &User) -> Result<Credentials, SessionError> {
-        Ok(user::look_up(self.live()?.root.as_fd(), user)?)
+        user::look_up(self.live()?.root.as_fd(), user).map_err(SessionError::User)
     }
 
     /// Whether the root, as it is now, has something at that path, links followed inside it. The session must have been
@@ -290,7 +312,7 @@ impl<'a> Session<'a> {
         let target = self.workspace.folder("view")?;
         let view = self.view(&target)?;
         let upper = self.new_upper(view.path())?;
-        view.close()?;
+        view.close().map_err(SessionError::Busy)?;
         Ok(upper)
     }
 
@@ -366,7 +388,7 @@ impl<'a> Session<'a> {
 fn ordinary(real: &[PathBuf]) -> Result<(), SessionError> {
     for (target, real) in DEFAULT_MOUNT_POINTS.iter().zip(real) {
         if real != Path::new(target) {
-            let error = format!("{target} is a link to {} in the rootfs, and must be a folder", real.display());
+            let error = format!("{target} of the rootfs is a link to {}, and must be a folder", real.display());
             return Err(SessionError::Rootfs(io::Error::other(error)));
         }
     }

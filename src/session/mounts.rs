@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknoda
 
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
+use crate::error::doing;
 use crate::mount::{Mounted, mount_kernel, mount_tmpfs};
 
 /// Memory too, that nobody else sees.
@@ -78,7 +79,8 @@ impl Ready {
     }
 
     fn bind(target: &Path, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
-        let folder = std::fs::metadata(&source)?.is_dir();
+        let found = std::fs::metadata(&source).map_err(doing(format_args!("look at {}", source.display())))?;
+        let folder = found.is_dir();
         let point = MountPoint { target: target.to_owned(), folder };
         Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same })
     }
@@ -154,11 +156,12 @@ impl SessionMounts {
                     by_hand: ByHand::Same,
                 }),
             };
-            ready.push(made.map_err(|error| io::Error::other(format!("mount {}: {error}", mount.target.display())))?);
+            ready.push(made.map_err(doing(format_args!("mount {}", mount.target.display())))?);
         }
         for (index, device) in outside_dev.iter().enumerate() {
             let place = folder.join(format!("device{index}"));
-            make_node(&place, device)?;
+            make_node(&place, device)
+                .map_err(doing(format_args!("make the device node {}", device.path().display())))?;
             // In a bundle that is kept it is a device like those below /dev.
             ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?.kept_as(ByHand::LeftOut));
         }
@@ -180,8 +183,9 @@ impl SessionMounts {
     pub fn tmpfs_left(&self) -> io::Result<Vec<PathBuf>> {
         let mut left = Vec::new();
         for (target, mounted) in &self.tmpfs {
-            for entry in std::fs::read_dir(mounted.path())? {
-                let inside = target.join(entry?.file_name());
+            let listed = std::fs::read_dir(mounted.path()).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            for entry in listed.map_err(doing(format_args!("list the tmpfs {}", target.display())))? {
+                let inside = target.join(entry.file_name());
                 if !self.ready.iter().any(|mount| mount.point.target.starts_with(&inside)) {
                     left.push(target.clone());
                     break;
@@ -225,20 +229,40 @@ fn new_tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
     // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
     let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
-    mount_tmpfs(place, &options)
+    mount_tmpfs(place, &options).map_err(not_taken(&options))
+}
+
+/// What mount(2) says of options that the filesystem does not take is no more than that an argument is invalid.
+fn not_taken(options: &[String]) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| match error.raw_os_error() {
+        Some(libc::EINVAL) if !options.is_empty() => {
+            let told = format!("the kernel refuses the options {}: {error}", options.join(","));
+            io::Error::new(error.kind(), told)
+        }
+        _ => error,
+    }
 }
 
 fn kernel(kind: &str, source: &Path, place: &Path, options: &[String]) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
-    mount_kernel(kind, source, place, options)
+    mount_kernel(kind, source, place, options).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => {
+            let told = format!("this kernel has no filesystem `{kind}`; `modprobe {kind}` loads it where there is one");
+            io::Error::new(error.kind(), told)
+        }
+        _ => not_taken(options)(error),
+    })
 }
 
 fn write_secret(place: &Path, secret: &Secret, options: &[String]) -> io::Result<()> {
     let bytes = match secret {
-        Secret::File(path) => std::fs::read(path)?,
-        Secret::Variable(name) => std::env::var_os(name)
-            .map(OsStringExt::into_vec)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("the variable {name} is not set")))?,
+        Secret::File(path) => std::fs::read(path).map_err(doing(format_args!("read the secret {}", path.display())))?,
+        Secret::Variable(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the variable {name}, which the secret is to be read from, is not set"),
+            )
+        })?,
     };
     File::options().write(true).create_new(true).mode(0o600).open(place)?.write_all(&bytes)?;
     own(place, options, 0o400)

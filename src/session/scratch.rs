@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::build;
+use crate::error::doing;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 
 /// A folder for changes; gone with the last that uses it.
@@ -31,16 +32,19 @@ impl Scratch {
     /// # Errors
     /// What mount(2) or mkdir(2) say.
     pub fn create(kind: build::Scratch, place: &Path, disk: &Path) -> io::Result<Self> {
-        private_folder(place)?;
+        let made =
+            |path: &Path| private_folder(path).map_err(doing(format_args!("make the folder {}", path.display())));
+        made(place)?;
         let (mounted, disk) = match kind {
             build::Scratch::Tmpfs(bytes) => {
                 let options = [format!("size={bytes}"), "mode=0700".into(), "nr_inodes=0".into(), "noatime".into()];
-                (mount_tmpfs(place, &options)?, None)
+                (mount_tmpfs(place, &options).map_err(doing(format_args!("mount a tmpfs of {bytes} bytes")))?, None)
             }
             build::Scratch::Disk => {
-                private_folder(disk)?;
+                made(disk)?;
                 let disk = Disk(disk.to_owned());
-                (bind_without_access_times(&disk.0, place)?, Some(disk))
+                let bound = bind_without_access_times(&disk.0, place);
+                (bound.map_err(doing(format_args!("mount the folder {}", disk.0.display())))?, Some(disk))
             }
         };
         Ok(Self { mounted, _disk: disk, made: AtomicU32::new(0) })
@@ -52,7 +56,7 @@ impl Scratch {
     /// What mkdir(2) says.
     pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
         let path = self.mounted.path().join(format!("{what}{}", self.made.fetch_add(1, Ordering::Relaxed)));
-        new_folder(&path)?;
+        new_folder(&path).map_err(doing(format_args!("make the folder {}", path.display())))?;
         Ok(path)
     }
 }

@@ -17,6 +17,7 @@ use rustix::fs::{
 };
 
 use super::scratch;
+use crate::error::doing;
 use crate::mount::{Inside, open_inside, resolve};
 
 /// Something to be mounted: where, and whether on a folder or on a file.
@@ -36,15 +37,17 @@ pub struct MountPoint {
 /// Where a target is there but of the wrong kind, or cannot be one.
 pub fn prepare(root: &Path, skeleton: &Path, points: &[MountPoint]) -> io::Result<Vec<PathBuf>> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    copy_attributes(root.as_fd(), Path::new("/"), skeleton)?;
+    let copied = copy_attributes(root.as_fd(), Path::new("/"), skeleton);
+    copied.map_err(doing("copy the attributes of the root folder"))?;
     let mut real: Vec<PathBuf> = Vec::new();
     for point in points {
         let inside = resolve(root.as_fd(), &point.target)
-            .map_err(|error| io::Error::other(format!("mount target {}: {error}", point.target.display())))?;
+            .map_err(doing(format_args!("mount target {}", point.target.display())))?;
         let path = inside.path();
         if !real.iter().any(|other| path != *other && path.starts_with(other)) {
             check_kind(point, &inside)?;
-            make(root.as_fd(), skeleton, &inside, point.folder)?;
+            let made = make(root.as_fd(), skeleton, &inside, point.folder);
+            made.map_err(doing(format_args!("make the mount point {}", point.target.display())))?;
         }
         real.push(path);
     }

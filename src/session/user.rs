@@ -8,6 +8,7 @@ use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
 use crate::build::{Principal, User};
+use crate::error::doing;
 use crate::mount::open_inside;
 use crate::runtime::process::Credentials;
 
@@ -57,7 +58,7 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
 }
 
 fn not_found(what: &str, name: &str, file: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("{what} {name} is not in the rootfs' {file}"))
+    io::Error::new(io::ErrorKind::NotFound, format!("{what} {name} is not in {file} of the rootfs"))
 }
 
 struct PasswdEntry<'a> {
@@ -99,13 +100,14 @@ fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
     let file = match open_inside(root, path, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(doing(format_args!("open {} of the rootfs", path.display()))(error)),
     };
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other(format!("the rootfs' {} is no file", path.display())));
+        return Err(io::Error::other(format!("{} of the rootfs is no file", path.display())));
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(file).take(MOST_BYTES).read_to_end(&mut bytes)?;
+    let read = std::fs::File::from(file).take(MOST_BYTES).read_to_end(&mut bytes);
+    read.map_err(doing(format_args!("read {} of the rootfs", path.display())))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -148,6 +150,6 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_with_the_file_it_is_not_in() {
         let error = in_root(Principal::Name("eve".into()), None).unwrap_err();
-        assert_eq!(error.to_string(), "user eve is not in the rootfs' /etc/passwd");
+        assert_eq!(error.to_string(), "user eve is not in /etc/passwd of the rootfs");
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
+use crate::error::doing;
 use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
 use crate::runtime::container::RuntimeError;
 use crate::runtime::sealed::SealedProgram;
@@ -39,7 +40,8 @@ impl Workspace {
     /// What mount(2) says.
     pub fn open(place: &Path, disk: &Path, lease: &str, runtime: Runtime) -> io::Result<Self> {
         // Not `nodev`: the nodes of devices outside /dev are made here, and their bind mounts would have it too.
-        let root = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()])?;
+        let root = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()]);
+        let root = root.map_err(doing(format_args!("mount a tmpfs on {}", place.display())))?;
         Ok(Self {
             images: Mutex::default(),
             program: OnceLock::new(),
@@ -101,7 +103,7 @@ impl Workspace {
     /// What mkdir(2) says.
     pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
         let path = self.root.path().join(format!("{what}{}", self.number()));
-        private_folder(&path)?;
+        private_folder(&path).map_err(doing(format_args!("make the folder {}", path.display())))?;
         Ok(path)
     }
 
@@ -110,7 +112,9 @@ impl Workspace {
     /// # Errors
     /// Where it is no squashfs image, or the host has no loop devices.
     pub fn image(&self, path: &Path) -> io::Result<Lower> {
-        self.shared(path, |target| mount_squashfs(path, target))
+        self.shared(path, |target| {
+            mount_squashfs(path, target).map_err(doing(format_args!("mount {}", path.display())))
+        })
     }
 
     /// The folder `path` of the host, read-only.
@@ -118,7 +122,9 @@ impl Workspace {
     /// # Errors
     /// What mount(2) says.
     pub fn host_folder(&self, path: &Path) -> io::Result<Lower> {
-        self.shared(path, |target| bind_read_only(path, target))
+        self.shared(path, |target| {
+            bind_read_only(path, target).map_err(doing(format_args!("mount the folder {}", path.display())))
+        })
     }
 
     fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<Mounted>) -> io::Result<Lower> {
@@ -140,7 +146,8 @@ impl Workspace {
         // A session begins with its scratch, and moves a process into cgroups a little later.
         self.warm_up.call_once(|| drop(thread::Builder::new().name("warm-up".into()).spawn(cgroup::warm_up)));
         let name = format!("scratch{}", self.number());
-        Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name))
+        let scratch = Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name));
+        scratch.map_err(doing("make the scratch, where changes live"))
     }
 
     /// Takes all down. No session may be left.

@@ -21,13 +21,17 @@ pub(super) fn read(folder: &Path) -> Result<Partial, SettingsError> {
     let path = folder.join("runner.toml");
     let unreadable = |source| SettingsError::Read { path: path.clone(), source };
     match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Partial::default()),
+        // Where the folder is none, the manifest in it is what is told.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Partial::default());
+        }
         Err(error) => return Err(unreadable(error)),
         Ok(found) if !found.is_file() => return Err(unreadable(io::Error::other("it is not a regular file"))),
         Ok(found) if found.len() > MOST_BYTES => return Err(unreadable(io::Error::other("it is over 1 MiB"))),
         Ok(_) => {}
     }
-    let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+    let bytes = std::fs::read(&path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::other("it is not UTF-8")))?;
     let (partial, problems) = parse(&text, folder);
     if problems.is_empty() {
         return Ok(partial);

@@ -13,15 +13,16 @@
 //! A relative path starts from the current folder, in `runner.toml` from that file's folder. An empty variable counts
 //! as none. Other variables that start with `RUNNER_` are left alone: GitHub Actions sets a dozen of them.
 
+mod error;
 mod file;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use miette::{Diagnostic, LabeledSpan, NamedSource};
+
+pub use error::SettingsError;
 
 /// The settings that hold for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,53 +66,6 @@ pub struct Partial {
     pub runtime: Option<String>,
     /// See [`Settings::progress`].
     pub progress: Option<Progress>,
-}
-
-/// Why the settings are not clear. Each message fits after "failed to".
-#[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum SettingsError {
-    /// `runner.toml` is there and cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// `runner.toml` has something wrong in it; every problem is a label.
-    #[error("take settings from {}", path.display())]
-    #[diagnostic(help("the keys are {}", file::KEYS.map(|key| format!("`{key}`")).join(", ")))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Its text.
-        #[source_code]
-        text: NamedSource<String>,
-        /// What is wrong, and where.
-        #[label(collection)]
-        problems: Vec<LabeledSpan>,
-    },
-    /// Variables have values that cannot be.
-    #[error("take settings from the environment: {}", problems.join("; "))]
-    #[diagnostic(help("unset the variable, or give the setting by its flag"))]
-    Variables {
-        /// For each, the variable, its value, and what is wrong with it.
-        problems: Vec<String>,
-    },
-    /// There is no default for the store, for the user has no home.
-    #[error("choose a folder for the store: neither XDG_CACHE_HOME nor HOME is an absolute path")]
-    #[diagnostic(help("give one with `--store FOLDER` or `RUNNER_STORE`"))]
-    NoStore,
-    /// The current folder, which a relative path starts from, is gone.
-    #[error("find the current folder, which {} starts from", path.display())]
-    NoCurrentFolder {
-        /// The relative path.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
 }
 
 impl Settings {

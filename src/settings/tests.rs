@@ -76,7 +76,7 @@ fn a_relative_path_of_a_flag_starts_from_the_current_folder() {
 fn all_unknown_keys_are_refused_at_once_each_with_a_caret_and_the_nearest_name() {
     let text = refusal("job = 2\nprogres = 'json'\ncolour = 'red'\n[store]\npath = 'x'\n");
     for expected in [
-        "take settings from ",
+        "cannot take settings from ",
         "runner.toml:1:1",
         "this key is unknown; did you mean `jobs`?",
         "this key is unknown; did you mean `progress`?",

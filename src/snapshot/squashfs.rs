@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,14 +30,41 @@ const MOST_SAID: u64 = 4 << 10;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ImageError {
-    #[error("mksquashfs is not in PATH; apt-get install squashfs-tools")]
+    #[error("cannot write the image: mksquashfs is not in PATH")]
     NoProgram,
-    #[error("run mksquashfs: {0}")]
+    #[error("cannot write the image: mksquashfs cannot be run")]
     Run(#[from] io::Error),
-    #[error("mksquashfs: {said}")]
-    Failed { said: String },
+    #[error("cannot write the image: mksquashfs {}, and said {}", ended(*status), if said.is_empty() { "nothing" } else { said })]
+    Failed { said: String, status: ExitStatus },
     #[error("interrupted")]
     Interrupted,
+}
+
+impl ImageError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProgram => Some("apt-get install squashfs-tools".into()),
+            Self::Failed { said, .. } if said.contains("No space left on device") => {
+                Some("make room where the store is, as with `runner store gc`".into())
+            }
+            Self::Failed { status, .. } if status.signal().is_some() => {
+                Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
+            }
+            Self::Run(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("`command -v mksquashfs` tells which file that is; `chmod +x` makes it a program".into())
+            }
+            Self::Run(_) | Self::Failed { .. } | Self::Interrupted => None,
+        }
+    }
+}
+
+fn ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
 }
 
 /// How an image is written.
@@ -140,9 +167,14 @@ pub fn write_image(
     })?;
     match said {
         Ok(()) => Ok(()),
-        Err(said) => Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/") }),
+        Err((status, said)) => {
+            Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/"), status })
+        }
     }
 }
+
+/// How it ended, and what it said.
+type Unwell = (ExitStatus, String);
 
 /// Waits for its end, with a call of `tick` each [`TOLD_EACH`]; what it said where it failed.
 fn wait(
@@ -150,7 +182,7 @@ fn wait(
     terminal: Option<File>,
     interrupt: Interrupt<'_>,
     tick: &mut dyn FnMut(Option<u8>),
-) -> Result<Result<(), String>, ImageError> {
+) -> Result<Result<(), Unwell>, ImageError> {
     let stdout = terminal.or_else(|| child.stdout.take().map(|stdout| File::from(OwnedFd::from(stdout))));
     let stderr = child.stderr.take().map(|stderr: ChildStderr| File::from(OwnedFd::from(stderr)));
     let mut streams = [stdout, stderr];
@@ -189,7 +221,7 @@ fn wait(
         }
     }
     let status = child.wait()?;
-    Ok(if status.success() { Ok(()) } else { Err(format!("{} ({status})", String::from_utf8_lossy(&said).trim())) })
+    Ok(if status.success() { Ok(()) } else { Err((status, String::from_utf8_lossy(&said).into_owned())) })
 }
 
 /// Reads what is there; closes the stream at its end.

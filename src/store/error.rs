@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::FORMAT;
 
+/// The first thing that is done, with a folder that the user has named.
+pub(super) const CREATE: &str = "create the store";
+
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
@@ -27,6 +30,9 @@ pub enum StoreError {
     /// A name that would lead out of its folder.
     #[error("cannot use `{name}` as a file name")]
     Name { name: String },
+    /// An output cannot be written; the source says what was tried.
+    #[error("cannot write the output {}", path.display())]
+    Publish { path: PathBuf, source: Box<StoreError> },
     /// An output that cannot be one.
     #[error("cannot write the output {}: it is no absolute path of a file", path.display())]
     Output { path: PathBuf },
@@ -36,17 +42,27 @@ impl StoreError {
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, path, .. } => match source.kind() {
+            Self::Io { action, source, .. } => match source.kind() {
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                     Some("run as root, or choose another store with `--store FOLDER`".into())
                 }
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
-                    "make room where {} is, or choose another store with `--store FOLDER`",
-                    path.display()
-                )),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("make room with `runner store gc`, or choose another store with `--store FOLDER`".into())
+                }
+                _ if *action == CREATE => Some("choose another folder with `--store FOLDER`".into()),
                 ErrorKind::Unsupported => Some("choose a store on a local filesystem with `--store FOLDER`".into()),
                 _ => None,
             },
+            Self::Publish { path, source } => {
+                let Self::Io { source, .. } = &**source else { return source.hint() };
+                match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        let folder = path.parent().unwrap_or(path);
+                        Some(format!("make room in {}, or choose another output", folder.display()))
+                    }
+                    _ => Some("choose another output, in a folder that can be written to".into()),
+                }
+            }
             Self::Format { .. } => {
                 Some("use the runner that made it, or choose another store with `--store FOLDER`".into())
             }

@@ -65,7 +65,7 @@ pub fn named_in_lock_file(path: &Path) -> Result<BTreeSet<Digest>, StoreError> {
     let bytes = fs::read(path).map_err(failed("read the lock file", path))?;
     let wrong = |why: &dyn ToString| StoreError::LockFile { path: path.to_owned(), why: why.to_string() };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(&error))?;
-    let table = text.parse::<toml::Table>().map_err(|error| wrong(&error.message()))?;
+    let table = text.parse::<toml::Table>().map_err(|error| wrong(&error.to_string().trim_end()))?;
     let (mut named, mut left) = (BTreeSet::new(), vec![toml::Value::Table(table)]);
     while let Some(value) = left.pop() {
         match value {

@@ -120,7 +120,7 @@ impl Store {
     /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a folder that holds
     /// something else, [`StoreError::Owner`] for another user's folder, and whatever making the folders gives.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the store", path))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(error::CREATE, path))?;
         let root = path.canonicalize().map_err(failed("open the store", path))?;
         let owner = root.metadata().map_err(failed("open the store", &root))?.uid();
         let user = rustix::process::geteuid().as_raw();

@@ -1,6 +1,6 @@
 //! Outputs: files outside the store, there whole or as they were before.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,9 +27,15 @@ impl Lease {
         if !output.is_absolute() {
             return Err(invalid());
         }
+        let publish = || self.replace(source, folder, name, output);
+        publish().map_err(|error| StoreError::Publish { path: output.to_owned(), source: Box::new(error) })
+    }
+
+    fn replace(&self, source: &Path, folder: &Path, name: &OsStr, output: &Path) -> Result<(), StoreError> {
         fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
         let temp = self.name_half_written(folder, name)?;
-        let copied = copy(source, &temp).and_then(|()| fs::rename(&temp, output)).map_err(failed("write", output));
+        let copied = copy(source, &temp).map_err(failed("write", &temp));
+        let copied = copied.and_then(|()| fs::rename(&temp, output).map_err(failed("replace", output)));
         if copied.is_err() {
             // It may not be there; and if it cannot be removed, closing the lease tries again and tells.
             let _ = fs::remove_file(&temp);
@@ -38,7 +44,7 @@ impl Lease {
     }
 
     /// A name beside the output that the lease knows: whoever finds the lease dead removes the file.
-    fn name_half_written(&self, folder: &Path, name: &std::ffi::OsStr) -> Result<PathBuf, StoreError> {
+    fn name_half_written(&self, folder: &Path, name: &OsStr) -> Result<PathBuf, StoreError> {
         let mark = record::mark(self.id());
         let end = format!("{mark}{}", self.outputs.fetch_add(1, Ordering::Relaxed));
         let mut temp = OsString::new();

@@ -254,7 +254,11 @@ fn folders_of_a_root_that_are_links_to_the_host_lead_nowhere() {
     }
     for name in ["proc", "dev", "sys"] {
         let (built, _project) = unharmed("network: none", &[(name, &format!("VICTIM/{name}"))]);
-        assert!(built.reason("step").contains(&format!("/{name} is a link to /tmp/runner-test-")), "{}", built.run);
+        assert!(
+            built.reason("step").contains(&format!("/{name} of the rootfs is a link to /tmp/runner-test-")),
+            "{}",
+            built.run
+        );
     }
     // The victim lies below /tmp: inside, this leads round and round.
     let (built, _project) = unharmed("mounts: [tmp]", &[("tmp", "VICTIM/tmp")]);
@@ -291,14 +295,14 @@ fn users_are_not_looked_up_outside_the_root() {
     for to in ["VICTIM/etc/passwd", "../../../../../../../../../..VICTIM/etc/passwd", "/proc/self/environ"] {
         let (built, _project) = unharmed("user: ann", &[("etc/passwd", to)]);
         let reason = built.reason("step");
-        assert!(reason.contains("user ann is not in the rootfs' /etc/passwd"), "{to}: {reason}");
+        assert!(reason.contains("user ann is not in /etc/passwd of the rootfs"), "{to}: {reason}");
     }
     let project = hostile("user: ann", &[]);
     remove(&project.path("root/etc/passwd"));
     let made = Command::new("mkfifo").arg(project.path("root/etc/passwd")).status().unwrap();
     assert!(made.success());
     let built = Built::of(&project, &[]);
-    assert!(built.reason("step").contains("the rootfs' /etc/passwd is no file"), "{}", built.run);
+    assert!(built.reason("step").contains("/etc/passwd of the rootfs is no file"), "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
 

@@ -238,7 +238,10 @@ steps:
     let built = Built::of(&project, &[]);
     assert_eq!(
         (built.run.code, built.reason("step")),
-        (1, "open a session: user nobody-at-all is not in the rootfs' /etc/passwd")
+        (
+            1,
+            "cannot look up the user: user nobody-at-all is not in /etc/passwd of the rootfs; `user` may be numbers, as in `1000:1000`, which need no entry"
+        )
     );
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
@@ -309,7 +312,7 @@ steps:
     let shell = "ulimit -n 3000; exec setpriv --bounding-set=-sys_resource \"$@\"";
     let run = project.runner_in_shell(shell, &["apply"]);
     assert_eq!(run.code, 1, "{run}");
-    let reason = "cannot start: set resource limits: 3001 open files are more than the 3000 that this host allows runner \
+    let reason = "cannot start: it cannot set resource limits: 3001 open files are more than the 3000 that this host allows runner \
                   without CAP_SYS_RESOURCE; write `nofile: 3000` under limits, or less";
     assert!(run.stdout.contains(reason), "{run}");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());

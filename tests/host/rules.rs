@@ -38,7 +38,7 @@ fn a_container_that_may_make_nodes_is_refused_where_rules_cannot_be_enforced() {
     let run = project.runner_in_shell(WITHOUT_RULES, &["apply", "--target", "make"]);
     assert_eq!(run.code, 3, "{run}");
     for words in [
-        "device rules cannot be enforced here: load a BPF program",
+        "device rules cannot be enforced here: cannot load a BPF program",
         "the kernel needs CONFIG_CGROUP_BPF",
         "write `capabilities: { drop: [MKNOD] }` for the container",
     ] {

@@ -77,7 +77,9 @@ fn runc_is_found_in_path_by_its_other_name_too() {
 #[test]
 fn what_is_no_runtime_is_refused_before_anything_runs() {
     let project = project(ONE);
-    for (runtime, said) in [("/bin/false", "`--version` tells none"), ("/nowhere/crun", "No such file or directory")] {
+    for (runtime, said) in
+        [("/bin/false", "asked for its `--version`, it tells none"), ("/nowhere/crun", "No such file or directory")]
+    {
         let run = apply(&project, &["--runtime", runtime], |command| command);
         assert_eq!(run.code, 3, "{run}");
         assert!(run.stderr.contains(said) && !run.stdout.contains("started"), "{run}");

@@ -109,7 +109,7 @@ steps:
     );
     let run = project.runner(&["apply", "--keep-going"]);
     assert_eq!(run.code, 1, "{run}");
-    for (step, why) in [("user", "nobody is not in the rootfs"), ("folder", "/no/where: No such file")] {
+    for (step, why) in [("user", "nobody is not in /etc/passwd of the rootfs"), ("folder", "/no/where: No such file")] {
         let mut terminal = Terminal::new(&project, &["shell", step]);
         // What is typed before goes to what could not be started.
         terminal.await_text("as root in /, for not as the step: ");
@@ -167,7 +167,7 @@ fn a_shell_on_failure_needs_a_terminal_and_is_told_so_before_anything_runs() {
     let run = project.runner(&["apply", "--shell-on-failure"]);
     assert_eq!(run.code, 2, "{run}");
     let hint = "help: without one, `runner shell STEP` opens a shell afterwards";
-    assert!(run.stderr.contains("are to be a terminal") && run.stderr.contains(hint), "{run}");
+    assert!(run.stderr.contains("is no terminal") && run.stderr.contains(hint), "{run}");
     assert!(run.stdout.is_empty() && !project.store().exists(), "{run}");
 }
 

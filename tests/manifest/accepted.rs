@@ -261,7 +261,7 @@ fn a_manifest_that_cannot_be_read_is_told_with_what_to_do() {
     assert_eq!(
         missing.render(Default::default()),
         "error: cannot read the manifest /no/such/build.yaml: No such file or directory (os error 2)\n  \
-         help: name the manifest: `runner apply path/to/build.yaml`\n"
+         help: name the manifest, as in `runner apply path/to/build.yaml`\n"
     );
     assert!(matches!(load(Path::new("/"), &BTreeMap::new(), &host), Err(LoadError::Read { .. })));
 }

@@ -23,7 +23,7 @@ struct Image {
 pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), Stop> {
     if !rustix::process::geteuid().is_root() {
         let hint = "run it with sudo, or in a container with --privileged".to_owned();
-        return Err(Error::new(Exit::Host, "mounting the images needs root").with_hint(Some(hint)).into());
+        return Err(Error::new(Exit::Host, "cannot mount the images: that needs root").with_hint(Some(hint)).into());
     }
     let [first, second] = [image(place, names[0])?, image(place, names[1])?];
     let differences = between_images(&first.path, &second.path).map_err(of_difference)?;
@@ -55,7 +55,8 @@ fn image(place: &Place, name: &str) -> Result<Image, Error> {
         found => found?,
     };
     let held = store.hold_layer(&digest).map_err(of_store)?;
-    let held = held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} was just removed")))?;
+    let held =
+        held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
     Ok(Image { path: held.path().to_owned(), _held: Some(held) })
 }
 

@@ -11,12 +11,17 @@ use crate::report::size;
 
 /// Writes the image, whole or not at all.
 pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
-    let output = std::path::absolute(file)
-        .map_err(|error| Error::new(Exit::Usage, format!("find {}: {error}", file.display())))?;
+    let output = std::path::absolute(file).map_err(|error| {
+        Error::new(
+            Exit::Usage,
+            format!("cannot find the current folder, which {} starts from: {error}", file.display()),
+        )
+    })?;
     let (store, known) = place.known()?;
     let digest = named(&known.inventory, name)?;
     let held = store.hold_layer(&digest).map_err(of_store)?;
-    let held = held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} was just removed")))?;
+    let held =
+        held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
     // A copy does not carry the digest with it, so this is the last time that it can be told.
     if !store.verify_layer(&digest).map_err(of_store)? {
         let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();

@@ -163,7 +163,7 @@ fn a_missing_library_is_named_with_its_program_and_where_it_was_sought() {
     let program = compiled(folder.path(), "-Wl,-rpath,/nowhere/lib");
     let message = failure(&[&program]);
     let program = program.to_str().unwrap();
-    assert!(message.starts_with("find libanswer.so.1, which "), "{message}");
+    assert!(message.starts_with("cannot find libanswer.so.1, which "), "{message}");
     assert!(message.contains(program) && message.contains("sought in /nowhere/lib, "), "{message}");
 }
 

@@ -152,7 +152,7 @@ fn wait_for_request(view: &View, fed: &UnixStream) -> ! {
     let status = UnixStream::from(status);
     let why = match mounted {
         Ok(()) => become_step(view, &start.process, [stdin, stdout, stderr], &status),
-        Err(error) => Outcome::NotStarted { why: format!("mount the step's own /proc: {error}"), code: 125 },
+        Err(error) => Outcome::NotStarted { why: format!("it cannot mount its own /proc: {error}"), code: 125 },
     };
     let code = why.exit_code();
     let _ = send(&status, &Told::Ended(why.into()), &[]);

@@ -225,7 +225,7 @@ fn own_null(stream: OwnedFd) -> io::Result<OwnedFd> {
 pub fn become_step(view: &View, process: &Process, stdio: [OwnedFd; 3], status: &UnixStream) -> Outcome {
     match set_up(view, process, stdio, status) {
         Ok(()) => execute(process),
-        Err((what, error)) => Outcome::NotStarted { why: format!("{what}: {error}"), code: 125 },
+        Err((what, error)) => Outcome::NotStarted { why: format!("it cannot {what}: {error}"), code: 125 },
     }
 }
 

@@ -25,17 +25,22 @@ pub struct Program {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum FindError {
-    #[error("find the runtime `{name}`: it is not in PATH")]
+    #[error("cannot find the runtime `{name}`: it is not in PATH")]
     NotInPath { name: String },
-    #[error("use the runtime {}: {error}", path.display())]
-    Unusable { path: PathBuf, error: io::Error },
-    #[error("use the runtime {}: `--version` tells none: {said}", path.display())]
+    #[error("cannot start the runtime {}", path.display())]
+    Unusable { path: PathBuf, source: io::Error },
+    #[error("cannot use the runtime {}: asked for its `--version`, it tells none: {said}", path.display())]
     NoVersion { path: PathBuf, said: String },
 }
 
 impl FindError {
     /// What mends it.
     pub fn hint(&self) -> String {
+        if let Self::Unusable { path, source } = self
+            && source.kind() == io::ErrorKind::PermissionDenied
+        {
+            return format!("`chmod +x {}` makes it a program, if it is one", path.display());
+        }
         let name = match self {
             Self::NotInPath { name } => Some(name.as_str()),
             Self::Unusable { path, .. } | Self::NoVersion { path, .. } => path.file_name().and_then(OsStr::to_str),
@@ -88,7 +93,7 @@ fn version(path: &Path) -> Result<String, FindError> {
         .arg("--version")
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| FindError::Unusable { path: path.to_owned(), error })?;
+        .map_err(|source| FindError::Unusable { path: path.to_owned(), source })?;
     let said = String::from_utf8_lossy(&output.stdout);
     let line = said.lines().next().map(str::trim).unwrap_or_default();
     if output.status.success() && line.contains("version") {
@@ -104,6 +109,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::error::told;
 
     /// Written by another process: a child that another test starts at this moment would hold a descriptor of this one's,
     /// and a file that is open for writing cannot be executed.
@@ -129,10 +135,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_told_with_what_installs_it() {
         let error = Program::find("runc", OsStr::new("/nowhere")).unwrap_err();
-        assert_eq!(error.to_string(), "find the runtime `runc`: it is not in PATH");
+        assert_eq!(error.to_string(), "cannot find the runtime `runc`: it is not in PATH");
         assert_eq!(error.hint(), "apt-get install -y runc");
         let error = Program::find("/nowhere/crun", OsStr::new("")).unwrap_err();
-        assert!(error.to_string().starts_with("use the runtime /nowhere/crun: No such file"), "{error}");
+        assert!(told(&error).starts_with("cannot start the runtime /nowhere/crun: No such file"), "{error}");
         assert_eq!(error.hint(), "apt-get install -y crun");
         let error = Program::find("runk", OsStr::new("/nowhere")).unwrap_err();
         assert!(error.hint().starts_with("name `runc`, `crun`"), "{}", error.hint());
@@ -146,7 +152,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             program(folder.path(), "runc", text);
             let error = Program::find("runc", folder.path().as_os_str()).unwrap_err();
-            assert!(error.to_string().ends_with(&format!("`--version` tells none: {said}")), "{error}");
+            assert!(error.to_string().ends_with(&format!("`--version`, it tells none: {said}")), "{error}");
         }
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("runc"), "").unwrap();

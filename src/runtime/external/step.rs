@@ -72,7 +72,7 @@ impl Step {
         let create = || {
             check_limits(&process)?;
             folder::check(&open.spec, process.cwd()).map_err(|error| {
-                io::Error::other(format!("go to the working folder {}: {error}", process.cwd().display()))
+                io::Error::other(format!("it cannot go to the working folder {}: {error}", process.cwd().display()))
             })?;
             step.write_bundle(open, process)?;
             let mut command = step.runtime(open);
@@ -105,7 +105,7 @@ impl Step {
             DirBuilder::new().mode(0o700).create(&self.bundle)?;
             fs::write(self.bundle.join("config.json"), serde_json::to_vec(&spec)?)
         };
-        write().map_err(|error: io::Error| io::Error::other(format!("write config.json: {error}")))
+        write().map_err(|error: io::Error| io::Error::other(format!("cannot write its config.json: {error}")))
     }
 
     fn runtime(&self, open: &Open) -> Command {
@@ -123,8 +123,9 @@ impl Step {
     fn call(&mut self, mut command: Command) -> io::Result<()> {
         let name = command.get_program().to_owned();
         let child = command.spawn().and_then(|child| child_of(child.id().cast_signed()));
-        self.command =
-            Some(child.map_err(|error| io::Error::other(format!("call the runtime {}: {error}", name.display())))?);
+        self.command = Some(
+            child.map_err(|error| io::Error::other(format!("cannot call the runtime {}: {error}", name.display())))?,
+        );
         Ok(())
     }
 
@@ -198,7 +199,8 @@ impl Step {
             let text = fs::read_to_string(self.bundle.join("pid"))?;
             child_of(text.trim().parse().map_err(io::Error::other)?)
         };
-        let container = read().map_err(|error| refused(format!("find the container's first process: {error}")))?;
+        let container =
+            read().map_err(|error| refused(format!("cannot find the container's first process: {error}")))?;
         let pid = container.pid.as_raw();
         self.container = Some(container);
         if self.unwanted {
@@ -213,7 +215,7 @@ impl Step {
             }
         }
         if let Some(console) = self.console.take() {
-            let terminal = console.accept().map_err(|error| refused(format!("take the terminal: {error}")))?;
+            let terminal = console.accept().map_err(|error| refused(format!("cannot take the terminal: {error}")))?;
             // Whoever asked may have lost interest.
             let _ = send(&self.status, &Told::Terminal, &[terminal.as_fd()]);
         }
@@ -298,7 +300,7 @@ fn check_limits(process: &Process) -> io::Result<()> {
     let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
     match files {
         Some(limit) if limit.hard() > most && !may_raise => {
-            Err(io::Error::other(format!("set resource limits: {}", too_many_files(limit.hard(), most))))
+            Err(io::Error::other(format!("it cannot set resource limits: {}", too_many_files(limit.hard(), most))))
         }
         _ => Ok(()),
     }

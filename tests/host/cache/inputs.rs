@@ -117,7 +117,7 @@ steps:
     let [warning] = &warnings(&built)[..] else { panic!("{}", built.run) };
     assert_eq!(
         warning,
-        "s is not kept for the next build: it changed while it was built: what is in /src changed: file (content); \
+        "s is not kept for the next build: what it was built from has changed meanwhile: what is in /src changed: file (content); \
          a `.runnerignore` there can name what the steps do not read"
     );
     let built = apply(&project, &[]);

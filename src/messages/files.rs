@@ -1,0 +1,101 @@
+//! What is read of the host: inputs, root filesystems, images that are compared.
+
+use std::path::PathBuf;
+
+use super::{compare, errno, every, shown};
+use crate::content::ContentError;
+use crate::difference::DifferenceError;
+use crate::freshness::JudgeError;
+use crate::load::LoadError;
+use crate::rootfs::RootfsError;
+use crate::store::StoreError;
+
+#[test]
+fn every_error_of_an_input_says_where_why_and_what_to_do() {
+    let path = || PathBuf::from("/work/src");
+    let errors = every! {
+        ContentError::Io { .. } => [
+            ContentError::Io { action: "open", path: path(), source: errno(libc::EACCES) },
+            ContentError::Io { action: "find", path: path(), source: errno(libc::ENOENT) },
+            ContentError::Io { action: "read", path: path(), source: errno(libc::EIO) },
+        ],
+        ContentError::Changing { .. } => [ContentError::Changing { path: path() }],
+        ContentError::MadeUp { .. } => [ContentError::MadeUp { path: path(), filesystem: "proc" }],
+        ContentError::Ignore { .. } => [ContentError::Ignore { path: "/work/src/.runnerignore".into(), line: 3, reason: "unclosed character class".into() }],
+        ContentError::NotAFile { .. } => [ContentError::NotAFile { path: path() }],
+        ContentError::Stopped => [ContentError::Stopped],
+        ContentError::UnknownType { .. } => [ContentError::UnknownType { path: path() }],
+    };
+    compare("inputs", shown(errors, ContentError::hint));
+}
+
+#[test]
+fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
+    let archive = || PathBuf::from("/work/base.tar.gz");
+    let entry = || "etc/passwd".to_owned();
+    let errors = every! {
+        RootfsError::Read { .. } => [
+            RootfsError::Read { path: archive(), source: errno(libc::ENOENT) },
+            RootfsError::Read { path: archive(), source: errno(libc::EIO) },
+        ],
+        RootfsError::Archive { .. } => [RootfsError::Archive { archive: archive(), problem: "it ends in the middle".into() }],
+        RootfsError::Entry { .. } => [RootfsError::Entry { archive: archive(), entry: entry(), problem: "its name is empty".into() }],
+        RootfsError::Write { .. } => [
+            RootfsError::Write { archive: archive(), entry: entry(), doing: "write its content".into(), source: errno(libc::ENOSPC) },
+            RootfsError::Write { archive: archive(), entry: entry(), doing: "set the owner".into(), source: errno(libc::EPERM) },
+        ],
+        RootfsError::Place { .. } => [RootfsError::Place { path: "/bin/sh".into(), doing: "copy its content".into(), source: errno(libc::ENOSPC) }],
+        RootfsError::Program { .. } => [RootfsError::Program { program: "/etc/passwd".into(), problem: "it is not executable".into() }],
+        RootfsError::MissingLibrary { .. } => [RootfsError::MissingLibrary {
+            program: "/usr/bin/tool".into(),
+            object: "/usr/lib/libtool.so.1".into(),
+            library: "libc.so.6".into(),
+            sought: vec!["/lib".into(), "/usr/lib".into()],
+        }],
+    };
+    compare("rootfs", shown(errors, RootfsError::hint));
+}
+
+#[test]
+fn every_error_of_a_judgement_says_where_why_and_what_to_do() {
+    let path = PathBuf::from("/dev/kvm");
+    let errors = every! {
+        JudgeError::Content(_) => [JudgeError::Content(ContentError::Changing { path: "/work/src".into() })],
+        JudgeError::Device { .. } => [JudgeError::Device { path, source: errno(libc::ENOENT) }],
+        JudgeError::Rootfs(_) => [JudgeError::Rootfs(RootfsError::Read { path: "/work/base.tar".into(), source: errno(libc::ENOENT) })],
+        JudgeError::Store(_) => [JudgeError::Store(StoreError::NotAStore { path: "/etc".into() })],
+        JudgeError::Mksquashfs(_) => [
+            JudgeError::Mksquashfs("is not in PATH".into()),
+            JudgeError::Mksquashfs("cannot be used: it does not tell its version".into()),
+        ],
+    };
+    compare("judgement", shown(errors, JudgeError::hint));
+}
+
+#[test]
+fn every_error_of_a_comparison_says_where_why_and_what_to_do() {
+    let path = || PathBuf::from("out/base.squashfs");
+    let errors = every! {
+        DifferenceError::NotAnImage { .. } => [DifferenceError::NotAnImage { path: path() }],
+        DifferenceError::Mount { .. } => [
+            DifferenceError::Mount { path: path(), source: errno(libc::EACCES) },
+            DifferenceError::Mount { path: path(), source: errno(libc::ENOMEM) },
+        ],
+        DifferenceError::Read { .. } => [DifferenceError::Read { action: "open", path: path(), source: errno(libc::ENOENT) }],
+    };
+    compare("comparison", shown(errors, DifferenceError::hint));
+}
+
+#[test]
+fn every_error_of_loading_a_manifest_says_where_why_and_what_to_do() {
+    let path = || PathBuf::from("build.yaml");
+    let errors = every! {
+        LoadError::Read { .. } => [
+            LoadError::Read { path: path(), source: errno(libc::ENOENT) },
+            LoadError::Read { path: path(), source: errno(libc::EACCES) },
+        ],
+        // Shown with its problems, which are in tests/manifest/refusals.
+        LoadError::Refused { .. } => [LoadError::Refused { path: path(), text: String::new(), problems: Vec::new() }],
+    };
+    compare("manifest", shown(errors, LoadError::hint));
+}

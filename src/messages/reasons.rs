@@ -1,0 +1,35 @@
+//! Why a step is not taken from the store.
+
+use super::{compare, digest, every, variant};
+use crate::key::Reason;
+
+#[test]
+fn every_reason_says_what_is_another_and_how() {
+    let (old, new) = (|| Some("make".to_owned()), || Some("make\n-j 4".to_owned()));
+    let src = || "/src".to_owned();
+    let reasons = every! {
+        Reason::NeverBuilt => [Reason::NeverBuilt],
+        Reason::StepChanged { .. } => [
+            Reason::StepChanged { step: "compile".into(), field: "run".into(), old: old(), new: new() },
+            Reason::StepChanged { step: "compile".into(), field: "env/CC".into(), old: None, new: Some("gcc".into()) },
+        ],
+        Reason::SettingChanged { .. } => [Reason::SettingChanged { field: "network".into(), old: Some("none".into()), new: Some("host".into()) }],
+        Reason::InputChanged { .. } => [
+            Reason::InputChanged { target: src(), files: vec!["main.c (content)".into()], more: 4 },
+            Reason::InputChanged { target: src(), files: Vec::new(), more: 0 },
+        ],
+        Reason::BelowChanged { .. } => [Reason::BelowChanged { what: "base-layer".into() }],
+        Reason::BelowIsBuilt { .. } => [Reason::BelowIsBuilt { step: "base-layer".into() }],
+        Reason::Collected => [Reason::Collected],
+        Reason::Damaged { .. } => [Reason::Damaged { digest: digest("x").to_string() }],
+        Reason::ToolChanged { .. } => [Reason::ToolChanged { tool: "mksquashfs".into(), old: "4.5.1".into(), new: "4.6".into() }],
+        Reason::WritableBind { .. } => [Reason::WritableBind { target: src() }],
+        Reason::UnknownInput { .. } => [Reason::UnknownInput { target: src() }],
+        Reason::Always { .. } => [Reason::Always { step: "fetch".into() }],
+        Reason::NotKept => [Reason::NotKept],
+        Reason::TmpfsNeeded { .. } => [Reason::TmpfsNeeded { targets: vec!["/tmp".into(), "/run".into()] }],
+        Reason::InputUnsettled { .. } => [Reason::InputUnsettled { steps: vec!["pack".into(), "sign".into()] }],
+        Reason::NoCache => [Reason::NoCache],
+    };
+    compare("reasons", reasons.iter().map(|reason| format!("{}\n{reason}\n", variant(reason))));
+}

@@ -1,0 +1,93 @@
+//! Sessions and what runs in them, and the images that are written of them.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::{compare, errno, every, shown};
+use crate::error::doing;
+use crate::execute::RestoreError;
+use crate::mount::OverlayError;
+use crate::runtime::container::RuntimeError;
+use crate::session::SessionError;
+use crate::snapshot::ImageError;
+use crate::store::StoreError;
+
+#[test]
+fn every_error_of_a_session_says_where_why_and_what_to_do() {
+    let at = |what: &str, number| doing::<io::Error>(what)(errno(number));
+    let errors = every! {
+        SessionError::Io(_) => [
+            SessionError::Io(at("mount /src: look at /work/src", libc::ENOENT)),
+            SessionError::Io(at("make the mount point /src", libc::ENOSPC)),
+        ],
+        SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],
+        SessionError::User(_) => [
+            SessionError::User(io::Error::new(io::ErrorKind::NotFound, "user ann is not in /etc/passwd of the rootfs")),
+            SessionError::User(io::Error::other("/etc/passwd of the rootfs is no file")),
+        ],
+        SessionError::Overlay(_) => [SessionError::Overlay(OverlayError::TooManyLayers { layers: 501 })],
+        SessionError::Runtime(_) => [SessionError::Runtime(RuntimeError::Gone)],
+        SessionError::Spec(_) => [SessionError::Spec(oci_spec::OciSpecError::Other("no destination".into()))],
+        SessionError::Rootfs(_) => [
+            SessionError::Rootfs(io::Error::other("mount /work/base.squashfs: it is no squashfs image")),
+            SessionError::Rootfs(at("make the folder /mnt/lower1", libc::ENOSPC)),
+        ],
+        SessionError::Busy(_) => [SessionError::Busy(errno(libc::EBUSY))],
+    };
+    compare("session", shown(errors, SessionError::hint));
+}
+
+#[test]
+fn every_error_of_a_session_that_was_kept_says_where_why_and_what_to_do() {
+    let errors = every! {
+        RestoreError::NoContainer(_) => [RestoreError::NoContainer("base".into())],
+        RestoreError::NoLayer(_) => [RestoreError::NoLayer(super::digest("x").to_string())],
+        RestoreError::Store(_) => [RestoreError::Store(StoreError::Name { name: "../x".into() })],
+        RestoreError::Session(_) => [RestoreError::Session(SessionError::Rootfs(errno(libc::ENOSPC)))],
+    };
+    compare("restore", shown(errors, RestoreError::hint));
+}
+
+#[test]
+fn every_error_of_an_overlay_says_where_why_and_what_to_do() {
+    let mount = |said: &str, number| OverlayError::Mount { layers: 3, said: said.into(), source: errno(number) };
+    let errors = every! {
+        OverlayError::TooManyLayers { .. } => [OverlayError::TooManyLayers { layers: 501 }],
+        OverlayError::OptionsFull { .. } => [OverlayError::OptionsFull { layers: 300 }],
+        OverlayError::Mount { .. } => [
+            mount("", libc::ENODEV),
+            mount(": overlay: filesystem on /mnt/upper not supported as upperdir", libc::EINVAL),
+        ],
+    };
+    compare("overlay", shown(errors, OverlayError::hint));
+}
+
+#[test]
+fn every_error_of_a_helper_says_where_why_and_what_to_do() {
+    let errors = every! {
+        RuntimeError::Copy(_) => [RuntimeError::Copy(errno(libc::ENOMEM))],
+        RuntimeError::Write(_) => [RuntimeError::Write(errno(libc::ENOSPC))],
+        RuntimeError::Spawn(_) => [RuntimeError::Spawn(errno(libc::EAGAIN))],
+        RuntimeError::Talk(_) => [RuntimeError::Talk(errno(libc::EPIPE))],
+        RuntimeError::Create(_) => [RuntimeError::Create("device rules cannot be enforced here".into())],
+        RuntimeError::Gone => [RuntimeError::Gone],
+    };
+    compare("helper", shown(errors, RuntimeError::hint));
+}
+
+#[test]
+fn every_error_of_an_image_says_where_why_and_what_to_do() {
+    let ended = |status, said: &str| ImageError::Failed { said: said.into(), status: ExitStatus::from_raw(status) };
+    let errors = every! {
+        ImageError::NoProgram => [ImageError::NoProgram],
+        ImageError::Run(_) => [ImageError::Run(errno(libc::EACCES))],
+        ImageError::Failed { .. } => [
+            ended(1 << 8, "FATAL ERROR: Failed to write to output filesystem: No space left on device"),
+            ended(1 << 8, "FATAL ERROR: Cannot open /etc/shadow"),
+            ended(libc::SIGKILL, ""),
+        ],
+        ImageError::Interrupted => [ImageError::Interrupted],
+    };
+    compare("image", shown(errors, ImageError::hint));
+}

@@ -1,0 +1,17 @@
+//! Programs of the host that runner starts.
+
+use super::{compare, errno, every, shown};
+use crate::runtime::external::FindError;
+
+#[test]
+fn every_error_of_a_runtime_says_where_why_and_what_to_do() {
+    let errors = every! {
+        FindError::NotInPath { .. } => [
+            FindError::NotInPath { name: "runc".into() },
+            FindError::NotInPath { name: "kata".into() },
+        ],
+        FindError::Unusable { .. } => [FindError::Unusable { path: "/usr/bin/crun".into(), source: errno(libc::EACCES) }],
+        FindError::NoVersion { .. } => [FindError::NoVersion { path: "/bin/echo".into(), said: "echo 9.1".into() }],
+    };
+    compare("runtime", shown(errors, |error| Some(error.hint())));
+}

@@ -1,0 +1,44 @@
+//! Warnings.
+
+use super::{compare, every, variant};
+use crate::warning::{NoCheckpoint, NotKept, Warning};
+
+#[test]
+fn every_warning_says_what_it_is_about_and_what_to_do() {
+    let why = every! {
+        NoCheckpoint::TmpfsLeft { .. } => [NoCheckpoint::TmpfsLeft { targets: vec!["/tmp".into(), "/run".into()] }],
+        NoCheckpoint::InputsChanged => [NoCheckpoint::InputsChanged],
+        NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: mksquashfs is not in PATH".into() }],
+    };
+    let no_checkpoint = why.into_iter().map(|why| Warning::NoCheckpoint { why });
+    let file = || vec!["what is in /src changed: main.c (content)".to_owned()];
+    let why = every! {
+        NotKept::Changed { .. } => [
+            NotKept::Changed { reasons: file(), is_input: true },
+            NotKept::Changed { reasons: vec!["mksquashfs changed: 4.5 → 4.6".into()], is_input: false },
+        ],
+        NotKept::Failed { .. } => [NotKept::Failed { why: "cannot write /srv/store/keys/aa: Input/output error".into() }],
+    };
+    let not_kept = why.into_iter().map(|why| Warning::NotKept { step: "base-layer".into(), why });
+    let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
+    let others = every! {
+        Warning::Retry { .. } => [Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3 }],
+        Warning::AclLost { .. } => [
+            Warning::AclLost { files: 1, first: vec!["/etc/a".into()] },
+            Warning::AclLost { files: 30, first: vec!["/etc/a".into(), "/etc/b".into()] },
+        ],
+        Warning::Damaged { .. } => [Warning::Damaged { digest: super::digest("x").to_string() }],
+        Warning::BuiltElsewhere => [Warning::BuiltElsewhere],
+        Warning::NotJudged { .. } => [Warning::NotJudged { why: why() }],
+        Warning::NotLearnt { .. } => [Warning::NotLearnt { why: why() }],
+        Warning::FailedStays { .. } => [Warning::FailedStays { why: why() }],
+        Warning::FailedNotKept { .. } => [Warning::FailedNotKept { why: "cannot write the image: No space left on device".into() }],
+        Warning::Session { .. } => [Warning::Session { container: "base".into(), why: "cannot end the session: its root is still in use".into() }],
+        Warning::LeftOver { .. } => [Warning::LeftOver { why: why() }],
+        Warning::LeftCgroup { .. } => [Warning::LeftCgroup { build: "20260102T030405-Ab12".into() }],
+        Warning::NoCheckpoint { .. } => [Warning::NoCheckpoint { why: NoCheckpoint::InputsChanged }],
+        Warning::NotKept { .. } => [Warning::NotKept { step: "base-layer".into(), why: NotKept::Failed { why: why() } }],
+    };
+    let all = others.into_iter().chain(no_checkpoint).chain(not_kept);
+    compare("warnings", all.map(|warning| format!("{}\nwarning: {warning}\n", variant(&warning))));
+}

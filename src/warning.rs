@@ -1,0 +1,128 @@
+//! What the user should know of a build and what stops nothing: every warning there is.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A warning. What went wrong is told in the words of the error, with its causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum Warning {
+    /// A step failed, and is tried again.
+    Retry { reason: String, attempt: u32, of: u32 },
+    /// Squashfs cannot hold what some files have.
+    AclLost { files: u64, first: Vec<PathBuf> },
+    /// A step was slow enough for a checkpoint and got none.
+    NoCheckpoint { why: NoCheckpoint },
+    /// The store has a layer that is not as it was written.
+    Damaged { digest: String },
+    /// Somebody else builds the same at this moment.
+    BuiltElsewhere,
+    /// A part of the build was done, and is done again the next time.
+    NotKept { step: String, why: NotKept },
+    /// What a build stands on cannot be looked at any more, so nothing above it is kept.
+    NotJudged { why: String },
+    /// What was found out of host files is not kept for the next build.
+    NotLearnt { why: String },
+    /// The session of a step that failed in an earlier build cannot be removed.
+    FailedStays { why: String },
+    /// The session of a step that failed cannot be kept.
+    FailedNotKept { why: String },
+    /// A session did not end well.
+    Session { container: String, why: String },
+    /// A killed runner has left something that would not go.
+    LeftOver { why: String },
+    /// A killed runner has left a cgroup that something still uses.
+    LeftCgroup { build: String },
+}
+
+/// Why a step has no checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum NoCheckpoint {
+    /// Files are in a tmpfs mount, which no layer holds.
+    TmpfsLeft { targets: Vec<PathBuf> },
+    /// An input is another by now.
+    InputsChanged,
+    /// It could not be written.
+    Failed { why: String },
+}
+
+/// Why what was built is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum NotKept {
+    /// What it was built from is another by now; whether a file of the host is.
+    Changed { reasons: Vec<String>, is_input: bool },
+    /// It could not be looked at again, or not be written down.
+    Failed { why: String },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry { reason, attempt, of } => write!(f, "{reason}; try {attempt} of {of}"),
+            Self::AclLost { files, first } => {
+                let (what, lose) =
+                    if *files == 1 { ("file or folder", "loses its") } else { ("files or folders", "lose theirs") };
+                let more = if *files > first.len() as u64 { ", …" } else { "" };
+                let first = list(first);
+                write!(f, "squashfs cannot hold POSIX access control lists; {files} {what} {lose}: {first}{more}")
+            }
+            Self::NoCheckpoint { why } => write!(f, "no checkpoint after it: {why}"),
+            Self::Damaged { digest } => {
+                write!(f, "the layer {digest} in the store is damaged; it is set aside and built again")
+            }
+            Self::BuiltElsewhere => {
+                f.write_str("the same is being built already, here or by another runner; waiting for it")
+            }
+            Self::NotKept { step, why } => write!(f, "{step} is not kept for the next build: {why}"),
+            Self::NotJudged { why } => write!(f, "what was built by now may not be kept for the next build: {why}"),
+            Self::NotLearnt { why } => {
+                write!(f, "what is known of the inputs is not kept, so the next build reads them again: {why}")
+            }
+            Self::FailedStays { why } => {
+                write!(f, "what was kept of steps that failed in an earlier build stays in the store: {why}")
+            }
+            Self::FailedNotKept { why } => write!(f, "its session is not kept for `runner shell`: {why}"),
+            Self::Session { container, why } => write!(f, "container {container}: {why}"),
+            Self::LeftOver { why } => {
+                write!(f, "something that a killed runner has left stays until the next start: {why}")
+            }
+            Self::LeftCgroup { build } => {
+                write!(
+                    f,
+                    "a cgroup of the killed build {build} is still in use; the next start tries again to remove it"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for NoCheckpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TmpfsLeft { targets } => write!(f, "files are left in {}, which is in no layer", list(targets)),
+            Self::InputsChanged => f.write_str("what the steps were made from has changed meanwhile"),
+            Self::Failed { why } => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { reasons, is_input } => {
+                write!(f, "what it was built from has changed meanwhile: {}", reasons.join("; "))?;
+                match is_input {
+                    true => f.write_str("; a `.runnerignore` there can name what the steps do not read"),
+                    false => Ok(()),
+                }
+            }
+            Self::Failed { why } => f.write_str(why),
+        }
+    }
+}
+
+fn list(paths: &[impl AsRef<Path>]) -> String {
+    paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,78 @@
+//! Why steps fail for something else than what they run.
+
+use std::fs;
+
+use crate::session::{MANIFEST, Session};
+
+const ROOT: &str = "rootfs: { programs: [/bin/sh] }";
+
+fn with(container: &str) -> String {
+    MANIFEST.replace(ROOT, container)
+}
+
+fn with_step(step: &str) -> String {
+    MANIFEST.replace("{ name: greet, run: echo hello > /greeting }", step)
+}
+
+#[test]
+fn a_rootfs_that_cannot_be_used_is_told_with_the_file_and_why() {
+    let mut session = Session::new();
+    session.write("junk", "neither an image nor an archive");
+    session.write("hsqs", [b"hsqs".as_slice(), &[0x55; 4096]].concat());
+    session.write("empty", "");
+    for (about, rootfs) in [
+        ("no image", "rootfs: { squashfs: junk }"),
+        ("a damaged image", "rootfs: { squashfs: hsqs }"),
+        ("an empty image", "rootfs: { squashfs: empty }"),
+        ("no archive", "rootfs: { tar: junk }"),
+        ("an image for an archive", "rootfs: { tar: hsqs }"),
+        ("an empty archive", "rootfs: { tar: empty }"),
+        ("no program", "rootfs: { programs: [/etc/passwd] }"),
+        ("too little room", "scratch: { tmpfs: 64KiB }, rootfs: { programs: [/bin/sh] }"),
+    ] {
+        session.tell_build(about, &with(rootfs));
+    }
+    session.compare("rootfs");
+}
+
+#[test]
+fn a_container_that_cannot_be_made_is_told_with_the_setting_and_why() {
+    let mut session = Session::new();
+    fs::create_dir_all(session.path("root/dev/x")).unwrap();
+    std::os::unix::fs::symlink("/etc", session.path("root/proc")).unwrap();
+    fs::write(session.path("root/file"), "").unwrap();
+    for (about, container) in [
+        ("an unknown user", format!("user: ann, {ROOT}")),
+        ("an unknown group", format!("user: 'root:staff', {ROOT}")),
+        ("an unknown filesystem", format!("mounts: [ {{ type: nosuchfs, target: /x }} ], {ROOT}")),
+        (
+            "options that tmpfs does not take",
+            format!("mounts: [ {{ type: tmpfs, target: /x, options: [size=x] }} ], {ROOT}"),
+        ),
+        ("a working folder that is not there", format!("cwd: /nowhere, {ROOT}")),
+        ("a folder mounted on a file", "mounts: [ { type: tmpfs, target: /file } ], rootfs: { dir: root }".to_owned()),
+        ("a root whose /proc is a link", "rootfs: { dir: root }".to_owned()),
+    ] {
+        session.tell_build(about, &with(&container));
+    }
+    session.compare("container");
+}
+
+#[test]
+fn a_step_that_cannot_be_started_or_kept_is_told_with_why() {
+    let mut session = Session::new();
+    for (about, step) in [
+        ("no such command", "{ name: greet, exec: [nothing] }"),
+        ("a command that is a folder", "{ name: greet, exec: [/tmp] }"),
+        ("a command that is tried again", "{ name: greet, run: exit 3, retries: 1 }"),
+        ("a step that takes too long", "{ name: greet, run: while true; do true; done, timeout: 1s }"),
+    ] {
+        session.tell_build(about, &with_step(step));
+    }
+    for (about, output) in
+        [("an output below a file", "/etc/passwd/base.squashfs"), ("an output in /proc", "/proc/no/base.squashfs")]
+    {
+        session.tell_build(about, &MANIFEST.replace("out/base.squashfs", output));
+    }
+    session.compare("steps");
+}

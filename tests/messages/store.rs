@@ -1,0 +1,83 @@
+//! The store and its commands, the lock, and `runner verify`.
+
+use std::fs;
+use std::os::unix::fs::chown;
+
+use crate::session::{How, MANIFEST, Session};
+
+#[test]
+fn a_store_that_cannot_be_used_is_told_with_another_way() {
+    let mut session = Session::new();
+    for line in [
+        "apply --store /proc/store",
+        "apply --store build.yaml",
+        "apply --store .",
+        "store inspect layer",
+        "store export layer layer.squashfs",
+        "store diff layer layer",
+        "store gc --keep-lock nothing.lock",
+    ] {
+        session.tell(line);
+    }
+    session.tell_how("store diff layer layer", &How { by_nobody: true, ..How::default() });
+    fs::create_dir(session.path("other")).unwrap();
+    session.write("other/format", "9\n");
+    session.tell("apply --store other");
+    session.tell("plan --store other");
+    session.write("other/format", "1\n");
+    chown(session.path("other"), Some(1000), None).unwrap();
+    session.tell("apply --store other");
+    session.compare("store");
+}
+
+#[test]
+fn a_layer_that_is_not_there_or_damaged_is_told_with_what_makes_it() {
+    let mut session = Session::new();
+    session.tell_build("a build that all is well with says nothing", MANIFEST);
+    fs::create_dir(session.path("folder")).unwrap();
+    session.write("short", "hs");
+    for line in [
+        "store inspect leyer",
+        "store inspect x",
+        "store diff layer nothing",
+        "store diff layer ./build.yaml",
+        "store diff layer ./short",
+        "store export layer folder",
+        "store export layer build.yaml/x",
+    ] {
+        session.tell(line);
+    }
+    let layers = fs::read_dir(session.path("store/layers/sha256")).unwrap();
+    let layer = layers.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some()).unwrap();
+    let bytes = fs::read(&layer).unwrap();
+    fs::remove_file(&layer).unwrap();
+    fs::write(&layer, [&bytes[..bytes.len() - 1], b"x"].concat()).unwrap();
+    for line in ["store export layer copy.squashfs", "store verify", "store verify"] {
+        session.tell(line);
+    }
+    session.compare("layers");
+}
+
+#[test]
+fn a_lock_that_does_not_fit_is_told_with_what_writes_it_anew() {
+    let mut session = Session::new();
+    session.tell("apply --locked");
+    session.tell("lock --check");
+    session.tell("verify");
+    let digest = |text: &str| format!("sha256:{}", text.repeat(32));
+    session.write("runner.lock", "version = 2\n");
+    session.tell("lock --check");
+    session.write("runner.lock", "version = \n");
+    session.tell("apply --locked");
+    session.tell("store gc --keep-lock runner.lock");
+    let snapshot = |step: &str, digest: &str| format!("[[snapshot]]\nstep = \"{step}\"\ndigest = \"{digest}\"\n");
+    session.write(
+        "runner.lock",
+        format!("version = 1\n{}{}", snapshot("layer", &digest("0a")), snapshot("gone", &digest("0b"))),
+    );
+    let manifest = MANIFEST.replace("programs: [/bin/sh]", "dir: root");
+    fs::create_dir(session.path("root")).unwrap();
+    session.write("build.yaml", &manifest);
+    session.tell("lock --check");
+    session.compare("lock");
+}
