@@ -1,19 +1,18 @@
 //! Drives a run: begins each step when it may begin, and does what its segment's state says.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, Scope};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::clock::{Clock, Stage};
-use super::ended::keep;
-use super::failed::{FailedWith, Kept};
+use super::ended::{Done, Report, keep};
+use super::failed::FailedWith;
 use super::judging::Judging;
-use super::parts::{Admission, Chains, CheckpointPlan, Judged, Parts};
+use super::parts::{Admission, Chains, CheckpointPlan, Parts};
 use super::place::Places;
-use super::step::{self, Written};
+use super::step;
 use super::{Context, Failure, Options, Rooms, Stay, Summary, milliseconds};
 use crate::build::{Action, ContainerId, MountKind, SnapshotMode, StepId};
 use crate::digest::Digest;
@@ -22,31 +21,6 @@ use crate::freshness::Judge;
 use crate::key::Reason;
 use crate::plan::{Plan, Ready};
 use crate::warning::Warning;
-
-/// What a thread reports.
-pub(super) enum Report {
-    /// All of a step is over; a snapshot has written something.
-    Done(Box<Done>),
-    /// A step is over that the store had.
-    Taken { step: StepId, result: Result<(), Failure> },
-    /// A segment is judged.
-    Judged { segment: usize, result: Box<Result<Judged, Failure>> },
-    /// What a segment gave is in the store, or cannot be.
-    Recorded,
-    /// What a snapshot holds is settled; its image is still being written.
-    Frozen { step: StepId },
-}
-
-/// How a step ended that was run.
-pub(super) struct Done {
-    pub(super) step: StepId,
-    /// All its tries, and nothing that was done for it afterwards.
-    pub(super) took: Duration,
-    pub(super) result: Result<Option<Written>, Failure>,
-    pub(super) log: Option<PathBuf>,
-    /// Its session, where that was kept.
-    pub(super) kept: Option<Kept>,
-}
 
 /// Runs the plan to its end.
 pub fn apply<'a>(

@@ -1,7 +1,12 @@
 //! What becomes of a step that has ended, of those that wait for it, and of what it gave.
 
-use super::drive::{Done, Report, Run};
-use super::parts::ToRecord;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::drive::Run;
+use super::failed::Kept;
+use super::parts::{Judged, ToRecord};
+use super::step::Written;
 use super::{Cause, Failure, milliseconds};
 use crate::build::StepId;
 use crate::event::{Event, StepFailure, StepStatus};
@@ -10,6 +15,31 @@ use crate::key::Reason;
 use crate::plan::action;
 use crate::store::Store;
 use crate::warning::{NotKept, Warning};
+
+/// What a thread reports.
+pub(super) enum Report {
+    /// All of a step is over; a snapshot has written something.
+    Done(Box<Done>),
+    /// A step is over that the store had.
+    Taken { step: StepId, result: Result<(), Failure> },
+    /// A segment is judged.
+    Judged { segment: usize, result: Box<Result<Judged, Failure>> },
+    /// What a segment gave is in the store, or cannot be.
+    Recorded,
+    /// What a snapshot holds is settled; its image is still being written.
+    Frozen { step: StepId },
+}
+
+/// How a step ended that was run.
+pub(super) struct Done {
+    pub(super) step: StepId,
+    /// All its tries, and nothing that was done for it afterwards.
+    pub(super) took: Duration,
+    pub(super) result: Result<Option<Written>, Failure>,
+    pub(super) log: Option<PathBuf>,
+    /// Its session, where that was kept.
+    pub(super) kept: Option<Kept>,
+}
 
 impl Run<'_, '_> {
     /// A thread has reported.

@@ -48,8 +48,10 @@ impl Judging<'_, '_> {
             let Some((verdict, key, held)) = self.look(&below)? else { continue };
             let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None, held });
             let Verdict::Stale { reasons, draft: Some(draft), .. } = &verdict else { return found(verdict) };
+            let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             if let Below::Unwritten(snapshot) = below {
-                let wait_for = self.judge.may_be_fresh(self.segment, draft).then_some(snapshot);
+                let may_be_fresh = !reasons.iter().any(anyway) && self.judge.may_be_fresh(self.segment, draft);
+                let wait_for = may_be_fresh.then_some(snapshot);
                 return Ok(Judged { verdict, building: None, wait_for, held: None });
             }
             let Some(key) = key else { return found(verdict) };
@@ -63,7 +65,6 @@ impl Judging<'_, '_> {
                 self.set_aside(reasons)?;
                 return Ok(Judged { verdict, building: Some(building), wait_for: None, held });
             }
-            let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             let hurry = self.context.interrupt.is_set() || self.hurry.load(Ordering::Relaxed);
             if hurry || reasons.iter().any(anyway) {
                 return found(verdict);

@@ -251,3 +251,26 @@ steps:
     assert_eq!(digests(&built), digests(&first));
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn what_is_taken_from_no_store_waits_for_no_image_that_it_might_have_been_built_on() {
+    let project = project(
+        "
+containers:
+  base: { rootfs: $TOOLS }
+  above: { rootfs: { snapshot: layer } }
+steps:
+  - { name: fill, container: base, run: head -c 12000000 /dev/urandom > /data }
+  - { name: layer, container: base, snapshot: { compression: xz } }
+  - { name: next, container: above, run: 'true' }
+  - { name: image, container: above, snapshot: {} }
+",
+    );
+    assert_eq!(Built::of(&project, &[]).run.code, 0);
+    let built = Built::of(&project, &["--no-cache"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let at = |kind: &str, step: &str| {
+        built.events.iter().position(|event| event["event"] == kind && event["step"] == step).unwrap()
+    };
+    assert!(at("step_started", "next") < at("snapshot_written", "layer"), "{}", built.run);
+}
