@@ -1,5 +1,6 @@
 //! A project folder with a manifest and a store of its own, the runner binary run in it, and what that left behind.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,6 +17,8 @@ pub const RUNTIME: &str = match env!("CARGO_CRATE_NAME").as_bytes() {
 /// A project in a temporary folder.
 pub struct Project {
     folder: TempDir,
+    /// Cgroups that were there before: a test that was killed may have left some, and numbers of processes come again.
+    groups_before: BTreeSet<PathBuf>,
 }
 
 /// How a run of runner ended.
@@ -31,7 +34,7 @@ impl Project {
     pub fn new(manifest: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
         let folder = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
-        let project = Self { folder };
+        let project = Self { folder, groups_before: groups().into_iter().collect() };
         project.write("build.yaml", manifest);
         project
     }
@@ -118,12 +121,10 @@ impl Project {
             }
         }
         let prefix = format!("runner-{pid}-");
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            for group in fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
-                if group.file_name().to_string_lossy().starts_with(&prefix) {
-                    left.push(format!("cgroup {}", group.path().display()));
-                }
-            }
+        let is_own =
+            |group: &PathBuf| group.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+        for group in groups().into_iter().filter(|group| is_own(group) && !self.groups_before.contains(group)) {
+            left.push(format!("cgroup {}", group.display()));
         }
         for folder in ["tmp", "scratch", "leases", "mnt"] {
             for entry in fs::read_dir(self.store().join(folder)).into_iter().flatten().flatten() {
@@ -133,6 +134,19 @@ impl Project {
         half_written(self.folder.path(), &self.store(), &mut left);
         left
     }
+}
+
+/// The cgroups that runner has made on this host, whoever called it.
+fn groups() -> Vec<PathBuf> {
+    let mut groups = Vec::new();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        for group in fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
+            if group.file_name().to_string_lossy().starts_with("runner-") {
+                groups.push(group.path());
+            }
+        }
+    }
+    groups
 }
 
 /// What runner heeds must come from the test alone, also where a CI system runs it.
