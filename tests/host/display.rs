@@ -16,7 +16,7 @@ use crate::project::Project;
 /// A terminal, and runner on it.
 struct Terminal {
     screen: Arc<Mutex<vt100::Parser>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
     runner: Child,
 }
 
@@ -33,7 +33,7 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let shown = Arc::clone(&screen);
         let reader = thread::spawn(move || read(pty.master, &shown));
-        Self { screen, reader, runner }
+        Self { screen, reader: Some(reader), runner }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -52,10 +52,18 @@ impl Terminal {
     /// What is on the screen after the end, and the exit code.
     fn end(mut self) -> (Vec<String>, Option<i32>) {
         let status = self.runner.wait().unwrap();
-        self.reader.join().unwrap();
+        self.reader.take().unwrap().join().unwrap();
         let screen = self.screen.lock().unwrap();
         let lines = screen.screen().contents().lines().map(|line| line.trim_end().to_owned()).collect();
         (lines, status.code())
+    }
+}
+
+impl Drop for Terminal {
+    /// A test that fails must not leave runner waiting for ever.
+    fn drop(&mut self) {
+        let _ = self.runner.kill();
+        let _ = self.runner.wait();
     }
 }
 

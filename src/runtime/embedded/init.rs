@@ -73,7 +73,11 @@ impl Init {
                 let Some((start, descriptors)) = receive_unread(&self.control)? else { return Ok(()) };
                 let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(descriptors)
                     .map_err(|_| io::Error::other("a request without its four descriptors"))?;
-                let ready = spare.take().unwrap_or_else(|| stand_by(&view, &mut ended_namespaces));
+                let ready = match spare.take() {
+                    Some(Ok(spare)) => Ok(spare),
+                    // What stood in the way may be gone by now.
+                    _ => stand_by(&view, &mut ended_namespaces),
+                };
                 let told = ready.and_then(|spare| {
                     let descriptors = [&stdin, &stdout, &stderr, &status].map(|descriptor| descriptor.as_fd());
                     send_unread(&spare.feed, &start, &descriptors)?;
@@ -90,8 +94,7 @@ impl Init {
                         let _ = send(&status, &Told::Ended(Outcome::NotStarted { why, code: 125 }.into()), &[]);
                     }
                 }
-                // The step may have been woken on this processor, and goes first; the next one is not asked for yet.
-                std::thread::yield_now();
+                // At once: the step could take its place among the processes that the container may have.
                 spare = Some(stand_by(&view, &mut ended_namespaces));
             }
         }

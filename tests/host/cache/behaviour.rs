@@ -139,7 +139,7 @@ fn always_and_no_cache_run_steps_and_refresh_what_is_kept() {
     let before = record();
     let built = apply(&project, &["--no-cache"]);
     assert_eq!((count(&built, "ran"), count(&built, "cached")), (6, 0));
-    assert_eq!(reasons(&built, "b"), json!([{ "kind": "no_cache" }]));
+    assert_eq!(reasons(&built, "b")[0], json!({ "kind": "no_cache" }));
     assert_eq!(digests(&built), digests(&first));
     let after = record();
     assert_eq!(after.len(), 3);
