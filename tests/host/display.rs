@@ -100,6 +100,8 @@ fn a_screen_of_80_or_of_40_columns_is_right_and_the_log_whole_whatever_a_step_pr
         let terminal = Terminal::start(&project, columns, 10, &[], &[]);
         gate.await_step("shown");
         terminal.await_line(line);
+        // What is painted at once may be read in two.
+        terminal.await_line("0 done, 1 running, 0 left");
         let lines = terminal.lines();
         let first = format!("{}: 1 step", project.path("").file_name().unwrap().to_str().unwrap());
         assert_eq!(lines[0], first, "{lines:#?}");
