@@ -8,9 +8,9 @@ use crate::event::{Event, Stamped, StepStatus};
 use super::super::colour::{Colour, Paint};
 use super::super::sanitize::sanitize;
 use super::super::{ending, words};
-use super::fit::{fit, width};
 use super::screen::Size;
 use super::total::{Total, milliseconds};
+use crate::columns::{fit, width};
 
 /// As much of a step's last line is kept; no terminal is as wide.
 const LINE_BYTES: usize = 4096;

@@ -5,7 +5,6 @@
 //! much it prints.
 
 mod board;
-mod fit;
 mod screen;
 mod total;
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use crate::event::StepStatus;
 
 use super::super::words;
-use super::fit::width;
+use crate::columns::width;
 
 /// What is known of the whole build.
 #[derive(Debug, Default)]
