@@ -103,12 +103,27 @@ pub fn close_all_on_exec() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets mount attributes, `MOUNT_ATTR_*` of mount_setattr(2), on a mount and, if asked, all below it; needs Linux 5.12.
+/// A change of a mount, see mount_setattr(2).
+#[derive(Debug, Clone, Copy)]
+pub struct MountChange {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, or 0 to leave it.
+    pub propagation: u64,
+}
+
+/// Changes a mount and, if asked, all below it; needs Linux 5.12.
 ///
 /// # Errors
 /// What mount_setattr(2) says.
-pub fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+pub fn change_mount(mount: BorrowedFd<'_>, change: MountChange, recursive: bool) -> io::Result<()> {
+    let MountChange { set, clear, propagation } = change;
+    if set == 0 && clear == 0 && propagation == 0 {
+        return Ok(());
+    }
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string and the struct outlives the call.
     let result = unsafe {

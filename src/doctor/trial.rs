@@ -13,7 +13,6 @@ use super::Check;
 use crate::build::Compression;
 use crate::error::told;
 use crate::mount::{Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
-use crate::runtime::sealed::SealedProgram;
 use crate::snapshot::{ImageOptions, find_mksquashfs, write_image};
 
 /// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.
@@ -52,7 +51,7 @@ fn in_private() -> Vec<Check> {
     }
     let (images, lower) = squashfs(folder);
     let overlay = overlay(lower.as_ref().map_or(&folder.join("source"), Mounted::path), folder);
-    vec![loop_devices(), images, overlay, attributes(folder), sealed_program(folder)]
+    vec![loop_devices(), images, overlay, attributes(folder)]
 }
 
 fn fill(folder: &Path) -> io::Result<()> {
@@ -140,19 +139,6 @@ fn overlay(lower: &Path, folder: &Path) -> Check {
         }
         Ok(false) => Check::missing(name, format!("{} does not tell removed files", mounted.path().display()), mend),
         Err(error) => Check::missing(name, format!("cannot be written to: {error}"), mend),
-    }
-}
-
-/// The helpers of sessions run from it.
-fn sealed_program(folder: &Path) -> Check {
-    let name = "sealed program";
-    let room = |what: &str| {
-        let path = folder.join(what);
-        fs::create_dir(&path).map(|()| path)
-    };
-    match SealedProgram::of_self(room) {
-        Ok(_) => Check::ok(name, "runner's own program can be sealed"),
-        Err(error) => Check::missing(name, told(&error), "free some memory; mount -t proc proc /proc"),
     }
 }
 

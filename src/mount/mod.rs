@@ -19,7 +19,7 @@ use rustix::mount::{
 };
 
 use crate::loopdev::LoopDevice;
-use crate::sys;
+use crate::sys::{self, MountChange};
 
 /// The first bytes of a squashfs image.
 pub const SQUASHFS_MAGIC: [u8; 4] = *b"hsqs";
@@ -64,7 +64,8 @@ impl Mounted {
     /// What mount_setattr(2) says.
     pub fn refuse_devices(&self) -> io::Result<()> {
         let root = rustix::fs::open(self.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        sys::set_mount_attributes(root.as_fd(), libc::MOUNT_ATTR_NODEV, false)
+        let no_devices = MountChange { set: libc::MOUNT_ATTR_NODEV, clear: 0, propagation: 0 };
+        sys::change_mount(root.as_fd(), no_devices, false)
     }
 
     /// Unmounts it.

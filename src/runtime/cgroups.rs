@@ -28,6 +28,11 @@ pub fn remove_steps(container: &str) -> bool {
     remove_where(|name| name.starts_with(&prefix))
 }
 
+/// Removes the cgroups of one container; true when nothing is left.
+pub fn remove_container(id: &str) -> bool {
+    remove_where(|name| name == id)
+}
+
 fn remove_where(is_left: impl Fn(&str) -> bool) -> bool {
     let mut clean = true;
     for root in Layout::of_this_host().unwrap_or_default().mounts() {

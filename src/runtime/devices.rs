@@ -78,7 +78,12 @@ fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> 
 /// As [`enforce`].
 pub fn check(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
     let group = format!("{}trial", cgroups::step_prefix(id));
-    try_out(&group, rules).map_err(|error| format!("device rules cannot be enforced here: {error}; {MEND}"))
+    try_out(&group, rules).map_err(|error| lacking(error.as_ref()))
+}
+
+/// Words for a container that may make nodes, where the rules that keep it from opening them cannot be enforced.
+pub fn lacking(error: &dyn Error) -> String {
+    format!("device rules cannot be enforced here: {error}; {MEND}")
 }
 
 fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {

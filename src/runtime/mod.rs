@@ -1,8 +1,9 @@
 //! OCI runtimes: what runs processes in a container that a bundle describes.
 //!
 //! ```text
-//! runner ──▶ Container ──socket──▶ helper ─┬─ embedded: libcontainer once a session, then a clone a step
-//!                                          └─ external: RUNTIME create, start, delete once a step
+//! runner ──▶ Container ─┬─ embedded ──▶ helper: makes the container once a session
+//!                       │         └───▶ spare: a process of the container that becomes the step
+//!                       └─ external ──▶ helper: RUNTIME create, start, delete once a step
 //! ```
 
 pub mod cgroups;
@@ -13,8 +14,10 @@ pub mod external;
 mod memory;
 pub mod process;
 mod protocol;
-pub mod sealed;
 pub mod spec;
+mod status;
+#[path = "../init/wire.rs"]
+pub mod wire;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -24,8 +27,6 @@ use container::{Container, RuntimeError};
 use external::Program;
 use oci_spec::runtime::Spec;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use sealed::SealedProgram;
-use serde::{Deserialize, Serialize};
 
 /// What runs processes in containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,10 +62,10 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
-    pub fn open(&self, program: &SealedProgram, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+    pub fn open(&self, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
         match self {
-            Self::Embedded => embedded::open(program, bundle),
-            Self::External(runtime) => external::open(program, runtime, bundle),
+            Self::Embedded => embedded::open(bundle),
+            Self::External(runtime) => external::open(runtime, bundle),
         }
     }
 
@@ -97,7 +98,7 @@ pub struct Stdio {
 }
 
 /// How a process in a container ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It called exit(2).
     Exited {
@@ -134,7 +135,7 @@ impl Outcome {
 }
 
 /// How a process in a container ended, and what of that its outcome does not tell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// How it ended.
     pub outcome: Outcome,
@@ -147,6 +148,9 @@ impl From<Outcome> for Ended {
         Self { outcome, out_of_memory: false }
     }
 }
+
+/// The exit code of a step that could not be started for another reason than its command, as with Docker.
+const CANNOT_START: i32 = 125;
 
 /// A command that cannot be executed, by the kernel's word for why; by none where there is no such command.
 fn not_executed(name: &str, error: Option<&str>) -> Outcome {

@@ -107,32 +107,3 @@ fn capabilities(set: &[Capability], uid: u32) -> Result<LinuxCapabilities, OciSp
         .ambient(HashSet::new())
         .build()
 }
-
-/// The process that a session's init runs as: it may do all that runner itself may, for setting up a step takes that,
-/// and gives up what the step must not have when it starts one.
-///
-/// # Errors
-/// Where the kernel does not tell this process' own capabilities.
-pub fn init() -> std::io::Result<Process> {
-    let own = caps::read(None, caps::CapSet::Permitted).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let own: Vec<Capability> = own
-        .into_iter()
-        .filter_map(|capability| capability.to_string().trim_start_matches("CAP_").parse().ok())
-        .collect();
-    let build = || {
-        ProcessBuilder::default()
-            .terminal(false)
-            .user(user(&Credentials::root())?)
-            .args(vec!["runner-session".to_owned()])
-            // Without HOME libcontainer asks getpwuid(3) for one, inside the root: there a fifo in place of /etc/passwd
-            // blocks it for ever, and nsswitch.conf(5) names libraries that it loads into a process that may do all.
-            .env(vec!["HOME=/".to_owned()])
-            // The builder has limits of its own for who gives none.
-            .rlimits(Vec::new())
-            .cwd("/")
-            .capabilities(capabilities(&own, 0)?)
-            .no_new_privileges(false)
-            .build()
-    };
-    build().map_err(std::io::Error::other)
-}

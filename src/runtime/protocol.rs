@@ -1,4 +1,4 @@
-//! What runner and a session's helper say to each other over a socket: length, JSON, and descriptors beside it.
+//! Messages between runner and a session's helper over a socket: length, JSON, and descriptors beside it.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -11,8 +11,6 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use super::Ended;
 
 /// No message comes near this: a manifest is at most 4 MiB.
 const MOST_BYTES: usize = 64 << 20;
@@ -34,20 +32,11 @@ pub enum Opened {
 
 /// A request to a session's init: run this, with stdin, stdout, stderr and a status socket beside it.
 ///
-/// What is [`Told`] comes on the status socket; closing the other end of it before ends the step.
+/// A [`Status`](super::status::Status) comes on the status socket; closing the other end of it before ends the step.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     /// What to run.
     pub process: Process,
-}
-
-/// What comes on the status socket of a step.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Told {
-    /// First, where the process has a terminal: the master's side of it is beside the message.
-    Terminal,
-    /// Last.
-    Ended(Ended),
 }
 
 /// Sends a message.
@@ -59,20 +48,12 @@ pub fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &[Borrow
     serde_json::to_writer(&mut bytes, message)?;
     let length = u32::try_from(bytes.len() - PREFIX).map_err(io::Error::other)?;
     bytes[..PREFIX].copy_from_slice(&length.to_le_bytes());
-    send_unread(socket, &bytes, descriptors)
-}
-
-/// Passes a message on as it came from [`receive_unread`].
-///
-/// # Errors
-/// `EPIPE` when the other side is gone.
-pub fn send_unread(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors for one message"));
     }
-    let sent = rustix::net::sendmsg(socket.as_fd(), &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?;
+    let sent = rustix::net::sendmsg(socket.as_fd(), &[IoSlice::new(&bytes)], &mut beside, SendFlags::NOSIGNAL)?;
     let mut socket = socket;
     socket.write_all(&bytes[sent..])
 }
@@ -99,15 +80,6 @@ pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
 /// # Errors
 /// Where what comes is no such message.
 pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let Some((bytes, descriptors)) = receive_unread(socket)? else { return Ok(None) };
-    Ok(Some((serde_json::from_slice(&bytes[PREFIX..])?, descriptors)))
-}
-
-/// Receives a message to be passed on, and the descriptors beside it; `None` when the other side has closed.
-///
-/// # Errors
-/// Where what comes is no message.
-pub fn receive_unread(socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut length = [0; PREFIX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -131,14 +103,13 @@ pub fn receive_unread(socket: &UnixStream) -> io::Result<Option<(Vec<u8>, Vec<Ow
             descriptors.extend(rights);
         }
     }
-    let whole = PREFIX + u32::from_le_bytes(length) as usize;
-    if whole > MOST_BYTES {
-        return Err(io::Error::other(format!("a message of {whole} bytes is too long")));
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MOST_BYTES {
+        return Err(io::Error::other(format!("a message of {length} bytes is too long")));
     }
-    let mut bytes = vec![0; whole];
-    bytes[..PREFIX].copy_from_slice(&length);
-    socket.read_exact(&mut bytes[PREFIX..])?;
-    Ok(Some((bytes, descriptors)))
+    let mut bytes = vec![0; length];
+    socket.read_exact(&mut bytes)?;
+    Ok(Some((serde_json::from_slice(&bytes)?, descriptors)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
     LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder, Mount, MountBuilder, Process, RootBuilder, Spec, SpecBuilder,
+    LinuxResourcesBuilder, Mount, MountBuilder, RootBuilder, Spec, SpecBuilder,
 };
 use rustix::fs::{FileType, major, minor};
 
@@ -137,13 +137,11 @@ pub struct Description<'a> {
     pub mounts: Vec<Mount>,
     /// Its devices.
     pub devices: &'a [HostDevice],
-    /// What the runtime starts.
-    pub process: Process,
     /// Processes in the container that are no step's, and do not count against its limit.
     pub own_processes: u64,
 }
 
-/// The whole config.json.
+/// The config.json of a container, but for the process: each step has its own.
 ///
 /// # Errors
 /// None in practice: every required field is given.
@@ -180,14 +178,15 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
         .rootfs_propagation("private")
         .build()?;
-    SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version("1.0.2")
         .hostname(&container.hostname)
         .root(RootBuilder::default().path(description.rootfs).readonly(container.read_only).build()?)
         .mounts(mounts)
-        .process(description.process)
         .linux(linux)
-        .build()
+        .build()?;
+    spec.set_process(None);
+    Ok(spec)
 }
 
 /// Runtimes make nodes under `/dev` only; the others are bound by the session: the first and the second list.

@@ -35,7 +35,7 @@ use crate::build::{Capability, Container, User};
 use crate::error::doing;
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, resolve};
 use crate::runtime::container::{self, RunningStep, RuntimeError};
-use crate::runtime::process::{self, Credentials};
+use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
 use crate::runtime::{Bundle, Stdio};
 
@@ -176,7 +176,6 @@ impl<'a> Session<'a> {
             rootfs: &rootfs,
             mounts,
             devices: &self.devices,
-            process: process::init()?,
             own_processes: runtime.own_processes(),
         };
         let bundle = Bundle {
@@ -188,7 +187,7 @@ impl<'a> Session<'a> {
             spec: &spec::spec(self.container, description)?,
             makes_nodes: self.makes_nodes(),
         };
-        let runtime = runtime.open(self.workspace.program()?, bundle)?;
+        let runtime = runtime.open(bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         Ok(Live { runtime, kept, root, overlay, upper })
@@ -202,7 +201,6 @@ impl<'a> Session<'a> {
             rootfs: Path::new(kept::ROOTFS),
             mounts: mounts.filter_map(Result::transpose).collect::<io::Result<_>>()?,
             devices: &self.devices,
-            process: process::init()?,
             own_processes: 0,
         };
         Ok(kept::by_hand(spec::spec(self.container, description)?, &self.devices))

@@ -1,18 +1,16 @@
-//! What all sessions of one runner process share: a folder in memory, mounted images, and the helper's program.
+//! What all sessions of one runner process share: a folder in memory, and mounted images.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
 use crate::error::doing;
 use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
-use crate::runtime::container::RuntimeError;
-use crate::runtime::sealed::SealedProgram;
 use crate::runtime::{Runtime, cgroups};
 use crate::{build, cgroup};
 
@@ -22,7 +20,6 @@ use crate::{build, cgroup};
 pub struct Workspace {
     // Fields are dropped in this order: the images before the folder that they are mounted in.
     images: Mutex<HashMap<PathBuf, Lower>>,
-    program: OnceLock<SealedProgram>,
     runtime: Runtime,
     bundles: Option<PathBuf>,
     warm_up: Once,
@@ -44,7 +41,6 @@ impl Workspace {
         let root = root.map_err(doing(format_args!("mount a tmpfs on {}", place.display())))?;
         Ok(Self {
             images: Mutex::default(),
-            program: OnceLock::new(),
             runtime,
             bundles: None,
             warm_up: Once::new(),
@@ -53,18 +49,6 @@ impl Workspace {
             made: AtomicU32::new(0),
             root,
         })
-    }
-
-    /// The sealed program that helpers run; made at the first use.
-    ///
-    /// # Errors
-    /// See [`SealedProgram::of_self`].
-    pub fn program(&self) -> Result<&SealedProgram, RuntimeError> {
-        if let Some(program) = self.program.get() {
-            return Ok(program);
-        }
-        let program = SealedProgram::of_self(|what| self.folder(what))?;
-        Ok(self.program.get_or_init(|| program))
     }
 
     /// What runs the containers.

@@ -1,4 +1,4 @@
-//! What a container gives its steps: environment, working folder, host name, network, a root that may be read-only.
+//! What a container gives its steps: environment, working directory, host name, network, a root that may be read-only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -74,7 +74,8 @@ steps:
     assert_eq!(built.lines("plain"), ["/"]);
     assert_eq!(built.lines("placed"), ["/tmp"]);
     assert_eq!(built.lines("own"), ["/tmp/sub", "here"]);
-    let reason = "cannot start: it cannot go to the working folder /no/where: No such file or directory (os error 2)";
+    let reason =
+        "cannot start: it cannot go to the working directory /no/where: No such file or directory (os error 2)";
     assert_eq!((built.run.code, built.reason("nowhere")), (1, reason));
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }

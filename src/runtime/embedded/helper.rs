@@ -1,133 +1,104 @@
-//! `runner __session`: the process of one thread that calls libcontainer, and waits for the container's end.
+//! `runner __session`: the process of one thread that makes a session's container and waits for its end.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::Mutex;
-use std::time::Duration;
 
-use libcontainer::container::Container;
-use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::error::LibcontainerError;
-use libcontainer::syscall::syscall::SyscallType;
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Signal, pidfd_send_signal};
 
-use super::Open;
-use super::init::Init;
-use crate::runtime::devices;
+use super::setup::{Inheritance, become_init, has_namespace};
+use super::{Open, group::Group, sealed, view};
+use crate::error::told;
 use crate::runtime::protocol::{Opened, receive, send};
-use crate::sys;
+use crate::runtime::{devices, reap};
+use crate::sys::{self, Fork};
 
-/// Two seconds in all, beyond what libcontainer itself waits.
-const DELETE_TRIES: u32 = 40;
-const DELETE_PAUSE: Duration = Duration::from_millis(50);
+/// Init's program, which build.rs compiles.
+const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
     match serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Ok(true) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 
-fn serve() -> io::Result<()> {
-    let socket = Rc::new(UnixStream::from(sys::take_stdin()?));
-    let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(()) };
-    let log = listen()?;
-    let mut container = match create(&open, &socket) {
-        Ok(container) => container,
+/// Makes the container and waits for its end; true when nothing of it is left.
+fn serve() -> io::Result<bool> {
+    let socket = UnixStream::from(sys::take_stdin()?);
+    let Some((open, descriptors)) = receive::<Open>(&socket)? else { return Ok(true) };
+    let [requests] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| io::Error::other("no socket for init"))?;
+    let (init, group) = match create(&open, requests) {
+        Ok(created) => created,
         Err(error) => {
-            let cause = first_line(log).map(|line| format!(" ({line})")).unwrap_or_default();
-            let lacking = if open.makes_nodes { devices::check(&open.id, &open.devices).err() } else { None };
-            let words = lacking.unwrap_or_else(|| words(error.as_ref()) + &cause);
-            send(&socket, &Opened::Failed(words), &[])?;
-            return Err(io::Error::other("no container"));
+            send(&socket, &Opened::Failed(error.to_string()), &[])?;
+            return Ok(true);
         }
     };
-    // From here on only the container's init holds this end: it closes with init, and init ends when the other closes.
+    send(&socket, &Opened::Ready, &[])?;
     drop(socket);
-    if let Some(pid) = container.pid() {
-        let _ = waitpid(Pid::from_raw(pid.as_raw()), None);
-    }
-    delete(&mut container).map_err(io::Error::other)
+    reap(init.as_fd())?;
+    Ok(group.remove())
 }
 
-/// Deletes the container with its cgroups. The kernel may hold a cgroup for a moment after the last process in it has
-/// ended, on a busy host for longer than libcontainer waits.
-fn delete(container: &mut Container) -> Result<(), LibcontainerError> {
-    for _ in 0..DELETE_TRIES {
-        if container.delete(true).is_ok() {
-            return Ok(());
+/// Clones the container's first process, which builds the container while this one makes its cgroups.
+fn create(open: &Open, requests: OwnedFd) -> Result<(OwnedFd, Group), Box<dyn Error>> {
+    let view = sealed("view", &view::encode(&open.spec, &[], false)?)?;
+    let inheritance = Inheritance { requests, view, program: sealed("init", INIT)? };
+    let (mut go, joined) = UnixStream::pair()?;
+    let (mut report, mut reporting) = UnixStream::pair()?;
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let (pid, init) = match sys::fork_into(namespaces(open), proc.as_fd())? {
+        Fork::Child => {
+            drop((go, report));
+            let Err(error) = become_init(&open.spec, inheritance, joined);
+            let _ = reporting.write_all(told(&error).as_bytes());
+            sys::exit_now(1);
         }
-        std::thread::sleep(DELETE_PAUSE);
+        Fork::Parent(pid, init) => (pid, init),
+    };
+    drop((inheritance, joined, reporting));
+    let group = Group::create(&open.id, &open.spec);
+    let built = group.as_ref().map_err(ToString::to_string).and_then(|group| {
+        let admitted = group.add(pid).and_then(|()| enforce_rules(open, pid));
+        admitted.map_err(|error| error.to_string())?;
+        // An early end of that process is reported by what comes, or does not.
+        let _ = go.write_all(&[1]);
+        let mut words = String::new();
+        report.read_to_string(&mut words).map_err(|error| error.to_string())?;
+        // The other end closes with execve(2).
+        if words.is_empty() { Ok(()) } else { Err(words) }
+    });
+    let Err(why) = built else { return Ok((init, group?)) };
+    let _ = pidfd_send_signal(&init, Signal::KILL);
+    reap(init.as_fd())?;
+    if let Ok(group) = group {
+        group.remove();
     }
-    container.delete(true)
+    Err(why.into())
 }
 
-fn create(open: &Open, socket: &Rc<UnixStream>) -> Result<Container, Box<dyn Error>> {
-    let init = Init::new(Rc::clone(socket), open);
-    let mut container = ContainerBuilder::new(open.id.clone(), SyscallType::Linux)
-        .with_root_path(&open.state)?
-        .with_executor(init)
-        .as_init(&open.bundle)
-        .with_systemd(false)
-        .build()?;
-    let started = enforce_rules(open, &container).and_then(|()| Ok(container.start()?));
-    if let Err(error) = started {
-        let _ = delete(&mut container);
-        return Err(error);
-    }
-    Ok(container)
+fn namespaces(open: &Open) -> u64 {
+    let all = [
+        (LinuxNamespaceType::Pid, libc::CLONE_NEWPID),
+        (LinuxNamespaceType::Mount, libc::CLONE_NEWNS),
+        (LinuxNamespaceType::Ipc, libc::CLONE_NEWIPC),
+        (LinuxNamespaceType::Uts, libc::CLONE_NEWUTS),
+        (LinuxNamespaceType::Network, libc::CLONE_NEWNET),
+    ];
+    let asked = all.into_iter().filter(|(kind, _)| has_namespace(&open.spec, *kind));
+    asked.fold(0, |flags, (_, flag)| flags | flag as u64)
 }
 
-fn enforce_rules(open: &Open, container: &Container) -> Result<(), Box<dyn Error>> {
-    let pid = container.pid().ok_or("the container has no process")?;
-    match devices::enforce(&open.id, pid.as_raw(), &open.devices) {
+fn enforce_rules(open: &Open, pid: i32) -> Result<(), Box<dyn Error>> {
+    match devices::enforce(&open.id, pid, &devices::of(&open.spec)) {
         // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
         Err(_) if !open.makes_nodes => Ok(()),
-        other => other,
+        other => Ok(other.map_err(|error| devices::lacking(error.as_ref()))?),
     }
-}
-
-/// libcontainer's errors often only say "failed syscall"; which one, and on what, it tells by tracing alone. The file in
-/// memory is shared with the processes that it forks.
-fn listen() -> io::Result<File> {
-    let file = File::from(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC)?);
-    let writer = Mutex::new(file.try_clone()?);
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
-        .without_time()
-        .with_level(false)
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(writer)
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
-    Ok(file)
-}
-
-/// The first error that was told, which is the innermost.
-fn first_line(mut log: File) -> Option<String> {
-    let mut text = String::new();
-    log.rewind().ok()?;
-    log.read_to_string(&mut text).ok()?;
-    text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
-}
-
-/// An error with all its causes, each once: libcontainer's outer ones often repeat the inner ones.
-fn words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
-        }
-        cause = error.source();
-    }
-    words
 }

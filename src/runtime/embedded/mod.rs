@@ -1,78 +1,77 @@
-//! The embedded runtime: one libcontainer container a session, whose init starts a step at each request.
+//! The embedded runtime: one container a session, made by descriptors alone, whose init starts a step at each request.
 //!
-//! libcontainer clones raw and changes the calling process, so it is only called in a helper, `runner __session`. The
-//! helper creates the container and waits for its end; the container's init serves requests on a socket that it
-//! inherits. When runner goes away, however it does, the socket closes, init ends, and with it its PID namespace and
-//! all in it.
+//! A helper, `runner __session`, clones the container's first process, puts it into its cgroups, and waits for its end.
+//! The first process builds the container (`setup`), and becomes init: a program without libc, started from sealed
+//! memory (`src/init`). When runner goes away, however it does, the socket of requests closes, init ends, and with it its
+//! PID namespace and all in it.
 //!
 //! ```text
-//! runner ──spawns──▶ helper (one thread) ──libcontainer──▶ init ──clone3──▶ step (PID 1 of its own namespace)
-//!    └───────────── socket: Open, Opened, Start + stdio + status socket ──▶ init
+//! runner ──spawns──▶ helper (one thread) ──clone3──▶ setup ──execve──▶ init ──clone3──▶ spare ──▶ step
+//!    └───────────────────────────── socket: request + stdio + status socket ───────────────▲
 //! ```
 
+mod attach;
+mod cgroup_mounts;
+mod group;
 pub mod helper;
-mod init;
-mod step;
-mod terminal;
+mod nodes;
+mod options;
+mod request;
+mod setup;
+mod view;
 
-use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 
-pub use init::OWN_PROCESSES;
-use oci_spec::runtime::{LinuxDeviceCgroup, Mount};
+use oci_spec::runtime::Spec;
+pub use request::{Requests, Started};
+use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use super::container::{Container, RuntimeError};
-use super::sealed::SealedProgram;
-use super::{Bundle, devices};
+use super::Bundle;
+use super::container::{Channel, Container, RuntimeError};
+use super::status;
 
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__session";
 
-/// The first message to the helper: open a container.
+/// The processes of a session that are no step's: init and its spare.
+pub const OWN_PROCESSES: u64 = 2;
+
+/// The message to the helper: open a container, whose init takes requests from the socket beside it.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Open {
+struct Open {
     /// The container's id.
-    pub id: String,
-    /// The folder with config.json.
-    pub bundle: PathBuf,
-    /// Where the runtime keeps its state.
-    pub state: PathBuf,
-    /// The device rules, in order: later ones count.
-    pub devices: Vec<LinuxDeviceCgroup>,
+    id: String,
+    /// Its config.json, but for the process.
+    spec: Spec,
     /// Whether what runs in it may make device nodes.
-    pub makes_nodes: bool,
-    /// Mounts that each step gets anew.
-    pub fresh: Vec<Mount>,
-    /// Paths to hide in a step's own `/proc`.
-    pub masked: Vec<String>,
-    /// Paths to make read-only in a step's own `/proc`.
-    pub read_only: Vec<String>,
-    /// Cgroup mounts to make read-only, with all that is mounted below.
-    pub cgroups: Vec<PathBuf>,
+    makes_nodes: bool,
 }
 
-/// Creates the container that the bundle describes, with its config.json.
+/// Creates the container that the bundle describes.
 ///
 /// # Errors
-/// See [`RuntimeError`]; [`RuntimeError::Create`] has libcontainer's own words.
-pub(super) fn open(program: &SealedProgram, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
-    let Bundle { id, folder, state, spec, makes_nodes, .. } = bundle;
-    // As a whole: written as it is made, it would take a system call for each of its 1700 tokens.
-    let config = serde_json::to_vec(spec).map_err(io::Error::other);
-    config.and_then(|config| std::fs::write(folder.join("config.json"), config)).map_err(RuntimeError::Write)?;
-    let (fresh, masked, read_only) = step::own_view(spec);
-    let cgroups = step::read_only_cgroups(spec);
-    let open = Open {
-        id: id.into(),
-        bundle: folder.into(),
-        state: state.into(),
-        devices: devices::of(spec),
-        makes_nodes,
-        fresh,
-        masked,
-        read_only,
-        cgroups,
-    };
-    Container::open(program, HELPER_ARGUMENT, &open, Some(id))
+/// See [`RuntimeError`]; [`RuntimeError::Create`] says which call failed.
+pub(super) fn open(bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+    let Bundle { id, spec, makes_nodes, .. } = bundle;
+    let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
+    let open = Open { id: id.into(), spec: spec.clone(), makes_nodes };
+    let requests = Requests::new(requests, view::targets(spec));
+    let container =
+        Container::open(HELPER_ARGUMENT, &open, &[for_init.as_fd()], |_| Channel::Embedded(requests), Some(id))?;
+    // From here on only init holds that end: it closes with init, and init ends when runner's end closes.
+    drop(for_init);
+    Ok(container)
+}
+
+/// Bytes as a file in memory that nobody can change.
+fn sealed(name: &str, bytes: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
+    let memory = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&memory, rest)?..];
+    }
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&memory, seals)?;
+    Ok(memory)
 }

@@ -4,7 +4,6 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -19,8 +18,7 @@ use super::folder;
 use super::log::not_started;
 use super::serve::StepEvent;
 use crate::runtime::memory::OomKills;
-use crate::runtime::protocol::{Told, send};
-use crate::runtime::{Ended, Outcome, cgroups, devices, reap, too_many_files};
+use crate::runtime::{Ended, Outcome, cgroups, devices, reap, status, too_many_files};
 
 /// A process that is this one's child, or will be when the runtime's program has ended.
 struct Child {
@@ -43,7 +41,7 @@ enum Phase {
 pub struct Step {
     id: String,
     bundle: PathBuf,
-    status: UnixStream,
+    status: OwnedFd,
     phase: Phase,
     command: Option<Child>,
     container: Option<Child>,
@@ -61,7 +59,7 @@ impl Step {
         let mut step = Self {
             bundle: open.folder.join(format!("step{number}")),
             id,
-            status: UnixStream::from(status),
+            status,
             phase: Phase::Creating,
             command: None,
             container: None,
@@ -72,7 +70,7 @@ impl Step {
         let create = || {
             check_limits(&process)?;
             folder::check(&open.spec, process.cwd()).map_err(|error| {
-                io::Error::other(format!("it cannot go to the working folder {}: {error}", process.cwd().display()))
+                io::Error::other(format!("it cannot go to the working directory {}: {error}", process.cwd().display()))
             })?;
             step.write_bundle(open, process)?;
             let mut command = step.runtime(open);
@@ -217,7 +215,7 @@ impl Step {
         if let Some(console) = self.console.take() {
             let terminal = console.accept().map_err(|error| refused(format!("cannot take the terminal: {error}")))?;
             // Whoever asked may have lost interest.
-            let _ = send(&self.status, &Told::Terminal, &[terminal.as_fd()]);
+            let _ = status::send_terminal(self.status.as_fd(), terminal.as_fd());
         }
         self.call_quietly(open, &["start"]).map_err(|error| refused(error.to_string()))
     }
@@ -262,7 +260,7 @@ impl Step {
         let kills = || OomKills::of(&self.id).and_then(|kills| kills.count());
         let out_of_memory = !outcome.is_success() && kills().is_some_and(|kills| kills > 0);
         // Whoever asked may have lost interest.
-        let _ = send(&self.status, &Told::Ended(Ended { outcome, out_of_memory }), &[]);
+        let _ = status::send_ended(self.status.as_fd(), &Ended { outcome, out_of_memory });
     }
 
     /// Whether its container's first process may be there without being known.

@@ -56,15 +56,11 @@ fn written(container: &Container, mounts: Vec<oci_spec::runtime::Mount>) -> Valu
         user: &user,
         source_date_epoch: Some(5),
     };
-    let description = Description {
-        id: "runner-x-1",
-        rootfs: Path::new("/rootfs"),
-        mounts,
-        devices: &devices,
-        process: process(container, command).unwrap(),
-        own_processes: 2,
-    };
-    serde_json::to_value(spec(container, description).unwrap()).unwrap()
+    let description =
+        Description { id: "runner-x-1", rootfs: Path::new("/rootfs"), mounts, devices: &devices, own_processes: 2 };
+    let mut spec = spec(container, description).unwrap();
+    spec.set_process(Some(process(container, command).unwrap()));
+    serde_json::to_value(spec).unwrap()
 }
 
 fn sorted(list: &Value) -> Vec<String> {

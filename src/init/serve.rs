@@ -1,0 +1,177 @@
+//! Init's loop: one poll(2) over the spare, the steps that run, and runner.
+
+use crate::spare::{self, Spare};
+use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
+use crate::wire::{self, View, kind, stage};
+use crate::{CONTROL, wire::REQUEST_DESCRIPTORS};
+
+/// The most steps that run in one container at once; another waits in the socket.
+const MOST_STEPS: usize = 1024;
+
+/// Spares that end in a row before one has taken a request, until init gives up for that request.
+const MOST_LOST: u32 = 100;
+
+/// A step that runs.
+#[derive(Clone, Copy)]
+struct Step {
+    process: i32,
+    status: i32,
+    namespace: i32,
+    killed: bool,
+}
+
+/// The steps that run, and the mount namespaces of those that have ended: the next spare drops these.
+pub struct Steps {
+    all: [Step; MOST_STEPS],
+    count: usize,
+    retired: [i32; MOST_STEPS],
+    retired_count: usize,
+}
+
+impl Steps {
+    const fn new() -> Self {
+        let none = Step { process: -1, status: -1, namespace: -1, killed: true };
+        Self { all: [none; MOST_STEPS], count: 0, retired: [-1; MOST_STEPS], retired_count: 0 }
+    }
+
+    fn running(&mut self) -> &mut [Step] {
+        &mut self.all[..self.count]
+    }
+
+    fn retire(&mut self, namespace: i32) {
+        match self.retired.get_mut(self.retired_count) {
+            Some(place) if namespace >= 0 => {
+                *place = namespace;
+                self.retired_count += 1;
+            }
+            _ if namespace >= 0 => sys::close(namespace),
+            _ => {}
+        }
+    }
+
+    /// Closes this process' hold of the mount namespaces of steps that have ended.
+    fn drop_retired(&mut self) {
+        for namespace in &self.retired[..self.retired_count] {
+            sys::close(*namespace);
+        }
+        self.retired_count = 0;
+    }
+}
+
+/// Serves requests until runner closes its end of the socket.
+pub fn serve(view: &View<'_>) -> ! {
+    let mut steps = Steps::new();
+    let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
+    let mut spare = None;
+    let mut lost = 0;
+    let mut awaited = false;
+    loop {
+        if spare.is_none() && !awaited && steps.count < MOST_STEPS {
+            spare = spare::make(view).ok();
+            // Every process has its own hold of them by now: the spare's is the last, and closes while nobody waits.
+            steps.drop_retired();
+            // What stands in the way may be gone when the next request comes.
+            awaited = spare.is_none();
+        }
+        wait(&mut polled, spare.as_ref(), awaited, steps.running());
+        if polled[0].happened & !POLLIN != 0 {
+            sys::exit(0);
+        }
+        let asked = polled[0].happened & POLLIN != 0;
+        if let Some(Spare { process, feed, namespace }) = spare {
+            if polled[1].happened != 0 {
+                let mut byte = [0u8; 1];
+                match sys::receive(feed, &mut byte, false) {
+                    Ok(received) if received.count == 1 => {
+                        let step = Step { process, status: received.descriptors[0], namespace, killed: false };
+                        steps.all[steps.count] = step;
+                        steps.count += 1;
+                        lost = 0;
+                    }
+                    _ => {
+                        // It ended before it took a request: something killed it.
+                        sys::kill(process);
+                        let _ = sys::reap(process);
+                        sys::close(process);
+                        steps.retire(namespace);
+                        lost += 1;
+                        awaited = true;
+                    }
+                }
+                sys::close(feed);
+                spare = None;
+            }
+        } else if asked && awaited {
+            if lost < MOST_LOST {
+                spare = spare::make(view).ok();
+                steps.drop_retired();
+            }
+            if spare.is_none() {
+                refuse();
+                lost = 0;
+            }
+            awaited = spare.is_none();
+        }
+        follow(&mut steps, &polled);
+    }
+}
+
+fn wait(polled: &mut [Poll], spare: Option<&Spare>, awaited: bool, steps: &[Step]) {
+    // The spare reads the requests; init looks for them only while there is none.
+    polled[0] = Poll { descriptor: CONTROL, events: POLLRDHUP | if awaited { POLLIN } else { 0 }, happened: 0 };
+    polled[1] = Poll { descriptor: spare.map_or(-1, |spare| spare.feed), events: POLLIN, happened: 0 };
+    let (pairs, _) = polled[2..].as_chunks_mut::<2>();
+    for (pair, step) in pairs.iter_mut().zip(steps) {
+        pair[0] = Poll { descriptor: step.process, events: POLLIN, happened: 0 };
+        // A closed status socket means that the step is to end, and says so once.
+        let status = if step.killed { -1 } else { step.status };
+        pair[1] = Poll { descriptor: status, events: POLLRDHUP, happened: 0 };
+    }
+    if sys::poll(&mut polled[..2 + 2 * steps.len()]).is_err() {
+        sys::exit(1);
+    }
+}
+
+/// Reports the steps that have ended, and ends those that nobody wants any more.
+fn follow(steps: &mut Steps, polled: &[Poll]) {
+    let (pairs, _) = polled[2..].as_chunks::<2>();
+    // From the last to the first: one that has ended gives its place to the last. Steps that began since are not polled.
+    for index in (0..steps.count).rev() {
+        let step = steps.all[index];
+        let [process, status] = pairs[index];
+        if process.descriptor != step.process {
+            continue;
+        }
+        if process.happened != 0 {
+            let ended = sys::reap(step.process);
+            let message = match ended {
+                Ok(Ended::Exited(code)) => wire::status(kind::EXITED, 0, code, 0),
+                Ok(Ended::Signaled(signal)) => wire::status(kind::SIGNALED, 0, signal, 0),
+                Err(error) => wire::status(kind::FAILED, stage::PROCESS, error.0, 0),
+            };
+            // Runner may have lost interest; and a step that failed to start has reported that itself.
+            let _ = sys::send(step.status, &message, None);
+            sys::close(step.status);
+            sys::close(step.process);
+            steps.retire(step.namespace);
+            steps.count -= 1;
+            steps.all[index] = steps.all[steps.count];
+        } else if status.happened != 0 && !step.killed {
+            steps.all[index].killed = true;
+            sys::kill(step.process);
+        }
+    }
+}
+
+/// Takes a request in a spare's place, and answers that no process can be made.
+fn refuse() {
+    spare::with_request(false, |received, _| {
+        let Ok(received) = received else { return };
+        if received.count >= REQUEST_DESCRIPTORS {
+            let status = received.descriptors[REQUEST_DESCRIPTORS - 1];
+            let message = wire::status(kind::FAILED, stage::PROCESS, sys::EAGAIN.0, 0);
+            let _ = sys::send(status, &message, None);
+        }
+        received.close();
+    });
+}

@@ -1,0 +1,112 @@
+//! A spare: a process in namespaces of its own, with its view mounted, that waits for a request to become a step.
+
+use crate::sys::{self, Buffer, Fork, Received, Result};
+use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
+use crate::{CONTROL, FREE, PROC, STATUS, step, view};
+
+/// A process that waits to become a step.
+#[derive(Clone, Copy)]
+pub struct Spare {
+    /// A descriptor of the process.
+    pub process: i32,
+    /// Brings the status socket of the step that it has become.
+    pub feed: i32,
+    /// Its mount namespace, kept so that the kernel takes that down when nobody waits; -1 where there is none.
+    pub namespace: i32,
+}
+
+/// A request's bytes. Its pages are touched as far as it is long.
+static REQUEST: Buffer<MAX_INLINE> = Buffer::new();
+
+/// Receives a request into the memory for it.
+pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static [u8]) -> T) -> T {
+    REQUEST.with(|bytes| {
+        let received = sys::receive(CONTROL, bytes, wait);
+        let length = received.as_ref().map_or(0, |received| received.length);
+        user(received, &bytes[..length.min(MAX_INLINE)])
+    })
+}
+
+/// Makes a spare.
+pub fn make(view: &View<'_>) -> Result<Spare> {
+    let [feed, fed] = sys::socket_pair()?;
+    match sys::fork_apart() {
+        Ok(Fork::Child) => wait(view, fed),
+        Ok(Fork::Parent(number, process)) => {
+            sys::close(fed);
+            Ok(Spare { process, feed, namespace: namespace_of(number).unwrap_or(-1) })
+        }
+        Err(error) => {
+            sys::close(feed);
+            sys::close(fed);
+            Err(error)
+        }
+    }
+}
+
+/// Opens `NUMBER/ns/mnt` of this container's proc.
+fn namespace_of(number: u32) -> Result<i32> {
+    const SUFFIX: &[u8] = b"/ns/mnt\0";
+    const DIGITS: usize = 10;
+    let mut path = [0u8; DIGITS + SUFFIX.len()];
+    let (mut left, mut first) = (number, DIGITS);
+    while first > 0 && (left > 0 || first == DIGITS) {
+        first -= 1;
+        path[first] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    path[DIGITS..].copy_from_slice(SUFFIX);
+    sys::open(PROC, &path[first..], 0)
+}
+
+/// Gets ready, waits, and becomes the step.
+fn wait(view: &View<'_>, fed: i32) -> ! {
+    // Of init's descriptors it keeps its own three alone: none of another step's.
+    let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(FREE + 1));
+    if apart.is_err() {
+        sys::exit(125);
+    }
+    let ready = prepare(view);
+    with_request(true, |received, bytes| {
+        let Ok(received) = received else { sys::exit(125) };
+        if received.length == 0 || received.count < REQUEST_DESCRIPTORS {
+            sys::exit(0);
+        }
+        let status = received.descriptors[REQUEST_DESCRIPTORS - 1];
+        // From here on init follows this process as a step.
+        let followed = sys::send(FREE, &[1], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
+        if followed.is_err() {
+            sys::exit(125);
+        }
+        sys::close(status);
+        let failure = match (ready, parse(&received, bytes)) {
+            (Err(failure), _) => failure,
+            (Ok(()), None) => step::Failure::new(stage::REQUEST)(sys::EBADMSG),
+            (Ok(()), Some(request)) => step::become_step(&request, view, &received),
+        };
+        let message = wire::status(kind::FAILED, failure.stage, failure.error.0, failure.detail);
+        let _ = sys::send(STATUS, &message, None);
+        sys::exit(125)
+    })
+}
+
+fn prepare(view: &View<'_>) -> core::result::Result<(), step::Failure> {
+    view::mount(view)?;
+    sys::new_keyring().or_else(step::without_keyrings).map_err(step::Failure::new(stage::KEYRING))?;
+    if view.filter_first && !view.filter.is_empty() {
+        sys::load_filter(view.filter).map_err(step::Failure::new(stage::SECCOMP))?;
+    }
+    Ok(())
+}
+
+/// The request, which lies in the packet or in the memory beside it.
+fn parse(received: &Received, bytes: &'static [u8]) -> Option<Request<'static>> {
+    let bytes = match received.descriptors[..received.count].get(REQUEST_DESCRIPTORS) {
+        None => bytes,
+        Some(memory) => {
+            let length = sys::size(*memory).ok()?;
+            sys::map_file(*memory, length).ok()?
+        }
+    };
+    Request::parse(bytes)
+}

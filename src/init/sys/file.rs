@@ -1,0 +1,111 @@
+//! Descriptors and files.
+
+use core::mem::size_of_val;
+
+use super::call::{ENOENT, Errno, Result, again, checked, fd, text};
+use super::number;
+
+pub fn close(descriptor: i32) {
+    let _ = checked(number::CLOSE, [fd(descriptor)]);
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: i32) -> Result<()> {
+    checked(number::CLOSE_RANGE, [fd(first), u32::MAX as usize, 0]).map(drop)
+}
+
+pub const O_CLOEXEC: usize = 0o2_000_000;
+
+/// Makes `to` what `from` is; it stays open over execve(2) unless `close_on_exec`.
+pub fn duplicate(from: i32, to: i32, close_on_exec: bool) -> Result<()> {
+    if from == to {
+        const F_SETFD: usize = 2;
+        return checked(number::FCNTL, [fd(from), F_SETFD, usize::from(close_on_exec)]).map(drop);
+    }
+    checked(number::DUP3, [fd(from), fd(to), if close_on_exec { O_CLOEXEC } else { 0 }]).map(drop)
+}
+
+/// Clears `O_NONBLOCK` and every other status flag.
+pub fn block(descriptor: i32) -> Result<()> {
+    const F_SETFL: usize = 4;
+    checked(number::FCNTL, [fd(descriptor), F_SETFL, 0]).map(drop)
+}
+
+pub const AT_FDCWD: i32 = -100;
+pub const O_WRONLY: usize = 1;
+pub const O_RDWR: usize = 2;
+pub const O_CREAT: usize = 0o100;
+pub const O_NOCTTY: usize = 0o400;
+pub const O_NONBLOCK: usize = 0o4000;
+#[cfg(target_arch = "x86_64")]
+pub const O_DIRECTORY: usize = 0o200_000;
+#[cfg(target_arch = "x86_64")]
+pub const O_NOFOLLOW: usize = 0o400_000;
+#[cfg(target_arch = "aarch64")]
+pub const O_DIRECTORY: usize = 0o40_000;
+#[cfg(target_arch = "aarch64")]
+pub const O_NOFOLLOW: usize = 0o100_000;
+pub const O_PATH: usize = 0o10_000_000;
+
+pub fn open(directory: i32, path: &[u8], flags: usize) -> Result<i32> {
+    Ok(again(number::OPENAT, [fd(directory), text(path)?, flags | O_CLOEXEC, 0o600])? as i32)
+}
+
+/// Opens a path with no magic link of proc(5) on it, see openat2(2).
+pub fn open_without_magic(path: &[u8], flags: usize) -> Result<i32> {
+    const RESOLVE_NO_MAGICLINKS: u64 = 2;
+    let how = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_NO_MAGICLINKS];
+    Ok(again(number::OPENAT2, [fd(AT_FDCWD), text(path)?, (&raw const how) as usize, size_of_val(&how)])? as i32)
+}
+
+/// What kind of file a descriptor is open on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Directory,
+    /// /dev/null, by its number.
+    Null,
+    Other,
+}
+
+/// The beginning of `struct statx`, see statx(2), up to the numbers of a device.
+#[repr(C)]
+struct Statx {
+    before_mode: [u32; 7],
+    mode: u16,
+    padding: u16,
+    before_rdev: [u32; 24],
+    major: u32,
+    minor: u32,
+    after: [u32; 30],
+}
+
+pub fn kind(descriptor: i32) -> Result<FileKind> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const STATX_BASIC_STATS: usize = 0x7ff;
+    let mut stat =
+        Statx { before_mode: [0; 7], mode: 0, padding: 0, before_rdev: [0; 24], major: 0, minor: 0, after: [0; 30] };
+    let empty = [0u8];
+    let arguments =
+        [fd(descriptor), empty.as_ptr() as usize, AT_EMPTY_PATH, STATX_BASIC_STATS, (&raw mut stat) as usize];
+    checked(number::STATX, arguments)?;
+    Ok(match stat.mode & 0o170_000 {
+        0o040_000 => FileKind::Directory,
+        0o020_000 if (stat.major, stat.minor) == (1, 3) => FileKind::Null,
+        _ => FileKind::Other,
+    })
+}
+
+/// Writes a few bytes at once.
+pub fn write(descriptor: i32, bytes: &[u8]) -> Result<()> {
+    let written = again(number::WRITE, [fd(descriptor), bytes.as_ptr() as usize, bytes.len()])?;
+    if written == bytes.len() { Ok(()) } else { Err(Errno(5)) }
+}
+
+/// Changes to a directory that is open, and makes sure that it lies below the root of this process.
+pub fn change_directory(directory: i32) -> Result<()> {
+    checked(number::FCHDIR, [fd(directory)])?;
+    // "(unreachable)/…" for a directory outside, see getcwd(2).
+    let mut path = [0u8; 4096];
+    checked(number::GETCWD, [path.as_mut_ptr() as usize, path.len()])?;
+    if path[0] == b'/' { Ok(()) } else { Err(ENOENT) }
+}

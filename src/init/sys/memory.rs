@@ -1,0 +1,56 @@
+//! Memory: mappings, and the one static buffer.
+
+use core::cell::UnsafeCell;
+use core::mem::size_of;
+
+use super::call::{EINVAL, Result, checked, fd};
+use super::number;
+
+const PROT_READ: usize = 1;
+const PROT_WRITE: usize = 2;
+const MAP_PRIVATE: usize = 2;
+const MAP_ANONYMOUS: usize = 0x20;
+
+/// Maps `length` bytes of a file for reading, until this process ends or executes a program.
+pub fn map_file(descriptor: i32, length: usize) -> Result<&'static [u8]> {
+    let address = checked(number::MMAP, [0, length, PROT_READ, MAP_PRIVATE, fd(descriptor), 0])?;
+    // SAFETY: the kernel has just mapped that many bytes there, nobody unmaps them, and the file is sealed.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const u8, length) })
+}
+
+/// Maps an array of `length` words of zeros, until this process ends or executes a program.
+pub fn map_words(length: usize) -> Result<&'static mut [usize]> {
+    let bytes = length.checked_mul(size_of::<usize>()).ok_or(EINVAL)?;
+    let address = checked(number::MMAP, [0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, fd(-1), 0])?;
+    // SAFETY: the kernel has just mapped that many bytes of zeros there for this call alone.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut usize, length) })
+}
+
+/// The size of a file in memory.
+pub fn size(descriptor: i32) -> Result<usize> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const STATX_SIZE: usize = 0x200;
+    let mut stat = [0u64; 32];
+    let empty = [0u8];
+    let arguments = [fd(descriptor), empty.as_ptr() as usize, AT_EMPTY_PATH, STATX_SIZE, (&raw mut stat) as usize];
+    checked(number::STATX, arguments)?;
+    Ok(stat[5] as usize)
+}
+
+/// A buffer that is taken once.
+pub struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
+
+// SAFETY: this program has one thread.
+unsafe impl<const N: usize> Sync for Buffer<N> {}
+
+impl<const N: usize> Buffer<N> {
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new([0; N]))
+    }
+
+    /// Gives the buffer to `user`, which is its only one for as long as it runs.
+    pub fn with<T>(&'static self, user: impl FnOnce(&'static mut [u8; N]) -> T) -> T {
+        // SAFETY: one thread, and the one caller of this program calls it once in a process.
+        user(unsafe { &mut *self.0.get() })
+    }
+}

@@ -1,0 +1,86 @@
+//! The numbers of system calls, see syscalls(2).
+
+pub use common::*;
+pub use own::*;
+
+#[cfg(target_arch = "x86_64")]
+mod own {
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const MMAP: usize = 9;
+    pub const RT_SIGACTION: usize = 13;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
+    pub const SENDMSG: usize = 46;
+    pub const RECVMSG: usize = 47;
+    pub const SOCKETPAIR: usize = 53;
+    pub const EXECVE: usize = 59;
+    pub const FCNTL: usize = 72;
+    pub const GETCWD: usize = 79;
+    pub const FCHDIR: usize = 81;
+    pub const FCHOWN: usize = 93;
+    pub const UMASK: usize = 95;
+    pub const SETSID: usize = 112;
+    pub const SETGROUPS: usize = 116;
+    pub const SETRESUID: usize = 117;
+    pub const SETRESGID: usize = 119;
+    pub const CAPSET: usize = 126;
+    pub const PRCTL: usize = 157;
+    pub const EXIT_GROUP: usize = 231;
+    pub const WAITID: usize = 247;
+    pub const KEYCTL: usize = 250;
+    pub const OPENAT: usize = 257;
+    pub const PPOLL: usize = 271;
+    pub const DUP3: usize = 292;
+    pub const PRLIMIT64: usize = 302;
+    pub const SECCOMP: usize = 317;
+    pub const STATX: usize = 332;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod own {
+    pub const GETCWD: usize = 17;
+    pub const DUP3: usize = 24;
+    pub const FCNTL: usize = 25;
+    pub const IOCTL: usize = 29;
+    pub const FCHDIR: usize = 50;
+    pub const FCHOWN: usize = 55;
+    pub const OPENAT: usize = 56;
+    pub const CLOSE: usize = 57;
+    pub const WRITE: usize = 64;
+    pub const PPOLL: usize = 73;
+    pub const CAPSET: usize = 91;
+    pub const EXIT_GROUP: usize = 94;
+    pub const WAITID: usize = 95;
+    pub const RT_SIGACTION: usize = 134;
+    pub const RT_SIGPROCMASK: usize = 135;
+    pub const SETRESUID: usize = 147;
+    pub const SETRESGID: usize = 149;
+    pub const SETSID: usize = 157;
+    pub const SETGROUPS: usize = 159;
+    pub const UMASK: usize = 166;
+    pub const PRCTL: usize = 167;
+    pub const SOCKETPAIR: usize = 199;
+    pub const SENDMSG: usize = 211;
+    pub const RECVMSG: usize = 212;
+    pub const KEYCTL: usize = 219;
+    pub const EXECVE: usize = 221;
+    pub const MMAP: usize = 222;
+    pub const PRLIMIT64: usize = 261;
+    pub const SECCOMP: usize = 277;
+    pub const STATX: usize = 291;
+}
+
+/// The same on every architecture: the calls that came after Linux 5.0.
+mod common {
+    pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const OPEN_TREE: usize = 428;
+    pub const MOVE_MOUNT: usize = 429;
+    pub const FSOPEN: usize = 430;
+    pub const FSCONFIG: usize = 431;
+    pub const FSMOUNT: usize = 432;
+    pub const CLONE3: usize = 435;
+    pub const CLOSE_RANGE: usize = 436;
+    pub const OPENAT2: usize = 437;
+    pub const MOUNT_SETATTR: usize = 442;
+}

@@ -1,0 +1,113 @@
+//! Packets and descriptors over unix(7) sockets.
+
+use core::mem::size_of;
+
+use super::call::{EBADMSG, Result, again, checked, fd};
+use super::file::{O_CLOEXEC, close};
+use super::number;
+
+/// A pair of `SOCK_SEQPACKET` sockets.
+pub fn socket_pair() -> Result<[i32; 2]> {
+    const AF_UNIX: usize = 1;
+    const SOCK_SEQPACKET: usize = 5;
+    let mut pair = [-1i32; 2];
+    checked(number::SOCKETPAIR, [AF_UNIX, SOCK_SEQPACKET | O_CLOEXEC, 0, (&raw mut pair) as usize])?;
+    Ok(pair)
+}
+
+const SOL_SOCKET: i32 = 1;
+const SCM_RIGHTS: i32 = 1;
+const MOST_DESCRIPTORS: usize = 8;
+
+/// A control message of descriptors, see cmsg(3).
+#[repr(C)]
+struct Rights {
+    length: usize,
+    level: i32,
+    kind: i32,
+    descriptors: [i32; MOST_DESCRIPTORS],
+}
+
+const RIGHTS_HEADER: usize = 16;
+
+/// `struct msghdr`, see recvmsg(2).
+#[repr(C)]
+struct Message {
+    name: usize,
+    name_length: usize,
+    parts: usize,
+    part_count: usize,
+    control: usize,
+    control_length: usize,
+    flags: i32,
+}
+
+/// Sends a packet with at most one descriptor; never raises SIGPIPE.
+pub fn send(socket: i32, bytes: &[u8], descriptor: Option<i32>) -> Result<()> {
+    const MSG_NOSIGNAL: usize = 0x4000;
+    let part = [bytes.as_ptr() as usize, bytes.len()];
+    let mut rights =
+        Rights { length: RIGHTS_HEADER + 4, level: SOL_SOCKET, kind: SCM_RIGHTS, descriptors: [-1; MOST_DESCRIPTORS] };
+    let mut message = Message {
+        name: 0,
+        name_length: 0,
+        parts: (&raw const part) as usize,
+        part_count: 1,
+        control: 0,
+        control_length: 0,
+        flags: 0,
+    };
+    if let Some(descriptor) = descriptor {
+        rights.descriptors[0] = descriptor;
+        message.control = (&raw const rights) as usize;
+        message.control_length = RIGHTS_HEADER + 8;
+    }
+    again(number::SENDMSG, [fd(socket), (&raw const message) as usize, MSG_NOSIGNAL]).map(drop)
+}
+
+/// A packet that came: its length, and the descriptors beside it.
+pub struct Received {
+    pub length: usize,
+    pub descriptors: [i32; MOST_DESCRIPTORS],
+    pub count: usize,
+}
+
+/// Receives a packet; its length is 0 where the other side has closed. What does not fit is an error.
+pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
+    const MSG_DONTWAIT: usize = 0x40;
+    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    const MSG_TRUNC: i32 = 0x20;
+    const MSG_CTRUNC: i32 = 8;
+    let part = [bytes.as_mut_ptr() as usize, bytes.len()];
+    let mut rights = Rights { length: 0, level: 0, kind: 0, descriptors: [-1; MOST_DESCRIPTORS] };
+    let mut message = Message {
+        name: 0,
+        name_length: 0,
+        parts: (&raw const part) as usize,
+        part_count: 1,
+        control: (&raw mut rights) as usize,
+        control_length: size_of::<Rights>(),
+        flags: 0,
+    };
+    let flags = MSG_CMSG_CLOEXEC | if wait { 0 } else { MSG_DONTWAIT };
+    let length = again(number::RECVMSG, [fd(socket), (&raw mut message) as usize, flags])?;
+    let mut count = 0;
+    if message.control_length >= RIGHTS_HEADER && (rights.level, rights.kind) == (SOL_SOCKET, SCM_RIGHTS) {
+        count = (rights.length.saturating_sub(RIGHTS_HEADER) / 4).min(MOST_DESCRIPTORS);
+    }
+    let received = Received { length, descriptors: rights.descriptors, count };
+    if message.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 {
+        received.close();
+        return Err(EBADMSG);
+    }
+    Ok(received)
+}
+
+impl Received {
+    /// Closes every descriptor that came.
+    pub fn close(&self) {
+        for descriptor in &self.descriptors[..self.count] {
+            close(*descriptor);
+        }
+    }
+}

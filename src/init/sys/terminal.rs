@@ -1,0 +1,26 @@
+//! Pseudo-terminals, see pty(7) and ioctl_tty(2).
+
+use super::call::{Result, checked, fd};
+use super::number;
+
+pub fn ioctl(descriptor: i32, request: usize, argument: usize) -> Result<usize> {
+    checked(number::IOCTL, [fd(descriptor), request, argument])
+}
+
+/// Unlocks the other side of a terminal, see ioctl_tty(2).
+pub fn unlock_terminal(master: i32) -> Result<()> {
+    const TIOCSPTLCK: usize = 0x4004_5431;
+    let unlocked = 0i32;
+    ioctl(master, TIOCSPTLCK, (&raw const unlocked) as usize).map(drop)
+}
+
+pub fn set_terminal_size(terminal: i32, rows: u16, columns: u16) -> Result<()> {
+    const TIOCSWINSZ: usize = 0x5414;
+    let size = [rows, columns, 0, 0];
+    ioctl(terminal, TIOCSWINSZ, (&raw const size) as usize).map(drop)
+}
+
+/// Gives a terminal to a user; its group stays.
+pub fn give(descriptor: i32, uid: u32) -> Result<()> {
+    checked(number::FCHOWN, [fd(descriptor), uid as usize, u32::MAX as usize]).map(drop)
+}

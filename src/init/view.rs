@@ -1,0 +1,116 @@
+//! A step's own view, mounted over the container's in a mount namespace that only the spare is in.
+
+use crate::step::Failure;
+use crate::sys::{self, AT_FDCWD, FileKind, O_NOFOLLOW, O_PATH, Result};
+use crate::wire::{View, ViewMount, stage};
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_NOSUID: u64 = 2;
+const MOUNT_ATTR_NODEV: u64 = 4;
+const MOUNT_ATTR_NOEXEC: u64 = 8;
+
+/// Mounts all of it, in order.
+pub fn mount(view: &View<'_>) -> core::result::Result<(), Failure> {
+    let mut hidden = Hidden { null: -1, empty: -1 };
+    for (index, mount) in view.mounts().enumerate() {
+        let mounted = match mount {
+            ViewMount::Fresh { attributes, kind, target, options } => {
+                fresh(kind, attributes, options).and_then(|mount| over(mount, open(target)?))
+            }
+            ViewMount::ReadOnly(path) => read_only(path),
+            ViewMount::Masked(path) => hidden.mask(path),
+        };
+        mounted.map_err(|error| Failure { stage: stage::MOUNT, error, detail: index as u64 })?;
+    }
+    hidden.close();
+    Ok(())
+}
+
+/// Opens a place to mount on, which must be no link: an earlier step may have put one there.
+fn open(path: &[u8]) -> Result<i32> {
+    sys::open(AT_FDCWD, path, O_PATH | O_NOFOLLOW)
+}
+
+fn over(mount: i32, place: i32) -> Result<()> {
+    let moved = sys::mount_over(mount, place);
+    sys::close(mount);
+    sys::close(place);
+    moved
+}
+
+fn fresh<'a>(kind: &[u8], attributes: u64, mut options: impl Iterator<Item = &'a [u8]>) -> Result<i32> {
+    let context = sys::new_filesystem(kind)?;
+    let make = || {
+        while let (Some(key), Some(value)) = (options.next(), options.next()) {
+            sys::set_option(context, key, value)?;
+        }
+        sys::create_filesystem(context)?;
+        sys::mount_filesystem(context, attributes)
+    };
+    let mut make = make;
+    let made = make();
+    sys::close(context);
+    made
+}
+
+/// Leaves out a path that this kernel does not have.
+fn read_only(path: &[u8]) -> Result<()> {
+    let place = match open(path) {
+        Err(sys::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let mount = sys::clone_mount(place, true)?;
+    sys::set_attributes(mount, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)?;
+    over(mount, place)
+}
+
+/// What hides a path: the null device over a file, one empty directory over each directory.
+struct Hidden {
+    null: i32,
+    empty: i32,
+}
+
+impl Hidden {
+    fn mask(&mut self, path: &[u8]) -> Result<()> {
+        let place = match open(path) {
+            Err(sys::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        if sys::kind(place)? != FileKind::Directory {
+            return over(sys::clone_mount(self.null()?, false)?, place);
+        }
+        if self.empty >= 0 {
+            return over(sys::clone_mount(self.empty, false)?, place);
+        }
+        let mount = fresh(
+            b"tmpfs\0",
+            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+            [&b"source\0"[..], b"tmpfs\0"].into_iter(),
+        )?;
+        over(mount, place)?;
+        // A mount can only be cloned where it is attached, so the path is opened once more.
+        self.empty = open(path)?;
+        Ok(())
+    }
+
+    /// /dev/null, if it still is that: an earlier step may have put something else there.
+    fn null(&mut self) -> Result<i32> {
+        if self.null < 0 {
+            let null = open(b"/dev/null\0")?;
+            if sys::kind(null)? != FileKind::Null {
+                sys::close(null);
+                return Err(sys::EINVAL);
+            }
+            self.null = null;
+        }
+        Ok(self.null)
+    }
+
+    fn close(self) {
+        for descriptor in [self.null, self.empty] {
+            if descriptor >= 0 {
+                sys::close(descriptor);
+            }
+        }
+    }
+}

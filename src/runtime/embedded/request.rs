@@ -1,0 +1,357 @@
+//! Requests for steps: an OCI process in the flat form that the spare takes, and the words for why one did not start.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
+
+use super::sealed;
+use crate::runtime::status::{StartFailure, send_packet};
+use crate::runtime::wire::{MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
+use crate::runtime::{CANNOT_START, Outcome, not_executed, too_many_files};
+
+/// The socket to a session's spare. A packet goes to one spare whole, so threads need no lock.
+#[derive(Debug)]
+pub struct Requests {
+    socket: OwnedFd,
+    /// Where the mounts of a step's own view are, by their number.
+    view: Vec<PathBuf>,
+    oom_score_adj: OnceLock<i32>,
+}
+
+/// What the words for a failed start need.
+#[derive(Debug)]
+pub struct Started {
+    command: String,
+    cwd: PathBuf,
+    nofile: u64,
+    mount: Vec<PathBuf>,
+}
+
+impl Requests {
+    /// Requests that go into `socket`.
+    pub fn new(socket: OwnedFd, view: Vec<PathBuf>) -> Self {
+        Self { socket, view, oom_score_adj: OnceLock::new() }
+    }
+
+    /// Sends a request; the inner error is why there can be no such step.
+    ///
+    /// # Errors
+    /// `EPIPE` when the container is gone.
+    pub fn send(
+        &self,
+        process: &Process,
+        descriptors: [BorrowedFd<'_>; REQUEST_DESCRIPTORS],
+    ) -> io::Result<Result<Started, Outcome>> {
+        let request = match encode(process, *self.oom_score_adj.get_or_init(own_oom_score)) {
+            Ok(request) => request,
+            Err(outcome) => return Ok(Err(outcome)),
+        };
+        if request.len() > MAX_REQUEST {
+            let why =
+                format!("its arguments and variables take {} bytes, which is more than execve(2) takes", request.len());
+            return Ok(Err(Outcome::NotStarted { why, code: 126 }));
+        }
+        if request.len() <= MAX_INLINE {
+            send_packet(self.socket.as_fd(), &request, &descriptors)?;
+        } else {
+            let memory = sealed("request", &request)?;
+            let [stdin, stdout, stderr, status] = descriptors;
+            send_packet(self.socket.as_fd(), &[0], &[stdin, stdout, stderr, status, memory.as_fd()])?;
+        }
+        let nofile = process.rlimits().iter().flatten().map(PosixRlimit::hard).next().unwrap_or_default();
+        let command = process.args().iter().flatten().next().cloned().unwrap_or_default();
+        Ok(Ok(Started { command, cwd: process.cwd().clone(), nofile, mount: self.view.clone() }))
+    }
+}
+
+/// The score of this process, which its steps have as well: init and its spares have a lower one.
+fn own_oom_score() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
+}
+
+/// The flat form of a process, see [`wire`](crate::runtime::wire).
+fn encode(process: &Process, oom_score_adj: i32) -> Result<Vec<u8>, Outcome> {
+    let user = process.user();
+    let argv: Vec<&[u8]> = process.args().iter().flatten().map(|text| text.as_bytes()).collect();
+    let env: Vec<&[u8]> = process.env().iter().flatten().map(|text| text.as_bytes()).collect();
+    let Some(command) = argv.first() else {
+        return Err(Outcome::NotStarted { why: "there is no command".into(), code: 127 });
+    };
+    let candidates = candidates(command, &env);
+    let candidates: Vec<&[u8]> = candidates.iter().map(|path| path.as_os_str().as_bytes()).collect();
+    let cwd = process.cwd().as_os_str().as_bytes();
+    if argv.iter().chain(&env).chain([&cwd]).any(|text| text.contains(&0)) {
+        let why = "an argument, a variable or the working directory holds a NUL byte".into();
+        return Err(Outcome::NotStarted { why, code: 126 });
+    }
+    let mut flags = if process.terminal() == Some(true) { TERMINAL } else { 0 };
+    if process.no_new_privileges() == Some(true) {
+        flags |= NO_NEW_PRIVILEGES;
+    }
+    let side = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
+    let (rows, columns) = process.console_size().map_or((0, 0), |size| (side(size.height()), side(size.width())));
+    let mut bytes = Writer::default();
+    for number in [user.uid(), user.gid(), user.umask().unwrap_or(0o022), flags, rows, columns] {
+        bytes.u32(number);
+    }
+    bytes.u32(oom_score_adj.cast_unsigned());
+    let none = LinuxCapabilities::default();
+    let sets = process.capabilities().as_ref().unwrap_or(&none);
+    for set in [sets.bounding(), sets.effective(), sets.permitted(), sets.inheritable(), sets.ambient()] {
+        bytes.u64(bits(set.iter().flatten()));
+    }
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    bytes.count(groups.len());
+    groups.iter().for_each(|group| bytes.u32(*group));
+    let limits = process.rlimits().as_deref().unwrap_or_default();
+    bytes.count(limits.len());
+    for limit in limits {
+        bytes.u32(resource(limit.typ())?);
+        bytes.u64(limit.soft());
+        bytes.u64(limit.hard());
+    }
+    bytes.text(cwd);
+    for list in [&candidates, &argv, &env] {
+        bytes.texts(list);
+    }
+    Ok(bytes.0)
+}
+
+fn bits<'a>(set: impl Iterator<Item = &'a Capability>) -> u64 {
+    let bit = |capability: &Capability| format!("CAP_{capability}").parse::<caps::Capability>().ok();
+    set.filter_map(bit).fold(0, |bits, capability| bits | capability.bitmask())
+}
+
+fn resource(kind: PosixRlimitType) -> Result<u32, Outcome> {
+    match kind {
+        PosixRlimitType::RlimitNofile => Ok(libc::RLIMIT_NOFILE),
+        other => {
+            let why = format!("{other:?} is not a limit that a step has");
+            Err(Outcome::NotStarted { why, code: CANNOT_START })
+        }
+    }
+}
+
+/// The paths to try for a command, in order, as execvp(3) does with the step's own PATH.
+fn candidates(command: &[u8], env: &[&[u8]]) -> Vec<PathBuf> {
+    let name = Path::new(OsStr::from_bytes(command));
+    if command.contains(&b'/') {
+        return vec![name.to_owned()];
+    }
+    let path = env.iter().find_map(|variable| variable.strip_prefix(b"PATH=")).unwrap_or_default();
+    let directories = path.split(|byte| *byte == b':');
+    let directories = directories.map(|directory| if directory.is_empty() { &b"."[..] } else { directory });
+    directories.map(|directory| Path::new(OsStr::from_bytes(directory)).join(name)).collect()
+}
+
+/// Writes the flat form that [`wire::Reader`](crate::runtime::wire::Reader) reads.
+#[derive(Debug, Default)]
+pub struct Writer(pub Vec<u8>);
+
+impl Writer {
+    /// Appends a number of four bytes.
+    pub fn u32(&mut self, number: u32) {
+        self.0.extend(number.to_le_bytes());
+    }
+
+    /// Appends a number of eight bytes.
+    pub fn u64(&mut self, number: u64) {
+        self.0.extend(number.to_le_bytes());
+    }
+
+    /// Appends a length. One that four bytes do not hold makes the message too long to be sent at all.
+    pub fn count(&mut self, count: usize) {
+        self.u32(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// Appends a text, which holds no NUL, and its NUL.
+    pub fn text(&mut self, text: &[u8]) {
+        self.count(text.len() + 1);
+        self.0.extend(text);
+        self.0.push(0);
+    }
+
+    /// Appends a list of texts.
+    pub fn texts(&mut self, texts: &[&[u8]]) {
+        self.count(texts.len());
+        texts.iter().for_each(|text| self.text(text));
+    }
+}
+
+impl Started {
+    /// Puts a failure of the embedded runtime into words.
+    pub fn outcome(&self, failure: StartFailure) -> Outcome {
+        let StartFailure { stage, errno, detail } = failure;
+        let error = io::Error::from_raw_os_error(errno);
+        let cwd = self.cwd.display();
+        let cannot = match stage {
+            stage::PROCESS => return refused(format!("no process can be made: {error}")),
+            stage::EXECUTE => return self.not_executed(errno),
+            stage::MOUNT => {
+                let place = usize::try_from(detail).ok().and_then(|index| self.mount.get(index));
+                let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
+                let changed = "an earlier step has put something else there, or at /dev/null";
+                return refused(match errno {
+                    libc::ENOENT | libc::ENOTDIR | libc::EINVAL => {
+                        format!("it cannot mount {place}: {changed} ({error})")
+                    }
+                    _ => format!("it cannot mount {place}: {error}"),
+                });
+            }
+            stage::LIMITS if errno == libc::EPERM => {
+                return refused(format!("it cannot set resource limits: {}", too_many_files(self.nofile, detail)));
+            }
+            stage::DIRECTORY if errno == libc::ELOOP => {
+                let why = "it leads through a link of /proc, or through too many links";
+                return refused(format!("it cannot go to the working directory {cwd}: {why}"));
+            }
+            stage::STDIO if errno == libc::EINVAL => {
+                return refused("an earlier step has replaced /dev/null".to_owned());
+            }
+            stage::SESSION => "start a session of processes".to_owned(),
+            stage::TERMINAL => "make a terminal".to_owned(),
+            stage::STDIO => "open /dev/null".to_owned(),
+            stage::LIMITS => "set resource limits".to_owned(),
+            stage::GROUPS => "set the supplementary groups".to_owned(),
+            stage::GROUP => "set the group".to_owned(),
+            stage::USER => "set the user".to_owned(),
+            stage::CAPABILITIES => "set capabilities".to_owned(),
+            stage::DIRECTORY => format!("go to the working directory {cwd}"),
+            stage::NO_NEW_PRIVILEGES => "set no_new_privs".to_owned(),
+            stage::SECCOMP => "load its seccomp filter".to_owned(),
+            stage::KEYRING => "join a keyring of its own".to_owned(),
+            _ => "read its request".to_owned(),
+        };
+        refused(format!("it cannot {cannot}: {error}"))
+    }
+
+    fn not_executed(&self, errno: i32) -> Outcome {
+        match errno {
+            libc::ENOENT => not_executed(&self.command, None),
+            libc::E2BIG => {
+                let name = &self.command;
+                let why = format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)");
+                Outcome::NotStarted { why, code: 126 }
+            }
+            errno => not_executed(&self.command, Some(nix::Error::from_raw(errno).desc())),
+        }
+    }
+}
+
+fn refused(why: String) -> Outcome {
+    Outcome::NotStarted { why, code: CANNOT_START }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::{BoxBuilder, LinuxCapabilitiesBuilder, PosixRlimitBuilder, ProcessBuilder, UserBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::runtime::wire::{Limit, Request};
+
+    fn process(argv: &[String], env: &[String], groups: Vec<u32>) -> Process {
+        let capabilities = LinuxCapabilitiesBuilder::default()
+            .bounding([Capability::Chown, Capability::CheckpointRestore])
+            .effective([])
+            .permitted([Capability::Kill])
+            .inheritable([])
+            .ambient([])
+            .build();
+        let nofile = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(7u64).hard(9u64).build();
+        let size = BoxBuilder::default().height(24u64).width(80u64).build();
+        ProcessBuilder::default()
+            .terminal(true)
+            .console_size(size.unwrap())
+            .user(UserBuilder::default().uid(5u32).gid(6u32).umask(0o077u32).additional_gids(groups).build().unwrap())
+            .args(argv.to_vec())
+            .env(env.to_vec())
+            .cwd("/work")
+            .capabilities(capabilities.unwrap())
+            .rlimits(vec![nofile.unwrap()])
+            .no_new_privileges(true)
+            .build()
+            .unwrap()
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8(bytes.strip_suffix(&[0]).unwrap().to_vec()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_arrives_as_it_was_sent(
+            argv in proptest::collection::vec("[^\0]{0,40}", 1..8),
+            env in proptest::collection::vec("[A-Z]{1,4}=[^\0]{0,40}", 0..8),
+            groups in proptest::collection::vec(any::<u32>(), 0..20),
+        ) {
+            let bytes = encode(&process(&argv, &env, groups.clone()), -17).unwrap();
+            let request = Request::parse(&bytes).unwrap();
+            prop_assert_eq!(request.argv.map(text).collect::<Vec<_>>(), argv);
+            prop_assert_eq!(request.env.map(text).collect::<Vec<_>>(), env);
+            prop_assert_eq!(request.groups().collect::<Vec<_>>(), groups);
+            prop_assert_eq!((request.uid, request.gid, request.umask), (5, 6, 0o077));
+            prop_assert_eq!((request.rows, request.columns, request.oom_score_adj), (24, 80, -17));
+            prop_assert!(request.has(TERMINAL) && request.has(NO_NEW_PRIVILEGES));
+            let limit = Limit { resource: libc::RLIMIT_NOFILE, soft: 7, hard: 9 };
+            prop_assert_eq!(request.limits().collect::<Vec<_>>(), vec![limit]);
+            prop_assert_eq!(text(request.cwd), "/work");
+            prop_assert_eq!(request.capabilities.bounding, 1 << 40 | 1);
+            prop_assert_eq!((request.capabilities.permitted, request.capabilities.effective), (1 << 5, 0));
+        }
+
+        #[test]
+        fn a_damaged_request_is_refused_and_panics_nowhere(
+            cut in any::<proptest::sample::Index>(),
+            at in any::<proptest::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let bytes = encode(&process(&["sh".into()], &["PATH=/bin:/sbin".into()], vec![1]), 0).unwrap();
+            prop_assert!(Request::parse(&bytes[..cut.index(bytes.len())]).is_none());
+            let mut changed = bytes.clone();
+            changed[at.index(bytes.len())] = byte;
+            if let Some(request) = Request::parse(&changed) {
+                let _ = (request.argv.count(), request.env.count(), request.groups().count(), request.limits().count());
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_is_sought_in_the_path_of_the_step() {
+        let path = |path: &'static [u8]| candidates(b"sh", &[b"X=1", path]);
+        assert_eq!(path(b"PATH=/bin::/b"), ["/bin/sh", "./sh", "/b/sh"].map(PathBuf::from));
+        assert_eq!(candidates(b"./sh", &[b"PATH=/bin"]), [PathBuf::from("./sh")]);
+    }
+
+    #[test]
+    fn a_request_without_a_command_or_with_a_nul_byte_is_refused() {
+        let code = |process: &Process| encode(process, 0).unwrap_err().exit_code();
+        assert_eq!(code(&process(&[], &[], vec![])), 127);
+        assert_eq!(code(&process(&["a\0b".into()], &[], vec![])), 126);
+    }
+
+    #[test]
+    fn each_stage_of_a_failed_start_has_words_of_its_own() {
+        let mount = vec![PathBuf::from("/proc")];
+        let started = Started { command: "gcc".into(), cwd: "/w".into(), nofile: 9, mount };
+        let words = |stage, errno, detail| match started.outcome(StartFailure { stage, errno, detail }) {
+            Outcome::NotStarted { why, code } => format!("{code} {why}"),
+            other => panic!("{other:?}"),
+        };
+        let mut all: Vec<String> = (0..=16).map(|stage| words(stage, libc::EIO, 0)).collect();
+        all.push(words(stage::EXECUTE, libc::ENOENT, 0));
+        all.push(words(stage::EXECUTE, libc::E2BIG, 0));
+        all.push(words(stage::LIMITS, libc::EPERM, 5));
+        all.push(words(stage::DIRECTORY, libc::ELOOP, 0));
+        all.push(words(stage::STDIO, libc::EINVAL, 0));
+        all.push(words(stage::MOUNT, libc::ENOENT, 0));
+        all.push(words(stage::MOUNT, libc::EIO, 9));
+        insta::assert_snapshot!(all.join("\n"));
+    }
+}

@@ -1,0 +1,172 @@
+//! The container's first process, from its clone to init: namespaces, mounts, `/dev`, the new root, the program.
+//!
+//! Nothing hostile runs yet, but the root is hostile: every place in it is a descriptor that was resolved inside it, and
+//! no path is mounted on.
+
+use std::convert::Infallible;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, open_tree};
+
+use super::{attach, cgroup_mounts, nodes, view};
+use crate::error::doing;
+use crate::mount::open_inside;
+use crate::sys::{self, MountChange};
+
+/// Below what the kernel ends for want of memory: a step goes first, and its session reports that.
+const OOM_SCORE: &str = "-999";
+
+/// What init begins with; see `src/init/main.rs`.
+pub struct Inheritance {
+    /// The socket of requests.
+    pub requests: OwnedFd,
+    /// The plan of every step's view.
+    pub view: OwnedFd,
+    /// The program.
+    pub program: OwnedFd,
+}
+
+/// Builds the container and becomes its init. Comes back only when that fails.
+///
+/// # Errors
+/// What could not be done.
+pub fn become_init(spec: &Spec, inheritance: Inheritance, joined: UnixStream) -> io::Result<Infallible> {
+    // The first process of a PID namespace ends by a signal only when that comes from outside of it, as this one does.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    nix::unistd::setsid().map_err(doing("start a session of processes"))?;
+    rustix::process::umask(Mode::empty());
+    if let Some(hostname) = spec.hostname() {
+        nix::unistd::sethostname(hostname).map_err(doing("set the hostname"))?;
+    }
+    if has_namespace(spec, LinuxNamespaceType::Network) {
+        sys::bring_loopback_up().map_err(doing("bring the loopback interface up"))?;
+    }
+    // Without CAP_SYS_RESOURCE it stays what it is, and init is as likely to be ended as a step.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(doing("make the mount namespace private"))?;
+    let root = spec.root().as_ref().ok_or_else(|| io::Error::other("config.json has no root"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root_fd = openat(CWD, root.path(), flags, Mode::empty()).map_err(doing("open the root"))?;
+    let mut groups = Groups { joined, spec, entered: false };
+    for mount in spec.mounts().iter().flatten() {
+        if view::is_fresh(mount) {
+            // Only its place: each step mounts its own.
+            attach::place(root_fd.as_fd(), mount.destination(), true)?;
+        } else if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
+            groups.enter()?;
+            cgroup_mounts::attach(root_fd.as_fd(), mount)?;
+        } else {
+            attach::attach(root_fd.as_fd(), mount)?;
+        }
+    }
+    groups.enter()?;
+    nodes::make(root_fd.as_fd(), spec)?;
+    protect(root_fd.as_fd(), spec)?;
+    if root.readonly() == Some(true) {
+        let read_only = MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
+        sys::change_mount(root_fd.as_fd(), read_only, false).map_err(doing("make the root read-only"))?;
+    }
+    // The new one, for it belongs to this PID namespace; and without what is no process' own.
+    let proc =
+        attach::filesystem("proc", None, &[("subset".into(), Some("pid".into()))]).map_err(doing("mount a /proc"))?;
+    enter_root(root_fd)?;
+    execute(inheritance, proc)
+}
+
+/// The container's cgroups, which the helper puts this process into meanwhile.
+struct Groups<'a> {
+    joined: UnixStream,
+    spec: &'a Spec,
+    entered: bool,
+}
+
+impl Groups<'_> {
+    /// Waits until this process is in them, and makes them the root of all that it sees of cgroups.
+    fn enter(&mut self) -> io::Result<()> {
+        if self.entered {
+            return Ok(());
+        }
+        self.entered = true;
+        // Where the helper fails it says why itself, and ends this process.
+        self.joined.read_exact(&mut [0]).map_err(doing("wait for the container's cgroups"))?;
+        if has_namespace(self.spec, LinuxNamespaceType::Cgroup) {
+            nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(doing("make a cgroup namespace"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether config.json asks for a namespace of that kind.
+pub fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == kind)
+}
+
+/// Hides what is to be hidden outside of `/proc`, and makes read-only what nothing inside may change.
+fn protect(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
+    let linux = spec.linux().as_ref();
+    let masked = linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten();
+    let read_only = linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten();
+    for path in read_only.filter(|path| !view::in_proc(path)) {
+        let Some(place) = there(root, path)? else { continue };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let mount = open_tree(&place, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
+        sys::change_mount(mount.as_fd(), MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 }, true)?;
+        attach::put(mount.as_fd(), place.as_fd()).map_err(doing(format_args!("make {path} read-only")))?;
+    }
+    for path in masked.filter(|path| !view::in_proc(path)) {
+        let Some(place) = there(root, path)? else { continue };
+        let mount = if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory {
+            let empty = attach::filesystem("tmpfs", Some(Path::new("tmpfs")), &[])?;
+            let hidden = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+            let change = MountChange { set: hidden | libc::MOUNT_ATTR_NOEXEC, clear: 0, propagation: 0 };
+            sys::change_mount(empty.as_fd(), change, false)?;
+            empty
+        } else {
+            let null = open_inside(root, Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW)?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            open_tree(&null, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
+        };
+        attach::put(mount.as_fd(), place.as_fd()).map_err(doing(format_args!("hide {path}")))?;
+    }
+    Ok(())
+}
+
+/// A path that this kernel has, open.
+fn there(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    match open_inside(root, Path::new(path), OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(place) => Ok(Some(place)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(doing(format_args!("open {path}"))(error)),
+    }
+}
+
+/// Makes `root` the root of everything, and lets go of the host's, see pivot_root(2).
+fn enter_root(root: OwnedFd) -> io::Result<()> {
+    rustix::process::fchdir(&root).map_err(doing("go to the root"))?;
+    drop(root);
+    rustix::process::pivot_root(".", ".").map_err(doing("change the root"))?;
+    // Both are at the same place now, the old one on top.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(doing("let go of the host's root"))?;
+    rustix::process::chdir("/").map_err(doing("go to the new root"))
+}
+
+/// Executes init with its three descriptors, and nothing else of this process.
+fn execute(inheritance: Inheritance, proc: OwnedFd) -> io::Result<Infallible> {
+    let Inheritance { requests, view, program } = inheritance;
+    rustix::stdio::dup2_stdin(&requests)?;
+    rustix::stdio::dup2_stdout(&proc)?;
+    rustix::stdio::dup2_stderr(&view)?;
+    sys::default_signals()?;
+    sys::close_all_on_exec()?;
+    let none: [&std::ffi::CStr; 0] = [];
+    nix::unistd::fexecve(program, &[c"runner-init"], &none).map_err(doing("start init"))
+}

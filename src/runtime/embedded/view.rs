@@ -1,0 +1,134 @@
+//! The plan of a step's own view in the flat form that init takes: what belongs to one process table or IPC namespace.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+
+use super::options::Options;
+use super::request::Writer;
+use crate::runtime::wire::view;
+
+/// Where a container's process table is.
+const PROC: &str = "/proc";
+
+/// Whether each step gets a mount anew, and the container itself has none.
+pub fn is_fresh(mount: &Mount) -> bool {
+    let default_shm = mount.destination() == Path::new("/dev/shm") && mount.typ().as_deref() == Some("tmpfs");
+    matches!(mount.typ().as_deref(), Some("proc" | "mqueue")) || default_shm
+}
+
+/// Whether a path lies in the process table, which only a step has.
+pub fn in_proc(path: &str) -> bool {
+    Path::new(path).starts_with(PROC)
+}
+
+/// Where each mount of the view is, by its number.
+pub fn targets(spec: &Spec) -> Vec<PathBuf> {
+    let fresh = fresh(spec).map(|mount| mount.destination().clone());
+    fresh.chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
+}
+
+fn fresh(spec: &Spec) -> impl Iterator<Item = &Mount> {
+    spec.mounts().iter().flatten().filter(|mount| is_fresh(mount))
+}
+
+fn read_only(spec: &Spec) -> impl Iterator<Item = &String> {
+    let linux = spec.linux().as_ref();
+    linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(path))
+}
+
+fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
+    let linux = spec.linux().as_ref();
+    linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(path))
+}
+
+/// The whole plan, with the seccomp filter that each step gets.
+///
+/// # Errors
+/// Where a mount has an option that takes no value: none of these filesystems has one.
+pub fn encode(spec: &Spec, filter: &[u8], filter_first: bool) -> io::Result<Vec<u8>> {
+    let mut bytes = Writer::default();
+    bytes.0.push(u8::from(filter_first));
+    bytes.count(filter.len());
+    bytes.0.extend(filter);
+    bytes.count(targets(spec).len());
+    for mount in fresh(spec) {
+        let options = Options::of(mount);
+        let kind = mount.typ().as_deref().unwrap_or_default().as_bytes();
+        let mut pairs: Vec<&[u8]> = vec![b"source", kind];
+        for (key, value) in &options.data {
+            let value = value.as_ref().ok_or_else(|| io::Error::other(format!("the option {key} needs a value")))?;
+            pairs.extend([key.as_bytes(), value.as_bytes()]);
+        }
+        bytes.0.push(view::FRESH);
+        bytes.u64(options.set);
+        bytes.text(kind);
+        bytes.text(mount.destination().as_os_str().as_bytes());
+        bytes.texts(&pairs);
+    }
+    for path in read_only(spec) {
+        bytes.0.push(view::READ_ONLY);
+        bytes.text(path.as_bytes());
+    }
+    for path in masked(spec) {
+        bytes.0.push(view::MASKED);
+        bytes.text(path.as_bytes());
+    }
+    Ok(bytes.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::{LinuxBuilder, MountBuilder, SpecBuilder};
+
+    use super::*;
+    use crate::runtime::wire::{View, ViewMount};
+
+    fn spec() -> Spec {
+        let mount = |target: &str, kind: &str, options: &[&str]| {
+            let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+            MountBuilder::default().destination(target).typ(kind).options(options).build().unwrap()
+        };
+        let paths = |paths: &[&str]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let linux = LinuxBuilder::default()
+            .masked_paths(paths(&["/proc/keys", "/sys/firmware"]))
+            .readonly_paths(paths(&["/proc/sys"]))
+            .build();
+        let mounts = vec![
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", &["mode=755"]),
+            mount("/dev/shm", "tmpfs", &["mode=1777", "size=65536k"]),
+        ];
+        SpecBuilder::default().mounts(mounts).linux(linux.unwrap()).build().unwrap()
+    }
+
+    #[test]
+    fn a_view_has_the_mounts_of_a_process_table_and_no_others() {
+        let spec = spec();
+        let expected = ["/proc", "/dev/shm", "/proc/sys", "/proc/keys"].map(PathBuf::from);
+        assert_eq!(targets(&spec), expected);
+        let bytes = encode(&spec, &[1; 16], true).unwrap();
+        let view = View::parse(&bytes).unwrap();
+        assert_eq!((view.filter, view.filter_first), (&[1u8; 16][..], true));
+        let mounts: Vec<_> = view.mounts().collect();
+        assert_eq!(mounts.len(), targets(&spec).len());
+        assert!(matches!(mounts[0], ViewMount::Fresh { attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }));
+        let ViewMount::Fresh { options, .. } = mounts[1] else { panic!("{mounts:?}") };
+        assert_eq!(
+            options.collect::<Vec<_>>(),
+            [&b"source\0"[..], b"tmpfs\0", b"mode\0", b"1777\0", b"size\0", b"65536k\0"]
+        );
+        assert!(matches!(mounts[2], ViewMount::ReadOnly(b"/proc/sys\0")));
+        assert!(matches!(mounts[3], ViewMount::Masked(b"/proc/keys\0")));
+    }
+
+    #[test]
+    fn a_cut_view_is_refused() {
+        let bytes = encode(&spec(), &[], false).unwrap();
+        for length in 0..bytes.len() {
+            assert!(View::parse(&bytes[..length]).is_none(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What comes back of a step while it starts and when it ends: packets on its status socket, the same for all runtimes.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, socketpair,
+};
+
+use super::wire::{self, STATUS_LENGTH, kind};
+use super::{Ended, Outcome};
+
+/// A reason in words is cut here: a packet must fit into the socket's buffer.
+const MAX_TEXT: usize = 8 << 10;
+
+/// The byte of a message that says whether memory ran out.
+const OUT_OF_MEMORY: usize = 2;
+
+/// What a packet says.
+#[derive(Debug)]
+pub enum Status {
+    /// The step has a terminal; this is the master's side, see pty(7).
+    Terminal(OwnedFd),
+    /// It has ended.
+    Ended(Ended),
+    /// The embedded runtime could not start it.
+    Failed(StartFailure),
+}
+
+/// Where and why the embedded runtime could not start a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartFailure {
+    /// See [`wire::stage`].
+    pub stage: u8,
+    /// See errno(3).
+    pub errno: i32,
+    /// As the stage says.
+    pub detail: u64,
+}
+
+/// Makes the two ends of a status socket.
+///
+/// # Errors
+/// What socketpair(2) says.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends the master's side of a step's terminal.
+///
+/// # Errors
+/// `EPIPE` when runner is gone.
+pub fn send_terminal(socket: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> io::Result<()> {
+    send_packet(socket, &wire::status(kind::TERMINAL, 0, 0, 0), &[terminal])
+}
+
+/// Sends how a step ended.
+///
+/// # Errors
+/// `EPIPE` when runner is gone.
+pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
+    let (kind, value, text) = match &ended.outcome {
+        Outcome::Exited { code } => (kind::EXITED, *code, ""),
+        Outcome::Signaled { signal } => (kind::SIGNALED, *signal, ""),
+        Outcome::NotStarted { why, code } => (kind::FAILED_IN_WORDS, *code, why.as_str()),
+    };
+    let mut packet = wire::status(kind, 0, value, 0).to_vec();
+    packet[OUT_OF_MEMORY] = u8::from(ended.out_of_memory);
+    packet.extend(&text.as_bytes()[..text.len().min(MAX_TEXT)]);
+    send_packet(socket, &packet, &[])
+}
+
+/// Sends a packet and descriptors beside it.
+///
+/// # Errors
+/// `EPIPE` when the other side is gone, `EMSGSIZE` where the packet is too long for the socket.
+pub fn send_packet(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::REQUEST_DESCRIPTORS + 1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors for one packet"));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut beside, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives the next packet; none when the other side has closed.
+///
+/// # Errors
+/// Where the packet is no status.
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Status>> {
+    let mut packet = [0; STATUS_LENGTH + MAX_TEXT];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let length = loop {
+        let mut parts = [IoSliceMut::new(&mut packet)];
+        match rustix::net::recvmsg(socket.as_fd(), &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) => break message.bytes,
+            Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let descriptor = beside.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    if length == 0 {
+        return Ok(None);
+    }
+    parse(&packet[..length], descriptor).map(Some).ok_or_else(|| io::Error::other("a status message is damaged"))
+}
+
+fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
+    let (head, text) = packet.split_at_checked(STATUS_LENGTH)?;
+    let (kind, stage, out_of_memory) = (head[0], head[1], head[OUT_OF_MEMORY] != 0);
+    let value = i32::from_le_bytes(head[4..8].try_into().ok()?);
+    let detail = u64::from_le_bytes(head[8..16].try_into().ok()?);
+    let outcome = match kind {
+        kind::TERMINAL => return descriptor.map(Status::Terminal),
+        kind::FAILED => return Some(Status::Failed(StartFailure { stage, errno: value, detail })),
+        kind::EXITED => Outcome::Exited { code: value },
+        kind::SIGNALED => Outcome::Signaled { signal: value },
+        kind::FAILED_IN_WORDS => Outcome::NotStarted { why: String::from_utf8_lossy(text).into_owned(), code: value },
+        _ => return None,
+    };
+    Some(Status::Ended(Ended { outcome, out_of_memory }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_end_of_a_step_arrives_as_it_was_sent() {
+        let outcomes = [
+            Outcome::Exited { code: 255 },
+            Outcome::Signaled { signal: 9 },
+            Outcome::NotStarted { why: "it cannot".into(), code: 125 },
+        ];
+        for outcome in outcomes {
+            for out_of_memory in [false, true] {
+                let (here, there) = pair().unwrap();
+                let ended = Ended { outcome: outcome.clone(), out_of_memory };
+                send_ended(there.as_fd(), &ended).unwrap();
+                let Some(Status::Ended(received)) = receive(here.as_fd()).unwrap() else { panic!("no end came") };
+                assert_eq!(received, ended);
+            }
+        }
+    }
+
+    #[test]
+    fn a_terminal_needs_its_descriptor_and_a_closed_socket_is_the_end() {
+        let (here, there) = pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        send_terminal(there.as_fd(), null.as_fd()).unwrap();
+        assert!(matches!(receive(here.as_fd()).unwrap(), Some(Status::Terminal(_))));
+        send_packet(there.as_fd(), &wire::status(kind::TERMINAL, 0, 0, 0), &[]).unwrap();
+        assert!(receive(here.as_fd()).is_err());
+        drop(there);
+        assert!(receive(here.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_reason_longer_than_a_packet_is_cut_and_not_lost() {
+        let (here, there) = pair().unwrap();
+        let why = "é".repeat(MAX_TEXT);
+        send_ended(there.as_fd(), &Outcome::NotStarted { why, code: 125 }.into()).unwrap();
+        assert!(matches!(receive(here.as_fd()).unwrap(), Some(Status::Ended(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_makes_the_parser_panic(packet in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = parse(&packet, None);
+        }
+    }
+}
