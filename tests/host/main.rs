@@ -26,6 +26,7 @@ mod mount_points;
 mod mounts;
 mod namespace;
 mod page;
+mod parity;
 mod privileges;
 mod project;
 mod pty;

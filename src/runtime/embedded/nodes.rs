@@ -42,7 +42,9 @@ pub fn make(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
         let node = Node { kind: FileType::CharacterDevice, major, minor, mode: 0o666, uid: 0, gid: 0 };
         node.make(dev.as_fd(), name).map_err(doing(format_args!("make the device node /dev/{name}")))?;
     }
-    for (name, target) in LINKS {
+    // The root is not entered yet: this is the host's, and so the kernel's.
+    let has_core = Path::new("/proc/kcore").exists();
+    for (name, target) in LINKS.into_iter().filter(|(name, _)| *name != "core" || has_core) {
         match symlinkat(target, &dev, name) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(doing(format_args!("make the link /dev/{name}"))(error)),
