@@ -33,6 +33,8 @@ pub enum Warning {
     LeftOver { why: String },
     /// A killed runner has left a cgroup that something still uses.
     LeftCgroup { build: String },
+    /// A `runner.toml` belongs to somebody else.
+    SettingsIgnored { path: PathBuf, owner: u32 },
 }
 
 /// Why a step has no checkpoint.
@@ -88,6 +90,12 @@ impl fmt::Display for Warning {
             Self::LeftOver { why } => {
                 write!(f, "something that a killed runner has left stays until the next start: {why}")
             }
+            Self::SettingsIgnored { path, owner } => write!(
+                f,
+                "{} is not read: user {owner} owns it, and not root or the user who called runner; `chown root` makes it \
+                 count",
+                path.display()
+            ),
             Self::LeftCgroup { build } => {
                 write!(
                     f,

@@ -9,7 +9,7 @@ Examples:
 
 Environment:
   RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME and RUNNER_PROGRESS stand for --store, --jobs, --runtime and --progress.
-  Below them are the keys store, jobs, runtime and progress of a runner.toml beside the manifest.
+  Below them are the keys store, jobs and progress of a runner.toml beside the manifest.
   SOURCE_DATE_EPOCH has the last word over the manifest's.
 
 Exit codes:

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Stop, columns, print, settings};
+use super::{Stop, columns, print, settings_with_warning};
 use crate::cli::Cli;
 use crate::doctor;
 use crate::error::Exit;
@@ -11,7 +11,7 @@ use crate::settings::Partial;
 /// Prints all checks; ends with [`Exit::Host`] where a build could not be done.
 pub fn doctor(cli: &Cli) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
-    let settings = settings(flags, Path::new("build.yaml"))?;
+    let settings = settings_with_warning(flags, Path::new("build.yaml"))?;
     let checks = doctor::checks(&settings.store, &settings.runtime);
     print(doctor::text(&checks, columns()).as_bytes())?;
     match doctor::exit(&checks) {

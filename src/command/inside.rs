@@ -5,7 +5,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use super::site::{Site, of_store};
-use super::{Stop, apply, loaded, settings};
+use super::{Stop, apply, loaded, settings_with_warning};
 use crate::build::{Build, ContainerId, Rootfs, StepId};
 use crate::cli::{Cli, OnArgs};
 use crate::diagnostic::nearest;
@@ -29,7 +29,7 @@ pub fn in_session(
     work: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, Inside) -> Result<Attempt, SessionError>,
 ) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), runtime: on.runtime.runtime.clone(), ..Partial::default() };
-    let settings = settings(flags, &on.manifest)?;
+    let settings = settings_with_warning(flags, &on.manifest)?;
     let build = loaded(&on.manifest, &on.sets)?;
     let inside = find(&build, name)?;
     let mut site = Site::open(&settings)?;

@@ -2,7 +2,7 @@
 
 use super::apply::{Wish, build_all, exit};
 use super::site::runtime;
-use super::{Stop, loaded, print, settings};
+use super::{Stop, loaded, print, settings, settings_with_warning};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, LockArgs};
 use crate::error::{Error, Exit};
@@ -37,7 +37,7 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
 
 fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
-    let settings = settings(flags, &args.manifest.manifest)?;
+    let settings = settings_with_warning(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let path = Lock::path(&build);
     let lock = Lock::read(&path).map_err(|error| stop(Exit::Mismatch, error))?;

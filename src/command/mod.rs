@@ -17,6 +17,7 @@ mod store;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -137,7 +138,21 @@ fn source_date_epoch() -> Result<Option<u64>, Error> {
     })
 }
 
-/// The settings that hold for a manifest.
+/// The settings that hold for a manifest, after a warning on standard error where `runner.toml` is not read.
+fn settings_with_warning(flags: Partial, manifest: &Path) -> Result<Settings, Stop> {
+    let settings = settings(flags, manifest)?;
+    if let Some(warning) = &settings.ignored {
+        warn(warning);
+    }
+    Ok(settings)
+}
+
+fn warn(what: &dyn Display) {
+    // Where standard error is gone there is nobody to be told.
+    let _ = writeln!(io::stderr(), "warning: {what}");
+}
+
+/// The settings that hold for a manifest. A build tells their warning as an event.
 fn settings(flags: Partial, manifest: &Path) -> Result<Settings, Stop> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     Settings::resolve(flags, |name| std::env::var_os(name), folder).map_err(shown)

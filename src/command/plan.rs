@@ -2,7 +2,7 @@
 
 use super::lock::failed;
 use super::site::runtime;
-use super::{Stop, columns, loaded, print, settings};
+use super::{Stop, columns, loaded, print, settings_with_warning};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
 use crate::freshness::{self, Judge, forecast};
@@ -32,7 +32,7 @@ pub fn noted(
     show: impl FnOnce(&Build, &Plan, &dyn Fn(StepId) -> Note) -> String,
 ) -> Result<String, Stop> {
     let flags = Partial { store: cli.store.clone(), runtime: runtime_wished, ..Partial::default() };
-    let settings = settings(flags, &manifest.manifest)?;
+    let settings = settings_with_warning(flags, &manifest.manifest)?;
     let build = loaded(&manifest.manifest, &manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, names)?);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Exit, told_with_hint};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
 use crate::mount::enter_private_namespace;
-use crate::runtime::external::Program;
+use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
 use crate::session::Workspace;
 use crate::settings::{EMBEDDED, Settings};
@@ -46,13 +46,17 @@ impl Site {
             return Err(Error::new(Exit::Host, "cannot mount root filesystems: that needs root").with_hint(Some(hint)));
         }
         let runtime = runtime(&settings.runtime)?;
+        if let Runtime::External(program) = &runtime {
+            program.version().map_err(not_a_runtime)?;
+        }
         enter_private_namespace().map_err(|error| {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
             Error::new(Exit::Host, format!("cannot enter a mount namespace of its own: {error}")).with_hint(Some(hint))
         })?;
         allow_many_descriptors().map_err(host("raise the number of open files"))?;
         let store = Store::open(&settings.store).map_err(of_store)?;
-        let warnings = clear_left_over(&store)?;
+        let mut warnings: Vec<Warning> = settings.ignored.clone().into_iter().collect();
+        warnings.extend(clear_left_over(&store)?);
         let lease = store.lease().map_err(of_store)?;
         let disk = store.root().join("scratch").join(lease.id());
         let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
@@ -114,7 +118,7 @@ impl Site {
     }
 }
 
-/// The runtime that the settings name.
+/// The runtime that the settings name. Nothing is run to find it.
 ///
 /// # Errors
 /// With [`Exit::Host`], where it is not there.
@@ -123,10 +127,12 @@ pub fn runtime(name: &str) -> Result<Runtime, Error> {
         return Ok(Runtime::Embedded);
     }
     let search = std::env::var_os("PATH").unwrap_or_default();
-    Program::find(name, &search).map(Runtime::External).map_err(|error| {
-        let hint = error.hint();
-        Error::new(Exit::Host, error).with_hint(Some(hint))
-    })
+    Program::find(name, &search).map(Runtime::External).map_err(not_a_runtime)
+}
+
+fn not_a_runtime(error: FindError) -> Error {
+    let hint = error.hint();
+    Error::new(Exit::Host, error).with_hint(Some(hint))
 }
 
 fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {

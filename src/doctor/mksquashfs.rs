@@ -1,6 +1,7 @@
 //! mksquashfs(1): whether it is there, and young enough.
 
 use super::Check;
+use super::trusted::distrust;
 use crate::snapshot::{MKSQUASHFS, find_mksquashfs, mksquashfs_version};
 
 const MEND: &str = "apt-get install squashfs-tools";
@@ -10,6 +11,14 @@ const OLDEST: (u32, u32) = (4, 5);
 
 pub(super) fn check() -> Check {
     let Some(program) = find_mksquashfs() else { return Check::missing(MKSQUASHFS, "not in PATH", MEND) };
+    if let Some(why) = distrust(&program) {
+        let detail = format!("{} is not asked for its version: {why}", program.display());
+        return Check::warning(
+            MKSQUASHFS,
+            detail,
+            "take that directory out of PATH: a build runs that program as root",
+        );
+    }
     match mksquashfs_version(&program) {
         Ok(version) => of(&version),
         Err(error) => Check::missing(MKSQUASHFS, format!("{} cannot be used: {error}", program.display()), MEND),

@@ -8,6 +8,7 @@ mod kernel;
 mod mksquashfs;
 mod runtimes;
 mod trial;
+mod trusted;
 
 use std::path::Path;
 

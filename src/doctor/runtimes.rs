@@ -12,6 +12,7 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
+use super::trusted::distrust;
 use super::{Check, cgroup};
 use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, User};
 use crate::error::told;
@@ -61,10 +62,33 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
             return failed(is_chosen, name, told(&error), &mend);
         }
     };
-    let found = format!("{}, {}", program.version(), program.path().display());
+    // The settings name a program by a flag or a variable alone, which is the caller's own word.
+    if !is_chosen && let Some(why) = distrust(program.path()) {
+        let detail = format!("{} is not tried: {why}", program.path().display());
+        return Check::warning(
+            name,
+            detail,
+            format!("take that directory out of PATH, or ask with RUNNER_RUNTIME={name}"),
+        );
+    }
+    let version = match program.version() {
+        Ok(version) => version,
+        Err(error) => {
+            let mend = error.hint();
+            return failed(is_chosen, name, told(&error), &mend);
+        }
+    };
+    let found = format!("{version}, {}", program.path().display());
     // The trial hides what is there already.
     let place = if program.path().starts_with("/tmp") { "/mnt" } else { "/tmp" };
     match on_a_thread(Runtime::External(program), place) {
+        Ok(()) if has_the_holes_of_2025(&version) => Check::warning(
+            name,
+            format!(
+                "{found}: before 1.2.8 and 1.3.3, links in an image can lead its mounts out of it (CVE-2025-31133)"
+            ),
+            "see that the package has that fixed, or use another runtime",
+        ),
         Ok(()) => Check::ok(name, format!("{found}: runs a container, which cannot open other devices")),
         Err(error) if error.contains("cgroup") => {
             let layout = cgroup::layout_name();
@@ -72,6 +96,19 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
             failed(is_chosen, name, detail, "boot with systemd.unified_cgroup_hierarchy=1; or use another runtime")
         }
         Err(error) => failed(is_chosen, name, format!("{found}: {error}"), "use another runtime"),
+    }
+}
+
+/// Whether it is a runc before 1.2.8 and 1.3.3, which mended CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881.
+fn has_the_holes_of_2025(version: &str) -> bool {
+    let Some(numbers) = version.strip_prefix("runc version ") else { return false };
+    let mut numbers = numbers.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0_u32);
+    match (next(), next(), next()) {
+        (0, ..) | (1, 0 | 1, _) => true,
+        (1, 2, patch) => patch < 8,
+        (1, 3, patch) => patch < 3,
+        _ => false,
     }
 }
 
@@ -153,5 +190,21 @@ fn container() -> Container {
         limits: Limits { nofile: 1024, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(64 << 20),
         checkpoint: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runc_with_known_holes_is_told_by_its_version() {
+        for version in ["1.1.5+ds1", "1.2.7", "1.3.2", "1.3.0-rc.1", "0.9", "1.2"] {
+            assert!(has_the_holes_of_2025(&format!("runc version {version}")), "{version}");
+        }
+        for version in ["1.2.8", "1.3.3", "1.3.10+ds1", "1.4.0", "2.0.0"] {
+            assert!(!has_the_holes_of_2025(&format!("runc version {version}")), "{version}");
+        }
+        assert!(!has_the_holes_of_2025("crun version 1.8.1"));
     }
 }

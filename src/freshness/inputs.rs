@@ -8,8 +8,9 @@ use super::{Judge, JudgeError, Seen};
 use crate::build::{Device, MountKind};
 use crate::content::Content;
 use crate::key::{Fields, Inputs, fields};
+use crate::runtime::Runtime;
 use crate::runtime::spec::HostDevice;
-use crate::snapshot::{find_mksquashfs, mksquashfs_version};
+use crate::snapshot::find_mksquashfs;
 use crate::store::Store;
 
 impl Judge<'_> {
@@ -31,7 +32,7 @@ impl Judge<'_> {
         let inputs = Inputs {
             contents,
             nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
-            runtime: self.options.runtime.version().to_owned(),
+            runtime: self.runtime(store)?,
             mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
         };
         Ok(Some(fields(self.build, segment, &inputs)))
@@ -51,14 +52,32 @@ impl Judge<'_> {
     }
 
     fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
-        if let Some(version) = self.mksquashfs.get() {
-            return Ok(version.clone());
+        if let Some(known) = self.mksquashfs.get() {
+            return Ok(known.clone());
         }
-        let program = find_mksquashfs().ok_or_else(|| JudgeError::Mksquashfs("is not in PATH".into()))?;
-        let version = store.version(&program, || mksquashfs_version(&program));
-        let version = version.map_err(|error| JudgeError::Mksquashfs(format!("cannot be used: {error}")))?;
-        Ok(self.mksquashfs.get_or_init(|| version).clone())
+        let known = described(store, &find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?)?;
+        Ok(self.mksquashfs.get_or_init(|| known).clone())
     }
+
+    fn runtime(&self, store: &Store) -> Result<String, JudgeError> {
+        match &self.options.runtime {
+            Runtime::Embedded => Ok("embedded".to_owned()),
+            Runtime::External(program) => match self.runtime.get() {
+                Some(known) => Ok(known.clone()),
+                None => {
+                    let known = described(store, program.path())?;
+                    Ok(self.runtime.get_or_init(|| known).clone())
+                }
+            },
+        }
+    }
+}
+
+/// The name of a program and the digest of its file. Its version would say less, and only running it would give that.
+fn described(store: &Store, program: &Path) -> Result<String, JudgeError> {
+    let failed = |source| JudgeError::Program { path: program.to_owned(), source };
+    let digest = store.program_digest(program).map_err(failed)?;
+    Ok(format!("{} {digest}", program.file_name().unwrap_or_default().display()))
 }
 
 /// The device node that a step finds: kind, numbers, mode and owner.

@@ -57,6 +57,7 @@ pub struct Judge<'a> {
     listings: Option<Listings>,
     options: Options,
     mksquashfs: OnceLock<String>,
+    runtime: OnceLock<String>,
     /// Looked at once, until [`Judge::forget`].
     seen: Mutex<Seen>,
 }
@@ -86,6 +87,7 @@ impl<'a> Judge<'a> {
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,
             mksquashfs: OnceLock::new(),
+            runtime: OnceLock::new(),
             seen: Mutex::default(),
         }
     }

@@ -31,9 +31,17 @@ pub enum JudgeError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// mksquashfs cannot be asked.
-    #[error("mksquashfs {0}")]
-    Mksquashfs(String),
+    /// There is no mksquashfs.
+    #[error("mksquashfs is not in PATH")]
+    NoMksquashfs,
+    /// The program that runs the steps or writes the images cannot be read.
+    #[error("cannot read the program {}", path.display())]
+    Program {
+        /// The program.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 impl JudgeError {
@@ -44,7 +52,11 @@ impl JudgeError {
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Device { source, .. } => HostDevice::hint(source),
-            Self::Mksquashfs(_) => Some("apt-get install squashfs-tools".into()),
+            Self::NoMksquashfs => Some("apt-get install squashfs-tools".into()),
+            Self::Program { path, .. } => Some(format!(
+                "{} is found by `--runtime`, `RUNNER_RUNTIME` or PATH: name another, or make it readable",
+                path.display()
+            )),
         }
     }
 }

@@ -7,8 +7,8 @@
 //! | --- | --- |
 //! | `format` | what this table says; raised with each change of it that is meant |
 //! | `below/N` | the root that the steps start from: what the rootfs source holds, by content, and each layer on it |
-//! | `runtime` | the runtime, with its version where it is not runner's own: it makes what a step sees |
-//! | `mksquashfs` | another version writes other bytes (not where no image is written) |
+//! | `runtime` | the runtime, with its program's digest where it is not runner's own: it makes what a step sees |
+//! | `mksquashfs` | the program's digest: another version writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` | a step sees them, or what it may do depends on them |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
@@ -65,8 +65,8 @@ pub struct Inputs {
     pub contents: BTreeMap<PathBuf, Digest>,
     /// The device nodes that steps find, by target: kind, numbers, mode and owner.
     pub nodes: BTreeMap<PathBuf, String>,
-    /// `embedded`, or an external runtime and its version.
+    /// `embedded`, or the name of an external runtime and its digest.
     pub runtime: String,
-    /// The version of mksquashfs.
+    /// The name of mksquashfs and its digest.
     pub mksquashfs: String,
 }

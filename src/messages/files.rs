@@ -64,10 +64,8 @@ fn every_error_of_a_judgement_says_where_why_and_what_to_do() {
         JudgeError::Device { .. } => [JudgeError::Device { path, source: errno(libc::ENOENT) }],
         JudgeError::Rootfs(_) => [JudgeError::Rootfs(RootfsError::Read { path: "/work/base.tar".into(), source: errno(libc::ENOENT) })],
         JudgeError::Store(_) => [JudgeError::Store(StoreError::NotAStore { path: "/etc".into() })],
-        JudgeError::Mksquashfs(_) => [
-            JudgeError::Mksquashfs("is not in PATH".into()),
-            JudgeError::Mksquashfs("cannot be used: it does not tell its version".into()),
-        ],
+        JudgeError::NoMksquashfs => [JudgeError::NoMksquashfs],
+        JudgeError::Program { .. } => [JudgeError::Program { path: "/usr/bin/crun".into(), source: errno(libc::EACCES) }],
     };
     compare("judgement", shown(errors, JudgeError::hint));
 }

@@ -24,7 +24,11 @@ fn every_error_of_a_setting_says_where_why_and_what_to_do() {
     let problem = |variable: &str| format!("{variable}=x is not a number from 1 on");
     let errors = every! {
         SettingsError::Read { .. } => [SettingsError::Read { path: "runner.toml".into(), source: errno(libc::EACCES) }],
-        SettingsError::File { .. } => [of_text("job = 2\nprogress = 'fancy'\nstore = 1\n"), of_text("jobs = \n")],
+        SettingsError::File { .. } => [
+            of_text("job = 2\nprogress = 'fancy'\nstore = 1\n"),
+            of_text("jobs = \n"),
+            of_text("runtime = './evil'\n"),
+        ],
         SettingsError::Variables { .. } => [SettingsError::Variables { problems: vec![problem("RUNNER_JOBS")] }],
         SettingsError::NoStore => [SettingsError::NoStore],
         SettingsError::NoCurrentFolder { .. } => [SettingsError::NoCurrentFolder { path: "store".into(), source: errno(libc::ENOENT) }],

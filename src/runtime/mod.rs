@@ -76,14 +76,6 @@ impl Runtime {
             Self::External(_) => 0,
         }
     }
-
-    /// `embedded`, or what an external one says of its version: what steps see may change with it.
-    pub fn version(&self) -> &str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::External(runtime) => runtime.version(),
-        }
-    }
 }
 
 /// The descriptors that a process is started with.

@@ -1,40 +1,76 @@
-//! Reads `runner.toml`, and finds all that is wrong with it at once.
+//! Reads `runner.toml`, if its owner is trusted, and finds all that is wrong with it at once.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use miette::{LabeledSpan, NamedSource};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use toml::de::{DeTable, DeValue};
 
 use super::{Partial, SettingsError, parse_progress};
+use crate::warning::Warning;
 
 /// The keys there are.
-pub(super) const KEYS: [&str; 4] = ["store", "jobs", "runtime", "progress"];
+pub(super) const KEYS: [&str; 3] = ["store", "jobs", "progress"];
 
 /// Far more than settings take; a larger file was put there by mistake.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What `runner.toml` in a folder says; nothing where there is no such file.
-pub(super) fn read(folder: &Path) -> Result<Partial, SettingsError> {
+/// Who calls runner: the users whose files are trusted beside those of root.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    /// The effective user.
+    pub euid: u32,
+    /// The user who called sudo(8).
+    pub sudo: Option<u32>,
+}
+
+/// What there is of a `runner.toml`.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// What it says; nothing where there is none.
+    Said(Partial),
+    /// It belongs to a user who is not trusted.
+    Ignored(Warning),
+}
+
+/// Reads `runner.toml` in a folder. It is opened once, and what is opened is what is checked.
+pub(super) fn read(folder: &Path, caller: Caller) -> Result<Found, SettingsError> {
     let path = folder.join("runner.toml");
     let unreadable = |source| SettingsError::Read { path: path.clone(), source };
-    match std::fs::metadata(&path) {
-        // Where the folder is none, the manifest in it is what is told.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Partial::default());
-        }
-        Err(error) => return Err(unreadable(error)),
-        Ok(found) if !found.is_file() => return Err(unreadable(io::Error::other("it is not a regular file"))),
-        Ok(found) if found.len() > MOST_BYTES => return Err(unreadable(io::Error::other("it is over 1 MiB"))),
-        Ok(_) => {}
+    // Without opening it for reading: a device does something when that is done, and a FIFO waits.
+    let place = match rustix::fs::open(&path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(place) => File::from(place),
+        // Where the folder is none, the manifest in it is what is reported.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Found::Said(Partial::default())),
+        Err(error) => return Err(unreadable(error.into())),
+    };
+    let found = place.metadata().map_err(unreadable)?;
+    if ![Some(0), Some(caller.euid), caller.sudo].contains(&Some(found.uid())) {
+        return Ok(Found::Ignored(Warning::SettingsIgnored { path, owner: found.uid() }));
     }
-    let bytes = std::fs::read(&path).map_err(unreadable)?;
+    if found.is_symlink() {
+        return Err(unreadable(io::Error::other("it is a symbolic link, which could lead to a file of somebody else")));
+    }
+    if !found.is_file() {
+        return Err(unreadable(io::Error::other("it is not a regular file")));
+    }
+    let mut file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(unreadable(io::Error::other("it is over 1 MiB")));
+    }
     let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::other("it is not UTF-8")))?;
     let (partial, problems) = parse(&text, folder);
     if problems.is_empty() {
-        return Ok(partial);
+        return Ok(Found::Said(partial));
     }
     let source = NamedSource::new(path.display().to_string(), text).with_language("TOML");
     Err(SettingsError::File { path, text: source, problems })
@@ -56,7 +92,11 @@ fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
         let result = match key.get_ref().as_ref() {
             "store" => path(value.get_ref()).map(|store| partial.store = Some(folder.join(store))),
             "jobs" => jobs(value.get_ref()).map(|jobs| partial.jobs = Some(jobs)),
-            "runtime" => string(value.get_ref()).map(|runtime| partial.runtime = Some(located(runtime, folder))),
+            "runtime" => {
+                let what = "a file can name no program: give it by `--runtime` or RUNNER_RUNTIME, and remove this key";
+                problem(key.span(), what.to_owned());
+                continue;
+            }
             "progress" => string(value.get_ref())
                 .and_then(|text| parse_progress(text).map_err(|problem| format!("this {problem}")))
                 .map(|progress| partial.progress = Some(progress)),
@@ -73,14 +113,6 @@ fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
     problems.sort_by_key(|(span, _)| span.start);
     let label = |(span, what): (Range<usize>, String)| LabeledSpan::at(span, what);
     (partial, problems.into_iter().map(label).collect())
-}
-
-/// A runtime's path starts from the folder; its name does not.
-fn located(runtime: &str, folder: &Path) -> String {
-    match runtime.contains('/') {
-        true => folder.join(runtime).to_string_lossy().into_owned(),
-        false => runtime.to_owned(),
-    }
 }
 
 fn string<'a>(value: &'a DeValue<'_>) -> Result<&'a str, String> {
@@ -124,17 +156,15 @@ fn nearest(unknown: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{EMBEDDED, Progress};
+    use crate::settings::Progress;
 
     #[test]
     fn a_whole_file_is_read_with_paths_from_its_folder() {
-        let text = "store = 'cache'\njobs = 0x10\nruntime = 'bin/crun'\nprogress = \"json\" # why\n";
+        let text = "store = 'cache'\njobs = 0x10\nprogress = \"json\" # why\n";
         let (partial, problems) = parse(text, Path::new("/project"));
         assert_eq!(problems, []);
         assert_eq!(partial.store, Some("/project/cache".into()));
         assert_eq!(partial.jobs, NonZeroUsize::new(16));
-        assert_eq!(partial.runtime.as_deref(), Some("/project/bin/crun"));
         assert_eq!(partial.progress, Some(Progress::Json));
-        assert_eq!(parse("runtime = 'embedded'", Path::new("/p")).0.runtime.as_deref(), Some(EMBEDDED));
     }
 }

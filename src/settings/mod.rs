@@ -7,8 +7,11 @@
 //! | --- | --- | --- | --- |
 //! | `--store` | `RUNNER_STORE` | `store` | `/var/cache/runner` for root, else `$XDG_CACHE_HOME/runner` or `~/.cache/runner` |
 //! | `--jobs` | `RUNNER_JOBS` | `jobs` | the number of available processors |
-//! | `--runtime` | `RUNNER_RUNTIME` | `runtime` | `embedded` |
+//! | `--runtime` | `RUNNER_RUNTIME` | | `embedded` |
 //! | `--progress` | `RUNNER_PROGRESS` | `progress` | `auto` |
+//!
+//! `runner.toml` lies where steps and other users may be able to write: it can name no program, and one that belongs to
+//! somebody else is left alone (see `file`).
 //!
 //! A relative path starts from the current folder, in `runner.toml` from that file's folder. An empty variable counts
 //! as none. Other variables that start with `RUNNER_` are left alone: GitHub Actions sets a dozen of them.
@@ -22,7 +25,10 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::warning::Warning;
+
 pub use error::SettingsError;
+use file::{Caller, Found};
 
 /// The settings that hold for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub struct Settings {
     pub runtime: String,
     /// How progress is shown.
     pub progress: Progress,
+    /// A `runner.toml` that was not read.
+    pub ignored: Option<Warning>,
 }
 
 /// The runtime that is built in.
@@ -70,7 +78,7 @@ pub struct Partial {
 
 impl Settings {
     /// Puts the settings together from flags, variables (of which `env` gives the value), and `runner.toml` in the
-    /// manifest's folder.
+    /// manifest's folder, if root, the caller, or the user of `SUDO_UID` owns that file.
     ///
     /// # Errors
     /// A variable or `runner.toml` is wrong, also where a flag has the last word, or there is no folder for the store.
@@ -81,7 +89,11 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let variables = from_variables(&env)?;
-        let file = file::read(folder)?;
+        let caller = Caller { euid: rustix::process::geteuid().as_raw(), sudo: sudo_uid(&env) };
+        let (file, ignored) = match file::read(folder, caller)? {
+            Found::Said(said) => (said, None),
+            Found::Ignored(warning) => (Partial::default(), Some(warning)),
+        };
         // The file's folder may be relative itself.
         let mut said = flags.or(variables).or(file);
         if let Some(store) = &mut said.store {
@@ -101,6 +113,7 @@ impl Settings {
             jobs: said.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
             runtime: said.runtime.unwrap_or_else(|| EMBEDDED.to_owned()),
             progress: said.progress.unwrap_or(Progress::Auto),
+            ignored,
         })
     }
 }
@@ -115,6 +128,11 @@ impl Partial {
             progress: self.progress.or(other.progress),
         }
     }
+}
+
+/// The user who called sudo(8), which sets the variable.
+fn sudo_uid(env: &impl Fn(&str) -> Option<OsString>) -> Option<u32> {
+    env("SUDO_UID")?.to_str()?.parse().ok()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, SettingsError> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::{Partial, Progress, Settings, SettingsError, default_store};
+use crate::warning::Warning;
 
 fn folder_with(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -38,11 +39,12 @@ fn jobs(number: usize) -> Option<NonZeroUsize> {
 
 #[test]
 fn flags_come_before_variables_before_the_file_before_defaults() {
-    let folder = folder_with("jobs = 3\nstore = 'from-file'\nruntime = 'crun'\n");
+    let folder = folder_with("jobs = 3\nstore = 'from-file'\n");
     let env = |name: &str| match name {
         "RUNNER_JOBS" => Some("2".into()),
         "RUNNER_STORE" => Some("/from-variable".into()),
-        "RUNNER_RUNTIME" => Some("".into()),
+        "RUNNER_RUNTIME" => Some("crun".into()),
+        "RUNNER_PROGRESS" => Some("".into()),
         "RUNNER_OS" => Some("Linux".into()),
         _ => None,
     };
@@ -82,7 +84,7 @@ fn all_unknown_keys_are_refused_at_once_each_with_a_caret_and_the_nearest_name()
         "this key is unknown; did you mean `progress`?",
         "this key is unknown\n",
         "this is to be a string, not a table",
-        "the keys are `store`, `jobs`, `runtime`, `progress`",
+        "the keys are `store`, `jobs`, `progress`",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
@@ -92,15 +94,15 @@ fn all_unknown_keys_are_refused_at_once_each_with_a_caret_and_the_nearest_name()
 
 #[test]
 fn wrong_types_and_values_are_refused_with_what_is_expected() {
-    let text = refusal("jobs = 'four'\nstore = 1\nruntime = ''\nprogress = 'fancy'\n");
+    let text = refusal("jobs = 'four'\nstore = 1\nprogress = 'fancy'\n");
     for expected in [
         "this is to be a number, not a string",
         "this is to be a string, not an integer",
-        "this is empty",
         "this is none of `auto`, `tty`, `plain`, `json`, `quiet`",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
+    assert!(refusal("store = ''").contains("this is empty"));
     for wrong in ["jobs = 0", "jobs = -1", "jobs = 99999999999999999999999", "jobs = 1.5"] {
         assert!(refusal(wrong).contains("this is to be a number"), "{wrong}");
     }
@@ -162,4 +164,35 @@ fn the_store_is_by_default_where_caches_are() {
     assert_eq!(default_store(false, &env(Some("/xdg"), Some("/home/u"))), path("/xdg/runner"));
     assert_eq!(default_store(false, &env(Some("relative"), Some("/home/u"))), path("/home/u/.cache/runner"));
     assert_eq!(default_store(false, &env(None, None)), None);
+}
+
+#[test]
+fn a_file_of_another_user_is_not_read_and_a_warning_says_so() {
+    let folder = folder_with("jobs = 7\nruntime = './evil'\n");
+    let path = folder.path().join("runner.toml");
+    let resolved = |sudo: Option<&'static str>| {
+        let env = move |name: &str| (name == "SUDO_UID").then_some(sudo).flatten().map(OsString::from);
+        Settings::resolve(Partial::default(), env, folder.path())
+    };
+    std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+    for sudo in [None, Some("54321"), Some("-1"), Some("x")] {
+        let settings = resolved(sudo).unwrap();
+        assert_eq!(settings.ignored, Some(Warning::SettingsIgnored { path: path.clone(), owner: 12345 }));
+        assert_ne!(settings.jobs, jobs(7).unwrap());
+    }
+    fs::write(&path, "jobs = 7\n").unwrap();
+    let settings = resolved(Some("12345")).unwrap();
+    assert_eq!((settings.jobs, settings.ignored), (jobs(7).unwrap(), None));
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("runner.toml");
+    std::os::unix::fs::symlink("/etc/shadow", &path).unwrap();
+    let error = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap_err();
+    assert!(matches!(&error, SettingsError::Read { source, .. } if source.to_string().contains("symbolic link")));
+    std::os::unix::fs::lchown(&path, Some(12345), None).unwrap();
+    let settings = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap();
+    assert!(settings.ignored.is_some());
 }

@@ -78,7 +78,7 @@ impl Store {
     /// # Errors
     /// Only if the store's folders cannot be listed.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
-        for folder in ["keys", "last", "timings", "versions"] {
+        for folder in ["keys", "last", "timings", "programs"] {
             saved::sweep(&self.root.join(folder), None);
         }
         // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder

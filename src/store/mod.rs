@@ -11,7 +11,7 @@
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
 //! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
 //! stat/, listings/             what is known of host folders, see `content`
-//! versions/<hex>               the version of a program; <hex> is the SHA-256 of where and what its file is
+//! programs/<hex>               the digest of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
 //! logs/<build>/<step>.log      what a step printed
 //! failed/<build>.<n>/          the session of the n-th step of a build, which failed; see `failed`
@@ -53,12 +53,12 @@ mod lock;
 mod lock_files;
 mod log;
 mod output;
+mod program;
 mod record;
 mod recorded;
 mod remove;
 mod timings;
 mod verify;
-mod version;
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -97,7 +97,7 @@ const FOLDERS: [&str; 16] = [
     "building",
     "damaged",
     "lock-files",
-    "versions",
+    "programs",
     "cache",
     "logs",
     "failed",

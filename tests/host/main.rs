@@ -44,3 +44,4 @@ mod store;
 mod streams;
 mod terminal;
 mod tree;
+mod trust;

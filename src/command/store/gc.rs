@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::site::{clear_left_over, of_store};
 use super::shown::{ago, short, time};
-use super::{Place, print_json, warn};
+use super::{Place, print_json};
 use crate::cli::GcArgs;
+use crate::command::warn;
 use crate::command::{Stop, print};
 use crate::error::{Error, Exit};
 use crate::report::{sanitize, size};

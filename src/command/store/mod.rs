@@ -11,14 +11,12 @@ mod verify;
 
 pub use diff::told;
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::site::of_store;
-use super::{Stop, print, settings};
+use super::{Stop, print, settings_with_warning};
 use crate::cli::{Cli, StoreCommand};
 use crate::error::{Error, Exit};
 use crate::settings::Partial;
@@ -29,7 +27,7 @@ use shown::Known;
 /// Carries out one of its commands. Where there is no store, none is made.
 pub fn store(cli: &Cli, command: &StoreCommand) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
-    let path = settings(flags, Path::new("build.yaml"))?.store;
+    let path = settings_with_warning(flags, Path::new("build.yaml"))?.store;
     let place = Place { store: Store::open_if_any(&path).map_err(of_store)?, path };
     match command {
         StoreCommand::Ls { json } => ls::ls(&place, *json),
@@ -58,11 +56,6 @@ impl Place {
         let store = self.store.as_ref().ok_or_else(|| none().with_hint(hint()))?;
         Ok((store, Known::read(store)?))
     }
-}
-
-fn warn(what: &dyn Display) {
-    // Where standard error is gone there is nobody to be told.
-    let _ = writeln!(io::stderr(), "warning: {what}");
 }
 
 fn print_json(value: &Value) -> Result<(), Stop> {

@@ -12,7 +12,7 @@ use crate::report::sanitize;
 use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
 
 use super::super::site::of_store;
-use super::warn;
+use crate::command::warn;
 
 /// As many hexadecimal digits of a digest are shown where it is one of many.
 const SHORT: usize = 12;

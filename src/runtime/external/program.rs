@@ -1,4 +1,4 @@
-//! The program of an external runtime: found by its name or path, with the version that it tells.
+//! The program of an external runtime: found by its name or path without running it, and asked for its version.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,11 +14,10 @@ const OTHER_NAMES: [(&str, &str); 1] = [("runc", "docker-runc")];
 /// Runtimes that Debian has packages of.
 const PACKAGES: [&str; 2] = ["runc", "crun"];
 
-/// A runtime's program, which is there and has told its version.
+/// A runtime's program: an executable file. Whether it is a runtime, [`Program::version`] tells by running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     path: PathBuf,
-    version: String,
 }
 
 /// Why a runtime cannot be used.
@@ -53,24 +52,25 @@ impl FindError {
 }
 
 impl Program {
-    /// The runtime of that name in the folders of `search`, in the form of `PATH`, or at that path.
+    /// Finds the runtime of that name in the folders of `search`, in the form of `PATH`, or at that path. Runs nothing.
     ///
     /// # Errors
-    /// Where there is none, or what is there is no OCI runtime.
+    /// Where there is none, or what is there cannot be executed.
     pub fn find(name: &str, search: &OsStr) -> Result<Self, FindError> {
         let path = if name.contains('/') {
-            PathBuf::from(name)
+            let path = PathBuf::from(name);
+            executable(&path).map_err(|source| FindError::Unusable { path: path.clone(), source })?;
+            path
         } else {
             let others = OTHER_NAMES.iter().filter(|(of, _)| *of == name).map(|(_, other)| *other);
             let mut names = std::iter::once(name).chain(others);
             let found = names.find_map(|name| {
                 let folders = std::env::split_paths(search).filter(|folder| folder.is_absolute());
-                folders.map(|folder| folder.join(name)).find(|path| is_program(path))
+                folders.map(|folder| folder.join(name)).find(|path| executable(path).is_ok())
             });
             found.ok_or_else(|| FindError::NotInPath { name: name.to_owned() })?
         };
-        let version = version(&path)?;
-        Ok(Self { path, version })
+        Ok(Self { path })
     }
 
     /// Where it is; absolute.
@@ -78,14 +78,21 @@ impl Program {
         &self.path
     }
 
-    /// The first line of what it says of its version, such as `runc version 1.1.5+ds1`.
-    pub fn version(&self) -> &str {
-        &self.version
+    /// Runs it, and returns the first line of what it says of its version, such as `runc version 1.1.5+ds1`.
+    ///
+    /// # Errors
+    /// Where it is no OCI runtime.
+    pub fn version(&self) -> Result<String, FindError> {
+        version(&self.path)
     }
 }
 
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+fn executable(path: &Path) -> io::Result<()> {
+    let metadata = path.metadata()?;
+    match metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EACCES)),
+    }
 }
 
 fn version(path: &Path) -> Result<String, FindError> {
@@ -127,9 +134,11 @@ mod tests {
         assert_eq!(Program::find("runc", search).unwrap().path(), folder.path().join("docker-runc"));
         program(folder.path(), "runc", "echo runc version 1.2");
         let found = Program::find("runc", search).unwrap();
-        assert_eq!((found.path(), found.version()), (folder.path().join("runc").as_path(), "runc version 1.2"));
+        assert_eq!(found.path(), folder.path().join("runc"));
+        assert_eq!(found.version().unwrap(), "runc version 1.2");
         let path = folder.path().join("docker-runc");
-        assert_eq!(Program::find(path.to_str().unwrap(), OsStr::new("")).unwrap().version(), "runc version 1.0");
+        let found = Program::find(path.to_str().unwrap(), OsStr::new("")).unwrap();
+        assert_eq!(found.version().unwrap(), "runc version 1.0");
     }
 
     #[test]
@@ -151,7 +160,7 @@ mod tests {
         {
             let folder = tempfile::tempdir().unwrap();
             program(folder.path(), "runc", text);
-            let error = Program::find("runc", folder.path().as_os_str()).unwrap_err();
+            let error = Program::find("runc", folder.path().as_os_str()).unwrap().version().unwrap_err();
             assert!(error.to_string().ends_with(&format!("`--version`, it tells none: {said}")), "{error}");
         }
         let folder = tempfile::tempdir().unwrap();

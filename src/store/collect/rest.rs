@@ -75,7 +75,7 @@ pub(super) fn rest(
         let goes = used < old && !is_held(&entry.path())?;
         Ok(goes.then_some((What::Logs, Why::Unused(used), size)))
     })?;
-    for folder in ["keys", "last", "versions", "lock-files"] {
+    for folder in ["keys", "last", "programs", "lock-files"] {
         each(store, folder, &mut effects, |entry, metadata| {
             let goes = is_half_written(entry) && is_before(metadata, now, YOUNG)?;
             Ok(goes.then_some((What::LeftOver, Why::LeftOver, metadata.len())))

@@ -143,7 +143,7 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
     let fields = serde_json::json!({ "content/src": id(40).to_string(), "below/00000": format!("dir {}", id(41)) });
     named.fields = serde_json::from_value(fields).unwrap();
     store.record(&named).unwrap();
-    let half = [store.root().join("keys/.new-old"), store.root().join("versions/.new-young")];
+    let half = [store.root().join("keys/.new-old"), store.root().join("programs/.new-young")];
     let listed = [40, 41, 42].map(|number| listings.path(&id(number)));
     let damaged = store.root().join("damaged/x.squashfs");
     for path in listed.iter().chain(&half).chain([&damaged]) {

@@ -1,0 +1,71 @@
+//! Digests of programs: a program's file is read once and not again while it stays the same file.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Store;
+use crate::digest::Digest;
+use crate::saved;
+
+impl Store {
+    /// Returns the digest of the program in that file. The program is not run: a plan runs nothing.
+    ///
+    /// # Errors
+    /// Where the file cannot be read. That the digest cannot be stored for the next time is no error.
+    pub fn program_digest(&self, program: &Path) -> io::Result<Digest> {
+        let folder = self.root.join("programs");
+        let name = identity(program)?.hex();
+        let stored = fs::read_to_string(folder.join(&name)).ok().and_then(|text| text.parse().ok());
+        if let Some(digest) = stored {
+            return Ok(digest);
+        }
+        let digest = Digest::of_file(&fs::File::open(program)?)?;
+        // Without it, the file is read again the next time.
+        let _ = saved::write(&folder, &name, digest.to_string().as_bytes());
+        Ok(digest)
+    }
+}
+
+/// Returns a value that changes when the file does: a file that replaces it has another inode or other times.
+fn identity(program: &Path) -> io::Result<Digest> {
+    let stat = fs::metadata(program)?;
+    let numbers = [
+        stat.dev(),
+        stat.ino(),
+        stat.size(),
+        stat.mtime().cast_unsigned(),
+        stat.mtime_nsec().cast_unsigned(),
+        stat.ctime().cast_unsigned(),
+        stat.ctime_nsec().cast_unsigned(),
+    ];
+    let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    bytes.extend(program.as_os_str().as_bytes());
+    Ok(Digest::of_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_read_again_when_its_file_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let program = folder.path().join("program");
+        assert!(store.program_digest(&program).is_err());
+        fs::write(&program, "1").unwrap();
+        assert_eq!(store.program_digest(&program).unwrap(), Digest::of_bytes(b"1"));
+        // The second answer comes from the store.
+        let stored = fs::read_dir(store.root().join("programs")).unwrap().next().unwrap().unwrap().path();
+        fs::write(&stored, Digest::of_bytes(b"stored").to_string()).unwrap();
+        assert_eq!(store.program_digest(&program).unwrap(), Digest::of_bytes(b"stored"));
+        fs::write(&program, "22").unwrap();
+        assert_eq!(store.program_digest(&program).unwrap(), Digest::of_bytes(b"22"));
+        // What is stored and is no digest is not believed.
+        fs::write(&stored, "4.5.1").unwrap();
+        assert!(store.program_digest(&program).is_ok());
+    }
+}
