@@ -136,6 +136,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
         }
     }
     let (events, receiver) = Events::channel();
+    let events = events.masking(context.workspace.secrets());
     let mode = surroundings.mode(settings.progress);
     let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
     site.warn(&events);

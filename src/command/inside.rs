@@ -184,6 +184,7 @@ fn build_below<'a>(
 ) -> Result<(), Stop> {
     let plan = Plan::new(context.build, steps);
     let (events, receiver) = Events::channel();
+    let events = events.masking(context.workspace.secrets());
     let reporter =
         thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()));
     let options = Options { stay, ..Options::of(settings.jobs) };

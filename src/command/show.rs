@@ -1,13 +1,14 @@
 //! How a build is shown, and what is written beside that.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Stop;
 use super::outline::outline;
-use crate::build::Build;
+use crate::build::{Build, MountKind};
 use crate::error::{Error, Exit};
 use crate::plan::Plan;
 use crate::report::{Beside, Format, GoOn, Shown, Surroundings};
@@ -36,13 +37,33 @@ pub fn beside(
     for (path, _) in &files.reports {
         report_folder(path)?;
     }
+    let private = has_secrets(build);
+    let log = files.log.as_deref().map(log_file).transpose()?;
+    if let Some((path, file)) = log.as_ref().filter(|_| private) {
+        make_private(path, file)?;
+    }
     let is_outlined = !files.reports.is_empty() || surroundings.ci.is_some();
     Ok(Beside {
-        log: files.log.as_deref().map(log_file).transpose()?,
+        log,
         reports: files.reports.clone(),
         summary: surroundings.summary.clone(),
         outline: is_outlined.then(|| Arc::new(outline(build, plan, manifest(build)))),
         go_on,
+        private,
+    })
+}
+
+fn has_secrets(build: &Build) -> bool {
+    let mut mounts = build.containers.iter().flat_map(|container| &container.mounts);
+    mounts.any(|mount| matches!(mount.kind, MountKind::Secret(_)))
+}
+
+/// Secrets are masked in it, but a step may have printed one in a way that nobody looks for.
+fn make_private(path: &Path, file: &File) -> Result<(), Error> {
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    let made = if is_file { file.set_permissions(Permissions::from_mode(0o600)) } else { Ok(()) };
+    made.map_err(|error| {
+        Error::new(Exit::Usage, format!("cannot make the log file {} private: {error}", path.display()))
     })
 }
 

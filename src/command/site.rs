@@ -18,7 +18,7 @@ use crate::execute::{Context, Interrupt};
 use crate::mount::enter_private_namespace;
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
-use crate::session::Workspace;
+use crate::session::{Workspace, read_all_secrets};
 use crate::settings::{EMBEDDED, Settings};
 use crate::store::{BuildId, Lease, Store, StoreError};
 use crate::warning::Warning;
@@ -78,8 +78,9 @@ impl Site {
         Ok(())
     }
 
-    /// What running a plan of the build works with.
+    /// What running a plan of the build works with. The secrets of the build are read.
     pub fn context<'a>(&'a self, build: &'a Build) -> Context<'a> {
+        read_all_secrets(build, self.workspace.secrets());
         Context {
             build,
             store: &self.store,

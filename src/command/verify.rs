@@ -116,6 +116,7 @@ fn compare(
     let judged_by = freshness::Options { stop, runtime, ..Default::default() };
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
+    let events = events.masking(context.workspace.secrets());
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);

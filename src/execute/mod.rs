@@ -11,6 +11,7 @@ mod ended;
 mod failed;
 mod interrupt;
 mod judging;
+mod masked;
 mod output;
 mod parts;
 mod place;

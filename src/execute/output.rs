@@ -1,10 +1,11 @@
-//! What a step prints: every byte to its log, every line to the reporters.
+//! What a step prints: every byte to its log, every line to the reporters; secrets in neither.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::event::{Event, Events, Stream};
+use crate::secret::{Masker, Secrets};
 
 /// A longer line is shown in pieces; the log has it whole.
 const MOST_LINE_BYTES: usize = 64 << 10;
@@ -16,12 +17,14 @@ pub struct Output<'a> {
     log: Option<(File, PathBuf)>,
     events: &'a Events,
     begun: [Vec<u8>; 2],
+    secrets: &'a Secrets,
+    maskers: [Masker; 2],
 }
 
 impl<'a> Output<'a> {
-    /// Of the step of that name; its log is still to be opened.
-    pub fn new(step: &'a str, events: &'a Events) -> Self {
-        Self { step, log: None, events, begun: [Vec::new(), Vec::new()] }
+    /// Of the step of that name; its log is still to be opened. What is a secret by then is masked.
+    pub fn new(step: &'a str, events: &'a Events, secrets: &'a Secrets) -> Self {
+        Self { step, log: None, events, begun: [Vec::new(), Vec::new()], secrets, maskers: Default::default() }
     }
 
     /// Opens the log, unless a try before has done so.
@@ -40,6 +43,29 @@ impl<'a> Output<'a> {
     /// # Errors
     /// Where the log cannot be written, or is not open.
     pub fn take(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let masker = &mut self.maskers[index(stream)];
+        masker.heed(self.secrets);
+        let mut masked = Vec::new();
+        let bytes = masker.masked(bytes, &mut masked);
+        self.put(stream, bytes)
+    }
+
+    /// A try has ended: what was held back, for a secret may begin with it, is no secret.
+    ///
+    /// # Errors
+    /// As [`Output::take`].
+    pub fn end_of_try(&mut self) -> io::Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut rest = Vec::new();
+            self.maskers[index(stream)].finish(&mut rest);
+            if !rest.is_empty() {
+                self.put(stream, &rest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let (log, _) = self.log.as_mut().ok_or_else(|| io::Error::other("the step's log is not open"))?;
         log.write_all(bytes)?;
         let begun = &mut self.begun[index(stream)];
@@ -94,7 +120,8 @@ mod tests {
         let (events, receiver) = Events::channel();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut output = Output::new("s", &events);
+        let secrets = Secrets::default();
+        let mut output = Output::new("s", &events, &secrets);
         assert!(output.take(Stream::Stdout, b"lost").is_err());
         output.log_to(|| File::create(&path).map(|file| (file, path.clone()))).unwrap();
         output.log_to(|| -> io::Result<_> { panic!("opened twice") }).unwrap();

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use oci_spec::runtime::Process;
 
 use super::attempt::{Attempt, Sink, Trial};
+use super::masked;
 use super::output::Output;
 use super::parts::CheckpointPlan;
 use super::room::Stored;
@@ -94,7 +95,7 @@ impl Work<'_, '_> {
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
     pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
-        let mut output = Output::new(&step.name, self.events);
+        let mut output = Output::new(&step.name, self.events, self.context.workspace.secrets());
         let result = self.tries(&mut output);
         (result, output.finish())
     }
@@ -140,7 +141,9 @@ impl Work<'_, '_> {
         // Making a file takes as long as a short step, so it is done beside it.
         output.log_to(|| self.context.store.log_file(self.context.build_id, &step.name))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
-        Ok(trial.follow(step.timeout, &mut sink, self.context.interrupt)?)
+        let attempt = trial.follow(step.timeout, &mut sink, self.context.interrupt)?;
+        output.end_of_try().map_err(unusable("write the step's log"))?;
+        Ok(attempt)
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
@@ -347,7 +350,7 @@ pub fn run<'a>(
         let session = session(&room)?;
         let process = process_in(context, session, container, None, argv)?;
         let trial = Trial::start(session, process, stdin)?;
-        trial.follow(None, sink, context.interrupt)?
+        masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(None, sink, context.interrupt))?
     };
     rooms.close(id)?;
     Ok(attempt)

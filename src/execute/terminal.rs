@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{BoxBuilder, Process};
 
 use super::attempt::Attempt;
+use super::masked::MaskedWriter;
 use super::step::{process_in, session};
 use super::{Context, Rooms};
 use crate::build::{ContainerId, Principal, Step, StepId, User};
@@ -75,7 +76,10 @@ fn on_terminal(
     };
     let ending = {
         let raw = Raw::take(terminal)?;
-        relay(&raw, output, inside.as_fd(), running.descriptor(), context.interrupt.descriptor())?
+        let mut output = MaskedWriter::new(output, context.workspace.secrets());
+        let ending = relay(&raw, &mut output, inside.as_fd(), running.descriptor(), context.interrupt.descriptor())?;
+        output.finish()?;
+        ending
     };
     if ending != Ending::Process {
         running.kill();

@@ -40,12 +40,14 @@ pub(super) struct FileReport {
     path: PathBuf,
     format: Format,
     outline: Option<Arc<Outline>>,
+    mode: u32,
     record: Record,
 }
 
 impl FileReport {
-    pub(super) fn new(path: PathBuf, format: Format, outline: Option<Arc<Outline>>) -> Self {
-        Self { path, format, outline, record: Record::default() }
+    /// Less the umask, the file has that mode.
+    pub(super) fn new(path: PathBuf, format: Format, outline: Option<Arc<Outline>>, mode: u32) -> Self {
+        Self { path, format, outline, mode, record: Record::default() }
     }
 }
 
@@ -61,16 +63,15 @@ impl Reporter for FileReport {
             Format::Junit => junit::document(&self.record, self.outline.as_deref()).map_err(io::Error::other)?,
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&self.record)?),
         };
-        write_whole(&self.path, text.as_bytes())
+        write_whole(&self.path, text.as_bytes(), self.mode)
     }
 }
 
 /// Written whole or not at all; what was there stays until then.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    // As any new file, less the umask.
-    let mut file = builder.prefix(".runner-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    let mut file = builder.prefix(".runner-").permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.persist(path)?;
     Ok(())

@@ -108,6 +108,8 @@ pub struct Beside {
     pub outline: Option<Arc<Outline>>,
     /// The commands to go on with after a failure.
     pub go_on: Option<GoOn>,
+    /// The build has secrets: its files are for their owner alone.
+    pub private: bool,
 }
 
 /// What could not be shown or written.
@@ -137,8 +139,10 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Besid
         sinks.push(Sink::new(Box::new(Json::default()), file));
         paths.push(path);
     }
+    // Without secrets as any new file.
+    let mode = if beside.private { 0o600 } else { 0o666 };
     for (path, format) in beside.reports {
-        let report = FileReport::new(path.clone(), format, beside.outline.clone());
+        let report = FileReport::new(path.clone(), format, beside.outline.clone(), mode);
         sinks.push(Sink::new(Box::new(report), io::sink()));
         paths.push(path);
     }

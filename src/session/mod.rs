@@ -11,6 +11,7 @@ mod kept;
 mod layer;
 mod mounts;
 mod scratch;
+mod secrets;
 mod seed;
 mod skeleton;
 mod user;
@@ -27,6 +28,7 @@ use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 pub use scratch::Scratch;
+pub use secrets::read_all as read_all_secrets;
 use skeleton::MountPoint;
 use thiserror::Error;
 pub use workspace::Workspace;
@@ -127,7 +129,8 @@ impl<'a> Session<'a> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let own_mounts = workspace.folder("mounts")?;
-        let mounts = SessionMounts::prepare(container, &spec::nodes(&devices).1, &own_mounts, cache)?;
+        let mounts =
+            SessionMounts::prepare(container, &spec::nodes(&devices).1, &own_mounts, cache, workspace.secrets())?;
         Ok(Self { workspace, container, lowers, scratch, seed: None, devices, own_mounts, mounts, live: None })
     }
 

@@ -5,17 +5,18 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat};
 
+use super::secrets;
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
 use crate::error::doing;
 use crate::mount::{Mounted, mount_kernel, mount_tmpfs};
+use crate::secret::Secrets;
 
 /// Memory too, that nobody else sees.
 pub const RAMFS: &str = "ramfs";
@@ -101,7 +102,8 @@ pub struct SessionMounts {
 }
 
 impl SessionMounts {
-    /// Makes the mounts of `container` ready in `folder`, a new folder in memory; cache mounts are folders of `caches`.
+    /// Makes the mounts of `container` ready in `folder`, a new folder in memory; cache mounts are folders of `caches`. The
+    /// values of its secrets are added to `secrets`.
     ///
     /// # Errors
     /// With the mount's target: a source that is gone, options that the kernel does not take.
@@ -110,6 +112,7 @@ impl SessionMounts {
         outside_dev: &[&LinuxDevice],
         folder: &Path,
         cache: impl Fn(&str) -> io::Result<PathBuf>,
+        secrets: &Secrets,
     ) -> io::Result<Self> {
         let mut ready = Vec::new();
         let mut tmpfs = Vec::new();
@@ -129,7 +132,7 @@ impl SessionMounts {
                     own(&source, &mount.options, 0o755)?;
                     Ready::bind(&mount.target, source, bind_options(&flags_only(&mount.options), false))
                 }),
-                MountKind::Secret(secret) => write_secret(&place, secret, &mount.options).and_then(|()| {
+                MountKind::Secret(secret) => write_secret(&place, secret, &mount.options, secrets).and_then(|()| {
                     let mut options = bind_options(&flags_only(&mount.options), false);
                     options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
                     // A bundle that is kept must not keep a secret.
@@ -254,16 +257,8 @@ fn kernel(kind: &str, source: &Path, place: &Path, options: &[String]) -> io::Re
     })
 }
 
-fn write_secret(place: &Path, secret: &Secret, options: &[String]) -> io::Result<()> {
-    let bytes = match secret {
-        Secret::File(path) => std::fs::read(path).map_err(doing(format_args!("read the secret {}", path.display())))?,
-        Secret::Variable(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("the variable {name}, which the secret is to be read from, is not set"),
-            )
-        })?,
-    };
+fn write_secret(place: &Path, secret: &Secret, options: &[String], known: &Secrets) -> io::Result<()> {
+    let bytes = secrets::read(secret, known)?;
     File::options().write(true).create_new(true).mode(0o600).open(place)?.write_all(&bytes)?;
     own(place, options, 0o400)
 }

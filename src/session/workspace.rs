@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 
 use super::layer::Lower;
@@ -12,6 +12,7 @@ use super::scratch::{Scratch, private_folder};
 use crate::error::doing;
 use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
+use crate::secret::Secrets;
 use crate::{build, cgroup};
 
 /// The room in which sessions live. Needs a private mount namespace, see
@@ -23,6 +24,7 @@ pub struct Workspace {
     runtime: Runtime,
     bundles: Option<PathBuf>,
     warm_up: Once,
+    secrets: Arc<Secrets>,
     lease: String,
     disk: PathBuf,
     made: AtomicU32,
@@ -44,6 +46,7 @@ impl Workspace {
             runtime,
             bundles: None,
             warm_up: Once::new(),
+            secrets: Arc::default(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
             made: AtomicU32::new(0),
@@ -54,6 +57,11 @@ impl Workspace {
     /// What runs the containers.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// The secrets that sessions have read by now.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
     }
 
     /// Keeps the bundle of each container in that folder from now on.

@@ -37,6 +37,7 @@ mod rules;
 mod run;
 mod runtimes;
 mod same_bytes;
+mod secrets;
 mod sessions;
 mod shells;
 mod sources;

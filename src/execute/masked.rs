@@ -1,0 +1,117 @@
+//! What a single command prints, handed on with secrets masked: to standard output and error, or to the caller's terminal.
+
+use std::io::{self, Write};
+
+use super::attempt::{Attempt, Sink};
+use crate::event::Stream;
+use crate::secret::{Masker, Secrets};
+use crate::session::SessionError;
+
+/// Follows a command to its end with a sink that masks what it hands on to `sink`.
+///
+/// # Errors
+/// Those of `follow`, and those of `sink`.
+pub fn follow(
+    secrets: &Secrets,
+    sink: &mut Sink<'_>,
+    follow: impl FnOnce(&mut Sink<'_>) -> Result<Attempt, SessionError>,
+) -> Result<Attempt, SessionError> {
+    let mut maskers = [(Stream::Stdout, Masker::default()), (Stream::Stderr, Masker::default())];
+    let attempt = follow(&mut |stream, bytes| {
+        let (_, masker) = &mut maskers[usize::from(stream == Stream::Stderr)];
+        masker.heed(secrets);
+        let mut buffer = Vec::new();
+        let masked = masker.masked(bytes, &mut buffer);
+        if masked.is_empty() { Ok(()) } else { sink(stream, masked) }
+    })?;
+    for (stream, masker) in &mut maskers {
+        let mut rest = Vec::new();
+        masker.finish(&mut rest);
+        if !rest.is_empty() {
+            sink(*stream, &rest)?;
+        }
+    }
+    Ok(attempt)
+}
+
+/// Writes what a terminal inside shows. Up to three bytes of a secret come through, so that each key is echoed at once.
+#[derive(Debug)]
+pub struct MaskedWriter<'a, W> {
+    output: &'a mut W,
+    secrets: &'a Secrets,
+    masker: Masker,
+}
+
+impl<'a, W: Write> MaskedWriter<'a, W> {
+    /// Writes to `output`.
+    pub fn new(output: &'a mut W, secrets: &'a Secrets) -> Self {
+        Self { output, secrets, masker: Masker::default() }
+    }
+
+    /// Writes what was held back.
+    ///
+    /// # Errors
+    /// What writing gives.
+    pub fn finish(mut self) -> io::Result<()> {
+        let mut rest = Vec::new();
+        self.masker.finish(&mut rest);
+        self.output.write_all(&rest)?;
+        self.output.flush()
+    }
+}
+
+impl<W: Write> Write for MaskedWriter<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.masker.heed(self.secrets);
+        let mut masked = Vec::new();
+        self.masker.take(bytes, &mut masked);
+        self.masker.let_out_what_is_short(&mut masked);
+        self.output.write_all(&masked)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Outcome;
+
+    #[test]
+    fn each_stream_is_masked_by_itself_and_ends_whole() {
+        let secrets = Secrets::default();
+        secrets.add(b"hunter2");
+        let mut shown = [String::new(), String::new()];
+        let mut sink = |stream: Stream, bytes: &[u8]| {
+            shown[usize::from(stream == Stream::Stderr)].push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(())
+        };
+        let attempt = follow(&secrets, &mut sink, |sink| {
+            sink(Stream::Stdout, b"out hunt")?;
+            sink(Stream::Stderr, b"err hunt")?;
+            sink(Stream::Stdout, b"er2 hunter")?;
+            sink(Stream::Stderr, b"er!")?;
+            let outcome = Outcome::Exited { code: 0 };
+            Ok(Attempt { outcome, out_of_memory: false, timed_out: false, interrupted: false })
+        });
+        assert!(attempt.unwrap().outcome.is_success());
+        assert_eq!(shown, ["out *** hunter", "err hunter!"]);
+    }
+
+    #[test]
+    fn a_terminal_shows_each_key_at_once_and_no_secret() {
+        let secrets = Secrets::default();
+        secrets.add(b"hunter2");
+        let mut shown = Vec::new();
+        let mut writer = MaskedWriter::new(&mut shown, &secrets);
+        writer.write_all(b"$ hu").unwrap();
+        assert_eq!(writer.output, b"$ hu");
+        writer.write_all(b"nter").unwrap();
+        writer.write_all(b"2 hunter").unwrap();
+        writer.finish().unwrap();
+        assert_eq!(shown, b"$ hu*** hunter");
+    }
+}

@@ -1,0 +1,91 @@
+//! The values of a build's secrets, and what hides them in all that runner shows or writes down.
+//!
+//! This is against accidents: a tool that prints its token with `--verbose`, `set -x`, an error that quotes a header. A
+//! step that wants to give a secret away can write it in a way that nobody looks for.
+
+mod mask;
+mod patterns;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mask::Automaton;
+pub use mask::Masker;
+
+/// The secrets that are known by now.
+#[derive(Default)]
+pub struct Secrets(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    values: BTreeSet<Vec<u8>>,
+    automaton: Option<Arc<Automaton>>,
+}
+
+/// Nobody is to find a secret in a debug print.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+impl Secrets {
+    /// Adds the value of a secret. What is printed from now on is masked by it too.
+    pub fn add(&self, value: &[u8]) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.values.insert(value.to_vec()) {
+            let patterns: BTreeSet<Vec<u8>> = known.values.iter().flat_map(|value| patterns::of(value)).collect();
+            known.automaton = (!patterns.is_empty()).then(|| Arc::new(Automaton::new(&patterns)));
+        }
+    }
+
+    /// Returns what to look for now; none where there is no secret.
+    fn automaton(&self) -> Option<Arc<Automaton>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).automaton.clone()
+    }
+
+    /// Returns a text that is whole with the secrets in it masked.
+    pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let Some(automaton) = self.automaton() else { return Cow::Borrowed(text) };
+        let mut masked = Vec::new();
+        let mut masker = Masker::default();
+        masker.look_for(Some(automaton));
+        masker.take(text.as_bytes(), &mut masked);
+        masker.finish(&mut masked);
+        // A secret that ends within a character leaves the rest of that character.
+        Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
+    }
+}
+
+impl Masker {
+    /// Looks for all secrets that are known by now. To be called before each [`Masker::take`].
+    pub fn heed(&mut self, secrets: &Secrets) {
+        self.look_for(secrets.automaton());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_masked_by_all_secrets_known_by_then_and_none_is_in_a_debug_print() {
+        let secrets = Secrets::default();
+        assert!(matches!(secrets.text("hunter2 swordfish"), Cow::Borrowed(_)));
+        secrets.add(b"hunter2\n");
+        assert_eq!(secrets.text("hunter2 swordfish"), "*** swordfish");
+        secrets.add(b"swordfish");
+        assert_eq!(secrets.text("hunter2 swordfish"), "*** ***");
+        assert_eq!(secrets.text("é hunter é"), "é hunter é");
+        assert_eq!(format!("{secrets:?}"), "Secrets(…)");
+    }
+
+    #[test]
+    fn a_value_under_4_bytes_is_not_masked() {
+        let secrets = Secrets::default();
+        secrets.add(b"abc\n");
+        assert_eq!(secrets.text("abc"), "abc");
+    }
+}
