@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::check::{Check, missing, normal};
 use super::host::FileKind;
 use super::model::{Access, Device};
+use super::process::NOBODYS_ID;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::DeviceDef;
 
@@ -41,7 +42,17 @@ impl Check<'_> {
             }
             bits
         });
-        Device { path, target, access, mode, uid: def.uid, gid: def.gid }
+        let uid = self.device_owner(at, "uid", def.uid);
+        let gid = self.device_owner(at, "gid", def.gid);
+        Device { path, target, access, mode, uid, gid }
+    }
+
+    fn device_owner(&mut self, at: &Trail<'_>, key: &str, id: Option<u32>) -> Option<u32> {
+        if id == Some(NOBODYS_ID) {
+            let problem = Problem::new(&at.key(key), format!("the {key} {NOBODYS_ID} can be nobody's"));
+            self.add(problem.label("too large").help("write at most 4294967294"));
+        }
+        id.filter(|id| *id != NOBODYS_ID)
     }
 
     /// A device given by its path alone.

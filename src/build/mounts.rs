@@ -3,6 +3,7 @@
 use super::check::{Check, missing};
 use super::host::FileKind;
 use super::model::{Mount, MountKind, Secret};
+use super::process::NOBODYS_ID;
 use crate::diagnostic::{Place, Problem, Trail, nearest};
 use crate::manifest::MountDef;
 
@@ -216,8 +217,8 @@ impl Check<'_> {
         let help = match name {
             "mode" if super::devices::octal(value).is_some() => return,
             "mode" => "write octal digits, such as mode=0755",
-            "uid" | "gid" if value.parse::<u32>().is_ok() => return,
-            "uid" | "gid" => "write a number",
+            "uid" | "gid" if value.parse().is_ok_and(|id: u32| id != NOBODYS_ID) => return,
+            "uid" | "gid" => "write a number, at most 4294967294",
             _ if !value.is_empty() => return,
             _ => "write a value, such as size=64m",
         };

@@ -11,7 +11,7 @@ use crate::manifest::{Named, Text};
 pub(super) const LONGEST_ARGUMENT: usize = 128 << 10;
 
 /// `(uid_t) -1` means "no change" to chown(2) and setresuid(2), so it can be nobody's.
-const NOBODYS_ID: u32 = u32::MAX;
+pub(super) const NOBODYS_ID: u32 = u32::MAX;
 
 impl Check<'_> {
     pub(super) fn user(&mut self, at: &Trail<'_>, text: &str) -> User {

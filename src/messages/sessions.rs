@@ -24,6 +24,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],
         SessionError::User(_) => [
             SessionError::User(io::Error::new(io::ErrorKind::NotFound, "user ann is not in /etc/passwd of the rootfs")),
+            SessionError::User(io::Error::new(io::ErrorKind::InvalidData, "the uid of ann in /etc/passwd of the rootfs is 4294967295, which is nobody's")),
             SessionError::User(io::Error::other("/etc/passwd of the rootfs is no file")),
         ],
         SessionError::Overlay(_) => [SessionError::Overlay(OverlayError::TooManyLayers { layers: 501 })],

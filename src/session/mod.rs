@@ -70,7 +70,7 @@ impl SessionError {
             Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::StorageFull => Some(
                 "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`".into(),
             ),
-            Self::User(error) if error.kind() == io::ErrorKind::NotFound => {
+            Self::User(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
             }
             Self::Device { source, .. } => HostDevice::hint(source),

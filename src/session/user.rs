@@ -15,31 +15,48 @@ use crate::runtime::process::Credentials;
 /// Past this a passwd or group file is taken for an attack.
 const MOST_BYTES: u64 = 8 << 20;
 
+/// `(uid_t) -1` and `(gid_t) -1`.
+const NOBODYS_ID: u32 = u32::MAX;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
 /// Looks a user up in the root that `root` is open on.
 ///
 /// # Errors
 /// A name that is not there, a number out of range, a file that is no file.
 pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
-    let passwd = read(root, Path::new("/etc/passwd"))?;
+    let passwd = read(root, Path::new(PASSWD))?;
     let entry = passwd.lines().filter_map(PasswdEntry::parse).find(|entry| match &user.user {
         Principal::Id(uid) => entry.uid == *uid,
         Principal::Name(name) => entry.name == name,
     });
+    // setresuid(2) takes it for "no change": the process would stay root.
+    let checked = |what: &str, id: u32, file: &str| match id {
+        NOBODYS_ID => {
+            let why = format!("the {what} in {file} of the rootfs is {NOBODYS_ID}, which is nobody's");
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+        }
+        id => Ok(id),
+    };
     let uid = match (&user.user, &entry) {
         (Principal::Id(uid), _) => *uid,
-        (Principal::Name(_), Some(entry)) => entry.uid,
-        (Principal::Name(name), None) => return Err(not_found("user", name, "/etc/passwd")),
+        (Principal::Name(name), Some(entry)) => checked(&format!("uid of {name}"), entry.uid, PASSWD)?,
+        (Principal::Name(name), None) => return Err(not_found("user", name, PASSWD)),
     };
-    let groups = read(root, Path::new("/etc/group"))?;
+    let groups = read(root, Path::new(GROUP))?;
     let gid = match &user.group {
-        None => entry.as_ref().map_or(0, |entry| entry.gid),
+        None => match &entry {
+            Some(entry) => checked(&format!("gid of {}", entry.name), entry.gid, PASSWD)?,
+            None => 0,
+        },
         Some(Principal::Id(gid)) => *gid,
         Some(Principal::Name(name)) => groups
             .lines()
             .filter_map(GroupEntry::parse)
             .find(|group| group.name == name)
-            .map(|group| group.gid)
-            .ok_or_else(|| not_found("group", name, "/etc/group"))?,
+            .ok_or_else(|| not_found("group", name, GROUP))
+            .and_then(|group| checked(&format!("gid of {name}"), group.gid, GROUP))?,
     };
     // As with Docker: a user by name is in the groups that list it, unless a group is asked for.
     let mut member_of = Vec::new();
@@ -48,8 +65,8 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
             .lines()
             .filter_map(GroupEntry::parse)
             .filter(|group| group.members.split(',').any(|member| member == name))
-            .map(|group| group.gid)
-            .collect();
+            .map(|group| checked(&format!("gid of {}", group.name), group.gid, GROUP))
+            .collect::<io::Result<_>>()?;
         member_of.sort_unstable();
         member_of.dedup();
     }
@@ -145,6 +162,31 @@ mod tests {
     fn a_number_needs_no_entry() {
         let found = in_root(Principal::Id(70000), None).unwrap();
         assert_eq!(found, Credentials { uid: 70000, gid: 0, groups: vec![], home: "/".into() });
+    }
+
+    #[test]
+    fn an_id_that_means_no_change_is_refused_wherever_it_stands() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(root.path().join("etc").join(name), text).unwrap();
+        let name = |name: &str| Principal::Name(name.into());
+        fs::create_dir(root.path().join("etc")).unwrap();
+        file("passwd", "a:x:4294967295:0::/:\nb:x:1:4294967295::/:\nc:x:2:2::/:\n");
+        file("group", "d:x:4294967295:c\n");
+        let fd = rustix::fs::open(root.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        for (user, group, told) in [
+            (name("a"), None, "the uid of a in /etc/passwd of the rootfs is 4294967295, which is nobody's"),
+            (name("a"), Some(Principal::Id(5)), "the uid of a in /etc/passwd"),
+            (name("b"), None, "the gid of b in /etc/passwd"),
+            (Principal::Id(1), None, "the gid of b in /etc/passwd"),
+            (name("c"), None, "the gid of d in /etc/group"),
+            (Principal::Id(2), Some(name("d")), "the gid of d in /etc/group"),
+        ] {
+            let error = look_up(fd.as_fd(), &User { user, group }).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{error}");
+        }
+        // Those of others do not matter.
+        let user = User { user: name("c"), group: Some(Principal::Id(7)) };
+        assert_eq!(look_up(fd.as_fd(), &user).unwrap().gid, 7);
     }
 
     #[test]
