@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat};
 
+use super::scratch::inodes;
 use super::secrets;
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
@@ -231,8 +232,30 @@ fn flags_only(options: &[String]) -> Vec<String> {
 fn new_tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
     // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
-    let options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
+    let mut options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
+    options.extend(inodes_of_size(&options));
     mount_tmpfs(place, &options).map_err(not_taken(&options))
+}
+
+/// The bound on files that goes with a `size`, where none is given; without a size the kernel's own bounds go together.
+fn inodes_of_size(options: &[String]) -> Option<String> {
+    if options.iter().any(|option| option.starts_with("nr_inodes=")) {
+        return None;
+    }
+    let size = options.iter().rev().find_map(|option| option.strip_prefix("size="))?;
+    let digits = size.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match size[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        // A share of the memory, as `50%`, or nothing that the kernel takes.
+        _ => return None,
+    };
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    // Zero is no limit at all.
+    (bytes > 0).then(|| format!("nr_inodes={}", inodes(bytes)))
 }
 
 /// What mount(2) says of options that the filesystem does not take is no more than that an argument is invalid.
@@ -299,6 +322,24 @@ mod tests {
         assert_eq!(bind_options(&strings(&["ro"]), true), strings(&["rbind", "ro", "rro"]));
         assert_eq!(bind_options(&strings(&["bind", "ro"]), true), strings(&["bind", "ro"]));
         assert_eq!(bind_options(&strings(&["nodev"]), false), strings(&["bind", "nodev"]));
+    }
+
+    #[test]
+    fn the_size_of_a_tmpfs_bounds_its_files() {
+        let bound = |options: &[&str]| inodes_of_size(&strings(options));
+        assert_eq!(bound(&["size=8m"]).as_deref(), Some("nr_inodes=2048"));
+        assert_eq!(bound(&["size=1m", "size=1G"]).as_deref(), Some("nr_inodes=262144"));
+        assert_eq!(bound(&["size=65536"]).as_deref(), Some("nr_inodes=1024"));
+        for options in [
+            &["size=8m", "nr_inodes=5"][..],
+            &["size=50%"],
+            &["size=0"],
+            &["size=x"],
+            &["mode=1777"],
+            &["size=99999999999999999999g"],
+        ] {
+            assert_eq!(bound(options), None, "{options:?}");
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Scratch {
         made(place)?;
         let (mounted, disk) = match kind {
             build::Scratch::Tmpfs(bytes) => {
-                let options = [format!("size={bytes}"), "mode=0700".into(), "nr_inodes=0".into(), "noatime".into()];
+                let inodes = format!("nr_inodes={}", inodes(bytes));
+                let options = [format!("size={bytes}"), "mode=0700".into(), inodes, "noatime".into()];
                 (mount_tmpfs(place, &options).map_err(doing(format_args!("mount a tmpfs of {bytes} bytes")))?, None)
             }
             build::Scratch::Disk => {
@@ -59,6 +60,15 @@ impl Scratch {
         new_folder(&path).map_err(doing(format_args!("make the folder {}", path.display())))?;
         Ok(path)
     }
+}
+
+/// How many files a tmpfs of that size may hold: one for each page, and some for a small one. A file with something in it
+/// takes a page at least, so only empty files come to that; without a bound, these take memory that the size does not
+/// count. From Linux 6.6 on, extended attributes are bound by it too, at a KiB for each file that there might be.
+pub fn inodes(bytes: u64) -> u64 {
+    const PAGE: u64 = 4096;
+    const FEWEST: u64 = 1024;
+    (bytes / PAGE).max(FEWEST)
 }
 
 impl Drop for Disk {

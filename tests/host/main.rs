@@ -3,6 +3,7 @@
 //! All of them run with each runtime: `tests/runc` is this folder by another name, see [`project::RUNTIME`].
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
+mod bounds;
 mod browser;
 mod built;
 mod cache;

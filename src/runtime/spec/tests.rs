@@ -136,13 +136,17 @@ fn the_default_mounts_are_there_with_their_options() {
         config["mounts"],
         json!([
             mount("/proc", "proc", json!(["nosuid", "noexec", "nodev"])),
-            mount("/dev", "tmpfs", json!(["nosuid", "strictatime", "mode=755", "size=65536k"])),
+            mount("/dev", "tmpfs", json!(["nosuid", "strictatime", "mode=755", "size=65536k", "nr_inodes=16384"])),
             mount(
                 "/dev/pts",
                 "devpts",
                 json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])
             ),
-            mount("/dev/shm", "tmpfs", json!(["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"])),
+            mount(
+                "/dev/shm",
+                "tmpfs",
+                json!(["nosuid", "noexec", "nodev", "mode=1777", "size=65536k", "nr_inodes=16384"])
+            ),
             mount("/dev/mqueue", "mqueue", json!(["nosuid", "noexec", "nodev"])),
             mount("/sys", "sysfs", json!(["nosuid", "noexec", "nodev", "ro"])),
             // Of this type on cgroup v2 too: runtimes mount what the host has, see config-linux.md of the specification.

@@ -1,0 +1,137 @@
+//! Attacks on the host's memory and on who a step is: what a container may make is bounded, and no number makes it root.
+
+use std::fs::File;
+use std::process::Command;
+
+use crate::built::{Built, project};
+
+/// Makes `FILES` empty files, and says how many came to be.
+const MANY: &str = "n=0; while [ $n -lt FILES ] && true 2> /dev/null > $1/file$n; do n=$((n+1)); done; echo $n";
+
+#[test]
+fn a_scratch_in_memory_holds_no_more_empty_files_than_pages() {
+    let project = project(&format!(
+        r#"
+mounts:
+  tmp: {{ type: tmpfs, target: /tmp, options: [size=8m] }}
+containers:
+  c: {{ rootfs: $TOOLS, scratch: {{ tmpfs: 16MiB }}, mounts: [tmp] }}
+steps:
+  - {{ name: tmp, run: "set +e; set -- /tmp; {many}" }}
+  - {{ name: dev, run: "set +e; set -- /dev; {many}" }}
+  - {{ name: shm, run: "set +e; set -- /dev/shm; {many}" }}
+  - {{ name: root, run: "set +e; set -- /; {many}" }}
+"#,
+        many = MANY.replace("FILES", "40000")
+    ));
+    let built = Built::of(&project, &["--keep-going"]);
+    let made = |step: &str| built.lines(step)[0].parse::<u32>().unwrap();
+    // 8 and 16 MiB are 2048 and 4096 pages; what runner puts there takes a few.
+    assert!((1900..2048).contains(&made("tmp")), "{}", built.run);
+    assert!((3000..4096).contains(&made("root")), "{}", built.run);
+    for step in ["dev", "shm"] {
+        assert!((16_000..=16_384).contains(&made(step)), "{step}: {}", built.run);
+    }
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn extended_attributes_take_no_more_memory_than_the_scratch_may() {
+    let project = project(
+        r#"
+containers:
+  c:
+    rootfs: { programs: [/bin/sh, /usr/bin/setfattr, /usr/bin/head, /usr/bin/tr, /usr/bin/touch, /bin/rm] }
+    scratch: { tmpfs: 8MiB }
+steps:
+  - name: fill
+    run: |
+      value=$(head -c 60000 /dev/zero | tr '\0' x)
+      touch /file; n=0
+      while [ $n -lt 400 ] && setfattr -n user.n$n -v "$value" /file 2> /dev/null; do n=$((n+1)); done
+      echo $n
+"#,
+    );
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    // Linux counts them from 6.6 on, and lets no step have any on a tmpfs before.
+    let most = (8 << 20) / 4096 * 1024 / 60_000;
+    assert!(built.lines("fill")[0].parse::<u32>().unwrap() <= most, "{}", built.run);
+}
+
+#[test]
+fn an_archive_of_empty_files_is_refused_with_the_key_that_gives_more_room() {
+    let project = project(
+        "\ncontainers: { c: { rootfs: { tar: bomb.tar }, scratch: { tmpfs: 64MiB } } }\n\
+         steps: [{ name: s, exec: [/nothing] }]\n",
+    );
+    let mut archive = tar::Builder::new(std::io::BufWriter::new(File::create(project.path("bomb.tar")).unwrap()));
+    for number in 0..200_000 {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(format!("file{number}")).unwrap();
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append(&header, std::io::empty()).unwrap();
+    }
+    archive.into_inner().unwrap().into_inner().unwrap();
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 3, "{}", built.run);
+    let reason = built.reason("s");
+    assert!(reason.contains("No space left on device") && reason.contains("scratch: {tmpfs: 40GiB}"), "{reason}");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_user_whose_number_means_no_change_does_not_run_as_root() {
+    let project = project(
+        r#"
+containers:
+  made: { rootfs: $TOOLS }
+  c: { rootfs: { snapshot: layer } }
+steps:
+  - name: hostile
+    container: made
+    run: |
+      mkdir -p /etc
+      echo 'eve:x:4294967295:0::/:' > /etc/passwd; echo 'ann:x:1000:4294967295::/:' >> /etc/passwd
+      echo 'bob:x:1001:1001::/:' >> /etc/passwd; echo 'all:x:4294967295:bob' > /etc/group
+  - { name: layer, container: made, snapshot: { mode: full } }
+  - { name: eve, container: c, user: eve, needs: [layer], run: id }
+  - { name: ann, container: c, user: ann, needs: [layer], run: id }
+  - { name: bob, container: c, user: bob, needs: [layer], run: id }
+  - { name: of-all, container: c, user: "1000:all", needs: [layer], run: id }
+"#,
+    );
+    let built = Built::of(&project, &["--keep-going"]);
+    for step in ["eve", "ann", "bob", "of-all"] {
+        assert_eq!(built.status(step), "failed", "{}", built.run);
+        assert!(built.reason(step).contains("is 4294967295, which is nobody's"), "{}", built.reason(step));
+    }
+}
+
+#[test]
+fn directories_above_a_device_are_closed_to_others_whatever_the_umask() {
+    let project = project(
+        r#"
+devices:
+  outside: { path: /dev/null, target: /opt/deep/null }
+containers:
+  c: { rootfs: $TOOLS, devices: [outside] }
+steps:
+  - { name: s, run: stat -c "%n %a" /opt /opt/deep }
+"#,
+    );
+    let mut shell = Command::new("sh");
+    let runner = project.command(&["apply", "--progress", "json"]);
+    shell.args(["-c", "umask 0; exec \"$@\"", "sh"]).arg(runner.get_program()).args(runner.get_args());
+    for (name, value) in runner.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        shell.env(name, value);
+    }
+    shell.current_dir(project.path(""));
+    let built = crate::built::Running::spawn(shell).end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    for line in built.lines("s") {
+        assert!(line.ends_with(" 755"), "{line}");
+    }
+}
