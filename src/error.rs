@@ -5,6 +5,8 @@ use std::fmt::{self, Display};
 use std::io;
 use std::process::ExitCode;
 
+use crate::escape::visible;
+
 /// How the program ends. The numbers are the contract's; scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -71,10 +73,11 @@ impl Error {
 
     /// The text for the user, with the line ends: the error with its causes and, on a line of its own, the hint.
     pub fn render(&self) -> String {
-        let mut text = format!("error: {self}\n");
+        // Names of files stand in it, which anybody may have chosen.
+        let mut text = format!("error: {}\n", visible(&self.to_string()));
         if let Some(hint) = &self.hint {
             text.push_str("  help: ");
-            text.push_str(&hint.replace('\n', "\n        "));
+            text.push_str(&visible(hint).replace('\n', "\n        "));
             text.push('\n');
         }
         text

@@ -27,6 +27,7 @@ use crate::build::Build;
 use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
 use crate::diagnostic::Style;
 use crate::error::{Error, Exit};
+use crate::escape::visible;
 use crate::host::ThisHost;
 use crate::load::{LoadError, load};
 use crate::manifest;
@@ -149,7 +150,7 @@ fn settings_with_warning(flags: Partial, manifest: &Path) -> Result<Settings, St
 
 fn warn(what: &dyn Display) {
     // Where standard error is gone there is nobody to be told.
-    let _ = writeln!(io::stderr(), "warning: {what}");
+    let _ = writeln!(io::stderr(), "warning: {}", visible(&what.to_string()));
 }
 
 /// The settings that hold for a manifest. A build tells their warning as an event.

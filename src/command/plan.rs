@@ -5,6 +5,7 @@ use super::site::runtime;
 use super::{Stop, columns, loaded, print, settings_with_warning};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
+use crate::escape;
 use crate::freshness::{self, Judge, forecast};
 use crate::plan::{self, Note, Plan, Segments};
 use crate::settings::Partial;
@@ -14,7 +15,7 @@ use crate::store::Store;
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     let text = noted(cli, args.runtime.clone(), &args.manifest, &args.targets, |build, plan, note| {
         if args.json {
-            format!("{:#}\n", plan::json(build, plan, note))
+            escape::json(&format!("{:#}\n", plan::json(build, plan, note))).into_owned()
         } else {
             plan::text(build, plan, note, columns())
         }

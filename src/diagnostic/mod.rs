@@ -13,6 +13,7 @@ mod yaml;
 pub use nearest::nearest;
 pub use place::{At, Path, Place, Segment, Trail};
 pub use render::{Style, render, render_one};
+pub use visible::shown;
 pub use yaml::{Doubled, YamlPlaces};
 
 /// One thing that is wrong.

@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Control characters, and those that turn the direction of text around.
-fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+use crate::escape::is_hidden;
 
 /// The text with a visible sign of the same length in bytes for each hidden character, so that places in it stay right.
 /// Line ends and tabs are kept.

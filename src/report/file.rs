@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::escape;
 use crate::event::Stamped;
 
 use super::record::Record;
@@ -61,7 +62,7 @@ impl Reporter for FileReport {
         let text = match self.format {
             Format::Html => html::page(&self.record, self.outline.as_deref()),
             Format::Junit => junit::document(&self.record, self.outline.as_deref()).map_err(io::Error::other)?,
-            Format::Json => format!("{}\n", serde_json::to_string_pretty(&self.record)?),
+            Format::Json => format!("{}\n", escape::json(&serde_json::to_string_pretty(&self.record)?)),
         };
         write_whole(&self.path, text.as_bytes(), self.mode)
     }

@@ -1,5 +1,6 @@
 //! One JSON object a line: an event's fields and the time when it happened.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 
+use crate::escape;
 use crate::event::{Event, Stamped};
 
 use super::Reporter;
@@ -60,7 +62,10 @@ impl Reporter for Json {
             }
         }
         self.line.push(b'\n');
-        out.write_all(&self.line)
+        match str::from_utf8(&self.line).map(escape::json) {
+            Ok(Cow::Owned(escaped)) => out.write_all(escaped.as_bytes()),
+            _ => out.write_all(&self.line),
+        }
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
@@ -116,6 +121,18 @@ mod tests {
 
     fn lines(events: Vec<Stamped>) -> Vec<Value> {
         show(events, Mode::Json).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_terminal_acts_on_is_escaped_in_output_and_in_warnings() {
+        let text = "\u{9b}31m \u{85} \u{7f} \u{202e} \u{1b}[2J é";
+        let output = Event::StepOutput { step: "s".into(), stream: Stream::Stdout, line: text.into() };
+        let warning = Event::Warning { step: None, message: text.into() };
+        for (event, field) in [(output, "line"), (warning, "message")] {
+            let shown = show(vec![stamp(0, event)], Mode::Json);
+            assert!(shown.trim_end().chars().all(|c| !crate::escape::is_hidden(c)), "{shown:?}");
+            assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()[field], text);
+        }
     }
 
     #[test]

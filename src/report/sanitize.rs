@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use crate::escape::is_hidden;
+
 /// One line without anything that a terminal would act on; the text itself is kept.
 ///
 /// - Escape sequences of ECMA-48 go (colours, cursor movement, titles, clearing), in their 7-bit and 8-bit forms.
 ///   Of a sequence that does not end on this line only the introducer goes, so that it hides no text.
 /// - Of text overwritten by carriage returns only the last is kept, as a terminal would show it.
-/// - A tab is kept, other control characters go.
+/// - A tab is kept, other control characters go, and so do those that turn the direction of text.
 pub fn sanitize(line: &str) -> Cow<'_, str> {
     let line = line.trim_end_matches(['\r', '\n']);
     // Most lines are printable ASCII, and steps print very many.
@@ -15,7 +17,7 @@ pub fn sanitize(line: &str) -> Cow<'_, str> {
         return Cow::Borrowed(line);
     }
     let line = line.rsplit('\r').next().unwrap_or(line);
-    if !line.chars().any(char::is_control) {
+    if !line.chars().any(is_hidden) {
         return Cow::Borrowed(line);
     }
     let mut text = String::with_capacity(line.len());
@@ -27,7 +29,7 @@ pub fn sanitize(line: &str) -> Cow<'_, str> {
             '\u{9b}' => control_sequence(after),
             '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => string(after),
             _ => {
-                if c == '\t' || !c.is_control() {
+                if c == '\t' || !is_hidden(c) {
                     text.push(c);
                 }
                 after
@@ -93,6 +95,7 @@ mod tests {
             ("\u{1b}", ""),
             ("\u{1b}\u{1b}[1mx", "x"),
             ("\u{1b}é", "é"),
+            ("a\u{202e}b\u{2066}c\u{200f}d\u{61c}e", "abcde"),
         ] {
             assert_eq!(sanitize(line), shown, "{line:?}");
         }
@@ -108,9 +111,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_out_without_control_characters(bytes: Vec<u8>, sequences in "[\u{1b}\u{9b}\\[\\]P;0-9mJ\r\u{7}a-c é]*") {
+        fn any_bytes_come_out_without_what_a_terminal_acts_on(bytes: Vec<u8>, sequences in "[\u{1b}\u{9b}\u{202e}\u{2067}\\[\\]P;0-9mJ\r\u{7}a-c é]*") {
             for line in [&*String::from_utf8_lossy(&bytes), &sequences] {
-                prop_assert!(sanitize(line).chars().all(|c| c == '\t' || !c.is_control()));
+                prop_assert!(sanitize(line).chars().all(|c| c == '\t' || !is_hidden(c)));
             }
         }
 

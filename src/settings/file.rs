@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use toml::de::{DeTable, DeValue};
 
 use super::{Partial, SettingsError, parse_progress};
+use crate::diagnostic::shown;
 use crate::warning::Warning;
 
 /// The keys there are.
@@ -72,6 +73,7 @@ pub(super) fn read(folder: &Path, caller: Caller) -> Result<Found, SettingsError
     if problems.is_empty() {
         return Ok(Found::Said(partial));
     }
+    let text = shown(&text).into_owned();
     let source = NamedSource::new(path.display().to_string(), text).with_language("TOML");
     Err(SettingsError::File { path, text: source, problems })
 }

@@ -19,6 +19,7 @@ use super::site::of_store;
 use super::{Stop, print, settings_with_warning};
 use crate::cli::{Cli, StoreCommand};
 use crate::error::{Error, Exit};
+use crate::escape;
 use crate::settings::Partial;
 use crate::store::Store;
 
@@ -59,5 +60,5 @@ impl Place {
 }
 
 fn print_json(value: &Value) -> Result<(), Stop> {
-    print(format!("{value:#}\n").as_bytes())
+    print(escape::json(&format!("{value:#}\n")).as_bytes())
 }
