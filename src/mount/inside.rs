@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -36,11 +36,37 @@ impl Inside {
     }
 }
 
+/// Something that will be mounted inside a root.
+#[derive(Debug)]
+pub struct Cover {
+    /// Where; absolute, seen from inside, without links.
+    pub at: PathBuf,
+    /// What will be seen there; none where that cannot be known: then nothing below it is looked at.
+    pub content: Option<OwnedFd>,
+}
+
 /// Follows `path` inside `root`, also through links that lead to nothing.
 ///
 /// # Errors
 /// `ELOOP` past 40 links; `ENOTDIR` where a file is used as a folder; what openat2(2) says.
 pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
+    resolve_covered(root, &[], path)
+}
+
+/// As [`resolve`], as it will be when all of `covers` is mounted.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> io::Result<Inside> {
+    let above = |path: &Path| {
+        let above = covers.iter().filter(|cover| path != cover.at && path.starts_with(&cover.at));
+        above.max_by_key(|cover| cover.at.components().count())
+    };
+    let look = |path: &Path| match above(path) {
+        None => look(root, path),
+        Some(Cover { content: None, .. }) => Ok(None),
+        Some(Cover { at, content: Some(content) }) => look(content.as_fd(), path.strip_prefix(at).unwrap_or(path)),
+    };
     let mut left: VecDeque<OsString> = names(path);
     let mut at = PathBuf::from("/");
     let mut kind = FileType::Directory;
@@ -55,7 +81,7 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
             return Err(Errno::NOTDIR.into());
         }
         let next = at.join(&name);
-        let Some((fd, next_kind)) = look(root, &next)? else {
+        let Some((fd, next_kind)) = look(&next)? else {
             let missing = std::iter::once(name).chain(left).fold(Vec::new(), |mut missing, name| {
                 if name == ".." {
                     drop(missing.pop())
@@ -64,7 +90,17 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
                 }
                 missing
             });
-            return Ok(Inside { existing: at, kind, missing });
+            let inside = Inside { existing: at, kind, missing };
+            let whole = inside.path();
+            // What is missing here may be there once the mount point is made, and something is mounted on it.
+            match above(&whole).filter(|cover| cover.content.is_some() && !inside.existing.starts_with(&cover.at)) {
+                None => return Ok(inside),
+                Some(cover) => {
+                    (at, kind) = (cover.at.clone(), FileType::Directory);
+                    left = names(whole.strip_prefix(&cover.at).unwrap_or(&whole));
+                    continue;
+                }
+            }
         };
         if next_kind != FileType::Symlink {
             (at, kind) = (next, next_kind);
@@ -162,6 +198,35 @@ mod tests {
     fn what_is_missing_is_told_apart_from_what_is_there() {
         assert_eq!(at("/bin/a/../b").unwrap(), ("/usr/bin/b".into(), 1));
         assert_eq!(at("/").unwrap(), ("/".into(), 0));
+    }
+
+    #[test]
+    fn what_will_be_mounted_is_looked_into_in_place_of_what_it_hides() {
+        let (_root, fd) = root();
+        let mounted = tempfile::tempdir().unwrap();
+        fs::create_dir(mounted.path().join("there")).unwrap();
+        symlink("/resolv.conf", mounted.path().join("out")).unwrap();
+        symlink("../../sys/hidden", mounted.path().join("up")).unwrap();
+        let content = rustix::fs::open(mounted.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let covers = [
+            Cover { at: "/usr/bin".into(), content: Some(content.try_clone().unwrap()) },
+            Cover { at: "/sys".into(), content: None },
+            Cover { at: "/not/there/yet".into(), content: Some(content) },
+        ];
+        for (path, real) in [
+            ("/bin/there", "/usr/bin/there"),
+            // What was there is hidden.
+            ("/bin/sh", "/usr/bin/sh"),
+            ("/bin/out", "/run/resolv"),
+            ("/bin/up/x", "/sys/hidden/x"),
+            ("/sys/a/../b", "/sys/b"),
+            ("/not/there/yet/out", "/run/resolv"),
+            ("/not/there/else", "/not/there/else"),
+        ] {
+            let found = resolve_covered(fd.as_fd(), &covers, Path::new(path)).unwrap();
+            assert_eq!(found.path(), Path::new(real), "{path}");
+        }
+        assert_eq!(resolve_covered(fd.as_fd(), &covers, Path::new("/bin/sh")).unwrap().missing, ["sh"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use inside::{Inside, open as open_inside, resolve};
+pub use inside::{Cover, Inside, open as open_inside, resolve, resolve_covered};
 pub use overlay::{OverlayError, mount_overlay};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

@@ -214,7 +214,8 @@ impl<'a> Session<'a> {
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {
-        let defaults = DEFAULT_MOUNT_POINTS.map(|target| MountPoint { target: target.into(), folder: true });
+        let defaults =
+            DEFAULT_MOUNT_POINTS.map(|target| MountPoint { target: target.into(), folder: true, content: None });
         defaults.into_iter().chain(self.mounts.ready().iter().map(|mount| mount.point().clone())).collect()
     }
 

@@ -83,7 +83,7 @@ impl Ready {
     fn bind(target: &Path, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
         let found = std::fs::metadata(&source).map_err(doing(format_args!("look at {}", source.display())))?;
         let folder = found.is_dir();
-        let point = MountPoint { target: target.to_owned(), folder };
+        let point = MountPoint { target: target.to_owned(), folder, content: Some(source.clone()) };
         Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same })
     }
 
@@ -153,7 +153,7 @@ impl SessionMounts {
                     })
                 }
                 MountKind::Kernel(kind, source) => Ok(Ready {
-                    point: MountPoint { target: mount.target.clone(), folder: true },
+                    point: MountPoint { target: mount.target.clone(), folder: true, content: None },
                     kind: kind.clone(),
                     source: source.into(),
                     options: mount.options.clone(),

@@ -18,7 +18,8 @@ use rustix::fs::{
 
 use super::scratch;
 use crate::error::doing;
-use crate::mount::{Inside, open_inside, resolve};
+use crate::mount::{Cover, Inside, open_inside, resolve_covered};
+use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
 
 /// Something to be mounted: where, and whether on a folder or on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct MountPoint {
     pub target: PathBuf,
     /// Whether a folder is needed; a file otherwise.
     pub folder: bool,
+    /// What will be seen there, if that can be looked at before it is mounted.
+    pub content: Option<PathBuf>,
 }
 
 /// Makes in `skeleton` what the root at `root` lacks for `points`; gives where each target really is, links followed.
@@ -34,24 +37,44 @@ pub struct MountPoint {
 /// A point that lies in another one's target is left to the runtime, which makes it inside that mount.
 ///
 /// # Errors
-/// Where a target is there but of the wrong kind, or cannot be one.
+/// Where a target is there but of the wrong kind, or cannot be one, or where a link leads it into the kernel's own
+/// filesystems.
 pub fn prepare(root: &Path, skeleton: &Path, points: &[MountPoint]) -> io::Result<Vec<PathBuf>> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let copied = copy_attributes(root.as_fd(), Path::new("/"), skeleton);
     copied.map_err(doing("copy the attributes of the root folder"))?;
     let mut real: Vec<PathBuf> = Vec::new();
+    let mut covers: Vec<Cover> = Vec::new();
     for point in points {
-        let inside = resolve(root.as_fd(), &point.target)
+        let inside = resolve_covered(root.as_fd(), &covers, &point.target)
             .map_err(doing(format_args!("mount target {}", point.target.display())))?;
         let path = inside.path();
+        refuse_kernels_own(&point.target, &path)?;
         if !real.iter().any(|other| path != *other && path.starts_with(other)) {
             check_kind(point, &inside)?;
             let made = make(root.as_fd(), skeleton, &inside, point.folder);
             made.map_err(doing(format_args!("make the mount point {}", point.target.display())))?;
         }
+        let open = |content: &PathBuf| rustix::fs::open(content, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let content = point.content.as_ref().map(open).transpose()?;
+        covers.push(Cover { at: path.clone(), content });
         real.push(path);
     }
     Ok(real)
+}
+
+/// Refuses a target that is led into /dev, /proc or /sys by a link of what is inside: a mount there can open to a step what
+/// the runtime hides, or take the place of what it sets up (CVE-2025-31133). A manifest may write such a target itself.
+fn refuse_kernels_own(target: &Path, real: &Path) -> io::Result<()> {
+    let own = DEFAULT_MOUNT_POINTS.iter().find(|own| real.starts_with(own) && !target.starts_with(own));
+    match own {
+        None => Ok(()),
+        Some(_) => Err(io::Error::other(format!(
+            "mount target {} leads to {} by a link inside; remove that link from the rootfs, or write {1} as the target",
+            target.display(),
+            real.display()
+        ))),
+    }
 }
 
 fn check_kind(point: &MountPoint, inside: &Inside) -> io::Result<()> {

@@ -44,6 +44,7 @@ mod shells;
 mod sources;
 mod store;
 mod streams;
+mod targets;
 mod terminal;
 mod tree;
 mod trust;
