@@ -51,11 +51,23 @@ impl RuntimeError {
     }
 }
 
+/// A helper that starts, and then waits for a container to open: its start takes as long as a root to mount.
+#[derive(Debug)]
+pub struct Helper {
+    socket: UnixStream,
+    process: HelperProcess,
+}
+
+/// The process of a helper. Dropped, it has lost its socket and ends; it is waited for.
+#[derive(Debug)]
+struct HelperProcess(Child);
+
 /// A container that takes processes.
 #[derive(Debug)]
 pub struct Container {
-    helper: Child,
     channel: Channel,
+    // Waited for after its socket has closed.
+    helper: HelperProcess,
     /// The name of its cgroup, where all steps are in one.
     cgroup: Option<String>,
     /// Of that.
@@ -90,22 +102,15 @@ pub enum Begun {
     Ended(Ended),
 }
 
-impl Container {
-    /// Starts a helper with that argument, and has it open a container, with descriptors beside the request. `cgroup` is
-    /// the name of the one that all its steps are in, unless each has its own, which the helper looks after.
+impl Helper {
+    /// Starts a helper with that argument.
     ///
     /// # Errors
-    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
-    pub(super) fn open(
-        argument: &str,
-        open: &impl Serialize,
-        descriptors: &[BorrowedFd<'_>],
-        channel: impl FnOnce(UnixStream) -> Channel,
-        cgroup: Option<&str>,
-    ) -> Result<Self, RuntimeError> {
+    /// [`RuntimeError::Spawn`].
+    pub(super) fn start(argument: &str) -> Result<Self, RuntimeError> {
         let (here, there) = UnixStream::pair().map_err(RuntimeError::Spawn)?;
         // No process inside a container ever runs this program, so none has a way to its file, see CVE-2019-5736.
-        let helper = Command::new("/proc/self/exe")
+        let child = Command::new("/proc/self/exe")
             .arg0("runner")
             .arg(argument)
             .env_clear()
@@ -118,9 +123,41 @@ impl Container {
             .process_group(0)
             .spawn()
             .map_err(RuntimeError::Spawn)?;
+        Ok(Self { socket: here, process: HelperProcess(child) })
+    }
+}
+
+impl HelperProcess {
+    /// Waits for its end; true when that was a good one.
+    fn end(&mut self) -> io::Result<bool> {
+        Ok(self.0.wait()?.success())
+    }
+}
+
+impl Drop for HelperProcess {
+    fn drop(&mut self) {
+        // Waited for already where it was closed in the ordinary way.
+        let _ = self.0.wait();
+    }
+}
+
+impl Container {
+    /// Has a helper open a container, with descriptors beside the request. `cgroup` is the name of the one that all its
+    /// steps are in, unless each has its own, which the helper looks after.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
+    pub(super) fn open(
+        helper: Helper,
+        open: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+        channel: impl FnOnce(UnixStream) -> Channel,
+        cgroup: Option<&str>,
+    ) -> Result<Self, RuntimeError> {
+        let Helper { socket: here, process: helper } = helper;
         let answer = protocol::send(&here, open, descriptors).and_then(|()| protocol::receive(&here));
         let cgroup = cgroup.map(str::to_owned);
-        let container = Self { helper, channel: channel(here), cgroup, oom_kills: OnceLock::new() };
+        let container = Self { channel: channel(here), helper, cgroup, oom_kills: OnceLock::new() };
         let error = match answer {
             Ok(Some((Opened::Ready, _))) => return Ok(container),
             Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
@@ -165,8 +202,7 @@ impl Container {
     pub fn close(self) -> Result<(), RuntimeError> {
         let Self { mut helper, channel, .. } = self;
         drop(channel);
-        let status = helper.wait().map_err(RuntimeError::Talk)?;
-        if status.success() { Ok(()) } else { Err(RuntimeError::Gone) }
+        if helper.end().map_err(RuntimeError::Talk)? { Ok(()) } else { Err(RuntimeError::Gone) }
     }
 }
 

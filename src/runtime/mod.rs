@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use container::{Container, RuntimeError};
+use container::{Container, Helper, RuntimeError};
 use external::Program;
 use oci_spec::runtime::Spec;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -58,14 +58,25 @@ pub struct Bundle<'a> {
 }
 
 impl Runtime {
-    /// Opens a container.
+    /// Starts what will open a container, so that it gets ready meanwhile.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Spawn`].
+    pub fn helper(&self) -> Result<Helper, RuntimeError> {
+        Helper::start(match self {
+            Self::Embedded => embedded::HELPER_ARGUMENT,
+            Self::External(_) => external::HELPER_ARGUMENT,
+        })
+    }
+
+    /// Opens a container, with a helper of this runtime.
     ///
     /// # Errors
     /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
-    pub fn open(&self, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+    pub fn open(&self, helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
         match self {
-            Self::Embedded => embedded::open(bundle),
-            Self::External(runtime) => external::open(runtime, bundle),
+            Self::Embedded => embedded::open(helper, bundle),
+            Self::External(runtime) => external::open(helper, runtime, bundle),
         }
     }
 

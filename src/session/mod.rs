@@ -147,6 +147,9 @@ impl<'a> Session<'a> {
     }
 
     fn create(&self) -> Result<Live, SessionError> {
+        let runtime = self.workspace.runtime();
+        // It gets ready while the root is being mounted.
+        let helper = runtime.helper()?;
         // A bundle is named after its container, as people look for it.
         let folder = self.workspace.folder("bundle")?.join(&self.container.name);
         let rootfs = folder.join("rootfs");
@@ -172,7 +175,6 @@ impl<'a> Session<'a> {
             mounts.push(mount.oci(real)?);
         }
         let id = self.workspace.container_id();
-        let runtime = self.workspace.runtime();
         let kept = self.workspace.bundles().map(|_| self.kept(&real[DEFAULT_MOUNT_POINTS.len()..])).transpose()?;
         let description = spec::Description {
             id: &id,
@@ -190,7 +192,7 @@ impl<'a> Session<'a> {
             spec: &spec::spec(self.container, description)?,
             makes_nodes: self.makes_nodes(),
         };
-        let runtime = runtime.open(bundle)?;
+        let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         Ok(Live { runtime, kept, root, overlay, upper })

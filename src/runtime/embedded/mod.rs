@@ -28,7 +28,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use super::Bundle;
-use super::container::{Channel, Container, RuntimeError};
+use super::container::{Channel, Container, Helper, RuntimeError};
 use super::status;
 
 /// The argument that makes runner a helper.
@@ -52,13 +52,12 @@ struct Open {
 ///
 /// # Errors
 /// See [`RuntimeError`]; [`RuntimeError::Create`] says which call failed.
-pub(super) fn open(bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
     let Bundle { id, spec, makes_nodes, .. } = bundle;
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
     let open = Open { id: id.into(), spec: spec.clone(), makes_nodes };
     let requests = Requests::new(requests, view::targets(spec));
-    let container =
-        Container::open(HELPER_ARGUMENT, &open, &[for_init.as_fd()], |_| Channel::Embedded(requests), Some(id))?;
+    let container = Container::open(helper, &open, &[for_init.as_fd()], |_| Channel::Embedded(requests), Some(id))?;
     // From here on only init holds that end: it closes with init, and init ends when runner's end closes.
     drop(for_init);
     Ok(container)

@@ -29,7 +29,7 @@ pub use program::{FindError, Program};
 use serde::{Deserialize, Serialize};
 
 use super::Bundle;
-use super::container::{Channel, Container, RuntimeError};
+use super::container::{Channel, Container, Helper, RuntimeError};
 
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__external";
@@ -59,7 +59,7 @@ struct Open {
 ///
 /// # Errors
 /// See [`RuntimeError`].
-pub(super) fn open(runtime: &Program, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
+pub(super) fn open(helper: Helper, runtime: &Program, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
     let open = Open {
         runtime: runtime.path().to_owned(),
         id: bundle.id.to_owned(),
@@ -70,5 +70,5 @@ pub(super) fn open(runtime: &Program, bundle: Bundle<'_>) -> Result<Container, R
         spec: bundle.spec.clone(),
         makes_nodes: bundle.makes_nodes,
     };
-    Container::open(HELPER_ARGUMENT, &open, &[], |control| Channel::External(Mutex::new(control)), None)
+    Container::open(helper, &open, &[], |control| Channel::External(Mutex::new(control)), None)
 }
