@@ -21,12 +21,13 @@
 //! told, and is refused; so is `/`, unless its `.runnerignore` names those.
 //!
 //! # Cheap
-//! Files are hashed once, and known again by device, inode, size, mtime and ctime; `content/read.rs` says when that is sound.
+//! Files are hashed once (large ones without their holes, see `content/by_data.rs`), and known again by device, inode, size, mtime and ctime; `content/read.rs` says when that is sound.
 //! Everything else is looked at each time: a digest that is answered from the cache alone would miss a new file.
 //! Of each path there is a stat cache of its own, so a command reads no more of them than it needs, and two runners
 //! that write the same one at once each write a whole and a right one. One not used for 30 days is removed.
 
 mod attributes;
+mod by_data;
 mod cache;
 mod changes;
 mod error;

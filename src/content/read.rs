@@ -31,6 +31,7 @@ use nix::time::{ClockId, clock_gettime};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::by_data;
 use super::cache::StatCache;
 use super::error::{ContentError, changed_or_failed};
 use super::filesystem::{self, Trust};
@@ -39,6 +40,12 @@ use crate::digest::Digest;
 
 /// How much of a file is read at once, in bytes.
 const BUFFER: usize = 128 << 10;
+
+/// From this size on, files are read by their data: smaller ones are read whole in an instant.
+const LARGE: u64 = 64 << 20;
+
+/// Tells the stamp of a file that was read by its data from that of the same file read whole. No file is that large.
+const BY_DATA: u64 = 1 << 63;
 
 /// What is known of files by their stamps. Shared by all threads.
 #[derive(Debug)]
@@ -110,17 +117,44 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The digest of a regular file, of which `stat` has just been told.
+    /// The SHA-256 of a regular file, of which `stat` has just been told.
     pub(super) fn digest(
         &mut self,
         place: &Place<'_>,
         stat: &Stat,
         path: impl Fn() -> PathBuf,
     ) -> Result<Digest, ContentError> {
+        self.digest_by(place, stat, stat.stamp, path, |file, buffer, go_on| Digest::of_file_by(file, buffer, go_on))
+    }
+
+    /// A digest of what is in a regular file: of a large one by its data, so that one of a terabyte that is all hole takes
+    /// no time.
+    pub(super) fn content_digest(
+        &mut self,
+        place: &Place<'_>,
+        stat: &Stat,
+        path: impl Fn() -> PathBuf,
+    ) -> Result<Digest, ContentError> {
+        if stat.stamp.size < LARGE {
+            return self.digest(place, stat, path);
+        }
+        // Of the same file another digest may be known, that of an image.
+        let stamp = Stamp { size: stat.stamp.size | BY_DATA, ..stat.stamp };
+        self.digest_by(place, stat, stamp, path, |file, buffer, go_on| by_data::digest(file, buffer, go_on))
+    }
+
+    fn digest_by(
+        &mut self,
+        place: &Place<'_>,
+        stat: &Stat,
+        stamp: Stamp,
+        path: impl Fn() -> PathBuf,
+        read: impl FnOnce(&File, &mut [u8], &dyn Fn() -> Result<(), Ended>) -> Result<Digest, Ended>,
+    ) -> Result<Digest, ContentError> {
         self.known.go_on()?;
         let keeps_times = self.trust(place, stat, &path)? == Trust::Times && stat.stamp.ctime.1 != 0;
-        if keeps_times && let Some(digest) = self.known(&stat.stamp) {
-            self.seen.push((stat.stamp, digest));
+        if keeps_times && let Some(digest) = self.known(&stamp) {
+            self.seen.push((stamp, digest));
             return Ok(digest);
         }
         let opened = place.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
@@ -134,15 +168,15 @@ impl<'a> Reader<'a> {
         self.buffer.resize(BUFFER, 0);
         let file = File::from(file);
         let go_on = || self.known.go_on().map_err(|_| Ended::Stopped);
-        let digest = Digest::of_file_by(&file, &mut self.buffer, go_on).map_err(|ended| match ended {
+        let digest = read(&file, &mut self.buffer, &go_on).map_err(|ended| match ended {
             Ended::Stopped => ContentError::Stopped,
             Ended::Failed(source) => ContentError::Io { action: "read", path: path(), source },
         })?;
         is_same(Place::of(&file.into()).stat())?;
         self.count += 1;
         if lasts {
-            self.seen.push((stat.stamp, digest));
-            lock(self.known.fresh).insert(stat.stamp, digest);
+            self.seen.push((stamp, digest));
+            lock(self.known.fresh).insert(stamp, digest);
         }
         Ok(digest)
     }

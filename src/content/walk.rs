@@ -172,7 +172,7 @@ impl Worker<'_> {
             FileType::RegularFile => {
                 self.files += 1;
                 self.bytes += stat.stamp.size;
-                Kind::File(self.reader.digest(place, &stat, path)?)
+                Kind::File(self.reader.content_digest(place, &stat, path)?)
             }
             FileType::Directory => Kind::Folder,
             FileType::Symlink => {

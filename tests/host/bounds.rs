@@ -83,6 +83,33 @@ fn an_archive_of_empty_files_is_refused_with_the_key_that_gives_more_room() {
 }
 
 #[test]
+fn a_file_of_a_terabyte_of_hole_in_a_bind_stalls_no_plan() {
+    let project = project(
+        r#"
+mounts:
+  writable: { type: bind, source: shared, target: /shared }
+  read: { type: bind, source: shared, target: /shared, options: [ro] }
+containers:
+  hostile: { rootfs: { programs: [/bin/sh, /usr/bin/truncate] }, mounts: [writable] }
+  victim: { rootfs: $TOOLS, mounts: [read] }
+steps:
+  - { name: plant, container: hostile, run: truncate -s 1T /shared/huge }
+  - { name: victim, container: victim, needs: [plant], run: stat -c %s /shared/huge }
+  - { name: layer, container: victim, snapshot: {} }
+"#,
+    );
+    std::fs::create_dir(project.path("shared")).unwrap();
+    // To read it all would take longer than anybody waits for a test.
+    let built = Built::well(&project);
+    assert_eq!(built.lines("victim"), [(1_u64 << 40).to_string()]);
+    let fresh = || project.runner(&["plan", "--target", "layer"]).stdout.contains("/shared changed");
+    assert!(!fresh());
+    let huge = File::options().write(true).open(project.path("shared/huge")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&huge, b"x", 1 << 39).unwrap();
+    assert!(fresh(), "{}", project.runner(&["plan", "--target", "layer"]));
+}
+
+#[test]
 fn a_user_whose_number_means_no_change_does_not_run_as_root() {
     let project = project(
         r#"
