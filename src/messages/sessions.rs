@@ -80,6 +80,7 @@ fn every_error_of_an_image_says_where_why_and_what_to_do() {
     let ended = |status, said: &str| ImageError::Failed { said: said.into(), status: ExitStatus::from_raw(status) };
     let errors = every! {
         ImageError::NoProgram => [ImageError::NoProgram],
+        ImageError::Stalled(_) => [ImageError::Stalled(std::time::Duration::from_secs(600))],
         ImageError::Run(_) => [ImageError::Run(errno(libc::EACCES))],
         ImageError::Failed { .. } => [
             ended(1 << 8, "FATAL ERROR: Failed to write to output filesystem: No space left on device"),

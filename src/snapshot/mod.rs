@@ -3,6 +3,7 @@
 mod bar;
 mod normalise;
 mod squashfs;
+mod stall;
 mod version;
 
 pub use normalise::{Normalised, normalise};

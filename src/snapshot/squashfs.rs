@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::bar::{self, Bar};
+use super::stall::{PATIENCE, Stall, bytes_moved};
 use super::version::MKSQUASHFS;
 use crate::build::{Compression, Snapshot};
 use crate::sys;
@@ -36,6 +37,8 @@ pub enum ImageError {
     Run(#[from] io::Error),
     #[error("cannot write the image: mksquashfs {}, and said {}", ended(*status), if said.is_empty() { "nothing" } else { said })]
     Failed { said: String, status: ExitStatus },
+    #[error("cannot write the image: mksquashfs has read and written nothing for {}", humantime::format_duration(*.0))]
+    Stalled(Duration),
     #[error("interrupted")]
     Interrupted,
 }
@@ -53,6 +56,11 @@ impl ImageError {
             }
             Self::Run(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("`command -v mksquashfs` tells which file that is; `chmod +x` makes it a program".into())
+            }
+            Self::Stalled(_) => {
+                let hint = "a layer below may be damaged: `runner store verify` looks at those of the store, and `unsquashfs \
+                            -no-progress -d /tmp/try IMAGE` reads an image of the rootfs";
+                Some(hint.into())
             }
             Self::Run(_) | Self::Failed { .. } | Self::Interrupted => None,
         }
@@ -159,7 +167,8 @@ pub fn write_image(
     })?;
     // It holds their end of the terminal, which would never be at its end.
     drop(command);
-    let said = wait(child, stdout, interrupt, &mut |percent| {
+    let stall = Stall::new(PATIENCE, Instant::now());
+    let said = wait(child, stdout, interrupt, stall, &mut |percent| {
         // It is not there at first.
         if let Ok(metadata) = image.metadata() {
             progress(ImageProgress { bytes: metadata.len(), percent });
@@ -181,6 +190,7 @@ fn wait(
     mut child: Child,
     terminal: Option<File>,
     interrupt: Interrupt<'_>,
+    mut stall: Stall,
     tick: &mut dyn FnMut(Option<u8>),
 ) -> Result<Result<(), Unwell>, ImageError> {
     let stdout = terminal.or_else(|| child.stdout.take().map(|stdout| File::from(OwnedFd::from(stdout))));
@@ -192,6 +202,11 @@ fn wait(
         let left = next.saturating_duration_since(Instant::now());
         if left.is_zero() {
             tick(bar.percent());
+            if bytes_moved(child.id()).is_some_and(|count| stall.is_stalled(count, Instant::now())) {
+                child.kill()?;
+                child.wait()?;
+                return Err(ImageError::Stalled(stall.patience()));
+            }
             next = Instant::now() + TOLD_EACH;
             continue;
         }
@@ -238,4 +253,32 @@ fn read_some(stream: &mut Option<File>) -> io::Result<Vec<u8>> {
         *stream = None;
     }
     Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits for a program with less patience than usual.
+    fn waited(script: &str) -> Result<Result<(), Unwell>, ImageError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let (never, _writer) = io::pipe().unwrap();
+        let stall = Stall::new(Duration::from_secs(1), Instant::now());
+        wait(child, None, never.as_fd(), stall, &mut |_| {})
+    }
+
+    #[test]
+    fn a_program_that_turns_round_without_reading_or_writing_is_ended() {
+        let error = waited("while :; do :; done").unwrap_err();
+        assert_eq!(error.to_string(), "cannot write the image: mksquashfs has read and written nothing for 1s");
+    }
+
+    #[test]
+    fn a_program_that_gets_on_slowly_is_waited_for() {
+        let slow = "n=0; while [ $n -lt 20 ]; do n=$((n+1)); read line < /proc/self/stat; sleep 0.1; done";
+        assert!(waited(slow).unwrap().is_ok());
+        assert_eq!(waited("echo no; exit 3").unwrap().unwrap_err().1, "no\n");
+    }
 }
