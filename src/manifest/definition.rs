@@ -170,7 +170,8 @@ pub struct MountDef {
     /// `mode=1777`. None has a comma. Default: none; a bind without `ro` can be written to.
     #[schemars(example = json!(["ro", "nodev"]))]
     pub options: Option<Vec<String>>,
-    /// Of a cache, its name in the store: mounts of the same id share one folder. Default: the target.
+    /// Of a cache, its name in the store: all mounts of the same id share one folder, also those of other manifests and
+    /// projects that use the store. Default: the target. Name one after the project to have it to yourself.
     #[schemars(example = &"apt")]
     pub id: Option<String>,
     /// Of a secret, the variable of runner's environment that holds it, in place of `source`.

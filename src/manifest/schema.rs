@@ -134,7 +134,7 @@ pub(super) fn mount_type(schema: &mut Schema) {
     let known = [
         ("bind", "A file or folder of the host: `source`."),
         ("tmpfs", "Memory, kept over the steps of a container."),
-        ("cache", "A folder of the store, kept between builds."),
+        ("cache", "A folder of the store, kept between builds, and shared by all manifests that use its `id`."),
         (
             "secret",
             "A file of the host (`source`) or a variable of its environment (`env`), readable by the steps; in no log and no key.",
