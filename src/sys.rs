@@ -272,6 +272,34 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives up real-time scheduling, SCHED_FIFO and SCHED_RR of sched(7), for this thread and all that it starts.
+///
+/// # Errors
+/// What sched_setscheduler(2) says.
+pub fn leave_real_time() -> io::Result<()> {
+    // SAFETY: 0 is the calling thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    if !matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_FIFO | libc::SCHED_RR) {
+        return Ok(());
+    }
+    // SAFETY: sched_param is plain data, and all zero is what this policy wants.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; the struct outlives the call.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has a program begin in the cgroups whose `cgroup.procs` these files are.
+pub fn join_cgroups(command: &mut std::process::Command, files: Vec<File>) {
+    use std::os::unix::process::CommandExt;
+    let join = move || {
+        // 0 is the process that writes.
+        files.iter().try_for_each(|file| rustix::io::write(file, b"0").map(drop).map_err(io::Error::from))
+    };
+    // SAFETY: between fork and execve only write(2) is called, and nothing is allocated.
+    unsafe { command.pre_exec(join) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -213,8 +213,14 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Processors, in thousandths.
     pub millicpus: Option<u64>,
-    /// Number of processes and threads.
+    /// Number of processes and threads, where the manifest asks for one: then it must hold.
     pub pids: Option<u64>,
+}
+
+impl Limits {
+    /// The most processes and threads where the manifest asks for no other number; it holds where that can be limited
+    /// without moving processes of the host between cgroups.
+    pub const DEFAULT_PIDS: u64 = 32768;
 }
 
 /// Where changes live until a snapshot.

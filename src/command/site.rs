@@ -107,7 +107,7 @@ impl Site {
         let Self { workspace, lease, .. } = self;
         workspace.close().map_err(host("take the sessions' folder down"))?;
         // A helper that was killed, by who runs out of memory for example, could not remove its container's.
-        if !cgroups::remove_left_over(lease.id()) {
+        if !cgroups::remove_own(lease.id()) {
             let hint = "the next start of runner tries again; nothing has to be done".to_owned();
             let message = format!("cannot remove the cgroups of the build {}: one is still in use", lease.id());
             let error = Error::new(Exit::Host, message).with_hint(Some(hint));
@@ -151,8 +151,12 @@ pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
     let swept = store.sweep().map_err(of_store)?;
     let left = |error: &StoreError| Warning::LeftOver { why: told_with_hint(error, error.hint()) };
     let mut warnings: Vec<Warning> = swept.problems.iter().map(left).collect();
+    if swept.dead.is_empty() {
+        return Ok(warnings);
+    }
+    let mut groups = cgroups::LeftOver::find();
     for lease in swept.dead {
-        if !cgroups::remove_left_over(lease.id()) {
+        if !groups.remove(lease.id()) {
             warnings.push(Warning::LeftCgroup { build: lease.id().to_owned() });
             continue;
         }
@@ -160,6 +164,7 @@ pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
             warnings.push(left(&error));
         }
     }
+    groups.restore();
     Ok(warnings)
 }
 

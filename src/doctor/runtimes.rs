@@ -132,7 +132,7 @@ fn try_out(runtime: Runtime, place: &Path) -> Result<(), Box<dyn Error>> {
     let container = container();
     let outcome = run(&workspace, &container);
     let closed = workspace.close();
-    cgroups::remove_left_over(&lease);
+    cgroups::remove_own(&lease);
     match outcome? {
         Outcome::Exited { code: 0 } => Ok(closed?),
         Outcome::Exited { code: 100 } => Err("no device node can be made in a container".into()),

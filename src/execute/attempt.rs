@@ -28,10 +28,19 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The kernel killed it, or what it had started, for want of memory.
     pub out_of_memory: bool,
+    /// A limit that the manifest asks for did not hold to its end; why.
+    pub lost_limit: Option<String>,
     /// It was ended, for it took longer than it may.
     pub timed_out: bool,
     /// It was ended, for the build was interrupted.
     pub interrupted: bool,
+}
+
+impl Attempt {
+    /// Whether the process ended well, and nothing else was amiss.
+    pub fn is_success(&self) -> bool {
+        self.outcome.is_success() && !self.timed_out && !self.interrupted && self.lost_limit.is_none()
+    }
 }
 
 /// A try under way. Dropping it ends the process.
@@ -95,13 +104,13 @@ impl Trial {
                 }
             }
             if ready[0] {
-                let Ended { outcome, out_of_memory } = running.ended()?;
+                let Ended { outcome, out_of_memory, lost_limit } = running.ended()?;
                 // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
                 // handed out of the session must not hold the build up.
                 for (stream, end) in &mut streams {
                     while end.is_some() && read_some(*stream, end, output)? {}
                 }
-                return Ok(Attempt { outcome, out_of_memory, timed_out, interrupted });
+                return Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out, interrupted });
             }
             if ready[1] && !timed_out && !interrupted {
                 interrupted = true;

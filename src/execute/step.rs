@@ -16,7 +16,9 @@ use super::output::Output;
 use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
-use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, Step, StepId, size_text};
+use crate::build::{
+    Action, Compression, Container, ContainerId, Scratch, Snapshot, SnapshotMode, Step, StepId, size_text,
+};
 use crate::digest::Digest;
 use crate::error::told_with_hint;
 use crate::event::{Event, Events};
@@ -107,10 +109,10 @@ impl Work<'_, '_> {
         let mut tries = 1;
         loop {
             let ended = self.once(output)?;
-            if ended.outcome.is_success() && !ended.timed_out && !ended.interrupted {
+            if ended.is_success() {
                 return Ok(());
             }
-            let reason = words(&ended, step.timeout, self.context.build.container(step.container).limits.memory);
+            let reason = words(&ended, step.timeout, self.context.build.container(step.container));
             if ended.interrupted || tries > step.retries {
                 let code = ended.outcome.exit_code();
                 return Err(Failure::own(reason, Some(code)));
@@ -383,19 +385,28 @@ pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>,
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }
 
-/// How a try ended, in words; `memory` is what the container may use, in bytes, if that is limited.
-fn words(ended: &Attempt, timeout: Option<Duration>, memory: Option<u64>) -> String {
+/// How a try ended, in words.
+fn words(ended: &Attempt, timeout: Option<Duration>, container: &Container) -> String {
     if ended.interrupted {
         return "interrupted".into();
     }
     if let (true, Some(timeout)) = (ended.timed_out, timeout) {
         return format!("timed out after {}", humantime::format_duration(timeout));
     }
-    let lack = match memory {
+    let lack = match container.limits.memory {
         Some(most) => format!("the container may use {} (`memory` under limits)", size_text(most)),
-        None => "this host has no more".to_owned(),
+        None => "this host, or the cgroup that runner was started in, has no more".to_owned(),
     };
-    let why = if ended.out_of_memory { format!("out of memory: {lack}; ") } else { String::new() };
+    let also = match container.scratch {
+        Scratch::Tmpfs(_) => {
+            ", and what is written to its root is in memory and counts: `scratch: {disk: true}` puts it on disk"
+        }
+        Scratch::Disk => "",
+    };
+    let mut why = if ended.out_of_memory { format!("out of memory: {lack}{also}; ") } else { String::new() };
+    if let Some(lost) = &ended.lost_limit {
+        why = format!("{lost}; {why}");
+    }
     let how = match &ended.outcome {
         Outcome::Exited { code } => format!("exit code {code}"),
         Outcome::Signaled { signal } => {

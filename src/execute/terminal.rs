@@ -70,8 +70,8 @@ fn on_terminal(
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
     let inside = match running.terminal()? {
         Begun::Terminal(inside) => inside,
-        Begun::Ended(Ended { outcome, out_of_memory }) => {
-            return Ok(Attempt { outcome, out_of_memory, timed_out: false, interrupted: false });
+        Begun::Ended(Ended { outcome, out_of_memory, lost_limit }) => {
+            return Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out: false, interrupted: false });
         }
     };
     let ending = {
@@ -84,10 +84,11 @@ fn on_terminal(
     if ending != Ending::Process {
         running.kill();
     }
-    let Ended { outcome, out_of_memory } = running.ended()?;
+    let Ended { outcome, out_of_memory, lost_limit } = running.ended()?;
     let outcome = match (ending, outcome) {
         (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
         (_, outcome) => outcome,
     };
-    Ok(Attempt { outcome, out_of_memory, timed_out: false, interrupted: ending == Ending::Interrupt })
+    let interrupted = ending == Ending::Interrupt;
+    Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out: false, interrupted })
 }

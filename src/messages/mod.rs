@@ -4,6 +4,7 @@
 //! meant, `INSTA_UPDATE=always cargo test` writes the tables anew; read the difference as one who has never seen runner:
 //! what happened, where, why, what to do. What can be had from the program itself is in `tests/messages`.
 
+mod cgroups;
 mod files;
 mod reasons;
 mod sessions;

@@ -8,18 +8,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio as ProcessStdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::runtime::Process;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::Shutdown;
 use serde::Serialize;
 use thiserror::Error;
 
 use super::embedded::{Requests, Started};
-use super::memory::OomKills;
 use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
+use super::watch::Watch;
 use super::{Ended, Outcome, Stdio};
+
+/// How long a step that was killed may take before it is thawed again, and how often.
+const THAW_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const MAX_THAWS: u32 = 25;
 
 /// What goes wrong with a session's helper.
 #[derive(Debug, Error)]
@@ -68,17 +75,19 @@ pub struct Container {
     channel: Channel,
     // Waited for after its socket has closed.
     helper: HelperProcess,
-    /// The name of its cgroup, where all steps are in one.
-    cgroup: Option<String>,
-    /// Of that.
-    oom_kills: OnceLock<Option<Arc<OomKills>>>,
+    /// Its cgroups, where all steps are in the same.
+    watch: Option<Arc<Watch>>,
 }
 
 /// Where requests go.
 #[derive(Debug)]
 pub(super) enum Channel {
     /// To the process that becomes the step.
-    Embedded(Requests),
+    Embedded {
+        requests: Requests,
+        #[expect(dead_code, reason = "the helper waits for it to close")]
+        helper: UnixStream,
+    },
     /// To the helper. Messages of several threads must not mix.
     External(Mutex<UnixStream>),
 }
@@ -89,8 +98,10 @@ pub struct RunningStep {
     status: OwnedFd,
     /// What the words for a failed start need, with the embedded runtime.
     started: Option<Started>,
-    /// The counter of the cgroup that it shares, and what that was at its start.
-    oom_kills: Option<(Arc<OomKills>, u64)>,
+    /// The cgroups that it shares, and how often memory had run out there at its start.
+    watch: Option<(Arc<Watch>, u64)>,
+    /// Whether it is to end.
+    killed: AtomicBool,
 }
 
 /// How a step with a terminal began.
@@ -142,8 +153,8 @@ impl Drop for HelperProcess {
 }
 
 impl Container {
-    /// Has a helper open a container, with descriptors beside the request. `cgroup` is the name of the one that all its
-    /// steps are in, unless each has its own, which the helper looks after.
+    /// Has a helper open a container, with descriptors beside the request. `watch` is for the cgroups that all its steps
+    /// are in, unless each has its own, which the helper looks after.
     ///
     /// # Errors
     /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
@@ -152,12 +163,11 @@ impl Container {
         open: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
         channel: impl FnOnce(UnixStream) -> Channel,
-        cgroup: Option<&str>,
+        watch: Option<Watch>,
     ) -> Result<Self, RuntimeError> {
         let Helper { socket: here, process: helper } = helper;
         let answer = protocol::send(&here, open, descriptors).and_then(|()| protocol::receive(&here));
-        let cgroup = cgroup.map(str::to_owned);
-        let container = Self { channel: channel(here), helper, cgroup, oom_kills: OnceLock::new() };
+        let container = Self { channel: channel(here), helper, watch: watch.map(Arc::new) };
         let error = match answer {
             Ok(Some((Opened::Ready, _))) => return Ok(container),
             Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
@@ -176,23 +186,28 @@ impl Container {
     pub fn start(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
         let (here, there) = status::pair().map_err(RuntimeError::Talk)?;
         let descriptors = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd(), there.as_fd()];
-        let counter = self.oom_kills.get_or_init(|| OomKills::of(self.cgroup.as_deref()?).map(Arc::new)).clone();
-        let oom_kills = counter.and_then(|counter| counter.count().map(|count| (counter, count)));
+        let watch = self.watch.as_ref().map(|watch| (Arc::clone(watch), watch.oom_kills_so_far()));
         let started = match &self.channel {
-            Channel::Embedded(requests) => match requests.send(&process, descriptors).map_err(RuntimeError::Talk)? {
-                Ok(started) => Some(started),
-                Err(outcome) => {
-                    status::send_ended(there.as_fd(), &outcome.into()).map_err(RuntimeError::Talk)?;
-                    None
+            Channel::Embedded { requests, .. } => {
+                match requests.send(&process, descriptors).map_err(RuntimeError::Talk)? {
+                    Ok(started) => Some(started),
+                    Err(outcome) => {
+                        status::send_ended(there.as_fd(), &outcome.into()).map_err(RuntimeError::Talk)?;
+                        None
+                    }
                 }
-            },
+            }
             Channel::External(control) => {
                 let control = control.lock().unwrap_or_else(PoisonError::into_inner);
                 protocol::send(&control, &Start { process }, &descriptors).map_err(RuntimeError::Talk)?;
                 None
             }
         };
-        Ok(RunningStep { status: here, started, oom_kills })
+        if let Some((watch, _)) = &watch {
+            // Looked for while the step starts, the first time.
+            watch.oom_kills();
+        }
+        Ok(RunningStep { status: here, started, watch, killed: AtomicBool::new(false) })
     }
 
     /// Ends the container with all that runs in it, and waits until its cgroup is gone.
@@ -217,18 +232,31 @@ impl RunningStep {
     /// # Errors
     /// [`RuntimeError::Gone`] when the container ended before the step.
     pub fn ended(self) -> Result<Ended, RuntimeError> {
-        loop {
-            match self.next()? {
-                Begun::Ended(Ended { outcome, out_of_memory }) => {
-                    let is_more =
-                        |(counter, before): &(Arc<OomKills>, u64)| counter.count().is_some_and(|now| now > *before);
-                    let out_of_memory =
-                        out_of_memory || !outcome.is_success() && self.oom_kills.as_ref().is_some_and(is_more);
-                    return Ok(Ended { outcome, out_of_memory });
-                }
-                Begun::Terminal(_) => {}
-            }
+        if self.killed.load(Ordering::Relaxed) {
+            self.insist()?;
         }
+        loop {
+            let Begun::Ended(ended) = self.next()? else { continue };
+            let Some((watch, before)) = &self.watch else { return Ok(ended) };
+            let out_of_memory = !ended.outcome.is_success() && watch.oom_kills() > *before;
+            return Ok(Ended { out_of_memory, lost_limit: watch.lost_limit(), outcome: ended.outcome });
+        }
+    }
+
+    /// Waits for the end of a step that was killed. Something inside may freeze it again and again; the whole container
+    /// ends then.
+    fn insist(&self) -> Result<(), RuntimeError> {
+        let Some((watch, _)) = &self.watch else { return Ok(()) };
+        for round in 0.. {
+            let mut polled = [PollFd::new(&self.status, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, Some(&THAW_AGAIN)) {
+                Ok(0) => {}
+                Ok(_) | Err(Errno::INTR) => return Ok(()),
+                Err(error) => return Err(RuntimeError::Talk(error.into())),
+            }
+            if round < MAX_THAWS { watch.thaw() } else { watch.kill() }
+        }
+        Ok(())
     }
 
     /// Waits for the terminal of a process that asks for one.
@@ -256,5 +284,9 @@ impl RunningStep {
     pub fn kill(&self) {
         // The other side waits for our end to close; half of it is enough, and leaves the way back open.
         let _ = rustix::net::shutdown(&self.status, Shutdown::Write);
+        self.killed.store(true, Ordering::Relaxed);
+        if let Some((watch, _)) = &self.watch {
+            watch.thaw();
+        }
     }
 }

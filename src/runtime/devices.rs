@@ -5,16 +5,11 @@
 //! BPF program, see bpf(2) and Documentation/admin-guide/cgroup-v1/devices.rst of the kernel.
 
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
-use super::cgroups;
-use crate::cgroup::{Layout, membership};
-use crate::error::doing;
+use crate::cgroup::{GroupDir, Home};
 use crate::sys;
 
 /// What mends a host without device rules.
@@ -28,79 +23,50 @@ pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
     resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
 }
 
-/// Lets the processes of the container of that id, which `pid` is one of, use what `rules` allow, and nothing else.
+/// Lets the processes in these groups, and in all that are made below, use what `rules` allow, and nothing else.
+///
+/// On v1 there must be no group below them yet.
 ///
 /// # Errors
-/// Where the container has no device cgroup of its own, or the kernel cannot enforce rules there: then nothing may run.
-pub fn enforce(id: &str, pid: i32, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
-    let memberships =
-        fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(doing(format_args!("read /proc/{pid}/cgroup")))?;
-    let layout = Layout::of_this_host()?;
-    let own = |path: &str| -> Result<(), Box<dyn Error>> {
-        if path.ends_with(id) {
-            Ok(())
-        } else {
-            Err(format!("the container is in the cgroup {path}, not in one of its own").into())
-        }
-    };
-    if let (Some(path), Some(mount)) = (membership(&memberships, "devices"), layout.v1("devices")) {
-        own(path)?;
-        return write_files(&mount.join(path.trim_start_matches('/')), rules);
+/// Where there is no device cgroup, or the kernel cannot enforce rules there: then nothing may run.
+pub fn allow_only(groups: &Home, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    match (groups.v1("devices"), groups.v2()) {
+        (Some(group), _) => write_files(group, rules),
+        (None, Some(group)) => attach_program(group, rules),
+        (None, None) => Err(NO_GROUPS.into()),
     }
-    if let (Some(path), Some(mount)) = (membership(&memberships, ""), layout.v2()) {
-        own(path)?;
-        return attach_program(&mount.join(path.trim_start_matches('/')), rules);
-    }
-    Err(NO_GROUPS.into())
 }
 
-/// Sets the rules of a group that nothing is in and that is removed at once: whether this host enforces them at all.
+/// Sets the rules of a group that nothing is in and that is removed at once: whether they can be enforced below `home`.
 ///
 /// # Errors
-/// As [`enforce`].
-fn try_out(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
-    let layout = Layout::of_this_host()?;
-    let (root, set): (_, fn(&Path, &[LinuxDeviceCgroup]) -> _) = match (layout.v1("devices"), layout.v2()) {
-        (Some(root), _) => (root, write_files),
-        (None, Some(root)) => (root, attach_program),
-        (None, None) => return Err(NO_GROUPS.into()),
+/// The words for a container that may not start without.
+pub fn check_below(home: &Home, name: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
+    let attempt = || -> Result<(), Box<dyn Error>> {
+        let group = home.create(name)?;
+        let allowed = allow_only(&group, rules);
+        if group.remove() { allowed } else { Err("a cgroup made to try that cannot be removed".into()) }
     };
-    let group = root.join(id);
-    fs::create_dir(&group).map_err(|error| format!("cannot create the cgroup {}: {error}", group.display()))?;
-    let set = set(&group, rules);
-    let removed = fs::remove_dir(&group).map_err(doing(format_args!("cannot remove the cgroup {}", group.display())));
-    set.and_then(|()| Ok(removed?))
+    attempt().map_err(refusal)
 }
 
-/// [`try_out`] in the name of a container, with the words for who may not go on without.
-///
-/// # Errors
-/// As [`enforce`].
-pub fn check(id: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
-    let group = format!("{}trial", cgroups::step_prefix(id));
-    try_out(&group, rules).map_err(|error| lacking(error.as_ref()))
-}
-
-/// Words for a container that may make nodes, where the rules that keep it from opening them cannot be enforced.
-pub fn lacking(error: &dyn Error) -> String {
+/// The words for a container that may make device nodes, where rules cannot be enforced.
+pub fn refusal(error: impl std::fmt::Display) -> String {
     format!("device rules cannot be enforced here: {error}; {MEND}")
 }
 
-fn write_files(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+fn write_files(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     for rule in rules {
-        let file = folder.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
-        OpenOptions::new()
-            .write(true)
-            .open(&file)
-            .and_then(|mut file| file.write_all(rule.to_string().as_bytes()))
-            .map_err(|error| format!("cannot write {rule} to {}: {error}", file.display()))?;
+        let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
+        group
+            .write(file, &rule.to_string())
+            .map_err(|error| format!("cannot write {rule} to {}: {error}", group.path().join(file).display()))?;
     }
     Ok(())
 }
 
-fn attach_program(folder: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
-    let folder = File::open(folder)?;
-    sys::attach_device_program(folder.as_fd(), &program(rules)?).map_err(|error| {
+fn attach_program(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+    sys::attach_device_program(group.as_fd(), &program(rules)?).map_err(|error| {
         format!("cannot load a BPF program for device rules: {error}; the kernel needs CONFIG_CGROUP_BPF").into()
     })
 }
@@ -166,15 +132,4 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Box<dyn Error>> {
     code.push(instruction(MOVE_VALUE, 0, 0, 0, 0));
     code.push(instruction(EXIT, 0, 0, 0, 0));
     Ok(code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_outside_its_own_cgroup_is_refused() {
-        let error = enforce("runner-none-0", i32::try_from(std::process::id()).unwrap(), &[]).unwrap_err();
-        assert!(error.to_string().contains("not in one of its own"), "{error}");
-    }
 }

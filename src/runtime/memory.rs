@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::cgroup::Layout;
+use rustix::fs::OFlags;
+
+use crate::cgroup::Home;
 
 /// Both files are shorter.
 const MOST_BYTES: usize = 4096;
@@ -13,17 +15,17 @@ const MOST_BYTES: usize = 4096;
 pub struct OomKills(File);
 
 impl OomKills {
-    /// Of the cgroup of that name at the top of the hierarchy; none where memory is not accounted there.
+    /// Of the first of these groups where memory is accounted. On v1 a group counts its own processes alone, on v2 those
+    /// below it too.
     ///
     /// `memory.events` of the kernel's cgroup-v2 document; `memory.oom_control` of v1's, which counts since Linux 4.13.
-    pub fn of(cgroup: &str) -> Option<Self> {
-        let layout = Layout::of_this_host().ok()?;
-        let file = match (layout.v1("memory"), layout.v2()) {
-            (Some(memory), _) => memory.join(cgroup).join("memory.oom_control"),
-            (None, Some(v2)) => v2.join(cgroup).join("memory.events"),
-            (None, None) => return None,
+    pub fn of_groups(groups: &[&Home]) -> Option<Self> {
+        let open = |groups: &&Home| match (groups.v1("memory"), groups.v2()) {
+            (Some(v1), _) => v1.file("memory.oom_control", OFlags::RDONLY).ok(),
+            (None, Some(v2)) => v2.file("memory.events", OFlags::RDONLY).ok(),
+            (None, None) => None,
         };
-        File::open(file).ok().map(Self)
+        groups.iter().find_map(open).map(Self)
     }
 
     /// By now; none where the kernel does not count, or the cgroup is gone.
@@ -49,10 +51,5 @@ mod tests {
         // Before Linux 4.13.
         assert_eq!(count("oom_kill_disable 0\nunder_oom 0\n"), None);
         assert_eq!(count(""), None);
-    }
-
-    #[test]
-    fn a_cgroup_that_is_not_there_has_no_counter() {
-        assert!(OomKills::of("no-such-cgroup").is_none());
     }
 }

@@ -16,6 +16,7 @@ pub mod process;
 mod protocol;
 pub mod spec;
 mod status;
+mod watch;
 #[path = "../init/wire.rs"]
 pub mod wire;
 
@@ -144,11 +145,13 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Meanwhile the kernel killed it, or another process of its container, for want of memory.
     pub out_of_memory: bool,
+    /// Why a limit that the manifest asks for did not hold to its end.
+    pub lost_limit: Option<String>,
 }
 
 impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, out_of_memory: false }
+        Self { outcome, out_of_memory: false, lost_limit: None }
     }
 }
 

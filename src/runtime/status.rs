@@ -62,9 +62,10 @@ pub fn send_terminal(socket: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> io::Re
 /// # Errors
 /// `EPIPE` when runner is gone.
 pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
+    let lost_limit = ended.lost_limit.as_deref().unwrap_or_default();
     let (kind, value, text) = match &ended.outcome {
-        Outcome::Exited { code } => (kind::EXITED, *code, ""),
-        Outcome::Signaled { signal } => (kind::SIGNALED, *signal, ""),
+        Outcome::Exited { code } => (kind::EXITED, *code, lost_limit),
+        Outcome::Signaled { signal } => (kind::SIGNALED, *signal, lost_limit),
         Outcome::NotStarted { why, code } => (kind::FAILED_IN_WORDS, *code, why.as_str()),
     };
     let mut packet = wire::status(kind, 0, value, 0).to_vec();
@@ -119,15 +120,20 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
     let (kind, stage, out_of_memory) = (head[0], head[1], head[OUT_OF_MEMORY] != 0);
     let value = i32::from_le_bytes(head[4..8].try_into().ok()?);
     let detail = u64::from_le_bytes(head[8..16].try_into().ok()?);
+    let text = String::from_utf8_lossy(text).into_owned();
     let outcome = match kind {
         kind::TERMINAL => return descriptor.map(Status::Terminal),
         kind::FAILED => return Some(Status::Failed(StartFailure { stage, errno: value, detail })),
         kind::EXITED => Outcome::Exited { code: value },
         kind::SIGNALED => Outcome::Signaled { signal: value },
-        kind::FAILED_IN_WORDS => Outcome::NotStarted { why: String::from_utf8_lossy(text).into_owned(), code: value },
+        kind::FAILED_IN_WORDS => {
+            let outcome = Outcome::NotStarted { why: text, code: value };
+            return Some(Status::Ended(Ended { outcome, out_of_memory, lost_limit: None }));
+        }
         _ => return None,
     };
-    Some(Status::Ended(Ended { outcome, out_of_memory }))
+    let lost_limit = Some(text).filter(|text| !text.is_empty());
+    Some(Status::Ended(Ended { outcome, out_of_memory, lost_limit }))
 }
 
 #[cfg(test)]
@@ -148,12 +154,21 @@ mod tests {
         for outcome in outcomes {
             for out_of_memory in [false, true] {
                 let (here, there) = pair().unwrap();
-                let ended = Ended { outcome: outcome.clone(), out_of_memory };
+                let ended = Ended { outcome: outcome.clone(), out_of_memory, lost_limit: None };
                 send_ended(there.as_fd(), &ended).unwrap();
                 let Some(Status::Ended(received)) = receive(here.as_fd()).unwrap() else { panic!("no end came") };
                 assert_eq!(received, ended);
             }
         }
+    }
+
+    #[test]
+    fn a_lost_limit_arrives_in_words() {
+        let (here, there) = pair().unwrap();
+        let lost_limit = Some("it was 7 and is max".to_owned());
+        let ended = Ended { outcome: Outcome::Exited { code: 0 }, out_of_memory: false, lost_limit };
+        send_ended(there.as_fd(), &ended).unwrap();
+        assert!(matches!(receive(here.as_fd()).unwrap(), Some(Status::Ended(received)) if received == ended));
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! Limits of a container: the kernel holds its steps to them, and they cannot lift them.
 
 use std::fs;
-use std::path::PathBuf;
+
+use runner::cgroup::Home;
 
 use crate::built::{Built, Gate, Running, processes_of, project};
 use crate::project::RUNTIME;
 
-/// What is in a file of the cgroup of a runner's only container, by its name on cgroup v1 or on v2.
+/// What is in a file of the cgroup that limits a runner's only container, by its name on cgroup v1 or on v2.
 #[track_caller]
 fn of_cgroup(runner: u32, names: [&str; 2]) -> String {
-    let root = PathBuf::from("/sys/fs/cgroup");
     let prefix = format!("runner-{runner}-");
-    let inside = fs::read_dir(&root).unwrap().flatten().map(|entry| entry.path());
-    let groups = inside.chain([root.clone()]).flat_map(|hierarchy| fs::read_dir(hierarchy).into_iter().flatten());
-    let own = groups.flatten().filter(|group| group.file_name().to_string_lossy().starts_with(&prefix));
-    let files = own.flat_map(|group| names.map(|name| group.path().join(name)));
+    let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+    let own = groups.hierarchies().iter().map(|group| group.own.path());
+    // The group of a session whose steps are containers of their own has the limits on one below.
+    let limited = own.map(|group| if group.join("p").exists() { group.join("p") } else { group.to_owned() });
+    let files = limited.flat_map(|group| names.map(|name| group.join(name)));
     let mut found: Vec<String> = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
     found.sort();
     found.dedup();
@@ -71,6 +72,19 @@ steps:
 }
 
 #[test]
+fn a_container_without_limits_of_its_own_has_the_default_number_of_processes() {
+    let project = project(
+        "mounts: { $GATE }\ncontainers: { c: { rootfs: $TOOLS, mounts: [gate] } }\nsteps: [{ name: s, run: sh /gate/meet now }]\n",
+    );
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("now");
+    assert_eq!(of_cgroup(build.pid(), ["pids.max", "pids.max"]), "32768");
+    gate.open("now");
+    assert_eq!(build.end().run.code, 0);
+}
+
+#[test]
 fn a_step_may_have_as_many_processes_as_its_container_allows_and_no_more() {
     let project = project(
         r#"
@@ -118,7 +132,8 @@ steps:
     let built = Built::of(&project, &["--keep-going", "-j", "1"]);
     assert_eq!(built.run.code, 1, "{}", built.run);
     assert_eq!(built.status("little"), "ran", "{}", built.run);
-    let out_of_memory = "out of memory: the container may use 64MiB (`memory` under limits); ";
+    let out_of_memory = "out of memory: the container may use 64MiB (`memory` under limits), and what is written to its \
+         root is in memory and counts: `scratch: {disk: true}` puts it on disk; ";
     assert_eq!(built.reason("much"), format!("{out_of_memory}killed by signal 9 (SIGKILL)"));
     assert_eq!(built.ending("much")["exit_code"], 137);
     assert_eq!(built.reason("a-child"), format!("{out_of_memory}exit code 137"));

@@ -139,11 +139,12 @@ impl Project {
 /// The cgroups that runner has made on this host, whoever called it.
 fn groups() -> Vec<PathBuf> {
     let mut groups = Vec::new();
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        for group in fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
-            if group.file_name().to_string_lossy().starts_with("runner-") {
-                groups.push(group.path());
-            }
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
+        for group in inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let is_own = group.file_name().to_string_lossy().starts_with("runner-");
+            if is_own { groups.push(group.path()) } else { folders.push(group.path()) }
         }
     }
     groups

@@ -7,11 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::setup::{Inheritance, become_init, has_namespace};
-use super::{Open, group::Group, sealed, view};
+use super::{Open, sealed, view};
+use crate::cgroup::ContainerGroup;
 use crate::error::told;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{devices, reap};
@@ -19,6 +22,9 @@ use crate::sys::{self, Fork};
 
 /// Init's program, which build.rs compiles.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+
+/// How long init may take to end before everything in its groups is killed with it.
+const FROZEN_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
@@ -31,6 +37,8 @@ pub fn main() -> ExitCode {
 /// Makes the container and waits for its end; true when nothing of it is left.
 fn serve() -> io::Result<bool> {
     let socket = UnixStream::from(sys::take_stdin()?);
+    // With real-time scheduling nothing can be moved into a new v1 group, which has no share of that time yet.
+    sys::leave_real_time()?;
     let Some((open, descriptors)) = receive::<Open>(&socket)? else { return Ok(true) };
     let [requests] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| io::Error::other("no socket for init"))?;
     let (init, group) = match create(&open, requests) {
@@ -41,13 +49,38 @@ fn serve() -> io::Result<bool> {
         }
     };
     send(&socket, &Opened::Ready, &[])?;
-    drop(socket);
-    reap(init.as_fd())?;
+    wait(&init, &group, &socket)?;
     Ok(group.remove())
 }
 
+/// Waits for the end of init, which comes with the end of runner: but something inside may have frozen init.
+fn wait(init: &OwnedFd, group: &ContainerGroup, socket: &UnixStream) -> io::Result<()> {
+    let mut polled = [PollFd::new(init, PollFlags::IN), PollFd::new(socket, PollFlags::RDHUP)];
+    poll_again(&mut polled, None)?;
+    let [mut ended, _] = polled;
+    while ended.revents().is_empty() {
+        // Runner has closed its end, or is dead.
+        let _ = pidfd_send_signal(init, Signal::KILL);
+        group.thaw();
+        if poll_again(std::slice::from_mut(&mut ended), Some(&FROZEN_AGAIN))? == 0 {
+            group.kill();
+        }
+    }
+    reap(init.as_fd())?;
+    Ok(())
+}
+
+fn poll_again(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Result<usize> {
+    loop {
+        match poll(polled, timeout) {
+            Err(Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
 /// Clones the container's first process, which builds the container while this one makes its cgroups.
-fn create(open: &Open, requests: OwnedFd) -> Result<(OwnedFd, Group), Box<dyn Error>> {
+fn create(open: &Open, requests: OwnedFd) -> Result<(OwnedFd, ContainerGroup), Box<dyn Error>> {
     let view = sealed("view", &view::encode(&open.spec, &[], false)?)?;
     let inheritance = Inheritance { requests, view, program: sealed("init", INIT)? };
     let (mut go, joined) = UnixStream::pair()?;
@@ -63,10 +96,9 @@ fn create(open: &Open, requests: OwnedFd) -> Result<(OwnedFd, Group), Box<dyn Er
         Fork::Parent(pid, init) => (pid, init),
     };
     drop((inheritance, joined, reporting));
-    let group = Group::create(&open.id, &open.spec);
-    let built = group.as_ref().map_err(ToString::to_string).and_then(|group| {
-        let admitted = group.add(pid).and_then(|()| enforce_rules(open, pid));
-        admitted.map_err(|error| error.to_string())?;
+    let group = create_group(open);
+    let built = group.as_ref().map_err(Clone::clone).and_then(|group| {
+        group.add(pid).map_err(|error| error.told())?;
         // An early end of that process is reported by what comes, or does not.
         let _ = go.write_all(&[1]);
         let mut words = String::new();
@@ -83,6 +115,15 @@ fn create(open: &Open, requests: OwnedFd) -> Result<(OwnedFd, Group), Box<dyn Er
     Err(why.into())
 }
 
+fn create_group(open: &Open) -> Result<ContainerGroup, String> {
+    let resources = open.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    ContainerGroup::create(&open.id, &resources, |groups| match devices::allow_only(groups, &devices::of(&open.spec)) {
+        // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
+        Err(_) if !open.makes_nodes => Ok(()),
+        other => other.map_err(devices::refusal),
+    })
+}
+
 fn namespaces(open: &Open) -> u64 {
     let all = [
         (LinuxNamespaceType::Pid, libc::CLONE_NEWPID),
@@ -93,12 +134,4 @@ fn namespaces(open: &Open) -> u64 {
     ];
     let asked = all.into_iter().filter(|(kind, _)| has_namespace(&open.spec, *kind));
     asked.fold(0, |flags, (_, flag)| flags | flag as u64)
-}
-
-fn enforce_rules(open: &Open, pid: i32) -> Result<(), Box<dyn Error>> {
-    match devices::enforce(&open.id, pid, &devices::of(&open.spec)) {
-        // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
-        Err(_) if !open.makes_nodes => Ok(()),
-        other => Ok(other.map_err(|error| devices::lacking(error.as_ref()))?),
-    }
 }

@@ -12,7 +12,6 @@
 
 mod attach;
 mod cgroup_mounts;
-mod group;
 pub mod helper;
 mod nodes;
 mod options;
@@ -30,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::Bundle;
 use super::container::{Channel, Container, Helper, RuntimeError};
 use super::status;
+use super::watch::Watch;
 
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__session";
@@ -57,7 +57,13 @@ pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, Runt
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
     let open = Open { id: id.into(), spec: spec.clone(), makes_nodes };
     let requests = Requests::new(requests, view::targets(spec));
-    let container = Container::open(helper, &open, &[for_init.as_fd()], |_| Channel::Embedded(requests), Some(id))?;
+    let container = Container::open(
+        helper,
+        &open,
+        &[for_init.as_fd()],
+        |helper| Channel::Embedded { requests, helper },
+        Some(Watch::new(id, spec)),
+    )?;
     // From here on only init holds that end: it closes with init, and init ends when runner's end closes.
     drop(for_init);
     Ok(container)

@@ -1,22 +1,26 @@
 //! `runner __external`: makes the PID namespace in which a session's steps run, and clears up after it.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::groups::{self, Groups};
 use super::{Open, serve};
+use crate::cgroup::{Home, unescaped};
 use crate::runtime::protocol::{Opened, receive, send};
-use crate::runtime::{Outcome, cgroups, devices, reap};
+use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
 
 const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
+
+/// How often processes that will not end are thawed.
+const THAW_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
@@ -31,12 +35,31 @@ fn watch() -> io::Result<bool> {
     let socket = UnixStream::from(sys::take_stdin()?);
     // What runner hands down, the lock of its lease, is for its helpers and for nothing that a runtime starts.
     sys::close_all_on_exec()?;
+    // On v1 a real-time process cannot be moved into a new group.
+    sys::leave_real_time()?;
     let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(true) };
+    let groups = match groups::make(&open.id, &open.spec) {
+        Ok(groups) => groups,
+        Err(why) => {
+            send(&socket, &Opened::Failed(why), &[])?;
+            return Ok(false);
+        }
+    };
+    let ended = serve_in(&groups, &open, socket);
+    // By now the kernel has ended all that was in the namespace.
+    Ok(groups.remove() && ended?)
+}
+
+/// Runs the helper proper in those groups to its end; true when it ended well.
+fn serve_in(groups: &Home, open: &Open, socket: UnixStream) -> io::Result<bool> {
+    // Closed as soon as the helper begins to end; it has not ended before all that it leaves behind has.
+    let (begins_to_end, of_helper) = io::pipe()?;
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     match sys::fork_into(NAMESPACES, proc.as_fd())? {
         Fork::Child => {
-            let served = match prepare(&open) {
-                Ok(()) => serve::serve(&open, &socket),
+            drop(begins_to_end);
+            let served = match prepare(open, groups) {
+                Ok(groups) => serve::serve(open, &groups, &socket),
                 Err(error) => send(&socket, &Opened::Failed(error.to_string()), &[]).and(Err(error)),
             };
             sys::exit_now(i32::from(served.is_err()));
@@ -44,21 +67,31 @@ fn watch() -> io::Result<bool> {
         Fork::Parent(_, helper) => {
             // It belongs to the helper, and is to close with it.
             drop(socket);
-            let ended = reap(helper.as_fd())?;
-            // By now the kernel has ended all that was in the namespace.
-            Ok(cgroups::remove_steps(&open.id) && ended == Outcome::Exited { code: 0 })
+            drop(of_helper);
+            let mut polled = [PollFd::new(&begins_to_end, PollFlags::IN)];
+            while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+            // What is frozen does not end with its namespace, and may have been frozen at the last moment.
+            let mut polled = [PollFd::new(&helper, PollFlags::IN)];
+            while poll(&mut polled, Some(&THAW_AGAIN)) != Ok(1) {
+                groups.kill();
+            }
+            Ok(reap(helper.as_fd())? == Outcome::Exited { code: 0 })
         }
     }
 }
 
 /// From a fresh clone to what a runtime can be called from.
-fn prepare(open: &Open) -> io::Result<()> {
+fn prepare(open: &Open, outer: &Home) -> io::Result<Groups> {
     // Who is first in its PID namespace ends by SIGKILL only when that comes from outside of it, as this one does.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     detach_others(open)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)?;
-    if open.makes_nodes { devices::check(&open.id, &devices::of(&open.spec)).map_err(io::Error::other) } else { Ok(()) }
+    let groups = Groups::enter(outer, &open.spec).map_err(io::Error::other)?;
+    if open.makes_nodes {
+        groups.enforced().map_err(io::Error::other)?;
+    }
+    Ok(groups)
 }
 
 /// Takes away the mounts of other sessions: held here, their folders would stay in use after they have ended.
@@ -83,30 +116,8 @@ fn others(mountinfo: &str, open: &Open) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A path as the kernel writes it there: blanks and backslashes are a backslash and three octal digits.
-fn unescaped(text: &str) -> PathBuf {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -127,6 +138,5 @@ mod tests {
         let mountinfo: String = points.map(line).collect();
         let expected = ["/s p/mnt/bundle11/rootfs", "/s p/mnt/lower5"].map(PathBuf::from);
         assert_eq!(others(&mountinfo, &open), expected);
-        assert_eq!(unescaped(r"\134\04\"), Path::new(r"\\04\"));
     }
 }

@@ -4,9 +4,10 @@
 //! runtime starts is below it, and containers whose runtime has ended become its children: so it sees how each really
 //! ended, and when it ends, with runner or however else, the kernel kills everything in there.
 //!
-//! For each step it writes a bundle and calls `create`, sets the device rules itself, calls `start`, and when the
-//! container's first process has ended, `delete`. That is what `run` does, in three: runc before 1.2 opens /dev/net/tun
-//! to every container, and what a runtime does about rules that it cannot set is its own affair.
+//! For each step it makes cgroups and writes a bundle, calls `create`, takes from the device rules what only the runtime
+//! needed, calls `start`, and when the container's first process has ended, `delete`. That is what `run` does, in three:
+//! runc before 1.2 opens /dev/net/tun to every container, and what a runtime does about rules that it cannot set is its
+//! own affair.
 //!
 //! ```text
 //! runner ──spawns──▶ watcher ──clone3──▶ helper (PID 1) ──▶ RUNTIME create, start, delete
@@ -15,6 +16,7 @@
 
 mod console;
 mod folder;
+mod groups;
 pub mod helper;
 mod log;
 mod program;

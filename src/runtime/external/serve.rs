@@ -5,17 +5,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Open;
+use super::groups::Groups;
 use super::step::Step;
 use crate::runtime::protocol::{Opened, Start, receive, send};
+
+/// How often a step is killed that does not end.
+const KILL_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Serves requests until runner closes its end; then the steps that still run end with this process.
 ///
 /// # Errors
 /// Where runner says what it cannot mean, or the system refuses the helper itself something.
-pub fn serve(open: &Open, control: &UnixStream) -> io::Result<()> {
+pub fn serve(open: &Open, groups: &Groups, control: &UnixStream) -> io::Result<()> {
     send(control, &Opened::Ready, &[])?;
     let mut steps: Vec<Step> = Vec::new();
     let mut number = 0;
@@ -24,7 +28,7 @@ pub fn serve(open: &Open, control: &UnixStream) -> io::Result<()> {
     while is_open || steps.iter().any(Step::is_being_deleted) {
         let happened = wait(control, is_open, &steps)?;
         for (step, happened) in steps.iter_mut().zip(&happened.steps) {
-            step.advance(open, *happened)?;
+            step.advance(open, groups, *happened)?;
         }
         steps.retain(|step| !step.is_over());
         if happened.asked {
@@ -34,7 +38,7 @@ pub fn serve(open: &Open, control: &UnixStream) -> io::Result<()> {
                     number += 1;
                     let descriptors = <[OwnedFd; 4]>::try_from(descriptors)
                         .map_err(|_| io::Error::other("a request without its four descriptors"))?;
-                    steps.extend(Step::begin(open, number, start.process, descriptors));
+                    steps.extend(Step::begin(open, groups, number, start.process, descriptors));
                 }
             }
         }
@@ -71,7 +75,10 @@ fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happe
         };
         polled.extend([readable(command), readable(container), readable(status)]);
     }
-    match poll(&mut polled, None) {
+    // What is frozen meanwhile does not end before it is thawed.
+    let again = steps.iter().any(Step::is_unwanted).then_some(&KILL_AGAIN);
+    match poll(&mut polled, again) {
+        Ok(0) => steps.iter().filter(|step| step.is_unwanted()).for_each(Step::kill),
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }

@@ -9,16 +9,17 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
-use oci_spec::runtime::{PosixRlimitType, Process};
+use oci_spec::runtime::{LinuxResourcesBuilder, PosixRlimitType, Process};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Open;
 use super::console::Console;
 use super::folder;
+use super::groups::{Groups, StepGroups};
 use super::log::not_started;
 use super::serve::StepEvent;
-use crate::runtime::memory::OomKills;
-use crate::runtime::{Ended, Outcome, cgroups, devices, reap, status, too_many_files};
+use crate::runtime::{Ended, Outcome, devices, reap, status, too_many_files};
+use crate::sys;
 
 /// A process that is this one's child, or will be when the runtime's program has ended.
 struct Child {
@@ -49,16 +50,32 @@ pub struct Step {
     console: Option<Console>,
     /// It is to end, and has been told so.
     unwanted: bool,
+    groups: StepGroups,
 }
 
 impl Step {
     /// Begins to create its container; none, and runner told why, where not even that can be done.
-    pub fn begin(open: &Open, number: u64, process: Process, descriptors: [OwnedFd; 4]) -> Option<Self> {
+    pub fn begin(
+        open: &Open,
+        groups: &Groups,
+        number: u64,
+        process: Process,
+        descriptors: [OwnedFd; 4],
+    ) -> Option<Self> {
         let [stdin, stdout, stderr, status] = descriptors;
-        let id = format!("{}{number}", cgroups::step_prefix(&open.id));
+        let step_groups = match groups.step(number) {
+            Ok(groups) => groups,
+            Err(error) => {
+                // Whoever asked may have lost interest.
+                let outcome = Outcome::NotStarted { why: error.to_string(), code: 125 };
+                let _ = status::send_ended(status.as_fd(), &outcome.into());
+                return None;
+            }
+        };
         let mut step = Self {
             bundle: open.folder.join(format!("step{number}")),
-            id,
+            id: format!("{}-{number}", open.id),
+            groups: step_groups,
             status,
             phase: Phase::Creating,
             command: None,
@@ -81,13 +98,15 @@ impl Step {
                 command.current_dir(&step.bundle).args(["--console-socket", Console::NAME]);
             }
             command.arg(&step.id).stdin(stdin).stdout(stdout).stderr(stderr);
+            sys::join_cgroups(&mut command, step.groups.to_join()?);
             step.call(command)
         };
         let begun = create();
         match begun {
             Ok(()) => Some(step),
             Err(error) => {
-                step.tell(Outcome::NotStarted { why: error.to_string(), code: 125 });
+                step.tell(groups, Outcome::NotStarted { why: error.to_string(), code: 125 });
+                step.groups.remove();
                 None
             }
         }
@@ -97,7 +116,10 @@ impl Step {
         let mut spec = open.spec.clone();
         spec.set_process(Some(process));
         let mut linux = spec.linux().clone().unwrap_or_default();
-        linux.set_cgroups_path(Some(PathBuf::from(format!("/{}", self.id))));
+        linux.set_cgroups_path(Some(self.groups.path().clone()));
+        // Its limits are on a group above, where nothing inside can lift them.
+        let rules = LinuxResourcesBuilder::default().devices(devices::of(&spec)).build().map_err(io::Error::other)?;
+        linux.set_resources(Some(rules));
         spec.set_linux(Some(linux));
         let write = || {
             DirBuilder::new().mode(0o700).create(&self.bundle)?;
@@ -148,17 +170,17 @@ impl Step {
     ///
     /// # Errors
     /// Where the system does not tell how a child ended.
-    pub fn advance(&mut self, open: &Open, happened: StepEvent) -> io::Result<()> {
+    pub fn advance(&mut self, open: &Open, groups: &Groups, happened: StepEvent) -> io::Result<()> {
         if happened.command
             && let Some(command) = self.command.take()
         {
             let ended = reap(command.descriptor.as_fd())?;
-            self.after_call(open, &ended)?;
+            self.after_call(open, groups, &ended)?;
         } else if happened.container
             && let Some(container) = self.container.take()
         {
             let outcome = reap(container.descriptor.as_fd())?;
-            self.end(open, outcome);
+            self.end(open, groups, outcome);
         } else if happened.unwanted {
             self.unwanted = true;
             self.kill();
@@ -166,24 +188,25 @@ impl Step {
         Ok(())
     }
 
-    fn after_call(&mut self, open: &Open, ended: &Outcome) -> io::Result<()> {
+    fn after_call(&mut self, open: &Open, groups: &Groups, ended: &Outcome) -> io::Result<()> {
         let went_well = *ended == Outcome::Exited { code: 0 };
         match self.phase {
             Phase::Creating => {
-                let created = if went_well { self.created(open) } else { Err(self.reason(ended)) };
+                let created = if went_well { self.created(open, groups) } else { Err(self.reason(ended)) };
                 match created {
                     Ok(()) => self.phase = Phase::Starting,
-                    Err(outcome) => self.fail(open, outcome)?,
+                    Err(outcome) => self.fail(open, groups, outcome)?,
                 }
             }
             Phase::Starting if went_well => self.phase = Phase::Running,
             Phase::Starting => {
                 let outcome = self.reason(ended);
-                self.fail(open, outcome)?;
+                self.fail(open, groups, outcome)?;
             }
             Phase::Running => {}
             Phase::Deleting | Phase::Over => {
                 let _ = fs::remove_dir_all(&self.bundle);
+                self.groups.remove();
                 self.phase = Phase::Over;
             }
         }
@@ -191,7 +214,7 @@ impl Step {
     }
 
     /// The container is there, with its first process waiting: sets the device rules, and lets it go on.
-    fn created(&mut self, open: &Open) -> Result<(), Outcome> {
+    fn created(&mut self, open: &Open, groups: &Groups) -> Result<(), Outcome> {
         let refused = |why: String| Outcome::NotStarted { why, code: 125 };
         let read = || -> io::Result<Child> {
             let text = fs::read_to_string(self.bundle.join("pid"))?;
@@ -204,7 +227,7 @@ impl Step {
         if self.unwanted {
             return Err(Outcome::Signaled { signal: libc::SIGKILL });
         }
-        if let Err(error) = devices::enforce(&self.id, pid, &devices::of(&open.spec)) {
+        if let Err(error) = groups.restrict(&self.groups) {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
             // have mounted it anew.
             let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
@@ -229,17 +252,17 @@ impl Step {
     }
 
     /// Ends what there is of a container that could not be started.
-    fn fail(&mut self, open: &Open, outcome: Outcome) -> io::Result<()> {
+    fn fail(&mut self, open: &Open, groups: &Groups, outcome: Outcome) -> io::Result<()> {
         if let Some(container) = self.container.take() {
             let _ = pidfd_send_signal(&container.descriptor, Signal::KILL);
             reap(container.descriptor.as_fd())?;
         }
-        self.end(open, outcome);
+        self.end(open, groups, outcome);
         Ok(())
     }
 
-    fn end(&mut self, open: &Open, outcome: Outcome) {
-        self.tell(outcome);
+    fn end(&mut self, open: &Open, groups: &Groups, outcome: Outcome) {
+        self.tell(groups, outcome);
         self.phase = match self.call_quietly(open, &["delete", "--force"]) {
             Ok(()) => Phase::Deleting,
             // What is left of it is removed with the session.
@@ -247,20 +270,27 @@ impl Step {
         };
     }
 
-    fn kill(&self) {
+    /// Ends it. A process in a frozen group ends only when that is thawed, and may be frozen once more meanwhile: to be
+    /// called again until it has ended.
+    pub fn kill(&self) {
         // While it is being created only the runtime can be ended; what it leaves half-made is deleted.
         let child = if self.phase == Phase::Creating { &self.command } else { &self.container };
         if let Some(child) = child {
             let _ = pidfd_send_signal(&child.descriptor, Signal::KILL);
         }
+        self.groups.kill();
     }
 
-    fn tell(&self, outcome: Outcome) {
-        // The cgroup is the step's own, and counts from nothing.
-        let kills = || OomKills::of(&self.id).and_then(|kills| kills.count());
-        let out_of_memory = !outcome.is_success() && kills().is_some_and(|kills| kills > 0);
+    /// Whether it is to end, and has not.
+    pub fn is_unwanted(&self) -> bool {
+        self.unwanted && matches!(self.phase, Phase::Creating | Phase::Starting | Phase::Running)
+    }
+
+    fn tell(&self, groups: &Groups, outcome: Outcome) {
+        let out_of_memory = !outcome.is_success() && self.groups.ran_out_of_memory();
+        let lost_limit = groups.lost_limit();
         // Whoever asked may have lost interest.
-        let _ = status::send_ended(self.status.as_fd(), &Ended { outcome, out_of_memory });
+        let _ = status::send_ended(self.status.as_fd(), &Ended { outcome, out_of_memory, lost_limit });
     }
 
     /// Whether its container's first process may be there without being known.

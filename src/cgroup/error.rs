@@ -1,0 +1,70 @@
+//! Why a container cannot have its groups or its limits, in words that name the fix.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+const PRIVILEGED: &str = "let runner make cgroups: in Docker, `docker run --privileged`";
+
+/// What goes wrong with cgroups.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum CgroupError {
+    #[error("cannot read this process' cgroups")]
+    Read(#[source] io::Error),
+    #[error(
+        "runner's own cgroup {path} of the hierarchy {hierarchy} cannot be reached, so that no group can be made \
+         below it"
+    )]
+    Unreachable { hierarchy: String, path: String, source: io::Error },
+    #[error("cannot create the cgroup {}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("cannot mount the cgroup hierarchy at {} anew", point.display())]
+    Mount { point: PathBuf, source: io::Error },
+    #[error("cannot write {value} to {}", file.display())]
+    Write { value: String, file: PathBuf, source: io::Error },
+    #[error("`{limit}` under limits needs the cgroup controller {controller}, which no hierarchy of this host has")]
+    NoController { limit: &'static str, controller: &'static str },
+    #[error(
+        "`{limit}` under limits needs the cgroup controller {controller}, which runner's own cgroup {} does not have",
+        group.display()
+    )]
+    Lacking { limit: &'static str, controller: &'static str, group: PathBuf },
+    #[error(
+        "`{limit}` under limits needs processes of the cgroup {} moved into a group below it, and one cannot be moved",
+        group.display()
+    )]
+    Occupied { limit: &'static str, group: PathBuf, source: io::Error },
+    #[error("`{limit}` under limits cannot be set: the cgroup {} is {kind}", group.display())]
+    Threaded { limit: &'static str, group: PathBuf, kind: String },
+}
+
+impl CgroupError {
+    /// Returns what fixes it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { path, .. } if path.starts_with("/..") => {
+                Some("start runner in a cgroup of its namespace: `echo $$ > /sys/fs/cgroup/cgroup.procs` first".into())
+            }
+            Self::Unreachable { .. } => Some(PRIVILEGED.into()),
+            Self::NoController { controller, .. } => {
+                Some(format!("boot with `cgroup_enable={controller}`, or leave the limit out"))
+            }
+            Self::Lacking { .. } | Self::Occupied { .. } | Self::Threaded { .. } => {
+                Some("start runner in a group of its own: `systemd-run --scope -p Delegate=yes runner …`".into())
+            }
+            Self::Create { source, .. } | Self::Mount { source, .. } | Self::Write { source, .. } => {
+                let is_forbidden =
+                    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+                is_forbidden.then(|| PRIVILEGED.into())
+            }
+            Self::Read(_) => None,
+        }
+    }
+
+    /// Returns the error with all its causes and what fixes it, on one line.
+    pub fn told(&self) -> String {
+        crate::error::told_with_hint(self, self.hint())
+    }
+}

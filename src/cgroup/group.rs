@@ -1,0 +1,218 @@
+//! The groups of one container: made below runner's own, with limits, and taken down with all that runs in them.
+
+use oci_spec::runtime::LinuxResources;
+
+use super::controllers::pass_on;
+use super::error::CgroupError;
+use super::home::Home;
+use super::limits::{Held, Wanted};
+
+/// The name of the group in which the processes are.
+pub(super) const LEAF: &str = "c";
+
+/// Groups that carry a container's limits, in every hierarchy. No process is in them, only in groups below.
+///
+/// Dropping it leaves the groups as they are.
+#[derive(Debug)]
+pub struct LimitedGroup {
+    groups: Home,
+    held: Vec<Held>,
+}
+
+impl LimitedGroup {
+    /// The group below, in which a container's processes are.
+    pub const LEAF: &str = LEAF;
+
+    /// Makes groups below which others can be limited so: with the controllers on that this needs, but no limit yet.
+    ///
+    /// # Errors
+    /// See [`CgroupError`]; then no group is left.
+    pub fn make_room(home: &Home, name: &str, resources: &LinuxResources) -> Result<Home, CgroupError> {
+        Wanted::of(resources).create(home, name)
+    }
+
+    /// Makes groups of that name below others, and limits them.
+    ///
+    /// # Errors
+    /// See [`CgroupError`]; then no group is left.
+    pub fn create(home: &Home, name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
+        let wanted = Wanted::of(resources);
+        let groups = wanted.create(home, name)?;
+        match wanted.set(&groups) {
+            Ok(held) => Ok(Self { groups, held }),
+            Err(error) => {
+                groups.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// The groups that a helper of this process has made below its own, with the limits as they are now.
+    ///
+    /// # Errors
+    /// Where this process' own groups cannot be found.
+    pub fn find(name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
+        let groups = Home::of_this_process()?.child(name);
+        let held = Wanted::of(resources).find(&groups);
+        Ok(Self { groups, held })
+    }
+
+    /// Returns the groups.
+    pub fn groups(&self) -> &Home {
+        &self.groups
+    }
+
+    /// Has memory counted for each group below these alone too, where v2 counts it at all.
+    pub fn count_memory_below(groups: &Home) {
+        if let (None, Some(v2)) = (groups.v1("memory"), groups.v2()) {
+            pass_on(v2, "memory");
+        }
+    }
+
+    /// Returns why a limit that the manifest asks for does not hold any more.
+    pub fn lost_limit(&self) -> Option<String> {
+        self.held.iter().find_map(Held::lost)
+    }
+}
+
+/// A container's groups: those that carry limits and device rules, and in each the one in which the processes are.
+///
+/// Dropping it leaves the groups as they are; [`remove`](Self::remove) takes them down.
+#[derive(Debug)]
+pub struct ContainerGroup {
+    outer: LimitedGroup,
+    leaf: Home,
+}
+
+impl ContainerGroup {
+    /// Makes the groups of the container `id` below those of this process. `rules` sets device rules before there is a
+    /// group below, for then v1 takes none that deny.
+    ///
+    /// # Errors
+    /// What is missing, in words; then no group is left.
+    pub fn create(
+        id: &str,
+        resources: &LinuxResources,
+        rules: impl FnOnce(&Home) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        let home = Home::of_this_process().map_err(|error| error.told())?;
+        let outer = LimitedGroup::create(&home, id, resources).map_err(|error| error.told())?;
+        let leaf = rules(&outer.groups).and_then(|()| outer.groups.create(LEAF).map_err(|error| error.told()));
+        match leaf {
+            Ok(leaf) => Ok(Self { outer, leaf }),
+            Err(error) => {
+                outer.groups.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves a process, with its threads, into the groups; 0 is the process that asks.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`].
+    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
+        self.leaf.add(pid)
+    }
+
+    /// Returns the groups that carry the limits.
+    pub fn outer(&self) -> &Home {
+        &self.outer.groups
+    }
+
+    /// Returns why a limit that the manifest asks for does not hold any more.
+    pub fn lost_limit(&self) -> Option<String> {
+        self.outer.lost_limit()
+    }
+
+    /// Lets all processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
+    pub fn thaw(&self) {
+        self.outer.groups.thaw();
+    }
+
+    /// Kills all processes, frozen ones too; they have not all ended on return.
+    pub fn kill(&self) {
+        self.outer.groups.kill();
+    }
+
+    /// Takes the groups down, with the processes in them; true when nothing is left.
+    pub fn remove(&self) -> bool {
+        self.outer.groups.remove()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use oci_spec::runtime::{LinuxPidsBuilder, LinuxResourcesBuilder};
+
+    use super::*;
+
+    fn name(what: &str) -> String {
+        format!("runner-unit-{what}-{}", std::process::id())
+    }
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("1000000").spawn().unwrap()
+    }
+
+    fn remains(name: &str) -> usize {
+        Home::of_this_process().unwrap().child(name).hierarchies().len()
+    }
+
+    #[test]
+    fn a_process_is_added_in_every_hierarchy_and_ends_with_its_groups() {
+        let name = name("add");
+        let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
+        let mut process = sleeper();
+        group.add(process.id().cast_signed()).unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{}/cgroup", process.id())).unwrap();
+        for line in text.lines() {
+            assert!(line.ends_with(&format!("/{name}/c")), "{line}");
+        }
+        group.kill();
+        assert!(!process.wait().unwrap().success());
+        assert!(group.remove());
+        assert_eq!(remains(&name), 0);
+    }
+
+    #[test]
+    fn frozen_processes_in_nested_groups_are_killed() {
+        let name = name("frozen");
+        let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
+        let mut processes = [sleeper(), sleeper()];
+        group.add(processes[0].id().cast_signed()).unwrap();
+        let mut inner = group.leaf.create("inner").unwrap();
+        inner.add(processes[1].id().cast_signed()).unwrap();
+        for groups in [&inner, &group.leaf] {
+            if let Some(freezer) = groups.v1("freezer") {
+                freezer.write("freezer.state", "FROZEN").unwrap();
+            }
+            groups.v2().unwrap().write("cgroup.freeze", "1").unwrap();
+        }
+        for _ in 0..300 {
+            inner = inner.create("deep").unwrap();
+        }
+        group.kill();
+        for process in &mut processes {
+            assert!(!process.wait().unwrap().success());
+        }
+        assert!(group.remove());
+        assert_eq!(remains(&name), 0);
+    }
+
+    #[test]
+    fn a_limit_that_is_lifted_meanwhile_is_noticed() {
+        let name = name("lost");
+        let pids = LinuxPidsBuilder::default().limit(7).build().unwrap();
+        let resources = LinuxResourcesBuilder::default().pids(pids).build().unwrap();
+        let group = ContainerGroup::create(&name, &resources, |_| Ok(())).unwrap();
+        let file = group.outer().v1("pids").or(group.outer().v2()).unwrap();
+        assert_eq!((file.read("pids.max").unwrap().as_str(), group.lost_limit()), ("7\n", None));
+        file.write("pids.max", "max").unwrap();
+        let lost = group.lost_limit().unwrap();
+        assert!(lost.contains("`pids` under limits") && lost.ends_with("was 7 and is max"), "{lost}");
+        assert!(group.remove());
+    }
+}

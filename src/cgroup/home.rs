@@ -1,0 +1,243 @@
+//! The same group in every hierarchy: this process' own, and those that are made below.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::dir::GroupDir;
+use super::error::CgroupError;
+use super::layout::Layout;
+
+/// The leaf below runner's own group on v2 into which the processes of that group are moved, see `controllers`.
+pub const HOST_LEAF: &str = "runner-host";
+
+/// A group in one hierarchy.
+#[derive(Debug)]
+pub struct Hierarchy {
+    /// The v1 controllers, `name=NAME` for a hierarchy without one; empty for v2.
+    pub controllers: Vec<String>,
+    /// Whether it is mounted. Where it is not, nothing is limited by it, but nothing may be seen in it either.
+    pub is_mounted: bool,
+    /// The group.
+    pub own: GroupDir,
+}
+
+/// One group in each hierarchy of this host.
+#[derive(Debug)]
+pub struct Home {
+    hierarchies: Vec<Hierarchy>,
+}
+
+impl Hierarchy {
+    /// Whether it is the v2 one.
+    pub fn is_v2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    /// Whether it has that v1 controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+impl Home {
+    /// Returns the groups that this process is in; where it was moved into [`HOST_LEAF`], the group above.
+    ///
+    /// # Errors
+    /// [`CgroupError::Unreachable`] where a group lies outside of what this process can see.
+    pub fn of_this_process() -> Result<Self, CgroupError> {
+        Self::find_all(|path| path)
+    }
+
+    /// The groups at the paths that `choose` makes of those of this process.
+    fn find_all(choose: impl Fn(&str) -> &str) -> Result<Self, CgroupError> {
+        let layout = Layout::of_this_host().map_err(CgroupError::Read)?;
+        let text = fs::read_to_string("/proc/self/cgroup").map_err(CgroupError::Read)?;
+        let mut hierarchies = Vec::new();
+        for line in text.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+            hierarchies.push(find(&layout, controllers, choose(path)).map_err(|source| {
+                let hierarchy = if controllers.is_empty() { "cgroup2" } else { controllers };
+                CgroupError::Unreachable { hierarchy: hierarchy.into(), path: path.into(), source }
+            })?);
+        }
+        Ok(Self { hierarchies })
+    }
+
+    /// Returns the roots of all hierarchies, as this process sees them.
+    pub(super) fn roots() -> Result<Self, CgroupError> {
+        Self::find_all(|_| "/")
+    }
+
+    pub(super) fn of(hierarchies: Vec<Hierarchy>) -> Self {
+        Self { hierarchies }
+    }
+
+    pub(super) fn into_hierarchies(self) -> Vec<Hierarchy> {
+        self.hierarchies
+    }
+
+    /// Returns the group in each hierarchy.
+    pub fn hierarchies(&self) -> &[Hierarchy] {
+        &self.hierarchies
+    }
+
+    /// Returns the group of the mounted v1 hierarchy with that controller.
+    pub fn v1(&self, controller: &str) -> Option<&GroupDir> {
+        let mut mounted = self.hierarchies.iter().filter(|hierarchy| hierarchy.is_mounted);
+        mounted.find(|hierarchy| hierarchy.has(controller)).map(|hierarchy| &hierarchy.own)
+    }
+
+    /// Returns the group of the v2 hierarchy.
+    pub fn v2(&self) -> Option<&GroupDir> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2()).map(|hierarchy| &hierarchy.own)
+    }
+
+    /// Makes a group of that name below each; all or none.
+    ///
+    /// # Errors
+    /// [`CgroupError::Create`] or, where cpusets cannot be copied, [`CgroupError::Write`].
+    pub fn create(&self, name: &str) -> Result<Self, CgroupError> {
+        let mut made = Self { hierarchies: Vec::with_capacity(self.hierarchies.len()) };
+        for hierarchy in &self.hierarchies {
+            match create(hierarchy, name) {
+                Ok(child) => made.hierarchies.push(child),
+                Err(error) => {
+                    made.remove();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Opens the groups of that name below each, as far as they are there.
+    pub fn child(&self, name: &str) -> Self {
+        let child = |hierarchy: &Hierarchy| Some(hierarchy.with(hierarchy.own.child(name).ok()?));
+        Self { hierarchies: self.hierarchies.iter().filter_map(child).collect() }
+    }
+
+    /// Moves a process, with all its threads, into each; 0 is the process that asks.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`], with `ESRCH` where there is no such process.
+    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
+        let number = pid.to_string();
+        self.hierarchies.iter().try_for_each(|hierarchy| write(&hierarchy.own, "cgroup.procs", &number))
+    }
+}
+
+impl Hierarchy {
+    pub(super) fn with(&self, own: GroupDir) -> Self {
+        Self { controllers: self.controllers.clone(), is_mounted: self.is_mounted, own }
+    }
+}
+
+/// Writes to a file of a group.
+///
+/// # Errors
+/// [`CgroupError::Write`].
+pub(super) fn write(group: &GroupDir, name: &str, value: &str) -> Result<(), CgroupError> {
+    group.write(name, value).map_err(|source| CgroupError::Write {
+        value: value.into(),
+        file: group.path().join(name),
+        source,
+    })
+}
+
+fn create(hierarchy: &Hierarchy, name: &str) -> Result<Hierarchy, CgroupError> {
+    let parent = &hierarchy.own;
+    let own = parent.create(name).map_err(|source| CgroupError::Create { path: parent.path().join(name), source })?;
+    if hierarchy.has("cpuset") {
+        // Without them nothing can be moved into a new v1 group.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let copied = parent.read(file).map_err(CgroupError::Read).and_then(|all| write(&own, file, all.trim()));
+            if let Err(error) = copied {
+                let _ = own.remove();
+                return Err(error);
+            }
+        }
+    }
+    Ok(hierarchy.with(own))
+}
+
+fn find(layout: &Layout, controllers: &str, path: &str) -> io::Result<Hierarchy> {
+    let names: Vec<String> = controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let path = match Path::new(path).strip_prefix("/") {
+        Ok(path) if !path.components().any(|part| part == std::path::Component::ParentDir) => path,
+        _ => return Err(io::Error::other("it lies outside of this process' cgroup namespace")),
+    };
+    let path = match path.parent() {
+        Some(parent) if names.is_empty() && path.ends_with(HOST_LEAF) => parent,
+        _ => path,
+    };
+    let controller = names.first().map_or("", String::as_str);
+    if let Some((point, below)) = layout.place(controller, path) {
+        let root = openat(CWD, point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let own = GroupDir::open_at(std::os::fd::AsFd::as_fd(&root), point, below)?;
+        return Ok(Hierarchy { controllers: names, is_mounted: true, own });
+    }
+    let root = mount(&names)?;
+    let shown = Path::new("/").join(controllers);
+    let own = GroupDir::open_at(std::os::fd::AsFd::as_fd(&root), &shown, path)?;
+    let is_mounted = layout.is_mounted(controller);
+    Ok(Hierarchy { controllers: names, is_mounted, own })
+}
+
+/// Opens a hierarchy, mounted or not, by a mount that is nowhere and ends with its descriptors.
+pub(super) fn mount(controllers: &[String]) -> io::Result<OwnedFd> {
+    let context = fsopen(if controllers.is_empty() { "cgroup2" } else { "cgroup" }, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for controller in controllers {
+        match controller.strip_prefix("name=") {
+            Some(name) => fsconfig_set_string(&context, "name", name)?,
+            None => fsconfig_set_flag(&context, controller.as_str())?,
+        }
+    }
+    if controllers.iter().all(|controller| controller.starts_with("name=")) && !controllers.is_empty() {
+        fsconfig_set_flag(&context, "none")?;
+    }
+    fsconfig_create(&context)?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_in_every_hierarchy_that_the_kernel_names() {
+        let home = Home::of_this_process().unwrap();
+        let named = fs::read_to_string("/proc/self/cgroup").unwrap().lines().count();
+        assert_eq!(home.hierarchies().len(), named);
+        let own = std::process::id().to_string();
+        for hierarchy in home.hierarchies() {
+            let all = hierarchy.own.read("cgroup.procs").unwrap();
+            assert!(all.lines().any(|line| line == own), "{}", hierarchy.own.path().display());
+        }
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_mounted_nowhere_is_found_too() {
+        for line in fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());
+            let found = find(&Layout::default(), controllers, path).unwrap();
+            assert!(!found.is_mounted && found.own.has("cgroup.procs"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_group_outside_of_the_namespace_is_refused() {
+        let error = find(&Layout::default(), "", "/../other").unwrap_err();
+        assert!(error.to_string().contains("outside"), "{error}");
+    }
+}

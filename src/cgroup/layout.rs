@@ -1,0 +1,200 @@
+//! Where the hierarchies of this host are mounted, v1 and v2, and where in them a process is, see cgroups(7).
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Where hierarchies are mounted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    mounts: Vec<Mounted>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Mounted {
+    /// Of v1, `name=NAME` for a hierarchy without one; empty for v2.
+    controllers: Vec<String>,
+    /// The group that is seen at the mount point: `/` unless it shows a part only, as in a container.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+impl Layout {
+    /// Of this host, as this process sees it.
+    ///
+    /// # Errors
+    /// Where there is no /proc.
+    pub fn of_this_host() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    }
+
+    /// From the text of /proc/self/mountinfo, see proc(5).
+    fn parse(mountinfo: &str) -> Self {
+        let mut layout = Self::default();
+        for line in mountinfo.lines() {
+            let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
+            let mut filesystem = filesystem.split(' ');
+            let kind = filesystem.next().unwrap_or_default();
+            let (Some(root), Some(point)) = (mount.split(' ').nth(3), mount.split(' ').nth(4)) else { continue };
+            let controllers = match kind {
+                "cgroup2" => Vec::new(),
+                "cgroup" => {
+                    let options = filesystem.nth(1).unwrap_or_default().split(',');
+                    let known = options.filter(|option| !matches!(*option, "rw" | "ro" | "xattr" | "none"));
+                    known.map(str::to_owned).collect()
+                }
+                _ => continue,
+            };
+            // One without a controller is none that could be told from v2.
+            if kind == "cgroup2" || !controllers.is_empty() {
+                layout.mounts.push(Mounted { controllers, root: unescaped(root), point: unescaped(point) });
+            }
+        }
+        layout
+    }
+
+    /// The mount point of a v1 controller; `name=NAME` for a hierarchy without one.
+    pub fn v1(&self, controller: &str) -> Option<&Path> {
+        self.whole().find(|mount| mount.has(controller)).map(|mount| mount.point.as_path())
+    }
+
+    /// The mount point of the v2 hierarchy.
+    pub fn v2(&self) -> Option<&Path> {
+        self.whole().find(|mount| mount.controllers.is_empty()).map(|mount| mount.point.as_path())
+    }
+
+    /// Mounted more than once, the root of the hierarchy is wanted.
+    fn whole(&self) -> impl Iterator<Item = &Mounted> {
+        self.mounts.iter().filter(|mount| mount.root == Path::new("/"))
+    }
+
+    /// Where the group at `path`, relative to the root, of the v1 hierarchy with that controller is seen, of v2 for "":
+    /// a mount point, and the way from there.
+    pub(super) fn place<'a>(&'a self, controller: &str, path: &'a Path) -> Option<(&'a Path, &'a Path)> {
+        self.mounts.iter().filter(|mount| mount.is_of(controller)).find_map(|mount| {
+            let root = mount.root.strip_prefix("/").unwrap_or(&mount.root);
+            Some((mount.point.as_path(), path.strip_prefix(root).ok()?))
+        })
+    }
+
+    /// All mounts, also those that show a part of a hierarchy only: the controllers, none for v2, and the mount point.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = (&[String], &Path)> {
+        self.mounts.iter().map(|mount| (mount.controllers.as_slice(), mount.point.as_path()))
+    }
+
+    /// Whether the hierarchy with that v1 controller is mounted anywhere, v2 for "".
+    pub(super) fn is_mounted(&self, controller: &str) -> bool {
+        self.mounts.iter().any(|mount| mount.is_of(controller))
+    }
+
+    /// The layout's name; `hybrid` is systemd's word for v1 with v2 beside it.
+    pub fn name(&self) -> &'static str {
+        match (self.whole().any(|mount| !mount.controllers.is_empty()), self.v2()) {
+            (true, None) => "v1",
+            (true, Some(_)) => "hybrid v1",
+            (false, Some(_)) => "v2",
+            (false, None) => "none",
+        }
+    }
+}
+
+impl Mounted {
+    fn is_of(&self, controller: &str) -> bool {
+        if controller.is_empty() { self.controllers.is_empty() } else { self.has(controller) }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+/// A path as the kernel writes it in mountinfo: blanks and backslashes are a backslash and three octal digits.
+pub fn unescaped(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// The path of a process in the v1 hierarchy with that controller, in the v2 one for "", from its /proc/PID/cgroup.
+pub fn membership<'t>(text: &'t str, controller: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next()?;
+        let path = fields.next()?;
+        controllers.split(',').any(|name| name == controller).then_some(path)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "\
+24 1 0:22 / /proc rw - proc proc rw
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+36 31 0:33 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+";
+    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn hierarchies_are_found_by_their_controllers() {
+        let layout = Layout::parse(V1);
+        assert_eq!(layout.name(), "v1");
+        assert_eq!(layout.v1("devices"), Some(Path::new("/sys/fs/cgroup/devices")));
+        assert_eq!(layout.v1("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!((layout.v1("memory"), layout.v1("rw"), layout.v2()), (None, None, None));
+        let mounts = ["cpu,cpuacct", "devices", "systemd"].map(|name| Path::new("/sys/fs/cgroup").join(name));
+        assert!(layout.mounts().map(|(_, point)| point).eq(mounts.iter().map(PathBuf::as_path)));
+    }
+
+    #[test]
+    fn layouts_are_told_apart() {
+        assert_eq!(Layout::parse(V2).v2(), Some(Path::new("/sys/fs/cgroup")));
+        assert_eq!(Layout::parse(V2).name(), "v2");
+        assert_eq!(Layout::parse(&format!("{V1}{V2}")).name(), "hybrid v1");
+        assert_eq!(Layout::parse("").name(), "none");
+        assert_eq!(Layout::parse("not a line\n - \n1 2 3 - cgroup"), Layout::default());
+    }
+
+    #[test]
+    fn a_part_of_a_hierarchy_is_not_taken_for_the_whole() {
+        let bound = "30 23 0:26 /docker/abc /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let layout = Layout::parse(bound);
+        assert_eq!((layout.name(), layout.mounts().count()), ("none", 1));
+        let (point, mine) = (Path::new("/sys/fs/cgroup"), Path::new("mine"));
+        assert_eq!(layout.place("", Path::new("docker/abc/mine")), Some((point, mine)));
+        assert_eq!(layout.place("", Path::new("docker")), None);
+        assert_eq!(layout.place("memory", Path::new("docker/abc")), None);
+    }
+
+    #[test]
+    fn a_process_is_found_in_each_hierarchy() {
+        let text = "4:cpu,cpuacct:/a:b\n2:devices:/\n1:name=systemd:/s\n0::/c\n";
+        assert_eq!(membership(text, "cpuacct"), Some("/a:b"));
+        assert_eq!(membership(text, "name=systemd"), Some("/s"));
+        assert_eq!((membership(text, ""), membership(text, "memory")), (Some("/c"), None));
+    }
+
+    #[test]
+    fn a_mount_point_is_read_as_the_kernel_escapes_it() {
+        assert_eq!(unescaped(r"\134\04\"), Path::new(r"\\04\"));
+        assert_eq!(unescaped(r"/s\040p/mnt"), Path::new("/s p/mnt"));
+    }
+}

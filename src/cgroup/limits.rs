@@ -1,0 +1,201 @@
+//! The limits of a container: written to its group, and looked at again when a step has ended.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use oci_spec::runtime::LinuxResources;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::controllers::{Lock, Need, enable, enable_if_free};
+use super::dir::GroupDir;
+use super::error::CgroupError;
+use super::home::{Home, write};
+use crate::build::Limits;
+
+/// No file of a limit is longer.
+const MOST_BYTES: usize = 64;
+
+const MEMORY: Need = Need { limit: "memory", controller: "memory" };
+const CPUS: Need = Need { limit: "cpus", controller: "cpu" };
+const PIDS: Need = Need { limit: "pids", controller: "pids" };
+
+/// The limits that a config.json asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    memory: Option<i64>,
+    /// Microseconds of processor time in a period, and the period.
+    cpu: Option<(i64, u64)>,
+    pids: Option<i64>,
+}
+
+/// A limit as the kernel has taken it.
+#[derive(Debug)]
+pub(super) struct Held {
+    limit: &'static str,
+    path: PathBuf,
+    file: File,
+    says: String,
+}
+
+impl Wanted {
+    pub(super) fn of(resources: &LinuxResources) -> Self {
+        let cpu = resources.cpu().as_ref();
+        Self {
+            memory: resources.memory().as_ref().and_then(|memory| memory.limit()),
+            cpu: cpu.and_then(|cpu| Some((cpu.quota()?, cpu.period()?))),
+            pids: resources.pids().as_ref().map(|pids| pids.limit()),
+        }
+    }
+
+    /// The controllers that no mounted v1 hierarchy has: v2 must give them.
+    fn needs(self, home: &Home) -> Vec<Need> {
+        let all = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (self.pids.is_some(), PIDS)];
+        let asked = all.into_iter().filter(|(asked, _)| *asked).map(|(_, need)| need);
+        asked.filter(|need| home.v1(need.controller).is_none()).collect()
+    }
+
+    /// Makes groups of that name below `home`, with the controllers on that the limits need.
+    pub(super) fn create(self, home: &Home, name: &str) -> Result<Home, CgroupError> {
+        let needs = self.needs(home);
+        let Some(v2) = home.v2() else {
+            return match needs.first() {
+                Some(Need { limit, controller }) => Err(CgroupError::NoController { limit, controller }),
+                None => home.create(name),
+            };
+        };
+        let lock = Lock::take(v2).map_err(CgroupError::Read)?;
+        enable(v2, &needs)?;
+        if self.pids.is_none() && home.v1(PIDS.controller).is_none() {
+            enable_if_free(v2, PIDS.controller);
+        }
+        let made = home.create(name);
+        drop(lock);
+        made
+    }
+
+    /// The limits of groups in which they were set.
+    pub(super) fn find(self, groups: &Home) -> Vec<Held> {
+        let files = [
+            (self.memory.is_some(), MEMORY, groups.v1("memory"), ["memory.limit_in_bytes", "memory.max"]),
+            (self.cpu.is_some(), CPUS, groups.v1("cpu"), ["cpu.cfs_quota_us", "cpu.max"]),
+            (self.pids.is_some(), PIDS, groups.v1("pids"), ["pids.max", "pids.max"]),
+        ];
+        let asked = files.into_iter().filter(|(asked, ..)| *asked);
+        let found = asked.filter_map(|(_, need, v1, [v1_file, v2_file])| match v1 {
+            Some(group) => hold(need, group, v1_file).ok(),
+            None => hold(need, groups.v2()?, v2_file).ok(),
+        });
+        found.collect()
+    }
+
+    /// Writes the limits to a container's groups.
+    pub(super) fn set(self, groups: &Home) -> Result<Vec<Held>, CgroupError> {
+        let mut held = Vec::new();
+        if let Some(bytes) = self.memory {
+            held.push(set_memory(groups, &bytes.to_string())?);
+        }
+        if let Some((quota, period)) = self.cpu {
+            held.extend(set_cpu(groups, quota, period)?);
+        }
+        match (self.pids, groups.v1("pids").or(groups.v2())) {
+            (Some(most), Some(group)) => {
+                write(group, "pids.max", &most.to_string())?;
+                held.push(hold(PIDS, group, "pids.max")?);
+            }
+            (None, Some(group)) if group.has("pids.max") => {
+                write(group, "pids.max", &Limits::DEFAULT_PIDS.to_string())?
+            }
+            _ => {}
+        }
+        Ok(held)
+    }
+}
+
+/// Swap is counted with memory, so that the limit is one. A kernel that does not count swap has no file for that.
+fn set_memory(groups: &Home, bytes: &str) -> Result<Held, CgroupError> {
+    let (group, limit, swap, most_swap) = match (groups.v1("memory"), groups.v2()) {
+        (Some(v1), _) => (v1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes),
+        (None, Some(v2)) => (v2, "memory.max", "memory.swap.max", "0"),
+        (None, None) => return Err(CgroupError::NoController { limit: "memory", controller: "memory" }),
+    };
+    write(group, limit, bytes)?;
+    if group.has(swap) {
+        write(group, swap, most_swap)?;
+    }
+    hold(MEMORY, group, limit)
+}
+
+fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<Held>, CgroupError> {
+    match (groups.v1("cpu"), groups.v2()) {
+        (Some(v1), _) => {
+            write(v1, "cpu.cfs_period_us", &period.to_string())?;
+            match write(v1, "cpu.cfs_quota_us", &quota.to_string()) {
+                // v1 takes no quota above that of a group further up, which holds then.
+                Err(CgroupError::Write { source, .. })
+                    if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
+                {
+                    Ok(None)
+                }
+                written => written.and_then(|()| hold(CPUS, v1, "cpu.cfs_quota_us").map(Some)),
+            }
+        }
+        (None, Some(v2)) => {
+            write(v2, "cpu.max", &format!("{quota} {period}"))?;
+            hold(CPUS, v2, "cpu.max").map(Some)
+        }
+        (None, None) => Err(CgroupError::NoController { limit: "cpus", controller: "cpu" }),
+    }
+}
+
+fn hold(need: Need, group: &GroupDir, name: &str) -> Result<Held, CgroupError> {
+    let path = group.path().join(name);
+    let file = group.file(name, OFlags::RDONLY).map_err(CgroupError::Read)?;
+    let says = read(&file).map_err(CgroupError::Read)?;
+    Ok(Held { limit: need.limit, path, file, says })
+}
+
+/// A file of the kernel gives its text anew when it is read from its beginning.
+fn read(file: &File) -> std::io::Result<String> {
+    let mut bytes = [0; MOST_BYTES];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
+}
+
+impl Held {
+    /// Returns why the limit does not hold any more, if something else has lifted or changed it.
+    pub(super) fn lost(&self) -> Option<String> {
+        let (limit, path) = (self.limit, self.path.display());
+        match read(&self.file) {
+            Ok(says) if says == self.says => None,
+            Ok(says) => {
+                Some(format!("`{limit}` under limits did not hold to its end: {path} was {} and is {says}", self.says))
+            }
+            Err(error) => Some(format!(
+                "`{limit}` under limits did not hold to its end: {path} is gone ({error}); start runner in a group \
+                 that nobody else manages: `systemd-run --scope -p Delegate=yes runner …`"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_that_something_else_changes_is_reported_with_both_values() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"4096\n").unwrap();
+        let held = Held { limit: "memory", path: "/g/memory.max".into(), says: read(&file).unwrap(), file };
+        assert_eq!(held.lost(), None);
+        held.file.write_all_at(b"max \n", 0).unwrap();
+        assert_eq!(
+            held.lost().unwrap(),
+            "`memory` under limits did not hold to its end: /g/memory.max was 4096 and is max"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! Control groups, see cgroups(7): where this process' own are, and those of containers, made below them.
+//!
+//! ```text
+//! own group         runner's, in each hierarchy: a service's, a CI job's, a pod's or a shell's limits hold below it
+//! └─ runner-ID      a container's: carries limits and device rules; nothing inside can see it
+//!    └─ c           where its processes are; the root of their cgroup namespace
+//! ```
+//!
+//! - A container has a group in every hierarchy, mounted or not, so that no part of the host's tree is seen from its
+//!   cgroup namespace.
+//! - On v2 a group that holds processes cannot give its children controllers. Where a limit asks for one, the processes
+//!   of runner's own group are first moved into a leaf of it, `runner-host`; the last runner there moves them back and
+//!   switches off what was switched on. What that is stands in an extended attribute of the group, so that a killed
+//!   runner leaves the knowledge behind.
+
+mod controllers;
+mod dir;
+mod error;
+mod group;
+mod home;
+mod layout;
+mod limits;
+mod namespace;
+mod search;
+mod tree;
+
+pub use controllers::restore;
+pub use dir::GroupDir;
+pub use error::CgroupError;
+pub use group::{ContainerGroup, LimitedGroup};
+pub use home::{HOST_LEAF, Hierarchy, Home};
+pub use layout::{Layout, membership, unescaped};
+pub use namespace::enter as enter_namespace;
+pub use search::restore_all;
+
+/// Begins what the kernel does before the first move of a process between cgroups: it waits, some 5 to 20 ms, until
+/// every processor has seen that forks must look out (`cgroup_threadgroup_rwsem`). A move soon after finds that done.
+///
+/// Moves this process to where it is already, which changes nothing. To be called on a thread that nobody waits for; a
+/// failure costs nothing but the time.
+pub fn warm_up() {
+    let Ok(home) = Home::of_this_process() else { return };
+    // 0 is the process that writes.
+    let _ = home.hierarchies().iter().find(|hierarchy| hierarchy.own.write("cgroup.procs", "0").is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    #[test]
+    fn a_warm_up_leaves_this_process_where_it_is() {
+        let before = fs::read_to_string("/proc/self/cgroup").unwrap();
+        super::warm_up();
+        assert_eq!(fs::read_to_string("/proc/self/cgroup").unwrap(), before);
+    }
+}

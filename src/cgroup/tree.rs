@@ -1,0 +1,161 @@
+//! What is done to a group and all groups below it, which hostile processes may have made, frozen and nested deeply.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+
+use super::dir::{GroupDir, children, step_to};
+use super::home::{Hierarchy, Home};
+
+/// How long a v1 group may take to hold all its processes still: one may wait for a disk.
+const FREEZE: Duration = Duration::from_millis(100);
+
+/// How long a group may take to let go of processes that were killed.
+const GONE: Duration = Duration::from_secs(2);
+
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl Home {
+    /// Lets the processes in these groups and all below go on, whoever froze them.
+    pub fn thaw(&self) {
+        for hierarchy in self.hierarchies() {
+            if hierarchy.has("freezer") {
+                thaw_v1(&hierarchy.own);
+            } else if hierarchy.is_v2() {
+                let _ = walk(hierarchy.own.as_fd(), &mut |group| write(group, "cgroup.freeze", "0"));
+            }
+        }
+    }
+
+    /// Kills every process in these groups and all below, frozen ones too. They have not all ended on return.
+    pub fn kill(&self) {
+        let of = |is_meant: fn(&Hierarchy) -> bool| {
+            let found = self.hierarchies().iter().filter(move |hierarchy| is_meant(hierarchy));
+            found.map(|hierarchy| &hierarchy.own).collect::<Vec<_>>()
+        };
+        let (v2, freezers) = (of(Hierarchy::is_v2), of(|hierarchy| hierarchy.has("freezer")));
+        let mut at_once = !v2.is_empty();
+        for group in &v2 {
+            at_once &= group.write("cgroup.kill", "1").is_ok();
+        }
+        // Linux before 5.14 has no such file, and a host may have no v2. Held still from above, where nothing inside
+        // reaches, no process can fork or freeze others while it is killed.
+        if !at_once {
+            freezers.iter().for_each(|group| freeze_v1(group));
+            v2.iter().for_each(|group| drop(group.write("cgroup.freeze", "1")));
+        }
+        for group in if freezers.is_empty() { &v2 } else { &freezers } {
+            let _ = walk(group.as_fd(), &mut kill_members);
+        }
+        self.thaw();
+    }
+
+    /// Removes these groups and all below, with the processes in them; true when nothing is left.
+    pub fn remove(&self) -> bool {
+        let deadline = Instant::now() + GONE;
+        let mut left: Vec<&GroupDir> = self.hierarchies().iter().map(|hierarchy| &hierarchy.own).collect();
+        for round in 0u32.. {
+            left.retain(|group| {
+                group.remove().is_err() && {
+                    remove_below(group.as_fd());
+                    group.remove().is_err()
+                }
+            });
+            if left.is_empty() {
+                return true;
+            }
+            // In the usual case all have ended, and the kernel needs a moment to let go of them.
+            if round > 0 {
+                self.kill();
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            sleep(PAUSE);
+        }
+        false
+    }
+}
+
+fn freeze_v1(group: &GroupDir) {
+    let _ = group.write("freezer.state", "FROZEN");
+    let deadline = Instant::now() + FREEZE;
+    while group.read("freezer.state").is_ok_and(|state| state.trim() == "FREEZING") && Instant::now() < deadline {
+        sleep(PAUSE);
+    }
+}
+
+/// From below, so that all is ready when the topmost group, which holds all, lets go.
+fn thaw_v1(group: &GroupDir) {
+    let _ = walk(group.as_fd(), &mut |group| write(group, "freezer.state", "THAWED"));
+    let _ = group.write("freezer.state", "THAWED");
+}
+
+fn kill_members(group: BorrowedFd<'_>) {
+    let read = || -> io::Result<String> {
+        let file = openat(group, "cgroup.procs", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        io::read_to_string(std::fs::File::from(file))
+    };
+    for pid in read().unwrap_or_default().lines().filter_map(|line| line.parse().ok()) {
+        // 0 is one that this PID namespace does not see; to kill(2) it means the caller's own process group.
+        if pid > 0 {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+fn write(group: BorrowedFd<'_>, name: &str, text: &str) {
+    if let Ok(file) = openat(group, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::io::write(&file, text.as_bytes());
+    }
+}
+
+/// Calls `visit` for each group below `top`, a group before those below it, and last for `top` itself. However deep they
+/// lie, one descriptor is open at a time.
+fn walk(top: BorrowedFd<'_>, visit: &mut dyn FnMut(BorrowedFd<'_>)) -> io::Result<()> {
+    descend(top, visit, &mut |_, _| {})?;
+    visit(top);
+    Ok(())
+}
+
+/// Removes all groups below `top`, as far as nothing is in them.
+fn remove_below(top: BorrowedFd<'_>) {
+    let _ = descend(top, &mut |_| {}, &mut |parent, name| {
+        let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
+    });
+}
+
+/// `enter` is called for each group below `top` on the way down, `leave` with its parent and name on the way up.
+fn descend(
+    top: BorrowedFd<'_>,
+    enter: &mut dyn FnMut(BorrowedFd<'_>),
+    leave: &mut dyn FnMut(BorrowedFd<'_>, &OsString),
+) -> io::Result<()> {
+    let mut current: OwnedFd = top.try_clone_to_owned()?;
+    // For each level from `top` on: what is still to be looked at, and the way there.
+    let mut levels = vec![children(top)?];
+    let mut names: Vec<OsString> = Vec::new();
+    while let Some(level) = levels.last_mut() {
+        if let Some(name) = level.pop() {
+            // One that is gone by now needs nothing.
+            let Ok(below) = step_to(current.as_fd(), &name) else { continue };
+            enter(below.as_fd());
+            levels.push(children(below.as_fd()).unwrap_or_default());
+            names.push(name);
+            current = below;
+        } else {
+            levels.pop();
+            if let Some(name) = names.pop() {
+                current = step_to(current.as_fd(), "..".as_ref())?;
+                leave(current.as_fd(), &name);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The cgroups of a session whose steps are containers of a runtime's own.
+//!
+//! ```text
+//! runner-ID     the root of the helper's cgroup namespace, and of all hierarchies as the runtime sees them
+//! ├─ h          the helper, and the runtime's program
+//! └─ p          the session's limits, and on v2 its device rules
+//!    └─ s1      a step's device rules on v1
+//!       └─ c    its processes; the root of their cgroup namespace
+//! ```
+//!
+//! A runtime switches controllers on along the whole way from the root to its container, also where processes are; in the
+//! helper's namespace that way begins below runner's own group.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
+use rustix::fs::OFlags;
+
+use crate::cgroup::{Hierarchy, Home, LimitedGroup, enter_namespace};
+use crate::runtime::devices;
+use crate::runtime::memory::OomKills;
+
+const LIMITED: &str = "p";
+const HELPER: &str = "h";
+const LEAF: &str = "c";
+
+/// What runc before 1.2 and crun allow every container, and fail where they cannot: the host's console, and
+/// /dev/net/tun. On v1 a group cannot be given what the group above does not have, so a step's has them until its
+/// container is made.
+const FOR_RUNTIMES: [(LinuxDeviceType, i64, i64); 2] = [(LinuxDeviceType::C, 5, 1), (LinuxDeviceType::C, 10, 200)];
+
+/// Controllers whose groups a process is in only as the runtime puts it there: in others, its program begins where the
+/// container is to be, for it knows some of them not.
+const OF_RUNTIMES: [&str; 5] = ["cpu", "devices", "freezer", "memory", "pids"];
+
+/// The groups of all steps of a session.
+#[derive(Debug)]
+pub struct Groups {
+    limited: LimitedGroup,
+    rules: Vec<LinuxDeviceCgroup>,
+    /// Whether the rules hold.
+    enforced: Result<(), String>,
+}
+
+/// The groups of a step.
+#[derive(Debug)]
+pub struct StepGroups {
+    path: PathBuf,
+    outer: Home,
+    leaf: Home,
+}
+
+/// The resources of a config.json.
+fn resources(spec: &Spec) -> LinuxResources {
+    spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
+}
+
+/// Makes the topmost groups of a session, below those of this process.
+///
+/// # Errors
+/// What is missing, in words.
+pub fn make(id: &str, spec: &Spec) -> Result<Home, String> {
+    let make = || LimitedGroup::make_room(&Home::of_this_process()?, id, &resources(spec));
+    make().map_err(|error| error.told())
+}
+
+impl Groups {
+    /// Moves this process into a cgroup namespace below `outer`, and makes the session's groups.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub fn enter(outer: &Home, spec: &Spec) -> Result<Self, String> {
+        let enter = || {
+            enter_namespace(outer, HELPER)?;
+            LimitedGroup::create(outer, LIMITED, &resources(spec))
+        };
+        let limited = enter().map_err(|error| error.told())?;
+        LimitedGroup::count_memory_below(limited.groups());
+        let rules = devices::of(spec);
+        let enforced = if limited.groups().v1("devices").is_some() {
+            devices::check_below(limited.groups(), "trial", &rules)
+        } else {
+            devices::allow_only(limited.groups(), &rules).map_err(devices::refusal)
+        };
+        Ok(Self { limited, rules, enforced })
+    }
+
+    /// Whether the device rules hold; else why not.
+    ///
+    /// # Errors
+    /// The words for a container that may not start without.
+    pub fn enforced(&self) -> Result<(), String> {
+        self.enforced.clone()
+    }
+
+    /// Makes the groups of a step.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub fn step(&self, number: u64) -> io::Result<StepGroups> {
+        let name = format!("s{number}");
+        let outer = self.limited.groups().create(&name).map_err(|error| io::Error::other(error.told()))?;
+        let fill = || {
+            if outer.v1("devices").is_some() && self.enforced.is_ok() {
+                let mut rules = self.rules.clone();
+                rules.extend(runtimes_rules(true, |_| "rwm".to_owned())?);
+                devices::allow_only(&outer, &rules).map_err(|error| io::Error::other(error.to_string()))?;
+            }
+            LimitedGroup::count_memory_below(&outer);
+            outer.create(LEAF).map_err(|error| io::Error::other(error.told()))
+        };
+        match fill() {
+            Ok(leaf) => {
+                let path = ["/", LIMITED, &name, LEAF].iter().collect();
+                Ok(StepGroups { path, outer, leaf })
+            }
+            Err(error) => {
+                outer.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes from a step's groups what only its runtime needed; before anything of the step runs.
+    ///
+    /// # Errors
+    /// Why the device rules do not hold.
+    pub fn restrict(&self, step: &StepGroups) -> Result<(), String> {
+        self.enforced()?;
+        if let Some(group) = step.outer.v1("devices") {
+            let rules = runtimes_rules(false, |device| {
+                let is_same = |rule: &&LinuxDeviceCgroup| (rule.typ(), rule.major(), rule.minor()) == device;
+                let own = self.rules.iter().filter(|rule| rule.allow()).filter(is_same);
+                let own: String = own.filter_map(|rule| rule.access().clone()).collect();
+                "rwm".chars().filter(|letter| !own.contains(*letter)).collect()
+            });
+            for rule in rules.map_err(|error| error.to_string())? {
+                group
+                    .write("devices.deny", &rule.to_string())
+                    .map_err(|error| format!("cannot deny {rule}: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns why a limit that the manifest asks for does not hold any more.
+    pub fn lost_limit(&self) -> Option<String> {
+        self.limited.lost_limit()
+    }
+}
+
+type Device = (Option<LinuxDeviceType>, Option<i64>, Option<i64>);
+
+fn runtimes_rules(allow: bool, access: impl Fn(Device) -> String) -> io::Result<Vec<LinuxDeviceCgroup>> {
+    let rule = |(kind, major, minor): (LinuxDeviceType, i64, i64)| {
+        let access = access((Some(kind), Some(major), Some(minor)));
+        let rule = LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).major(major).minor(minor).access(&access);
+        Some(rule.build().map_err(io::Error::other)).filter(|_| !access.is_empty())
+    };
+    FOR_RUNTIMES.into_iter().filter_map(rule).collect()
+}
+
+impl StepGroups {
+    /// The path of its cgroup as the runtime sees it, for config.json.
+    pub fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// Files to write 0 to by the runtime's program, before it is executed: what it makes is then in groups that the
+    /// runtime does not know of.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn to_join(&self) -> io::Result<Vec<File>> {
+        let is_v2_alone = !self.leaf.hierarchies().iter().any(|hierarchy| !hierarchy.is_v2() && hierarchy.is_mounted);
+        let is_left_out = |hierarchy: &&Hierarchy| {
+            let is_joined = hierarchy.is_mounted
+                && (hierarchy.is_v2() && is_v2_alone || OF_RUNTIMES.iter().any(|known| hierarchy.has(known)));
+            !is_joined
+        };
+        let left_out = self.leaf.hierarchies().iter().filter(is_left_out);
+        left_out.map(|hierarchy| hierarchy.own.file("cgroup.procs", OFlags::WRONLY)).collect()
+    }
+
+    /// Whether the kernel has killed a process of the step for want of memory. Each step has groups of its own, which
+    /// count from nothing.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let kills = OomKills::of_groups(&[&self.leaf]).and_then(|kills| kills.count());
+        kills.is_some_and(|kills| kills > 0)
+    }
+
+    /// Kills what is in them, frozen or not.
+    pub fn kill(&self) {
+        self.outer.kill();
+    }
+
+    /// Takes them down; what would not go is removed with the session.
+    pub fn remove(&self) {
+        self.outer.remove();
+    }
+}

@@ -1,0 +1,76 @@
+//! The cgroups of a container as runner sees them: memory that ran out, limits that were lifted, processes that were frozen.
+
+use std::sync::OnceLock;
+
+use oci_spec::runtime::{LinuxResources, Spec};
+
+use super::memory::OomKills;
+use crate::cgroup::LimitedGroup;
+
+/// The cgroups of a container whose steps are all in the same, which its helper makes; found when first asked for.
+#[derive(Debug)]
+pub struct Watch {
+    id: String,
+    resources: LinuxResources,
+    found: OnceLock<Option<Groups>>,
+}
+
+#[derive(Debug)]
+struct Groups {
+    limited: LimitedGroup,
+    oom_kills: Option<OomKills>,
+}
+
+impl Watch {
+    /// Watches the groups of the container of that id.
+    pub fn new(id: &str, spec: &Spec) -> Self {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        Self { id: id.to_owned(), resources, found: OnceLock::new() }
+    }
+
+    fn groups(&self) -> Option<&Groups> {
+        let find = || {
+            let limited = LimitedGroup::find(&self.id, &self.resources).ok()?;
+            let leaf = limited.groups().child(LimitedGroup::LEAF);
+            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]);
+            Some(Groups { limited, oom_kills })
+        };
+        self.found.get_or_init(find).as_ref()
+    }
+
+    /// How often the kernel has killed a process in them for want of memory; 0 where it does not count, and before the
+    /// groups have been looked for, for they are new then.
+    pub fn oom_kills_so_far(&self) -> u64 {
+        self.found.get().and_then(Option::as_ref).and_then(Groups::oom_kills).unwrap_or_default()
+    }
+
+    /// The same, now.
+    pub fn oom_kills(&self) -> u64 {
+        self.groups().and_then(Groups::oom_kills).unwrap_or_default()
+    }
+
+    /// Why a limit that the manifest asks for does not hold any more.
+    pub fn lost_limit(&self) -> Option<String> {
+        self.groups()?.limited.lost_limit()
+    }
+
+    /// Lets processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
+    pub fn thaw(&self) {
+        if let Some(groups) = self.groups() {
+            groups.limited.groups().thaw();
+        }
+    }
+
+    /// Kills every process of the container, frozen ones too.
+    pub fn kill(&self) {
+        if let Some(groups) = self.groups() {
+            groups.limited.groups().kill();
+        }
+    }
+}
+
+impl Groups {
+    fn oom_kills(&self) -> Option<u64> {
+        self.oom_kills.as_ref()?.count()
+    }
+}

@@ -1,0 +1,268 @@
+//! Cgroups: a step sees none of the host's, lifts none of its limits, is ended though it freezes itself, and is bound by
+//! the group that runner was started in.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResourcesBuilder};
+use runner::cgroup::{Home, LimitedGroup};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
+use crate::project::Project;
+
+/// Mounts every hierarchy that the kernel names below /h, as a step may that has CAP_SYS_ADMIN.
+const MOUNT_ALL: &str = r#"rm -rf /h; mkdir /h
+      while IFS=: read -r number controllers path; do
+        mkdir "/h/$number"
+        case $controllers in
+          "") mount -t cgroup2 none "/h/$number";;
+          name=*) mount -t cgroup -o "none,$controllers" none "/h/$number";;
+          *) mount -t cgroup -o "$controllers" none "/h/$number";;
+        esac || exit 9
+        [ "$path" = / ] || echo "$controllers: $path"
+      done < /proc/self/cgroup
+"#;
+
+fn hostile(limits: &str, steps: &str) -> Project {
+    let steps = steps.replace("$MOUNT_ALL", MOUNT_ALL);
+    let project = project(&format!(
+        "mounts: {{ $GATE }}\ncontainers:\n  c: {{ rootfs: $TOOLS, mounts: [gate], limits: {limits}, \
+         capabilities: {{ add: [SYS_ADMIN] }} }}\nsteps:\n{steps}"
+    ));
+    fs::create_dir(project.path("gate")).unwrap();
+    project
+}
+
+#[test]
+fn a_step_that_mounts_the_hierarchies_sees_no_group_of_the_host() {
+    let project = hostile(
+        "{}",
+        r#"
+  - name: look
+    run: |
+      $MOUNT_ALL
+      for group in /h/*/*/; do if [ -d "$group" ]; then echo "seen: $group"; fi; done
+      for file in /h/*/release_agent; do if [ -e "$file" ]; then echo "seen: $file"; fi; done
+      echo over
+"#,
+    );
+    let built = Built::well(&project);
+    assert_eq!(built.lines("look"), ["over"]);
+}
+
+#[test]
+fn a_step_that_kills_its_cgroup_kills_no_process_of_the_host() {
+    let project = hostile(
+        "{}",
+        "\n  - name: kill\n    run: |\n      $MOUNT_ALL\n      for file in /h/*/cgroup.kill; do echo 1 > $file; done\n",
+    );
+    let mut bystander = Command::new("sleep").arg("1000001").spawn().unwrap();
+    let built = Built::of(&project, &[]);
+    let survived = bystander.try_wait().unwrap().is_none();
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    assert!(survived, "{}", built.run);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_step_that_mounts_the_hierarchies_cannot_lift_its_limits() {
+    let project = hostile(
+        "{ memory: 64MiB, pids: 30, cpus: 1.5 }",
+        r#"
+  - name: memory
+    run: |
+      $MOUNT_ALL
+      for file in /h/*/memory.limit_in_bytes /h/*/memory.memsw.limit_in_bytes; do [ -e $file ] && (echo -1 > $file) || true; done
+      for file in /h/*/memory.max /h/*/memory.swap.max; do [ -e $file ] && (echo max > $file) || true; done
+      exec dd if=/dev/zero of=/dev/null bs=200M count=1
+  - name: pids
+    needs: []
+    run: |
+      $MOUNT_ALL
+      for file in /h/*/pids.max; do [ -e $file ] && (echo max > $file) || true; done
+      for i in $(seq 40); do sleep 1000002 & done
+      echo never
+"#,
+    );
+    let built = Built::of(&project, &["--keep-going", "-j", "1"]);
+    assert!(built.reason("memory").starts_with("out of memory: the container may use 64MiB"), "{}", built.run);
+    let text = built.text("pids");
+    assert!(text.contains("fork") && !text.contains("never"), "{text}");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_step_cannot_allow_itself_other_devices() {
+    let project = hostile(
+        "{}",
+        r#"
+  - name: devices
+    run: |
+      $MOUNT_ALL
+      for file in /h/*/devices.allow; do
+        [ -e $file ] || continue
+        for rule in a "c 5:1 rwm" "c 10:200 rwm" "c 10:237 rwm"; do (echo "$rule" > $file) || true; done
+      done
+      mknod /console c 5 1; mknod /tun c 10 200; mknod /loop c 10 237
+      for node in /console /tun /loop; do (exec 3< $node) 2>&1 | grep -o "Operation not permitted" || echo "$node opens"; done
+"#,
+    );
+    let built = Built::well(&project);
+    let lines = built.lines("devices");
+    let opened = lines.iter().any(|line| line.ends_with(" opens"));
+    assert!(!opened && lines.iter().filter(|line| *line == "Operation not permitted").count() == 3, "{lines:?}");
+}
+
+/// Freezes all it can, itself last.
+const FREEZE: &str = r#"$MOUNT_ALL
+      for tree in /h/*; do
+        [ -e $tree/freezer.state ] || [ -e $tree/cgroup.freeze ] || continue
+        mkdir $tree/inner
+        sleep $MARK & echo $! > $tree/inner/cgroup.procs
+      done
+      touch /gate/frozen.here
+      for inner in /h/*/inner; do
+        if [ -e $inner/cgroup.freeze ]; then echo 1 > $inner/cgroup.freeze; fi
+        if [ -e $inner/freezer.state ]; then echo FROZEN > $inner/freezer.state; fi
+      done
+      for tree in /h/*; do
+        if [ -e $tree/cgroup.freeze ]; then echo 1 > $tree/cgroup.freeze; fi
+        if [ -e $tree/freezer.state ]; then echo FROZEN > $tree/freezer.state; fi
+      done
+      sleep $MARK
+"#;
+
+/// A project whose step freezes itself, and the command that it leaves running then, in no other test.
+fn freezing(timeout: &str, number: u32) -> (Project, String) {
+    let mark = format!("{}{number}", std::process::id());
+    let script = FREEZE.replace("$MARK", &mark);
+    let project = hostile("{}", &format!("\n  - name: freeze\n    {timeout}\n    run: |\n      {script}\n"));
+    (project, format!("sleep {mark}"))
+}
+
+#[test]
+fn a_step_that_freezes_itself_is_ended_by_its_timeout() {
+    let (project, frozen) = freezing("timeout: 2s", 1);
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.reason("freeze"), "timed out after 2s", "{}", built.run);
+    assert_eq!(processes_of(&frozen), Vec::<String>::new());
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_step_that_freezes_itself_is_ended_by_an_interrupt() {
+    let (project, frozen) = freezing("timeout: 1h", 2);
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("frozen");
+    wait_for("a frozen group", || is_any_frozen(build.pid()).then_some(()));
+    build.signal(Signal::INT);
+    let built = build.end();
+    assert_eq!(built.run.code, 130, "{}", built.run);
+    assert_eq!(processes_of(&frozen), Vec::<String>::new());
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_killed_runner_leaves_frozen_is_gone_after_the_next_start() {
+    let (project, frozen) = freezing("timeout: 1h", 3);
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("frozen");
+    wait_for("a frozen group", || is_any_frozen(build.pid()).then_some(()));
+    let pid = build.pid();
+    // Its helpers at the same time: then nothing is left that could clear up.
+    let helpers = children_of(pid);
+    for process in [vec![pid], helpers].concat() {
+        kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    }
+    drop(build);
+    let next = project.runner(&["run", "c", "--", "sh", "-c", "echo works"]);
+    assert_eq!((next.code, next.stdout.as_str(), next.stderr.as_str()), (0, "works\n", ""), "{next}");
+    assert_eq!(processes_of(&frozen), Vec::<String>::new());
+    assert_eq!(project.left_over(pid), Vec::<String>::new());
+}
+
+fn is_any_frozen(runner: u32) -> bool {
+    let prefix = format!("runner-{runner}-");
+    let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+    let mut folders: Vec<PathBuf> = groups.hierarchies().iter().map(|group| group.own.path().to_owned()).collect();
+    while let Some(folder) = folders.pop() {
+        if fs::read_to_string(folder.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
+            || fs::read_to_string(folder.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
+        {
+            return true;
+        }
+        let inside = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        folders.extend(inside.filter(|path| path.is_dir()));
+    }
+    false
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let all = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let direct: Vec<u32> = all.chain([text]).flat_map(|text| numbers(&text)).collect();
+    direct.iter().flat_map(|child| children_of(*child)).chain(direct.clone()).collect()
+}
+
+fn numbers(text: &str) -> Vec<u32> {
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from() {
+    let name = format!("test-caller-{}", std::process::id());
+    let memory = LinuxMemoryBuilder::default().limit(64 << 20).build().unwrap();
+    let pids = LinuxPidsBuilder::default().limit(50).build().unwrap();
+    let resources = LinuxResourcesBuilder::default().memory(memory).pids(pids).build().unwrap();
+    let caller = LimitedGroup::create(&Home::of_this_process().unwrap(), &name, &resources).unwrap();
+    let files = caller.groups().hierarchies().iter().map(|group| group.own.path().join("cgroup.procs"));
+    let join: String = files.map(|file| format!("echo $$ > '{}'; ", file.display())).collect();
+    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
+    let run =
+        |script: &str| project.runner_in_shell(&format!("{join} exec \"$@\""), &["run", "c", "--", "sh", "-c", script]);
+    let much = run("dd if=/dev/zero of=/dev/null bs=200M count=1; echo $?");
+    let many = run("for i in $(seq 60); do sleep 1000004 & done; echo never");
+    assert!(caller.groups().remove(), "runner has left groups below {name}");
+    assert!(much.stdout.contains("137"), "{much}");
+    assert!(many.code != 0 && many.stderr.contains("fork") && !many.stdout.contains("never"), "{many}");
+}
+
+#[test]
+fn a_build_runs_where_runner_is_scheduled_in_real_time() {
+    for policy in ["-r", "-f"] {
+        let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
+        let shell = format!("exec chrt {policy} 1 \"$@\"");
+        let run = project.runner_in_shell(&shell, &["run", "c", "--", "sh", "-c", "echo works"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "works\n"), "{policy}: {run}");
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_step_whose_limit_is_lifted_from_outside_fails_and_says_so() {
+    let project = hostile("{ pids: 77 }", "\n  - { name: lifted, run: sh /gate/meet now }\n");
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("now");
+    let prefix = format!("runner-{}-", build.pid());
+    let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+    let limit = |folder: &PathBuf| fs::read_to_string(folder.join("pids.max")).is_ok_and(|most| most.trim() != "max");
+    let own = groups.hierarchies().iter().map(|group| group.own.path().to_owned());
+    let holder = own.flat_map(|group| [group.join("p"), group]).find(limit).unwrap();
+    fs::write(holder.join("pids.max"), "max").unwrap();
+    gate.open("now");
+    let built = build.end();
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    let reason = built.reason("lifted");
+    assert!(
+        reason.starts_with("`pids` under limits did not hold to its end: ") && reason.contains("and is max"),
+        "{reason}"
+    );
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
