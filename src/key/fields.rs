@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, Inputs, Link};
 use crate::build::{
-    Action, Build, Compression, Container, Device, Mount, MountKind, Network, Principal, Secret, Snapshot,
+    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Secret, Snapshot,
     SnapshotMode, Step, StepId, User,
 };
 use crate::digest::Digest;
@@ -124,7 +124,8 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     fields.set("read_only", container.read_only.to_string());
     let limits = container.limits;
     fields.set("limits/nofile", limits.nofile.to_string());
-    let optional = [("memory", limits.memory), ("millicpus", limits.millicpus), ("pids", limits.pids)];
+    let pids = limits.pids.unwrap_or(Limits::DEFAULT_PIDS);
+    let optional = [("memory", limits.memory), ("millicpus", limits.millicpus), ("pids", Some(pids))];
     for (name, limit) in optional.into_iter().filter_map(|(name, limit)| Some((name, limit?))) {
         fields.set(format!("limits/{name}"), limit.to_string());
     }

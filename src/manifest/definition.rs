@@ -100,7 +100,8 @@ pub struct ContainerDef {
     /// in place. Default: only null, zero, full, random, urandom, tty and the container's own terminals.
     #[schemars(example = json!(["kvm", "/dev/loop0", { "path": "/dev/kvm", "target": "/dev/accelerator" }]))]
     pub devices: Option<Vec<Reference<DeviceDef>>>,
-    /// The most that the steps may use, all that run at once together. Default: 4096 open files, and no other limit.
+    /// The most that the steps may use, all that run at once together. Default: 4096 open files,
+    /// 32768 processes and threads, and the memory and processors that the caller's own cgroup leaves.
     #[schemars(example = json!({ "memory": "2GiB", "cpus": 1.5, "pids": 500 }))]
     pub limits: Option<LimitsDef>,
     /// Where changes live until a snapshot. Default: in memory, at most 10GiB.
@@ -229,13 +230,14 @@ pub struct LimitsDef {
     /// Open files of one process. Default: 4096.
     #[schemars(example = 65536)]
     pub nofile: Option<u64>,
-    /// Memory, in bytes or with a unit; what takes more is killed. Default: no limit.
+    /// Memory, in bytes or with a unit; what takes more is killed. What is written to a root in memory counts. Default:
+    /// what the caller's own cgroup leaves.
     #[schemars(example = &"2GiB", example = 2_000_000_000)]
     pub memory: Option<Size>,
-    /// Processors: `1.5` is the time of one and a half. Default: no limit.
+    /// Processors: `1.5` is the time of one and a half. Default: what the caller's own cgroup leaves.
     #[schemars(example = 1.5, example = 2, example = &"0.5")]
     pub cpus: Option<Cpus>,
-    /// Processes and threads. Default: no limit.
+    /// Processes and threads. Default: 32768, where the host can limit that without moving processes of its own.
     #[schemars(example = 500)]
     pub pids: Option<u64>,
 }

@@ -220,7 +220,7 @@ fn in_the_key() -> Vec<Case> {
         ),
         container("memory", "", "limits: { memory: 1GiB }", setting("limits/memory", None, "1073741824")),
         container("cpus", "limits: { cpus: 1 }", "limits: { cpus: 1.5 }", setting("limits/millicpus", "1000", "1500")),
-        container("pids", "limits: { pids: 90 }", "", setting("limits/pids", "90", None)),
+        container("pids", "limits: { pids: 90 }", "", setting("limits/pids", "90", "32768")),
         container(
             "mount-target",
             "mounts: [{ type: tmpfs, target: /a }]",
