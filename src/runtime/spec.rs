@@ -48,7 +48,7 @@ pub const DEFAULT_MOUNT_POINTS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// What every container may do beyond its own devices: make nodes, which is not to open them, and use those of `/dev`
 /// that reach nothing of the host.
-const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
+const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
     (LinuxDeviceType::C, None, None, "m"),
     (LinuxDeviceType::B, None, None, "m"),
     // null, zero, full, random, urandom
@@ -57,9 +57,8 @@ const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
     (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
     (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
     (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
-    // tty, console, ptmx, pts/*
+    // tty, ptmx, pts/*; /dev/console is one of the last, where there is one, and not the host's console
     (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
-    (LinuxDeviceType::C, Some(5), Some(1), "rwm"),
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
     (LinuxDeviceType::C, Some(136), None, "rwm"),
 ];
