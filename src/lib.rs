@@ -30,6 +30,7 @@ pub mod report;
 pub mod rootfs;
 pub mod runtime;
 mod saved;
+pub mod seccomp;
 pub mod secret;
 pub mod session;
 pub mod settings;

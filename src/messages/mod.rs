@@ -7,6 +7,7 @@
 mod cgroups;
 mod files;
 mod reasons;
+mod seccomp;
 mod sessions;
 mod settings;
 mod store;

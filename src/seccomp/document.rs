@@ -1,0 +1,254 @@
+//! Docker's JSON of a profile, read strictly: what it says is taken, or the place is named where it cannot be.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr as _;
+
+use oci_spec::runtime::{Arch, Capability, LinuxSeccompAction, LinuxSeccompOperator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use super::profile::{self, Architectures, Condition, Kernel, Profile, Rule};
+
+/// The greatest number of an error that the kernel lets a call fail with.
+const MAX_ERRNO: u32 = 4095;
+
+/// A system call has as many arguments.
+const ARGUMENTS: usize = 6;
+
+/// What `arches` may name.
+const MACHINES: [&str; 23] = [
+    "386",
+    "amd64",
+    "arm",
+    "arm64",
+    "loong64",
+    "loongarch64",
+    "mips",
+    "mips3l64n32",
+    "mips64",
+    "mips64n32",
+    "mipsel",
+    "mipsel64",
+    "mipsel64n32",
+    "mipsle",
+    "parisc",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv64",
+    "s390",
+    "s390x",
+    "x32",
+    "x86",
+];
+
+/// Why a profile cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{place}{problem}")]
+pub struct ProfileError {
+    /// `syscalls[2].action: `, say; empty where it is the whole.
+    place: String,
+    problem: String,
+}
+
+impl ProfileError {
+    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        let place = match place.into() {
+            place if place.is_empty() || place == "." => String::new(),
+            place => place + ": ",
+        };
+        Self { place, problem: problem.into() }
+    }
+}
+
+/// A map, and nothing else: what serde derives takes a list of the values too.
+struct Map<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MapVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for MapVisitor<T> {
+            type Value = Map<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Map)
+            }
+        }
+        deserializer.deserialize_map(MapVisitor(PhantomData))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Document {
+    default_action: LinuxSeccompAction,
+    default_errno_ret: Option<u32>,
+    arch_map: Option<Vec<Map<Machine>>>,
+    architectures: Option<Vec<Arch>>,
+    syscalls: Option<Vec<Map<Calls>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Machine {
+    architecture: Arch,
+    sub_architectures: Option<Vec<Arch>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Calls {
+    names: Option<Vec<String>>,
+    name: Option<String>,
+    action: LinuxSeccompAction,
+    errno_ret: Option<u32>,
+    args: Option<Vec<Map<Argument>>>,
+    #[serde(rename = "comment")]
+    _comment: Option<String>,
+    includes: Option<Map<Filter>>,
+    excludes: Option<Map<Filter>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Argument {
+    index: usize,
+    value: u64,
+    value_two: Option<u64>,
+    op: LinuxSeccompOperator,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Filter {
+    caps: Option<Vec<String>>,
+    arches: Option<Vec<String>>,
+    min_kernel: Option<String>,
+}
+
+pub(super) fn parse(text: &[u8]) -> Result<Profile, ProfileError> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let Map(document): Map<Document> = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| ProfileError::new(error.path().to_string(), error.inner().to_string()))?;
+    json.end().map_err(|error| ProfileError::new("", error.to_string()))?;
+    document.check()
+}
+
+impl Document {
+    fn check(self) -> Result<Profile, ProfileError> {
+        action("defaultAction", self.default_action, "defaultErrnoRet", self.default_errno_ret)?;
+        let architectures = match (self.arch_map, self.architectures) {
+            (Some(map), Some(list)) if !map.is_empty() && !list.is_empty() => {
+                return Err(ProfileError::new("architectures", "it stands beside archMap; keep one of them"));
+            }
+            (Some(map), _) if !map.is_empty() => {
+                let more =
+                    |Map(machine): Map<Machine>| (machine.architecture, machine.sub_architectures.unwrap_or_default());
+                Architectures::ByMachine(map.into_iter().map(more).collect())
+            }
+            (_, list) => Architectures::Listed(list.unwrap_or_default()),
+        };
+        let calls = self.syscalls.unwrap_or_default().into_iter().enumerate();
+        let rules = calls.map(|(n, Map(calls))| calls.check(&format!("syscalls[{n}]"))).collect::<Result<_, _>>()?;
+        Ok(Profile { default: self.default_action, default_errno: self.default_errno_ret, architectures, rules })
+    }
+}
+
+impl Calls {
+    fn check(self, at: &str) -> Result<Rule, ProfileError> {
+        action(&format!("{at}.action"), self.action, &format!("{at}.errnoRet"), self.errno_ret)?;
+        let names = match (self.names.unwrap_or_default(), self.name.filter(|name| !name.is_empty())) {
+            (names, None) => names,
+            (names, Some(name)) if names.is_empty() => vec![name],
+            _ => return Err(ProfileError::new(at, "it has both name and names; keep one of them")),
+        };
+        if names.is_empty() || names.iter().any(String::is_empty) {
+            return Err(ProfileError::new(format!("{at}.names"), "the name of a system call is missing"));
+        }
+        let arguments = self.args.unwrap_or_default().into_iter().enumerate();
+        Ok(Rule {
+            includes: condition(self.includes, &format!("{at}.includes"))?,
+            excludes: condition(self.excludes, &format!("{at}.excludes"))?,
+            names,
+            action: self.action,
+            errno: self.errno_ret,
+            arguments: arguments
+                .map(|(n, Map(arg))| arg.check(&format!("{at}.args[{n}]")))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Checks an action with the error that a call fails with.
+fn action(at: &str, action: LinuxSeccompAction, errno_at: &str, errno: Option<u32>) -> Result<(), ProfileError> {
+    let has_errno = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
+    match errno {
+        _ if action == LinuxSeccompAction::ScmpActNotify => {
+            Err(ProfileError::new(at, "SCMP_ACT_NOTIFY needs a program that answers, and runner has none"))
+        }
+        Some(_) if !has_errno => {
+            Err(ProfileError::new(errno_at, "only SCMP_ACT_ERRNO and SCMP_ACT_TRACE have one; leave it out"))
+        }
+        Some(errno) if errno > MAX_ERRNO => {
+            Err(ProfileError::new(errno_at, format!("{errno} is not the number of an error; at most {MAX_ERRNO} is")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Argument {
+    fn check(self, at: &str) -> Result<profile::Argument, ProfileError> {
+        let Self { index, op, value, value_two } = self;
+        if index >= ARGUMENTS {
+            let problem = format!("a system call has {ARGUMENTS} arguments, counted from 0; write 0 to 5");
+            return Err(ProfileError::new(format!("{at}.index"), problem));
+        }
+        let is_masked = op == LinuxSeccompOperator::ScmpCmpMaskedEq;
+        let value_two = is_masked.then(|| value_two.unwrap_or_default());
+        if value_two.is_some_and(|wanted| wanted & !value != 0) {
+            let problem = "it has bits that value, the mask, has not: no argument is equal to it";
+            return Err(ProfileError::new(format!("{at}.valueTwo"), problem));
+        }
+        Ok(profile::Argument { index, op, value, value_two })
+    }
+}
+
+fn condition(filter: Option<Map<Filter>>, at: &str) -> Result<Condition, ProfileError> {
+    filter.map_or_else(|| Ok(Condition::default()), |Map(filter)| filter.check(at))
+}
+
+impl Filter {
+    fn check(self, at: &str) -> Result<Condition, ProfileError> {
+        let mut capabilities = Vec::new();
+        for (n, name) in self.caps.unwrap_or_default().into_iter().enumerate() {
+            let known = name.strip_prefix("CAP_").and_then(|name| Capability::from_str(name).ok());
+            let unknown = || ProfileError::new(format!("{at}.caps[{n}]"), format!("`{name}` is no capability"));
+            capabilities.push(known.ok_or_else(unknown)?);
+        }
+        let architectures = self.arches.unwrap_or_default();
+        if let Some(n) = architectures.iter().position(|name| !MACHINES.contains(&name.as_str())) {
+            let problem = format!("`{}` is no architecture; write one of {}", architectures[n], MACHINES.join(", "));
+            return Err(ProfileError::new(format!("{at}.arches[{n}]"), problem));
+        }
+        let kernel = match self.min_kernel.as_deref() {
+            None | Some("") => None,
+            Some(text) => {
+                let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<u8>().ok());
+                let parts = text.split_once('.').and_then(|(one, two)| Some((number(one)??, number(two)??)));
+                let Some((version, revision)) = parts else {
+                    let problem = format!("`{text}` is no version of a kernel; write one such as 4.8");
+                    return Err(ProfileError::new(format!("{at}.minKernel"), problem));
+                };
+                Some(Kernel { version: version.into(), revision: revision.into() })
+            }
+        };
+        Ok(Condition { capabilities, architectures, kernel })
+    }
+}

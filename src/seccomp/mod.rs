@@ -1,0 +1,160 @@
+//! Seccomp: which system calls the steps of a container may make, as a profile and as a filter of the kernel. Pure.
+//!
+//! ```text
+//! the default ───────┐                                        ┌─▶ config.json, for external runtimes
+//! Docker's JSON ─────┴─▶ Profile ──resolve──▶ LinuxSeccomp ───┴─compile──▶ classic BPF, verdict
+//! ```
+//!
+//! - A [`Profile`] depends on no machine: its rules say for which capabilities, architectures and kernels they hold.
+//! - [`Profile::resolve`] leaves the rules that hold here. All runtimes are given the same ones.
+//! - [`compile`] makes the filter that the kernel runs at each system call, and [`verdict`] says what such a filter
+//!   answers.
+//!
+//! # What rules of one call mean together
+//!
+//! As runc and libseccomp have it:
+//!
+//! - A rule whose action is that of the default says nothing.
+//! - A rule without conditions takes the place of all rules with some, and the first of several such rules counts.
+//! - Otherwise the first rule counts whose conditions all hold, and the default where there is none. A rule with two
+//!   conditions on one argument is as many rules with one condition each.
+//! - On an architecture of 32 bits, x32 among them, the lower half of arguments, values and masks is all that counts.
+//! - On x86 of 32 bits, a rule on a call that socketcall(2) or ipc(2) can make holds there too, without its conditions on
+//!   the first argument, which says there which call it is.
+//! - A call that is newer than all that the filter names for its architecture gives ENOSYS, unless the default lets it
+//!   through: the C library has another way then, and takes EPERM for an answer.
+//! - A call of another architecture ends the process.
+//!
+//! Names that no architecture has are ignored, as Docker ignores them.
+
+mod assembler;
+mod compile;
+mod default;
+mod document;
+mod interpreter;
+mod numbers;
+mod profile;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
+pub use document::ProfileError;
+pub use interpreter::verdict;
+pub use numbers::number;
+use oci_spec::runtime::Arch;
+pub use profile::{Kernel, Profile};
+
+/// An architecture that a filter can be made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// x86 of 64 bits.
+    X86_64,
+    /// x86 of 32 bits, which a kernel for x86-64 runs too.
+    X86,
+    /// x86-64 with pointers of 32 bits.
+    X32,
+    /// arm of 64 bits.
+    Aarch64,
+    /// arm of 32 bits, which a kernel for aarch64 may run too.
+    Arm,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
+
+    /// That of the machine that runner is compiled for.
+    pub fn native() -> Option<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Self::X86_64),
+            "aarch64" => Some(Self::Aarch64),
+            _ => None,
+        }
+    }
+
+    /// Its name in config.json.
+    pub fn oci(self) -> Arch {
+        match self {
+            Self::X86_64 => Arch::ScmpArchX86_64,
+            Self::X86 => Arch::ScmpArchX86,
+            Self::X32 => Arch::ScmpArchX32,
+            Self::Aarch64 => Arch::ScmpArchAarch64,
+            Self::Arm => Arch::ScmpArchArm,
+        }
+    }
+
+    /// Its name in the conditions of a profile.
+    fn word(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::X86 => "x86",
+            Self::X32 => "x32",
+            Self::Aarch64 => "arm64",
+            Self::Arm => "arm",
+        }
+    }
+
+    /// Whether all 64 bits of an argument are compared.
+    fn has_wide_arguments(self) -> bool {
+        matches!(self, Self::X86_64 | Self::Aarch64)
+    }
+
+    /// What the kernel calls it in a filter's input, see linux/audit.h. x32 is told by the call's number alone.
+    pub fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 | Self::X32 => 0xc000_003e,
+            Self::X86 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
+        }
+    }
+}
+
+/// What happens with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is made.
+    Allow,
+    /// It is made, and the kernel logs it.
+    Log,
+    /// It fails with that error.
+    Errno(u16),
+    /// A tracer is asked; without one it fails with ENOSYS.
+    Trace(u16),
+    /// It gives the thread SIGSYS.
+    Trap,
+    /// It ends the thread.
+    KillThread,
+    /// It ends the process.
+    KillProcess,
+}
+
+impl Action {
+    /// What a filter returns, see seccomp(2).
+    fn to_return(self) -> u32 {
+        match self {
+            Self::KillProcess => 0x8000_0000,
+            Self::KillThread => 0,
+            Self::Trap => 0x0003_0000,
+            Self::Errno(errno) => 0x0005_0000 | u32::from(errno),
+            Self::Trace(data) => 0x7ff0_0000 | u32::from(data),
+            Self::Log => 0x7ffc_0000,
+            Self::Allow => 0x7fff_0000,
+        }
+    }
+
+    /// What the kernel does when a filter returns that; it ends the process where it does not know it.
+    fn from_return(value: u32) -> Self {
+        let data = (value & 0xffff) as u16;
+        match value & 0xffff_0000 {
+            0 => Self::KillThread,
+            0x0003_0000 => Self::Trap,
+            0x0005_0000 => Self::Errno(data),
+            0x7ff0_0000 => Self::Trace(data),
+            0x7ffc_0000 => Self::Log,
+            0x7fff_0000 => Self::Allow,
+            _ => Self::KillProcess,
+        }
+    }
+}
