@@ -1,7 +1,7 @@
 //! The real host behind [`crate::build::Host`].
 
-use std::fs::{self, FileType};
-use std::io;
+use std::fs::{self, File, FileType};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -45,6 +45,12 @@ impl Host for ThisHost {
         PROGRAM_PATH.iter().map(|folder| Path::new(folder).join(name)).find(is_program)
     }
 
+    fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    }
+
     fn names(&self, folder: &Path) -> Vec<String> {
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
         entries.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
@@ -76,5 +82,15 @@ mod tests {
         assert_eq!(ThisHost.program("no-such-program"), None);
         assert!(!ThisHost.has_variable("a=b") && !ThisHost.has_variable(""));
         assert!(ThisHost.names(Path::new("/no/such/folder")).is_empty());
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_the_most_that_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "1234").unwrap();
+        assert_eq!(ThisHost.read(&path, 4).unwrap(), b"1234");
+        assert_eq!(ThisHost.read(&path, 3).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
+        assert!(ThisHost.read(folder.path(), 4).is_err());
     }
 }

@@ -1,10 +1,13 @@
 //! What all checks share: where problems are put, the paths, and the guesses at what was meant.
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::host::{FileKind, Host};
 use crate::diagnostic::{At, Place, Problem, Trail, nearest};
 use crate::manifest::Gaps;
+use crate::seccomp::Profile;
 
 /// Names compared to guess at what was meant, over all problems of a manifest: beyond it there are no more guesses,
 /// so that a manifest of a hundred thousand wrong names is refused as fast as any.
@@ -18,12 +21,14 @@ pub(super) struct Check<'a> {
     pub folder: &'a Path,
     pub gaps: &'a Gaps,
     pub problems: Vec<Problem>,
+    /// The seccomp profiles that were read, each once.
+    pub profiles: HashMap<PathBuf, Arc<Profile>>,
     guesses: usize,
 }
 
 impl<'a> Check<'a> {
     pub fn new(host: &'a dyn Host, folder: &'a Path, gaps: &'a Gaps) -> Self {
-        Self { host, folder, gaps, problems: Vec::new(), guesses: MOST_GUESSES }
+        Self { host, folder, gaps, problems: Vec::new(), profiles: HashMap::new(), guesses: MOST_GUESSES }
     }
 
     /// Adds a problem, unless it only follows from one that is told already.
@@ -133,15 +138,15 @@ impl<'a> Check<'a> {
         self.folder.join(path).components().collect()
     }
 
-    /// Refuses a host path that is not there or not one of `kinds`.
-    pub fn exists(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) {
+    /// Refuses a host path that is not there or not one of `kinds`; whether it is.
+    pub fn exists(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> bool {
         // What is no path, or not known, has been told.
         if path.as_os_str().as_encoded_bytes().contains(&0) || (!self.gaps.is_empty() && self.gaps.covers(&at.path())) {
-            return;
+            return false;
         }
         let shown = path.display();
         let problem = match self.host.kind(path) {
-            Ok(kind) if kinds.contains(&kind) => return,
+            Ok(kind) if kinds.contains(&kind) => return true,
             Ok(kind) => {
                 let wanted: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
                 Problem::new(at, format!("the {what} `{shown}` is {}", kind.name()))
@@ -154,6 +159,7 @@ impl<'a> Check<'a> {
             Err(error) => Problem::new(at, format!("cannot look at the {what} `{shown}`: {error}")).label("here"),
         };
         self.add(problem);
+        false
     }
 
     /// The file that was meant, or the first folder on the way that is not there.

@@ -61,6 +61,7 @@ impl Check<'_> {
             env: self.env(&at.key("env"), def.env.as_ref()),
             capabilities: self.capabilities(def.capabilities.as_ref(), &at.key("capabilities")),
             no_new_privileges: def.no_new_privileges.unwrap_or(true),
+            seccomp: self.seccomp(def.seccomp.as_deref(), &at.key("seccomp")),
             mounts: self.container_mounts(def, at, known),
             devices: self.container_devices(def, at, known),
             limits: self.limits(def.limits.as_ref(), &at.key("limits")),

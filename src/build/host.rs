@@ -51,6 +51,12 @@ pub trait Host {
     /// Where a program with no slash in its name is found, in [`PROGRAM_PATH`].
     fn program(&self, name: &str) -> Option<PathBuf>;
 
+    /// What is in a file that the checks themselves read.
+    ///
+    /// # Errors
+    /// Those of reading it; [`io::ErrorKind::FileTooLarge`] where it has more bytes than `most`.
+    fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>>;
+
     /// Names in a folder, for guesses; empty where it cannot be read.
     fn names(&self, folder: &Path) -> Vec<String>;
 

@@ -10,6 +10,7 @@ mod mounts;
 mod order;
 mod process;
 mod quantity;
+mod seccomp;
 mod steps;
 
 use std::collections::HashMap;

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use oci_spec::runtime::Capability;
+
+use crate::seccomp::Profile;
 
 /// A container's index in [`Build::containers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +72,8 @@ pub struct Container {
     pub capabilities: Vec<Capability>,
     /// `PR_SET_NO_NEW_PRIVS` for its steps, see prctl(2).
     pub no_new_privileges: bool,
+    /// Which system calls its steps may make.
+    pub seccomp: Seccomp,
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
     /// The devices that its steps may use beyond the defaults.
@@ -112,6 +117,28 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+}
+
+/// Which system calls a container's steps may make.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seccomp {
+    /// Those of [`Profile::standard`].
+    Default,
+    /// All.
+    Unconfined,
+    /// Those of a profile of the manifest's author, as it was when the manifest was checked.
+    Profile(Arc<Profile>),
+}
+
+impl Seccomp {
+    /// The profile, where there is one.
+    pub fn profile(&self) -> Option<&Profile> {
+        match self {
+            Self::Default => Some(Profile::standard()),
+            Self::Unconfined => None,
+            Self::Profile(profile) => Some(profile),
+        }
+    }
 }
 
 /// `UID[:GID]` or `USER[:GROUP]`.

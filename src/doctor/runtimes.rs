@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::trusted::distrust;
 use super::{Check, cgroup};
-use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, User};
+use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::error::told;
 use crate::mount::enter_private_namespace;
 use crate::rootfs;
@@ -185,6 +185,7 @@ fn container() -> Container {
         env: BTreeMap::new(),
         capabilities: vec![Capability::Mknod],
         no_new_privileges: true,
+        seccomp: Seccomp::Default,
         mounts: Vec::new(),
         devices: Vec::new(),
         limits: Limits { nofile: 1024, memory: None, millicpus: None, pids: None },

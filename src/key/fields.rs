@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, Inputs, Link};
 use crate::build::{
-    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Secret, Snapshot,
-    SnapshotMode, Step, StepId, User,
+    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Seccomp, Secret,
+    Snapshot, SnapshotMode, Step, StepId, User,
 };
 use crate::digest::Digest;
 use crate::plan::Segment;
+use crate::seccomp::Profile;
 
 /// The fields that say what the root stands on.
 const BELOW: &str = "below";
@@ -121,6 +123,7 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     let capabilities: Vec<String> = container.capabilities.iter().map(ToString::to_string).collect();
     fields.set("capabilities", capabilities.join(" "));
     fields.set("no_new_privileges", container.no_new_privileges.to_string());
+    fields.set("seccomp", seccomp(&container.seccomp));
     fields.set("read_only", container.read_only.to_string());
     let limits = container.limits;
     fields.set("limits/nofile", limits.nofile.to_string());
@@ -172,6 +175,16 @@ fn after(build: &Build, segment: &Segment, n: usize) -> Option<String> {
 fn env(fields: &mut Fields, at: &str, env: &BTreeMap<String, String>) {
     for (name, value) in env {
         fields.set(format!("{at}/{name}"), value.clone());
+    }
+}
+
+/// By what a profile says, wherever it stands; the default is another one with another runner.
+fn seccomp(seccomp: &Seccomp) -> String {
+    static STANDARD: OnceLock<Digest> = OnceLock::new();
+    match seccomp {
+        Seccomp::Default => format!("default {}", STANDARD.get_or_init(|| Profile::standard().digest())),
+        Seccomp::Unconfined => "unconfined".to_owned(),
+        Seccomp::Profile(profile) => profile.digest().to_string(),
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `mksquashfs` | the program's digest: another version writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` | a step sees them, or what it may do depends on them |
+//! | `seccomp` | what the profile says, by its digest: a step may go another way where a call is refused |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
 //! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
 //! | `device/TARGET` | what the manifest says: the path on the host, what is allowed, mode and owner |
@@ -47,7 +48,7 @@ pub use reason::{Reason, reasons};
 use crate::digest::Digest;
 
 /// The version of the table above.
-pub const FORMAT: &str = "2";
+pub const FORMAT: &str = "3";
 
 /// One of the things that a root stands on: a rootfs source, or a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

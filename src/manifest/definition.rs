@@ -93,6 +93,9 @@ pub struct ContainerDef {
     /// Default: `true`.
     #[schemars(example = false)]
     pub no_new_privileges: Option<bool>,
+    /// Which system calls the steps may make. Default: `default`.
+    #[schemars(transform = schema::seccomp, example = &"unconfined")]
+    pub seccomp: Option<String>,
     /// What is mounted inside: names from `mounts` of the manifest, or mounts written in place. Default: none.
     #[schemars(example = json!(["src", { "type": "tmpfs", "target": "/tmp" }]))]
     pub mounts: Option<Vec<Reference<MountDef>>>,

@@ -105,6 +105,22 @@ pub(super) fn checkpoint(schema: &mut Schema) {
     values_or(schema, &known, &slow);
 }
 
+pub(super) fn seccomp(schema: &mut Schema) {
+    let file = json!({
+        "type": "string",
+        "description": "A profile in Docker's JSON: a path, relative to the manifest. Names of calls that are not known are ignored.",
+        "examples": ["seccomp.json"],
+    });
+    let known = [
+        (
+            "default",
+            "What Docker's default profile lets through: no namespaces, mounts, keyrings, io_uring, userfaultfd, bpf, perf or AF_VSOCK without a capability for it.",
+        ),
+        ("unconfined", "All that the kernel lets through."),
+    ];
+    values_or(schema, &known, &file);
+}
+
 pub(super) fn snapshot_mode(schema: &mut Schema) {
     one_of(
         schema,

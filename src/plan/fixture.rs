@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use crate::build::{
-    Action, Build, Container, ContainerId, Limits, Network, Principal, Rootfs, Scratch, Step, StepId, User,
+    Action, Build, Container, ContainerId, Limits, Network, Principal, Rootfs, Scratch, Seccomp, Step, StepId, User,
 };
 
 /// A build of `run: true` steps, each with its name, container and needs.
@@ -60,6 +60,7 @@ fn container(id: usize) -> Container {
         env: BTreeMap::new(),
         capabilities: Vec::new(),
         no_new_privileges: true,
+        seccomp: Seccomp::Default,
         mounts: Vec::new(),
         devices: Vec::new(),
         limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },

@@ -7,11 +7,12 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
     LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder, Mount, MountBuilder, RootBuilder, Spec, SpecBuilder,
+    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, RootBuilder, Spec, SpecBuilder,
 };
 use rustix::fs::{FileType, major, minor};
 
 use crate::build::{Container, Device, Limits, Network};
+use crate::seccomp::{Architecture, Kernel};
 
 /// Files and folders that nothing inside may look into: they tell of the host, or reach its firmware.
 pub const MASKED_PATHS: [&str; 12] = [
@@ -168,15 +169,18 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         .into_iter()
         .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
         .collect::<Result<Vec<_>, _>>()?;
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(PathBuf::from(format!("/{}", description.id)))
         .resources(resources(&container.limits, description.own_processes, description.devices)?)
         .devices(under_dev)
         .masked_paths(MASKED_PATHS.map(String::from).to_vec())
         .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
-        .rootfs_propagation("private")
-        .build()?;
+        .rootfs_propagation("private");
+    if let Some(filter) = seccomp(container)? {
+        linux = linux.seccomp(filter);
+    }
+    let linux = linux.build()?;
     let mut spec = SpecBuilder::default()
         .version("1.0.2")
         .hostname(&container.hostname)
@@ -186,6 +190,23 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         .build()?;
     spec.set_process(None);
     Ok(spec)
+}
+
+/// The rules of a container's seccomp profile that hold for it on this machine; none where it is unconfined.
+///
+/// # Errors
+/// On a machine whose system calls runner does not know.
+pub fn seccomp(container: &Container) -> Result<Option<LinuxSeccomp>, OciSpecError> {
+    let Some(profile) = container.seccomp.profile() else { return Ok(None) };
+    let Some(machine) = Architecture::native() else {
+        let machine = std::env::consts::ARCH;
+        let error = format!("runner has no seccomp filter for {machine}; write `seccomp: unconfined` in the container");
+        return Err(OciSpecError::Other(error));
+    };
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let kernel = Kernel::of_release(&release)
+        .ok_or_else(|| OciSpecError::Other(format!("`{release}`, the kernel's release, has no version in it")))?;
+    profile.resolve(&container.capabilities, machine, kernel).map(Some)
 }
 
 /// Runtimes make nodes under `/dev` only; the others are bound by the session: the first and the second list.

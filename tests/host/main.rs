@@ -39,6 +39,7 @@ mod rules;
 mod run;
 mod runtimes;
 mod same_bytes;
+mod seccomp;
 mod secrets;
 mod sessions;
 mod shells;

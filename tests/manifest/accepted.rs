@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use runner::build::{
     Access, Action, Build, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal, Rootfs,
-    Scratch, Secret, SnapshotMode, StepId, User,
+    Scratch, Seccomp, Secret, SnapshotMode, StepId, User,
 };
 use runner::load::{LoadError, check, load};
+use runner::seccomp::Profile;
 
 use crate::host::FakeHost;
 
@@ -96,6 +97,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
     assert_eq!((c.cwd.as_path(), c.env.len(), c.mounts.len(), c.devices.len()), (Path::new("/"), 0, 0, 0));
     assert_eq!(c.limits, Limits { nofile: 4096, memory: None, millicpus: None, pids: None });
     assert_eq!(c.scratch, Scratch::Tmpfs(10 << 30));
+    assert_eq!(c.seccomp, Seccomp::Default);
     let names: Vec<_> = c.capabilities.iter().map(ToString::to_string).collect();
     assert_eq!(
         names.join(" "),
@@ -125,6 +127,7 @@ containers:
     env: {A: 1, B: true, C: "1.10", D: "${{ n }} ${{on}}"}
     capabilities: {add: [CAP_NET_ADMIN, chown], drop: [KILL, CAP_MKNOD, SYS_ADMIN]}
     no_new_privileges: false
+    seccomp: unconfined
     mounts:
       - {type: secret, source: token, target: /run/token, options: [mode=0400]}
       - {type: secret, env: TOKEN, target: /run/t}
@@ -159,6 +162,7 @@ steps:
     assert_eq!(c.user, User { user: Principal::Name("builder".into()), group: Some(Principal::Id(1000)) });
     let env: Vec<_> = c.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(env, ["A=1", "B=true", "C=1.10", "D=7 true"]);
+    assert_eq!(c.seccomp, Seccomp::Unconfined);
     assert!(c.capabilities.contains(&Capability::NetAdmin) && !c.capabilities.contains(&Capability::Kill));
     assert_eq!(c.capabilities.len(), 11);
     assert_eq!(c.mounts[0].kind, MountKind::Secret(Secret::File(PathBuf::from("/work/token"))));
@@ -264,4 +268,22 @@ fn a_manifest_that_cannot_be_read_is_told_with_what_to_do() {
          help: name the manifest, as in `runner apply path/to/build.yaml`\n"
     );
     assert!(matches!(load(Path::new("/"), &BTreeMap::new(), &host), Err(LoadError::Read { .. })));
+}
+
+#[test]
+fn a_seccomp_profile_is_read_when_the_manifest_is_checked() {
+    let build = build(
+        "version: 1
+containers:
+  a: {rootfs: {scratch: true}, seccomp: default}
+  b: {rootfs: {scratch: true}, seccomp: seccomp.json}
+  c: {rootfs: {scratch: true}, seccomp: ./seccomp.json}
+steps: []
+",
+    );
+    let [a, b, c] = &build.containers[..] else { panic!() };
+    assert_eq!(a.seccomp, Seccomp::Default);
+    let Seccomp::Profile(profile) = &b.seccomp else { panic!("{:?}", b.seccomp) };
+    assert_eq!(**profile, Profile::parse(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap());
+    assert_eq!(b.seccomp, c.seccomp);
 }

@@ -25,6 +25,9 @@ impl Default for FakeHost {
             ("/work/base.tar.zst", FileKind::File),
             ("/work/root", FileKind::Dir),
             ("/work/token", FileKind::File),
+            ("/work/seccomp.json", FileKind::File),
+            ("/work/wrong.json", FileKind::File),
+            ("/work/large.json", FileKind::File),
             ("/work/images", FileKind::Dir),
             ("/work/images/debian.squashfs", FileKind::File),
         ])
@@ -53,6 +56,15 @@ impl Host for FakeHost {
     fn program(&self, name: &str) -> Option<PathBuf> {
         assert!(!name.contains('/') && !name.contains('\0') && !name.is_empty());
         (name == "sh").then(|| PathBuf::from("/usr/bin/sh"))
+    }
+
+    fn read(&self, path: &Path, _: u64) -> io::Result<Vec<u8>> {
+        match path.to_str() {
+            Some("/work/seccomp.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#.to_vec()),
+            Some("/work/wrong.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ALOW"}"#.to_vec()),
+            Some("/work/large.json") => Err(io::ErrorKind::FileTooLarge.into()),
+            _ => Err(io::ErrorKind::PermissionDenied.into()),
+        }
     }
 
     fn names(&self, folder: &Path) -> Vec<String> {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{Description, HostDevice, spec};
-use crate::build::{Access, Capability, Container, Device, Limits, Network, Principal, Rootfs, Scratch, User};
+use crate::build::{Access, Capability, Container, Device, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::runtime::process::{Command, Credentials, process};
+use crate::seccomp::Profile;
 
 const DEFAULT_CAPABILITIES: [&str; 12] = [
     "CAP_AUDIT_WRITE",
@@ -37,6 +39,7 @@ fn container() -> Container {
         env: BTreeMap::from([("A".into(), "1".into())]),
         capabilities: DEFAULT_CAPABILITIES.iter().map(capability).collect(),
         no_new_privileges: true,
+        seccomp: Seccomp::Default,
         mounts: Vec::new(),
         devices: Vec::new(),
         limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },
@@ -234,4 +237,25 @@ fn limits_are_the_runtimes_to_set() {
     for kind in ["memory", "cpu", "pids"] {
         assert!(none["linux"]["resources"].get(kind).is_none(), "{kind}");
     }
+}
+
+#[test]
+fn the_rules_of_its_seccomp_profile_are_there_for_every_runtime() {
+    let filter = |container: &Container| written(container, Vec::new())["linux"]["seccomp"].clone();
+    let default = filter(&container());
+    assert_eq!((&default["defaultAction"], &default["defaultErrnoRet"]), (&json!("SCMP_ACT_ERRNO"), &json!(1)));
+    let names = |filter: &Value, action: &str| {
+        let rules = filter["syscalls"].as_array().unwrap().iter().filter(|rule| rule["action"] == action);
+        rules.flat_map(|rule| sorted(&rule["names"])).collect::<Vec<_>>()
+    };
+    let allowed = names(&default, "SCMP_ACT_ALLOW");
+    let has = |names: &[String], name: &str| names.iter().any(|other| other == name);
+    assert!(has(&allowed, "openat") && has(&allowed, "chroot") && !has(&allowed, "unshare"));
+    assert_eq!(names(&default, "SCMP_ACT_ERRNO"), ["clone3"]);
+    let capabilities = vec![Capability::SysAdmin];
+    assert!(has(&names(&filter(&Container { capabilities, ..container() }), "SCMP_ACT_ALLOW"), "unshare"));
+    assert_eq!(filter(&Container { seccomp: Seccomp::Unconfined, ..container() }), Value::Null);
+    let profile = Profile::parse(br#"{"defaultAction": "SCMP_ACT_LOG"}"#).unwrap();
+    let own = filter(&Container { seccomp: Seccomp::Profile(Arc::new(profile)), ..container() });
+    assert_eq!((&own["defaultAction"], &own["syscalls"]), (&json!("SCMP_ACT_LOG"), &json!([])));
 }

@@ -213,6 +213,16 @@ fn in_the_key() -> Vec<Case> {
             setting("no_new_privileges", "true", "false"),
         ),
         container(
+            "seccomp",
+            "",
+            "seccomp: unconfined",
+            setting(
+                "seccomp",
+                "default sha256:bfdab6255e16c9444368185ea28c0a6fedbf06f1c63e8fb381c7249d25d7e69b",
+                "unconfined",
+            ),
+        ),
+        container(
             "nofile",
             "limits: { nofile: 100 }",
             "limits: { nofile: 101 }",
@@ -363,7 +373,7 @@ fn out_of_the_key() -> Vec<Case> {
             "defaults",
             ("", "run: 'true'", ""),
             (
-                "hostname: defaults, network: none, cwd: /, env: {}, no_new_privileges: true, read_only: false",
+                "hostname: defaults, network: none, cwd: /, env: {}, no_new_privileges: true, seccomp: default, read_only: false",
                 "run: 'true', always: false, env: {}, needs: []",
                 "compression: zstd, mode: layer",
             ),

@@ -1,0 +1,238 @@
+//! Which system calls a step may make: by the default profile, by none, and by one of the manifest's author.
+
+use std::fs;
+use std::process::Command;
+
+use runner::seccomp::{Architecture, Kernel, Profile, compile};
+
+use crate::built::{self, Built, project};
+use crate::project::{Project, RUNTIME};
+
+/// What loads the filters: until the embedded runtime does, runc stands in for it.
+const FILTERING: &str = match RUNTIME.as_bytes() {
+    b"embedded" => "runc",
+    _ => RUNTIME,
+};
+
+/// Makes calls, and prints for each whether it was made or how it failed.
+const CALLS: &str = r##"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void tell(const char *name, long result) {
+    printf("%s %s\n", name, result >= 0 ? "made" : strerrorname_np(errno));
+    fflush(stdout);
+}
+/* In a process of its own: what is made of namespaces must not change what comes after. */
+static void apart(const char *name, long (*call)(void)) {
+    pid_t child = fork();
+    if (child == 0) {
+        tell(name, call());
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+}
+static long new_user(void) { return unshare(CLONE_NEWUSER); }
+static long new_net(void) { return unshare(CLONE_NEWUSER | CLONE_NEWNET); }
+static long cloned(void) {
+    long child = syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+    if (child == 0)
+        _exit(0);
+    return child;
+}
+static long plain_clone(void) {
+    long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0)
+        _exit(0);
+    return child;
+}
+int main(void) {
+    char zeros[128] = {0};
+    apart("unshare-user", new_user);
+    apart("unshare-net", new_net);
+    apart("clone-user", cloned);
+    apart("clone", plain_clone);
+    tell("clone3", syscall(SYS_clone3, zeros, 0));
+    tell("add_key", syscall(SYS_add_key, "user", "runner-test", "x", 1, -2 /* the process' own keyring */));
+    tell("keyctl", syscall(SYS_keyctl, 0 /* which keyring */, -2, 1));
+    tell("request_key", syscall(SYS_request_key, "user", "runner-test", NULL, -2));
+    tell("io_uring_setup", syscall(SYS_io_uring_setup, 1, zeros));
+    tell("userfaultfd", syscall(SYS_userfaultfd, 1 /* of this process alone */));
+    tell("perf_event_open", syscall(SYS_perf_event_open, zeros, 0, -1, -1, 0));
+    tell("bpf", syscall(SYS_bpf, 0, zeros, sizeof zeros));
+    tell("vsock", socket(AF_VSOCK, SOCK_STREAM, 0));
+    tell("vsock-upper-half", syscall(SYS_socket, AF_VSOCK | 1L << 32, SOCK_STREAM, 0));
+    tell("alg", socket(AF_ALG, SOCK_SEQPACKET, 0));
+    tell("unix", socket(AF_UNIX, SOCK_STREAM, 0));
+    tell("personality", syscall(SYS_personality, 0x0040000 /* no random addresses */));
+    tell("of-the-future", syscall(1000));
+    return 0;
+}
+"##;
+
+/// Loads the filter that is in a file, and becomes the program that makes the calls.
+const LOADER: &str = r##"
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    static struct sock_filter instructions[4096];
+    ssize_t bytes = read(open(argv[1], O_RDONLY), instructions, sizeof instructions);
+    struct sock_fprog program = {bytes / sizeof *instructions, instructions};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)) {
+        perror("the kernel does not take the filter");
+        return 1;
+    }
+    execl(argv[2], argv[2], (char *)NULL);
+    perror(argv[2]);
+    return 1;
+}
+"##;
+
+/// With the program that makes the calls at /gift/calls.
+fn with_calls(manifest: &str) -> Project {
+    let gift = "mounts:\n  gift: { type: bind, source: gift, target: /gift, options: [ro] }\n";
+    let tools = "{ programs: [/bin/sh, /bin/cat, /bin/mkdir, /bin/true, /usr/bin/unshare] }";
+    let project = project(&format!("{gift}{}", manifest.replace("$ROOT", tools)));
+    fs::create_dir(project.path("gift")).unwrap();
+    built::compile(&project, "gift/calls", CALLS, &["-static"]);
+    project
+}
+
+#[track_caller]
+fn build(project: &Project, arguments: &[&str]) -> Built {
+    let built = Built::of(project, &[&["--runtime", FILTERING], arguments].concat());
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    built
+}
+
+/// How a call ended in a step.
+#[track_caller]
+fn ending(built: &Built, step: &str, call: &str) -> String {
+    let lines = built.lines(step);
+    let line = lines.iter().find_map(|line| line.strip_prefix(&format!("{call} ")));
+    line.unwrap_or_else(|| panic!("no {call} in {lines:?}")).to_owned()
+}
+
+#[test]
+fn the_default_profile_refuses_what_reaches_the_host_and_unconfined_does_not() {
+    let project = with_calls(
+        "
+containers:
+  default: { rootfs: $ROOT, mounts: [gift] }
+  unconfined: { rootfs: $ROOT, mounts: [gift], seccomp: unconfined }
+  admin: { rootfs: $ROOT, mounts: [gift], capabilities: { add: [SYS_ADMIN] } }
+steps:
+  - { name: default, container: default, exec: [/gift/calls] }
+  - { name: unconfined, container: unconfined, exec: [/gift/calls] }
+  - { name: admin, container: admin, exec: [/gift/calls] }
+  - { name: by-another, container: default, user: \"1000:1000\", exec: [/gift/calls] }
+  - { name: mode, container: default, exec: [cat, /proc/self/status] }
+",
+    );
+    let built = build(&project, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    for step in ["default", "by-another"] {
+        for call in [
+            "unshare-user",
+            "unshare-net",
+            "clone-user",
+            "add_key",
+            "keyctl",
+            "request_key",
+            "io_uring_setup",
+            "userfaultfd",
+            "perf_event_open",
+            "bpf",
+            "vsock",
+            "vsock-upper-half",
+            "alg",
+            "personality",
+        ] {
+            assert_eq!(ending(&built, step, call), "EPERM", "{step}: {call}");
+        }
+        for call in ["clone3", "of-the-future"] {
+            assert_eq!(ending(&built, step, call), "ENOSYS", "{step}: {call}");
+        }
+        for call in ["clone", "unix"] {
+            assert_eq!(ending(&built, step, call), "made", "{step}: {call}");
+        }
+    }
+    // It is the filter that refuses them: without it, and some with the capability for them, they are made.
+    for call in ["unshare-user", "unshare-net", "clone-user", "add_key", "keyctl", "userfaultfd", "personality"] {
+        assert_eq!(ending(&built, "unconfined", call), "made", "{call}");
+    }
+    for call in ["unshare-user", "unshare-net", "clone-user"] {
+        assert_eq!(ending(&built, "admin", call), "made", "{call}");
+    }
+    assert_eq!(ending(&built, "admin", "keyctl"), "EPERM");
+    // 2 is SECCOMP_MODE_FILTER of proc(5).
+    assert!(built.lines("mode").iter().any(|line| line.split_whitespace().eq(["Seccomp:", "2"])));
+}
+
+#[test]
+fn the_kernel_answers_by_a_compiled_filter_as_by_the_one_of_runc() {
+    let project = with_calls(
+        "
+containers:
+  c: { rootfs: $ROOT, mounts: [gift] }
+steps:
+  - { name: calls, exec: [/gift/calls] }
+",
+    );
+    let built = Built::of(&project, &["--runtime", "runc"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let capabilities = ["CHOWN", "DAC_OVERRIDE", "MKNOD", "SYS_CHROOT"].map(|name| name.parse().unwrap());
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let (machine, kernel) = (Architecture::native().unwrap(), Kernel::of_release(&release).unwrap());
+    let program = compile(&Profile::standard().resolve(&capabilities, machine, kernel).unwrap()).unwrap();
+    fs::write(project.path("filter"), program.iter().flat_map(|one| one.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    built::compile(&project, "loader", LOADER, &[]);
+    let mut loader = Command::new(project.path("loader"));
+    let output = loader.arg(project.path("filter")).arg(project.path("gift/calls")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), built.text("calls"));
+}
+
+#[test]
+fn a_profile_of_ones_own_is_heeded_and_counts_as_an_input() {
+    let project = with_calls(
+        "
+containers:
+  c: { rootfs: $ROOT, mounts: [gift], seccomp: profile.json }
+steps:
+  - { name: refused, run: mkdir /made 2>&1 || echo refused; /gift/calls }
+  - { name: layer, snapshot: {} }
+",
+    );
+    let profile = |errno: u32| {
+        let rules = format!(
+            r#"{{"names": ["mkdir", "mkdirat", "call_of_the_future"], "action": "SCMP_ACT_ERRNO", "errnoRet": {errno}}}"#
+        );
+        project.write("profile.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rules}]}}"#));
+    };
+    profile(13);
+    let first = build(&project, &[]);
+    assert_eq!(first.run.code, 0, "{}", first.run);
+    let lines = first.lines("refused");
+    assert!(lines[0].ends_with("Permission denied") && lines[1] == "refused", "{lines:?}");
+    assert_eq!(ending(&first, "refused", "unshare-user"), "made");
+    assert_eq!(build(&project, &[]).status("refused"), "cached");
+    profile(28);
+    let third = build(&project, &[]);
+    assert_eq!(third.status("refused"), "ran");
+    assert!(third.lines("refused")[0].ends_with("No space left on device"), "{:?}", third.lines("refused"));
+    let reasons = third.all("step_started")[0]["reasons"].to_string();
+    assert!(reasons.contains(r#""field":"seccomp""#), "{reasons}");
+}
