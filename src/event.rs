@@ -149,6 +149,9 @@ pub struct StepFailure {
     pub place: Option<Place>,
     /// `runner shell STEP` opens a shell in its session as it was when it failed.
     pub kept: bool,
+    /// What may be done about it, where what it printed last lets that be guessed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// A place in a manifest.

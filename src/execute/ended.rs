@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::drive::Run;
 use super::failed::Kept;
 use super::parts::{Judged, ToRecord};
+use super::refusal::hint_of;
 use super::step::Written;
 use super::{Cause, Failure, milliseconds};
 use crate::build::StepId;
@@ -68,7 +69,13 @@ impl Run<'_, '_> {
                     Ok(_) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
-                let failure = result.is_err().then(|| self.failure(step, kept.is_some()));
+                let hint = match (&result, &log) {
+                    (Err(Failure { cause: Cause::Step, exit_code: Some(_), .. }), Some(log)) => {
+                        hint_of(self.context.build.container(self.context.build.step(step).container), log)
+                    }
+                    _ => None,
+                };
+                let failure = result.is_err().then(|| self.failure(step, kept.is_some(), hint));
                 let (name, container) = self.names(step);
                 let duration_ms = milliseconds(took);
                 self.events.send(Event::StepFinished {
@@ -181,7 +188,7 @@ impl Run<'_, '_> {
     /// Tells the end of a step that was not begun.
     pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
         self.parts.ended(step, status == StepStatus::Cached);
-        let failure = (status == StepStatus::Failed).then(|| self.failure(step, false));
+        let failure = (status == StepStatus::Failed).then(|| self.failure(step, false, None));
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,
@@ -195,10 +202,10 @@ impl Run<'_, '_> {
         });
     }
 
-    fn failure(&self, id: StepId, kept: bool) -> Box<StepFailure> {
+    fn failure(&self, id: StepId, kept: bool, hint: Option<String>) -> Box<StepFailure> {
         let build = self.context.build;
         let command = action(build, &build.step(id).action);
-        Box::new(StepFailure { command, place: self.places.of(build, id), kept })
+        Box::new(StepFailure { command, place: self.places.of(build, id), kept, hint })
     }
 }
 

@@ -15,6 +15,7 @@ mod masked;
 mod output;
 mod parts;
 mod place;
+mod refusal;
 mod room;
 mod shared;
 mod step;

@@ -124,6 +124,9 @@ impl Failure {
         for line in tail {
             writeln!(out, "{}", format!("  | {}", sanitize(line)).trim_end())?;
         }
+        if let Some(hint) = known.as_ref().and_then(|known| known.hint.as_ref()) {
+            writeln!(out, "  help: {}", sanitize(hint))?;
+        }
         if let Some(log) = log {
             writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
         }
@@ -210,7 +213,8 @@ mod tests {
             lines: "steps:\n  - name: a\n    run: make\n".into(),
             name: 17..18,
         };
-        let known = StepFailure { command: "make".into(), place: Some(place), kept: true };
+        let known =
+            StepFailure { command: "make".into(), place: Some(place), kept: true, hint: Some("use tape".into()) };
         let mut event = failed();
         if let Event::StepFinished { failure, reason, .. } = &mut event {
             (*failure, *reason) = (Some(Box::new(known)), Some("killed\nby hand".into()));
@@ -231,6 +235,7 @@ mod tests {
     ╰────
   by hand
   | boom
+  help: use tape
   log: /store/a.log
   a shell in it, as it failed: runner shell a
 

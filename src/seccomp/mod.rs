@@ -9,6 +9,7 @@
 //! - [`Profile::resolve`] leaves the rules that hold here. All runtimes are given the same ones.
 //! - [`compile`] makes the filter that the kernel runs at each system call, and [`verdict`] says what such a filter
 //!   answers.
+//! - [`hint`] says what to do where a step failed for what was refused.
 //!
 //! # What rules of one call mean together
 //!
@@ -31,6 +32,7 @@ mod assembler;
 mod compile;
 mod default;
 mod document;
+mod hint;
 mod interpreter;
 mod numbers;
 mod profile;
@@ -40,6 +42,7 @@ mod tests;
 
 pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
 pub use document::ProfileError;
+pub use hint::hint;
 pub use interpreter::verdict;
 pub use numbers::number;
 use oci_spec::runtime::Arch;

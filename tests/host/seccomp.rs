@@ -236,3 +236,26 @@ steps:
     let reasons = third.all("step_started")[0]["reasons"].to_string();
     assert!(reasons.contains(r#""field":"seccomp""#), "{reasons}");
 }
+
+#[test]
+fn a_step_that_fails_for_the_profile_is_told_so() {
+    let project = with_calls(
+        "
+containers:
+  closed: { rootfs: $ROOT }
+  open: { rootfs: $ROOT, seccomp: unconfined }
+steps:
+  - { name: closed, container: closed, exec: [unshare, -Ur, \"true\"] }
+  - { name: open, container: open, exec: [unshare, -Ur, \"true\"] }
+  - { name: another, container: closed, needs: [], run: echo no luck; exit 1 }
+",
+    );
+    let built = build(&project, &["--keep-going"]);
+    assert_eq!((built.run.code, built.status("closed"), built.status("open")), (1, "failed", "ran"), "{}", built.run);
+    let hint = "the seccomp profile of the container refuses `unshare`; if the step needs it, write `seccomp: unconfined` in \
+                container closed, or give it the capability SYS_ADMIN";
+    assert_eq!(built.ending("closed")["failure"]["hint"], hint);
+    assert!(built.ending("another")["failure"].get("hint").is_none());
+    let shown = project.runner(&["apply", "--runtime", FILTERING, "--progress", "quiet", "--target", "closed"]);
+    assert!((shown.stdout + &shown.stderr).contains(&format!("\n  help: {hint}\n")));
+}
