@@ -1,8 +1,9 @@
 //! A spare: a process in namespaces of its own, with its view mounted, that waits for a request to become a step.
 
+use crate::step::{self, DIGITS};
 use crate::sys::{self, Buffer, Fork, Received, Result};
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
-use crate::{CONTROL, FREE, PROC, STATUS, step, view};
+use crate::{CONTROL, FREE, PROC, STATUS, view};
 
 /// A process that waits to become a step.
 #[derive(Clone, Copy)]
@@ -47,16 +48,12 @@ pub fn make(view: &View<'_>) -> Result<Spare> {
 /// Opens `NUMBER/ns/mnt` of this container's proc.
 fn namespace_of(number: u32) -> Result<i32> {
     const SUFFIX: &[u8] = b"/ns/mnt\0";
-    const DIGITS: usize = 10;
+    let mut digits = [0u8; DIGITS];
+    let number = step::decimal(number, &mut digits);
     let mut path = [0u8; DIGITS + SUFFIX.len()];
-    let (mut left, mut first) = (number, DIGITS);
-    while first > 0 && (left > 0 || first == DIGITS) {
-        first -= 1;
-        path[first] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    path[DIGITS..].copy_from_slice(SUFFIX);
-    sys::open(PROC, &path[first..], 0)
+    path[..number.len()].copy_from_slice(number);
+    path[number.len()..number.len() + SUFFIX.len()].copy_from_slice(SUFFIX);
+    sys::open(PROC, &path[..number.len() + SUFFIX.len()], 0)
 }
 
 /// Gets ready, waits, and becomes the step.

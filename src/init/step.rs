@@ -5,8 +5,8 @@
 //! root: an image or an earlier step decides where that path leads.
 
 use crate::sys::{
-    self, AT_FDCWD, Errno, FileKind, O_CREAT, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDWR, O_WRONLY,
-    Received, operation,
+    self, AT_FDCWD, Errno, FileKind, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDWR, O_WRONLY, Received,
+    operation,
 };
 use crate::wire::{self, CapabilitySets, NO_NEW_PRIVILEGES, Request, TERMINAL, View, kind, stage};
 use crate::{PROC, STATUS};
@@ -77,23 +77,31 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
 }
 
 fn set_oom_score(score: i32) {
-    let mut text = [0u8; 12];
-    let mut first = text.len();
-    let mut left = score.unsigned_abs();
-    while first > 1 && (left > 0 || first == text.len()) {
-        first -= 1;
-        text[first] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    if score < 0 {
-        first -= 1;
-        text[first] = b'-';
-    }
+    let mut text = [0u8; DIGITS + 1];
+    let mut digits = [0u8; DIGITS];
+    let number = decimal(score.unsigned_abs(), &mut digits);
+    text[0] = b'-';
+    text[1..=number.len()].copy_from_slice(number);
+    let text = &text[usize::from(score >= 0)..=number.len()];
     // It may be raised always; a kernel without the file ends nothing by it either.
     if let Ok(file) = sys::open(PROC, b"self/oom_score_adj\0", O_WRONLY) {
-        let _ = sys::write(file, &text[first..]);
+        let _ = sys::write(file, text);
         sys::close(file);
     }
+}
+
+/// The most digits of a number of four bytes.
+pub const DIGITS: usize = 10;
+
+/// A number in decimal digits.
+pub fn decimal(number: u32, digits: &mut [u8; DIGITS]) -> &[u8] {
+    let (mut left, mut first) = (number, DIGITS);
+    while first > 0 && (left > 0 || first == DIGITS) {
+        first -= 1;
+        digits[first] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    &digits[first..]
 }
 
 /// Sets the standard streams, and closes everything else but the status socket.
@@ -147,23 +155,27 @@ fn terminal(request: &Request<'_>) -> sys::Result<i32> {
         sys::set_terminal_size(slave, side(request.rows), side(request.columns))?;
     }
     sys::ioctl(slave, TIOCSCTTY, 0)?;
-    console(slave)?;
+    console(master)?;
     sys::send(STATUS, &wire::status(kind::TERMINAL, 0, 0, 0), Some(master))?;
     Ok(slave)
 }
 
-/// Makes /dev/console the terminal, in this step's own view.
-fn console(terminal: i32) -> sys::Result<()> {
-    let path = b"/dev/console\0";
-    let place = match sys::open(AT_FDCWD, path, O_PATH | O_NOFOLLOW) {
-        Err(sys::ENOENT) => sys::open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK)?,
-        other => other?,
-    };
-    let mount = sys::clone_mount(terminal, false)?;
-    let mounted = sys::mount_over(mount, place);
-    sys::close(mount);
-    sys::close(place);
-    mounted
+/// Makes /dev/console lead to the terminal: a link, for by now the step may not mount any more.
+fn console(master: i32) -> sys::Result<()> {
+    const PREFIX: &[u8] = b"pts/";
+    const PATH: &[u8] = b"/dev/console\0";
+    let mut target = [0u8; PREFIX.len() + DIGITS + 1];
+    let mut digits = [0u8; DIGITS];
+    let number = decimal(sys::terminal_number(master)?, &mut digits);
+    target[..PREFIX.len()].copy_from_slice(PREFIX);
+    target[PREFIX.len()..PREFIX.len() + number.len()].copy_from_slice(number);
+    let target = &target[..=PREFIX.len() + number.len()];
+    match sys::link(target, PATH) {
+        // That of an earlier step, or a device that the manifest lists.
+        Err(sys::EEXIST) if sys::is_link(PATH) => sys::unlink(PATH).and_then(|()| sys::link(target, PATH)),
+        Err(sys::EEXIST) => Ok(()),
+        other => other,
+    }
 }
 
 fn user(request: &Request<'_>) -> Done {

@@ -6,13 +6,7 @@ use std::process::Command;
 use runner::seccomp::{Architecture, Kernel, Profile, compile};
 
 use crate::built::{self, Built, project};
-use crate::project::{Project, RUNTIME};
-
-/// What loads the filters: until the embedded runtime does, runc stands in for it.
-const FILTERING: &str = match RUNTIME.as_bytes() {
-    b"embedded" => "runc",
-    _ => RUNTIME,
-};
+use crate::project::Project;
 
 /// Makes calls, and prints for each whether it was made or how it failed.
 const CALLS: &str = r##"
@@ -112,7 +106,7 @@ fn with_calls(manifest: &str) -> Project {
 
 #[track_caller]
 fn build(project: &Project, arguments: &[&str]) -> Built {
-    let built = Built::of(project, &[&["--runtime", FILTERING], arguments].concat());
+    let built = Built::of(project, arguments);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
     built
 }
@@ -256,6 +250,6 @@ steps:
                 container closed, or give it the capability SYS_ADMIN";
     assert_eq!(built.ending("closed")["failure"]["hint"], hint);
     assert!(built.ending("another")["failure"].get("hint").is_none());
-    let shown = project.runner(&["apply", "--runtime", FILTERING, "--progress", "quiet", "--target", "closed"]);
+    let shown = project.runner(&["apply", "--progress", "quiet", "--target", "closed"]);
     assert!((shown.stdout + &shown.stderr).contains(&format!("\n  help: {hint}\n")));
 }

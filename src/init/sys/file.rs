@@ -34,7 +34,6 @@ pub fn block(descriptor: i32) -> Result<()> {
 pub const AT_FDCWD: i32 = -100;
 pub const O_WRONLY: usize = 1;
 pub const O_RDWR: usize = 2;
-pub const O_CREAT: usize = 0o100;
 pub const O_NOCTTY: usize = 0o400;
 pub const O_NONBLOCK: usize = 0o4000;
 #[cfg(target_arch = "x86_64")]
@@ -64,6 +63,7 @@ pub enum FileKind {
     Directory,
     /// /dev/null, by its number.
     Null,
+    Link,
     Other,
 }
 
@@ -90,8 +90,29 @@ pub fn kind(descriptor: i32) -> Result<FileKind> {
     checked(number::STATX, arguments)?;
     Ok(match stat.mode & 0o170_000 {
         0o040_000 => FileKind::Directory,
+        0o120_000 => FileKind::Link,
         0o020_000 if (stat.major, stat.minor) == (1, 3) => FileKind::Null,
         _ => FileKind::Other,
+    })
+}
+
+/// Makes a symbolic link.
+pub fn link(target: &[u8], path: &[u8]) -> Result<()> {
+    checked(number::SYMLINKAT, [text(target)?, fd(AT_FDCWD), text(path)?]).map(drop)
+}
+
+/// Removes a file that is no directory.
+pub fn unlink(path: &[u8]) -> Result<()> {
+    checked(number::UNLINKAT, [fd(AT_FDCWD), text(path)?, 0]).map(drop)
+}
+
+/// Whether a path is a symbolic link.
+pub fn is_link(path: &[u8]) -> bool {
+    let opened = open(AT_FDCWD, path, O_PATH | O_NOFOLLOW);
+    opened.is_ok_and(|place| {
+        let found = kind(place);
+        close(place);
+        found.is_ok_and(|kind| kind == FileKind::Link)
     })
 }
 

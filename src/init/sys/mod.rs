@@ -12,7 +12,7 @@ mod process;
 mod socket;
 mod terminal;
 
-pub use call::{EACCES, EAGAIN, EBADMSG, EINVAL, ENOENT, ENOMEM, ENOSYS, ENOTDIR, Errno, Result};
+pub use call::{EACCES, EAGAIN, EBADMSG, EEXIST, EINVAL, ENOENT, ENOMEM, ENOSYS, ENOTDIR, Errno, Result};
 pub use file::*;
 pub use memory::*;
 pub use mount::*;

@@ -30,6 +30,8 @@ mod own {
     pub const WAITID: usize = 247;
     pub const KEYCTL: usize = 250;
     pub const OPENAT: usize = 257;
+    pub const UNLINKAT: usize = 263;
+    pub const SYMLINKAT: usize = 266;
     pub const PPOLL: usize = 271;
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
@@ -43,6 +45,8 @@ mod own {
     pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
+    pub const UNLINKAT: usize = 35;
+    pub const SYMLINKAT: usize = 36;
     pub const FCHDIR: usize = 50;
     pub const FCHOWN: usize = 55;
     pub const OPENAT: usize = 56;

@@ -24,3 +24,11 @@ pub fn set_terminal_size(terminal: i32, rows: u16, columns: u16) -> Result<()> {
 pub fn give(descriptor: i32, uid: u32) -> Result<()> {
     checked(number::FCHOWN, [fd(descriptor), uid as usize, u32::MAX as usize]).map(drop)
 }
+
+/// The number of a terminal's other side below /dev/pts.
+pub fn terminal_number(master: i32) -> Result<u32> {
+    const TIOCGPTN: usize = 0x8004_5430;
+    let mut number = 0u32;
+    ioctl(master, TIOCGPTN, (&raw mut number) as usize)?;
+    Ok(number)
+}

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::setup::{Inheritance, become_init, has_namespace};
-use super::{Open, sealed, view};
+use super::{Open, sealed};
 use crate::cgroup::ContainerGroup;
 use crate::error::told;
 use crate::runtime::protocol::{Opened, receive, send};
@@ -40,8 +40,8 @@ fn serve() -> io::Result<bool> {
     // With real-time scheduling nothing can be moved into a new v1 group, which has no share of that time yet.
     sys::leave_real_time()?;
     let Some((open, descriptors)) = receive::<Open>(&socket)? else { return Ok(true) };
-    let [requests] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| io::Error::other("no socket for init"))?;
-    let (init, group) = match create(&open, requests) {
+    let [requests, view] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| io::Error::other("nothing for init"))?;
+    let (init, group) = match create(&open, requests, view) {
         Ok(created) => created,
         Err(error) => {
             send(&socket, &Opened::Failed(error.to_string()), &[])?;
@@ -80,8 +80,7 @@ fn poll_again(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Resu
 }
 
 /// Clones the container's first process, which builds the container while this one makes its cgroups.
-fn create(open: &Open, requests: OwnedFd) -> Result<(OwnedFd, ContainerGroup), Box<dyn Error>> {
-    let view = sealed("view", &view::encode(&open.spec, &[], false)?)?;
+fn create(open: &Open, requests: OwnedFd, view: OwnedFd) -> Result<(OwnedFd, ContainerGroup), Box<dyn Error>> {
     let inheritance = Inheritance { requests, view, program: sealed("init", INIT)? };
     let (mut go, joined) = UnixStream::pair()?;
     let (mut report, mut reporting) = UnixStream::pair()?;

@@ -12,6 +12,7 @@
 
 mod attach;
 mod cgroup_mounts;
+mod filter;
 pub mod helper;
 mod nodes;
 mod options;
@@ -19,7 +20,8 @@ mod request;
 mod setup;
 mod view;
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::Spec;
 pub use request::{Requests, Started};
@@ -37,7 +39,8 @@ pub const HELPER_ARGUMENT: &str = "__session";
 /// The processes of a session that are no step's: init and its spare.
 pub const OWN_PROCESSES: u64 = 2;
 
-/// The message to the helper: open a container, whose init takes requests from the socket beside it.
+/// The message to the helper: open a container. Beside it are the socket that its init takes requests from, and the plan
+/// of every step's view.
 #[derive(Debug, Serialize, Deserialize)]
 struct Open {
     /// The container's id.
@@ -55,22 +58,32 @@ struct Open {
 pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
     let Bundle { id, spec, makes_nodes, .. } = bundle;
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
-    let open = Open { id: id.into(), spec: spec.clone(), makes_nodes };
+    let described = || -> io::Result<_> {
+        let filter = filter::of(spec)?;
+        sealed("view", &view::encode(spec, &filter.program, filter.first)?)
+    };
+    let view = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
+    let open = Open { id: id.into(), spec: for_helper(spec), makes_nodes };
     let requests = Requests::new(requests, view::targets(spec));
-    let container = Container::open(
-        helper,
-        &open,
-        &[for_init.as_fd()],
-        |helper| Channel::Embedded { requests, helper },
-        Some(Watch::new(id, spec)),
-    )?;
+    let channel = |helper| Channel::Embedded { requests, helper };
+    let watch = Some(Watch::new(id, spec));
+    let container = Container::open(helper, &open, &[for_init.as_fd(), view.as_fd()], channel, watch)?;
     // From here on only init holds that end: it closes with init, and init ends when runner's end closes.
     drop(for_init);
     Ok(container)
 }
 
+/// A description without the hundreds of rules that are compiled already.
+fn for_helper(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_seccomp(None);
+    }
+    spec
+}
+
 /// Bytes as a file in memory that nobody can change.
-fn sealed(name: &str, bytes: &[u8]) -> std::io::Result<std::os::fd::OwnedFd> {
+fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut rest = bytes;
     while !rest.is_empty() {
