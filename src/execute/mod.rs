@@ -9,6 +9,7 @@ mod clock;
 mod drive;
 mod ended;
 mod failed;
+mod hints;
 mod interrupt;
 mod judging;
 mod masked;

@@ -10,6 +10,9 @@ use crate::secret::{Masker, Secrets};
 /// A longer line is shown in pieces; the log has it whole.
 const MOST_LINE_BYTES: usize = 64 << 10;
 
+/// As much of what was printed last is looked at for what a failure may come from.
+const MOST_TAIL_BYTES: usize = 4 << 10;
+
 /// The output of one step.
 #[derive(Debug)]
 pub struct Output<'a> {
@@ -19,12 +22,21 @@ pub struct Output<'a> {
     begun: [Vec<u8>; 2],
     secrets: &'a Secrets,
     maskers: [Masker; 2],
+    tail: Vec<u8>,
 }
 
 impl<'a> Output<'a> {
     /// Of the step of that name; its log is still to be opened. What is a secret by then is masked.
     pub fn new(step: &'a str, events: &'a Events, secrets: &'a Secrets) -> Self {
-        Self { step, log: None, events, begun: [Vec::new(), Vec::new()], secrets, maskers: Default::default() }
+        Self {
+            step,
+            log: None,
+            events,
+            begun: [Vec::new(), Vec::new()],
+            secrets,
+            maskers: Default::default(),
+            tail: Vec::new(),
+        }
     }
 
     /// Opens the log, unless a try before has done so.
@@ -68,6 +80,9 @@ impl<'a> Output<'a> {
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let (log, _) = self.log.as_mut().ok_or_else(|| io::Error::other("the step's log is not open"))?;
         log.write_all(bytes)?;
+        let room = MOST_TAIL_BYTES.saturating_sub(bytes.len());
+        self.tail.drain(..self.tail.len().saturating_sub(room));
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(MOST_TAIL_BYTES)..]);
         let begun = &mut self.begun[index(stream)];
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
@@ -84,6 +99,11 @@ impl<'a> Output<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What was printed last.
+    pub fn tail(&self) -> String {
+        String::from_utf8_lossy(&self.tail).into_owned()
     }
 
     /// The step has ended: a last line without its end is one as well. Gives the log's path.
@@ -128,6 +148,9 @@ mod tests {
         for chunk in chunks {
             output.take(Stream::Stdout, chunk).unwrap();
         }
+        let all = chunks.concat();
+        let tail = &all[all.len().saturating_sub(MOST_TAIL_BYTES)..];
+        assert_eq!(output.tail(), String::from_utf8_lossy(tail));
         assert_eq!(output.finish().as_ref(), Some(&path));
         drop(events);
         let lines = receiver

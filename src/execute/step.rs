@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use oci_spec::runtime::Process;
 
 use super::attempt::{Attempt, Sink, Trial};
+use super::hints::{self, Failed};
 use super::masked;
 use super::output::Output;
 use super::parts::CheckpointPlan;
@@ -115,6 +116,8 @@ impl Work<'_, '_> {
             let reason = words(&ended, step.timeout, self.context.build.container(step.container));
             if ended.interrupted || tries > step.retries {
                 let code = ended.outcome.exit_code();
+                let hint = self.hint(output).filter(|_| !ended.interrupted && !ended.timed_out);
+                let reason = hint.map_or(reason.clone(), |hint| format!("{reason}; {hint}"));
                 return Err(Failure::own(reason, Some(code)));
             }
             tries += 1;
@@ -123,6 +126,24 @@ impl Work<'_, '_> {
             let (step, reasons) = (step.name.clone(), Vec::new());
             self.events.send(Event::StepStarted { step, container, attempt: tries, reasons });
         }
+    }
+
+    /// What the step may have failed for, by what it was to do and what it said last.
+    fn hint(&self, output: &Output<'_>) -> Option<String> {
+        let step = self.context.build.step(self.id);
+        let container = self.context.build.container(step.container);
+        let command = match &step.action {
+            Action::Run(script) => script.clone(),
+            Action::Exec(argv) => argv.join(" "),
+            Action::Snapshot(_) => return None,
+        };
+        let room = self.rooms.running(step.container).ok()?;
+        let session = session(&room).ok()?;
+        let failed = Failed {
+            user: step.user.as_ref().unwrap_or(&container.user),
+            words: &format!("{command}\n{}", output.tail()),
+        };
+        hints::hint(container, failed, |path| session.mode_in_mount(path))
     }
 
     fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {

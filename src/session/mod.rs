@@ -27,7 +27,7 @@ pub use mounts::RAMFS;
 use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
-pub use scratch::Scratch;
+pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
 use skeleton::MountPoint;
 use thiserror::Error;
@@ -35,7 +35,7 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
-use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, resolve};
+use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, open_inside, resolve};
 use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
@@ -272,6 +272,16 @@ impl<'a> Session<'a> {
     pub fn has(&self, path: &Path) -> bool {
         let found = self.live().map(|live| resolve(live.root.as_fd(), path));
         matches!(found, Ok(Ok(inside)) if inside.missing.is_empty())
+    }
+
+    /// The type and the mode of the file at that path, which a mount of the container brings, links followed inside it.
+    pub fn mode_in_mount(&self, path: &Path) -> Option<u32> {
+        let points = self.mounts.ready().iter().map(|mount| mount.point());
+        let above = points.filter(|point| path.starts_with(&point.target));
+        let point = above.max_by_key(|point| point.target.components().count())?;
+        let content = rustix::fs::open(point.content.as_ref()?, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let file = open_inside(content.as_fd(), path.strip_prefix(&point.target).ok()?, OFlags::PATH).ok()?;
+        Some(rustix::fs::fstat(file).ok()?.st_mode)
     }
 
     /// Starts a process. The session must have been started.

@@ -162,3 +162,35 @@ steps:
         assert!(line.ends_with(" 755"), "{line}");
     }
 }
+
+#[test]
+fn a_step_that_a_bind_or_a_full_scratch_stops_is_told_the_option_that_it_may_need() {
+    let project = project(
+        r#"
+mounts:
+  src: { type: bind, source: src, target: /src, options: [nodev, nosuid] }
+containers:
+  c: { rootfs: $TOOLS, mounts: [src], scratch: { tmpfs: 24MiB } }
+steps:
+  - { name: node, run: cat /src/null }
+  - { name: full, needs: [], run: cat /dev/zero > /file }
+  - { name: set-uid, needs: [], user: "1000", run: "/src/id -u; exit 1" }
+  - { name: other, needs: [], run: cat /src/missing }
+"#,
+    );
+    std::fs::create_dir(project.path("src")).unwrap();
+    let made = Command::new("sh")
+        .args([
+            "-ec",
+            "mknod src/null c 1 3; chmod 666 src/null; printf '#!/bin/sh\nid -u\n' > src/id; chmod 4755 src/id",
+        ])
+        .current_dir(project.path(""))
+        .status();
+    assert!(made.unwrap().success());
+    let built = Built::of(&project, &["--keep-going"]);
+    let reason = |step: &str| built.reason(step).to_owned();
+    assert!(reason("node").contains("/src/null is a device node") && reason("node").contains("`options: [dev]`"));
+    assert!(reason("full").contains("may take 24MiB in memory and be 6144 files; `scratch: {disk: true}`"));
+    assert!(reason("set-uid").contains("/src/id is set-uid") && reason("set-uid").contains("`options: [suid]`"));
+    assert_eq!(reason("other"), "exit code 1");
+}
