@@ -7,3 +7,4 @@ mod host;
 mod hostile;
 mod refusals;
 mod schema;
+mod security;

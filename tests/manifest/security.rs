@@ -1,0 +1,37 @@
+//! SECURITY.md names tests: each of them is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+fn sources(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        // A link, as tests/runc is, leads to what is read anyway.
+        if path.is_dir() && !path.is_symlink() && path.file_name().unwrap() != "target" {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn each_test_that_the_security_page_names_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    for folder in ["src", "tests"] {
+        sources(&top.join(folder), &mut text);
+    }
+    let page = fs::read_to_string(top.join("SECURITY.md")).unwrap();
+    let (_, table) = page.split_once("## Each attack and its test").unwrap();
+    // Every second piece stands between backquotes.
+    let words = table.split('`').skip(1).step_by(2);
+    let is_name = |word: &&str| {
+        word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+    };
+    let named: BTreeSet<&str> = words.filter(is_name).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|name| !text.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
