@@ -142,11 +142,12 @@ fn directories_above_a_device_are_closed_to_others_whatever_the_umask() {
     let project = project(
         r#"
 devices:
+  inside: { path: /dev/null, target: /dev/deep/down/null }
   outside: { path: /dev/null, target: /opt/deep/null }
 containers:
-  c: { rootfs: $TOOLS, devices: [outside] }
+  c: { rootfs: $TOOLS, devices: [inside, outside] }
 steps:
-  - { name: s, run: stat -c "%n %a" /opt /opt/deep }
+  - { name: s, run: stat -c "%n %a" /dev/deep /dev/deep/down /opt /opt/deep }
 "#,
     );
     let mut shell = Command::new("sh");
