@@ -53,7 +53,7 @@ pub(super) struct Need {
 }
 
 /// Whether this is the host's root, not only that of a cgroup namespace: it may hold processes and give controllers.
-fn is_host_root(group: &GroupDir) -> bool {
+pub(super) fn is_host_root(group: &GroupDir) -> bool {
     !group.has("cgroup.type")
 }
 
@@ -96,10 +96,25 @@ pub(super) fn enable(group: &GroupDir, needs: &[Need]) -> Result<(), CgroupError
     })
 }
 
-/// Gives the groups below `group` a controller if it has that and nothing has to be moved.
+/// Whether the groups below `group` have that controller.
+pub(super) fn is_on(group: &GroupDir, controller: &str) -> bool {
+    has(&group.words(ENABLED_BELOW), controller)
+}
+
+/// Whether `group` has that controller, to give it to the groups below.
+pub(super) fn has_controller(group: &GroupDir, controller: &str) -> bool {
+    has(&group.words("cgroup.controllers"), controller)
+}
+
+/// Whether a controller can be switched on below `group` for no limit of the manifest: nothing has to be moved, and it is
+/// not the host's root, which is for the host to set up.
+pub(super) fn is_free(group: &GroupDir) -> bool {
+    !is_host_root(group) && group.read("cgroup.procs").is_ok_and(|processes| processes.is_empty())
+}
+
+/// Gives the groups below `group` a controller if it has that and [is free](is_free).
 pub(super) fn enable_if_free(group: &GroupDir, controller: &'static str) {
-    let is_free = !is_host_root(group) && group.read("cgroup.procs").is_ok_and(|processes| processes.is_empty());
-    if is_free && has(&group.words("cgroup.controllers"), controller) {
+    if is_free(group) && has_controller(group, controller) {
         // No limit asks for it, so none is missed.
         let _ = enable(group, &[Need { limit: controller, controller }]);
     }
@@ -107,7 +122,7 @@ pub(super) fn enable_if_free(group: &GroupDir, controller: &'static str) {
 
 /// Gives the groups below `group`, in which no process is, a controller if it has that.
 pub(super) fn pass_on(group: &GroupDir, controller: &str) {
-    if has(&group.words("cgroup.controllers"), controller) {
+    if has_controller(group, controller) {
         let _ = group.write(ENABLED_BELOW, &format!("+{controller}"));
     }
 }

@@ -22,6 +22,7 @@ mod layout;
 mod limits;
 mod namespace;
 mod search;
+mod standing;
 mod tree;
 
 pub use controllers::restore;
@@ -32,6 +33,7 @@ pub use home::{HOST_LEAF, Hierarchy, Home};
 pub use layout::{Layout, membership, unescaped};
 pub use namespace::enter as enter_namespace;
 pub use search::restore_all;
+pub use standing::Standing;
 
 /// Begins what the kernel does before the first move of a process between cgroups: it waits, some 5 to 20 ms, until
 /// every processor has seen that forks must look out (`cgroup_threadgroup_rwsem`). A move soon after finds that done.

@@ -5,6 +5,7 @@ mod doctor;
 mod go_on;
 mod graph;
 mod inside;
+mod limits;
 mod lock;
 mod man;
 mod outline;

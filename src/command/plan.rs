@@ -1,5 +1,6 @@
 //! `runner plan`: what would run, in order, and why.
 
+use super::limits::PlannedLimits;
 use super::lock::failed;
 use super::site::runtime;
 use super::{Stop, columns, loaded, print, settings_with_warning};
@@ -14,10 +15,13 @@ use crate::store::Store;
 /// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     let text = noted(cli, args.runtime.clone(), &args.manifest, &args.targets, |build, plan, note| {
+        let limits = PlannedLimits::of(build, plan);
         if args.json {
-            escape::json(&format!("{:#}\n", plan::json(build, plan, note))).into_owned()
+            let mut value = plan::json(build, plan, note);
+            value["limits"] = limits.json();
+            escape::json(&format!("{value:#}\n")).into_owned()
         } else {
-            plan::text(build, plan, note, columns())
+            plan::text(build, plan, note, columns()) + &limits.text(columns())
         }
     })?;
     print(text.as_bytes())

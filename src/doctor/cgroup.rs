@@ -1,11 +1,10 @@
-//! Control groups: which hierarchies there are, whether device rules can be set, and which limits.
+//! Control groups: which hierarchies there are, whether device rules can be set below runner's own group, and which limits.
 
-use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use super::Check;
-use crate::cgroup::Layout;
+use crate::cgroup::{CgroupError, Home, Layout, Standing};
+use crate::error::told_with_hint;
 use crate::sys;
 
 /// What the manifest's limits need.
@@ -20,61 +19,59 @@ pub(super) fn layout_name() -> &'static str {
 }
 
 pub(super) fn checks() -> Vec<Check> {
-    let layout = Layout::of_this_host().unwrap_or_default();
-    if layout == Layout::default() {
+    if Layout::of_this_host().unwrap_or_default() == Layout::default() {
         let mend = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
         return vec![Check::missing("cgroups", "none is mounted", mend)];
     }
-    vec![devices(&layout), limits(&layout)]
-}
-
-/// Sets a device rule, in the way in which a session's are set: with the v1 controller where there is one.
-fn devices(layout: &Layout) -> Check {
-    let name = "device rules";
-    let tried = match (layout.v1("devices"), layout.v2()) {
-        (Some(root), _) => in_a_group(root, |group| {
-            fs::write(group.join("devices.deny"), "a").map_err(|error| format!("cannot write devices.deny: {error}"))
-        }),
-        (None, Some(root)) => in_a_group(root, |group| {
-            let folder = File::open(group).map_err(|error| format!("cannot open {}: {error}", group.display()))?;
-            sys::attach_device_program(folder.as_fd(), &ALLOW)
-                .map_err(|error| format!("cannot load a BPF program: {error}"))
-        }),
-        (None, None) => Err("neither the v1 device controller nor cgroup2 is mounted".to_owned()),
-    };
-    match tried {
-        Ok(()) => Check::ok(name, format!("can be set, cgroup {}", layout.name())),
+    match Home::of_this_process() {
+        Ok(home) => vec![devices(&home), limits(|controller| home.standing(controller))],
         Err(error) => {
-            let mend = "in Docker: docker run --privileged; else boot a kernel with CONFIG_CGROUP_BPF";
-            Check::missing(name, format!("cannot be set, cgroup {}: {error}", layout.name()), mend)
+            let mend = error.hint().unwrap_or_else(|| "cat /proc/self/cgroup".into());
+            vec![Check::missing("cgroups", told_with_hint(&error, None), &mend)]
         }
     }
 }
 
-/// Makes a group, tries something in it, and removes it.
-fn in_a_group(root: &Path, attempt: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
-    let group = root.join(format!("runner-doctor-{}", std::process::id()));
-    fs::create_dir(&group).map_err(|error| format!("cannot create {}: {error}", group.display()))?;
-    let tried = attempt(&group);
-    let removed = fs::remove_dir(&group).map_err(|error| format!("cannot remove {}: {error}", group.display()));
-    tried.and(removed)
+/// Sets a device rule, in the way in which a session's are set: with the v1 controller where there is one.
+fn devices(home: &Home) -> Check {
+    let (name, layout) = ("device rules", layout_name());
+    match try_rules(home) {
+        Ok(()) => Check::ok(name, format!("can be set, cgroup {layout}")),
+        Err(error) => {
+            let mend = "in Docker: docker run --privileged; else boot a kernel with CONFIG_CGROUP_BPF";
+            Check::missing(name, format!("cannot be set, cgroup {layout}: {error}"), mend)
+        }
+    }
 }
 
-fn limits(layout: &Layout) -> Check {
-    let on_v2 = layout.v2().and_then(|root| fs::read_to_string(root.join("cgroup.controllers")).ok());
-    let lacking = lacking(layout, &on_v2.unwrap_or_default());
-    if lacking.is_empty() { Check::ok("limits", CONTROLLERS.join(", ")) } else { limits_lacking(&lacking) }
+/// In a group that is made below runner's own, and removed.
+fn try_rules(home: &Home) -> Result<(), String> {
+    let name = format!("runner-doctor-{}", std::process::id());
+    let group = home.create(&name).map_err(|error: CgroupError| error.told())?;
+    let tried = match (group.v1("devices"), group.v2()) {
+        (Some(v1), _) => v1.write("devices.deny", "a").map_err(|error| format!("cannot write devices.deny: {error}")),
+        (None, Some(v2)) => sys::attach_device_program(v2.as_fd(), &ALLOW)
+            .map_err(|error| format!("cannot load a BPF program: {error}")),
+        (None, None) => Err("neither the v1 device controller nor cgroup2 is mounted".to_owned()),
+    };
+    if group.remove() { tried } else { Err(format!("cannot remove the cgroups called {name}")) }
 }
 
-pub(super) fn limits_lacking(lacking: &[&str]) -> Check {
-    let mend = "boot with `cgroup_enable=` and their names, where a build has such limits";
-    Check::warning("limits", format!("no controller for {}", lacking.join(", ")), mend)
-}
-
-fn lacking(layout: &Layout, on_v2: &str) -> Vec<&'static str> {
-    let there =
-        |controller: &str| layout.v1(controller).is_some() || on_v2.split_whitespace().any(|known| known == controller);
-    CONTROLLERS.into_iter().filter(|controller| !there(controller)).collect()
+/// Which limits would hold; an own group without a controller is another matter than a host without it.
+pub(super) fn limits(standing: impl Fn(&str) -> Standing) -> Check {
+    let of = |is_meant: fn(&Standing) -> bool| {
+        CONTROLLERS.into_iter().filter(|controller| is_meant(&standing(controller))).collect::<Vec<_>>().join(", ")
+    };
+    let (nowhere, lacking) = (of(|found| *found == Standing::Nowhere), of(|found| matches!(found, Standing::Lacks(_))));
+    if !nowhere.is_empty() {
+        let mend = "boot with `cgroup_enable=` and their names, where a build has such limits";
+        return Check::warning("limits", format!("no controller for {nowhere}"), mend);
+    }
+    if !lacking.is_empty() {
+        let mend = "systemd-run --scope -p Delegate=yes runner …, where a build has such limits";
+        return Check::warning("limits", format!("runner's own cgroup has no controller for {lacking}"), mend);
+    }
+    Check::ok("limits", CONTROLLERS.join(", "))
 }
 
 #[cfg(test)]
@@ -82,9 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_needs_its_controller_on_either() {
-        assert_eq!(lacking(&Layout::default(), ""), CONTROLLERS);
-        assert_eq!(lacking(&Layout::default(), "cpuset cpu io memory pids\n"), [""; 0]);
-        assert_eq!(lacking(&Layout::default(), "cpu pids\n"), ["memory"]);
+    fn limits_that_move_processes_are_as_good_as_those_that_hold() {
+        let check = limits(|controller| match controller {
+            "pids" => Standing::Moves("/g".into()),
+            _ => Standing::Holds,
+        });
+        assert_eq!(check, Check::ok("limits", "cpu, memory, pids"));
     }
 }

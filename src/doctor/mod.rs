@@ -175,6 +175,7 @@ fn space(store: &Path) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Standing;
 
     #[test]
     fn checks_are_lines_with_their_mends() {
@@ -201,7 +202,10 @@ mod tests {
             runtimes::external("nope", false),
             runtimes::external("/nowhere/crun", true),
             runtimes::external("/etc/passwd", true),
-            cgroup::limits_lacking(&["memory", "pids"]),
+            cgroup::limits(|controller| if controller == "cpu" { Standing::Holds } else { Standing::Nowhere }),
+            cgroup::limits(
+                |controller| if controller == "cpu" { Standing::Lacks("/g".into()) } else { Standing::Holds },
+            ),
             full("/proc/store"),
             full("/sys/store"),
         ];

@@ -16,7 +16,7 @@
 //! `steps` come in the order of the plan and `needs` in the manifest's. `output` is absolute, or null where the layer
 //! only goes to the store; what is not UTF-8 in it is replaced. `level` is null for the compressor's default. `fresh` says
 //! whether the step is in the store, and `reasons` why it is not: the values of [`Reason`](crate::key::Reason). Further keys
-//! may be added.
+//! may be added; `runner plan` adds `limits`, which of a container's hold on this host.
 
 use serde_json::{Value, json};
 

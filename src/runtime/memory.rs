@@ -52,4 +52,10 @@ mod tests {
         assert_eq!(count("oom_kill_disable 0\nunder_oom 0\n"), None);
         assert_eq!(count(""), None);
     }
+
+    #[test]
+    fn a_cgroup_that_is_not_there_has_no_counter() {
+        let home = Home::of_this_process().unwrap();
+        assert!(OomKills::of_groups(&[&home.child("no-such-cgroup")]).is_none());
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::memory::OomKills;
-use crate::cgroup::LimitedGroup;
+use crate::cgroup::{Home, LimitedGroup};
 
 /// The cgroups of a container whose steps are all in the same, which its helper makes; found when first asked for.
 #[derive(Debug)]
@@ -32,7 +32,10 @@ impl Watch {
         let find = || {
             let limited = LimitedGroup::find(&self.id, &self.resources).ok()?;
             let leaf = limited.groups().child(LimitedGroup::LEAF);
-            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]);
+            // On v2 memory may be counted for runner's own group alone.
+            let own = || Home::of_this_process().ok().filter(|home| home.v1("memory").is_none());
+            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()])
+                .or_else(|| OomKills::of_groups(&[&own()?]));
             Some(Groups { limited, oom_kills })
         };
         self.found.get_or_init(find).as_ref()

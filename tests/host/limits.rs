@@ -72,6 +72,20 @@ steps:
 }
 
 #[test]
+fn a_plan_shows_which_limits_hold() {
+    let project = project(
+        "containers: { c: { rootfs: $TOOLS, limits: { memory: 96MiB, pids: 40 } } }\nsteps: [{ name: s, run: echo }]\n",
+    );
+    let plan = project.runner(&["plan"]);
+    assert!(
+        plan.stdout.contains("limits of c: memory 96MiB holds") && plan.stdout.contains("; pids 40 holds"),
+        "{plan}"
+    );
+    let plan: serde_json::Value = serde_json::from_str(&project.runner(&["plan", "--json"]).stdout).unwrap();
+    assert_eq!(plan["limits"]["c"]["pids"], serde_json::json!({ "value": 40, "default": false, "holds": true }));
+}
+
+#[test]
 fn a_container_without_limits_of_its_own_has_the_default_number_of_processes() {
     let project = project(
         "mounts: { $GATE }\ncontainers: { c: { rootfs: $TOOLS, mounts: [gate] } }\nsteps: [{ name: s, run: sh /gate/meet now }]\n",

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
 use rustix::fs::OFlags;
 
-use crate::cgroup::{Hierarchy, Home, LimitedGroup, enter_namespace};
+use crate::cgroup::{CgroupError, Hierarchy, Home, LimitedGroup, enter_namespace};
 use crate::runtime::devices;
 use crate::runtime::memory::OomKills;
 
@@ -37,7 +37,9 @@ const OF_RUNTIMES: [&str; 5] = ["cpu", "devices", "freezer", "memory", "pids"];
 
 /// The groups of all steps of a session.
 #[derive(Debug)]
-pub struct Groups {
+pub struct Groups<'a> {
+    /// Those of runner itself.
+    own: &'a Home,
     limited: LimitedGroup,
     rules: Vec<LinuxDeviceCgroup>,
     /// Whether the rules hold.
@@ -50,6 +52,16 @@ pub struct StepGroups {
     path: PathBuf,
     outer: Home,
     leaf: Home,
+    /// The counter of the nearest group in which memory is counted, and what that was at first.
+    oom_kills: Option<(OomKills, u64)>,
+}
+
+/// The topmost groups of a session, and those that they are below.
+#[derive(Debug)]
+pub struct SessionGroups {
+    own: Home,
+    /// The session's.
+    pub groups: Home,
 }
 
 /// The resources of a config.json.
@@ -61,20 +73,24 @@ fn resources(spec: &Spec) -> LinuxResources {
 ///
 /// # Errors
 /// What is missing, in words.
-pub fn make(id: &str, spec: &Spec) -> Result<Home, String> {
-    let make = || LimitedGroup::make_room(&Home::of_this_process()?, id, &resources(spec));
-    make().map_err(|error| error.told())
+pub fn make(id: &str, spec: &Spec) -> Result<SessionGroups, String> {
+    let make = || {
+        let own = Home::of_this_process()?;
+        let groups = LimitedGroup::make_room(&own, id, &resources(spec))?;
+        Ok(SessionGroups { own, groups })
+    };
+    make().map_err(|error: CgroupError| error.told())
 }
 
-impl Groups {
-    /// Moves this process into a cgroup namespace below `outer`, and makes the session's groups.
+impl<'a> Groups<'a> {
+    /// Moves this process into a cgroup namespace below the topmost groups, and makes the session's other groups.
     ///
     /// # Errors
     /// What is missing, in words.
-    pub fn enter(outer: &Home, spec: &Spec) -> Result<Self, String> {
+    pub fn enter(session: &'a SessionGroups, spec: &Spec) -> Result<Self, String> {
         let enter = || {
-            enter_namespace(outer, HELPER)?;
-            LimitedGroup::create(outer, LIMITED, &resources(spec))
+            enter_namespace(&session.groups, HELPER)?;
+            LimitedGroup::create(&session.groups, LIMITED, &resources(spec))
         };
         let limited = enter().map_err(|error| error.told())?;
         LimitedGroup::count_memory_below(limited.groups());
@@ -84,7 +100,7 @@ impl Groups {
         } else {
             devices::allow_only(limited.groups(), &rules).map_err(devices::refusal)
         };
-        Ok(Self { limited, rules, enforced })
+        Ok(Self { own: &session.own, limited, rules, enforced })
     }
 
     /// Whether the device rules hold; else why not.
@@ -114,7 +130,10 @@ impl Groups {
         match fill() {
             Ok(leaf) => {
                 let path = ["/", LIMITED, &name, LEAF].iter().collect();
-                Ok(StepGroups { path, outer, leaf })
+                // On v2 memory may be counted for runner's own group alone.
+                let counter = OomKills::of_groups(&[&leaf, self.own]);
+                let oom_kills = counter.and_then(|kills| kills.count().map(|count| (kills, count)));
+                Ok(StepGroups { path, outer, leaf, oom_kills })
             }
             Err(error) => {
                 outer.remove();
@@ -184,11 +203,9 @@ impl StepGroups {
         left_out.map(|hierarchy| hierarchy.own.file("cgroup.procs", OFlags::WRONLY)).collect()
     }
 
-    /// Whether the kernel has killed a process of the step for want of memory. Each step has groups of its own, which
-    /// count from nothing.
+    /// Whether the kernel has killed a process of the step, or one beside it, for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
-        let kills = OomKills::of_groups(&[&self.leaf]).and_then(|kills| kills.count());
-        kills.is_some_and(|kills| kills > 0)
+        self.oom_kills.as_ref().is_some_and(|(kills, before)| kills.count().is_some_and(|now| now > *before))
     }
 
     /// Kills what is in them, frozen or not.

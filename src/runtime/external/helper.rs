@@ -10,9 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::groups::{self, Groups};
+use super::groups::{self, Groups, SessionGroups};
 use super::{Open, serve};
-use crate::cgroup::{Home, unescaped};
+use crate::cgroup::unescaped;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
@@ -47,18 +47,18 @@ fn watch() -> io::Result<bool> {
     };
     let ended = serve_in(&groups, &open, socket);
     // By now the kernel has ended all that was in the namespace.
-    Ok(groups.remove() && ended?)
+    Ok(groups.groups.remove() && ended?)
 }
 
 /// Runs the helper proper in those groups to its end; true when it ended well.
-fn serve_in(groups: &Home, open: &Open, socket: UnixStream) -> io::Result<bool> {
+fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Result<bool> {
     // Closed as soon as the helper begins to end; it has not ended before all that it leaves behind has.
     let (begins_to_end, of_helper) = io::pipe()?;
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     match sys::fork_into(NAMESPACES, proc.as_fd())? {
         Fork::Child => {
             drop(begins_to_end);
-            let served = match prepare(open, groups) {
+            let served = match prepare(open, session) {
                 Ok(groups) => serve::serve(open, &groups, &socket),
                 Err(error) => send(&socket, &Opened::Failed(error.to_string()), &[]).and(Err(error)),
             };
@@ -73,7 +73,7 @@ fn serve_in(groups: &Home, open: &Open, socket: UnixStream) -> io::Result<bool> 
             // What is frozen does not end with its namespace, and may have been frozen at the last moment.
             let mut polled = [PollFd::new(&helper, PollFlags::IN)];
             while poll(&mut polled, Some(&THAW_AGAIN)) != Ok(1) {
-                groups.kill();
+                session.groups.kill();
             }
             Ok(reap(helper.as_fd())? == Outcome::Exited { code: 0 })
         }
@@ -81,13 +81,13 @@ fn serve_in(groups: &Home, open: &Open, socket: UnixStream) -> io::Result<bool> 
 }
 
 /// From a fresh clone to what a runtime can be called from.
-fn prepare(open: &Open, outer: &Home) -> io::Result<Groups> {
+fn prepare<'a>(open: &Open, session: &'a SessionGroups) -> io::Result<Groups<'a>> {
     // Who is first in its PID namespace ends by SIGKILL only when that comes from outside of it, as this one does.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     detach_others(open)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)?;
-    let groups = Groups::enter(outer, &open.spec).map_err(io::Error::other)?;
+    let groups = Groups::enter(session, &open.spec).map_err(io::Error::other)?;
     if open.makes_nodes {
         groups.enforced().map_err(io::Error::other)?;
     }

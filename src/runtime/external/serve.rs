@@ -19,7 +19,7 @@ const KILL_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 ///
 /// # Errors
 /// Where runner says what it cannot mean, or the system refuses the helper itself something.
-pub fn serve(open: &Open, groups: &Groups, control: &UnixStream) -> io::Result<()> {
+pub fn serve(open: &Open, groups: &Groups<'_>, control: &UnixStream) -> io::Result<()> {
     send(control, &Opened::Ready, &[])?;
     let mut steps: Vec<Step> = Vec::new();
     let mut number = 0;

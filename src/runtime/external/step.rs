@@ -57,7 +57,7 @@ impl Step {
     /// Begins to create its container; none, and runner told why, where not even that can be done.
     pub fn begin(
         open: &Open,
-        groups: &Groups,
+        groups: &Groups<'_>,
         number: u64,
         process: Process,
         descriptors: [OwnedFd; 4],
@@ -170,7 +170,7 @@ impl Step {
     ///
     /// # Errors
     /// Where the system does not tell how a child ended.
-    pub fn advance(&mut self, open: &Open, groups: &Groups, happened: StepEvent) -> io::Result<()> {
+    pub fn advance(&mut self, open: &Open, groups: &Groups<'_>, happened: StepEvent) -> io::Result<()> {
         if happened.command
             && let Some(command) = self.command.take()
         {
@@ -188,7 +188,7 @@ impl Step {
         Ok(())
     }
 
-    fn after_call(&mut self, open: &Open, groups: &Groups, ended: &Outcome) -> io::Result<()> {
+    fn after_call(&mut self, open: &Open, groups: &Groups<'_>, ended: &Outcome) -> io::Result<()> {
         let went_well = *ended == Outcome::Exited { code: 0 };
         match self.phase {
             Phase::Creating => {
@@ -214,7 +214,7 @@ impl Step {
     }
 
     /// The container is there, with its first process waiting: sets the device rules, and lets it go on.
-    fn created(&mut self, open: &Open, groups: &Groups) -> Result<(), Outcome> {
+    fn created(&mut self, open: &Open, groups: &Groups<'_>) -> Result<(), Outcome> {
         let refused = |why: String| Outcome::NotStarted { why, code: 125 };
         let read = || -> io::Result<Child> {
             let text = fs::read_to_string(self.bundle.join("pid"))?;
@@ -252,7 +252,7 @@ impl Step {
     }
 
     /// Ends what there is of a container that could not be started.
-    fn fail(&mut self, open: &Open, groups: &Groups, outcome: Outcome) -> io::Result<()> {
+    fn fail(&mut self, open: &Open, groups: &Groups<'_>, outcome: Outcome) -> io::Result<()> {
         if let Some(container) = self.container.take() {
             let _ = pidfd_send_signal(&container.descriptor, Signal::KILL);
             reap(container.descriptor.as_fd())?;
@@ -261,7 +261,7 @@ impl Step {
         Ok(())
     }
 
-    fn end(&mut self, open: &Open, groups: &Groups, outcome: Outcome) {
+    fn end(&mut self, open: &Open, groups: &Groups<'_>, outcome: Outcome) {
         self.tell(groups, outcome);
         self.phase = match self.call_quietly(open, &["delete", "--force"]) {
             Ok(()) => Phase::Deleting,
@@ -286,7 +286,7 @@ impl Step {
         self.unwanted && matches!(self.phase, Phase::Creating | Phase::Starting | Phase::Running)
     }
 
-    fn tell(&self, groups: &Groups, outcome: Outcome) {
+    fn tell(&self, groups: &Groups<'_>, outcome: Outcome) {
         let out_of_memory = !outcome.is_success() && self.groups.ran_out_of_memory();
         let lost_limit = groups.lost_limit();
         // Whoever asked may have lost interest.

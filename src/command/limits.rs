@@ -1,0 +1,151 @@
+//! Which limits of a plan's containers hold on this host, for `runner plan`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::build::{Build, ContainerId, Limits, size_text};
+use crate::cgroup::{Home, Standing};
+use crate::columns::wrap;
+use crate::plan::Plan;
+
+/// The limits of the containers of a plan.
+pub struct PlannedLimits<'a> {
+    /// In the order in which the plan needs them.
+    containers: Vec<(&'a str, Vec<Planned>)>,
+}
+
+/// A limit of a container.
+struct Planned {
+    key: &'static str,
+    /// As in the manifest.
+    value: Value,
+    is_default: bool,
+    standing: Standing,
+}
+
+impl Planned {
+    /// Whether it will hold: the default is worth no moving of processes.
+    fn holds(&self) -> bool {
+        match self.standing {
+            Standing::Holds => true,
+            Standing::Moves(_) => !self.is_default,
+            Standing::Lacks(_) | Standing::Nowhere => false,
+        }
+    }
+
+    fn words(&self) -> String {
+        let value = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
+        let what = format!("{} {value}", self.key);
+        match &self.standing {
+            Standing::Holds => format!("{what} holds"),
+            Standing::Moves(group) if self.is_default => {
+                format!("{what}, the default, does not hold: {} has processes of its own", group.display())
+            }
+            Standing::Moves(group) => {
+                format!(
+                    "{what} holds, for which the processes in {} are moved into runner-host below it",
+                    group.display()
+                )
+            }
+            Standing::Lacks(group) => format!("{what} does not hold: {} does not have its controller", group.display()),
+            Standing::Nowhere => format!("{what} does not hold: no cgroup hierarchy has its controller"),
+        }
+    }
+}
+
+impl<'a> PlannedLimits<'a> {
+    /// Looks at the cgroups of this process, which would be those of a build. Lists nothing where this user may not look.
+    pub fn of(build: &'a Build, plan: &Plan) -> Self {
+        let Ok(home) = Home::of_this_process() else { return Self { containers: Vec::new() } };
+        let mut seen = BTreeSet::new();
+        let containers = plan.order().iter().map(|id| build.step(*id).container).filter(|id| seen.insert(id.0));
+        let planned = |id: ContainerId| {
+            let container = build.container(id);
+            (container.name.as_str(), limits(container.limits, &|controller| home.standing(controller)))
+        };
+        Self { containers: containers.map(planned).collect() }
+    }
+
+    /// For programs: of each container, each limit with whether it holds and whether it is a default.
+    pub fn json(&self) -> Value {
+        let limit = |planned: &Planned| {
+            let Planned { key, value, is_default, .. } = planned;
+            ((*key).to_owned(), json!({ "value": value, "default": is_default, "holds": planned.holds() }))
+        };
+        let container = |(name, limits): &(&str, Vec<Planned>)| {
+            ((*name).to_owned(), Value::Object(limits.iter().map(limit).collect()))
+        };
+        Value::Object(self.containers.iter().map(container).collect())
+    }
+
+    /// For people: a line for each container that sets limits, and one for a default that does not hold.
+    pub fn text(&self, columns: Option<usize>) -> String {
+        let mut lines = Vec::new();
+        for (name, limits) in &self.containers {
+            let set: Vec<String> = limits.iter().filter(|limit| !limit.is_default).map(Planned::words).collect();
+            if !set.is_empty() {
+                lines.push(format!("limits of {name}: {}", set.join("; ")));
+            }
+        }
+        let all = self.containers.iter().flat_map(|(_, limits)| limits);
+        lines.extend(all.filter(|limit| limit.is_default && !limit.holds()).map(Planned::words).next());
+        lines.iter().map(|line| wrap(line, "", "  ", columns.unwrap_or(usize::MAX))).collect()
+    }
+}
+
+fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    if let Some(bytes) = limits.memory {
+        let (value, standing) = (json!(size_text(bytes)), standing("memory"));
+        planned.push(Planned { key: "memory", value, is_default: false, standing });
+    }
+    if let Some(millicpus) = limits.millicpus {
+        // At most as many processors as there are: exact in 53 bits.
+        let cpus = f64::from(u32::try_from(millicpus).unwrap_or(u32::MAX)) / 1000.0;
+        planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, standing: standing("cpu") });
+    }
+    let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
+    planned.push(Planned { key: "pids", value, is_default, standing: standing("pids") });
+    planned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(of: Limits, standing: &Standing) -> PlannedLimits<'static> {
+        PlannedLimits { containers: vec![("c", limits(of, &|_| standing.clone()))] }
+    }
+
+    const NONE: Limits = Limits { nofile: 4096, memory: None, millicpus: None, pids: None };
+    const ALL: Limits = Limits { nofile: 4096, memory: Some(96 << 20), millicpus: Some(1500), pids: Some(40) };
+
+    #[test]
+    fn limits_that_hold_are_listed_and_a_default_that_holds_is_not() {
+        let text = planned(ALL, &Standing::Holds).text(None);
+        assert_eq!(text, "limits of c: memory 96MiB holds; cpus 1.5 holds; pids 40 holds\n");
+        assert_eq!(planned(NONE, &Standing::Holds).text(None), "");
+    }
+
+    #[test]
+    fn a_limit_of_the_manifest_moves_processes_and_the_default_does_not() {
+        let moves = Standing::Moves("/g".into());
+        let limits = planned(Limits { pids: Some(40), ..NONE }, &moves);
+        assert_eq!(
+            limits.text(None),
+            "limits of c: pids 40 holds, for which the processes in /g are moved into runner-host below it\n"
+        );
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 40, "default": false, "holds": true }));
+        let limits = planned(NONE, &moves);
+        assert_eq!(limits.text(None), "pids 32768, the default, does not hold: /g has processes of its own\n");
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": false }));
+    }
+
+    #[test]
+    fn a_missing_controller_is_named_with_the_group_that_lacks_it() {
+        let text =
+            planned(Limits { millicpus: Some(500), pids: Some(1), ..NONE }, &Standing::Lacks("/g".into())).text(None);
+        assert!(text.starts_with("limits of c: cpus 0.5 does not hold: /g does not have its controller; "), "{text}");
+    }
+}
