@@ -1,0 +1,54 @@
+//! One attack: what it belongs to, how it is tried, and how it ended.
+
+use crate::lab::Lab;
+
+/// An attack, tried with one runtime at a time.
+pub struct Attack {
+    /// The row of the threat model that it belongs to: `C1`, `H3`, `low`, or `held` for what never broke out.
+    pub row: &'static str,
+    /// Its name, for the command line and for SECURITY.md.
+    pub name: &'static str,
+    /// What is tried, in a few words.
+    pub what: &'static str,
+    /// Tries it, and judges by what it finds on the host or in what the step printed.
+    pub run: fn(&Lab) -> Verdict,
+}
+
+/// How an attack ended: held, or one of [`Failure`].
+pub type Verdict = Result<(), Failure>;
+
+/// Why an attack does not count as held.
+#[derive(Debug)]
+pub enum Failure {
+    /// It got through; the evidence.
+    GotOut(String),
+    /// It was not tried, so nothing is known.
+    NotTried(String),
+}
+
+/// The end of a text, where causes stand, on one line.
+fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let start = line.char_indices().rev().nth(600).map_or(0, |(at, _)| at);
+    line[start..].to_owned()
+}
+
+/// An attack that got through, with the evidence.
+pub fn got_out(evidence: impl AsRef<str>) -> Failure {
+    Failure::GotOut(shortened(evidence.as_ref()))
+}
+
+/// An attack of which nothing is known.
+pub fn not_tried(reason: impl AsRef<str>) -> Failure {
+    Failure::NotTried(shortened(reason.as_ref()))
+}
+
+/// Fails with this evidence unless the host is as it should be.
+pub fn safe(is_so: bool, evidence: impl AsRef<str>) -> Verdict {
+    if is_so { Ok(()) } else { Err(got_out(evidence)) }
+}
+
+/// Fails with this reason unless the attack was really tried.
+pub fn tried(is_so: bool, reason: impl AsRef<str>) -> Verdict {
+    if is_so { Ok(()) } else { Err(not_tried(reason)) }
+}

@@ -1,0 +1,225 @@
+//! System calls that reach the host's kernel or its keyrings.
+
+use crate::attack::{Attack, Verdict, got_out, safe, tried};
+use crate::build::Build;
+use crate::lab::Lab;
+
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        row: "H4",
+        name: "keyrings",
+        what: "reads, links, adds and revokes keys of host root",
+        run: |lab| keyrings(lab, ""),
+    },
+    Attack {
+        row: "H4",
+        name: "keyrings-with-sys-admin",
+        what: "the same with SYS_ADMIN",
+        run: |lab| keyrings(lab, "capabilities: { add: [SYS_ADMIN] }"),
+    },
+    Attack {
+        row: "M7",
+        name: "kernel-calls",
+        what: "user namespaces, io_uring, userfaultfd, keyctl, perf, vsock, …",
+        run: kernel,
+    },
+    Attack { row: "M7", name: "kernel-calls-as-nobody", what: "the same as another user", run: kernel_as_nobody },
+    Attack { row: "M7", name: "kernel-calls-of-32-bits", what: "the same by the calls of i386 and x32", run: foreign },
+    Attack {
+        row: "M7",
+        name: "kernel-calls-with-sys-admin",
+        what: "what SYS_ADMIN does not open: io_uring, keyctl, vsock, modules, …",
+        run: with_sys_admin,
+    },
+    Attack {
+        row: "held",
+        name: "setns-and-handles",
+        what: "setns, open_by_handle_at",
+        run: |lab| held(lab, &["setns", "open_by_handle_at"]),
+    },
+    Attack {
+        row: "held",
+        name: "modules",
+        what: "loads and removes modules, loads a kernel",
+        run: |lab| held(lab, &["init_module", "finit_module", "delete_module", "kexec_load"]),
+    },
+    Attack {
+        row: "held",
+        name: "mount-calls",
+        what: "mount, umount, fsopen, open_tree, pivot_root",
+        run: |lab| {
+            held(
+                lab,
+                &[
+                    "mount-tmpfs",
+                    "mount-proc",
+                    "remount-root",
+                    "umount-proc",
+                    "fsopen",
+                    "open_tree-clone",
+                    "pivot_root",
+                ],
+            )
+        },
+    },
+    Attack {
+        row: "held",
+        name: "host-wide-calls",
+        what: "clock, host name, swap, accounting, kernel log, ports",
+        run: |lab| {
+            held(lab, &["acct", "swapoff", "sethostname", "clock_settime", "syslog", "iopl", "sched_setscheduler"])
+        },
+    },
+    Attack { row: "held", name: "chroot-break-out", what: "chroot and ..", run: chroot },
+];
+
+/// Calls that the default profile refuses.
+const REFUSED: [&str; 16] = [
+    "unshare-user",
+    "unshare-all",
+    "unshare-mounts",
+    "clone-user",
+    "clone3-user",
+    "add_key",
+    "keyctl",
+    "request_key",
+    "io_uring_setup",
+    "userfaultfd",
+    "perf_event_open",
+    "bpf",
+    "socket-vsock",
+    "socket-alg",
+    "fanotify_init",
+    "personality",
+];
+
+/// Fails where one of these calls was refused by nobody: made, or ended by what it was given.
+fn judge(build: &Build, step: &str, calls: &[&str]) -> Verdict {
+    build.tried(step, "calls over")?;
+    let lines = build.lines(step);
+    let mut through = Vec::new();
+    for call in calls {
+        let ending = lines.iter().find_map(|line| line.strip_prefix(&format!("{call} ")));
+        tried(ending.is_some(), format!("{call} was not called: {lines:?}"))?;
+        if ending
+            .is_some_and(|ending| !["EPERM", "ENOSYS", "EACCES"].contains(&ending) && !ending.starts_with("killed"))
+        {
+            through.push(format!("{call} {}", ending.unwrap_or_default()));
+        }
+    }
+    safe(through.is_empty(), format!("not refused: {}", through.join(", ")))
+}
+
+fn calls(lab: &Lab, container: &str, attack: &str) -> Result<Build, crate::attack::Failure> {
+    let project = lab.project(&format!(
+        "
+containers: {{ c: {{ rootfs: $BASE, {container} }} }}
+steps: [{{ name: s, exec: [/probe, {attack}] }}]
+"
+    ));
+    project.apply(&[])
+}
+
+fn kernel(lab: &Lab) -> Verdict {
+    judge(&calls(lab, "user: 0", "calls")?, "s", &REFUSED)
+}
+
+fn kernel_as_nobody(lab: &Lab) -> Verdict {
+    judge(&calls(lab, "user: 65534", "calls")?, "s", &REFUSED)
+}
+
+fn with_sys_admin(lab: &Lab) -> Verdict {
+    let build = calls(lab, "capabilities: { add: [SYS_ADMIN] }", "calls")?;
+    let calls = [
+        "add_key",
+        "keyctl",
+        "request_key",
+        "io_uring_setup",
+        "userfaultfd",
+        "socket-vsock",
+        "socket-alg",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "kexec_load",
+        "open_by_handle_at",
+        "clock_settime",
+        "iopl",
+    ];
+    judge(&build, "s", &calls)
+}
+
+fn foreign(lab: &Lab) -> Verdict {
+    let build = calls(lab, "user: 0", "foreign-calls")?;
+    let mut names = Vec::new();
+    if cfg!(target_arch = "x86_64") {
+        names.extend([
+            "i386-unshare",
+            "i386-keyctl",
+            "i386-io_uring_setup",
+            "i386-bpf",
+            "i386-userfaultfd",
+            "i386-socket-vsock",
+        ]);
+        names.extend(["x32-unshare", "x32-keyctl", "x32-socket-vsock"]);
+    }
+    judge(&build, "s", &names)
+}
+
+fn held(lab: &Lab, names: &[&str]) -> Verdict {
+    judge(&calls(lab, "user: 0", "calls")?, "s", names)
+}
+
+/// Removes the keys of the test, however it ends.
+struct Keys<'a>(&'a Lab, String);
+
+impl Drop for Keys<'_> {
+    fn drop(&mut self) {
+        self.0.probe_on_host(&["remove-keys", &self.1]);
+    }
+}
+
+fn keyrings(lab: &Lab, container: &str) -> Verdict {
+    let name = format!("runner-attack-{}-{}-{}", std::process::id(), lab.runtime.replace('/', "-"), container.len());
+    let keys = Keys(lab, name);
+    lab.probe_on_host(&["plant-key", &keys.1, "of-host-root"]);
+    let there = || lab.probe_on_host(&["look-at-key", &keys.1]);
+    tried(there() == "THERE of-host-root\n", "the host's root cannot make a key of its own")?;
+    let project = lab.project(&format!(
+        "
+containers: {{ c: {{ rootfs: $BASE, {container} }} }}
+steps:
+  - {{ name: root, exec: [/probe, keys, {name}] }}
+  - {{ name: other, needs: [], user: 12345, exec: [/probe, keys, {name}] }}
+",
+        name = keys.1
+    ));
+    let build = project.apply(&[])?;
+    for step in ["root", "other"] {
+        build.tried(step, "TRYING")?;
+        build.without(step, &["READ", "LISTED"])?;
+        for line in ["link made", "add made", "revoke made"] {
+            if build.printed(step, line) && step == "root" {
+                return Err(got_out(format!("{step}: {line}; the host: {}", there())));
+            }
+        }
+    }
+    safe(there() == "THERE of-host-root\n", format!("the host's root has now: {}", there()))
+}
+
+fn chroot(lab: &Lab) -> Verdict {
+    let project = lab.project("");
+    project.write("victim/marker", "of the host\n");
+    let marker = project.path("victim/marker").display().to_string();
+    let text = format!(
+        "
+containers: {{ c: {{ rootfs: $BASE }} }}
+steps: [{{ name: s, exec: [/probe, chroot, {}] }}]
+",
+        marker.trim_start_matches('/')
+    );
+    let build = lab.project(&text).apply(&[])?;
+    build.tried("s", "TRYING")?;
+    tried(!build.lines("s").iter().any(|line| line.starts_with("chroot")), "chroot was refused")?;
+    build.without("s", &["REACHED"])
+}

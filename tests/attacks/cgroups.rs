@@ -1,0 +1,351 @@
+//! Cgroups: other groups of the host, a step's own limits, the freezer, and the limits of runner's caller.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::attack::{Attack, Verdict, got_out, not_tried, safe, tried};
+use crate::build::Build;
+use crate::lab::{self, Lab, Project};
+use crate::leftovers::{clear, groups_of, hierarchies, kill, processes_of, remove_group, wait_until};
+
+/// What a container may do beside the default: with the default profile it cannot even begin.
+const VARIANTS: [&str; 3] = ["user: 0", "seccomp: unconfined", "capabilities: { add: [SYS_ADMIN] }"];
+
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        row: "H1",
+        name: "host-cgroups",
+        what: "mounts all hierarchies, looks for the host's groups",
+        run: |lab| other_groups(lab, VARIANTS[0]),
+    },
+    Attack {
+        row: "H1",
+        name: "host-cgroups-unconfined",
+        what: "the same without seccomp",
+        run: |lab| other_groups(lab, VARIANTS[1]),
+    },
+    Attack {
+        row: "H1",
+        name: "host-cgroups-with-sys-admin",
+        what: "the same with SYS_ADMIN",
+        run: |lab| other_groups(lab, VARIANTS[2]),
+    },
+    Attack {
+        row: "H2",
+        name: "own-limits",
+        what: "lifts memory, pids and cpu limits",
+        run: |lab| own_limits(lab, VARIANTS[0]),
+    },
+    Attack {
+        row: "H2",
+        name: "own-limits-unconfined",
+        what: "the same without seccomp",
+        run: |lab| own_limits(lab, VARIANTS[1]),
+    },
+    Attack {
+        row: "H2",
+        name: "own-limits-with-sys-admin",
+        what: "the same with SYS_ADMIN",
+        run: |lab| own_limits(lab, VARIANTS[2]),
+    },
+    Attack {
+        row: "H3",
+        name: "frozen-timeout",
+        what: "freezes itself, past its timeout",
+        run: |lab| frozen(lab, VARIANTS[0], End::Timeout),
+    },
+    Attack {
+        row: "H3",
+        name: "frozen-timeout-unconfined",
+        what: "the same without seccomp",
+        run: |lab| frozen(lab, VARIANTS[1], End::Timeout),
+    },
+    Attack {
+        row: "H3",
+        name: "frozen-interrupt",
+        what: "freezes itself, then Ctrl-C, without seccomp",
+        run: |lab| frozen(lab, VARIANTS[1], End::Signal("INT")),
+    },
+    Attack {
+        row: "H3",
+        name: "frozen-kill",
+        what: "freezes itself, runner is killed, without seccomp",
+        run: |lab| frozen(lab, VARIANTS[1], End::Signal("KILL")),
+    },
+    Attack {
+        row: "H3",
+        name: "frozen-kill-with-sys-admin",
+        what: "the same with SYS_ADMIN",
+        run: |lab| frozen(lab, VARIANTS[2], End::Signal("KILL")),
+    },
+    Attack { row: "M2", name: "no-pids-limit", what: "a step without limits is bounded by default", run: default_pids },
+    Attack {
+        row: "M2",
+        name: "limits-of-the-caller",
+        what: "a step leaves its caller's memory and pids limits",
+        run: limits_of_caller,
+    },
+    Attack {
+        row: "M3",
+        name: "full-root-in-memory",
+        what: "fills the root past limits.memory: init is no victim",
+        run: full_root,
+    },
+    Attack { row: "held", name: "fork-bomb", what: "a fork bomb with limits.pids", run: fork_bomb },
+];
+
+/// A group in each hierarchy of the host, that a process stands in.
+struct Groups {
+    name: String,
+    paths: Vec<PathBuf>,
+    process: Child,
+}
+
+impl Groups {
+    fn make(name: String, below: impl Fn(&Path) -> PathBuf) -> Self {
+        let process = Command::new("sleep").arg("86396").stdin(Stdio::null()).spawn().unwrap();
+        let paths: Vec<_> = hierarchies().into_iter().map(|hierarchy| below(&hierarchy).join(&name)).collect();
+        for path in &paths {
+            fs::create_dir_all(path).unwrap();
+            if let Some(parent) = path.parent().filter(|parent| parent.join("cgroup.subtree_control").exists()) {
+                let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +pids");
+            }
+            // A group of cpuset takes no process until it has processors.
+            let _ = fs::write(path.join("cgroup.procs"), process.id().to_string());
+        }
+        Self { name, paths, process }
+    }
+
+    /// Sets a limit, by its file in v1 or v2; says whether there is such a file.
+    fn limit(&self, names: [&str; 2], value: &str) -> bool {
+        let files = self.paths.iter().flat_map(|path| names.map(|name| path.join(name)));
+        files.filter(|file| file.exists()).any(|file| fs::write(file, value).is_ok())
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        for path in &self.paths {
+            remove_group(path);
+        }
+    }
+}
+
+fn other_groups(lab: &Lab, container: &str) -> Verdict {
+    let name = format!("attack-victim-{}-{}", std::process::id(), lab.runtime.replace('/', "-"));
+    let mut victim = Groups::make(name, Path::to_path_buf);
+    let project = lab.project(&format!(
+        "
+containers: {{ c: {{ rootfs: $BASE, {container} }} }}
+steps: [{{ name: s, exec: [/probe, cgroups, {}] }}]
+",
+        victim.name
+    ));
+    let build = project.apply(&[])?;
+    build.tried("s", "searched")?;
+    build.without("s", &["SEEN", "JOINED", "KILLED"])?;
+    thread::sleep(Duration::from_millis(50));
+    safe(victim.process.try_wait().unwrap().is_none(), "a process of the host was killed")
+}
+
+fn own_limits(lab: &Lab, container: &str) -> Verdict {
+    let project = lab.project(&format!(
+        "
+containers: {{ c: {{ rootfs: $BASE, limits: {{ memory: 64MiB, pids: 60, cpus: 0.5 }}, {container} }} }}
+steps:
+  - {{ name: lift, exec: [/probe, lift] }}
+  - {{ name: both, run: '/probe lift; /probe fork 300' }}
+  - {{ name: fork, exec: [/probe, fork, 300] }}
+  - {{ name: memory, needs: [lift], run: '/probe lift; exec /probe memory 300' }}
+"
+    ));
+    let build = project.apply(&["-j", "1"])?;
+    for step in ["lift", "both", "memory"] {
+        tried(build.printed(step, "tried to lift") || step == "memory", build.to_string())?;
+    }
+    build.tried("memory", "TRYING")?;
+    for step in ["both", "fork"] {
+        let forked = build.lines(step).iter().find_map(|line| line.strip_prefix("forked ")?.parse::<u32>().ok());
+        let forked = forked.ok_or_else(|| not_tried(format!("{step}: {build}")))?;
+        safe(forked < 100, format!("{step}: {forked} processes where 60 may be: {}", writes(&build)))?;
+    }
+    safe(!build.printed("memory", "TOOK 300"), format!("took 300 MiB where 64 may be: {}", writes(&build)))
+}
+
+/// What a step wrote to files of cgroups.
+fn writes(build: &Build) -> String {
+    build
+        .lines("lift")
+        .into_iter()
+        .filter(|line| line.starts_with("write ") && line.ends_with("made"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What ends a build whose step has frozen itself.
+enum End {
+    Timeout,
+    Signal(&'static str),
+}
+
+/// Clears what an attack that got through left, so that the host and the other attacks do not suffer.
+struct Rescue<'a>(u32, &'a str);
+
+impl Drop for Rescue<'_> {
+    fn drop(&mut self) {
+        clear(self.0, self.1);
+    }
+}
+
+fn frozen(lab: &Lab, container: &str, end: End) -> Verdict {
+    let marker = format!("freeze attack-{}-{}-{}", std::process::id(), lab.runtime.replace('/', "-"), container.len());
+    let timeout = if matches!(end, End::Timeout) { "timeout: 1s," } else { "" };
+    let project = lab.project(&format!(
+        "
+mounts: {{ gate: {{ type: bind, source: gate, target: /gate }} }}
+containers: {{ c: {{ rootfs: $BASE, mounts: [gate], {container} }} }}
+steps: [{{ name: s, {timeout} run: 'touch /gate/begun; exec /probe {marker}' }}]
+"
+    ));
+    fs::create_dir(project.path("gate")).unwrap();
+    let log = fs::File::create(project.path("stdout")).unwrap();
+    let mut command = project.command(&["apply", "--progress", "json"]);
+    let mut runner = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let rescue = Rescue(runner.id(), &marker);
+    let begun = wait_until(20, || project.path("gate/begun").exists() || runner_is_over(runner.id()));
+    // Time for the step to freeze, or to say that it cannot.
+    wait_until(1, || project.read("stdout").contains("not frozen"));
+    if let End::Signal(signal) = end {
+        kill(&runner.id().to_string(), signal);
+    }
+    let status = lab::wait(&mut runner, Duration::from_secs(25));
+    let shown = project.read("stdout");
+    tried(begun && project.path("gate/begun").exists(), format!("the step never began: {shown}"))?;
+    safe(status.is_some(), "runner did not end for 25 s: a frozen step outlives its timeout and Ctrl-C")?;
+    let left = || processes_of(&marker).len() + groups_of(rescue.0).len();
+    // What the kernel does not take back by itself, the next start does.
+    project.write("next.yaml", &project.read("build.yaml").replace(&format!("exec /probe {marker}"), "true"));
+    let next = project.run(project.command(&["apply", "next.yaml"]))?;
+    tried(next.code == 0, next.to_string())?;
+    let cleared = wait_until(10, || left() == 0);
+    let (processes, groups) = (processes_of(&marker), groups_of(rescue.0));
+    safe(cleared, format!("the next start left processes {processes:?} and groups {groups:?}"))
+}
+
+fn runner_is_over(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+fn default_pids(lab: &Lab) -> Verdict {
+    let marker = format!("8639{}", std::process::id());
+    let project = lab.project(&format!(
+        "
+mounts: {{ gate: {{ type: bind, source: gate, target: /gate }} }}
+containers: {{ c: {{ rootfs: $BASE, mounts: [gate] }} }}
+steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05; done' }}]
+"
+    ));
+    fs::create_dir(project.path("gate")).unwrap();
+    let mut runner = project.command(&["apply", "--progress", "json"]).stdout(Stdio::null()).spawn().unwrap();
+    let wanted = format!("sleep {marker} ");
+    // The shell's own command line has the text, too, and more behind it.
+    wait_until(20, || processes_of(&wanted).len() >= 2 || runner_is_over(runner.id()));
+    let pid = processes_of(&wanted)
+        .into_iter()
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n"));
+    let limit = pid.as_deref().map(least_pids);
+    project.write("gate/go", "");
+    let ended = lab::wait(&mut runner, lab::PATIENCE);
+    tried(ended.is_some() && limit.is_some(), "the step's process was not found on the host")?;
+    let limit = limit.flatten();
+    safe(limit.is_some_and(|limit| limit <= 33_000), format!("a step without limits may have {limit:?} processes"))
+}
+
+/// The least of a process' pids limits over its group and those above it, but for the host's own groups.
+fn least_pids(pid: &str) -> Option<u64> {
+    let mut limits = Vec::new();
+    for line in fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().lines() {
+        let path = line.rsplit(':').next().unwrap_or_default();
+        for hierarchy in hierarchies() {
+            let mut group = hierarchy.join(path.trim_start_matches('/'));
+            while group.starts_with(&hierarchy) && group != hierarchy {
+                if group.to_string_lossy().contains("runner-") {
+                    let limit = fs::read_to_string(group.join("pids.max")).unwrap_or_default();
+                    limits.extend(limit.trim().parse::<u64>().ok());
+                }
+                group.pop();
+            }
+        }
+    }
+    limits.into_iter().min()
+}
+
+fn limits_of_caller(lab: &Lab) -> Verdict {
+    let name = format!("attack-caller-{}-{}", std::process::id(), lab.runtime.replace('/', "-"));
+    let caller = Groups::make(name, Path::to_path_buf);
+    let set =
+        caller.limit(["memory.limit_in_bytes", "memory.max"], "160M") && caller.limit(["pids.max", "pids.max"], "120");
+    tried(set, "the host has no memory and pids controllers")?;
+    let _ = caller.limit(["memory.memsw.limit_in_bytes", "memory.swap.max"], "0");
+    let project = lab.project(
+        "
+containers: { c: { rootfs: $BASE } }
+steps:
+  - { name: fork, exec: [/probe, fork, 400] }
+  - { name: memory, needs: [], exec: [/probe, memory, 600] }
+",
+    );
+    let join: String =
+        caller.paths.iter().map(|path| format!("echo $$ > {}/cgroup.procs 2> /dev/null; ", path.display())).collect();
+    let script = format!("{join} exec \"$@\"");
+    let build =
+        project.run(project.command_in_bash(&script, &["apply", "--progress", "json", "--keep-going", "-j", "1"]))?;
+    build.did_not_hang()?;
+    let forked = build.lines("fork").iter().find_map(|line| line.strip_prefix("forked ")?.parse::<u32>().ok());
+    // Runner itself may be the one that is ended by its caller's limit: that, too, is the limit holding.
+    tried(forked.is_some() || build.code != 0, build.to_string())?;
+    tried(build.printed("memory", "TRYING") || build.code > 1, build.to_string())?;
+    safe(forked.unwrap_or(0) < 120, format!("{forked:?} processes where the caller may have 120"))?;
+    safe(!build.printed("memory", "TOOK 600"), "a step took 600 MiB where its caller may take 160")
+}
+
+fn full_root(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+containers: { c: { rootfs: $BASE, limits: { memory: 64MiB } } }
+steps:
+  - { name: fill, run: 'echo TRYING; head -c 300000000 /dev/zero > /big; echo WROTE' }
+  - { name: after, needs: [], run: sleep 0.1; echo works }
+",
+    );
+    let build = project.apply(&["-j", "1"])?;
+    build.tried("fill", "TRYING")?;
+    safe(!build.printed("fill", "WROTE"), "wrote 300 MB where 64 MiB may be")?;
+    let reason = build.reason("fill");
+    let named = reason.contains("memory") && reason.contains("64MiB");
+    safe(build.code == 1 && named, format!("the cause was not named, or init was killed: {build}"))
+}
+
+fn fork_bomb(lab: &Lab) -> Verdict {
+    let project: Project = lab.project(
+        "
+containers: { c: { rootfs: $BASE, limits: { pids: 50 } } }
+steps:
+  - { name: bomb, timeout: 1s, run: 'echo TRYING; b() { b | b & }; b & while :; do :; done' }
+  - { name: after, needs: [], run: echo works }
+",
+    );
+    let build = project.apply(&["-j", "1"])?;
+    build.tried("bomb", "TRYING")?;
+    if build.lines("after") != ["works"] {
+        return Err(got_out(format!("a fork bomb stops the next step: {build}")));
+    }
+    let left = groups_of(build.pid);
+    safe(wait_until(5, || groups_of(build.pid).is_empty()), format!("it left {left:?}"))
+}

@@ -1,0 +1,143 @@
+//! Device nodes: what a step makes of numbers, the host's console, and loop devices that it leaves behind.
+
+use std::fs;
+use std::process::Command;
+
+use crate::attack::{Attack, Verdict, safe, tried};
+use crate::lab::Lab;
+
+pub const ATTACKS: &[Attack] = &[
+    Attack { row: "H6", name: "console", what: "opens the host's console by a node 5:1", run: console },
+    Attack {
+        row: "held",
+        name: "device-nodes",
+        what: "makes and opens nodes of 512 majors, block and character",
+        run: |lab| nodes(lab, ""),
+    },
+    Attack { row: "held", name: "device-nodes-of-image", what: "opens nodes that lie in the root", run: nodes_of_root },
+    Attack { row: "low", name: "loop-device-left", what: "leaves a loop device attached", run: loop_left },
+    Attack {
+        row: "low",
+        name: "parents-of-devices",
+        what: "writes to the directory above a device, as nobody",
+        run: parents,
+    },
+];
+
+fn console(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+containers: { c: { rootfs: $BASE } }
+steps:
+  - name: s
+    run: |
+      mknod /tmp/console c 5 1; echo TRYING
+      (exec 3< /tmp/console) && echo OPENED to read || true
+      (exec 3> /tmp/console) && echo OPENED to write || true
+      stat -c 'IS %t:%T' /dev/console 2> /dev/null || true
+      (exec 3< /dev/null) && echo control
+",
+    );
+    let build = project.apply(&[])?;
+    build.tried("s", "TRYING")?;
+    build.tried("s", "control")?;
+    build.without("s", &["OPENED"])
+}
+
+fn nodes(lab: &Lab, container: &str) -> Verdict {
+    let project = lab.project(&format!(
+        "
+containers: {{ c: {{ rootfs: $BASE, {container} }} }}
+steps: [{{ name: s, exec: [/probe, nodes] }}]
+"
+    ));
+    let build = project.apply(&[])?;
+    build.tried("s", "TRYING")?;
+    let made = build.lines("s").iter().find_map(|line| line.strip_prefix("nodes ")?.parse::<u32>().ok());
+    tried(made.is_some_and(|made| made > 5000), format!("{made:?} nodes were made"))?;
+    // The host's console is an attack of its own.
+    let opened: Vec<_> = build.evidence("s", &["OPENED"]).into_iter().filter(|line| !line.contains("c 5:1 ")).collect();
+    safe(opened.is_empty(), opened.join(", "))
+}
+
+fn nodes_of_root(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+containers: { c: { rootfs: { dir: root }, capabilities: { drop: [MKNOD] } } }
+steps:
+  - name: s
+    run: |
+      echo TRYING
+      for node in /nodes/*; do
+        (exec 3< $node) 2> /dev/null && echo OPENED $node || true
+        (exec 3>> $node) 2> /dev/null && echo OPENED $node || true
+      done
+      ls /nodes
+",
+    );
+    lab.unpack_base(&project.path("root"));
+    fs::create_dir(project.path("root/nodes")).unwrap();
+    for (name, kind, major, minor) in [
+        ("mem", "c", "1", "1"),
+        ("kmsg", "c", "1", "11"),
+        ("loop", "b", "7", "0"),
+        ("disk", "b", "8", "0"),
+        ("vda", "b", "254", "0"),
+        ("fuse", "c", "10", "229"),
+    ] {
+        let made = Command::new("mknod").arg(project.path("root/nodes").join(name)).args([kind, major, minor]).status();
+        tried(made.unwrap().success(), "mknod on the host")?;
+    }
+    let build = project.apply(&[])?;
+    build.tried("s", "TRYING")?;
+    tried(build.printed("s", "mem"), build.to_string())?;
+    build.without("s", &["OPENED"])
+}
+
+fn loop_left(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { work: { type: bind, source: work, target: /work } }
+containers:
+  c: { rootfs: $BASE, mounts: [work], capabilities: { add: [SYS_ADMIN] }, devices: [DEVICES] }
+steps: [{ name: s, exec: [/probe, loop, /work/backing] }]
+",
+    );
+    // The devices that are free: those in use belong to others.
+    let free = |number: &u32| !fs::exists(format!("/sys/block/loop{number}/loop/backing_file")).unwrap_or(true);
+    let number = (0..64).filter(|number| fs::exists(format!("/dev/loop{number}")).unwrap_or(false)).rev().find(free);
+    tried(number.is_some(), "no loop device is free: losetup -f")?;
+    let device = format!("/dev/loop-control, /dev/loop{}", number.unwrap_or(0));
+    project.write("build.yaml", &project.read("build.yaml").replace("DEVICES", &device));
+    fs::create_dir(project.path("work")).unwrap();
+    fs::File::create(project.path("work/backing")).unwrap().set_len(1 << 20).unwrap();
+    let build = project.apply(&[])?;
+    build.tried("s", "TRYING")?;
+    let attached = build.lines("s").iter().any(|line| line.starts_with("attached"));
+    tried(attached || !build.lines("s").is_empty(), build.to_string())?;
+    let left = number.filter(|number| !free(number)).map(|number| format!("/dev/loop{number}"));
+    if let Some(device) = &left {
+        let _ = Command::new("losetup").args(["-d", device]).status();
+    }
+    tried(attached, format!("it could not attach one: {:?}", build.lines("s")))?;
+    safe(left.is_none(), format!("{left:?} stays attached on the host"))
+}
+
+fn parents(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+devices: { outside: { path: /dev/null, target: /opt/deep/null } }
+containers: { c: { rootfs: $BASE, devices: [outside], user: '65534:65534' } }
+steps:
+  - name: s
+    run: |
+      echo TRYING
+      for directory in /opt /opt/deep; do (touch $directory/planted) 2> /dev/null && echo PLANTED in $directory || true; done
+      mv /opt/deep/null /opt/deep/moved 2> /dev/null && echo PLANTED by a rename || true
+",
+    );
+    let arguments = ["apply", "--progress", "json"];
+    let build = project.run(project.command_in_bash("umask 0; exec \"$@\"", &arguments))?;
+    build.tried("s", "TRYING")?;
+    build.without("s", &["PLANTED"])
+}

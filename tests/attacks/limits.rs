@@ -1,0 +1,128 @@
+//! More than a container may take: files and attributes in memory, archives of very many files, holes of a terabyte.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+
+use crate::attack::{Attack, Verdict, safe, tried};
+use crate::lab::Lab;
+
+pub const ATTACKS: &[Attack] = &[
+    Attack { row: "M1", name: "empty-files", what: "empty files in 8 MiB of scratch, of a tmpfs, of /dev", run: files },
+    Attack {
+        row: "M1",
+        name: "attributes",
+        what: "extended attributes in 8 MiB of scratch and of a tmpfs",
+        run: attributes,
+    },
+    Attack { row: "M1", name: "archive-of-empty-files", what: "a tar of 200,000 empty files in 8 MiB", run: archive },
+    Attack { row: "low", name: "hole-in-bind", what: "a sparse file of 1 TiB in a read-only bind", run: hole_in_bind },
+    Attack {
+        row: "low",
+        name: "hole-in-snapshot",
+        what: "a snapshot of a sparse file of 1 TiB",
+        run: hole_in_snapshot,
+    },
+];
+
+fn files(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { tmp: { type: tmpfs, target: /small, options: [size=8m] } }
+containers: { c: { rootfs: $BASE, scratch: { tmpfs: 8MiB }, mounts: [tmp] } }
+steps:
+  - { name: root, exec: [/probe, files, /etc, 60000] }
+  - { name: tmp, needs: [], exec: [/probe, files, /small, 60000] }
+  - { name: dev, needs: [], exec: [/probe, files, /dev, 60000] }
+  - { name: shm, needs: [], exec: [/probe, files, /dev/shm, 60000] }
+",
+    );
+    let build = project.apply(&["-j", "1"])?;
+    for step in ["root", "tmp", "dev", "shm"] {
+        build.tried(step, "TRYING")?;
+        let made = build.lines(step).iter().find_map(|line| line.strip_prefix("files ")?.parse::<u32>().ok());
+        tried(made.is_some_and(|made| made > 0), build.to_string())?;
+        // An empty file takes a kilobyte of the kernel's memory.
+        let most = if step == "root" || step == "tmp" { 4096 } else { 40_000 };
+        safe(made < Some(most), format!("{step}: {made:?} files, {most} at most"))?;
+    }
+    Ok(())
+}
+
+fn attributes(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { tmp: { type: tmpfs, target: /small, options: [size=8m] } }
+containers: { c: { rootfs: $BASE, scratch: { tmpfs: 8MiB }, mounts: [tmp] } }
+steps:
+  - { name: root, exec: [/probe, attributes, /etc, 200] }
+  - { name: tmp, needs: [], exec: [/probe, attributes, /small, 200] }
+",
+    );
+    let build = project.apply(&["-j", "1"])?;
+    for step in ["root", "tmp"] {
+        build.tried(step, "TRYING")?;
+        let made = build.lines(step).iter().find_map(|line| line.strip_prefix("attributes ")?.parse::<u32>().ok());
+        tried(made.is_some(), build.to_string())?;
+        safe(made <= Some(16), format!("{step}: {made:?} MiB of attributes in 8 MiB"))?;
+    }
+    Ok(())
+}
+
+fn archive(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+containers: { c: { rootfs: { tar: bomb.tar }, scratch: { tmpfs: 8MiB } } }
+steps: [{ name: s, exec: [/nothing] }]
+",
+    );
+    let mut file = BufWriter::new(File::create(project.path("bomb.tar")).unwrap());
+    for number in 0..200_000 {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(format!("file{number}")).unwrap();
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_cksum();
+        file.write_all(header.as_bytes()).unwrap();
+    }
+    file.write_all(&[0; 1024]).unwrap();
+    drop(file);
+    let build = project.apply(&[])?;
+    build.did_not_hang()?;
+    let refused = build.reason("s").contains("No space left on device") || build.reason("s").contains("scratch");
+    let unpacked =
+        build.reason("s").contains("/nothing") || build.lines("s").iter().any(|line| line.contains("/nothing"));
+    safe(!unpacked, format!("200,000 files were unpacked into 8 MiB: {build}"))?;
+    tried(refused, build.to_string())
+}
+
+fn hole_in_bind(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { src: { type: bind, source: src, target: /src, options: [ro] } }
+containers: { c: { rootfs: $BASE, mounts: [src] } }
+steps: [{ name: s, run: 'stat -c %s /src/hole' }, { name: layer, snapshot: {} }]
+",
+    );
+    fs::create_dir(project.path("src")).unwrap();
+    let made = File::create(project.path("src/hole")).and_then(|file| file.set_len(1 << 40));
+    tried(made.is_ok(), format!("{made:?}"))?;
+    let build = project.apply(&[])?;
+    build.tried("s", "1099511627776")?;
+    tried(build.code == 0, build.to_string())?;
+    // The second time, the digest is compared.
+    project.apply(&[])?.did_not_hang()
+}
+
+fn hole_in_snapshot(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+containers: { c: { rootfs: $BASE } }
+steps:
+  - { name: s, run: 'dd if=/dev/null of=/hole bs=1 count=0 seek=1T; stat -c %s /hole' }
+  - { name: layer, snapshot: { output: image.squashfs } }
+",
+    );
+    let build = project.apply(&[])?;
+    build.tried("s", "1099511627776")?;
+    tried(matches!(build.status("layer"), "ran" | "failed"), build.to_string())
+}

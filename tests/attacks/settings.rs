@@ -1,0 +1,272 @@
+//! Files beside the manifest and programs of other users: whose word counts. And what other users of the host can read.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::attack::{Attack, Verdict, safe, tried};
+use crate::lab::{Lab, Project};
+
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        row: "H5",
+        name: "runtime-by-runner-toml",
+        what: "runner.toml names a program for root to run",
+        run: runner_toml,
+    },
+    Attack { row: "H5", name: "runner-toml-planted", what: "a step plants that runner.toml in a bind", run: planted },
+    Attack {
+        row: "H5",
+        name: "runner-toml-of-another-user",
+        what: "a runner.toml that another user owns",
+        run: of_another,
+    },
+    Attack { row: "H5", name: "programs-run-by-plan", what: "validate, plan, graph run programs from PATH", run: plan },
+    Attack {
+        row: "H5",
+        name: "programs-run-by-doctor",
+        what: "doctor runs programs that another user owns",
+        run: doctor,
+    },
+    Attack {
+        row: "low",
+        name: "uid-of-no-change",
+        what: "passwd and group have the number 4294967295",
+        run: no_change,
+    },
+    Attack {
+        row: "held",
+        name: "store-permissions",
+        what: "another user of the host reads and writes the store",
+        run: store,
+    },
+    Attack {
+        row: "held",
+        name: "odd-manifests",
+        what: "manifests with odd values, deep, long, of many aliases",
+        run: manifests,
+    },
+];
+
+/// A program that leaves a trace when it is run.
+fn evil(project: &Project, name: &str) {
+    let trace = project.path("trace");
+    project.write(name, &format!("#!/bin/sh\necho \"$0 $*\" >> {}\necho runc version 1.9\n", trace.display()));
+    fs::set_permissions(project.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+const ONE: &str = "
+containers: { c: { rootfs: $BASE } }
+steps: [{ name: s, run: echo it runs }, { name: i, snapshot: {} }]
+";
+
+fn nothing_ran(project: &Project, when: &str) -> Verdict {
+    let trace = project.read("trace");
+    safe(trace.is_empty(), format!("{when} ran {trace}"))
+}
+
+/// Without RUNNER_RUNTIME, which goes before any file, and with a choice of one's own.
+fn run(
+    project: &Project,
+    arguments: &[&str],
+    change: impl FnOnce(&mut Command),
+) -> Result<crate::build::Build, crate::attack::Failure> {
+    let mut command = project.command(arguments);
+    change(&mut command);
+    project.run(command)
+}
+
+const COMMANDS: [&[&str]; 8] = [
+    &["apply"],
+    &["plan"],
+    &["graph"],
+    &["validate"],
+    &["lock"],
+    &["doctor"],
+    &["run", "c", "--", "true"],
+    &["store", "ls"],
+];
+
+fn runner_toml(lab: &Lab) -> Verdict {
+    for value in ["./evil", "evil", "$HERE/evil"] {
+        let project = lab.project(ONE);
+        evil(&project, "evil");
+        let value = value.replace("$HERE", &project.path("").display().to_string());
+        project.write("runner.toml", &format!("runtime = \"{value}\"\n"));
+        for command in COMMANDS {
+            let build = run(&project, command, |command| {
+                let path = format!("{}:{}", project.path("").display(), std::env::var("PATH").unwrap());
+                command.env_remove("RUNNER_RUNTIME").env("PATH", path);
+            })?;
+            build.did_not_hang()?;
+            nothing_ran(&project, &format!("{command:?} with runtime = {value}"))?;
+            // The commands that take settings refuse the key.
+            let refused = build.code == 2 && build.stderr.contains("runner.toml");
+            tried(refused || command[0] == "validate" || command[0] == "graph", build.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn planted(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { src: { type: bind, source: ., target: /src, cache: ignore } }
+containers: { c: { rootfs: $BASE, mounts: [src] } }
+steps:
+  - name: s
+    always: true
+    run: cp /src/evil /src/planted; echo 'runtime = \"./planted\"' > /src/runner.toml; echo TRYING
+",
+    );
+    evil(&project, "evil");
+    project.apply(&[])?.tried("s", "TRYING")?;
+    tried(project.read("runner.toml").contains("planted"), "the step could not plant it")?;
+    for command in COMMANDS {
+        run(&project, command, |command| {
+            command.env_remove("RUNNER_RUNTIME");
+        })?
+        .did_not_hang()?;
+        nothing_ran(&project, &format!("{command:?}"))?;
+    }
+    Ok(())
+}
+
+fn of_another(lab: &Lab) -> Verdict {
+    let project = lab.project(ONE);
+    project.write("runner.toml", "store = \"theirs\"\n");
+    chown(project.path("runner.toml"), Some(12345), Some(12345)).unwrap();
+    let build = run(&project, &["apply", "--progress", "plain"], |command| {
+        command.env_remove("RUNNER_STORE").env("XDG_CACHE_HOME", project.path("cache")).args(["--store", "mine"]);
+    })?;
+    let said = format!("{}{}", build.stdout, build.stderr).contains("runner.toml is not read");
+    safe(build.code != 0 || said, format!("settings of another user count: {build}"))?;
+    tried(said, build.to_string())?;
+    safe(!project.path("theirs").exists(), "the store that another user named was made")
+}
+
+fn plan(lab: &Lab) -> Verdict {
+    let project = lab.project(ONE);
+    for name in ["runc", "crun", "mksquashfs", "unsquashfs", "sh", "git"] {
+        evil(&project, &format!("bin/{name}"));
+    }
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    for command in [&["validate"][..], &["plan"], &["plan", "--json"], &["graph"]] {
+        for runtime in ["bin/runc", "crun", "runc", "embedded"] {
+            let build = run(&project, command, |command| {
+                command.env("PATH", &path).env("RUNNER_RUNTIME", runtime);
+            })?;
+            nothing_ran(&project, &format!("{command:?} with {runtime}"))?;
+            tried(build.code == 0, build.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn doctor(lab: &Lab) -> Verdict {
+    let project = lab.project(ONE);
+    for name in ["runc", "crun", "mksquashfs"] {
+        evil(&project, &format!("bin/{name}"));
+        chown(project.path("bin").join(name), Some(12345), None).unwrap();
+    }
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    let build = run(&project, &["doctor"], |command| {
+        command.env("PATH", &path).env("RUNNER_RUNTIME", "embedded");
+    })?;
+    build.did_not_hang()?;
+    tried(build.stdout.contains("runc"), build.to_string())?;
+    nothing_ran(&project, "doctor")
+}
+
+fn no_change(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+containers:
+  made: { rootfs: $BASE }
+  c: { rootfs: { snapshot: layer } }
+steps:
+  - name: hostile
+    container: made
+    run: |
+      echo 'eve:x:4294967295:0::/:' > /etc/passwd; echo 'ann:x:1000:4294967295::/:' >> /etc/passwd
+      echo 'bob:x:1001:1001::/:' >> /etc/passwd; echo 'big:x:4294967296:4294967296::/:' >> /etc/passwd
+      echo 'all:x:4294967295:bob' > /etc/group
+  - { name: layer, container: made, snapshot: {} }
+  - { name: eve, container: c, user: eve, needs: [layer], exec: [/probe, who] }
+  - { name: ann, container: c, user: ann, needs: [layer], exec: [/probe, who] }
+  - { name: bob, container: c, user: bob, needs: [layer], exec: [/probe, who] }
+  - { name: big, container: c, user: big, needs: [layer], exec: [/probe, who] }
+  - { name: of-all, container: c, user: '1000:all', needs: [layer], exec: [/probe, who] }
+",
+    );
+    let build = project.apply(&[])?;
+    tried(build.status("layer") == "ran", build.to_string())?;
+    for step in ["eve", "ann", "bob", "big", "of-all"] {
+        build.without(step, &["euid"])?;
+        tried(build.status(step) == "failed", build.to_string())?;
+    }
+    Ok(())
+}
+
+fn store(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts:
+  cache: { type: cache, target: /var/cache/tool }
+containers: { c: { rootfs: $BASE, mounts: [cache] } }
+steps:
+  - { name: s, run: 'echo private > /var/cache/tool/private; echo private > /etc/private; chmod 644 /etc/private' }
+  - { name: layer, snapshot: {} }
+",
+    );
+    fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let build = project.run(project.command_in_bash("umask 0; exec \"$@\"", &["apply"]))?;
+    tried(build.code == 0, build.to_string())?;
+    let script = "echo TRYING; for name in layers keys cache cache/* logs tmp scratch; do ls $1/$name 2> /dev/null && echo READ $name; done; \
+                  for name in . layers keys cache leases; do touch $1/$name/planted 2> /dev/null && echo WROTE $name; done; exit 0";
+    let found = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(project.path("store"))
+        .uid(12345)
+        .gid(12345)
+        .output()
+        .unwrap();
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    tried(found.contains("TRYING"), &found)?;
+    safe(!found.contains("WROTE") && !found.contains("READ cache"), format!("another user: {found}"))
+}
+
+fn manifests(lab: &Lab) -> Verdict {
+    let deep = format!("version: 1\nvars: {}1{}\n", "[".repeat(20_000), "]".repeat(20_000));
+    let aliases: String = (1..40).map(|at| format!("  a{at}: &a{at} [*a{0}, *a{0}, *a{0}, *a{0}]\n", at - 1)).collect();
+    let odd = [
+        deep,
+        format!("version: 1\nvars:\n  a0: &a0 [x]\n{aliases}"),
+        "\u{0}".to_owned(),
+        "version: 1\ncontainers: &a { c: *a }\n".to_owned(),
+        format!("version: 1\nname: {}\n", "x".repeat(5 << 20)),
+        "version: 1\ncontainers: { ../../x: { rootfs: { scratch: true } } }\nsteps: [{ name: ../../../tmp/x, run: 'true' }]\n".to_owned(),
+        "version: 1\nmounts: { m: { type: bind, source: ., target: /../../etc } }\n".to_owned(),
+        "version: 1\nmounts: { m: { type: tmpfs, target: /t, options: ['size=1m,suid,exec'] } }\n".to_owned(),
+        "version: 1\nmounts: { m: { type: overlay, target: /t, options: ['lowerdir=/'] } }\ncontainers: { c: { rootfs: { scratch: true }, mounts: [m] } }\nsteps: [{ name: s, run: 'true' }]\n".to_owned(),
+        "version: 1\ncontainers: { c: { rootfs: { scratch: true }, limits: { memory: -1, pids: 99999999999999999999 } } }\n".to_owned(),
+        "version: 1\ncontainers: { c: { rootfs: { scratch: true }, hostname: \"a\\0b\", env: { \"A=B\\0\": \"\\0\" } } }\nsteps: [{ name: s, exec: [\"/bin/\\0sh\"] }]\n".to_owned(),
+        "version: 1\ndevices: { d: { path: /dev/../etc/shadow } }\n".to_owned(),
+        "--- !!python/object/apply:os.system ['touch planted']\n".to_owned(),
+        "version: 1\ncontainers: { c: { rootfs: { squashfs: /dev/zero } } }\nsteps: [{ name: s, run: 'true' }]\n".to_owned(),
+    ];
+    let project = lab.project("");
+    for (at, text) in odd.iter().enumerate() {
+        project.write("build.yaml", text);
+        for command in [&["validate"][..], &["plan"], &["apply"]] {
+            let build = project.runner(command)?;
+            build.did_not_hang()?;
+            safe(
+                (0..=3).contains(&build.code) && !build.stderr.contains("panicked"),
+                format!("manifest {at}, {command:?}: {build}"),
+            )?;
+        }
+    }
+    safe(!project.path("planted").exists(), "a manifest ran a program")
+}
