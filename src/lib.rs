@@ -38,4 +38,5 @@ pub mod snapshot;
 pub mod store;
 mod sys;
 pub mod terminal;
+mod threads;
 pub mod warning;

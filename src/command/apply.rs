@@ -3,12 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::thread;
 
 use super::run::keyboard;
 use super::show::{self, Files};
 use super::site::{Site, of_store};
-use super::{Stop, go_on, loaded, lock, settings, shell, tell};
+use super::{Stop, go_on, in_background, loaded, lock, settings, shell, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit, told_with_hint};
@@ -138,7 +137,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());
     let mode = surroundings.mode(settings.progress);
-    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
+    let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
     let rooms = Rooms::new(context);
     if wish.keep_failed

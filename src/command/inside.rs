@@ -1,11 +1,10 @@
 //! What a command or a shell runs in: a container or a step, found by its name, and its session with all that it stands on.
 
 use std::io;
-use std::thread;
 use std::time::SystemTime;
 
 use super::site::{Site, of_store};
-use super::{Stop, apply, loaded, settings_with_warning};
+use super::{Stop, apply, in_background, loaded, settings_with_warning};
 use crate::build::{Build, ContainerId, Rootfs, StepId};
 use crate::cli::{Cli, OnArgs};
 use crate::diagnostic::nearest;
@@ -186,7 +185,7 @@ fn build_below<'a>(
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());
     let reporter =
-        thread::spawn(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()));
+        in_background(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()))?;
     let options = Options { stay, ..Options::of(settings.jobs) };
     let segments = Segments::new(context.build, &plan);
     // What the store has of a session that is gone on in is no use but as a layer.

@@ -23,6 +23,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 
 use crate::build::Build;
 use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
@@ -34,7 +35,7 @@ use crate::load::{LoadError, load};
 use crate::manifest;
 use crate::report;
 use crate::settings::{Partial, Settings, SettingsError};
-use crate::terminal;
+use crate::{terminal, threads};
 
 /// Why a command ends without having done what it was asked for.
 pub(crate) enum Stop {
@@ -88,6 +89,11 @@ fn tell(exit: Exit, text: &str) -> ExitCode {
     // Where standard error is gone there is nobody to be told; the code still says it.
     let _ = io::stderr().write_all(text.as_bytes());
     exit.into()
+}
+
+/// Shows a build on a thread of its own while it runs.
+fn in_background<T: Send + 'static>(show: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
+    threads::start("report", show).map_err(|error| Error::new(Exit::Host, error))
 }
 
 /// Prints to standard output. A reader that has read enough is no error.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::thread;
 use std::time::SystemTime;
 
 use super::apply::exit;
@@ -11,7 +10,7 @@ use super::lock::failed;
 use super::show::{self, Files};
 use super::site::{Site, of_store, runtime};
 use super::store::told;
-use super::{Stop, loaded, print, settings};
+use super::{Stop, in_background, loaded, print, settings};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, VerifyArgs, targets};
 use crate::difference::between_images;
@@ -120,7 +119,7 @@ fn compare(
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);
-    let reporter = thread::spawn(move || report::run(receiver, mode, io::stdout(), beside));
+    let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
     let rooms = Rooms::new(context);
     let options = Options::of(settings.jobs);

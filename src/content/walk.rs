@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use rustix::fs::FileType;
 
@@ -19,6 +18,7 @@ use super::queue::Queue;
 use super::read::{Known, Reader};
 use super::stat::{Place, Stamp};
 use crate::digest::Digest;
+use crate::threads::{self, On};
 
 /// How many files of a folder are a task, so that a large folder is shared between the threads.
 const PART: usize = 128;
@@ -86,14 +86,14 @@ pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, Con
         return Ok(found);
     }
     let queue = Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None, has_rules: way.has_rules }));
-    let found = thread::scope(|scope| {
-        let work = || worker(Attributes::of_own_thread()).work(&queue);
-        let threads: Vec<_> = (0..way.threads.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().fold(found, |found, thread| match thread.join() {
-            Ok(other) => found.and(other),
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
+    let others = threads::share(way.threads.max(1), |on| {
+        let attributes = match on {
+            On::ItsOwn => Attributes::of_own_thread(),
+            On::Callers => Attributes::of_any_thread(),
+        };
+        worker(attributes).work(&queue)
     });
+    let found = others.into_iter().fold(found, Walked::and);
     queue.finish().map(|()| found)
 }
 

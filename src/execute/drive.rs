@@ -20,6 +20,7 @@ use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
 use crate::key::Reason;
 use crate::plan::{Plan, Ready};
+use crate::threads::{self, On};
 use crate::warning::Warning;
 
 /// Runs the plan to its end.
@@ -211,8 +212,11 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Judge(segment) => {
                 self.beside += 1;
                 let Self { context, judge, rooms, chains, events, hurry, .. } = *self;
-                let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
-                scope.spawn(move || {
+                threads::beside(scope, move |on| {
+                    // On this thread there is nobody to end its wait for another runner.
+                    static AT_ONCE: AtomicBool = AtomicBool::new(true);
+                    let hurry = if on == On::Callers { &AT_ONCE } else { hurry };
+                    let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
                     let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
                 });
             }
@@ -232,7 +236,7 @@ impl<'a, 'e> Run<'a, 'e> {
                 let work = self.work(step);
                 let segments = self.judge.segments();
                 let before = segments.of_step(step).and_then(|index| segments.before(index));
-                scope.spawn(move || {
+                threads::beside(scope, move |_| {
                     let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
                 });
             }
@@ -259,7 +263,7 @@ impl<'a, 'e> Run<'a, 'e> {
         for record in to_record {
             self.beside += 1;
             let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
-            scope.spawn(move || {
+            threads::beside(scope, move |_| {
                 if let Err(warning) = keep(judge, store, record) {
                     events.warn(None, &warning);
                 }
@@ -329,7 +333,7 @@ impl<'a, 'e> Run<'a, 'e> {
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
-        scope.spawn(move || {
+        threads::beside(scope, move |_| {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let (result, log, took, kept) = match &context.build.step(id).action {
@@ -349,7 +353,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
                         && let Some(image) = work.checkpoint(took)
                     {
-                        scope.spawn(move || work.keep_checkpoint(&plan, took, &image));
+                        threads::beside(scope, move |_| work.keep_checkpoint(&plan, took, &image));
                     }
                     (result.map(|()| None), log, took, kept)
                 }
@@ -386,7 +390,7 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             let (rooms, events) = (self.rooms, self.events);
             let container = self.context.build.container(id).name.clone();
-            scope.spawn(move || {
+            threads::beside(scope, move |_| {
                 if let Err(error) = rooms.close(id) {
                     events.warn(None, &Warning::Session { container, why: Failure::from(error).reason });
                 }

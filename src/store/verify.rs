@@ -7,6 +7,7 @@ use std::thread;
 
 use super::{Inventory, Store, StoreError};
 use crate::digest::Digest;
+use crate::threads;
 
 /// More threads wait for the disk.
 const MOST_THREADS: usize = 4;
@@ -64,7 +65,7 @@ impl Store {
     fn damaged_layers(&self, inventory: &Inventory) -> Result<BTreeSet<Digest>, StoreError> {
         let digests: Vec<&Digest> = inventory.layers.keys().collect();
         let next = AtomicUsize::new(0);
-        let work = || -> Result<Vec<Digest>, StoreError> {
+        let work = |_| -> Result<Vec<Digest>, StoreError> {
             let mut damaged = Vec::new();
             while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // One that was collected meanwhile is not there to be damaged.
@@ -76,18 +77,12 @@ impl Store {
             }
             Ok(damaged)
         };
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let mut damaged = BTreeSet::new();
-            for thread in threads {
-                match thread.join() {
-                    Ok(found) => damaged.extend(found?),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            Ok(damaged)
-        })
+        let count = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let mut damaged = BTreeSet::new();
+        for found in threads::share(count, work) {
+            damaged.extend(found?);
+        }
+        Ok(damaged)
     }
 }
 
