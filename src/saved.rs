@@ -10,11 +10,17 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What the name of a half-written file begins with.
-const HALF_WRITTEN: &str = ".half-";
+pub const HALF_WRITTEN: &str = ".half-";
 
 /// Puts a file into this folder, which is made where it is missing. A crash may lose it.
+///
+/// The folder above must be there: a store that somebody has removed does not come back as a folder with this one in it.
 pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    if let Err(error) = fs::create_dir(folder)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
     put(folder, name, bytes, false)
 }
 
@@ -97,11 +103,19 @@ mod tests {
     #[test]
     fn a_file_is_put_in_a_new_folder_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let below = folder.path().join("a/b");
+        let below = folder.path().join("a");
         write(&below, "name", b"old").unwrap();
         write(&below, "name", b"new").unwrap();
         assert_eq!(fs::read(below.join("name")).unwrap(), b"new");
         assert_eq!(names(&below), ["name"]);
+    }
+
+    #[test]
+    fn a_folder_above_that_is_gone_does_not_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("store");
+        assert_eq!(write(&gone.join("timings"), "name", b"").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!gone.exists());
     }
 
     #[test]

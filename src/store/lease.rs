@@ -78,6 +78,8 @@ impl Store {
     /// # Errors
     /// Only if the store's folders cannot be listed.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
+        // Beside the folders: the file that makes a folder a store.
+        saved::sweep(&self.root, None);
         for folder in ["keys", "last", "timings", "programs"] {
             saved::sweep(&self.root.join(folder), None);
         }

@@ -62,7 +62,7 @@ mod verify;
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,7 @@ pub use timings::{Timing, Timings};
 pub use verify::Damage;
 
 use self::error::io as failed;
+use crate::saved;
 
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
@@ -213,16 +214,8 @@ fn adopt(root: &Path) -> Result<String, StoreError> {
     }
     fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(failed("change the mode of", root))?;
     let path = root.join("format");
-    let write = || {
-        let mut temp = tempfile::Builder::new().prefix(".format-").tempfile_in(root)?;
-        writeln!(temp, "{FORMAT}")?;
-        temp.as_file().sync_all()?;
-        match temp.persist_noclobber(&path) {
-            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
-            _ => sync_folder(root),
-        }
-    };
-    write().map_err(failed("write", &path))?;
+    // Another runner that makes a store of it writes the same.
+    saved::write_lasting(root, "format", format!("{FORMAT}\n").as_bytes()).map_err(failed("write", &path))?;
     read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })
 }
 
@@ -231,7 +224,7 @@ fn is_empty(root: &Path) -> Result<bool, StoreError> {
     let list = || -> io::Result<bool> {
         for entry in fs::read_dir(root)? {
             let name = entry?.file_name();
-            if name != "lost+found" && !name.as_encoded_bytes().starts_with(b".format-") {
+            if name != "lost+found" && !name.as_encoded_bytes().starts_with(saved::HALF_WRITTEN.as_bytes()) {
                 return Ok(false);
             }
         }
