@@ -84,9 +84,11 @@ impl From<ImageError> for Failure {
         let reason = told_with_hint(&error, error.hint());
         match error {
             ImageError::Interrupted => Self::own(reason, None),
-            ImageError::NoProgram | ImageError::Run(_) | ImageError::Failed { .. } | ImageError::Stalled(_) => {
-                Self::host(reason)
-            }
+            ImageError::NoProgram
+            | ImageError::Run(_)
+            | ImageError::Failed { .. }
+            | ImageError::NotAnImage { .. }
+            | ImageError::Stalled(_) => Self::host(reason),
         }
     }
 }

@@ -87,6 +87,7 @@ fn every_error_of_an_image_says_where_why_and_what_to_do() {
             ended(1 << 8, "FATAL ERROR: Cannot open /etc/shadow"),
             ended(libc::SIGKILL, ""),
         ],
+        ImageError::NotAnImage { .. } => [ImageError::NotAnImage { found: "4096 bytes of an image of 8192".into() }],
         ImageError::Interrupted => [ImageError::Interrupted],
     };
     compare("image", shown(errors, ImageError::hint));

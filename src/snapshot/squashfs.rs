@@ -39,6 +39,8 @@ pub enum ImageError {
     Failed { said: String, status: ExitStatus },
     #[error("cannot write the image: mksquashfs has read and written nothing for {}", humantime::format_duration(*.0))]
     Stalled(Duration),
+    #[error("cannot write the image: mksquashfs reported no error, and wrote {found}")]
+    NotAnImage { found: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -62,6 +64,10 @@ impl ImageError {
                             -no-progress -d /tmp/try IMAGE` reads an image of the rootfs";
                 Some(hint.into())
             }
+            Self::NotAnImage { .. } => Some(
+                "`command -v mksquashfs` shows which program that is; apt-get install --reinstall squashfs-tools"
+                    .into(),
+            ),
             Self::Run(_) | Self::Failed { .. } | Self::Interrupted => None,
         }
     }
@@ -175,11 +181,34 @@ pub fn write_image(
         }
     })?;
     match said {
-        Ok(()) => Ok(()),
+        Ok(()) => check(image),
         Err((status, said)) => {
             Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/"), status })
         }
     }
+}
+
+/// That there is an image, and all of it: its first bytes say how many there are, see squashfs_fs.h in Linux.
+fn check(image: &Path) -> Result<(), ImageError> {
+    const MAGIC: &[u8] = b"hsqs";
+    const SUPERBLOCK: usize = 96;
+    let refused = |found: String| Err(ImageError::NotAnImage { found });
+    let mut file = match File::open(image) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return refused("no file".into()),
+        file => file?,
+    };
+    let mut start = [0; SUPERBLOCK];
+    match file.read_exact(&mut start) {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+        Ok(()) if start.starts_with(MAGIC) => {}
+        _ => return refused("a file that is no squashfs image".into()),
+    }
+    let used = start[40..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let length = file.metadata()?.len();
+    if length < used {
+        return refused(format!("{length} bytes of an image of {used}"));
+    }
+    Ok(())
 }
 
 /// How it ended, and what it said.
