@@ -72,7 +72,9 @@ fn wait(view: &View<'_>, fed: i32) -> ! {
         let status = received.descriptors[REQUEST_DESCRIPTORS - 1];
         // From here on init follows this process as a step.
         let followed = sys::send(FREE, &[1], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
-        if followed.is_err() {
+        if let Err(error) = followed {
+            // Where init does not follow this process, it cannot report why.
+            let _ = sys::send(status, &wire::status(kind::FAILED, stage::PROCESS, error.0, 0), None);
             sys::exit(125);
         }
         sys::close(status);

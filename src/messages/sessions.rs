@@ -70,6 +70,7 @@ fn every_error_of_a_helper_says_where_why_and_what_to_do() {
         RuntimeError::Spawn(_) => [RuntimeError::Spawn(errno(libc::EAGAIN))],
         RuntimeError::Talk(_) => [RuntimeError::Talk(errno(libc::EPIPE))],
         RuntimeError::Create(_) => [RuntimeError::Create("device rules cannot be enforced here".into())],
+        RuntimeError::Failed(_) => [RuntimeError::Failed("Too many open files (os error 24)".to_owned())],
         RuntimeError::Gone => [RuntimeError::Gone],
     };
     compare("helper", shown(errors, RuntimeError::hint));

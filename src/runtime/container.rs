@@ -3,11 +3,11 @@
 //! The helper is runner started again. The embedded runtime's helper makes the container and waits for its end, while
 //! requests go straight to the process that becomes the step; an external runtime's helper takes them itself.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::process::{Child, ChildStderr, Command, ExitCode, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,10 +23,14 @@ use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
 use super::{Ended, Outcome, Stdio};
+use crate::error::told;
 
 /// How long a step that was killed may take before it is thawed again, and how often.
 const THAW_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 const MAX_THAWS: u32 = 25;
+
+/// As much is read of a helper's last words.
+const MAX_WORDS: usize = 4 << 10;
 
 /// What goes wrong with a session's helper.
 #[derive(Debug, Error)]
@@ -38,6 +42,8 @@ pub enum RuntimeError {
     Talk(#[source] io::Error),
     #[error("cannot create the container: {0}")]
     Create(String),
+    #[error("the session's helper process failed: {0}")]
+    Failed(String),
     #[error("the session's helper process ended before its time")]
     Gone,
 }
@@ -53,7 +59,7 @@ impl RuntimeError {
             Self::Talk(_) | Self::Gone => {
                 Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
             }
-            Self::Spawn(_) | Self::Create(_) => None,
+            Self::Spawn(_) | Self::Create(_) | Self::Failed(_) => None,
         }
     }
 }
@@ -128,7 +134,8 @@ impl Helper {
             // The socket is the helper's standard input: that needs no descriptor number to agree on.
             .stdin(OwnedFd::from(there))
             .stdout(ProcessStdio::null())
-            .stderr(ProcessStdio::null())
+            // For its last words alone.
+            .stderr(ProcessStdio::piped())
             .current_dir("/")
             // A Ctrl-C at the terminal is for runner, which ends its sessions itself.
             .process_group(0)
@@ -139,9 +146,34 @@ impl Helper {
 }
 
 impl HelperProcess {
-    /// Waits for its end; true when that was a good one.
-    fn end(&mut self) -> io::Result<bool> {
-        Ok(self.0.wait()?.success())
+    /// Waits for its end.
+    fn end(&mut self) -> Result<(), RuntimeError> {
+        if self.0.wait().map_err(RuntimeError::Talk)?.success() {
+            return Ok(());
+        }
+        let words = self.0.stderr.as_mut().map_or_else(String::new, words);
+        Err(if words.is_empty() { RuntimeError::Gone } else { RuntimeError::Failed(words) })
+    }
+}
+
+/// What a helper that has ended wrote to its standard error. What it started may still have that open.
+fn words(stderr: &mut ChildStderr) -> String {
+    let mut bytes = [0; MAX_WORDS];
+    let read =
+        rustix::io::ioctl_fionbio(&*stderr, true).map_err(io::Error::from).and_then(|()| stderr.read(&mut bytes));
+    String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).trim_end().to_owned()
+}
+
+/// How a helper ends: with why, in words, on its standard error where it fails. `done`: nothing is left of its container.
+pub fn last_words(done: io::Result<bool>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Runner may be gone, and then nobody wants to know.
+            let _ = writeln!(io::stderr(), "{}", told(&error));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -174,9 +206,16 @@ impl Container {
             Ok(None) => RuntimeError::Gone,
             Err(error) => RuntimeError::Talk(error),
         };
-        // The error above says already that it did not end well.
-        let _ = container.close();
-        Err(error)
+        // Of a helper that fails runner sees first that the other end of the socket is closed.
+        let is_closed = match &error {
+            RuntimeError::Gone => true,
+            RuntimeError::Talk(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            _ => false,
+        };
+        match container.close() {
+            Err(failed @ RuntimeError::Failed(_)) if is_closed => Err(failed),
+            _ => Err(error),
+        }
     }
 
     /// Starts a process in it.
@@ -217,7 +256,7 @@ impl Container {
     pub fn close(self) -> Result<(), RuntimeError> {
         let Self { mut helper, channel, .. } = self;
         drop(channel);
-        if helper.end().map_err(RuntimeError::Talk)? { Ok(()) } else { Err(RuntimeError::Gone) }
+        helper.end()
     }
 }
 

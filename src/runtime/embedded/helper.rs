@@ -16,6 +16,7 @@ use super::setup::{Inheritance, become_init, has_namespace};
 use super::{Open, sealed};
 use crate::cgroup::ContainerGroup;
 use crate::error::told;
+use crate::runtime::container::last_words;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{devices, reap};
 use crate::sys::{self, Fork};
@@ -28,10 +29,7 @@ const FROZEN_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
-    match serve() {
-        Ok(true) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    last_words(serve())
 }
 
 /// Makes the container and waits for its end; true when nothing of it is left.
@@ -96,15 +94,17 @@ fn create(open: &Open, requests: OwnedFd, view: OwnedFd) -> Result<(OwnedFd, Con
     };
     drop((inheritance, joined, reporting));
     let group = create_group(open);
-    let built = group.as_ref().map_err(Clone::clone).and_then(|group| {
-        group.add(pid).map_err(|error| error.told())?;
+    let joins = group.as_ref().map_err(Clone::clone).and_then(|group| group.add(pid).map_err(|error| error.told()));
+    match joins {
         // An early end of that process is reported by what comes, or does not.
-        let _ = go.write_all(&[1]);
-        let mut words = String::new();
-        report.read_to_string(&mut words).map_err(|error| error.to_string())?;
-        // The other end closes with execve(2).
-        if words.is_empty() { Ok(()) } else { Err(words) }
-    });
+        Ok(()) => drop(go.write_all(&[1])),
+        Err(_) => drop(pidfd_send_signal(&init, Signal::KILL)),
+    }
+    let mut words = String::new();
+    let heard = report.read_to_string(&mut words).map_err(|error| error.to_string());
+    // The other end closes with execve(2), or with the end of that process. What it says comes first: one that has ended
+    // belongs to no group any more.
+    let built = if words.is_empty() { joins.and(heard.map(drop)) } else { Err(words) };
     let Err(why) = built else { return Ok((init, group?)) };
     let _ = pidfd_send_signal(&init, Signal::KILL);
     reap(init.as_fd())?;
