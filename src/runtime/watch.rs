@@ -34,8 +34,7 @@ impl Watch {
             let leaf = limited.groups().child(LimitedGroup::LEAF);
             // On v2 memory may be counted for runner's own group alone.
             let own = || Home::of_this_process().ok().filter(|home| home.v1("memory").is_none());
-            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()])
-                .or_else(|| OomKills::of_groups(&[&own()?]));
+            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]).or_else(|| OomKills::of_groups(&[&own()?]));
             Some(Groups { limited, oom_kills })
         };
         self.found.get_or_init(find).as_ref()

@@ -212,15 +212,15 @@ fn targets(lab: &Lab) -> Verdict {
     let build = apply_leaking(&project)?;
     build.did_not_hang()?;
     tried(build.status("layer") == "ran", build.to_string())?;
-    for at in 0..links.len() {
+    for (at, link) in links.iter().enumerate() {
         let step = format!("s{at}");
         let refused = build.status(&step) == "failed" && build.reason(&step).contains("/l/l");
         let mounted = build.lines(&step).into_iter().filter(|line| line.contains("size=1212k"));
         let places: Vec<_> = mounted.filter_map(|line| line.split(' ').nth(4)).collect();
         let outside = ["/proc", "/sys", "/dev"];
         let led = places.iter().any(|place| outside.iter().any(|root| place.starts_with(root)));
-        safe(!led, format!("{} led a mount to {places:?}", links[at]))?;
-        tried(refused || !places.is_empty(), format!("{}: {build}", links[at]))?;
+        safe(!led, format!("{link} led a mount to {places:?}"))?;
+        tried(refused || !places.is_empty(), format!("{link}: {build}"))?;
     }
     let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
     safe(!host.contains("size=1212k"), "the mount is on the host")
