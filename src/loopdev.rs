@@ -10,6 +10,9 @@ use rustix::io::Errno;
 use crate::error::doing;
 use crate::sys;
 
+/// The major number of loop devices.
+const LOOP_MAJOR: u32 = 7;
+
 /// How often a device that another process took first is given up for the next free one.
 const TRIES: u32 = 64;
 
@@ -64,7 +67,7 @@ fn open_node(path: &Path, number: u32) -> io::Result<Option<File>> {
     match open() {
         Ok(fd) => Ok(Some(fd.into())),
         Err(Errno::NOENT) => {
-            let device = rustix::fs::makedev(7, number);
+            let device = rustix::fs::makedev(LOOP_MAJOR, number);
             let mode = Mode::RUSR | Mode::WUSR;
             match rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::BlockDevice, mode, device) {
                 Ok(()) | Err(Errno::EXIST) => Ok(Some(open()?.into())),
@@ -74,4 +77,37 @@ fn open_node(path: &Path, number: u32) -> io::Result<Option<File>> {
         Err(Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Loop devices that a container was given while they were free: a step may leave a file attached to one.
+///
+/// Dropped, it detaches what was attached since. One that something still uses goes with its last user, see loop(4).
+#[derive(Debug, Default)]
+pub struct LentLoopDevices {
+    numbers: Vec<u32>,
+}
+
+impl LentLoopDevices {
+    /// Of these devices, given by their major and minor numbers, the loop devices that are free now.
+    pub fn note(devices: impl Iterator<Item = (i64, i64)>) -> Self {
+        let loops = devices.filter(|(major, _)| *major == i64::from(LOOP_MAJOR));
+        let numbers = loops.filter_map(|(_, minor)| u32::try_from(minor).ok());
+        Self { numbers: numbers.filter(|number| !is_attached(*number)).collect() }
+    }
+}
+
+impl Drop for LentLoopDevices {
+    fn drop(&mut self) {
+        for number in self.numbers.iter().filter(|number| is_attached(**number)) {
+            // One that is gone by now, or that another process has taken and detached itself, needs nothing.
+            let device = open_node(Path::new(&format!("/dev/loop{number}")), *number);
+            if let Ok(Some(device)) = device {
+                let _ = sys::detach_loop_device(&device);
+            }
+        }
+    }
+}
+
+fn is_attached(number: u32) -> bool {
+    Path::new(&format!("/sys/block/loop{number}/loop/backing_file")).exists()
 }

@@ -300,6 +300,18 @@ pub fn join_cgroups(command: &mut std::process::Command, files: Vec<File>) {
     unsafe { command.pre_exec(join) };
 }
 
+const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
+
+/// Detaches the file of a loop device; at its last close where something uses the device.
+///
+/// # Errors
+/// `ENXIO` where no file is attached.
+pub fn detach_loop_device(device: &File) -> io::Result<()> {
+    // SAFETY: LOOP_CLR_FD takes no argument that it would look at.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

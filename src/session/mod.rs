@@ -35,6 +35,7 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
+use crate::loopdev::LentLoopDevices;
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, open_inside, resolve};
 use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::Credentials;
@@ -96,6 +97,8 @@ pub struct Session<'a> {
     own_mounts: PathBuf,
     mounts: SessionMounts,
     live: Option<Live>,
+    /// Given back when nothing runs any more.
+    _lent: LentLoopDevices,
 }
 
 /// The parts that end at a snapshot and are made anew after it.
@@ -128,10 +131,23 @@ impl<'a> Session<'a> {
                 HostDevice::look_up(device).map_err(|source| SessionError::Device { path: device.path.clone(), source })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
+        let lent = LentLoopDevices::note(numbers);
         let own_mounts = workspace.folder("mounts")?;
         let mounts =
             SessionMounts::prepare(container, &spec::nodes(&devices).1, &own_mounts, cache, workspace.secrets())?;
-        Ok(Self { workspace, container, lowers, scratch, seed: None, devices, own_mounts, mounts, live: None })
+        Ok(Self {
+            workspace,
+            container,
+            lowers,
+            scratch,
+            seed: None,
+            devices,
+            own_mounts,
+            mounts,
+            live: None,
+            _lent: lent,
+        })
     }
 
     /// Mounts the root and creates the container, unless that is done.

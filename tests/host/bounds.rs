@@ -195,3 +195,27 @@ steps:
     assert!(reason("set-uid").contains("/src/id is set-uid") && reason("set-uid").contains("`options: [suid]`"));
     assert_eq!(reason("other"), "exit code 1");
 }
+
+#[test]
+fn a_file_that_a_step_leaves_attached_to_a_loop_device_is_detached() {
+    // One of its own, which nothing else takes.
+    let number = 77;
+    let node = format!("/dev/loop{number}");
+    let backing = format!("/sys/block/loop{number}/loop/backing_file");
+    let _ = Command::new("mknod").args([&node, "b", "7", &number.to_string()]).output().unwrap();
+    let project = project(&format!(
+        r#"
+containers:
+  c:
+    rootfs: {{ programs: [/bin/sh, /usr/bin/truncate, /usr/sbin/losetup, /bin/cat] }}
+    devices: [/dev/loop-control, {node}]
+steps:
+  - {{ name: s, run: "truncate -s 1M /image; losetup {node} /image; cat {backing}" }}
+"#
+    ));
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert!(built.text("s").contains("image"), "{}", built.run);
+    assert!(!std::path::Path::new(&backing).exists(), "{node} is still attached");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
