@@ -19,6 +19,8 @@ pub const ENOTDIR: Errno = Errno(20);
 pub const EINVAL: Errno = Errno(22);
 pub const ENOSYS: Errno = Errno(38);
 pub const EBADMSG: Errno = Errno(74);
+pub const ENOBUFS: Errno = Errno(105);
+pub const ETOOMANYREFS: Errno = Errno(109);
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(

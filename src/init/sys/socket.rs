@@ -2,7 +2,7 @@
 
 use core::mem::size_of;
 
-use super::call::{EBADMSG, Result, again, checked, fd};
+use super::call::{EBADMSG, ENOBUFS, ENOMEM, ETOOMANYREFS, Result, again, checked, fd};
 use super::file::{O_CLOEXEC, close};
 use super::number;
 
@@ -62,7 +62,20 @@ pub fn send(socket: i32, bytes: &[u8], descriptor: Option<i32>) -> Result<()> {
         message.control = (&raw const rights) as usize;
         message.control_length = RIGHTS_HEADER + 8;
     }
-    again(number::SENDMSG, [fd(socket), (&raw const message) as usize, MSG_NOSIGNAL]).map(drop)
+    patiently(number::SENDMSG, [fd(socket), (&raw const message) as usize, MSG_NOSIGNAL]).map(drop)
+}
+
+/// Sends or receives once more where the kernel has no room for it at the moment: otherwise a step would lose its status
+/// socket, and end without a reason.
+fn patiently(number: usize, arguments: [usize; 3]) -> Result<usize> {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        match again(number, arguments) {
+            Err(ENOMEM | ENOBUFS | ETOOMANYREFS) => {}
+            result => return result,
+        }
+    }
+    again(number, arguments)
 }
 
 /// A packet that came: its length, and the descriptors beside it.
@@ -90,7 +103,7 @@ pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
         flags: 0,
     };
     let flags = MSG_CMSG_CLOEXEC | if wait { 0 } else { MSG_DONTWAIT };
-    let length = again(number::RECVMSG, [fd(socket), (&raw mut message) as usize, flags])?;
+    let length = patiently(number::RECVMSG, [fd(socket), (&raw mut message) as usize, flags])?;
     let mut count = 0;
     if message.control_length >= RIGHTS_HEADER && (rights.level, rights.kind) == (SOL_SOCKET, SCM_RIGHTS) {
         count = (rights.length.saturating_sub(RIGHTS_HEADER) / 4).min(MOST_DESCRIPTORS);
