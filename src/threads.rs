@@ -1,4 +1,4 @@
-//! Threads as the host gives them: where it gives no more, at a limit of processes, the work is done by fewer.
+//! Threads that the host may refuse, at a limit of processes: fewer of them do the same work then.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -16,11 +16,11 @@ pub enum On {
     Callers,
 }
 
-/// Does work on a thread of its own, or at once on the caller's where no thread can be made.
+/// Does work on a thread of its own, or at once on the caller's where the host refuses one.
 ///
 /// The work must not wait for its caller.
 pub fn beside<'s>(scope: &'s Scope<'s, '_>, work: impl FnOnce(On) + Send + 's) {
-    // A thread that cannot be made takes what it was to do with it, but for what is shared.
+    // A failed spawn drops its closure; a second handle keeps the work.
     let shared = Arc::new(Mutex::new(Some(work)));
     let theirs = Arc::clone(&shared);
     let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -36,7 +36,8 @@ pub fn beside<'s>(scope: &'s Scope<'s, '_>, work: impl FnOnce(On) + Send + 's) {
     }
 }
 
-/// Does the same work on that many threads, or fewer; on the caller's where none can be made. What each of them gives.
+/// Does the same work on that many threads, or fewer; on the caller's where none can be made. Returns each one's
+/// result.
 pub fn share<T: Send>(most: usize, work: impl Fn(On) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let spawn = || Builder::new().spawn_scoped(scope, || work(On::ItsOwn)).ok();

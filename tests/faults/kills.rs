@@ -1,0 +1,258 @@
+//! Builds that end from outside at random moments: by signals, closed pipes and terminals, killed children, frozen
+//! groups.
+
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::judge::{self, Finding, Kind};
+use crate::project::{Project, Run};
+use crate::pty::Terminal;
+use crate::sample::Sample;
+use crate::tally::Tally;
+
+/// How often each way is tried.
+const EACH: u32 = 8;
+
+/// How long a build may take to end before it counts as one that will not.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A way to end a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Signal(Signal),
+    /// The readers of its output close their pipes.
+    ClosedPipe,
+    /// Its terminal closes.
+    ClosedTerminal,
+    /// One of the processes below it is killed, at random.
+    KilledChild,
+}
+
+const WAYS: [Way; 7] = [
+    Way::Signal(Signal::SIGKILL),
+    Way::Signal(Signal::SIGTERM),
+    Way::Signal(Signal::SIGINT),
+    Way::Signal(Signal::SIGHUP),
+    Way::ClosedPipe,
+    Way::ClosedTerminal,
+    Way::KilledChild,
+];
+
+pub fn all(tally: &Tally) {
+    let mut random = Random::new();
+    println!("moments by the seed {}; RUNNER_TEST_SEED={0} tries them again", random.0);
+    let sample = Sample::new();
+    let begun = Instant::now();
+    sample.project.apply();
+    let mut whole = begun.elapsed();
+    for turn in 0..EACH {
+        for way in WAYS {
+            for folder in ["store", "out"] {
+                let _ = fs::remove_dir_all(sample.project.path(folder));
+            }
+            let moment = whole.mul_f64(random.part());
+            let ended = end(&sample.project, way, moment, &mut random);
+            let Some((run, early)) = ended else {
+                tally.add(
+                    "kill",
+                    &format!("{way:?} after {moment:?}"),
+                    vec![Finding::new(Kind::Unexplained, "it would not end")],
+                    String::new,
+                );
+                continue;
+            };
+            // Most moments are to be before the end of the build, however fast the machine is.
+            whole = whole.mul_f64(if early { 1.05 } else { 0.85 });
+            let mut found = judge::ending(&run, &[], codes(way));
+            found.extend(judge::whole(&sample.project, &sample.right, run.code == 0));
+            if matches!(way, Way::Signal(signal) if signal != Signal::SIGKILL) {
+                // A build that ends in order leaves nothing for the next start.
+                found.extend(
+                    judge::left_over(&sample.project, &[run.pid])
+                        .into_iter()
+                        .map(|left| Finding::new(Kind::LeftBehind, left)),
+                );
+            }
+            found.extend(judge::next_build(&sample.project, &sample.right, &[run.pid]));
+            tally.add("kill", &format!("{way:?} after {moment:?}, turn {turn}"), found, || run.to_string());
+        }
+    }
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        frozen(tally, signal);
+    }
+}
+
+/// Returns the exit codes that are right. A build may end before the signal, and one that just starts has no handler
+/// yet.
+fn codes(way: Way) -> &'static [i32] {
+    match way {
+        Way::Signal(Signal::SIGKILL) => &[0, 137],
+        Way::Signal(Signal::SIGTERM) => &[0, 130, 143],
+        Way::Signal(Signal::SIGINT) => &[0, 130],
+        Way::Signal(Signal::SIGHUP) | Way::ClosedTerminal => &[0, 3, 129, 130],
+        Way::Signal(_) => &[],
+        Way::ClosedPipe => &[0, 3, 130, 141],
+        Way::KilledChild => &[0, 1, 3],
+    }
+}
+
+/// Builds, and ends the build at that moment; true if it ran until then. None where it does not end.
+fn end(project: &Project, way: Way, moment: Duration, random: &mut Random) -> Option<(Run, bool)> {
+    if way == Way::ClosedTerminal {
+        let mut terminal = Terminal::new(project, &["apply"]);
+        thread::sleep(moment);
+        let early = terminal.process.try_wait().unwrap().is_none();
+        terminal.screen = fs::File::open("/dev/null").unwrap().into();
+        let code = wait(&mut terminal.process)?;
+        let pid = terminal.process.id();
+        return Some((Run { code, stdout: String::new(), stderr: String::new(), pid }, early));
+    }
+    let mut build = project.spawn(&["apply"]);
+    thread::sleep(moment);
+    let early = build.try_wait().unwrap().is_none();
+    let pid = Pid::from_raw(build.id().cast_signed());
+    match way {
+        Way::Signal(signal) if early => kill(pid, signal).unwrap(),
+        Way::ClosedPipe => drop((build.stdout.take(), build.stderr.take())),
+        Way::KilledChild => {
+            let below = processes_below(build.id());
+            if let Some(chosen) = below.get(random.below(below.len())) {
+                // It may have ended by now.
+                let _ = kill(Pid::from_raw(chosen.cast_signed()), Signal::SIGKILL);
+            }
+        }
+        Way::Signal(_) | Way::ClosedTerminal => {}
+    }
+    let code = wait(&mut build)?;
+    let text = |stream: Option<&mut dyn Read>| {
+        let mut text = String::new();
+        if let Some(stream) = stream {
+            stream.read_to_string(&mut text).unwrap();
+        }
+        text
+    };
+    let stdout = text(build.stdout.as_mut().map(|stream| stream as &mut dyn Read));
+    let stderr = text(build.stderr.as_mut().map(|stream| stream as &mut dyn Read));
+    Some((Run { code, stdout, stderr, pid: build.id() }, early))
+}
+
+/// Waits for its end; gives the code that a shell shows.
+fn wait(child: &mut Child) -> Option<i32> {
+    use std::os::unix::process::ExitStatusExt;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// All processes that it has started, and those that they have.
+fn processes_below(pid: u32) -> Vec<u32> {
+    let children = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().flat_map(|task| {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<u32>>()
+    });
+    children.flat_map(|child| [vec![child], processes_below(child)].concat()).collect()
+}
+
+/// Ends a build whose container is frozen, so that no signal reaches the processes in it.
+fn frozen(tally: &Tally, signal: Signal) {
+    let sample = Sample::with_gate();
+    let mut build = sample.project.command(&["apply"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    sample.await_gate();
+    let pid = build.id();
+    let groups = groups_of(pid);
+    let froze = groups.iter().filter(|group| freeze(group)).count();
+    let mut found = Vec::new();
+    if froze == 0 {
+        found.push(Finding::new(Kind::Unexplained, "its container has no group that can be frozen"));
+    }
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+    let code = wait(&mut build);
+    let run = code.map(|code| Run { code, stdout: String::new(), stderr: String::new(), pid });
+    match &run {
+        None => found.push(Finding::new(Kind::Unexplained, "it would not end")),
+        Some(run) => found.extend(judge::ending(run, &[], if signal == Signal::SIGKILL { &[137] } else { &[130] })),
+    }
+    if run.is_none() {
+        // A test that fails must leave nothing either.
+        for group in &groups {
+            let _ = fs::write(group.join("freezer.state"), "THAWED");
+            let _ = fs::write(group.join("cgroup.freeze"), "0");
+        }
+    }
+    sample.open_gate();
+    found.extend(judge::next_build(&sample.project, &sample.right, &[pid]));
+    tally.add("kill", &format!("{signal} while the container is frozen"), found, String::new);
+}
+
+/// The cgroups of a runner's container, wherever this host has the freezer.
+fn groups_of(pid: u32) -> Vec<PathBuf> {
+    let below = processes_below(pid);
+    let mut groups: Vec<PathBuf> = below.iter().flat_map(|pid| memberships(*pid)).collect();
+    groups.sort();
+    groups.dedup();
+    let of_caller = memberships(std::process::id());
+    groups.retain(|group| !of_caller.contains(group));
+    groups
+}
+
+fn memberships(pid: u32) -> Vec<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let group = |line: &str| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+        let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
+        let root = match controllers {
+            "" => unified.into_iter().find(|root| root.join("cgroup.procs").exists())?,
+            "freezer" => PathBuf::from("/sys/fs/cgroup/freezer"),
+            _ => return None,
+        };
+        Some(root.join(path))
+    };
+    text.lines().filter_map(group).collect()
+}
+
+fn freeze(group: &std::path::Path) -> bool {
+    fs::write(group.join("freezer.state"), "FROZEN").is_ok() || fs::write(group.join("cgroup.freeze"), "1").is_ok()
+}
+
+/// Numbers that look random, the same again from the same seed: SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::env::var("RUNNER_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+        Self(seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to 1.
+    fn part(&mut self) -> f64 {
+        f64::from(u32::try_from(self.next() >> 32).unwrap()) / f64::from(u32::MAX)
+    }
+
+    /// One of that many; 0 of none.
+    fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.next() >> 1).unwrap().checked_rem(count).unwrap_or(0)
+    }
+}
