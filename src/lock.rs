@@ -15,14 +15,15 @@
 //! Entries are sorted by name, so that a change of one is a change of few lines.
 
 use std::fmt;
-use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::build::Build;
+use crate::fs::atomic;
+use crate::fs::dirfd::Dir;
 
 /// The version of the format.
 const VERSION: u64 = 1;
@@ -168,14 +169,8 @@ impl Lock {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(Path::new("."));
-        let write = || -> io::Result<()> {
-            let mut temp = tempfile::Builder::new().prefix(".runner.lock-").tempfile_in(folder)?;
-            temp.write_all(text.as_bytes())?;
-            temp.as_file().set_permissions(Permissions::from_mode(0o644))?;
-            temp.as_file().sync_all()?;
-            temp.persist(path)?;
-            Ok(())
-        };
+        let name = path.file_name().unwrap_or_default();
+        let write = || atomic::replace(Dir::open(folder)?, name, text.as_bytes(), atomic::Permissions::Exactly(0o644));
         write().map_err(|source| LockError::Io { action: "write", path: path.to_owned(), source })
     }
 
@@ -229,6 +224,8 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn rootfs(container: &str, digest: &str) -> LockedRootfs {

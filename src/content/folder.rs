@@ -11,12 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Dir, FileType, OFlags};
 use rustix::io::Result;
 
 use super::error::{ContentError, changed_or_failed};
 use super::ignore::{self, Rules};
 use super::stat::{Place, Stat};
+use crate::fs::in_root::open_without_links;
 
 /// As many bytes of a path are given to a system call at once; it takes less than 4096.
 const PIECE: usize = 3800;
@@ -134,11 +135,7 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Opens the folder at a path of any length. A link on the way has come there since, and is not followed.
 fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
-    let open = |from: BorrowedFd<'_>, path: &[u8]| {
-        let path = if path.is_empty() { b"." } else { path };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat2(from, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-    };
+    let open = |from: BorrowedFd<'_>, path: &[u8]| open_without_links(from, path, OFlags::RDONLY | OFlags::DIRECTORY);
     let mut left = path;
     let mut at: Option<OwnedFd> = None;
     // A name is at most 255 bytes, so there is a slash to cut at.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::ContentError;
 use super::listing::Listing;
 use crate::digest::Digest;
-use crate::saved;
+use crate::fs::atomic;
 
 /// Half the size for a tenth of the time that the digests took.
 const LEVEL: i32 = 1;
@@ -20,7 +20,7 @@ pub struct Listings(PathBuf);
 impl Listings {
     /// The listings in this folder, which is made with the first one.
     pub fn open(folder: &Path) -> Self {
-        saved::sweep(folder, None);
+        atomic::sweep(folder, None);
         Self(folder.to_owned())
     }
 
@@ -37,7 +37,7 @@ impl Listings {
         if self.path(digest).exists() {
             return Ok(());
         }
-        let put = || saved::write(&self.0, &name(digest), &zstd::bulk::compress(listing.as_bytes(), LEVEL)?);
+        let put = || atomic::write(&self.0, &name(digest), &zstd::bulk::compress(listing.as_bytes(), LEVEL)?);
         put().map_err(|source| ContentError::Io { action: "keep a listing in", path: self.0.clone(), source })
     }
 

@@ -55,7 +55,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
 use crate::digest::Digest;
-use crate::saved;
+use crate::fs::atomic;
 
 pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
 pub use error::ContentError;
@@ -110,7 +110,7 @@ impl Contents {
     /// With the stat caches in this folder, which is made with the first one. One that cannot be read, or is damaged, is
     /// an empty one.
     pub fn open(folder: &Path) -> Self {
-        saved::sweep(folder, Some(KEPT));
+        atomic::sweep(folder, Some(KEPT));
         Self { folder: Some(folder.to_owned()), ..Self::without_cache() }
     }
 
@@ -218,8 +218,8 @@ impl Contents {
 
     fn keep(&self, folder: &Path, name: &str, old: &StatCache, new: &StatCache) {
         if old == new {
-            saved::touch(&folder.join(name));
-        } else if let Err(source) = saved::write(folder, name, &new.to_bytes()) {
+            atomic::touch(&folder.join(name));
+        } else if let Err(source) = atomic::write(folder, name, &new.to_bytes()) {
             let error = ContentError::Io { action: "write a stat cache in", path: folder.to_owned(), source };
             lock(&self.problem).get_or_insert(error);
         }

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Dir, Mode, OFlags, openat};
 
 use super::node::{Attribute, Kind, Node};
 use super::{Aspect, Difference, DifferenceError, How};
+use crate::fs::in_root::open_beneath;
 
 /// How much of a file is read at once, in bytes.
 const BUFFER: usize = 128 << 10;
@@ -97,9 +98,7 @@ impl Walk<'_> {
 
     fn open(&self, side: usize, path: &Path) -> Result<OwnedFd, DifferenceError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let opened = openat2(self.sides[side].0, below, flags, Mode::empty(), resolve);
+        let opened = open_beneath(self.sides[side].0, path, flags);
         opened.map_err(|error| self.failed("open", side, path)(error.into()))
     }
 

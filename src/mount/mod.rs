@@ -1,6 +1,5 @@
 //! Mounts of a build: all in a mount namespace of runner's own, so that the kernel takes them back however it ends.
 
-mod inside;
 mod overlay;
 
 use std::fs::File;
@@ -9,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use inside::{Cover, Inside, open as open_inside, resolve, resolve_covered};
 pub use overlay::{OverlayError, mount_overlay};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

@@ -1,13 +1,13 @@
 //! Reports of a whole build, written when it is over: HTML, JUnit XML or JSON, as the file's name says.
 
-use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::escape;
 use crate::event::Stamped;
+use crate::fs::atomic;
+use crate::fs::dirfd::Dir;
 
 use super::record::Record;
 use super::{Outline, Reporter, html, junit};
@@ -68,12 +68,13 @@ impl Reporter for FileReport {
     }
 }
 
+/// The mode of any new file, before the umask.
+const NEW: u32 = 0o666;
+
 /// Written whole or not at all; what was there stays until then.
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    let mut file = builder.prefix(".runner-").permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let permissions = if mode == NEW { atomic::Permissions::New } else { atomic::Permissions::Exactly(mode) };
+    atomic::replace(Dir::open(folder)?, name, bytes, permissions)
 }

@@ -11,11 +11,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2, setxattr, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
+    fsetxattr, futimens, linkat, mkdirat, mknodat, openat, setxattr, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+
+use crate::fs::in_root;
 
 /// What an inode has beside its content.
 #[derive(Debug, Clone)]
@@ -298,16 +299,7 @@ impl Tree {
     }
 
     fn open_in_root(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let path = if path.is_empty() { b"." } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let mut tries = 0;
-        loop {
-            match openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                // openat2(2): a rename or a mount anywhere on the system while `..` was resolved; to be tried again.
-                Err(Errno::AGAIN) if tries < 1000 => tries += 1,
-                result => return result,
-            }
-        }
+        in_root::open(&self.root, path, flags)
     }
 }
 

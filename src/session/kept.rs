@@ -5,14 +5,15 @@
 //! DIR/CONTAINER/rootfs         empty: mount the root there, then `runc run --bundle DIR/CONTAINER NAME`
 //! ```
 
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::scratch::private_folder;
 use crate::error::doing;
+use crate::fs::atomic;
+use crate::fs::dirfd::Dir;
 use crate::runtime::spec::HostDevice;
 
 /// Where the root goes, seen from the bundle.
@@ -40,13 +41,12 @@ pub fn write(folder: &Path, spec: &Spec, process: &Process) -> io::Result<()> {
     let mut spec = spec.clone();
     spec.set_process(Some(process));
     let write = || {
-        private_folder(&folder.join(ROOTFS))?;
+        let dir = Dir::open_or_create(folder, 0o700)?;
+        dir.create(OsStr::new(ROOTFS), 0o700)?;
         let config = serde_json::to_vec_pretty(&spec)?;
         // Two steps may start at once: whole, whichever comes last.
-        let temp = tempfile::NamedTempFile::new_in(folder)?;
-        fs::write(temp.path(), config)?;
-        temp.persist(folder.join("config.json")).map_err(|error| error.error)?;
-        Ok(())
+        let permissions = atomic::Permissions::Exactly(0o600);
+        atomic::replace(dir, OsStr::new("config.json"), &config, permissions)
     };
     write().map_err(doing::<io::Error>(format_args!("keep the bundle {}", folder.display())))
 }

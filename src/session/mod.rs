@@ -35,8 +35,9 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
+use crate::fs::in_root::{self, resolve};
 use crate::loopdev::LentLoopDevices;
-use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay, open_inside, resolve};
+use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
 use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
@@ -296,7 +297,7 @@ impl<'a> Session<'a> {
         let above = points.filter(|point| path.starts_with(&point.target));
         let point = above.max_by_key(|point| point.target.components().count())?;
         let content = rustix::fs::open(point.content.as_ref()?, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let file = open_inside(content.as_fd(), path.strip_prefix(&point.target).ok()?, OFlags::PATH).ok()?;
+        let file = in_root::open(content.as_fd(), path.strip_prefix(&point.target).ok()?, OFlags::PATH).ok()?;
         Some(rustix::fs::fstat(file).ok()?.st_mode)
     }
 

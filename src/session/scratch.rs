@@ -1,6 +1,6 @@
 //! Scratch space: where what a session changes lives until a snapshot, in memory or on the store's disk.
 
-use std::fs::{DirBuilder, Permissions, remove_dir_all, set_permissions};
+use std::fs::{DirBuilder, Permissions, set_permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::build;
 use crate::error::doing;
+use crate::fs::remove_tree::remove_tree;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 
 /// A folder for changes; gone with the last that uses it.
@@ -74,7 +75,7 @@ pub fn inodes(bytes: u64) -> u64 {
 impl Drop for Disk {
     fn drop(&mut self) {
         // What cannot be removed now is removed with the lease, at the latest at the next start.
-        let _ = remove_dir_all(&self.0);
+        let _ = remove_tree(&self.0);
     }
 }
 

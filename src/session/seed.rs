@@ -13,11 +13,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, openat2, readlinkat, statat,
-    symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
+
+use crate::fs::in_root::open_on_same_mount as inside;
 
 /// As much is copied at once; as much of zeros in a row becomes a hole.
 const CHUNK: usize = 64 << 10;
@@ -115,19 +116,6 @@ impl Copy {
             return dress(from.as_fd(), to.as_fd(), OsStr::new("."), &stat);
         }
         Ok(utimensat(&to, ".", &times(&stat), AtFlags::empty())?)
-    }
-}
-
-/// Opens what is below a folder without following a link.
-fn inside(top: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    loop {
-        match openat2(top, path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // A rename or a mount elsewhere on the host raced with it, see openat2(2).
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            opened => return Ok(opened?),
-        }
     }
 }
 

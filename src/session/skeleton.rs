@@ -18,7 +18,7 @@ use rustix::fs::{
 
 use super::scratch;
 use crate::error::doing;
-use crate::mount::{Cover, Inside, open_inside, resolve_covered};
+use crate::fs::in_root::{self, Cover, ResolvedPath, resolve_covered};
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
 
 /// Something to be mounted: where, and whether on a folder or on a file.
@@ -77,7 +77,7 @@ fn refuse_kernels_own(target: &Path, real: &Path) -> io::Result<()> {
     }
 }
 
-fn check_kind(point: &MountPoint, inside: &Inside) -> io::Result<()> {
+fn check_kind(point: &MountPoint, inside: &ResolvedPath) -> io::Result<()> {
     let target = point.target.display();
     let found = if inside.kind == FileType::Directory { "a folder" } else { "a file" };
     if inside.missing.is_empty() {
@@ -96,7 +96,7 @@ fn check_kind(point: &MountPoint, inside: &Inside) -> io::Result<()> {
     Ok(())
 }
 
-fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &Inside, folder: bool) -> io::Result<()> {
+fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &ResolvedPath, folder: bool) -> io::Result<()> {
     let Some((last, above)) = inside.missing.split_last() else { return Ok(()) };
     let mut at = PathBuf::from("/");
     for name in inside.existing.components().skip(1) {
@@ -192,5 +192,5 @@ fn copy_times(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Path) -> io:
 }
 
 fn open_folder(root: rustix::fd::BorrowedFd<'_>, path: &Path) -> io::Result<rustix::fd::OwnedFd> {
-    Ok(open_inside(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?)
+    Ok(in_root::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?)
 }

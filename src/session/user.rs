@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::build::{Principal, User};
 use crate::error::doing;
-use crate::mount::open_inside;
+use crate::fs::in_root;
 use crate::runtime::process::Credentials;
 
 /// Past this a passwd or group file is taken for an attack.
@@ -114,7 +114,7 @@ impl<'a> GroupEntry<'a> {
 /// The file's text; nothing where there is no such file.
 fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
     // Not blocking: a fifo in its place would wait for a writer.
-    let file = match open_inside(root, path, OFlags::RDONLY | OFlags::NONBLOCK) {
+    let file = match in_root::open(root, path, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(doing(format_args!("open {} of the rootfs", path.display()))(error)),

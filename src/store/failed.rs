@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
 use super::held::{hold, hold_alone};
-use super::{BuildId, Store, StoreError, remove};
+use super::{BuildId, Store, StoreError};
+use crate::fs::atomic;
+use crate::fs::remove_tree::remove_tree;
 use crate::key::Fields;
 
 /// The folder of the store.
@@ -102,7 +104,7 @@ impl Store {
         let to = self.root.join(FOLDER).join(format!("{build}.{n}"));
         let put = || {
             fs::write(folder.join(STATE), serde_json::to_vec_pretty(step)?)?;
-            fs::rename(&folder, &to)
+            atomic::rename(&folder, &to)
         };
         put().map_err(failed("keep", &to))
     }
@@ -135,7 +137,7 @@ impl Store {
             }
             let remove = || -> io::Result<()> {
                 let Some(_alone) = hold_alone(&folder)? else { return Ok(()) };
-                remove::tree(&folder)
+                remove_tree(&folder)
             };
             remove().map_err(failed("remove", &folder))?;
         }

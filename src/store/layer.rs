@@ -5,14 +5,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
 use crate::digest::Digest;
+use crate::fs::atomic;
 
 use super::error::io as failed;
 use super::held::{Held, hold, touch};
-use super::{Store, StoreError, sync_folder};
+use super::{Store, StoreError};
 
 /// What there is of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +62,7 @@ impl Store {
     /// Whatever renaming gives.
     pub fn set_layer_aside(&self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.layer_path(digest);
-        match fs::rename(&path, self.root.join(format!("damaged/{}.squashfs", digest.hex()))) {
+        match atomic::rename(&path, &self.root.join(format!("damaged/{}.squashfs", digest.hex()))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("set aside the layer", &path)(error)),
             _ => Ok(()),
         }
@@ -97,25 +95,15 @@ impl Store {
                 }
                 file.set_permissions(Permissions::from_mode(0o444))?;
                 file.sync_all()?;
-                if rename(temp, &layer)? {
-                    sync_folder(layer.parent().unwrap_or(&self.root))?;
+                // Another runner's equal layer may be mounted already, and would take room twice.
+                if atomic::rename_new(temp, &layer)? {
+                    atomic::sync_dir(File::open(layer.parent().unwrap_or(&self.root))?)?;
                     return Ok(file);
                 }
             }
         };
         let file = put().map_err(failed("put the layer", &layer))?;
         Ok(Held::new(layer, file))
-    }
-}
-
-/// Renames without replacing: another runner's equal layer may be mounted already, and would take room twice. Whether
-/// there was nothing in its place.
-fn rename(temp: &Path, layer: &Path) -> io::Result<bool> {
-    match renameat_with(CWD, temp, CWD, layer, RenameFlags::NOREPLACE) {
-        Err(Errno::EXIST) => Ok(false),
-        // NFS and some FUSE filesystems have no such rename, and there replacing does no harm but the room.
-        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(temp, layer).map(|()| true),
-        result => Ok(result.map(|()| true)?),
     }
 }
 

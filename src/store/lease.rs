@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::error::io as failed;
 use super::lock::{hand_down, is_linked, try_lock, try_lock_until};
-use super::{Store, StoreError, file_name, make_folder, record, remove};
-use crate::saved;
+use super::{Store, StoreError, file_name, make_folder, record};
+use crate::fs::atomic;
+use crate::fs::remove_tree::remove_tree;
 
 /// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
 const HELPERS_END: Duration = Duration::from_secs(1);
@@ -79,9 +80,9 @@ impl Store {
     /// Only if the store's folders cannot be listed.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
         // Beside the folders: the file that makes a folder a store.
-        saved::sweep(&self.root, None);
+        atomic::sweep(&self.root, None);
         for folder in ["keys", "last", "timings", "programs"] {
-            saved::sweep(&self.root.join(folder), None);
+            atomic::sweep(&self.root.join(folder), None);
         }
         // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder
         // listed now without a lease's file afterwards has no holder.
@@ -92,7 +93,7 @@ impl Store {
             .collect();
         let mut swept = Swept::default();
         for orphan in orphans {
-            if let Err(error) = remove::tree(&orphan) {
+            if let Err(error) = remove_tree(&orphan) {
                 swept.problems.push(failed("remove", &orphan)(error));
             }
         }
@@ -144,7 +145,7 @@ impl Store {
         });
         paths.extend(["scratch", "tmp"].map(|folder| self.root.join(folder).join(id)));
         for path in paths {
-            if let Err(error) = remove::tree(&path) {
+            if let Err(error) = remove_tree(&path) {
                 first.get_or_insert(failed("remove", &path)(error));
             }
         }
@@ -174,7 +175,7 @@ impl Lease {
     /// [`StoreError::Name`] for what is no file name, and whatever removing it gives.
     pub fn remove_scratch_dir(&self, name: &str) -> Result<(), StoreError> {
         let path = self.store.root.join("scratch").join(&self.id).join(file_name(name)?);
-        remove::tree(&path).map_err(failed("remove", &path))
+        remove_tree(&path).map_err(failed("remove", &path))
     }
 
     /// A path in the store, for a file to be written there. On the same filesystem as the layers.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::io as failed;
 use super::{Store, StoreError};
 use crate::digest::Digest;
+use crate::fs::atomic;
 
 impl Store {
     /// Remembers where a lock file is: what it names is kept for as long as it is there.
@@ -27,8 +28,7 @@ impl Store {
             let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(&folder)?;
             temp.write_all(path.as_os_str().as_bytes())?;
             temp.as_file().sync_all()?;
-            temp.persist(&known)?;
-            Ok(())
+            atomic::persist(temp, &known)
         };
         write().map_err(failed("write", &known))
     }

@@ -56,17 +56,17 @@ mod output;
 mod program;
 mod record;
 mod recorded;
-mod remove;
 mod timings;
 mod verify;
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::fs::atomic;
 
 pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
@@ -83,7 +83,6 @@ pub use timings::{Timing, Timings};
 pub use verify::Damage;
 
 use self::error::io as failed;
-use crate::saved;
 
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
@@ -215,7 +214,7 @@ fn adopt(root: &Path) -> Result<String, StoreError> {
     fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(failed("change the mode of", root))?;
     let path = root.join("format");
     // Another runner that makes a store of it writes the same.
-    saved::write_lasting(root, "format", format!("{FORMAT}\n").as_bytes()).map_err(failed("write", &path))?;
+    atomic::write_lasting(root, "format", format!("{FORMAT}\n").as_bytes()).map_err(failed("write", &path))?;
     read_format(root)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })
 }
 
@@ -224,7 +223,7 @@ fn is_empty(root: &Path) -> Result<bool, StoreError> {
     let list = || -> io::Result<bool> {
         for entry in fs::read_dir(root)? {
             let name = entry?.file_name();
-            if name != "lost+found" && !name.as_encoded_bytes().starts_with(saved::HALF_WRITTEN.as_bytes()) {
+            if name != "lost+found" && !name.as_encoded_bytes().starts_with(atomic::HALF_WRITTEN.as_bytes()) {
                 return Ok(false);
             }
         }
@@ -238,15 +237,6 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create the folder", path)(error)),
         _ => Ok(()),
-    }
-}
-
-/// Makes the folder's entries last, see fsync(2).
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match File::open(path)?.sync_all() {
-        // Some network and FUSE filesystems cannot sync a folder, and say so with EINVAL.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        result => result,
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::error::io as failed;
-use super::{Lease, StoreError, record, sync_folder};
+use super::{Lease, StoreError, record};
+use crate::fs::atomic;
 
 /// `NAME_MAX` of the filesystems of Linux, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -35,12 +36,12 @@ impl Lease {
         fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
         let temp = self.name_half_written(folder, name)?;
         let copied = copy(source, &temp).map_err(failed("write", &temp));
-        let copied = copied.and_then(|()| fs::rename(&temp, output).map_err(failed("replace", output)));
+        let copied = copied.and_then(|()| atomic::rename(&temp, output).map_err(failed("replace", output)));
         if copied.is_err() {
             // It may not be there; and if it cannot be removed, closing the lease tries again and tells.
             let _ = fs::remove_file(&temp);
         }
-        copied.and_then(|()| sync_folder(folder).map_err(failed("sync", folder)))
+        copied.and_then(|()| File::open(folder).and_then(atomic::sync_dir).map_err(failed("sync", folder)))
     }
 
     /// A name beside the output that the lease knows: whoever finds the lease dead removes the file.

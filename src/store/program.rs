@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::Store;
 use crate::digest::Digest;
-use crate::saved;
+use crate::fs::atomic;
 
 impl Store {
     /// Returns the digest of the program in that file. The program is not run: a plan runs nothing.
@@ -24,7 +24,7 @@ impl Store {
         }
         let digest = Digest::of_file(&fs::File::open(program)?)?;
         // Without it, the file is read again the next time.
-        let _ = saved::write(&folder, &name, digest.to_string().as_bytes());
+        let _ = atomic::write(&folder, &name, digest.to_string().as_bytes());
         Ok(digest)
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::error::io as failed;
 use super::{Store, StoreError};
 use crate::digest::Digest;
+use crate::fs::atomic;
 use crate::key::Fields;
-use crate::saved;
 
 /// What was built under a key. Written when all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +161,7 @@ impl Store {
 
     fn write_whole(&self, path: &Path, value: &impl Serialize, lasting: bool) -> Result<(), StoreError> {
         let (folder, name) = (path.parent().unwrap_or(&self.root), path.file_name().unwrap_or_default());
-        let put = if lasting { saved::write_lasting } else { saved::write };
+        let put = if lasting { atomic::write_lasting } else { atomic::write };
         let write = || put(folder, &name.to_string_lossy(), &serde_json::to_vec_pretty(value)?);
         write().map_err(failed("write", path))
     }

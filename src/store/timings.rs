@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::io as failed;
 use super::{Store, StoreError};
 use crate::digest::Digest;
-use crate::saved;
+use crate::fs::atomic;
 
 /// By the step's name.
 pub type Timings = BTreeMap<String, Timing>;
@@ -38,13 +38,13 @@ impl Store {
     pub fn set_timings(&self, build: &str, timings: &Timings) -> Result<(), StoreError> {
         let path = self.timings_path(build);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let write = || saved::write(&self.root.join("timings"), &name, &serde_json::to_vec(timings)?);
+        let write = || atomic::write(&self.root.join("timings"), &name, &serde_json::to_vec(timings)?);
         write().map_err(failed("write", &path))
     }
 
     /// Notes that the build was run, though nothing of it was timed.
     pub fn touch_timings(&self, build: &str) {
-        saved::touch(&self.timings_path(build));
+        atomic::touch(&self.timings_path(build));
     }
 
     pub(super) fn timings_path(&self, build: &str) -> PathBuf {

@@ -14,7 +14,7 @@ use rustix::mount::{
 
 use super::options::Options;
 use crate::error::doing;
-use crate::mount::{open_inside, resolve};
+use crate::fs::in_root::{self, resolve};
 use crate::sys::{self, MountChange};
 
 /// Mounts what config.json says at its place inside `root`.
@@ -91,13 +91,13 @@ pub fn put(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// Where it cannot be made, or is of the wrong kind.
 pub fn place(root: BorrowedFd<'_>, target: &Path, is_directory: bool) -> io::Result<OwnedFd> {
-    match open_inside(root, target, OFlags::PATH) {
+    match in_root::open(root, target, OFlags::PATH) {
         Ok(place) => return Ok(place),
         Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
     let inside = resolve(root, target)?;
-    let mut at = open_inside(root, &inside.existing, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+    let mut at = in_root::open(root, &inside.existing, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
     let mut path: PathBuf = inside.existing.clone();
     for (index, name) in inside.missing.iter().enumerate() {
         path.push(name);

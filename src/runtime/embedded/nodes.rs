@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::doing;
-use crate::mount::open_inside;
+use crate::fs::in_root;
 
 /// Character devices that every container has: name, major and minor.
 const NODES: [(&str, u32, u32); 6] =
@@ -37,7 +37,7 @@ pub fn make(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
         return Ok(());
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let dev = open_inside(root, Path::new("/dev"), flags).map_err(doing("open /dev of the container"))?;
+    let dev = in_root::open(root, Path::new("/dev"), flags).map_err(doing("open /dev of the container"))?;
     for (name, major, minor) in NODES {
         let node = Node { kind: FileType::CharacterDevice, major, minor, mode: 0o666, uid: 0, gid: 0 };
         node.make(dev.as_fd(), name).map_err(doing(format_args!("make the device node /dev/{name}")))?;

@@ -17,7 +17,7 @@ use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, open_tre
 
 use super::{attach, cgroup_mounts, nodes, view};
 use crate::error::doing;
-use crate::mount::open_inside;
+use crate::fs::in_root;
 use crate::sys::{self, MountChange};
 
 /// Below what the kernel ends for want of memory: a step goes first, and its session reports that.
@@ -131,7 +131,7 @@ fn protect(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
             sys::change_mount(empty.as_fd(), change, false)?;
             empty
         } else {
-            let null = open_inside(root, Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW)?;
+            let null = in_root::open(root, Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW)?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             open_tree(&null, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
         };
@@ -142,7 +142,7 @@ fn protect(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
 
 /// A path that this kernel has, open.
 fn there(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
-    match open_inside(root, Path::new(path), OFlags::PATH | OFlags::NOFOLLOW) {
+    match in_root::open(root, Path::new(path), OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(place) => Ok(Some(place)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(doing(format_args!("open {path}"))(error)),

@@ -9,7 +9,7 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::mount::resolve;
+use crate::fs::in_root::resolve;
 
 /// Looks for the folder where it will be: in the root, or in what is bound over that. What a mount of another kind holds
 /// is not known before it is mounted, and is the runtime's to tell.

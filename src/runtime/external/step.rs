@@ -18,6 +18,7 @@ use super::folder;
 use super::groups::{Groups, StepGroups};
 use super::log::not_started;
 use super::serve::StepEvent;
+use crate::fs::remove_tree::remove_tree;
 use crate::runtime::{Ended, Outcome, devices, reap, status, too_many_files};
 use crate::sys;
 
@@ -205,7 +206,7 @@ impl Step {
             }
             Phase::Running => {}
             Phase::Deleting | Phase::Over => {
-                let _ = fs::remove_dir_all(&self.bundle);
+                let _ = remove_tree(&self.bundle);
                 self.groups.remove();
                 self.phase = Phase::Over;
             }

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 
 use super::super::error::io as failed;
 use super::super::held::hold_alone;
-use super::super::{Inventory, Store, StoreError, remove};
+use super::super::{Inventory, Store, StoreError};
 use super::choose::{Cause, Policy, choose};
 use crate::digest::Digest;
+use crate::fs::remove_tree::remove_tree;
 
 /// What is removed, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +174,7 @@ impl<'a> Collection<'a> {
                 Ok(removed)
             }
             // The lock of one that builds is looked at, too.
-            What::Logs | What::Failed | What::LeftOver => alone(effect, || remove::tree(&effect.path)),
+            What::Logs | What::Failed | What::LeftOver => alone(effect, || remove_tree(&effect.path)),
             What::Record { layer: Some(layer), .. } if effect.why == Why::NoLayer => {
                 if self.store.layer_path(layer).exists() { Ok(false) } else { unchanged(effect) }
             }

@@ -9,26 +9,34 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2, renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
 use rustix::io::Errno;
+
+use super::in_root::open_on_same_mount;
 
 /// Removes the file, link or folder with all that is in it. What is not there is removed already: two may remove the
 /// same tree.
 ///
 /// # Errors
 /// `EXDEV` or `EBUSY` if something is mounted inside, and whatever the system gives; the rest may be gone then.
-pub(super) fn tree(path: &Path) -> io::Result<()> {
-    if unlink(CWD, path)? {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_tree_at(CWD, path)
+}
+
+/// As [`remove_tree`], of the entry `name` of an open directory.
+///
+/// # Errors
+/// As [`remove_tree`].
+pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    if unlink(dir, name)? {
         return Ok(());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(CWD, path, flags, Mode::empty()) {
+    match openat(dir, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         folder => empty(&folder?)?,
     }
-    if unlink(CWD, path)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
+    if unlink(dir, name)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
 }
 
 /// Empties a folder. What is gone meanwhile is taken for removed.
@@ -81,9 +89,7 @@ fn each(folder: BorrowedFd<'_>, mut remove: impl FnMut(&CStr) -> io::Result<()>)
 
 /// Opens a folder that is no mount point and no link.
 fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    Ok(openat2(parent, name, flags, Mode::empty(), resolve)?)
+    Ok(open_on_same_mount(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
 /// Whether the entry is gone now; it is not if it is a folder with something in it.
@@ -125,9 +131,9 @@ mod tests {
         for i in 0..500 {
             fs::write(tree_path.join(format!("a/b/{i}")), "").unwrap();
         }
-        tree(&tree_path).unwrap();
+        remove_tree(&tree_path).unwrap();
         assert!(!tree_path.exists() && outside.join("kept").exists());
-        tree(&tree_path).unwrap();
+        remove_tree(&tree_path).unwrap();
     }
 
     #[test]
@@ -135,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("kept")).unwrap();
         symlink(folder.path().join("kept"), folder.path().join("link")).unwrap();
-        tree(&folder.path().join("link")).unwrap();
+        remove_tree(&folder.path().join("link")).unwrap();
         assert!(folder.path().join("kept").exists() && !folder.path().join("link").is_symlink());
     }
 
@@ -150,7 +156,7 @@ mod tests {
             rustix::fs::mkdirat(&inner, c"a-rather-long-name", Mode::RWXU).unwrap();
             inner = open(inner.as_fd(), c"a-rather-long-name").unwrap();
         }
-        tree(&top).unwrap();
+        remove_tree(&top).unwrap();
         assert!(!top.exists());
     }
 
@@ -164,7 +170,7 @@ mod tests {
                 fs::create_dir_all(top.join(format!("{i}/d/e"))).unwrap();
             }
             thread::scope(|scope| {
-                for removed in [0; 3].map(|_| scope.spawn(|| tree(&top))) {
+                for removed in [0; 3].map(|_| scope.spawn(|| remove_tree(&top))) {
                     removed.join().unwrap().unwrap();
                 }
             });
@@ -185,12 +191,12 @@ mod tests {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
                 mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
                 mount_bind(&host, top.join("a/mounted")).unwrap();
-                tree(&top).unwrap_err()
+                remove_tree(&top).unwrap_err()
             });
             let error = thread.join().unwrap();
             assert!(matches!(error.raw_os_error(), Some(16 | 18)), "{error}");
         });
         assert!(host.join("kept").exists());
-        tree(&top).unwrap();
+        remove_tree(&top).unwrap();
     }
 }

@@ -1,4 +1,6 @@
-//! Paths inside a root filesystem: resolved inside it and never by the host, for what is in it is hostile.
+//! Paths below an open directory: resolved inside it and never by the host, for its content may be hostile.
+//!
+//! This is the one place of openat2(2). [`open`] follows links inside a root, as chroot(2) would; the others follow none.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -9,16 +11,17 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 /// As many links as path_resolution(7) lets one follow.
-const MOST_LINKS: u32 = 40;
+const MAX_LINKS: u32 = 40;
 
-/// A look inside that races with so many others in a row is not going to end.
-const MOST_TRIES: u32 = 1000;
+/// A lookup that races with so many renames in a row is not going to end.
+const MAX_TRIES: u32 = 1000;
 
 /// What a path inside a root comes to, with every link followed inside it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Inside {
+pub struct ResolvedPath {
     /// The part that is there; absolute, seen from inside.
     pub existing: PathBuf,
     /// What `existing` is.
@@ -27,7 +30,7 @@ pub struct Inside {
     pub missing: Vec<OsString>,
 }
 
-impl Inside {
+impl ResolvedPath {
     /// The whole of it; absolute, seen from inside.
     pub fn path(&self) -> PathBuf {
         let mut path = self.existing.clone();
@@ -49,7 +52,7 @@ pub struct Cover {
 ///
 /// # Errors
 /// `ELOOP` past 40 links; `ENOTDIR` where a file is used as a folder; what openat2(2) says.
-pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
+pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<ResolvedPath> {
     resolve_covered(root, &[], path)
 }
 
@@ -57,7 +60,7 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<Inside> {
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> io::Result<Inside> {
+pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> io::Result<ResolvedPath> {
     let above = |path: &Path| {
         let above = covers.iter().filter(|cover| path != cover.at && path.starts_with(&cover.at));
         above.max_by_key(|cover| cover.at.components().count())
@@ -90,7 +93,7 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
                 }
                 missing
             });
-            let inside = Inside { existing: at, kind, missing };
+            let inside = ResolvedPath { existing: at, kind, missing };
             let whole = inside.path();
             // What is missing here may be there once the mount point is made, and something is mounted on it.
             match above(&whole).filter(|cover| cover.content.is_some() && !inside.existing.starts_with(&cover.at)) {
@@ -107,7 +110,7 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
             continue;
         }
         links += 1;
-        if links > MOST_LINKS {
+        if links > MAX_LINKS {
             return Err(Errno::LOOP.into());
         }
         let link = readlinkat(&fd, c"", Vec::new())?.into_bytes();
@@ -119,7 +122,7 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
             left.push_front(name);
         }
     }
-    Ok(Inside { existing: at, kind, missing: Vec::new() })
+    Ok(ResolvedPath { existing: at, kind, missing: Vec::new() })
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {
@@ -136,16 +139,48 @@ fn names(path: &Path) -> VecDeque<OsString> {
 ///
 /// # Errors
 /// What openat2(2) says; the `EAGAIN` of a race only after many tries.
-pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let mut tries = 0;
-    loop {
-        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // openat2(2): a rename or a mount anywhere on the host while a `..` was resolved; to be tried again.
-            Err(Errno::AGAIN) if tries < MOST_TRIES => tries += 1,
-            result => return result,
+pub fn open(root: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    look_up(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens what is at `path` below `dir` and follows no link.
+///
+/// # Errors
+/// `ELOOP` for a link on the way, `EXDEV` for a path that leads upwards, and what else openat2(2) says.
+pub fn open_beneath(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    look_up(dir, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+/// Opens what is at `path` below `dir`, follows no link and enters no other mount.
+///
+/// # Errors
+/// As [`open_beneath`]; `EXDEV` for a mount point too.
+pub fn open_on_same_mount(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    look_up(dir, path, flags | OFlags::NOFOLLOW, resolve)
+}
+
+/// Opens what is at `path`, from `dir` unless it is absolute, and follows no link.
+///
+/// # Errors
+/// `ELOOP` for a link on the way, and what else openat2(2) says.
+pub fn open_without_links(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    look_up(dir, path, flags, ResolveFlags::NO_SYMLINKS)
+}
+
+/// An empty path is the directory itself.
+fn look_up(dir: impl AsFd, path: impl Arg, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    path.into_with_c_str(|path| {
+        let path = if path.is_empty() { c"." } else { path };
+        let mut tries = 0;
+        loop {
+            match openat2(dir.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                // openat2(2): a rename or a mount anywhere on the host while a `..` was resolved; to be tried again.
+                Err(Errno::AGAIN | Errno::INTR) if tries < MAX_TRIES => tries += 1,
+                result => return result,
+            }
         }
-    }
+    })
 }
 
 /// What is at `path`, which has no links in it but for the last name.
@@ -163,7 +198,6 @@ fn look(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<(OwnedFd, FileTy
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -230,6 +264,22 @@ mod tests {
     }
 
     #[test]
+    fn without_links_a_link_on_the_way_is_refused() {
+        let (folder, fd) = root();
+        let refused = Some(Errno::LOOP);
+        assert_eq!(open_beneath(&fd, "bin/sh", OFlags::PATH).err(), refused);
+        assert_eq!(open_on_same_mount(&fd, "bin", OFlags::RDONLY).err(), refused);
+        assert_eq!(open_without_links(&fd, "bin/sh", OFlags::PATH).err(), refused);
+        assert_eq!(open_without_links(&fd, folder.path().join("bin/sh"), OFlags::PATH).err(), refused);
+        assert_eq!(open_beneath(&fd, "usr/../..", OFlags::PATH).err(), Some(Errno::XDEV));
+        for path in ["", "usr/bin/sh"] {
+            assert!(
+                open_beneath(&fd, path, OFlags::PATH).is_ok() && open_without_links(&fd, path, OFlags::PATH).is_ok()
+            );
+        }
+    }
+
+    #[test]
     fn a_loop_of_links_and_a_file_used_as_a_folder_are_errors() {
         assert_eq!(at("/loop/x").unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
         assert_eq!(at("/bin/sh/x").unwrap_err().raw_os_error(), Some(Errno::NOTDIR.raw_os_error()));
@@ -250,7 +300,7 @@ mod tests {
                     fs::rename(&other, &one).unwrap();
                 }
             });
-            let failed = (0..20_000).find_map(|_| open(fd.as_fd(), Path::new("/climbs"), OFlags::PATH).err());
+            let failed = (0..20_000).find_map(|_| open(&fd, "/climbs", OFlags::PATH).err());
             over.store(true, std::sync::atomic::Ordering::Relaxed);
             failed
         });

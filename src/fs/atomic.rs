@@ -1,13 +1,22 @@
-//! Small files, written whole or not at all, and cleared away when nobody needs them.
+//! Files, written whole or not at all, and cleared away when nobody needs them: the one place of rename(2).
 //!
 //! They are renamed into place. Those that may be lost without harm are not synced: what a crash leaves of them is told
 //! by their sums, or by what is in them. A half-written one is locked by who writes it; one that can be locked was left
 //! by a killed runner, and is removed at the next start.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, fchmod, openat, renameat, renameat_with, unlinkat};
+use rustix::io::Errno;
+use tempfile::NamedTempFile;
+
+use super::dirfd::reopen;
 
 /// What the name of a half-written file begins with.
 pub const HALF_WRITTEN: &str = ".half-";
@@ -27,10 +36,90 @@ pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// Puts a file into this folder; it lasts when this returns.
 pub fn write_lasting(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put(folder, name, bytes, true)?;
-    match File::open(folder)?.sync_all() {
-        // Some network and FUSE filesystems cannot sync a folder, and say so with EINVAL.
+    sync_dir(File::open(folder)?)
+}
+
+/// Makes the entries of a directory last, see fsync(2). The descriptor may be an `O_PATH` one.
+pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
+    match File::from(reopen(dir.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?).sync_all() {
+        // Some network and FUSE filesystems cannot sync a directory, and say so with EINVAL.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         result => result,
+    }
+}
+
+/// The permissions of a file of the caller's, see [`replace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permissions {
+    /// Those of any new file: 0666 less the umask.
+    New,
+    /// These.
+    Exactly(u32),
+}
+
+/// Writes the entry `name` of an open directory of the caller's, in place of a file of that name.
+///
+/// The directory may be one that others write to. A link in the place of the file is itself replaced.
+///
+/// # Errors
+/// What writing says; the file is as it was then.
+pub fn replace(dir: impl AsFd, name: &OsStr, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
+    let (file, half) = create_half(&dir)?;
+    let write = || -> io::Result<()> {
+        if let Permissions::Exactly(mode) = permissions {
+            fchmod(&file, Mode::from_raw_mode(mode))?;
+        }
+        let mut file = File::from(file);
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        rename_at(&dir, OsStr::new(&half), name)
+    };
+    let written = write();
+    if written.is_err() {
+        // It may be in its place already, or not be removable; the cause is in the error.
+        let _ = unlinkat(&dir, &half, AtFlags::empty());
+    }
+    written
+}
+
+/// A new file of a name that nothing else has; with the name.
+fn create_half(dir: impl AsFd) -> io::Result<(OwnedFd, String)> {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    loop {
+        let half = format!(".runner-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        match openat(&dir, &half, flags, Mode::from_raw_mode(0o666)) {
+            Err(Errno::EXIST) => {}
+            file => return Ok((file?, half)),
+        }
+    }
+}
+
+/// Renames an entry of an open directory, in place of another one of it.
+pub fn rename_at(dir: impl AsFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    Ok(renameat(&dir, from, &dir, to)?)
+}
+
+/// Renames a file or directory, in place of what has the new name.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(renameat(CWD, from, CWD, to)?)
+}
+
+/// Gives a temporary file its name, in place of what has that name.
+pub fn persist(temp: NamedTempFile, to: &Path) -> io::Result<()> {
+    rename(temp.path(), to)?;
+    // It has another name now, and stays.
+    let _ = temp.into_temp_path().keep();
+    Ok(())
+}
+
+/// Renames a file, unless there is one of the new name; whether it was renamed.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(false),
+        // NFS and some FUSE filesystems have no such rename: there it replaces.
+        Err(Errno::INVAL | Errno::NOSYS) => rename(from, to).map(|()| true),
+        result => Ok(result.map(|()| true)?),
     }
 }
 
@@ -45,10 +134,10 @@ fn put(folder: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<()>
         if lasting {
             temp.as_file().sync_all()?;
         }
-        match temp.persist(folder.join(name)) {
+        match persist(temp, &folder.join(name)) {
             // As above, the moment before.
-            Err(error) if error.error.kind() == io::ErrorKind::NotFound && folder.exists() => {}
-            result => return result.map(drop).map_err(|error| error.error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {}
+            result => return result,
         }
     }
 }
@@ -116,6 +205,32 @@ mod tests {
         let gone = folder.path().join("store");
         assert_eq!(write(&gone.join("timings"), "name", b"").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(!gone.exists());
+    }
+
+    #[test]
+    fn a_callers_file_is_replaced_and_a_link_in_its_place_is_not_followed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("name");
+        fs::write(folder.path().join("outside"), "kept").unwrap();
+        symlink("outside", &path).unwrap();
+        let dir = super::super::dirfd::Dir::open(folder.path()).unwrap();
+        for text in ["one", "two"] {
+            replace(&dir, OsStr::new("name"), text.as_bytes(), Permissions::Exactly(0o640)).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode(), 0o100_640);
+        assert_eq!(fs::read_to_string(folder.path().join("outside")).unwrap(), "kept");
+        assert_eq!(names(folder.path()), ["name", "outside"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_leaves_nothing_half_written() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("name/full")).unwrap();
+        let dir = super::super::dirfd::Dir::open(folder.path()).unwrap();
+        assert!(replace(&dir, OsStr::new("name"), b"text", Permissions::New).is_err());
+        assert_eq!(names(folder.path()), ["name"]);
     }
 
     #[test]

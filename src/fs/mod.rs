@@ -1,0 +1,6 @@
+//! Files by descriptor: the one place that resolves paths with openat2(2), renames, and removes trees.
+
+pub mod atomic;
+pub mod dirfd;
+pub mod in_root;
+pub mod remove_tree;
