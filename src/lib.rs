@@ -26,6 +26,7 @@ pub mod manifest;
 #[cfg(test)]
 mod messages;
 pub mod mount;
+mod named_paths;
 pub mod plan;
 pub mod report;
 pub mod rootfs;

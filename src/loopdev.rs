@@ -24,12 +24,11 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches `image` to a free loop device.
+    /// Attaches `image`, which is open for reading, to a free loop device.
     ///
     /// # Errors
-    /// Where the image cannot be opened, or the host has no loop devices (`modprobe loop` mends it).
-    pub fn attach(image: &Path) -> io::Result<Self> {
-        let backing = File::open(image).map_err(doing("open it"))?;
+    /// Where the host has no loop devices (`modprobe loop` mends it).
+    pub fn attach(image: &File) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(no_loop_devices)?;
         for _ in 0..TRIES {
             let number = sys::free_loop_device(&control).map_err(doing("find a free loop device"))?;
@@ -37,7 +36,7 @@ impl LoopDevice {
             let Some(device) = open_node(&path, number).map_err(doing(format_args!("open {}", path.display())))? else {
                 continue;
             };
-            match sys::configure_loop_device(&device, &backing, 0) {
+            match sys::configure_loop_device(&device, image, 0) {
                 Ok(()) => return Ok(Self { path, _file: device }),
                 Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
                 Err(error) => return Err(doing(format_args!("set up {}", path.display()))(error)),

@@ -35,6 +35,8 @@ pub enum Warning {
     LeftCgroup { build: String },
     /// A `runner.toml` belongs to somebody else.
     SettingsIgnored { path: PathBuf, owner: u32 },
+    /// The source of a bind has the store in it.
+    StoreInBind { source: PathBuf, store: PathBuf },
 }
 
 /// Why a step has no checkpoint.
@@ -100,6 +102,14 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "a cgroup of the killed build {build} is still in use; the next start tries again to remove it"
+                )
+            }
+            Self::StoreInBind { source, store } => {
+                let (source, store) = (source.display(), store.display());
+                write!(
+                    f,
+                    "the bind source {source} contains the store {store}: steps find an empty, read-only directory in its \
+                     place; `--store DIRECTORY` chooses a store elsewhere"
                 )
             }
         }

@@ -26,6 +26,8 @@ const BIND: &[&str] = &[
     "relatime",
     "nodiratime",
 ];
+/// Of a cache beside the options of any mount.
+const WITH_PRIVILEGES: &[&str] = &["suid", "dev"];
 const OWNER: &[&str] = &["mode", "uid", "gid"];
 const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
 
@@ -66,7 +68,7 @@ impl Check<'_> {
             }
             Some("cache") => {
                 self.only(def, at, "a cache", &["id"]);
-                self.options(def, at, &[ACCESS], OWNER);
+                self.options(def, at, &[ACCESS, WITH_PRIVILEGES], OWNER);
                 if let Some(id) = &def.id {
                     self.no_nul(&at.key("id"), id);
                     if id.is_empty() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::run::keyboard;
 use super::show::{self, Files};
@@ -100,7 +101,14 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let mut site = Site::open(settings)?;
     site.keep_bundles(wish.bundles.as_deref())?;
     let segments = Segments::new(build, &plan);
-    let context = Context { locked: wish.locked.as_ref(), ..site.context(build) };
+    let paths = match site.open_paths(build) {
+        Ok(paths) => paths,
+        Err(error) => {
+            site.close()?;
+            return Err(error.into());
+        }
+    };
+    let context = Context { locked: wish.locked.as_ref(), ..site.context(build, &paths) };
     // What a lock names is kept, whether this build is held to it or not: it may have been written on another machine.
     let lock_file = Lock::path(build);
     if lock_file.exists()
@@ -111,7 +119,13 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     }
     let runtime = context.workspace.runtime().clone();
     let stop = context.interrupt.flag();
-    let options = freshness::Options { no_cache: wish.no_cache, layers_only: false, stop, runtime };
+    let options = freshness::Options {
+        no_cache: wish.no_cache,
+        layers_only: false,
+        stop,
+        runtime,
+        opened: Arc::clone(paths.opened()),
+    };
     let judge = Judge::new(build, &segments, Some(context.store), options);
     // A build looks at what it needs; a lock is of all of them.
     let wanted = wish.sources || wish.locked.is_some();

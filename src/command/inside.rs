@@ -1,6 +1,7 @@
 //! What a command or a shell runs in: a container or a step, found by its name, and its session with all that it stands on.
 
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::site::{Site, of_store};
@@ -33,7 +34,14 @@ pub fn in_session(
     let inside = find(&build, name)?;
     let mut site = Site::open(&settings)?;
     site.keep_bundles(on.runtime.bundle_dir.as_deref())?;
-    let context = site.context(&build);
+    let paths = match site.open_paths(&build) {
+        Ok(paths) => paths,
+        Err(error) => {
+            site.close()?;
+            return Err(error.into());
+        }
+    };
+    let context = site.context(&build, &paths);
     let rooms = Rooms::new(context);
     let result = open(context, &settings, &rooms, inside).and_then(|kept| {
         let attempt = work(context, &rooms, inside).map_err(|error| {
@@ -195,6 +203,7 @@ fn build_below<'a>(
         no_cache: false,
         stop: context.interrupt.flag(),
         runtime,
+        opened: Arc::clone(context.paths.opened()),
     };
     let judge = Judge::new(context.build, &segments, Some(context.store), judged_by);
     let summary = execute::apply(context, &plan, &judge, options, rooms, &events);

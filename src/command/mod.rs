@@ -33,8 +33,10 @@ use crate::escape::visible;
 use crate::host::ThisHost;
 use crate::load::{LoadError, load};
 use crate::manifest;
+use crate::named_paths::binds_that_show_store;
 use crate::report;
 use crate::settings::{Partial, Settings, SettingsError};
+use crate::warning::Warning;
 use crate::{terminal, threads};
 
 /// Why a command ends without having done what it was asked for.
@@ -65,7 +67,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Apply(args) => apply::apply(&cli, args),
         Command::Plan(args) => plan::plan(&cli, args),
         Command::Graph(args) => graph::graph(&cli, args),
-        Command::Validate(args) => validate(args),
+        Command::Validate(args) => validate(&cli, args),
         Command::Lock(args) => lock::lock(&cli, args),
         Command::Verify(args) => verify::verify(&cli, args),
         Command::Run(args) => run::run(&cli, args),
@@ -113,8 +115,14 @@ fn columns() -> Option<usize> {
     is_terminal.then(|| terminal::size(stdout.as_fd())).flatten().map(|size| usize::from(size.ws_col))
 }
 
-fn validate(args: &ManifestArgs) -> Result<(), Stop> {
+fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), Stop> {
+    let settings = settings(Partial { store: cli.store.clone(), ..Partial::default() }, &args.manifest)?;
     let build = loaded(&args.manifest, &args.sets)?;
+    let store = std::path::absolute(&settings.store).unwrap_or(settings.store);
+    // Where that cannot be looked at, whoever builds there finds out.
+    for source in binds_that_show_store(&build, &store).unwrap_or_default() {
+        inside::notice(&format!("warning: {}", Warning::StoreInBind { source, store: store.clone() }));
+    }
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (containers, steps) = (count(build.containers.len(), "container"), count(build.steps.len(), "step"));
     print(format!("{}: {containers}, {steps}: nothing wrong\n", args.manifest.display()).as_bytes())

@@ -16,6 +16,7 @@ use crate::error::{Error, Exit, told_with_hint};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
 use crate::mount::enter_private_namespace;
+use crate::named_paths::NamedPaths;
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
@@ -78,14 +79,26 @@ impl Site {
         Ok(())
     }
 
+    /// Opens the host paths that the build names.
+    ///
+    /// # Errors
+    /// With [`Exit::Usage`], where one cannot be used.
+    pub fn open_paths(&self, build: &Build) -> Result<NamedPaths, Error> {
+        NamedPaths::open(build, self.store.root()).map_err(|error| {
+            let hint = error.hint();
+            Error::new(Exit::Usage, error).with_hint(hint)
+        })
+    }
+
     /// What running a plan of the build works with. The secrets of the build are read.
-    pub fn context<'a>(&'a self, build: &'a Build) -> Context<'a> {
-        read_all_secrets(build, self.workspace.secrets());
+    pub fn context<'a>(&'a self, build: &'a Build, paths: &'a NamedPaths) -> Context<'a> {
+        read_all_secrets(build, paths, self.workspace.secrets());
         Context {
             build,
             store: &self.store,
             lease: &self.lease,
             workspace: &self.workspace,
+            paths,
             interrupt: &self.interrupt,
             build_id: &self.build_id,
             locked: None,

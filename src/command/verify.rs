@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::apply::exit;
@@ -104,7 +105,8 @@ fn compare(
     plan: &Plan,
     expected: &BTreeMap<StepId, Digest>,
 ) -> Result<Compared, Stop> {
-    let outer = site.context(&build);
+    let paths = site.open_paths(&build)?;
+    let outer = site.context(&build, &paths);
     let folder = outer.lease.scratch_dir("verify").map_err(of_store)?;
     let store = Store::open(&folder).map_err(of_store)?;
     let lease = store.lease().map_err(of_store)?;
@@ -112,7 +114,7 @@ fn compare(
     let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
     let segments = Segments::new(&build, plan);
     let (stop, runtime) = (context.interrupt.flag(), context.workspace.runtime().clone());
-    let judged_by = freshness::Options { stop, runtime, ..Default::default() };
+    let judged_by = freshness::Options { stop, runtime, opened: Arc::clone(paths.opened()), ..Default::default() };
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());

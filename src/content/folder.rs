@@ -17,6 +17,7 @@ use rustix::io::Result;
 use super::error::{ContentError, changed_or_failed};
 use super::ignore::{self, Rules};
 use super::stat::{Place, Stat};
+use crate::fs::dirfd::Identity;
 use crate::fs::in_root::open_without_links;
 
 /// As many bytes of a path are given to a system call at once; it takes less than 4096.
@@ -31,6 +32,8 @@ pub(super) struct Folder {
     pub(super) rules: Option<Arc<Rules>>,
     /// Whether rules are looked for in it and below it.
     pub(super) has_rules: bool,
+    /// A directory that is taken for an empty one.
+    pub(super) hidden: Option<Identity>,
 }
 
 /// An open folder.
@@ -40,6 +43,7 @@ pub(super) struct Listed {
     path: Vec<u8>,
     rules: Option<Arc<Rules>>,
     has_rules: bool,
+    hidden: Option<Identity>,
     /// Before it was listed.
     stat: Stat,
     /// What is in it and counts, in order.
@@ -49,11 +53,11 @@ pub(super) struct Listed {
 impl Folder {
     /// Lists the folder, which is below `top`, which is at the host's path `at`.
     pub(super) fn list(self, top: BorrowedFd<'_>, at: &Path) -> std::result::Result<Listed, ContentError> {
-        let Self { path, rules, has_rules } = self;
+        let Self { path, rules, has_rules, hidden } = self;
         let failed = |action| changed_or_failed(action, || on_host(at, &path));
         let fd = open_below(top, &path).map_err(failed("open"))?;
         let stat = Place::of(&fd).stat().map_err(failed("look at"))?;
-        let all = list(&fd).map_err(failed("list"))?;
+        let all = list_unless(hidden, &fd).map_err(failed("list"))?;
         let holds_rules = |(name, kind): &(CString, FileType)| {
             name.to_bytes() == ignore::NAME.as_bytes() && *kind == FileType::RegularFile
         };
@@ -62,7 +66,7 @@ impl Folder {
         } else {
             rules
         };
-        let mut listed = Listed { fd, path, rules, has_rules, stat, names: Vec::new() };
+        let mut listed = Listed { fd, path, rules, has_rules, hidden, stat, names: Vec::new() };
         listed.names = listed.those_that_count(all);
         Ok(listed)
     }
@@ -101,7 +105,7 @@ impl Listed {
 
     /// The folder of that name in it.
     pub(super) fn folder(&self, name: &CStr) -> Folder {
-        Folder { path: self.path_of(name), rules: self.rules.clone(), has_rules: self.has_rules }
+        Folder { path: self.path_of(name), rules: self.rules.clone(), has_rules: self.has_rules, hidden: self.hidden }
     }
 
     /// To be asked when all in it was looked at: whether it holds what it held before.
@@ -111,7 +115,7 @@ impl Listed {
             return Ok(());
         }
         // Where only ignored files come and go, or only its mode changes, it does.
-        let now = self.those_that_count(list(&self.fd).map_err(failed("list"))?);
+        let now = self.those_that_count(list_unless(self.hidden, &self.fd).map_err(failed("list"))?);
         if now == self.names { Ok(()) } else { Err(ContentError::Changing { path: on_host(at, &self.path) }) }
     }
 
@@ -146,6 +150,14 @@ fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
         left = &left[end + 1..];
     }
     open(at.as_ref().map_or(top, AsFd::as_fd), left)
+}
+
+/// As [`list`]; nothing for the directory that is hidden.
+fn list_unless(hidden: Option<Identity>, folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
+    match hidden {
+        Some(hidden) if Identity::of(folder).is_ok_and(|found| found == hidden) => Ok(Vec::new()),
+        _ => list(folder),
+    }
 }
 
 /// Names and types, in no order.

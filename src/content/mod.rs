@@ -53,9 +53,12 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::dirfd::Identity;
+use crate::fs::opened::OpenedPaths;
 
 pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
 pub use error::ContentError;
@@ -104,6 +107,10 @@ pub struct Contents {
     problem: Mutex<Option<ContentError>>,
     /// Set where nothing more is to be read.
     stop: Arc<AtomicBool>,
+    /// Paths that were opened before, which are looked at as they were found then.
+    opened: Arc<OpenedPaths>,
+    /// A directory that is taken for an empty one.
+    hidden: Option<Identity>,
 }
 
 impl Contents {
@@ -117,13 +124,33 @@ impl Contents {
     /// Without any stat cache: every file is read, once.
     pub fn without_cache() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        Self { folder: None, threads, fresh: Mutex::default(), problem: Mutex::default(), stop: Arc::default() }
+        Self {
+            folder: None,
+            threads,
+            fresh: Mutex::default(),
+            problem: Mutex::default(),
+            stop: Arc::default(),
+            opened: Arc::default(),
+            hidden: None,
+        }
     }
 
     /// The same, that gives up with [`ContentError::Stopped`] as soon as that is set.
     #[must_use]
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }
+    }
+
+    /// The same, that looks at paths that were opened before as they were found then.
+    #[must_use]
+    pub fn with(self, opened: Arc<OpenedPaths>) -> Self {
+        Self { opened, ..self }
+    }
+
+    /// The same, that takes a directory for an empty one, whatever its path: what is in it is not seen by steps.
+    #[must_use]
+    pub fn without(self, hidden: Option<Identity>) -> Self {
+        Self { hidden, ..self }
     }
 
     /// What is in this folder or file of the host, such as the source of a bind, but for what `.runnerignore` names.
@@ -146,8 +173,9 @@ impl Contents {
     }
 
     fn walk(&self, path: &Path, has_rules: bool) -> Result<Content, ContentError> {
-        let threads = self.threads;
-        let walked = self.cached(path, |top, path, known| walk::walk(top, path, Way { known, threads, has_rules }))?;
+        let (threads, hidden) = (self.threads, self.hidden);
+        let walked =
+            self.cached(path, |top, path, known| walk::walk(top, path, Way { known, threads, has_rules, hidden }))?;
         let listing = Listing::from_drafts(&walked.drafts);
         let Walked { files, bytes, read, .. } = walked;
         Ok(Content { digest: listing.digest(), listing, files, bytes, read })
@@ -185,6 +213,7 @@ impl Contents {
         path: &Path,
         mut look: impl FnMut(&OwnedFd, &Path, &Known<'_>) -> Result<Walked, ContentError>,
     ) -> Result<Walked, ContentError> {
+        let opened = self.opened.get(path);
         let path = std::path::absolute(path).map_err(|source| ContentError::Io {
             action: "find",
             path: path.to_owned(),
@@ -195,7 +224,10 @@ impl Contents {
         let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop };
         let mut tries = 0;
         let result = loop {
-            let top = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let top = match opened {
+                Some(opened) => fcntl_dupfd_cloexec(opened, 0),
+                None => openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
+            };
             match top.map_err(failed("open", &path)).and_then(|top| look(&top, &path, &known)) {
                 Err(ContentError::Changing { .. }) if tries + 1 < MOST_TRIES => {
                     // What was read already is known now, so the next look is a short one.

@@ -18,6 +18,7 @@ use super::queue::Queue;
 use super::read::{Known, Reader};
 use super::stat::{Place, Stamp};
 use crate::digest::Digest;
+use crate::fs::dirfd::Identity;
 use crate::threads::{self, On};
 
 /// How many files of a folder are a task, so that a large folder is shared between the threads.
@@ -31,6 +32,8 @@ pub(super) struct Way<'a> {
     pub(super) threads: usize,
     /// Whether `.runnerignore` is obeyed.
     pub(super) has_rules: bool,
+    /// A directory that is taken for an empty one.
+    pub(super) hidden: Option<Identity>,
 }
 
 /// What a walk found.
@@ -85,7 +88,12 @@ pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, Con
     if kind != FileType::Directory {
         return Ok(found);
     }
-    let queue = Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None, has_rules: way.has_rules }));
+    let queue = Queue::new(Task::Folder(Folder {
+        path: Vec::new(),
+        rules: None,
+        has_rules: way.has_rules,
+        hidden: way.hidden,
+    }));
     let others = threads::share(way.threads.max(1), |on| {
         let attributes = match on {
             On::ItsOwn => Attributes::of_own_thread(),

@@ -13,8 +13,9 @@ mod tests;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -123,12 +124,13 @@ pub fn between_folders(first: &Path, second: &Path) -> Result<Vec<Difference>, D
 
 fn image(path: &Path) -> Result<OwnedFd, DifferenceError> {
     let mut magic = [0; MAGIC.len()];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
+    let file = File::open(path).map_err(failed("read", path))?;
+    match file.read_exact_at(&mut magic, 0) {
         Ok(()) if magic == MAGIC => {}
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(failed("read", path)(error)),
         _ => return Err(DifferenceError::NotAnImage { path: path.to_owned() }),
     }
-    open_squashfs(path).map_err(|source| DifferenceError::Mount { path: path.to_owned(), source })
+    open_squashfs(&file).map_err(|source| DifferenceError::Mount { path: path.to_owned(), source })
 }
 
 fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> DifferenceError + use<E> {

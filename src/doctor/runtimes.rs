@@ -16,7 +16,9 @@ use super::trusted::distrust;
 use super::{Check, cgroup};
 use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::error::told;
+use crate::fs::opened::OpenedPaths;
 use crate::mount::enter_private_namespace;
+use crate::named_paths::NamedPaths;
 use crate::rootfs;
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::process::{self, Command, Credentials};
@@ -146,11 +148,11 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
     let scratch = Arc::new(workspace.scratch(container.scratch)?);
     let folder = scratch.folder("rootfs")?;
     let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    rootfs::assemble(&PROGRAMS.map(PathBuf::from), to.as_fd())?;
+    rootfs::assemble(&PROGRAMS.map(PathBuf::from), &OpenedPaths::default(), to.as_fd())?;
     drop(to);
     let lower = Lower::folder(folder, Arc::clone(&scratch));
     let no_cache = |_: &str| Err(io::Error::other("there is none"));
-    let mut session = Session::prepare(workspace, container, vec![lower], scratch, no_cache)?;
+    let mut session = Session::prepare(workspace, container, vec![lower], scratch, &NamedPaths::default(), no_cache)?;
     session.start()?;
     let command = Command {
         argv: ["/bin/sh", "-c", SCRIPT].map(String::from).to_vec(),

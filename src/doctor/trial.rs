@@ -112,7 +112,8 @@ fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<
     let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
     let written = write_image(&folder.join("source"), &image, options, never.as_fd(), &mut |_| {});
     written.map_err(|error| told(&error))?;
-    let mount = mount_squashfs(&image, &folder.join("mounted")).map_err(|error| format!("mount: {error}"))?;
+    let mount = fs::File::open(&image).and_then(|image| mount_squashfs(&image, &folder.join("mounted")));
+    let mount = mount.map_err(|error| format!("mount: {error}"))?;
     let read = fs::read_to_string(mount.path().join("kept")).map_err(|error| format!("read: {error}"))?;
     if read == "source/kept" { Ok(mount) } else { Err("what was read is not what was written".into()) }
 }

@@ -37,6 +37,7 @@ use crate::build::{Build, ContainerId, StepId};
 use crate::digest::Digest;
 use crate::event::BuildStatus;
 use crate::lock::Lock;
+use crate::named_paths::NamedPaths;
 pub use crate::runtime::Outcome;
 use crate::session::Workspace;
 use crate::store::{BuildId, Lease, Store};
@@ -83,6 +84,8 @@ pub struct Context<'a> {
     pub lease: &'a Lease,
     /// Where sessions live.
     pub workspace: &'a Workspace,
+    /// The host paths that it names.
+    pub paths: &'a NamedPaths,
     /// Ends the run early.
     pub interrupt: &'a Interrupt,
     /// Names the folder of the logs.

@@ -13,6 +13,7 @@ use super::failed::RestoreError;
 use super::shared::Shared;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::error::told_with_hint;
+use crate::named_paths::NamedPaths;
 use crate::rootfs;
 use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
 use crate::store::{Held, KeptFailure, Store};
@@ -43,6 +44,7 @@ pub struct Rooms<'a> {
     build: &'a Build,
     store: &'a Store,
     workspace: &'a Workspace,
+    paths: &'a NamedPaths,
     rooms: Vec<Shared<Option<Session<'a>>>>,
     chains: Mutex<HashMap<StepId, Chain>>,
     /// By container: the snapshot in the store that its session begins above, in place of its rootfs.
@@ -58,12 +60,13 @@ pub struct Rooms<'a> {
 impl<'a> Rooms<'a> {
     /// None is open.
     pub fn new(context: Context<'a>) -> Self {
-        let Context { build, store, workspace, .. } = context;
+        let Context { build, store, workspace, paths, .. } = context;
         let rooms = build.containers.iter().map(|_| Shared::new(None)).collect();
         Self {
             build,
             store,
             workspace,
+            paths,
             rooms,
             chains: Mutex::default(),
             resumed: Mutex::default(),
@@ -151,7 +154,7 @@ impl<'a> Rooms<'a> {
     }
 
     fn session(&self, id: ContainerId, lowers: Vec<Lower>, scratch: Arc<Scratch>) -> Result<Session<'a>, SessionError> {
-        Session::prepare(self.workspace, self.build.container(id), lowers, scratch, |cache| {
+        Session::prepare(self.workspace, self.build.container(id), lowers, scratch, self.paths, |cache| {
             self.store.cache_dir(cache).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))
         })
     }
@@ -160,11 +163,16 @@ impl<'a> Rooms<'a> {
     fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
-            Rootfs::Squashfs(path) => Ok(vec![self.workspace.image(path)?]),
-            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path)?]),
+            Rootfs::Squashfs(path) => Ok(vec![self.workspace.opened_image(path, self.paths.get(path)?)?]),
+            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path, self.paths.get(path)?)?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
-            Rootfs::Tar(path) => self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, to)),
-            Rootfs::Programs(paths) => self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, to)),
+            Rootfs::Tar(path) => {
+                let archive = self.paths.get(path)?;
+                self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, archive, to))
+            }
+            Rootfs::Programs(paths) => {
+                self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, self.paths.opened(), to))
+            }
         }
     }
 

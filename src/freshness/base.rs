@@ -11,6 +11,7 @@ use super::{Judge, JudgeError};
 use crate::build::{ContainerId, Rootfs};
 use crate::content::ContentError;
 use crate::digest::{Digest, Hasher};
+use crate::fs::dirfd::path_of;
 use crate::key::Link;
 use crate::lock::LockedRootfs;
 use crate::rootfs::{self, Source};
@@ -59,12 +60,14 @@ impl Judge<'_> {
         let content = self.contents.of_all(top)?;
         let mut parts = Parts::default();
         parts.take(content.digest.as_bytes());
+        let at = self.options.opened.get(top).map_or_else(|| top.to_owned(), path_of);
         let mut names = HashMap::new();
         for entry in content.listing.entries() {
-            let path = top.join(entry.path);
+            let path = at.join(entry.path);
             // The top itself may be a link to the folder, as it may be in a mount.
-            let found = if entry.path.as_os_str().is_empty() { path.metadata() } else { path.symlink_metadata() };
-            let found = found.map_err(|source| ContentError::Io { action: "look at", path: path.clone(), source })?;
+            let found = if entry.path.as_os_str().is_empty() { at.metadata() } else { path.symlink_metadata() };
+            let found =
+                found.map_err(|source| ContentError::Io { action: "look at", path: top.join(entry.path), source })?;
             parts.take(self.time_in_image(&found).as_bytes());
             if found.is_file() && found.nlink() > 1 {
                 let first = names.entry((found.dev(), found.ino())).or_insert_with(|| entry.path.to_owned());

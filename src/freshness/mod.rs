@@ -24,6 +24,8 @@ pub use verdict::{Below, JudgeError, Resume, Verdict};
 use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
 use crate::content::{Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
+use crate::fs::dirfd::Dir;
+use crate::fs::opened::OpenedPaths;
 use crate::key::{Fields, Link, Reason};
 use crate::plan::Segments;
 use crate::runtime::Runtime;
@@ -42,6 +44,8 @@ pub struct Options {
     pub stop: Arc<AtomicBool>,
     /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
     pub layers_only: bool,
+    /// The host paths of the build, where they were opened: before anything runs, they are looked at by their paths.
+    pub opened: Arc<OpenedPaths>,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
     pub runtime: Runtime,
 }
@@ -83,7 +87,9 @@ impl<'a> Judge<'a> {
             store,
             contents: folder("stat")
                 .map_or_else(Contents::without_cache, |folder| Contents::open(&folder))
-                .until(Arc::clone(&options.stop)),
+                .until(Arc::clone(&options.stop))
+                .with(Arc::clone(&options.opened))
+                .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,
             mksquashfs: OnceLock::new(),

@@ -1,17 +1,37 @@
-//! An opened directory: the one that a path led to when it was looked up, whatever the path leads to later.
+//! An opened directory with its identity: what a path led to when it was looked up, whatever the path leads to later.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, open, openat, readlinkat};
 use rustix::io::Errno;
+
+/// Which file it is: two paths that lead to the same file have the same one, however they are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// Of what is open.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn of(file: impl AsFd) -> io::Result<Self> {
+        let stat = fstat(file)?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
 
 /// A directory that is open, as `O_PATH`.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
+    identity: Identity,
 }
 
 impl Dir {
@@ -20,7 +40,7 @@ impl Dir {
     /// # Errors
     /// What open(2) says: `ENOTDIR` for anything else.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { fd: open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())? })
+        Self::new(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
     /// Opens the directory, links followed, and makes it and those above it where they are missing.
@@ -39,6 +59,20 @@ impl Dir {
         Self::open_or_create(above, mode)?.create(name, mode)
     }
 
+    /// Of a directory that is open.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let identity = Identity::of(&fd)?;
+        Ok(Self { fd, identity })
+    }
+
+    /// Which directory it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// Opens the directory of that name in it, which is made where it is missing. A link is not followed.
     ///
     /// # Errors
@@ -49,7 +83,7 @@ impl Dir {
             Err(error) => return Err(error.into()),
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self { fd: openat(&self.fd, name, flags, Mode::empty())? })
+        Self::new(openat(&self.fd, name, flags, Mode::empty())?)
     }
 }
 
@@ -62,6 +96,15 @@ impl AsFd for Dir {
 /// A path that leads to what is open, for calls that take no descriptor, in this process alone.
 pub fn path_of(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Where what is open is now, without links; the kernel adds ` (deleted)` to the path of what is gone.
+///
+/// # Errors
+/// What readlink(2) says: `ENOENT` where /proc is not mounted.
+pub fn real_path(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    let path = readlinkat(CWD, path_of(file), Vec::new())?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
 }
 
 /// Opens once more what is open, for example as `O_PATH`, with other flags.
@@ -80,6 +123,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn two_spellings_of_one_directory_have_one_identity() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir_all(top.path().join("a/b")).unwrap();
+        symlink("a", top.path().join("link")).unwrap();
+        let identity = |path: &str| Dir::open(&top.path().join(path)).unwrap().identity();
+        assert_eq!(identity("a/b"), identity("link/../a/b"));
+        assert_ne!(identity("a"), identity("a/b"));
+    }
+
+    #[test]
     fn an_open_directory_stays_the_same_when_its_path_leads_elsewhere() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("x/y");
@@ -88,6 +141,7 @@ mod tests {
         symlink("/etc", top.path().join("x")).unwrap();
         dir.create(OsStr::new("z"), 0o755).unwrap();
         assert!(top.path().join("moved/y/z").is_dir());
+        assert_eq!(real_path(dir.as_fd()).unwrap(), top.path().join("moved/y").canonicalize().unwrap());
     }
 
     #[test]

@@ -3,4 +3,5 @@
 pub mod atomic;
 pub mod dirfd;
 pub mod in_root;
+pub mod opened;
 pub mod remove_tree;

@@ -171,7 +171,8 @@ pub struct MountDef {
     #[schemars(required, example = &"/src")]
     pub target: Option<String>,
     /// Options as mount(8) has them, one by one: `ro`, `nodev`, `nosuid`, `noexec`; of a tmpfs also `size=16m`,
-    /// `mode=1777`. None has a comma. Default: none; a bind without `ro` can be written to.
+    /// `mode=1777`. None has a comma. A bind without `ro` can be written to. Set-uid programs and device nodes of a bind
+    /// or a cache have no effect inside, unless `suid` or `dev` asks for it.
     #[schemars(example = json!(["ro", "nodev"]))]
     pub options: Option<Vec<String>>,
     /// Of a cache, its name in the store: all mounts of the same id share one folder, also those of other manifests and

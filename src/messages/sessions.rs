@@ -8,6 +8,7 @@ use super::{compare, errno, every, shown};
 use crate::error::doing;
 use crate::execute::RestoreError;
 use crate::mount::OverlayError;
+use crate::named_paths::NamedPathError;
 use crate::runtime::container::RuntimeError;
 use crate::session::SessionError;
 use crate::snapshot::ImageError;
@@ -48,6 +49,23 @@ fn every_error_of_a_session_that_was_kept_says_where_why_and_what_to_do() {
         RestoreError::Session(_) => [RestoreError::Session(SessionError::Rootfs(errno(libc::ENOSPC)))],
     };
     compare("restore", shown(errors, RestoreError::hint));
+}
+
+#[test]
+fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
+    let (path, store) = (|| "/work/src".into(), || "/work/src/store".into());
+    let errors = every! {
+        NamedPathError::Open { .. } => [
+            NamedPathError::Open { path: path(), source: errno(libc::ENOENT) },
+            NamedPathError::Open { path: path(), source: errno(libc::EACCES) },
+        ],
+        NamedPathError::InStore { .. } => [
+            NamedPathError::InStore { path: "/work/src/store/layers".into(), store: store() },
+        ],
+        NamedPathError::RootHoldsStore { .. } => [NamedPathError::RootHoldsStore { path: path(), store: store() }],
+        NamedPathError::Mounts(_) => [NamedPathError::Mounts(errno(libc::ENOENT))],
+    };
+    compare("named-paths", shown(errors, NamedPathError::hint));
 }
 
 #[test]

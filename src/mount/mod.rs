@@ -1,13 +1,17 @@
 //! Mounts of a build: all in a mount namespace of runner's own, so that the kernel takes them back however it ends.
 
+mod bind;
 mod overlay;
+mod table;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use bind::{BindOptions, bind, cover, keep_out_of_binds, make_mount_point};
 pub use overlay::{OverlayError, mount_overlay};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -15,6 +19,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
+pub use table::{Location, MountTable};
 
 use crate::loopdev::LoopDevice;
 use crate::sys::{self, MountChange};
@@ -127,7 +132,7 @@ pub fn mount_kernel(kind: &str, source: &Path, target: &Path, options: &[String]
 ///
 /// # Errors
 /// Where the image is no squashfs image (`EINVAL`), is compressed in a way that the kernel has not, or cannot be read.
-pub fn mount_squashfs(image: &Path, target: &Path) -> io::Result<Mounted> {
+pub fn mount_squashfs(image: &File, target: &Path) -> io::Result<Mounted> {
     let device = LoopDevice::attach(image)?;
     rustix::mount::mount(device.path(), target, "squashfs", MountFlags::RDONLY, None)
         .map_err(|error| not_mounted(image, error))?;
@@ -139,7 +144,7 @@ pub fn mount_squashfs(image: &Path, target: &Path) -> io::Result<Mounted> {
 ///
 /// # Errors
 /// As [`mount_squashfs`].
-pub fn open_squashfs(image: &Path) -> io::Result<OwnedFd> {
+pub fn open_squashfs(image: &File) -> io::Result<OwnedFd> {
     let device = LoopDevice::attach(image)?;
     let context = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", device.path())?;
@@ -150,9 +155,9 @@ pub fn open_squashfs(image: &Path) -> io::Result<OwnedFd> {
 
 /// Why an image was not mounted: the kernel has the same few words for very different things, such as that an argument is
 /// invalid. The caller names the image.
-fn not_mounted(image: &Path, errno: Errno) -> io::Error {
+fn not_mounted(image: &File, errno: Errno) -> io::Error {
     let mut magic = [0; SQUASHFS_MAGIC.len()];
-    let read = File::open(image).and_then(|mut file| file.read_exact(&mut magic));
+    let read = image.read_exact_at(&mut magic, 0);
     let error = io::Error::from(errno);
     match (read, errno) {
         (Ok(()), _) if magic != SQUASHFS_MAGIC => io::Error::new(error.kind(), "it is no squashfs image"),

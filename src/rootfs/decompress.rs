@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -70,10 +69,9 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Opens a file and looks at its first bytes, up to 512 of them, which are given back for whoever knows what an
+    /// Takes a file that is open for reading and looks at its first bytes, up to 512 of them, which are given back for whoever knows what an
     /// uncompressed archive looks like.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Option<Compression>, Vec<u8>)> {
-        let file = File::open(path)?;
+    pub(super) fn new(file: File) -> io::Result<(Self, Option<Compression>, Vec<u8>)> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }

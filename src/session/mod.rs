@@ -38,6 +38,7 @@ use crate::error::doing;
 use crate::fs::in_root::{self, resolve};
 use crate::loopdev::LentLoopDevices;
 use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
+use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep, RuntimeError};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
@@ -123,6 +124,7 @@ impl<'a> Session<'a> {
         container: &'a Container,
         lowers: Vec<Lower>,
         scratch: Arc<Scratch>,
+        paths: &NamedPaths,
         cache: impl Fn(&str) -> io::Result<PathBuf>,
     ) -> Result<Self, SessionError> {
         let devices = container
@@ -135,8 +137,14 @@ impl<'a> Session<'a> {
         let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
         let lent = LentLoopDevices::note(numbers);
         let own_mounts = workspace.folder("mounts")?;
-        let mounts =
-            SessionMounts::prepare(container, &spec::nodes(&devices).1, &own_mounts, cache, workspace.secrets())?;
+        let mounts = SessionMounts::prepare(
+            container,
+            &spec::nodes(&devices).1,
+            &own_mounts,
+            paths,
+            cache,
+            workspace.secrets(),
+        )?;
         Ok(Self {
             workspace,
             container,

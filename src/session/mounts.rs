@@ -1,7 +1,9 @@
 //! A container's own mounts, made ready on the host's side: each becomes a bind mount (or a kernel mount) of the bundle.
 //!
-//! Tmpfs mounts, other kernel mounts that are no step's own, secrets and device nodes outside `/dev` are made here, in
-//! runner's mount namespace, and belong to the session: they last over its steps with any runtime.
+//! Tmpfs mounts, other kernel mounts that are no step's own, binds, secrets and device nodes outside `/dev` are made
+//! here, in runner's mount namespace, and belong to the session: they last over its steps with any runtime.
+//!
+//! A bind is a copy of what is mounted at its source, made from the descriptor of the source; a runtime binds that copy.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -9,14 +11,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat, makedev, mknodat};
 
-use super::scratch::inodes;
+use super::scratch::{inodes, private_folder};
 use super::secrets;
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
 use crate::error::doing;
-use crate::mount::{Mounted, mount_kernel, mount_tmpfs};
+use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point, mount_kernel, mount_tmpfs};
+use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::secret::Secrets;
 
 /// Memory too, that nobody else sees.
@@ -112,6 +115,7 @@ impl SessionMounts {
         container: &Container,
         outside_dev: &[&LinuxDevice],
         folder: &Path,
+        paths: &NamedPaths,
         cache: impl Fn(&str) -> io::Result<PathBuf>,
         secrets: &Secrets,
     ) -> io::Result<Self> {
@@ -121,9 +125,12 @@ impl SessionMounts {
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
             let made = match &mount.kind {
-                MountKind::Bind(source) => {
-                    Ready::bind(&mount.target, source.clone(), bind_options(&mount.options, true))
-                }
+                MountKind::Bind(source) => bind_source(source, &place, &mount.options, paths).and_then(|mounted| {
+                    kept.push(mounted);
+                    let options = safe(bind_options(&mount.options, true));
+                    let by_hand = ByHand::Like("bind".into(), source.clone(), options.clone());
+                    Ok(Ready::bind(&mount.target, place, whole(options))?.kept_as(by_hand))
+                }),
                 MountKind::Tmpfs => new_tmpfs(&place, &mount.options).and_then(|mounted| {
                     tmpfs.push((mount.target.clone(), mounted));
                     let ready = Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))?;
@@ -131,14 +138,16 @@ impl SessionMounts {
                 }),
                 MountKind::Cache(id) => cache(id).and_then(|source| {
                     own(&source, &mount.options, 0o755)?;
-                    Ready::bind(&mount.target, source, bind_options(&flags_only(&mount.options), false))
+                    Ready::bind(&mount.target, source, safe(bind_options(&flags_only(&mount.options), false)))
                 }),
-                MountKind::Secret(secret) => write_secret(&place, secret, &mount.options, secrets).and_then(|()| {
-                    let mut options = bind_options(&flags_only(&mount.options), false);
-                    options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
-                    // A bundle that is kept must not keep a secret.
-                    Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
-                }),
+                MountKind::Secret(secret) => {
+                    write_secret(&place, secret, &mount.options, paths, secrets).and_then(|()| {
+                        let mut options = bind_options(&flags_only(&mount.options), false);
+                        options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
+                        // A bundle that is kept must not keep a secret.
+                        Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
+                    })
+                }
                 MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
                     let source = Path::new(source);
                     kernel(kind, source, &place, &mount.options).and_then(|mounted| {
@@ -169,11 +178,16 @@ impl SessionMounts {
             // In a bundle that is kept it is a device like those below /dev.
             ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?.kept_as(ByHand::LeftOut));
         }
-        let resolv = Path::new("/etc/resolv.conf");
+        let resolv = Path::new(RESOLV_CONF);
         let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));
-        if container.network == Network::Host && !taken && resolv.exists() {
-            let options = ["ro", "nosuid", "nodev", "noexec"].map(String::from);
-            ready.push(Ready::bind(resolv, std::fs::canonicalize(resolv)?, bind_options(&options, false))?);
+        if container.network == Network::Host && !taken && paths.get(resolv).is_ok() {
+            let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(String::from);
+            // An external runtime names it in its errors.
+            let place = folder.join(RESOLV_CONF.trim_start_matches('/'));
+            place.parent().map_or(Ok(()), private_folder)?;
+            kept.push(bind_source(resolv, &place, &options, paths)?);
+            let by_hand = ByHand::Like("bind".into(), resolv.to_owned(), options.to_vec());
+            ready.push(Ready::bind(resolv, place, options.to_vec())?.kept_as(by_hand));
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.
         ready.sort_by_key(|mount| mount.point.target.components().count());
@@ -222,6 +236,42 @@ fn bind_options(options: &[String], recursive: bool) -> Vec<String> {
         all.push("rro".into());
     }
     all
+}
+
+/// Files of the host's that steps write must be no way to its privileges, unless that is asked for.
+fn safe(mut options: Vec<String>) -> Vec<String> {
+    for (safe, unsafe_) in [("nosuid", "suid"), ("nodev", "dev")] {
+        if !options.iter().any(|option| option == safe || option == unsafe_) {
+            options.push(safe.into());
+        }
+    }
+    options
+}
+
+/// Binds what a source of the manifest led to when the build began, at `place`, a path to be made.
+fn bind_source(source: &Path, place: &Path, options: &[String], paths: &NamedPaths) -> io::Result<Mounted> {
+    let file = paths.get(source)?;
+    let is_directory = FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::Directory;
+    make_mount_point(place, is_directory)?;
+    let is_on = |on: &str, off: &str| options.iter().rev().find(|o| *o == on || *o == off).is_some_and(|o| o == on);
+    let propagations = ["shared", "rshared", "slave", "rslave"];
+    let wanted = BindOptions {
+        recursive: !options.iter().any(|option| option == "bind"),
+        read_only: is_on("ro", "rw"),
+        suid: is_on("suid", "nosuid"),
+        dev: is_on("dev", "nodev"),
+        propagates: options.iter().any(|option| propagations.contains(&option.as_str())),
+    };
+    let mounted = bind(file, place, wanted).map_err(doing(format_args!("bind {}", source.display())))?;
+    if let Some(store) = paths.store_below(source) {
+        cover(place, store).map_err(doing(format_args!("hide the store in {}", source.display())))?;
+    }
+    Ok(mounted)
+}
+
+/// Binds the copy with all that is mounted below it: as far as that was asked for, and what covers the store.
+fn whole(options: Vec<String>) -> Vec<String> {
+    options.into_iter().map(|option| if option == "bind" { "rbind".into() } else { option }).collect()
 }
 
 /// Without what is data of a filesystem, `KEY=VALUE`.
@@ -280,8 +330,14 @@ fn kernel(kind: &str, source: &Path, place: &Path, options: &[String]) -> io::Re
     })
 }
 
-fn write_secret(place: &Path, secret: &Secret, options: &[String], known: &Secrets) -> io::Result<()> {
-    let bytes = secrets::read(secret, known)?;
+fn write_secret(
+    place: &Path,
+    secret: &Secret,
+    options: &[String],
+    paths: &NamedPaths,
+    known: &Secrets,
+) -> io::Result<()> {
+    let bytes = secrets::read(secret, paths, known)?;
     File::options().write(true).create_new(true).mode(0o600).open(place)?.write_all(&bytes)?;
     own(place, options, 0o400)
 }
@@ -340,6 +396,13 @@ mod tests {
         ] {
             assert_eq!(bound(options), None, "{options:?}");
         }
+    }
+
+    #[test]
+    fn a_bind_is_without_set_uid_programs_and_devices_unless_they_are_asked_for() {
+        assert_eq!(safe(strings(&["rbind"])), strings(&["rbind", "nosuid", "nodev"]));
+        assert_eq!(safe(strings(&["rbind", "suid"])), strings(&["rbind", "suid", "nodev"]));
+        assert_eq!(safe(strings(&["dev", "nosuid", "bind"])), strings(&["dev", "nosuid", "bind"]));
     }
 
     #[test]

@@ -4,38 +4,39 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 
+use rustix::fs::{FileType, OFlags, fstat};
+
 use crate::build::{Build, MountKind, Secret};
 use crate::error::doing;
+use crate::fs::dirfd::reopen;
+use crate::named_paths::NamedPaths;
 use crate::secret::Secrets;
 
 /// A larger value is no secret but data: whatever is printed would have to be compared with it.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads the value of a secret. It is masked from now on.
+/// Reads the value of a secret, from the file that was opened when the build began. It is masked from now on.
 ///
 /// # Errors
 /// With its name, where it is not there, or is too large.
-pub fn read(secret: &Secret, known: &Secrets) -> io::Result<Vec<u8>> {
-    let value = match secret {
-        Secret::File(path) => File::open(path)
-            .and_then(|file| {
-                let mut value = Vec::new();
-                file.take(MAX_BYTES + 1).read_to_end(&mut value)?;
-                Ok(value)
-            })
-            .map_err(doing(format_args!("read the secret {}", path.display())))?,
-        Secret::Variable(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("the variable {name}, which the secret is to be read from, is not set"),
-            )
-        })?,
+pub fn read(secret: &Secret, paths: &NamedPaths, known: &Secrets) -> io::Result<Vec<u8>> {
+    let (name, value) = match secret {
+        Secret::File(path) => {
+            let opened = paths.get(path).and_then(|file| Ok(File::from(reopen(file, OFlags::RDONLY)?)));
+            let value = opened.and_then(take).map_err(doing(format_args!("read the secret {}", path.display())))?;
+            (path.display().to_string(), value)
+        }
+        Secret::Variable(name) => {
+            let value = std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("the variable {name}, which the secret is to be read from, is not set"),
+                )
+            })?;
+            (name.clone(), value)
+        }
     };
     if value.len() as u64 > MAX_BYTES {
-        let name = match secret {
-            Secret::File(path) => path.display().to_string(),
-            Secret::Variable(name) => name.clone(),
-        };
         let why = format!("the secret {name} is over 1 MiB; mount it with `type: bind` and `options: [ro]` instead");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
@@ -43,21 +44,29 @@ pub fn read(secret: &Secret, known: &Secrets) -> io::Result<Vec<u8>> {
     Ok(value)
 }
 
+/// The value in a file, or a byte more than the most of it.
+fn take(file: File) -> io::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut value)?;
+    Ok(value)
+}
+
 /// Has the secrets of all containers known before anything runs: a step may come by the secret of another container, by
 /// a bind of the directory that it is in, before that container's session reads it.
 ///
 /// One that cannot be read is reported by the session that needs it.
-pub fn read_all(build: &Build, known: &Secrets) {
+pub fn read_all(build: &Build, paths: &NamedPaths, known: &Secrets) {
     let mounts = build.containers.iter().flat_map(|container| &container.mounts);
     for mount in mounts {
         let MountKind::Secret(secret) = &mount.kind else { continue };
         // A FIFO gives its value once, to the session.
+        let is_file = |file| fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
         let is_there = match secret {
-            Secret::File(path) => path.metadata().is_ok_and(|metadata| metadata.is_file()),
+            Secret::File(path) => paths.get(path).is_ok_and(is_file),
             Secret::Variable(_) => true,
         };
         if is_there {
-            let _ = read(secret, known);
+            let _ = read(secret, paths, known);
         }
     }
 }
@@ -67,15 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_of_a_megabyte_is_read_and_one_byte_more_is_refused() {
+    fn a_value_is_read_up_to_a_byte_over_the_most() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let secret = Secret::File(file.path().to_owned());
-        file.as_file().set_len(MAX_BYTES).unwrap();
-        assert_eq!(read(&secret, &Secrets::default()).unwrap().len() as u64, MAX_BYTES);
-        file.as_file().set_len(MAX_BYTES + 1).unwrap();
-        let error = read(&secret, &Secrets::default()).unwrap_err().to_string();
-        assert!(error.ends_with("is over 1 MiB; mount it with `type: bind` and `options: [ro]` instead"), "{error}");
-        let endless = Secret::File("/dev/zero".into());
-        assert!(read(&endless, &Secrets::default()).is_err());
+        for (length, read) in [(5, 5), (MAX_BYTES, MAX_BYTES), (MAX_BYTES + 1, MAX_BYTES + 1), (1 << 40, MAX_BYTES + 1)]
+        {
+            file.as_file().set_len(length).unwrap();
+            assert_eq!(take(file.reopen().unwrap()).unwrap().len() as u64, read);
+        }
+        assert_eq!(take(File::open("/dev/zero").unwrap()).unwrap().len() as u64, MAX_BYTES + 1);
     }
 }

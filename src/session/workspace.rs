@@ -1,16 +1,21 @@
 //! What all sessions of one runner process share: a folder in memory, and mounted images.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 
+use rustix::fs::OFlags;
+
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
 use crate::error::doing;
-use crate::mount::{Mounted, bind_read_only, mount_squashfs, mount_tmpfs};
+use crate::fs::dirfd::reopen;
+use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{build, cgroup};
@@ -29,6 +34,8 @@ pub struct Workspace {
     disk: PathBuf,
     made: AtomicU32,
     root: Mounted,
+    /// What the root is mounted in, so that no bind takes it along.
+    apart: Mounted,
 }
 
 impl Workspace {
@@ -39,8 +46,16 @@ impl Workspace {
     /// What mount(2) says.
     pub fn open(place: &Path, disk: &Path, lease: &str, runtime: Runtime) -> io::Result<Self> {
         // Not `nodev`: the nodes of devices outside /dev are made here, and their bind mounts would have it too.
-        let root = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()]);
-        let root = root.map_err(doing(format_args!("mount a tmpfs on {}", place.display())))?;
+        let tmpfs = |place: &Path| {
+            let mounted = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()]);
+            mounted.map_err(doing(format_args!("mount a tmpfs on {}", place.display())))
+        };
+        let apart = tmpfs(place)?;
+        keep_out_of_binds(place).map_err(doing(format_args!("keep {} out of binds", place.display())))?;
+        // What cannot be bound itself can hold what is.
+        let inner = place.join("w");
+        private_folder(&inner).map_err(doing(format_args!("make the folder {}", inner.display())))?;
+        let root = tmpfs(&inner)?;
         Ok(Self {
             images: Mutex::default(),
             runtime,
@@ -51,6 +66,7 @@ impl Workspace {
             disk: disk.to_owned(),
             made: AtomicU32::new(0),
             root,
+            apart,
         })
     }
 
@@ -105,17 +121,30 @@ impl Workspace {
     /// Where it is no squashfs image, or the host has no loop devices.
     pub fn image(&self, path: &Path) -> io::Result<Lower> {
         self.shared(path, |target| {
-            mount_squashfs(path, target).map_err(doing(format_args!("mount {}", path.display())))
+            let mount = || mount_squashfs(&File::open(path).map_err(doing("open it"))?, target);
+            mount().map_err(doing(format_args!("mount {}", path.display())))
         })
     }
 
-    /// The folder `path` of the host, read-only.
+    /// The squashfs image that is open and was found at `path`, mounted once for all sessions.
+    ///
+    /// # Errors
+    /// As [`Workspace::image`].
+    pub fn opened_image(&self, path: &Path, image: BorrowedFd<'_>) -> io::Result<Lower> {
+        self.shared(path, |target| {
+            let mount = || mount_squashfs(&reopen(image, OFlags::RDONLY).map_err(doing("open it"))?.into(), target);
+            mount().map_err(doing(format_args!("mount {}", path.display())))
+        })
+    }
+
+    /// The directory of the host that is open and was found at `path`, read-only.
     ///
     /// # Errors
     /// What mount(2) says.
-    pub fn host_folder(&self, path: &Path) -> io::Result<Lower> {
+    pub fn host_folder(&self, path: &Path, folder: BorrowedFd<'_>) -> io::Result<Lower> {
+        let options = BindOptions { recursive: false, read_only: true, suid: true, dev: true, propagates: false };
         self.shared(path, |target| {
-            bind_read_only(path, target).map_err(doing(format_args!("mount the folder {}", path.display())))
+            bind(folder, target, options).map_err(doing(format_args!("mount the folder {}", path.display())))
         })
     }
 
@@ -147,8 +176,9 @@ impl Workspace {
     /// # Errors
     /// `EBUSY` where one is.
     pub fn close(self) -> io::Result<()> {
-        let Self { images, root, .. } = self;
+        let Self { images, root, apart, .. } = self;
         drop(images);
-        root.close()
+        root.close()?;
+        apart.close()
     }
 }

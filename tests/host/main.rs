@@ -29,6 +29,7 @@ mod mounts;
 mod namespace;
 mod page;
 mod parity;
+mod paths;
 mod privileges;
 mod project;
 mod pty;

@@ -41,8 +41,11 @@ fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
 fn a_folder_in_which_files_come_or_go_is_told_unless_they_are_ignored() {
     let folder = folder(&[("sub/.runnerignore", "*.log"), ("sub/a", "")]);
     let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
-    let list =
-        || Folder { path: b"sub".to_vec(), rules: None, has_rules: true }.list(top.as_fd(), folder.path()).unwrap();
+    let list = || {
+        Folder { path: b"sub".to_vec(), rules: None, has_rules: true, hidden: None }
+            .list(top.as_fd(), folder.path())
+            .unwrap()
+    };
     let sub = folder.path().join("sub");
     let listed = list();
     listed.check(folder.path()).unwrap();

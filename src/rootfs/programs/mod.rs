@@ -30,6 +30,7 @@ use self::place::Placer;
 pub use self::place::Source;
 use self::search::{Found, HostLibraries};
 use super::RootfsError;
+use crate::fs::opened::OpenedPaths;
 
 /// Where `#!/usr/bin/env NAME` looks for its program: what a container's `PATH` is unless the manifest says otherwise.
 const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -38,15 +39,15 @@ const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr
 const MOST_INTERPRETERS: usize = 5;
 
 /// Copies programs of the host, named by absolute path, and all that they load, into an empty folder, which may be an
-/// `O_PATH` descriptor.
+/// `O_PATH` descriptor. A program among `opened` is the file that was opened.
 ///
 /// On an error the folder holds what was copied so far.
 ///
 /// # Errors
 /// A program is missing, is not executable, or is neither ELF nor a script; a library that it needs is missing; or the
 /// folder cannot be written.
-pub fn assemble(programs: &[PathBuf], dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
-    assemble_with(programs, dest, HostLibraries::of_host()?)
+pub fn assemble(programs: &[PathBuf], opened: &OpenedPaths, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
+    assemble_with(programs, opened, dest, HostLibraries::of_host()?)
 }
 
 /// What the root of these programs would be made of, by path: what [`assemble`] would copy, without copying it.
@@ -54,15 +55,21 @@ pub fn assemble(programs: &[PathBuf], dest: BorrowedFd<'_>) -> Result<(), Rootfs
 /// # Errors
 /// As [`assemble`].
 pub fn sources(programs: &[PathBuf]) -> Result<BTreeMap<Vec<u8>, Source>, RootfsError> {
-    let mut assembly = Assembly::new(Placer::of_nothing(), HostLibraries::of_host()?);
+    let nothing = OpenedPaths::default();
+    let mut assembly = Assembly::new(Placer::of_nothing(&nothing), HostLibraries::of_host()?);
     for program in programs {
         assembly.add_program(program)?;
     }
     Ok(assembly.placer.into_placed())
 }
 
-fn assemble_with(programs: &[PathBuf], dest: BorrowedFd<'_>, libraries: HostLibraries) -> Result<(), RootfsError> {
-    let mut assembly = Assembly::new(Placer::new(dest)?, libraries);
+fn assemble_with(
+    programs: &[PathBuf],
+    opened: &OpenedPaths,
+    dest: BorrowedFd<'_>,
+    libraries: HostLibraries,
+) -> Result<(), RootfsError> {
+    let mut assembly = Assembly::new(Placer::new(dest, opened)?, libraries);
     for program in programs {
         assembly.add_program(program)?;
     }
@@ -70,16 +77,16 @@ fn assemble_with(programs: &[PathBuf], dest: BorrowedFd<'_>, libraries: HostLibr
     assembly.placer.close()
 }
 
-struct Assembly {
-    placer: Placer,
+struct Assembly<'a> {
+    placer: Placer<'a>,
     libraries: HostLibraries,
     /// What was read of each ELF file, by its path.
     objects: BTreeMap<PathBuf, Object>,
     done: BTreeSet<PathBuf>,
 }
 
-impl Assembly {
-    fn new(placer: Placer, libraries: HostLibraries) -> Self {
+impl<'a> Assembly<'a> {
+    fn new(placer: Placer<'a>, libraries: HostLibraries) -> Self {
         Self { placer, libraries, objects: BTreeMap::new(), done: BTreeSet::new() }
     }
 

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Timespec;
 
+use crate::fs::dirfd::Identity;
+use crate::fs::opened::OpenedPaths;
 use crate::rootfs::RootfsError;
 use crate::rootfs::tree::{Meta, Tree, TreeError};
 
@@ -36,21 +38,23 @@ pub enum Source {
 }
 
 /// Writes the root, or only finds out what would be in it.
-pub(super) struct Placer {
+pub(super) struct Placer<'a> {
+    /// Programs that were opened before.
+    opened: &'a OpenedPaths,
     tree: Option<Tree>,
     /// By path in the tree.
     placed: BTreeMap<Vec<u8>, Source>,
 }
 
-impl Placer {
-    pub(super) fn new(dest: BorrowedFd<'_>) -> Result<Self, RootfsError> {
+impl<'a> Placer<'a> {
+    pub(super) fn new(dest: BorrowedFd<'_>, opened: &'a OpenedPaths) -> Result<Self, RootfsError> {
         let tree = Tree::new(dest).map_err(|error| cannot(Path::new("/"), error))?;
-        Ok(Self { tree: Some(tree), placed: BTreeMap::new() })
+        Ok(Self { opened, tree: Some(tree), placed: BTreeMap::new() })
     }
 
     /// Writes nothing.
-    pub(super) fn of_nothing() -> Self {
-        Self { tree: None, placed: BTreeMap::new() }
+    pub(super) fn of_nothing(opened: &'a OpenedPaths) -> Self {
+        Self { opened, tree: None, placed: BTreeMap::new() }
     }
 
     /// What was placed, by path in the tree.
@@ -105,7 +109,8 @@ impl Placer {
             } else if kind.is_file() && ahead.is_empty() {
                 let mode = found.mode() & 0o777;
                 if self.is_new(&inside, Source::File(outside.clone(), mode)) {
-                    self.copy(&inside, &outside, &Meta { mtime, ..Meta::plain(mode) })?;
+                    let from = self.from(path, &outside)?;
+                    self.copy(&inside, from, &outside, &Meta { mtime, ..Meta::plain(mode) })?;
                 }
                 return Ok(Placed { path: outside, is_executable: found.mode() & 0o111 != 0 });
             } else {
@@ -174,9 +179,21 @@ impl Placer {
         Tree::finish(&file, &Meta::plain(0o644)).map_err(|error| cannot(&outside, error))
     }
 
-    fn copy(&mut self, inside: &[u8], outside: &Path, meta: &Meta) -> Result<(), RootfsError> {
+    /// Opens the file that a path has led to: for one that was opened before, it must be the same.
+    fn from(&self, path: &Path, outside: &Path) -> Result<File, RootfsError> {
+        let read = |source| RootfsError::Read { path: outside.to_owned(), source };
+        let file = File::open(outside).map_err(read)?;
+        if let Some(opened) = self.opened.get(path)
+            && Identity::of(opened).map_err(read)? != Identity::of(&file).map_err(read)?
+        {
+            let problem = "it was replaced after the build began".to_owned();
+            return Err(RootfsError::Program { program: path.to_owned(), problem });
+        }
+        Ok(file)
+    }
+
+    fn copy(&mut self, inside: &[u8], mut from: File, outside: &Path, meta: &Meta) -> Result<(), RootfsError> {
         let Some(tree) = &mut self.tree else { return Ok(()) };
-        let mut from = File::open(outside).map_err(|source| RootfsError::Read { path: outside.to_owned(), source })?;
         let mut to = tree.file(inside).map_err(|error| cannot(outside, error))?;
         let copied = io::copy(&mut from, &mut to);
         copied.map_err(|source| RootfsError::Place {

@@ -9,12 +9,13 @@ use std::process::Command;
 
 use super::search::HostLibraries;
 use super::{assemble, assemble_with};
+use crate::fs::opened::OpenedPaths;
 use crate::rootfs::RootfsError;
 
 fn assembled(programs: &[&Path]) -> Result<tempfile::TempDir, RootfsError> {
     let root = tempfile::tempdir().unwrap();
     let programs: Vec<PathBuf> = programs.iter().map(|program| program.to_path_buf()).collect();
-    assemble(&programs, File::open(root.path()).unwrap().as_fd())?;
+    assemble(&programs, &OpenedPaths::default(), File::open(root.path()).unwrap().as_fd())?;
     Ok(root)
 }
 
@@ -153,7 +154,13 @@ fn a_library_that_only_the_host_s_configuration_leads_to_is_found_inside_as_well
     let program = compiled(folder.path(), "-Wl,--as-needed");
     let root = tempfile::tempdir().unwrap();
     let libraries = HostLibraries { conf: vec![folder.path().join("lib")] };
-    assemble_with(std::slice::from_ref(&program), File::open(root.path()).unwrap().as_fd(), libraries).unwrap();
+    assemble_with(
+        std::slice::from_ref(&program),
+        &OpenedPaths::default(),
+        File::open(root.path()).unwrap().as_fd(),
+        libraries,
+    )
+    .unwrap();
     assert_eq!(output(root.path(), &[program.to_str().unwrap()]), "");
 }
 

@@ -25,23 +25,26 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use ::tar::Header;
+use rustix::fs::OFlags;
 
 use self::header::checksum_matches;
 use self::member::{Fault, Kind, Member, Members};
 use super::RootfsError;
 use super::decompress::Source;
 use super::tree::{Tree, TreeError, normalise};
+use crate::fs::dirfd::reopen;
 
-/// Unpacks an archive into an empty folder, which may be an `O_PATH` descriptor.
+/// Unpacks an archive that is open and was found at `archive` into an empty folder. Both may be `O_PATH` descriptors.
 ///
 /// On an error the folder holds what was unpacked so far.
 ///
 /// # Errors
 /// The archive cannot be read, is none, is broken or cut off, or has an entry that is refused or cannot be written;
 /// the error names the entry.
-pub fn unpack(archive: &Path, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
+pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
     let read = |source| RootfsError::Read { path: archive.to_owned(), source };
-    let (source, compression, start) = Source::open(archive).map_err(read)?;
+    let (source, compression, start) =
+        reopen(file, OFlags::RDONLY).and_then(|file| Source::new(file.into())).map_err(read)?;
     if compression.is_none() {
         check_start(&start).map_err(|problem| RootfsError::Archive { archive: archive.to_owned(), problem })?;
     }

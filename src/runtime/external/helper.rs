@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::groups::{self, Groups, SessionGroups};
 use super::{Open, serve};
-use crate::cgroup::unescaped;
+use crate::mount::MountTable;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
@@ -96,8 +96,8 @@ fn prepare<'a>(open: &Open, session: &'a SessionGroups) -> io::Result<Groups<'a>
 
 /// Takes away the mounts of other sessions: held here, their folders would stay in use after they have ended.
 fn detach_others(open: &Open) -> io::Result<()> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
-    for path in others(&mountinfo, open).into_iter().rev() {
+    let table = MountTable::read()?;
+    for path in others(table.points(), open).into_iter().rev() {
         match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // It went with the one that it was mounted below.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
@@ -108,11 +108,11 @@ fn detach_others(open: &Open) -> io::Result<()> {
 }
 
 /// The mount points below the workspace that are none of this session's, in the order of mountinfo, see proc(5).
-fn others(mountinfo: &str, open: &Open) -> Vec<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+fn others<'a>(points: impl Iterator<Item = &'a Path>, open: &Open) -> Vec<PathBuf> {
     points
         .filter(|point| point.starts_with(&open.workspace) && *point != open.workspace)
         .filter(|point| !open.kept.iter().any(|kept| point.starts_with(kept)))
+        .map(Path::to_owned)
         .collect()
 }
 
@@ -132,11 +132,9 @@ mod tests {
             spec: oci_spec::runtime::Spec::default(),
             makes_nodes: true,
         };
-        let line = |point: &str| format!("1 2 0:3 / {point} rw - tmpfs tmpfs rw\n");
-        let points = ["/", r"/s\040p/mnt", r"/s\040p/mnt/bundle1/rootfs", r"/s\040p/mnt/bundle11/rootfs"];
-        let points = points.into_iter().chain([r"/s\040p/mnt/mounts0/mount1", r"/s\040p/mnt/lower5", "/s"]);
-        let mountinfo: String = points.map(line).collect();
+        let points = ["/", "/s p/mnt", "/s p/mnt/bundle1/rootfs", "/s p/mnt/bundle11/rootfs"];
+        let points = points.into_iter().chain(["/s p/mnt/mounts0/mount1", "/s p/mnt/lower5", "/s"]);
         let expected = ["/s p/mnt/bundle11/rootfs", "/s p/mnt/lower5"].map(PathBuf::from);
-        assert_eq!(others(&mountinfo, &open), expected);
+        assert_eq!(others(points.map(Path::new), &open), expected);
     }
 }

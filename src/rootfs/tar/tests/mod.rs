@@ -37,7 +37,8 @@ impl Case {
     }
 
     fn unpack(&self) -> Result<(), RootfsError> {
-        unpack(&self.archive(), File::open(self.root()).unwrap().as_fd())
+        let archive = File::open(self.archive()).unwrap();
+        unpack(&self.archive(), archive.as_fd(), File::open(self.root()).unwrap().as_fd())
     }
 
     fn unpack_bytes(&self, archive: &[u8]) -> Result<(), RootfsError> {

@@ -1,0 +1,247 @@
+//! Bind mounts from what is open: a copy of a mount tree, with its attributes, attached where only runner looks.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+};
+
+use super::Mounted;
+use super::table::{MountTable, View};
+use crate::error::doing;
+use crate::fs::dirfd::{Dir, Identity};
+use crate::fs::in_root::open_without_links;
+use crate::sys::{self, MountChange};
+
+/// How something is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindOptions {
+    /// With what is mounted below it.
+    pub recursive: bool,
+    /// Nothing can be written, also in what is mounted below it.
+    pub read_only: bool,
+    /// Set-uid programs run as who owns them.
+    pub suid: bool,
+    /// Device nodes can be opened.
+    pub dev: bool,
+    /// What is mounted below the source later is seen too, as far as it is shared with this namespace.
+    pub propagates: bool,
+}
+
+/// Binds what is open at `place`, which is of the same kind.
+///
+/// # Errors
+/// What open_tree(2), mount_setattr(2) and move_mount(2) say.
+pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::Result<Mounted> {
+    let recursive = options.recursive;
+    let tree = clone_tree(source, recursive)?;
+    let attributes = [
+        (options.read_only, libc::MOUNT_ATTR_RDONLY),
+        (!options.suid, libc::MOUNT_ATTR_NOSUID),
+        (!options.dev, libc::MOUNT_ATTR_NODEV),
+    ];
+    let set = attributes.into_iter().filter(|(on, _)| *on).fold(0, |set, (_, attribute)| set | attribute);
+    sys::change_mount(tree.as_fd(), MountChange { set, clear: 0, propagation: 0 }, recursive)?;
+    move_mount(&tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    let mounted = Mounted::new(place);
+    if !options.propagates {
+        mount_change(place, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    }
+    Ok(mounted)
+}
+
+fn clone_tree(source: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(source, "", flags)?)
+}
+
+/// Covers a directory wherever it can be seen in what is bound at `place`: with an empty, read-only directory.
+///
+/// The directories on the way to it become mount points too, so that nobody who may write there can move it away: its
+/// path stays right for this process, and it cannot be moved to where it is not covered.
+///
+/// # Errors
+/// Where it may be seen and cannot be covered.
+pub fn cover(place: &Path, hidden: &Dir) -> io::Result<()> {
+    let top = Dir::open(place)?;
+    let table = MountTable::read()?;
+    let (top, of) = (table.locate(top.as_fd())?, table.locate(hidden.as_fd())?);
+    for View { path, mount_point } in table.views(&top, &of, true) {
+        let covered = || -> io::Result<()> {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let at = open_without_links(CWD, &path, flags)?;
+            if path != mount_point && Identity::of(&at)? != hidden.identity() {
+                return Err(io::Error::other("another directory is there now"));
+            }
+            attach_over(empty()?, at.as_fd())?;
+            for above in
+                path.ancestors().skip(1).take_while(|above| **above != *mount_point && above.starts_with(&mount_point))
+            {
+                let above = open_without_links(CWD, above, flags)?;
+                attach_over(clone_tree(above.as_fd(), true)?, above.as_fd())?;
+            }
+            Ok(())
+        };
+        covered().map_err(doing(format_args!("cover {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn attach_over(tree: OwnedFd, at: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(&tree, "", at, "", flags)?)
+}
+
+/// A filesystem with nothing in it, mounted nowhere.
+fn empty() -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "mode", "0555")?;
+    fsconfig_set_string(context.as_fd(), "size", "4096")?;
+    fsconfig_set_flag(context.as_fd(), "ro")?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Keeps what is mounted at `place`, and all that is mounted below it, out of every bind of a directory above.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn keep_out_of_binds(place: &Path) -> io::Result<()> {
+    Ok(mount_change(place, MountPropagationFlags::UNBINDABLE)?)
+}
+
+/// Makes the file or directory that something of that kind is to be mounted on.
+///
+/// # Errors
+/// What making it gives.
+pub fn make_mount_point(place: &Path, is_directory: bool) -> io::Result<()> {
+    if is_directory {
+        return Ok(rustix::fs::mkdir(place, Mode::RWXU)?);
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(place, flags, Mode::RUSR | Mode::WUSR).map(drop)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::thread;
+
+    use super::*;
+    use crate::mount::{enter_private_namespace, mount_tmpfs};
+
+    const READ_WRITE: BindOptions =
+        BindOptions { recursive: true, read_only: false, suid: false, dev: false, propagates: false };
+
+    /// Runs a test in a namespace that goes with its thread.
+    fn apart(test: impl FnOnce(&Path) + Send) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    enter_private_namespace().unwrap();
+                    test(&path);
+                })
+                .join()
+                .unwrap();
+        });
+    }
+
+    fn names(folder: PathBuf) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn bound(path: &Path, options: BindOptions) -> (Mounted, Dir) {
+        let source = Dir::open(&path.join("source")).unwrap();
+        make_mount_point(&path.join("place"), true).unwrap();
+        (bind(source.as_fd(), &path.join("place"), options).unwrap(), source)
+    }
+
+    #[test]
+    fn a_directory_that_is_open_is_bound_whatever_its_path_leads_to_now() {
+        apart(|path| {
+            fs::create_dir_all(path.join("source/in")).unwrap();
+            let source = Dir::open(&path.join("source")).unwrap();
+            fs::rename(path.join("source"), path.join("moved")).unwrap();
+            std::os::unix::fs::symlink("/etc", path.join("source")).unwrap();
+            make_mount_point(&path.join("place"), true).unwrap();
+            let _mounted = bind(source.as_fd(), &path.join("place"), READ_WRITE).unwrap();
+            assert_eq!(names(path.join("place")), ["in"]);
+        });
+    }
+
+    #[test]
+    fn what_is_mounted_below_is_bound_with_the_same_attributes() {
+        apart(|path| {
+            fs::create_dir_all(path.join("source/below")).unwrap();
+            let _below = mount_tmpfs(&path.join("source/below"), &[]).unwrap();
+            let (_mounted, _) = bound(path, BindOptions { read_only: true, ..READ_WRITE });
+            let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let place = path.join("place").display().to_string();
+            let found: Vec<&str> = table.lines().filter(|line| line.contains(&place)).collect();
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(found.iter().all(|line| line.contains(" ro,nosuid,nodev")), "{found:?}");
+            let error = fs::write(path.join("place/below/file"), "").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        });
+    }
+
+    #[test]
+    fn a_tree_that_is_kept_out_of_binds_is_in_none() {
+        apart(|path| {
+            fs::create_dir_all(path.join("source/work")).unwrap();
+            let _work = mount_tmpfs(&path.join("source/work"), &[]).unwrap();
+            keep_out_of_binds(&path.join("source/work")).unwrap();
+            fs::create_dir(path.join("source/work/inner")).unwrap();
+            let _inner = mount_tmpfs(&path.join("source/work/inner"), &[]).unwrap();
+            let (_mounted, _) = bound(path, READ_WRITE);
+            assert_eq!(names(path.join("place/work")), [] as [&str; 0]);
+        });
+    }
+
+    #[test]
+    fn a_covered_directory_is_seen_nowhere_and_cannot_be_moved() {
+        apart(|path| {
+            for made in ["source/a/store/keys", "source/alias", "source/keys", "elsewhere"] {
+                fs::create_dir_all(path.join(made)).unwrap();
+            }
+            for (from, to) in [("a", "alias"), ("a/store/keys", "keys")] {
+                rustix::mount::mount_bind(path.join("source").join(from), path.join("source").join(to)).unwrap();
+            }
+            fs::write(path.join("source/a/store/keys/key"), "").unwrap();
+            let (mounted, source) = bound(path, READ_WRITE);
+            cover(mounted.path(), &Dir::open(&path.join("source/a/store")).unwrap()).unwrap();
+            for covered in ["a/store", "alias/store", "keys"] {
+                assert_eq!(names(path.join("place").join(covered)), [] as [&str; 0], "{covered}");
+                let error = fs::write(path.join("place").join(covered).join("file"), "").unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem, "{covered}");
+            }
+            for fixed in ["a", "a/store", "alias", "alias/store", "keys"] {
+                let error =
+                    fs::rename(path.join("place").join(fixed), path.join("place").join(fixed).with_file_name("moved"));
+                let error = error.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{fixed}");
+            }
+            fs::write(path.join("place/a/file"), "").unwrap();
+            assert_eq!(names(path.join("source/a")), ["file", "store"]);
+            assert_eq!(names(path.join("source/a/store/keys")), ["key"]);
+            drop(source);
+        });
+    }
+}

@@ -1,0 +1,259 @@
+//! The mounts of this process' namespace, see proc_pid_mountinfo(5), and where among them a directory can be seen.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, StatxFlags, statx};
+
+use crate::fs::dirfd::real_path;
+
+/// No chain of mounts on mounts is longer.
+const MAX_DEPTH: usize = 1 << 16;
+
+/// All mounts of a namespace.
+#[derive(Debug)]
+pub struct MountTable {
+    mounts: Vec<Mount>,
+}
+
+#[derive(Debug)]
+struct Mount {
+    id: u64,
+    parent: u64,
+    /// `MAJOR:MINOR` of the filesystem.
+    device: String,
+    /// Which directory of the filesystem is mounted.
+    root: PathBuf,
+    /// Where.
+    point: PathBuf,
+}
+
+/// Where an open file is: in the namespace, and in its filesystem, whatever that is mounted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    mount: u64,
+    path: PathBuf,
+    device: String,
+    inside: PathBuf,
+}
+
+/// A path at which a directory can be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The path.
+    pub path: PathBuf,
+    /// The path above it, or itself, from which on it is in one mount.
+    pub mount_point: PathBuf,
+}
+
+impl Location {
+    /// Its path in the namespace, without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the file of that name in it is, or would be.
+    #[must_use]
+    pub fn join(self, name: &OsStr) -> Self {
+        Self { path: self.path.join(name), inside: self.inside.join(name), ..self }
+    }
+
+    /// Whether it is the other directory, or in it, whatever they are mounted on.
+    pub fn is_in(&self, other: &Self) -> bool {
+        self.device == other.device && self.inside.starts_with(&other.inside)
+    }
+}
+
+impl MountTable {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// What reading it gives.
+    pub fn read() -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read("/proc/thread-self/mountinfo")?))
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        let mount = |line: &[u8]| {
+            let mut fields = line.split(|byte| *byte == b' ');
+            let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+            let (id, parent) = (number()?, number()?);
+            let device = std::str::from_utf8(fields.next()?).ok()?.to_owned();
+            let (root, point) = (unescaped(fields.next()?), unescaped(fields.next()?));
+            Some(Mount { id, parent, device, root, point })
+        };
+        Self { mounts: text.split(|byte| *byte == b'\n').filter_map(mount).collect() }
+    }
+
+    /// Where the mounts are.
+    pub fn points(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.iter().map(|mount| mount.point.as_path())
+    }
+
+    /// Where an open file is.
+    ///
+    /// # Errors
+    /// `NotFound` for one that is in no mount of this namespace, or was removed.
+    pub fn locate(&self, file: BorrowedFd<'_>) -> io::Result<Location> {
+        let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | StatxFlags::NLINK)?;
+        let path = real_path(file)?;
+        let id = found.stx_mnt_id;
+        let mount = self.mounts.iter().find(|mount| mount.id == id && found.stx_nlink > 0);
+        let located = mount.and_then(|mount| {
+            let inside = mount.root.join(path.strip_prefix(&mount.point).ok()?);
+            Some(Location { mount: id, path: path.clone(), device: mount.device.clone(), inside })
+        });
+        located.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("{} is in no mount of this process", path.display()))
+        })
+    }
+
+    /// The paths at which a directory, or part of it, can be seen at or below `top`; with `recursive`, also in what is
+    /// mounted below `top`.
+    pub fn views(&self, top: &Location, of: &Location, recursive: bool) -> Vec<View> {
+        let mut views = Vec::new();
+        let mut look = |id: u64, device: &str, at: &Path, root: &Path| {
+            let path = if device != of.device {
+                return;
+            } else if let Ok(below) = of.inside.strip_prefix(root) {
+                if below.as_os_str().is_empty() { at.to_owned() } else { at.join(below) }
+            } else if root.starts_with(&of.inside) {
+                at.to_owned()
+            } else {
+                return;
+            };
+            // What is mounted on the way to it, or on itself, is seen in its place.
+            let hides =
+                |mount: &Mount| mount.parent == id && mount.point.starts_with(at) && path.starts_with(&mount.point);
+            if !recursive || !self.mounts.iter().any(hides) {
+                views.push(View { path, mount_point: at.to_owned() });
+            }
+        };
+        look(top.mount, &top.device, &top.path, &top.inside);
+        for mount in self.mounts.iter().filter(|mount| recursive && mount.point.starts_with(&top.path)) {
+            if mount.id != top.mount && self.is_below(mount, top.mount) {
+                look(mount.id, &mount.device, &mount.point, &mount.root);
+            }
+        }
+        views
+    }
+
+    /// Whether a mount is mounted on the other, or on one that is.
+    fn is_below(&self, mount: &Mount, other: u64) -> bool {
+        let mut parent = mount.parent;
+        for _ in 0..MAX_DEPTH {
+            if parent == other {
+                return true;
+            }
+            match self.mounts.iter().find(|mount| mount.id == parent) {
+                Some(mount) if mount.parent != parent => parent = mount.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+/// A path as the kernel writes it there: blanks and backslashes are a backslash and three octal digits.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    const TABLE: &str = "\
+1 0 8:1 / / rw - ext4 disk rw
+2 1 8:2 / /home rw - ext4 disk rw
+3 1 8:2 /me/cache/store /home/me/src/alias rw - ext4 disk rw
+4 2 8:2 /me/cache /home/me/src/deep\\040er rw - ext4 disk rw
+5 4 0:9 / /home/me/src/deep\\040er/hidden rw - tmpfs none rw
+6 2 8:2 /me/cache/store/keys /home/me/src/keys rw - ext4 disk rw
+";
+
+    fn location(mount: u64, path: &str, inside: &str) -> Location {
+        Location { mount, path: path.into(), device: "8:2".into(), inside: inside.into() }
+    }
+
+    fn views(top: &Location, of: &Location, recursive: bool) -> Vec<(String, String)> {
+        let views = MountTable::parse(TABLE.as_bytes()).views(top, of, recursive);
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        views.into_iter().map(|view| (text(view.path), text(view.mount_point))).collect()
+    }
+
+    fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(path, at)| ((*path).to_owned(), (*at).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_directory_is_seen_below_the_source_of_a_bind_and_through_what_is_mounted_there() {
+        let (home, store) = (location(2, "/home", "/"), location(2, "/home/me/cache/store", "/me/cache/store"));
+        assert_eq!(
+            views(&home, &store, true),
+            expected(&[
+                ("/home/me/cache/store", "/home"),
+                ("/home/me/src/deep er/store", "/home/me/src/deep er"),
+                ("/home/me/src/keys", "/home/me/src/keys"),
+            ])
+        );
+        assert_eq!(views(&home, &store, false), expected(&[("/home/me/cache/store", "/home")]));
+    }
+
+    #[test]
+    fn a_directory_is_not_seen_where_something_is_mounted_over_it() {
+        let (home, hidden) =
+            (location(4, "/home/me/src/deep er", "/me/cache"), location(2, "/x", "/me/cache/hidden/x"));
+        assert_eq!(views(&home, &hidden, true), []);
+        assert_eq!(views(&location(2, "/home/other", "/other"), &hidden, true), []);
+    }
+
+    #[test]
+    fn a_path_is_read_as_the_kernel_escapes_it() {
+        assert_eq!(unescaped(br"/s\040p/\134\04\"), Path::new(r"/s p/\\04\"));
+    }
+
+    #[test]
+    fn what_is_in_a_directory_is_told_whatever_it_is_mounted_on() {
+        let store = location(2, "/home/me/cache/store", "/me/cache/store");
+        assert!(location(3, "/home/me/src/alias/keys", "/me/cache/store/keys").is_in(&store));
+        assert!(!location(2, "/home/me/cache", "/me/cache").is_in(&store));
+        assert!(!Location { device: "8:3".into(), ..store.clone() }.is_in(&store));
+    }
+
+    #[test]
+    fn an_open_directory_is_located_in_the_mounts_of_this_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: &Path| crate::fs::dirfd::Dir::open(path).unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        let table = MountTable::read().unwrap();
+        let (top, inside) = (open(folder.path()), open(&folder.path().join("in")));
+        let (top, inside) = (table.locate(top.as_fd()).unwrap(), table.locate(inside.as_fd()).unwrap());
+        assert!(inside.is_in(&top) && !top.is_in(&inside));
+        assert_eq!(top.path(), folder.path().canonicalize().unwrap());
+        assert_eq!(table.views(&top, &inside, true)[0].path, inside.path());
+        let gone = open(folder.path());
+        drop(folder);
+        assert_eq!(table.locate(gone.as_fd()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,308 @@
+//! Host paths under attack: a step that can write to a directory of the host tries to see the store, or to have another
+//! container, an image or an output use a file of the host that the manifest does not name.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::built::{Built, Running, project};
+use crate::project::Project;
+
+/// Builds, started from a shell command in a mount namespace of its own; `"$@"` is runner and its arguments.
+fn built_after(project: &Project, script: &str, arguments: &[&str]) -> Built {
+    let runner = project.command(&[arguments, &["apply", "--progress", "json"]].concat());
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(runner.get_program()).args(runner.get_args());
+    command.current_dir(runner.get_current_dir().unwrap());
+    command.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Running::spawn(command).end()
+}
+
+/// What a step can find of the store below a directory: one line for each thing that it should not.
+const LOOK: &str = r#"
+      [ -d $at ] || echo "$at is missing"
+      ls -A $at
+      grep " $at/" /proc/self/mountinfo || true
+      for path in $at $at/mnt $at/mnt/w $at/keys $at/layers; do
+        (echo evil > $path/evil) 2> /dev/null && echo "$path was written to"
+        mkdir $path/evil-dir 2> /dev/null && echo "$path was written to"
+      done
+      cat $at/mnt/w/mounts*/mount* 2> /dev/null || true
+      rm -rf $at 2> /dev/null && echo "$at was removed"
+      [ -d $at ] || echo "$at has gone"
+      echo looked"#;
+
+#[test]
+fn a_bind_that_contains_the_store_shows_and_changes_nothing_of_it() {
+    for options in ["[]", "[ro]", "[bind]", "[rslave]"] {
+        let project = project(&format!(
+            "
+mounts:
+  all: {{ type: bind, source: ., target: /src, options: {options} }}
+  token: {{ type: secret, source: token, target: /run/token }}
+containers:
+  other: {{ rootfs: $TOOLS, mounts: [token] }}
+  hostile: {{ rootfs: $TOOLS, mounts: [all] }}
+steps:
+  - {{ name: open, container: other, run: cat /run/token }}
+  - name: look
+    container: hostile
+    needs: [open]
+    run: |
+      at=/src/store{LOOK}
+      cat /src/token
+  - {{ name: after, container: other, needs: [open, look], run: cat /run/token; touch /etc/still }}
+  - {{ name: image, container: other, snapshot: {{ output: out.squashfs }} }}
+"
+        ));
+        project.write("token", "secret");
+        let built = Built::well(&project);
+        assert_eq!(built.lines("look"), ["looked", "secret"], "{options}");
+        assert_eq!(built.text("after"), "secret", "{options}");
+        assert!(project.store().join("keys").is_dir() && project.path("out.squashfs").is_file());
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{options}");
+    }
+}
+
+#[test]
+fn a_store_below_other_directories_cannot_be_moved_out_of_its_cover() {
+    // `mv` copies what it cannot rename; to rename and nothing else is what counts.
+    let project = project(&format!(
+        "
+mounts:
+  all: {{ type: bind, source: ., target: /src }}
+  part: {{ type: bind, source: part, target: /part }}
+containers:
+  a: {{ rootfs: $TOOLS, mounts: [all] }}
+  b: {{ rootfs: $TOOLS, mounts: [part] }}
+steps:
+  - {{ name: open, container: b, run: ls -A /part }}
+  - name: move
+    container: a
+    needs: [open]
+    run: |
+      mkdir -p /src/part
+      for path in /src/cache/of/runner /src/cache/of /src/cache; do
+        /src/rename $path /src/part/x 2> /dev/null && echo moved $path
+      done
+      touch /src/cache/of/beside
+      at=/src/cache/of/runner{LOOK}
+  - {{ name: after, container: b, needs: [open, move], run: ls -A /part }}
+"
+    ));
+    fs::create_dir(project.path("part")).unwrap();
+    compile_rename(&project, "rename");
+    let store = project.path("cache/of/runner");
+    let run = project.runner(&["--store", store.to_str().unwrap(), "apply"]);
+    assert_eq!(run.code, 0, "{run}");
+    for bad in ["moved", "was written", "is missing", "has gone", "was removed"] {
+        assert!(!run.stdout.contains(bad), "{run}");
+    }
+    assert!(run.stdout.contains("looked"), "{run}");
+    assert!(project.path("cache/of/beside").is_file() && store.join("keys").is_dir());
+}
+
+/// A program that calls rename(2) and nothing else.
+fn compile_rename(project: &Project, name: &str) {
+    let source = "#include <stdio.h>\nint main(int c, char **v) { return c != 3 || rename(v[1], v[2]) != 0; }\n";
+    crate::built::compile(project, name, source, &["-static"]);
+}
+
+#[test]
+fn the_store_is_not_seen_through_a_mount_below_the_source_either() {
+    let project = project(&format!(
+        "
+mounts:
+  all: {{ type: bind, source: src, target: /src }}
+containers:
+  c: {{ rootfs: $TOOLS, mounts: [all] }}
+steps:
+  - name: look
+    run: |
+      for at in /src/alias /src/above/store; do{LOOK}
+      done
+      ls -A /src/keys
+"
+    ));
+    for name in ["src/alias", "src/above", "src/keys", "store"] {
+        fs::create_dir_all(project.path(name)).unwrap();
+    }
+    // The first build makes the store.
+    let script = "\"$@\" > /dev/null; mkdir -p src/alias src/above src/keys; mount --bind store src/alias && mount --bind . src/above && \
+                  mount --bind store/keys src/keys && exec \"$@\"";
+    let built = built_after(&project, script, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_eq!(built.lines("look"), ["looked", "looked"]);
+}
+
+#[test]
+fn what_is_in_the_store_or_contains_it_cannot_be_named() {
+    for (container, words) in [
+        ("rootfs: $TOOLS, mounts: [{ type: bind, source: store/layers, target: /x }]", "it is in the store"),
+        ("rootfs: $TOOLS, mounts: [{ type: bind, source: link, target: /x, options: [ro] }]", "it is in the store"),
+        ("rootfs: { dir: . }", "it contains the store"),
+    ] {
+        let project =
+            project(&format!("containers:\n  c: {{ {container} }}\nsteps: [{{ name: s, exec: [/bin/true] }}]\n"));
+        fs::create_dir_all(project.path("store/layers")).unwrap();
+        fs::write(project.path("store/format"), "1\n").unwrap();
+        symlink("store/keys/..", project.path("link")).unwrap();
+        fs::create_dir(project.path("store/keys")).unwrap();
+        let run = project.runner(&["apply"]);
+        assert_eq!(run.code, 2, "{run}");
+        assert!(run.stderr.contains(words) && run.stderr.contains("help:"), "{run}");
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn validate_warns_of_a_bind_that_contains_the_store() {
+    let project = project(
+        "
+mounts:
+  all: { type: bind, source: ., target: /src }
+containers:
+  c: { rootfs: $TOOLS, mounts: [all] }
+steps: [{ name: s, exec: [/bin/true] }]
+",
+    );
+    for (store, warns) in [("store", true), ("not/yet/there", true), ("link/store", true), ("/nowhere/store", false)] {
+        let _ = symlink(".", project.path("link"));
+        let run = project.runner(&["--store", store, "validate"]);
+        assert_eq!((run.code, run.stderr.contains("warning: the bind source")), (0, warns), "{store}: {run}");
+        assert_eq!(run.stderr.contains("an empty, read-only directory"), warns, "{store}: {run}");
+    }
+    assert!(!project.path("not").exists());
+}
+
+#[test]
+fn what_the_manifest_names_is_what_it_was_when_the_build_began() {
+    // Each is replaced by a link to a file or directory of the host that the manifest does not name.
+    let project = project(
+        r#"
+mounts:
+  work: { type: bind, source: work, target: /work }
+  folder: { type: bind, source: work/folder, target: /folder }
+  file: { type: bind, source: work/file, target: /file }
+  token: { type: secret, source: work/token, target: /run/token }
+containers:
+  hostile: { rootfs: $TOOLS, mounts: [work] }
+  bound: { rootfs: $TOOLS, mounts: [folder, file, token] }
+  dir: { rootfs: { dir: work/root } }
+  tar: { rootfs: { tar: work/root.tar } }
+  image: { rootfs: { squashfs: work/root.squashfs } }
+steps:
+  - name: swap
+    container: hostile
+    run: |
+      cd /work
+      for name in folder file token root root.tar root.squashfs; do
+        /work/rename $name old-$name
+        ln -s ../victim/$name $name
+      done
+  - { name: bound, container: bound, needs: [swap], run: cat /folder/name /file /run/token }
+  - { name: dir, container: dir, needs: [swap], run: cat /name }
+  - { name: tar, container: tar, needs: [swap], run: cat /name }
+  - { name: image, container: image, needs: [swap], run: cat /name }
+"#,
+    );
+    let tools = crate::built::project(
+        "
+containers:
+  c: { rootfs: $TOOLS }
+steps:
+  - { name: image, snapshot: { mode: full, output: image.squashfs } }
+",
+    );
+    tools.apply();
+    for (top, name) in [("work", "named"), ("victim", "host")] {
+        for file in ["folder/name", "file", "token"] {
+            project.write(&format!("{top}/{file}"), &format!("{name}\n"));
+        }
+        let root = project.path(top).join("root");
+        let mut unpack = Command::new("unsquashfs");
+        unpack.args(["-q", "-n", "-d"]).arg(&root).arg(tools.path("image.squashfs"));
+        assert!(unpack.status().unwrap().success());
+        fs::write(root.join("name"), format!("{name}\n")).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let ended = Command::new(program).args(arguments).current_dir(project.path(top)).output().unwrap();
+            assert!(ended.status.success(), "{program}: {ended:?}");
+        };
+        run("tar", &["-C", "root", "-cf", "root.tar", "."]);
+        run("mksquashfs", &["root", "root.squashfs", "-quiet", "-no-progress"]);
+    }
+    compile_rename(&project, "work/rename");
+    let built = Built::well(&project);
+    assert_eq!(built.text("bound"), "named\nnamed\nnamed\n");
+    for step in ["dir", "tar", "image"] {
+        assert_eq!(built.text(step), "named\n", "{step}");
+    }
+    assert!(project.path("work/root").is_symlink());
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_program_that_a_step_replaced_is_refused() {
+    let project = project(
+        "
+mounts:
+  work: { type: bind, source: work, target: /work }
+containers:
+  hostile: { rootfs: $TOOLS, mounts: [work] }
+  programs: { rootfs: { programs: [/bin/sh, $PROGRAM] } }
+steps:
+  - { name: swap, container: hostile, run: rm /work/program; ln -s /bin/cat /work/program }
+  - { name: use, container: programs, needs: [swap], run: echo used }
+",
+    );
+    let program = project.path("work/program");
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &manifest.replace("$PROGRAM", program.to_str().unwrap()));
+    project.write("work/program", "#!/bin/sh\n");
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let run = project.runner(&["apply"]);
+    assert_eq!(run.code, 3, "{run}");
+    assert!((run.stdout.clone() + &run.stderr).contains("it was replaced after the build began"), "{run}");
+}
+
+#[test]
+fn set_uid_programs_and_devices_in_a_bind_or_cache_have_no_effect_unless_asked_for() {
+    let manifest = |options: &str| {
+        format!(
+            "
+mounts:
+  bind: {{ type: bind, source: work, target: /bind, options: {options} }}
+  cache: {{ type: cache, target: /cache, options: {options} }}
+containers:
+  c: {{ rootfs: $TOOLS, mounts: [bind, cache], no_new_privileges: false, devices: [/dev/null] }}
+steps:
+  - name: plant
+    run: |
+      for at in /bind /bind/below /cache; do
+        [ -d $at ] || continue
+        cp /bin/id $at/; chmod 4755 $at/id; mknod -m 666 $at/null c 1 3
+      done
+  - name: use
+    user: 1000:1000
+    run: |
+      for at in /bind /bind/below /cache; do
+        [ -d $at ] || continue
+        echo $at $($at/id -u) $( (cat < $at/null) 2> /dev/null && echo opened)
+      done
+      grep -E ' /(bind|bind/below|cache) ' /proc/self/mountinfo | grep -c nosuid,nodev || true
+"
+        )
+    };
+    let script = "mkdir -p work/below && mount -t tmpfs none work/below && exec \"$@\"";
+    let hardened = project(&manifest("[]"));
+    fs::create_dir(hardened.path("work")).unwrap();
+    let built = built_after(&hardened, script, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_eq!(built.lines("use"), ["/bind 1000", "/bind/below 1000", "/cache 1000", "3"]);
+    let asked = project(&manifest("[suid, dev]"));
+    fs::create_dir(asked.path("work")).unwrap();
+    let built = built_after(&asked, script, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_eq!(built.lines("use"), ["/bind 0 opened", "/bind/below 0 opened", "/cache 0 opened", "0"]);
+    assert_eq!(fs::metadata(asked.path("work/id")).unwrap().mode() & 0o7000, 0o4000);
+}
