@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::build::{FileKind, Host, PROGRAM_PATH};
+use crate::build::{FileKind, Host, PROGRAM_PATH, lexical};
 
 /// Names read of one folder, at most: they only serve to guess what was meant.
 const MOST_NAMES: usize = 1000;
@@ -51,6 +51,12 @@ impl Host for ThisHost {
         if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     }
 
+    fn real(&self, path: &Path) -> PathBuf {
+        let existing = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+        let below = |above: &Path, real: &Path| lexical(&real.join(path.strip_prefix(above).unwrap_or(path)));
+        existing.map_or_else(|| lexical(path), |(above, real)| below(above, &real))
+    }
+
     fn names(&self, folder: &Path) -> Vec<String> {
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
         entries.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
@@ -67,6 +73,18 @@ mod tests {
     use std::path::Path;
 
     use super::{FileKind, Host, ThisHost};
+
+    #[test]
+    fn two_spellings_of_a_path_have_one_real_path_also_where_it_leads_to_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(top.join("out")).unwrap();
+        std::os::unix::fs::symlink("out", top.join("link")).unwrap();
+        for spelling in ["out/image", "link/image", "link/../out/./image"] {
+            assert_eq!(ThisHost.real(&top.join(spelling)), top.join("out/image"), "{spelling}");
+        }
+        assert_eq!(ThisHost.real(&top.join("link/new/../new/image")), top.join("out/new/image"));
+    }
 
     #[test]
     fn the_kinds_of_files_are_told_with_links_followed_or_not() {

@@ -141,7 +141,7 @@ impl<'a> Check<'a> {
     /// Refuses a host path that is not there or not one of `kinds`; whether it is.
     pub fn exists(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> bool {
         // What is no path, or not known, has been told.
-        if path.as_os_str().as_encoded_bytes().contains(&0) || (!self.gaps.is_empty() && self.gaps.covers(&at.path())) {
+        if has_nul(path) || (!self.gaps.is_empty() && self.gaps.covers(&at.path())) {
             return false;
         }
         let shown = path.display();
@@ -162,6 +162,19 @@ impl<'a> Check<'a> {
         false
     }
 
+    /// Which file an output is, whatever the spelling of its path.
+    pub fn real_output(&self, path: &Path) -> PathBuf {
+        match path.parent().zip(path.file_name()).filter(|_| !has_nul(path)) {
+            Some((folder, name)) => self.host.real(folder).join(name),
+            None => lexical(path),
+        }
+    }
+
+    /// Which file is read at a path, whatever its spelling.
+    pub fn real_input(&self, path: &Path) -> PathBuf {
+        if has_nul(path) { lexical(path) } else { self.host.real(path) }
+    }
+
     /// The file that was meant, or the first folder on the way that is not there.
     pub fn near_file(&mut self, path: &Path) -> Option<String> {
         let missing_folder = path.ancestors().skip(1).take_while(|folder| self.host.kind(folder).is_err()).last();
@@ -170,6 +183,10 @@ impl<'a> Check<'a> {
         let near = self.nearest(missing.file_name()?.to_str()?, names.iter().map(String::as_str))?;
         Some(format!("did you mean `{}`?", missing.with_file_name(near).display()))
     }
+}
+
+fn has_nul(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 /// Where a key should be.
@@ -191,7 +208,7 @@ pub(super) fn normal(path: &str) -> String {
 }
 
 /// The same file has the same one of these, as far as can be said without looking at links.
-pub(super) fn lexical(path: &Path) -> PathBuf {
+pub fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {
         match component {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::{Check, lexical, missing};
+use super::check::{Check, missing};
 use super::host::FileKind;
 use super::model::{Container, Device, Limits, Mount, Network, Principal, Rootfs, Scratch, StepId, User};
 use super::quantity;
@@ -132,7 +132,7 @@ impl Check<'_> {
 
     fn rootfs_path(&mut self, at: &Trail<'_>, written: &str, kinds: &[FileKind], known: &Known<'_>) -> PathBuf {
         let path = self.on_host(at, "rootfs", written);
-        if let Some(step) = known.outputs.get(&lexical(&path)) {
+        if let Some(step) = known.outputs.get(&self.real_input(&path)) {
             let problem = Problem::new(at, format!("the rootfs `{written}` is what step `{step}` writes"));
             let problem = problem.label("not there before the step is done");
             self.add(

@@ -57,6 +57,9 @@ pub trait Host {
     /// Those of reading it; [`io::ErrorKind::FileTooLarge`] where it has more bytes than `most`.
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>>;
 
+    /// Where a file is or would be, links followed: the same for two spellings of one path.
+    fn real(&self, path: &Path) -> PathBuf;
+
     /// Names in a folder, for guesses; empty where it cannot be read.
     fn names(&self, folder: &Path) -> Vec<String>;
 

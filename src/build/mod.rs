@@ -20,7 +20,8 @@ pub use host::{FileKind, Host, PROGRAM_PATH};
 pub use model::*;
 pub use quantity::{size, size_text};
 
-use self::check::{Check, lexical, missing};
+pub use self::check::lexical;
+use self::check::{Check, missing};
 use self::containers::Known;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{Epoch, Gaps, Manifest, StepDef};
@@ -116,7 +117,7 @@ fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [Step
         let Some(snapshot) = &def.snapshot else { continue };
         snapshots.push((n, name));
         if let Some(output) = &snapshot.output {
-            outputs.entry(lexical(&check.folder.join(output))).or_insert(name);
+            outputs.entry(check.real_output(&check.folder.join(output))).or_insert(name);
         }
     }
     Known { mounts, devices, steps, snapshots, outputs }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::check::{Check, lexical, missing};
+use super::check::{Check, missing};
 use super::containers::Known;
 use super::host::FileKind;
 use super::model::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
@@ -296,6 +296,12 @@ impl Check<'_> {
             let problem =
                 Problem::new(at, format!("the output `{written}` is a folder")).label("a file is written here");
             self.add(problem.help("write a file in it"));
+        } else if let Ok(found) = self.host.node(&path)
+            && !matches!(found, FileKind::File | FileKind::Dir)
+        {
+            let problem = Problem::new(at, format!("the output `{written}` is {}", found.name()));
+            let problem = problem.label("this would be replaced");
+            self.add(problem.help("write another file: an output replaces a regular file only"));
         }
         path
     }
@@ -309,7 +315,7 @@ impl Check<'_> {
             let step = top.index(n);
             let snapshot = step.key("snapshot");
             let at = snapshot.key("output");
-            let output = lexical(output);
+            let output = self.real_output(output);
             if let Some(&first) = writers.get(&output) {
                 let problem =
                     Problem::new(&at, "two snapshots have the same output").label("this would overwrite the first");
@@ -317,7 +323,7 @@ impl Check<'_> {
                 self.add(problem.related(first, "the first").help("give one of them another output"));
                 continue;
             }
-            if output == lexical(manifest) {
+            if output == self.real_input(manifest) {
                 let problem = Problem::new(&at, "the output is the manifest itself").label("this would overwrite it");
                 self.add(problem.help("write another file"));
             }
@@ -331,7 +337,7 @@ impl Check<'_> {
             // A squashfs, tar or folder that is an output has been told where the container was checked.
             let Rootfs::Programs(programs) = &container.rootfs else { continue };
             for (n, program) in programs.iter().enumerate() {
-                if writers.contains_key(&lexical(program)) {
+                if writers.contains_key(&self.real_input(program)) {
                     let at = top.key(&container.name);
                     let at = at.key("rootfs");
                     let at = at.key("programs");

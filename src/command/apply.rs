@@ -101,7 +101,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let mut site = Site::open(settings)?;
     site.keep_bundles(wish.bundles.as_deref())?;
     let segments = Segments::new(build, &plan);
-    let paths = match site.open_paths(build) {
+    let paths = match site.open_paths(build, plan.order()) {
         Ok(paths) => paths,
         Err(error) => {
             site.close()?;

@@ -34,7 +34,7 @@ pub fn in_session(
     let inside = find(&build, name)?;
     let mut site = Site::open(&settings)?;
     site.keep_bundles(on.runtime.bundle_dir.as_deref())?;
-    let paths = match site.open_paths(&build) {
+    let paths = match site.open_paths(&build, &outputs_below(&build, inside)) {
         Ok(paths) => paths,
         Err(error) => {
             site.close()?;
@@ -132,6 +132,16 @@ pub fn container_or_step(build: &Build, name: &str) -> Result<Inside, Error> {
 
 fn container_id(build: &Build, name: &str) -> Option<ContainerId> {
     build.containers.iter().position(|container| container.name == name).map(ContainerId)
+}
+
+/// The steps that may have to be done before the session is what it is.
+fn outputs_below(build: &Build, inside: Inside) -> Vec<StepId> {
+    let needs = match (inside.step, &build.container(inside.container).rootfs) {
+        (Some(step), _) => build.step(step).needs.clone(),
+        (None, Rootfs::Snapshot(below)) => vec![*below],
+        (None, _) => Vec::new(),
+    };
+    if needs.is_empty() { Vec::new() } else { Plan::new(build, &needs).order().to_vec() }
 }
 
 /// Gets ready what the session stands on: of a container, what is there before its first step; of a step that failed, its

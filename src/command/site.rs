@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::build::Build;
+use crate::build::{Build, StepId};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
@@ -79,12 +79,12 @@ impl Site {
         Ok(())
     }
 
-    /// Opens the host paths that the build names.
+    /// Opens the host paths that the build names, of its outputs those of these steps.
     ///
     /// # Errors
     /// With [`Exit::Usage`], where one cannot be used.
-    pub fn open_paths(&self, build: &Build) -> Result<NamedPaths, Error> {
-        NamedPaths::open(build, self.store.root()).map_err(|error| {
+    pub fn open_paths(&self, build: &Build, steps: &[StepId]) -> Result<NamedPaths, Error> {
+        NamedPaths::open(build, steps, self.store.root()).map_err(|error| {
             let hint = error.hint();
             Error::new(Exit::Usage, error).with_hint(hint)
         })

@@ -1,7 +1,7 @@
 //! Why what is in a host path cannot be told, and what mends it.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -55,13 +55,8 @@ impl ContentError {
     }
 }
 
-/// For `map_err`: a system call's error, with what was tried and on what.
-pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(Errno) -> ContentError {
-    let path = path.to_owned();
-    move |errno| ContentError::Io { action, path: path.clone(), source: errno.into() }
-}
-
-/// As [`failed`], for what was there a moment ago: where it is gone or of another type now, it changes.
+/// For `map_err`: a system call's error, with what was tried and on what, which was there a moment ago: where it is gone
+/// or of another type now, it changes.
 pub(super) fn changed_or_failed(action: &'static str, path: impl Fn() -> PathBuf) -> impl Fn(Errno) -> ContentError {
     move |errno| match errno {
         // Gone; a link now; a file on the way to it now; an attribute gone; gone on a server; another program holds a

@@ -44,7 +44,7 @@ mod tests;
 mod walk;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -53,7 +53,6 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
-use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::digest::Digest;
 use crate::fs::atomic;
@@ -66,7 +65,7 @@ pub use listing::{Entry, Kind, Listing};
 pub use listings::Listings;
 
 use cache::StatCache;
-use error::{changed_or_failed, failed};
+use error::changed_or_failed;
 use read::{Known, Reader, lock};
 use stat::{Place, Stamp};
 use walk::{Walked, Way};
@@ -213,7 +212,7 @@ impl Contents {
         path: &Path,
         mut look: impl FnMut(&OwnedFd, &Path, &Known<'_>) -> Result<Walked, ContentError>,
     ) -> Result<Walked, ContentError> {
-        let opened = self.opened.get(path);
+        let named = path;
         let path = std::path::absolute(path).map_err(|source| ContentError::Io {
             action: "find",
             path: path.to_owned(),
@@ -224,11 +223,13 @@ impl Contents {
         let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop };
         let mut tries = 0;
         let result = loop {
-            let top = match opened {
-                Some(opened) => fcntl_dupfd_cloexec(opened, 0),
-                None => openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
+            let top = match self.opened.get(named) {
+                Ok(Some(opened)) => opened.as_fd().try_clone_to_owned(),
+                Ok(None) => openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Into::into),
+                Err(error) => Err(error),
             };
-            match top.map_err(failed("open", &path)).and_then(|top| look(&top, &path, &known)) {
+            let top = top.map_err(|source| ContentError::Io { action: "open", path: path.clone(), source });
+            match top.and_then(|top| look(&top, &path, &known)) {
                 Err(ContentError::Changing { .. }) if tries + 1 < MOST_TRIES => {
                     // What was read already is known now, so the next look is a short one.
                     thread::sleep(Duration::from_millis(5 << tries));

@@ -14,7 +14,7 @@ use super::parts::{Admission, Chains, CheckpointPlan, Parts};
 use super::place::Places;
 use super::step;
 use super::{Context, Failure, Options, Rooms, Stay, Summary, milliseconds};
-use crate::build::{Action, ContainerId, MountKind, SnapshotMode, StepId};
+use crate::build::{Action, ContainerId, SnapshotMode, StepId};
 use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
@@ -303,19 +303,11 @@ impl<'a, 'e> Run<'a, 'e> {
         None
     }
 
-    /// Whether the step's container binds a folder in which an image is being written: what the step would find there
-    /// would be a matter of luck.
+    /// Whether the step's container can see an image that is being written: what the step would find there would be a
+    /// matter of luck.
     fn must_wait(&self, step: StepId) -> bool {
-        let container = self.context.build.container(self.context.build.step(step).container);
-        self.writing.iter().any(|writing| {
-            let Action::Snapshot(snapshot) = &self.context.build.step(*writing).action else { return false };
-            snapshot.output.as_ref().is_some_and(|output| {
-                container
-                    .mounts
-                    .iter()
-                    .any(|mount| matches!(&mount.kind, MountKind::Bind(source) if output.starts_with(source)))
-            })
-        })
+        let container = self.context.build.step(step).container;
+        self.writing.iter().any(|writing| self.context.paths.shows_output(container, *writing))
     }
 
     fn begin<'s>(

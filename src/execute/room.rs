@@ -163,12 +163,12 @@ impl<'a> Rooms<'a> {
     fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
-            Rootfs::Squashfs(path) => Ok(vec![self.workspace.opened_image(path, self.paths.get(path)?)?]),
-            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path, self.paths.get(path)?)?]),
+            Rootfs::Squashfs(path) => Ok(vec![self.workspace.opened_image(path, self.paths.get(path)?.as_fd())?]),
+            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path, self.paths.get(path)?.as_fd())?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => {
                 let archive = self.paths.get(path)?;
-                self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, archive, to))
+                self.made(&container.rootfs, scratch, |to| rootfs::unpack(path, archive.as_fd(), to))
             }
             Rootfs::Programs(paths) => {
                 self.made(&container.rootfs, scratch, |to| rootfs::assemble(paths, self.paths.opened(), to))

@@ -221,7 +221,7 @@ impl Work<'_, '_> {
         let held = store.put_and_hold(&temp, &digest)?;
         let stored = held.path().to_owned();
         self.rooms.keep(Some(held));
-        if let Some(output) = &snapshot.output {
+        if let Some(output) = self.context.paths.output(self.id) {
             lease.publish(&stored, output)?;
             self.judge.forget();
         }
@@ -335,7 +335,7 @@ impl Work<'_, '_> {
         let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
         self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
-        if let Some(output) = &snapshot.output
+        if let Some(output) = self.context.paths.output(self.id)
             && !self.judge.is_file_of(output, &layer.digest, layer.size)
         {
             lease.publish(&stored, output)?;

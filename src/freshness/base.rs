@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,9 @@ impl Judge<'_> {
         let content = self.contents.of_all(top)?;
         let mut parts = Parts::default();
         parts.take(content.digest.as_bytes());
-        let at = self.options.opened.get(top).map_or_else(|| top.to_owned(), path_of);
+        let opened = self.options.opened.get(top);
+        let opened = opened.map_err(|source| ContentError::Io { action: "open", path: top.to_owned(), source })?;
+        let at = opened.as_ref().map_or_else(|| top.to_owned(), |opened| path_of(opened.as_fd()));
         let mut names = HashMap::new();
         for entry in content.listing.entries() {
             let path = at.join(entry.path);

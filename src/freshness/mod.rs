@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rustix::fs::fstat;
+
 pub use forecast::{Forecast, forecast};
 pub use verdict::{Below, JudgeError, Resume, Verdict};
 
@@ -26,6 +28,7 @@ use crate::content::{Content, ContentError, Contents, Listings};
 use crate::digest::Digest;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::OpenedPaths;
+use crate::fs::output::OutputPlace;
 use crate::key::{Fields, Link, Reason};
 use crate::plan::Segments;
 use crate::runtime::Runtime;
@@ -181,10 +184,10 @@ impl<'a> Judge<'a> {
         old.is_some_and(|old| old.without_below() == *draft)
     }
 
-    /// Whether a file of the host is there and has that digest.
-    pub fn is_file_of(&self, path: &Path, digest: &Digest, size: u64) -> bool {
-        let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
-        is_file && self.contents.of_file(path).is_ok_and(|found| found == *digest)
+    /// Whether an output is there and has that digest.
+    pub fn is_file_of(&self, output: &OutputPlace, digest: &Digest, size: u64) -> bool {
+        let is_file = || fstat(output.file().ok()?).ok().filter(|found| u64::try_from(found.st_size) == Ok(size));
+        is_file().is_some() && self.contents.of_file(output.path()).is_ok_and(|found| found == *digest)
     }
 
     /// Forgets what is in host paths: something was written that they may show.

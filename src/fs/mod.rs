@@ -4,4 +4,5 @@ pub mod atomic;
 pub mod dirfd;
 pub mod in_root;
 pub mod opened;
+pub mod output;
 pub mod remove_tree;

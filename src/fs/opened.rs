@@ -4,16 +4,43 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::dirfd::Identity;
+use super::dirfd::{Dir, Identity, real_path};
+use super::output::OutputPlace;
 
 /// What paths of the host led to when they were opened.
 #[derive(Debug, Default)]
 pub struct OpenedPaths {
-    files: HashMap<PathBuf, OwnedFd>,
+    files: HashMap<PathBuf, Opened>,
     hidden: Option<Identity>,
+}
+
+#[derive(Debug)]
+enum Opened {
+    Once(OwnedFd),
+    /// Written anew while the build runs: opened when it is asked for.
+    Output(Arc<OutputPlace>),
+}
+
+/// A file that is open as `O_PATH`.
+#[derive(Debug)]
+pub enum OpenedFile<'a> {
+    /// Since before anything ran.
+    Before(BorrowedFd<'a>),
+    /// Since now.
+    Now(OwnedFd),
+}
+
+impl AsFd for OpenedFile<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Before(file) => *file,
+            Self::Now(file) => file.as_fd(),
+        }
+    }
 }
 
 impl OpenedPaths {
@@ -21,12 +48,39 @@ impl OpenedPaths {
     ///
     /// # Errors
     /// What open(2) says.
-    pub fn open(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
+    pub fn open(&mut self, path: &Path) -> io::Result<()> {
         if !self.files.contains_key(path) {
             let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            self.files.insert(path.to_owned(), file);
+            self.files.insert(path.to_owned(), Opened::Once(file));
         }
-        self.get(path).map_or_else(|| Err(io::ErrorKind::NotFound.into()), Ok)
+        Ok(())
+    }
+
+    /// Notes what is written while the build runs: who asks for one of these files, by whatever path, gets what is there
+    /// by then.
+    ///
+    /// # Errors
+    /// What looking at the paths gives.
+    pub fn expect_outputs(&mut self, outputs: &[Arc<OutputPlace>]) -> io::Result<()> {
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        for opened in self.files.values_mut() {
+            let Opened::Once(file) = opened else { continue };
+            let path = real_path(file.as_fd())?;
+            let Some((above, name)) = path.parent().zip(path.file_name()) else { continue };
+            if !outputs.iter().any(|output| output.name() == name) {
+                continue;
+            }
+            let above = Dir::open(above)?.identity();
+            if let Some(output) = outputs.iter().find(|output| output.identity() == (above, name)) {
+                *opened = Opened::Output(Arc::clone(output));
+            }
+        }
+        for output in outputs {
+            self.files.entry(output.path().to_owned()).or_insert_with(|| Opened::Output(Arc::clone(output)));
+        }
+        Ok(())
     }
 
     /// Notes which directory can be seen through none of them.
@@ -39,8 +93,51 @@ impl OpenedPaths {
         self.hidden
     }
 
-    /// What a path led to, as `O_PATH`; none for one that was not opened.
-    pub fn get(&self, path: &Path) -> Option<BorrowedFd<'_>> {
-        self.files.get(path).map(AsFd::as_fd)
+    /// What a path led to; none for one that was not opened.
+    ///
+    /// # Errors
+    /// For an output, what opening it now gives.
+    pub fn get(&self, path: &Path) -> io::Result<Option<OpenedFile<'_>>> {
+        Ok(match self.files.get(path) {
+            None => None,
+            Some(Opened::Once(file)) => Some(OpenedFile::Before(file.as_fd())),
+            Some(Opened::Output(output)) => Some(OpenedFile::Now(output.file()?)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn an_output_is_opened_when_it_is_asked_for_by_whatever_path() {
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        fs::create_dir(at("out")).unwrap();
+        fs::write(at("out/image"), "old").unwrap();
+        fs::write(at("out/other"), "old").unwrap();
+        symlink("out/image", at("latest")).unwrap();
+        let mut opened = OpenedPaths::default();
+        for path in ["latest", "out/other", "out"] {
+            opened.open(&at(path)).unwrap();
+        }
+        let output = Arc::new(OutputPlace::open(&at("out/../out/image")).unwrap());
+        opened.expect_outputs(std::slice::from_ref(&output)).unwrap();
+        for name in ["image", "other"] {
+            fs::write(at("new"), "new").unwrap();
+            fs::rename(at("new"), at("out").join(name)).unwrap();
+        }
+        let text = |path: &Path| {
+            let file = opened.get(path).unwrap().unwrap();
+            fs::read_to_string(super::super::dirfd::path_of(file.as_fd())).unwrap()
+        };
+        assert_eq!(text(&at("latest")), "new");
+        assert_eq!(text(output.path()), "new");
+        assert_eq!(text(&at("out/other")), "old");
+        assert!(opened.get(&at("elsewhere")).unwrap().is_none());
     }
 }

@@ -63,6 +63,16 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
             NamedPathError::InStore { path: "/work/src/store/layers".into(), store: store() },
         ],
         NamedPathError::RootHoldsStore { .. } => [NamedPathError::RootHoldsStore { path: path(), store: store() }],
+        NamedPathError::Output { .. } => [
+            NamedPathError::Output { path: "/work/out/base.squashfs".into(), source: errno(libc::EACCES) },
+            NamedPathError::Output {
+                path: "/dev/null".into(),
+                source: io::Error::other("it is a device, and an output replaces a regular file only"),
+            },
+        ],
+        NamedPathError::SameFile { .. } => [
+            NamedPathError::SameFile { path: "/work/link/image".into(), other: "/work/out/image".into() },
+        ],
         NamedPathError::Mounts(_) => [NamedPathError::Mounts(errno(libc::ENOENT))],
     };
     compare("named-paths", shown(errors, NamedPathError::hint));

@@ -36,7 +36,6 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
             publish(io("create the folder", "/work/out", libc::EACCES)),
             publish(io("write", "/work/out/.base.squashfs.runner", libc::ENOSPC)),
         ],
-        StoreError::Output { .. } => [StoreError::Output { path: "out/".into() }],
     };
     compare("store", shown(errors, StoreError::hint));
 }

@@ -7,6 +7,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -180,7 +181,7 @@ impl SessionMounts {
         }
         let resolv = Path::new(RESOLV_CONF);
         let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));
-        if container.network == Network::Host && !taken && paths.get(resolv).is_ok() {
+        if container.network == Network::Host && !taken && paths.is_named(resolv) {
             let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(String::from);
             // An external runtime names it in its errors.
             let place = folder.join(RESOLV_CONF.trim_start_matches('/'));
@@ -251,7 +252,7 @@ fn safe(mut options: Vec<String>) -> Vec<String> {
 /// Binds what a source of the manifest led to when the build began, at `place`, a path to be made.
 fn bind_source(source: &Path, place: &Path, options: &[String], paths: &NamedPaths) -> io::Result<Mounted> {
     let file = paths.get(source)?;
-    let is_directory = FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::Directory;
+    let is_directory = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Directory;
     make_mount_point(place, is_directory)?;
     let is_on = |on: &str, off: &str| options.iter().rev().find(|o| *o == on || *o == off).is_some_and(|o| o == on);
     let propagations = ["shared", "rshared", "slave", "rslave"];
@@ -262,7 +263,7 @@ fn bind_source(source: &Path, place: &Path, options: &[String], paths: &NamedPat
         dev: is_on("dev", "nodev"),
         propagates: options.iter().any(|option| propagations.contains(&option.as_str())),
     };
-    let mounted = bind(file, place, wanted).map_err(doing(format_args!("bind {}", source.display())))?;
+    let mounted = bind(file.as_fd(), place, wanted).map_err(doing(format_args!("bind {}", source.display())))?;
     if let Some(store) = paths.store_below(source) {
         cover(place, store).map_err(doing(format_args!("hide the store in {}", source.display())))?;
     }

@@ -33,9 +33,6 @@ pub enum StoreError {
     /// An output cannot be written; the source says what was tried.
     #[error("cannot write the output {}", path.display())]
     Publish { path: PathBuf, source: Box<StoreError> },
-    /// An output that cannot be one.
-    #[error("cannot write the output {}: it is no absolute path of a file", path.display())]
-    Output { path: PathBuf },
 }
 
 impl StoreError {
@@ -60,6 +57,7 @@ impl StoreError {
                         let folder = path.parent().unwrap_or(path);
                         Some(format!("make room in {}, or choose another output", folder.display()))
                     }
+                    ErrorKind::Other => Some("let no step write to the directories on the way to an output".into()),
                     _ => Some("choose another output, in a folder that can be written to".into()),
                 }
             }
@@ -72,7 +70,7 @@ impl StoreError {
                 path.display()
             )),
             Self::LockFile { .. } => Some("write it again with `runner lock`, or remove it".into()),
-            Self::Name { .. } | Self::Output { .. } => None,
+            Self::Name { .. } => None,
         }
     }
 }

@@ -2,16 +2,21 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
+
 use super::error::io as failed;
 use super::lock::{hand_down, is_linked, try_lock, try_lock_until};
 use super::{Store, StoreError, file_name, make_folder, record};
 use crate::fs::atomic;
-use crate::fs::remove_tree::remove_tree;
+use crate::fs::in_root::open_without_links;
+use crate::fs::remove_tree::{remove_tree, remove_tree_at};
 
 /// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
 const HELPERS_END: Duration = Duration::from_secs(1);
@@ -139,17 +144,30 @@ impl Store {
     fn clear(&self, id: &str, file: &File) -> Result<(), StoreError> {
         let lease = self.root.join("leases").join(id);
         let mut first = None;
-        let mut paths = record::read(file, id).unwrap_or_else(|error| {
+        let paths = record::read(file, id).unwrap_or_else(|error| {
             first = Some(failed("read the lease", &lease)(error));
             Vec::new()
         });
-        paths.extend(["scratch", "tmp"].map(|folder| self.root.join(folder).join(id)));
-        for path in paths {
-            if let Err(error) = remove_tree(&path) {
-                first.get_or_insert(failed("remove", &path)(error));
+        let mut remove = |path: &Path, remove: fn(&Path) -> io::Result<()>| {
+            if let Err(error) = remove(path) {
+                first.get_or_insert(failed("remove", path)(error));
             }
+        };
+        // Those beside outputs: steps can write there, and no link is to lead elsewhere.
+        paths.iter().for_each(|path| remove(path, remove_half_written));
+        for folder in ["scratch", "tmp"] {
+            remove(&self.root.join(folder).join(id), remove_tree);
         }
         first.map_or(Ok(()), Err)
+    }
+}
+
+/// Removes a file whose directory has no link in its path; what is not there is removed already.
+fn remove_half_written(path: &Path) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    match open_without_links(CWD, directory, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+        dir => remove_tree_at(dir?.as_fd(), Path::new(name)),
     }
 }
 

@@ -1,78 +1,89 @@
 //! Outputs: files outside the store, there whole or as they were before.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::error::io as failed;
 use super::{Lease, StoreError, record};
 use crate::fs::atomic;
+use crate::fs::dirfd::Dir;
+use crate::fs::output::OutputPlace;
 
 /// `NAME_MAX` of the filesystems of Linux, in bytes.
 const LONGEST_NAME: usize = 255;
 
 impl Lease {
-    /// Copies a file of the store to an output, whose folders are made. What was there is replaced in one instant; of
-    /// a link the link itself. Shares the bytes where the filesystem can, see copy_file_range(2). When this returns,
-    /// the output lasts. Its mode is 0644 less the umask.
+    /// Copies a file of the store to an output, in one instant. Shares the bytes where the filesystem can, see
+    /// copy_file_range(2). When this returns, the output lasts. Its mode is 0644 less the umask.
     ///
     /// # Errors
-    /// [`StoreError::Output`] for a path that is not absolute or ends in no name, and whatever the copying gives. The
-    /// output is as it was then.
-    pub fn publish(&self, source: &Path, output: &Path) -> Result<(), StoreError> {
-        let invalid = || StoreError::Output { path: output.to_owned() };
-        let (folder, name) = output.parent().zip(output.file_name()).ok_or_else(invalid)?;
-        if !output.is_absolute() {
-            return Err(invalid());
-        }
-        let publish = || self.replace(source, folder, name, output);
-        publish().map_err(|error| StoreError::Publish { path: output.to_owned(), source: Box::new(error) })
+    /// For an output that is no regular file by now, or whose directory a link has taken the place of, and whatever the
+    /// copying gives. The output is as it was then.
+    pub fn publish(&self, source: &Path, output: &OutputPlace) -> Result<(), StoreError> {
+        let published = self.replace(source, output);
+        published.map_err(|error| StoreError::Publish { path: output.path().to_owned(), source: Box::new(error) })
     }
 
-    fn replace(&self, source: &Path, folder: &Path, name: &OsStr, output: &Path) -> Result<(), StoreError> {
-        fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
-        let temp = self.name_half_written(folder, name)?;
-        let copied = copy(source, &temp).map_err(failed("write", &temp));
-        let copied = copied.and_then(|()| atomic::rename(&temp, output).map_err(failed("replace", output)));
+    fn replace(&self, source: &Path, output: &OutputPlace) -> Result<(), StoreError> {
+        let directory = output.directory();
+        let dir = output.current().map_err(failed("open the directory", directory))?;
+        output.check(&dir).map_err(failed("replace", output.path()))?;
+        let half = self.name_half_written(directory, output.name())?;
+        let copied = copy(source, &dir, &half).map_err(failed("write", &directory.join(&half)));
+        let copied = copied.and_then(|()| {
+            // A step may have put something else there meanwhile.
+            let renamed = output.check(&dir).and_then(|()| atomic::rename_at(&dir, &half, output.name()));
+            renamed.map_err(failed("replace", output.path()))
+        });
         if copied.is_err() {
             // It may not be there; and if it cannot be removed, closing the lease tries again and tells.
-            let _ = fs::remove_file(&temp);
+            let _ = unlinkat(&dir, &half, AtFlags::empty());
         }
-        copied.and_then(|()| File::open(folder).and_then(atomic::sync_dir).map_err(failed("sync", folder)))
+        copied.and_then(|()| atomic::sync_dir(&dir).map_err(failed("sync", directory)))
     }
 
     /// A name beside the output that the lease knows: whoever finds the lease dead removes the file.
-    fn name_half_written(&self, folder: &Path, name: &OsStr) -> Result<PathBuf, StoreError> {
+    fn name_half_written(&self, directory: &Path, name: &OsStr) -> Result<OsString, StoreError> {
         let mark = record::mark(self.id());
         let end = format!("{mark}{}", self.outputs.fetch_add(1, Ordering::Relaxed));
-        let mut temp = OsString::new();
+        let mut half = OsString::new();
         if 1 + name.len() + end.len() <= LONGEST_NAME {
-            temp.push(".");
-            temp.push(name);
+            half.push(".");
+            half.push(name);
         }
-        temp.push(end);
-        let temp = folder.join(temp);
-        record::append(&self.file, &temp).map_err(failed("write the lease of", &temp))?;
-        Ok(temp)
+        half.push(end);
+        let path = directory.join(&half);
+        record::append(&self.file, &path).map_err(failed("write the lease of", &path))?;
+        Ok(half)
     }
 }
 
-fn copy(source: &Path, temp: &Path) -> io::Result<()> {
+fn copy(source: &Path, dir: &Dir, half: &OsStr) -> io::Result<()> {
     let mut from = File::open(source)?;
-    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o644).open(temp)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut to = File::from(openat(dir, half, flags, Mode::from_raw_mode(0o644))?);
     io::copy(&mut from, &mut to)?;
     to.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
 
     use super::super::Store;
     use super::*;
+
+    fn publish(lease: &Lease, source: &Path, output: &Path) -> Result<(), String> {
+        let output = OutputPlace::open(output).map_err(|error| error.to_string())?;
+        lease.publish(source, &output).map_err(|error| crate::error::told(&error))
+    }
 
     fn lease() -> (tempfile::TempDir, Lease, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -92,9 +103,9 @@ mod tests {
     fn an_output_is_written_with_its_folders_and_replaced() {
         let (folder, lease, source) = lease();
         let output = folder.path().join("out/deep/base.squashfs");
-        lease.publish(&source, &output).unwrap();
+        publish(&lease, &source, &output).unwrap();
         fs::write(&output, "old").unwrap();
-        lease.publish(&source, &output).unwrap();
+        publish(&lease, &source, &output).unwrap();
         assert_eq!(fs::read(&output).unwrap(), fs::read(&source).unwrap());
         assert_eq!(output.metadata().unwrap().permissions().mode() & 0o133, 0, "more than 0644");
         assert_eq!(output.metadata().unwrap().permissions().mode() & 0o600, 0o600);
@@ -102,14 +113,23 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_replaced_and_not_followed() {
+    fn what_a_step_puts_in_the_place_of_an_output_is_not_replaced() {
         let (folder, lease, source) = lease();
-        let (kept, output) = (folder.path().join("kept"), folder.path().join("link"));
+        let (kept, path) = (folder.path().join("kept"), folder.path().join("out/image"));
+        let output = OutputPlace::open(&path).unwrap();
         fs::write(&kept, "kept").unwrap();
-        symlink(&kept, &output).unwrap();
-        lease.publish(&source, &output).unwrap();
+        let refused = || crate::error::told(&lease.publish(&source, &output).unwrap_err());
+        symlink(&kept, &path).unwrap();
+        assert!(refused().contains("it is a symbolic link, and an output replaces a regular file only"));
+        fs::remove_dir_all(folder.path().join("out")).unwrap();
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", folder.path().join("out")).unwrap();
+        assert!(refused().contains("now a link is in the way"), "{}", refused());
         assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
-        assert!(!output.is_symlink());
+        assert_eq!(names(&folder.path().join("elsewhere")), [] as [&str; 0]);
+        fs::remove_file(folder.path().join("out")).unwrap();
+        lease.publish(&source, &output).unwrap();
+        assert_eq!(names(&folder.path().join("out")), ["image"]);
     }
 
     #[test]
@@ -119,9 +139,9 @@ mod tests {
         let (taken, file) = (out.join("folder"), out.join("file"));
         fs::create_dir_all(taken.join("full")).unwrap();
         fs::write(&file, "old").unwrap();
-        assert!(lease.publish(&source, &taken).is_err());
-        assert!(lease.publish(&folder.path().join("none"), &file).is_err());
-        assert!(lease.publish(&source, &file.join("below")).is_err());
+        assert!(publish(&lease, &source, &taken).is_err());
+        assert!(publish(&lease, &folder.path().join("none"), &file).is_err());
+        assert!(publish(&lease, &source, &file.join("below")).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "old");
         let mut left = names(&out);
         left.sort();
@@ -129,18 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_output_is_refused() {
-        let (_folder, lease, source) = lease();
-        for output in ["/", "", "relative", "/a/.."] {
-            assert!(matches!(lease.publish(&source, Path::new(output)), Err(StoreError::Output { .. })), "{output}");
-        }
-    }
-
-    #[test]
     fn the_longest_name_can_be_written() {
         let (folder, lease, source) = lease();
         let output = folder.path().join("n".repeat(LONGEST_NAME));
-        lease.publish(&source, &output).unwrap();
+        publish(&lease, &source, &output).unwrap();
         assert!(output.exists());
     }
 
@@ -150,8 +162,8 @@ mod tests {
         let out = folder.path().join("out\n\u{fffd}");
         fs::create_dir(&out).unwrap();
         let temp = lease.name_half_written(&out, "base.squashfs".as_ref()).unwrap();
-        fs::write(&temp, "half").unwrap();
-        assert!(temp.file_name().unwrap().to_str().unwrap().starts_with(".base.squashfs.runner-"));
+        fs::write(out.join(&temp), "half").unwrap();
+        assert!(temp.to_str().unwrap().starts_with(".base.squashfs.runner-"));
         lease.close().unwrap();
         assert!(names(&out).is_empty());
     }

@@ -306,3 +306,117 @@ steps:
     assert_eq!(built.lines("use"), ["/bind 0 opened", "/bind/below 0 opened", "/cache 0 opened", "0"]);
     assert_eq!(fs::metadata(asked.path("work/id")).unwrap().mode() & 0o7000, 0o4000);
 }
+
+#[test]
+fn an_output_follows_no_link_that_a_step_put_in_its_way() {
+    // How a step puts something in the way, and what the build says, if it is not to work.
+    for (script, refused) in [
+        ("rm -rf /work/out; ln -s ../victim /work/out", Some("now a link is in the way")),
+        ("rm -rf /work/out/deep; ln -s ../../victim /work/out/deep", Some("now a link is in the way")),
+        ("rm -rf /work/out; echo > /work/out", Some("now a link is in the way")),
+        ("ln -s ../../../victim/image /work/out/deep/image", Some("it is a symbolic link, and an output replaces")),
+        ("mkfifo /work/out/deep/image", Some("it is a fifo, and an output replaces")),
+        ("mkdir -p /work/out/deep/image/full", Some("it is a directory, and an output replaces")),
+        ("rm -rf /work/out", None),
+        ("rm -rf /work/out; mkdir -p /work/out/deep; echo old > /work/out/deep/image", None),
+    ] {
+        let project = project(&format!(
+            "
+mounts:
+  work: {{ type: bind, source: work, target: /work }}
+containers:
+  hostile: {{ rootfs: $TOOLS, mounts: [work] }}
+  built: {{ rootfs: $TOOLS }}
+steps:
+  - {{ name: swap, container: hostile, run: '{script}' }}
+  - {{ name: made, container: built, needs: [swap], run: echo made > /made }}
+  - {{ name: image, container: built, snapshot: {{ output: work/out/deep/image }} }}
+"
+        ));
+        project.write("victim/image", "host");
+        fs::create_dir(project.path("work")).unwrap();
+        let built = Built::of(&project, &[]);
+        let output = project.path("work/out/deep/image");
+        match refused {
+            Some(words) => {
+                assert_eq!(built.run.code, 3, "{script}: {}", built.run);
+                assert!(built.reason("image").contains(words), "{script}: {}", built.run);
+            }
+            None => {
+                assert_eq!(built.run.code, 0, "{script}: {}", built.run);
+                assert!(crate::built::names_in(&output).iter().any(|name| name.ends_with("made")), "{script}");
+            }
+        }
+        assert_eq!(fs::read_to_string(project.path("victim/image")).unwrap(), "host", "{script}");
+        assert_eq!(fs::read_dir(project.path("victim")).unwrap().count(), 1, "{script}");
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{script}");
+    }
+}
+
+#[test]
+fn an_output_replaces_a_regular_file_only() {
+    let null = fs::metadata("/dev/null").unwrap();
+    for (output, found) in
+        [("/dev/null", "a character device"), ("link", "a symbolic link"), ("link/../fifo", "a socket or a fifo")]
+    {
+        let project = project(&format!(
+            "
+containers: {{ c: {{ rootfs: {{ scratch: true }} }} }}
+steps: [{{ name: s, snapshot: {{ output: {output} }} }}]
+"
+        ));
+        fs::create_dir(project.path("folder")).unwrap();
+        symlink("folder", project.path("link")).unwrap();
+        let made = Command::new("mkfifo").arg(project.path("fifo")).status().unwrap();
+        assert!(made.success());
+        for command in ["validate", "apply"] {
+            let run = project.runner(&[command]);
+            let words = match output {
+                "link" => "is a folder".to_owned(),
+                _ => format!("is {found}"),
+            };
+            assert_eq!((run.code, run.stderr.contains(&words)), (2, true), "{command}: {run}");
+        }
+        assert!(project.path("link").is_symlink());
+    }
+    let now = fs::metadata("/dev/null").unwrap();
+    assert_eq!((now.ino(), now.mode(), now.rdev()), (null.ino(), null.mode(), null.rdev()));
+}
+
+#[test]
+fn a_file_that_the_build_writes_is_bound_as_it_is_then_by_whatever_path() {
+    let project = project(
+        r#"
+mounts:
+  file: { type: bind, source: link/image, target: /file, options: [ro] }
+  folder: { type: bind, source: link, target: /folder, options: [ro] }
+containers:
+  first: { rootfs: $TOOLS }
+  second: { rootfs: $TOOLS, mounts: [file, folder] }
+steps:
+  - { name: made, container: first, run: echo made > /made }
+  - { name: image, container: first, snapshot: { output: out/image } }
+  - { name: look, container: second, needs: [image], run: head -c 4 /file; head -c 4 /folder/image }
+"#,
+    );
+    project.write("out/image", "old!");
+    symlink("out", project.path("link")).unwrap();
+    let built = Built::well(&project);
+    assert_eq!(built.text("look"), "hsqshsqs");
+}
+
+#[test]
+fn two_outputs_that_are_one_file_by_two_paths_are_refused() {
+    let project = project(
+        "
+containers: { c: { rootfs: { scratch: true } }, d: { rootfs: { scratch: true } } }
+steps:
+  - { name: one, container: c, snapshot: { output: out/image } }
+  - { name: other, container: d, snapshot: { output: link/image } }
+",
+    );
+    fs::create_dir(project.path("out")).unwrap();
+    symlink("out", project.path("link")).unwrap();
+    let run = project.runner(&["validate"]);
+    assert_eq!((run.code, run.stderr.contains("two snapshots have the same output")), (2, true), "{run}");
+}

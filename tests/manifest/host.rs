@@ -67,6 +67,11 @@ impl Host for FakeHost {
         }
     }
 
+    fn real(&self, path: &Path) -> PathBuf {
+        assert!(path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0));
+        runner::build::lexical(path)
+    }
+
     fn names(&self, folder: &Path) -> Vec<String> {
         let inside = self.0.iter().map(|(path, _)| Path::new(path)).filter(|path| path.parent() == Some(folder));
         inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()

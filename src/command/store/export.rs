@@ -7,6 +7,7 @@ use super::Place;
 use super::naming::named;
 use crate::command::{Stop, print};
 use crate::error::{Error, Exit};
+use crate::fs::output::OutputPlace;
 use crate::report::size;
 
 /// Writes the image, whole or not at all.
@@ -27,10 +28,12 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
         let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();
         return Err(Error::new(Exit::Mismatch, format!("the layer {digest} is damaged")).with_hint(Some(hint)).into());
     }
+    let output = OutputPlace::open(&output)
+        .map_err(|error| Error::new(Exit::Usage, format!("cannot write {}: {error}", output.display())))?;
     let lease = store.lease().map_err(of_store)?;
     let published = lease.publish(held.path(), &output);
     let closed = lease.close();
     published.and(closed).map_err(of_store)?;
     let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
-    print(format!("wrote {} ({}, {digest})\n", output.display(), size(bytes)).as_bytes())
+    print(format!("wrote {} ({}, {digest})\n", output.path().display(), size(bytes)).as_bytes())
 }

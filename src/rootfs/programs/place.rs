@@ -183,7 +183,7 @@ impl<'a> Placer<'a> {
     fn from(&self, path: &Path, outside: &Path) -> Result<File, RootfsError> {
         let read = |source| RootfsError::Read { path: outside.to_owned(), source };
         let file = File::open(outside).map_err(read)?;
-        if let Some(opened) = self.opened.get(path)
+        if let Some(opened) = self.opened.get(path).map_err(read)?
             && Identity::of(opened).map_err(read)? != Identity::of(&file).map_err(read)?
         {
             let problem = "it was replaced after the build began".to_owned();

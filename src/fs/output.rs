@@ -1,0 +1,173 @@
+//! Where an output goes: a directory that was opened before anything ran, and a name in it.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
+
+use super::dirfd::{Dir, Identity, real_path};
+use super::in_root::open_without_links;
+
+/// A file that is to be written in place of the one that may be there.
+///
+/// Links on the way are followed once, when it is opened. Afterwards the directory may be removed and made again, as
+/// builds do to clean up, but no link leads anywhere else.
+#[derive(Debug)]
+pub struct OutputPlace {
+    path: PathBuf,
+    /// Without links.
+    directory: PathBuf,
+    opened: Dir,
+    name: OsString,
+}
+
+impl OutputPlace {
+    /// Opens the directory of an output, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a path that is not absolute or ends in no name; where something else than a regular file has
+    /// the name; what opening the directory gives.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let parts = path.parent().zip(path.file_name()).filter(|_| path.is_absolute());
+        let (above, name) =
+            parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no absolute path of a file"))?;
+        let opened = Dir::open_or_create(above, 0o777)?;
+        let directory = real_path(opened.as_fd())?;
+        let place = Self { path: path.to_owned(), directory, opened, name: name.to_owned() };
+        place.check(&place.opened)?;
+        Ok(place)
+    }
+
+    /// As the user wrote it, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of its directory, without links.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its name there.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The directory as it was opened first.
+    pub fn opened(&self) -> &Dir {
+        &self.opened
+    }
+
+    /// Which file it is: that name in that directory.
+    pub fn identity(&self) -> (Identity, &OsStr) {
+        (self.opened.identity(), &self.name)
+    }
+
+    /// Opens its directory as it is now. One that was removed is made again; a link is not followed.
+    ///
+    /// # Errors
+    /// Where something that is no directory is in the place of it or of one above.
+    pub fn current(&self) -> io::Result<Dir> {
+        let opened = match open_without_links(CWD, &self.directory, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => self.make(),
+            result => result.map_err(io::Error::from).and_then(Dir::new),
+        };
+        opened.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP | Errno::NOTDIR) => {
+                let directory = self.directory.display();
+                io::Error::other(format!(
+                    "{directory} was a directory when the build began, and now a link is in the way"
+                ))
+            }
+            _ => error,
+        })
+    }
+
+    fn make(&self) -> io::Result<Dir> {
+        let names = self.directory.iter().skip(1);
+        names.fold(Dir::open(Path::new("/")), |dir, name| dir?.create(name, 0o777))
+    }
+
+    /// Refuses what is no regular file.
+    ///
+    /// # Errors
+    /// In words, where something else has its name in that directory.
+    pub fn check(&self, dir: &Dir) -> io::Result<()> {
+        let kind = match statat(dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let found = match kind {
+            FileType::RegularFile => return Ok(()),
+            FileType::Directory => "a directory",
+            FileType::Symlink => "a symbolic link",
+            FileType::CharacterDevice | FileType::BlockDevice => "a device",
+            FileType::Fifo => "a fifo",
+            FileType::Socket => "a socket",
+            FileType::Unknown => "of an unknown type",
+        };
+        Err(io::Error::other(format!("it is {found}, and an output replaces a regular file only")))
+    }
+
+    /// Opens the file, as `O_PATH`.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, and as [`OutputPlace::current`] and [`OutputPlace::check`].
+    pub fn file(&self) -> io::Result<OwnedFd> {
+        let dir = self.current()?;
+        self.check(&dir)?;
+        Ok(openat(&dir, &self.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again_and_a_link_in_its_place_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir(top.path().join("real")).unwrap();
+        symlink("real", top.path().join("link")).unwrap();
+        let place = OutputPlace::open(&top.path().join("link/a/b/file")).unwrap();
+        assert_eq!(place.directory(), top.path().canonicalize().unwrap().join("real/a/b"));
+        assert_eq!(place.current().unwrap().identity(), place.opened().identity());
+        fs::remove_dir_all(top.path().join("real/a")).unwrap();
+        assert!(place.current().is_ok() && top.path().join("real/a/b").is_dir());
+        for link in ["real/a/b", "real/a"] {
+            fs::remove_dir_all(top.path().join(link)).unwrap();
+            symlink("/etc", top.path().join(link)).unwrap();
+            let error = place.current().unwrap_err();
+            assert!(error.to_string().contains("now a link is in the way"), "{error}");
+            fs::remove_file(top.path().join(link)).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_replaced() {
+        let top = tempfile::tempdir().unwrap();
+        fs::write(top.path().join("file"), "").unwrap();
+        fs::create_dir(top.path().join("dir")).unwrap();
+        symlink("file", top.path().join("link")).unwrap();
+        rustix::fs::mknodat(CWD, top.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let open = |path: &Path| OutputPlace::open(path).map(drop).map_err(|error| error.to_string());
+        for good in ["file", "new", "deep/er/new"] {
+            open(&top.path().join(good)).unwrap();
+        }
+        for (bad, found) in [("dir", "a directory"), ("link", "a symbolic link"), ("fifo", "a fifo")] {
+            assert!(open(&top.path().join(bad)).unwrap_err().contains(&format!("it is {found}, and")), "{bad}");
+        }
+        assert!(open(Path::new("/dev/null")).unwrap_err().contains("it is a device"));
+        for bad in ["/", "", "relative", "/a/.."] {
+            assert_eq!(open(Path::new(bad)).unwrap_err(), "it is no absolute path of a file", "{bad}");
+        }
+        assert!(OutputPlace::open(&top.path().join("file")).unwrap().file().is_ok());
+    }
+}

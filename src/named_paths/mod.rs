@@ -1,0 +1,266 @@
+//! The host paths that a manifest names, each opened once before anything runs.
+//!
+//! From then on only what was opened is used: a step that can write to a directory on the way cannot have a path lead
+//! elsewhere. What the build itself writes, its outputs, is opened when it is asked for. Nothing may show the store: a
+//! bind of a directory above it has an empty directory in its place.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::build::{Action, Build, Container, ContainerId, MountKind, Network, Rootfs, Secret, Snapshot, StepId};
+use crate::fs::dirfd::Dir;
+use crate::fs::opened::{OpenedFile, OpenedPaths};
+use crate::fs::output::OutputPlace;
+use crate::mount::{Location, MountTable};
+
+/// What a container with the host's network finds at the same path.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Why the host paths of a build cannot be used.
+#[derive(Debug, Error)]
+pub enum NamedPathError {
+    /// A path cannot be opened.
+    #[error("cannot open {}, which the manifest names", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    /// Nobody may write to the store but runner, or see what other builds have there.
+    #[error("cannot use {}: it is in the store {}", path.display(), store.display())]
+    InStore { path: PathBuf, store: PathBuf },
+    /// A root is a layer of an overlay, in which nothing can be covered.
+    #[error("cannot use {} as a rootfs: it contains the store {}", path.display(), store.display())]
+    RootHoldsStore { path: PathBuf, store: PathBuf },
+    /// An output cannot be written where it is to go.
+    #[error("cannot write the output {}", path.display())]
+    Output { path: PathBuf, source: io::Error },
+    /// Two outputs are one file.
+    #[error("cannot write the output {}: {} is the same file", path.display(), other.display())]
+    SameFile { path: PathBuf, other: PathBuf },
+    /// The mounts of this process cannot be looked at.
+    #[error("cannot tell whether the store can be seen through a bind")]
+    Mounts(#[source] io::Error),
+}
+
+impl NamedPathError {
+    /// What fixes it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("something removed it after the manifest was checked; try again".into())
+            }
+            Self::InStore { .. } => {
+                Some("copy what is needed out of the store, for a layer with `runner store export`".into())
+            }
+            Self::RootHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
+            Self::Output { .. } | Self::SameFile { .. } => Some("choose another output".into()),
+            Self::Open { .. } | Self::Mounts(_) => None,
+        }
+    }
+}
+
+/// The host paths of a build.
+#[derive(Debug, Default)]
+pub struct NamedPaths {
+    opened: Arc<OpenedPaths>,
+    store: Option<Dir>,
+    /// The sources of binds through which the store could be seen.
+    shows_store: HashSet<PathBuf>,
+    outputs: HashMap<StepId, Arc<OutputPlace>>,
+    /// The containers that can see the output of a step in a bind.
+    shows_output: HashSet<(ContainerId, StepId)>,
+}
+
+impl NamedPaths {
+    /// Opens all that a build names, of its outputs those of these steps, whose directories are made. To be called in the
+    /// mount namespace that the build is run in.
+    ///
+    /// # Errors
+    /// See [`NamedPathError`].
+    pub fn open(build: &Build, steps: &[StepId], store: &Path) -> Result<Self, NamedPathError> {
+        let mut opened = OpenedPaths::default();
+        let mut open = |path: &Path| match opened.open(path) {
+            Ok(()) => Ok(()),
+            Err(source) => Err(NamedPathError::Open { path: path.to_owned(), source }),
+        };
+        for container in &build.containers {
+            match &container.rootfs {
+                Rootfs::Squashfs(path) | Rootfs::Tar(path) | Rootfs::Dir(path) => open(path)?,
+                Rootfs::Programs(programs) => programs.iter().try_for_each(|path| open(path))?,
+                Rootfs::Snapshot(_) | Rootfs::Scratch => {}
+            }
+            for mount in &container.mounts {
+                match &mount.kind {
+                    MountKind::Bind(path) | MountKind::Secret(Secret::File(path)) => open(path)?,
+                    MountKind::Secret(Secret::Variable(_))
+                    | MountKind::Tmpfs
+                    | MountKind::Cache(_)
+                    | MountKind::Kernel(..) => {}
+                }
+            }
+            let resolv = Path::new(RESOLV_CONF);
+            if container.network == Network::Host && resolv.exists() {
+                open(resolv)?;
+            }
+        }
+        let outputs = outputs(build, steps)?;
+        opened.expect_outputs(&outputs.values().cloned().collect::<Vec<_>>()).map_err(NamedPathError::Mounts)?;
+        let dir = Dir::open(store).map_err(NamedPathError::Mounts)?;
+        opened.hide(dir.identity());
+        let mut paths = Self { opened: Arc::new(opened), store: Some(dir), outputs, ..Self::default() };
+        paths.look_around(build, store)?;
+        Ok(paths)
+    }
+
+    /// Finds out what can be seen through what.
+    fn look_around(&mut self, build: &Build, store: &Path) -> Result<(), NamedPathError> {
+        let has_root = |container: &Container| matches!(container.rootfs, Rootfs::Dir(_));
+        let Some(dir) = &self.store else { return Ok(()) };
+        if self.outputs.is_empty() && binds(build).next().is_none() && !build.containers.iter().any(has_root) {
+            return Ok(());
+        }
+        let in_store = |path: &Path| NamedPathError::InStore { path: path.to_owned(), store: store.to_owned() };
+        let table = MountTable::read().map_err(NamedPathError::Mounts)?;
+        let locate = |file: BorrowedFd<'_>| table.locate(file).map_err(NamedPathError::Mounts);
+        let of_store = locate(dir.as_fd())?;
+        let mut outputs = Vec::new();
+        for (step, output) in &self.outputs {
+            let location = locate(output.opened().as_fd())?;
+            if location.is_in(&of_store) {
+                return Err(in_store(output.path()));
+            }
+            outputs.push((*step, location.join(output.name())));
+        }
+        for container in &build.containers {
+            let Rootfs::Dir(path) = &container.rootfs else { continue };
+            let top = locate(self.get(path).map_err(NamedPathError::Mounts)?.as_fd())?;
+            if top.is_in(&of_store) {
+                return Err(in_store(path));
+            }
+            if !table.views(&top, &of_store, false).is_empty() {
+                return Err(NamedPathError::RootHoldsStore { path: path.to_owned(), store: store.to_owned() });
+            }
+        }
+        let mut known: HashMap<&Path, Vec<StepId>> = HashMap::new();
+        let (mut shows_store, mut shows_output) = (HashSet::new(), HashSet::new());
+        for (container, path) in binds(build) {
+            if !known.contains_key(path) {
+                // An output that is not there yet cannot be bound; `validate` has said so, unless it was there then.
+                let Ok(file) = self.get(path) else { continue };
+                let top = locate(file.as_fd())?;
+                if top.is_in(&of_store) {
+                    return Err(in_store(path));
+                }
+                if !table.views(&top, &of_store, true).is_empty() {
+                    shows_store.insert(path.to_owned());
+                }
+                let shown = outputs.iter().filter(|(_, output)| !table.views(&top, output, true).is_empty());
+                known.insert(path, shown.map(|(step, _)| *step).collect());
+            }
+            shows_output.extend(known[path].iter().map(|step| (container, *step)));
+        }
+        (self.shows_store, self.shows_output) = (shows_store, shows_output);
+        Ok(())
+    }
+
+    /// What was opened, for those that look at files by their paths.
+    pub fn opened(&self) -> &Arc<OpenedPaths> {
+        &self.opened
+    }
+
+    /// Whether a path was opened.
+    pub fn is_named(&self, path: &Path) -> bool {
+        matches!(self.opened.get(path), Ok(Some(_)))
+    }
+
+    /// What a path of the manifest led to when it was opened.
+    ///
+    /// # Errors
+    /// `NotFound` for one that was not; for an output, what opening it now gives.
+    pub fn get(&self, path: &Path) -> io::Result<OpenedFile<'_>> {
+        self.opened.get(path)?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("{} was not there when the build began", path.display()))
+        })
+    }
+
+    /// Where the output of a step goes, if it has one.
+    pub fn output(&self, step: StepId) -> Option<&OutputPlace> {
+        self.outputs.get(&step).map(|output| &**output)
+    }
+
+    /// Whether the steps of a container can see the output of a step.
+    pub fn shows_output(&self, container: ContainerId, step: StepId) -> bool {
+        self.shows_output.contains(&(container, step))
+    }
+
+    /// The store's directory, if it can be seen through a bind of that source.
+    pub fn store_below(&self, source: &Path) -> Option<&Dir> {
+        self.store.as_ref().filter(|_| self.shows_store.contains(source))
+    }
+}
+
+/// Opens the directories of the outputs of these steps.
+fn outputs(build: &Build, steps: &[StepId]) -> Result<HashMap<StepId, Arc<OutputPlace>>, NamedPathError> {
+    let mut outputs: HashMap<StepId, Arc<OutputPlace>> = HashMap::new();
+    let mut known = HashMap::new();
+    for id in steps {
+        let Action::Snapshot(Snapshot { output: Some(path), .. }) = &build.step(*id).action else { continue };
+        let place = OutputPlace::open(path)
+            .map(Arc::new)
+            .map_err(|source| NamedPathError::Output { path: path.to_owned(), source })?;
+        let (directory, name) = place.identity();
+        if let Some(other) = known.insert((directory, name.to_owned()), path.to_owned()) {
+            return Err(NamedPathError::SameFile { path: path.to_owned(), other });
+        }
+        outputs.insert(*id, place);
+    }
+    Ok(outputs)
+}
+
+/// The sources of binds, with their containers.
+fn binds(build: &Build) -> impl Iterator<Item = (ContainerId, &Path)> {
+    build.containers.iter().enumerate().flat_map(|(index, container)| {
+        container.mounts.iter().filter_map(move |mount| match &mount.kind {
+            MountKind::Bind(source) => Some((ContainerId(index), source.as_path())),
+            _ => None,
+        })
+    })
+}
+
+/// The sources of binds through which a store can be seen, or will be once it is made there.
+///
+/// # Errors
+/// What looking at the mounts gives.
+pub fn binds_that_show_store(build: &Build, store: &Path) -> io::Result<Vec<PathBuf>> {
+    let sources: HashSet<&Path> = binds(build).map(|(_, source)| source).collect();
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let table = MountTable::read()?;
+    let mut missing = Vec::new();
+    let mut at = store;
+    let existing = loop {
+        match (Dir::open(at), at.parent().zip(at.file_name())) {
+            (Err(error), Some((above, name))) if error.kind() == io::ErrorKind::NotFound => {
+                missing.push(name);
+                at = above;
+            }
+            (dir, _) => break dir?,
+        }
+    };
+    let of: Location = missing.iter().rev().fold(table.locate(existing.as_fd())?, |of, name| of.join(name));
+    let mut found = Vec::new();
+    for source in sources {
+        let mut opened = OpenedPaths::default();
+        opened.open(source)?;
+        let Some(file) = opened.get(source)? else { continue };
+        let top = table.locate(file.as_fd())?;
+        if !top.is_in(&of) && !table.views(&top, &of, true).is_empty() {
+            found.push(source.to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
