@@ -15,15 +15,14 @@
 //! Entries are sorted by name, so that a change of one is a change of few lines.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::build::Build;
-use crate::fs::atomic;
-use crate::fs::dirfd::Dir;
+use crate::fs::atomic::Permissions;
+use crate::fs::named_file::NamedFile;
 
 /// The version of the format.
 const VERSION: u64 = 1;
@@ -147,7 +146,8 @@ impl Lock {
     /// # Errors
     /// See [`LockError`].
     pub fn read(path: &Path) -> Result<Self, LockError> {
-        let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+        let read = || io::read_to_string(NamedFile::find(path)?.read()?);
+        let text = read().map_err(|source| match source.kind() {
             ErrorKind::NotFound => LockError::Missing { path: path.to_owned() },
             _ => LockError::Io { action: "read", path: path.to_owned(), source },
         })?;
@@ -163,15 +163,21 @@ impl Lock {
     ///
     /// # Errors
     /// What writing gives.
-    pub fn write(&self, path: &Path) -> Result<(), LockError> {
+    pub fn write(&self, file: &NamedFile) -> Result<(), LockError> {
         let text = format!("{HEAD}{}", toml::to_string(self).unwrap_or_default());
-        if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        if file.read().and_then(io::read_to_string).is_ok_and(|there| there == text) {
             return Ok(());
         }
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let name = path.file_name().unwrap_or_default();
-        let write = || atomic::replace(Dir::open(folder)?, name, text.as_bytes(), atomic::Permissions::Exactly(0o644));
-        write().map_err(|source| LockError::Io { action: "write", path: path.to_owned(), source })
+        let written = file.replace(text.as_bytes(), Permissions::Exactly(0o644));
+        written.map_err(|source| LockError::Io { action: "write", path: file.path().to_owned(), source })
+    }
+
+    /// Finds the file that the lock is to be written to, before anything runs.
+    ///
+    /// # Errors
+    /// Where it cannot be one: a link, a directory.
+    pub fn find(path: &Path) -> Result<NamedFile, LockError> {
+        NamedFile::find(path).map_err(|source| LockError::Io { action: "write", path: path.to_owned(), source })
     }
 
     /// What is locked of a snapshot.
@@ -224,6 +230,7 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -241,7 +248,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runner.lock");
         let lock = Lock::new(vec![rootfs("b", "2"), rootfs("a", "1")], vec![snapshot("t", "4"), snapshot("s", "3")]);
-        lock.write(&path).unwrap();
+        lock.write(&Lock::find(&path).unwrap()).unwrap();
         assert_eq!(Lock::read(&path).unwrap(), lock);
         let text = fs::read_to_string(&path).unwrap();
         let expected = "version = 1\n\n[[rootfs]]\ncontainer = \"a\"\nkind = \"tar\"\ndigest = \"1\"\n\n[[rootfs]]\n\

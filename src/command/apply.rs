@@ -99,9 +99,9 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
     let mut site = Site::open(settings)?;
-    site.keep_bundles(wish.bundles.as_deref())?;
     let segments = Segments::new(build, &plan);
-    let paths = match site.open_paths(build, plan.order()) {
+    let opened = site.keep_bundles(wish.bundles.as_deref()).and_then(|()| site.open_paths(build, plan.order()));
+    let paths = match opened {
         Ok(paths) => paths,
         Err(error) => {
             site.close()?;

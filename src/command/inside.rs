@@ -33,8 +33,8 @@ pub fn in_session(
     let build = loaded(&on.manifest, &on.sets)?;
     let inside = find(&build, name)?;
     let mut site = Site::open(&settings)?;
-    site.keep_bundles(on.runtime.bundle_dir.as_deref())?;
-    let paths = match site.open_paths(&build, &outputs_below(&build, inside)) {
+    let bundles = site.keep_bundles(on.runtime.bundle_dir.as_deref());
+    let paths = match bundles.and_then(|()| site.open_paths(&build, &outputs_below(&build, inside))) {
         Ok(paths) => paths,
         Err(error) => {
             site.close()?;

@@ -20,16 +20,17 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
+    let file = Lock::find(&Lock::path(&build)).map_err(|error| stop(Exit::Usage, error))?;
     let built = build_all(&settings, &build, &Wish { sources: true, ..Wish::default() })?;
     exit(&built.summary)?;
     let name = |step: StepId| build.step(step).name.clone();
     let snapshots = built.summary.layers.iter();
     let snapshots = snapshots.map(|(step, digest)| LockedSnapshot { step: name(*step), digest: digest.to_string() });
     let lock = Lock::new(built.sources, snapshots.collect());
-    let path = Lock::path(&build);
-    lock.write(&path).map_err(|error| stop(Exit::Host, error))?;
+    let path = file.path();
+    lock.write(&file).map_err(|error| stop(Exit::Host, error))?;
     if let Some(store) = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
-        store.know_lock_file(&path).map_err(|error| failed(error.into()))?;
+        store.know_lock_file(path).map_err(|error| failed(error.into()))?;
     }
     let (sources, snapshots) = (lock.rootfs.len(), lock.snapshot.len());
     print(format!("{}: {sources} rootfs, {snapshots} snapshots\n", path.display()).as_bytes())

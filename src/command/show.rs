@@ -10,6 +10,7 @@ use super::Stop;
 use super::outline::outline;
 use crate::build::{Build, MountKind};
 use crate::error::{Error, Exit};
+use crate::fs::named_file::NamedFile;
 use crate::plan::Plan;
 use crate::report::{Beside, Format, GoOn, Shown, Surroundings};
 
@@ -34,9 +35,11 @@ pub fn beside(
     plan: &Plan,
     go_on: Option<GoOn>,
 ) -> Result<Beside, Error> {
-    for (path, _) in &files.reports {
-        report_folder(path)?;
-    }
+    let report = |(path, format): &(PathBuf, Format)| match NamedFile::find(path) {
+        Ok(file) => Ok((file, *format)),
+        Err(error) => Err(not_written("report", path, &error)),
+    };
+    let reports = files.reports.iter().map(report).collect::<Result<Vec<_>, Error>>()?;
     let private = has_secrets(build);
     let log = files.log.as_deref().map(log_file).transpose()?;
     if let Some((path, file)) = log.as_ref().filter(|_| private) {
@@ -45,8 +48,8 @@ pub fn beside(
     let is_outlined = !files.reports.is_empty() || surroundings.ci.is_some();
     Ok(Beside {
         log,
-        reports: files.reports.clone(),
-        summary: surroundings.summary.clone(),
+        reports,
+        summary: surroundings.summary.as_deref().map(summary).transpose()?,
         outline: is_outlined.then(|| Arc::new(outline(build, plan, manifest(build)))),
         go_on,
         private,
@@ -77,23 +80,17 @@ fn manifest(build: &Build) -> String {
 }
 
 fn log_file(path: &Path) -> Result<(PathBuf, File), Error> {
-    let failed = |error: io::Error| {
-        let (why, hint) = why(folder_of(path), &error);
-        Error::new(Exit::Usage, format!("cannot write the log file {}: {why}", path.display())).with_hint(hint)
-    };
-    Ok((path.to_owned(), File::create(path).map_err(failed)?))
+    let opened = NamedFile::find(path).and_then(|file| file.create());
+    Ok((path.to_owned(), opened.map_err(|error| not_written("log file", path, &error))?))
 }
 
-/// Refuses a report for which there is no folder.
-fn report_folder(path: &Path) -> Result<(), Error> {
-    let folder = folder_of(path);
-    let (why, hint) = match folder.metadata() {
-        Ok(metadata) if !metadata.is_dir() => (format!("{} is no folder", folder.display()), None),
-        Ok(_) if path.is_dir() => ("it is a folder".to_owned(), None),
-        Ok(_) => return Ok(()),
-        Err(error) => why(folder, &error),
-    };
-    Err(Error::new(Exit::Usage, format!("cannot write the report {}: {why}", path.display())).with_hint(hint))
+fn summary(path: &Path) -> Result<NamedFile, Error> {
+    NamedFile::find(path).map_err(|error| not_written("summary", path, &error))
+}
+
+fn not_written(what: &str, path: &Path, error: &io::Error) -> Error {
+    let (why, hint) = why(folder_of(path), error);
+    Error::new(Exit::Usage, format!("cannot write the {what} {}: {why}", path.display())).with_hint(hint)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -102,7 +99,9 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Why a file cannot be written in a folder, and what mends it.
 fn why(folder: &Path, error: &io::Error) -> (String, Option<String>) {
-    if error.kind() != io::ErrorKind::NotFound {
+    if error.kind() == io::ErrorKind::NotADirectory {
+        return (format!("{} is no folder", folder.display()), None);
+    } else if error.kind() != io::ErrorKind::NotFound {
         return (error.to_string(), None);
     }
     let folder = folder.display();

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
@@ -15,6 +15,7 @@ use crate::build::{Build, StepId};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
+use crate::fs::dirfd::Dir;
 use crate::mount::enter_private_namespace;
 use crate::named_paths::NamedPaths;
 use crate::runtime::external::{FindError, Program};
@@ -71,11 +72,19 @@ impl Site {
     /// Keeps the OCI bundles in that folder, if one is given.
     ///
     /// # Errors
-    /// With [`Exit::Host`], where a relative path starts from a folder that is gone.
+    /// With [`Exit::Usage`], where it cannot be opened or made, or is a link.
     pub fn keep_bundles(&mut self, folder: Option<&Path>) -> Result<(), Error> {
-        if let Some(folder) = folder {
-            self.workspace.keep_bundles(std::path::absolute(folder).map_err(host("find the folder of bundles"))?);
+        let Some(folder) = folder else { return Ok(()) };
+        let failed = |why: String| {
+            let error = format!("cannot keep bundles in {}: {why}", folder.display());
+            Error::new(Exit::Usage, error).with_hint(Some("choose another one with `--bundle-dir FOLDER`".into()))
+        };
+        // A step of an earlier build may have left it.
+        if folder.components().collect::<PathBuf>().is_symlink() {
+            return Err(failed("it is a symbolic link".into()));
         }
+        let folder = Dir::open_or_create(folder, 0o700).map_err(|error| failed(error.to_string()))?;
+        self.workspace.keep_bundles(folder);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod dirfd;
 pub mod in_root;
+pub mod named_file;
 pub mod opened;
 pub mod output;
 pub mod remove_tree;

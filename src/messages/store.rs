@@ -28,6 +28,9 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
             io("read the layer", "/srv/store/layers/sha256/aa.squashfs", libc::EIO),
         ],
         StoreError::Format { .. } => [StoreError::Format { path: store(), found: "9".into() }],
+        StoreError::Link { .. } => [
+            StoreError::Link { path: "/work/store".into(), target: "/srv/store".into() },
+        ],
         StoreError::NotAStore { .. } => [StoreError::NotAStore { path: "/etc".into() }],
         StoreError::Owner { .. } => [StoreError::Owner { path: store(), owner: 1000, user: 0 }],
         StoreError::LockFile { .. } => [StoreError::LockFile { path: "/work/runner.lock".into(), why: "expected `=`".into() }],

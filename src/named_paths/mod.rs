@@ -55,7 +55,8 @@ impl NamedPathError {
                 Some("copy what is needed out of the store, for a layer with `runner store export`".into())
             }
             Self::RootHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
-            Self::Output { .. } | Self::SameFile { .. } => Some("choose another output".into()),
+            Self::Output { .. } => Some("choose another output, in a directory that can be written to".into()),
+            Self::SameFile { .. } => Some("give one of them another output".into()),
             Self::Open { .. } | Self::Mounts(_) => None,
         }
     }

@@ -1,13 +1,13 @@
 //! Reports of a whole build, written when it is over: HTML, JUnit XML or JSON, as the file's name says.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::escape;
 use crate::event::Stamped;
-use crate::fs::atomic;
-use crate::fs::dirfd::Dir;
+use crate::fs::atomic::Permissions;
+use crate::fs::named_file::NamedFile;
 
 use super::record::Record;
 use super::{Outline, Reporter, html, junit};
@@ -38,17 +38,21 @@ impl Format {
 /// Gathers what happens, and writes it down at the end.
 #[derive(Debug)]
 pub(super) struct FileReport {
-    path: PathBuf,
+    file: NamedFile,
     format: Format,
     outline: Option<Arc<Outline>>,
-    mode: u32,
+    permissions: Permissions,
     record: Record,
 }
 
 impl FileReport {
-    /// Less the umask, the file has that mode.
-    pub(super) fn new(path: PathBuf, format: Format, outline: Option<Arc<Outline>>, mode: u32) -> Self {
-        Self { path, format, outline, mode, record: Record::default() }
+    pub(super) fn new(
+        file: NamedFile,
+        format: Format,
+        outline: Option<Arc<Outline>>,
+        permissions: Permissions,
+    ) -> Self {
+        Self { file, format, outline, permissions, record: Record::default() }
     }
 }
 
@@ -64,17 +68,6 @@ impl Reporter for FileReport {
             Format::Junit => junit::document(&self.record, self.outline.as_deref()).map_err(io::Error::other)?,
             Format::Json => format!("{}\n", escape::json(&serde_json::to_string_pretty(&self.record)?)),
         };
-        write_whole(&self.path, text.as_bytes(), self.mode)
+        self.file.replace(text.as_bytes(), self.permissions)
     }
-}
-
-/// The mode of any new file, before the umask.
-const NEW: u32 = 0o666;
-
-/// Written whole or not at all; what was there stays until then.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let permissions = if mode == NEW { atomic::Permissions::New } else { atomic::Permissions::Exactly(mode) };
-    atomic::replace(Dir::open(folder)?, name, bytes, permissions)
 }

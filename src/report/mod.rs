@@ -27,6 +27,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::{Stamped, Stream};
+use crate::fs::atomic::Permissions;
+use crate::fs::named_file::NamedFile;
 
 use ci::{Groups, Summary};
 use file::FileReport;
@@ -101,9 +103,9 @@ pub struct Beside {
     /// A file for the events as JSON lines, and its path.
     pub log: Option<(PathBuf, File)>,
     /// Reports to write at the end.
-    pub reports: Vec<(PathBuf, Format)>,
+    pub reports: Vec<(NamedFile, Format)>,
     /// A file that a summary in Markdown is added to: `$GITHUB_STEP_SUMMARY`.
-    pub summary: Option<PathBuf>,
+    pub summary: Option<NamedFile>,
     /// What is known before the first event, for those who show it.
     pub outline: Option<Arc<Outline>>,
     /// The commands to go on with after a failure.
@@ -139,15 +141,16 @@ pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Besid
         sinks.push(Sink::new(Box::new(Json::default()), file));
         paths.push(path);
     }
-    // Without secrets as any new file.
-    let mode = if beside.private { 0o600 } else { 0o666 };
-    for (path, format) in beside.reports {
-        let report = FileReport::new(path.clone(), format, beside.outline.clone(), mode);
+    let permissions = if beside.private { Permissions::Exactly(0o600) } else { Permissions::New };
+    for (file, format) in beside.reports {
+        let path = file.path().to_owned();
+        let report = FileReport::new(file, format, beside.outline.clone(), permissions);
         sinks.push(Sink::new(Box::new(report), io::sink()));
         paths.push(path);
     }
-    if let Some(path) = beside.summary {
-        let summary = Summary::new(path.clone(), beside.outline);
+    if let Some(file) = beside.summary {
+        let path = file.path().to_owned();
+        let summary = Summary::new(file, beside.outline);
         sinks.push(Sink::new(Box::new(summary), io::sink()));
         paths.push(path);
     }

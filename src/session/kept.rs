@@ -7,7 +7,6 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 
 use oci_spec::runtime::{Process, Spec};
 
@@ -32,8 +31,8 @@ pub fn by_hand(mut spec: Spec, devices: &[HostDevice]) -> Spec {
 /// Writes the bundle, in place of an older one.
 ///
 /// # Errors
-/// With the folder, where it cannot be written to.
-pub fn write(folder: &Path, spec: &Spec, process: &Process) -> io::Result<()> {
+/// With its name, where it cannot be written to.
+pub fn write(bundles: &Dir, name: &str, spec: &Spec, process: &Process) -> io::Result<()> {
     let mut process = process.clone();
     // What has a terminal here would want a socket to hand it over on there.
     process.set_terminal(Some(false));
@@ -41,12 +40,12 @@ pub fn write(folder: &Path, spec: &Spec, process: &Process) -> io::Result<()> {
     let mut spec = spec.clone();
     spec.set_process(Some(process));
     let write = || {
-        let dir = Dir::open_or_create(folder, 0o700)?;
+        let dir = bundles.create(OsStr::new(name), 0o700)?;
         dir.create(OsStr::new(ROOTFS), 0o700)?;
         let config = serde_json::to_vec_pretty(&spec)?;
         // Two steps may start at once: whole, whichever comes last.
         let permissions = atomic::Permissions::Exactly(0o600);
         atomic::replace(dir, OsStr::new("config.json"), &config, permissions)
     };
-    write().map_err(doing::<io::Error>(format_args!("keep the bundle {}", folder.display())))
+    write().map_err(doing::<io::Error>(format_args!("keep the bundle of {name}")))
 }

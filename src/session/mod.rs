@@ -316,7 +316,7 @@ impl<'a> Session<'a> {
     pub fn run(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, SessionError> {
         let live = self.live()?;
         if let (Some(folder), Some(spec)) = (self.workspace.bundles(), &live.kept) {
-            kept::write(&folder.join(&self.container.name), spec, &process)?;
+            kept::write(folder, &self.container.name, spec, &process)?;
         }
         Ok(live.runtime.start(process, stdio)?)
     }

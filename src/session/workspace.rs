@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
 use crate::error::doing;
-use crate::fs::dirfd::reopen;
+use crate::fs::dirfd::{Dir, reopen};
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
 use crate::secret::Secrets;
@@ -27,7 +27,7 @@ pub struct Workspace {
     // Fields are dropped in this order: the images before the folder that they are mounted in.
     images: Mutex<HashMap<PathBuf, Lower>>,
     runtime: Runtime,
-    bundles: Option<PathBuf>,
+    bundles: Option<Dir>,
     warm_up: Once,
     secrets: Arc<Secrets>,
     lease: String,
@@ -81,13 +81,13 @@ impl Workspace {
     }
 
     /// Keeps the bundle of each container in that folder from now on.
-    pub fn keep_bundles(&mut self, folder: PathBuf) {
+    pub fn keep_bundles(&mut self, folder: Dir) {
         self.bundles = Some(folder);
     }
 
     /// Where bundles are kept, if they are.
-    pub fn bundles(&self) -> Option<&Path> {
-        self.bundles.as_deref()
+    pub fn bundles(&self) -> Option<&Dir> {
+        self.bundles.as_ref()
     }
 
     /// The folder in memory that all is mounted in.

@@ -120,6 +120,7 @@ impl Store {
     /// [`StoreError::Format`] for a store of another version, [`StoreError::NotAStore`] for a folder that holds
     /// something else, [`StoreError::Owner`] for another user's folder, and whatever making the folders gives.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        refuse_link(path)?;
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(error::CREATE, path))?;
         let root = path.canonicalize().map_err(failed("open the store", path))?;
         let owner = root.metadata().map_err(failed("open the store", &root))?.uid();
@@ -161,6 +162,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Format`] for a store of another version.
     pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        refuse_link(path)?;
         let Ok(root) = path.canonicalize() else { return Ok(None) };
         match read_format(&root) {
             Ok(Some(found)) if found == FORMAT => Ok(Some(Self { root })),
@@ -192,6 +194,14 @@ impl Store {
         let path = self.root.join("cache").join(Digest::of_bytes(id.as_bytes()).hex());
         make_folder(&path, 0o755)?;
         Ok(path)
+    }
+}
+
+fn refuse_link(path: &Path) -> Result<(), StoreError> {
+    // Without a slash at its end, which would have the link followed.
+    match fs::read_link(path.components().collect::<PathBuf>()) {
+        Ok(target) => Err(StoreError::Link { path: path.to_owned(), target }),
+        Err(_) => Ok(()),
     }
 }
 
@@ -268,6 +278,23 @@ mod tests {
         assert_eq!(fs::read_to_string(root.join("format")).unwrap(), "1\n");
         assert_eq!(fs::read_dir(store.mnt()).unwrap().count(), 0);
         assert_eq!(Store::open(&root).unwrap().root(), root.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_store_is_refused_and_one_above_it_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(&folder.path().join("real/store")).unwrap();
+        for (target, link) in [("real", "above"), ("real/store", "link")] {
+            std::os::unix::fs::symlink(target, folder.path().join(link)).unwrap();
+        }
+        assert!(Store::open(&folder.path().join("above/store")).is_ok());
+        for link in ["link", "link/", "link/."] {
+            for opened in
+                [Store::open(&folder.path().join(link)).map(Some), Store::open_existing(&folder.path().join(link))]
+            {
+                assert!(matches!(opened, Err(StoreError::Link { .. })), "{link}");
+            }
+        }
     }
 
     #[test]

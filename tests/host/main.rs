@@ -26,6 +26,7 @@ mod lock;
 mod many_layers;
 mod mount_points;
 mod mounts;
+mod named_files;
 mod namespace;
 mod page;
 mod parity;

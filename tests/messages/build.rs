@@ -69,10 +69,15 @@ fn a_step_that_cannot_be_started_or_kept_is_told_with_why() {
     ] {
         session.tell_build(about, &with_step(step));
     }
-    for (about, output) in
-        [("an output below a file", "/etc/passwd/base.squashfs"), ("an output in /proc", "/proc/no/base.squashfs")]
-    {
-        session.tell_build(about, &MANIFEST.replace("out/base.squashfs", output));
-    }
     session.compare("steps");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_anything_runs() {
+    let mut session = Session::new();
+    for output in ["/etc/passwd/base.squashfs", "/proc/no/base.squashfs"] {
+        session.write("build.yaml", MANIFEST.replace("out/base.squashfs", output));
+        session.tell("apply");
+    }
+    session.compare("outputs");
 }

@@ -28,8 +28,10 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
         let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();
         return Err(Error::new(Exit::Mismatch, format!("the layer {digest} is damaged")).with_hint(Some(hint)).into());
     }
-    let output = OutputPlace::open(&output)
-        .map_err(|error| Error::new(Exit::Usage, format!("cannot write {}: {error}", output.display())))?;
+    let output = OutputPlace::open(&output).map_err(|error| {
+        let hint = "choose another output, in a folder that can be written to".to_owned();
+        Error::new(Exit::Host, format!("cannot write the output {}: {error}", output.display())).with_hint(Some(hint))
+    })?;
     let lease = store.lease().map_err(of_store)?;
     let published = lease.publish(held.path(), &output);
     let closed = lease.close();

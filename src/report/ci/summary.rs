@@ -1,12 +1,11 @@
 //! The summary of a GitHub job: a table of the steps and the graph, in Markdown.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::event::{BuildStatus, Stamped, StepStatus};
+use crate::fs::named_file::NamedFile;
 use crate::graph::mermaid;
 
 use super::super::record::Record;
@@ -18,14 +17,14 @@ const MOST_ROWS: usize = 500;
 /// Adds to `$GITHUB_STEP_SUMMARY` when the build is over.
 #[derive(Debug)]
 pub(in crate::report) struct Summary {
-    path: PathBuf,
+    file: NamedFile,
     outline: Option<Arc<Outline>>,
     record: Record,
 }
 
 impl Summary {
-    pub(in crate::report) fn new(path: PathBuf, outline: Option<Arc<Outline>>) -> Self {
-        Self { path, outline, record: Record::default() }
+    pub(in crate::report) fn new(file: NamedFile, outline: Option<Arc<Outline>>) -> Self {
+        Self { file, outline, record: Record::default() }
     }
 }
 
@@ -37,7 +36,7 @@ impl Reporter for Summary {
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
         let text = markdown(&self.record, self.outline.as_deref());
-        OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(text.as_bytes())
+        self.file.append()?.write_all(text.as_bytes())
     }
 }
 

@@ -1,0 +1,109 @@
+//! Files that the command line names under attack: a link that an earlier step left leads to a file of the host.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::built::project;
+
+const MANIFEST: &str = "
+mounts:
+  work: { type: bind, source: work, target: /work }
+containers:
+  c: { rootfs: $TOOLS, mounts: [work] }
+  built: { rootfs: { scratch: true } }
+steps:
+  - name: plant
+    container: c
+    run: |
+      for name in log.json report.html bundles store summary.md; do
+        [ -e /work/$name ] || ln -s ../victim/$name /work/$name
+      done
+  - { name: image, container: built, snapshot: {} }
+";
+
+#[test]
+fn a_link_that_a_step_left_is_followed_by_nothing_that_the_command_line_names() {
+    let project = project(MANIFEST);
+    for name in ["log.json", "report.html", "summary.md"] {
+        project.write(&format!("victim/{name}"), "host");
+    }
+    for directory in ["victim/bundles", "victim/store", "work"] {
+        fs::create_dir(project.path(directory)).unwrap();
+    }
+    project.apply();
+    let at = |name: &str| format!("work/{name}");
+    for (arguments, words) in [
+        (
+            ["--log-file", &at("log.json")],
+            "cannot write the log file work/log.json: it is a symbolic link to ../victim",
+        ),
+        (["--report", &at("report.html")], "cannot write the report work/report.html: it is a symbolic link to"),
+        (["--bundle-dir", &at("bundles")], "cannot keep bundles in work/bundles: it is a symbolic link"),
+        (["--store", &at("store")], "/work/store: it is a symbolic link to ../victim/store"),
+    ] {
+        let run = project.runner(&[&["apply"], &arguments[..]].concat());
+        assert!(matches!(run.code, 2 | 3) && run.stderr.contains(words), "{arguments:?}: {run}");
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new(), "{arguments:?}");
+    }
+    let script = "GITHUB_ACTIONS=true GITHUB_STEP_SUMMARY=work/summary.md; export GITHUB_ACTIONS GITHUB_STEP_SUMMARY; \
+                  exec \"$@\"";
+    let run = project.runner_in_shell(script, &["apply"]);
+    assert!(
+        run.code == 2 && run.stderr.contains("cannot write the summary work/summary.md: it is a symbolic"),
+        "{run}"
+    );
+    for name in ["log.json", "report.html", "summary.md"] {
+        assert_eq!(fs::read_to_string(project.path("victim").join(name)).unwrap(), "host", "{name}");
+    }
+    for name in ["bundles", "store"] {
+        assert_eq!(fs::read_dir(project.path("victim").join(name)).unwrap().count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn what_the_command_line_names_is_written_where_it_was_when_the_build_began() {
+    let project = project(
+        "
+mounts:
+  work: { type: bind, source: work, target: /work }
+containers:
+  c: { rootfs: $TOOLS, mounts: [work] }
+steps:
+  - { name: swap, run: '/work/rename /work/out /work/old; ln -s ../victim /work/out' }
+  - { name: after, run: echo after }
+",
+    );
+    for directory in ["victim", "work/out"] {
+        fs::create_dir_all(project.path(directory)).unwrap();
+    }
+    let rename = "#include <stdio.h>\nint main(int c, char **v) { return c != 3 || rename(v[1], v[2]) != 0; }\n";
+    crate::built::compile(&project, "work/rename", rename, &["-static"]);
+    let arguments =
+        ["--log-file", "work/out/log", "--report", "work/out/report.json", "--bundle-dir", "work/out/bundles"];
+    let run = project.runner(&[&["apply"], &arguments[..]].concat());
+    assert_eq!(run.code, 0, "{run}");
+    assert!(project.path("work/out").is_symlink());
+    assert_eq!(fs::read_dir(project.path("victim")).unwrap().count(), 0);
+    let old = project.path("work/old");
+    assert!(fs::read_to_string(old.join("log")).unwrap().contains("build_finished"));
+    assert!(fs::read_to_string(old.join("report.json")).unwrap().contains("after"));
+    assert!(fs::read_to_string(old.join("bundles/c/config.json")).unwrap().contains("echo after"));
+}
+
+#[test]
+fn a_lock_file_that_is_a_link_is_neither_read_nor_written() {
+    let project = project(
+        "
+containers:
+  c: { rootfs: { scratch: true } }
+steps: [{ name: image, snapshot: {} }]
+",
+    );
+    project.write("victim", "host");
+    symlink("victim", project.path("runner.lock")).unwrap();
+    for arguments in [&["lock"][..], &["lock", "--check"], &["apply", "--locked"]] {
+        let run = project.runner(arguments);
+        assert!(run.code != 0 && run.stderr.contains("it is a symbolic link to victim"), "{arguments:?}: {run}");
+    }
+    assert_eq!(fs::read_to_string(project.path("victim")).unwrap(), "host");
+}
