@@ -49,6 +49,48 @@ pub struct View {
     pub mount_point: PathBuf,
 }
 
+/// What a bind shows, see [`MountTable::shown_by`].
+#[derive(Debug)]
+pub struct ShownBy<'a> {
+    table: &'a MountTable,
+    parts: Vec<Part<'a>>,
+    recursive: bool,
+}
+
+/// A mount that a bind shows, from which directory on, and where that is.
+#[derive(Debug)]
+struct Part<'a> {
+    id: u64,
+    device: &'a str,
+    at: &'a Path,
+    root: &'a Path,
+}
+
+impl ShownBy<'_> {
+    /// The paths at which a directory, or part of it, can be seen.
+    pub fn views(&self, of: &Location) -> Vec<View> {
+        let mut views = Vec::new();
+        for Part { id, device, at, root } in &self.parts {
+            let path = if *device != of.device {
+                continue;
+            } else if let Ok(below) = of.inside.strip_prefix(root) {
+                if below.as_os_str().is_empty() { at.to_path_buf() } else { at.join(below) }
+            } else if root.starts_with(&of.inside) {
+                at.to_path_buf()
+            } else {
+                continue;
+            };
+            // What is mounted on the way to it, or on itself, is seen in its place.
+            let hides =
+                |mount: &Mount| mount.parent == *id && mount.point.starts_with(at) && path.starts_with(&mount.point);
+            if !self.recursive || !self.table.mounts.iter().any(hides) {
+                views.push(View { path, mount_point: at.to_path_buf() });
+            }
+        }
+        views
+    }
+}
+
 impl Location {
     /// Its path in the namespace, without links.
     pub fn path(&self) -> &Path {
@@ -111,34 +153,21 @@ impl MountTable {
         })
     }
 
+    /// What a bind of `top` shows: with `recursive`, also what is mounted below it. To be asked for many directories.
+    pub fn shown_by<'a>(&'a self, top: &'a Location, recursive: bool) -> ShownBy<'a> {
+        let mut parts = vec![Part { id: top.mount, device: &top.device, at: &top.path, root: &top.inside }];
+        for mount in self.mounts.iter().filter(|mount| recursive && mount.point.starts_with(&top.path)) {
+            if mount.id != top.mount && self.is_below(mount, top.mount) {
+                parts.push(Part { id: mount.id, device: &mount.device, at: &mount.point, root: &mount.root });
+            }
+        }
+        ShownBy { table: self, parts, recursive }
+    }
+
     /// The paths at which a directory, or part of it, can be seen at or below `top`; with `recursive`, also in what is
     /// mounted below `top`.
     pub fn views(&self, top: &Location, of: &Location, recursive: bool) -> Vec<View> {
-        let mut views = Vec::new();
-        let mut look = |id: u64, device: &str, at: &Path, root: &Path| {
-            let path = if device != of.device {
-                return;
-            } else if let Ok(below) = of.inside.strip_prefix(root) {
-                if below.as_os_str().is_empty() { at.to_owned() } else { at.join(below) }
-            } else if root.starts_with(&of.inside) {
-                at.to_owned()
-            } else {
-                return;
-            };
-            // What is mounted on the way to it, or on itself, is seen in its place.
-            let hides =
-                |mount: &Mount| mount.parent == id && mount.point.starts_with(at) && path.starts_with(&mount.point);
-            if !recursive || !self.mounts.iter().any(hides) {
-                views.push(View { path, mount_point: at.to_owned() });
-            }
-        };
-        look(top.mount, &top.device, &top.path, &top.inside);
-        for mount in self.mounts.iter().filter(|mount| recursive && mount.point.starts_with(&top.path)) {
-            if mount.id != top.mount && self.is_below(mount, top.mount) {
-                look(mount.id, &mount.device, &mount.point, &mount.root);
-            }
-        }
-        views
+        self.shown_by(top, recursive).views(of)
     }
 
     /// Whether a mount is mounted on the other, or on one that is.

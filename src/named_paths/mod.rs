@@ -154,10 +154,11 @@ impl NamedPaths {
                 if top.is_in(&of_store) {
                     return Err(in_store(path));
                 }
-                if !table.views(&top, &of_store, true).is_empty() {
+                let shown_by = table.shown_by(&top, true);
+                if !shown_by.views(&of_store).is_empty() {
                     shows_store.insert(path.to_owned());
                 }
-                let shown = outputs.iter().filter(|(_, output)| !table.views(&top, output, true).is_empty());
+                let shown = outputs.iter().filter(|(_, output)| !shown_by.views(output).is_empty());
                 known.insert(path, shown.map(|(step, _)| *step).collect());
             }
             shows_output.extend(known[path].iter().map(|step| (container, *step)));
