@@ -180,7 +180,7 @@ impl Drop for Keys<'_> {
 }
 
 fn keyrings(lab: &Lab, container: &str) -> Verdict {
-    let name = format!("runner-attack-{}-{}-{}", std::process::id(), lab.runtime.replace('/', "-"), container.len());
+    let name = format!("runner-attack-{}", lab.tag());
     let keys = Keys(lab, name);
     lab.probe_on_host(&["plant-key", &keys.1, "of-host-root"]);
     let there = || lab.probe_on_host(&["look-at-key", &keys.1]);

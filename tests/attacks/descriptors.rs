@@ -98,9 +98,10 @@ impl Drop for HostProcess {
 /// The caller of runner has directories of the host open, too, under numbers that are tried.
 const LEAKING: &str = r#"exec 100<"$PWD/victim" 101</ 102</proc 103<"$PWD/passwd"; exec "$@""#;
 
-fn apply_leaking(project: &Project) -> Result<Build, crate::attack::Failure> {
+fn apply_leaking(project: &Project, limit: Option<u32>) -> Result<Build, crate::attack::Failure> {
     let arguments = ["apply", "--progress", "json", "--keep-going", "-j", "3"];
-    project.run_within(Duration::from_secs(400), project.command_in_bash(LEAKING, &arguments))
+    let limit = limit.map(|limit| format!("ulimit -n {limit}; ")).unwrap_or_default();
+    project.run_within(Duration::from_secs(400), project.command_in_bash(&format!("{limit}{LEAKING}"), &arguments))
 }
 
 /// Each step either was refused for its working directory, or ran in a directory of the root.
@@ -117,9 +118,12 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
 }
 
 fn cwd_by_descriptors(lab: &Lab, directory: &str, numbers: std::ops::Range<u32>, user: &str) -> Verdict {
+    // With an external runtime each try is a container: there no process may open more descriptors than are tried.
+    let most = (lab.runtime != "embedded").then_some(256);
+    let numbers = numbers.start..most.map_or(numbers.end, |most| numbers.end.min(most));
     let mut manifest = format!(
         "
-containers: {{ c: {{ rootfs: $BASE }} }}
+containers: {{ c: {{ rootfs: $BASE, limits: {{ nofile: 256 }} }} }}
 steps:
   - {{ name: links, run: 'mkdir /l; cd /l; i=0; while [ $i -lt {} ]; do ln -s {directory}/$i l$i; i=$((i+1)); done' }}
 ",
@@ -137,7 +141,7 @@ steps:
     let project = lab.project(&manifest);
     project.write("victim/marker", "of the host\n");
     project.write("passwd", "mallory:x:4242:4242::/:/bin/sh\n");
-    let build = apply_leaking(&project)?;
+    let build = apply_leaking(&project, most)?;
     tried(build.status("links") == "ran", build.to_string())?;
     judge_cwd(&build, numbers.map(|number| (format!("s{number}"), "/l/l")))
 }
@@ -180,7 +184,7 @@ steps:
     project.write("victim/marker", "of the host\n");
     project.write("passwd", "mallory:x:4242:4242::/:/bin/sh\n");
     fs::create_dir(project.path("shared")).unwrap();
-    let build = apply_leaking(&project)?;
+    let build = apply_leaking(&project, None)?;
     tried(build.status("links") == "ran", build.to_string())?;
     judge_cwd(&build, (0..links.len()).map(|at| (format!("s{at}"), "/shared/l")))
 }
@@ -209,7 +213,7 @@ fn targets(lab: &Lab) -> Verdict {
     let project = lab.project(&manifest);
     project.write("victim/marker", "of the host\n");
     project.write("passwd", "mallory:x:4242:4242::/:/bin/sh\n");
-    let build = apply_leaking(&project)?;
+    let build = apply_leaking(&project, None)?;
     build.did_not_hang()?;
     tried(build.status("layer") == "ran", build.to_string())?;
     for (at, link) in links.iter().enumerate() {
@@ -245,7 +249,7 @@ fn users(lab: &Lab) -> Verdict {
     }
     project.write("victim/marker", "of the host\n");
     project.write("passwd", "mallory:x:4242:4242::/:/bin/sh\n");
-    let build = apply_leaking(&project)?;
+    let build = apply_leaking(&project, None)?;
     build.did_not_hang()?;
     for (at, link) in links.iter().enumerate() {
         let step = format!("s{at}");
@@ -282,7 +286,7 @@ steps:
     );
     project.write("victim/marker", "of the host\n");
     project.write("passwd", "mallory:x:4242:4242::/:/bin/sh\n");
-    let build = apply_leaking(&project)?;
+    let build = apply_leaking(&project, None)?;
     for step in ["one", "two"] {
         build.tried(step, "TRYING")?;
         build.without(step, &["LEAKED"])?;

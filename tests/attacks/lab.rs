@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,9 @@ use crate::leftovers::clear;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Programs of the host that attacks need inside.
-const TOOLS: [&str; 24] = [
-    "cat", "chmod", "chown", "cp", "dd", "echo", "env", "head", "id", "ln", "ls", "mkdir", "mknod", "mount", "mv",
-    "rm", "rmdir", "sh", "sleep", "stat", "touch", "tr", "true", "unshare",
+const TOOLS: [&str; 25] = [
+    "base64", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "head", "id", "ln", "ls", "mkdir", "mknod", "mount",
+    "mv", "rm", "rmdir", "sh", "sleep", "stat", "touch", "tr", "true", "unshare",
 ];
 
 /// What the host must have, each with the package of Debian that has it.
@@ -125,6 +126,12 @@ steps:
     pub fn probe_on_host(&self, arguments: &[&str]) -> String {
         let output = Command::new(&self.probe).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A text that no other attack has, for groups, keys and processes that the host can tell apart.
+    pub fn tag(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("{}-{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The root with the tools as a directory.

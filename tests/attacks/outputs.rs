@@ -41,7 +41,7 @@ steps:
       echo TRYING; token=$(cat /run/token)
       echo "it is $token."; echo "$token" >&2; printf 'hunter2'; sleep 0.2; printf '%s\n' -0f-a-variable
       n=0; while [ $n -lt 500 ]; do echo "$token $token"; n=$((n+1)); done
-      echo aHVudGVyMi0wZi1hLXZhcmlhYmxl; echo eGh1bnRlcjItMGYtYS12YXJpYWJsZQ==; echo eHlodW50ZXIyLTBmLWEtdmFyaWFibGU=
+      printf '%s' "$token" | base64; printf 'x%s' "$token" | base64; printf 'xy%s' "$token" | base64 -w 0; echo
       exit 1
   - { name: image, snapshot: {} }
 "#,

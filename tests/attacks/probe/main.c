@@ -24,6 +24,8 @@ int main(int count, char **arguments) {
         return lift_limits();
     if (!strcmp(attack, "freeze"))
         return freeze_self();
+    if (!strcmp(attack, "freeze-child"))
+        return freeze_child();
     if (!strcmp(attack, "cwd"))
         return look_from_cwd(count - 2, arguments + 2);
     if (!strcmp(attack, "hunt"))

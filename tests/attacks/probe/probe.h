@@ -40,6 +40,7 @@ int remove_keys(const char *name);
 int try_cgroups(const char *victim);
 int lift_limits(void);
 int freeze_self(void);
+int freeze_child(void);
 int look_from_cwd(int count, char **markers);
 int hunt(const char *directory, const char *text);
 int list_descriptors(void);
