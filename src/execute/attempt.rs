@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
 use crate::event::Stream;
-use crate::runtime::container::RunningStep;
+use crate::runtime::container::{KILL_AGAIN, RunningStep};
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 
@@ -78,6 +78,7 @@ impl Trial {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut streams = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
         let (mut timed_out, mut interrupted) = (false, false);
+        let mut insist_at = Instant::now();
         loop {
             let ready = {
                 let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
@@ -85,8 +86,8 @@ impl Trial {
                 let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
                 polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
                 polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
-                let left =
-                    deadline.filter(|_| !stopping).map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                let deadline = if stopping { Some(insist_at) } else { deadline };
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 match poll(&mut polled, left.map(timespec).as_ref()) {
                     Ok(_) => {}
                     Err(Errno::INTR) => continue,
@@ -112,12 +113,19 @@ impl Trial {
                 }
                 return Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out, interrupted });
             }
-            if ready[1] && !timed_out && !interrupted {
-                interrupted = true;
+            let is_late = |deadline: Instant| Instant::now() >= deadline;
+            if timed_out || interrupted {
+                if is_late(insist_at) {
+                    running.insist();
+                    insist_at = Instant::now() + KILL_AGAIN;
+                }
+                continue;
+            }
+            interrupted = ready[1];
+            timed_out = !interrupted && deadline.is_some_and(is_late);
+            if timed_out || interrupted {
                 running.kill();
-            } else if !interrupted && !timed_out && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                timed_out = true;
-                running.kill();
+                insist_at = Instant::now() + KILL_AGAIN;
             }
         }
     }

@@ -82,7 +82,7 @@ fn on_terminal(
         ending
     };
     if ending != Ending::Process {
-        running.kill();
+        running.kill_and_wait()?;
     }
     let Ended { outcome, out_of_memory, lost_limit } = running.ended()?;
     let outcome = match (ending, outcome) {

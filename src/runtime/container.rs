@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitCode, Stdio as ProcessStdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use oci_spec::runtime::Process;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -25,9 +26,11 @@ use super::watch::Watch;
 use super::{Ended, Outcome, Stdio};
 use crate::error::told;
 
-/// How long a step that was killed may take before it is thawed again, and how often.
-const THAW_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-const MAX_THAWS: u32 = 25;
+/// How long a step that was killed may take before [`RunningStep::insist`].
+pub const KILL_AGAIN: Duration = Duration::from_millis(20);
+
+/// How often a step that was killed is thawed before its container is killed: two seconds.
+const MAX_THAWS: u32 = 100;
 
 /// As much is read of a helper's last words.
 const MAX_WORDS: usize = 4 << 10;
@@ -106,8 +109,8 @@ pub struct RunningStep {
     started: Option<Started>,
     /// The cgroups that it shares, and how often memory had run out there at its start.
     watch: Option<(Arc<Watch>, u64)>,
-    /// Whether it is to end.
-    killed: AtomicBool,
+    /// How often it was thawed since it was killed.
+    thawed: AtomicU32,
 }
 
 /// How a step with a terminal began.
@@ -246,7 +249,7 @@ impl Container {
             // Looked for while the step starts, the first time.
             watch.oom_kills();
         }
-        Ok(RunningStep { status: here, started, watch, killed: AtomicBool::new(false) })
+        Ok(RunningStep { status: here, started, watch, thawed: AtomicU32::new(0) })
     }
 
     /// Ends the container with all that runs in it, and waits until its cgroup is gone.
@@ -271,9 +274,6 @@ impl RunningStep {
     /// # Errors
     /// [`RuntimeError::Gone`] when the container ended before the step.
     pub fn ended(self) -> Result<Ended, RuntimeError> {
-        if self.killed.load(Ordering::Relaxed) {
-            self.insist()?;
-        }
         loop {
             let Begun::Ended(ended) = self.next()? else { continue };
             let Some((watch, before)) = &self.watch else { return Ok(ended) };
@@ -282,20 +282,28 @@ impl RunningStep {
         }
     }
 
-    /// Waits for the end of a step that was killed. Something inside may freeze it again and again; the whole container
-    /// ends then.
-    fn insist(&self) -> Result<(), RuntimeError> {
-        let Some((watch, _)) = &self.watch else { return Ok(()) };
-        for round in 0.. {
-            let mut polled = [PollFd::new(&self.status, PollFlags::IN)];
-            match rustix::event::poll(&mut polled, Some(&THAW_AGAIN)) {
-                Ok(0) => {}
-                Ok(_) | Err(Errno::INTR) => return Ok(()),
-                Err(error) => return Err(RuntimeError::Talk(error.into())),
+    /// For a step that was killed and has not ended: something inside may freeze it again and again, and what is frozen
+    /// on v1 does not end by SIGKILL. To be called each [`KILL_AGAIN`]; in the end the whole container is killed.
+    pub fn insist(&self) {
+        let Some((watch, _)) = &self.watch else { return };
+        if self.thawed.fetch_add(1, Ordering::Relaxed) < MAX_THAWS { watch.thaw() } else { watch.kill() }
+    }
+
+    /// Ends the step with SIGKILL, and waits until it has ended or the container with it.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn kill_and_wait(&self) -> io::Result<()> {
+        let again = Timespec::try_from(KILL_AGAIN).map_err(io::Error::other)?;
+        self.kill();
+        loop {
+            match rustix::event::poll(&mut [PollFd::new(&self.status, PollFlags::IN)], Some(&again)) {
+                Ok(0) => self.insist(),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            if round < MAX_THAWS { watch.thaw() } else { watch.kill() }
         }
-        Ok(())
     }
 
     /// Waits for the terminal of a process that asks for one.
@@ -323,9 +331,6 @@ impl RunningStep {
     pub fn kill(&self) {
         // The other side waits for our end to close; half of it is enough, and leaves the way back open.
         let _ = rustix::net::shutdown(&self.status, Shutdown::Write);
-        self.killed.store(true, Ordering::Relaxed);
-        if let Some((watch, _)) = &self.watch {
-            watch.thaw();
-        }
+        self.insist();
     }
 }
