@@ -91,11 +91,11 @@ impl Site {
     /// Opens the host paths that the build names, of its outputs those of these steps.
     ///
     /// # Errors
-    /// With [`Exit::Usage`], where one cannot be used.
+    /// Where one cannot be used.
     pub fn open_paths(&self, build: &Build, steps: &[StepId]) -> Result<NamedPaths, Error> {
         NamedPaths::open(build, steps, self.store.root()).map_err(|error| {
             let hint = error.hint();
-            Error::new(Exit::Usage, error).with_hint(hint)
+            Error::new(error.exit(), error).with_hint(hint)
         })
     }
 

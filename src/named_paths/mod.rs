@@ -10,9 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::build::{Action, Build, Container, ContainerId, MountKind, Network, Rootfs, Secret, Snapshot, StepId};
+use crate::error::Exit;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
@@ -45,6 +47,15 @@ pub enum NamedPathError {
 }
 
 impl NamedPathError {
+    /// Returns the exit code: a path may be wrong, or the host cannot open it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Open { source, .. } | Self::Output { source, .. } if !is_of_path(source) => Exit::Host,
+            Self::Mounts(_) => Exit::Host,
+            _ => Exit::Usage,
+        }
+    }
+
     /// What fixes it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -60,6 +71,14 @@ impl NamedPathError {
             Self::Open { .. } | Self::Mounts(_) => None,
         }
     }
+}
+
+/// Whether another path would do: no lack of room, memory, descriptors or privileges, and no broken disk.
+fn is_of_path(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, Other};
+    let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+    let kinds = [AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, Other];
+    is_loop || kinds.contains(&error.kind())
 }
 
 /// The host paths of a build.
@@ -265,4 +284,24 @@ pub fn binds_that_show_store(build: &Build, store: &Path) -> io::Result<Vec<Path
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_path_is_the_manifests_and_what_the_host_lacks_is_the_hosts() {
+        let exit = |errno: Errno| {
+            let path = PathBuf::from("/out/image");
+            NamedPathError::Output { path, source: errno.into() }.exit()
+        };
+        for wrong in [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP, Errno::NAMETOOLONG] {
+            assert_eq!(exit(wrong), Exit::Usage, "{wrong}");
+        }
+        let lacks = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::NOMEM, Errno::ACCESS, Errno::PERM, Errno::ROFS];
+        for lacking in lacks {
+            assert_eq!(exit(lacking), Exit::Host, "{lacking}");
+        }
+    }
 }
