@@ -306,14 +306,18 @@ containers: { c: { rootfs: $TOOLS, mounts: [src] } }
 steps: [{ name: a, run: 'true' }, { name: layer, snapshot: {} }]
 ",
     );
-    // Holes: nothing on the disk, and hours of reading.
+    // Holes, nothing on the disk: in files small enough to be read whole, and so many that it takes minutes.
+    const FILES: u32 = 4000;
     fs::create_dir(project.path("src")).unwrap();
-    fs::File::create(project.path("src/endless")).unwrap().set_len(8 << 40).unwrap();
+    for number in 0..FILES {
+        fs::File::create(project.path(&format!("src/{number}"))).unwrap().set_len(63 << 20).unwrap();
+    }
+    let source = project.path("src");
     let build = Running::start(&project, &[]);
     let folder = format!("/proc/{}/fd", build.pid());
-    wait_for("the file to be read", || {
+    wait_for("a file to be read", || {
         let files = fs::read_dir(&folder).ok()?.flatten();
-        files.filter_map(|file| fs::read_link(file.path()).ok()).find(|file| file.ends_with("src/endless"))
+        files.filter_map(|file| fs::read_link(file.path()).ok()).find(|file| file.parent() == Some(&*source))
     });
     build.signal(Signal::INT);
     let built = build.end();

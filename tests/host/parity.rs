@@ -45,7 +45,7 @@ echo "identity: $(id)"
 echo "directory: $PWD"
 echo "environment: $(env | grep -v '^_=' | tr '\n' ' ')"
 echo "network: $(cat /proc/net/dev | wc -l)"
-echo "descriptors: $(ls -l /proc/1/fd | grep -c -- '->')"
+echo "descriptors:" /proc/self/fd/*
 "#;
 
 /// Where the two differ and are meant to, with the reason.

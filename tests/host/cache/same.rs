@@ -75,7 +75,7 @@ steps:
     let told =
         json!([{ "kind": "setting_changed", "field": "source_date_epoch", "old": "1000000000", "new": "1000000001" }]);
     assert_eq!((count(&built, "ran"), reasons(&built, "a")), (3, told));
-    // One that says that it is another one, and is not.
+    // Another file, which writes the same images.
     let script = "#!/bin/sh\ncase $1 in -version) echo 'mksquashfs version 9.9 (2030/01/01)'; exit 0;; esac\n\
                   PATH=${PATH#*:} exec mksquashfs \"$@\"\n";
     project.write("bin/mksquashfs", script);
@@ -88,6 +88,7 @@ steps:
     assert_eq!(built.run.code, 0, "{}", built.run);
     let told = &reasons(&built, "a")[0];
     assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("mksquashfs")), "{told}");
-    assert!(told["new"].as_str().unwrap().contains("9.9"), "{told}");
+    // By its file: what a program says of itself is known only to one who runs it.
+    assert!(told["new"].as_str().unwrap().starts_with("mksquashfs sha256:") && told["new"] != told["old"], "{told}");
     assert_eq!(built.status("tail"), "cached", "the same image came out: {}", built.run);
 }
