@@ -4,6 +4,8 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::errno::Errno;
+
 use crate::calls::Fault;
 use crate::judge::{self, Finding, Kind, Outputs};
 use crate::project::Project;
@@ -88,22 +90,29 @@ fn one(project: &Project, injection: &Injection, right: &Outputs, tally: &Tally)
 
 /// The causes that a message may name, and the codes that it may end with.
 fn expected(injection: &Injection) -> (Vec<String>, &'static [i32]) {
-    // Exit code 2: an input that the manifest names cannot be read.
-    const FAILED: &[i32] = &[0, 1, 2, 3];
+    const FAILED: &[i32] = &[0, 1, 3];
+    // The manifest, or a file that it names, cannot be read.
+    const INPUT_FAILED: &[i32] = &[0, 1, 2, 3];
+    const INPUTS: [&str; 6] = ["/build.yaml", "/runner.toml", "/src", "/gate", "/bin", "/usr/bin"];
     const KILLED: &[i32] = &[0, 1, 3, 137];
     match injection.fault {
         Fault::Errno(errno) => {
             let words = std::io::Error::from(errno).to_string();
             let words = words.split(" (os error").next().unwrap().to_owned();
+            let is_input = INPUTS.iter().any(|input| injection.site.on.starts_with(input));
+            let codes = if is_input { INPUT_FAILED } else { FAILED };
             let also = match injection.site.call {
                 // A mount that stays is reported when runner unmounts the one above it.
                 "umount2" => Some("Device or resource busy"),
-                // The standard library looks whether a directory is there already, and reports its mkdir(2) where it
-                // cannot.
+                // The standard library's word for any thread that cannot be made.
+                "clone3" => Some("Resource temporarily unavailable"),
+                // Init's own word.
+                "execve" if errno == Errno::ENOMEM => Some("Out of memory"),
+                // The standard library looks whether a directory is there, and reports its mkdir(2) where it cannot.
                 "statx" => Some("File exists"),
                 _ => None,
             };
-            ([words].into_iter().chain(also.map(str::to_owned)).collect(), FAILED)
+            ([words].into_iter().chain(also.map(str::to_owned)).collect(), codes)
         }
         Fault::Short => (Vec::new(), &[0]),
         Fault::Kill => (Vec::new(), KILLED),

@@ -73,7 +73,7 @@ pub fn all(tally: &Tally) {
             whole = whole.mul_f64(if early { 1.05 } else { 0.85 });
             let mut found = judge::ending(&run, &[], codes(way));
             found.extend(judge::whole(&sample.project, &sample.right, run.code == 0));
-            if matches!(way, Way::Signal(signal) if signal != Signal::SIGKILL) {
+            if matches!(way, Way::Signal(_)) && run.code == 130 {
                 // A build that ends in order leaves nothing for the next start.
                 found.extend(
                     judge::left_over(&sample.project, &[run.pid])
