@@ -178,7 +178,8 @@ fn component(text: &str) -> String {
         match character {
             '0'..='9' if plain.ends_with('#') => {}
             '0'..='9' => plain.push('#'),
-            '-' if plain.ends_with('#') => return plain + "-*",
+            // A process and random letters, or a time and random letters.
+            '-' if plain.ends_with('#') || plain.ends_with("#Z") => return plain + "-*",
             _ => plain.push(character),
         }
     }
