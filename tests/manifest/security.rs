@@ -34,4 +34,22 @@ fn each_test_that_the_security_page_names_is_there() {
     assert!(named.len() > 40, "{named:?}");
     let missing: Vec<&&str> = named.iter().filter(|name| !text.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    assert!(!table.contains('…'), "an attack without a test");
+}
+
+#[test]
+fn each_row_of_the_table_of_attacks_that_the_security_page_names_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    sources(&top.join("tests/attacks"), &mut text);
+    let page = fs::read_to_string(top.join("SECURITY.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let words = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let is_name = |word: &&str| {
+        word.contains('-') && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let named: BTreeSet<&str> = words.filter(is_name).filter(|word| !word.starts_with('-')).collect();
+    assert!(named.len() > 30, "{named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|name| !text.contains(&format!("\"{name}\""))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
