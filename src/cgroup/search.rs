@@ -17,14 +17,6 @@ impl Home {
         self.search(1, &is_wanted)
     }
 
-    /// Returns the groups at the top of each hierarchy, where libcontainer makes them, whose names are asked for.
-    ///
-    /// # Errors
-    /// As [`Home::of_this_process`].
-    pub fn at_the_top(is_wanted: impl Fn(&str) -> bool) -> Result<Self, CgroupError> {
-        Ok(Self::roots()?.search(1, &is_wanted))
-    }
-
     /// Returns all groups that this process can see whose names are asked for; not those below such.
     ///
     /// # Errors

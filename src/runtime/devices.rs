@@ -1,8 +1,8 @@
 //! The device rules of a session's cgroup, set by runner itself before anything runs in it.
 //!
-//! libcontainer opens /dev/net/tun to every container on cgroup v1, and on v2 sets no rules at all unless it is built
-//! with libbpf. So what its config.json says is set here, on v1 by the device controller's files and on v2 by a small
-//! BPF program, see bpf(2) and Documentation/admin-guide/cgroup-v1/devices.rst of the kernel.
+//! On v1 by the device controller's files, on v2 by a small BPF program, see bpf(2) and
+//! Documentation/admin-guide/cgroup-v1/devices.rst of the kernel. Some external runtimes open /dev/net/tun to every
+//! container; these rules hold above theirs.
 
 use std::error::Error;
 use std::os::fd::AsFd;

@@ -7,6 +7,7 @@
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
+mod error;
 mod kept;
 mod layer;
 mod mounts;
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use error::SessionError;
 pub use layer::Lower;
 pub use mounts::RAMFS;
 use mounts::SessionMounts;
@@ -30,59 +32,18 @@ use rustix::fs::{Mode, OFlags};
 pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
 use skeleton::MountPoint;
-use thiserror::Error;
 pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
 use crate::fs::in_root::{self, resolve};
 use crate::loopdev::LentLoopDevices;
-use crate::mount::{Mounted, OverlayError, bind_read_only, mount_overlay};
+use crate::mount::{Mounted, bind_read_only, mount_overlay};
 use crate::named_paths::NamedPaths;
-use crate::runtime::container::{self, RunningStep, RuntimeError};
+use crate::runtime::container::{self, RunningStep};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
 use crate::runtime::{Bundle, Stdio};
-
-/// What goes wrong with a session itself, not with what runs in it.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum SessionError {
-    #[error("cannot open the session")]
-    Io(#[from] io::Error),
-    #[error("cannot use the device {}", path.display())]
-    Device { path: PathBuf, source: io::Error },
-    #[error("cannot look up the user")]
-    User(#[source] io::Error),
-    #[error(transparent)]
-    Overlay(#[from] OverlayError),
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-    #[error("cannot describe the container in config.json")]
-    Spec(#[from] oci_spec::OciSpecError),
-    #[error("cannot make the rootfs ready")]
-    Rootfs(#[source] io::Error),
-    #[error("cannot end the session: its root is still in use")]
-    Busy(#[source] io::Error),
-}
-
-impl SessionError {
-    /// What mends it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::StorageFull => Some(
-                "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`".into(),
-            ),
-            Self::User(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
-            }
-            Self::Device { source, .. } => HostDevice::hint(source),
-            Self::Overlay(error) => error.hint(),
-            Self::Runtime(error) => error.hint(),
-            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Busy(_) => None,
-        }
-    }
-}
 
 /// A container's session.
 #[derive(Debug)]

@@ -1,0 +1,50 @@
+//! The errors of a session, and what fixes each.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::mount::OverlayError;
+use crate::runtime::container::RuntimeError;
+use crate::runtime::spec::HostDevice;
+
+/// What goes wrong with a session itself, not with what runs in it.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum SessionError {
+    #[error("cannot open the session")]
+    Io(#[from] io::Error),
+    #[error("cannot use the device {}", path.display())]
+    Device { path: PathBuf, source: io::Error },
+    #[error("cannot look up the user")]
+    User(#[source] io::Error),
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("cannot describe the container in config.json")]
+    Spec(#[from] oci_spec::OciSpecError),
+    #[error("cannot make the rootfs ready")]
+    Rootfs(#[source] io::Error),
+    #[error("cannot end the session: its root is still in use")]
+    Busy(#[source] io::Error),
+}
+
+impl SessionError {
+    /// What mends it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::StorageFull => Some(
+                "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`".into(),
+            ),
+            Self::User(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
+            }
+            Self::Device { source, .. } => HostDevice::hint(source),
+            Self::Overlay(error) => error.hint(),
+            Self::Runtime(error) => error.hint(),
+            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Busy(_) => None,
+        }
+    }
+}
