@@ -6,7 +6,7 @@ use std::process::Command;
 use runner::seccomp::{Architecture, Kernel, Profile, compile};
 
 use crate::built::{self, Built, project};
-use crate::project::Project;
+use crate::project::{Project, RUNTIME};
 
 /// Makes calls, and prints for each whether it was made or how it failed.
 const CALLS: &str = r##"
@@ -252,4 +252,24 @@ steps:
     assert!(built.ending("another")["failure"].get("hint").is_none());
     let shown = project.runner(&["apply", "--progress", "quiet", "--target", "closed"]);
     assert!((shown.stdout + &shown.stderr).contains(&format!("\n  help: {hint}\n")));
+}
+
+#[test]
+fn a_process_that_may_not_end_ends_all_the_same() {
+    let project = with_calls(
+        "
+containers:
+  endless: { rootfs: $ROOT, seccomp: endless.json }
+steps:
+  - { name: missing, container: endless, exec: [/no/such/program], timeout: 20s }
+",
+    );
+    let rule = r#"{"names": ["exit_group", "exit"], "action": "SCMP_ACT_ERRNO"}"#;
+    project.write("endless.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#));
+    let built = build(&project, &[]);
+    assert_eq!(built.status("missing"), "failed", "{}", built.run);
+    if RUNTIME == "embedded" {
+        assert!(built.reason("missing").contains("/no/such/program is not there"), "{}", built.reason("missing"));
+    }
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }

@@ -84,3 +84,14 @@ pub fn text(bytes: &[u8]) -> Result<usize> {
 pub const fn fd(descriptor: i32) -> usize {
     descriptor as isize as usize
 }
+
+/// Executes an instruction that no processor has, which ends the process with SIGILL.
+pub fn fault() -> ! {
+    // SAFETY: it does not return.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("ud2", options(noreturn, nostack));
+        #[cfg(target_arch = "aarch64")]
+        asm!("udf #0", options(noreturn, nostack));
+    }
+}

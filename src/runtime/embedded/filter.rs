@@ -69,6 +69,10 @@ pub fn of(spec: &Spec) -> io::Result<Filter> {
     }
     let program = compile(rules).map_err(io::Error::other)?;
     let native = Architecture::native().ok_or_else(|| io::Error::other("no seccomp filter for this machine"))?;
+    if !permits_call(&program, native, "execve", 0, 0) {
+        let why = "the seccomp profile refuses `execve`, which starts a step's program: add it to the profile";
+        return Err(io::Error::other(why));
+    }
     let filter = Filter {
         first: permits(&program, native),
         program: program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect(),
@@ -78,11 +82,13 @@ pub fn of(spec: &Spec) -> io::Result<Filter> {
 }
 
 fn permits(program: &[u64], native: Architecture) -> bool {
-    CALLS_OF_A_SPARE.iter().all(|(name, first, second)| {
-        // A call that this architecture does not have is never made.
-        number(native, name)
-            .is_none_or(|number| verdict(program, native, number, &[*first, *second, 0, 0, 0, 0]) == Action::Allow)
-    })
+    CALLS_OF_A_SPARE.iter().all(|(name, first, second)| permits_call(program, native, name, *first, *second))
+}
+
+fn permits_call(program: &[u64], native: Architecture, name: &str, first: u64, second: u64) -> bool {
+    // A call that this architecture does not have is never made.
+    number(native, name)
+        .is_none_or(|number| verdict(program, native, number, &[first, second, 0, 0, 0, 0]) == Action::Allow)
 }
 
 #[cfg(test)]
@@ -114,6 +120,16 @@ mod tests {
             );
             assert_eq!(filter(&Profile::parse(text.as_bytes()).unwrap()).first, first, "{call}");
         }
+    }
+
+    #[test]
+    fn a_profile_that_lets_no_program_start_is_refused() {
+        let profile = Profile::parse(br#"{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap();
+        let native = Architecture::native().unwrap();
+        let rules = profile.resolve(&[], native, Kernel::of_release("6.1.0").unwrap()).unwrap();
+        let linux = LinuxBuilder::default().seccomp(rules).build().unwrap();
+        let error = of(&SpecBuilder::default().linux(linux).build().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("refuses `execve`"), "{error}");
     }
 
     #[test]
