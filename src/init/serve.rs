@@ -1,5 +1,6 @@
 //! Init's loop: one poll(2) over the spare, the steps that run, and runner.
 
+use crate::janitor::Janitor;
 use crate::spare::{self, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
 use crate::wire::{self, View, kind, stage};
@@ -20,41 +21,20 @@ struct Step {
     killed: bool,
 }
 
-/// The steps that run, and the mount namespaces of those that have ended: the next spare drops these.
+/// The steps that run.
 pub struct Steps {
     all: [Step; MOST_STEPS],
     count: usize,
-    retired: [i32; MOST_STEPS],
-    retired_count: usize,
 }
 
 impl Steps {
     const fn new() -> Self {
         let none = Step { process: -1, status: -1, namespace: -1, killed: true };
-        Self { all: [none; MOST_STEPS], count: 0, retired: [-1; MOST_STEPS], retired_count: 0 }
+        Self { all: [none; MOST_STEPS], count: 0 }
     }
 
     fn running(&mut self) -> &mut [Step] {
         &mut self.all[..self.count]
-    }
-
-    fn retire(&mut self, namespace: i32) {
-        match self.retired.get_mut(self.retired_count) {
-            Some(place) if namespace >= 0 => {
-                *place = namespace;
-                self.retired_count += 1;
-            }
-            _ if namespace >= 0 => sys::close(namespace),
-            _ => {}
-        }
-    }
-
-    /// Closes this process' hold of the mount namespaces of steps that have ended.
-    fn drop_retired(&mut self) {
-        for namespace in &self.retired[..self.retired_count] {
-            sys::close(*namespace);
-        }
-        self.retired_count = 0;
     }
 }
 
@@ -65,11 +45,10 @@ pub fn serve(view: &View<'_>) -> ! {
     let mut spare = None;
     let mut lost = 0;
     let mut awaited = false;
+    let janitor = Janitor::start();
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
             spare = spare::make(view).ok();
-            // Every process has its own hold of them by now: the spare's is the last, and closes while nobody waits.
-            steps.drop_retired();
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
@@ -93,7 +72,7 @@ pub fn serve(view: &View<'_>) -> ! {
                         sys::kill(process);
                         let _ = sys::reap(process);
                         sys::close(process);
-                        steps.retire(namespace);
+                        janitor.take(namespace);
                         lost += 1;
                         awaited = true;
                     }
@@ -104,7 +83,6 @@ pub fn serve(view: &View<'_>) -> ! {
         } else if asked && awaited {
             if lost < MOST_LOST {
                 spare = spare::make(view).ok();
-                steps.drop_retired();
             }
             if spare.is_none() {
                 refuse();
@@ -112,7 +90,7 @@ pub fn serve(view: &View<'_>) -> ! {
             }
             awaited = spare.is_none();
         }
-        follow(&mut steps, &polled);
+        follow(&mut steps, &polled, &janitor);
     }
 }
 
@@ -133,7 +111,7 @@ fn wait(polled: &mut [Poll], spare: Option<&Spare>, awaited: bool, steps: &[Step
 }
 
 /// Reports the steps that have ended, and ends those that nobody wants any more.
-fn follow(steps: &mut Steps, polled: &[Poll]) {
+fn follow(steps: &mut Steps, polled: &[Poll], janitor: &Janitor) {
     let (pairs, _) = polled[2..].as_chunks::<2>();
     // From the last to the first: one that has ended gives its place to the last. Steps that began since are not polled.
     for index in (0..steps.count).rev() {
@@ -153,7 +131,7 @@ fn follow(steps: &mut Steps, polled: &[Poll]) {
             let _ = sys::send(step.status, &message, None);
             sys::close(step.status);
             sys::close(step.process);
-            steps.retire(step.namespace);
+            janitor.take(step.namespace);
             steps.count -= 1;
             steps.all[index] = steps.all[steps.count];
         } else if status.happened != 0 && !step.killed {

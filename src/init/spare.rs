@@ -12,7 +12,7 @@ pub struct Spare {
     pub process: i32,
     /// Brings the status socket of the step that it has become.
     pub feed: i32,
-    /// Its mount namespace, kept so that the kernel takes that down when nobody waits; -1 where there is none.
+    /// Its mount namespace, for the janitor to take down when it has ended; -1 where there is none.
     pub namespace: i32,
 }
 

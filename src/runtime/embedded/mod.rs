@@ -36,8 +36,8 @@ use super::watch::Watch;
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__session";
 
-/// The processes of a session that are no step's: init and its spare.
-pub const OWN_PROCESSES: u64 = 2;
+/// The processes of a session that are no step's: init, its spare and its janitor.
+pub const OWN_PROCESSES: u64 = 3;
 
 /// The message to the helper: open a container. Beside it are the socket that its init takes requests from, and the plan
 /// of every step's view.
