@@ -336,7 +336,9 @@ impl Check<'_> {
         for container in containers {
             // A squashfs, tar or folder that is an output has been told where the container was checked.
             let Rootfs::Programs(programs) = &container.rootfs else { continue };
-            for (n, program) in programs.iter().enumerate() {
+            // The path of a program that was not found is empty, and that has been reported.
+            let found = programs.iter().enumerate().filter(|(_, program)| !program.as_os_str().is_empty());
+            for (n, program) in found {
                 if writers.contains_key(&self.real_input(program)) {
                     let at = top.key(&container.name);
                     let at = at.key("rootfs");

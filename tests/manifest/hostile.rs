@@ -52,6 +52,17 @@ fn a_million_values_without_any_alias_are_refused() {
     assert!(shown.contains("the manifest has more than 1000000 values"), "{shown}");
 }
 
+/// The host is asked about absolute paths only, and a program that was not found has none.
+#[test]
+fn a_missing_program_beside_an_output_is_one_problem() {
+    let shown = refused(
+        "version: 1\ncontainers:\n  c: { rootfs: { programs: [\"!missing\"] } }\n\
+         steps:\n  - { name: s, container: c, snapshot: { output: out.squashfs } }\n",
+    );
+    assert!(shown.contains("the program `!missing` is not on this host"), "{shown}");
+    assert!(!shown.contains("is the output of a snapshot"), "{shown}");
+}
+
 #[test]
 fn an_alias_of_itself_is_refused() {
     refused("version: 1\nvars: &a {x: *a}\n");
