@@ -146,12 +146,13 @@ impl Lock {
     /// # Errors
     /// See [`LockError`].
     pub fn read(path: &Path) -> Result<Self, LockError> {
+        let malformed = |problem: String| LockError::Malformed { path: path.to_owned(), problem };
         let read = || io::read_to_string(NamedFile::find(path)?.read()?);
         let text = read().map_err(|source| match source.kind() {
             ErrorKind::NotFound => LockError::Missing { path: path.to_owned() },
+            ErrorKind::InvalidData => malformed("it is not UTF-8".to_owned()),
             _ => LockError::Io { action: "read", path: path.to_owned(), source },
         })?;
-        let malformed = |problem: String| LockError::Malformed { path: path.to_owned(), problem };
         let lock: Self = toml::from_str(&text).map_err(|error| malformed(error.to_string().trim_end().to_owned()))?;
         if lock.version != VERSION {
             return Err(malformed(format!("its version is {}, and this runner knows {VERSION}", lock.version)));
@@ -276,6 +277,17 @@ mod tests {
             let error = Lock::read(&path).unwrap_err();
             assert!(error.to_string().contains(problem), "{error}");
         }
+    }
+
+    #[test]
+    fn a_lock_that_is_not_utf_8_is_reported_as_malformed_with_its_fix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runner.lock");
+        fs::write(&path, b"version = 1\n[[rootfs]]\n\xb7").unwrap();
+        let error = Lock::read(&path).unwrap_err();
+        assert!(matches!(error, LockError::Malformed { .. }), "{error}");
+        assert!(error.to_string().ends_with("runner.lock: it is not UTF-8"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("`runner lock`")));
     }
 
     #[test]
