@@ -13,9 +13,9 @@ pub mod embedded;
 pub mod external;
 mod memory;
 pub mod process;
-mod protocol;
+pub mod protocol;
 pub mod spec;
-mod status;
+pub mod status;
 mod watch;
 #[path = "../init/wire.rs"]
 pub mod wire;
