@@ -215,4 +215,20 @@ mod tests {
         assert!(lost.contains("`pids` under limits") && lost.ends_with("was 7 and is max"), "{lost}");
         assert!(group.remove());
     }
+
+    #[test]
+    fn processor_time_that_a_step_has_taken_from_its_own_processes_comes_back() {
+        let name = name("quota");
+        let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
+        let quota = |groups: &Home| groups.v1("cpu").map(|group| group.read("cpu.cfs_quota_us").unwrap());
+        if let Some(cpu) = group.leaf.v1("cpu") {
+            cpu.write("cpu.cfs_period_us", "1000000").unwrap();
+            cpu.write("cpu.cfs_quota_us", "1000").unwrap();
+            assert_eq!(quota(&group.leaf).unwrap(), "1000\n");
+        }
+        group.thaw();
+        // On v2 a step's group has no such file: the controller is not passed on to it.
+        assert!(quota(&group.leaf).is_none_or(|quota| quota == "-1\n"));
+        assert!(group.remove());
+    }
 }

@@ -22,9 +22,14 @@ const GONE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl Home {
-    /// Lets the processes in these groups and all below go on, whoever froze them.
+    /// Lets the processes in these groups and all below go on, whoever froze them, or gave them next to no processor
+    /// time: thousands that wait for that do not end by SIGKILL either. The limits of these groups themselves stay.
     pub fn thaw(&self) {
         for hierarchy in self.hierarchies() {
+            if hierarchy.has("cpu") {
+                let lift = &mut |group: BorrowedFd<'_>| write(group, "cpu.cfs_quota_us", "-1");
+                let _ = descend(hierarchy.own.as_fd(), lift, &mut |_, _| {});
+            }
             if hierarchy.has("freezer") {
                 thaw_v1(&hierarchy.own);
             } else if hierarchy.is_v2() {
