@@ -154,7 +154,8 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         }
     }
     let (under_dev, _) = nodes(description.devices);
-    mounts.extend(description.mounts);
+    mounts.extend(description.mounts.into_iter().map(restrained));
+    let (masked, read_only) = protected(&mounts);
     let mut namespaces = vec![
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,
@@ -174,8 +175,8 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         .cgroups_path(PathBuf::from(format!("/{}", description.id)))
         .resources(resources(&container.limits, description.own_processes, description.devices)?)
         .devices(under_dev)
-        .masked_paths(MASKED_PATHS.map(String::from).to_vec())
-        .readonly_paths(READ_ONLY_PATHS.map(String::from).to_vec())
+        .masked_paths(masked)
+        .readonly_paths(read_only)
         .rootfs_propagation("private");
     if let Some(filter) = seccomp(container)? {
         linux = linux.seccomp(filter);
@@ -190,6 +191,42 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         .build()?;
     spec.set_process(None);
     Ok(spec)
+}
+
+/// A mount of the manifest's author: a proc(5) or sysfs(5) of theirs is no more open than the usual ones, unless they
+/// write `rw`, `suid`, `dev` or `exec`.
+fn restrained(mut mount: Mount) -> Mount {
+    let wanted: &[(&str, &str)] = match mount.typ().as_deref() {
+        Some("proc") => &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")],
+        Some("sysfs") => &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("ro", "rw")],
+        _ => return mount,
+    };
+    let mut options = mount.options().clone().unwrap_or_default();
+    for (option, opposite) in wanted {
+        if !options.iter().any(|written| written == option || written == opposite) {
+            options.push((*option).to_owned());
+        }
+    }
+    mount.set_options(Some(options));
+    mount
+}
+
+/// The masked and the read-only paths, below each proc(5) and sysfs(5) that is mounted.
+fn protected(mounts: &[Mount]) -> (Vec<String>, Vec<String>) {
+    let all = |paths: &[&str]| {
+        let below = |mount: &Mount, usual: &str| -> Vec<String> {
+            let target = mount.destination().display().to_string();
+            let paths = paths.iter().filter_map(|path| path.strip_prefix(usual));
+            paths.filter(|rest| rest.starts_with('/')).map(|rest| format!("{target}{rest}")).collect()
+        };
+        let each = mounts.iter().map(|mount| match mount.typ().as_deref() {
+            Some("proc") => below(mount, "/proc"),
+            Some("sysfs") => below(mount, "/sys"),
+            _ => Vec::new(),
+        });
+        each.flatten().collect()
+    };
+    (all(&MASKED_PATHS), all(&READ_ONLY_PATHS))
 }
 
 /// The rules of a container's seccomp profile that hold for it on this machine; none where it is unconfined.

@@ -271,3 +271,25 @@ steps:
     // The folder of the host is as it was.
     assert_eq!(fs::read_dir(project.path("work/sub")).unwrap().count(), 0);
 }
+
+#[test]
+fn another_proc_and_another_sysfs_show_and_change_no_more_than_the_usual_ones() {
+    let project = project(
+        r#"
+containers:
+  c:
+    rootfs: $TOOLS
+    mounts: [{ type: proc, target: /t/proc }, { type: sysfs, target: /t/sys }]
+steps:
+  - name: look
+    run: |
+      for file in /t/proc/sys/kernel/core_pattern /t/proc/sysrq-trigger /t/sys/kernel/uevent_helper; do
+        (exec 3>> $file) 2> /dev/null && echo "$file opens"
+      done
+      cat /t/proc/keys /t/proc/timer_list
+      ls -A /t/sys/firmware
+      grep -c . /t/proc/self/status > /dev/null && echo looked
+"#,
+    );
+    assert_eq!(Built::well(&project).lines("look"), ["looked"]);
+}

@@ -115,14 +115,14 @@ fn protect(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
     let linux = spec.linux().as_ref();
     let masked = linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten();
     let read_only = linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten();
-    for path in read_only.filter(|path| !view::in_proc(path)) {
+    for path in read_only.filter(|path| !view::in_proc(spec, path)) {
         let Some(place) = there(root, path)? else { continue };
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let mount = open_tree(&place, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
         sys::change_mount(mount.as_fd(), MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 }, true)?;
         attach::put(mount.as_fd(), place.as_fd()).map_err(doing(format_args!("make {path} read-only")))?;
     }
-    for path in masked.filter(|path| !view::in_proc(path)) {
+    for path in masked.filter(|path| !view::in_proc(spec, path)) {
         let Some(place) = there(root, path)? else { continue };
         let mount = if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory {
             let empty = attach::filesystem("tmpfs", Some(Path::new("tmpfs")), &[])?;

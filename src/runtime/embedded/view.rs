@@ -10,18 +10,16 @@ use super::options::Options;
 use super::request::Writer;
 use crate::runtime::wire::view;
 
-/// Where a container's process table is.
-const PROC: &str = "/proc";
-
 /// Whether each step gets a mount anew, and the container itself has none.
 pub fn is_fresh(mount: &Mount) -> bool {
     let default_shm = mount.destination() == Path::new("/dev/shm") && mount.typ().as_deref() == Some("tmpfs");
     matches!(mount.typ().as_deref(), Some("proc" | "mqueue")) || default_shm
 }
 
-/// Whether a path lies in the process table, which only a step has.
-pub fn in_proc(path: &str) -> bool {
-    Path::new(path).starts_with(PROC)
+/// Whether a path lies in a process table, which only a step has.
+pub fn in_proc(spec: &Spec, path: &str) -> bool {
+    let mut tables = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("proc"));
+    tables.any(|mount| Path::new(path).starts_with(mount.destination()))
 }
 
 /// Where each mount of the view is, by its number.
@@ -36,12 +34,12 @@ fn fresh(spec: &Spec) -> impl Iterator<Item = &Mount> {
 
 fn read_only(spec: &Spec) -> impl Iterator<Item = &String> {
     let linux = spec.linux().as_ref();
-    linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(path))
+    linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(spec, path))
 }
 
 fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
     let linux = spec.linux().as_ref();
-    linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(path))
+    linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(spec, path))
 }
 
 /// The whole plan, with the seccomp filter that each step gets.
