@@ -30,7 +30,7 @@ pub struct Credentials {
 impl Credentials {
     /// User and group 0, where nothing is looked up.
     pub fn root() -> Self {
-        Self { uid: 0, gid: 0, groups: Vec::new(), home: "/root".into() }
+        Self { uid: 0, gid: 0, groups: vec![0], home: "/root".into() }
     }
 }
 

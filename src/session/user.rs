@@ -67,9 +67,11 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
             .filter(|group| group.members.split(',').any(|member| member == name))
             .map(|group| checked(&format!("gid of {}", group.name), group.gid, GROUP))
             .collect::<io::Result<_>>()?;
-        member_of.sort_unstable();
-        member_of.dedup();
     }
+    // The group itself too: else a file that is closed to the group would open once a set-gid program has taken its place.
+    member_of.push(gid);
+    member_of.sort_unstable();
+    member_of.dedup();
     let home = entry.map(|entry| entry.home).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned();
     Ok(Credentials { uid, gid, groups: member_of, home })
 }
@@ -149,19 +151,19 @@ mod tests {
     #[test]
     fn a_name_gives_its_number_group_groups_and_home() {
         let found = in_root(Principal::Name("ann".into()), None).unwrap();
-        assert_eq!(found, Credentials { uid: 1000, gid: 100, groups: vec![29], home: "/home/ann".into() });
+        assert_eq!(found, Credentials { uid: 1000, gid: 100, groups: vec![29, 100], home: "/home/ann".into() });
     }
 
     #[test]
     fn a_group_that_is_asked_for_is_the_only_one() {
         let found = in_root(Principal::Name("ann".into()), Some(Principal::Name("audio".into()))).unwrap();
-        assert_eq!((found.gid, found.groups), (29, vec![]));
+        assert_eq!((found.gid, found.groups), (29, vec![29]));
     }
 
     #[test]
     fn a_number_needs_no_entry() {
         let found = in_root(Principal::Id(70000), None).unwrap();
-        assert_eq!(found, Credentials { uid: 70000, gid: 0, groups: vec![], home: "/".into() });
+        assert_eq!(found, Credentials { uid: 70000, gid: 0, groups: vec![0], home: "/".into() });
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Privileges {
         Self {
             uid: [uid; 4].join(" "),
             gid: [gid; 4].join(" "),
-            groups: String::new(),
+            // As on a login, and for a good reason: a set-gid program takes the place of the group alone.
+            groups: gid.to_owned(),
             sets,
             no_new_privileges: "1".into(),
             umask: "0022".into(),
@@ -217,7 +218,7 @@ steps:
     );
     let built = Built::well(&project);
     for step in ["of-a-step", "of-a-container"] {
-        let expected = Privileges { groups: "29 44".into(), ..Privileges::of_another("1000", "100") };
+        let expected = Privileges { groups: "29 44 100".into(), ..Privileges::of_another("1000", "100") };
         assert_eq!(Privileges::of(&built, step), expected, "{step}");
     }
     assert_eq!(Privileges::of(&built, "with-a-group"), Privileges::of_another("1000", "44"));
