@@ -26,7 +26,6 @@ pub(super) struct Known<'m> {
 }
 
 const DEFAULT_NOFILE: u64 = 4096;
-const DEFAULT_SCRATCH: u64 = 10 << 30;
 /// What `checkpoint: auto` takes for slow.
 const SLOW_STEP: Duration = Duration::from_secs(5);
 /// sethostname(2) takes no more.
@@ -321,7 +320,7 @@ impl Check<'_> {
     }
 
     fn scratch(&mut self, def: Option<&ScratchDef>, at: &Trail<'_>) -> Scratch {
-        let default = Scratch::Tmpfs(DEFAULT_SCRATCH);
+        let default = Scratch::Default;
         let Some(def) = def else { return default };
         match (&def.tmpfs, def.disk) {
             (Some(size), None) => {

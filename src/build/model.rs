@@ -253,6 +253,8 @@ impl Limits {
 /// Where changes live until a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scratch {
+    /// A tmpfs of half of the memory that runner may use, and of 10 GiB at most.
+    Default,
     /// A tmpfs of at most that many bytes.
     Tmpfs(u64),
     /// A folder of the store.

@@ -27,7 +27,8 @@ impl Layout {
     /// # Errors
     /// Where there is no /proc.
     pub fn of_this_host() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+        // Any user of a host may mount something whose name is no text.
+        Ok(Self::parse(&String::from_utf8_lossy(&fs::read("/proc/self/mountinfo")?)))
     }
 
     /// From the text of /proc/self/mountinfo, see proc(5).

@@ -20,6 +20,7 @@ mod group;
 mod home;
 mod layout;
 mod limits;
+mod memory_limit;
 mod namespace;
 mod search;
 mod standing;

@@ -20,6 +20,10 @@ pub struct Failed<'a> {
 
 /// Returns the option that the step may have needed. `mode_of` gives the type and the mode of a file inside.
 pub fn hint(container: &Container, failed: Failed<'_>, mode_of: impl Fn(&Path) -> Option<u32>) -> Option<String> {
+    if failed.words.contains("No space left on device") && container.scratch == Scratch::Default {
+        let room = "the root may change by half of the memory that runner may use, at most 10 GiB";
+        return Some(format!("{room}; `scratch: {{disk: true}}` or `scratch: {{tmpfs: SIZE}}` gives more"));
+    }
     if let (true, Scratch::Tmpfs(bytes)) = (failed.words.contains("No space left on device"), container.scratch) {
         return Some(format!(
             "what the steps change may take {} in memory and be {} files; `scratch: {{disk: true}}` or a larger `tmpfs` \

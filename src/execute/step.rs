@@ -421,7 +421,7 @@ fn words(ended: &Attempt, timeout: Option<Duration>, container: &Container) -> S
         None => "this host, or the cgroup that runner was started in, has no more".to_owned(),
     };
     let also = match container.scratch {
-        Scratch::Tmpfs(_) => {
+        Scratch::Default | Scratch::Tmpfs(_) => {
             ", and what is written to its root is in memory and counts: `scratch: {disk: true}` puts it on disk"
         }
         Scratch::Disk => "",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::build;
+use crate::cgroup::Home;
 use crate::error::doing;
 use crate::fs::remove_tree::remove_tree;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
@@ -23,6 +24,18 @@ pub struct Scratch {
     made: AtomicU32,
 }
 
+/// No scratch in memory is larger by itself.
+const MAX_DEFAULT: u64 = 10 << 30;
+
+/// Half of the memory of this host, or of what the cgroup that runner is in leaves it: a step that fills its root finds it
+/// full, before the kernel ends runner for want of memory.
+fn default_size() -> u64 {
+    let host = rustix::system::sysinfo();
+    let host = host.totalram.saturating_mul(u64::from(host.mem_unit));
+    let caller = Home::of_this_process().ok().and_then(|home| home.memory_limit());
+    (caller.map_or(host, |limit| limit.min(host)) / 2).min(MAX_DEFAULT)
+}
+
 /// A folder of the store.
 #[derive(Debug)]
 struct Disk(PathBuf);
@@ -36,13 +49,18 @@ impl Scratch {
         let made =
             |path: &Path| private_folder(path).map_err(doing(format_args!("make the folder {}", path.display())));
         made(place)?;
-        let (mounted, disk) = match kind {
-            build::Scratch::Tmpfs(bytes) => {
+        let in_memory = match kind {
+            build::Scratch::Default => Some(default_size()),
+            build::Scratch::Tmpfs(bytes) => Some(bytes),
+            build::Scratch::Disk => None,
+        };
+        let (mounted, disk) = match in_memory {
+            Some(bytes) => {
                 let inodes = format!("nr_inodes={}", inodes(bytes));
                 let options = [format!("size={bytes}"), "mode=0700".into(), inodes, "noatime".into()];
                 (mount_tmpfs(place, &options).map_err(doing(format_args!("mount a tmpfs of {bytes} bytes")))?, None)
             }
-            build::Scratch::Disk => {
+            None => {
                 made(disk)?;
                 let disk = Disk(disk.to_owned());
                 let bound = bind_without_access_times(&disk.0, place);

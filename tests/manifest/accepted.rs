@@ -96,7 +96,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
     assert_eq!(c.user, User { user: Principal::Id(0), group: Some(Principal::Id(0)) });
     assert_eq!((c.cwd.as_path(), c.env.len(), c.mounts.len(), c.devices.len()), (Path::new("/"), 0, 0, 0));
     assert_eq!(c.limits, Limits { nofile: 4096, memory: None, millicpus: None, pids: None });
-    assert_eq!(c.scratch, Scratch::Tmpfs(10 << 30));
+    assert_eq!(c.scratch, Scratch::Default);
     assert_eq!(c.seccomp, Seccomp::Default);
     let names: Vec<_> = c.capabilities.iter().map(ToString::to_string).collect();
     assert_eq!(
