@@ -79,6 +79,17 @@ pub fn default_signals() -> io::Result<()> {
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
 
+/// Gives SIGCHLD its default action: a caller that ignores it would have the kernel take the ends of all children, which
+/// nobody could wait for then, see wait(2).
+///
+/// # Errors
+/// None in practice.
+pub fn keep_ends_of_children() -> io::Result<()> {
+    // SAFETY: the default action runs no code of this process.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGCHLD, nix::sys::signal::SigHandler::SigDfl) }?;
+    Ok(())
+}
+
 /// Makes a child end with SIGKILL when the thread that starts it ends, see PR_SET_PDEATHSIG of prctl(2).
 pub fn end_with_this_thread(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;

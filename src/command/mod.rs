@@ -37,7 +37,7 @@ use crate::named_paths::binds_that_show_store;
 use crate::report;
 use crate::settings::{Partial, Settings, SettingsError};
 use crate::warning::Warning;
-use crate::{terminal, threads};
+use crate::{sys, terminal, threads};
 
 /// Why a command ends without having done what it was asked for.
 pub(crate) enum Stop {
@@ -63,6 +63,8 @@ impl From<Exit> for Stop {
 
 /// Carries out the command line and gives the program's exit code.
 pub fn run(cli: Cli) -> ExitCode {
+    // It fails for no signal that exists.
+    let _ = sys::keep_ends_of_children();
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
         Command::Plan(args) => plan::plan(&cli, args),

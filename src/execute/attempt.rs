@@ -145,10 +145,11 @@ fn read_some(stream: Stream, end: &mut Option<OwnedFd>, output: &mut Sink<'_>) -
     let mut buffer = [0; 64 << 10];
     match rustix::io::read(reader.as_fd(), &mut buffer) {
         Ok(0) => *end = None,
-        Ok(length) => {
-            output(stream, &buffer[..length])?;
-            return Ok(true);
-        }
+        Ok(length) => match output(stream, &buffer[..length]) {
+            // Nobody reads any more; the step finds its own pipe broken, as it would without runner between.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *end = None,
+            written => return written.map(|()| true),
+        },
         Err(Errno::AGAIN | Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }

@@ -28,7 +28,10 @@ pub fn follow(
         let mut rest = Vec::new();
         masker.finish(&mut rest);
         if !rest.is_empty() {
-            sink(*stream, &rest)?;
+            match sink(*stream, &rest) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+                _ => {}
+            }
         }
     }
     Ok(attempt)

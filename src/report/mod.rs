@@ -249,20 +249,16 @@ fn draw(sinks: &mut [Sink<'_>]) {
     sinks.iter_mut().filter(|sink| sink.draw_at().is_some_and(|at| at <= now)).for_each(Sink::draw);
 }
 
-/// Hands on what a command of `runner run` prints, byte for byte. A reader that has gone away is no error: the command
-/// goes on as it would without anyone looking.
+/// Hands on what a command of `runner run` prints, byte for byte.
 ///
 /// # Errors
-/// What writing says.
+/// What writing says: [`io::ErrorKind::BrokenPipe`] where the reader has gone away.
 pub fn pass_through(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     let mut out: Box<dyn Write> = match stream {
         Stream::Stdout => Box::new(io::stdout().lock()),
         Stream::Stderr => Box::new(io::stderr().lock()),
     };
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
-    }
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 #[cfg(test)]

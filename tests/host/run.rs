@@ -89,3 +89,25 @@ fn standard_input_is_passed_through_byte_by_byte_to_its_end() {
     assert!(output.stdout == bytes, "{} bytes came back of {}", output.stdout.len(), bytes.len());
     assert_eq!(project.left_over(pid), Vec::<String>::new());
 }
+
+#[test]
+fn a_command_ends_when_nobody_reads_what_it_prints_any_more() {
+    let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
+    let run = project.runner_in_shell(
+        "timeout 60 \"$@\" | head -n 1; echo \"ended ${PIPESTATUS:-}\"",
+        &["run", "c", "--", "sh", "-c", "while echo again; do :; done"],
+    );
+    assert!(run.stdout.starts_with("again\nended"), "{run}");
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_caller_that_ignores_its_children_and_a_mount_whose_name_is_no_text_stop_no_build() {
+    let project = project(
+        "\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo > /f }, { name: l, snapshot: {} }]\n",
+    );
+    let strange = "unshare -m sh -c 'mkdir odd; mount -t tmpfs \"$(printf \"a\\377\")\" odd; trap \"\" CHLD; exec \"$@\"' sh \"$@\"";
+    let run = project.runner_in_shell(strange, &["apply"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}

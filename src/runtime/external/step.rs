@@ -231,8 +231,8 @@ impl Step {
         if let Err(error) = groups.restrict(&self.groups) {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
             // have mounted it anew.
-            let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-            if open.makes_nodes || !refuses_devices(&mounts) {
+            let mounts = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+            if open.makes_nodes || !refuses_devices(&String::from_utf8_lossy(&mounts)) {
                 return Err(refused(format!("device rules cannot be enforced: {error}")));
             }
         }
