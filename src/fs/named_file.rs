@@ -75,12 +75,13 @@ impl NamedFile {
         self.open(OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)
     }
 
-    /// Opens it for reading.
+    /// Opens it for reading. A FIFO that somebody has put in its place is refused, and not waited for.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// What open(2) says; where it is no regular file.
     pub fn read(&self) -> io::Result<File> {
-        self.open(OFlags::RDONLY)
+        let file = self.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
     }
 
     fn open(&self, flags: OFlags) -> io::Result<File> {
@@ -104,6 +105,15 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_file_is_refused_at_once() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("runner.lock");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let error = NamedFile::find(&path).unwrap().read().unwrap_err();
+        assert_eq!(error.to_string(), "it is no regular file");
+    }
 
     #[test]
     fn a_file_is_found_once_and_a_link_in_its_place_is_never_followed() {

@@ -1,7 +1,7 @@
 //! A step's own view, mounted over the container's in a mount namespace that only the spare is in.
 
 use crate::step::Failure;
-use crate::sys::{self, AT_FDCWD, FileKind, O_NOFOLLOW, O_PATH, Result};
+use crate::sys::{self, FileKind, O_NOFOLLOW, O_PATH, Result};
 use crate::wire::{View, ViewMount, stage};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -26,9 +26,9 @@ pub fn mount(view: &View<'_>) -> core::result::Result<(), Failure> {
     Ok(())
 }
 
-/// Opens a place to mount on, which must be no link: an earlier step may have put one there.
+/// Opens a place to mount on, to which no link may lead: an earlier step may have put one there.
 fn open(path: &[u8]) -> Result<i32> {
-    sys::open(AT_FDCWD, path, O_PATH | O_NOFOLLOW)
+    sys::open_without_links(path, O_PATH | O_NOFOLLOW)
 }
 
 fn over(mount: i32, place: i32) -> Result<()> {

@@ -53,7 +53,17 @@ pub fn open(directory: i32, path: &[u8], flags: usize) -> Result<i32> {
 /// Opens a path with no magic link of proc(5) on it, see openat2(2).
 pub fn open_without_magic(path: &[u8], flags: usize) -> Result<i32> {
     const RESOLVE_NO_MAGICLINKS: u64 = 2;
-    let how = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_NO_MAGICLINKS];
+    open_resolving(path, flags, RESOLVE_NO_MAGICLINKS)
+}
+
+/// Opens a path with no symbolic link on it at all, see openat2(2).
+pub fn open_without_links(path: &[u8], flags: usize) -> Result<i32> {
+    const RESOLVE_NO_SYMLINKS: u64 = 4;
+    open_resolving(path, flags, RESOLVE_NO_SYMLINKS)
+}
+
+fn open_resolving(path: &[u8], flags: usize, resolve: u64) -> Result<i32> {
+    let how = [(flags | O_CLOEXEC) as u64, 0, resolve];
     Ok(again(number::OPENAT2, [fd(AT_FDCWD), text(path)?, (&raw const how) as usize, size_of_val(&how)])? as i32)
 }
 

@@ -198,7 +198,7 @@ impl Started {
                 let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
                 let changed = "an earlier step has put something else there, or at /dev/null";
                 return refused(match errno {
-                    libc::ENOENT | libc::ENOTDIR | libc::EINVAL => {
+                    libc::ENOENT | libc::ENOTDIR | libc::EINVAL | libc::ELOOP => {
                         format!("it cannot mount {place}: {changed} ({error})")
                     }
                     _ => format!("it cannot mount {place}: {error}"),
