@@ -51,7 +51,7 @@ pub trait Host {
     /// Where a program with no slash in its name is found, in [`PROGRAM_PATH`].
     fn program(&self, name: &str) -> Option<PathBuf>;
 
-    /// What is in a file that the checks themselves read.
+    /// Reads a file that the checks themselves need.
     ///
     /// # Errors
     /// Those of reading it; [`io::ErrorKind::FileTooLarge`] where it has more bytes than `most`.

@@ -143,7 +143,7 @@ pub fn restore(group: &GroupDir) {
 
 fn give_back(group: &GroupDir) {
     for controller in switched_on(group) {
-        // What somebody else uses by now stays on.
+        // A controller that somebody else uses by now stays on.
         let _ = group.write(ENABLED_BELOW, &format!("-{controller}"));
     }
     let _ = fremovexattr(group, ENABLED);

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 const PRIVILEGED: &str = "let runner make cgroups: in Docker, `docker run --privileged`";
 
-/// What goes wrong with cgroups.
+/// The errors of cgroups.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum CgroupError {

@@ -89,7 +89,7 @@ impl ContainerGroup {
     /// group below, for then v1 takes none that deny.
     ///
     /// # Errors
-    /// What is missing, in words; then no group is left.
+    /// Says in words which thing is missing; no group is left then.
     pub fn create(
         id: &str,
         resources: &LinuxResources,

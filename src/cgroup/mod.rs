@@ -10,8 +10,8 @@
 //!   cgroup namespace.
 //! - On v2 a group that holds processes cannot give its children controllers. Where a limit asks for one, the processes
 //!   of runner's own group are first moved into a leaf of it, `runner-host`; the last runner there moves them back and
-//!   switches off what was switched on. What that is stands in an extended attribute of the group, so that a killed
-//!   runner leaves the knowledge behind.
+//!   switches off what was switched on. An extended attribute of the group names that, so that a killed runner leaves the
+//!   knowledge behind.
 
 mod controllers;
 mod dir;

@@ -1,4 +1,4 @@
-//! What is done to a group and all groups below it, which hostile processes may have made, frozen and nested deeply.
+//! Operations on a group and all groups below it, which hostile processes may have made, frozen and nested deeply.
 
 use std::ffi::OsString;
 use std::io;

@@ -99,7 +99,7 @@ impl Site {
         })
     }
 
-    /// What running a plan of the build works with. The secrets of the build are read.
+    /// Returns the context of a plan's run. The secrets of the build are read.
     pub fn context<'a>(&'a self, build: &'a Build, paths: &'a NamedPaths) -> Context<'a> {
         read_all_secrets(build, paths, self.workspace.secrets());
         Context {
