@@ -1,10 +1,10 @@
 //! Where the hierarchies of this host are mounted, v1 and v2, and where in them a process is, see cgroups(7).
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use crate::mount::unescaped;
 
 /// Where hierarchies are mounted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,7 +50,11 @@ impl Layout {
             };
             // One without a controller is none that could be told from v2.
             if kind == "cgroup2" || !controllers.is_empty() {
-                layout.mounts.push(Mounted { controllers, root: unescaped(root), point: unescaped(point) });
+                layout.mounts.push(Mounted {
+                    controllers,
+                    root: unescaped(root.as_bytes()),
+                    point: unescaped(point.as_bytes()),
+                });
             }
         }
         layout
@@ -109,26 +113,6 @@ impl Mounted {
     fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
-}
-
-/// A path as the kernel writes it in mountinfo: blanks and backslashes are a backslash and three octal digits.
-pub fn unescaped(text: &str) -> PathBuf {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// The path of a process in the v1 hierarchy with that controller, in the v2 one for "", from its /proc/PID/cgroup.
@@ -191,11 +175,5 @@ mod tests {
         assert_eq!(membership(text, "cpuacct"), Some("/a:b"));
         assert_eq!(membership(text, "name=systemd"), Some("/s"));
         assert_eq!((membership(text, ""), membership(text, "memory")), (Some("/c"), None));
-    }
-
-    #[test]
-    fn a_mount_point_is_read_as_the_kernel_escapes_it() {
-        assert_eq!(unescaped(r"\134\04\"), Path::new(r"\\04\"));
-        assert_eq!(unescaped(r"/s\040p/mnt"), Path::new("/s p/mnt"));
     }
 }

@@ -31,7 +31,7 @@ pub use dir::GroupDir;
 pub use error::CgroupError;
 pub use group::{ContainerGroup, LimitedGroup};
 pub use home::{HOST_LEAF, Hierarchy, Home};
-pub use layout::{Layout, membership, unescaped};
+pub use layout::{Layout, membership};
 pub use namespace::enter as enter_namespace;
 pub use search::restore_all;
 pub use standing::Standing;

@@ -1,4 +1,4 @@
-//! What a single command prints, handed on with secrets masked: to standard output and error, or to the caller's terminal.
+//! Masks secrets in the output of a single command, on its way to standard output and error or to the caller's terminal.
 
 use std::io::{self, Write};
 
@@ -54,7 +54,7 @@ impl<'a, W: Write> MaskedWriter<'a, W> {
     /// Writes what was held back.
     ///
     /// # Errors
-    /// What writing gives.
+    /// The error of writing.
     pub fn finish(mut self) -> io::Result<()> {
         let mut rest = Vec::new();
         self.masker.finish(&mut rest);

@@ -1,4 +1,4 @@
-//! What a step prints: every byte to its log, every line to the reporters; secrets in neither.
+//! The output of a step: every byte to its log, every line to the reporters; secrets in neither.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -101,7 +101,7 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// What was printed last.
+    /// The last lines of the output.
     pub fn tail(&self) -> String {
         String::from_utf8_lossy(&self.tail).into_owned()
     }

@@ -19,7 +19,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
-pub use table::{Location, MountTable};
+pub use table::{Location, MountTable, unescaped};
 
 use crate::loopdev::LoopDevice;
 use crate::sys::{self, MountChange};

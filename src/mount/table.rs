@@ -186,8 +186,8 @@ impl MountTable {
     }
 }
 
-/// A path as the kernel writes it there: blanks and backslashes are a backslash and three octal digits.
-fn unescaped(text: &[u8]) -> PathBuf {
+/// A path as the kernel writes it in mountinfo: blanks and backslashes are a backslash and three octal digits.
+pub fn unescaped(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let [first, after @ ..] = rest {
