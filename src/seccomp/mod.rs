@@ -28,6 +28,7 @@
 //!
 //! Names that no architecture has are ignored, as Docker ignores them.
 
+mod answer;
 mod assembler;
 mod compile;
 mod default;
@@ -39,6 +40,7 @@ mod profile;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
 pub use document::ProfileError;

@@ -240,7 +240,7 @@ fn the_default_filter_answers_every_number_of_a_call_as_its_rules_say() {
 #[test]
 fn the_default_filter_is_short_and_costs_a_call_few_instructions() {
     let program = compile(&standard(&[])).unwrap();
-    assert!(program.len() < 700, "{}", program.len());
+    assert!(program.len() < 330, "{}", program.len());
     for number in table(Architecture::X86_64).values() {
         let mut input = [0; 16];
         (input[0], input[1]) = (*number, Architecture::X86_64.audit());
