@@ -35,7 +35,8 @@ pub fn make(view: &View<'_>) -> Result<Spare> {
         Ok(Fork::Child) => wait(view, fed),
         Ok(Fork::Parent(number, process)) => {
             sys::close(fed);
-            Ok(Spare { process, feed, namespace: namespace_of(number).unwrap_or(-1) })
+            let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
+            Ok(Spare { process, feed, namespace })
         }
         Err(error) => {
             sys::close(feed);
@@ -45,7 +46,7 @@ pub fn make(view: &View<'_>) -> Result<Spare> {
     }
 }
 
-/// Opens `NUMBER/ns/mnt` of this container's proc.
+/// Opens `NUMBER/ns/mnt` of this container's proc, as a kernel before Linux 6.11 needs it.
 fn namespace_of(number: u32) -> Result<i32> {
     const SUFFIX: &[u8] = b"/ns/mnt\0";
     let mut digits = [0u8; DIGITS];

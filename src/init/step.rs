@@ -61,7 +61,7 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
         // Without no_new_privs only a process with CAP_SYS_ADMIN may load one, see seccomp(2).
         sys::load_filter(view.filter).map_err(Failure::new(stage::SECCOMP))?;
     }
-    user(request)?;
+    user(request, view)?;
     let directory =
         sys::open_without_magic(request.cwd, O_PATH | O_DIRECTORY).map_err(Failure::new(stage::DIRECTORY))?;
     sys::change_directory(directory).map_err(Failure::new(stage::DIRECTORY))?;
@@ -178,19 +178,24 @@ fn console(master: i32) -> sys::Result<()> {
     }
 }
 
-fn user(request: &Request<'_>) -> Done {
-    let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = request.capabilities;
-    let failed = || Failure::new(stage::CAPABILITIES);
-    for capability in 0..64 {
-        if bounding & 1 << capability != 0 {
-            continue;
-        }
+/// Takes capabilities that are in `from` and not in `to` out of the bounding set of this process and of those that it
+/// clones, see capabilities(7).
+pub fn bound(from: u64, to: u64) -> sys::Result<()> {
+    for capability in (0..64).filter(|capability| from & !to & 1 << capability != 0) {
         match sys::prctl(operation::CAPBSET_DROP, capability, 0) {
             // The last that this kernel knows is behind.
             Err(sys::EINVAL) => break,
-            other => other.map_err(failed())?,
+            other => other?,
         }
     }
+    Ok(())
+}
+
+fn user(request: &Request<'_>, view: &View<'_>) -> Done {
+    let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = request.capabilities;
+    let failed = || Failure::new(stage::CAPABILITIES);
+    // Init has left a step those that any step of this container may have.
+    bound(view.bounding, bounding).map_err(failed())?;
     sys::prctl(operation::SET_KEEPCAPS, 1, 0).map_err(failed())?;
     groups(request).map_err(Failure::new(stage::GROUPS))?;
     sys::set_gid(request.gid).map_err(Failure::new(stage::GROUP))?;

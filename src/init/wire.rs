@@ -335,6 +335,8 @@ pub struct View<'a> {
     pub filter: &'a [u8],
     /// Whether the filter permits everything that sets a step up, so that it is loaded before the request comes.
     pub filter_first: bool,
+    /// The capabilities that any step of the container may have, a bit each.
+    pub bounding: u64,
 }
 
 impl<'a> View<'a> {
@@ -342,6 +344,7 @@ impl<'a> View<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let filter_first = reader.u8()? != 0;
+        let bounding = reader.u64()?;
         let length = usize::try_from(reader.u32()?).ok()?;
         let filter = reader.take(length)?;
         let count = reader.u32()?;
@@ -349,7 +352,7 @@ impl<'a> View<'a> {
         for _ in 0..count {
             next_mount(&mut reader)?;
         }
-        (reader.is_empty() && filter.len() % 8 == 0).then_some(Self { count, mounts, filter, filter_first })
+        (reader.is_empty() && filter.len() % 8 == 0).then_some(Self { count, mounts, filter, filter_first, bounding })
     }
 
     /// The mounts, in order.

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use container::{Container, Helper, RuntimeError};
 use external::Program;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Spec};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// What runs processes in containers.
@@ -54,8 +54,8 @@ pub struct Bundle<'a> {
     pub mounts: &'a Path,
     /// What config.json says.
     pub spec: &'a Spec,
-    /// Whether what runs in it may make device nodes: then nothing may where device rules cannot be enforced.
-    pub makes_nodes: bool,
+    /// The most that a process in it may do.
+    pub capabilities: &'a [Capability],
 }
 
 impl Runtime {

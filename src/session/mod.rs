@@ -151,7 +151,7 @@ impl<'a> Session<'a> {
         };
         let upper = self.new_upper(&skeleton)?;
         let overlay = self.overlay(&skeleton, &upper, &rootfs)?;
-        if !self.makes_nodes() {
+        if !self.container.capabilities.contains(&Capability::Mknod) {
             // Who may make no nodes is not to open those that its root came with: on a host without device rules this is
             // all that keeps it from them.
             overlay.refuse_devices().map_err(doing("keep device nodes of the root from being opened"))?;
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
             workspace: self.workspace.path(),
             mounts: &self.own_mounts,
             spec: &spec::spec(self.container, description)?,
-            makes_nodes: self.makes_nodes(),
+            capabilities: &self.container.capabilities,
         };
         let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -195,10 +195,6 @@ impl<'a> Session<'a> {
             own_processes: 0,
         };
         Ok(kept::by_hand(spec::spec(self.container, description)?, &self.devices))
-    }
-
-    fn makes_nodes(&self) -> bool {
-        self.container.capabilities.contains(&Capability::Mknod)
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {

@@ -77,6 +77,12 @@ pub fn reap(descriptor: i32) -> Result<Ended> {
     Ok(if information[2] == CLD_EXITED { Ended::Exited(information[6]) } else { Ended::Signaled(information[6]) })
 }
 
+/// Opens the mount namespace of a process, see ioctl_pidfd(2).
+pub fn mount_namespace(descriptor: i32) -> Result<i32> {
+    const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
+    checked(number::IOCTL, [fd(descriptor), PIDFD_GET_MNT_NAMESPACE, 0]).map(|namespace| namespace as i32)
+}
+
 /// Sends SIGKILL.
 pub fn kill(descriptor: i32) {
     const SIGKILL: usize = 9;

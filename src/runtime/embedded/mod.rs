@@ -23,7 +23,7 @@ mod view;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Spec};
 pub use request::{Requests, Started};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
@@ -56,13 +56,14 @@ struct Open {
 /// # Errors
 /// See [`RuntimeError`]; [`RuntimeError::Create`] says which call failed.
 pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
-    let Bundle { id, spec, makes_nodes, .. } = bundle;
+    let Bundle { id, spec, capabilities, .. } = bundle;
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
     let described = || -> io::Result<_> {
         let filter = filter::of(spec)?;
-        sealed("view", &view::encode(spec, &filter.program, filter.first)?)
+        sealed("view", &view::encode(spec, &filter, request::bits(capabilities.iter()))?)
     };
     let view = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
+    let makes_nodes = capabilities.contains(&Capability::Mknod);
     let open = Open { id: id.into(), spec: for_helper(spec), makes_nodes };
     let requests = Requests::new(requests, view::targets(spec));
     let channel = |helper| Channel::Embedded { requests, helper };

@@ -1,11 +1,12 @@
 //! Requests for steps: an OCI process in the flat form that the spare takes, and the words for why one did not start.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
 
@@ -123,9 +124,18 @@ fn encode(process: &Process, oom_score_adj: i32) -> Result<Vec<u8>, Outcome> {
     Ok(bytes.0)
 }
 
-fn bits<'a>(set: impl Iterator<Item = &'a Capability>) -> u64 {
-    let bit = |capability: &Capability| format!("CAP_{capability}").parse::<caps::Capability>().ok();
-    set.filter_map(bit).fold(0, |bits, capability| bits | capability.bitmask())
+/// The bit of each capability, see capabilities(7).
+static BITS: LazyLock<HashMap<Capability, u64>> = LazyLock::new(|| {
+    let bit = |capability: caps::Capability| {
+        let name = capability.to_string();
+        Some((name.strip_prefix("CAP_")?.parse().ok()?, capability.bitmask()))
+    };
+    caps::all().into_iter().filter_map(bit).collect()
+});
+
+/// Returns a set of capabilities as the kernel takes it, a bit each.
+pub(super) fn bits<'a>(set: impl Iterator<Item = &'a Capability>) -> u64 {
+    set.filter_map(|capability| BITS.get(capability)).fold(0, |bits, bit| bits | bit)
 }
 
 fn resource(kind: PosixRlimitType) -> Result<u32, Outcome> {
@@ -320,6 +330,12 @@ mod tests {
                 let _ = (request.argv.count(), request.env.count(), request.groups().count(), request.limits().count());
             }
         }
+    }
+
+    #[test]
+    fn every_capability_has_its_bit() {
+        assert_eq!(BITS.len(), caps::all().len());
+        assert_eq!(bits([Capability::Chown, Capability::CheckpointRestore].iter()), 1 << 40 | 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
+use super::filter::Filter;
 use super::options::Options;
 use super::request::Writer;
 use crate::runtime::wire::view;
@@ -42,15 +43,16 @@ fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
     linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(spec, path))
 }
 
-/// The whole plan, with the seccomp filter that each step gets.
+/// The whole plan, with the seccomp filter that each step gets and the capabilities that each may have.
 ///
 /// # Errors
 /// Where a mount has an option that takes no value: none of these filesystems has one.
-pub fn encode(spec: &Spec, filter: &[u8], filter_first: bool) -> io::Result<Vec<u8>> {
+pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Writer::default();
-    bytes.0.push(u8::from(filter_first));
-    bytes.count(filter.len());
-    bytes.0.extend(filter);
+    bytes.0.push(u8::from(filter.first));
+    bytes.u64(bounding);
+    bytes.count(filter.program.len());
+    bytes.0.extend(&filter.program);
     bytes.count(targets(spec).len());
     for mount in fresh(spec) {
         let options = Options::of(mount);
@@ -107,9 +109,10 @@ mod tests {
         let spec = spec();
         let expected = ["/proc", "/dev/shm", "/proc/sys", "/proc/keys"].map(PathBuf::from);
         assert_eq!(targets(&spec), expected);
-        let bytes = encode(&spec, &[1; 16], true).unwrap();
+        let filter = Filter { program: vec![1; 16], first: true };
+        let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
-        assert_eq!((view.filter, view.filter_first), (&[1u8; 16][..], true));
+        assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
         let mounts: Vec<_> = view.mounts().collect();
         assert_eq!(mounts.len(), targets(&spec).len());
         assert!(matches!(mounts[0], ViewMount::Fresh { attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }));
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_cut_view_is_refused() {
-        let bytes = encode(&spec(), &[], false).unwrap();
+        let bytes = encode(&spec(), &Filter::default(), 0).unwrap();
         for length in 0..bytes.len() {
             assert!(View::parse(&bytes[..length]).is_none(), "{length}");
         }

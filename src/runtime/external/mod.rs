@@ -26,7 +26,7 @@ mod step;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Spec};
 pub use program::{FindError, Program};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,7 @@ pub(super) fn open(helper: Helper, runtime: &Program, bundle: Bundle<'_>) -> Res
         workspace: bundle.workspace.to_owned(),
         kept: vec![bundle.folder.to_owned(), bundle.mounts.to_owned(), bundle.state.to_owned()],
         spec: bundle.spec.clone(),
-        makes_nodes: bundle.makes_nodes,
+        makes_nodes: bundle.capabilities.contains(&Capability::Mknod),
     };
     Container::open(helper, &open, &[], |control| Channel::External(Mutex::new(control)), None)
 }
