@@ -1,8 +1,9 @@
 //! Threads that the host may refuse, at a limit of processes: fewer of them do the same work then.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, JoinHandle, Scope};
 
 use crate::error::doing;
@@ -10,29 +11,102 @@ use crate::error::doing;
 /// Where work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
-    /// On a thread that was made for it, and ends with it.
+    /// On a thread that does nothing else meanwhile.
     ItsOwn,
     /// On the caller's.
     Callers,
 }
 
-/// Does work on a thread of its own, or at once on the caller's where the host refuses one.
-///
-/// The work must not wait for its caller.
-pub fn beside<'s>(scope: &'s Scope<'s, '_>, work: impl FnOnce(On) + Send + 's) {
-    // A failed spawn drops its closure; a second handle keeps the work.
-    let shared = Arc::new(Mutex::new(Some(work)));
-    let theirs = Arc::clone(&shared);
-    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let run = move || {
-        if let Some(work) = take(&theirs) {
-            work(On::ItsOwn);
+type Job<'s> = Box<dyn FnOnce(On) + Send + 's>;
+
+/// Threads that do one job after another: to start a thread and to end it takes longer than many a job.
+#[derive(Clone)]
+pub struct Crew<'s, 'e> {
+    scope: &'s Scope<'s, 'e>,
+    queue: Arc<Queue<'s>>,
+}
+
+struct Queue<'s> {
+    state: Mutex<State<'s>>,
+    changed: Condvar,
+}
+
+struct State<'s> {
+    jobs: VecDeque<Job<'s>>,
+    /// Threads that wait for a job; as many of them as there are jobs have been woken.
+    idle: usize,
+    is_dismissed: bool,
+}
+
+/// Ends the threads of a crew when they have done their jobs, so that their scope can end.
+pub struct Dismissal<'s>(Arc<Queue<'s>>);
+
+impl<'s, 'e> Crew<'s, 'e> {
+    /// A crew whose threads end when the second value is dropped.
+    pub fn new(scope: &'s Scope<'s, 'e>) -> (Self, Dismissal<'s>) {
+        let state = State { jobs: VecDeque::new(), idle: 0, is_dismissed: false };
+        let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
+        (Self { scope, queue: Arc::clone(&queue) }, Dismissal(queue))
+    }
+
+    /// Does a job on a thread of its own, or at once on the caller's where the host refuses one.
+    ///
+    /// The job must not wait for its caller.
+    pub fn hand(&self, job: impl FnOnce(On) + Send + 's) {
+        let job: Job<'s> = Box::new(job);
+        let mut state = self.queue.state();
+        if state.idle > state.jobs.len() {
+            state.jobs.push_back(job);
+            drop(state);
+            self.queue.changed.notify_one();
+            return;
         }
-    };
-    if Builder::new().spawn_scoped(scope, run).is_err()
-        && let Some(work) = take(&shared)
-    {
-        work(On::Callers);
+        drop(state);
+        // A failed spawn drops its closure; a second handle keeps the job.
+        let shared = Arc::new(Mutex::new(Some(job)));
+        let take = |job: &Mutex<Option<Job<'s>>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (theirs, queue) = (Arc::clone(&shared), Arc::clone(&self.queue));
+        let work = move || {
+            let mut next = take(&theirs);
+            while let Some(job) = next {
+                job(On::ItsOwn);
+                next = queue.next();
+            }
+        };
+        if Builder::new().spawn_scoped(self.scope, work).is_err()
+            && let Some(job) = take(&shared)
+        {
+            job(On::Callers);
+        }
+    }
+}
+
+impl<'s> Queue<'s> {
+    fn state(&self) -> MutexGuard<'_, State<'s>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a job; none when the crew is dismissed.
+    fn next(&self) -> Option<Job<'s>> {
+        let mut state = self.state();
+        state.idle += 1;
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                state.idle -= 1;
+                return Some(job);
+            }
+            if state.is_dismissed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Dismissal<'_> {
+    fn drop(&mut self) {
+        self.0.state().is_dismissed = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -60,20 +134,51 @@ pub fn start<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Barrier, mpsc};
 
     use super::*;
 
     #[test]
-    fn work_beside_the_caller_is_done_once_before_the_scope_ends() {
+    fn jobs_are_done_once_each_before_the_scope_ends_also_those_that_jobs_hand_on() {
         let done = AtomicUsize::new(0);
         thread::scope(|scope| {
+            let (crew, _dismissal) = Crew::new(scope);
             for _ in 0..10 {
-                beside(scope, |_| {
+                let others = crew.clone();
+                let done = &done;
+                crew.hand(move |_| {
                     done.fetch_add(1, Ordering::Relaxed);
+                    others.hand(move |_| {
+                        done.fetch_add(1, Ordering::Relaxed);
+                    });
                 });
             }
         });
-        assert_eq!(done.into_inner(), 10);
+        assert_eq!(done.into_inner(), 20);
+    }
+
+    #[test]
+    fn jobs_run_at_the_same_time_and_a_thread_without_one_takes_the_next() {
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            let (crew, _dismissal) = Crew::new(scope);
+            let both = Arc::new(Barrier::new(2));
+            for _ in 0..2 {
+                let (both, sender) = (Arc::clone(&both), sender.clone());
+                crew.hand(move |on| {
+                    both.wait();
+                    sender.send((on, thread::current().id())).unwrap();
+                });
+            }
+            let first = [receiver.recv().unwrap(), receiver.recv().unwrap()];
+            assert!(first.iter().all(|(on, _)| *on == On::ItsOwn) && first[0].1 != first[1].1);
+            while crew.queue.state().idle < 2 {
+                thread::yield_now();
+            }
+            crew.hand(move |_| sender.send((On::ItsOwn, thread::current().id())).unwrap());
+            let next = receiver.recv().unwrap();
+            assert!(first.contains(&next), "{next:?} {first:?}");
+        });
     }
 
     #[test]

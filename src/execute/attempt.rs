@@ -1,6 +1,7 @@
 //! One try of a step's process: its output followed, its time limited, its end awaited.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -142,10 +143,10 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Reads what is there; false when there is nothing now, and the end is closed when there will be nothing more.
 fn read_some(stream: Stream, end: &mut Option<OwnedFd>, output: &mut Sink<'_>) -> io::Result<bool> {
     let Some(reader) = end else { return Ok(false) };
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = [MaybeUninit::uninit(); 64 << 10];
     match rustix::io::read(reader.as_fd(), &mut buffer) {
-        Ok(0) => *end = None,
-        Ok(length) => match output(stream, &buffer[..length]) {
+        Ok(([], _)) => *end = None,
+        Ok((bytes, _)) => match output(stream, bytes) {
             // Nobody reads any more; the step finds its own pipe broken, as it would without runner between.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *end = None,
             written => return written.map(|()| true),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, Scope};
+use std::thread;
 use std::time::Instant;
 
 use super::clock::{Clock, Stage};
@@ -20,7 +20,7 @@ use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
 use crate::key::Reason;
 use crate::plan::{Plan, Ready};
-use crate::threads::{self, On};
+use crate::threads::{Crew, On};
 use crate::warning::Warning;
 
 /// Runs the plan to its end.
@@ -65,7 +65,10 @@ pub fn apply<'a>(
         failed: Vec::new(),
         kept: Vec::new(),
     };
-    thread::scope(|scope| run.drive(scope, jobs, &sender, &receiver));
+    thread::scope(|scope| {
+        let (crew, _dismissal) = Crew::new(scope);
+        run.drive(&crew, jobs, &sender, &receiver);
+    });
     run.keep_failed();
     run.clock.close();
     let status = match (context.interrupt.is_set(), run.counts.failed) {
@@ -133,7 +136,7 @@ pub(super) struct Run<'a, 'e> {
 }
 
 impl<'a, 'e> Run<'a, 'e> {
-    fn drive<'s>(&mut self, scope: &'s Scope<'s, '_>, jobs: usize, sender: &Sender<Report>, receiver: &Receiver<Report>)
+    fn drive<'s>(&mut self, crew: &Crew<'s, '_>, jobs: usize, sender: &Sender<Report>, receiver: &Receiver<Report>)
     where
         'a: 's,
         'e: 's,
@@ -147,9 +150,9 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
-                self.admit(scope, step, sender);
+                self.admit(crew, step, sender);
             }
-            self.close_sessions(scope);
+            self.close_sessions(crew);
             if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
                 self.again.extend(self.parts.unsettle());
                 if self.again.is_empty() {
@@ -163,7 +166,7 @@ impl<'a, 'e> Run<'a, 'e> {
             // The sender above lives as long as this loop, so there is always a report to come.
             let Some(report) = self.report(receiver) else { return };
             self.take(report);
-            self.settle(scope, sender);
+            self.settle(crew, sender);
         }
     }
 
@@ -201,7 +204,7 @@ impl<'a, 'e> Run<'a, 'e> {
     }
 
     /// Does with a step what its segment's state says.
-    fn admit<'s>(&mut self, scope: &'s Scope<'s, '_>, step: StepId, sender: &Sender<Report>)
+    fn admit<'s>(&mut self, crew: &Crew<'s, '_>, step: StepId, sender: &Sender<Report>)
     where
         'a: 's,
         'e: 's,
@@ -212,7 +215,7 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Judge(segment) => {
                 self.beside += 1;
                 let Self { context, judge, rooms, chains, events, hurry, .. } = *self;
-                threads::beside(scope, move |on| {
+                crew.hand(move |on| {
                     // On this thread there is nobody to end its wait for another runner.
                     static AT_ONCE: AtomicBool = AtomicBool::new(true);
                     let hurry = if on == On::Callers { &AT_ONCE } else { hurry };
@@ -223,7 +226,7 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
                 self.clock.begins(step);
-                self.begin(scope, step, reasons, checkpoint, sender);
+                self.begin(crew, step, reasons, checkpoint, sender);
             }
             Admission::Cached => {
                 self.counts.cached += 1;
@@ -236,7 +239,7 @@ impl<'a, 'e> Run<'a, 'e> {
                 let work = self.work(step);
                 let segments = self.judge.segments();
                 let before = segments.of_step(step).and_then(|index| segments.before(index));
-                threads::beside(scope, move |_| {
+                crew.hand(move |_| {
                     let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
                 });
             }
@@ -249,7 +252,7 @@ impl<'a, 'e> Run<'a, 'e> {
     }
 
     /// Records what has become known, and lets begin what has waited for it.
-    fn settle<'s>(&mut self, scope: &'s Scope<'s, '_>, sender: &Sender<Report>)
+    fn settle<'s>(&mut self, crew: &Crew<'s, '_>, sender: &Sender<Report>)
     where
         'a: 's,
         'e: 's,
@@ -263,7 +266,7 @@ impl<'a, 'e> Run<'a, 'e> {
         for record in to_record {
             self.beside += 1;
             let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
-            threads::beside(scope, move |_| {
+            crew.hand(move |_| {
                 if let Err(warning) = keep(judge, store, record) {
                     events.warn(None, &warning);
                 }
@@ -312,7 +315,7 @@ impl<'a, 'e> Run<'a, 'e> {
 
     fn begin<'s>(
         &self,
-        scope: &'s Scope<'s, '_>,
+        crew: &Crew<'s, '_>,
         id: StepId,
         reasons: Vec<Reason>,
         checkpoint: Option<CheckpointPlan>,
@@ -325,7 +328,8 @@ impl<'a, 'e> Run<'a, 'e> {
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
-        threads::beside(scope, move |_| {
+        let others = crew.clone();
+        crew.hand(move |_| {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let (result, log, took, kept) = match &context.build.step(id).action {
@@ -345,7 +349,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
                         && let Some(image) = work.checkpoint(took)
                     {
-                        threads::beside(scope, move |_| work.keep_checkpoint(&plan, took, &image));
+                        others.hand(move |_| work.keep_checkpoint(&plan, took, &image));
                     }
                     (result.map(|()| None), log, took, kept)
                 }
@@ -360,7 +364,7 @@ impl<'a, 'e> Run<'a, 'e> {
     }
 
     /// Closes each session whose last step is over, while others run.
-    fn close_sessions<'s>(&mut self, scope: &'s Scope<'s, '_>)
+    fn close_sessions<'s>(&mut self, crew: &Crew<'s, '_>)
     where
         'a: 's,
         'e: 's,
@@ -382,7 +386,7 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             let (rooms, events) = (self.rooms, self.events);
             let container = self.context.build.container(id).name.clone();
-            threads::beside(scope, move |_| {
+            crew.hand(move |_| {
                 if let Err(error) = rooms.close(id) {
                     events.warn(None, &Warning::Session { container, why: Failure::from(error).reason });
                 }

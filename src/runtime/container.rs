@@ -246,8 +246,8 @@ impl Container {
             }
         };
         if let Some((watch, _)) = &watch {
-            // Looked for while the step starts, the first time.
-            watch.oom_kills();
+            // The first time, while the step starts.
+            watch.find();
         }
         Ok(RunningStep { status: here, started, watch, thawed: AtomicU32::new(0) })
     }

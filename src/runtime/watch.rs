@@ -40,6 +40,11 @@ impl Watch {
         self.found.get_or_init(find).as_ref()
     }
 
+    /// Looks for them, if nothing has done so yet.
+    pub fn find(&self) {
+        self.groups();
+    }
+
     /// How often the kernel has killed a process in them for want of memory; 0 where it does not count, and before the
     /// groups have been looked for, for they are new then.
     pub fn oom_kills_so_far(&self) -> u64 {
