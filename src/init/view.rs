@@ -9,13 +9,22 @@ const MOUNT_ATTR_NOSUID: u64 = 2;
 const MOUNT_ATTR_NODEV: u64 = 4;
 const MOUNT_ATTR_NOEXEC: u64 = 8;
 
+/// The attributes of what nothing may be changed through.
+const LOCKED: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
 /// Mounts all of it, in order.
 pub fn mount(view: &View<'_>) -> core::result::Result<(), Failure> {
-    let mut hidden = Hidden { null: -1, empty: -1 };
+    let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
     for (index, mount) in view.mounts().enumerate() {
         let mounted = match mount {
-            ViewMount::Fresh { attributes, kind, target, options } => {
-                fresh(kind, attributes, options).and_then(|mount| over(mount, open(target)?))
+            ViewMount::Fresh { over_empty, attributes, kind, target, options } => {
+                fresh(kind, attributes, options).and_then(|mount| {
+                    let place = open(target)?;
+                    if over_empty {
+                        hidden.take_bare(place);
+                    }
+                    over(mount, place)
+                })
             }
             ViewMount::ReadOnly(path) => read_only(path),
             ViewMount::Masked(path) => hidden.mask(path),
@@ -60,17 +69,32 @@ fn read_only(path: &[u8]) -> Result<()> {
         other => other?,
     };
     let mount = sys::clone_mount(place, true)?;
-    sys::set_attributes(mount, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)?;
+    sys::set_attributes(mount, LOCKED)?;
     over(mount, place)
 }
 
 /// What hides a path: the null device over a file, one empty directory over each directory.
 struct Hidden {
     null: i32,
+    /// A mount of an empty directory, attached nowhere.
+    bare: i32,
+    /// The first directory that is hidden, which the others are cloned from.
     empty: i32,
 }
 
 impl Hidden {
+    /// Has an empty directory hide others: a filesystem for that takes time to make and to take down.
+    fn take_bare(&mut self, place: i32) {
+        if self.bare < 0
+            && let Ok(mount) = sys::clone_mount(place, false)
+        {
+            match sys::set_attributes(mount, LOCKED) {
+                Ok(()) => self.bare = mount,
+                Err(_) => sys::close(mount),
+            }
+        }
+    }
+
     fn mask(&mut self, path: &[u8]) -> Result<()> {
         let place = match open(path) {
             Err(sys::ENOENT) => return Ok(()),
@@ -82,11 +106,11 @@ impl Hidden {
         if self.empty >= 0 {
             return over(sys::clone_mount(self.empty, false)?, place);
         }
-        let mount = fresh(
-            b"tmpfs\0",
-            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
-            [&b"source\0"[..], b"tmpfs\0"].into_iter(),
-        )?;
+        let mount = match self.bare {
+            -1 => fresh(b"tmpfs\0", LOCKED, [&b"source\0"[..], b"tmpfs\0"].into_iter())?,
+            bare => bare,
+        };
+        self.bare = -1;
         over(mount, place)?;
         // A mount can only be cloned where it is attached, so the path is opened once more.
         self.empty = open(path)?;
@@ -107,7 +131,7 @@ impl Hidden {
     }
 
     fn close(self) {
-        for descriptor in [self.null, self.empty] {
+        for descriptor in [self.null, self.bare, self.empty] {
             if descriptor >= 0 {
                 sys::close(descriptor);
             }

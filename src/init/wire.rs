@@ -304,6 +304,8 @@ pub mod view {
     pub const READ_ONLY: u8 = 2;
     /// A path that is hidden.
     pub const MASKED: u8 = 3;
+    /// As [`FRESH`], over an empty directory of runner's own.
+    pub const FRESH_OVER_EMPTY: u8 = 4;
 }
 
 /// One mount of a step's own, over the container's.
@@ -311,6 +313,8 @@ pub mod view {
 pub enum ViewMount<'a> {
     /// See [`view::FRESH`].
     Fresh {
+        /// See [`view::FRESH_OVER_EMPTY`].
+        over_empty: bool,
         /// `MOUNT_ATTR_*`.
         attributes: u64,
         /// The filesystem.
@@ -364,7 +368,8 @@ impl<'a> View<'a> {
 
 fn next_mount<'a>(reader: &mut Reader<'a>) -> Option<ViewMount<'a>> {
     match reader.u8()? {
-        view::FRESH => Some(ViewMount::Fresh {
+        tag @ (view::FRESH | view::FRESH_OVER_EMPTY) => Some(ViewMount::Fresh {
+            over_empty: tag == view::FRESH_OVER_EMPTY,
             attributes: reader.u64()?,
             kind: reader.text()?,
             target: reader.text()?,

@@ -49,9 +49,10 @@ echo "descriptors:" /proc/self/fd/*
 "#;
 
 /// Where the two differ and are meant to, with the reason.
-const INTENDED: [(&str, &str); 6] = [
-    ("mount /proc/acpi", "the tmpfs that hides a directory is nosuid, nodev and noexec too"),
-    ("mount /sys/firmware", "the same"),
+const INTENDED: [(&str, &str); 7] = [
+    ("mount /proc/acpi", "an empty directory of the container's /dev hides it, in place of one more tmpfs"),
+    ("node /proc/acpi", "the same"),
+    ("mount /sys/firmware", "the tmpfs that hides a directory is nosuid, nodev and noexec too"),
     ("mount /sys", "runc makes the filesystem read-only as well as the mount"),
     ("mount /sys/fs/cgroup", "runc leaves the tmpfs that the hierarchies are mounted in writable"),
     ("mount /sys/fs/cgroup/systemd", "another word for its source, which has none"),

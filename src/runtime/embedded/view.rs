@@ -17,6 +17,13 @@ pub fn is_fresh(mount: &Mount) -> bool {
     matches!(mount.typ().as_deref(), Some("proc" | "mqueue")) || default_shm
 }
 
+/// Whether a mount is over a directory that `setup` has made for it and nothing can have put anything into.
+fn is_over_empty(spec: &Spec, mount: &Mount) -> bool {
+    let below = |other: &&Mount| mount.destination().starts_with(other.destination());
+    let last = spec.mounts().iter().flatten().take_while(|other| *other != mount).filter(below).last();
+    last.is_some_and(|last| last.destination() == Path::new("/dev") && last.typ().as_deref() == Some("tmpfs"))
+}
+
 /// Whether a path lies in a process table, which only a step has.
 pub fn in_proc(spec: &Spec, path: &str) -> bool {
     let mut tables = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("proc"));
@@ -62,7 +69,7 @@ pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>
             let value = value.as_ref().ok_or_else(|| io::Error::other(format!("the option {key} needs a value")))?;
             pairs.extend([key.as_bytes(), value.as_bytes()]);
         }
-        bytes.0.push(view::FRESH);
+        bytes.0.push(if is_over_empty(spec, mount) { view::FRESH_OVER_EMPTY } else { view::FRESH });
         bytes.u64(options.set);
         bytes.text(kind);
         bytes.text(mount.destination().as_os_str().as_bytes());
@@ -100,6 +107,7 @@ mod tests {
             mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
             mount("/dev", "tmpfs", &["mode=755"]),
             mount("/dev/shm", "tmpfs", &["mode=1777", "size=65536k"]),
+            mount("/mqueue", "mqueue", &[]),
         ];
         SpecBuilder::default().mounts(mounts).linux(linux.unwrap()).build().unwrap()
     }
@@ -107,7 +115,7 @@ mod tests {
     #[test]
     fn a_view_has_the_mounts_of_a_process_table_and_no_others() {
         let spec = spec();
-        let expected = ["/proc", "/dev/shm", "/proc/sys", "/proc/keys"].map(PathBuf::from);
+        let expected = ["/proc", "/dev/shm", "/mqueue", "/proc/sys", "/proc/keys"].map(PathBuf::from);
         assert_eq!(targets(&spec), expected);
         let filter = Filter { program: vec![1; 16], first: true };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
@@ -115,14 +123,18 @@ mod tests {
         assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
         let mounts: Vec<_> = view.mounts().collect();
         assert_eq!(mounts.len(), targets(&spec).len());
-        assert!(matches!(mounts[0], ViewMount::Fresh { attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }));
-        let ViewMount::Fresh { options, .. } = mounts[1] else { panic!("{mounts:?}") };
+        assert!(matches!(
+            mounts[0],
+            ViewMount::Fresh { over_empty: false, attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }
+        ));
+        let ViewMount::Fresh { over_empty: true, options, .. } = mounts[1] else { panic!("{mounts:?}") };
         assert_eq!(
             options.collect::<Vec<_>>(),
             [&b"source\0"[..], b"tmpfs\0", b"mode\0", b"1777\0", b"size\0", b"65536k\0"]
         );
-        assert!(matches!(mounts[2], ViewMount::ReadOnly(b"/proc/sys\0")));
-        assert!(matches!(mounts[3], ViewMount::Masked(b"/proc/keys\0")));
+        assert!(matches!(mounts[2], ViewMount::Fresh { over_empty: false, kind: b"mqueue\0", .. }));
+        assert!(matches!(mounts[3], ViewMount::ReadOnly(b"/proc/sys\0")));
+        assert!(matches!(mounts[4], ViewMount::Masked(b"/proc/keys\0")));
     }
 
     #[test]

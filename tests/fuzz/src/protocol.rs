@@ -83,8 +83,8 @@ fn view_again(view: &View<'_>) -> Vec<u8> {
     count(&mut bytes, view.mounts().count());
     for mount in view.mounts() {
         match mount {
-            ViewMount::Fresh { attributes, kind, target, options } => {
-                bytes.push(1);
+            ViewMount::Fresh { over_empty, attributes, kind, target, options } => {
+                bytes.push(if over_empty { 4 } else { 1 });
                 bytes.extend(attributes.to_le_bytes());
                 text(&mut bytes, kind);
                 text(&mut bytes, target);
