@@ -57,7 +57,7 @@ pub enum Event {
         exit_code: Option<i32>,
         /// How long it took over all tries, in milliseconds.
         duration_ms: u64,
-        /// Its log file, where it printed something or ran.
+        /// Its log file, where it printed something.
         #[serde(skip_serializing_if = "Option::is_none")]
         log: Option<PathBuf>,
         /// Why it failed or was skipped, in words.

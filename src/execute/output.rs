@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::event::{Event, Events, Stream};
 use crate::secret::{Masker, Secrets};
+use crate::store::StoreError;
 
 /// A longer line is shown in pieces; the log has it whole.
 const MOST_LINE_BYTES: usize = 64 << 10;
@@ -14,10 +15,10 @@ const MOST_LINE_BYTES: usize = 64 << 10;
 const MOST_TAIL_BYTES: usize = 4 << 10;
 
 /// The output of one step.
-#[derive(Debug)]
 pub struct Output<'a> {
     step: &'a str,
-    log: Option<(File, PathBuf)>,
+    log: Log<'a>,
+    log_error: Option<StoreError>,
     events: &'a Events,
     begun: [Vec<u8>; 2],
     secrets: &'a Secrets,
@@ -25,12 +26,23 @@ pub struct Output<'a> {
     tail: Vec<u8>,
 }
 
+/// Makes a step's log.
+pub type OpenLog<'a> = dyn Fn() -> Result<(File, PathBuf), StoreError> + 'a;
+
+/// A step's log, which is made when the step prints something: a short step would spend a tenth of its time on a file that
+/// stays empty.
+enum Log<'a> {
+    Unopened(&'a OpenLog<'a>),
+    Open(File, PathBuf),
+}
+
 impl<'a> Output<'a> {
-    /// Of the step of that name; its log is still to be opened. What is a secret by then is masked.
-    pub fn new(step: &'a str, events: &'a Events, secrets: &'a Secrets) -> Self {
+    /// Of the step of that name. The values of `secrets` are masked.
+    pub fn new(step: &'a str, open: &'a OpenLog<'a>, events: &'a Events, secrets: &'a Secrets) -> Self {
         Self {
             step,
-            log: None,
+            log: Log::Unopened(open),
+            log_error: None,
             events,
             begun: [Vec::new(), Vec::new()],
             secrets,
@@ -39,21 +51,10 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Opens the log, unless a try before has done so.
-    ///
-    /// # Errors
-    /// What opening it gives.
-    pub fn log_to<E>(&mut self, open: impl FnOnce() -> Result<(File, PathBuf), E>) -> Result<(), E> {
-        if self.log.is_none() {
-            self.log = Some(open()?);
-        }
-        Ok(())
-    }
-
     /// Takes what was read from one of its streams.
     ///
     /// # Errors
-    /// Where the log cannot be written, or is not open.
+    /// Where the log cannot be made or written.
     pub fn take(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let masker = &mut self.maskers[index(stream)];
         masker.heed(self.secrets);
@@ -77,9 +78,22 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    fn write_log(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if let Log::Unopened(open) = self.log {
+            let (file, path) = open()?;
+            self.log = Log::Open(file, path);
+        }
+        match &mut self.log {
+            Log::Unopened(_) => Ok(()),
+            Log::Open(file, path) => file.write_all(bytes).map_err(|error| StoreError::log(path, error)),
+        }
+    }
+
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let (log, _) = self.log.as_mut().ok_or_else(|| io::Error::other("the step's log is not open"))?;
-        log.write_all(bytes)?;
+        self.write_log(bytes).map_err(|error| {
+            self.log_error = Some(error);
+            io::Error::other("the step's log cannot be written")
+        })?;
         let room = MOST_TAIL_BYTES.saturating_sub(bytes.len());
         self.tail.drain(..self.tail.len().saturating_sub(room));
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(MOST_TAIL_BYTES)..]);
@@ -106,7 +120,8 @@ impl<'a> Output<'a> {
         String::from_utf8_lossy(&self.tail).into_owned()
     }
 
-    /// The step has ended: a last line without its end is one as well. Gives the log's path.
+    /// The step has ended: a last line without its end is one as well. Returns the log's path; none where the step has
+    /// printed nothing.
     pub fn finish(mut self) -> Option<PathBuf> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let begun = std::mem::take(&mut self.begun[index(stream)]);
@@ -114,7 +129,15 @@ impl<'a> Output<'a> {
                 send(self.events, self.step, stream, &begun);
             }
         }
-        self.log.map(|(_, path)| path)
+        match self.log {
+            Log::Unopened(_) => None,
+            Log::Open(_, path) => Some(path),
+        }
+    }
+
+    /// Why the log could not be made or written, if that is why [`Output::take`] failed.
+    pub fn log_error(&mut self) -> Option<StoreError> {
+        self.log_error.take()
     }
 }
 
@@ -132,6 +155,8 @@ fn send(events: &Events, step: &str, stream: Stream, line: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -141,17 +166,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let secrets = Secrets::default();
-        let mut output = Output::new("s", &events, &secrets);
-        assert!(output.take(Stream::Stdout, b"lost").is_err());
-        output.log_to(|| File::create(&path).map(|file| (file, path.clone()))).unwrap();
-        output.log_to(|| -> io::Result<_> { panic!("opened twice") }).unwrap();
+        let open = || Ok((OpenOptions::new().create_new(true).write(true).open(&path).unwrap(), path.clone()));
+        let mut output = Output::new("s", &open, &events, &secrets);
         for chunk in chunks {
             output.take(Stream::Stdout, chunk).unwrap();
         }
         let all = chunks.concat();
         let tail = &all[all.len().saturating_sub(MOST_TAIL_BYTES)..];
         assert_eq!(output.tail(), String::from_utf8_lossy(tail));
-        assert_eq!(output.finish().as_ref(), Some(&path));
+        let log = output.finish();
+        assert_eq!(log.is_some(), path.exists(), "{log:?}");
+        assert_eq!(path.exists(), !all.is_empty());
         drop(events);
         let lines = receiver
             .into_iter()
@@ -160,7 +185,7 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        (lines, std::fs::read(path).unwrap())
+        (lines, log.map(|path| std::fs::read(path).unwrap()).unwrap_or_default())
     }
 
     #[test]
@@ -176,6 +201,21 @@ mod tests {
         assert!(lines.iter().all(|line| line.len() <= MOST_LINE_BYTES));
         assert_eq!(lines.concat().len(), 3 * MOST_LINE_BYTES);
         assert_eq!(log.len(), 3 * MOST_LINE_BYTES + 1);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_made_or_written_is_reported_as_that() {
+        let (events, _receiver) = Events::channel();
+        let secrets = Secrets::default();
+        let path = PathBuf::from("/dev/full");
+        let open = || Ok((OpenOptions::new().write(true).open(&path).unwrap(), path.clone()));
+        let refuse = || Err(StoreError::Name { name: "s".into() });
+        for (open, words) in [(&open as &OpenLog<'_>, "cannot write the log /dev/full"), (&refuse, "cannot use `s`")] {
+            let mut output = Output::new("s", open, &events, &secrets);
+            assert!(output.take(Stream::Stdout, b"text").is_err());
+            let error = output.log_error().unwrap();
+            assert!(error.to_string().starts_with(words), "{error}");
+        }
     }
 
     proptest! {

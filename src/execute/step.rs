@@ -102,7 +102,8 @@ impl Work<'_, '_> {
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
     pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
-        let mut output = Output::new(&step.name, self.events, self.context.workspace.secrets());
+        let open = || self.context.store.log_file(self.context.build_id, &step.name);
+        let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
         let result = self.tries(&mut output);
         (result, output.finish())
     }
@@ -165,12 +166,13 @@ impl Work<'_, '_> {
         })?;
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
         let trial = Trial::start(session, process, stdin)?;
-        // Making a file takes as long as a short step, so it is done beside it.
-        output.log_to(|| self.context.store.log_file(self.context.build_id, &step.name))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
-        let attempt = trial.follow(step.timeout, &mut sink, self.context.interrupt)?;
-        output.end_of_try().map_err(unusable("write the step's log"))?;
-        Ok(attempt)
+        let followed = trial.follow(step.timeout, &mut sink, self.context.interrupt).map_err(Failure::from);
+        let attempt = followed.and_then(|attempt| {
+            output.end_of_try().map_err(unusable("write the step's log"))?;
+            Ok(attempt)
+        });
+        attempt.map_err(|failure| output.log_error().map_or(failure, Failure::from))
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.

@@ -39,6 +39,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A step's log that cannot be written.
+    pub fn log(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action: "write the log", path: path.to_owned(), source }
+    }
+
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
