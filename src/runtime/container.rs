@@ -146,6 +146,11 @@ impl Helper {
             .map_err(RuntimeError::Spawn)?;
         Ok(Self { socket: here, process: HelperProcess(child) })
     }
+
+    /// Sends a message that is not answered.
+    pub(super) fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        protocol::send(&self.socket, message, &[])
+    }
 }
 
 impl HelperProcess {

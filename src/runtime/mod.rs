@@ -26,7 +26,7 @@ use std::path::Path;
 
 use container::{Container, Helper, RuntimeError};
 use external::Program;
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, LinuxSeccomp, Spec};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// What runs processes in containers.
@@ -58,16 +58,37 @@ pub struct Bundle<'a> {
     pub capabilities: &'a [Capability],
 }
 
+/// What of a container is known before its root is mounted.
+#[derive(Debug)]
+pub struct Ahead<'a> {
+    /// As in [`Bundle`].
+    pub id: &'a str,
+    /// As in its config.json.
+    pub resources: LinuxResources,
+    /// As in [`Bundle`].
+    pub capabilities: &'a [Capability],
+    /// Whether it has a network namespace of its own.
+    pub own_network: bool,
+}
+
 impl Runtime {
-    /// Starts what will open a container, so that it gets ready meanwhile.
+    /// Starts the process that will open a container, so that it gets ready meanwhile.
     ///
     /// # Errors
     /// [`RuntimeError::Spawn`].
-    pub fn helper(&self) -> Result<Helper, RuntimeError> {
-        Helper::start(match self {
-            Self::Embedded => embedded::HELPER_ARGUMENT,
-            Self::External(_) => external::HELPER_ARGUMENT,
-        })
+    pub fn helper(&self, ahead: Ahead<'_>) -> Result<Helper, RuntimeError> {
+        match self {
+            Self::Embedded => embedded::helper(ahead),
+            Self::External(_) => Helper::start(external::HELPER_ARGUMENT),
+        }
+    }
+
+    /// Does ahead what takes time of the work for a container with these rules for system calls.
+    pub fn get_ready(&self, rules: &LinuxSeccomp) {
+        match self {
+            Self::Embedded => embedded::compile_ahead(rules),
+            Self::External(_) => {}
+        }
     }
 
     /// Opens a container, with a helper of this runtime.

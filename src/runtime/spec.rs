@@ -264,7 +264,11 @@ fn default_mount(target: &str, kind: &str, options: &[&str]) -> Result<Mount, Oc
         .build()
 }
 
-fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
+/// The limits and device rules of a container.
+///
+/// # Errors
+/// As [`spec`].
+pub fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
     const PERIOD_MICROSECONDS: u64 = 100_000;
     let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")?];
     for (kind, major, minor, access) in DEFAULT_RULES {

@@ -20,6 +20,9 @@ const END_X32: u32 = 548;
 /// The first number of the calls that arm has for itself.
 const FIRST_PRIVATE_ARM: u32 = 0xf0001;
 
+/// More than any architecture has.
+const MOST_CALLS: usize = 512;
+
 /// The number of a call; none where the architecture has no such call. The bit of x32 is in it.
 pub fn number(architecture: Architecture, name: &str) -> Option<u32> {
     table(architecture).get(name).copied()
@@ -51,14 +54,16 @@ pub(super) fn table(architecture: Architecture) -> &'static HashMap<&'static str
 }
 
 fn read(architecture: Architecture) -> HashMap<&'static str, u32> {
-    let mut numbers = HashMap::new();
+    let mut numbers = HashMap::with_capacity(MOST_CALLS);
     add(&mut numbers, COMMON, FIRST_COMMON);
     match architecture {
         Architecture::X86_64 => add(&mut numbers, X86_64, 0),
         Architecture::X86 => add(&mut numbers, X86, 0),
         Architecture::X32 => {
             add(&mut numbers, X86_64, 0);
-            numbers.retain(|name, _| !NOT_X32.split_whitespace().any(|not| not == *name));
+            for name in NOT_X32.split_whitespace() {
+                numbers.remove(name);
+            }
             add(&mut numbers, X32, FIRST_X32);
             numbers.values_mut().for_each(|number| *number |= X32_BIT);
         }

@@ -22,6 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 pub use error::SessionError;
 pub use layer::Lower;
@@ -34,7 +35,7 @@ pub use secrets::read_all as read_all_secrets;
 use skeleton::MountPoint;
 pub use workspace::Workspace;
 
-use crate::build::{Capability, Container, User};
+use crate::build::{Capability, Container, Network, User};
 use crate::error::doing;
 use crate::fs::in_root::{self, resolve};
 use crate::loopdev::LentLoopDevices;
@@ -43,7 +44,7 @@ use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
-use crate::runtime::{Bundle, Stdio};
+use crate::runtime::{Ahead, Bundle, Stdio};
 
 /// A container's session.
 #[derive(Debug)]
@@ -126,7 +127,19 @@ impl<'a> Session<'a> {
     /// See [`SessionError`].
     pub fn start(&mut self) -> Result<(), SessionError> {
         if self.live.is_none() {
-            self.live = Some(self.create()?);
+            let ahead = || {
+                // Whatever is wrong with the rules is reported by who needs them.
+                if let Ok(Some(rules)) = spec::seccomp(self.container) {
+                    self.workspace.runtime().get_ready(&rules);
+                }
+            };
+            let live = thread::scope(|scope| {
+                if self.workspace.is_first_session() {
+                    drop(thread::Builder::new().name("seccomp".into()).spawn_scoped(scope, ahead));
+                }
+                self.create()
+            })?;
+            self.live = Some(live);
             self.seed = None;
         }
         Ok(())
@@ -134,8 +147,14 @@ impl<'a> Session<'a> {
 
     fn create(&self) -> Result<Live, SessionError> {
         let runtime = self.workspace.runtime();
+        let id = self.workspace.container_id();
         // It gets ready while the root is being mounted.
-        let helper = runtime.helper()?;
+        let helper = runtime.helper(Ahead {
+            id: &id,
+            resources: spec::resources(&self.container.limits, runtime.own_processes(), &self.devices)?,
+            capabilities: &self.container.capabilities,
+            own_network: self.container.network == Network::None,
+        })?;
         // A bundle is named after its container, as people look for it.
         let folder = self.workspace.folder("bundle")?.join(&self.container.name);
         let rootfs = folder.join("rootfs");
@@ -160,7 +179,6 @@ impl<'a> Session<'a> {
         for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
             mounts.push(mount.oci(real)?);
         }
-        let id = self.workspace.container_id();
         let kept = self.workspace.bundles().map(|_| self.kept(&real[DEFAULT_MOUNT_POINTS.len()..])).transpose()?;
         let description = spec::Description {
             id: &id,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread;
 
@@ -29,6 +29,7 @@ pub struct Workspace {
     runtime: Runtime,
     bundles: Option<Dir>,
     warm_up: Once,
+    has_sessions: AtomicBool,
     secrets: Arc<Secrets>,
     lease: String,
     disk: PathBuf,
@@ -61,6 +62,7 @@ impl Workspace {
             runtime,
             bundles: None,
             warm_up: Once::new(),
+            has_sessions: AtomicBool::new(false),
             secrets: Arc::default(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
@@ -157,6 +159,11 @@ impl Workspace {
         let lower = Lower::mounted(mount(&target)?);
         images.insert(path.to_owned(), lower.clone());
         Ok(lower)
+    }
+
+    /// Whether no session has asked that before.
+    pub fn is_first_session(&self) -> bool {
+        !self.has_sessions.swap(true, Ordering::Relaxed)
     }
 
     /// A new scratch.

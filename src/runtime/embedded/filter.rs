@@ -60,9 +60,15 @@ static COMPILED: Mutex<Vec<(LinuxSeccomp, Filter)>> = Mutex::new(Vec::new());
 /// # Errors
 /// Where its rules are more than the kernel takes, or for another machine.
 pub fn of(spec: &Spec) -> io::Result<Filter> {
-    let Some(rules) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
-        return Ok(Filter::default());
-    };
+    let rules = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    rules.map_or_else(|| Ok(Filter::default()), compiled)
+}
+
+/// The filter of these rules, which is compiled once; who asks meanwhile waits for it.
+///
+/// # Errors
+/// As [`of`].
+pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, filter)) = compiled.iter().find(|(known, _)| known == rules) {
         return Ok(filter.clone());

@@ -1,21 +1,20 @@
 //! `runner __session`: the process of one thread that makes a session's container and waits for its end.
 
-use std::error::Error;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use oci_spec::runtime::LinuxNamespaceType;
+use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::setup::{Inheritance, become_init, has_namespace};
-use super::{Open, sealed};
+use super::setup::{Inheritance, become_init};
+use super::{Open, Prepare, sealed};
 use crate::cgroup::ContainerGroup;
-use crate::error::told;
+use crate::error::{doing, told};
 use crate::runtime::container::last_words;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{devices, reap};
@@ -37,12 +36,21 @@ fn serve() -> io::Result<bool> {
     let socket = UnixStream::from(sys::take_stdin()?);
     // With real-time scheduling nothing can be moved into a new v1 group, which has no share of that time yet.
     sys::leave_real_time()?;
-    let Some((open, descriptors)) = receive::<Open>(&socket)? else { return Ok(true) };
+    let Some((prepare, _)) = receive::<Prepare>(&socket)? else { return Ok(true) };
+    let prepared = separate(&prepare).map_err(|error| told(&error)).and_then(|()| create_group(&prepare));
+    let Some((open, descriptors)) = receive::<Open>(&socket)? else {
+        // The root could not be mounted.
+        return Ok(prepared.is_ok_and(|group| group.remove()));
+    };
     let [requests, view] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| io::Error::other("nothing for init"))?;
-    let (init, group) = match create(&open, requests, view) {
+    let created = match prepared {
+        Ok(group) => create(&open, group, requests, view),
+        Err(why) => Err(why),
+    };
+    let (init, group) = match created {
         Ok(created) => created,
         Err(error) => {
-            send(&socket, &Opened::Failed(error.to_string()), &[])?;
+            send(&socket, &Opened::Failed(error), &[])?;
             return Ok(true);
         }
     };
@@ -77,13 +85,43 @@ fn poll_again(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Resu
     }
 }
 
-/// Clones the container's first process, which builds the container while this one makes its cgroups.
-fn create(open: &Open, requests: OwnedFd, view: OwnedFd) -> Result<(OwnedFd, ContainerGroup), Box<dyn Error>> {
-    let inheritance = Inheritance { requests, view, program: sealed("init", INIT)? };
-    let (mut go, joined) = UnixStream::pair()?;
-    let (mut report, mut reporting) = UnixStream::pair()?;
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let (pid, init) = match sys::fork_into(namespaces(open), proc.as_fd())? {
+/// Makes the namespaces in which this process can be as well as the container: a network namespace takes a millisecond to
+/// make.
+fn separate(prepare: &Prepare) -> io::Result<()> {
+    let network = if prepare.own_network { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() };
+    let namespaces = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | network;
+    nix::sched::unshare(namespaces).map_err(doing("make the container's namespaces"))?;
+    if prepare.own_network {
+        sys::bring_loopback_up().map_err(doing("bring the loopback interface up"))?;
+    }
+    Ok(())
+}
+
+/// Clones the container's first process, which builds the container, and moves it into the groups.
+fn create(
+    open: &Open,
+    group: ContainerGroup,
+    requests: OwnedFd,
+    view: OwnedFd,
+) -> Result<(OwnedFd, ContainerGroup), String> {
+    match start(open, &group, requests, view) {
+        Ok(init) => Ok((init, group)),
+        Err(error) => {
+            group.remove();
+            Err(error)
+        }
+    }
+}
+
+fn start(open: &Open, group: &ContainerGroup, requests: OwnedFd, view: OwnedFd) -> Result<OwnedFd, String> {
+    let begin = || -> io::Result<_> {
+        let inheritance = Inheritance { requests, view, program: sealed("init", INIT)? };
+        let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok((inheritance, UnixStream::pair()?, UnixStream::pair()?, proc))
+    };
+    let (inheritance, (mut go, joined), (mut report, mut reporting), proc) = begin().map_err(|error| told(&error))?;
+    let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let (pid, init) = match sys::fork_into(namespaces as u64, proc.as_fd()).map_err(|error| told(&error))? {
         Fork::Child => {
             drop((go, report));
             let Err(error) = become_init(&open.spec, inheritance, joined);
@@ -93,8 +131,7 @@ fn create(open: &Open, requests: OwnedFd, view: OwnedFd) -> Result<(OwnedFd, Con
         Fork::Parent(pid, init) => (pid, init),
     };
     drop((inheritance, joined, reporting));
-    let group = create_group(open);
-    let joins = group.as_ref().map_err(Clone::clone).and_then(|group| group.add(pid).map_err(|error| error.told()));
+    let joins = group.add(pid).map_err(|error| error.told());
     match joins {
         // An early end of that process is reported by what comes, or does not.
         Ok(()) => drop(go.write_all(&[1])),
@@ -105,32 +142,17 @@ fn create(open: &Open, requests: OwnedFd, view: OwnedFd) -> Result<(OwnedFd, Con
     // The other end closes with execve(2), or with the end of that process. What it says comes first: one that has ended
     // belongs to no group any more.
     let built = if words.is_empty() { joins.and(heard.map(drop)) } else { Err(words) };
-    let Err(why) = built else { return Ok((init, group?)) };
+    let Err(why) = built else { return Ok(init) };
     let _ = pidfd_send_signal(&init, Signal::KILL);
-    reap(init.as_fd())?;
-    if let Ok(group) = group {
-        group.remove();
-    }
-    Err(why.into())
+    reap(init.as_fd()).map_err(|error| error.to_string())?;
+    Err(why)
 }
 
-fn create_group(open: &Open) -> Result<ContainerGroup, String> {
-    let resources = open.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-    ContainerGroup::create(&open.id, &resources, |groups| match devices::allow_only(groups, &devices::of(&open.spec)) {
+fn create_group(prepare: &Prepare) -> Result<ContainerGroup, String> {
+    let rules = prepare.resources.devices().clone().unwrap_or_default();
+    ContainerGroup::create(&prepare.id, &prepare.resources, |groups| match devices::allow_only(groups, &rules) {
         // Without nodes of its own making nothing inside has any to open: those of its root do not open either.
-        Err(_) if !open.makes_nodes => Ok(()),
+        Err(_) if !prepare.makes_nodes => Ok(()),
         other => other.map_err(devices::refusal),
     })
-}
-
-fn namespaces(open: &Open) -> u64 {
-    let all = [
-        (LinuxNamespaceType::Pid, libc::CLONE_NEWPID),
-        (LinuxNamespaceType::Mount, libc::CLONE_NEWNS),
-        (LinuxNamespaceType::Ipc, libc::CLONE_NEWIPC),
-        (LinuxNamespaceType::Uts, libc::CLONE_NEWUTS),
-        (LinuxNamespaceType::Network, libc::CLONE_NEWNET),
-    ];
-    let asked = all.into_iter().filter(|(kind, _)| has_namespace(&open.spec, *kind));
-    asked.fold(0, |flags, (_, flag)| flags | flag as u64)
 }

@@ -23,15 +23,15 @@ mod view;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, LinuxSeccomp, Spec};
 pub use request::{Requests, Started};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use super::Bundle;
 use super::container::{Channel, Container, Helper, RuntimeError};
 use super::status;
 use super::watch::Watch;
+use super::{Ahead, Bundle};
 
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__session";
@@ -39,16 +39,44 @@ pub const HELPER_ARGUMENT: &str = "__session";
 /// The processes of a session that are no step's: init, its spare and its janitor.
 pub const OWN_PROCESSES: u64 = 3;
 
-/// The message to the helper: open a container. Beside it are the socket that its init takes requests from, and the plan
-/// of every step's view.
+/// The first message to the helper: make for a container all that needs no root, while that is being mounted.
 #[derive(Debug, Serialize, Deserialize)]
-struct Open {
+struct Prepare {
     /// The container's id.
     id: String,
-    /// Its config.json, but for the process.
-    spec: Spec,
+    /// Its limits and device rules.
+    resources: LinuxResources,
     /// Whether what runs in it may make device nodes.
     makes_nodes: bool,
+    /// Whether it has a network namespace of its own.
+    own_network: bool,
+}
+
+/// The second message: open the container. Beside it are the socket that its init takes requests from, and the plan of
+/// every step's view.
+#[derive(Debug, Serialize, Deserialize)]
+struct Open {
+    /// Its config.json, but for the process.
+    spec: Spec,
+}
+
+/// Starts a helper, which makes the container's groups and namespaces at once.
+///
+/// # Errors
+/// [`RuntimeError::Spawn`].
+pub(super) fn helper(ahead: Ahead<'_>) -> Result<Helper, RuntimeError> {
+    let Ahead { id, resources, capabilities, own_network } = ahead;
+    let makes_nodes = capabilities.contains(&Capability::Mknod);
+    let prepare = Prepare { id: id.to_owned(), resources, makes_nodes, own_network };
+    let helper = Helper::start(HELPER_ARGUMENT)?;
+    // A helper that has ended already is found, with its last words, when it is to open the container.
+    drop(helper.send(&prepare));
+    Ok(helper)
+}
+
+/// Compiles the seccomp filter of a container that is to be opened soon. A failure is reported when it is opened.
+pub(super) fn compile_ahead(rules: &LinuxSeccomp) {
+    drop(filter::compiled(rules));
 }
 
 /// Creates the container that the bundle describes.
@@ -63,8 +91,7 @@ pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, Runt
         sealed("view", &view::encode(spec, &filter, request::bits(capabilities.iter()))?)
     };
     let view = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
-    let makes_nodes = capabilities.contains(&Capability::Mknod);
-    let open = Open { id: id.into(), spec: for_helper(spec), makes_nodes };
+    let open = Open { spec: for_helper(spec) };
     let requests = Requests::new(requests, view::targets(spec));
     let channel = |helper| Channel::Embedded { requests, helper };
     let watch = Some(Watch::new(id, spec));

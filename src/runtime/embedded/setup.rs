@@ -45,9 +45,6 @@ pub fn become_init(spec: &Spec, inheritance: Inheritance, joined: UnixStream) ->
     if let Some(hostname) = spec.hostname() {
         nix::unistd::sethostname(hostname).map_err(doing("set the hostname"))?;
     }
-    if has_namespace(spec, LinuxNamespaceType::Network) {
-        sys::bring_loopback_up().map_err(doing("bring the loopback interface up"))?;
-    }
     // Without CAP_SYS_RESOURCE it stays what it is, and init is as likely to be ended as a step.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
