@@ -44,8 +44,8 @@ extern "C" fn start() -> ! {
     sys::default_signals();
     let view = sys::size(VIEW).and_then(|length| sys::map_file(VIEW, length)).ok().and_then(wire::View::parse);
     match view {
-        Some(view) if step::bound(u64::MAX, view.bounding).is_ok() => serve::serve(&view),
-        _ => sys::exit(1),
+        Some(view) => serve::serve(&view, step::bound(u64::MAX, view.bounding).is_ok()),
+        None => sys::exit(1),
     }
 }
 

@@ -38,8 +38,8 @@ impl Steps {
     }
 }
 
-/// Serves requests until runner closes its end of the socket.
-pub fn serve(view: &View<'_>) -> ! {
+/// Serves requests until runner closes its end of the socket. Where this process `is_bound`, so are its spares.
+pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
     let mut spare = None;
@@ -48,7 +48,7 @@ pub fn serve(view: &View<'_>) -> ! {
     let janitor = Janitor::start();
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
-            spare = spare::make(view).ok();
+            spare = spare::make(view, is_bound).ok();
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
@@ -82,7 +82,7 @@ pub fn serve(view: &View<'_>) -> ! {
             }
         } else if asked && awaited {
             if lost < MOST_LOST {
-                spare = spare::make(view).ok();
+                spare = spare::make(view, is_bound).ok();
             }
             if spare.is_none() {
                 refuse();

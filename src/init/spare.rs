@@ -28,11 +28,11 @@ pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static 
     })
 }
 
-/// Makes a spare.
-pub fn make(view: &View<'_>) -> Result<Spare> {
+/// Makes a spare, of an init that has dropped the capabilities that no step may have, or has not.
+pub fn make(view: &View<'_>, is_bound: bool) -> Result<Spare> {
     let [feed, fed] = sys::socket_pair()?;
     match sys::fork_apart() {
-        Ok(Fork::Child) => wait(view, fed),
+        Ok(Fork::Child) => wait(view, is_bound, fed),
         Ok(Fork::Parent(number, process)) => {
             sys::close(fed);
             let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
@@ -58,13 +58,13 @@ fn namespace_of(number: u32) -> Result<i32> {
 }
 
 /// Gets ready, waits, and becomes the step.
-fn wait(view: &View<'_>, fed: i32) -> ! {
+fn wait(view: &View<'_>, is_bound: bool, fed: i32) -> ! {
     // Of init's descriptors it keeps its own three alone: none of another step's.
     let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(FREE + 1));
     if apart.is_err() {
         sys::exit(125);
     }
-    let ready = prepare(view);
+    let ready = prepare(view, is_bound);
     with_request(true, |received, bytes| {
         let Ok(received) = received else { sys::exit(125) };
         if received.length == 0 || received.count < REQUEST_DESCRIPTORS {
@@ -90,7 +90,10 @@ fn wait(view: &View<'_>, fed: i32) -> ! {
     })
 }
 
-fn prepare(view: &View<'_>) -> core::result::Result<(), step::Failure> {
+fn prepare(view: &View<'_>, is_bound: bool) -> core::result::Result<(), step::Failure> {
+    if !is_bound {
+        step::bound(u64::MAX, view.bounding).map_err(step::Failure::new(stage::CAPABILITIES))?;
+    }
     view::mount(view)?;
     sys::new_keyring().or_else(step::without_keyrings).map_err(step::Failure::new(stage::KEYRING))?;
     if view.filter_first && !view.filter.is_empty() {

@@ -17,15 +17,14 @@ pub fn mount(view: &View<'_>) -> core::result::Result<(), Failure> {
     let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
     for (index, mount) in view.mounts().enumerate() {
         let mounted = match mount {
-            ViewMount::Fresh { over_empty, attributes, kind, target, options } => {
-                fresh(kind, attributes, options).and_then(|mount| {
+            ViewMount::Fresh { over_empty, attributes, kind, target, options } => fresh(kind, attributes, options)
+                .and_then(|mount| {
                     let place = open(target)?;
                     if over_empty {
                         hidden.take_bare(place);
                     }
                     over(mount, place)
-                })
-            }
+                }),
             ViewMount::ReadOnly(path) => read_only(path),
             ViewMount::Masked(path) => hidden.mask(path),
         };

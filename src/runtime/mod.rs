@@ -75,7 +75,7 @@ impl Runtime {
     /// Starts the process that will open a container, so that it gets ready meanwhile.
     ///
     /// # Errors
-    /// [`RuntimeError::Spawn`].
+    /// [`RuntimeError::Spawn`], [`RuntimeError::Talk`].
     pub fn helper(&self, ahead: Ahead<'_>) -> Result<Helper, RuntimeError> {
         match self {
             Self::Embedded => embedded::helper(ahead),

@@ -63,15 +63,17 @@ struct Open {
 /// Starts a helper, which makes the container's groups and namespaces at once.
 ///
 /// # Errors
-/// [`RuntimeError::Spawn`].
+/// [`RuntimeError::Spawn`], [`RuntimeError::Talk`].
 pub(super) fn helper(ahead: Ahead<'_>) -> Result<Helper, RuntimeError> {
     let Ahead { id, resources, capabilities, own_network } = ahead;
     let makes_nodes = capabilities.contains(&Capability::Mknod);
     let prepare = Prepare { id: id.to_owned(), resources, makes_nodes, own_network };
     let helper = Helper::start(HELPER_ARGUMENT)?;
-    // A helper that has ended already is found, with its last words, when it is to open the container.
-    drop(helper.send(&prepare));
-    Ok(helper)
+    match helper.send(&prepare) {
+        // A helper that has ended already is found, with its last words, when it is to open the container.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(RuntimeError::Talk(error)),
+        _ => Ok(helper),
+    }
 }
 
 /// Compiles the seccomp filter of a container that is to be opened soon. A failure is reported when it is opened.
