@@ -108,6 +108,11 @@ fn codes(way: Way) -> &'static [i32] {
 fn end(project: &Project, way: Way, moment: Duration, random: &mut Random) -> Option<(Run, bool)> {
     if way == Way::ClosedTerminal {
         let mut terminal = Terminal::new(project, &["apply"]);
+        // setsid(1) itself fails on a terminal that is gone.
+        let name = format!("/proc/{}/comm", terminal.process.id());
+        while fs::read_to_string(&name).is_ok_and(|name| name == "setsid\n") {
+            thread::sleep(Duration::from_micros(100));
+        }
         thread::sleep(moment);
         let early = terminal.process.try_wait().unwrap().is_none();
         terminal.screen = fs::File::open("/dev/null").unwrap().into();
