@@ -152,7 +152,8 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
     drop(to);
     let lower = Lower::folder(folder, Arc::clone(&scratch));
     let no_cache = |_: &str| Err(io::Error::other("there is none"));
-    let mut session = Session::prepare(workspace, container, vec![lower], scratch, &NamedPaths::default(), no_cache)?;
+    let mut session =
+        Session::prepare(workspace, container, vec![lower], scratch, None, &NamedPaths::default(), no_cache)?;
     session.start()?;
     let command = Command {
         argv: ["/bin/sh", "-c", SCRIPT].map(String::from).to_vec(),

@@ -15,7 +15,7 @@ use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::error::told_with_hint;
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
-use crate::session::{Lower, Scratch, Session, SessionError, Workspace};
+use crate::session::{Lower, Scratch, Session, SessionError, Start, Workspace};
 use crate::store::{Held, KeptFailure, Store};
 
 /// The layers that a snapshot ends.
@@ -83,7 +83,14 @@ impl<'a> Rooms<'a> {
     pub fn running(&self, id: ContainerId) -> Result<RwLockReadGuard<'_, Option<Session<'a>>>, SessionError> {
         // Nothing freezes it in between: a snapshot is ordered with every step of its container.
         let is_running = |room: &Option<Session<'a>>| room.as_ref().is_some_and(Session::is_running);
-        self.rooms[id.0].started(is_running, |room| self.open(id, room)?.start())
+        self.rooms[id.0].started(is_running, |room| {
+            // While nothing is mounted yet: that takes as long as a helper to get ready.
+            let start = match room {
+                None => Some(Start::new(self.workspace, self.build.container(id))?),
+                Some(_) => None,
+            };
+            self.open(id, room, start)?.start()
+        })
     }
 
     /// Opens the container's session as a step that failed has left it. Nothing runs in it yet.
@@ -107,7 +114,7 @@ impl<'a> Rooms<'a> {
             lowers.push(image(held.path())?);
             self.keep(Some(held));
         }
-        let mut session = self.session(id, lowers, scratch)?;
+        let mut session = self.session(id, lowers, scratch, None)?;
         if let Some(changes) = failed.changes() {
             session.seed(image(&changes)?);
         }
@@ -124,7 +131,7 @@ impl<'a> Rooms<'a> {
     /// Where it cannot be opened.
     pub fn alone(&self, id: ContainerId) -> Result<RwLockWriteGuard<'_, Option<Session<'a>>>, SessionError> {
         let mut room = self.rooms[id.0].alone();
-        self.open(id, &mut room)?;
+        self.open(id, &mut room, None)?;
         Ok(room)
     }
 
@@ -132,9 +139,10 @@ impl<'a> Rooms<'a> {
         &self,
         id: ContainerId,
         room: &'r mut Option<Session<'a>>,
+        start: Option<Start>,
     ) -> Result<&'r mut Session<'a>, SessionError> {
         if room.is_none() {
-            *room = Some(self.prepare(id)?);
+            *room = Some(self.prepare(id, start)?);
         }
         if let (Some(image), Some(session)) = (lock(&self.seeds).remove(&id), room.as_mut()) {
             session.seed(self.workspace.image(&image).map_err(SessionError::Rootfs)?);
@@ -142,7 +150,7 @@ impl<'a> Rooms<'a> {
         room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
 
-    fn prepare(&self, id: ContainerId) -> Result<Session<'a>, SessionError> {
+    fn prepare(&self, id: ContainerId, start: Option<Start>) -> Result<Session<'a>, SessionError> {
         let container = self.build.container(id);
         let scratch = Arc::new(self.workspace.scratch(container.scratch)?);
         let resumed = lock(&self.resumed).get(&id).copied();
@@ -150,11 +158,17 @@ impl<'a> Rooms<'a> {
             Some(step) => self.chain(step, &scratch),
             None => self.lowers(container, &scratch),
         };
-        self.session(id, lowers.map_err(SessionError::Rootfs)?, scratch)
+        self.session(id, lowers.map_err(SessionError::Rootfs)?, scratch, start)
     }
 
-    fn session(&self, id: ContainerId, lowers: Vec<Lower>, scratch: Arc<Scratch>) -> Result<Session<'a>, SessionError> {
-        Session::prepare(self.workspace, self.build.container(id), lowers, scratch, self.paths, |cache| {
+    fn session(
+        &self,
+        id: ContainerId,
+        lowers: Vec<Lower>,
+        scratch: Arc<Scratch>,
+        start: Option<Start>,
+    ) -> Result<Session<'a>, SessionError> {
+        Session::prepare(self.workspace, self.build.container(id), lowers, scratch, start, self.paths, |cache| {
             self.store.cache_dir(cache).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))
         })
     }

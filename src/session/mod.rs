@@ -15,6 +15,7 @@ mod scratch;
 mod secrets;
 mod seed;
 mod skeleton;
+mod start;
 mod user;
 mod workspace;
 
@@ -33,9 +34,11 @@ use rustix::fs::{Mode, OFlags};
 pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
 use skeleton::MountPoint;
+use start::Begun;
+pub use start::Start;
 pub use workspace::Workspace;
 
-use crate::build::{Capability, Container, Network, User};
+use crate::build::{Capability, Container, User};
 use crate::error::doing;
 use crate::fs::in_root::{self, resolve};
 use crate::loopdev::LentLoopDevices;
@@ -44,7 +47,7 @@ use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
-use crate::runtime::{Ahead, Bundle, Stdio};
+use crate::runtime::{Bundle, Stdio};
 
 /// A container's session.
 #[derive(Debug)]
@@ -60,6 +63,8 @@ pub struct Session<'a> {
     /// Where `mounts` has what it made.
     own_mounts: PathBuf,
     mounts: SessionMounts,
+    /// A helper that waits for the container to open.
+    begun: Option<Begun>,
     live: Option<Live>,
     /// Given back when nothing runs any more.
     _lent: LentLoopDevices,
@@ -77,7 +82,8 @@ struct Live {
 }
 
 impl<'a> Session<'a> {
-    /// Makes all ready for a container on the layers `lowers`, the lowest first. Nothing runs yet.
+    /// Makes all ready for a container on the layers `lowers`, the lowest first, with its `start` if there was time for
+    /// one. Nothing runs yet.
     ///
     /// # Errors
     /// Where a mount or a device of the container cannot be made ready.
@@ -86,16 +92,14 @@ impl<'a> Session<'a> {
         container: &'a Container,
         lowers: Vec<Lower>,
         scratch: Arc<Scratch>,
+        start: Option<Start>,
         paths: &NamedPaths,
         cache: impl Fn(&str) -> io::Result<PathBuf>,
     ) -> Result<Self, SessionError> {
-        let devices = container
-            .devices
-            .iter()
-            .map(|device| {
-                HostDevice::look_up(device).map_err(|source| SessionError::Device { path: device.path.clone(), source })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let (devices, begun) = match start {
+            Some(Start { devices, begun }) => (devices, Some(begun)),
+            None => (start::look_up(container)?, None),
+        };
         let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
         let lent = LentLoopDevices::note(numbers);
         let own_mounts = workspace.folder("mounts")?;
@@ -116,6 +120,7 @@ impl<'a> Session<'a> {
             devices,
             own_mounts,
             mounts,
+            begun,
             live: None,
             _lent: lent,
         })
@@ -127,14 +132,15 @@ impl<'a> Session<'a> {
     /// See [`SessionError`].
     pub fn start(&mut self) -> Result<(), SessionError> {
         if self.live.is_none() {
+            let (workspace, container) = (self.workspace, self.container);
             let ahead = || {
-                // Whatever is wrong with the rules is reported by who needs them.
-                if let Ok(Some(rules)) = spec::seccomp(self.container) {
-                    self.workspace.runtime().get_ready(&rules);
+                // A fault of the rules is reported when the container is opened.
+                if let Ok(Some(rules)) = spec::seccomp(container) {
+                    workspace.runtime().get_ready(&rules);
                 }
             };
             let live = thread::scope(|scope| {
-                if self.workspace.is_first_session() {
+                if workspace.is_first_session() {
                     drop(thread::Builder::new().name("seccomp".into()).spawn_scoped(scope, ahead));
                 }
                 self.create()
@@ -145,16 +151,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn create(&self) -> Result<Live, SessionError> {
+    fn create(&mut self) -> Result<Live, SessionError> {
         let runtime = self.workspace.runtime();
-        let id = self.workspace.container_id();
-        // It gets ready while the root is being mounted.
-        let helper = runtime.helper(Ahead {
-            id: &id,
-            resources: spec::resources(&self.container.limits, runtime.own_processes(), &self.devices)?,
-            capabilities: &self.container.capabilities,
-            own_network: self.container.network == Network::None,
-        })?;
+        let begun = self.begun.take().map_or_else(|| start::begin(self.workspace, self.container, &self.devices), Ok);
+        let Begun { id, helper } = begun?;
         // A bundle is named after its container, as people look for it.
         let folder = self.workspace.folder("bundle")?.join(&self.container.name);
         let rootfs = folder.join("rootfs");

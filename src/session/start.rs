@@ -1,0 +1,56 @@
+//! The start of a session: its helper gets ready while its layers and its root are mounted.
+
+use crate::build::{Container, Network};
+use crate::runtime::Ahead;
+use crate::runtime::container::Helper;
+use crate::runtime::spec::{self, HostDevice};
+
+use super::{SessionError, Workspace};
+
+/// A session of which nothing is mounted yet. Dropping it ends its helper.
+#[derive(Debug)]
+pub struct Start {
+    pub(super) devices: Vec<HostDevice>,
+    pub(super) begun: Begun,
+}
+
+/// A container of which there is no more than a helper.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// The container's id.
+    pub id: String,
+    pub helper: Helper,
+}
+
+impl Start {
+    /// Looks the container's devices up, and starts its helper.
+    ///
+    /// # Errors
+    /// Where a device is not there, or no process can be started.
+    pub fn new(workspace: &Workspace, container: &Container) -> Result<Self, SessionError> {
+        let devices = look_up(container)?;
+        let begun = begin(workspace, container, &devices)?;
+        Ok(Self { devices, begun })
+    }
+}
+
+pub(super) fn look_up(container: &Container) -> Result<Vec<HostDevice>, SessionError> {
+    let look_up = |device| HostDevice::look_up(device).map_err(|source| (device, source));
+    let all = container.devices.iter().map(look_up).collect::<Result<Vec<_>, _>>();
+    all.map_err(|(device, source)| SessionError::Device { path: device.path.clone(), source })
+}
+
+pub(super) fn begin(
+    workspace: &Workspace,
+    container: &Container,
+    devices: &[HostDevice],
+) -> Result<Begun, SessionError> {
+    let (runtime, id) = (workspace.runtime(), workspace.container_id());
+    let helper = runtime.helper(Ahead {
+        id: &id,
+        resources: spec::resources(&container.limits, runtime.own_processes(), devices)?,
+        capabilities: &container.capabilities,
+        own_network: container.network == Network::None,
+    })?;
+    Ok(Begun { id, helper })
+}
