@@ -13,19 +13,20 @@ use rustix::fs::{Dir, Mode, OFlags, openat};
 pub enum Fork {
     /// In the new process.
     Child,
-    /// In the old one, with the new one's number and a descriptor of it, see pidfd_open(2).
-    Parent(i32, OwnedFd),
+    /// In the old one, with a descriptor of the new one, see pidfd_open(2).
+    Parent(OwnedFd),
 }
 
-/// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2); needs Linux 5.3.
+/// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2), and into a v2 cgroup if one is given; needs
+/// Linux 5.7.
 ///
-/// The child goes on with a copy of all memory, as after fork(2). `proc` is open on a proc(5) of this process' PID
+/// The child continues with a copy of all memory, as after fork(2). `proc` is open on a proc(5) of this process' PID
 /// namespace.
 ///
 /// # Errors
 /// What clone3(2) says; [`io::ErrorKind::Other`] when this process has more than one thread: the child could then
 /// find locks held by threads that it does not have; what reading `proc` gives.
-pub fn fork_into(namespaces: u64, proc: BorrowedFd<'_>) -> io::Result<Fork> {
+pub fn fork_into(namespaces: u64, group: Option<BorrowedFd<'_>>, proc: BorrowedFd<'_>) -> io::Result<Fork> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tasks = Dir::new(openat(proc, "self/task", flags, Mode::empty())?)?;
     let threads =
@@ -33,14 +34,21 @@ pub fn fork_into(namespaces: u64, proc: BorrowedFd<'_>) -> io::Result<Fork> {
     if threads > 1 {
         return Err(io::Error::other(format!("this process has {threads} threads, and only one may fork")));
     }
-    clone_single(namespaces)
+    clone_single(namespaces, group)
 }
 
-fn clone_single(namespaces: u64) -> io::Result<Fork> {
+/// See clone3(2).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+fn clone_single(namespaces: u64, group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain data; all zero is a valid value of it.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
+    if let Some(group) = group {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::try_from(group.as_raw_fd()).map_err(io::Error::other)?;
+    }
     arguments.pidfd = (&raw mut pidfd) as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: no stack is given, so the child runs on a copy of this one, as after fork; the caller has one thread.
@@ -48,7 +56,7 @@ fn clone_single(namespaces: u64) -> io::Result<Fork> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         // SAFETY: the kernel has just put a descriptor there that nothing else owns.
-        pid => Ok(Fork::Parent(i32::try_from(pid).map_err(io::Error::other)?, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        _ => Ok(Fork::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 

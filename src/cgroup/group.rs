@@ -3,6 +3,7 @@
 use oci_spec::runtime::LinuxResources;
 
 use super::controllers::pass_on;
+use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::Home;
 use super::limits::{Held, Wanted};
@@ -107,12 +108,17 @@ impl ContainerGroup {
         }
     }
 
-    /// Moves a process, with its threads, into the groups; 0 is the process that asks.
+    /// Returns the v2 group for processes, into which one can be cloned, see clone3(2).
+    pub fn v2(&self) -> Option<&GroupDir> {
+        self.leaf.v2()
+    }
+
+    /// Moves this process, which has one thread, into the v1 groups.
     ///
     /// # Errors
     /// [`CgroupError::Write`].
-    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
-        self.leaf.add(pid)
+    pub fn join_v1(&self) -> Result<(), CgroupError> {
+        self.leaf.join_v1()
     }
 
     /// Returns the groups that carry the limits.
@@ -166,7 +172,7 @@ mod tests {
         let name = name("add");
         let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
         let mut process = sleeper();
-        group.add(process.id().cast_signed()).unwrap();
+        group.leaf.add(process.id().cast_signed()).unwrap();
         let text = std::fs::read_to_string(format!("/proc/{}/cgroup", process.id())).unwrap();
         for line in text.lines() {
             assert!(line.ends_with(&format!("/{name}/c")), "{line}");
@@ -182,7 +188,7 @@ mod tests {
         let name = name("frozen");
         let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
         let mut processes = [sleeper(), sleeper()];
-        group.add(processes[0].id().cast_signed()).unwrap();
+        group.leaf.add(processes[0].id().cast_signed()).unwrap();
         let mut inner = group.leaf.create("inner").unwrap();
         inner.add(processes[1].id().cast_signed()).unwrap();
         for groups in [&inner, &group.leaf] {

@@ -124,10 +124,27 @@ impl Home {
         Self { hierarchies: self.hierarchies.iter().filter_map(child).collect() }
     }
 
-    /// Moves a process, with all its threads, into each; 0 is the process that asks.
+    /// Moves this process, which has one thread, into each.
     ///
     /// # Errors
-    /// [`CgroupError::Write`], with `ESRCH` where there is no such process.
+    /// [`CgroupError::Write`].
+    pub fn join(&self) -> Result<(), CgroupError> {
+        self.join_v1()?;
+        self.v2().map_or(Ok(()), |v2| write(v2, "cgroup.procs", "0"))
+    }
+
+    /// Moves the thread that asks into each v1 group. A thread may move itself at once, see cgroup_attach_lock() in
+    /// kernel/cgroup/cgroup.c; to move a process with all its threads waits for an RCU grace period, 5 to 15 ms.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`].
+    pub fn join_v1(&self) -> Result<(), CgroupError> {
+        let v1 = self.hierarchies.iter().filter(|hierarchy| !hierarchy.is_v2());
+        v1.map(|hierarchy| &hierarchy.own).try_for_each(|group| write(group, "tasks", "0"))
+    }
+
+    /// Moves another process, with all its threads, into each.
+    #[cfg(test)]
     pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
         let number = pid.to_string();
         self.hierarchies.iter().try_for_each(|hierarchy| write(&hierarchy.own, "cgroup.procs", &number))

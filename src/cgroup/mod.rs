@@ -35,26 +35,3 @@ pub use layout::{Layout, membership};
 pub use namespace::enter as enter_namespace;
 pub use search::restore_all;
 pub use standing::Standing;
-
-/// Begins what the kernel does before the first move of a process between cgroups: it waits, some 5 to 20 ms, until
-/// every processor has seen that forks must look out (`cgroup_threadgroup_rwsem`). A move soon after finds that done.
-///
-/// Moves this process to where it is already, which changes nothing. To be called on a thread that nobody waits for; a
-/// failure costs nothing but the time.
-pub fn warm_up() {
-    let Ok(home) = Home::of_this_process() else { return };
-    // 0 is the process that writes.
-    let _ = home.hierarchies().iter().find(|hierarchy| hierarchy.own.write("cgroup.procs", "0").is_ok());
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    #[test]
-    fn a_warm_up_leaves_this_process_where_it_is() {
-        let before = fs::read_to_string("/proc/self/cgroup").unwrap();
-        super::warm_up();
-        assert_eq!(fs::read_to_string("/proc/self/cgroup").unwrap(), before);
-    }
-}

@@ -16,9 +16,9 @@ use super::layout::Layout;
 /// # Errors
 /// [`CgroupError`], or what unshare(2) and mount(2) say.
 pub fn enter(groups: &Home, leaf: &str) -> Result<(), CgroupError> {
-    groups.add(0)?;
+    groups.join()?;
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|error| CgroupError::Read(error.into()))?;
-    groups.create(leaf)?.add(0)?;
+    groups.create(leaf)?.join()?;
     // Where a mount shows another part of its hierarchy, as in a cgroup namespace whose maker mounted nothing, a runtime
     // would find the host's groups.
     let layout = Layout::of_this_host().map_err(CgroupError::Read)?;

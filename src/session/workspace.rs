@@ -6,19 +6,18 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
+use crate::build;
 use crate::error::doing;
 use crate::fs::dirfd::{Dir, reopen};
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
 use crate::secret::Secrets;
-use crate::{build, cgroup};
 
 /// The room in which sessions live. Needs a private mount namespace, see
 /// [`enter_private_namespace`](crate::mount::enter_private_namespace).
@@ -28,7 +27,6 @@ pub struct Workspace {
     images: Mutex<HashMap<PathBuf, Lower>>,
     runtime: Runtime,
     bundles: Option<Dir>,
-    warm_up: Once,
     has_sessions: AtomicBool,
     secrets: Arc<Secrets>,
     lease: String,
@@ -61,7 +59,6 @@ impl Workspace {
             images: Mutex::default(),
             runtime,
             bundles: None,
-            warm_up: Once::new(),
             has_sessions: AtomicBool::new(false),
             secrets: Arc::default(),
             lease: lease.to_owned(),
@@ -171,8 +168,6 @@ impl Workspace {
     /// # Errors
     /// What mount(2) or mkdir(2) say.
     pub fn scratch(&self, kind: build::Scratch) -> io::Result<Scratch> {
-        // A session begins with its scratch, and moves a process into cgroups a little later.
-        self.warm_up.call_once(|| drop(thread::Builder::new().name("warm-up".into()).spawn(cgroup::warm_up)));
         let name = format!("scratch{}", self.number());
         let scratch = Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name));
         scratch.map_err(doing("make the scratch, where changes live"))

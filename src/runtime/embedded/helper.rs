@@ -97,7 +97,7 @@ fn separate(prepare: &Prepare) -> io::Result<()> {
     Ok(())
 }
 
-/// Clones the container's first process, which builds the container, and moves it into the groups.
+/// Clones the container's first process, which builds the container.
 fn create(
     open: &Open,
     group: ContainerGroup,
@@ -117,31 +117,26 @@ fn start(open: &Open, group: &ContainerGroup, requests: OwnedFd, view: OwnedFd) 
     let begin = || -> io::Result<_> {
         let inheritance = Inheritance { requests, view, program: sealed("init", INIT)? };
         let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok((inheritance, UnixStream::pair()?, UnixStream::pair()?, proc))
+        Ok((inheritance, UnixStream::pair()?, proc))
     };
-    let (inheritance, (mut go, joined), (mut report, mut reporting), proc) = begin().map_err(|error| told(&error))?;
+    let (inheritance, (mut report, mut reporting), proc) = begin().map_err(|error| told(&error))?;
     let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
-    let (pid, init) = match sys::fork_into(namespaces as u64, proc.as_fd()).map_err(|error| told(&error))? {
+    let forked = sys::fork_into(namespaces as u64, group.v2().map(AsFd::as_fd), proc.as_fd());
+    let init = match forked.map_err(doing("start the container's first process")).map_err(|error| told(&error))? {
         Fork::Child => {
-            drop((go, report));
-            let Err(error) = become_init(&open.spec, inheritance, joined);
-            let _ = reporting.write_all(told(&error).as_bytes());
+            drop(report);
+            let built = group.join_v1().map_err(|error| error.told());
+            let Err(words) = built.and_then(|()| become_init(&open.spec, inheritance).map_err(|error| told(&error)));
+            let _ = reporting.write_all(words.as_bytes());
             sys::exit_now(1);
         }
-        Fork::Parent(pid, init) => (pid, init),
+        Fork::Parent(init) => init,
     };
-    drop((inheritance, joined, reporting));
-    let joins = group.add(pid).map_err(|error| error.told());
-    match joins {
-        // An early end of that process is reported by what comes, or does not.
-        Ok(()) => drop(go.write_all(&[1])),
-        Err(_) => drop(pidfd_send_signal(&init, Signal::KILL)),
-    }
+    drop((inheritance, reporting));
+    // The other end closes with execve(2), or with the end of that process.
     let mut words = String::new();
     let heard = report.read_to_string(&mut words).map_err(|error| error.to_string());
-    // The other end closes with execve(2), or with the end of that process. What it says comes first: one that has ended
-    // belongs to no group any more.
-    let built = if words.is_empty() { joins.and(heard.map(drop)) } else { Err(words) };
+    let built = if words.is_empty() { heard.map(drop) } else { Err(words) };
     let Err(why) = built else { return Ok(init) };
     let _ = pidfd_send_signal(&init, Signal::KILL);
     reap(init.as_fd()).map_err(|error| error.to_string())?;

@@ -4,9 +4,8 @@
 //! no path is mounted on.
 
 use std::convert::Infallible;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -33,11 +32,11 @@ pub struct Inheritance {
     pub program: OwnedFd,
 }
 
-/// Builds the container and becomes its init. Comes back only when that fails.
+/// Builds the container, in whose cgroups this process is, and becomes its init. Comes back only when that fails.
 ///
 /// # Errors
 /// What could not be done.
-pub fn become_init(spec: &Spec, inheritance: Inheritance, joined: UnixStream) -> io::Result<Infallible> {
+pub fn become_init(spec: &Spec, inheritance: Inheritance) -> io::Result<Infallible> {
     // The first process of a PID namespace ends by a signal only when that comes from outside of it, as this one does.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     nix::unistd::setsid().map_err(doing("start a session of processes"))?;
@@ -52,19 +51,20 @@ pub fn become_init(spec: &Spec, inheritance: Inheritance, joined: UnixStream) ->
     let root = spec.root().as_ref().ok_or_else(|| io::Error::other("config.json has no root"))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root_fd = openat(CWD, root.path(), flags, Mode::empty()).map_err(doing("open the root"))?;
-    let mut groups = Groups { joined, spec, entered: false };
+    if has_namespace(spec, LinuxNamespaceType::Cgroup) {
+        // The groups that this process is in become the root of all that it sees of cgroups.
+        nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(doing("make a cgroup namespace"))?;
+    }
     for mount in spec.mounts().iter().flatten() {
         if view::is_fresh(mount) {
             // Only its place: each step mounts its own.
             attach::place(root_fd.as_fd(), mount.destination(), true)?;
         } else if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
-            groups.enter()?;
             cgroup_mounts::attach(root_fd.as_fd(), mount)?;
         } else {
             attach::attach(root_fd.as_fd(), mount)?;
         }
     }
-    groups.enter()?;
     nodes::make(root_fd.as_fd(), spec)?;
     protect(root_fd.as_fd(), spec)?;
     if root.readonly() == Some(true) {
@@ -76,29 +76,6 @@ pub fn become_init(spec: &Spec, inheritance: Inheritance, joined: UnixStream) ->
         attach::filesystem("proc", None, &[("subset".into(), Some("pid".into()))]).map_err(doing("mount a /proc"))?;
     enter_root(root_fd)?;
     execute(inheritance, proc)
-}
-
-/// The container's cgroups, which the helper puts this process into meanwhile.
-struct Groups<'a> {
-    joined: UnixStream,
-    spec: &'a Spec,
-    entered: bool,
-}
-
-impl Groups<'_> {
-    /// Waits until this process is in them, and makes them the root of all that it sees of cgroups.
-    fn enter(&mut self) -> io::Result<()> {
-        if self.entered {
-            return Ok(());
-        }
-        self.entered = true;
-        // Where the helper fails it says why itself, and ends this process.
-        self.joined.read_exact(&mut [0]).map_err(doing("wait for the container's cgroups"))?;
-        if has_namespace(self.spec, LinuxNamespaceType::Cgroup) {
-            nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(doing("make a cgroup namespace"))?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether config.json asks for a namespace of that kind.

@@ -55,7 +55,7 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
     // Closed as soon as the helper begins to end; it has not ended before all that it leaves behind has.
     let (begins_to_end, of_helper) = io::pipe()?;
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    match sys::fork_into(NAMESPACES, proc.as_fd())? {
+    match sys::fork_into(NAMESPACES, None, proc.as_fd())? {
         Fork::Child => {
             drop(begins_to_end);
             let served = match prepare(open, session) {
@@ -64,7 +64,7 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
             };
             sys::exit_now(i32::from(served.is_err()));
         }
-        Fork::Parent(_, helper) => {
+        Fork::Parent(helper) => {
             // It belongs to the helper, and is to close with it.
             drop(socket);
             drop(of_helper);
