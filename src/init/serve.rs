@@ -48,7 +48,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
     let janitor = Janitor::start();
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
-            spare = spare::make(view, is_bound).ok();
+            spare = spare::make(view, is_bound, false).ok();
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
@@ -82,7 +82,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
             }
         } else if asked && awaited {
             if lost < MOST_LOST {
-                spare = spare::make(view, is_bound).ok();
+                spare = spare::make(view, is_bound, true).ok();
             }
             if spare.is_none() {
                 refuse();

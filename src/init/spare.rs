@@ -1,9 +1,10 @@
 //! A spare: a process in namespaces of its own, with its view mounted, that waits for a request to become a step.
 
 use crate::step::{self, DIGITS};
-use crate::sys::{self, Buffer, Fork, Received, Result};
+use crate::sys::{self, Buffer, Fork, POLLIN, POLLRDHUP, Poll, Received, Result};
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
-use crate::{CONTROL, FREE, PROC, STATUS, view};
+use crate::view::{self, Mounted};
+use crate::{CONTROL, FREE, PROC, STATUS};
 
 /// A process that waits to become a step.
 #[derive(Clone, Copy)]
@@ -28,11 +29,12 @@ pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static 
     })
 }
 
-/// Makes a spare, of an init that has dropped the capabilities that no step may have, or has not.
-pub fn make(view: &View<'_>, is_bound: bool) -> Result<Spare> {
+/// Makes a spare, of an init that has dropped the capabilities that no step may have, or has not; `asked` where a request
+/// waits for it.
+pub fn make(view: &View<'_>, is_bound: bool, asked: bool) -> Result<Spare> {
     let [feed, fed] = sys::socket_pair()?;
     match sys::fork_apart() {
-        Ok(Fork::Child) => wait(view, is_bound, fed),
+        Ok(Fork::Child) => wait(view, is_bound, fed, asked),
         Ok(Fork::Parent(number, process)) => {
             sys::close(fed);
             let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
@@ -58,13 +60,17 @@ fn namespace_of(number: u32) -> Result<i32> {
 }
 
 /// Gets ready, waits, and becomes the step.
-fn wait(view: &View<'_>, is_bound: bool, fed: i32) -> ! {
+fn wait(view: &View<'_>, is_bound: bool, fed: i32, asked: bool) -> ! {
     // Of init's descriptors it keeps its own three alone: none of another step's.
     let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(FREE + 1));
     if apart.is_err() {
         sys::exit(125);
     }
     let ready = prepare(view, is_bound);
+    if !asked && !is_fit_at_request(&ready, view) {
+        // Init makes another one for that request.
+        sys::exit(0);
+    }
     with_request(true, |received, bytes| {
         let Ok(received) = received else { sys::exit(125) };
         if received.length == 0 || received.count < REQUEST_DESCRIPTORS {
@@ -81,8 +87,8 @@ fn wait(view: &View<'_>, is_bound: bool, fed: i32) -> ! {
         sys::close(status);
         let failure = match (ready, parse(&received, bytes)) {
             (Err(failure), _) => failure,
-            (Ok(()), None) => step::Failure::new(stage::REQUEST)(sys::EBADMSG),
-            (Ok(()), Some(request)) => step::become_step(&request, view, &received),
+            (Ok(_), None) => step::Failure::new(stage::REQUEST)(sys::EBADMSG),
+            (Ok(_), Some(request)) => step::become_step(&request, view, &received),
         };
         let message = wire::status(kind::FAILED, failure.stage, failure.error.0, failure.detail);
         let _ = sys::send(STATUS, &message, None);
@@ -90,16 +96,24 @@ fn wait(view: &View<'_>, is_bound: bool, fed: i32) -> ! {
     })
 }
 
-fn prepare(view: &View<'_>, is_bound: bool) -> core::result::Result<(), step::Failure> {
+/// Waits for a request, which it does not take, and looks at the view as it is by then: a step of this container can
+/// have removed or renamed the place of a mount, which takes the mount away in every namespace, or can have put back what
+/// was missing.
+fn is_fit_at_request(ready: &core::result::Result<Mounted, step::Failure>, view: &View<'_>) -> bool {
+    let mut control = [Poll { descriptor: CONTROL, events: POLLIN | POLLRDHUP, happened: 0 }];
+    sys::poll(&mut control).is_ok() && ready.as_ref().is_ok_and(|mounted| mounted.is_whole(view))
+}
+
+fn prepare(view: &View<'_>, is_bound: bool) -> core::result::Result<Mounted, step::Failure> {
     if !is_bound {
         step::bound(u64::MAX, view.bounding).map_err(step::Failure::new(stage::CAPABILITIES))?;
     }
-    view::mount(view)?;
+    let mounted = view::mount(view)?;
     sys::new_keyring().or_else(step::without_keyrings).map_err(step::Failure::new(stage::KEYRING))?;
     if view.filter_first && !view.filter.is_empty() {
         sys::load_filter(view.filter).map_err(step::Failure::new(stage::SECCOMP))?;
     }
-    Ok(())
+    Ok(mounted)
 }
 
 /// The request, which lies in the packet or in the memory beside it.

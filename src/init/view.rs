@@ -1,4 +1,5 @@
-//! A step's own view, mounted over the container's in a mount namespace that only the spare is in.
+//! A step's own view, mounted over the container's in a mount namespace that only the spare is in, and looked at again
+//! when a request comes.
 
 use crate::step::Failure;
 use crate::sys::{self, FileKind, O_NOFOLLOW, O_PATH, Result};
@@ -12,8 +13,28 @@ const MOUNT_ATTR_NOEXEC: u64 = 8;
 /// The attributes of what nothing may be changed through.
 const LOCKED: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
+/// The filesystems that were mounted anew, by the numbers of their mounts.
+pub struct Mounted(&'static [usize]);
+
+impl Mounted {
+    /// Whether each of them is where it was mounted. What is read-only or hidden lies in one of them.
+    pub fn is_whole(&self, view: &View<'_>) -> bool {
+        let mut targets = fresh_targets(view);
+        self.0.iter().all(|number| {
+            targets.next().and_then(|target| sys::mount_at(target).ok()).is_some_and(|found| found == *number as u64)
+        })
+    }
+}
+
+fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    view.mounts().filter_map(|mount| match mount {
+        ViewMount::Fresh { target, .. } => Some(target),
+        ViewMount::ReadOnly(_) | ViewMount::Masked(_) => None,
+    })
+}
+
 /// Mounts all of it, in order.
-pub fn mount(view: &View<'_>) -> core::result::Result<(), Failure> {
+pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
     let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
     for (index, mount) in view.mounts().enumerate() {
         let mounted = match mount {
@@ -31,7 +52,19 @@ pub fn mount(view: &View<'_>) -> core::result::Result<(), Failure> {
         mounted.map_err(|error| Failure { stage: stage::MOUNT, error, detail: index as u64 })?;
     }
     hidden.close();
-    Ok(())
+    numbers(view).map_err(Failure::new(stage::MOUNT))
+}
+
+fn numbers(view: &View<'_>) -> Result<Mounted> {
+    let count = fresh_targets(view).count();
+    if count == 0 {
+        return Ok(Mounted(&[]));
+    }
+    let numbers = sys::map_words(count)?;
+    for (number, target) in numbers.iter_mut().zip(fresh_targets(view)) {
+        *number = sys::mount_at(target)? as usize;
+    }
+    Ok(Mounted(numbers))
 }
 
 /// Opens a place to mount on, to which no link may lead: an earlier step may have put one there.

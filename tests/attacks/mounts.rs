@@ -53,6 +53,12 @@ pub const ATTACKS: &[Attack] = &[
         what: "reads and writes what runtimes mask in /proc and /sys",
         run: masked,
     },
+    Attack {
+        row: "held",
+        name: "mounts-of-the-next-step",
+        what: "removes and renames the places of /proc, /dev/shm, /dev/mqueue",
+        run: places,
+    },
 ];
 
 fn set_uid(lab: &Lab) -> Verdict {
@@ -305,4 +311,59 @@ steps:
     let build = project.apply(&[])?;
     build.tried("s", "TRYING")?;
     build.without("s", &["WRITABLE", "READABLE", "LISTED"])
+}
+
+/// A place that is removed or renamed takes the mounts on it away in every mount namespace: also in that of a process
+/// that stands ready for the next step.
+fn places(lab: &Lab) -> Verdict {
+    const AWAY: &str = "mkdir -p /away; for place in dev/shm dev/mqueue proc; do
+      mkdir -p /away/$place; mount --move /$place /away/$place || true; done";
+    const MADE_ANEW: &str = "for place in proc dev/shm dev/mqueue; do mkdir /$place; echo FAKE > /$place/fake; done";
+    let project = lab.project(
+        &format!(
+            "
+containers: {{ c: {{ rootfs: $BASE, capabilities: {{ add: [SYS_ADMIN] }} }} }}
+steps:
+  - name: removes
+    run: |
+      {AWAY}
+      rmdir /proc /dev/shm /dev/mqueue && echo TRYING
+      {MADE_ANEW}
+  - {{ name: first, run: $LOOK }}
+  - name: renames
+    run: |
+      {AWAY}
+      mv /proc /proc2; mv /dev/shm /dev/shm2; mv /dev/mqueue /dev/shm; mv /dev/shm2 /dev/mqueue && echo TRYING
+      mkdir /proc && echo FAKE > /proc/fake
+  - {{ name: second, run: $LOOK }}
+  - name: takes-the-place
+    run: |
+      {AWAY}
+      rm -r /proc && echo FAKE > /proc && echo TRYING
+  - {{ name: third, run: echo RAN }}
+"
+        )
+        .replace(
+            "$LOOK",
+            "'cat /proc/fake /dev/shm/fake /dev/mqueue/fake || true; \
+         cat /proc/self/mountinfo; (echo >> /proc/sys/kernel/core_pattern) && echo WRITABLE || true'",
+        ),
+    );
+    let build = project.apply(&[])?;
+    for (attack, step) in [("removes", "first"), ("renames", "second")] {
+        build.tried(attack, "TRYING")?;
+        let found = |kind: &str, place: &str| {
+            let wanted = format!(" {place} ");
+            build.lines(step).iter().any(|line| line.contains(&wanted) && line.contains(&format!(" - {kind} ")))
+        };
+        for (kind, place) in
+            [("proc", "/proc"), ("tmpfs", "/dev/shm"), ("mqueue", "/dev/mqueue"), ("proc", "/proc/sys")]
+        {
+            safe(found(kind, place), format!("{step} has no {place}: {build}"))?;
+        }
+        build.without(step, &["FAKE", "WRITABLE"])?;
+    }
+    build.tried("takes-the-place", "TRYING")?;
+    // Nothing can be mounted on a file: that step fails, in words, and no other.
+    safe(build.status("third") == "failed" && build.reason("third").contains("/proc"), format!("third: {build}"))
 }

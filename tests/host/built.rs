@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -128,6 +128,11 @@ impl Running {
 
     pub fn pid(&self) -> u32 {
         self.0.as_ref().unwrap().id()
+    }
+
+    /// What it prints, to be read while it runs; then [`Self::end`] sees none of it.
+    pub fn stdout(&mut self) -> ChildStdout {
+        self.0.as_mut().unwrap().stdout.take().unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,5 +1,7 @@
 //! Sessions: what lasts from one step to the next, and what does not.
 
+use std::io::{BufRead, BufReader};
+
 use crate::built::{Built, Gate, Running, names_in, processes_of, project, wait_for};
 
 #[test]
@@ -177,4 +179,47 @@ steps:
     assert_eq!(Built::well(&project).lines("count"), ["2", "1"]);
     let names = names_in(&project.path("layer.squashfs"));
     assert!(!names.iter().any(|name| name.contains("cache")), "{names:?}");
+}
+
+#[test]
+fn a_step_starts_although_the_process_made_ready_for_it_found_its_proc_in_the_way() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate], capabilities: { add: [SYS_ADMIN] } }
+  other: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - name: breaks-and-fixes
+    container: c
+    run: |
+      mkdir /away; mount --move /proc /away || true
+      rm -r /proc; echo file > /proc
+      sh /gate/meet broken
+      rm /proc; mkdir /proc
+  - { name: after-the-break, container: other, run: sh /gate/meet begin }
+  - { name: fails, container: c, needs: [after-the-break], run: echo started }
+  - { name: starts, container: c, needs: [breaks-and-fixes], exec: [cat, /proc/self/comm] }
+"#,
+    );
+    let gate = Gate::new(&project);
+    let mut build = Running::start(&project, &["--keep-going", "-j", "2"]);
+    gate.await_step("broken");
+    gate.open("begin");
+    let mut ends = Vec::new();
+    for line in BufReader::new(build.stdout()).lines() {
+        let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if event["event"] == "step_finished" {
+            ends.push(format!("{} {} {}", event["step"], event["status"], event["reason"]).replace('"', ""));
+            if event["step"] == "fails" {
+                gate.open("broken");
+            }
+        }
+    }
+    let ended = |name: &str| ends.iter().find(|end| end.starts_with(name)).cloned().unwrap_or_default();
+    // With runc, nothing of a step is made before it is asked for.
+    let why = ended("fails ");
+    assert!(why.contains(" failed ") && why.contains("/proc"), "{ends:?}");
+    assert!(ended("starts ").contains(" ran "), "{ends:?}");
 }

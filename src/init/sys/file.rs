@@ -106,6 +106,18 @@ pub fn kind(descriptor: i32) -> Result<FileKind> {
     })
 }
 
+/// The number of the mount that is seen at a path, which no other mount of the namespace has.
+pub fn mount_at(path: &[u8]) -> Result<u64> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    const STATX_MNT_ID: usize = 0x1000;
+    const MNT_ID: usize = 18;
+    let mut stat = [0u64; 32];
+    let arguments =
+        [fd(AT_FDCWD), text(path)?, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, (&raw mut stat) as usize];
+    checked(number::STATX, arguments)?;
+    Ok(stat[MNT_ID])
+}
+
 /// Makes a symbolic link.
 pub fn link(target: &[u8], path: &[u8]) -> Result<()> {
     checked(number::SYMLINKAT, [text(target)?, fd(AT_FDCWD), text(path)?]).map(drop)

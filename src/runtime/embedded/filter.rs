@@ -9,7 +9,8 @@ use crate::seccomp::{Action, Architecture, compile, number, verdict};
 
 /// The system calls that a spare makes between its request and the step's program, with the first two arguments that
 /// matter; see `src/init/step.rs`.
-const CALLS_OF_A_SPARE: [(&str, u64, u64); 31] = [
+const CALLS_OF_A_SPARE: [(&str, u64, u64); 32] = [
+    ("ppoll", 0, 0),
     ("recvmsg", 0, 0),
     ("sendmsg", 0, 0),
     ("dup3", 0, 0),
