@@ -1,11 +1,12 @@
 //! The real host behind [`crate::build::Host`].
 
-use std::fs::{self, File, FileType};
-use std::io::{self, Read};
+use std::fs::{self, FileType};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::build::{FileKind, Host, PROGRAM_PATH, lexical};
+use crate::fs::regular;
 
 /// Names read of one folder, at most: they only serve to guess what was meant.
 const MOST_NAMES: usize = 1000;
@@ -46,9 +47,7 @@ impl Host for ThisHost {
     }
 
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+        regular::read(path, most)
     }
 
     fn real(&self, path: &Path) -> PathBuf {

@@ -1,12 +1,12 @@
 //! A manifest file → a checked build, or all that is wrong with it: the one way in for every command.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::build::{self, Build, Host};
 use crate::diagnostic::{Problem, Style, render};
+use crate::fs::regular;
 use crate::manifest;
 
 /// Why a manifest gave no build.
@@ -103,8 +103,7 @@ pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dy
 
 /// At most a byte more than a manifest may have: enough to see that it is too large.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
     let mut bytes = Vec::new();
-    file.take(manifest::LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    regular::open_or_pipe(path)?.take(manifest::LARGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

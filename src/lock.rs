@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::Build;
 use crate::fs::atomic::Permissions;
 use crate::fs::named_file::NamedFile;
+use crate::fs::regular;
 
 /// The version of the format.
 const VERSION: u64 = 1;
@@ -147,7 +148,7 @@ impl Lock {
     /// See [`LockError`].
     pub fn read(path: &Path) -> Result<Self, LockError> {
         let malformed = |problem: String| LockError::Malformed { path: path.to_owned(), problem };
-        let read = || io::read_to_string(NamedFile::find(path)?.read()?);
+        let read = || read_text(&NamedFile::find(path)?);
         let text = read().map_err(|source| match source.kind() {
             ErrorKind::NotFound => LockError::Missing { path: path.to_owned() },
             ErrorKind::InvalidData => malformed("it is not UTF-8".to_owned()),
@@ -166,7 +167,7 @@ impl Lock {
     /// What writing gives.
     pub fn write(&self, file: &NamedFile) -> Result<(), LockError> {
         let text = format!("{HEAD}{}", toml::to_string(self).unwrap_or_default());
-        if file.read().and_then(io::read_to_string).is_ok_and(|there| there == text) {
+        if read_text(file).is_ok_and(|there| there == text) {
             return Ok(());
         }
         let written = file.replace(text.as_bytes(), Permissions::Exactly(0o644));
@@ -227,6 +228,12 @@ impl Lock {
         let snapshots = snapshots.map(|locked| gone(format!("snapshot {}", locked.step), &locked.digest));
         rootfs.chain(snapshots).collect()
     }
+}
+
+/// The text of a lock file. That of 100,000 snapshots is shorter than the most that is read.
+fn read_text(file: &NamedFile) -> io::Result<String> {
+    const MOST_BYTES: u64 = 16 << 20;
+    regular::into_text(regular::read_all(file.read()?, MOST_BYTES)?)
 }
 
 #[cfg(test)]

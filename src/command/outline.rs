@@ -1,18 +1,19 @@
 //! What reporters are told of a build before it begins.
 
 use std::collections::HashMap;
-use std::fs;
 
 use crate::build::Build;
 use crate::diagnostic::{At, Path, YamlPlaces};
+use crate::fs::regular;
 use crate::graph::Graph;
+use crate::manifest;
 use crate::plan::Plan;
 use crate::report::Outline;
 
 /// Of a build and its plan; `manifest` is what the manifest is called. Where the manifest cannot be read any more, no
 /// step has a line.
 pub fn outline(build: &Build, plan: &Plan, manifest: String) -> Outline {
-    let text = fs::read_to_string(&build.manifest).unwrap_or_default();
+    let text = regular::read_text(&build.manifest, manifest::LARGEST as u64).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     Outline { graph: Graph::new(build, plan), manifest, lines: lines(build, plan, text) }
 }

@@ -12,10 +12,13 @@ use std::path::Path;
 
 use super::stat::Stamp;
 use crate::digest::Digest;
+use crate::fs::regular;
 
 const MAGIC: &[u8; 16] = b"runner stat 1\0\0\0";
 const HEADER: usize = MAGIC.len() + 4;
 const RECORD: usize = 80;
+/// A longer file is no cache: one of ten million files is shorter.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// Digests by stamp.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,7 +43,7 @@ impl StatCache {
 
     /// The cache in this file; an empty one where there is none.
     pub(super) fn load(file: &Path) -> Self {
-        std::fs::read(file).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
+        regular::read(file, MOST_BYTES).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
     }
 
     pub(super) fn get(&self, stamp: &Stamp) -> Option<Digest> {

@@ -4,8 +4,6 @@
 //! have descriptors, and paths longer than a system call takes.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +17,7 @@ use super::ignore::{self, Rules};
 use super::stat::{Place, Stat};
 use crate::fs::dirfd::Identity;
 use crate::fs::in_root::open_without_links;
+use crate::fs::regular;
 
 /// As many bytes of a path are given to a system call at once; it takes less than 4096.
 const PIECE: usize = 3800;
@@ -179,6 +178,9 @@ fn list(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
     Ok(names)
 }
 
+/// More than any list of rules takes; the whole of it is compiled.
+const MOST_RULES: u64 = 1 << 20;
+
 fn read_rules(
     folder: &OwnedFd,
     below: &[u8],
@@ -187,11 +189,11 @@ fn read_rules(
 ) -> std::result::Result<Rules, ContentError> {
     let name = CString::new(ignore::NAME).unwrap_or_default();
     let path = path.join(ignore::NAME);
-    let file = Place::new(folder.as_fd(), &name).open(OFlags::RDONLY | OFlags::NONBLOCK);
+    let file = Place::new(folder.as_fd(), &name).open(OFlags::PATH);
     let file = file.map_err(changed_or_failed("open", || path.clone()))?;
-    let mut text = Vec::new();
-    if let Err(source) = File::from(file).read_to_end(&mut text) {
-        return Err(ContentError::Io { action: "read", path, source });
-    }
+    let text = match regular::reopen(file.as_fd()).and_then(|file| regular::read_all(file, MOST_RULES)) {
+        Ok(text) => text,
+        Err(source) => return Err(ContentError::Io { action: "read", path, source }),
+    };
     Rules::parse(&text, below, above).map_err(|(line, reason)| ContentError::Ignore { path, line, reason })
 }

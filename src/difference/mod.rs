@@ -12,7 +12,6 @@ mod node;
 mod tests;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -21,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use thiserror::Error;
 
+use crate::fs::regular;
 use crate::mount::{SQUASHFS_MAGIC as MAGIC, open_squashfs};
 
 pub use node::{Attribute, Kind};
@@ -124,7 +124,7 @@ pub fn between_folders(first: &Path, second: &Path) -> Result<Vec<Difference>, D
 
 fn image(path: &Path) -> Result<OwnedFd, DifferenceError> {
     let mut magic = [0; MAGIC.len()];
-    let file = File::open(path).map_err(failed("read", path))?;
+    let file = regular::open(path).map_err(failed("read", path))?;
     match file.read_exact_at(&mut magic, 0) {
         Ok(()) if magic == MAGIC => {}
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(failed("read", path)(error)),

@@ -1,11 +1,12 @@
 //! Where in the manifest a step stands, looked up when there is something to show.
 
 use std::cell::OnceCell;
-use std::fs;
 
 use crate::build::{Build, StepId};
 use crate::diagnostic::{At, Path, YamlPlaces};
 use crate::event::Place;
+use crate::fs::regular;
+use crate::manifest;
 
 /// Lines of the manifest before and after the step's name that come along.
 const AROUND: usize = 1;
@@ -18,7 +19,7 @@ impl Places {
     /// Where the name of a step stands; none where the manifest cannot be read any more, or was changed since.
     pub fn of(&self, build: &Build, id: StepId) -> Option<Place> {
         let read = || {
-            let text = fs::read_to_string(&build.manifest).ok()?;
+            let text = regular::read_text(&build.manifest, manifest::LARGEST as u64).ok()?;
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
             let places = YamlPlaces::read(&text);
             Some((text, places))

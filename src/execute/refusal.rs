@@ -1,10 +1,10 @@
 //! Why a step failed, where its container's seccomp profile may have refused what it tried.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::build::Container;
+use crate::fs::regular;
 use crate::runtime::spec;
 use crate::seccomp::{Architecture, hint};
 
@@ -20,7 +20,7 @@ pub(super) fn hint_of(container: &Container, log: &Path) -> Option<String> {
 }
 
 fn tail(log: &Path) -> io::Result<String> {
-    let mut file = File::open(log)?;
+    let mut file = regular::open(log)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut bytes = Vec::new();

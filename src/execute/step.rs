@@ -24,6 +24,7 @@ use crate::digest::Digest;
 use crate::error::told_with_hint;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
+use crate::fs::regular;
 use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
@@ -355,7 +356,7 @@ impl Work<'_, '_> {
 /// The digest and the size of an image that has just been written.
 fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
     let measure = || -> io::Result<(Digest, u64)> {
-        let file = File::open(image)?;
+        let file = regular::open(image)?;
         Ok((Digest::of_file(&file)?, file.metadata()?.len()))
     };
     measure().map_err(unusable(format_args!("read {}", image.display())))

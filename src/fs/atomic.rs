@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::dirfd::reopen;
+use super::regular;
 
 /// What the name of a half-written file begins with.
 pub const HALF_WRITTEN: &str = ".half-";
@@ -149,7 +150,7 @@ pub fn sweep(folder: &Path, unused: Option<Duration>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_half = entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes());
         let goes = if is_half {
-            File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+            regular::open(&entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         } else {
             unused.is_some_and(|unused| age(&entry.path()).is_some_and(|age| age > unused))
         };
@@ -163,7 +164,7 @@ pub fn sweep(folder: &Path, unused: Option<Duration>) {
 pub fn touch(file: &Path) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     if age(file).is_some_and(|age| age > DAY) {
-        let _ = File::open(file).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        let _ = regular::open(file).and_then(|file| file.set_modified(std::time::SystemTime::now()));
     }
 }
 

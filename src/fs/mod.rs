@@ -6,4 +6,5 @@ pub mod in_root;
 pub mod named_file;
 pub mod opened;
 pub mod output;
+pub mod regular;
 pub mod remove_tree;

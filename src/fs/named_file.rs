@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 
 use super::atomic::{self, Permissions};
 use super::dirfd::Dir;
+use super::regular;
 
 /// A file, whether it is there yet or not.
 #[derive(Debug)]
@@ -75,13 +77,12 @@ impl NamedFile {
         self.open(OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)
     }
 
-    /// Opens it for reading. A FIFO that somebody has put in its place is refused, and not waited for.
+    /// Opens it for reading, by [`regular`].
     ///
     /// # Errors
     /// What open(2) says; where it is no regular file.
     pub fn read(&self) -> io::Result<File> {
-        let file = self.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+        regular::reopen(self.open(OFlags::PATH)?.as_fd())
     }
 
     fn open(&self, flags: OFlags) -> io::Result<File> {
@@ -112,7 +113,7 @@ mod tests {
         let path = top.path().join("runner.lock");
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let error = NamedFile::find(&path).unwrap().read().unwrap_err();
-        assert_eq!(error.to_string(), "it is no regular file");
+        assert_eq!(error.to_string(), "it is a FIFO, not a regular file");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The end of a step's log, as lines that may be shown.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::sanitize::sanitize;
 use super::words;
+use crate::fs::regular;
 
 /// The last lines of the log, at most so many bytes of it; where there were more, a line that says so.
 pub(super) fn last_lines(log: &Path, most: u64) -> Vec<String> {
@@ -16,7 +16,7 @@ pub(super) fn last_lines(log: &Path, most: u64) -> Vec<String> {
 }
 
 fn read(log: &Path, most: u64) -> io::Result<Vec<String>> {
-    let mut file = File::open(log)?;
+    let mut file = regular::open(log)?;
     let left_out = file.metadata()?.len().saturating_sub(most);
     file.seek(SeekFrom::Start(left_out))?;
     let mut bytes = Vec::new();

@@ -5,12 +5,10 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{FileType, OFlags, fstat};
-
 use crate::build::{Build, MountKind, Secret};
 use crate::error::doing;
-use crate::fs::dirfd::reopen;
 use crate::fs::opened::OpenedFile;
+use crate::fs::regular;
 use crate::named_paths::NamedPaths;
 use crate::secret::Secrets;
 
@@ -24,7 +22,7 @@ const MAX_BYTES: u64 = 1 << 20;
 pub fn read(secret: &Secret, paths: &NamedPaths, known: &Secrets) -> io::Result<Vec<u8>> {
     let (name, value) = match secret {
         Secret::File(path) => {
-            let opened = paths.get(path).and_then(|file| Ok(File::from(reopen(file.as_fd(), OFlags::RDONLY)?)));
+            let opened = paths.get(path).and_then(|file| regular::reopen(file.as_fd()));
             let value = opened.and_then(take).map_err(doing(format_args!("read the secret {}", path.display())))?;
             (path.display().to_string(), value)
         }
@@ -61,9 +59,8 @@ pub fn read_all(build: &Build, paths: &NamedPaths, known: &Secrets) {
     let mounts = build.containers.iter().flat_map(|container| &container.mounts);
     for mount in mounts {
         let MountKind::Secret(secret) = &mount.kind else { continue };
-        // A FIFO gives its value once, to the session.
-        let is_file =
-            |file: OpenedFile<'_>| fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        // What is none is refused by the session.
+        let is_file = |file: OpenedFile<'_>| regular::is_regular(&file).is_ok();
         let is_there = match secret {
             Secret::File(path) => paths.get(path).is_ok_and(is_file),
             Secret::Variable(_) => true,

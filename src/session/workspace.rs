@@ -1,20 +1,18 @@
 //! What all sessions of one runner process share: a folder in memory, and mounted images.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
-
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
 use crate::build;
 use crate::error::doing;
-use crate::fs::dirfd::{Dir, reopen};
+use crate::fs::dirfd::Dir;
+use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
 use crate::secret::Secrets;
@@ -120,7 +118,7 @@ impl Workspace {
     /// Where it is no squashfs image, or the host has no loop devices.
     pub fn image(&self, path: &Path) -> io::Result<Lower> {
         self.shared(path, |target| {
-            let mount = || mount_squashfs(&File::open(path).map_err(doing("open it"))?, target);
+            let mount = || mount_squashfs(&regular::open(path).map_err(doing("open it"))?, target);
             mount().map_err(doing(format_args!("mount {}", path.display())))
         })
     }
@@ -131,7 +129,7 @@ impl Workspace {
     /// As [`Workspace::image`].
     pub fn opened_image(&self, path: &Path, image: BorrowedFd<'_>) -> io::Result<Lower> {
         self.shared(path, |target| {
-            let mount = || mount_squashfs(&reopen(image, OFlags::RDONLY).map_err(doing("open it"))?.into(), target);
+            let mount = || mount_squashfs(&regular::reopen(image).map_err(doing("open it"))?, target);
             mount().map_err(doing(format_args!("mount {}", path.display())))
         })
     }

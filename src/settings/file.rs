@@ -1,10 +1,10 @@
 //! Reads `runner.toml`, if its owner is trusted, and finds all that is wrong with it at once.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Partial, SettingsError, parse_progress};
 use crate::diagnostic::shown;
+use crate::fs::regular;
 use crate::warning::Warning;
 
 /// The keys there are.
@@ -59,16 +60,8 @@ pub(super) fn read(folder: &Path, caller: Caller) -> Result<Found, SettingsError
     if found.is_symlink() {
         return Err(unreadable(io::Error::other("it is a symbolic link, which could lead to a file of somebody else")));
     }
-    if !found.is_file() {
-        return Err(unreadable(io::Error::other("it is not a regular file")));
-    }
-    let mut file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.by_ref().take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(unreadable(io::Error::other("it is over 1 MiB")));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::other("it is not UTF-8")))?;
+    let read = || regular::into_text(regular::read_all(regular::reopen(place.as_fd())?, MOST_BYTES)?);
+    let text = read().map_err(unreadable)?;
     let (partial, problems) = parse(&text, folder);
     if problems.is_empty() {
         return Ok(Found::Said(partial));

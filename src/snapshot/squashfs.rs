@@ -16,6 +16,7 @@ use super::bar::{self, Bar};
 use super::stall::{PATIENCE, Stall, bytes_moved};
 use super::version::MKSQUASHFS;
 use crate::build::{Compression, Snapshot};
+use crate::fs::regular;
 use crate::sys;
 
 /// zstd's own default, 15, takes fourteen times as long for a seventh less.
@@ -193,7 +194,7 @@ fn check(image: &Path) -> Result<(), ImageError> {
     const MAGIC: &[u8] = b"hsqs";
     const SUPERBLOCK: usize = 96;
     let refused = |found: String| Err(ImageError::NotAnImage { found });
-    let mut file = match File::open(image) {
+    let mut file = match regular::open(image) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return refused("no file".into()),
         file => file?,
     };

@@ -9,6 +9,7 @@ use super::error::io as failed;
 use super::lock::{is_linked, try_lock};
 use super::{Store, StoreError};
 use crate::digest::Digest;
+use crate::fs::regular;
 
 /// The right to build what a key stands for. Given back when dropped, and by the kernel however its holder ends.
 #[derive(Debug)]
@@ -26,7 +27,11 @@ impl Store {
         let path = self.root.join(format!("building/{}", key.hex()));
         let take = || -> io::Result<Option<File>> {
             loop {
-                let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(true).truncate(false).mode(0o600);
+                // With both, nothing is waited for where a FIFO has its name.
+                let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)?;
+                regular::is_regular(&file)?;
                 if !try_lock(&file)? {
                     return Ok(None);
                 }

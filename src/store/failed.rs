@@ -13,6 +13,7 @@ use super::error::io as failed;
 use super::held::{hold, hold_alone};
 use super::{BuildId, Store, StoreError};
 use crate::fs::atomic;
+use crate::fs::regular::{self, MOST_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
 use crate::key::Fields;
 
@@ -160,7 +161,7 @@ fn tmpfs(folder: &Path, n: usize) -> PathBuf {
 }
 
 fn read(folder: &Path) -> Option<FailedStep> {
-    serde_json::from_slice(&fs::read(folder.join(STATE)).ok()?).ok()
+    serde_json::from_slice(&regular::read(&folder.join(STATE), MOST_OF_OURS).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::error::io as failed;
 use super::lock::is_linked;
 use super::{Recorded, Store, StoreError};
 use crate::digest::Digest;
+use crate::fs::regular;
 
 /// A layer that stays in the store as long as this is there; the kernel lets go of it however its holder ends.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Store {
     pub fn touch(&self, recorded: &Recorded) -> Result<(), StoreError> {
         let layer = recorded.layer.as_ref().map(|layer| self.layer_path(&layer.digest));
         for path in [Some(self.key_path(&recorded.fields.key())), layer].into_iter().flatten() {
-            match File::open(&path).and_then(|file| touch(&file)) {
+            match regular::open_or_directory(&path).and_then(|file| touch(&file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("touch", &path)(error)),
                 _ => {}
             }
@@ -62,7 +63,7 @@ impl Store {
 /// Opens the file with a shared lock, if it is there. Waits for who is just removing it.
 pub(super) fn hold(path: &Path) -> io::Result<Option<File>> {
     loop {
-        let file = match File::open(path) {
+        let file = match regular::open_or_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -75,7 +76,7 @@ pub(super) fn hold(path: &Path) -> io::Result<Option<File>> {
 
 /// Opens the file with a lock that nobody shares, for who wants to remove it; none where it is in use or not there.
 pub(super) fn hold_alone(path: &Path) -> io::Result<Option<File>> {
-    let file = match File::open(path) {
+    let file = match regular::open_or_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
@@ -88,7 +89,7 @@ pub(super) fn hold_alone(path: &Path) -> io::Result<Option<File>> {
 
 /// Whether anyone uses the file. Who just wants to remove it does as well.
 pub(super) fn is_held(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
+    let file = match regular::open_or_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file?,
     };

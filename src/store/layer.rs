@@ -11,6 +11,7 @@ use crate::fs::atomic;
 use super::error::io as failed;
 use super::held::{Held, hold, touch};
 use super::{Store, StoreError};
+use crate::fs::regular;
 
 /// What there is of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Store {
     pub fn look_at_layer(&self, digest: &Digest, size: u64) -> Result<LayerState, StoreError> {
         let path = self.layer_path(digest);
         let look = || -> io::Result<LayerState> {
-            let mut file = match File::open(&path) {
+            let mut file = match regular::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LayerState::Missing),
                 file => file?,
             };
@@ -52,7 +53,7 @@ impl Store {
     /// Whatever reading gives.
     pub fn verify_layer(&self, digest: &Digest) -> Result<bool, StoreError> {
         let path = self.layer_path(digest);
-        let found = File::open(&path).and_then(|file| Digest::of_file(&file));
+        let found = regular::open(&path).and_then(|file| Digest::of_file(&file));
         Ok(found.map_err(failed("read the layer", &path))? == *digest)
     }
 
@@ -77,7 +78,7 @@ impl Store {
     pub fn put_and_hold(&self, temp: &Path, digest: &Digest) -> Result<Held, StoreError> {
         let layer = self.layer_path(digest);
         let put = || -> io::Result<File> {
-            let file = File::open(temp)?;
+            let file = regular::open(temp)?;
             // Before it has its name; nobody else knows it yet.
             file.lock_shared()?;
             loop {

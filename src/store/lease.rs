@@ -16,6 +16,7 @@ use super::lock::{hand_down, is_linked, try_lock, try_lock_until};
 use super::{Store, StoreError, file_name, make_folder, record};
 use crate::fs::atomic;
 use crate::fs::in_root::open_without_links;
+use crate::fs::regular;
 use crate::fs::remove_tree::{remove_tree, remove_tree_at};
 
 /// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
@@ -125,7 +126,7 @@ impl Store {
     }
 
     fn clear_if_dead(&self, path: PathBuf, deadline: Instant) -> Result<Option<DeadLease>, StoreError> {
-        let file = match File::open(&path) {
+        let file = match regular::open(&path) {
             Ok(file) => file,
             // Closed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -11,6 +11,12 @@ use super::error::io as failed;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::regular;
+
+/// More than a lock file takes: that of 100,000 snapshots is shorter.
+const MOST_BYTES: u64 = 16 << 20;
+/// No path is longer.
+const MOST_PATH: u64 = 1 << 16;
 
 impl Store {
     /// Remembers where a lock file is: what it names is kept for as long as it is there.
@@ -46,7 +52,7 @@ impl Store {
                 if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
                     continue;
                 }
-                let path = PathBuf::from(OsStr::from_bytes(&fs::read(entry.path())?));
+                let path = PathBuf::from(OsStr::from_bytes(&regular::read(&entry.path(), MOST_PATH)?));
                 if path.try_exists()? {
                     paths.insert(path);
                 }
@@ -62,7 +68,7 @@ impl Store {
 /// # Errors
 /// [`StoreError::LockFile`] for what is no TOML, and whatever reading gives.
 pub fn named_in_lock_file(path: &Path) -> Result<BTreeSet<Digest>, StoreError> {
-    let bytes = fs::read(path).map_err(failed("read the lock file", path))?;
+    let bytes = regular::read(path, MOST_BYTES).map_err(failed("read the lock file", path))?;
     let wrong = |why: &dyn ToString| StoreError::LockFile { path: path.to_owned(), why: why.to_string() };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(&error))?;
     let table = text.parse::<toml::Table>().map_err(|error| wrong(&error.to_string().trim_end()))?;

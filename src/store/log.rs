@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::digest::Digest;
 use super::error::io as failed;
 use super::held::hold;
 use super::{Store, StoreError, file_name};
+use crate::fs::regular;
 
 /// Bytes of a step's name that go into its log's; names may be longer than file names can be.
 const LONGEST_STEP: usize = 200;
@@ -67,8 +69,15 @@ impl Store {
         }
         let name = format!("{name}.log");
         let path = self.root.join("logs").join(&build.name).join(file_name(&name)?);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        Ok((file.map_err(failed("open the log", &path))?, path))
+        let open = || -> io::Result<File> {
+            let mut options = OpenOptions::new();
+            // With reading, nothing is waited for where a FIFO has its name.
+            options.read(true).append(true).create(true).mode(0o600);
+            let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)?;
+            regular::is_regular(&file)?;
+            Ok(file)
+        };
+        Ok((open().map_err(failed("open the log", &path))?, path))
     }
 }
 

@@ -67,6 +67,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::regular;
 
 pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
@@ -207,8 +208,8 @@ fn refuse_link(path: &Path) -> Result<(), StoreError> {
 
 fn read_format(root: &Path) -> Result<Option<String>, StoreError> {
     let path = root.join("format");
-    match fs::read(&path) {
-        // Not `read_to_string`: a file that is not text is a format too, just none of ours.
+    match regular::read(&path, 1 << 10) {
+        // Not as text: a file that is not text is a format too, just none of ours.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", &path)(error)),

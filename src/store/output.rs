@@ -13,6 +13,7 @@ use super::{Lease, StoreError, record};
 use crate::fs::atomic;
 use crate::fs::dirfd::Dir;
 use crate::fs::output::OutputPlace;
+use crate::fs::regular;
 
 /// `NAME_MAX` of the filesystems of Linux, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -64,7 +65,7 @@ impl Lease {
 }
 
 fn copy(source: &Path, dir: &Dir, half: &OsStr) -> io::Result<()> {
-    let mut from = File::open(source)?;
+    let mut from = regular::open(source)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut to = File::from(openat(dir, half, flags, Mode::from_raw_mode(0o644))?);
     io::copy(&mut from, &mut to)?;

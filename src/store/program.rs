@@ -9,6 +9,7 @@ use std::path::Path;
 use super::Store;
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::regular;
 
 impl Store {
     /// Returns the digest of the program in that file. The program is not run: a plan runs nothing.
@@ -18,11 +19,11 @@ impl Store {
     pub fn program_digest(&self, program: &Path) -> io::Result<Digest> {
         let folder = self.root.join("programs");
         let name = identity(program)?.hex();
-        let stored = fs::read_to_string(folder.join(&name)).ok().and_then(|text| text.parse().ok());
+        let stored = regular::read_text(&folder.join(&name), 1 << 10).ok().and_then(|text| text.parse().ok());
         if let Some(digest) = stored {
             return Ok(digest);
         }
-        let digest = Digest::of_file(&fs::File::open(program)?)?;
+        let digest = Digest::of_file(&regular::open(program)?)?;
         // Without it, the file is read again the next time.
         let _ = atomic::write(&folder, &name, digest.to_string().as_bytes());
         Ok(digest)

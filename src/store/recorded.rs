@@ -1,6 +1,6 @@
 //! What was built under a key: records that are found by the key, and the last key of each step.
 
-use std::fs::{self, File};
+use std::fs::{self};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use super::error::io as failed;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::regular::{self, MOST_OF_OURS};
 use crate::key::Fields;
 
 /// What was built under a key. Written when all of it is in the store.
@@ -168,7 +169,7 @@ impl Store {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_reader(io::BufReader::new(File::open(path).ok()?)).ok()
+    serde_json::from_slice(&regular::read(path, MOST_OF_OURS).ok()?).ok()
 }
 
 mod digest_text {

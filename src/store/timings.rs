@@ -1,8 +1,6 @@
 //! How long the steps of a build took: what the next run is estimated by, and nothing else.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +9,7 @@ use super::error::io as failed;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::regular::{self, MOST_OF_OURS};
 
 /// By the step's name.
 pub type Timings = BTreeMap<String, Timing>;
@@ -27,7 +26,7 @@ pub struct Timing {
 impl Store {
     /// Of a build. A file that is damaged or none of ours is as good as none.
     pub fn timings(&self, build: &str) -> Timings {
-        let read = || serde_json::from_reader(io::BufReader::new(File::open(self.timings_path(build)).ok()?)).ok();
+        let read = || serde_json::from_slice(&regular::read(&self.timings_path(build), MOST_OF_OURS).ok()?).ok();
         read().unwrap_or_default()
     }
 

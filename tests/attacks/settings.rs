@@ -47,6 +47,12 @@ pub const ATTACKS: &[Attack] = &[
         what: "manifests with odd values, deep, long, of many aliases",
         run: manifests,
     },
+    Attack {
+        row: "held",
+        name: "special-files",
+        what: "FIFOs, devices, directories, 1 TiB where runner reads a file",
+        run: special_files,
+    },
 ];
 
 /// A program that leaves a trace when it is run.
@@ -269,4 +275,72 @@ fn manifests(lab: &Lab) -> Verdict {
         }
     }
     safe(!project.path("planted").exists(), "a manifest ran a program")
+}
+
+/// A step that may write to the directory of the manifest puts what is no file, or too large a one, in the place of each
+/// file that runner reads there. Runner refuses it in words, at once.
+fn special_files(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { work: { type: bind, source: work, target: /work } }
+containers: { c: { rootfs: $BASE, mounts: [work] } }
+steps:
+  - name: plant
+    run: |
+      for name in manifest settings/runner.toml lock/runner.lock ignored/.runnerignore secret root.tar root.squashfs profile; do
+        name=/work/$name
+        case $(cat /work/kind) in
+          FIFO) mknod $name p;;
+          device) mknod $name c 1 5;;
+          directory) mkdir $name;;
+          huge) dd if=/dev/zero of=$name bs=1 count=0 seek=1099511627776 2> /dev/null;;
+        esac
+      done
+      echo TRYING
+",
+    );
+    let rest = "containers: { c: { rootfs: $BASE, mounts: [m], seccomp: default } }\nsteps: [{ name: s, run: id }, { name: t, snapshot: {} }]\n";
+    let with = |path: &str, mount: &str, from: &str, to: &str| {
+        let base = lab.project(&format!("mounts: {{ m: {mount} }}\n{}", rest.replace(from, to)));
+        fs::copy(base.path("build.yaml"), project.path(path)).unwrap();
+    };
+    for kind in ["FIFO", "device", "directory", "huge"] {
+        let _ = fs::remove_dir_all(project.path("work"));
+        for directory in ["settings", "lock", "ignored"] {
+            project.write(&format!("work/{directory}/.there"), "");
+        }
+        project.write("work/kind", kind);
+        let tmpfs = "{ type: tmpfs, target: /m }";
+        with("work/settings/build.yaml", tmpfs, "", "");
+        with("work/lock/build.yaml", tmpfs, "", "");
+        with("work/ignored.yaml", "{ type: bind, source: ignored, target: /m, options: [ro] }", "", "");
+        with("work/secret.yaml", "{ type: secret, source: secret, target: /m }", "", "");
+        with("work/tar.yaml", tmpfs, "$BASE", "{ tar: root.tar }");
+        with("work/squashfs.yaml", tmpfs, "$BASE", "{ squashfs: root.squashfs }");
+        with("work/profile.yaml", tmpfs, "default", "./profile");
+        project.apply(&[])?.succeeded()?.tried("plant", "TRYING")?;
+        for arguments in [
+            &["validate", "work/manifest"][..],
+            &["plan", "work/settings/build.yaml"],
+            &["lock", "work/lock/build.yaml", "--check"],
+            &["apply", "work/ignored.yaml"],
+            &["apply", "work/secret.yaml"],
+            &["apply", "work/tar.yaml"],
+            &["apply", "work/squashfs.yaml"],
+            &["apply", "work/profile.yaml"],
+        ] {
+            // What is no regular file is no list of names to ignore. An image of 1 TiB is read as far as it goes.
+            let ignores = kind != "huge" && arguments[1].contains("ignored");
+            if kind == "huge" && (arguments[1].contains("tar") || arguments[1].contains("squashfs")) {
+                continue;
+            }
+            let build = project.runner(arguments)?;
+            build.did_not_hang()?;
+            let words = format!("{}{}", build.stdout, build.stderr);
+            let says = ["a FIFO", "a fifo", "device", "director", "folder", "is over ", "is larger than "];
+            let refused = build.code != 0 && says.iter().any(|word| words.contains(word));
+            tried(refused || ignores && build.code == 0, format!("{kind}: {arguments:?}: {build}"))?;
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Reads of an ELF file what its loader goes by.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use goblin::elf::dynamic::{DT_NEEDED, DT_RPATH, DT_RUNPATH, Dynamic};
 use goblin::elf::header::{ELFMAG, Header};
 use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 
+use crate::fs::regular;
 use crate::rootfs::RootfsError;
 
 /// Tells apart files that cannot be loaded together: class, byte order and machine.
@@ -34,17 +34,20 @@ pub(super) struct Object {
     runpath: Vec<String>,
 }
 
+/// More than any program or library has.
+const MOST_BYTES: u64 = 2 << 30;
+
 impl Object {
     /// Reads a file; `None` if it is not ELF.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, RootfsError> {
         let unreadable = |source| RootfsError::Read { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = regular::open(path).map_err(unreadable)?;
         let mut bytes = vec![0; ELFMAG.len()];
         let count = file.read(&mut bytes).map_err(unreadable)?;
         if bytes[..count] != ELFMAG[..] {
             return Ok(None);
         }
-        file.read_to_end(&mut bytes).map_err(unreadable)?;
+        bytes.extend(regular::read_all(file, MOST_BYTES).map_err(unreadable)?);
         Self::parse(&bytes).map(Some).map_err(|problem| RootfsError::Program {
             program: path.to_owned(),
             problem: format!("it is malformed: {problem}"),

@@ -31,6 +31,7 @@ pub use self::place::Source;
 use self::search::{Found, HostLibraries};
 use super::RootfsError;
 use crate::fs::opened::OpenedPaths;
+use crate::fs::regular;
 
 /// Where `#!/usr/bin/env NAME` looks for its program: what a container's `PATH` is unless the manifest says otherwise.
 const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -177,7 +178,7 @@ fn interpreters(script: &Path) -> Result<Vec<PathBuf>, RootfsError> {
     let read = |source| RootfsError::Read { path: script.to_owned(), source };
     let mut start = Vec::new();
     // What Linux reads of a script (BINPRM_BUF_SIZE).
-    std::fs::File::open(script).map_err(read)?.take(256).read_to_end(&mut start).map_err(read)?;
+    regular::open(script).map_err(read)?.take(256).read_to_end(&mut start).map_err(read)?;
     let Some(line) = start.strip_prefix(b"#!") else { return Ok(Vec::new()) };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let words = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|word| !word.is_empty());

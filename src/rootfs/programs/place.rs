@@ -13,6 +13,7 @@ use rustix::fs::Timespec;
 
 use crate::fs::dirfd::Identity;
 use crate::fs::opened::OpenedPaths;
+use crate::fs::regular;
 use crate::rootfs::RootfsError;
 use crate::rootfs::tree::{Meta, Tree, TreeError};
 
@@ -182,7 +183,7 @@ impl<'a> Placer<'a> {
     /// Opens the file that a path has led to: for one that was opened before, it must be the same.
     fn from(&self, path: &Path, outside: &Path) -> Result<File, RootfsError> {
         let read = |source| RootfsError::Read { path: outside.to_owned(), source };
-        let file = File::open(outside).map_err(read)?;
+        let file = regular::open(outside).map_err(read)?;
         if let Some(opened) = self.opened.get(path).map_err(read)?
             && Identity::of(opened).map_err(read)? != Identity::of(&file).map_err(read)?
         {

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::elf::Object;
+use crate::fs::regular;
 use crate::rootfs::RootfsError;
 
 /// Files that `include` each other, at most.
@@ -62,7 +63,7 @@ impl HostLibraries {
             of_object.into_iter().map(|folder| (folder, Origin::Object)).collect();
         match program.interpreter.as_deref().and_then(musl_paths) {
             Some(paths) => {
-                let known = match std::fs::read_to_string(&paths) {
+                let known = match regular::read_text(&paths, MOST_CONF) {
                     Ok(text) => {
                         text.split([':', '\n']).filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
                     }
@@ -139,10 +140,13 @@ pub(super) fn musl_paths(loader: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(format!("/etc/ld-musl-{architecture}.path")))
 }
 
+/// More than a list of directories takes.
+const MOST_CONF: u64 = 1 << 20;
+
 /// Reads a file in the format of ldconfig(8); a missing one says nothing.
 fn read_conf(path: &Path, depth: usize, folders: &mut Vec<PathBuf>) -> Result<(), RootfsError> {
     let unreadable = |source| RootfsError::Read { path: path.to_owned(), source };
-    let text = match std::fs::read_to_string(path) {
+    let text = match regular::read_text(path, MOST_CONF) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unreadable(error)),

@@ -25,14 +25,13 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use ::tar::Header;
-use rustix::fs::OFlags;
 
 use self::header::checksum_matches;
 use self::member::{Fault, Kind, Member, Members};
 use super::RootfsError;
 use super::decompress::Source;
 use super::tree::{Tree, TreeError, normalise};
-use crate::fs::dirfd::reopen;
+use crate::fs::regular;
 
 /// Unpacks an archive that is open and was found at `archive` into an empty folder. Both may be `O_PATH` descriptors.
 ///
@@ -43,8 +42,7 @@ use crate::fs::dirfd::reopen;
 /// the error names the entry.
 pub fn unpack(archive: &Path, file: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<(), RootfsError> {
     let read = |source| RootfsError::Read { path: archive.to_owned(), source };
-    let (source, compression, start) =
-        reopen(file, OFlags::RDONLY).and_then(|file| Source::new(file.into())).map_err(read)?;
+    let (source, compression, start) = regular::reopen(file).and_then(Source::new).map_err(read)?;
     if compression.is_none() {
         check_start(&start).map_err(|problem| RootfsError::Archive { archive: archive.to_owned(), problem })?;
     }

@@ -1,0 +1,178 @@
+//! The one door for files whose bytes are read: a regular file, opened without waiting for anybody, read up to a bound.
+//!
+//! What lies at a path may be anybody's work by now: a FIFO would be waited for, a device does something when it is
+//! opened, and a file of a terabyte does not fit into memory. So the path is looked up first, and only a regular file is
+//! opened.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
+
+use super::dirfd;
+
+/// The most bytes of a file that runner wrote itself, such as a record of the store.
+pub const MOST_OF_OURS: u64 = 64 << 20;
+
+/// Opens a file for reading, links followed.
+///
+/// # Errors
+/// What open(2) says; in words where it is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    reopen(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?.as_fd())
+}
+
+/// Opens a file or a directory, to lock it, links followed.
+///
+/// # Errors
+/// What open(2) says; in words where it is neither.
+pub fn open_or_directory(path: &Path) -> io::Result<File> {
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    match is_regular(&place) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            Ok(dirfd::reopen(place.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?.into())
+        }
+        _ => reopen(place.as_fd()),
+    }
+}
+
+/// Opens for reading what is open as `O_PATH`.
+///
+/// # Errors
+/// What open(2) says; in words where it is no regular file.
+pub fn reopen(place: BorrowedFd<'_>) -> io::Result<File> {
+    is_regular(place)?;
+    Ok(dirfd::reopen(place, OFlags::RDONLY | OFlags::NOCTTY)?.into())
+}
+
+/// Opens a file for reading that may also be a pipe which a shell made, as `<(command)` does. A FIFO is none: it has a
+/// name, under which anybody may have made it.
+///
+/// # Errors
+/// What open(2) says; in words where it is neither.
+pub fn open_or_pipe(path: &Path) -> io::Result<File> {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if fstatfs(&place)?.f_type == PIPEFS_MAGIC {
+        return Ok(dirfd::reopen(place.as_fd(), OFlags::RDONLY)?.into());
+    }
+    reopen(place.as_fd())
+}
+
+/// Fails, in words, unless what is open is a regular file.
+///
+/// # Errors
+/// Which kind of file it is instead; what fstat(2) says.
+pub fn is_regular(file: impl AsFd) -> io::Result<()> {
+    let kind = match FileType::from_raw_mode(fstat(file)?.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a regular file"));
+        }
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "of an unknown kind",
+    };
+    Err(io::Error::other(format!("it is {kind}, not a regular file")))
+}
+
+/// Reads all of a regular file that has no more than `most` bytes, links followed.
+///
+/// # Errors
+/// As [`open`] and [`read_all`].
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_all(open(path)?, most)
+}
+
+/// Reads a file to its end.
+///
+/// # Errors
+/// `FileTooLarge`, in words, where it has more than `most` bytes; what read(2) says.
+pub fn read_all(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let most = if most.is_multiple_of(1 << 20) { format!("{} MiB", most >> 20) } else { format!("{most} bytes") };
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is over {most}")));
+    }
+    Ok(bytes)
+}
+
+/// As [`read`], for a file of text.
+///
+/// # Errors
+/// As [`read`]; `InvalidData` where it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    into_text(read(path, most)?)
+}
+
+/// The text that these bytes are.
+///
+/// # Errors
+/// `InvalidData` where they are not UTF-8.
+pub fn into_text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, makedev, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_regular_file_is_opened_and_nothing_is_waited_for() {
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        let make = |name: &str, kind, device| mknodat(CWD, at(name), kind, Mode::from_raw_mode(0o600), device);
+        make("fifo", FileType::Fifo, 0).unwrap();
+        make("zero", FileType::CharacterDevice, makedev(1, 5)).unwrap();
+        make("loop", FileType::BlockDevice, makedev(7, 0)).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        std::os::unix::fs::symlink("fifo", at("link")).unwrap();
+        for (name, why) in [
+            ("fifo", "it is a FIFO, not a regular file"),
+            ("link", "it is a FIFO, not a regular file"),
+            ("zero", "it is a character device, not a regular file"),
+            ("loop", "it is a block device, not a regular file"),
+            ("socket", "it is a socket, not a regular file"),
+            ("directory", "it is a directory, not a regular file"),
+        ] {
+            assert_eq!(read(&at(name), 9).unwrap_err().to_string(), why);
+            assert_eq!(open_or_pipe(&at(name)).unwrap_err().to_string(), why);
+        }
+        assert_eq!(open(&at("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound_however_large_it_is() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (length, read_whole) in [(0, true), (5, true), (6, false), (1 << 40, false)] {
+            file.as_file().set_len(length).unwrap();
+            assert_eq!(read(file.path(), 5).is_ok(), read_whole, "{length}");
+        }
+        assert_eq!(read(file.path(), 5).unwrap_err().to_string(), "it is over 5 bytes");
+        assert_eq!(read(file.path(), 1 << 20).unwrap_err().to_string(), "it is over 1 MiB");
+    }
+
+    #[test]
+    fn a_pipe_of_a_shell_is_read_where_it_is_asked_for() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"text").unwrap();
+        drop(writer);
+        let path = format!("/dev/fd/{}", reader.as_raw_fd());
+        assert!(open(Path::new(&path)).is_err());
+        assert_eq!(read_all(open_or_pipe(Path::new(&path)).unwrap(), 9).unwrap(), b"text");
+    }
+}
