@@ -1,17 +1,16 @@
 //! The events of a build: the only bridge between the work and what people and programs see of it.
 
-use std::borrow::Cow;
+mod queue;
+
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::key::Reason;
-use crate::secret::Secrets;
-use crate::warning::Warning;
+
+pub use queue::{Events, Stamped};
 
 /// One thing that happened. Serialised, it is a line of `--progress json` but for its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -191,54 +190,4 @@ pub enum BuildStatus {
 pub enum Stream {
     Stdout,
     Stderr,
-}
-
-/// An event and when it happened.
-#[derive(Debug, Clone)]
-pub struct Stamped {
-    /// When.
-    pub time: SystemTime,
-    /// What.
-    pub event: Event,
-}
-
-/// How many events may wait to be shown before those who send them wait too: memory stays small however fast a step
-/// prints.
-const MOST_WAITING: usize = 4096;
-
-/// The sending end, one for each thread that works.
-#[derive(Debug, Clone)]
-pub struct Events {
-    sender: mpsc::SyncSender<Stamped>,
-    secrets: Arc<Secrets>,
-}
-
-impl Events {
-    /// A channel: what is sent to the first comes out of the second, in order.
-    pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
-        let (sender, receiver) = mpsc::sync_channel(MOST_WAITING);
-        (Self { sender, secrets: Arc::default() }, receiver)
-    }
-
-    /// Masks these secrets in the words of what is sent. The lines of steps come masked: a secret may have several.
-    #[must_use]
-    pub fn masking(self, secrets: &Arc<Secrets>) -> Self {
-        Self { secrets: Arc::clone(secrets), ..self }
-    }
-
-    /// Sends an event, with the time of now. A reporter that has gone away loses it: nothing of the work depends on
-    /// being seen.
-    pub fn send(&self, mut event: Event) {
-        if let Event::Warning { message: words, .. } | Event::StepFinished { reason: Some(words), .. } = &mut event
-            && let Cow::Owned(masked) = self.secrets.text(words)
-        {
-            *words = masked;
-        }
-        let _ = self.sender.send(Stamped { time: SystemTime::now(), event });
-    }
-
-    /// Sends a warning, of a step if it is about one.
-    pub fn warn(&self, step: Option<&str>, warning: &Warning) {
-        self.send(Event::Warning { step: step.map(str::to_owned), message: warning.to_string() });
-    }
 }

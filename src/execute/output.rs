@@ -11,6 +11,9 @@ use crate::store::StoreError;
 /// A longer line is shown in pieces; the log has it whole.
 const MOST_LINE_BYTES: usize = 64 << 10;
 
+/// The most of a step's output that its log has; what comes after it is shown, and left out of the log.
+const MOST_LOG_BYTES: u64 = 256 << 20;
+
 /// As much of what was printed last is looked at for what a failure may come from.
 const MOST_TAIL_BYTES: usize = 4 << 10;
 
@@ -24,6 +27,10 @@ pub struct Output<'a> {
     secrets: &'a Secrets,
     maskers: [Masker; 2],
     tail: Vec<u8>,
+    /// How many bytes the log may still take.
+    room: u64,
+    /// How many bytes were left out of it.
+    left_out: u64,
 }
 
 /// Makes a step's log.
@@ -48,6 +55,8 @@ impl<'a> Output<'a> {
             secrets,
             maskers: Default::default(),
             tail: Vec::new(),
+            room: MOST_LOG_BYTES,
+            left_out: 0,
         }
     }
 
@@ -78,15 +87,27 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Writes to the log, as far as it may grow.
     fn write_log(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         if let Log::Unopened(open) = self.log {
             let (file, path) = open()?;
             self.log = Log::Open(file, path);
         }
-        match &mut self.log {
-            Log::Unopened(_) => Ok(()),
-            Log::Open(file, path) => file.write_all(bytes).map_err(|error| StoreError::log(path, error)),
-        }
+        let Log::Open(file, path) = &mut self.log else { return Ok(()) };
+        let fits = bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX));
+        let rest = (bytes.len() - fits) as u64;
+        let mut write = || {
+            file.write_all(&bytes[..fits])?;
+            if rest == 0 || self.left_out > 0 {
+                return Ok(());
+            }
+            let most = MOST_LOG_BYTES >> 20;
+            writeln!(file, "\n[runner leaves out what follows: the log of a step has at most {most} MiB of its output]")
+        };
+        write().map_err(|error| StoreError::log(path, error))?;
+        self.room -= fits as u64;
+        self.left_out += rest;
+        Ok(())
     }
 
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
@@ -115,6 +136,15 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Adds the end of the output to a log that does not have it.
+    fn write_end(&mut self) -> io::Result<()> {
+        let (Log::Open(file, _), 1..) = (&mut self.log, self.left_out) else { return Ok(()) };
+        let end = &self.tail[self.tail.len().saturating_sub(usize::try_from(self.left_out).unwrap_or(usize::MAX))..];
+        let left_out = self.left_out - end.len() as u64;
+        writeln!(file, "[runner left out {left_out} bytes; the end of the output follows]")?;
+        file.write_all(end)
+    }
+
     /// The last lines of the output.
     pub fn tail(&self) -> String {
         String::from_utf8_lossy(&self.tail).into_owned()
@@ -129,6 +159,8 @@ impl<'a> Output<'a> {
                 send(self.events, self.step, stream, &begun);
             }
         }
+        // The log says already that something is missing; a full disk has nothing more to take.
+        let _ = self.write_end();
         match self.log {
             Log::Unopened(_) => None,
             Log::Open(_, path) => Some(path),
@@ -216,6 +248,37 @@ mod tests {
             let error = output.log_error().unwrap();
             assert!(error.to_string().starts_with(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_log_ends_at_its_most_with_words_and_with_the_end_of_the_output() {
+        let (events, receiver) = Events::channel();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let secrets = Secrets::default();
+        let open = || Ok((File::create(&path).unwrap(), path.clone()));
+        let mut output = Output::new("s", &open, &events, &secrets);
+        output.room = 5;
+        output.take(Stream::Stdout, b"123").unwrap();
+        output.take(Stream::Stdout, b"456\n").unwrap();
+        output.take(Stream::Stdout, &[b'x'; MOST_TAIL_BYTES]).unwrap();
+        output.take(Stream::Stderr, b"the last\n").unwrap();
+        output.finish();
+        drop(events);
+        let shown: usize = receiver
+            .into_iter()
+            .map(|stamped| match stamped.event {
+                Event::StepOutput { line, .. } => line.len(),
+                other => panic!("{other:?}"),
+            })
+            .sum();
+        assert_eq!(shown, 6 + MOST_TAIL_BYTES + 8);
+        let end = format!("{}the last\n", "x".repeat(MOST_TAIL_BYTES - 9));
+        let expected = format!(
+            "12345\n[runner leaves out what follows: the log of a step has at most 256 MiB of its output]\n\
+             [runner left out 11 bytes; the end of the output follows]\n{end}"
+        );
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
 
     proptest! {

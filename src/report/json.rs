@@ -161,7 +161,10 @@ mod tests {
             let event = Event::StepOutput { step: "a\"b".into(), stream, line: "c\\d\u{1b}é".into() };
             let stamped = stamp(7, event);
             let line = Line { time: "2023-11-14T22:13:20.007Z", event: &stamped.event };
-            assert_eq!(show(vec![stamped.clone()], Mode::Json), serde_json::to_string(&line).unwrap() + "\n");
+            assert_eq!(
+                show(vec![Stamped::new(stamped.time, stamped.event.clone())], Mode::Json),
+                serde_json::to_string(&line).unwrap() + "\n"
+            );
         }
     }
 
@@ -186,7 +189,7 @@ mod tests {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let progress = |percent| Event::SnapshotProgress { step: "image".into(), bytes: 7, percent };
         let told = [progress(None), progress(Some(99)), Event::BuildEstimated { left_ms: 7, untimed: 0 }];
-        let told = told.map(|event| stamp(0, event)).to_vec();
+        let told = Vec::from(told.map(|event| stamp(0, event)));
         for line in [passing(), failing(), told].into_iter().flat_map(lines) {
             assert!(validator.is_valid(&line), "{line}: {:?}", validator.iter_errors(&line).collect::<Vec<_>>());
             for key in line.as_object().unwrap().keys() {

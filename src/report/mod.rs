@@ -298,7 +298,7 @@ mod tests {
                 for _ in 0..10_000 {
                     // Fails if the reporter no longer takes events.
                     let event = Event::Warning { step: None, message: "x".into() };
-                    events.send(Stamped { time: SystemTime::UNIX_EPOCH, event }).unwrap();
+                    events.send(Stamped::new(SystemTime::UNIX_EPOCH, event)).unwrap();
                 }
                 drop(events);
                 reporter.join().unwrap()

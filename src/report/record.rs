@@ -67,7 +67,7 @@ pub(super) struct SnapshotRecord {
 }
 
 impl Record {
-    pub(super) fn event(&mut self, Stamped { time, event }: &Stamped) {
+    pub(super) fn event(&mut self, Stamped { time, event, .. }: &Stamped) {
         match event {
             Event::BuildStarted { name, .. } => (self.name, self.begun) = (name.clone(), Some(*time)),
             Event::StepStarted { step, container, attempt, reasons } => {

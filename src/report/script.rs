@@ -8,7 +8,7 @@ use super::Mode;
 
 /// An event that many milliseconds after the build's beginning.
 pub(super) fn stamp(milliseconds: u64, event: Event) -> Stamped {
-    Stamped { time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + milliseconds), event }
+    Stamped::new(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + milliseconds), event)
 }
 
 fn stamps(events: Vec<Event>) -> Vec<Stamped> {

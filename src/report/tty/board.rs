@@ -52,7 +52,7 @@ impl Board {
     }
 
     /// Takes an event; gives the lines to put above what is running, if any.
-    pub(super) fn event(&mut self, Stamped { time, event }: &Stamped) -> Option<String> {
+    pub(super) fn event(&mut self, Stamped { time, event, .. }: &Stamped) -> Option<String> {
         match event {
             Event::BuildStarted { name, steps } => {
                 self.total.begins(*time, *steps);
