@@ -21,6 +21,8 @@ pub enum Exit {
     Host = 3,
     /// A lock or a verification does not match.
     Mismatch = 4,
+    /// Runner itself has a bug; the code of a panic of Rust.
+    Internal = 101,
     /// Interrupted by a signal: 128 and SIGINT's number, as shells count.
     Interrupted = 130,
 }
@@ -132,8 +134,9 @@ mod tests {
 
     #[test]
     fn exit_codes_are_those_of_the_contract() {
-        let codes = [Exit::Done, Exit::StepFailed, Exit::Usage, Exit::Host, Exit::Mismatch, Exit::Interrupted];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 130]);
+        let codes =
+            [Exit::Done, Exit::StepFailed, Exit::Usage, Exit::Host, Exit::Mismatch, Exit::Internal, Exit::Interrupted];
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 101, 130]);
     }
 
     #[test]

@@ -200,6 +200,7 @@ fn differences(lock: &Lock, sources: &[LockedRootfs], build: &Build, plan: &Plan
 /// What the end of a run ends the program with.
 pub fn exit(summary: &Summary) -> Result<(), Stop> {
     match summary.status {
+        _ if summary.panicked => Err(Exit::Internal.into()),
         BuildStatus::Done => Ok(()),
         BuildStatus::Interrupted => Err(Exit::Interrupted.into()),
         BuildStatus::Failed if summary.mismatched => Err(Exit::Mismatch.into()),

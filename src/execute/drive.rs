@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::clock::{Clock, Stage};
+use super::edge::{Edge, EndsWithPanic};
 use super::ended::{Done, Report, keep};
 use super::failed::FailedWith;
 use super::judging::Judging;
@@ -21,7 +22,7 @@ use crate::freshness::Judge;
 use crate::key::Reason;
 use crate::plan::{Plan, Ready};
 use crate::threads::{Crew, On};
-use crate::warning::Warning;
+use crate::warning::{NotKept, Warning};
 
 /// Runs the plan to its end.
 pub fn apply<'a>(
@@ -38,8 +39,10 @@ pub fn apply<'a>(
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
     let hurry = AtomicBool::new(false);
+    let edge = Edge::default();
     let mut run = Run {
         context,
+        edge: &edge,
         plan,
         judge,
         chains: &chains,
@@ -66,6 +69,7 @@ pub fn apply<'a>(
         kept: Vec::new(),
     };
     thread::scope(|scope| {
+        let _ends = EndsWithPanic(context.interrupt);
         let (crew, _dismissal) = Crew::new(scope);
         run.drive(&crew, jobs, &sender, &receiver);
     });
@@ -73,7 +77,7 @@ pub fn apply<'a>(
     run.clock.close();
     let status = match (context.interrupt.is_set(), run.counts.failed) {
         (true, _) => BuildStatus::Interrupted,
-        (false, 0) => BuildStatus::Done,
+        (false, 0) if !edge.has_panicked() => BuildStatus::Done,
         (false, _) => BuildStatus::Failed,
     };
     let Counts { ran, cached, failed, skipped } = run.counts;
@@ -86,7 +90,7 @@ pub fn apply<'a>(
         duration_ms: milliseconds(begun.elapsed()),
     });
     let Run { step_failed, mismatched, failed, layers, .. } = run;
-    Summary { status, step_failed, mismatched, failed, layers }
+    Summary { status, step_failed, mismatched, panicked: edge.has_panicked(), failed, layers }
 }
 
 /// Steps by how they ended.
@@ -101,6 +105,8 @@ pub(super) struct Counts {
 /// All state of a run.
 pub(super) struct Run<'a, 'e> {
     pub(super) context: Context<'a>,
+    /// Has the panics of threads reported.
+    pub(super) edge: &'e Edge,
     pub(super) plan: &'e Plan,
     pub(super) judge: &'e Judge<'e>,
     pub(super) chains: &'e Chains,
@@ -147,6 +153,9 @@ impl<'a, 'e> Run<'a, 'e> {
             } else if let Some(reason) = self.stopped.clone() {
                 // What was being judged or waited for may begin now, and must not.
                 self.stop(&reason);
+            }
+            if self.edge.has_panicked() {
+                self.stop("runner has a bug");
             }
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
@@ -214,13 +223,14 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;
-                let Self { context, judge, rooms, chains, events, hurry, .. } = *self;
+                let Self { context, edge, judge, rooms, chains, events, hurry, .. } = *self;
                 crew.hand(move |on| {
                     // On this thread there is nobody to end its wait for another runner.
                     static AT_ONCE: AtomicBool = AtomicBool::new(true);
                     let hurry = if on == On::Callers { &AT_ONCE } else { hurry };
                     let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
-                    let _ = sender.send(Report::Judged { segment, result: Box::new(judging.run()) });
+                    let result = Box::new(edge.guard(|| judging.run()));
+                    let _ = sender.send(Report::Judged { segment, result });
                 });
             }
             Admission::Run(reasons, checkpoint) => {
@@ -236,11 +246,12 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::CachedSnapshot(recorded) => {
                 self.running += 1;
                 let held = self.parts.take_held(step);
-                let work = self.work(step);
+                let (work, edge) = (self.work(step), self.edge);
                 let segments = self.judge.segments();
                 let before = segments.of_step(step).and_then(|index| segments.before(index));
                 crew.hand(move |_| {
-                    let _ = sender.send(Report::Taken { step, result: work.take_from_store(&recorded, before, held) });
+                    let result = edge.guard(|| work.take_from_store(&recorded, before, held));
+                    let _ = sender.send(Report::Taken { step, result });
                 });
             }
         }
@@ -266,8 +277,13 @@ impl<'a, 'e> Run<'a, 'e> {
         for record in to_record {
             self.beside += 1;
             let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
+            let edge = self.edge;
             crew.hand(move |_| {
-                if let Err(warning) = keep(judge, store, record) {
+                let step = record.recorded.steps.last().cloned().unwrap_or_default();
+                let kept = edge.guard(|| Ok(keep(judge, store, record)));
+                let not_kept =
+                    |failure: Failure| Warning::NotKept { step, why: NotKept::Failed { why: failure.reason } };
+                if let Err(warning) = kept.map_err(not_kept).flatten() {
                     events.warn(None, &warning);
                 }
                 let _ = sender.send(Report::Recorded);
@@ -324,7 +340,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let (context, events) = (self.context, self.events);
+        let (context, events, edge) = (self.context, self.events, self.edge);
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
@@ -340,16 +356,26 @@ impl<'a, 'e> Run<'a, 'e> {
                             let _ = sender.send(Report::Frozen { step: id });
                         }
                     };
-                    (work.snapshot(snapshot, frozen).map(Some), None, started.elapsed(), None)
+                    (edge.guard(|| work.snapshot(snapshot, frozen).map(Some)), None, started.elapsed(), None)
                 }
                 _ => {
-                    let (result, log) = work.process();
+                    let ran = edge.guard(|| Ok(work.process()));
+                    let (result, log) = ran.unwrap_or_else(|failure| (Err(failure), None));
                     let took = started.elapsed();
-                    let kept = result.as_ref().err().filter(|_| keep_failed).and_then(|failure| work.keep(failure));
+                    let kept = result
+                        .as_ref()
+                        .err()
+                        .filter(|_| keep_failed)
+                        .and_then(|failure| edge.guard(|| Ok(work.keep(failure))).ok().flatten());
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
-                        && let Some(image) = work.checkpoint(took)
+                        && let Ok(Some(image)) = edge.guard(|| Ok(work.checkpoint(took)))
                     {
-                        others.hand(move |_| work.keep_checkpoint(&plan, took, &image));
+                        others.hand(move |_| {
+                            let _ = edge.guard(|| {
+                                work.keep_checkpoint(&plan, took, &image);
+                                Ok(())
+                            });
+                        });
                     }
                     (result.map(|()| None), log, took, kept)
                 }
@@ -384,11 +410,11 @@ impl<'a, 'e> Run<'a, 'e> {
             if stays {
                 continue;
             }
-            let (rooms, events) = (self.rooms, self.events);
+            let (rooms, events, edge) = (self.rooms, self.events, self.edge);
             let container = self.context.build.container(id).name.clone();
             crew.hand(move |_| {
-                if let Err(error) = rooms.close(id) {
-                    events.warn(None, &Warning::Session { container, why: Failure::from(error).reason });
+                if let Err(failure) = edge.guard(|| Ok(rooms.close(id)?)) {
+                    events.warn(None, &Warning::Session { container, why: failure.reason });
                 }
             });
         }

@@ -7,6 +7,7 @@
 mod attempt;
 mod clock;
 mod drive;
+mod edge;
 mod ended;
 mod failed;
 mod hints;
@@ -103,6 +104,8 @@ pub struct Summary {
     pub step_failed: bool,
     /// A snapshot is not as it is locked.
     pub mismatched: bool,
+    /// A thread of runner has panicked.
+    pub panicked: bool,
     /// The steps that failed by themselves, in the order of their ends.
     pub failed: Vec<StepId>,
     /// The layer of each snapshot that was written or was in the store, by the order of their ends.
