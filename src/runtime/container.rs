@@ -322,7 +322,10 @@ impl RunningStep {
     fn next(&self) -> Result<Begun, RuntimeError> {
         match status::receive(self.status.as_fd()).map_err(RuntimeError::Talk)? {
             Some(Status::Terminal(terminal)) => Ok(Begun::Terminal(terminal)),
-            Some(Status::Ended(ended)) => Ok(Begun::Ended(ended)),
+            Some(Status::Ended(ended)) => Ok(Begun::Ended(match &self.started {
+                Some(started) => Ended { outcome: started.ended(ended.outcome), ..ended },
+                None => ended,
+            })),
             Some(Status::Failed(failure)) => {
                 let why = "it failed to start".to_owned();
                 let unknown = Outcome::NotStarted { why, code: super::CANNOT_START };

@@ -1,5 +1,7 @@
 //! The answer of a filter to a call, found as the kernel finds it: by running the program.
 
+use std::collections::HashSet;
+
 use super::assembler::{Instruction, code};
 use super::{Action, Architecture};
 
@@ -30,6 +32,57 @@ pub fn verdict(program: &[u64], architecture: Architecture, number: u32, argumen
         (words[0], words[1]) = (*argument as u32, (*argument >> 32) as u32);
     }
     run(program, &input).map_or(Action::KillProcess, |(value, _)| Action::from_return(value))
+}
+
+/// Whether a filter lets a call through whatever its arguments are, but for those that are known: by their number and value.
+pub fn always_allows(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> bool {
+    outcomes(program, architecture, number, known).is_some_and(|all| all.iter().all(|action| *action == Action::Allow))
+}
+
+/// Whether a filter lets a call through with any arguments at all.
+pub fn may_allow(program: &[u64], architecture: Architecture, number: u32) -> bool {
+    let all = outcomes(program, architecture, number, &[]).unwrap_or_default();
+    all.iter().any(|action| matches!(action, Action::Allow | Action::Log))
+}
+
+/// All answers to a call of which some arguments are known: where a program asks for another one, both ways are gone.
+/// None for a program that the kernel would not take.
+fn outcomes(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> Option<Vec<Action>> {
+    let mut input: [Option<u32>; WORDS] = [None; WORDS];
+    (input[0], input[1]) = (Some(number), Some(architecture.audit()));
+    for (index, value) in known {
+        let (low, high) = argument(*index);
+        (input[low as usize / 4], input[high as usize / 4]) = (Some(*value as u32), Some((*value >> 32) as u32));
+    }
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut open: Vec<(usize, Option<u32>)> = vec![(0, Some(0))];
+    while let Some((at, accumulator)) = open.pop() {
+        // Jumps lead forward only, so that this ends.
+        if !seen.insert((at, accumulator)) {
+            continue;
+        }
+        let Instruction { code, yes, no, constant } = Instruction::unpack(*program.get(at)?);
+        let mut go = |skipped: usize, accumulator| open.push((at + skipped + 1, accumulator));
+        let mut branch = |holds: Option<bool>| {
+            for (way, skipped) in [(true, yes), (false, no)] {
+                if holds.is_none_or(|holds| holds == way) {
+                    go(usize::from(skipped), accumulator);
+                }
+            }
+        };
+        match code {
+            code::LOAD if constant % 4 == 0 => go(0, *input.get(constant as usize / 4)?),
+            code::AND => go(0, accumulator.map(|value| value & constant)),
+            code::JUMP => go(constant as usize, accumulator),
+            code::JUMP_EQUAL => branch(accumulator.map(|value| value == constant)),
+            code::JUMP_GREATER => branch(accumulator.map(|value| value > constant)),
+            code::JUMP_GREATER_OR_EQUAL => branch(accumulator.map(|value| value >= constant)),
+            code::RETURN => found.push(Action::from_return(constant)),
+            _ => return None,
+        }
+    }
+    Some(found)
 }
 
 /// Runs a program: the value that it returns, and how many instructions that took.

@@ -273,3 +273,43 @@ steps:
     }
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn a_step_that_its_profile_keeps_from_starting_names_the_profile_and_the_call() {
+    let project = with_calls(
+        "
+containers:
+  silent: { rootfs: $ROOT, seccomp: sendmsg.json }
+  partly: { rootfs: $ROOT, seccomp: partly.json }
+  user: { rootfs: $ROOT, seccomp: setresuid.json, no_new_privileges: false }
+steps:
+  - { name: silent, container: silent, exec: [/no/such/program] }
+  - { name: partly, container: partly, exec: [/no/such/program] }
+  - { name: user, container: user, user: 12:12, exec: [cat, /proc/version] }
+  - { name: runs, container: silent, needs: [], exec: [cat, /proc/version] }
+",
+    );
+    for (name, rule) in [
+        ("sendmsg", r#"{"names": ["sendmsg"], "action": "SCMP_ACT_ERRNO"}"#),
+        ("setresuid", r#"{"names": ["setresuid"], "action": "SCMP_ACT_ERRNO"}"#),
+        // Only for the descriptor of the status socket.
+        (
+            "partly",
+            r#"{"names": ["sendmsg"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 3, "op": "SCMP_CMP_EQ"}]}"#,
+        ),
+    ] {
+        let text = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#);
+        project.write(&format!("{name}.json"), &text);
+    }
+    let built = build(&project, &["--keep-going"]);
+    assert_eq!(built.status("runs"), "ran", "{}", built.run);
+    for (step, call) in [("silent", "sendmsg"), ("partly", "sendmsg"), ("user", "setresuid")] {
+        // runc loads such a filter once the user is set, and finds out itself that a program is missing.
+        if RUNTIME == "embedded" {
+            let reason = built.reason(step);
+            assert_eq!(built.status(step), "failed", "{reason}");
+            let words = format!("the container's seccomp profile refuses `{call}`, with which runner starts a step");
+            assert!(reason.contains(&words), "{step}: {reason}");
+        }
+    }
+}

@@ -5,43 +5,43 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
-use crate::seccomp::{Action, Architecture, compile, number, verdict};
+use crate::seccomp::{Architecture, always_allows, compile, may_allow, number};
 
-/// The system calls that a spare makes between its request and the step's program, with the first two arguments that
-/// matter; see `src/init/step.rs`.
-const CALLS_OF_A_SPARE: [(&str, u64, u64); 32] = [
-    ("ppoll", 0, 0),
-    ("recvmsg", 0, 0),
-    ("sendmsg", 0, 0),
-    ("dup3", 0, 0),
-    ("close", 0, 0),
-    ("close_range", 0, 0),
-    ("fcntl", 0, 2),
-    ("fcntl", 0, 4),
-    ("openat", 0, 0),
-    ("openat2", 0, 0),
-    ("statx", 0, 0),
-    ("write", 0, 0),
-    ("mmap", 0, 0),
-    ("setsid", 0, 0),
-    ("umask", 0, 0),
-    ("prlimit64", 0, 0),
-    ("prctl", 8, 0),
-    ("prctl", 24, 0),
-    ("prctl", 38, 0),
-    ("prctl", 47, 0),
-    ("setgroups", 0, 0),
-    ("setresgid", 0, 0),
-    ("setresuid", 0, 0),
-    ("capset", 0, 0),
-    ("fchdir", 0, 0),
-    ("getcwd", 0, 0),
-    ("fchown", 0, 0),
-    ("ioctl", 0, 0x5441),
-    ("unlinkat", 0, 0),
-    ("symlinkat", 0, 0),
-    ("execve", 0, 0),
-    ("exit_group", 0, 0),
+/// The system calls that a spare makes between its request and the step's program, with the argument that is known and
+/// matters, by its number and value; see `src/init/step.rs`.
+const CALLS_OF_A_SPARE: [(&str, &[(u8, u64)]); 32] = [
+    ("ppoll", &[]),
+    ("recvmsg", &[]),
+    ("sendmsg", &[]),
+    ("dup3", &[]),
+    ("close", &[]),
+    ("close_range", &[]),
+    ("fcntl", &[(1, 2)]),
+    ("fcntl", &[(1, 4)]),
+    ("openat", &[]),
+    ("openat2", &[]),
+    ("statx", &[]),
+    ("write", &[]),
+    ("mmap", &[]),
+    ("setsid", &[]),
+    ("umask", &[]),
+    ("prlimit64", &[]),
+    ("prctl", &[(0, 8)]),
+    ("prctl", &[(0, 24)]),
+    ("prctl", &[(0, 38)]),
+    ("prctl", &[(0, 47)]),
+    ("setgroups", &[]),
+    ("setresgid", &[]),
+    ("setresuid", &[]),
+    ("capset", &[]),
+    ("fchdir", &[]),
+    ("getcwd", &[]),
+    ("fchown", &[]),
+    ("ioctl", &[(1, 0x5441)]),
+    ("unlinkat", &[]),
+    ("symlinkat", &[]),
+    ("execve", &[]),
+    ("exit_group", &[]),
 ];
 
 /// A filter in the form that the kernel takes.
@@ -51,6 +51,8 @@ pub struct Filter {
     pub program: Vec<u8>,
     /// Whether it permits everything that makes a step of a spare: then the spare loads it before a request comes.
     pub first: bool,
+    /// The calls that make a step of a spare, and that it does not let through whatever their arguments are.
+    pub refused: Vec<&'static str>,
 }
 
 /// Filters that were compiled before: most containers of a build have the same rules.
@@ -76,26 +78,29 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     }
     let program = compile(rules).map_err(io::Error::other)?;
     let native = Architecture::native().ok_or_else(|| io::Error::other("no seccomp filter for this machine"))?;
-    if !permits_call(&program, native, "execve", 0, 0) {
+    if number(native, "execve").is_some_and(|execve| !may_allow(&program, native, execve)) {
         let why = "the seccomp profile refuses `execve`, which starts a step's program: add it to the profile";
         return Err(io::Error::other(why));
     }
+    let refused = refused(&program, native);
     let filter = Filter {
-        first: permits(&program, native),
+        first: refused.is_empty(),
+        refused,
         program: program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect(),
     };
     compiled.push((rules.clone(), filter.clone()));
     Ok(filter)
 }
 
-fn permits(program: &[u64], native: Architecture) -> bool {
-    CALLS_OF_A_SPARE.iter().all(|(name, first, second)| permits_call(program, native, name, *first, *second))
-}
-
-fn permits_call(program: &[u64], native: Architecture, name: &str, first: u64, second: u64) -> bool {
-    // A call that this architecture does not have is never made.
-    number(native, name)
-        .is_none_or(|number| verdict(program, native, number, &[first, second, 0, 0, 0, 0]) == Action::Allow)
+fn refused(program: &[u64], native: Architecture) -> Vec<&'static str> {
+    let is_refused = |name: &str, known: &[(u8, u64)]| {
+        // A call that this architecture does not have is never made.
+        number(native, name).is_some_and(|number| !always_allows(program, native, number, known))
+    };
+    let mut names: Vec<_> =
+        CALLS_OF_A_SPARE.iter().filter(|(name, known)| is_refused(name, known)).map(|(name, _)| *name).collect();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
@@ -127,6 +132,22 @@ mod tests {
             );
             assert_eq!(filter(&Profile::parse(text.as_bytes()).unwrap()).first, first, "{call}");
         }
+    }
+
+    #[test]
+    fn a_profile_that_refuses_a_call_with_some_arguments_is_loaded_last_and_the_call_is_known() {
+        for (call, index, value) in [("sendmsg", 0, 3), ("write", 0, 1), ("execve", 2, 0), ("prctl", 1, 7)] {
+            let text = format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["{call}"],"action":"SCMP_ACT_ERRNO",
+                "args":[{{"index":{index},"value":{value},"op":"SCMP_CMP_EQ"}}]}}]}}"#
+            );
+            let filter = filter(&Profile::parse(text.as_bytes()).unwrap());
+            assert_eq!((filter.first, filter.refused.as_slice()), (false, &[call][..]));
+        }
+        // prctl(2) with operations that no spare asks for.
+        let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["prctl"],"action":"SCMP_ACT_ERRNO",
+            "args":[{"index":0,"value":22,"op":"SCMP_CMP_EQ"}]}]}"#;
+        assert!(filter(&Profile::parse(text.as_bytes()).unwrap()).first);
     }
 
     #[test]

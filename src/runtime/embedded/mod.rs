@@ -90,11 +90,12 @@ pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, Runt
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
     let described = || -> io::Result<_> {
         let filter = filter::of(spec)?;
-        sealed("view", &view::encode(spec, &filter, request::bits(capabilities.iter()))?)
+        let view = sealed("view", &view::encode(spec, &filter, request::bits(capabilities.iter()))?)?;
+        Ok((view, filter.refused))
     };
-    let view = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
+    let (view, refused) = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
     let open = Open { spec: for_helper(spec) };
-    let requests = Requests::new(requests, view::targets(spec));
+    let requests = Requests::new(requests, view::targets(spec), refused);
     let channel = |helper| Channel::Embedded { requests, helper };
     let watch = Some(Watch::new(id, spec));
     let container = Container::open(helper, &open, &[for_init.as_fd(), view.as_fd()], channel, watch)?;

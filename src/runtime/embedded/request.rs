@@ -21,6 +21,8 @@ pub struct Requests {
     socket: OwnedFd,
     /// Where the mounts of a step's own view are, by their number.
     view: Vec<PathBuf>,
+    /// The calls that start a step, and that the container's seccomp profile refuses.
+    refused: Vec<&'static str>,
     oom_score_adj: OnceLock<i32>,
 }
 
@@ -31,12 +33,13 @@ pub struct Started {
     cwd: PathBuf,
     nofile: u64,
     mount: Vec<PathBuf>,
+    refused: Vec<&'static str>,
 }
 
 impl Requests {
     /// Requests that go into `socket`.
-    pub fn new(socket: OwnedFd, view: Vec<PathBuf>) -> Self {
-        Self { socket, view, oom_score_adj: OnceLock::new() }
+    pub fn new(socket: OwnedFd, view: Vec<PathBuf>, refused: Vec<&'static str>) -> Self {
+        Self { socket, view, refused, oom_score_adj: OnceLock::new() }
     }
 
     /// Sends a request; the inner error is why there can be no such step.
@@ -66,7 +69,8 @@ impl Requests {
         }
         let nofile = process.rlimits().iter().flatten().map(PosixRlimit::hard).next().unwrap_or_default();
         let command = process.args().iter().flatten().next().cloned().unwrap_or_default();
-        Ok(Ok(Started { command, cwd: process.cwd().clone(), nofile, mount: self.view.clone() }))
+        let (cwd, mount, refused) = (process.cwd().clone(), self.view.clone(), self.refused.clone());
+        Ok(Ok(Started { command, cwd, nofile, mount, refused }))
     }
 }
 
@@ -195,8 +199,61 @@ impl Writer {
 }
 
 impl Started {
+    /// How a step ended that reported no failure to start: where its seccomp profile refuses the calls that report one,
+    /// nobody knows whether it started.
+    pub fn ended(&self, outcome: Outcome) -> Outcome {
+        let unknown = match &outcome {
+            Outcome::Exited { code } => *code == CANNOT_START && self.refused.contains(&"sendmsg"),
+            Outcome::Signaled { signal } => {
+                *signal == libc::SIGSYS && !self.refused.is_empty()
+                    || *signal == libc::SIGILL && self.refused.contains(&"exit_group")
+            }
+            Outcome::NotStarted { .. } => false,
+        };
+        if !unknown {
+            return outcome;
+        }
+        let how = match outcome {
+            Outcome::Signaled { signal } => format!("signal {signal}"),
+            _ => format!("exit code {CANNOT_START}"),
+        };
+        let why = format!("it ended with {how}, and may not have started at all; {}", self.refusal(&self.refused));
+        Outcome::NotStarted { why, code: outcome.exit_code() }
+    }
+
+    /// Says which calls the profile refuses.
+    fn refusal(&self, calls: &[&str]) -> String {
+        let calls = calls.iter().map(|call| format!("`{call}`")).collect::<Vec<_>>().join(", ");
+        format!("the container's seccomp profile refuses {calls}, with which runner starts a step: allow them there")
+    }
+
     /// Puts a failure of the embedded runtime into words.
     pub fn outcome(&self, failure: StartFailure) -> Outcome {
+        let used: &[&str] = match failure.stage {
+            stage::SESSION => &["setsid"],
+            stage::TERMINAL => &["openat", "ioctl", "fchown", "symlinkat", "unlinkat", "sendmsg"],
+            stage::STDIO => &["openat", "statx", "dup3", "fcntl", "close_range"],
+            stage::LIMITS => &["prlimit64"],
+            stage::GROUPS => &["setgroups"],
+            stage::GROUP => &["setresgid"],
+            stage::USER => &["setresuid"],
+            stage::CAPABILITIES => &["prctl", "capset"],
+            stage::DIRECTORY => &["openat2", "fchdir", "getcwd"],
+            stage::NO_NEW_PRIVILEGES => &["prctl"],
+            stage::EXECUTE if !matches!(failure.errno, libc::ENOENT | libc::E2BIG) => &["execve", "mmap"],
+            _ => &[],
+        };
+        let refused: Vec<&str> = used.iter().copied().filter(|call| self.refused.contains(call)).collect();
+        let outcome = self.in_words(failure);
+        match outcome {
+            Outcome::NotStarted { why, code } if !refused.is_empty() => {
+                Outcome::NotStarted { why: format!("{why}; {}", self.refusal(&refused)), code }
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn in_words(&self, failure: StartFailure) -> Outcome {
         let StartFailure { stage, errno, detail } = failure;
         let error = io::Error::from_raw_os_error(errno);
         let cwd = self.cwd.display();
@@ -355,7 +412,8 @@ mod tests {
     #[test]
     fn each_stage_of_a_failed_start_has_words_of_its_own() {
         let mount = vec![PathBuf::from("/proc")];
-        let started = Started { command: "gcc".into(), cwd: "/w".into(), nofile: 9, mount };
+        let refused = vec!["execve", "sendmsg"];
+        let started = Started { command: "gcc".into(), cwd: "/w".into(), nofile: 9, mount, refused };
         let words = |stage, errno, detail| match started.outcome(StartFailure { stage, errno, detail }) {
             Outcome::NotStarted { why, code } => format!("{code} {why}"),
             other => panic!("{other:?}"),
@@ -368,6 +426,13 @@ mod tests {
         all.push(words(stage::STDIO, libc::EINVAL, 0));
         all.push(words(stage::MOUNT, libc::ENOENT, 0));
         all.push(words(stage::MOUNT, libc::EIO, 9));
+        for outcome in [Outcome::Exited { code: 125 }, Outcome::Signaled { signal: libc::SIGSYS }] {
+            let Outcome::NotStarted { why, code } = started.ended(outcome) else { panic!("it may have started") };
+            all.push(format!("{code} {why}"));
+        }
+        for started_well in [Outcome::Exited { code: 124 }, Outcome::Signaled { signal: libc::SIGILL }] {
+            assert_eq!(started.ended(started_well.clone()), started_well);
+        }
         insta::assert_snapshot!(all.join("\n"));
     }
 }

@@ -117,7 +117,7 @@ mod tests {
         let spec = spec();
         let expected = ["/proc", "/dev/shm", "/mqueue", "/proc/sys", "/proc/keys"].map(PathBuf::from);
         assert_eq!(targets(&spec), expected);
-        let filter = Filter { program: vec![1; 16], first: true };
+        let filter = Filter { program: vec![1; 16], first: true, refused: Vec::new() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
         assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
