@@ -1,5 +1,8 @@
 //! System calls that reach the host's kernel or its keyrings.
 
+use std::fs;
+use std::path::Path;
+
 use crate::attack::{Attack, Verdict, got_out, safe, tried};
 use crate::build::Build;
 use crate::lab::Lab;
@@ -9,13 +12,25 @@ pub const ATTACKS: &[Attack] = &[
         row: "H4",
         name: "keyrings",
         what: "reads, links, adds and revokes keys of host root",
-        run: |lab| keyrings(lab, ""),
+        run: |lab| keyrings(lab, "user: 0", true),
     },
     Attack {
         row: "H4",
         name: "keyrings-with-sys-admin",
         what: "the same with SYS_ADMIN",
-        run: |lab| keyrings(lab, "capabilities: { add: [SYS_ADMIN] }"),
+        run: |lab| keyrings(lab, "capabilities: { add: [SYS_ADMIN] }", true),
+    },
+    Attack {
+        row: "H4",
+        name: "keyrings-unconfined",
+        what: "the same unconfined: promised to other users alone",
+        run: |lab| keyrings(lab, "seccomp: unconfined", false),
+    },
+    Attack {
+        row: "H4",
+        name: "keyrings-by-profile",
+        what: "the same with a profile that lets keyctl through",
+        run: |lab| keyrings(lab, "seccomp: ./open.json", false),
     },
     Attack {
         row: "M7",
@@ -179,7 +194,9 @@ impl Drop for Keys<'_> {
     }
 }
 
-fn keyrings(lab: &Lab, container: &str) -> Verdict {
+/// Where root's calls for keys are let through, root inside is the host's root to the kernel: nothing else could refuse
+/// them. The pages must say so then, and another user still has no way to the keys of root.
+fn keyrings(lab: &Lab, container: &str, is_promised: bool) -> Verdict {
     let name = format!("runner-attack-{}", lab.tag());
     let keys = Keys(lab, name);
     lab.probe_on_host(&["plant-key", &keys.1, "of-host-root"]);
@@ -194,9 +211,14 @@ steps:
 ",
         name = keys.1
     ));
+    project.write("open.json", r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}"#);
     let build = project.apply(&[])?;
     for step in ["root", "other"] {
         build.tried(step, "TRYING")?;
+        if step == "root" && !is_promised {
+            said_of_keys()?;
+            continue;
+        }
         build.without(step, &["READ", "LISTED"])?;
         for line in ["link made", "add made", "revoke made"] {
             if build.printed(step, line) && step == "root" {
@@ -204,7 +226,16 @@ steps:
             }
         }
     }
-    safe(there() == "THERE of-host-root\n", format!("the host's root has now: {}", there()))
+    safe(!is_promised || there() == "THERE of-host-root\n", format!("the host's root has now: {}", there()))
+}
+
+/// SECURITY.md and README.md say that keys of root are not safe from root where its calls for keys are let through.
+fn said_of_keys() -> Verdict {
+    for (page, words) in [("SECURITY.md", "**Keys of the host's root**"), ("README.md", "keys of the host's root")] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        safe(text.contains(words), format!("{page} does not say that root reaches the keys of the host's root"))?;
+    }
+    Ok(())
 }
 
 fn chroot(lab: &Lab) -> Verdict {
