@@ -1,5 +1,7 @@
 //! Checks of mounts: their type, what goes with it, and their options.
 
+use std::path::Path;
+
 use super::check::{Check, missing};
 use super::host::FileKind;
 use super::model::{Mount, MountKind, Secret};
@@ -31,6 +33,9 @@ const WITH_PRIVILEGES: &[&str] = &["suid", "dev"];
 const OWNER: &[&str] = &["mode", "uid", "gid"];
 const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
 
+/// The files of /proc that a mount may replace with every runtime.
+const REPLACEABLE: [&str; 8] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
+
 impl Check<'_> {
     pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>) -> Mount {
         let target = match &def.target {
@@ -41,6 +46,7 @@ impl Check<'_> {
                     let problem = Problem::new(&at, "nothing can be mounted over the root").label("this is the root");
                     self.add(problem.help("write the folder inside that it is for; the root comes from `rootfs`"));
                 }
+                self.below_kernels(&at, &path);
                 path
             }
             None => {
@@ -95,6 +101,22 @@ impl Check<'_> {
     }
 
     /// Whether `cache: ignore` is said.
+    /// What lies below /proc and /dev/mqueue is the kernel's alone: no mount point can be made there.
+    fn below_kernels(&mut self, at: &Trail<'_>, target: &Path) {
+        let name = target.strip_prefix("/proc").ok().and_then(Path::to_str);
+        let problem = if name.is_some_and(|name| !name.is_empty() && !REPLACEABLE.contains(&name)) {
+            let help = format!("below /proc a file can replace {} alone; mount it elsewhere", REPLACEABLE.join(", "));
+            Problem::new(at, format!("nothing can be mounted on {}", target.display())).label("below /proc").help(help)
+        } else if target.starts_with("/dev/mqueue") && target != Path::new("/dev/mqueue") {
+            Problem::new(at, format!("nothing can be mounted on {}", target.display()))
+                .label("below /dev/mqueue")
+                .help("mount it elsewhere: each step has message queues of its own there, and nothing else")
+        } else {
+            return;
+        };
+        self.add(problem);
+    }
+
     fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
         let Some(word) = &def.cache else { return false };
         let at = at.key("cache");

@@ -29,18 +29,20 @@ impl Mounted {
 fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     view.mounts().filter_map(|mount| match mount {
         ViewMount::Fresh { target, .. } => Some(target),
-        ViewMount::ReadOnly(_) | ViewMount::Masked(_) => None,
+        ViewMount::ReadOnly(_) | ViewMount::Masked(_) | ViewMount::Below(_) => None,
     })
 }
 
 /// Mounts all of it, in order.
 pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
+    let lifted = lift(view)?;
+    let mut lifted = lifted.iter();
     let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
     for (index, mount) in view.mounts().enumerate() {
         let mounted = match mount {
             ViewMount::Fresh { over_empty, attributes, kind, target, options } => fresh(kind, attributes, options)
                 .and_then(|mount| {
-                    let place = open(target)?;
+                    let place = open_or_make(target, true)?;
                     if over_empty {
                         hidden.take_bare(place);
                     }
@@ -48,6 +50,7 @@ pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
                 }),
             ViewMount::ReadOnly(path) => read_only(path),
             ViewMount::Masked(path) => hidden.mask(path),
+            ViewMount::Below(target) => lifted.next().ok_or(sys::EINVAL).and_then(|mount| put(*mount as i32, target)),
         };
         mounted.map_err(|error| Failure { stage: stage::MOUNT, error, detail: index as u64 })?;
     }
@@ -65,6 +68,57 @@ fn numbers(view: &View<'_>) -> Result<Mounted> {
         *number = sys::mount_at(target)? as usize;
     }
     Ok(Mounted(numbers))
+}
+
+/// Clones the mounts of the container that are to lie below a filesystem mounted anew, before it covers them.
+fn lift(view: &View<'_>) -> core::result::Result<&'static [usize], Failure> {
+    let below = || view.mounts().enumerate().filter(|(_, mount)| matches!(mount, ViewMount::Below(_)));
+    let count = below().count();
+    if count == 0 {
+        return Ok(&[]);
+    }
+    let lifted = sys::map_words(count).map_err(Failure::new(stage::MOUNT))?;
+    for (slot, (index, mount)) in lifted.iter_mut().zip(below()) {
+        let ViewMount::Below(target) = mount else { continue };
+        let clone = || {
+            let place = open(target)?;
+            let cloned = sys::clone_mount(place, true);
+            sys::close(place);
+            cloned
+        };
+        *slot = clone().map_err(|error| Failure { stage: stage::MOUNT, error, detail: index as u64 })? as usize;
+    }
+    Ok(lifted)
+}
+
+fn put(mount: i32, target: &[u8]) -> Result<()> {
+    let is_directory = sys::kind(mount)? == FileKind::Directory;
+    over(mount, open_or_make(target, is_directory)?)
+}
+
+/// Opens a place to mount on. Where it is missing it is made, in a filesystem that was mounted a moment ago and that nobody
+/// else sees.
+fn open_or_make(path: &[u8], is_directory: bool) -> Result<i32> {
+    match open(path) {
+        Err(sys::ENOENT) => {}
+        other => return other,
+    }
+    const MOST: usize = 4096;
+    let mut above = [0u8; MOST];
+    let length = path.len().checked_sub(1).filter(|length| *length < MOST).ok_or(sys::EINVAL)?;
+    for end in 1..=length {
+        above[end - 1] = path[end - 1];
+        let is_last = end == length;
+        if !is_last && path[end] != b'/' {
+            continue;
+        }
+        let name = &above[..=end];
+        match if is_last && !is_directory { sys::make_file(name) } else { sys::make_directory(name) } {
+            Ok(()) | Err(sys::EEXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    open(path)
 }
 
 /// Opens a place to mount on, to which no link may lead: an earlier step may have put one there.

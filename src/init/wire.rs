@@ -306,6 +306,8 @@ pub mod view {
     pub const MASKED: u8 = 3;
     /// As [`FRESH`], over an empty directory of runner's own.
     pub const FRESH_OVER_EMPTY: u8 = 4;
+    /// A mount of the container at a path below one of a filesystem that is mounted anew.
+    pub const BELOW: u8 = 5;
 }
 
 /// One mount of a step's own, over the container's.
@@ -328,6 +330,8 @@ pub enum ViewMount<'a> {
     ReadOnly(&'a [u8]),
     /// See [`view::MASKED`].
     Masked(&'a [u8]),
+    /// See [`view::BELOW`].
+    Below(&'a [u8]),
 }
 
 /// The plan of every step's view, made once for a session: the mounts, and the seccomp program.
@@ -377,6 +381,7 @@ fn next_mount<'a>(reader: &mut Reader<'a>) -> Option<ViewMount<'a>> {
         }),
         view::READ_ONLY => Some(ViewMount::ReadOnly(reader.text()?)),
         view::MASKED => Some(ViewMount::Masked(reader.text()?)),
+        view::BELOW => Some(ViewMount::Below(reader.text()?)),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::built::{Built, project};
 use crate::namespace::in_private_namespace;
 use crate::project::Project;
 use crate::tree::Tree;
@@ -156,5 +157,43 @@ fn the_hosts_resolv_conf_is_readable_and_in_no_snapshot_whatever_the_root_has_th
         let project = Project::new(&RESOLV.replace("MAKE", &format!("\"{make}\"")));
         project.apply();
         assert_eq!(stacked(&project, &["nothing.squashfs"]).paths(), Vec::<&str>::new(), "{make}");
+    }
+}
+
+#[test]
+fn a_mount_below_one_that_each_step_has_anew_is_seen_by_each_step() {
+    let project = project(
+        "
+mounts:
+  directory: { type: bind, source: source, target: /dev/shm/a/b }
+  file: { type: bind, source: source/file, target: /dev/shm/file }
+  memory: { type: tmpfs, target: /dev/shm/memory, options: [size=1m] }
+  secret: { type: secret, source: source/file, target: /dev/shm/a/secret }
+  processes: { type: proc, target: /dev/shm/proc }
+  inner: { type: tmpfs, target: /dev/shm/a/b/inner }
+  processors: { type: bind, source: source/file, target: /proc/cpuinfo }
+containers:
+  c: { rootfs: $TOOLS, mounts: [directory, file, memory, secret, processes, inner, processors] }
+steps:
+  - name: write
+    run: echo > /dev/shm/left; echo kept > /dev/shm/memory/kept; echo kept > /dev/shm/a/b/inner/kept
+  - name: read
+    run: |
+      cat /dev/shm/a/b/file /dev/shm/file /dev/shm/a/secret /proc/cpuinfo
+      cat /dev/shm/memory/kept /dev/shm/a/b/inner/kept /dev/shm/proc/self/comm
+      ls /dev/shm
+  - { name: again, exec: [cat, /proc/self/mountinfo] }
+",
+    );
+    project.write("source/file", "of the host\n");
+    std::fs::create_dir(project.path("source/inner")).unwrap();
+    let built = Built::well(&project);
+    let secret = if built.text("read").contains("***") { "***" } else { "of the host" };
+    let expected =
+        [secret, secret, secret, secret, "kept", "kept", "cat", "a", "file", "memory", "proc"].map(str::to_owned);
+    assert_eq!(built.lines("read"), expected);
+    for place in ["/proc/cpuinfo", "/dev/shm/a/b", "/dev/shm/file", "/dev/shm/a/secret"] {
+        let seen = built.lines("again").iter().any(|line| line.split(' ').nth(4) == Some(place));
+        assert!(seen, "{place}: {}", built.text("again"));
     }
 }

@@ -118,6 +118,17 @@ pub fn mount_at(path: &[u8]) -> Result<u64> {
     Ok(stat[MNT_ID])
 }
 
+/// Makes a directory.
+pub fn make_directory(path: &[u8]) -> Result<()> {
+    checked(number::MKDIRAT, [fd(AT_FDCWD), text(path)?, 0o755]).map(drop)
+}
+
+/// Makes an empty file.
+pub fn make_file(path: &[u8]) -> Result<()> {
+    const S_IFREG: usize = 0o100_000;
+    checked(number::MKNODAT, [fd(AT_FDCWD), text(path)?, S_IFREG | 0o644, 0]).map(drop)
+}
+
 /// Makes a symbolic link.
 pub fn link(target: &[u8], path: &[u8]) -> Result<()> {
     checked(number::SYMLINKAT, [text(target)?, fd(AT_FDCWD), text(path)?]).map(drop)

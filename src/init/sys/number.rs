@@ -30,6 +30,8 @@ mod own {
     pub const WAITID: usize = 247;
     pub const KEYCTL: usize = 250;
     pub const OPENAT: usize = 257;
+    pub const MKDIRAT: usize = 258;
+    pub const MKNODAT: usize = 259;
     pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
     pub const PPOLL: usize = 271;
@@ -45,6 +47,8 @@ mod own {
     pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
+    pub const MKNODAT: usize = 33;
+    pub const MKDIRAT: usize = 34;
     pub const UNLINKAT: usize = 35;
     pub const SYMLINKAT: usize = 36;
     pub const FCHDIR: usize = 50;

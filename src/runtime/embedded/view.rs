@@ -19,6 +19,15 @@ pub fn is_fresh(mount: &Mount) -> bool {
 
 /// Whether a mount is over a directory that `setup` has made for it and nothing can have put anything into.
 fn is_over_empty(spec: &Spec, mount: &Mount) -> bool {
+    let place = mount.destination();
+    if spec
+        .mounts()
+        .iter()
+        .flatten()
+        .any(|other| other.destination() != place && other.destination().starts_with(place))
+    {
+        return false;
+    }
     let below = |other: &&Mount| mount.destination().starts_with(other.destination());
     let last = spec.mounts().iter().flatten().take_while(|other| *other != mount).filter(below).last();
     last.is_some_and(|last| last.destination() == Path::new("/dev") && last.typ().as_deref() == Some("tmpfs"))
@@ -32,12 +41,24 @@ pub fn in_proc(spec: &Spec, path: &str) -> bool {
 
 /// Where each mount of the view is, by its number.
 pub fn targets(spec: &Spec) -> Vec<PathBuf> {
-    let fresh = fresh(spec).map(|mount| mount.destination().clone());
-    fresh.chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
+    let own = own(spec).into_iter().map(|mount| mount.destination().clone());
+    own.chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
 }
 
-fn fresh(spec: &Spec) -> impl Iterator<Item = &Mount> {
-    spec.mounts().iter().flatten().filter(|mount| is_fresh(mount))
+/// The mounts that each step makes: those that are anew, and the container's that lie below one of them.
+fn own(spec: &Spec) -> Vec<&Mount> {
+    let mut fresh: Vec<&Path> = Vec::new();
+    let mut own = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        let place = mount.destination();
+        if is_fresh(mount) {
+            fresh.push(place);
+        } else if !fresh.iter().any(|above| place != *above && place.starts_with(above)) {
+            continue;
+        }
+        own.push(mount);
+    }
+    own
 }
 
 fn read_only(spec: &Spec) -> impl Iterator<Item = &String> {
@@ -61,7 +82,12 @@ pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>
     bytes.count(filter.program.len());
     bytes.0.extend(&filter.program);
     bytes.count(targets(spec).len());
-    for mount in fresh(spec) {
+    for mount in own(spec) {
+        if !is_fresh(mount) {
+            bytes.0.push(view::BELOW);
+            bytes.text(mount.destination().as_os_str().as_bytes());
+            continue;
+        }
         let options = Options::of(mount);
         let kind = mount.typ().as_deref().unwrap_or_default().as_bytes();
         let mut pairs: Vec<&[u8]> = vec![b"source", kind];
@@ -108,6 +134,9 @@ mod tests {
             mount("/dev", "tmpfs", &["mode=755"]),
             mount("/dev/shm", "tmpfs", &["mode=1777", "size=65536k"]),
             mount("/mqueue", "mqueue", &[]),
+            mount("/dev/shm/below", "bind", &["rbind"]),
+            mount("/dev/shmother", "bind", &["rbind"]),
+            mount("/dev/mqueue", "mqueue", &[]),
         ];
         SpecBuilder::default().mounts(mounts).linux(linux.unwrap()).build().unwrap()
     }
@@ -115,7 +144,8 @@ mod tests {
     #[test]
     fn a_view_has_the_mounts_of_a_process_table_and_no_others() {
         let spec = spec();
-        let expected = ["/proc", "/dev/shm", "/mqueue", "/proc/sys", "/proc/keys"].map(PathBuf::from);
+        let expected = ["/proc", "/dev/shm", "/mqueue", "/dev/shm/below", "/dev/mqueue", "/proc/sys", "/proc/keys"]
+            .map(PathBuf::from);
         assert_eq!(targets(&spec), expected);
         let filter = Filter { program: vec![1; 16], first: true, refused: Vec::new() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
@@ -127,14 +157,16 @@ mod tests {
             mounts[0],
             ViewMount::Fresh { over_empty: false, attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }
         ));
-        let ViewMount::Fresh { over_empty: true, options, .. } = mounts[1] else { panic!("{mounts:?}") };
+        let ViewMount::Fresh { over_empty: false, options, .. } = mounts[1] else { panic!("{mounts:?}") };
         assert_eq!(
             options.collect::<Vec<_>>(),
             [&b"source\0"[..], b"tmpfs\0", b"mode\0", b"1777\0", b"size\0", b"65536k\0"]
         );
         assert!(matches!(mounts[2], ViewMount::Fresh { over_empty: false, kind: b"mqueue\0", .. }));
-        assert!(matches!(mounts[3], ViewMount::ReadOnly(b"/proc/sys\0")));
-        assert!(matches!(mounts[4], ViewMount::Masked(b"/proc/keys\0")));
+        assert!(matches!(mounts[3], ViewMount::Below(b"/dev/shm/below\0")));
+        assert!(matches!(mounts[4], ViewMount::Fresh { over_empty: true, kind: b"mqueue\0", .. }));
+        assert!(matches!(mounts[5], ViewMount::ReadOnly(b"/proc/sys\0")));
+        assert!(matches!(mounts[6], ViewMount::Masked(b"/proc/keys\0")));
     }
 
     #[test]

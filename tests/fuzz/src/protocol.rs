@@ -98,6 +98,10 @@ fn view_again(view: &View<'_>) -> Vec<u8> {
                 bytes.push(3);
                 text(&mut bytes, path);
             }
+            ViewMount::Below(path) => {
+                bytes.push(5);
+                text(&mut bytes, path);
+            }
         }
     }
     bytes
