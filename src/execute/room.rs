@@ -86,7 +86,7 @@ impl<'a> Rooms<'a> {
         self.rooms[id.0].started(is_running, |room| {
             // While nothing is mounted yet: that takes as long as a helper to get ready.
             let start = match room {
-                None => Some(Start::new(self.workspace, self.build.container(id))?),
+                None => Some(Start::new(self.workspace, self.build.container(id), self.paths)?),
                 Some(_) => None,
             };
             self.open(id, room, start)?.start()

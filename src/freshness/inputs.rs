@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Judge, JudgeError, Seen};
 use crate::build::{Device, MountKind};
 use crate::content::Content;
+use crate::fs::opened::OpenedPaths;
 use crate::key::{Fields, Inputs, fields};
 use crate::runtime::Runtime;
 use crate::runtime::spec::HostDevice;
@@ -28,7 +29,7 @@ impl Judge<'_> {
                 contents.insert(mount.target.clone(), self.content(source)?.digest);
             }
         }
-        let node = |device: &Device| Ok((device.target.clone(), self::node(device)?));
+        let node = |device: &Device| Ok((device.target.clone(), self::node(device, &self.options.opened)?));
         let inputs = Inputs {
             contents,
             nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
@@ -81,8 +82,8 @@ fn described(store: &Store, program: &Path) -> Result<String, JudgeError> {
 }
 
 /// The device node that a step finds: kind, numbers, mode and owner.
-fn node(device: &Device) -> Result<String, JudgeError> {
-    let found = HostDevice::look_up(device);
+fn node(device: &Device, opened: &OpenedPaths) -> Result<String, JudgeError> {
+    let found = HostDevice::look_up(device, opened);
     let HostDevice { node, .. } = found.map_err(|source| JudgeError::Device { path: device.path.clone(), source })?;
     Ok(format!(
         "{} {}:{} {:04o} {}:{}",

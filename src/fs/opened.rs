@@ -56,6 +56,18 @@ impl OpenedPaths {
         Ok(())
     }
 
+    /// Opens a device node, no link followed, unless its path was opened.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_node(&mut self, path: &Path) -> io::Result<()> {
+        if !self.files.contains_key(path) {
+            let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            self.files.insert(path.to_owned(), Opened::Once(file));
+        }
+        Ok(())
+    }
+
     /// Notes what is written while the build runs: who asks for one of these files, by whatever path, gets what is there
     /// by then.
     ///

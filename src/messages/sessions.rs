@@ -59,6 +59,9 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
             NamedPathError::Open { path: path(), source: errno(libc::ENOENT) },
             NamedPathError::Open { path: path(), source: errno(libc::EACCES) },
         ],
+        NamedPathError::Device { .. } => [
+            NamedPathError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) },
+        ],
         NamedPathError::InStore { .. } => [
             NamedPathError::InStore { path: "/work/src/store/layers".into(), store: store() },
         ],

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -19,6 +20,7 @@ use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
 use crate::mount::{Location, MountTable};
+use crate::runtime::spec::HostDevice;
 
 /// What a container with the host's network finds at the same path.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -29,6 +31,9 @@ pub enum NamedPathError {
     /// A path cannot be opened.
     #[error("cannot open {}, which the manifest names", path.display())]
     Open { path: PathBuf, source: io::Error },
+    /// A device that is not there any more, or whose directory cannot be searched.
+    #[error("cannot use the device {}", path.display())]
+    Device { path: PathBuf, source: io::Error },
     /// Nobody may write to the store but runner, or see what other builds have there.
     #[error("cannot use {}: it is in the store {}", path.display(), store.display())]
     InStore { path: PathBuf, store: PathBuf },
@@ -50,6 +55,7 @@ impl NamedPathError {
     /// Returns the exit code: a path may be wrong, or the host cannot open it.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Device { .. } => Exit::Host,
             Self::Open { source, .. } | Self::Output { source, .. } if !is_of_path(source) => Exit::Host,
             Self::Mounts(_) => Exit::Host,
             _ => Exit::Usage,
@@ -68,6 +74,7 @@ impl NamedPathError {
             Self::RootHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
             Self::Output { .. } => Some("choose another output, in a directory that can be written to".into()),
             Self::SameFile { .. } => Some("give one of them another output".into()),
+            Self::Device { source, .. } => HostDevice::hint(source),
             Self::Open { .. } | Self::Mounts(_) => None,
         }
     }
@@ -101,6 +108,10 @@ impl NamedPaths {
     /// See [`NamedPathError`].
     pub fn open(build: &Build, steps: &[StepId], store: &Path) -> Result<Self, NamedPathError> {
         let mut opened = OpenedPaths::default();
+        for device in build.containers.iter().flat_map(|container| &container.devices) {
+            let opens = opened.open_node(&device.path);
+            opens.map_err(|source| NamedPathError::Device { path: device.path.clone(), source })?;
+        }
         let mut open = |path: &Path| match opened.open(path) {
             Ok(()) => Ok(()),
             Err(source) => Err(NamedPathError::Open { path: path.to_owned(), source }),
@@ -114,6 +125,8 @@ impl NamedPaths {
             for mount in &container.mounts {
                 match &mount.kind {
                     MountKind::Bind(path) | MountKind::Secret(Secret::File(path)) => open(path)?,
+                    // Where it is no path of this host, it is a word that the filesystem understands.
+                    MountKind::Kernel(_, source) if is_image(Path::new(source)) => open(Path::new(source))?,
                     MountKind::Secret(Secret::Variable(_))
                     | MountKind::Tmpfs
                     | MountKind::Cache(_)
@@ -220,6 +233,13 @@ impl NamedPaths {
     pub fn store_below(&self, source: &Path) -> Option<&Dir> {
         self.store.as_ref().filter(|_| self.shows_store.contains(source))
     }
+}
+
+/// Whether a path leads to what a filesystem can lie in: a block device, or a file.
+fn is_image(path: &Path) -> bool {
+    let kind = |stat: Stat| FileType::from_raw_mode(stat.st_mode);
+    path.is_absolute()
+        && rustix::fs::stat(path).is_ok_and(|stat| matches!(kind(stat), FileType::BlockDevice | FileType::RegularFile))
 }
 
 /// Opens the directories of the outputs of these steps.

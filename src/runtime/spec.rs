@@ -12,6 +12,7 @@ use oci_spec::runtime::{
 use rustix::fs::{FileType, major, minor};
 
 use crate::build::{Container, Device, Limits, Network};
+use crate::fs::opened::OpenedPaths;
 use crate::seccomp::{Architecture, Kernel};
 
 /// Files and folders that nothing inside may look into: they tell of the host, or reach its firmware.
@@ -80,12 +81,16 @@ impl HostDevice {
         gone.then(|| "`modprobe` its driver or plug it in, or take it out of the manifest's `devices`".to_owned())
     }
 
-    /// Looks at the node on the host; links are not followed.
+    /// Looks at the node on the host: as it was when the build began, for a step can put another one at its path. Before a
+    /// build, it is looked at by its path; links are not followed.
     ///
     /// # Errors
     /// Where there is none, or it is no device.
-    pub fn look_up(device: &Device) -> io::Result<Self> {
-        let stat = rustix::fs::lstat(&device.path)?;
+    pub fn look_up(device: &Device, opened: &OpenedPaths) -> io::Result<Self> {
+        let stat = match opened.get(&device.path)? {
+            Some(node) => rustix::fs::fstat(&node)?,
+            None => rustix::fs::lstat(&device.path)?,
+        };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::CharacterDevice => LinuxDeviceType::C,
             FileType::BlockDevice => LinuxDeviceType::B,

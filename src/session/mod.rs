@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, SessionError> {
         let (devices, begun) = match start {
             Some(Start { devices, begun }) => (devices, Some(begun)),
-            None => (start::look_up(container)?, None),
+            None => (start::look_up(container, paths)?, None),
         };
         let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
         let lent = LentLoopDevices::note(numbers);

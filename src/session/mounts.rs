@@ -19,6 +19,7 @@ use super::secrets;
 use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
 use crate::error::doing;
+use crate::fs::dirfd::path_of;
 use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point, mount_kernel, mount_tmpfs};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::secret::Secrets;
@@ -151,7 +152,7 @@ impl SessionMounts {
                 }
                 MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
                     let source = Path::new(source);
-                    kernel(kind, source, &place, &mount.options).and_then(|mounted| {
+                    kernel(kind, source, &place, &mount.options, paths).and_then(|mounted| {
                         if kind == RAMFS {
                             tmpfs.push((mount.target.clone(), mounted));
                         } else {
@@ -320,8 +321,11 @@ fn not_taken(options: &[String]) -> impl FnOnce(io::Error) -> io::Error {
     }
 }
 
-fn kernel(kind: &str, source: &Path, place: &Path, options: &[String]) -> io::Result<Mounted> {
+fn kernel(kind: &str, source: &Path, place: &Path, options: &[String], paths: &NamedPaths) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
+    // mount(2) takes a path: one that leads to what the source led to when the build began.
+    let opened = paths.opened().get(source)?;
+    let source = &opened.as_ref().map_or_else(|| source.to_owned(), |opened| path_of(opened.as_fd()));
     mount_kernel(kind, source, place, options).map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => {
             let told = format!("this kernel has no filesystem `{kind}`; `modprobe {kind}` loads it where there is one");

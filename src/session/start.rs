@@ -1,6 +1,7 @@
 //! The start of a session: its helper gets ready while its layers and its root are mounted.
 
 use crate::build::{Container, Network};
+use crate::named_paths::NamedPaths;
 use crate::runtime::Ahead;
 use crate::runtime::container::Helper;
 use crate::runtime::spec::{self, HostDevice};
@@ -27,15 +28,15 @@ impl Start {
     ///
     /// # Errors
     /// Where a device is not there, or no process can be started.
-    pub fn new(workspace: &Workspace, container: &Container) -> Result<Self, SessionError> {
-        let devices = look_up(container)?;
+    pub fn new(workspace: &Workspace, container: &Container, paths: &NamedPaths) -> Result<Self, SessionError> {
+        let devices = look_up(container, paths)?;
         let begun = begin(workspace, container, &devices)?;
         Ok(Self { devices, begun })
     }
 }
 
-pub(super) fn look_up(container: &Container) -> Result<Vec<HostDevice>, SessionError> {
-    let look_up = |device| HostDevice::look_up(device).map_err(|source| (device, source));
+pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<HostDevice>, SessionError> {
+    let look_up = |device| HostDevice::look_up(device, paths.opened()).map_err(|source| (device, source));
     let all = container.devices.iter().map(look_up).collect::<Result<Vec<_>, _>>();
     all.map_err(|(device, source)| SessionError::Device { path: device.path.clone(), source })
 }

@@ -22,6 +22,13 @@ pub const ATTACKS: &[Attack] = &[
         what: "writes to the directory above a device, as nobody",
         run: parents,
     },
+    Attack { row: "C4", name: "device-swapped", what: "swaps the node of another container's device", run: swapped },
+    Attack {
+        row: "C4",
+        name: "kernel-source-swapped",
+        what: "swaps the disk that another container mounts",
+        run: source_swapped,
+    },
 ];
 
 fn console(lab: &Lab) -> Verdict {
@@ -137,4 +144,89 @@ steps:
     let build = project.run(project.command_in_bash("umask 0; exec \"$@\"", &arguments))?;
     build.tried("s", "TRYING")?;
     build.without("s", &["PLANTED"])
+}
+
+/// The manifest names a node in a directory that a step may write to.
+fn swapped(lab: &Lab) -> Verdict {
+    let project = lab.project("");
+    let manifest = format!(
+        "version: 1
+mounts: {{ work: {{ type: bind, source: work, target: /work }} }}
+containers:
+  hostile: {{ rootfs: $BASE, mounts: [work] }}
+  victim: {{ rootfs: $BASE, devices: [{{ path: {node}, target: /dev/granted }}, {{ path: {node}, target: /granted }}] }}
+steps:
+  - {{ name: swap, container: hostile, run: 'rm /work/node; mknod /work/node c 1 7; echo TRYING' }}
+  - {{ name: victim, container: victim, needs: [swap], run: 'stat -c \"IS %t:%T\" /dev/granted /granted' }}
+",
+        node = project.path("work/node").display()
+    );
+    let base = lab.project("base: $BASE\n").read("build.yaml");
+    let base = base.lines().find_map(|line| line.strip_prefix("base: ")).unwrap().to_owned();
+    project.write("build.yaml", &manifest.replace("$BASE", &base));
+    fs::create_dir(project.path("work")).unwrap();
+    let made = Command::new("mknod").arg(project.path("work/node")).args(["c", "1", "3"]).status().unwrap();
+    tried(made.success(), "mknod on the host")?;
+    let build = project.apply(&[])?;
+    build.tried("swap", "TRYING")?;
+    build.without("victim", &["IS 1:7"])?;
+    build.tried("victim", "IS 1:3")
+}
+
+/// A loop device of the test, detached when it is dropped.
+struct Disk(String);
+
+impl Disk {
+    fn attach(image: &std::path::Path) -> Result<Self, crate::attack::Failure> {
+        let made = Command::new("losetup").args(["-r", "-f", "--show"]).arg(image).output().unwrap();
+        tried(made.status.success(), String::from_utf8_lossy(&made.stderr))?;
+        Ok(Self(String::from_utf8_lossy(&made.stdout).trim().to_owned()))
+    }
+
+    fn minor(&self) -> &str {
+        self.0.trim_start_matches("/dev/loop")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+fn source_swapped(lab: &Lab) -> Verdict {
+    let project = lab.project("");
+    for name in ["granted", "other"] {
+        project.write(&format!("{name}/{name}"), "");
+        let image = project.path(&format!("{name}.squashfs"));
+        let made = Command::new("mksquashfs").arg(project.path(name)).arg(&image).arg("-quiet").output().unwrap();
+        tried(made.status.success(), "mksquashfs on the host")?;
+    }
+    let [granted, other] = ["granted", "other"].map(|name| Disk::attach(&project.path(&format!("{name}.squashfs"))));
+    let (granted, other) = (granted?, other?);
+    let disk = project.path("work/disk").display().to_string();
+    let manifest = format!(
+        "version: 1
+mounts:
+  work: {{ type: bind, source: work, target: /work }}
+  disk: {{ type: squashfs, source: {disk}, target: /disk, options: [ro] }}
+containers:
+  hostile: {{ rootfs: $BASE, mounts: [work] }}
+  victim: {{ rootfs: $BASE, mounts: [disk] }}
+steps:
+  - {{ name: swap, container: hostile, run: 'rm /work/disk; mknod /work/disk b 7 {other}; echo TRYING' }}
+  - {{ name: victim, container: victim, needs: [swap], run: 'ls /disk' }}
+",
+        other = other.minor()
+    );
+    let base = lab.project("base: $BASE\n").read("build.yaml");
+    let base = base.lines().find_map(|line| line.strip_prefix("base: ")).unwrap().to_owned();
+    project.write("build.yaml", &manifest.replace("$BASE", &base));
+    fs::create_dir(project.path("work")).unwrap();
+    let made = Command::new("mknod").args([&disk, "b", "7", granted.minor()]).status().unwrap();
+    tried(made.success(), "mknod on the host")?;
+    let build = project.apply(&[])?;
+    build.tried("swap", "TRYING")?;
+    build.without("victim", &["other"])?;
+    build.tried("victim", "granted")
 }

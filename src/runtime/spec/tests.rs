@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Description, HostDevice, spec};
 use crate::build::{Access, Capability, Container, Device, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
+use crate::fs::opened::OpenedPaths;
 use crate::runtime::process::{Command, Credentials, process};
 use crate::seccomp::Profile;
 
@@ -50,7 +51,7 @@ fn container() -> Container {
 
 fn written(container: &Container, mounts: Vec<oci_spec::runtime::Mount>) -> Value {
     let devices: Vec<HostDevice> =
-        container.devices.iter().map(|device| HostDevice::look_up(device).unwrap()).collect();
+        container.devices.iter().map(|device| HostDevice::look_up(device, &OpenedPaths::default()).unwrap()).collect();
     let user = Credentials { uid: 0, gid: 7, groups: vec![8, 9], home: "/root".into() };
     let command = Command {
         argv: vec!["a b".into(), "".into(), "c\nd".into()],
