@@ -2,7 +2,7 @@
 //! `judge` checks after each of them that nothing is damaged or left.
 //!
 //! `cargo test --locked --test faults` runs all of it; the last lines are the totals. An argument chooses a part:
-//! `hosts`, `kills` or `injected`. `RUNNER_TEST_FAULT=TEXT` injects all faults whose printed description contains the
+//! `hosts`, `runtimes`, `kills` or `injected`. `RUNNER_TEST_FAULT=TEXT` injects all faults whose printed description contains the
 //! text, `RUNNER_TEST_FAULTS=N` that many errors and that many other faults, `RUNNER_TEST_SEED=N` kills at the same
 //! moments.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
@@ -21,6 +21,7 @@ mod project;
 #[path = "../host/pty.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod pty;
+mod runtimes;
 mod sample;
 mod sites;
 mod tally;
@@ -33,7 +34,8 @@ use tally::Tally;
 /// A part, by its name.
 type Part = (&'static str, fn(&Tally));
 
-const PARTS: [Part; 3] = [("hosts", hosts::all), ("kills", kills::all), ("injected", injected::all)];
+const PARTS: [Part; 4] =
+    [("hosts", hosts::all), ("runtimes", runtimes::all), ("kills", kills::all), ("injected", injected::all)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,6 +1,6 @@
 //! `runner __external`: makes the PID namespace in which a session's steps run, and clears up after it.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,9 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::groups::{self, Groups, SessionGroups};
 use super::{Open, serve};
+use crate::error::told;
 use crate::mount::MountTable;
+use crate::runtime::container::last_words;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
@@ -24,10 +26,7 @@ const THAW_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
-    match watch() {
-        Ok(true) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    last_words(watch())
 }
 
 /// Starts the helper proper and waits for its end; true when it ended well and nothing is left.
@@ -59,7 +58,10 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
         Fork::Child => {
             drop(begins_to_end);
             let served = match prepare(open, session) {
-                Ok(groups) => serve::serve(open, &groups, &socket),
+                Ok(groups) => serve::serve(open, &groups, &socket).inspect_err(|error| {
+                    // Runner may be gone, and then nobody wants to know.
+                    let _ = writeln!(io::stderr(), "{}", told(error));
+                }),
                 Err(error) => send(&socket, &Opened::Failed(error.to_string()), &[]).and(Err(error)),
             };
             sys::exit_now(i32::from(served.is_err()));
@@ -75,7 +77,12 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
             while poll(&mut polled, Some(&THAW_AGAIN)) != Ok(1) {
                 session.groups.kill();
             }
-            Ok(reap(helper.as_fd())? == Outcome::Exited { code: 0 })
+            match reap(helper.as_fd())? {
+                Outcome::Signaled { signal } => {
+                    Err(io::Error::other(format!("signal {signal} ended the process that calls the runtime")))
+                }
+                ended => Ok(ended == Outcome::Exited { code: 0 }),
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The helper's loop: takes requests, follows every step's runtime and container, never waits for one alone.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -64,17 +64,16 @@ pub struct StepEvent {
 }
 
 fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happened> {
-    let asking = if is_open { PollFlags::IN } else { PollFlags::empty() };
-    let mut polled = vec![PollFd::from_borrowed_fd(control.as_fd(), asking)];
-    for step in steps {
-        let [command, container, status] = step.descriptors();
-        // What there is nothing to learn of stands in with no flags.
-        let readable = |fd: Option<_>| match fd {
-            Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::RDHUP),
-            None => PollFd::from_borrowed_fd(control.as_fd(), PollFlags::empty()),
-        };
-        polled.extend([readable(command), readable(container), readable(status)]);
-    }
+    // What there is nothing to learn of is left out: of a socket whose other end is closed, poll(2) says so at once even
+    // where nobody asks.
+    let asked_of = is_open.then(|| control.as_fd());
+    let descriptors: Vec<Option<BorrowedFd<'_>>> =
+        std::iter::once(asked_of).chain(steps.iter().flat_map(Step::descriptors)).collect();
+    let mut polled: Vec<PollFd<'_>> = descriptors
+        .iter()
+        .flatten()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP))
+        .collect();
     // What is frozen meanwhile does not end before it is thawed.
     let again = steps.iter().any(Step::is_unwanted).then_some(&KILL_AGAIN);
     match poll(&mut polled, again) {
@@ -82,12 +81,11 @@ fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happe
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let seen: Vec<bool> = polled.iter().map(|fd| fd.revents().intersects(!PollFlags::NVAL)).collect();
-    let events = steps.iter().zip(seen[1..].chunks_exact(3)).map(|(step, seen)| {
-        let [command, container, status] = step.descriptors().map(|fd| fd.is_some());
-        StepEvent { command: command && seen[0], container: container && seen[1], unwanted: status && seen[2] }
-    });
-    Ok(Happened { asked: is_open && seen[0], steps: events.collect() })
+    let mut answers = polled.iter().map(|fd| fd.revents().intersects(!PollFlags::NVAL));
+    let seen: Vec<bool> = descriptors.iter().map(|fd| fd.is_some() && answers.next() == Some(true)).collect();
+    let events = seen[1..].chunks_exact(3);
+    let events = events.map(|seen| StepEvent { command: seen[0], container: seen[1], unwanted: seen[2] });
+    Ok(Happened { asked: seen[0], steps: events.collect() })
 }
 
 /// Takes the exit status of processes that a runtime has left to this one, and that are no container's first.

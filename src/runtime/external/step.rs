@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxResourcesBuilder, PosixRlimitType, Process};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -18,9 +19,16 @@ use super::folder;
 use super::groups::{Groups, StepGroups};
 use super::log::not_started;
 use super::serve::StepEvent;
+use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
 use crate::runtime::{Ended, Outcome, devices, reap, status, too_many_files};
 use crate::sys;
+
+/// More than a number of a process takes.
+const MAX_PID: u64 = 64;
+
+/// A runtime that logs more than this is not read.
+const MAX_LOG: u64 = 1 << 20;
 
 /// A process that is this one's child, or will be when the runtime's program has ended.
 struct Child {
@@ -151,6 +159,8 @@ impl Step {
     }
 
     fn call_quietly(&mut self, open: &Open, arguments: &[&str]) -> io::Result<()> {
+        // A runtime opens its log first, and would wait there for what an earlier call has put in its place.
+        let _ = fs::remove_file(self.log());
         let mut command = self.runtime(open);
         command.args(arguments).arg(&self.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.call(command)
@@ -218,11 +228,18 @@ impl Step {
     fn created(&mut self, open: &Open, groups: &Groups<'_>) -> Result<(), Outcome> {
         let refused = |why: String| Outcome::NotStarted { why, code: 125 };
         let read = || -> io::Result<Child> {
-            let text = fs::read_to_string(self.bundle.join("pid"))?;
-            child_of(text.trim().parse().map_err(io::Error::other)?)
+            let text = regular::read_text(&self.bundle.join("pid"), MAX_PID)?;
+            let pid = text.trim().parse().map_err(io::Error::other)?;
+            // The runtime's program has ended, and what it started is left to this process.
+            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            match waitid(Id::Pid(Pid::from_raw(pid)), peek) {
+                Ok(_) => child_of(pid),
+                Err(_) => Err(io::Error::other(format!("the runtime has started no process {pid}"))),
+            }
         };
-        let container =
-            read().map_err(|error| refused(format!("cannot find the container's first process: {error}")))?;
+        let container = read().map_err(|error| {
+            refused(format!("the runtime's `create` left no pid of the container's first process: {error}"))
+        })?;
         let pid = container.pid.as_raw();
         self.container = Some(container);
         if self.unwanted {
@@ -249,7 +266,8 @@ impl Step {
         if self.unwanted {
             return Outcome::Signaled { signal: libc::SIGKILL };
         }
-        not_started(&fs::read_to_string(self.log()).unwrap_or_default(), ended)
+        let log = regular::read(&self.log(), MAX_LOG).unwrap_or_default();
+        not_started(&String::from_utf8_lossy(&log), ended)
     }
 
     /// Ends what there is of a container that could not be started.
