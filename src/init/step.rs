@@ -196,7 +196,9 @@ fn user(request: &Request<'_>, view: &View<'_>) -> Done {
     let failed = || Failure::new(stage::CAPABILITIES);
     // Init has left a step those that any step of this container may have.
     bound(view.bounding, bounding).map_err(failed())?;
-    sys::prctl(operation::SET_KEEPCAPS, 1, 0).map_err(failed())?;
+    if request.uid != 0 {
+        sys::prctl(operation::SET_KEEPCAPS, 1, 0).map_err(failed())?;
+    }
     groups(request).map_err(Failure::new(stage::GROUPS))?;
     sys::set_gid(request.gid).map_err(Failure::new(stage::GROUP))?;
     sys::set_uid(request.uid).map_err(Failure::new(stage::USER))?;

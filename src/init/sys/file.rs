@@ -112,8 +112,7 @@ pub fn mount_at(path: &[u8]) -> Result<u64> {
     const STATX_MNT_ID: usize = 0x1000;
     const MNT_ID: usize = 18;
     let mut stat = [0u64; 32];
-    let arguments =
-        [fd(AT_FDCWD), text(path)?, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, (&raw mut stat) as usize];
+    let arguments = [fd(AT_FDCWD), text(path)?, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, (&raw mut stat) as usize];
     checked(number::STATX, arguments)?;
     Ok(stat[MNT_ID])
 }
