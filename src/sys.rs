@@ -76,15 +76,43 @@ pub fn take_stdin() -> io::Result<OwnedFd> {
     Ok(taken)
 }
 
-/// Gives every signal its default action and blocks none: what a program expects that is started by execve(2), and
-/// what the Rust runtime changes for itself (it ignores SIGPIPE).
+/// Gives every signal its default action and blocks none: a program that execve(2) starts would inherit what runner or its
+/// caller ignores (SIGPIPE and SIGXFSZ, and SIGHUP under nohup(1)).
 ///
 /// # Errors
-/// None in practice.
+/// What sigprocmask(2) says: nothing in practice.
 pub fn default_signals() -> io::Result<()> {
-    // SAFETY: the default action runs no code of this process.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }?;
+    const SIGNALS: usize = 64;
+    const SET_BYTES: usize = 8;
+    // All zero is SIG_DFL, with no flags and an empty mask, whichever order the kernel has the fields in.
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        // The C library refuses to touch those that it uses itself, one of which posix_spawn(3) leaves ignored. SIGKILL and
+        // SIGSTOP have no other action, and the kernel refuses to set one.
+        // SAFETY: the default action runs no code of this process, and the struct outlives the call.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, SET_BYTES) };
+    }
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
+}
+
+/// Has a program begin with every signal at its default action.
+pub fn start_with_default_signals(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and execve only system calls are made, and nothing is allocated.
+    unsafe { command.pre_exec(default_signals) };
+}
+
+/// Whether this process ignores a signal, as its caller had it begin: nohup(1) for SIGHUP, and a shell without job control
+/// for the SIGINT of what it runs in the background.
+///
+/// # Errors
+/// `EINVAL` where there is no such signal.
+pub fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    // SAFETY: sigaction is plain data; all zero is a valid value of it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and the struct outlives the call.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    if result == 0 { Ok(action.sa_sigaction == libc::SIG_IGN) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Gives SIGCHLD its default action: a caller that ignores it would have the kernel take the ends of all children, which

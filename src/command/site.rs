@@ -23,6 +23,7 @@ use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
 use crate::settings::{EMBEDDED, Settings};
 use crate::store::{BuildId, Lease, Store, StoreError};
+use crate::sys;
 use crate::warning::Warning;
 
 /// All that a build needs of the host.
@@ -197,9 +198,16 @@ fn allow_many_descriptors() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
-/// The first signal ends the build in order; the second one at once: the kernel and the next start clean up.
+/// The first signal ends the build in order; the second one at once: the kernel and the next start clean up. A signal that
+/// the caller ignores stays ignored, as under nohup(1).
 fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut heeded = Vec::new();
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if !sys::is_ignored(signal)? {
+            heeded.push(signal);
+        }
+    }
+    let mut signals = Signals::new(heeded)?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in &mut signals {
             if interrupt.is_set() {

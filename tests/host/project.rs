@@ -74,13 +74,19 @@ impl Project {
         Run::new(pid, &child.wait_with_output().unwrap())
     }
 
-    /// Runs runner from a shell command, in which `"$@"` is runner and its arguments.
-    pub fn runner_in_shell(&self, shell: &str, arguments: &[&str]) -> Run {
+    /// A shell command, in which `"$@"` is runner and its arguments.
+    pub fn shell(&self, shell: &str, arguments: &[&str]) -> Command {
         let runner = self.command(arguments);
         let mut command = Command::new("sh");
         command.args(["-c", shell, "sh"]).arg(runner.get_program()).args(runner.get_args()).stdin(Stdio::null());
         command.current_dir(self.folder.path()).env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME);
         without_surroundings(&mut command);
+        command
+    }
+
+    /// Runs runner from a shell command, in which `"$@"` is runner and its arguments.
+    pub fn runner_in_shell(&self, shell: &str, arguments: &[&str]) -> Run {
+        let mut command = self.shell(shell, arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = child.id();
         Run::new(pid, &child.wait_with_output().unwrap())

@@ -142,6 +142,8 @@ impl Step {
         command.arg("--root").arg(&open.state).arg("--log").arg(self.log()).args(["--log-format", "json"]);
         // A runtime may be a script, and a script needs a PATH.
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        // A runtime passes on to the step what it ignores.
+        sys::start_with_default_signals(&mut command);
         command
     }
 
