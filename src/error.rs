@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::escape::visible;
+use crate::resource_limits;
 
 /// How the program ends. The numbers are the contract's; scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,9 +76,10 @@ impl Error {
 
     /// The text for the user, with the line ends: the error with its causes and, on a line of its own, the hint.
     pub fn render(&self) -> String {
+        let told = self.to_string();
         // Names of files stand in it, which anybody may have chosen.
-        let mut text = format!("error: {}\n", visible(&self.to_string()));
-        if let Some(hint) = &self.hint {
+        let mut text = format!("error: {}\n", visible(&told));
+        if let Some(hint) = resource_limits::hint(&told).as_ref().or(self.hint.as_ref()) {
             text.push_str("  help: ");
             text.push_str(&visible(hint).replace('\n', "\n        "));
             text.push('\n');
@@ -110,7 +112,11 @@ pub fn told(error: &(dyn StdError + 'static)) -> String {
 
 /// An error with its causes and, on the same line, what mends it: for where there is only one.
 pub fn told_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) -> String {
-    hint.map_or_else(|| told(error), |hint| format!("{}; {hint}", told(error)))
+    let told = told(error);
+    match resource_limits::hint(&told).or(hint) {
+        Some(hint) => format!("{told}; {hint}"),
+        None => told,
+    }
 }
 
 /// For `map_err`: what the system said, led by what was being done, for it tells no path itself.

@@ -29,6 +29,7 @@ pub mod mount;
 mod named_paths;
 pub mod plan;
 pub mod report;
+mod resource_limits;
 pub mod rootfs;
 pub mod runtime;
 pub mod seccomp;

@@ -9,6 +9,9 @@ use runner::runtime::{embedded, external};
 use runner::terminal::guard;
 
 fn main() -> ExitCode {
+    if let Err(code) = command::make_room_for_the_stack() {
+        return code;
+    }
     match std::env::args_os().nth(1) {
         Some(argument) if argument == embedded::HELPER_ARGUMENT => embedded::helper::main(),
         Some(argument) if argument == external::HELPER_ARGUMENT => external::helper::main(),

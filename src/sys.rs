@@ -126,6 +126,17 @@ pub fn keep_ends_of_children() -> io::Result<()> {
     Ok(())
 }
 
+/// Ignores SIGXFSZ: a write beyond the caller's limit of file sizes then fails with `EFBIG`, which can be reported, and does
+/// not end this process.
+///
+/// # Errors
+/// None in practice.
+pub fn refuse_writes_beyond_a_limit() -> io::Result<()> {
+    // SAFETY: no code of this process is set to run.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 /// Makes a child end with SIGKILL when the thread that starts it ends, see PR_SET_PDEATHSIG of prctl(2).
 pub fn end_with_this_thread(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;

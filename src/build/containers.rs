@@ -25,7 +25,6 @@ pub(super) struct Known<'m> {
     pub outputs: HashMap<PathBuf, &'m str>,
 }
 
-const DEFAULT_NOFILE: u64 = 4096;
 /// What `checkpoint: auto` takes for slow.
 const SLOW_STEP: Duration = Duration::from_secs(5);
 /// sethostname(2) takes no more.
@@ -285,7 +284,7 @@ impl Check<'_> {
     }
 
     fn limits(&mut self, def: Option<&LimitsDef>, at: &Trail<'_>) -> Limits {
-        let mut limits = Limits { nofile: DEFAULT_NOFILE, memory: None, millicpus: None, pids: None };
+        let mut limits = Limits { nofile: None, memory: None, millicpus: None, pids: None };
         let Some(def) = def else { return limits };
         for (key, value) in [("nofile", def.nofile), ("pids", def.pids)] {
             if value == Some(0) {
@@ -293,7 +292,7 @@ impl Check<'_> {
                 self.add(problem.help("write a greater number, or leave it out"));
             }
         }
-        limits.nofile = def.nofile.unwrap_or(DEFAULT_NOFILE);
+        limits.nofile = def.nofile;
         limits.pids = def.pids;
         limits.memory =
             def.memory.as_ref().and_then(|text| self.quantity(&at.key("memory"), "size", text, quantity::size));

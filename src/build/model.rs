@@ -234,8 +234,8 @@ pub struct Access {
 /// Resource limits of a container's steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// `RLIMIT_NOFILE`, soft and hard.
-    pub nofile: u64,
+    /// `RLIMIT_NOFILE`, soft and hard, where the manifest asks for one: then it must be had.
+    pub nofile: Option<u64>,
     /// Memory in bytes.
     pub memory: Option<u64>,
     /// Processors, in thousandths.
@@ -245,6 +245,10 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The open files of a process where the manifest asks for no other number, or as many as the caller of runner may
+    /// pass on, if those are fewer.
+    pub const DEFAULT_NOFILE: u64 = 4096;
+
     /// The most processes and threads where the manifest asks for no other number; it holds where that can be limited
     /// without moving processes of the host between cgroups.
     pub const DEFAULT_PIDS: u64 = 32768;

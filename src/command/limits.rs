@@ -8,11 +8,14 @@ use crate::build::{Build, ContainerId, Limits, size_text};
 use crate::cgroup::{Home, Standing};
 use crate::columns::wrap;
 use crate::plan::Plan;
+use crate::resource_limits::default_nofile;
 
 /// The limits of the containers of a plan.
 pub struct PlannedLimits<'a> {
     /// In the order in which the plan needs them.
     containers: Vec<(&'a str, Vec<Planned>)>,
+    /// The default of open files, where the caller may not have as many as usual and a container has the default.
+    nofile: Option<u64>,
 }
 
 /// A limit of a container.
@@ -57,14 +60,17 @@ impl Planned {
 impl<'a> PlannedLimits<'a> {
     /// Looks at the cgroups of this process, which would be those of a build. Lists nothing where this user may not look.
     pub fn of(build: &'a Build, plan: &Plan) -> Self {
-        let Ok(home) = Home::of_this_process() else { return Self { containers: Vec::new() } };
+        let Ok(home) = Home::of_this_process() else { return Self { containers: Vec::new(), nofile: None } };
         let mut seen = BTreeSet::new();
         let containers = plan.order().iter().map(|id| build.step(*id).container).filter(|id| seen.insert(id.0));
         let planned = |id: ContainerId| {
             let container = build.container(id);
             (container.name.as_str(), limits(container.limits, &|controller| home.standing(controller)))
         };
-        Self { containers: containers.map(planned).collect() }
+        let containers: Vec<ContainerId> = containers.collect();
+        let most = Some(default_nofile()).filter(|most| *most < Limits::DEFAULT_NOFILE);
+        let nofile = most.filter(|_| containers.iter().any(|id| build.container(*id).limits.nofile.is_none()));
+        Self { containers: containers.into_iter().map(planned).collect(), nofile }
     }
 
     /// For programs: of each container, each limit with whether it holds and whether it is a default.
@@ -90,6 +96,10 @@ impl<'a> PlannedLimits<'a> {
         }
         let all = self.containers.iter().flat_map(|(_, limits)| limits);
         lines.extend(all.filter(|limit| limit.is_default && !limit.holds()).map(Planned::words).next());
+        lines.extend(self.nofile.map(|most| {
+            let usual = Limits::DEFAULT_NOFILE;
+            format!("nofile {most}: the default, {usual}, is more than the caller of runner may have (`ulimit -Hn`)")
+        }));
         lines.iter().map(|line| wrap(line, "", "  ", columns.unwrap_or(usize::MAX))).collect()
     }
 }
@@ -115,11 +125,11 @@ mod tests {
     use super::*;
 
     fn planned(of: Limits, standing: &Standing) -> PlannedLimits<'static> {
-        PlannedLimits { containers: vec![("c", limits(of, &|_| standing.clone()))] }
+        PlannedLimits { containers: vec![("c", limits(of, &|_| standing.clone()))], nofile: None }
     }
 
-    const NONE: Limits = Limits { nofile: 4096, memory: None, millicpus: None, pids: None };
-    const ALL: Limits = Limits { nofile: 4096, memory: Some(96 << 20), millicpus: Some(1500), pids: Some(40) };
+    const NONE: Limits = Limits { nofile: None, memory: None, millicpus: None, pids: None };
+    const ALL: Limits = Limits { nofile: None, memory: Some(96 << 20), millicpus: Some(1500), pids: Some(40) };
 
     #[test]
     fn limits_that_hold_are_listed_and_a_default_that_holds_is_not() {

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 
-use crate::build::Build;
+use crate::build::{Build, size_text};
 use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
 use crate::diagnostic::Style;
 use crate::error::{Error, Exit};
@@ -35,6 +35,7 @@ use crate::load::{LoadError, load};
 use crate::manifest;
 use crate::named_paths::binds_that_show_store;
 use crate::report;
+use crate::resource_limits::{self, MIN_STACK};
 use crate::settings::{Partial, Settings, SettingsError};
 use crate::warning::Warning;
 use crate::{sys, terminal, threads};
@@ -63,8 +64,8 @@ impl From<Exit> for Stop {
 
 /// Carries out the command line and gives the program's exit code.
 pub fn run(cli: Cli) -> ExitCode {
-    // It fails for no signal that exists.
-    let _ = sys::keep_ends_of_children();
+    // They fail for no signal that exists.
+    let _ = sys::keep_ends_of_children().and_then(|()| sys::refuse_writes_beyond_a_limit());
     let result = match &cli.command {
         Command::Apply(args) => apply::apply(&cli, args),
         Command::Plan(args) => plan::plan(&cli, args),
@@ -87,6 +88,18 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(Stop::Error(error)) => tell(error.exit(), &error.render()),
         Err(Stop::Shown(exit, text)) => tell(exit, &text),
     }
+}
+
+/// Raises the soft limit of this process' stack where its caller has set a low one.
+///
+/// # Errors
+/// Says so, and gives the exit code, where the hard limit is too low for runner.
+pub fn make_room_for_the_stack() -> Result<(), ExitCode> {
+    let Some(most) = resource_limits::raise_stack() else { return Ok(()) };
+    let error =
+        format!("runner needs a stack of {}, and its caller limits it to {}", size_text(MIN_STACK), size_text(most));
+    let hint = "raise that with `ulimit -Hs unlimited; ulimit -s 8192`, or `LimitSTACK=` of a systemd unit".to_owned();
+    Err(tell(Exit::Host, &Error::new(Exit::Host, error).with_hint(Some(hint)).render()))
 }
 
 fn tell(exit: Exit, text: &str) -> ExitCode {

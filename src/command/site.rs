@@ -18,6 +18,7 @@ use crate::execute::{Context, Interrupt};
 use crate::fs::dirfd::Dir;
 use crate::mount::enter_private_namespace;
 use crate::named_paths::NamedPaths;
+use crate::resource_limits::MIN_NOFILE;
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
@@ -56,7 +57,7 @@ impl Site {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
             Error::new(Exit::Host, format!("cannot enter a mount namespace of its own: {error}")).with_hint(Some(hint))
         })?;
-        allow_many_descriptors().map_err(host("raise the number of open files"))?;
+        allow_many_descriptors()?;
         let store = Store::open(&settings.store).map_err(of_store)?;
         let mut warnings: Vec<Warning> = settings.ignored.clone().into_iter().collect();
         warnings.extend(clear_left_over(&store)?);
@@ -193,9 +194,18 @@ pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
 
 /// Raises `RLIMIT_NOFILE` to what this process may: the usual 1024 is for programs that use select(2), and mksquashfs
 /// keeps every folder above the one that it reads open. Steps have a limit of their own.
-fn allow_many_descriptors() -> std::io::Result<()> {
+///
+/// # Errors
+/// With [`Exit::Host`], also where that is too few.
+fn allow_many_descriptors() -> Result<(), Error> {
     let limit = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+    if let Some(most) = limit.maximum.filter(|most| *most < MIN_NOFILE) {
+        let error = format!("runner needs {MIN_NOFILE} open files, and its caller limits it to {most}");
+        let hint = "raise that with `ulimit -n 4096`, or `LimitNOFILE=4096` in a systemd unit".to_owned();
+        return Err(Error::new(Exit::Host, error).with_hint(Some(hint)));
+    }
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    raised.map_err(host("raise the number of open files"))
 }
 
 /// The first signal ends the build in order; the second one at once: the kernel and the next start clean up. A signal that

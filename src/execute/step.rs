@@ -26,6 +26,7 @@ use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::fs::regular;
 use crate::lock::LockedSnapshot;
+use crate::resource_limits;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
@@ -96,7 +97,7 @@ impl From<ImageError> for Failure {
 
 /// For `map_err`: a file of runner's own that cannot be used.
 pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure::host(format!("cannot {what}: {error}"))
+    move |error| Failure::host(format!("cannot {what}: {}", told_with_hint(&error, None)))
 }
 
 impl Work<'_, '_> {
@@ -120,7 +121,7 @@ impl Work<'_, '_> {
             let reason = words(&ended, step.timeout, self.context.build.container(step.container));
             if ended.interrupted || tries > step.retries {
                 let code = ended.outcome.exit_code();
-                let hint = self.hint(output).filter(|_| !ended.interrupted && !ended.timed_out);
+                let hint = self.hint(output, &reason).filter(|_| !ended.interrupted && !ended.timed_out);
                 let reason = hint.map_or(reason.clone(), |hint| format!("{reason}; {hint}"));
                 return Err(Failure::own(reason, Some(code)));
             }
@@ -132,8 +133,8 @@ impl Work<'_, '_> {
         }
     }
 
-    /// What the step may have failed for, by what it was to do and what it said last.
-    fn hint(&self, output: &Output<'_>) -> Option<String> {
+    /// What the step may have failed for, by what it was to do, what it said last and how it ended.
+    fn hint(&self, output: &Output<'_>, reason: &str) -> Option<String> {
         let step = self.context.build.step(self.id);
         let container = self.context.build.container(step.container);
         let command = match &step.action {
@@ -148,6 +149,7 @@ impl Work<'_, '_> {
             words: &format!("{command}\n{}", output.tail()),
         };
         hints::hint(container, failed, |path| session.mode_in_mount(path))
+            .or_else(|| resource_limits::hint(&format!("{reason}\n{}", output.tail())))
     }
 
     fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {

@@ -126,7 +126,7 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     fields.set("seccomp", seccomp(&container.seccomp));
     fields.set("read_only", container.read_only.to_string());
     let limits = container.limits;
-    fields.set("limits/nofile", limits.nofile.to_string());
+    fields.set("limits/nofile", limits.nofile.unwrap_or(Limits::DEFAULT_NOFILE).to_string());
     let pids = limits.pids.unwrap_or(Limits::DEFAULT_PIDS);
     let optional = [("memory", limits.memory), ("millicpus", limits.millicpus), ("pids", Some(pids))];
     for (name, limit) in optional.into_iter().filter_map(|(name, limit)| Some((name, limit?))) {

@@ -48,7 +48,7 @@ fn rich() -> Build {
         uid: Some(0),
         gid: Some(108),
     }];
-    container.limits = Limits { nofile: 1024, memory: Some(1 << 30), millicpus: Some(1500), pids: Some(100) };
+    container.limits = Limits { nofile: Some(1024), memory: Some(1 << 30), millicpus: Some(1500), pids: Some(100) };
     build.steps[0].action = Action::Run("make \"it\"\n".into());
     build.steps[0].env = [("B".to_owned(), "=".to_owned())].into();
     build.steps[1].action = Action::Exec(vec!["a b".into(), "c".into()]);
@@ -153,7 +153,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_ALLOW")),
         ("another profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_LOG")),
         ("read-only", |b, _| b.containers[0].read_only = true),
-        ("nofile", |b, _| b.containers[0].limits.nofile += 1),
+        ("nofile", |b, _| b.containers[0].limits.nofile = Some(1025)),
         ("memory", |b, _| b.containers[0].limits.memory = None),
         ("cpus", |b, _| b.containers[0].limits.millicpus = Some(1501)),
         ("pids", |b, _| b.containers[0].limits.pids = Some(101)),

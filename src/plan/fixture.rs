@@ -63,7 +63,7 @@ fn container(id: usize) -> Container {
         seccomp: Seccomp::Default,
         mounts: Vec::new(),
         devices: Vec::new(),
-        limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },
+        limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Disk,
         checkpoint: None,
     }

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use crate::cgroup::{GroupDir, Home};
+use crate::error::told;
 use crate::sys;
 
 /// What mends a host without device rules.
@@ -51,8 +52,8 @@ pub fn check_below(home: &Home, name: &str, rules: &[LinuxDeviceCgroup]) -> Resu
 }
 
 /// The words for a container that may make device nodes, where rules cannot be enforced.
-pub fn refusal(error: impl std::fmt::Display) -> String {
-    format!("device rules cannot be enforced here: {error}; {MEND}")
+pub fn refusal(error: Box<dyn Error>) -> String {
+    format!("device rules cannot be enforced here: {}; {MEND}", told(&*error))
 }
 
 fn write_files(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {

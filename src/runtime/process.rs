@@ -9,6 +9,7 @@ use oci_spec::runtime::{
 };
 
 use crate::build::Container;
+use crate::resource_limits;
 
 /// The environment of every process before what the manifest adds.
 const DEFAULT_ENV: [(&str, &str); 2] =
@@ -64,11 +65,8 @@ pub fn process(container: &Container, command: Command<'_>) -> Result<Process, O
     for (name, value) in container.env.iter().chain(command.env) {
         env.insert(name, value.clone());
     }
-    let nofile = PosixRlimitBuilder::default()
-        .typ(PosixRlimitType::RlimitNofile)
-        .soft(container.limits.nofile)
-        .hard(container.limits.nofile)
-        .build()?;
+    let files = container.limits.nofile.unwrap_or_else(resource_limits::default_nofile);
+    let nofile = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(files).hard(files).build()?;
     ProcessBuilder::default()
         .terminal(false)
         .user(user(command.user)?)

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::built::{Gate, Running, project};
+use crate::built::{Built, Gate, Running, project};
 use crate::project::Project;
 
 /// What a step has of its caller's signals.
@@ -22,7 +22,7 @@ fn signals_that_the_caller_ignores_stay_ignored_and_steps_begin_with_default_one
     for (ignored, heeded) in [(Signal::INT, Signal::HUP), (Signal::HUP, Signal::TERM), (Signal::TERM, Signal::INT)] {
         let project = project(SIGNALS);
         let gate = Gate::new(&project);
-        let ignore = format!("trap '' {} PIPE USR1 TSTP TTOU; exec \"$@\"", ignored.as_raw());
+        let ignore = format!("trap '' {} PIPE USR1 TSTP TTOU; exec env --block-signal=USR2 \"$@\"", ignored.as_raw());
         let build = start(&project, &ignore);
         gate.await_step("now");
         build.signal(ignored);
@@ -39,4 +39,140 @@ fn signals_that_the_caller_ignores_stay_ignored_and_steps_begin_with_default_one
         build.signal(heeded);
         assert_eq!(build.end().run.code, 130, "{heeded:?}");
     }
+}
+
+/// Copies programs of more than 10 KiB, and writes an image.
+const IMAGE: &str = "
+containers: { c: { rootfs: $TOOLS } }
+steps: [{ name: s, run: echo it runs }, { name: l, snapshot: {} }]
+";
+
+/// Builds from a shell that sets a limit of its own.
+fn limited(project: &Project, limit: &str) -> Built {
+    start(project, &format!("ulimit {limit} && exec \"$@\"")).end()
+}
+
+#[track_caller]
+fn assert_nothing_left(project: &Project, built: &Built) {
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_limit_of_file_sizes_fails_a_build_with_its_name() {
+    // In units of 512 bytes; without a caller of this test that limits it, the image itself could be larger.
+    for (blocks, step) in [(20, "s"), (0, "s")] {
+        let project = project(IMAGE);
+        let built = limited(&project, &format!("-f {blocks}"));
+        assert_eq!(built.run.code, 3, "{}", built.run);
+        let told = if blocks == 0 { built.run.stderr.clone() } else { built.reason(step).to_owned() };
+        assert!(told.contains("File too large") && told.contains("`ulimit -f unlimited`"), "{}", built.run);
+        assert_eq!(told.matches("runner's caller").count(), 1, "{told}");
+        assert_nothing_left(&project, &built);
+    }
+}
+
+#[test]
+fn a_step_that_writes_more_than_the_caller_allows_is_killed_as_everywhere() {
+    let project = project(
+        "containers: { c: { rootfs: $TOOLS } }
+steps: [{ name: s, exec: [dd, if=/dev/zero, of=/large, bs=1M, count=40] }, { name: t, needs: [], run: dd if=/dev/zero of=/large bs=1M count=40 }]\n",
+    );
+    let built = start(&project, "ulimit -f 40000 && exec \"$@\" --keep-going").end();
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    // A step is the first process of its namespace, which the kernel keeps that signal from: its write fails instead.
+    for (step, how) in [("s", "exit code 1; "), ("t", "exit code 153; ")] {
+        let reason = built.reason(step);
+        assert!(reason.starts_with(how) && reason.contains("`ulimit -f unlimited`"), "{reason}");
+    }
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn too_few_open_files_and_too_little_memory_fail_a_build_with_the_name_of_the_limit() {
+    let cases = [
+        ("-n 20", "runner needs 128 open files, and its caller limits it to 20"),
+        ("-n 127", "`ulimit -n 4096`"),
+        ("-v 100000", "`ulimit -v unlimited`"),
+    ];
+    for (limit, command) in cases {
+        let project = project(IMAGE);
+        let built = limited(&project, limit);
+        assert_eq!(built.run.code, 3, "{}", built.run);
+        assert!(built.run.to_string().contains(command), "{}", built.run);
+        assert_nothing_left(&project, &built);
+    }
+}
+
+#[test]
+fn the_least_open_files_that_runner_takes_are_enough_for_a_build() {
+    let project = project(IMAGE);
+    let built = limited(&project, "-n 128");
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn a_container_that_a_limit_of_file_sizes_keeps_from_being_made_fails_with_its_name() {
+    let project = project("containers: { c: { rootfs: { scratch: true } } }\nsteps: [{ name: s, exec: [/nothing] }]\n");
+    let built = limited(&project, "-f 20");
+    assert_ne!(built.run.code, 0, "{}", built.run);
+    assert!(built.reason("s").contains("`ulimit -f unlimited`"), "{}", built.reason("s"));
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn a_low_limit_of_the_stack_is_raised_or_refused_in_words() {
+    let project = project(IMAGE);
+    let built = limited(&project, "-Ss 64");
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let run = project.runner_in_shell("ulimit -s 64 && exec \"$@\"", &["apply"]);
+    assert_eq!(run.code, 3, "{run}");
+    assert!(run.stderr.contains("runner needs a stack of 1MiB, and its caller limits it to 64KiB"), "{run}");
+    let built = limited(&project, "-s unlimited");
+    assert_eq!(built.run.code, 0, "{}", built.run);
+}
+
+#[test]
+fn limits_that_builds_do_not_come_near_change_nothing() {
+    for limit in ["-l 0", "-u 3", "-t 60", "-c unlimited", "-q 0"] {
+        let project = project(IMAGE);
+        // dash has no option for some of them.
+        let built = start(&project, &format!("exec bash -c 'ulimit {limit} && exec \"$@\"' sh \"$@\"")).end();
+        assert_eq!(built.run.code, 0, "{limit}: {}", built.run);
+        assert_nothing_left(&project, &built);
+    }
+}
+
+#[test]
+fn the_default_of_open_files_is_no_more_than_the_caller_may_have_and_a_number_of_the_manifest_must_be_had() {
+    let project = project(
+        r#"
+containers:
+  default: { rootfs: $TOOLS }
+  same: { rootfs: $TOOLS, limits: { nofile: 500 } }
+  more: { rootfs: $TOOLS, limits: { nofile: 501 } }
+steps:
+  - { name: default, container: default, run: ulimit -n; ulimit -Hn }
+  - { name: same, container: same, run: ulimit -n }
+  - { name: more, container: more, run: ulimit -n }
+"#,
+    );
+    // A process with CAP_SYS_RESOURCE may raise it.
+    let without =
+        "ulimit -n 500 && exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource \"$@\" --keep-going";
+    let built = start(&project, without).end();
+    assert_eq!(built.run.code, 1, "{}", built.run);
+    assert_eq!(built.lines("default"), ["500", "500"]);
+    assert_eq!(built.lines("same"), ["500"]);
+    assert!(
+        built.reason("more").contains("501 open files are more than the 500 that this host allows"),
+        "{}",
+        built.run
+    );
+    assert_nothing_left(&project, &built);
+    let plan = project.runner_in_shell(without.trim_end_matches(" --keep-going"), &["plan"]);
+    assert!(
+        plan.stdout.contains("nofile 500: the default, 4096, is more than the caller of runner may have"),
+        "{plan}"
+    );
 }

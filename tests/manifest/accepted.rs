@@ -95,7 +95,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
     assert_eq!((c.hostname.as_str(), c.read_only, c.network, c.no_new_privileges), ("c", false, Network::None, true));
     assert_eq!(c.user, User { user: Principal::Id(0), group: Some(Principal::Id(0)) });
     assert_eq!((c.cwd.as_path(), c.env.len(), c.mounts.len(), c.devices.len()), (Path::new("/"), 0, 0, 0));
-    assert_eq!(c.limits, Limits { nofile: 4096, memory: None, millicpus: None, pids: None });
+    assert_eq!(c.limits, Limits { nofile: None, memory: None, millicpus: None, pids: None });
     assert_eq!(c.scratch, Scratch::Default);
     assert_eq!(c.seccomp, Seccomp::Default);
     let names: Vec<_> = c.capabilities.iter().map(ToString::to_string).collect();
@@ -175,7 +175,7 @@ steps:
         (c.devices[1].target.as_path(), c.devices[1].uid, c.devices[1].gid),
         (Path::new("/dev/x"), Some(1), Some(2))
     );
-    assert_eq!(c.limits, Limits { nofile: 10, memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
+    assert_eq!(c.limits, Limits { nofile: Some(10), memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
     assert_eq!((c.scratch, d.scratch), (Scratch::Disk, Scratch::Tmpfs(1 << 30)));
     assert_eq!((d.limits.memory, d.limits.millicpus), (Some(1_000_000), Some(2000)));
     assert_eq!(d.user, User { user: Principal::Id(1000), group: None });

@@ -62,7 +62,7 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
                     // Runner may be gone, and then nobody wants to know.
                     let _ = writeln!(io::stderr(), "{}", told(error));
                 }),
-                Err(error) => send(&socket, &Opened::Failed(error.to_string()), &[]).and(Err(error)),
+                Err(error) => send(&socket, &Opened::Failed(told(&error)), &[]).and(Err(error)),
             };
             sys::exit_now(i32::from(served.is_err()));
         }

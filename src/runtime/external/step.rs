@@ -7,7 +7,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxResourcesBuilder, PosixRlimitType, Process};
@@ -21,6 +20,7 @@ use super::log::not_started;
 use super::serve::StepEvent;
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
+use crate::resource_limits::settable_nofile;
 use crate::runtime::{Ended, Outcome, devices, reap, status, too_many_files};
 use crate::sys;
 
@@ -345,10 +345,8 @@ fn refuses_devices(mountinfo: &str) -> bool {
 /// Refuses in words that help what the runtime would not be allowed to set.
 fn check_limits(process: &Process) -> io::Result<()> {
     let files = process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
-    match files {
-        Some(limit) if limit.hard() > most && !may_raise => {
+    match (files, settable_nofile()) {
+        (Some(limit), Some(most)) if limit.hard() > most => {
             Err(io::Error::other(format!("it cannot set resource limits: {}", too_many_files(limit.hard(), most))))
         }
         _ => Ok(()),

@@ -43,7 +43,7 @@ fn container() -> Container {
         seccomp: Seccomp::Default,
         mounts: Vec::new(),
         devices: Vec::new(),
-        limits: Limits { nofile: 4096, memory: None, millicpus: None, pids: None },
+        limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(10 << 30),
         checkpoint: None,
     }
@@ -226,7 +226,7 @@ fn all_devices_are_denied_then_each_is_allowed_what_it_may() {
 
 #[test]
 fn limits_are_the_runtimes_to_set() {
-    let limits = Limits { nofile: 64, memory: Some(2 << 30), millicpus: Some(1500), pids: Some(10) };
+    let limits = Limits { nofile: Some(64), memory: Some(2 << 30), millicpus: Some(1500), pids: Some(10) };
     let config = written(&Container { limits, ..container() }, Vec::new());
     let resources = &config["linux"]["resources"];
     assert_eq!((&resources["memory"]["limit"], &resources["memory"]["swap"]), (&json!(2u64 << 30), &json!(2u64 << 30)));

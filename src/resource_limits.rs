@@ -1,0 +1,174 @@
+//! The resource limits that runner's caller has set, see getrlimit(2): which one a failure came of, and how to raise it.
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+use crate::build::{Limits, size_text};
+
+/// As many open files runner needs at least: it makes a group in each cgroup hierarchy for each container, and must be able
+/// to remove them all.
+pub const MIN_NOFILE: u64 = 128;
+
+/// Returns the open files that a process of a step may have where the manifest asks for no number.
+pub fn default_nofile() -> u64 {
+    settable_nofile().map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE))
+}
+
+/// Returns the greatest limit of open files that this process can set, where there is one: without CAP_SYS_RESOURCE it
+/// cannot set more than it has.
+pub fn settable_nofile() -> Option<u64> {
+    let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|_| !may_raise)?;
+    Some(most)
+}
+
+/// What the system and the programs that runner starts say of a limit.
+struct Symptom {
+    resource: Resource,
+    name: &'static str,
+    /// Of ulimit of a shell.
+    option: char,
+    /// In a unit of systemd.
+    directive: &'static str,
+    /// Enough, for the shell and for systemd.
+    enough: [&'static str; 2],
+    said: &'static [&'static str],
+    text: fn(u64) -> String,
+}
+
+/// What a hint begins with.
+const CALLER: &str = "runner's caller";
+
+const NO_MEMORY: &[&str] =
+    &["Cannot allocate memory", "Out of memory", "out of memory", "failed to reserve page summary"];
+
+/// What runc says when that limit keeps it from writing its state.
+const RUNC_WITHOUT_STATE: &str = "unable to store init state";
+
+const SYMPTOMS: [Symptom; 5] = [
+    Symptom {
+        resource: Resource::RLIMIT_FSIZE,
+        name: "size of a file",
+        option: 'f',
+        directive: "LimitFSIZE",
+        enough: ["unlimited", "infinity"],
+        said: &["File too large", "SIGXFSZ", "by signal 25", "File size limit exceeded", RUNC_WITHOUT_STATE],
+        text: size_text,
+    },
+    Symptom {
+        resource: Resource::RLIMIT_NOFILE,
+        name: "number of open files",
+        option: 'n',
+        directive: "LimitNOFILE",
+        enough: ["4096", "4096"],
+        said: &["Too many open files", "too many open files"],
+        text: plain,
+    },
+    Symptom {
+        resource: Resource::RLIMIT_CPU,
+        name: "time on a processor",
+        option: 't',
+        directive: "LimitCPU",
+        enough: ["unlimited", "infinity"],
+        said: &["SIGXCPU", "by signal 24", "CPU time limit exceeded"],
+        text: seconds,
+    },
+    Symptom {
+        resource: Resource::RLIMIT_AS,
+        name: "address space of a process",
+        option: 'v',
+        directive: "LimitAS",
+        enough: ["unlimited", "infinity"],
+        said: NO_MEMORY,
+        text: size_text,
+    },
+    Symptom {
+        resource: Resource::RLIMIT_DATA,
+        name: "data of a process",
+        option: 'd',
+        directive: "LimitDATA",
+        enough: ["unlimited", "infinity"],
+        said: NO_MEMORY,
+        text: size_text,
+    },
+];
+
+/// As much stack runner needs; a thread other than the first one has twice that much, whatever the limit.
+pub const MIN_STACK: u64 = 1 << 20;
+
+/// As much stack a process has unless somebody asks for another number.
+const USUAL_STACK: u64 = 8 << 20;
+
+/// Raises a soft limit of the stack that is lower than [`MIN_STACK`]; what runner starts inherits it. Returns the hard limit
+/// where that is too low.
+pub fn raise_stack() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_STACK).ok()?;
+    if soft >= MIN_STACK {
+        return None;
+    }
+    let raised = hard >= MIN_STACK && setrlimit(Resource::RLIMIT_STACK, hard.min(USUAL_STACK), hard).is_ok();
+    (!raised).then_some(hard)
+}
+
+/// Returns the limit of the caller that a failure came of, by its words, and how to raise it.
+pub fn hint(failure: &str) -> Option<String> {
+    let limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
+    hint_of(failure, &limit)
+}
+
+fn hint_of(failure: &str, limit: &dyn Fn(Resource) -> Option<rlim_t>) -> Option<String> {
+    if failure.contains(CALLER) {
+        // An error inside another one has named the limit already.
+        return None;
+    }
+    let is_meant = |symptom: &&Symptom| symptom.said.iter().any(|said| failure.contains(said));
+    SYMPTOMS.iter().filter(is_meant).find_map(|symptom| {
+        let most = limit(symptom.resource).filter(|most| *most != nix::libc::RLIM_INFINITY)?;
+        if symptom.enough[0].parse().is_ok_and(|enough: u64| most >= enough) {
+            return None;
+        }
+        let Symptom { name, option, directive, enough: [shell, unit], text, .. } = symptom;
+        Some(format!(
+            "{CALLER} limits the {name} to {}; raise that with `ulimit -{option} {shell}`, or `{directive}={unit}` in a systemd \
+             unit",
+            text(most)
+        ))
+    })
+}
+
+fn plain(number: u64) -> String {
+    number.to_string()
+}
+
+fn seconds(number: u64) -> String {
+    format!("{number}s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILURES: [&str; 7] = [
+        "cannot write the image: mksquashfs ended with exit code 1, and said File too large",
+        "killed by signal 25 (SIGXFSZ)",
+        "cannot read the store: Too many open files (os error 24)",
+        "cannot write the image: mksquashfs was killed by signal 24, and said nothing",
+        "cannot write the image: mksquashfs ended with exit code 1, and said FATAL ERROR: Out of memory",
+        "exit code 1",
+        "killed by signal 9 (SIGKILL)",
+    ];
+
+    #[test]
+    fn a_failure_that_a_limit_of_the_caller_explains_names_it_and_the_command_that_raises_it() {
+        let limit = |resource| Some(if resource == Resource::RLIMIT_AS { 100 << 20 } else { 20 });
+        let lines = FAILURES.map(|failure| format!("{failure}: {:?}", hint_of(failure, &limit)));
+        crate::messages::compare("resource-limits", lines);
+    }
+
+    #[test]
+    fn without_a_limit_and_in_an_error_that_has_the_hint_already_there_is_none() {
+        let unlimited = |_| Some(nix::libc::RLIM_INFINITY);
+        assert!(FAILURES.iter().all(|failure| hint_of(failure, &unlimited).is_none()));
+        let hint = hint_of(FAILURES[1], &|_| Some(20)).unwrap();
+        assert_eq!(hint_of(&format!("{}; {hint}", FAILURES[1]), &|_| Some(20)), None);
+    }
+}
