@@ -8,7 +8,7 @@ use crate::diagnostic::{Problem, Trail};
 use crate::manifest::CapabilitiesDef;
 
 /// What steps have unless the manifest says otherwise.
-const DEFAULT: [Capability; 12] = [
+pub const DEFAULT_CAPABILITIES: [Capability; 12] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::Fsetid,
@@ -70,7 +70,7 @@ const NAMES: [&str; 41] = [
 
 impl Check<'_> {
     pub(super) fn capabilities(&mut self, def: Option<&CapabilitiesDef>, at: &Trail<'_>) -> Vec<Capability> {
-        let mut set = Vec::from(DEFAULT);
+        let mut set = Vec::from(DEFAULT_CAPABILITIES);
         let add = self.capability_list(def.and_then(|def| def.add.as_deref()), &at.key("add"));
         let drop = self.capability_list(def.and_then(|def| def.drop.as_deref()), &at.key("drop"));
         for (n, capability) in &drop {

@@ -16,6 +16,7 @@ mod steps;
 use std::collections::HashMap;
 use std::path::Path;
 
+pub use capabilities::DEFAULT_CAPABILITIES;
 pub use host::{FileKind, Host, PROGRAM_PATH};
 pub use model::*;
 pub use quantity::{size, size_text};

@@ -16,6 +16,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use crate::columns::wrap;
 use crate::error::Exit;
+use crate::session::missing_capabilities;
 
 /// Below that many bytes of free space a build is likely to fail.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -134,7 +135,14 @@ fn privilege() -> Check {
         return Check::missing(name, "not root", "run it with sudo, or in a container with --privileged");
     }
     match caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN) {
-        Ok(true) => Check::ok(name, "root with CAP_SYS_ADMIN"),
+        Ok(true) => match missing_capabilities() {
+            Ok(missing) if missing.is_empty() => Check::ok(name, "root with CAP_SYS_ADMIN"),
+            Ok(missing) => {
+                let names: Vec<String> = missing.into_iter().collect();
+                Check::missing(name, format!("root without {}", names.join(", ")), "in Docker: docker run --privileged")
+            }
+            Err(error) => Check::missing(name, error.to_string(), "mount -t proc proc /proc"),
+        },
         Ok(false) => Check::missing(name, "root without CAP_SYS_ADMIN", "in Docker: docker run --privileged"),
         Err(error) => {
             Check::missing(name, format!("cannot read the capabilities: {error}"), "mount -t proc proc /proc")

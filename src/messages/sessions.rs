@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use super::{compare, errno, every, shown};
+use crate::build::Capability;
 use crate::error::doing;
 use crate::execute::RestoreError;
 use crate::mount::OverlayError;
@@ -21,6 +22,10 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Io(_) => [
             SessionError::Io(at("mount /src: look at /work/src", libc::ENOENT)),
             SessionError::Io(at("make the mount point /src", libc::ENOSPC)),
+        ],
+        SessionError::Capabilities { .. } => [
+            SessionError::Capabilities { missing: vec![Capability::NetRaw, Capability::SysAdmin], steps: true },
+            SessionError::Capabilities { missing: vec![Capability::Mknod], steps: false },
         ],
         SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],
         SessionError::User(_) => [

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::capabilities::names;
+use crate::build::Capability;
 use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
 use crate::runtime::spec::HostDevice;
@@ -15,6 +17,12 @@ use crate::runtime::spec::HostDevice;
 pub enum SessionError {
     #[error("cannot open the session")]
     Io(#[from] io::Error),
+    #[error(
+        "cannot open the session: {} needs {}, which runner's caller does not have",
+        if *steps { "the container" } else { "runner" },
+        names(missing, "CAP_")
+    )]
+    Capabilities { missing: Vec<Capability>, steps: bool },
     #[error("cannot use the device {}", path.display())]
     Device { path: PathBuf, source: io::Error },
     #[error("cannot look up the user")]
@@ -40,6 +48,17 @@ impl SessionError {
             ),
             Self::User(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
+            }
+            Self::Capabilities { missing, steps } => {
+                let give = "start runner with it: in Docker, `docker run --privileged`, and in a systemd unit without a \
+                            `CapabilityBoundingSet=` that takes it away";
+                let names = names(missing, "");
+                Some(match steps {
+                    true => {
+                        format!("{give}; or take it from the container, as with `capabilities: {{drop: [{names}]}}`")
+                    }
+                    false => give.to_owned(),
+                })
             }
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::Overlay(error) => error.hint(),

@@ -7,6 +7,7 @@
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
+mod capabilities;
 mod error;
 mod kept;
 mod layer;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+pub use capabilities::missing_by_default as missing_capabilities;
 pub use error::SessionError;
 pub use layer::Lower;
 pub use mounts::RAMFS;

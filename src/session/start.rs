@@ -6,7 +6,7 @@ use crate::runtime::Ahead;
 use crate::runtime::container::Helper;
 use crate::runtime::spec::{self, HostDevice};
 
-use super::{SessionError, Workspace};
+use super::{SessionError, Workspace, capabilities};
 
 /// A session of which nothing is mounted yet. Dropping it ends its helper.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Start {
     /// Looks the container's devices up, and starts its helper.
     ///
     /// # Errors
-    /// Where a device is not there, or no process can be started.
+    /// Where this process lacks a capability, where a device is not there, or no process can be started.
     pub fn new(workspace: &Workspace, container: &Container, paths: &NamedPaths) -> Result<Self, SessionError> {
         let devices = look_up(container, paths)?;
         let begun = begin(workspace, container, &devices)?;
@@ -35,7 +35,9 @@ impl Start {
     }
 }
 
+/// Checks that this process has the capabilities that the container needs, and looks its devices up.
 pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<HostDevice>, SessionError> {
+    capabilities::check(container)?;
     let look_up = |device| HostDevice::look_up(device, paths.opened()).map_err(|source| (device, source));
     let all = container.devices.iter().map(look_up).collect::<Result<Vec<_>, _>>();
     all.map_err(|(device, source)| SessionError::Device { path: device.path.clone(), source })

@@ -176,3 +176,53 @@ steps:
         "{plan}"
     );
 }
+
+/// Builds from a caller that lacks capabilities.
+fn without(project: &Project, capabilities: &str) -> Built {
+    start(project, &format!("exec capsh --drop={capabilities} -- -c 'exec \"$@\" --keep-going' sh \"$@\"")).end()
+}
+
+#[test]
+fn a_capability_that_the_caller_lacks_is_named_before_anything_of_the_container_runs() {
+    let project = project(
+        "
+containers:
+  default: { rootfs: $TOOLS }
+  more: { rootfs: $TOOLS, capabilities: { add: [NET_RAW] } }
+  less: { rootfs: $TOOLS, capabilities: { drop: [KILL, MKNOD] } }
+steps:
+  - { name: default, container: default, run: echo it runs }
+  - { name: more, container: more, run: echo it runs }
+  - { name: less, container: less, run: echo it runs }
+",
+    );
+    let every = ["default", "more", "less"];
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("cap_net_raw", &["more"], "the container needs CAP_NET_RAW,"),
+        ("cap_kill", &["default", "more"], "the container needs CAP_KILL,"),
+        ("cap_mknod", &every, "runner needs CAP_MKNOD,"),
+        ("cap_net_admin,cap_setgid", &every, "runner needs CAP_SETGID, CAP_NET_ADMIN,"),
+        ("cap_sys_ptrace", &[], ""),
+    ];
+    for (dropped, failing, words) in cases {
+        let built = without(&project, dropped);
+        assert_eq!(built.run.code, if failing.is_empty() { 0 } else { 3 }, "{dropped}: {}", built.run);
+        for step in every {
+            let fails = failing.contains(&step);
+            assert_eq!(built.status(step), if fails { "failed" } else { "ran" }, "{dropped}: {}", built.run);
+            assert!(!fails || built.reason(step).contains(words), "{dropped}: {}", built.reason(step));
+        }
+        assert_nothing_left(&project, &built);
+    }
+}
+
+#[test]
+fn a_caller_that_may_mount_nothing_is_refused_and_doctor_names_what_is_missing() {
+    let project = project(IMAGE);
+    let shell = |dropped: &str| format!("exec capsh --drop={dropped} -- -c 'exec \"$@\"' sh \"$@\"");
+    let run = project.runner_in_shell(&shell("cap_sys_admin"), &["apply"]);
+    assert!(run.code == 3 && run.stderr.contains("run it with CAP_SYS_ADMIN"), "{run}");
+    assert!(!project.store().exists(), "nothing is made");
+    let run = project.runner_in_shell(&shell("cap_chown,cap_mknod"), &["doctor"]);
+    assert!(run.code == 3 && run.stdout.contains("root without CAP_CHOWN, CAP_MKNOD"), "{run}");
+}

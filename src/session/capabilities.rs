@@ -1,0 +1,52 @@
+//! The capabilities that a session needs of runner's caller: runner's own, and those that its steps are to have.
+
+use std::collections::BTreeSet;
+
+use caps::CapSet;
+
+use super::SessionError;
+use crate::build::{Capability, Container, DEFAULT_CAPABILITIES, Network};
+
+/// What each session takes: device nodes, overlays of other users' directories, groups and bounding sets of its processes.
+const ALWAYS: [Capability; 4] = [Capability::DacOverride, Capability::Mknod, Capability::Setgid, Capability::Setpcap];
+
+/// Refuses a container for which the caller has too few.
+///
+/// # Errors
+/// [`SessionError::Capabilities`].
+pub(super) fn check(container: &Container) -> Result<(), SessionError> {
+    check_in(container, &of_caller().map_err(std::io::Error::other)?)
+}
+
+/// Returns the capabilities that a container without settings of its own needs and the caller does not have.
+///
+/// # Errors
+/// What the system says of this process' capabilities.
+pub fn missing_by_default() -> Result<BTreeSet<String>, caps::errors::CapsError> {
+    let needed = ALWAYS.iter().chain(&[Capability::NetAdmin]).chain(&DEFAULT_CAPABILITIES);
+    let needed: BTreeSet<String> = needed.map(|capability| format!("CAP_{capability}")).collect();
+    Ok(&needed - &of_caller()?)
+}
+
+/// What this process has and passes on to the programs that it starts.
+fn of_caller() -> Result<BTreeSet<String>, caps::errors::CapsError> {
+    let (effective, bounding) = (caps::read(None, CapSet::Effective)?, caps::read(None, CapSet::Bounding)?);
+    Ok(effective.intersection(&bounding).map(ToString::to_string).collect())
+}
+
+fn check_in(container: &Container, had: &BTreeSet<String>) -> Result<(), SessionError> {
+    let lacks = |capability: &&Capability| !had.contains(&format!("CAP_{capability}"));
+    let for_loopback = (container.network == Network::None).then_some(&Capability::NetAdmin);
+    let own: Vec<Capability> = ALWAYS.iter().chain(for_loopback).filter(lacks).copied().collect();
+    if !own.is_empty() {
+        return Err(SessionError::Capabilities { missing: own, steps: false });
+    }
+    let missing: Vec<Capability> = container.capabilities.iter().filter(lacks).copied().collect();
+    if missing.is_empty() { Ok(()) } else { Err(SessionError::Capabilities { missing, steps: true }) }
+}
+
+/// The names of capabilities, as a manifest has them.
+pub(super) fn names(capabilities: &[Capability], prefix: &str) -> String {
+    let names: Vec<String> = capabilities.iter().map(|capability| format!("{prefix}{capability}")).collect();
+    names.join(", ")
+}
