@@ -1,9 +1,10 @@
 //! The arguments of the commands.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
 use crate::report::Format;
@@ -87,7 +88,7 @@ pub struct ApplyArgs {
     pub log_file: Option<PathBuf>,
 
     /// Write a report when the build is over: a page (.html), JUnit's XML (.xml) or JSON (.json); repeatable.
-    #[arg(long = "report", value_name = "FILE", value_parser = report)]
+    #[arg(long = "report", value_name = "FILE", value_parser = OsStringValueParser::new().try_map(report))]
     pub reports: Vec<(PathBuf, Format)>,
 }
 
@@ -239,8 +240,8 @@ fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "write a number from 1 on".to_owned())
 }
 
-fn report(text: &str) -> Result<(PathBuf, Format), String> {
-    let path = PathBuf::from(text);
+fn report(path: OsString) -> Result<(PathBuf, Format), String> {
+    let path = PathBuf::from(path);
     let format = Format::of(&path).ok_or("end its name in .html, .xml or .json")?;
     Ok((path, format))
 }

@@ -92,6 +92,9 @@ fn every_error_of_an_overlay_says_where_why_and_what_to_do() {
     let errors = every! {
         OverlayError::TooManyLayers { .. } => [OverlayError::TooManyLayers { layers: 501 }],
         OverlayError::OptionsFull { .. } => [OverlayError::OptionsFull { layers: 300 }],
+        OverlayError::UpperOnOverlay { .. } => [
+            OverlayError::UpperOnOverlay { layers: 3, upper: "/store/scratch/aa/upper1".into() },
+        ],
         OverlayError::Mount { .. } => [
             mount("", libc::ENODEV),
             mount(": overlay: filesystem on /mnt/upper not supported as upperdir", libc::EINVAL),

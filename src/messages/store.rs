@@ -1,5 +1,6 @@
 //! The store, and the lock that a build is held to.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::{compare, errno, every, shown};
@@ -28,6 +29,9 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
             io("read the layer", "/srv/store/layers/sha256/aa.squashfs", libc::EIO),
         ],
         StoreError::Format { .. } => [StoreError::Format { path: store(), found: "9".into() }],
+        StoreError::NotUtf8 { .. } => [
+            StoreError::NotUtf8 { path: PathBuf::from(std::ffi::OsStr::from_bytes(b"/srv/st\xf6re")) },
+        ],
         StoreError::Link { .. } => [
             StoreError::Link { path: "/work/store".into(), target: "/srv/store".into() },
         ],

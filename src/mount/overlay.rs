@@ -4,7 +4,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -21,6 +22,9 @@ const MOST_LOWERS: usize = 500;
 /// The data of mount(2) ends at a page.
 const MOUNT_DATA: usize = 4095;
 
+/// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
+const OVERLAY_MAGIC: u64 = 0x794c_7630;
+
 /// Each layer must stand on its own when it is mounted elsewhere, so nothing may point from one into another. Kernels know
 /// these from 4.13, 4.16, 4.19 and 4.10 on, and runner needs 5.12.
 const INDEPENDENT: [(&str, &str); 4] =
@@ -34,6 +38,8 @@ pub enum OverlayError {
     TooManyLayers { layers: usize },
     #[error("cannot stack {layers} layers: this kernel takes their paths in one page, which is full")]
     OptionsFull { layers: usize },
+    #[error("cannot stack {layers} layers: {}, where changes are to live, is itself on an overlay, which overlayfs does not write to", upper.display())]
+    UpperOnOverlay { layers: usize, upper: PathBuf },
     #[error("cannot stack {layers} layers with overlayfs{said}")]
     Mount { layers: usize, said: String, source: io::Error },
 }
@@ -46,6 +52,11 @@ impl OverlayError {
             Self::OptionsFull { .. } => {
                 Some("boot Linux 6.7 or later, or write a `mode: full` snapshot in between, which is one layer".into())
             }
+            Self::UpperOnOverlay { .. } => Some(
+                "leave `scratch: {disk: true}` out, or write `scratch: {tmpfs: SIZE}`; or choose a store on a disk with \
+                 `--store FOLDER`, which in Docker is a volume (`-v runner:/var/cache/runner`)"
+                    .into(),
+            ),
             Self::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => {
                 Some("modprobe overlay".into())
             }
@@ -68,14 +79,24 @@ pub fn mount_overlay(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &P
     if layers > MOST_LOWERS {
         return Err(OverlayError::TooManyLayers { layers });
     }
-    match by_descriptor(lowers, upper, target) {
+    let mounted = match by_descriptor(lowers, upper, target) {
         Ok(()) => Ok(Mounted::new(target)),
         // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API.
         Err((error, _)) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NODEV => {
             by_options(lowers, upper, target)
         }
         Err((error, said)) => Err(OverlayError::Mount { layers, said, source: error.into() }),
-    }
+    };
+    mounted.map_err(|error| match upper {
+        Some((upper, _)) if matches!(error, OverlayError::Mount { .. }) && is_on_overlay(upper) => {
+            OverlayError::UpperOnOverlay { layers, upper: upper.to_owned() }
+        }
+        _ => error,
+    })
+}
+
+fn is_on_overlay(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == OVERLAY_MAGIC)
 }
 
 fn by_descriptor(
@@ -87,7 +108,7 @@ fn by_descriptor(
     let configure = || -> rustix::io::Result<OwnedFd> {
         fsconfig_set_string(context.as_fd(), "source", "runner")?;
         for lower in lowers {
-            fsconfig_set_string(context.as_fd(), "lowerdir+", *lower)?;
+            set_path(&context, "lowerdir+", lower)?;
         }
         for (key, value) in INDEPENDENT {
             fsconfig_set_string(context.as_fd(), key, value)?;
@@ -95,8 +116,8 @@ fn by_descriptor(
         let mut attributes = MountAttrFlags::empty();
         match upper {
             Some((upper, work)) => {
-                fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
-                fsconfig_set_string(context.as_fd(), "workdir", work)?;
+                set_path(&context, "upperdir", upper)?;
+                set_path(&context, "workdir", work)?;
                 // What is not in a snapshot is thrown away, and a snapshot syncs what it writes.
                 fsconfig_set_flag(context.as_fd(), "volatile")?;
             }
@@ -108,6 +129,21 @@ fn by_descriptor(
     let mount = configure().map_err(|error| (error, what_the_kernel_said(&context)))?;
     move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|error| (error, String::new()))
+}
+
+/// Names a folder to overlayfs, which takes a backslash out of some of these names and not of others: one that holds any is
+/// named by its descriptor.
+fn set_path(context: &OwnedFd, key: &str, path: &Path) -> rustix::io::Result<()> {
+    if !path.as_os_str().as_bytes().contains(&b'\\') {
+        return fsconfig_set_string(context.as_fd(), key, path);
+    }
+    let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    fsconfig_set_string(context.as_fd(), key, named(&folder))
+}
+
+/// A folder by its descriptor: short, and without characters that mean something to overlayfs.
+fn named(folder: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", folder.as_raw_fd())
 }
 
 /// The messages that a filesystem context holds, each led by a letter for its kind.
@@ -123,7 +159,7 @@ fn what_the_kernel_said(context: &OwnedFd) -> String {
     said
 }
 
-/// With mount(2), for Linux before 6.7. Folders are named by descriptor, to be short and to hold no `:` or `,`.
+/// With mount(2), for Linux before 6.7.
 fn by_options(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, OverlayError> {
     let layers = lowers.len();
     let failed = |error: io::Error| OverlayError::Mount { layers, said: String::new(), source: error };
@@ -131,7 +167,6 @@ fn by_options(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) ->
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed(error.into()))
     };
-    let named = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let held = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let mut data = format!("lowerdir={}", held.iter().map(named).collect::<Vec<_>>().join(":"));
     for (key, value) in INDEPENDENT {

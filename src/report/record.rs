@@ -1,7 +1,7 @@
 //! All that is known of a build once it is over, gathered from its events: what reports are made of.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -53,6 +53,7 @@ pub(super) struct StepRecord {
     pub(super) duration_ms: u64,
     /// How often it was tried.
     pub(super) attempts: u32,
+    #[serde(serialize_with = "in_utf8")]
     pub(super) log: Option<PathBuf>,
     pub(super) snapshot: Option<SnapshotRecord>,
     pub(super) warnings: Vec<String>,
@@ -63,6 +64,7 @@ pub(super) struct StepRecord {
 pub(super) struct SnapshotRecord {
     pub(super) digest: String,
     pub(super) size: u64,
+    #[serde(serialize_with = "lossy")]
     pub(super) path: PathBuf,
 }
 
@@ -128,6 +130,15 @@ impl Record {
         let marks: HashMap<StepId, Mark> = outline.graph.steps().map(|(id, name)| (id, mark(name))).collect();
         move |step| marks.get(&step).copied().unwrap_or(Mark::Due)
     }
+}
+
+/// What is not UTF-8 is replaced: a build must not lose its report over the name of a folder.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    path.to_string_lossy().serialize(serializer)
+}
+
+fn in_utf8<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
 fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -50,12 +50,12 @@ impl SessionError {
                 Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
             }
             Self::Capabilities { missing, steps } => {
-                let give = "start runner with it: in Docker, `docker run --privileged`, and in a systemd unit without a \
-                            `CapabilityBoundingSet=` that takes it away";
+                let give = "start runner with more: in Docker, `docker run --privileged`, and in a systemd unit without a \
+                            `CapabilityBoundingSet=` that takes them away";
                 let names = names(missing, "");
                 Some(match steps {
                     true => {
-                        format!("{give}; or take it from the container, as with `capabilities: {{drop: [{names}]}}`")
+                        format!("{give}; or take them from the container, as with `capabilities: {{drop: [{names}]}}`")
                     }
                     false => give.to_owned(),
                 })

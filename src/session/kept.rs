@@ -42,7 +42,10 @@ pub fn write(bundles: &Dir, name: &str, spec: &Spec, process: &Process) -> io::R
     let write = || {
         let dir = bundles.create(OsStr::new(name), 0o700)?;
         dir.create(OsStr::new(ROOTFS), 0o700)?;
-        let config = serde_json::to_vec_pretty(&spec)?;
+        // A path is all that can be wrong with it.
+        let config = serde_json::to_vec_pretty(&spec).map_err(|_| {
+            io::Error::other("a host path in its config.json is not UTF-8, as JSON must be; leave `--bundle-dir` out")
+        })?;
         // Two steps may start at once: whole, whichever comes last.
         let permissions = atomic::Permissions::Exactly(0o600);
         atomic::replace(dir, OsStr::new("config.json"), &config, permissions)

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// The store is of another version.
     #[error("cannot use the store {}: its format is `{found}`, and this runner knows `{FORMAT}`", path.display())]
     Format { path: PathBuf, found: String },
+    /// config.json, as all JSON, is UTF-8.
+    #[error("cannot use the store {}: its path is not UTF-8, as the configuration of a container must be", path.display())]
+    NotUtf8 { path: PathBuf },
     /// A step of an earlier build may have left the link.
     #[error("cannot use the store {}: it is a symbolic link to {}", path.display(), target.display())]
     Link { path: PathBuf, target: PathBuf },
@@ -73,6 +76,7 @@ impl StoreError {
                 Some("use the runner that made it, or choose another store with `--store FOLDER`".into())
             }
             Self::Link { .. } => Some("name the directory itself, with `--store FOLDER` or `RUNNER_STORE`".into()),
+            Self::NotUtf8 { .. } => Some("choose another folder with `--store FOLDER`".into()),
             Self::NotAStore { .. } => Some("choose an empty or a new folder with `--store FOLDER`".into()),
             Self::Owner { path, user, .. } => Some(format!(
                 "give it over with `chown -R {user} {}`, or choose another store with `--store FOLDER`",

@@ -122,6 +122,12 @@ impl Store {
     /// something else, [`StoreError::Owner`] for another user's folder, and whatever making the folders gives.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_link(path)?;
+        let whole = std::path::absolute(path).map_err(failed("open the store", path))?;
+        // A link on the way may lead to such a name.
+        let real = whole.ancestors().find_map(|above| above.canonicalize().ok());
+        if whole.to_str().is_none() || real.is_some_and(|real| real.to_str().is_none()) {
+            return Err(StoreError::NotUtf8 { path: whole });
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(error::CREATE, path))?;
         let root = path.canonicalize().map_err(failed("open the store", path))?;
         let owner = root.metadata().map_err(failed("open the store", &root))?.uid();

@@ -29,6 +29,7 @@ mod mount_points;
 mod mounts;
 mod named_files;
 mod namespace;
+mod odd_paths;
 mod page;
 mod parity;
 mod paths;
