@@ -18,6 +18,7 @@ pub mod freshness;
 pub(crate) mod fs;
 pub mod graph;
 pub mod host;
+mod kernel_files;
 pub mod key;
 pub mod load;
 pub mod lock;

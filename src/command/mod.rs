@@ -31,6 +31,7 @@ use crate::diagnostic::Style;
 use crate::error::{Error, Exit};
 use crate::escape::visible;
 use crate::host::ThisHost;
+use crate::kernel_files;
 use crate::load::{LoadError, load};
 use crate::manifest;
 use crate::named_paths::binds_that_show_store;
@@ -66,27 +67,48 @@ impl From<Exit> for Stop {
 pub fn run(cli: Cli) -> ExitCode {
     // They fail for no signal that exists.
     let _ = sys::keep_ends_of_children().and_then(|()| sys::refuse_writes_beyond_a_limit());
-    let result = match &cli.command {
-        Command::Apply(args) => apply::apply(&cli, args),
-        Command::Plan(args) => plan::plan(&cli, args),
-        Command::Graph(args) => graph::graph(&cli, args),
-        Command::Validate(args) => validate(&cli, args),
-        Command::Lock(args) => lock::lock(&cli, args),
-        Command::Verify(args) => verify::verify(&cli, args),
-        Command::Run(args) => run::run(&cli, args),
-        Command::Shell(args) => shell::shell(&cli, args),
-        Command::Store(command) => store::store(&cli, command),
-        Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
-        Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
-        Command::Doctor => doctor::doctor(&cli),
-        Command::Man { folder } => man::man(folder),
-        Command::Completions { shell } => print(&cli::completions(*shell)),
-    };
+    let result = needed_files(&cli.command).and_then(|()| carry_out(&cli));
     match result {
         Ok(()) => Exit::Done.into(),
         Err(Stop::Code(code)) => code,
         Err(Stop::Error(error)) => tell(error.exit(), &error.render()),
         Err(Stop::Shown(exit, text)) => tell(exit, &text),
+    }
+}
+
+/// Checks that a command finds the files of the kernel that it cannot do without.
+fn needed_files(command: &Command) -> Result<(), Stop> {
+    match command {
+        Command::Validate(_)
+        | Command::Store(_)
+        | Command::Schema { .. }
+        | Command::Doctor
+        | Command::Man { .. }
+        | Command::Completions { .. } => Ok(()),
+        Command::Plan(_) | Command::Graph(_) => Ok(kernel_files::check_proc()?),
+        Command::Apply(_) | Command::Lock(_) | Command::Verify(_) | Command::Run(_) | Command::Shell(_) => {
+            kernel_files::check_proc()?;
+            Ok(kernel_files::check_null()?)
+        }
+    }
+}
+
+fn carry_out(cli: &Cli) -> Result<(), Stop> {
+    match &cli.command {
+        Command::Apply(args) => apply::apply(cli, args),
+        Command::Plan(args) => plan::plan(cli, args),
+        Command::Graph(args) => graph::graph(cli, args),
+        Command::Validate(args) => validate(cli, args),
+        Command::Lock(args) => lock::lock(cli, args),
+        Command::Verify(args) => verify::verify(cli, args),
+        Command::Run(args) => run::run(cli, args),
+        Command::Shell(args) => shell::shell(cli, args),
+        Command::Store(command) => store::store(cli, command),
+        Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
+        Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
+        Command::Doctor => doctor::doctor(cli),
+        Command::Man { folder } => man::man(folder),
+        Command::Completions { shell } => print(&cli::completions(*shell)),
     }
 }
 

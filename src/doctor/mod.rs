@@ -16,6 +16,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use crate::columns::wrap;
 use crate::error::Exit;
+use crate::kernel_files;
 use crate::session::missing_capabilities;
 
 /// Below that many bytes of free space a build is likely to fail.
@@ -23,6 +24,9 @@ const LITTLE_SPACE: u64 = 1 << 30;
 
 /// Columns of how a check went, and of the space behind it.
 const STATUS: usize = 9;
+
+/// A check that is listed only where it fails.
+const KERNEL_FILES: &str = "kernel files";
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +70,7 @@ impl Check {
 /// there yet.
 pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
     let mut checks = of_host(store);
-    if checks[0].status == Status::Ok {
+    if checks[0].status == Status::Ok && !checks.iter().any(|check| check.name == KERNEL_FILES) {
         checks.extend(runtimes::checks(runtime));
     }
     checks
@@ -76,7 +80,13 @@ pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
 fn of_host(store: &Path) -> Vec<Check> {
     let privilege = privilege();
     let is_privileged = privilege.status == Status::Ok;
-    let mut checks = vec![privilege, kernel::check(), mksquashfs::check()];
+    let mut checks = vec![privilege, kernel::check()];
+    if let Some(missing) = kernel_files() {
+        // Whatever else is looked at needs them, and would only fail in other words.
+        checks.push(missing);
+        return checks;
+    }
+    checks.push(mksquashfs::check());
     if is_privileged {
         checks.extend(trial::checks());
         checks.extend(cgroup::checks());
@@ -148,6 +158,12 @@ fn privilege() -> Check {
             Check::missing(name, format!("cannot read the capabilities: {error}"), "mount -t proc proc /proc")
         }
     }
+}
+
+/// What is missing of the files of the kernel.
+fn kernel_files() -> Option<Check> {
+    let error = kernel_files::check_proc().and_then(|()| kernel_files::check_null()).err()?;
+    Some(Check::missing(KERNEL_FILES, error.to_string(), error.hint().unwrap_or_default()))
 }
 
 fn space(store: &Path) -> Check {

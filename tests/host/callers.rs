@@ -226,3 +226,36 @@ fn a_caller_that_may_mount_nothing_is_refused_and_doctor_names_what_is_missing()
     let run = project.runner_in_shell(&shell("cap_chown,cap_mknod"), &["doctor"]);
     assert!(run.code == 3 && run.stdout.contains("root without CAP_CHOWN, CAP_MKNOD"), "{run}");
 }
+
+#[test]
+fn without_proc_or_the_null_device_commands_that_need_them_say_so_and_the_others_work() {
+    // In a mount namespace that goes with the command; nothing of the host is changed.
+    let cases = [
+        ("umount -l /proc", "cannot use /proc, which runner needs: no process filesystem", "mount -t proc proc /proc"),
+        (
+            "mount -t tmpfs t /dev",
+            "cannot use /dev/null, which runner needs: No such file",
+            "mknod -m 666 /dev/null c 1 3",
+        ),
+        (
+            "mount -t tmpfs t /dev && touch /dev/null",
+            "cannot use /dev/null, which runner needs: it is not",
+            "mknod -m 666",
+        ),
+    ];
+    for (change, words, fix) in cases {
+        let project = project(IMAGE);
+        let shell = format!("exec unshare -m sh -c '{change} && exec \"$@\"' sh \"$@\"");
+        for command in [&["apply"][..], &["lock"], &["run", "c", "--", "true"], &["doctor"]] {
+            let run = project.runner_in_shell(&shell, command);
+            assert_eq!(run.code, 3, "{change}: {command:?}: {run}");
+            let told = run.to_string();
+            assert!(told.contains(words) && told.contains(fix), "{change}: {command:?}: {run}");
+            assert!(!project.store().exists(), "{change}: {command:?} made the store");
+        }
+        let plan = project.runner_in_shell(&shell, &["plan"]);
+        assert_eq!(plan.code, if change.contains("/proc") { 3 } else { 0 }, "{change}: {plan}");
+        let validate = project.runner_in_shell(&shell, &["validate"]);
+        assert_eq!(validate.code, 0, "{change}: {validate}");
+    }
+}
