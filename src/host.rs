@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::fs::regular;
+use crate::seccomp::Kernel;
 
 /// Names read of one folder, at most: they only serve to guess what was meant.
 const MOST_NAMES: usize = 1000;
@@ -64,6 +65,10 @@ impl Host for ThisHost {
     fn has_variable(&self, name: &str) -> bool {
         // var_os panics on no name, but the answer for one that no variable can have is known.
         !name.is_empty() && !name.contains(['=', '\0']) && std::env::var_os(name).is_some()
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        Kernel::of_release(&rustix::system::uname().release().to_string_lossy())
     }
 }
 

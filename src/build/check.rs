@@ -1,10 +1,11 @@
 //! What all checks share: where problems are put, the paths, and the guesses at what was meant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::host::{FileKind, Host};
+use super::model::Capability;
 use crate::diagnostic::{At, Place, Problem, Trail, nearest};
 use crate::manifest::Gaps;
 use crate::seccomp::Profile;
@@ -23,12 +24,22 @@ pub(super) struct Check<'a> {
     pub problems: Vec<Problem>,
     /// The seccomp profiles that were read, each once.
     pub profiles: HashMap<PathBuf, Arc<Profile>>,
+    /// The filters that were made of them, each once.
+    pub filters: HashSet<(PathBuf, Vec<Capability>)>,
     guesses: usize,
 }
 
 impl<'a> Check<'a> {
     pub fn new(host: &'a dyn Host, folder: &'a Path, gaps: &'a Gaps) -> Self {
-        Self { host, folder, gaps, problems: Vec::new(), profiles: HashMap::new(), guesses: MOST_GUESSES }
+        Self {
+            host,
+            folder,
+            gaps,
+            problems: Vec::new(),
+            profiles: HashMap::new(),
+            filters: HashSet::new(),
+            guesses: MOST_GUESSES,
+        }
     }
 
     /// Adds a problem, unless it only follows from one that is told already.

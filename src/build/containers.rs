@@ -39,6 +39,7 @@ impl Check<'_> {
     fn container(&mut self, name: &str, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Container {
         self.name(|| Place::key(at.path()), "container", name);
         let networks = [("none", Network::None), ("host", Network::Host)];
+        let capabilities = self.capabilities(def.capabilities.as_ref(), &at.key("capabilities"));
         Container {
             name: name.to_owned(),
             rootfs: self.rootfs(def.rootfs.as_ref(), at, known),
@@ -57,9 +58,9 @@ impl Check<'_> {
                 None => PathBuf::from("/"),
             },
             env: self.env(&at.key("env"), def.env.as_ref()),
-            capabilities: self.capabilities(def.capabilities.as_ref(), &at.key("capabilities")),
+            seccomp: self.seccomp(def.seccomp.as_deref(), &at.key("seccomp"), &capabilities),
+            capabilities,
             no_new_privileges: def.no_new_privileges.unwrap_or(true),
-            seccomp: self.seccomp(def.seccomp.as_deref(), &at.key("seccomp")),
             mounts: self.container_mounts(def, at, known),
             devices: self.container_devices(def, at, known),
             limits: self.limits(def.limits.as_ref(), &at.key("limits")),

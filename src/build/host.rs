@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::seccomp::Kernel;
+
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -65,6 +67,9 @@ pub trait Host {
 
     /// Whether runner's environment has that variable.
     fn has_variable(&self, name: &str) -> bool;
+
+    /// The version of the kernel, where its release has one in it.
+    fn kernel(&self) -> Option<Kernel>;
 }
 
 /// Where programs are looked up, on the host and inside.

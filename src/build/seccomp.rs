@@ -1,13 +1,13 @@
 //! Checks of a container's seccomp profile, which is read here and nowhere else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::check::Check;
 use super::host::FileKind;
-use super::model::Seccomp;
+use super::model::{Capability, Seccomp};
 use crate::diagnostic::{Problem, Trail, nearest};
-use crate::seccomp::Profile;
+use crate::seccomp::{Architecture, Profile, compile};
 
 /// The words that are no path.
 const WORDS: [(&str, Seccomp); 2] = [("default", Seccomp::Default), ("unconfined", Seccomp::Unconfined)];
@@ -16,7 +16,8 @@ const WORDS: [(&str, Seccomp); 2] = [("default", Seccomp::Default), ("unconfined
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Check<'_> {
-    pub(super) fn seccomp(&mut self, word: Option<&str>, at: &Trail<'_>) -> Seccomp {
+    /// The profile of a container whose steps have these capabilities.
+    pub(super) fn seccomp(&mut self, word: Option<&str>, at: &Trail<'_>, capabilities: &[Capability]) -> Seccomp {
         let Some(word) = word else { return Seccomp::Default };
         if let Some((_, seccomp)) = WORDS.into_iter().find(|(name, _)| *name == word) {
             return seccomp;
@@ -25,12 +26,38 @@ impl Check<'_> {
         if word.is_empty() {
             return Seccomp::Default;
         }
-        if let Some(known) = self.profiles.get(&path) {
-            return Seccomp::Profile(Arc::clone(known));
-        }
-        let Some(profile) = self.profile(at, word, &path) else { return Seccomp::Default };
-        self.profiles.insert(path, Arc::clone(&profile));
+        let profile = match self.profiles.get(&path) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let Some(profile) = self.profile(at, word, &path) else { return Seccomp::Default };
+                self.profiles.insert(path.clone(), Arc::clone(&profile));
+                profile
+            }
+        };
+        self.filter(at, path, &profile, capabilities);
         Seccomp::Profile(profile)
+    }
+
+    /// Refuses a profile whose filter the kernel would not take.
+    fn filter(&mut self, at: &Trail<'_>, path: PathBuf, profile: &Profile, capabilities: &[Capability]) {
+        // On a machine or a kernel that is not known, a session says so.
+        let (Some(machine), Some(kernel)) = (Architecture::native(), self.host.kernel()) else { return };
+        let shown = path.display().to_string();
+        if !self.filters.insert((path, capabilities.to_vec())) {
+            return;
+        }
+        let compiled = profile.resolve(capabilities, machine, kernel).map(|rules| compile(&rules));
+        let (why, help) = match compiled {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => (error.to_string(), error.hint()),
+            Err(error) => (error.to_string(), None),
+        };
+        let problem = Problem::new(at, format!("the seccomp profile `{shown}` cannot be used: {why}"));
+        let problem = problem.label("in this file");
+        self.add(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
     }
 
     fn profile(&mut self, at: &Trail<'_>, word: &str, path: &Path) -> Option<Arc<Profile>> {

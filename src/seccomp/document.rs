@@ -10,6 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use super::errno;
 use super::profile::{self, Architectures, Condition, Kernel, Profile, Rule};
 
 /// The greatest number of an error that the kernel lets a call fail with.
@@ -90,9 +91,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
 struct Document {
     default_action: LinuxSeccompAction,
     default_errno_ret: Option<u32>,
+    default_errno: Option<String>,
     arch_map: Option<Vec<Map<Machine>>>,
     architectures: Option<Vec<Arch>>,
     syscalls: Option<Vec<Map<Calls>>>,
+    flags: Option<Vec<String>>,
+    listener_path: Option<String>,
+    listener_metadata: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +114,7 @@ struct Calls {
     name: Option<String>,
     action: LinuxSeccompAction,
     errno_ret: Option<u32>,
+    errno: Option<String>,
     args: Option<Vec<Map<Argument>>>,
     #[serde(rename = "comment")]
     _comment: Option<String>,
@@ -143,7 +149,19 @@ pub(super) fn parse(text: &[u8]) -> Result<Profile, ProfileError> {
 
 impl Document {
     fn check(self) -> Result<Profile, ProfileError> {
-        action("defaultAction", self.default_action, "defaultErrnoRet", self.default_errno_ret)?;
+        let default_errno = errno(["defaultErrnoRet", "defaultErrno"], self.default_errno_ret, self.default_errno)?;
+        action("defaultAction", self.default_action, "defaultErrnoRet", default_errno)?;
+        for (n, flag) in self.flags.iter().flatten().enumerate() {
+            check_flag(&format!("flags[{n}]"), flag)?;
+        }
+        for (key, value) in [("listenerPath", self.listener_path), ("listenerMetadata", self.listener_metadata)] {
+            if value.is_some_and(|value| !value.is_empty()) {
+                return Err(ProfileError::new(
+                    key,
+                    "it is for SCMP_ACT_NOTIFY, which runner has no program for; leave it out",
+                ));
+            }
+        }
         let architectures = match (self.arch_map, self.architectures) {
             (Some(map), Some(list)) if !map.is_empty() && !list.is_empty() => {
                 return Err(ProfileError::new("architectures", "it stands beside archMap; keep one of them"));
@@ -157,13 +175,15 @@ impl Document {
         };
         let calls = self.syscalls.unwrap_or_default().into_iter().enumerate();
         let rules = calls.map(|(n, Map(calls))| calls.check(&format!("syscalls[{n}]"))).collect::<Result<_, _>>()?;
-        Ok(Profile { default: self.default_action, default_errno: self.default_errno_ret, architectures, rules })
+        Ok(Profile { default: self.default_action, default_errno, architectures, rules })
     }
 }
 
 impl Calls {
     fn check(self, at: &str) -> Result<Rule, ProfileError> {
-        action(&format!("{at}.action"), self.action, &format!("{at}.errnoRet"), self.errno_ret)?;
+        let errno_at = format!("{at}.errnoRet");
+        let errno = errno([&errno_at, &format!("{at}.errno")], self.errno_ret, self.errno)?;
+        action(&format!("{at}.action"), self.action, &errno_at, errno)?;
         let names = match (self.names.unwrap_or_default(), self.name.filter(|name| !name.is_empty())) {
             (names, None) => names,
             (names, Some(name)) if names.is_empty() => vec![name],
@@ -178,11 +198,42 @@ impl Calls {
             excludes: condition(self.excludes, &format!("{at}.excludes"))?,
             names,
             action: self.action,
-            errno: self.errno_ret,
+            errno,
             arguments: arguments
                 .map(|(n, Map(arg))| arg.check(&format!("{at}.args[{n}]")))
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Returns the error of a rule, which podman's profiles have as a name beside its number, or instead of it.
+fn errno(
+    [number_at, name_at]: [&str; 2],
+    number: Option<u32>,
+    name: Option<String>,
+) -> Result<Option<u32>, ProfileError> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(number) };
+    let named = errno::number(&name)
+        .ok_or_else(|| ProfileError::new(name_at, format!("`{name}` is not the name of an error; see errno(3)")))?;
+    match number {
+        Some(number) if number != named => {
+            let last = number_at.rsplit('.').next().unwrap_or(number_at);
+            let problem = format!("`{name}` is {named}, and {last} is {number}; keep one of them");
+            Err(ProfileError::new(name_at, problem))
+        }
+        _ => Ok(Some(named)),
+    }
+}
+
+/// Refuses a flag of seccomp(2) that would change what a filter does.
+fn check_flag(at: &str, flag: &str) -> Result<(), ProfileError> {
+    match flag {
+        // A step has one thread when it loads its filter.
+        "SECCOMP_FILTER_FLAG_TSYNC" => Ok(()),
+        "SECCOMP_FILTER_FLAG_LOG" | "SECCOMP_FILTER_FLAG_SPEC_ALLOW" | "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+            Err(ProfileError::new(at, format!("runner loads filters without {flag}; leave it out")))
+        }
+        other => Err(ProfileError::new(at, format!("`{other}` is not a flag of seccomp(2)"))),
     }
 }
 

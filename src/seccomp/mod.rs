@@ -33,6 +33,7 @@ mod assembler;
 mod compile;
 mod default;
 mod document;
+mod errno;
 mod hint;
 mod interpreter;
 mod numbers;

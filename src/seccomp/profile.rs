@@ -138,7 +138,7 @@ impl Profile {
             }
         };
         for other in more {
-            if !architectures.contains(other) {
+            if *other != Arch::ScmpArchNative && !architectures.contains(other) {
                 architectures.push(*other);
             }
         }

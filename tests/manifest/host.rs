@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use runner::build::{FileKind, Host};
+use runner::seccomp::Kernel;
 
 /// What is at which absolute path; nothing else is there. Stricter than a disk: a path that is not absolute, or has `.`
 /// or a NUL in it, is a mistake of the checks and panics.
@@ -28,10 +29,23 @@ impl Default for FakeHost {
             ("/work/seccomp.json", FileKind::File),
             ("/work/wrong.json", FileKind::File),
             ("/work/large.json", FileKind::File),
+            ("/work/long.json", FileKind::File),
             ("/work/images", FileKind::Dir),
             ("/work/images/debian.squashfs", FileKind::File),
         ])
     }
+}
+
+/// A profile whose filter has more instructions than the kernel takes.
+fn long_profile() -> Vec<u8> {
+    let rule = |value| {
+        format!(
+            r#"{{"names": ["socket"], "action": "SCMP_ACT_ERRNO",
+                "args": [{{"index": 0, "value": {value}, "op": "SCMP_CMP_EQ"}}]}}"#
+        )
+    };
+    let rules: Vec<String> = (0..3000).map(rule).collect();
+    format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{}]}}"#, rules.join(",")).into_bytes()
 }
 
 impl Host for FakeHost {
@@ -62,6 +76,7 @@ impl Host for FakeHost {
         match path.to_str() {
             Some("/work/seccomp.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#.to_vec()),
             Some("/work/wrong.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ALOW"}"#.to_vec()),
+            Some("/work/long.json") => Ok(long_profile()),
             Some("/work/large.json") => Err(io::ErrorKind::FileTooLarge.into()),
             _ => Err(io::ErrorKind::PermissionDenied.into()),
         }
@@ -79,5 +94,9 @@ impl Host for FakeHost {
 
     fn has_variable(&self, name: &str) -> bool {
         name == "TOKEN"
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        Kernel::of_release("6.1.0")
     }
 }

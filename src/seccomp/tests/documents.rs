@@ -74,6 +74,25 @@ fn architectures_that_are_listed_stand_beside_the_machines_own() {
 }
 
 #[test]
+fn podmans_fields_mean_what_they_mean_to_podman() {
+    let text = r#"{
+      "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "defaultErrno": "ENOSYS", "flags": [], "listenerPath": "",
+      "architectures": ["SCMP_ARCH_NATIVE", "SCMP_ARCH_X86"],
+      "syscalls": [
+        { "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [], "comment": "", "includes": {}, "excludes": {}, "errno": "" },
+        { "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "errno": "EPERM" },
+        { "names": ["rmdir"], "action": "SCMP_ACT_ERRNO", "errno": "EACCES" }
+      ]
+    }"#;
+    let profile = Profile::parse(text.as_bytes()).unwrap();
+    let answers = ["read", "mkdir", "rmdir", "write"].map(|name| answer(&profile, &[], name, [0, 0]));
+    assert_eq!(answers, [Action::Allow, Action::Errno(1), Action::Errno(13), Action::Errno(38)]);
+    let filter = profile.resolve(&[], Architecture::X86_64, KERNEL).unwrap();
+    let json = serde_json::to_value(&filter).unwrap();
+    assert_eq!(json["architectures"], serde_json::json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]));
+}
+
+#[test]
 fn what_is_wrong_is_refused_with_its_place() {
     let calls = |calls: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{calls}]}}"#);
     let with = |rest: &str| calls(&format!(r#"{{"names": ["read"], "action": "SCMP_ACT_ERRNO", {rest}}}"#));
@@ -83,9 +102,33 @@ fn what_is_wrong_is_refused_with_its_place() {
         ("{}".to_owned(), "missing field `defaultAction` at line 1 column 2"),
         (r#"{"defaultAction": "SCMP_ACT_ALLOW"} {}"#.to_owned(), "trailing characters at line 1 column 37"),
         (
-            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": []}"#.to_owned(),
-            "flags: unknown field `flags`, expected one of `defaultAction`, `defaultErrnoRet`, `archMap`, \
-             `architectures`, `syscalls` at line 1 column 43",
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "other": []}"#.to_owned(),
+            "other: unknown field `other`, expected one of `defaultAction`, `defaultErrnoRet`, `defaultErrno`, `archMap`, \
+             `architectures`, `syscalls`, `flags`, `listenerPath`, `listenerMetadata` at line 1 column 43",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]}"#.to_owned(),
+            "flags[1]: runner loads filters without SECCOMP_FILTER_FLAG_LOG; leave it out",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["LOG"]}"#.to_owned(),
+            "flags[0]: `LOG` is not a flag of seccomp(2)",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent"}"#.to_owned(),
+            "listenerPath: it is for SCMP_ACT_NOTIFY, which runner has no program for; leave it out",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSUCH"}"#.to_owned(),
+            "defaultErrno: `ENOSUCH` is not the name of an error; see errno(3)",
+        ),
+        (
+            with(r#""errno": "EPERM", "errnoRet": 38"#),
+            "syscalls[0].errno: `EPERM` is 1, and errnoRet is 38; keep one of them",
+        ),
+        (
+            calls(r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW", "errno": "EPERM"}"#),
+            "syscalls[0].errnoRet: only SCMP_ACT_ERRNO and SCMP_ACT_TRACE have one; leave it out",
         ),
         (
             calls(r#"{"names": ["read"], "action": "SCMP_ACT_ALOW"}"#),
@@ -162,6 +205,7 @@ fn any_json() -> impl Strategy<Value = String> {
         "{}",
         "[\"read\"]",
         "\"4.8\"",
+        "\"EPERM\"",
         "\"CAP_BPF\"",
     ]);
     let key = prop::sample::select(vec![
@@ -175,6 +219,10 @@ fn any_json() -> impl Strategy<Value = String> {
         "action",
         "errnoRet",
         "args",
+        "defaultErrno",
+        "errno",
+        "flags",
+        "listenerPath",
         "includes",
         "excludes",
         "caps",

@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use runner::build::{FileKind, Host, lexical};
 use runner::diagnostic::{Style, render};
 use runner::load::check;
+use runner::seccomp::Kernel;
 
 /// A host on which half of all paths exist.
 struct HalfAHost;
@@ -47,6 +48,10 @@ impl Host for HalfAHost {
 
     fn has_variable(&self, name: &str) -> bool {
         name.len() % 2 == 0
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        Kernel::of_release("6.1.0")
     }
 }
 
