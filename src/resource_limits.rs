@@ -92,6 +92,14 @@ const SYMPTOMS: [Symptom; 5] = [
     },
 ];
 
+/// Returns the bytes that the arguments and variables of a program may take, which execve(2) derives from the stack's limit.
+pub fn longest_arguments() -> u64 {
+    const LEAST: u64 = 128 << 10;
+    const MOST: u64 = 6 << 20;
+    let stack = getrlimit(Resource::RLIMIT_STACK).map_or(MOST, |(soft, _)| soft);
+    (stack / 4).clamp(LEAST, MOST)
+}
+
 /// As much stack runner needs; a thread other than the first one has twice that much, whatever the limit.
 pub const MIN_STACK: u64 = 1 << 20;
 

@@ -23,7 +23,7 @@ use super::embedded::{Requests, Started};
 use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
-use super::{Ended, Outcome, Stdio};
+use super::{Ended, Outcome, Stdio, process};
 use crate::error::told;
 
 /// How long a step that was killed may take before [`RunningStep::insist`].
@@ -234,6 +234,11 @@ impl Container {
         let (here, there) = status::pair().map_err(RuntimeError::Talk)?;
         let descriptors = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd(), there.as_fd()];
         let watch = self.watch.as_ref().map(|watch| (Arc::clone(watch), watch.oom_kills_so_far()));
+        if let Some(why) = process::too_large(&process) {
+            let outcome = Outcome::NotStarted { why, code: 126 };
+            status::send_ended(there.as_fd(), &outcome.into()).map_err(RuntimeError::Talk)?;
+            return Ok(RunningStep { status: here, started: None, watch, thawed: AtomicU32::new(0) });
+        }
         let started = match &self.channel {
             Channel::Embedded { requests, .. } => {
                 match requests.send(&process, descriptors).map_err(RuntimeError::Talk)? {

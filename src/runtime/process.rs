@@ -79,6 +79,24 @@ pub fn process(container: &Container, command: Command<'_>) -> Result<Process, O
         .build()
 }
 
+/// Why the kernel executes no program with so large an environment, for where only that is known.
+pub const TOO_LARGE: &str = "an argument or a variable is longer than 128 KiB, or all of them together are longer than a \
+                             quarter of the stack (`ulimit -s`), which is the most that the kernel takes";
+
+/// Returns why the kernel would refuse to execute a program with these arguments and variables, see execve(2): a runtime
+/// reports no more than the kernel's words.
+pub fn too_large(process: &Process) -> Option<String> {
+    let all = process.args().iter().chain(process.env()).flatten();
+    let length = all.fold(0, |sum: u64, text| sum + (text.len() + 1 + size_of::<*const u8>()) as u64);
+    let most = resource_limits::longest_arguments();
+    (length > most).then(|| {
+        format!(
+            "its arguments and variables take {length} bytes, and the kernel takes at most {most} here; put what is large \
+             into a file and mount that, or raise the limit of the stack (`ulimit -s`)"
+        )
+    })
+}
+
 fn user(credentials: &Credentials) -> Result<User, OciSpecError> {
     UserBuilder::default()
         .uid(credentials.uid)

@@ -274,3 +274,54 @@ steps:
     // Both are there now.
     assert!(!digest("runc").1);
 }
+
+#[test]
+fn more_arguments_and_variables_than_the_kernel_takes_are_refused_with_both_numbers() {
+    let variables = |count: usize| -> String {
+        let variable = |n: usize| format!("V{n}: {}", "x".repeat(100_000));
+        (0..count).map(variable).collect::<Vec<_>>().join(", ")
+    };
+    let project = project(&format!(
+        "containers: {{ c: {{ rootfs: $TOOLS }} }}
+steps:
+  - {{ name: fits, run: echo it runs, env: {{ {} }} }}
+  - {{ name: large, needs: [], run: echo it runs, env: {{ {} }} }}
+",
+        variables(20),
+        variables(21)
+    ));
+    let built =
+        Running::spawn(project.shell("ulimit -s 8192; exec \"$@\"", &["apply", "--progress", "json", "--keep-going"]))
+            .end();
+    assert_eq!(built.run.code, 1, "{}", built.run.stderr);
+    assert_eq!(built.text("fits"), "it runs\n");
+    let reason = built.reason("large");
+    assert!(reason.contains("take 21") && reason.contains("the kernel takes at most 2097152 here"), "{reason}");
+    assert_eq!(built.ending("large")["exit_code"], 126);
+}
+
+#[test]
+fn a_working_directory_that_the_user_may_not_enter_and_a_null_device_that_a_step_replaced_are_named() {
+    let project = project(
+        "
+containers:
+  c: { rootfs: $TOOLS }
+  d: { rootfs: $TOOLS }
+steps:
+  - { name: close, container: c, run: mkdir -m 700 /closed }
+  - { name: enter, container: c, cwd: /closed, user: '1000', run: echo it runs }
+  - { name: replace, container: d, run: rm /dev/null; ln -s /dev/zero /dev/null }
+  - { name: after, container: d, run: echo it runs }
+",
+    );
+    let built = Built::of(&project, &["--keep-going"]);
+    if RUNTIME == "runc" {
+        // runc enters it as root, and gives each step a /dev of its own; README says so.
+        assert_eq!((built.text("enter"), built.text("after")), ("it runs\n".into(), "it runs\n".into()));
+        return;
+    }
+    let reason = built.reason("enter");
+    assert!(reason.contains("directory /closed: the step's user may not enter it"), "{reason}");
+    let reason = built.reason("after");
+    assert!(reason.contains("its /dev/null is not the null device: an earlier step"), "{reason}");
+}

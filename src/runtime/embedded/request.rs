@@ -11,6 +11,7 @@ use std::sync::{LazyLock, OnceLock};
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
 
 use super::sealed;
+use crate::runtime::process::TOO_LARGE;
 use crate::runtime::status::{StartFailure, send_packet};
 use crate::runtime::wire::{MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
 use crate::runtime::{CANNOT_START, Outcome, not_executed, too_many_files};
@@ -263,7 +264,8 @@ impl Started {
             stage::MOUNT => {
                 let place = usize::try_from(detail).ok().and_then(|index| self.mount.get(index));
                 let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
-                let changed = "an earlier step has put something else there, or at /dev/null";
+                let changed =
+                    "an earlier step or a mount of the container has put something else there, or at /dev/null";
                 return refused(match errno {
                     libc::ENOENT | libc::ENOTDIR | libc::EINVAL | libc::ELOOP => {
                         format!("it cannot mount {place}: {changed} ({error})")
@@ -278,8 +280,17 @@ impl Started {
                 let why = "it leads through a link of /proc, or through too many links";
                 return refused(format!("it cannot go to the working directory {cwd}: {why}"));
             }
-            stage::STDIO if errno == libc::EINVAL => {
-                return refused("an earlier step has replaced /dev/null".to_owned());
+            stage::DIRECTORY if errno == libc::EACCES => {
+                let why = "the step's user may not enter it, or a directory above it";
+                return refused(format!("it cannot go to the working directory {cwd}: {why} ({error})"));
+            }
+            stage::SECCOMP if matches!(errno, libc::EINVAL | libc::ENOSYS) => {
+                let fix = "`runner doctor` shows whether this kernel takes one; `seccomp: unconfined` does without";
+                return refused(format!("it cannot load its seccomp filter: {error}; {fix}"));
+            }
+            stage::STDIO if matches!(errno, libc::EINVAL | libc::ELOOP | libc::ENXIO | libc::ENOENT) => {
+                let why = "an earlier step or a mount of the container has replaced or removed it";
+                return refused(format!("its /dev/null is not the null device: {why}"));
             }
             stage::SESSION => "start a session of processes".to_owned(),
             stage::TERMINAL => "make a terminal".to_owned(),
@@ -303,7 +314,7 @@ impl Started {
             libc::ENOENT => not_executed(&self.command, None),
             libc::E2BIG => {
                 let name = &self.command;
-                let why = format!("{name}: its arguments are too long: the kernel takes 128 KiB each, see execve(2)");
+                let why = format!("{name} cannot be executed: {TOO_LARGE}");
                 Outcome::NotStarted { why, code: 126 }
             }
             errno => not_executed(&self.command, Some(nix::Error::from_raw(errno).desc())),
@@ -423,7 +434,9 @@ mod tests {
         all.push(words(stage::EXECUTE, libc::E2BIG, 0));
         all.push(words(stage::LIMITS, libc::EPERM, 5));
         all.push(words(stage::DIRECTORY, libc::ELOOP, 0));
-        all.push(words(stage::STDIO, libc::EINVAL, 0));
+        all.push(words(stage::DIRECTORY, libc::EACCES, 0));
+        all.push(words(stage::SECCOMP, libc::EINVAL, 0));
+        all.push(words(stage::STDIO, libc::ELOOP, 0));
         all.push(words(stage::MOUNT, libc::ENOENT, 0));
         all.push(words(stage::MOUNT, libc::EIO, 9));
         for outcome in [Outcome::Exited { code: 125 }, Outcome::Signaled { signal: libc::SIGSYS }] {
