@@ -330,6 +330,21 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Asks the kernel whether it takes filters that end a process or have a call fail, see seccomp(2).
+///
+/// # Errors
+/// `ENOSYS`, `EINVAL` or `EOPNOTSUPP` where it does not; else why it cannot be asked.
+pub fn seccomp_filters() -> io::Result<()> {
+    for action in [libc::SECCOMP_RET_ERRNO, libc::SECCOMP_RET_KILL_PROCESS] {
+        // SAFETY: the kernel reads one number there, which outlives the call.
+        let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Gives up real-time scheduling, SCHED_FIFO and SCHED_RR of sched(7), for this thread and all that it starts.
 ///
 /// # Errors

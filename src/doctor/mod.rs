@@ -7,6 +7,7 @@ mod cgroup;
 mod kernel;
 mod mksquashfs;
 mod runtimes;
+mod seccomp;
 mod trial;
 mod trusted;
 
@@ -86,6 +87,7 @@ fn of_host(store: &Path) -> Vec<Check> {
         checks.push(missing);
         return checks;
     }
+    checks.push(seccomp::check());
     checks.push(mksquashfs::check());
     if is_privileged {
         checks.extend(trial::checks());
@@ -198,6 +200,8 @@ fn space(store: &Path) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::cgroup::Standing;
 
@@ -220,6 +224,8 @@ mod tests {
             kernel::of("5.4.0-150-generic"),
             kernel::of("6.1.0-25-amd64"),
             kernel::of("unknown"),
+            seccomp::of(Err(io::Error::from_raw_os_error(libc::ENOSYS))),
+            seccomp::of(Err(io::Error::from_raw_os_error(libc::EPERM))),
             mksquashfs::of("4.4"),
             mksquashfs::of("snapshot"),
             runtimes::external("nope", true),
