@@ -29,6 +29,8 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The kernel killed it, or what it had started, for want of memory.
     pub out_of_memory: bool,
+    /// A limit of processes refused one to it, or to what it had started.
+    pub processes_refused: bool,
     /// A limit that the manifest asks for did not hold to its end; why.
     pub lost_limit: Option<String>,
     /// It was ended, for it took longer than it may.
@@ -38,6 +40,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// An attempt that ended so, and was not ended by runner.
+    pub fn of(ended: Ended) -> Self {
+        let Ended { outcome, out_of_memory, processes_refused, lost_limit } = ended;
+        Self { outcome, out_of_memory, processes_refused, lost_limit, timed_out: false, interrupted: false }
+    }
+
     /// Whether the process ended well, and nothing else was amiss.
     pub fn is_success(&self) -> bool {
         self.outcome.is_success() && !self.timed_out && !self.interrupted && self.lost_limit.is_none()
@@ -106,13 +114,13 @@ impl Trial {
                 }
             }
             if ready[0] {
-                let Ended { outcome, out_of_memory, lost_limit } = running.ended()?;
+                let ended = running.ended()?;
                 // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
                 // handed out of the session must not hold the build up.
                 for (stream, end) in &mut streams {
                     while end.is_some() && read_some(*stream, end, output)? {}
                 }
-                return Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out, interrupted });
+                return Ok(Attempt { timed_out, interrupted, ..Attempt::of(ended) });
             }
             let is_late = |deadline: Instant| Instant::now() >= deadline;
             if timed_out || interrupted {

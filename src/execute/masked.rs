@@ -98,7 +98,7 @@ mod tests {
             sink(Stream::Stdout, b"er2 hunter")?;
             sink(Stream::Stderr, b"er!")?;
             let outcome = Outcome::Exited { code: 0 };
-            Ok(Attempt { outcome, out_of_memory: false, lost_limit: None, timed_out: false, interrupted: false })
+            Ok(Attempt::of(outcome.into()))
         });
         assert!(attempt.unwrap().outcome.is_success());
         assert_eq!(shown, ["out *** hunter", "err hunter!"]);

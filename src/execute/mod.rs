@@ -9,6 +9,7 @@ mod clock;
 mod drive;
 mod edge;
 mod ended;
+mod explained;
 mod failed;
 mod hints;
 mod interrupt;

@@ -11,23 +11,19 @@ use std::time::{Duration, SystemTime};
 use oci_spec::runtime::Process;
 
 use super::attempt::{Attempt, Sink, Trial};
-use super::hints::{self, Failed};
+use super::explained::words;
 use super::masked;
 use super::output::Output;
 use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
-use crate::build::{
-    Action, Compression, Container, ContainerId, Scratch, Snapshot, SnapshotMode, Step, StepId, size_text,
-};
+use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, Step, StepId};
 use crate::digest::Digest;
 use crate::error::told_with_hint;
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::fs::regular;
 use crate::lock::LockedSnapshot;
-use crate::resource_limits;
-use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
@@ -120,10 +116,8 @@ impl Work<'_, '_> {
             }
             let reason = words(&ended, step.timeout, self.context.build.container(step.container));
             if ended.interrupted || tries > step.retries {
-                let code = ended.outcome.exit_code();
-                let hint = self.hint(output, &reason).filter(|_| !ended.interrupted && !ended.timed_out);
-                let reason = hint.map_or(reason.clone(), |hint| format!("{reason}; {hint}"));
-                return Err(Failure::own(reason, Some(code)));
+                let reason = [vec![reason.clone()], self.hints(&ended, output, &reason)].concat().join("; ");
+                return Err(Failure::own(reason, Some(ended.outcome.exit_code())));
             }
             tries += 1;
             self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1 });
@@ -131,25 +125,6 @@ impl Work<'_, '_> {
             let (step, reasons) = (step.name.clone(), Vec::new());
             self.events.send(Event::StepStarted { step, container, attempt: tries, reasons });
         }
-    }
-
-    /// What the step may have failed for, by what it was to do, what it said last and how it ended.
-    fn hint(&self, output: &Output<'_>, reason: &str) -> Option<String> {
-        let step = self.context.build.step(self.id);
-        let container = self.context.build.container(step.container);
-        let command = match &step.action {
-            Action::Run(script) => script.clone(),
-            Action::Exec(argv) => argv.join(" "),
-            Action::Snapshot(_) => return None,
-        };
-        let room = self.rooms.running(step.container).ok()?;
-        let session = session(&room).ok()?;
-        let failed = Failed {
-            user: step.user.as_ref().unwrap_or(&container.user),
-            words: &format!("{command}\n{}", output.tail()),
-        };
-        hints::hint(container, failed, |path| session.mode_in_mount(path))
-            .or_else(|| resource_limits::hint(&format!("{reason}\n{}", output.tail())))
     }
 
     fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {
@@ -411,38 +386,4 @@ pub fn process_in(
 /// The session in a room that is open.
 pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
     room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
-}
-
-/// How a try ended, in words.
-fn words(ended: &Attempt, timeout: Option<Duration>, container: &Container) -> String {
-    if ended.interrupted {
-        return "interrupted".into();
-    }
-    if let (true, Some(timeout)) = (ended.timed_out, timeout) {
-        return format!("timed out after {}", humantime::format_duration(timeout));
-    }
-    let lack = match container.limits.memory {
-        Some(most) => format!("the container may use {} (`memory` under limits)", size_text(most)),
-        None => "this host, or the cgroup that runner was started in, has no more".to_owned(),
-    };
-    let also = match container.scratch {
-        Scratch::Default | Scratch::Tmpfs(_) => {
-            ", and what is written to its root is in memory and counts: `scratch: {disk: true}` puts it on disk"
-        }
-        Scratch::Disk => "",
-    };
-    let mut why = if ended.out_of_memory { format!("out of memory: {lack}{also}; ") } else { String::new() };
-    if let Some(lost) = &ended.lost_limit {
-        why = format!("{lost}; {why}");
-    }
-    let how = match &ended.outcome {
-        Outcome::Exited { code } => format!("exit code {code}"),
-        Outcome::Signaled { signal } => {
-            let name = nix::sys::signal::Signal::try_from(*signal)
-                .map_or("an unnamed signal", nix::sys::signal::Signal::as_str);
-            format!("killed by signal {signal} ({name})")
-        }
-        Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),
-    };
-    why + &how
 }

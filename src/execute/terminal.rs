@@ -70,9 +70,7 @@ fn on_terminal(
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
     let inside = match running.terminal()? {
         Begun::Terminal(inside) => inside,
-        Begun::Ended(Ended { outcome, out_of_memory, lost_limit }) => {
-            return Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out: false, interrupted: false });
-        }
+        Begun::Ended(ended) => return Ok(Attempt::of(ended)),
     };
     let ending = {
         let raw = Raw::take(terminal)?;
@@ -84,11 +82,10 @@ fn on_terminal(
     if ending != Ending::Process {
         running.kill_and_wait()?;
     }
-    let Ended { outcome, out_of_memory, lost_limit } = running.ended()?;
-    let outcome = match (ending, outcome) {
+    let ended = running.ended()?;
+    let outcome = match (ending, &ended.outcome) {
         (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
-        (_, outcome) => outcome,
+        (_, outcome) => outcome.clone(),
     };
-    let interrupted = ending == Ending::Interrupt;
-    Ok(Attempt { outcome, out_of_memory, lost_limit, timed_out: false, interrupted })
+    Ok(Attempt { interrupted: ending == Ending::Interrupt, ..Attempt::of(Ended { outcome, ..ended }) })
 }

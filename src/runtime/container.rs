@@ -287,8 +287,13 @@ impl RunningStep {
         loop {
             let Begun::Ended(ended) = self.next()? else { continue };
             let Some((watch, before)) = &self.watch else { return Ok(ended) };
-            let out_of_memory = !ended.outcome.is_success() && watch.oom_kills() > *before;
-            return Ok(Ended { out_of_memory, lost_limit: watch.lost_limit(), outcome: ended.outcome });
+            let failed = !ended.outcome.is_success();
+            return Ok(Ended {
+                out_of_memory: failed && watch.oom_kills() > *before,
+                processes_refused: failed && watch.processes_refused(),
+                lost_limit: watch.lost_limit(),
+                outcome: ended.outcome,
+            });
         }
     }
 

@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod external;
 mod memory;
 pub mod process;
+mod processes;
 pub mod protocol;
 pub mod spec;
 pub mod status;
@@ -166,13 +167,15 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Meanwhile the kernel killed it, or another process of its container, for want of memory.
     pub out_of_memory: bool,
+    /// Meanwhile a limit of processes refused one to it, or to another process of its container.
+    pub processes_refused: bool,
     /// Why a limit that the manifest asks for did not hold to its end.
     pub lost_limit: Option<String>,
 }
 
 impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, out_of_memory: false, lost_limit: None }
+        Self { outcome, out_of_memory: false, processes_refused: false, lost_limit: None }
     }
 }
 

@@ -19,6 +19,9 @@ const MAX_TEXT: usize = 8 << 10;
 /// The byte of a message that says whether memory ran out.
 const OUT_OF_MEMORY: usize = 2;
 
+/// The byte that says whether a limit of processes refused one.
+const PROCESSES_REFUSED: usize = 3;
+
 /// What a packet says.
 #[derive(Debug)]
 pub enum Status {
@@ -70,6 +73,7 @@ pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
     };
     let mut packet = wire::status(kind, 0, value, 0).to_vec();
     packet[OUT_OF_MEMORY] = u8::from(ended.out_of_memory);
+    packet[PROCESSES_REFUSED] = u8::from(ended.processes_refused);
     packet.extend(&text.as_bytes()[..text.len().min(MAX_TEXT)]);
     send_packet(socket, &packet, &[])
 }
@@ -117,7 +121,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Status>> {
 
 fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
     let (head, text) = packet.split_at_checked(STATUS_LENGTH)?;
-    let (kind, stage, out_of_memory) = (head[0], head[1], head[OUT_OF_MEMORY] != 0);
+    let (kind, stage) = (head[0], head[1]);
+    let (out_of_memory, processes_refused) = (head[OUT_OF_MEMORY] != 0, head[PROCESSES_REFUSED] != 0);
     let value = i32::from_le_bytes(head[4..8].try_into().ok()?);
     let detail = u64::from_le_bytes(head[8..16].try_into().ok()?);
     let text = String::from_utf8_lossy(text).into_owned();
@@ -128,12 +133,12 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
         kind::SIGNALED => Outcome::Signaled { signal: value },
         kind::FAILED_IN_WORDS => {
             let outcome = Outcome::NotStarted { why: text, code: value };
-            return Some(Status::Ended(Ended { outcome, out_of_memory, lost_limit: None }));
+            return Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost_limit: None }));
         }
         _ => return None,
     };
     let lost_limit = Some(text).filter(|text| !text.is_empty());
-    Some(Status::Ended(Ended { outcome, out_of_memory, lost_limit }))
+    Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost_limit }))
 }
 
 #[cfg(test)]
@@ -152,9 +157,10 @@ mod tests {
             Outcome::NotStarted { why: "it cannot".into(), code: 125 },
         ];
         for outcome in outcomes {
-            for out_of_memory in [false, true] {
+            for (out_of_memory, processes_refused) in [(false, false), (true, false), (false, true)] {
                 let (here, there) = pair().unwrap();
-                let ended = Ended { outcome: outcome.clone(), out_of_memory, lost_limit: None };
+                let outcome = outcome.clone();
+                let ended = Ended { outcome, out_of_memory, processes_refused, lost_limit: None };
                 send_ended(there.as_fd(), &ended).unwrap();
                 let Some(Status::Ended(received)) = receive(here.as_fd()).unwrap() else { panic!("no end came") };
                 assert_eq!(received, ended);
@@ -166,7 +172,7 @@ mod tests {
     fn a_lost_limit_arrives_in_words() {
         let (here, there) = pair().unwrap();
         let lost_limit = Some("it was 7 and is max".to_owned());
-        let ended = Ended { outcome: Outcome::Exited { code: 0 }, out_of_memory: false, lost_limit };
+        let ended = Ended { lost_limit, ..Outcome::Exited { code: 0 }.into() };
         send_ended(there.as_fd(), &ended).unwrap();
         assert!(matches!(receive(here.as_fd()).unwrap(), Some(Status::Ended(received)) if received == ended));
     }

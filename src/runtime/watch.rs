@@ -1,10 +1,12 @@
-//! The cgroups of a container as runner sees them: memory that ran out, limits that were lifted, processes that were frozen.
+//! The cgroups of a container as runner sees them: memory that ran out, processes that were refused, limits that were
+//! lifted, processes that were frozen.
 
 use std::sync::OnceLock;
 
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::memory::OomKills;
+use super::processes::Refusals;
 use crate::cgroup::{Home, LimitedGroup};
 
 /// The cgroups of a container whose steps are all in the same, which its helper makes; found when first asked for.
@@ -19,6 +21,7 @@ pub struct Watch {
 struct Groups {
     limited: LimitedGroup,
     oom_kills: Option<OomKills>,
+    refusals: Option<Refusals>,
 }
 
 impl Watch {
@@ -32,10 +35,12 @@ impl Watch {
         let find = || {
             let limited = LimitedGroup::find(&self.id, &self.resources).ok()?;
             let leaf = limited.groups().child(LimitedGroup::LEAF);
-            // On v2 memory may be counted for runner's own group alone.
-            let own = || Home::of_this_process().ok().filter(|home| home.v1("memory").is_none());
-            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]).or_else(|| OomKills::of_groups(&[&own()?]));
-            Some(Groups { limited, oom_kills })
+            let own = Home::of_this_process().ok();
+            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]).or_else(|| {
+                // On v2 memory may be counted for runner's own group alone.
+                OomKills::of_groups(&[own.as_ref().filter(|home| home.v1("memory").is_none())?])
+            });
+            Some(Groups { limited, oom_kills, refusals: own.as_ref().map(Refusals::from_now) })
         };
         self.found.get_or_init(find).as_ref()
     }
@@ -54,6 +59,11 @@ impl Watch {
     /// The same, now.
     pub fn oom_kills(&self) -> u64 {
         self.groups().and_then(Groups::oom_kills).unwrap_or_default()
+    }
+
+    /// Returns whether a limit of processes has refused one in them since this was last asked.
+    pub fn processes_refused(&self) -> bool {
+        self.groups().is_some_and(Groups::processes_refused)
     }
 
     /// Why a limit that the manifest asks for does not hold any more.
@@ -79,5 +89,10 @@ impl Watch {
 impl Groups {
     fn oom_kills(&self) -> Option<u64> {
         self.oom_kills.as_ref()?.count()
+    }
+
+    fn processes_refused(&self) -> bool {
+        let leaf = self.limited.groups().child(LimitedGroup::LEAF);
+        self.refusals.as_ref().is_some_and(|refusals| refusals.rose(&[&leaf, self.limited.groups()]))
     }
 }

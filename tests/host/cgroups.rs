@@ -227,14 +227,20 @@ fn a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from() {
     let caller = LimitedGroup::create(&Home::of_this_process().unwrap(), &name, &resources).unwrap();
     let files = caller.groups().hierarchies().iter().map(|group| group.own.path().join("cgroup.procs"));
     let join: String = files.map(|file| format!("echo $$ > '{}'; ", file.display())).collect();
-    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
-    let run =
-        |script: &str| project.runner_in_shell(&format!("{join} exec \"$@\""), &["run", "c", "--", "sh", "-c", script]);
+    let many = "for i in $(seq 60); do sleep 1000004 & done; echo never";
+    let project =
+        project(&format!("containers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps: [{{ name: many, run: '{many}' }}]\n"));
+    let in_group = |arguments: &[&str]| project.runner_in_shell(&format!("{join} exec \"$@\""), arguments);
+    let run = |script: &str| in_group(&["run", "c", "--", "sh", "-c", script]);
     let much = run("dd if=/dev/zero of=/dev/null bs=200M count=1; echo $?");
-    let many = run("for i in $(seq 60); do sleep 1000004 & done; echo never");
+    let many = run(many);
+    let step = in_group(&["apply", "--progress", "plain"]);
+    let group = caller.groups().v1("pids").or(caller.groups().v2()).unwrap().path().to_owned();
     assert!(caller.groups().remove(), "runner has left groups below {name}");
     assert!(much.stdout.contains("137"), "{much}");
     assert!(many.code != 0 && many.stderr.contains("fork") && !many.stdout.contains("never"), "{many}");
+    let limit = format!("has a limit of 50 ({}/pids.max); raise that limit", group.display());
+    assert!(step.code == 1 && (step.stdout.clone() + &step.stderr).contains(&limit), "{limit}: {step}");
 }
 
 #[test]

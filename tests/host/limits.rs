@@ -114,12 +114,16 @@ steps:
     run: for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep 6655443 & done; echo never
   - { name: bomb, needs: [as-many], timeout: 1s, run: "b() { b | b & }; b & while :; do :; done" }
   - { name: after, needs: [as-many], run: echo works }
+  - { name: other, needs: [as-many], run: exit 3 }
 "#,
     );
     let built = Built::of(&project, &["--keep-going", "-j", "1"]);
     assert_eq!(built.run.code, 1, "{}", built.run);
     assert_eq!(built.lines("as-many"), ["12"]);
-    assert_eq!((built.status("one-more"), built.reason("one-more")), ("failed", "exit code 2"), "{}", built.run);
+    let refused = "exit code 2; the kernel refused a process or thread: the container may have 12 (`pids` under limits); \
+                   `limits: {pids: 24}` allows more";
+    assert_eq!((built.status("one-more"), built.reason("one-more")), ("failed", refused), "{}", built.run);
+    assert_eq!(built.reason("other"), "exit code 3", "no process was refused to this one");
     let text = built.text("one-more");
     assert!(text.contains("12\n") && text.contains("fork") && !text.contains("never"), "{text}");
     assert_eq!(built.reason("bomb"), "timed out after 1s");

@@ -21,6 +21,7 @@ use rustix::fs::OFlags;
 use crate::cgroup::{CgroupError, Hierarchy, Home, LimitedGroup, enter_namespace};
 use crate::runtime::devices;
 use crate::runtime::memory::OomKills;
+use crate::runtime::processes::{self, Refusals};
 
 const LIMITED: &str = "p";
 const HELPER: &str = "h";
@@ -41,6 +42,7 @@ pub struct Groups<'a> {
     /// Those of runner itself.
     own: &'a Home,
     limited: LimitedGroup,
+    refusals: Refusals,
     rules: Vec<LinuxDeviceCgroup>,
     /// Whether the rules hold.
     enforced: Result<(), String>,
@@ -100,7 +102,8 @@ impl<'a> Groups<'a> {
         } else {
             devices::allow_only(limited.groups(), &rules).map_err(devices::refusal)
         };
-        Ok(Self { own: &session.own, limited, rules, enforced })
+        let refusals = Refusals::from_now(&session.own);
+        Ok(Self { own: &session.own, limited, refusals, rules, enforced })
     }
 
     /// Whether the device rules hold; else why not.
@@ -162,6 +165,12 @@ impl<'a> Groups<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether a limit of processes has refused one to that step, or in the session since this was last asked.
+    pub fn processes_refused(&self, step: &StepGroups) -> bool {
+        let in_session = self.refusals.rose(&[self.limited.groups()]);
+        in_session || processes::count(&[&step.outer, &step.leaf]) > 0
     }
 
     /// Returns why a limit that the manifest asks for does not hold any more.

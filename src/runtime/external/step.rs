@@ -308,10 +308,13 @@ impl Step {
     }
 
     fn tell(&self, groups: &Groups<'_>, outcome: Outcome) {
-        let out_of_memory = !outcome.is_success() && self.groups.ran_out_of_memory();
+        let failed = !outcome.is_success();
+        let out_of_memory = failed && self.groups.ran_out_of_memory();
+        let processes_refused = failed && groups.processes_refused(&self.groups);
         let lost_limit = groups.lost_limit();
         // Whoever asked may have lost interest.
-        let _ = status::send_ended(self.status.as_fd(), &Ended { outcome, out_of_memory, lost_limit });
+        let ended = Ended { outcome, out_of_memory, processes_refused, lost_limit };
+        let _ = status::send_ended(self.status.as_fd(), &ended);
     }
 
     /// Whether its container's first process may be there without being known.

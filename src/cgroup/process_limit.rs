@@ -1,0 +1,102 @@
+//! How many processes the groups of a process leave it, with those above them, and how often they have refused one.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::dir::GroupDir;
+use super::home::Home;
+
+/// A limit of processes that holds for a group and all groups below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessLimit {
+    /// The group that has the limit.
+    pub group: PathBuf,
+    /// Processes and threads.
+    pub most: u64,
+    /// As many more can be made now.
+    pub free: u64,
+}
+
+impl Home {
+    /// Returns the groups that may limit the processes of these groups: these themselves and those above, as far as this
+    /// process sees them.
+    pub fn groups_that_limit_processes(&self) -> Vec<GroupDir> {
+        let Some(mut group) = self.v1("pids").or(self.v2()).and_then(|group| group.try_clone().ok()) else {
+            return Vec::new();
+        };
+        let mut groups = Vec::new();
+        // Above a mount point there may be a directory of another filesystem, and above a root the root itself.
+        for _ in 0..group.path().components().count() {
+            let Ok(above) = group.parent() else { break };
+            groups.push(std::mem::replace(&mut group, above));
+            if !group.has("cgroup.procs") {
+                break;
+            }
+        }
+        groups
+    }
+
+    /// Returns the limit of these groups and those above that leaves the fewest processes.
+    pub fn process_limit(&self) -> Option<ProcessLimit> {
+        let limits = self.groups_that_limit_processes().into_iter().filter_map(|group| {
+            let number = |file: &str| group.read(file).ok()?.trim().parse::<u64>().ok();
+            let most = number("pids.max")?;
+            let free = most.saturating_sub(number("pids.current")?);
+            Some(ProcessLimit { group: group.path().to_owned(), most, free })
+        });
+        limits.min_by_key(|limit| limit.free)
+    }
+}
+
+impl GroupDir {
+    /// Returns how often the kernel has refused a process. On v2 since Linux 6.11 the group counts whose limit it was; on
+    /// v1 and before, the group counts in which a process was to be made.
+    pub fn refused_processes(&self) -> u64 {
+        // Without `.local`, v2 adds the counts of all groups below.
+        let text = ["pids.events.local", "pids.events"].into_iter().find_map(|file| self.read(file).ok());
+        refused(&text.unwrap_or_default())
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        Self::open_at(std::os::fd::AsFd::as_fd(self), self.path(), std::path::Path::new(""))
+    }
+}
+
+fn refused(text: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use oci_spec::runtime::{LinuxPidsBuilder, LinuxResourcesBuilder};
+
+    use super::*;
+    use crate::cgroup::LimitedGroup;
+
+    #[test]
+    fn the_counter_of_refused_processes_is_read_and_a_missing_one_is_zero() {
+        assert_eq!([refused("max 3\n"), refused(""), refused("maximum 3\n")], [3, 0, 0]);
+    }
+
+    #[test]
+    fn the_limit_of_a_group_above_is_found_with_the_processes_that_it_leaves() {
+        let pids = LinuxPidsBuilder::default().limit(7).build().unwrap();
+        let resources = LinuxResourcesBuilder::default().pids(pids).build().unwrap();
+        let name = format!("runner-unit-processes-{}", std::process::id());
+        let outer = LimitedGroup::create(&Home::of_this_process().unwrap(), &name, &resources).unwrap();
+        let inner = outer.groups().create("inner").unwrap();
+        let groups = inner.groups_that_limit_processes();
+        let procs = inner.v1("pids").or(inner.v2()).unwrap().path().join("cgroup.procs");
+        let counted = || groups.iter().map(GroupDir::refused_processes).sum::<u64>();
+        let before = (inner.process_limit().unwrap(), counted());
+        let script = format!("echo $$ > {}; for i in 1 2 3 4 5 6 7 8; do sleep 1 & done", procs.display());
+        let ended = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let after = counted();
+        assert!(outer.groups().remove());
+        assert!(before.0.group.ends_with(&name), "{before:?}");
+        assert_eq!((before.0.most, before.0.free, ended.status.success()), (7, 7, false));
+        assert!(after > before.1, "{before:?} {after}");
+    }
+}

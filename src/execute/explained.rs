@@ -1,0 +1,123 @@
+//! How a step's process ended, in words, and the hints that this, its output and the cgroups give.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::attempt::Attempt;
+use super::hints::{self, Failed};
+use super::output::Output;
+use super::step::{Work, session};
+use crate::build::{Action, Container, Limits, Scratch, size_text};
+use crate::cgroup::{Home, ProcessLimit};
+use crate::resource_limits;
+use crate::runtime::Outcome;
+
+impl Work<'_, '_> {
+    /// Returns the hints for a step that has failed by itself.
+    pub(super) fn hints(&self, ended: &Attempt, output: &Output<'_>, reason: &str) -> Vec<String> {
+        if ended.interrupted || ended.timed_out {
+            return Vec::new();
+        }
+        let container = self.context.build.container(self.context.build.step(self.id).container);
+        let refused = ended.processes_refused.then(|| {
+            let caller = Home::of_this_process().ok().and_then(|own| own.process_limit());
+            processes_hint(container.limits.pids, caller)
+        });
+        refused.into_iter().chain(self.hint_of_output(output, reason)).collect()
+    }
+
+    fn hint_of_output(&self, output: &Output<'_>, reason: &str) -> Option<String> {
+        let step = self.context.build.step(self.id);
+        let container = self.context.build.container(step.container);
+        let command = match &step.action {
+            Action::Run(script) => script.clone(),
+            Action::Exec(argv) => argv.join(" "),
+            Action::Snapshot(_) => return None,
+        };
+        let room = self.rooms.running(step.container).ok()?;
+        let session = session(&room).ok()?;
+        let failed = Failed {
+            user: step.user.as_ref().unwrap_or(&container.user),
+            words: &format!("{command}\n{}", output.tail()),
+        };
+        hints::hint(container, failed, |path| session.mode_in_mount(path))
+            .or_else(|| resource_limits::hint(&format!("{reason}\n{}", output.tail())))
+    }
+}
+
+/// Names the limit that has refused a process: the container's, unless the caller's leaves less.
+fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
+    let most = own.unwrap_or(Limits::DEFAULT_PIDS);
+    let refused = "the kernel refused a process or thread:";
+    if let Some(ProcessLimit { group, most, .. }) = caller.filter(|caller| caller.free < most) {
+        let file = group.join("pids.max");
+        return format!(
+            "{refused} the cgroup that runner was started in, or one above it, has a limit of {most} ({}); raise that \
+             limit, for a systemd service with `TasksMax=`",
+            file.display()
+        );
+    }
+    let which = if own.is_some() { "`pids` under limits" } else { "the default" };
+    format!(
+        "{refused} the container may have {most} ({which}); `limits: {{pids: {}}}` allows more",
+        most.saturating_mul(2)
+    )
+}
+
+/// Returns how a try ended.
+pub(super) fn words(ended: &Attempt, timeout: Option<Duration>, container: &Container) -> String {
+    if ended.interrupted {
+        return "interrupted".into();
+    }
+    if let (true, Some(timeout)) = (ended.timed_out, timeout) {
+        return format!("timed out after {}", humantime::format_duration(timeout));
+    }
+    let lack = match container.limits.memory {
+        Some(most) => format!("the container may use {} (`memory` under limits)", size_text(most)),
+        None => "this host, or the cgroup that runner was started in, has no more".to_owned(),
+    };
+    let also = match container.scratch {
+        Scratch::Default | Scratch::Tmpfs(_) => {
+            ", and what is written to its root is in memory and counts: `scratch: {disk: true}` puts it on disk"
+        }
+        Scratch::Disk => "",
+    };
+    let mut why = if ended.out_of_memory { format!("out of memory: {lack}{also}; ") } else { String::new() };
+    if let Some(lost) = &ended.lost_limit {
+        why = format!("{lost}; {why}");
+    }
+    let how = match &ended.outcome {
+        Outcome::Exited { code } => format!("exit code {code}"),
+        Outcome::Signaled { signal } => {
+            let name = Signal::try_from(*signal).map_or("an unnamed signal", Signal::as_str);
+            format!("killed by signal {signal} ({name})")
+        }
+        Outcome::NotStarted { why, .. } => format!("cannot start: {why}"),
+    };
+    why + &how
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_leaves_fewer_processes_is_named_with_its_value_and_its_place() {
+        let caller = |free| Some(ProcessLimit { group: "/sys/fs/cgroup/ci".into(), most: 50, free });
+        let own = "the kernel refused a process or thread: the container may have 20 (`pids` under limits); `limits: {pids: \
+                   40}` allows more";
+        for other in [None, caller(20), caller(48)] {
+            assert_eq!(processes_hint(Some(20), other), own);
+        }
+        let default = processes_hint(None, None);
+        assert!(default.contains("may have 32768 (the default); `limits: {pids: 65536}`"), "{default}");
+        for (most, free) in [(Some(20), 19), (None, 48)] {
+            let told = processes_hint(most, caller(free));
+            assert!(
+                told.contains("runner was started in") && told.contains("limit of 50 (/sys/fs/cgroup/ci/pids.max)"),
+                "{told}"
+            );
+        }
+    }
+}
