@@ -118,6 +118,33 @@ mod tests {
         }
 
         #[test]
+        fn no_secret_is_read_in_a_line_whatever_that_is_not_shown_stands_in_it(
+            before in "[\u{1b}\u{9b}\u{9d}\u{202e}\u{2067}\\[\\]P; \\\\0-9mJ\r\n\u{7}a-c é]{0,12}",
+            between in proptest::collection::vec("[\u{1b}\u{9b}\u{9d}\u{90}\u{85}\u{61c}\u{2067}\\[\\](P; \\\\0-9mJ\u{7}\u{8}]{0,6}", 5),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let secrets = crate::secret::Secrets::default();
+            secrets.add(b"abcdc");
+            let pairs = between.iter().zip("abcdc".chars());
+            let text: String = std::iter::once(before).chain(pairs.map(|(between, c)| format!("{between}{c}"))).collect();
+            let mut masker = crate::secret::Masker::default();
+            masker.heed(&secrets);
+            let mut masked = Vec::new();
+            let (first, second) = text.as_bytes().split_at(cut.index(text.len()));
+            masker.take(first, &mut masked);
+            masker.take(second, &mut masked);
+            masker.finish(&mut masked);
+            let masked = String::from_utf8_lossy(&masked).into_owned();
+            prop_assert_eq!(&masked, &*secrets.text(&text));
+            for (line, original) in masked.split('\n').zip(text.split('\n')) {
+                prop_assert!(!sanitize(line).contains("abcdc"), "{:?} of {:?}", line, original);
+            }
+            if !text.split('\n').any(|line| sanitize(line).contains("abcdc")) && !text.contains("abcdc") && !text.contains('\r') {
+                prop_assert_eq!(masked, text);
+            }
+        }
+
+        #[test]
         fn text_without_control_characters_is_kept(line in "\\PC*") {
             prop_assert_eq!(&*sanitize(&line), &*line);
         }

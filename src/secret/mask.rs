@@ -1,124 +1,47 @@
-//! Masks byte strings in a stream that comes in pieces: an automaton of Aho and Corasick; pure, linear in time.
+//! Masks byte strings in a stream that comes in pieces; pure, linear in time.
 //!
 //! Each byte that is part of an occurrence is masked, also where occurrences overlap, and each run of masked bytes becomes
 //! `***`. A byte is let out as soon as no occurrence that is still to come can begin before or at it.
+//!
+//! That is done twice: for the bytes as they are, and then for those of them that are shown where escape sequences are
+//! taken away, with what is not shown between them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::automaton::{Automaton, ROOT};
+use super::patterns::SHORTEST;
+use super::visible::{Visible, visible};
+
 /// What stands in place of a secret.
 const MASK: &[u8] = b"***";
-
-/// The node that nothing has led to.
-const ROOT: u32 = 0;
-const NONE: u32 = u32::MAX;
 
 /// As many bytes may be the beginning of a secret and be let out all the same, see [`Masker::let_out_what_is_short`].
 const SHORT: usize = 3;
 
-/// What to look for: the patterns as a tree of their beginnings.
-pub(super) struct Automaton {
-    nodes: Vec<Node>,
-    /// The root's children, by byte: most bytes of a stream are looked up here.
-    first: [u32; 256],
+/// What to look for.
+pub(super) struct Automata {
+    bytes: Arc<Automaton>,
+    shown: Arc<Automaton>,
 }
 
-#[derive(Clone, Copy)]
-struct Node {
-    byte: u8,
-    child: u32,
-    sibling: u32,
-    /// The longest other beginning that this one ends with.
-    fallback: u32,
-    depth: u32,
-    /// The length of the longest pattern that this beginning ends with.
-    longest: u32,
-}
-
-impl Automaton {
+impl Automata {
     /// For these patterns, none of them empty.
     pub(super) fn new(patterns: &BTreeSet<Vec<u8>>) -> Self {
-        let root = Node { byte: 0, child: NONE, sibling: NONE, fallback: ROOT, depth: 0, longest: 0 };
-        let mut automaton = Self { nodes: vec![root], first: [NONE; 256] };
-        for pattern in patterns {
-            let end = pattern.iter().fold(ROOT, |node, byte| automaton.grown(node, *byte));
-            automaton.nodes[end as usize].longest = automaton.nodes[end as usize].depth;
-        }
-        automaton.link();
-        automaton
-    }
-
-    /// The child of a node by a byte, made where it is missing.
-    fn grown(&mut self, node: u32, byte: u8) -> u32 {
-        if let Some(child) = self.child(node, byte) {
-            return child;
-        }
-        let new = u32::try_from(self.nodes.len()).unwrap_or(NONE);
-        let Node { child, depth, .. } = self.nodes[node as usize];
-        self.nodes.push(Node { byte, child: NONE, sibling: child, fallback: ROOT, depth: depth + 1, longest: 0 });
-        self.nodes[node as usize].child = new;
-        if node == ROOT {
-            self.first[usize::from(byte)] = new;
-        }
-        new
-    }
-
-    /// Finds the fallback of each node, the shallow before the deep.
-    fn link(&mut self) {
-        let mut waiting: VecDeque<u32> = self.children(ROOT).collect();
-        while let Some(node) = waiting.pop_front() {
-            let children: Vec<u32> = self.children(node).collect();
-            for child in children {
-                let fallback = self.step(self.nodes[node as usize].fallback, self.nodes[child as usize].byte);
-                let longest = self.nodes[fallback as usize].longest;
-                let of_child = &mut self.nodes[child as usize];
-                of_child.fallback = fallback;
-                of_child.longest = of_child.longest.max(longest);
-                waiting.push_back(child);
-            }
-        }
-    }
-
-    fn children(&self, node: u32) -> impl Iterator<Item = u32> {
-        let or_none = |node: u32| (node != NONE).then_some(node);
-        std::iter::successors(or_none(self.nodes[node as usize].child), move |child| {
-            or_none(self.nodes[*child as usize].sibling)
-        })
-    }
-
-    fn child(&self, node: u32, byte: u8) -> Option<u32> {
-        if node == ROOT {
-            let child = self.first[usize::from(byte)];
-            return (child != NONE).then_some(child);
-        }
-        self.children(node).find(|child| self.nodes[*child as usize].byte == byte)
-    }
-
-    /// The node after one more byte.
-    fn step(&self, mut node: u32, byte: u8) -> u32 {
-        loop {
-            match self.child(node, byte) {
-                Some(child) => return child,
-                None if node == ROOT => return ROOT,
-                None => node = self.nodes[node as usize].fallback,
-            }
-        }
+        let bytes = Arc::new(Automaton::new(patterns));
+        let visible = patterns.iter().map(|pattern| visible(pattern)).filter(|shown| shown.len() >= SHORTEST).collect();
+        let shown = if *patterns == visible { Arc::clone(&bytes) } else { Arc::new(Automaton::new(&visible)) };
+        Self { bytes, shown }
     }
 }
 
 /// Masks one stream.
 #[derive(Default)]
 pub struct Masker {
-    automaton: Option<Arc<Automaton>>,
-    node: u32,
-    /// How many bytes have come.
-    seen: u64,
-    /// The last of them, which may be the beginning of a secret.
-    pending: VecDeque<u8>,
-    /// Where secrets are that reach into `pending`: from and to which byte of the stream, in order, apart.
-    spans: VecDeque<(u64, u64)>,
-    /// The last byte that was let out was masked.
-    in_mask: bool,
+    automata: Option<Arc<Automata>>,
+    bytes: Layer,
+    shown: Layer,
+    visible: Visible,
 }
 
 impl std::fmt::Debug for Masker {
@@ -129,8 +52,8 @@ impl std::fmt::Debug for Masker {
 
 impl Masker {
     /// Looks for what that one knows from here on; it knows at least what the one before did.
-    pub(super) fn look_for(&mut self, automaton: Option<Arc<Automaton>>) {
-        let is_same = match (&self.automaton, &automaton) {
+    pub(super) fn look_for(&mut self, automata: Option<Arc<Automata>>) {
+        let is_same = match (&self.automata, &automata) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (None, None) => true,
             _ => false,
@@ -138,30 +61,34 @@ impl Masker {
         if is_same {
             return;
         }
-        self.automaton = automaton;
-        self.node = ROOT;
-        // What was held back is looked at again: it may be the beginning of another secret as well.
-        self.seen -= self.pending.len() as u64;
-        for byte in std::mem::take(&mut self.pending) {
-            self.look_at(byte);
-        }
+        self.bytes.look_for(automata.as_ref().map(|automata| Arc::clone(&automata.bytes)));
+        self.shown.look_for(automata.as_ref().map(|automata| Arc::clone(&automata.shown)));
+        self.automata = automata;
     }
 
     /// Takes the next bytes of the stream, and appends what can be let out by now.
     pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.automaton.is_none() {
+        if self.automata.is_none() {
             out.extend_from_slice(bytes);
             return;
         }
+        let mut masked = Vec::with_capacity(bytes.len());
         for byte in bytes {
-            self.look_at(*byte);
-            self.let_out(self.pending.len().saturating_sub(self.depth()), out);
+            self.bytes.take(*byte, true, &mut masked);
+        }
+        self.take_masked(&masked, out);
+    }
+
+    fn take_masked(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let Self { shown, visible, .. } = self;
+        for byte in bytes {
+            visible.take(*byte, &mut |byte, is_shown| shown.take(byte, is_shown, out));
         }
     }
 
     /// Takes the next bytes, and returns what can be let out by now: the bytes themselves where nothing is looked for.
     pub fn masked<'b>(&mut self, bytes: &'b [u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
-        if self.automaton.is_none() {
+        if self.automata.is_none() {
             return bytes;
         }
         self.take(bytes, buffer);
@@ -171,30 +98,89 @@ impl Masker {
     /// Lets out up to three bytes although a secret may begin with them, so that a terminal echoes each key. Should it be
     /// one, the rest of it is masked.
     pub fn let_out_what_is_short(&mut self, out: &mut Vec<u8>) {
-        if self.depth() <= SHORT {
-            self.let_out(self.pending.len(), out);
+        let mut masked = Vec::new();
+        if self.bytes.depth() <= SHORT {
+            self.bytes.let_out_all(&mut masked);
+        }
+        self.take_masked(&masked, out);
+        if self.shown.depth() <= SHORT {
+            self.shown.let_out_all(out);
         }
     }
 
     /// The stream pauses or has ended: what was held back was no secret.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        let mut masked = Vec::new();
+        self.bytes.finish(&mut masked);
+        self.take_masked(&masked, out);
+        let Self { shown, visible, .. } = self;
+        visible.finish(&mut |byte, is_shown| shown.take(byte, is_shown, out));
+        shown.finish(out);
+    }
+}
+
+/// Masks a stream in one of the two ways.
+#[derive(Default)]
+struct Layer {
+    automaton: Option<Arc<Automaton>>,
+    node: u32,
+    /// How many bytes have come.
+    seen: u64,
+    /// The last of them, which may be the beginning of a secret; with whether each is shown.
+    pending: VecDeque<(u8, bool)>,
+    /// Where those of them are that are shown.
+    shown: VecDeque<u64>,
+    /// Where secrets are that reach into `pending`: from and to which byte of the stream, in order, apart.
+    spans: VecDeque<(u64, u64)>,
+    /// The last byte that was let out was masked.
+    in_mask: bool,
+}
+
+impl Layer {
+    fn look_for(&mut self, automaton: Option<Arc<Automaton>>) {
+        self.automaton = automaton;
+        self.node = ROOT;
+        // What was held back is looked at again: it may be the beginning of another secret as well.
+        self.seen -= self.pending.len() as u64;
+        self.shown.clear();
+        for (byte, is_shown) in std::mem::take(&mut self.pending) {
+            self.look_at(byte, is_shown);
+        }
+    }
+
+    fn take(&mut self, byte: u8, is_shown: bool, out: &mut Vec<u8>) {
+        self.look_at(byte, is_shown);
+        let first = self.seen - self.pending.len() as u64;
+        let held = self.shown.len().saturating_sub(self.depth());
+        let until = self.shown.get(held).copied().unwrap_or(self.seen);
+        self.let_out((until - first) as usize, out);
+    }
+
+    fn let_out_all(&mut self, out: &mut Vec<u8>) {
         self.let_out(self.pending.len(), out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.let_out_all(out);
         (self.node, self.in_mask) = (ROOT, false);
     }
 
     /// The length of the longest beginning of a pattern that the stream ends with.
     fn depth(&self) -> usize {
-        self.automaton.as_ref().map_or(0, |automaton| automaton.nodes[self.node as usize].depth as usize)
+        self.automaton.as_ref().map_or(0, |automaton| automaton.depth(self.node))
     }
 
-    fn look_at(&mut self, byte: u8) {
-        self.pending.push_back(byte);
+    fn look_at(&mut self, byte: u8, is_shown: bool) {
+        self.pending.push_back((byte, is_shown));
         self.seen += 1;
-        let Some(automaton) = &self.automaton else { return };
+        let Some(automaton) = self.automaton.as_ref().filter(|_| is_shown) else { return };
+        self.shown.push_back(self.seen - 1);
         self.node = automaton.step(self.node, byte);
-        let longest = automaton.nodes[self.node as usize].longest;
-        if longest > 0 {
-            let mut from = self.seen - u64::from(longest);
+        let found = automaton.found(self.node);
+        if found > 0 {
+            // The beginning may have been let out, see `let_out_what_is_short`.
+            let at = self.shown.len().saturating_sub(found);
+            let mut from = self.shown[at];
             while let Some((before, to)) = self.spans.back().copied()
                 && to >= from
             {
@@ -207,7 +193,7 @@ impl Masker {
 
     fn let_out(&mut self, count: usize, out: &mut Vec<u8>) {
         let first = self.seen - self.pending.len() as u64;
-        for (at, byte) in (first..).zip(self.pending.drain(..count)) {
+        for (at, (byte, _)) in (first..).zip(self.pending.drain(..count)) {
             while self.spans.front().is_some_and(|(_, to)| *to <= at) {
                 self.spans.pop_front();
             }
@@ -218,6 +204,10 @@ impl Masker {
                 out.extend_from_slice(MASK);
             }
             self.in_mask = is_masked;
+        }
+        let first = first + count as u64;
+        while self.shown.front().is_some_and(|at| *at < first) {
+            self.shown.pop_front();
         }
     }
 }
@@ -231,7 +221,7 @@ mod tests {
     fn masked(patterns: &[&[u8]], chunks: &[&[u8]]) -> Vec<u8> {
         let patterns = patterns.iter().map(|pattern| pattern.to_vec()).collect();
         let mut masker = Masker::default();
-        masker.look_for(Some(Arc::new(Automaton::new(&patterns))));
+        masker.look_for(Some(Arc::new(Automata::new(&patterns))));
         let mut out = Vec::new();
         for chunk in chunks {
             masker.take(chunk, &mut out);
@@ -274,7 +264,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_secret_any_more_is_let_out_at_once() {
         let mut masker = Masker::default();
-        masker.look_for(Some(Arc::new(Automaton::new(&BTreeSet::from([b"secret".to_vec()])))));
+        masker.look_for(Some(Arc::new(Automata::new(&BTreeSet::from([b"secret".to_vec()])))));
         let mut out = Vec::new();
         masker.take(b"prompt: sec", &mut out);
         assert_eq!(out, b"prompt: ");
@@ -285,7 +275,7 @@ mod tests {
     #[test]
     fn a_terminal_echoes_each_key_and_the_rest_of_a_secret_is_masked_all_the_same() {
         let mut masker = Masker::default();
-        masker.look_for(Some(Arc::new(Automaton::new(&BTreeSet::from([b"secret".to_vec()])))));
+        masker.look_for(Some(Arc::new(Automata::new(&BTreeSet::from([b"secret".to_vec()])))));
         let mut out = Vec::new();
         for key in b"se" {
             masker.take(&[*key], &mut out);
@@ -304,7 +294,7 @@ mod tests {
     fn a_secret_that_comes_to_be_known_is_masked_in_what_was_held_back() {
         let mut masker = Masker::default();
         let known = |patterns: &[&[u8]]| {
-            Some(Arc::new(Automaton::new(&patterns.iter().map(|pattern| pattern.to_vec()).collect())))
+            Some(Arc::new(Automata::new(&patterns.iter().map(|pattern| pattern.to_vec()).collect())))
         };
         masker.look_for(known(&[b"abcdef"]));
         let mut out = Vec::new();
@@ -320,13 +310,28 @@ mod tests {
         // Where each byte were looked at once for each beginning, or for each end, this would take minutes.
         let patterns = [vec![b'a'; 9_000], [vec![b'a'; 10_000], vec![b'b'; 5_000]].concat()];
         let mut masker = Masker::default();
-        masker.look_for(Some(Arc::new(Automaton::new(&patterns.into()))));
+        masker.look_for(Some(Arc::new(Automata::new(&patterns.into()))));
         let mut out = Vec::new();
         for _ in 0..200 {
             masker.take(&[vec![b'a'; 9_999], vec![b'c'; 1]].concat(), &mut out);
         }
         masker.finish(&mut out);
         assert_eq!(out, b"***c".repeat(200));
+    }
+
+    #[test]
+    fn text_full_of_sequences_that_do_not_end_is_looked_at_once() {
+        let patterns = BTreeSet::from([b"secret".to_vec()]);
+        for introducer in ["\x1b]", "\x1b[", "\u{9d}\x1b", "\x1b(", "\x1b[0"] {
+            let text = introducer.repeat(200_000);
+            let mut masker = Masker::default();
+            masker.look_for(Some(Arc::new(Automata::new(&patterns))));
+            let mut out = Vec::new();
+            masker.take(text.as_bytes(), &mut out);
+            masker.take(b"\nse\x1b]cret", &mut out);
+            masker.finish(&mut out);
+            assert!(out == [text.as_bytes(), b"\n***"].concat(), "{introducer:?}");
+        }
     }
 
     proptest! {
@@ -350,7 +355,7 @@ mod tests {
             text in proptest::collection::vec(b'a'..=b'c', 0..60),
         ) {
             let mut masker = Masker::default();
-            masker.look_for(Some(Arc::new(Automaton::new(&patterns.iter().cloned().collect()))));
+            masker.look_for(Some(Arc::new(Automata::new(&patterns.iter().cloned().collect()))));
             let mut out = Vec::new();
             for byte in &text {
                 masker.take(&[*byte], &mut out);

@@ -3,15 +3,17 @@
 //! This is against accidents: a tool that prints its token with `--verbose`, `set -x`, an error that quotes a header. A
 //! step that wants to give a secret away can write it in a way that nobody looks for.
 
+mod automaton;
 mod mask;
 mod patterns;
+mod visible;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use mask::Automaton;
+use mask::Automata;
 pub use mask::Masker;
 
 /// The secrets that are known by now.
@@ -21,7 +23,7 @@ pub struct Secrets(RwLock<Known>);
 #[derive(Default)]
 struct Known {
     values: BTreeSet<Vec<u8>>,
-    automaton: Option<Arc<Automaton>>,
+    automata: Option<Arc<Automata>>,
 }
 
 /// Nobody is to find a secret in a debug print.
@@ -37,21 +39,21 @@ impl Secrets {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.values.insert(value.to_vec()) {
             let patterns: BTreeSet<Vec<u8>> = known.values.iter().flat_map(|value| patterns::of(value)).collect();
-            known.automaton = (!patterns.is_empty()).then(|| Arc::new(Automaton::new(&patterns)));
+            known.automata = (!patterns.is_empty()).then(|| Arc::new(Automata::new(&patterns)));
         }
     }
 
     /// Returns what to look for now; none where there is no secret.
-    fn automaton(&self) -> Option<Arc<Automaton>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).automaton.clone()
+    fn automata(&self) -> Option<Arc<Automata>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).automata.clone()
     }
 
     /// Returns a text that is whole with the secrets in it masked.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Some(automaton) = self.automaton() else { return Cow::Borrowed(text) };
+        let Some(automata) = self.automata() else { return Cow::Borrowed(text) };
         let mut masked = Vec::new();
         let mut masker = Masker::default();
-        masker.look_for(Some(automaton));
+        masker.look_for(Some(automata));
         masker.take(text.as_bytes(), &mut masked);
         masker.finish(&mut masked);
         // A secret that ends within a character leaves the rest of that character.
@@ -62,7 +64,7 @@ impl Secrets {
 impl Masker {
     /// Looks for all secrets that are known by now. To be called before each [`Masker::take`].
     pub fn heed(&mut self, secrets: &Secrets) {
-        self.look_for(secrets.automaton());
+        self.look_for(secrets.automata());
     }
 }
 
@@ -80,6 +82,26 @@ mod tests {
         assert_eq!(secrets.text("hunter2 swordfish"), "*** ***");
         assert_eq!(secrets.text("é hunter é"), "é hunter é");
         assert_eq!(format!("{secrets:?}"), "Secrets(…)");
+    }
+
+    #[test]
+    fn a_secret_is_masked_however_it_is_coloured_and_one_with_colours_without_them_too() {
+        let secrets = Secrets::default();
+        secrets.add(b"hunter2");
+        secrets.add(b"\x1b[1msword\x1b[0mfish");
+        for (text, masked) in [
+            ("a hun\u{1b}[31mter2 b", "a *** b"),
+            ("a h\u{1b}]8;;http://x\u{1b}\\unter\u{7}2", "a ***"),
+            ("\u{1b}[1mhunter\u{9b}0m2\u{1b}[0m", "\u{1b}[1m***\u{1b}[0m"),
+            ("hun\u{202e}ter\0\u{8}2", "***"),
+            ("hun\u{1b}]ter2", "***"),
+            ("hun\u{1b}[ter2", "hun\u{1b}[ter2"),
+            ("swordfish", "***"),
+            ("\u{1b}[1msword\u{1b}[0mfish", "***"),
+            ("hun\nter2", "hun\nter2"),
+        ] {
+            assert_eq!(secrets.text(text), masked, "{text:?}");
+        }
     }
 
     #[test]

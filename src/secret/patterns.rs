@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// A shorter one stands in too many words that are no secret.
-const SHORTEST: usize = 4;
+pub(super) const SHORTEST: usize = 4;
 
 /// Of a larger value only the lines are looked for, as they are and as base64(1) cuts them: for each byte looked for some
 /// 30 are needed in memory.

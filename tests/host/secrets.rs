@@ -47,6 +47,9 @@ steps:
       printf '%s' hunter2; sleep 0.3; printf '%s\n' -of-a-variable
       printf '%s' "$token" | base64; printf 'x%s' "$token" | base64; printf 'xy%s' "$token" | base64 -w 0
       echo; cat /run/secrets/key /run/secrets/key; base64 /run/secrets/key
+      # As programs colour what they have found, and with a link in it.
+      printf 'coloured: hunter2\033[01;31m\033[K-of-a\033[m\033[K-variable\n'
+      printf 'linked: hunter2-of\033]8;;http://x\033\\-a-variable\033]8;;\033\\\n'
       # Many of them, over the borders of what is read at once.
       n=0; while [ $n -lt 9000 ]; do echo "$token $token $token"; n=$((n+1)); done
       echo "hunter3 is none, hunter2-of-a"; printf "hunter2-of-a"
@@ -90,10 +93,13 @@ fn a_secret_that_a_step_prints_is_masked_on_the_screen_in_logs_events_and_report
     assert_masked("standard error", &built.run.stderr);
     let log = built.text("print");
     assert_masked("the log", &log);
-    for line in ["control: begin", "the token is ***.", "***", "*** *** ***", "hunter3 is none, hunter2-of-a"] {
+    for line in
+        ["control: begin", "the token is ***.", "***", "*** *** ***", "hunter3 is none, hunter2-of-a", "coloured: ***"]
+    {
         assert!(log.lines().any(|found| found == line), "{line}: {}", &log[..2000.min(log.len())]);
     }
     assert!(log.ends_with("\nhunter2-of-a"));
+    assert!(log.lines().any(|line| line.starts_with("linked: ***")), "no word of the link");
     assert_eq!(log.lines().filter(|line| *line == "*** *** ***").count(), 9000);
     assert_masked("the log of another container", &built.text("early"));
     for file in files {

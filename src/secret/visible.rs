@@ -1,0 +1,121 @@
+//! Which bytes of a stream are shown where escape sequences and control characters are taken away; pure.
+//!
+//! It decides for bytes as `report::sanitize` does for the characters of a line, so that nobody reads a secret in a line
+//! whose bytes have something between them that is not shown.
+
+/// A sequence that is longer is text.
+const MAX_SEQUENCE: usize = 64 << 10;
+
+/// Reads a stream byte by byte.
+#[derive(Debug, Default)]
+pub(super) struct Visible {
+    /// The bytes of which it is not known yet whether they are shown, from `begin` on.
+    undecided: Vec<u8>,
+    begin: usize,
+    /// As many of them are known to hold no end of a control string.
+    scanned: usize,
+    /// As many of the next bytes are in a line, and hold no end of a control string.
+    unterminated: usize,
+}
+
+impl Visible {
+    /// Takes a byte, and calls `decided` for it and those before it, as soon as it is known whether each is shown.
+    pub(super) fn take(&mut self, byte: u8, decided: &mut impl FnMut(u8, bool)) {
+        self.undecided.push(byte);
+        self.decide_all(false, decided);
+        self.undecided.drain(..self.begin);
+        self.begin = 0;
+    }
+
+    /// The stream has ended, or pauses: a sequence that has not ended is text.
+    pub(super) fn finish(&mut self, decided: &mut impl FnMut(u8, bool)) {
+        self.decide_all(true, decided);
+        *self = Self::default();
+    }
+
+    fn decide_all(&mut self, is_over: bool, decided: &mut impl FnMut(u8, bool)) {
+        while let Some((count, is_shown)) = self.decide(is_over) {
+            let bytes = &self.undecided[self.begin..self.begin + count];
+            bytes.iter().for_each(|byte| decided(*byte, is_shown));
+            self.begin += count;
+            self.scanned = 0;
+            self.unterminated = self.unterminated.saturating_sub(count);
+        }
+    }
+
+    /// How many of the first bytes are shown, or are not; none where that depends on what comes.
+    fn decide(&mut self, is_over: bool) -> Option<(usize, bool)> {
+        let at_end = |count: usize, is_shown| is_over.then_some((count, is_shown));
+        match self.undecided[self.begin..] {
+            [] => None,
+            [0x1b] => at_end(1, false),
+            [0x1b, b'[', ..] | [0xc2, 0x9b, ..] => self.control_sequence(is_over),
+            [0x1b, b'P' | b'X' | b']' | b'^' | b'_', ..] | [0xc2, 0x90 | 0x98 | 0x9d..=0x9f, ..] => {
+                self.string(is_over)
+            }
+            [0x1b, ref rest @ ..] if matches!(rest[0], b' '..=b'/') => {
+                match rest.iter().position(|byte| !matches!(byte, b' '..=b'/')) {
+                    Some(end) => Some((1 + end + usize::from(matches!(rest[end], b'0'..=b'~')), false)),
+                    None if rest.len() < MAX_SEQUENCE => at_end(1 + rest.len(), false),
+                    None => Some((1 + rest.len(), false)),
+                }
+            }
+            [0x1b, b'0'..=b'~', ..] | [0xc2, 0x80..=0x9f, ..] | [0xd8, 0x9c, ..] => Some((2, false)),
+            [0xe2, 0x80, 0x8e | 0x8f | 0xaa..=0xae, ..] | [0xe2, 0x81, 0xa6..=0xa9, ..] => Some((3, false)),
+            [0xc2 | 0xd8 | 0xe2] | [0xe2, 0x80 | 0x81] => at_end(1, true),
+            [b'\t' | b'\n' | b'\r', ..] => Some((1, true)),
+            [byte, ..] => Some((1, !byte.is_ascii_control())),
+        }
+    }
+
+    /// A control sequence whole; of one that is none, the two bytes that begin it.
+    fn control_sequence(&self, is_over: bool) -> Option<(usize, bool)> {
+        let bytes = &self.undecided[self.begin..];
+        let after =
+            |from: usize, is_part: fn(&u8) -> bool| from + bytes[from..].iter().take_while(|b| is_part(b)).count();
+        let parameters = after(2, |byte| matches!(byte, b'0'..=b'?'));
+        let end = after(parameters, |byte| matches!(byte, b' '..=b'/'));
+        match bytes.get(end) {
+            Some(b'@'..=b'~') => Some((end + 1, false)),
+            None if !is_over && end < MAX_SEQUENCE => None,
+            _ => Some((2, false)),
+        }
+    }
+
+    /// A control string whole; of one that does not end on its line, the two bytes that begin it.
+    fn string(&mut self, is_over: bool) -> Option<(usize, bool)> {
+        let bytes = &self.undecided[self.begin..];
+        if self.unterminated > 2 {
+            return Some((2, false));
+        }
+        for at in self.scanned.max(2)..bytes.len() {
+            match (bytes[at - 1], bytes[at]) {
+                (_, b'\n') => return self.no_string(),
+                (_, 0x07) => return Some((at + 1, false)),
+                (0x1b, b'\\') | (0xc2, 0x9c) if at > 2 => return Some((at + 1, false)),
+                _ => {}
+            }
+        }
+        self.scanned = bytes.len();
+        if is_over || self.scanned >= MAX_SEQUENCE { self.no_string() } else { None }
+    }
+
+    fn no_string(&mut self) -> Option<(usize, bool)> {
+        self.unterminated = self.undecided.len() - self.begin;
+        Some((2, false))
+    }
+}
+
+/// What is shown of a text that is whole.
+pub(super) fn visible(text: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::new();
+    let mut stream = Visible::default();
+    let mut decided = |byte, is_shown| {
+        if is_shown {
+            shown.push(byte);
+        }
+    };
+    text.iter().for_each(|byte| stream.take(*byte, &mut decided));
+    stream.finish(&mut decided);
+    shown
+}
