@@ -4,7 +4,7 @@
 //! the manifest could have told.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,8 +126,8 @@ pub enum Seccomp {
     Default,
     /// All.
     Unconfined,
-    /// Those of a profile of the manifest's author, as it was when the manifest was checked.
-    Profile(Arc<Profile>),
+    /// Those of a profile of the manifest's author, as it was when the manifest was checked, in that file.
+    Profile(Arc<Profile>, PathBuf),
 }
 
 impl Seccomp {
@@ -136,7 +136,15 @@ impl Seccomp {
         match self {
             Self::Default => Some(Profile::standard()),
             Self::Unconfined => None,
-            Self::Profile(profile) => Some(profile),
+            Self::Profile(profile, _) => Some(profile),
+        }
+    }
+
+    /// Returns the file of a profile of the manifest's author.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Profile(_, file) => Some(file),
+            Self::Default | Self::Unconfined => None,
         }
     }
 }
@@ -148,6 +156,16 @@ pub struct User {
     pub user: Principal,
     /// The group; without it, the user's own group in the rootfs' passwd(5), else 0.
     pub group: Option<Principal>,
+}
+
+impl User {
+    /// Whether that is root, as far as the manifest says it.
+    pub fn is_root(&self) -> bool {
+        match &self.user {
+            Principal::Id(id) => *id == 0,
+            Principal::Name(name) => name == "root",
+        }
+    }
 }
 
 /// A user or a group, by number or by name.

@@ -34,8 +34,8 @@ impl Check<'_> {
                 profile
             }
         };
-        self.filter(at, path, &profile, capabilities);
-        Seccomp::Profile(profile)
+        self.filter(at, path.clone(), &profile, capabilities);
+        Seccomp::Profile(profile, path)
     }
 
     /// Refuses a profile whose filter the kernel would not take.

@@ -71,7 +71,7 @@ impl Run<'_, '_> {
                 };
                 let hint = match (&result, &log) {
                     (Err(Failure { cause: Cause::Step, exit_code: Some(_), .. }), Some(log)) => {
-                        hint_of(self.context.build.container(self.context.build.step(step).container), log)
+                        hint_of(self.context.build, self.context.build.step(step), log)
                     }
                     _ => None,
                 };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use crate::build::{Container, Mount, MountKind, Principal, Scratch, User, size_text};
+use crate::build::{Container, Mount, MountKind, Scratch, User, size_text};
 use crate::session::scratch_files;
 
 /// Set-uid and set-gid.
@@ -33,10 +33,7 @@ pub fn hint(container: &Container, failed: Failed<'_>, mode_of: impl Fn(&Path) -
         ));
     }
     let is_denied = failed.words.contains("Permission denied");
-    let is_root = match &failed.user.user {
-        Principal::Id(id) => *id == 0,
-        Principal::Name(name) => name == "root",
-    };
+    let is_root = failed.user.is_root();
     let paths = failed.words.split(|c: char| c.is_whitespace() || c.is_control() || "'\"`‘’:;,()<>=[]&|".contains(c));
     paths.map(Path::new).filter(|path| path.is_absolute()).find_map(|path| {
         let mount = mount_of(container, path)?;
@@ -80,6 +77,7 @@ fn allows(mount: &Mount, option: &str, opposite: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::Principal;
     use crate::plan::fixture::build;
 
     const CHARACTER: u32 = 0o020666;

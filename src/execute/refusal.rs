@@ -1,22 +1,29 @@
-//! Why a step failed, where its container's seccomp profile may have refused what it tried.
+//! Why a step failed, where its container's seccomp profile may have refused it a call, or it lacks a capability.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::build::Container;
+use crate::build::{Build, Step};
 use crate::fs::regular;
 use crate::runtime::spec;
-use crate::seccomp::{Architecture, hint};
+use crate::seccomp::{Architecture, Permissions, hint};
 
 /// As much of the end of a log is read.
 const TAIL: u64 = 4096;
 
-/// What to do, where the end of the step's log says that a call was refused.
-pub(super) fn hint_of(container: &Container, log: &Path) -> Option<String> {
-    let (profile, machine) = (container.seccomp.profile()?, Architecture::native()?);
-    let filter = spec::seccomp(container).ok().flatten()?;
-    let printed = tail(log).ok()?;
-    hint(profile, &filter, machine, &printed, &container.name)
+/// Returns what to do, where the end of the step's log says that a call was refused.
+pub(super) fn hint_of(build: &Build, step: &Step, log: &Path) -> Option<String> {
+    let container = build.container(step.container);
+    let permissions = Permissions {
+        container: &container.name,
+        capabilities: &container.capabilities,
+        is_root: step.user.as_ref().unwrap_or(&container.user).is_root(),
+        profile: container.seccomp.profile(),
+        file: container.seccomp.file(),
+        machine: Architecture::native()?,
+        kernel: spec::kernel().ok()?,
+    };
+    hint(&permissions, &tail(log).ok()?)
 }
 
 fn tail(log: &Path) -> io::Result<String> {

@@ -184,7 +184,7 @@ fn seccomp(seccomp: &Seccomp) -> String {
     match seccomp {
         Seccomp::Default => format!("default {}", STANDARD.get_or_init(|| Profile::standard().digest())),
         Seccomp::Unconfined => "unconfined".to_owned(),
-        Seccomp::Profile(profile) => profile.digest().to_string(),
+        Seccomp::Profile(profile, _) => profile.digest().to_string(),
     }
 }
 

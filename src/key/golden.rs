@@ -130,7 +130,7 @@ fn the_fields_and_the_key_of_a_build_are_what_they_were() {
 
 fn profile(default: &str) -> Seccomp {
     let text = format!(r#"{{"defaultAction": "{default}"}}"#);
-    Seccomp::Profile(Arc::new(Profile::parse(text.as_bytes()).unwrap()))
+    Seccomp::Profile(Arc::new(Profile::parse(text.as_bytes()).unwrap()), "profile.json".into())
 }
 
 type Change = fn(&mut Build, &mut Inputs);

@@ -245,10 +245,17 @@ pub fn seccomp(container: &Container) -> Result<Option<LinuxSeccomp>, OciSpecErr
         let error = format!("runner has no seccomp filter for {machine}; write `seccomp: unconfined` in the container");
         return Err(OciSpecError::Other(error));
     };
+    profile.resolve(&container.capabilities, machine, kernel()?).map(Some)
+}
+
+/// Returns the version of the running kernel.
+///
+/// # Errors
+/// Where its release has none in it.
+pub fn kernel() -> Result<Kernel, OciSpecError> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let kernel = Kernel::of_release(&release)
-        .ok_or_else(|| OciSpecError::Other(format!("`{release}`, the kernel's release, has no version in it")))?;
-    profile.resolve(&container.capabilities, machine, kernel).map(Some)
+    Kernel::of_release(&release)
+        .ok_or_else(|| OciSpecError::Other(format!("`{release}`, the kernel's release, has no version in it")))
 }
 
 /// Runtimes make nodes under `/dev` only; the others are bound by the session: the first and the second list.

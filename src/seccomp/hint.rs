@@ -1,79 +1,158 @@
-//! Whether what a step printed last says that its seccomp profile refused a call, and what to do then. Pure.
+//! Whether what a step printed last says that its seccomp profile refused a call, or that it lacks a capability, and what
+//! to do then. Pure.
+
+use std::path::Path;
 
 use oci_spec::runtime::{Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
-use super::{Architecture, Profile, number};
+use super::needs::{self, Need};
+use super::{Architecture, Kernel, Profile, number};
 
-/// What the C library calls EPERM and ENOSYS, in small letters: some languages begin them so.
-const REFUSED: [&str; 2] = ["operation not permitted", "function not implemented"];
+/// What the C library calls ENOSYS, in small letters: some languages begin so.
+const NOT_IMPLEMENTED: &str = "function not implemented";
+
+/// The same for EPERM.
+const REFUSED: &str = "operation not permitted";
+
+/// The same for EACCES, and mount(8) for EPERM.
+const DENIED: &str = "permission denied";
 
 /// As many of the last lines are looked at.
 const LINES: usize = 20;
 
-/// Words by which programs and libraries name a call, where it is not its name.
-const OTHER_WORDS: [(&str, &str); 14] = [
-    ("bwrap", "unshare"),
-    ("dmesg", "syslog"),
-    ("insmod", "init_module"),
-    ("io_uring", "io_uring_setup"),
-    ("keyring", "keyctl"),
-    ("kexec", "kexec_load"),
-    ("modprobe", "init_module"),
-    ("namespace", "unshare"),
-    ("namespaces", "unshare"),
-    ("nsenter", "setns"),
-    ("perf", "perf_event_open"),
-    ("swapoff", "swapoff"),
-    ("umount", "umount2"),
-    ("vsock", "socket"),
-];
+/// What the steps of a container may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Permissions<'a> {
+    /// The container's name.
+    pub container: &'a str,
+    /// What its processes may have at most.
+    pub capabilities: &'a [Capability],
+    /// Whether the step is root's: no other user has any capability.
+    pub is_root: bool,
+    /// None where it is unconfined.
+    pub profile: Option<&'a Profile>,
+    /// The file that the profile is from; none for the default one.
+    pub file: Option<&'a Path>,
+    /// Where it runs.
+    pub machine: Architecture,
+    /// The same.
+    pub kernel: Kernel,
+}
 
-/// A hint for a step of that container, from the last lines that it printed.
-pub fn hint(
-    profile: &Profile,
-    filter: &LinuxSeccomp,
-    machine: Architecture,
-    printed: &str,
-    container: &str,
-) -> Option<String> {
-    let fails = |action| action == LinuxSeccompAction::ScmpActErrno;
-    let rules = filter.syscalls().as_deref().unwrap_or_default();
-    if !fails(filter.default_action()) && !rules.iter().any(|rule| fails(rule.action())) {
-        return None;
-    }
+/// Returns a hint for a step of that container, from the last lines that it printed.
+pub fn hint(permissions: &Permissions<'_>, printed: &str) -> Option<String> {
+    let filter = permissions.filter(permissions.capabilities);
     let mut refused_without_name = false;
     for line in printed.lines().rev().take(LINES) {
         let line = line.to_ascii_lowercase();
-        if !REFUSED.iter().any(|words| line.contains(words)) {
+        let has = |words| line.contains(words);
+        if !has(REFUSED) && !has(NOT_IMPLEMENTED) && !has(DENIED) {
             continue;
         }
-        let calls: Vec<&str> = line
-            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .map(|word| OTHER_WORDS.iter().find(|(other, _)| *other == word).map_or(word, |(_, call)| call))
-            .filter(|word| number(machine, word).is_some())
+        let is_call = |call: &str| number(permissions.machine, call).is_some();
+        let needs: Vec<(&str, Need<'_>)> = words(&line)
+            .take(if has(REFUSED) || has(NOT_IMPLEMENTED) { usize::MAX } else { 1 })
+            .filter_map(|word| Some((word, needs::of_word(word, &line, is_call)?)))
             .collect();
-        if let Some(call) = calls.iter().find(|call| !is_open(filter, rules, call)) {
-            let or = match capability(profile, call) {
-                Some(capability) => format!(", or give it the capability {capability}"),
-                None => String::new(),
+        for (word, need) in &needs {
+            let capability = need.capability.filter(|_| !has(NOT_IMPLEMENTED));
+            let found = match capability.filter(|wanted| !permissions.has(*wanted)) {
+                Some(wanted) => Some(permissions.lacks(word, need.call, wanted)),
+                None if has(DENIED) => None,
+                None => need.call.and_then(|call| permissions.refuses(filter.as_ref()?, call)),
             };
-            return Some(format!(
-                "the seccomp profile of the container refuses `{call}`; if the step needs it, write `seccomp: unconfined` \
-                 in container {container}{or}"
-            ));
+            if found.is_some() {
+                return found;
+            }
         }
-        refused_without_name |= calls.is_empty();
+        refused_without_name |= needs.is_empty() && !has(DENIED);
     }
-    refused_without_name.then(|| {
-        format!(
-            "the seccomp profile of the container may have refused a system call; `seccomp: unconfined` in container \
-             {container} shows whether it did"
-        )
-    })
+    let profile = permissions.profile_name().filter(|_| refused_without_name && filter.as_ref().is_some_and(fails))?;
+    Some(format!(
+        "{profile} may have refused a system call, or the step lacks a capability; `seccomp: unconfined` there shows which"
+    ))
+}
+
+/// The words that may name a program or a call: not those of paths, but for the program's at the beginning.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let tokens = line.split_whitespace().enumerate();
+    let tokens = tokens.filter_map(|(n, token)| match token.rsplit_once('/') {
+        None => Some(token),
+        Some((_, name)) => Some(name).filter(|name| n == 0 && name.ends_with(':')),
+    });
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tokens.flat_map(move |token| token.split(move |c| !is_part(c))).filter(|word| !word.is_empty())
+}
+
+/// Whether a filter lets any call fail.
+fn fails(filter: &LinuxSeccomp) -> bool {
+    let fails = |action| action == LinuxSeccompAction::ScmpActErrno;
+    let rules = filter.syscalls().as_deref().unwrap_or_default();
+    fails(filter.default_action()) || rules.iter().any(|rule| fails(rule.action()))
+}
+
+impl Permissions<'_> {
+    fn filter(&self, capabilities: &[Capability]) -> Option<LinuxSeccomp> {
+        self.profile?.resolve(capabilities, self.machine, self.kernel).ok()
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        self.is_root && needs::is_met(capability, self.capabilities)
+    }
+
+    fn profile_name(&self) -> Option<String> {
+        self.profile?;
+        Some(match self.file {
+            Some(file) => format!("the seccomp profile {} of container {}", file.display(), self.container),
+            None => format!("the default seccomp profile of container {}", self.container),
+        })
+    }
+
+    /// What lets a call through that the profile refuses.
+    fn remedy(&self, call: &str) -> String {
+        if self.file.is_some() {
+            format!("allow `{call}` in that file")
+        } else {
+            "write `seccomp: unconfined` there".into()
+        }
+    }
+
+    /// For a step without a capability that what it did needs.
+    fn lacks(&self, word: &str, call: Option<&str>, wanted: Capability) -> String {
+        let mut fixes = Vec::new();
+        if !needs::is_met(wanted, self.capabilities) {
+            fixes.push(format!("write `capabilities: {{ add: [{wanted}] }}` in container {}", self.container));
+        }
+        if !self.is_root {
+            fixes.push("run the step as root, for no other user has capabilities".to_owned());
+        }
+        let with = [self.capabilities, &[wanted]].concat();
+        let refused = call.filter(|call| self.filter(&with).is_some_and(|filter| !is_open(&filter, call)));
+        let also = refused.and_then(|call| {
+            fixes.push(self.remedy(call));
+            Some(format!(", and {} refuses `{call}`", self.profile_name()?))
+        });
+        let also = also.unwrap_or_default();
+        format!("`{word}` needs the capability {wanted}, which the step does not have{also}; {}", fixes.join(" and "))
+    }
+
+    /// For a call that the profile refuses.
+    fn refuses(&self, filter: &LinuxSeccomp, call: &str) -> Option<String> {
+        if is_open(filter, call) || !fails(filter) {
+            return None;
+        }
+        let or = match self.profile.and_then(|profile| capability(profile, call)) {
+            Some(capability) => format!(", or `capabilities: {{ add: [{capability}] }}`"),
+            None => String::new(),
+        };
+        let profile = self.profile_name()?;
+        Some(format!("{profile} refuses `{call}`; if the step needs it, {}{or}", self.remedy(call)))
+    }
 }
 
 /// Whether the filter lets the call through whatever its arguments are.
-fn is_open(filter: &LinuxSeccomp, rules: &[LinuxSyscall], call: &str) -> bool {
+fn is_open(filter: &LinuxSeccomp, call: &str) -> bool {
+    let rules = filter.syscalls().as_deref().unwrap_or_default();
     let is_about = |rule: &&LinuxSyscall| rule.names().iter().any(|name| name == call);
     let lets_through = |action| matches!(action, LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog);
     let mut rules = rules.iter().filter(is_about).peekable();
@@ -96,55 +175,123 @@ fn capability(profile: &Profile, call: &str) -> Option<Capability> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Architecture, Profile, hint};
-    use crate::seccomp::Kernel;
+    use super::*;
 
-    const KERNEL: Kernel = Kernel { version: 6, revision: 1 };
+    const DEFAULT: [Capability; 4] = [Capability::Chown, Capability::Mknod, Capability::SysChroot, Capability::Kill];
+
+    fn permissions() -> Permissions<'static> {
+        Permissions {
+            container: "base",
+            capabilities: &DEFAULT,
+            is_root: true,
+            profile: Some(Profile::standard()),
+            file: None,
+            machine: Architecture::X86_64,
+            kernel: Kernel { version: 6, revision: 1 },
+        }
+    }
 
     fn told(printed: &str) -> Option<String> {
-        let filter = Profile::standard().resolve(&[], Architecture::X86_64, KERNEL).unwrap();
-        hint(Profile::standard(), &filter, Architecture::X86_64, printed, "base")
+        hint(&permissions(), printed)
     }
 
     #[test]
-    fn a_call_that_is_refused_is_named_with_what_opens_it() {
-        let unconfined = "if the step needs it, write `seccomp: unconfined` in container base";
+    fn a_call_that_the_profile_refuses_is_named_with_what_opens_it() {
         for (printed, call, or) in [
-            ("unshare: unshare failed: Operation not permitted\n", "unshare", ", or give it the capability SYS_ADMIN"),
+            (
+                "unshare: unshare failed: Operation not permitted\n",
+                "unshare",
+                ", or `capabilities: { add: [SYS_ADMIN] }`",
+            ),
             (
                 "x\nbwrap: No permissions to create new namespace: Operation not permitted\ny\n",
                 "unshare",
-                ", or give it the capability SYS_ADMIN",
+                ", or `capabilities: { add: [SYS_ADMIN] }`",
             ),
             ("add_key: Operation not permitted", "add_key", ""),
             ("OSError: [Errno 38] Function not implemented: io_uring_setup", "io_uring_setup", ""),
-            ("mount: /mnt: mount failed: Operation not permitted.", "mount", ", or give it the capability SYS_ADMIN"),
-            (
-                "perf_event_open(...) failed: operation not permitted",
-                "perf_event_open",
-                ", or give it the capability PERFMON",
-            ),
             ("socket(AF_VSOCK): Operation not permitted", "socket", ""),
         ] {
-            let expected = format!("the seccomp profile of the container refuses `{call}`; {unconfined}{or}");
+            let expected = format!(
+                "the default seccomp profile of container base refuses `{call}`; if the step needs it, write `seccomp: \
+                 unconfined` there{or}"
+            );
             assert_eq!(told(printed), Some(expected), "{printed}");
         }
     }
 
     #[test]
+    fn a_capability_that_the_kernel_asks_for_is_named_and_not_the_profile() {
+        for (printed, word, capability) in [
+            ("ping: socktype: SOCK_RAW\nping: socket: Operation not permitted", "ping", "NET_RAW"),
+            ("ping: permission denied (are you root?)", "ping", "NET_RAW"),
+            ("dmesg: read kernel buffer failed: Operation not permitted", "dmesg", "SYSLOG"),
+            ("mount: /mnt: mount failed: Operation not permitted.", "mount", "SYS_ADMIN"),
+            ("mount: /mnt: permission denied.", "mount", "SYS_ADMIN"),
+            ("/usr/bin/chattr: Operation not permitted while setting flags on /x", "chattr", "LINUX_IMMUTABLE"),
+            ("chrt: failed to set pid 0's policy: Operation not permitted", "chrt", "SYS_NICE"),
+            ("nice: cannot set niceness: Permission denied", "nice", "SYS_NICE"),
+            ("RTNETLINK answers: Operation not permitted", "rtnetlink", "NET_ADMIN"),
+            ("date: cannot set date: Operation not permitted", "date", "SYS_TIME"),
+            ("perf_event_open(...) failed: operation not permitted", "perf_event_open", "PERFMON"),
+        ] {
+            let expected = format!(
+                "`{word}` needs the capability {capability}, which the step does not have; write `capabilities: {{ add: \
+                 [{capability}] }}` in container base"
+            );
+            assert_eq!(told(printed).as_ref(), Some(&expected), "{printed}");
+            let unconfined = Permissions { profile: None, ..permissions() };
+            assert_eq!(hint(&unconfined, printed), Some(expected), "{printed}, unconfined");
+        }
+    }
+
+    #[test]
+    fn what_the_profile_refuses_with_the_capability_too_needs_both() {
+        let pivot = "pivot_root: failed to change root from `.' to `old': Operation not permitted";
+        let expected = "`pivot_root` needs the capability SYS_ADMIN, which the step does not have, and the default seccomp \
+                        profile of container base refuses `pivot_root`; write `capabilities: { add: [SYS_ADMIN] }` in \
+                        container base and write `seccomp: unconfined` there";
+        assert_eq!(told(pivot).as_deref(), Some(expected));
+        let admin = Permissions { capabilities: &[Capability::SysAdmin], ..permissions() };
+        let told = hint(&admin, pivot).unwrap();
+        assert!(
+            told.contains("profile of container base refuses `pivot_root`") && !told.contains("capabilit"),
+            "{told}"
+        );
+        assert_eq!(hint(&admin, "dmesg: read kernel buffer failed: Operation not permitted"), None);
+    }
+
+    #[test]
+    fn a_step_of_another_user_has_no_capability_though_its_container_has_it() {
+        let user = Permissions { is_root: false, ..permissions() };
+        let expected = "`chown` needs the capability CHOWN, which the step does not have; run the step as root, for no other \
+                        user has capabilities";
+        assert_eq!(
+            hint(&user, "chown: changing ownership of '/x': Operation not permitted").as_deref(),
+            Some(expected)
+        );
+        let told = hint(&user, "ping: socket: Operation not permitted").unwrap();
+        assert!(told.contains("{ add: [NET_RAW] }` in container base and run the step as root"), "{told}");
+    }
+
+    #[test]
     fn a_refusal_without_a_call_is_told_with_less_certainty() {
-        let expected = "the seccomp profile of the container may have refused a system call; `seccomp: unconfined` in \
-                        container base shows whether it did";
+        let expected = "the default seccomp profile of container base may have refused a system call, or the step lacks a \
+                        capability; `seccomp: unconfined` there shows which";
         assert_eq!(told("error: Operation not permitted\n").as_deref(), Some(expected));
     }
 
     #[test]
-    fn what_the_profile_lets_through_is_not_told_to_be_refused_by_it() {
+    fn what_neither_refuses_has_no_hint() {
         for printed in [
             "",
             "unshare: invalid option",
             "chown: changing ownership of '/x': Operation not permitted",
             "mknod: /x: Operation not permitted",
+            "chmod: changing permissions of '/mount/dmesg': Operation not permitted",
+            "ls: cannot open directory 'mount': Permission denied",
+            "sh: 1: ping: Permission denied",
+            "/usr/bin/mount/x: Permission denied",
         ] {
             assert_eq!(told(printed), None, "{printed}");
         }
@@ -153,17 +300,21 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_refuses_nothing_like_that_is_not_to_blame() {
+    fn a_profile_of_a_file_is_named_and_blamed_only_for_what_it_refuses() {
         let told = |profile: &str, printed| {
             let profile = Profile::parse(profile.as_bytes()).unwrap();
-            let filter = profile.resolve(&[], Architecture::X86_64, KERNEL).unwrap();
-            hint(&profile, &filter, Architecture::X86_64, printed, "base")
+            let file = Some(Path::new("/work/own.json"));
+            hint(&Permissions { profile: Some(&profile), file, ..permissions() }, printed)
         };
         let open = r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
-        assert_eq!(told(open, "mount: Operation not permitted"), None);
+        assert_eq!(told(open, "add_key: Operation not permitted"), None);
         let refuses =
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
-        assert_eq!(told(refuses, "mount: Operation not permitted"), None);
-        assert!(told(refuses, "mkdir: Operation not permitted").unwrap().contains("refuses `mkdir`"));
+        assert_eq!(told(refuses, "add_key: Operation not permitted"), None);
+        assert_eq!(
+            told(refuses, "mkdir: cannot create directory 'x': Operation not permitted").unwrap(),
+            "the seccomp profile /work/own.json of container base refuses `mkdir`; if the step needs it, allow `mkdir` in \
+             that file"
+        );
     }
 }

@@ -9,7 +9,7 @@
 //! - [`Profile::resolve`] leaves the rules that hold here. All runtimes are given the same ones.
 //! - [`compile`] makes the filter that the kernel runs at each system call, and [`verdict`] says what such a filter
 //!   answers.
-//! - [`hint`] says what to do where a step failed for what was refused.
+//! - [`hint`] says what to do where a step failed for what was refused, or for want of a capability.
 //!
 //! # What rules of one call mean together
 //!
@@ -36,6 +36,7 @@ mod document;
 mod errno;
 mod hint;
 mod interpreter;
+mod needs;
 mod numbers;
 mod profile;
 mod rules;
@@ -45,7 +46,7 @@ mod tree;
 
 pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
 pub use document::ProfileError;
-pub use hint::hint;
+pub use hint::{Permissions, hint};
 pub use interpreter::{always_allows, may_allow, verdict};
 pub use numbers::number;
 use oci_spec::runtime::Arch;

@@ -246,12 +246,40 @@ steps:
     );
     let built = build(&project, &["--keep-going"]);
     assert_eq!((built.run.code, built.status("closed"), built.status("open")), (1, "failed", "ran"), "{}", built.run);
-    let hint = "the seccomp profile of the container refuses `unshare`; if the step needs it, write `seccomp: unconfined` in \
-                container closed, or give it the capability SYS_ADMIN";
+    let hint = "the default seccomp profile of container closed refuses `unshare`; if the step needs it, write `seccomp: \
+                unconfined` there, or `capabilities: { add: [SYS_ADMIN] }`";
     assert_eq!(built.ending("closed")["failure"]["hint"], hint);
     assert!(built.ending("another")["failure"].get("hint").is_none());
     let shown = project.runner(&["apply", "--progress", "quiet", "--target", "closed"]);
     assert!((shown.stdout + &shown.stderr).contains(&format!("\n  help: {hint}\n")));
+}
+
+#[test]
+fn a_step_that_lacks_a_capability_is_told_that_and_works_with_it() {
+    let steps = |container: &str| {
+        format!(
+            "  - {{ name: mount{container}, container: c{container}, exec: [mount, -t, tmpfs, none, /mnt] }}\n\
+             \x20 - {{ name: chattr{container}, container: c{container}, needs: [], run: touch /f; chattr +i /f; chattr -i /f }}\n\
+             \x20 - {{ name: renice{container}, container: c{container}, needs: [], run: renice -n -5 -p $$ }}\n"
+        )
+    };
+    let root = "{ programs: [/bin/sh, /bin/mount, /bin/true, /usr/bin/touch, /usr/bin/chattr, /usr/bin/renice] }";
+    let project = project(&format!(
+        "mounts: {{ mnt: {{ type: tmpfs, target: /mnt }} }}\ncontainers:\n  c: {{ rootfs: {root}, mounts: [mnt] }}\n  cx: \
+         {{ rootfs: {root}, mounts: [mnt], scratch: {{ disk: true }}, capabilities: {{ add: [SYS_ADMIN, LINUX_IMMUTABLE, SYS_NICE] }} }}\n\
+         steps:\n{}{}",
+        steps(""),
+        steps("x")
+    ));
+    let built = build(&project, &["--keep-going"]);
+    for (step, capability) in [("mount", "SYS_ADMIN"), ("chattr", "LINUX_IMMUTABLE"), ("renice", "SYS_NICE")] {
+        let hint = format!(
+            "`{step}` needs the capability {capability}, which the step does not have; write `capabilities: {{ add: \
+             [{capability}] }}` in container c"
+        );
+        assert_eq!(built.ending(step)["failure"]["hint"], hint, "{}", built.run);
+        assert_eq!(built.status(&format!("{step}x")), "ran", "{}", built.run);
+    }
 }
 
 #[test]

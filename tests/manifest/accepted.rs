@@ -283,7 +283,7 @@ steps: []
     );
     let [a, b, c] = &build.containers[..] else { panic!() };
     assert_eq!(a.seccomp, Seccomp::Default);
-    let Seccomp::Profile(profile) = &b.seccomp else { panic!("{:?}", b.seccomp) };
+    let Seccomp::Profile(profile, _) = &b.seccomp else { panic!("{:?}", b.seccomp) };
     assert_eq!(**profile, Profile::parse(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap());
     assert_eq!(b.seccomp, c.seccomp);
 }

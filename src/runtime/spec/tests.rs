@@ -257,6 +257,6 @@ fn the_rules_of_its_seccomp_profile_are_there_for_every_runtime() {
     assert!(has(&names(&filter(&Container { capabilities, ..container() }), "SCMP_ACT_ALLOW"), "unshare"));
     assert_eq!(filter(&Container { seccomp: Seccomp::Unconfined, ..container() }), Value::Null);
     let profile = Profile::parse(br#"{"defaultAction": "SCMP_ACT_LOG"}"#).unwrap();
-    let own = filter(&Container { seccomp: Seccomp::Profile(Arc::new(profile)), ..container() });
+    let own = filter(&Container { seccomp: Seccomp::Profile(Arc::new(profile), "own.json".into()), ..container() });
     assert_eq!((&own["defaultAction"], &own["syscalls"]), (&json!("SCMP_ACT_LOG"), &json!([])));
 }
