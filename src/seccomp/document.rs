@@ -57,9 +57,11 @@ pub struct ProfileError {
 
 impl ProfileError {
     fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        let place = match place.into() {
-            place if place.is_empty() || place == "." => String::new(),
-            place => place + ": ",
+        // The last key or element of JSON that ends there, or is none, has no name: the line and the column tell the place.
+        let place = place.into();
+        let place = match place.trim_end_matches('?').trim_end_matches('.') {
+            "" => String::new(),
+            known => format!("{known}: "),
         };
         Self { place, problem: problem.into() }
     }

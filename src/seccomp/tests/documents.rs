@@ -98,6 +98,15 @@ fn what_is_wrong_is_refused_with_its_place() {
     let with = |rest: &str| calls(&format!(r#"{{"names": ["read"], "action": "SCMP_ACT_ERRNO", {rest}}}"#));
     let refused = [
         ("".to_owned(), "EOF while parsing a value at line 1 column 0"),
+        ("hello".to_owned(), "expected value at line 1 column 1"),
+        ("{".to_owned(), "EOF while parsing an object at line 1 column 1"),
+        ("{x".to_owned(), "key must be a string at line 1 column 2"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], x"#.to_owned(),
+            "syscalls[0]: key must be a string at line 1 column 70",
+        ),
+        (calls("{,"), "syscalls[0]: key must be a string at line 1 column 51"),
+        (r#"{"defaultAction": "SCMP_ACT_ALLOW", "#.to_owned(), "EOF while parsing a value at line 1 column 36"),
         ("[]".to_owned(), "invalid type: sequence, expected a map at line 1 column 0"),
         ("{}".to_owned(), "missing field `defaultAction` at line 1 column 2"),
         (r#"{"defaultAction": "SCMP_ACT_ALLOW"} {}"#.to_owned(), "trailing characters at line 1 column 37"),
