@@ -25,6 +25,11 @@ pub(super) struct Known<'m> {
     pub outputs: HashMap<PathBuf, &'m str>,
 }
 
+/// With fewer open files no step starts: three are its standard streams, shells use numbers from 10 on, and runc needs some.
+const LEAST_NOFILE: u64 = 16;
+
+/// With less memory the kernel ends a container before its first program runs.
+const LEAST_MEMORY: u64 = 1 << 20;
 /// What `checkpoint: auto` takes for slow.
 const SLOW_STEP: Duration = Duration::from_secs(5);
 /// sethostname(2) takes no more.
@@ -287,16 +292,21 @@ impl Check<'_> {
     fn limits(&mut self, def: Option<&LimitsDef>, at: &Trail<'_>) -> Limits {
         let mut limits = Limits { nofile: None, memory: None, millicpus: None, pids: None };
         let Some(def) = def else { return limits };
-        for (key, value) in [("nofile", def.nofile), ("pids", def.pids)] {
-            if value == Some(0) {
-                let problem = Problem::new(&at.key(key), format!("`{key}` is 0")).label("nothing could run");
-                self.add(problem.help("write a greater number, or leave it out"));
+        for (key, value, least) in [("nofile", def.nofile, LEAST_NOFILE), ("pids", def.pids, 1)] {
+            if let Some(value) = value.filter(|value| *value < least) {
+                let problem = Problem::new(&at.key(key), format!("`{key}` is {value}")).label("nothing could run");
+                self.add(problem.help(format!("write {least} or more, or leave it out")));
             }
         }
         limits.nofile = def.nofile;
         limits.pids = def.pids;
         limits.memory =
             def.memory.as_ref().and_then(|text| self.quantity(&at.key("memory"), "size", text, quantity::size));
+        if limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            let text = def.memory.as_ref().map_or("", |text| text);
+            let problem = Problem::new(&at.key("memory"), format!("`memory` is {text}")).label("nothing could run");
+            self.add(problem.help("write 1MiB or more, and more for what the steps run; or leave it out"));
+        }
         limits.millicpus =
             def.cpus.as_ref().and_then(|text| self.quantity(&at.key("cpus"), "number", text, quantity::millicpus));
         limits

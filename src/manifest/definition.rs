@@ -231,18 +231,18 @@ impl InPlace for DeviceDef {
 #[serde(deny_unknown_fields, expecting = "a map with nofile, memory, cpus and pids")]
 #[schemars(rename = "Limits", title = "limits")]
 pub struct LimitsDef {
-    /// Open files of one process. Default: 4096.
-    #[schemars(example = 65536)]
+    /// Open files of one process, 16 at least. Default: 4096.
+    #[schemars(example = 65536, range(min = 16))]
     pub nofile: Option<u64>,
-    /// Memory, in bytes or with a unit; what takes more is killed. What is written to a root in memory counts. Default:
-    /// what the caller's own cgroup leaves.
+    /// Memory, in bytes or with a unit, 1MiB at least; what takes more is killed. What is written to a root in memory
+    /// counts. Default: what the caller's own cgroup leaves.
     #[schemars(example = &"2GiB", example = 2_000_000_000)]
     pub memory: Option<Size>,
     /// Processors: `1.5` is the time of one and a half. Default: what the caller's own cgroup leaves.
     #[schemars(example = 1.5, example = 2, example = &"0.5")]
     pub cpus: Option<Cpus>,
     /// Processes and threads. Default: 32768, where the host can limit that without moving processes of its own.
-    #[schemars(example = 500)]
+    #[schemars(example = 500, range(min = 1))]
     pub pids: Option<u64>,
 }
 

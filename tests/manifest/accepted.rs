@@ -135,12 +135,12 @@ containers:
       - {type: proc, target: /p, options: [hidepid=2]}
       - {type: tmpfs, target: /t, options: [size=64m, mode=1777, nr_inodes=100, ro, rw]}
     devices: [/dev/loop0, {path: /dev/kvm, target: /dev/x, access: m, uid: 1, gid: 2}]
-    limits: {nofile: 10, memory: 2GiB, cpus: 1.5, pids: 5}
+    limits: {nofile: 16, memory: 2GiB, cpus: 1.5, pids: 5}
     scratch: {disk: true}
   d:
     rootfs: {tar: base.tar.zst}
     user: 1000
-    limits: {memory: 1000000, cpus: 2}
+    limits: {memory: 2000000, cpus: 2}
     scratch: {tmpfs: 1GiB}
 steps:
   - name: a
@@ -175,9 +175,9 @@ steps:
         (c.devices[1].target.as_path(), c.devices[1].uid, c.devices[1].gid),
         (Path::new("/dev/x"), Some(1), Some(2))
     );
-    assert_eq!(c.limits, Limits { nofile: Some(10), memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
+    assert_eq!(c.limits, Limits { nofile: Some(16), memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
     assert_eq!((c.scratch, d.scratch), (Scratch::Disk, Scratch::Tmpfs(1 << 30)));
-    assert_eq!((d.limits.memory, d.limits.millicpus), (Some(1_000_000), Some(2000)));
+    assert_eq!((d.limits.memory, d.limits.millicpus), (Some(2_000_000), Some(2000)));
     assert_eq!(d.user, User { user: Principal::Id(1000), group: None });
     let a = &build.steps[0];
     assert_eq!(a.action, Action::Exec(vec!["sh".into(), "-c".into(), "1".into(), "false".into()]));
