@@ -70,8 +70,8 @@ impl Run<'_, '_> {
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
                 let hint = match (&result, &log) {
-                    (Err(Failure { cause: Cause::Step, exit_code: Some(_), .. }), Some(log)) => {
-                        hint_of(self.context.build, self.context.build.step(step), log)
+                    (Err(Failure { cause: Cause::Step, exit_code: Some(code), .. }), Some(log)) => {
+                        hint_of(self.context.build, self.context.build.step(step), *code, log)
                     }
                     _ => None,
                 };

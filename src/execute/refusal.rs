@@ -6,13 +6,16 @@ use std::path::Path;
 use crate::build::{Build, Step};
 use crate::fs::regular;
 use crate::runtime::spec;
-use crate::seccomp::{Architecture, Permissions, hint};
+use crate::seccomp::{Architecture, Permissions, hint, killed};
 
 /// As much of the end of a log is read.
 const TAIL: u64 = 4096;
 
-/// Returns what to do, where the end of the step's log says that a call was refused.
-pub(super) fn hint_of(build: &Build, step: &Step, log: &Path) -> Option<String> {
+/// The exit code after SIGSYS, by which a seccomp profile ends a process.
+const BAD_CALL: i32 = 128 + libc::SIGSYS;
+
+/// Returns what to do, where the end of the step's log says that a call was refused, or its process was ended for one.
+pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: &Path) -> Option<String> {
     let container = build.container(step.container);
     let permissions = Permissions {
         container: &container.name,
@@ -23,7 +26,7 @@ pub(super) fn hint_of(build: &Build, step: &Step, log: &Path) -> Option<String> 
         machine: Architecture::native()?,
         kernel: spec::kernel().ok()?,
     };
-    hint(&permissions, &tail(log).ok()?)
+    if exit_code == BAD_CALL { killed(&permissions) } else { hint(&permissions, &tail(log).ok()?) }
 }
 
 fn tail(log: &Path) -> io::Result<String> {

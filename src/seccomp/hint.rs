@@ -17,6 +17,9 @@ const REFUSED: &str = "operation not permitted";
 /// The same for EACCES, and mount(8) for EPERM.
 const DENIED: &str = "permission denied";
 
+/// As many calls are named at most.
+const MAX_NAMES: usize = 8;
+
 /// As many of the last lines are looked at.
 const LINES: usize = 20;
 
@@ -37,6 +40,28 @@ pub struct Permissions<'a> {
     pub machine: Architecture,
     /// The same.
     pub kernel: Kernel,
+}
+
+/// Returns a hint for a step of that container that SIGSYS ended: names the calls for which the profile ends a process.
+pub fn killed(permissions: &Permissions<'_>) -> Option<String> {
+    use LinuxSeccompAction::{ScmpActKill, ScmpActKillProcess, ScmpActKillThread, ScmpActTrap};
+    let kills = |action| matches!(action, ScmpActKill | ScmpActKillProcess | ScmpActKillThread | ScmpActTrap);
+    let filter = permissions.filter(permissions.capabilities)?;
+    let rules = filter.syscalls().as_deref().unwrap_or_default();
+    let names: Vec<&str> =
+        rules.iter().filter(|rule| kills(rule.action())).flat_map(|rule| rule.names()).map(String::as_str).collect();
+    let calls = match &names[..] {
+        _ if kills(filter.default_action()) => "a system call that it does not list".to_owned(),
+        [] => "a system call of another architecture".to_owned(),
+        few if few.len() <= MAX_NAMES => format!("one of the system calls {}", few.join(", ")),
+        many => format!("one of {} system calls", many.len()),
+    };
+    let profile = permissions.profile_name()?;
+    let fix = if permissions.file.is_some() { "allow it in that file" } else { "write `seccomp: unconfined` there" };
+    Some(format!(
+        "{profile} ends a process (SIGSYS) that makes {calls}; the kernel's log (`dmesg`) has its number; if the step needs \
+         it, {fix}"
+    ))
 }
 
 /// Returns a hint for a step of that container, from the last lines that it printed.
@@ -297,6 +322,24 @@ mod tests {
         }
         let old = "mount: Operation not permitted\n".to_owned() + &"line\n".repeat(20);
         assert_eq!(told(&old), None);
+    }
+
+    #[test]
+    fn a_profile_that_ends_processes_is_named_with_the_calls_for_which_it_does() {
+        let told = |text: &str| {
+            let profile = Profile::parse(text.as_bytes()).unwrap();
+            let file = Some(Path::new("/work/own.json"));
+            killed(&Permissions { profile: Some(&profile), file, ..permissions() }).unwrap()
+        };
+        let rule = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]}"#;
+        let expected = "the seccomp profile /work/own.json of container base ends a process (SIGSYS) that makes one of the \
+                        system calls mkdir, mkdirat; the kernel's log (`dmesg`) has its number; if the step needs it, allow it \
+                        in that file";
+        assert_eq!(told(rule), expected);
+        assert!(told(r#"{"defaultAction": "SCMP_ACT_TRAP"}"#).contains("makes a system call that it does not list;"));
+        let default = killed(&permissions()).unwrap();
+        assert!(default.contains("of another architecture") && default.ends_with("write `seccomp: unconfined` there"));
+        assert_eq!(killed(&Permissions { profile: None, ..permissions() }), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ mod tree;
 
 pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
 pub use document::ProfileError;
-pub use hint::{Permissions, hint};
+pub use hint::{Permissions, hint, killed};
 pub use interpreter::{always_allows, may_allow, verdict};
 pub use numbers::number;
 use oci_spec::runtime::Arch;

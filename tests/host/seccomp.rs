@@ -283,18 +283,24 @@ fn a_step_that_lacks_a_capability_is_told_that_and_works_with_it() {
 }
 
 #[test]
-fn a_process_that_may_not_end_ends_all_the_same() {
+fn a_process_that_may_not_end_ends_all_the_same_and_one_that_the_profile_ends_is_told_so() {
     let project = with_calls(
         "
 containers:
   endless: { rootfs: $ROOT, seccomp: endless.json }
+  killing: { rootfs: $ROOT, seccomp: killing.json }
 steps:
+  - { name: killed, container: killing, needs: [], exec: [mkdir, /made] }
   - { name: missing, container: endless, exec: [/no/such/program], timeout: 20s }
 ",
     );
     let rule = r#"{"names": ["exit_group", "exit"], "action": "SCMP_ACT_ERRNO"}"#;
     project.write("endless.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#));
-    let built = build(&project, &[]);
+    let rule = r#"{"names": ["mkdir"], "action": "SCMP_ACT_KILL_PROCESS"}"#;
+    project.write("killing.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#));
+    let built = build(&project, &["--keep-going"]);
+    let hint = built.ending("killed")["failure"]["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("/killing.json of container killing ends a process (SIGSYS)"), "{}", built.run);
     assert_eq!(built.status("missing"), "failed", "{}", built.run);
     if RUNTIME == "embedded" {
         assert!(built.reason("missing").contains("/no/such/program is not there"), "{}", built.reason("missing"));
