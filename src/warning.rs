@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::build::size_text;
+
 /// A warning. What went wrong is told in the words of the error, with its causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
@@ -35,6 +37,8 @@ pub enum Warning {
     LeftCgroup { build: String },
     /// A `runner.toml` belongs to somebody else.
     SettingsIgnored { path: PathBuf, owner: u32 },
+    /// The cgroup that runner was started in has so little memory that the kernel may end runner itself.
+    LittleMemory { bytes: u64 },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
 }
@@ -102,6 +106,14 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "a cgroup of the killed build {build} is still in use; the next start tries again to remove it"
+                )
+            }
+            Self::LittleMemory { bytes } => {
+                let size = size_text(*bytes);
+                write!(
+                    f,
+                    "the cgroup that runner was started in, or one above it, has a limit of {size} of memory, and the kernel \
+                     may kill runner without a word; raise that limit to 64MiB or more, for a systemd service with `MemoryMax=`"
                 )
             }
             Self::StoreInBind { source, store } => {

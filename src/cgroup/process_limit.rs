@@ -17,6 +17,38 @@ pub struct ProcessLimit {
     pub free: u64,
 }
 
+/// A group that leaves fewer is what has refused a process or thread of runner's own.
+const FEW: u64 = 256;
+
+impl ProcessLimit {
+    /// Returns what the limit is and what raises it.
+    pub fn told(&self) -> String {
+        let file = self.group.join("pids.max");
+        format!(
+            "the cgroup that runner was started in, or one above it, has a limit of {} processes and threads ({}); raise that \
+             limit, for a systemd service with `TasksMax=`",
+            self.most,
+            file.display()
+        )
+    }
+
+    /// Returns what to do where the host makes no more processes or threads for runner itself.
+    pub fn hint() -> String {
+        let ulimit = || "`ulimit -u` tells how many processes this user may have".into();
+        Self::of_caller().filter(Self::leaves_few).map_or_else(ulimit, |limit| limit.told())
+    }
+
+    /// Returns the limit of the groups that runner is in.
+    pub fn of_caller() -> Option<Self> {
+        Home::of_this_process().ok()?.process_limit()
+    }
+
+    /// Whether it leaves so few that it is likely what has refused one.
+    pub fn leaves_few(&self) -> bool {
+        self.free < FEW
+    }
+}
+
 impl Home {
     /// Returns the groups that may limit the processes of these groups: these themselves and those above, as far as this
     /// process sees them.

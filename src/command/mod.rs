@@ -132,7 +132,7 @@ fn tell(exit: Exit, text: &str) -> ExitCode {
 
 /// Shows a build on a thread of its own while it runs.
 fn in_background<T: Send + 'static>(show: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
-    threads::start("report", show).map_err(|error| Error::new(Exit::Host, error))
+    threads::start("report", show).map_err(|error| site::no_thread("show what happens", error))
 }
 
 /// Prints to standard output. A reader that has read enough is no error.

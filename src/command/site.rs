@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Display;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::build::{Build, StepId};
+use crate::cgroup::ProcessLimit;
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
@@ -67,7 +69,7 @@ impl Site {
         let workspace = workspace.map_err(host("make room for sessions"))?;
         let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
         let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe for interrupts"))?);
-        heed_signals(Arc::clone(&interrupt)).map_err(host("heed signals"))?;
+        heed_signals(Arc::clone(&interrupt)).map_err(|error| no_thread("heed signals", error))?;
         Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
     }
 
@@ -162,6 +164,12 @@ fn not_a_runtime(error: FindError) -> Error {
 
 fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::new(Exit::Host, format!("cannot {what}: {error}"))
+}
+
+/// An error of starting a thread.
+pub(super) fn no_thread(what: &str, error: io::Error) -> Error {
+    let hint = (error.kind() == io::ErrorKind::WouldBlock).then(ProcessLimit::hint);
+    Error::new(Exit::Host, format!("cannot {what}: {error}")).with_hint(hint)
 }
 
 /// As an error of a command.

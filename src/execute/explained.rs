@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::Failure;
 use super::attempt::Attempt;
 use super::hints::{self, Failed};
 use super::output::Output;
 use super::step::{Work, session};
 use crate::build::{Action, Container, Limits, Scratch, size_text};
-use crate::cgroup::{Home, ProcessLimit};
+use crate::cgroup::ProcessLimit;
+use crate::error::told_with_hint;
 use crate::resource_limits;
-use crate::runtime::Outcome;
+use crate::runtime::container::RuntimeError;
+use crate::runtime::{CANNOT_START, Outcome};
+use crate::session::SessionError;
 
 impl Work<'_, '_> {
     /// Returns the hints for a step that has failed by itself.
@@ -20,11 +24,29 @@ impl Work<'_, '_> {
             return Vec::new();
         }
         let container = self.context.build.container(self.context.build.step(self.id).container);
-        let refused = ended.processes_refused.then(|| {
-            let caller = Home::of_this_process().ok().and_then(|own| own.process_limit());
-            processes_hint(container.limits.pids, caller)
-        });
+        let refused = match &ended.outcome {
+            _ if ended.processes_refused => Some(processes_hint(container.limits.pids, ProcessLimit::of_caller())),
+            // A runtime that fails takes the counters of the step's cgroup with it.
+            Outcome::NotStarted { code: CANNOT_START, .. } => {
+                let few = ProcessLimit::of_caller().filter(ProcessLimit::leaves_few);
+                few.map(|caller| format!("there may be too few processes for it: {}", caller.told()))
+            }
+            _ => None,
+        };
         refused.into_iter().chain(self.hint_of_output(output, reason)).collect()
+    }
+
+    /// The words for a session that ended under its step.
+    pub(super) fn lost(&self, error: SessionError) -> Failure {
+        let container = self.context.build.container(self.context.build.step(self.id).container);
+        match (&error, container.limits.memory) {
+            (SessionError::Runtime(RuntimeError::Gone | RuntimeError::Talk(_)), Some(most)) => {
+                let most = size_text(most);
+                let told = told_with_hint(&error, error.hint());
+                Failure::host(format!("{told}; the container may use {most} (`memory` under limits): give it more"))
+            }
+            _ => error.into(),
+        }
     }
 
     fn hint_of_output(&self, output: &Output<'_>, reason: &str) -> Option<String> {
@@ -50,13 +72,8 @@ impl Work<'_, '_> {
 fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
     let most = own.unwrap_or(Limits::DEFAULT_PIDS);
     let refused = "the kernel refused a process or thread:";
-    if let Some(ProcessLimit { group, most, .. }) = caller.filter(|caller| caller.free < most) {
-        let file = group.join("pids.max");
-        return format!(
-            "{refused} the cgroup that runner was started in, or one above it, has a limit of {most} ({}); raise that \
-             limit, for a systemd service with `TasksMax=`",
-            file.display()
-        );
+    if let Some(caller) = caller.filter(|caller| caller.free < most) {
+        return format!("{refused} {}", caller.told());
     }
     let which = if own.is_some() { "`pids` under limits" } else { "the default" };
     format!(
@@ -115,7 +132,8 @@ mod tests {
         for (most, free) in [(Some(20), 19), (None, 48)] {
             let told = processes_hint(most, caller(free));
             assert!(
-                told.contains("runner was started in") && told.contains("limit of 50 (/sys/fs/cgroup/ci/pids.max)"),
+                told.contains("runner was started in")
+                    && told.contains("limit of 50 processes and threads (/sys/fs/cgroup/ci/pids.max)"),
                 "{told}"
             );
         }

@@ -100,6 +100,9 @@ impl Work<'_, '_> {
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
     pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
+        if let Some(bytes) = self.context.workspace.little_memory() {
+            self.events.warn(None, &Warning::LittleMemory { bytes });
+        }
         let open = || self.context.store.log_file(self.context.build_id, &step.name);
         let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
         let result = self.tries(&mut output);
@@ -143,9 +146,9 @@ impl Work<'_, '_> {
             error => Failure::from(error),
         })?;
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
-        let trial = Trial::start(session, process, stdin)?;
+        let trial = Trial::start(session, process, stdin).map_err(|error| self.lost(error))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
-        let followed = trial.follow(step.timeout, &mut sink, self.context.interrupt).map_err(Failure::from);
+        let followed = trial.follow(step.timeout, &mut sink, self.context.interrupt).map_err(|error| self.lost(error));
         let attempt = followed.and_then(|attempt| {
             output.end_of_try().map_err(unusable("write the step's log"))?;
             Ok(attempt)

@@ -108,7 +108,10 @@ fn every_error_of_a_helper_says_where_why_and_what_to_do() {
     let errors = every! {
         RuntimeError::Spawn(_) => [RuntimeError::Spawn(errno(libc::EAGAIN))],
         RuntimeError::Talk(_) => [RuntimeError::Talk(errno(libc::EPIPE))],
-        RuntimeError::Create(_) => [RuntimeError::Create("device rules cannot be enforced here".into())],
+        RuntimeError::Create(_) => [
+            RuntimeError::Create("device rules cannot be enforced here".into()),
+            RuntimeError::Create("clone3: Resource temporarily unavailable (os error 11)".into()),
+        ],
         RuntimeError::Failed(_) => [RuntimeError::Failed("Too many open files (os error 24)".to_owned())],
         RuntimeError::Gone => [RuntimeError::Gone],
     };
@@ -121,10 +124,11 @@ fn every_error_of_an_image_says_where_why_and_what_to_do() {
     let errors = every! {
         ImageError::NoProgram => [ImageError::NoProgram],
         ImageError::Stalled(_) => [ImageError::Stalled(std::time::Duration::from_secs(600))],
-        ImageError::Run(_) => [ImageError::Run(errno(libc::EACCES))],
+        ImageError::Run(_) => [ImageError::Run(errno(libc::EACCES)), ImageError::Run(errno(libc::EAGAIN))],
         ImageError::Failed { .. } => [
             ended(1 << 8, "FATAL ERROR: Failed to write to output filesystem: No space left on device"),
             ended(1 << 8, "FATAL ERROR: Cannot open /etc/shadow"),
+            ended(1 << 8, "FATAL ERROR: Failed to create thread"),
             ended(libc::SIGKILL, ""),
         ],
         ImageError::NotAnImage { .. } => [ImageError::NotAnImage { found: "4096 bytes of an image of 8192".into() }],

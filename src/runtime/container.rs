@@ -24,6 +24,7 @@ use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
 use super::{Ended, Outcome, Stdio, process};
+use crate::cgroup::ProcessLimit;
 use crate::error::told;
 
 /// How long a step that was killed may take before [`RunningStep::insist`].
@@ -31,6 +32,9 @@ pub const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 /// How often a step that was killed is thawed before its container is killed: two seconds.
 const MAX_THAWS: u32 = 100;
+
+/// EAGAIN in a helper's words: it could make no process or thread.
+const NO_PROCESS: &str = "(os error 11)";
 
 /// As much is read of a helper's last words.
 const MAX_WORDS: usize = 4 << 10;
@@ -55,9 +59,8 @@ impl RuntimeError {
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Some("`ulimit -u` tells how many processes this user may have".into())
-            }
+            Self::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock => Some(ProcessLimit::hint()),
+            Self::Create(words) | Self::Failed(words) if words.contains(NO_PROCESS) => Some(ProcessLimit::hint()),
             Self::Spawn(error) if error.kind() == io::ErrorKind::NotFound => Some("mount -t proc proc /proc".into()),
             Self::Talk(_) | Self::Gone => {
                 Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())

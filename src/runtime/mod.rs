@@ -180,7 +180,7 @@ impl From<Outcome> for Ended {
 }
 
 /// The exit code of a step that could not be started for another reason than its command, as with Docker.
-const CANNOT_START: i32 = 125;
+pub const CANNOT_START: i32 = 125;
 
 /// A command that cannot be executed, by the kernel's word for why; by none where there is no such command.
 fn not_executed(name: &str, error: Option<&str>) -> Outcome {

@@ -5,17 +5,21 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
-use crate::build;
+use crate::{build, cgroup};
 use crate::error::doing;
 use crate::fs::dirfd::Dir;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
 use crate::secret::Secrets;
+
+/// With less than this the kernel may end runner before a step: it and mksquashfs need some, and what steps write to roots
+/// in memory counts too.
+const LITTLE_MEMORY: u64 = 32 << 20;
 
 /// The room in which sessions live. Needs a private mount namespace, see
 /// [`enter_private_namespace`](crate::mount::enter_private_namespace).
@@ -26,6 +30,7 @@ pub struct Workspace {
     runtime: Runtime,
     bundles: Option<Dir>,
     has_sessions: AtomicBool,
+    memory: Once,
     secrets: Arc<Secrets>,
     lease: String,
     disk: PathBuf,
@@ -58,6 +63,7 @@ impl Workspace {
             runtime,
             bundles: None,
             has_sessions: AtomicBool::new(false),
+            memory: Once::new(),
             secrets: Arc::default(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
@@ -169,6 +175,14 @@ impl Workspace {
         let name = format!("scratch{}", self.number());
         let scratch = Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name));
         scratch.map_err(doing("make the scratch, where changes live"))
+    }
+
+    /// Returns the limit of memory of the cgroup that runner was started in, where it is so small that the kernel may end
+    /// runner itself; once.
+    pub fn little_memory(&self) -> Option<u64> {
+        let mut limit = None;
+        self.memory.call_once(|| limit = cgroup::Home::of_this_process().ok().and_then(|own| own.memory_limit()));
+        limit.filter(|limit| *limit < LITTLE_MEMORY)
     }
 
     /// Takes all down. No session may be left.

@@ -16,6 +16,7 @@ use super::bar::{self, Bar};
 use super::stall::{PATIENCE, Stall, bytes_moved};
 use super::version::MKSQUASHFS;
 use crate::build::{Compression, Snapshot};
+use crate::cgroup::ProcessLimit;
 use crate::fs::regular;
 use crate::sys;
 
@@ -57,6 +58,8 @@ impl ImageError {
             Self::Failed { status, .. } if status.signal().is_some() => {
                 Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
             }
+            Self::Failed { said, .. } if said.contains("Failed to create thread") => Some(ProcessLimit::hint()),
+            Self::Run(error) if error.kind() == io::ErrorKind::WouldBlock => Some(ProcessLimit::hint()),
             Self::Run(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("`command -v mksquashfs` tells which file that is; `chmod +x` makes it a program".into())
             }

@@ -218,28 +218,63 @@ fn numbers(text: &str) -> Vec<u32> {
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
 }
 
-#[test]
-fn a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from() {
-    let name = format!("test-caller-{}", std::process::id());
-    let memory = LinuxMemoryBuilder::default().limit(64 << 20).build().unwrap();
-    let pids = LinuxPidsBuilder::default().limit(50).build().unwrap();
+/// A group with those limits, as that of a service or a CI job, and the shell commands with which runner is started in it.
+fn caller(name: &str, memory: i64, pids: i64) -> (LimitedGroup, String) {
+    let name = format!("test-{name}-{}", std::process::id());
+    let memory = LinuxMemoryBuilder::default().limit(memory).build().unwrap();
+    let pids = LinuxPidsBuilder::default().limit(pids).build().unwrap();
     let resources = LinuxResourcesBuilder::default().memory(memory).pids(pids).build().unwrap();
     let caller = LimitedGroup::create(&Home::of_this_process().unwrap(), &name, &resources).unwrap();
     let files = caller.groups().hierarchies().iter().map(|group| group.own.path().join("cgroup.procs"));
     let join: String = files.map(|file| format!("echo $$ > '{}'; ", file.display())).collect();
+    (caller, format!("{join} exec \"$@\""))
+}
+
+#[test]
+fn a_callers_limit_that_is_too_small_for_runner_itself_is_named_with_its_value() {
+    let project = project(
+        "containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo | cat }, { name: layer, snapshot: {} }]\n",
+    );
+    let mut too_few = 0;
+    for most in 1..=16 {
+        let (caller, shell) = caller("few", 1 << 30, most);
+        let run = project.runner_in_shell(&shell, &["apply", "--progress", "plain", "--no-cache"]);
+        assert!(caller.groups().remove(), "runner has left groups");
+        let limit = format!("has a limit of {most} processes and threads (");
+        // A step that failed says it itself, not only a warning beside it.
+        let said = run.stdout.clone() + &run.stderr;
+        let mut failed = said.lines().filter(|line| line.contains(" * failed after ") || line.starts_with("  help: "));
+        assert!(run.code == 0 || failed.any(|line| line.contains(&limit)), "{most}: {run}");
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new(), "{most}");
+        too_few += usize::from(run.code != 0);
+    }
+    assert!(too_few > 5, "runner and a step are more than 5 processes and threads");
+    let (caller, shell) = caller("little", 30 << 20, 1000);
+    let run = project.runner_in_shell(&shell, &["apply", "--progress", "plain", "--no-cache"]);
+    assert!(caller.groups().remove(), "runner has left groups");
+    assert!(
+        run.stderr.clone().contains("has a limit of 30MiB of memory")
+            || run.stdout.contains("has a limit of 30MiB of memory"),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from() {
+    let (caller, shell) = caller("caller", 64 << 20, 50);
     let many = "for i in $(seq 60); do sleep 1000004 & done; echo never";
     let project =
         project(&format!("containers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps: [{{ name: many, run: '{many}' }}]\n"));
-    let in_group = |arguments: &[&str]| project.runner_in_shell(&format!("{join} exec \"$@\""), arguments);
+    let in_group = |arguments: &[&str]| project.runner_in_shell(&shell, arguments);
     let run = |script: &str| in_group(&["run", "c", "--", "sh", "-c", script]);
     let much = run("dd if=/dev/zero of=/dev/null bs=200M count=1; echo $?");
     let many = run(many);
     let step = in_group(&["apply", "--progress", "plain"]);
     let group = caller.groups().v1("pids").or(caller.groups().v2()).unwrap().path().to_owned();
-    assert!(caller.groups().remove(), "runner has left groups below {name}");
+    assert!(caller.groups().remove(), "runner has left groups");
     assert!(much.stdout.contains("137"), "{much}");
     assert!(many.code != 0 && many.stderr.contains("fork") && !many.stdout.contains("never"), "{many}");
-    let limit = format!("has a limit of 50 ({}/pids.max); raise that limit", group.display());
+    let limit = format!("has a limit of 50 processes and threads ({}/pids.max); raise that limit", group.display());
     assert!(step.code == 1 && (step.stdout.clone() + &step.stderr).contains(&limit), "{limit}: {step}");
 }
 

@@ -42,6 +42,8 @@ pub struct Groups<'a> {
     /// Those of runner itself.
     own: &'a Home,
     limited: LimitedGroup,
+    /// Those of the helper and of the runtime's program.
+    helper: Home,
     refusals: Refusals,
     rules: Vec<LinuxDeviceCgroup>,
     /// Whether the rules hold.
@@ -103,7 +105,8 @@ impl<'a> Groups<'a> {
             devices::allow_only(limited.groups(), &rules).map_err(devices::refusal)
         };
         let refusals = Refusals::from_now(&session.own);
-        Ok(Self { own: &session.own, limited, refusals, rules, enforced })
+        let helper = session.groups.child(HELPER);
+        Ok(Self { own: &session.own, limited, helper, refusals, rules, enforced })
     }
 
     /// Whether the device rules hold; else why not.
@@ -169,7 +172,7 @@ impl<'a> Groups<'a> {
 
     /// Returns whether a limit of processes has refused one to that step, or in the session since this was last asked.
     pub fn processes_refused(&self, step: &StepGroups) -> bool {
-        let in_session = self.refusals.rose(&[self.limited.groups()]);
+        let in_session = self.refusals.rose(&[self.limited.groups(), &self.helper]);
         in_session || processes::count(&[&step.outer, &step.leaf]) > 0
     }
 

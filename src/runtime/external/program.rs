@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use thiserror::Error;
 
+use crate::cgroup::ProcessLimit;
+
 /// Names under which a runtime was packaged too.
 const OTHER_NAMES: [(&str, &str); 1] = [("runc", "docker-runc")];
 
@@ -35,6 +37,14 @@ pub enum FindError {
 impl FindError {
     /// What mends it.
     pub fn hint(&self) -> String {
+        match self {
+            Self::Unusable { source, .. } if source.kind() == io::ErrorKind::WouldBlock => return ProcessLimit::hint(),
+            // It could make no thread.
+            Self::NoVersion { said, .. } if said.contains("Resource temporarily unavailable") => {
+                return ProcessLimit::hint();
+            }
+            _ => {}
+        }
         if let Self::Unusable { path, source } = self
             && source.kind() == io::ErrorKind::PermissionDenied
         {
