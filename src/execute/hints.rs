@@ -1,17 +1,20 @@
-//! What a step may have failed for without saying it: a bind or a cache opens no device node and makes nobody root, and a
-//! scratch is full.
+//! The causes of a step's failure that it does not report itself: a bind or a cache opens no device node and makes nobody
+//! root, a secret or a cache is another user's, and a scratch is full.
 
 use std::path::Path;
 
 use rustix::fs::FileType;
 
-use crate::build::{Container, Mount, MountKind, Scratch, User, size_text};
+use crate::build::{Container, Mount, MountKind, Principal, Scratch, User, size_text};
 use crate::session::scratch_files;
+
+/// What the C library calls EACCES.
+const DENIED: &str = "Permission denied";
 
 /// Set-uid and set-gid.
 const GIVES_PRIVILEGES: u32 = 0o6000;
 
-/// What a failed step was: who it ran as, and what it said last, its command before that.
+/// A failed step: its user, and its command with the last lines of its output.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
     pub user: &'a User,
@@ -32,10 +35,9 @@ pub fn hint(container: &Container, failed: Failed<'_>, mode_of: impl Fn(&Path) -
             scratch_files(bytes)
         ));
     }
-    let is_denied = failed.words.contains("Permission denied");
+    let is_denied = failed.words.contains(DENIED);
     let is_root = failed.user.is_root();
-    let paths = failed.words.split(|c: char| c.is_whitespace() || c.is_control() || "'\"`‘’:;,()<>=[]&|".contains(c));
-    paths.map(Path::new).filter(|path| path.is_absolute()).find_map(|path| {
+    let of_file = paths(failed.words).find_map(|path| {
         let mount = mount_of(container, path)?;
         let mode = mode_of(path)?;
         let (path, target) = (path.display(), mount.target.display());
@@ -59,7 +61,49 @@ pub fn hint(container: &Container, failed: Failed<'_>, mode_of: impl Fn(&Path) -
             }
             _ => None,
         }
+    });
+    of_file.or_else(|| {
+        failed
+            .words
+            .lines()
+            .filter(|line| line.contains(DENIED))
+            .find_map(|line| for_user(container, failed.user, line))
     })
+}
+
+/// The absolute paths that stand in a text.
+fn paths(words: &str) -> impl Iterator<Item = &Path> {
+    let parts = words.split(|c: char| c.is_whitespace() || c.is_control() || "'\"`‘’:;,()<>=[]&|".contains(c));
+    parts.map(Path::new).filter(|path| path.is_absolute())
+}
+
+/// For another user than root whom a file in a secret or a cache was denied, in a line that names it.
+fn for_user(container: &Container, user: &User, line: &str) -> Option<String> {
+    if user.is_root() {
+        return None;
+    }
+    let number = match &user.user {
+        Principal::Id(id) => id.to_string(),
+        Principal::Name(name) => format!("NUMBER-OF-{name}"),
+    };
+    let option = format!("uid={number}");
+    let above = |path: &Path| {
+        let mounts = container.mounts.iter().filter(|mount| path.starts_with(&mount.target));
+        mounts.max_by_key(|mount| mount.target.components().count())
+    };
+    let mount = paths(line).find_map(above).filter(|mount| !mount.options.contains(&option))?;
+    let target = mount.target.display();
+    match mount.kind {
+        MountKind::Secret(_) => Some(format!(
+            "the secret {target} is readable by its owner alone, who is root unless its mount says `options: [{option}]`, \
+             or `mode=0444` for all users"
+        )),
+        MountKind::Cache(_) => Some(format!(
+            "the directory of the cache {target} belongs to root unless its mount says `options: [{option}]`, or `mode=1777` \
+             for all users; files in it belong to the users that made them"
+        )),
+        _ => None,
+    }
 }
 
 /// The bind or cache that a path is in.
@@ -77,7 +121,7 @@ fn allows(mount: &Mount, option: &str, opposite: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Principal;
+    use crate::build::Secret;
     use crate::plan::fixture::build;
 
     const CHARACTER: u32 = 0o020666;
@@ -126,6 +170,36 @@ mod tests {
         assert!(told.starts_with("what the steps change may take 8MiB in memory and be 2048 files;"), "{told}");
         container.scratch = Scratch::Disk;
         assert_eq!(hinted(&container, 0, "No space left on device", CHARACTER), None);
+    }
+
+    #[test]
+    fn a_secret_or_a_cache_of_root_that_another_user_is_denied_is_named_with_the_option() {
+        let mut container = container(&[], true);
+        let mount = |kind, target: &str| Mount { kind, target: target.into(), options: vec![], ignored: false };
+        container.mounts = vec![
+            mount(MountKind::Secret(Secret::Variable("TOKEN".into())), "/run/secrets/token"),
+            mount(MountKind::Cache("apt".into()), "/cache"),
+        ];
+        let told = |container: &Container, uid, words| hinted(container, uid, words, 0o100644);
+        let token = told(&container, 1000, "cat: /run/secrets/token: Permission denied").unwrap();
+        assert!(
+            token.starts_with("the secret /run/secrets/token is readable") && token.contains("[uid=1000]"),
+            "{token}"
+        );
+        let cache = told(&container, 1000, "touch: cannot touch '/cache/x/y': Permission denied").unwrap();
+        assert!(cache.starts_with("the directory of the cache /cache belongs to root") && cache.contains("[uid=1000]"));
+        let ann = User { user: Principal::Name("ann".into()), group: None };
+        assert!(for_user(&container, &ann, "/cache: Permission denied").unwrap().contains("[uid=NUMBER-OF-ann]"));
+        for (uid, words) in [
+            (0, "cat: /run/secrets/token: Permission denied"),
+            (1000, "cat: /run/secrets/tokens: Permission denied"),
+            (1000, "cat /run/secrets/token\ncat: /etc/shadow: Permission denied"),
+            (1000, "cat: /run/secrets/token: No such file or directory"),
+        ] {
+            assert_eq!(told(&container, uid, words), None, "{words}");
+        }
+        container.mounts[0].options = vec!["uid=1000".into()];
+        assert_eq!(told(&container, 1000, "cat: /run/secrets/token: Permission denied"), None);
     }
 
     #[test]

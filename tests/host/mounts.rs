@@ -293,3 +293,34 @@ steps:
     );
     assert_eq!(Built::well(&project).lines("look"), ["looked"]);
 }
+
+#[test]
+fn a_step_of_another_user_is_told_how_a_secret_or_a_cache_becomes_its_own() {
+    let mounts = |options: &str| {
+        format!(
+            "[{{ type: secret, source: key, target: /run/key, options: [{options}] }}, {{ type: cache, id: 'c{options}', target: \
+             /cache, options: [{options}] }}]"
+        )
+    };
+    let manifest = format!(
+        "containers:\n  roots: {{ rootfs: $TOOLS, user: 1000, mounts: {} }}\n  own: {{ rootfs: $TOOLS, user: 1000, mounts: {} }}\n\
+         steps:\n",
+        mounts(""),
+        mounts("uid=1000")
+    );
+    let steps = ["roots", "own"].map(|container| {
+        format!(
+            "  - {{ name: {container}-secret, container: {container}, needs: [], run: cat /run/key > /dev/null }}\n\
+         \x20 - {{ name: {container}-cache, container: {container}, needs: [], run: touch /cache/x }}\n"
+        )
+    });
+    let project = project(&(manifest + &steps.concat()));
+    project.write("key", "a secret");
+    let built = Built::of(&project, &["--keep-going"]);
+    for (step, about) in [("roots-secret", "the secret /run/key"), ("roots-cache", "the directory of the cache /cache")]
+    {
+        let reason = built.reason(step);
+        assert!(reason.contains(about) && reason.contains("`options: [uid=1000]`"), "{}", built.run);
+    }
+    assert_eq!([built.status("own-secret"), built.status("own-cache")], ["ran", "ran"], "{}", built.run);
+}
