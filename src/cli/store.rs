@@ -25,7 +25,7 @@ pub enum StoreCommand {
     /// Tell all that is known of a layer: what built it, its key, and what it stands on.
     #[command(after_help = examples::STORE_INSPECT)]
     Inspect {
-        /// Digest, beginning of a digest, STEP or BUILD/STEP.
+        /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         layer: String,
 
@@ -40,7 +40,7 @@ pub enum StoreCommand {
     /// as such.
     #[command(after_help = examples::STORE_DIFF)]
     Diff {
-        /// Digest, beginning of a digest, STEP, BUILD/STEP, or an image file.
+        /// Digest, beginning of a digest, STEP, BUILD/STEP, BUILD/CONTAINER/STEP, or an image file.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         a: String,
 
@@ -56,7 +56,7 @@ pub enum StoreCommand {
     /// Write a layer's image to a file, whole or not at all.
     #[command(after_help = examples::STORE_EXPORT)]
     Export {
-        /// Digest, beginning of a digest, STEP or BUILD/STEP.
+        /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         layer: String,
 

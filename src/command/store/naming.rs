@@ -1,4 +1,5 @@
-//! The layer that a word on the command line names: a digest, the beginning of one, STEP or BUILD/STEP. Pure.
+//! The layer that a word on the command line names: a digest, the beginning of one, STEP, BUILD/STEP, or
+//! BUILD/CONTAINER/STEP as `ls` shows it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +69,10 @@ fn by_step<'a>(inventory: &'a Inventory, name: &str) -> Vec<(&'a str, &'a Record
 fn is_of(record: &RecordFile, name: &str) -> bool {
     // A build may have a slash in its name, a step has none.
     let (build, step) = name.rsplit_once('/').map_or((None, name), |(build, step)| (Some(build), step));
-    record.step() == step && build.is_none_or(|build| record.recorded.build == build)
+    let recorded = &record.recorded;
+    let container = |name: &str| name.strip_suffix(&recorded.container)?.strip_suffix('/').map(str::to_owned);
+    let is_build = |name: &str| name == recorded.build || container(name).is_some_and(|name| name == recorded.build);
+    record.step() == step && build.is_none_or(is_build)
 }
 
 /// The records whose layer is in the store.
@@ -123,6 +127,8 @@ mod tests {
         assert_eq!(find(&first.to_string()), first);
         assert_eq!(find(&first.hex()), first);
         assert_eq!((find("ca"), find("sha256:caab"), find("sdk"), find("two/sdk")), (third, third, third, third));
+        // As `ls` shows it.
+        assert_eq!((find("two/c/sdk"), find("one/c/base")), (third, second));
         // Of several builds of a step the last whose layer is there.
         assert_eq!((find("one/base"), find("two/base")), (second, first));
     }
@@ -145,6 +151,9 @@ mod tests {
         );
         for name in ["sha256:", "three/base", "CA"] {
             assert!(told(name).ends_with(list), "{}", told(name));
+        }
+        for name in ["two/d/sdk", "c/sdk", "twoc/sdk"] {
+            assert!(told(name).starts_with(&format!("cannot find the layer `{name}`")), "{}", told(name));
         }
     }
 }
