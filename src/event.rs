@@ -62,18 +62,18 @@ pub enum Event {
         /// Why it failed or was skipped, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// What else is known of a failure.
+        /// More about a failure.
         #[serde(skip_serializing_if = "Option::is_none")]
         failure: Option<Box<StepFailure>>,
     },
-    /// A snapshot's image is being written, or what is kept of the session of a step that failed; a few times a second, and
+    /// The image of a snapshot, or of the session of a step that failed, is being written; a few times a second, and
     /// not at all for one that is soon done.
     SnapshotProgress {
         /// The step's name.
         step: String,
         /// Bytes of the image that are there by now.
         bytes: u64,
-        /// How much of what goes into it is written: 0 to 99, and never less than before. Left out as long as it is not
+        /// The share of its input that is written: 0 to 99, and never less than before. Left out as long as it is not
         /// known.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(range(max = 99))]
@@ -93,8 +93,8 @@ pub enum Event {
         cached: bool,
     },
     /// How much longer the build takes if each step takes as long as when it ended well last, as far as the store
-    /// remembers; once a second, and not at all in the first one or where no step was ever timed. What runs longer than it
-    /// did counts as about to end; what may turn out to be in the store counts until that is known.
+    /// remembers; once a second, and not at all in the first one or where no step was ever timed. A step that runs longer
+    /// than it did counts as about to end; one that may turn out to be in the store counts until that is known.
     BuildEstimated {
         /// Milliseconds from now.
         left_ms: u64,
@@ -107,7 +107,7 @@ pub enum Event {
         /// The step that it is about.
         #[serde(skip_serializing_if = "Option::is_none")]
         step: Option<String>,
-        /// What it is.
+        /// Its text.
         message: String,
     },
     /// The last event.
@@ -138,17 +138,17 @@ pub enum StepStatus {
     Skipped,
 }
 
-/// What is known of a step that failed, beside why.
+/// More about a step that failed than the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StepFailure {
-    /// What it was to do, on one line, and cut where that is long.
+    /// Its command or action, on one line, and cut where that is long.
     pub command: String,
     /// Where it stands in the manifest; left out where that has been changed meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// `runner shell STEP` opens a shell in its session as it was when it failed.
     pub kept: bool,
-    /// What may be done about it, where what it printed last lets that be guessed.
+    /// A way to fix it, where the last lines of its output or the way it ended suggest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }

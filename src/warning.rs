@@ -84,12 +84,12 @@ impl fmt::Display for Warning {
                 f.write_str("the same is being built already, here or by another runner; waiting for it")
             }
             Self::NotKept { step, why } => write!(f, "{step} is not kept for the next build: {why}"),
-            Self::NotJudged { why } => write!(f, "what was built by now may not be kept for the next build: {why}"),
+            Self::NotJudged { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
             Self::NotLearnt { why } => {
-                write!(f, "what is known of the inputs is not kept, so the next build reads them again: {why}")
+                write!(f, "the digests of the inputs are not stored, so the next build reads them again: {why}")
             }
             Self::FailedStays { why } => {
-                write!(f, "what was kept of steps that failed in an earlier build stays in the store: {why}")
+                write!(f, "the stored session of a step that failed in an earlier build stays in the store: {why}")
             }
             Self::FailedNotKept { why } => write!(f, "its session is not kept for `runner shell`: {why}"),
             Self::Session { container, why } => write!(f, "container {container}: {why}"),
@@ -132,7 +132,7 @@ impl fmt::Display for NoCheckpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TmpfsLeft { targets } => write!(f, "files are left in {}, which is in no layer", list(targets)),
-            Self::InputsChanged => f.write_str("what the steps were made from has changed meanwhile"),
+            Self::InputsChanged => f.write_str("an input of the steps has changed meanwhile"),
             Self::Failed { why } => f.write_str(why),
         }
     }
@@ -142,9 +142,9 @@ impl fmt::Display for NotKept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Changed { reasons, is_input } => {
-                write!(f, "what it was built from has changed meanwhile: {}", reasons.join("; "))?;
+                write!(f, "an input has changed meanwhile: {}", reasons.join("; "))?;
                 match is_input {
-                    true => f.write_str("; a `.runnerignore` there can name what the steps do not read"),
+                    true => f.write_str("; a `.runnerignore` there can name files that the steps do not read"),
                     false => Ok(()),
                 }
             }

@@ -115,7 +115,11 @@ fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<
     let mount = fs::File::open(&image).and_then(|image| mount_squashfs(&image, &folder.join("mounted")));
     let mount = mount.map_err(|error| format!("mount: {error}"))?;
     let read = fs::read_to_string(mount.path().join("kept")).map_err(|error| format!("read: {error}"))?;
-    if read == "source/kept" { Ok(mount) } else { Err("what was read is not what was written".into()) }
+    if read == "source/kept" {
+        Ok(mount)
+    } else {
+        Err("the content that was read is not the content that was written".into())
+    }
 }
 
 /// Stacks an overlay, writes to it and removes a file of its lower layer.

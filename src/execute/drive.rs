@@ -292,7 +292,7 @@ impl<'a, 'e> Run<'a, 'e> {
         // With nothing under way nothing more becomes known.
         if self.parts.is_any_waiting() && self.running == 0 && self.writing.is_empty() && self.beside == 0 {
             for step in self.parts.give_up() {
-                self.give_up(step, "what it stands on was not written");
+                self.give_up(step, "the layer that it is built on was not written");
             }
         }
     }

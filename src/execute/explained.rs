@@ -96,7 +96,7 @@ pub(super) fn words(ended: &Attempt, timeout: Option<Duration>, container: &Cont
     };
     let also = match container.scratch {
         Scratch::Default | Scratch::Tmpfs(_) => {
-            ", and what is written to its root is in memory and counts: `scratch: {disk: true}` puts it on disk"
+            ", and files written to its root are in memory and count: `scratch: {disk: true}` puts it on disk"
         }
         Scratch::Disk => "",
     };

@@ -29,7 +29,7 @@ pub fn hint(container: &Container, failed: Failed<'_>, mode_of: impl Fn(&Path) -
     }
     if let (true, Scratch::Tmpfs(bytes)) = (failed.words.contains("No space left on device"), container.scratch) {
         return Some(format!(
-            "what the steps change may take {} in memory and be {} files; `scratch: {{disk: true}}` or a larger `tmpfs` \
+            "the changes of the steps may take {} in memory and be {} files; `scratch: {{disk: true}}` or a larger `tmpfs` \
              there gives more",
             size_text(bytes),
             scratch_files(bytes)
@@ -167,7 +167,7 @@ mod tests {
         let mut container = container(&[], true);
         container.scratch = Scratch::Tmpfs(8 << 20);
         let told = hinted(&container, 0, "touch: cannot touch '/f': No space left on device", CHARACTER).unwrap();
-        assert!(told.starts_with("what the steps change may take 8MiB in memory and be 2048 files;"), "{told}");
+        assert!(told.starts_with("the changes of the steps may take 8MiB in memory and be 2048 files;"), "{told}");
         container.scratch = Scratch::Disk;
         assert_eq!(hinted(&container, 0, "No space left on device", CHARACTER), None);
     }

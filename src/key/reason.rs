@@ -24,21 +24,21 @@ pub enum Reason {
         step: String,
         /// `run`, `exec`, `env/NAME`, `cwd`, `user`, `after`; `step` for one that is new or gone.
         field: String,
-        /// What it was; none where it was not there.
+        /// The old value; none where there was none.
         old: Option<String>,
-        /// What it is; none where it is not there any more.
+        /// The new value; none where there is none any more.
         new: Option<String>,
     },
     /// A setting of the container, the snapshot or the build differs.
     SettingChanged {
         /// The field's name in the key.
         field: String,
-        /// What it was.
+        /// The old value.
         old: Option<String>,
-        /// What it is.
+        /// The new value.
         new: Option<String>,
     },
-    /// What is in a read-only bind differs.
+    /// The content of a read-only bind differs.
     InputChanged {
         /// Where it is mounted.
         target: String,
@@ -68,9 +68,9 @@ pub enum Reason {
     ToolChanged {
         /// `runtime` or `mksquashfs`.
         tool: String,
-        /// What it was.
+        /// The old value.
         old: String,
-        /// What it is.
+        /// The new value.
         new: String,
     },
     /// The steps can write to a folder of the host.
@@ -78,7 +78,7 @@ pub enum Reason {
         /// Where it is mounted.
         target: String,
     },
-    /// What is mounted there cannot be known: the kernel makes it up, or it is on a disk or another machine.
+    /// The content of a mount cannot be known: the kernel makes it up, or it is on a disk or another machine.
     UnknownInput {
         /// Where it is mounted.
         target: String,
@@ -104,7 +104,7 @@ pub enum Reason {
     NoCache,
 }
 
-/// What tells two keys apart. `below` and `steps` are the names of what the new one stands on and of its steps.
+/// Returns the differences of two keys. `below` and `steps` are the names of the layers below the new one and of its steps.
 ///
 /// Of an input that changed, which files did is for the caller to say.
 pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Vec<Reason> {
@@ -162,24 +162,24 @@ impl fmt::Display for Reason {
                 let files: Vec<String> = files.iter().map(|file| shown(Some(file), 0)).collect();
                 write!(
                     f,
-                    "what is in {target} changed{}{}",
+                    "the content of {target} changed{}{}",
                     if files.is_empty() { "" } else { ": " },
                     files.join(", ")
                 )?;
                 if *more > 0 { write!(f, " and {more} more") } else { Ok(()) }
             }
-            Self::BelowChanged { what } => write!(f, "what is below changed: {what}"),
+            Self::BelowChanged { what } => write!(f, "a layer below changed: {what}"),
             Self::BelowIsBuilt { step } => write!(f, "the layer below is built first: {step}"),
             Self::Collected => f.write_str("it was built, and is no longer in the store"),
             Self::Damaged { digest } => write!(f, "its layer was damaged: {digest}"),
             Self::ToolChanged { tool, old, new } => write!(f, "{tool} changed: {old} → {new}"),
             Self::WritableBind { target } => {
-                write!(f, "what is in {target} cannot be known: writable and not `cache: ignore`")
+                write!(f, "the content of {target} cannot be known: writable and not `cache: ignore`")
             }
             Self::UnknownInput { target } => {
                 write!(
                     f,
-                    "what is in {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
+                    "the content of {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
                 )
             }
             Self::Always { step } => write!(f, "step {step} runs always"),
@@ -188,18 +188,14 @@ impl fmt::Display for Reason {
                 write!(f, "later steps run, and could read what it left in {}", targets.join(", "))
             }
             Self::InputUnsettled { steps } => {
-                write!(
-                    f,
-                    "what it reads may still be written before its later steps, which wait for {}",
-                    steps.join(", ")
-                )
+                write!(f, "an input may still be written before its later steps, which wait for {}", steps.join(", "))
             }
             Self::NoCache => f.write_str("--no-cache"),
         }
     }
 }
 
-/// What it was and what it is. Of long ones, the part where they begin to differ.
+/// The old value and the new one. Of long ones, the part where they begin to differ.
 fn change(old: Option<&str>, new: Option<&str>) -> String {
     let same = old.zip(new).map_or(0, |(old, new)| old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count());
     let is_long = [old, new].into_iter().flatten().any(|value| value.chars().count() > WIDTH);
@@ -296,7 +292,7 @@ mod tests {
             reasons(&of(&build, &old), &of(&other, &new), &[], &[]).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
-            ["what is in /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]
+            ["the content of /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]
         );
     }
 

@@ -18,7 +18,7 @@ pub struct Manifest {
     /// The version of this format: `1`.
     #[schemars(required, extend("const" = 1), example = 1)]
     pub version: Option<u64>,
-    /// What the build is called where it is shown and in the store. Default: the name of the manifest's folder.
+    /// The name of the build where it is shown and in the store. Default: the name of the manifest's folder.
     #[schemars(example = &"debian-sdk")]
     pub name: Option<String>,
     /// Seconds since 1970: no time in a snapshot is later, so that the same files give the same bytes. `none` keeps
@@ -36,7 +36,7 @@ pub struct Manifest {
         "apt": { "type": "cache", "target": "/var/cache/apt" },
     }))]
     pub mounts: Option<Named<MountDef>>,
-    /// Devices of the host by name, for any container. What a container does not list cannot be opened in it.
+    /// Devices of the host by name, for any container. A container cannot open a device that it does not list.
     #[schemars(example = json!({ "kvm": { "path": "/dev/kvm", "access": "rw", "mode": "0660" } }))]
     pub devices: Option<Named<DeviceDef>>,
     /// Containers by name (letters, digits, `.`, `_`, `-`): each is a root filesystem below a writable layer, and what
@@ -46,8 +46,8 @@ pub struct Manifest {
         "sdk": { "rootfs": { "snapshot": "base-layer" }, "mounts": ["src", "tmp"], "devices": ["kvm"] },
     }))]
     pub containers: Option<Named<ContainerDef>>,
-    /// What is done. A step waits for the one before it in its container; what does not wait for each other may run at
-    /// once. The steps of a container share one session: what one writes, the next one sees.
+    /// The steps. A step waits for the one before it in its container; steps that do not wait for each other may run at
+    /// once. The steps of a container share one session: the next one sees the files that one writes.
     #[schemars(example = json!([
         { "name": "packages", "container": "base", "run": "apt-get update && apt-get install -y gcc" },
         { "name": "base-layer", "container": "base", "snapshot": { "output": "out/base.squashfs" } },
@@ -75,7 +75,7 @@ pub struct ContainerDef {
     /// The network that steps have. Default: `none`.
     #[schemars(transform = schema::network, example = &"host")]
     pub network: Option<String>,
-    /// Who runs the steps: `UID[:GID]` or `USER[:GROUP]`; names are looked up in the root filesystem. Default: `0:0`.
+    /// The user that runs the steps: `UID[:GID]` or `USER[:GROUP]`; names are looked up in the root filesystem. Default: `0:0`.
     #[schemars(example = &"builder:builder", example = 1000)]
     pub user: Option<User>,
     /// The folder that steps start in: an absolute path inside, which must be there. Default: `/`.
@@ -96,7 +96,7 @@ pub struct ContainerDef {
     /// Which system calls the steps may make. Default: `default`.
     #[schemars(transform = schema::seccomp, example = &"unconfined")]
     pub seccomp: Option<String>,
-    /// What is mounted inside: names from `mounts` of the manifest, or mounts written in place. Default: none.
+    /// The mounts inside: names from `mounts` of the manifest, or mounts written in place. Default: none.
     #[schemars(example = json!(["src", { "type": "tmpfs", "target": "/tmp" }]))]
     pub mounts: Option<Vec<Reference<MountDef>>>,
     /// The devices inside: names from `devices` of the manifest, paths of device nodes of the host, or devices written
@@ -160,7 +160,7 @@ pub struct CapabilitiesDef {
 #[serde(deny_unknown_fields, expecting = "a map that describes a mount, with type and target")]
 #[schemars(rename = "Mount", title = "mount", example = json!({ "type": "tmpfs", "target": "/tmp", "options": ["size=16m"] }))]
 pub struct MountDef {
-    /// What is mounted.
+    /// The kind of mount.
     #[schemars(required, transform = schema::mount_type, example = &"bind")]
     pub r#type: Option<String>,
     /// Of a bind or a secret, a path of the host, relative to the manifest. Of a kernel filesystem, what it mounts;
@@ -205,7 +205,7 @@ pub struct DeviceDef {
     /// The device node inside. Default: the path.
     #[schemars(example = &"/dev/accelerator")]
     pub target: Option<String>,
-    /// What the steps may do with it: read (`r`), write (`w`), make nodes of it (`m`). Default: `rwm`.
+    /// The access that the steps have: read (`r`), write (`w`), make nodes of it (`m`). Default: `rwm`.
     #[schemars(example = &"rw")]
     pub access: Option<String>,
     /// Permission bits of the node inside, in octal, quoted. Default: those of the host's node.
@@ -234,8 +234,8 @@ pub struct LimitsDef {
     /// Open files of one process, 16 at least. Default: 4096.
     #[schemars(example = 65536, range(min = 16))]
     pub nofile: Option<u64>,
-    /// Memory, in bytes or with a unit, 1MiB at least; what takes more is killed. What is written to a root in memory
-    /// counts. Default: what the caller's own cgroup leaves.
+    /// Memory, in bytes or with a unit, 1MiB at least; a process that takes more is killed. Files in a root in memory
+    /// count. Default: what the caller's own cgroup leaves.
     #[schemars(example = &"2GiB", example = 2_000_000_000)]
     pub memory: Option<Size>,
     /// Processors: `1.5` is the time of one and a half. Default: what the caller's own cgroup leaves.
@@ -264,7 +264,7 @@ pub struct ScratchDef {
 #[serde(deny_unknown_fields, expecting = "a map that describes a step, with name and run, exec or snapshot")]
 #[schemars(rename = "Step", title = "step", transform = schema::one_action)]
 pub struct StepDef {
-    /// What the step is called (letters, digits, `.`, `_`, `-`). No other step has the same name.
+    /// The name of the step (letters, digits, `.`, `_`, `-`). No other step has the same name.
     #[schemars(required, example = &"packages")]
     pub name: Option<String>,
     /// The container that it runs in. Default: the only one; where there are several it must be said.
@@ -289,10 +289,10 @@ pub struct StepDef {
     /// The folder that it starts in, in place of the container's: an absolute path inside.
     #[schemars(example = &"/work/build")]
     pub cwd: Option<String>,
-    /// Who runs it, in place of the container's user: `UID[:GID]` or `USER[:GROUP]`.
+    /// The user that runs it, in place of the container's: `UID[:GID]` or `USER[:GROUP]`.
     #[schemars(example = &"builder", example = 1000)]
     pub user: Option<User>,
-    /// A number with its unit: `90s`, `10m`, `1h 30m`. What takes longer is ended, and has failed. Default: no limit.
+    /// A number with its unit: `90s`, `10m`, `1h 30m`. A step that takes longer is ended, and has failed. Default: no limit.
     #[schemars(example = &"10m")]
     pub timeout: Option<Duration>,
     /// How often it is tried again after it failed. Default: 0.
@@ -307,12 +307,12 @@ pub struct StepDef {
     pub cache: Option<bool>,
 }
 
-/// What a snapshot step writes.
+/// The image that a snapshot step writes.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map that describes a snapshot, such as { output: out.squashfs }")]
 #[schemars(rename = "Snapshot", title = "snapshot")]
 pub struct SnapshotDef {
-    /// What is in the image. Default: `layer`.
+    /// The content of the image. Default: `layer`.
     #[schemars(transform = schema::snapshot_mode, example = &"full")]
     pub mode: Option<String>,
     /// The file to write, relative to the manifest. It is replaced when the new one is whole. Default: the image is in

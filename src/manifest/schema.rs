@@ -114,7 +114,7 @@ pub(super) fn seccomp(schema: &mut Schema) {
     let known = [
         (
             "default",
-            "What Docker's default profile lets through: no namespaces, mounts, keyrings, io_uring, userfaultfd, bpf, perf or AF_VSOCK without a capability for it.",
+            "The system calls that Docker's default profile lets through: no namespaces, mounts, keyrings, io_uring, userfaultfd, bpf, perf or AF_VSOCK without a capability for it.",
         ),
         ("unconfined", "All that the kernel lets through."),
     ];
@@ -126,7 +126,7 @@ pub(super) fn snapshot_mode(schema: &mut Schema) {
         schema,
         "mode",
         &[
-            ("layer", "What changed since the layer below. It makes sense above the layers that it was made on."),
+            ("layer", "The changes since the layer below. It makes sense above the layers that it was made on."),
             ("full", "The whole root filesystem, to be mounted or shipped alone."),
         ],
     );
@@ -166,11 +166,7 @@ pub(super) fn mount_type(schema: &mut Schema) {
 }
 
 pub(super) fn mount_cache(schema: &mut Schema) {
-    one_of(
-        schema,
-        "cache",
-        &[("ignore", "What is in it changes nothing of what the steps give, and is not looked at.")],
-    );
+    one_of(schema, "cache", &[("ignore", "Its content does not change the steps' results, and is not read.")]);
 }
 
 pub(super) fn names(schema: &mut Schema) {

@@ -11,7 +11,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: mksquashfs is not in PATH".into() }],
     };
     let no_checkpoint = why.into_iter().map(|why| Warning::NoCheckpoint { why });
-    let file = || vec!["what is in /src changed: main.c (content)".to_owned()];
+    let file = || vec!["the content of /src changed: main.c (content)".to_owned()];
     let why = every! {
         NotKept::Changed { .. } => [
             NotKept::Changed { reasons: file(), is_input: true },

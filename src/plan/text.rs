@@ -201,15 +201,15 @@ mod tests {
         build.steps[1].action = snapshot(SnapshotMode::Layer, Some("/work/out/base.squashfs"));
         let plan = Plan::new(&build, &[]);
         let why =
-            |_| Note { fresh: false, reasons: vec![("what is in /src changed: name (content)".into(), json!(0))] };
+            |_| Note { fresh: false, reasons: vec![("the content of /src changed: name (content)".into(), json!(0))] };
         assert_eq!(
             text(&build, &plan, why, Some(59)),
-            "1  packages  c0  runs   apt-get install -y --no-install-re…\n   what is in /src changed: name (content)\n\
+            "1  packages  c0  runs   apt-get install -y --no-install-re…\n   the content of /src changed: name (content)\n\
              2  layer     c0  runs   snapshot: layer → out/b…  (after 1)\n"
         );
         assert_eq!(
             text(&build, &plan, why, Some(29)),
-            "1  packages  c0  runs\n   apt-get install -y --no-i…\n   what is in /src changed:\n   name (content)\n\
+            "1  packages  c0  runs\n   apt-get install -y --no-i…\n   the content of /src\n   changed: name (content)\n\
              2  layer  c0  runs  (after 1)\n   snapshot: layer → out/bas…\n"
         );
         let narrower = text(&build, &plan, fresh, Some(28));

@@ -22,7 +22,7 @@ pub(super) struct Json {
     line: Vec<u8>,
 }
 
-/// One line of `runner apply --progress json` or of its `--log-file`: what happened, told by `event`, and when. Later
+/// One line of `runner apply --progress json` or of its `--log-file`: `event` names what happened, and `time` when. Later
 /// versions may add fields and events, so a reader leaves alone what it does not know.
 #[derive(Serialize, JsonSchema)]
 #[schemars(title = "runner event")]

@@ -150,8 +150,8 @@ steps:
     let built = Built::of(&project, &["--keep-going", "-j", "1"]);
     assert_eq!(built.run.code, 1, "{}", built.run);
     assert_eq!(built.status("little"), "ran", "{}", built.run);
-    let out_of_memory = "out of memory: the container may use 64MiB (`memory` under limits), and what is written to its \
-         root is in memory and counts: `scratch: {disk: true}` puts it on disk; ";
+    let out_of_memory = "out of memory: the container may use 64MiB (`memory` under limits), and files written to its root \
+         are in memory and count: `scratch: {disk: true}` puts it on disk; ";
     assert_eq!(built.reason("much"), format!("{out_of_memory}killed by signal 9 (SIGKILL)"));
     assert_eq!(built.ending("much")["exit_code"], 137);
     assert_eq!(built.reason("a-child"), format!("{out_of_memory}exit code 137"));

@@ -114,7 +114,7 @@ fn told(effect: &Effect, now: SystemTime, store: &Path) -> String {
         Why::NoLayer => "its layer is gone".to_owned(),
         Why::Unreadable => "it cannot be read".to_owned(),
         Why::Unnamed => "nothing names it any more".to_owned(),
-        Why::LeftOver => "who wrote it is gone".to_owned(),
+        Why::LeftOver => "the runner that wrote it is gone".to_owned(),
     };
     format!("{what} ({}): {why}", size(effect.size))
 }

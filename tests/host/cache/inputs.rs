@@ -117,8 +117,8 @@ steps:
     let [warning] = &warnings(&built)[..] else { panic!("{}", built.run) };
     assert_eq!(
         warning,
-        "s is not kept for the next build: what it was built from has changed meanwhile: what is in /src changed: file (content); \
-         a `.runnerignore` there can name what the steps do not read"
+        "s is not kept for the next build: an input has changed meanwhile: the content of /src changed: file (content); \
+         a `.runnerignore` there can name files that the steps do not read"
     );
     let built = apply(&project, &[]);
     assert_eq!((count(&built, "ran"), warnings(&built)), (2, Vec::new()));
