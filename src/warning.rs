@@ -1,4 +1,4 @@
-//! What the user should know of a build and what stops nothing: every warning there is.
+//! Every warning: a fact that the user should know of a build, and that stops nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ pub enum Warning {
     BuiltElsewhere,
     /// A part of the build was done, and is done again the next time.
     NotKept { step: String, why: NotKept },
-    /// What a build stands on cannot be looked at any more, so nothing above it is kept.
+    /// The base of a build cannot be read any more, so no result above it is stored.
     NotJudged { why: String },
-    /// What was found out of host files is not kept for the next build.
+    /// The digests of host files are not stored for the next build.
     NotLearnt { why: String },
     /// The session of a step that failed in an earlier build cannot be removed.
     FailedStays { why: String },
@@ -59,7 +59,7 @@ pub enum NoCheckpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum NotKept {
-    /// What it was built from is another by now; whether a file of the host is.
+    /// An input has changed by now; whether that is a file of the host.
     Changed { reasons: Vec<String>, is_input: bool },
     /// It could not be looked at again, or not be written down.
     Failed { why: String },

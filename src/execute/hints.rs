@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use crate::build::{Container, Mount, MountKind, Principal, Scratch, User, size_text};
 use crate::session::scratch_files;
 
-/// What the C library calls EACCES.
+/// EACCES in the words of the C library.
 const DENIED: &str = "Permission denied";
 
 /// Set-uid and set-gid.

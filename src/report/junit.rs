@@ -38,7 +38,8 @@ pub(super) fn document(record: &Record, outline: Option<&Outline>) -> Result<Str
 }
 
 fn case(step: &StepRecord, outline: Option<&Outline>) -> TestCase {
-    let why = words::reason(step.reason.as_deref(), step.exit_code).unwrap_or_default();
+    let why =
+        words::reason_and_hint(step.reason.as_deref(), step.exit_code, step.failure.as_deref()).unwrap_or_default();
     let lines = || step.log.iter().flat_map(|log| last_lines(log, LOG_BYTES)).collect::<Vec<_>>().join("\n");
     let status = match step.status {
         Some(StepStatus::Ran | StepStatus::Cached) => TestCaseStatus::success(),

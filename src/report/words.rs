@@ -1,6 +1,6 @@
 //! Durations, sizes and names as people read them.
 
-use crate::event::StepStatus;
+use crate::event::{StepFailure, StepStatus};
 use crate::key::Reason;
 
 /// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.
@@ -70,6 +70,17 @@ pub(super) fn reason(reason: Option<&str>, exit_code: Option<i32>) -> Option<Str
     }
 }
 
+/// The same with the hint of a failure, for where there is only one place for both.
+pub(super) fn reason_and_hint(
+    reason: Option<&str>,
+    exit_code: Option<i32>,
+    failure: Option<&StepFailure>,
+) -> Option<String> {
+    let reason = self::reason(reason, exit_code)?;
+    let hint = failure.and_then(|failure| failure.hint.as_ref()).map(|hint| format!("; {hint}")).unwrap_or_default();
+    Some(reason + &hint)
+}
+
 /// Why a step is not taken from the store, where that is worth saying.
 pub(super) fn why(reasons: &[Reason]) -> Option<String> {
     let goes_without_saying = |reason: &Reason| {
@@ -95,6 +106,22 @@ pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_and_its_hint_are_one_text() {
+        let failure = |hint: Option<&str>| StepFailure {
+            command: String::new(),
+            place: None,
+            kept: false,
+            hint: hint.map(str::to_owned),
+        };
+        assert_eq!(
+            reason_and_hint(None, Some(1), Some(&failure(Some("do this")))).as_deref(),
+            Some("exit code 1; do this")
+        );
+        assert_eq!(reason_and_hint(Some("why"), Some(1), Some(&failure(None))).as_deref(), Some("why"));
+        assert_eq!(reason_and_hint(None, None, None), None);
+    }
 
     #[test]
     fn durations_are_as_exact_as_their_length_deserves() {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cgroup::{GroupDir, Home};
 
-/// What has been counted up to the last look. Nothing is read while steps succeed.
+/// The count at the last look. Nothing is read while steps succeed.
 #[derive(Debug)]
 pub struct Refusals {
     /// On v2 the limit of a group above may be the one that refuses, and may have refused others before.

@@ -1,5 +1,5 @@
-//! Whether what a step printed last says that its seccomp profile refused a call, or that it lacks a capability, and what
-//! to do then. Pure.
+//! Finds in the last lines of a step that its seccomp profile refused a call, or that it lacks a capability, and says how
+//! to fix that. Pure.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use oci_spec::runtime::{Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSysca
 use super::needs::{self, Need};
 use super::{Architecture, Kernel, Profile, number};
 
-/// What the C library calls ENOSYS, in small letters: some languages begin so.
+/// ENOSYS in the words of the C library, in small letters: some languages begin so.
 const NOT_IMPLEMENTED: &str = "function not implemented";
 
 /// The same for EPERM.
@@ -23,12 +23,12 @@ const MAX_NAMES: usize = 8;
 /// As many of the last lines are looked at.
 const LINES: usize = 20;
 
-/// What the steps of a container may do.
+/// The permissions of a container's step.
 #[derive(Debug, Clone, Copy)]
 pub struct Permissions<'a> {
     /// The container's name.
     pub container: &'a str,
-    /// What its processes may have at most.
+    /// The most that its processes may have.
     pub capabilities: &'a [Capability],
     /// Whether the step is root's: no other user has any capability.
     pub is_root: bool,
@@ -133,7 +133,7 @@ impl Permissions<'_> {
         })
     }
 
-    /// What lets a call through that the profile refuses.
+    /// Returns the change that lets a call through which the profile refuses.
     fn remedy(&self, call: &str) -> String {
         if self.file.is_some() {
             format!("allow `{call}` in that file")

@@ -53,7 +53,7 @@ const OTHER_WORDS: [(&str, &str); 20] = [
     ("vsock", "socket"),
 ];
 
-/// Words of what needs a capability for calls that every step may make.
+/// Programs that need a capability for calls that every step may make.
 const BESIDE_CALLS: [(Capability, &str); 4] = [
     (Capability::LinuxImmutable, "chattr"),
     (Capability::NetAdmin, "brctl ifconfig ip6tables iptables nft nf_tables rtnetlink"),
@@ -64,7 +64,7 @@ const BESIDE_CALLS: [(Capability, &str); 4] = [
 /// Capabilities in whose place the kernel takes another one.
 const UNDER_SYS_ADMIN: [Capability; 3] = [Capability::Bpf, Capability::Perfmon, Capability::Syslog];
 
-/// What a word of a message is about.
+/// The subject of a word in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Need<'a> {
     /// The system call, where a filter may refuse it.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub(super) const ROOT: u32 = 0;
 const NONE: u32 = u32::MAX;
 
-/// What to look for: the patterns as a tree of their beginnings.
+/// The patterns, as a tree of their beginnings.
 pub(super) struct Automaton {
     nodes: Vec<Node>,
     /// The root's children, by byte: most bytes of a stream are looked up here.

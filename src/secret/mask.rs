@@ -13,13 +13,13 @@ use super::automaton::{Automaton, ROOT};
 use super::patterns::SHORTEST;
 use super::visible::{Visible, visible};
 
-/// What stands in place of a secret.
+/// It stands in place of a secret.
 const MASK: &[u8] = b"***";
 
 /// As many bytes may be the beginning of a secret and be let out all the same, see [`Masker::let_out_what_is_short`].
 const SHORT: usize = 3;
 
-/// What to look for.
+/// The patterns, in both forms.
 pub(super) struct Automata {
     bytes: Arc<Automaton>,
     shown: Arc<Automaton>,

@@ -106,7 +106,7 @@ impl Visible {
     }
 }
 
-/// What is shown of a text that is whole.
+/// Returns the bytes that are shown of a text that is whole.
 pub(super) fn visible(text: &[u8]) -> Vec<u8> {
     let mut shown = Vec::new();
     let mut stream = Visible::default();

@@ -252,6 +252,12 @@ steps:
     assert!(built.ending("another")["failure"].get("hint").is_none());
     let shown = project.runner(&["apply", "--progress", "quiet", "--target", "closed"]);
     assert!((shown.stdout + &shown.stderr).contains(&format!("\n  help: {hint}\n")));
+    let reports = ["--report", "report.xml", "--report", "report.html"];
+    project.runner(&[&["apply", "--target", "closed"], &reports[..]].concat());
+    for report in ["report.xml", "report.html"] {
+        let text = fs::read_to_string(project.path(report)).unwrap();
+        assert!(text.contains("the default seccomp profile of container closed refuses"), "{report}");
+    }
 }
 
 #[test]

@@ -56,11 +56,11 @@ impl Groups {
     }
 
     fn annotation(&self, event: &Event) -> String {
-        let Event::StepFinished { step, status: StepStatus::Failed, exit_code, reason, .. } = event else {
+        let Event::StepFinished { step, status: StepStatus::Failed, exit_code, reason, failure, .. } = event else {
             return String::new();
         };
         let place = self.outline.as_deref().and_then(|outline| Some((&*outline.manifest, *outline.lines.get(step)?)));
-        let why = words::reason(reason.as_deref(), *exit_code).unwrap_or_default();
+        let why = words::reason_and_hint(reason.as_deref(), *exit_code, failure.as_deref()).unwrap_or_default();
         let why = why.lines().map(sanitize).collect::<Vec<_>>().join("\n");
         syntax::error(self.ci, place, &format!("step {} failed", sanitize(step)), &why)
     }

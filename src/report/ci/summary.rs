@@ -66,7 +66,8 @@ fn markdown(record: &Record, outline: Option<&Outline>) -> String {
             None => "⏹",
         };
         let failed = step.exit_code.filter(|_| step.status == Some(StepStatus::Failed));
-        let why = words::reason(step.reason.as_deref(), failed).map(|why| format!(": {}", cell(&why)));
+        let why = words::reason_and_hint(step.reason.as_deref(), failed, step.failure.as_deref())
+            .map(|why| format!(": {}", cell(&why)));
         let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
         let image = step
             .snapshot

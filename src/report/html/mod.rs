@@ -166,7 +166,7 @@ impl Page {
                 about.push_str(&format!(" <span class=\"faint\">tried {} times</span>", step.attempts));
             }
             let failed = step.exit_code.filter(|_| step.status == Some(StepStatus::Failed));
-            if let Some(why) = words::reason(step.reason.as_deref(), failed) {
+            if let Some(why) = words::reason_and_hint(step.reason.as_deref(), failed, step.failure.as_deref()) {
                 about.push_str(&format!("<br><span class=\"faint\">{}</span>", markup(&why)));
             }
             if let Some(why) = words::why(&step.reasons) {
