@@ -65,8 +65,8 @@ impl Run<'_, '_> {
                 self.parts.ended(step, result.is_ok());
                 let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
                 let (reason, exit_code) = match &result {
-                    Ok(_) if log.is_some() => (None, Some(0)),
-                    Ok(_) => (None, None),
+                    Ok(None) => (None, Some(0)),
+                    Ok(Some(_)) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
                 let hint = match (&result, &log) {

@@ -85,3 +85,13 @@ fn the_log_file_has_the_events_whatever_the_display_and_after_its_end() {
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run}");
     assert!(run.stderr.contains("write /dev/full: No space left on device"), "{run}");
 }
+
+#[test]
+fn a_step_that_prints_nothing_has_its_exit_code_and_a_snapshot_has_none() {
+    let project = project(
+        "containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: silent, run: touch /f }, { name: layer, snapshot: {} }]\n",
+    );
+    let built = Built::well(&project);
+    assert_eq!(built.ending("silent")["exit_code"], 0, "{}", built.run);
+    assert_eq!(built.ending("layer")["exit_code"], Value::Null, "{}", built.run);
+}
