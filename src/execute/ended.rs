@@ -69,9 +69,9 @@ impl Run<'_, '_> {
                     Ok(Some(_)) => (None, None),
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
-                let hint = match (&result, &log) {
-                    (Err(Failure { cause: Cause::Step, exit_code: Some(code), .. }), Some(log)) => {
-                        hint_of(self.context.build, self.context.build.step(step), *code, log)
+                let hint = match &result {
+                    Err(Failure { cause: Cause::Step, exit_code: Some(code), .. }) => {
+                        hint_of(self.context.build, self.context.build.step(step), *code, log.as_deref())
                     }
                     _ => None,
                 };

@@ -15,7 +15,7 @@ const TAIL: u64 = 4096;
 const BAD_CALL: i32 = 128 + libc::SIGSYS;
 
 /// Returns what to do, where the end of the step's log says that a call was refused, or its process was ended for one.
-pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: &Path) -> Option<String> {
+pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: Option<&Path>) -> Option<String> {
     let container = build.container(step.container);
     let permissions = Permissions {
         container: &container.name,
@@ -26,7 +26,7 @@ pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: &Path) ->
         machine: Architecture::native()?,
         kernel: spec::kernel().ok()?,
     };
-    if exit_code == BAD_CALL { killed(&permissions) } else { hint(&permissions, &tail(log).ok()?) }
+    if exit_code == BAD_CALL { killed(&permissions) } else { hint(&permissions, &tail(log?).ok()?) }
 }
 
 fn tail(log: &Path) -> io::Result<String> {
