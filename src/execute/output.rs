@@ -111,6 +111,10 @@ impl<'a> Output<'a> {
     }
 
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        // The masker may hold all of them back.
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.write_log(bytes).map_err(|error| {
             self.log_error = Some(error);
             io::Error::other("the step's log cannot be written")
