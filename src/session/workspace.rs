@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
-use crate::{build, cgroup};
 use crate::error::doing;
 use crate::fs::dirfd::Dir;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{Runtime, cgroups};
 use crate::secret::Secrets;
+use crate::{build, cgroup};
 
 /// With less than this the kernel may end runner before a step: it and mksquashfs need some, and what steps write to roots
 /// in memory counts too.
