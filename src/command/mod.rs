@@ -79,13 +79,11 @@ pub fn run(cli: Cli) -> ExitCode {
 /// Checks that a command finds the files of the kernel that it cannot do without.
 fn needed_files(command: &Command) -> Result<(), Stop> {
     match command {
-        Command::Validate(_)
-        | Command::Store(_)
-        | Command::Schema { .. }
-        | Command::Doctor
-        | Command::Man { .. }
-        | Command::Completions { .. } => Ok(()),
-        Command::Plan(_) | Command::Graph(_) => Ok(kernel_files::check_proc()?),
+        Command::Schema { .. } | Command::Doctor | Command::Man { .. } | Command::Completions { .. } => Ok(()),
+        // Files are opened by way of their descriptors there.
+        Command::Validate(_) | Command::Store(_) | Command::Plan(_) | Command::Graph(_) => {
+            Ok(kernel_files::check_proc()?)
+        }
         Command::Apply(_) | Command::Lock(_) | Command::Verify(_) | Command::Run(_) | Command::Shell(_) => {
             kernel_files::check_proc()?;
             Ok(kernel_files::check_null()?)

@@ -253,9 +253,11 @@ fn without_proc_or_the_null_device_commands_that_need_them_say_so_and_the_others
             assert!(told.contains(words) && told.contains(fix), "{change}: {command:?}: {run}");
             assert!(!project.store().exists(), "{change}: {command:?} made the store");
         }
-        let plan = project.runner_in_shell(&shell, &["plan"]);
-        assert_eq!(plan.code, if change.contains("/proc") { 3 } else { 0 }, "{change}: {plan}");
-        let validate = project.runner_in_shell(&shell, &["validate"]);
-        assert_eq!(validate.code, 0, "{change}: {validate}");
+        for command in ["plan", "validate"] {
+            let run = project.runner_in_shell(&shell, &[command]);
+            assert_eq!(run.code, if change.contains("/proc") { 3 } else { 0 }, "{change}: {run}");
+        }
+        let schema = project.runner_in_shell(&shell, &["schema", "manifest"]);
+        assert_eq!(schema.code, 0, "{change}: {schema}");
     }
 }
