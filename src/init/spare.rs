@@ -2,8 +2,8 @@
 
 use crate::step::{self, DIGITS};
 use crate::sys::{self, Buffer, Fork, POLLIN, POLLRDHUP, Poll, Received, Result};
-use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
 use crate::view::{self, Mounted};
+use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
 use crate::{CONTROL, FREE, PROC, STATUS};
 
 /// A process that waits to become a step.
