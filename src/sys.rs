@@ -362,6 +362,21 @@ pub fn leave_real_time() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives up the personality that the caller has chosen, see personality(2): another kernel release or machine in uname(2),
+/// addresses that are not random. What this thread starts has the ordinary one too.
+///
+/// # Errors
+/// What personality(2) says, as in a container whose seccomp profile refuses it.
+pub fn ordinary_personality() -> io::Result<()> {
+    const ASK: libc::c_ulong = 0xffff_ffff;
+    // SAFETY: this only asks.
+    if unsafe { libc::personality(ASK) } == 0 {
+        return Ok(());
+    }
+    // SAFETY: it changes how later calls of this thread behave, as is meant, and no memory.
+    if unsafe { libc::personality(0) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Has a program begin in the cgroups whose `cgroup.procs` these files are.
 pub fn join_cgroups(command: &mut std::process::Command, files: Vec<File>) {
     use std::os::unix::process::CommandExt;

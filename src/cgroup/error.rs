@@ -38,6 +38,8 @@ pub enum CgroupError {
     Occupied { limit: &'static str, group: PathBuf, source: io::Error },
     #[error("`{limit}` under limits cannot be set: the cgroup {} is {kind}", group.display())]
     Threaded { limit: &'static str, group: PathBuf, kind: String },
+    #[error("the cgroup {} is {kind}, so that no process can be in a group below it", group.display())]
+    NotADomain { group: PathBuf, kind: String },
 }
 
 impl CgroupError {
@@ -51,7 +53,7 @@ impl CgroupError {
             Self::NoController { controller, .. } => {
                 Some(format!("boot with `cgroup_enable={controller}`, or leave the limit out"))
             }
-            Self::Lacking { .. } | Self::Occupied { .. } | Self::Threaded { .. } => {
+            Self::Lacking { .. } | Self::Occupied { .. } | Self::Threaded { .. } | Self::NotADomain { .. } => {
                 Some("start runner in a group of its own: `systemd-run --scope -p Delegate=yes runner …`".into())
             }
             Self::Create { source, .. } | Self::Mount { source, .. } | Self::Write { source, .. } => {

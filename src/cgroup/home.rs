@@ -172,6 +172,12 @@ pub(super) fn write(group: &GroupDir, name: &str, value: &str) -> Result<(), Cgr
 fn create(hierarchy: &Hierarchy, name: &str) -> Result<Hierarchy, CgroupError> {
     let parent = &hierarchy.own;
     let own = parent.create(name).map_err(|source| CgroupError::Create { path: parent.path().join(name), source })?;
+    // Of v2: below a threaded group a new one is "domain invalid", and takes no process.
+    if hierarchy.is_v2() && own.read("cgroup.type").is_ok_and(|kind| kind.trim() == "domain invalid") {
+        let _ = own.remove();
+        let kind = parent.read("cgroup.type").unwrap_or_default().trim().to_owned();
+        return Err(CgroupError::NotADomain { group: parent.path().to_owned(), kind });
+    }
     if hierarchy.has("cpuset") {
         // Without them nothing can be moved into a new v1 group.
         for file in ["cpuset.cpus", "cpuset.mems"] {

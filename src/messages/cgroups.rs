@@ -28,6 +28,7 @@ fn every_error_of_a_cgroup_says_where_why_and_what_to_do() {
         CgroupError::Lacking { .. } => [CgroupError::Lacking { limit: "cpus", controller: "cpu", group: group() }],
         CgroupError::Occupied { .. } => [CgroupError::Occupied { limit: "memory", group: group(), source: namespace() }],
         CgroupError::Threaded { .. } => [CgroupError::Threaded { limit: "memory", group: group(), kind: "domain threaded".into() }],
+        CgroupError::NotADomain { .. } => [CgroupError::NotADomain { group: group(), kind: "domain threaded".into() }],
     };
     compare("cgroup", shown(errors, CgroupError::hint));
 }

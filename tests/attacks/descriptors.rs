@@ -112,7 +112,10 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
         let refused = build.status(&step) == "failed" && build.reason(&step).contains(cwd);
         // An external runtime says why on the standard error of the step.
         let refused = refused || build.lines(&step).iter().any(|line| line.contains("cwd") || line.contains(cwd));
-        tried(refused || build.printed(&step, "TRYING"), format!("{step}: {} {build}", build.reason(&step)))?;
+        tried(
+            refused || build.printed(&step, "TRYING"),
+            format!("{build} {step}: {} {:?}", build.reason(&step), build.status(&step)),
+        )?;
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ fn serve() -> io::Result<bool> {
     let socket = UnixStream::from(sys::take_stdin()?);
     // With real-time scheduling nothing can be moved into a new v1 group, which has no share of that time yet.
     sys::leave_real_time()?;
+    // It would reach the steps, and is in no key.
+    sys::ordinary_personality()?;
     let Some((prepare, _)) = receive::<Prepare>(&socket)? else { return Ok(true) };
     let prepared = separate(&prepare).map_err(|error| told(&error)).and_then(|()| create_group(&prepare));
     let Some((open, descriptors)) = receive::<Open>(&socket)? else {

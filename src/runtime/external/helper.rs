@@ -36,6 +36,8 @@ fn watch() -> io::Result<bool> {
     sys::close_all_on_exec()?;
     // On v1 a real-time process cannot be moved into a new group.
     sys::leave_real_time()?;
+    // It would reach the steps, and is in no key.
+    sys::ordinary_personality()?;
     let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(true) };
     let groups = match groups::make(&open.id, &open.spec) {
         Ok(groups) => groups,
