@@ -345,6 +345,19 @@ pub fn seccomp_filters() -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the version of Landlock that this kernel has, see landlock_create_ruleset(2).
+///
+/// # Errors
+/// `ENOSYS` or `EOPNOTSUPP` where it has none or has not turned it on.
+pub fn landlock_version() -> io::Result<i64> {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: no memory is read or written.
+    match unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) } {
+        version if version >= 0 => Ok(version),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Gives up real-time scheduling, SCHED_FIFO and SCHED_RR of sched(7), for this thread and all that it starts.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod kernel;
+mod landlock;
 mod mksquashfs;
 mod runtimes;
 mod seccomp;
@@ -88,6 +89,7 @@ fn of_host(store: &Path) -> Vec<Check> {
         return checks;
     }
     checks.push(seccomp::check());
+    checks.push(landlock::check());
     checks.push(mksquashfs::check());
     if is_privileged {
         checks.extend(trial::checks());
@@ -226,6 +228,8 @@ mod tests {
             kernel::of("unknown"),
             seccomp::of(Err(io::Error::from_raw_os_error(libc::ENOSYS))),
             seccomp::of(Err(io::Error::from_raw_os_error(libc::EPERM))),
+            landlock::of(Ok(1)),
+            landlock::of(Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))),
             mksquashfs::of("4.4"),
             mksquashfs::of("snapshot"),
             runtimes::external("nope", true),

@@ -1,7 +1,7 @@
 //! A spare: a process in namespaces of its own, with its view mounted, that waits for a request to become a step.
 
 use crate::step::{self, DIGITS};
-use crate::sys::{self, Buffer, Fork, POLLIN, POLLRDHUP, Poll, Received, Result};
+use crate::sys::{self, Buffer, Fork, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received, Result};
 use crate::view::{self, Mounted};
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
 use crate::{CONTROL, FREE, PROC, STATUS};
@@ -15,6 +15,13 @@ pub struct Spare {
     pub feed: i32,
     /// Its mount namespace, for the janitor to take down when it has ended; -1 where there is none.
     pub namespace: i32,
+}
+
+/// What a spare has made ready.
+struct Ready {
+    mounted: Mounted,
+    /// Its oom_score_adj, open for writing.
+    score: i32,
 }
 
 /// A request's bytes. Its pages are touched as far as it is long.
@@ -88,7 +95,7 @@ fn wait(view: &View<'_>, is_bound: bool, fed: i32, asked: bool) -> ! {
         let failure = match (ready, parse(&received, bytes)) {
             (Err(failure), _) => failure,
             (Ok(_), None) => step::Failure::new(stage::REQUEST)(sys::EBADMSG),
-            (Ok(_), Some(request)) => step::become_step(&request, view, &received),
+            (Ok(ready), Some(request)) => step::become_step(&request, view, &received, ready.score),
         };
         let message = wire::status(kind::FAILED, failure.stage, failure.error.0, failure.detail);
         let _ = sys::send(STATUS, &message, None);
@@ -99,21 +106,26 @@ fn wait(view: &View<'_>, is_bound: bool, fed: i32, asked: bool) -> ! {
 /// Waits for a request, which it does not take, and looks at the view as it is by then: a step of this container can
 /// have removed or renamed the place of a mount, which takes the mount away in every namespace, or can have put back what
 /// was missing.
-fn is_fit_at_request(ready: &core::result::Result<Mounted, step::Failure>, view: &View<'_>) -> bool {
+fn is_fit_at_request(ready: &core::result::Result<Ready, step::Failure>, view: &View<'_>) -> bool {
     let mut control = [Poll { descriptor: CONTROL, events: POLLIN | POLLRDHUP, happened: 0 }];
-    sys::poll(&mut control).is_ok() && ready.as_ref().is_ok_and(|mounted| mounted.is_whole(view))
+    sys::poll(&mut control).is_ok() && ready.as_ref().is_ok_and(|ready| ready.mounted.is_whole(view))
 }
 
-fn prepare(view: &View<'_>, is_bound: bool) -> core::result::Result<Mounted, step::Failure> {
+fn prepare(view: &View<'_>, is_bound: bool) -> core::result::Result<Ready, step::Failure> {
     if !is_bound {
         step::bound(u64::MAX, view.bounding).map_err(step::Failure::new(stage::CAPABILITIES))?;
     }
     let mounted = view::mount(view)?;
     sys::new_keyring().or_else(step::without_keyrings).map_err(step::Failure::new(stage::KEYRING))?;
+    // Of a proc that is mounted nowhere, so not below the root.
+    let score = sys::open(PROC, b"self/oom_score_adj\0", O_WRONLY).unwrap_or(-1);
+    if view.confined {
+        sys::confine_to_root().map_err(step::Failure::new(stage::LANDLOCK))?;
+    }
     if view.filter_first && !view.filter.is_empty() {
         sys::load_filter(view.filter).map_err(step::Failure::new(stage::SECCOMP))?;
     }
-    Ok(mounted)
+    Ok(Ready { mounted, score })
 }
 
 /// The request, which lies in the packet or in the memory beside it.

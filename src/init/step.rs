@@ -4,12 +4,11 @@
 //! is set; and only then the working directory is entered, through no magic link of proc(5), and must lie below the
 //! root: an image or an earlier step decides where that path leads.
 
+use crate::STATUS;
 use crate::sys::{
-    self, AT_FDCWD, Errno, FileKind, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDWR, O_WRONLY, Received,
-    operation,
+    self, AT_FDCWD, Errno, FileKind, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDWR, Received, operation,
 };
 use crate::wire::{self, CapabilitySets, NO_NEW_PRIVILEGES, Request, TERMINAL, View, kind, stage};
-use crate::{PROC, STATUS};
 
 /// Why a process is no step.
 #[derive(Clone, Copy)]
@@ -37,7 +36,11 @@ pub fn without_keyrings(error: Errno) -> sys::Result<()> {
 }
 
 /// Turns this process into the step's program. Comes back only when that fails.
-pub fn become_step(request: &Request<'_>, view: &View<'_>, received: &Received) -> Failure {
+///
+/// `score` is open on its oom_score_adj, or -1.
+pub fn become_step(request: &Request<'_>, view: &View<'_>, received: &Received, score: i32) -> Failure {
+    // Lowered for init and spare alone, so that a step is what the kernel ends for want of memory.
+    set_oom_score(score, request.oom_score_adj);
     match set_up(request, view, received) {
         Ok(()) => execute(request),
         Err(failure) => failure,
@@ -45,8 +48,6 @@ pub fn become_step(request: &Request<'_>, view: &View<'_>, received: &Received) 
 }
 
 fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
-    // Lowered for init and spare alone, so that a step is what the kernel ends for want of memory.
-    set_oom_score(request.oom_score_adj);
     streams(request, received)?;
     sys::umask(request.umask);
     for limit in request.limits() {
@@ -76,7 +77,7 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
     Ok(())
 }
 
-fn set_oom_score(score: i32) {
+fn set_oom_score(file: i32, score: i32) {
     let mut text = [0u8; DIGITS + 1];
     let mut digits = [0u8; DIGITS];
     let number = decimal(score.unsigned_abs(), &mut digits);
@@ -84,7 +85,7 @@ fn set_oom_score(score: i32) {
     text[1..=number.len()].copy_from_slice(number);
     let text = &text[usize::from(score >= 0)..=number.len()];
     // It may be raised always; a kernel without the file ends nothing by it either.
-    if let Ok(file) = sys::open(PROC, b"self/oom_score_adj\0", O_WRONLY) {
+    if file >= 0 {
         let _ = sys::write(file, text);
         sys::close(file);
     }

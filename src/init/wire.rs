@@ -37,6 +37,8 @@ pub mod kind {
     pub const FAILED: u8 = 4;
     /// The step failed to start, with the exit code `value` and the reason as `text`.
     pub const FAILED_IN_WORDS: u8 = 5;
+    /// The step's mount namespace is beside the message.
+    pub const MOUNTS: u8 = 6;
 }
 
 /// Where the start of a step failed.
@@ -73,6 +75,8 @@ pub mod stage {
     pub const REQUEST: u8 = 15;
     /// keyctl(2).
     pub const KEYRING: u8 = 16;
+    /// landlock_restrict_self(2).
+    pub const LANDLOCK: u8 = 17;
 }
 
 /// The length of a status message before its text.
@@ -298,6 +302,10 @@ fn next_limit(reader: &mut Reader<'_>) -> Option<Limit> {
 
 /// Kinds of a mount in the view of a step.
 pub mod view {
+    /// A flag: see [`View::filter_first`](super::View::filter_first).
+    pub const FILTER_FIRST: u8 = 1;
+    /// A flag: see [`View::confined`](super::View::confined).
+    pub const CONFINED: u8 = 2;
     /// A filesystem of the kernel, mounted anew: attributes, type, target, and pairs of a key and a value.
     pub const FRESH: u8 = 1;
     /// A path that becomes read-only with all below it.
@@ -343,6 +351,8 @@ pub struct View<'a> {
     pub filter: &'a [u8],
     /// Whether the filter permits everything that sets a step up, so that it is loaded before the request comes.
     pub filter_first: bool,
+    /// Whether a step is kept from files that are not below its root, whatever descriptors it is sent.
+    pub confined: bool,
     /// The capabilities that any step of the container may have, a bit each.
     pub bounding: u64,
 }
@@ -351,7 +361,8 @@ impl<'a> View<'a> {
     /// Reads a view; none where it is damaged in any way.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
-        let filter_first = reader.u8()? != 0;
+        let flags = reader.u8()?;
+        let (filter_first, confined) = (flags & view::FILTER_FIRST != 0, flags & view::CONFINED != 0);
         let bounding = reader.u64()?;
         let length = usize::try_from(reader.u32()?).ok()?;
         let filter = reader.take(length)?;
@@ -360,7 +371,14 @@ impl<'a> View<'a> {
         for _ in 0..count {
             next_mount(&mut reader)?;
         }
-        (reader.is_empty() && filter.len() % 8 == 0).then_some(Self { count, mounts, filter, filter_first, bounding })
+        (reader.is_empty() && filter.len() % 8 == 0).then_some(Self {
+            count,
+            mounts,
+            filter,
+            filter_first,
+            confined,
+            bounding,
+        })
     }
 
     /// The mounts, in order.

@@ -23,7 +23,7 @@ use super::embedded::{Requests, Started};
 use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
-use super::{Ended, Outcome, Stdio, process};
+use super::{Ended, Outcome, Stdio, held_mounts, process};
 use crate::cgroup::ProcessLimit;
 use crate::error::told;
 
@@ -334,6 +334,10 @@ impl RunningStep {
 
     fn next(&self) -> Result<Begun, RuntimeError> {
         match status::receive(self.status.as_fd()).map_err(RuntimeError::Talk)? {
+            Some(Status::Mounts(namespace)) => {
+                held_mounts::hold(namespace);
+                self.next()
+            }
             Some(Status::Terminal(terminal)) => Ok(Begun::Terminal(terminal)),
             Some(Status::Ended(ended)) => Ok(Begun::Ended(match &self.started {
                 Some(started) => Ended { outcome: started.ended(ended.outcome), ..ended },

@@ -11,6 +11,7 @@ pub mod container;
 mod devices;
 pub mod embedded;
 pub mod external;
+mod held_mounts;
 mod memory;
 pub mod process;
 mod processes;

@@ -27,6 +27,8 @@ const PROCESSES_REFUSED: usize = 3;
 pub enum Status {
     /// The step has a terminal; this is the master's side, see pty(7).
     Terminal(OwnedFd),
+    /// The mount namespace of the step, which has ended.
+    Mounts(OwnedFd),
     /// It has ended.
     Ended(Ended),
     /// The embedded runtime could not start it.
@@ -58,6 +60,14 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// `EPIPE` when runner is gone.
 pub fn send_terminal(socket: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> io::Result<()> {
     send_packet(socket, &wire::status(kind::TERMINAL, 0, 0, 0), &[terminal])
+}
+
+/// Sends the mount namespace of a step that has ended.
+///
+/// # Errors
+/// `EPIPE` when runner is gone.
+pub fn send_mounts(socket: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    send_packet(socket, &wire::status(kind::MOUNTS, 0, 0, 0), &[namespace])
 }
 
 /// Sends how a step ended.
@@ -128,6 +138,7 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
     let text = String::from_utf8_lossy(text).into_owned();
     let outcome = match kind {
         kind::TERMINAL => return descriptor.map(Status::Terminal),
+        kind::MOUNTS => return descriptor.map(Status::Mounts),
         kind::FAILED => return Some(Status::Failed(StartFailure { stage, errno: value, detail })),
         kind::EXITED => Outcome::Exited { code: value },
         kind::SIGNALED => Outcome::Signaled { signal: value },

@@ -80,7 +80,7 @@ impl Lab {
         let compiled = Command::new("cc")
             .args(["-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o"])
             .arg(&probe)
-            .args(["main.c", "calls.c", "cgroups.c", "files.c"].map(|name| source.join(name)))
+            .args(["main.c", "calls.c", "cgroups.c", "files.c", "pass.c"].map(|name| source.join(name)))
             .output()
             .map_err(|error| format!("cc: {error}"))?;
         if !compiled.status.success() {

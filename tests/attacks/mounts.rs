@@ -59,6 +59,12 @@ pub const ATTACKS: &[Attack] = &[
         what: "removes and renames the places of /proc, /dev/shm, /dev/mqueue",
         run: places,
     },
+    Attack {
+        row: "held",
+        name: "directory-sent-to-a-step",
+        what: "sends /proc and a bind with the store below to another step, and ends",
+        run: sent,
+    },
 ];
 
 fn set_uid(lab: &Lab) -> Verdict {
@@ -311,6 +317,38 @@ steps:
     let build = project.apply(&[])?;
     build.tried("s", "TRYING")?;
     build.without("s", &["WRITABLE", "READABLE", "LISTED"])
+}
+
+/// When the mounts of a step are taken down, a directory of it that is open elsewhere loses the mounts on it: those that
+/// hide files of /proc and the store.
+fn sent(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts:
+  shared: { type: bind, source: shared, target: /shared }
+  whole: { type: bind, source: ., target: /whole }
+containers:
+  a: { rootfs: $BASE, mounts: [shared] }
+  b: { rootfs: $BASE, mounts: [shared, whole] }
+steps:
+  - { name: same, container: a, needs: [], exec: [/probe, receive, /shared/1, keys, sys/kernel/core_pattern] }
+  - { name: send-same, container: a, needs: [], exec: [/probe, send, /shared/1, /proc] }
+  - { name: other, container: a, needs: [], exec: [/probe, receive, /shared/2, keys, sys/kernel/core_pattern] }
+  - { name: send-other, container: b, needs: [], exec: [/probe, send, /shared/2, /proc] }
+  - { name: store, container: a, needs: [], exec: [/probe, receive, /shared/3, store] }
+  - { name: send-store, container: b, needs: [], exec: [/probe, send, /shared/3, /whole] }
+",
+    );
+    fs::create_dir(project.path("shared")).unwrap();
+    let build = project.apply(&["-j", "6"])?;
+    for step in ["same", "other", "store"] {
+        build.tried(step, "TRYING")?;
+        build.without(step, &["READABLE", "WRITABLE", "PLANTED"])?;
+    }
+    for step in ["same", "other", "store", "send-same", "send-other", "send-store"] {
+        tried(build.status(step) == "ran", format!("{build} {step}"))?;
+    }
+    safe(!project.path("store/planted").exists(), "the store was written to")
 }
 
 /// A place that is removed or renamed takes the mounts on it away in every mount namespace: also in that of a process

@@ -4,6 +4,7 @@
 mod builtins;
 mod call;
 mod file;
+mod landlock;
 mod memory;
 mod mount;
 mod number;
@@ -14,6 +15,7 @@ mod terminal;
 
 pub use call::{EACCES, EAGAIN, EBADMSG, EEXIST, EINVAL, ENOENT, ENOMEM, ENOSYS, ENOTDIR, Errno, Result};
 pub use file::*;
+pub use landlock::*;
 pub use memory::*;
 pub use mount::*;
 pub use privilege::*;

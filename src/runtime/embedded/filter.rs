@@ -51,6 +51,8 @@ pub struct Filter {
     pub program: Vec<u8>,
     /// Whether it permits everything that makes a step of a spare: then the spare loads it before a request comes.
     pub first: bool,
+    /// Whether it lets mount(2) through: a step that mounts has more than its root.
+    pub mounts: bool,
     /// The calls that make a step of a spare, and that it does not let through whatever their arguments are.
     pub refused: Vec<&'static str>,
 }
@@ -85,6 +87,7 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let refused = refused(&program, native);
     let filter = Filter {
         first: refused.is_empty(),
+        mounts: number(native, "mount").is_some_and(|mount| may_allow(&program, native, mount)),
         refused,
         program: program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect(),
     };

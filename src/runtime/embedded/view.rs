@@ -77,7 +77,8 @@ fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
 /// Where a mount has an option that takes no value: none of these filesystems has one.
 pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Writer::default();
-    bytes.0.push(u8::from(filter.first));
+    let confined = !filter.program.is_empty() && !filter.mounts;
+    bytes.0.push(if filter.first { view::FILTER_FIRST } else { 0 } | if confined { view::CONFINED } else { 0 });
     bytes.u64(bounding);
     bytes.count(filter.program.len());
     bytes.0.extend(&filter.program);
@@ -147,10 +148,11 @@ mod tests {
         let expected = ["/proc", "/dev/shm", "/mqueue", "/dev/shm/below", "/dev/mqueue", "/proc/sys", "/proc/keys"]
             .map(PathBuf::from);
         assert_eq!(targets(&spec), expected);
-        let filter = Filter { program: vec![1; 16], first: true, refused: Vec::new() };
+        let filter = Filter { program: vec![1; 16], first: true, mounts: false, refused: Vec::new() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
         assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
+        assert!(view.confined);
         let mounts: Vec<_> = view.mounts().collect();
         assert_eq!(mounts.len(), targets(&spec).len());
         assert!(matches!(

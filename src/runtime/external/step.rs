@@ -1,6 +1,6 @@
 //! One step: its bundle, the runtime's calls for it, and its container's first process, as far as each has come.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -55,6 +55,8 @@ pub struct Step {
     phase: Phase,
     command: Option<Child>,
     container: Option<Child>,
+    /// Its mounts, which runner holds when it has ended.
+    mounts: Option<OwnedFd>,
     /// Where the runtime hands the terminal over, if the process has one.
     console: Option<Console>,
     /// It is to end, and has been told so.
@@ -89,6 +91,7 @@ impl Step {
             phase: Phase::Creating,
             command: None,
             container: None,
+            mounts: None,
             console: None,
             unwanted: false,
         };
@@ -247,6 +250,8 @@ impl Step {
         if self.unwanted {
             return Err(Outcome::Signaled { signal: libc::SIGKILL });
         }
+        let mounts = File::open(format!("/proc/{pid}/ns/mnt"));
+        self.mounts = Some(mounts.map_err(|error| refused(format!("cannot hold its mounts: {error}")))?.into());
         if let Err(error) = groups.restrict(&self.groups) {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
             // have mounted it anew.
@@ -313,6 +318,9 @@ impl Step {
         let processes_refused = failed && groups.processes_refused(&self.groups);
         let lost_limit = groups.lost_limit();
         // Whoever asked may have lost interest.
+        if let Some(mounts) = &self.mounts {
+            let _ = status::send_mounts(self.status.as_fd(), mounts.as_fd());
+        }
         let ended = Ended { outcome, out_of_memory, processes_refused, lost_limit };
         let _ = status::send_ended(self.status.as_fd(), &ended);
     }

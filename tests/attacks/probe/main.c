@@ -48,6 +48,10 @@ int main(int count, char **arguments) {
         return push_input();
     if (!strcmp(attack, "loop"))
         return attach_loop(first);
+    if (!strcmp(attack, "send"))
+        return send_directory(first, second);
+    if (!strcmp(attack, "receive"))
+        return receive_directory(first, count - 3, arguments + 3);
     if (!strcmp(attack, "who")) {
         printf("euid %d egid %d\n", geteuid(), getegid());
         return 0;

@@ -52,3 +52,5 @@ int open_nodes(void);
 int break_chroot(const char *marker);
 int push_input(void);
 int attach_loop(const char *file);
+int send_directory(const char *path, const char *directory);
+int receive_directory(const char *path, int count, char **paths);

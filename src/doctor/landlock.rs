@@ -1,0 +1,24 @@
+//! Landlock: whether the kernel keeps a step from files that are not below its root, whatever descriptors it is sent.
+
+use std::io;
+
+use super::Check;
+use crate::sys::landlock_version;
+
+/// The version that lets files be renamed between directories.
+const LEAST: i64 = 2;
+
+pub(super) fn check() -> Check {
+    of(landlock_version())
+}
+
+pub(super) fn of(found: io::Result<i64>) -> Check {
+    let name = "landlock";
+    let mend = "boot Linux 5.19 or later with `landlock` in its `lsm=` list, as Debian's are; without it let no two containers \
+                that do not trust each other run at once";
+    match found {
+        Ok(version) if version >= LEAST => Check::ok(name, format!("version {version}")),
+        Ok(version) => Check::warning(name, format!("version {version} is too old to confine steps"), mend),
+        Err(error) => Check::warning(name, format!("this kernel does not confine steps: {error}"), mend),
+    }
+}

@@ -1,0 +1,75 @@
+/* A directory that one step sends to another over a socket, and that is looked at when the sender has ended. */
+#include "probe.h"
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define PATIENCE 20
+
+static int stream(const char *path, struct sockaddr_un *address) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    strncpy(address->sun_path, path, sizeof address->sun_path - 1);
+    return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+/* Opens a directory, sends it, and ends as soon as it has arrived. */
+int send_directory(const char *path, const char *directory) {
+    struct sockaddr_un address;
+    int connection = stream(path, &address), tries = PATIENCE * 50;
+    while (connect(connection, (void *)&address, sizeof address) && --tries)
+        usleep(20000);
+    int opened = open(directory, O_RDONLY | O_DIRECTORY);
+    char byte = 'x', room[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &opened, sizeof opened);
+    if (opened < 0 || sendmsg(connection, &message, 0) < 0)
+        return 1;
+    return read(connection, &byte, 1) == 1 ? 0 : 1;
+}
+
+static void look(int directory, const char *path) {
+    struct stat status;
+    char bytes[16];
+    int file = openat(directory, path, O_RDONLY | O_NONBLOCK);
+    if (file >= 0 && !fstat(file, &status) && S_ISDIR(status.st_mode) && !mkdirat(file, "planted", 0700))
+        printf("PLANTED IN %s\n", path);
+    /* A null device hides it. */
+    if (file >= 0 && !strcmp(path, "keys") && read(file, bytes, sizeof bytes) > 0)
+        printf("READABLE %s\n", path);
+    close(file);
+    /* Opened, never written: this is the host's. */
+    if (!strncmp(path, "sys/", 4) && (file = openat(directory, path, O_WRONLY)) >= 0) {
+        printf("WRITABLE %s\n", path);
+        close(file);
+    }
+}
+
+/* Receives a directory, and looks at files in it for a second after its sender has ended. */
+int receive_directory(const char *path, int count, char **paths) {
+    struct sockaddr_un address;
+    int listening = stream(path, &address);
+    alarm(PATIENCE);
+    if (bind(listening, (void *)&address, sizeof address) || listen(listening, 1))
+        return 1;
+    int connection = accept(listening, NULL, NULL), directory;
+    char byte, room[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    if (recvmsg(connection, &message, 0) < 1 || !CMSG_FIRSTHDR(&message))
+        return 1;
+    memcpy(&directory, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof directory);
+    puts("TRYING");
+    if (write(connection, &byte, 1) != 1 || read(connection, &byte, 1) != 0)
+        return 1;
+    for (int turn = 0; turn < 10; turn++, usleep(100000))
+        for (int at = 0; at < count; at++)
+            look(directory, paths[at]);
+    return 0;
+}
