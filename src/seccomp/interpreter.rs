@@ -39,6 +39,11 @@ pub fn always_allows(program: &[u64], architecture: Architecture, number: u32, k
     outcomes(program, architecture, number, known).is_some_and(|all| all.iter().all(|action| *action == Action::Allow))
 }
 
+/// Whether a filter answers a call with success, and does not make it.
+pub fn may_fake(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> bool {
+    outcomes(program, architecture, number, known).unwrap_or_default().contains(&Action::Errno(0))
+}
+
 /// Whether a filter lets a call through with any arguments at all.
 pub fn may_allow(program: &[u64], architecture: Architecture, number: u32) -> bool {
     let all = outcomes(program, architecture, number, &[]).unwrap_or_default();

@@ -47,7 +47,7 @@ mod tree;
 pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
 pub use document::ProfileError;
 pub use hint::{Permissions, hint, killed};
-pub use interpreter::{always_allows, may_allow, verdict};
+pub use interpreter::{always_allows, may_allow, may_fake, verdict};
 pub use numbers::number;
 use oci_spec::runtime::Arch;
 pub use profile::{Kernel, Profile};

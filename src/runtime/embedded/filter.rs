@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
-use crate::seccomp::{Architecture, always_allows, compile, may_allow, number};
+use crate::seccomp::{Architecture, always_allows, compile, may_allow, may_fake, number};
 
 /// The system calls that a spare makes between its request and the step's program, with the argument that is known and
 /// matters, by its number and value; see `src/init/step.rs`.
@@ -82,6 +82,17 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let native = Architecture::native().ok_or_else(|| io::Error::other("no seccomp filter for this machine"))?;
     if number(native, "execve").is_some_and(|execve| !may_allow(&program, native, execve)) {
         let why = "the seccomp profile refuses `execve`, which starts a step's program: add it to the profile";
+        return Err(io::Error::other(why));
+    }
+    // setresuid(2) that is not made, say, would leave a step of another user root.
+    let is_faked = |(name, known): &&(&str, &[(u8, u64)])| {
+        number(native, name).is_some_and(|number| may_fake(&program, native, number, known))
+    };
+    if let Some((name, _)) = CALLS_OF_A_SPARE.iter().find(is_faked) {
+        let why = format!(
+            "the seccomp profile answers `{name}`, which sets a step up, with success and does not make it: let it through, or \
+             give it an error other than 0"
+        );
         return Err(io::Error::other(why));
     }
     let refused = refused(&program, native);
@@ -161,6 +172,19 @@ mod tests {
         let linux = LinuxBuilder::default().seccomp(rules).build().unwrap();
         let error = of(&SpecBuilder::default().linux(linux).build().unwrap()).unwrap_err();
         assert!(error.to_string().contains("refuses `execve`"), "{error}");
+    }
+
+    #[test]
+    fn a_profile_that_fakes_a_call_that_sets_a_step_up_is_refused() {
+        for (call, code, is_right) in [("setresuid", 0, false), ("setresuid", 1, true), ("mount", 0, true)] {
+            let rule = format!(r#"{{"names":["{call}"],"action":"SCMP_ACT_ERRNO","errnoRet":{code}}}"#);
+            let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#);
+            let profile = Profile::parse(text.as_bytes()).unwrap();
+            let native = Architecture::native().unwrap();
+            let rules = profile.resolve(&[], native, Kernel::of_release("6.1.0").unwrap()).unwrap();
+            let filter = compiled(&rules);
+            assert_eq!(filter.is_ok(), is_right, "{call} {code}: {filter:?}");
+        }
     }
 
     #[test]
