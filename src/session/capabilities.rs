@@ -30,8 +30,13 @@ pub fn missing_by_default() -> Result<BTreeSet<String>, caps::errors::CapsError>
 
 /// What this process has and passes on to the programs that it starts.
 fn of_caller() -> Result<BTreeSet<String>, caps::errors::CapsError> {
-    let (effective, bounding) = (caps::read(None, CapSet::Effective)?, caps::read(None, CapSet::Bounding)?);
-    Ok(effective.intersection(&bounding).map(ToString::to_string).collect())
+    let mut had = BTreeSet::new();
+    for capability in caps::read(None, CapSet::Effective)? {
+        if caps::has_cap(None, CapSet::Bounding, capability)? {
+            had.insert(capability.to_string());
+        }
+    }
+    Ok(had)
 }
 
 fn check_in(container: &Container, had: &BTreeSet<String>) -> Result<(), SessionError> {
