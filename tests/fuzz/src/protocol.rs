@@ -75,9 +75,9 @@ fn request_again(request: &Request<'_>) -> Vec<u8> {
     bytes
 }
 
-/// All but the first byte, of which only zero is false.
+/// All but the first byte, of which two bits count.
 fn view_again(view: &View<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = view.bounding.to_le_bytes().to_vec();
     count(&mut bytes, view.filter.len());
     bytes.extend(view.filter);
     count(&mut bytes, view.mounts().count());
