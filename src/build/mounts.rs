@@ -101,7 +101,7 @@ impl Check<'_> {
     }
 
     /// Whether `cache: ignore` is said.
-    /// What lies below /proc and /dev/mqueue is the kernel's alone: no mount point can be made there.
+    /// The kernel alone makes files below /proc and /dev/mqueue: no mount point can be made there.
     fn below_kernels(&mut self, at: &Trail<'_>, target: &Path) {
         let name = target.strip_prefix("/proc").ok().and_then(Path::to_str);
         let problem = if name.is_some_and(|name| !name.is_empty() && !REPLACEABLE.contains(&name)) {

@@ -164,7 +164,7 @@ fn privilege() -> Check {
     }
 }
 
-/// What is missing of the files of the kernel.
+/// Returns the check that fails for a file of the kernel that is missing.
 fn kernel_files() -> Option<Check> {
     let error = kernel_files::check_proc().and_then(|()| kernel_files::check_null()).err()?;
     Some(Check::missing(KERNEL_FILES, error.to_string(), error.hint().unwrap_or_default()))

@@ -1,6 +1,6 @@
 //! The queue from the threads that work to the one that shows: events in order, in bounded memory.
 //!
-//! Who sends waits for room. A thread that follows a step reads no more of its output meanwhile, so a step that prints
+//! A sender waits for room. A thread that follows a step reads no more of its output meanwhile, so a step that prints
 //! faster than anybody reads waits in write(2), as it would with a pipe of a shell.
 
 use std::borrow::Cow;

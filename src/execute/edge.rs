@@ -15,8 +15,8 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// Does the work of a thread. What it locked is unlocked by the time that this returns, and what it half changed
-    /// belongs to the run, which is to end.
+    /// Does the work of a thread. Its locks are released when this returns, and whatever it has half changed belongs to the
+    /// run, which is to end.
     ///
     /// # Errors
     /// The failure of the work; for a panic, one that says that runner is to blame.
@@ -33,7 +33,7 @@ impl Edge {
     }
 }
 
-/// What a panic says.
+/// Returns the words of a panic.
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "a panic".to_owned())

@@ -1,6 +1,6 @@
 //! The one door for files whose bytes are read: a regular file, opened without waiting for anybody, read up to a bound.
 //!
-//! What lies at a path may be anybody's work by now: a FIFO would be waited for, a device does something when it is
+//! Anybody may have put another file at a path by now: a FIFO would be waited for, a device does something when it is
 //! opened, and a file of a terabyte does not fit into memory. So the path is looked up first, and only a regular file is
 //! opened.
 

@@ -17,7 +17,7 @@ pub struct Spare {
     pub namespace: i32,
 }
 
-/// What a spare has made ready.
+/// The things that a spare has made ready.
 struct Ready {
     mounted: Mounted,
     /// Its oom_score_adj, open for writing.

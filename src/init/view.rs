@@ -17,7 +17,7 @@ const LOCKED: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | M
 pub struct Mounted(&'static [usize]);
 
 impl Mounted {
-    /// Whether each of them is where it was mounted. What is read-only or hidden lies in one of them.
+    /// Whether each of them is where it was mounted. The read-only and the hidden paths lie in one of them.
     pub fn is_whole(&self, view: &View<'_>) -> bool {
         let mut targets = fresh_targets(view);
         self.0.iter().all(|number| {

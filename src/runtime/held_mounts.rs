@@ -8,16 +8,35 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-/// As many are held: each is a descriptor of this process.
+use rustix::process::{Resource, getrlimit};
+
+/// As many are held at most: each is a descriptor of this process, of which they take a quarter.
 const MAX_HELD: usize = 400;
 
 static HELD: Mutex<VecDeque<OwnedFd>> = Mutex::new(VecDeque::new());
 
-/// Holds a namespace; past [`MAX_HELD`] the oldest goes.
+/// Holds a namespace; past the most the oldest goes.
 pub fn hold(namespace: OwnedFd) {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    if held.len() == MAX_HELD {
+    let descriptors = getrlimit(Resource::Nofile).current.map_or(MAX_HELD, |most| most as usize / 4);
+    if held.len() >= MAX_HELD.min(descriptors) {
         held.pop_front();
     }
     held.push_back(namespace);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn no_more_are_held_than_leave_runner_its_descriptors() {
+        let most = getrlimit(Resource::Nofile).current.map_or(MAX_HELD, |most| MAX_HELD.min(most as usize / 4));
+        for _ in 0..most + 3 {
+            hold(File::open("/dev/null").unwrap().into());
+        }
+        assert_eq!(HELD.lock().unwrap().len(), most);
+    }
 }

@@ -28,7 +28,7 @@ use std::path::Path;
 
 use container::{Container, Helper, RuntimeError};
 use external::Program;
-use oci_spec::runtime::{Capability, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Spec};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// What runs processes in containers.
@@ -82,14 +82,6 @@ impl Runtime {
         match self {
             Self::Embedded => embedded::helper(ahead),
             Self::External(_) => Helper::start(external::HELPER_ARGUMENT),
-        }
-    }
-
-    /// Does ahead what takes time of the work for a container with these rules for system calls.
-    pub fn get_ready(&self, rules: &LinuxSeccomp) {
-        match self {
-            Self::Embedded => embedded::compile_ahead(rules),
-            Self::External(_) => {}
         }
     }
 

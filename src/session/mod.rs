@@ -49,7 +49,7 @@ use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep};
 use crate::runtime::process::Credentials;
 use crate::runtime::spec::{self, DEFAULT_MOUNT_POINTS, HostDevice};
-use crate::runtime::{Bundle, Stdio};
+use crate::runtime::{Bundle, Runtime, Stdio, embedded};
 
 /// A container's session.
 #[derive(Debug)]
@@ -138,11 +138,11 @@ impl<'a> Session<'a> {
             let ahead = || {
                 // A fault of the rules is reported when the container is opened.
                 if let Ok(Some(rules)) = spec::seccomp(container) {
-                    workspace.runtime().get_ready(&rules);
+                    embedded::compile_ahead(&rules);
                 }
             };
             let live = thread::scope(|scope| {
-                if workspace.is_first_session() {
+                if *workspace.runtime() == Runtime::Embedded && workspace.is_first_session() {
                     drop(thread::Builder::new().name("seccomp".into()).spawn_scoped(scope, ahead));
                 }
                 self.create()

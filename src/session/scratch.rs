@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::build;
-use crate::cgroup::Home;
 use crate::error::doing;
 use crate::fs::remove_tree::remove_tree;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
@@ -29,10 +28,9 @@ const MAX_DEFAULT: u64 = 10 << 30;
 
 /// Half of the memory of this host, or of what the cgroup that runner is in leaves it: a step that fills its root finds it
 /// full, before the kernel ends runner for want of memory.
-fn default_size() -> u64 {
+fn default_size(caller: Option<u64>) -> u64 {
     let host = rustix::system::sysinfo();
     let host = host.totalram.saturating_mul(u64::from(host.mem_unit));
-    let caller = Home::of_this_process().ok().and_then(|home| home.memory_limit());
     (caller.map_or(host, |limit| limit.min(host)) / 2).min(MAX_DEFAULT)
 }
 
@@ -41,16 +39,17 @@ fn default_size() -> u64 {
 struct Disk(PathBuf);
 
 impl Scratch {
-    /// Makes one, mounted at `place`, a folder to be made; `disk` is the folder of the store to be made for one on disk.
+    /// Makes one, mounted at `place`, a folder to be made; `disk` is the folder of the store to be made for one on disk, and
+    /// `caller` the memory that the cgroup of runner leaves it, if it has a limit.
     ///
     /// # Errors
     /// What mount(2) or mkdir(2) say.
-    pub fn create(kind: build::Scratch, place: &Path, disk: &Path) -> io::Result<Self> {
+    pub fn create(kind: build::Scratch, caller: Option<u64>, place: &Path, disk: &Path) -> io::Result<Self> {
         let made =
             |path: &Path| private_folder(path).map_err(doing(format_args!("make the folder {}", path.display())));
         made(place)?;
         let in_memory = match kind {
-            build::Scratch::Default => Some(default_size()),
+            build::Scratch::Default => Some(default_size(caller)),
             build::Scratch::Tmpfs(bytes) => Some(bytes),
             build::Scratch::Disk => None,
         };

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
@@ -30,7 +30,8 @@ pub struct Workspace {
     runtime: Runtime,
     bundles: Option<Dir>,
     has_sessions: AtomicBool,
-    memory: Once,
+    memory: OnceLock<Option<u64>>,
+    has_warned: AtomicBool,
     secrets: Arc<Secrets>,
     lease: String,
     disk: PathBuf,
@@ -63,7 +64,8 @@ impl Workspace {
             runtime,
             bundles: None,
             has_sessions: AtomicBool::new(false),
-            memory: Once::new(),
+            memory: OnceLock::new(),
+            has_warned: AtomicBool::new(false),
             secrets: Arc::default(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
@@ -173,16 +175,20 @@ impl Workspace {
     /// What mount(2) or mkdir(2) say.
     pub fn scratch(&self, kind: build::Scratch) -> io::Result<Scratch> {
         let name = format!("scratch{}", self.number());
-        let scratch = Scratch::create(kind, &self.root.path().join(&name), &self.disk.join(&name));
+        let scratch = Scratch::create(kind, self.memory_limit(), &self.root.path().join(&name), &self.disk.join(&name));
         scratch.map_err(doing("make the scratch, where changes live"))
     }
 
     /// Returns the limit of memory of the cgroup that runner was started in, where it is so small that the kernel may end
     /// runner itself; once.
     pub fn little_memory(&self) -> Option<u64> {
-        let mut limit = None;
-        self.memory.call_once(|| limit = cgroup::Home::of_this_process().ok().and_then(|own| own.memory_limit()));
-        limit.filter(|limit| *limit < LITTLE_MEMORY)
+        let limit = self.memory_limit().filter(|limit| *limit < LITTLE_MEMORY)?;
+        (!self.has_warned.swap(true, Ordering::Relaxed)).then_some(limit)
+    }
+
+    /// The limit of memory of the cgroup that runner was started in, looked up once.
+    fn memory_limit(&self) -> Option<u64> {
+        *self.memory.get_or_init(|| cgroup::Home::of_this_process().ok()?.memory_limit())
     }
 
     /// Takes all down. No session may be left.

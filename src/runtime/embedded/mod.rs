@@ -77,7 +77,7 @@ pub(super) fn helper(ahead: Ahead<'_>) -> Result<Helper, RuntimeError> {
 }
 
 /// Compiles the seccomp filter of a container that is to be opened soon. A failure is reported when it is opened.
-pub(super) fn compile_ahead(rules: &LinuxSeccomp) {
+pub fn compile_ahead(rules: &LinuxSeccomp) {
     drop(filter::compiled(rules));
 }
 

@@ -17,7 +17,7 @@ pub fn is_fresh(mount: &Mount) -> bool {
     matches!(mount.typ().as_deref(), Some("proc" | "mqueue")) || default_shm
 }
 
-/// Whether a mount is over a directory that `setup` has made for it and nothing can have put anything into.
+/// Whether a mount is over a directory that `setup` has made for it, and that only a step that may unmount can write to.
 fn is_over_empty(spec: &Spec, mount: &Mount) -> bool {
     let place = mount.destination();
     if spec
