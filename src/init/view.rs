@@ -37,7 +37,7 @@ fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a
 pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
     let lifted = lift(view)?;
     let mut lifted = lifted.iter();
-    let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
+    let mut hidden = Hidden { null: -1, lacks_null: false, bare: -1, empty: -1 };
     for (index, mount) in view.mounts().enumerate() {
         let mounted = match mount {
             ViewMount::Fresh { over_empty, attributes, kind, target, options } => fresh(kind, attributes, options)
@@ -52,7 +52,11 @@ pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
             ViewMount::Masked(path) => hidden.mask(path),
             ViewMount::Below(target) => lifted.next().ok_or(sys::EINVAL).and_then(|mount| put(*mount as i32, target)),
         };
-        mounted.map_err(|error| Failure { stage: stage::MOUNT, error, detail: index as u64 })?;
+        mounted.map_err(|error| {
+            // A place that cannot be hidden for want of the null device is whole itself.
+            let stage = if hidden.lacks_null { stage::STDIO } else { stage::MOUNT };
+            Failure { stage, error, detail: index as u64 }
+        })?;
     }
     hidden.close();
     numbers(view).map_err(Failure::new(stage::MOUNT))
@@ -162,6 +166,8 @@ fn read_only(path: &[u8]) -> Result<()> {
 /// What hides a path: the null device over a file, one empty directory over each directory.
 struct Hidden {
     null: i32,
+    /// Whether an earlier step, or one that runs beside, has replaced or removed the null device.
+    lacks_null: bool,
     /// A mount of an empty directory, attached nowhere.
     bare: i32,
     /// The first directory that is hidden, which the others are cloned from.
@@ -187,7 +193,9 @@ impl Hidden {
             other => other?,
         };
         if sys::kind(place)? != FileKind::Directory {
-            return over(sys::clone_mount(self.null()?, false)?, place);
+            let null = self.clone_null();
+            self.lacks_null = null.is_err();
+            return over(null?, place);
         }
         if self.empty >= 0 {
             return over(sys::clone_mount(self.empty, false)?, place);
@@ -203,8 +211,8 @@ impl Hidden {
         Ok(())
     }
 
-    /// /dev/null, if it still is that: an earlier step may have put something else there.
-    fn null(&mut self) -> Result<i32> {
+    /// Clones the mount of /dev/null, if it still is that: an earlier step may have put something else there.
+    fn clone_null(&mut self) -> Result<i32> {
         if self.null < 0 {
             let null = open(b"/dev/null\0")?;
             if sys::kind(null)? != FileKind::Null {
@@ -213,7 +221,7 @@ impl Hidden {
             }
             self.null = null;
         }
-        Ok(self.null)
+        sys::clone_mount(self.null, false)
     }
 
     fn close(self) {

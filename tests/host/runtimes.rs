@@ -307,21 +307,29 @@ fn a_working_directory_that_the_user_may_not_enter_and_a_null_device_that_a_step
 containers:
   c: { rootfs: $TOOLS }
   d: { rootfs: $TOOLS }
+  e: { rootfs: $TOOLS }
 steps:
   - { name: close, container: c, run: mkdir -m 700 /closed }
   - { name: enter, container: c, cwd: /closed, user: '1000', run: echo it runs }
   - { name: replace, container: d, run: rm /dev/null; ln -s /dev/zero /dev/null }
   - { name: after, container: d, run: echo it runs }
+  - { name: remove, container: e, run: rm /dev/null; ln -s /dev/zero /dev/null }
+  # The first try can be by a process that was ready before the change; the second is by one that was not.
+  - { name: again, container: e, retries: 1, run: echo it runs }
 ",
     );
     let built = Built::of(&project, &["--keep-going"]);
     if RUNTIME == "runc" {
         // runc enters it as root, and gives each step a /dev of its own; README says so.
-        assert_eq!((built.text("enter"), built.text("after")), ("it runs\n".into(), "it runs\n".into()));
+        for step in ["enter", "after", "again"] {
+            assert_eq!(built.text(step), "it runs\n");
+        }
         return;
     }
     let reason = built.reason("enter");
     assert!(reason.contains("directory /closed: the step's user may not enter it"), "{reason}");
-    let reason = built.reason("after");
-    assert!(reason.contains("its /dev/null is not the null device: an earlier step"), "{reason}");
+    for step in ["after", "again"] {
+        let reason = built.reason(step);
+        assert!(reason.contains("its /dev/null is not the null device: an earlier step"), "{reason}");
+    }
 }

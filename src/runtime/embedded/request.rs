@@ -264,8 +264,7 @@ impl Started {
             stage::MOUNT => {
                 let place = usize::try_from(detail).ok().and_then(|index| self.mount.get(index));
                 let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
-                let changed =
-                    "an earlier step or a mount of the container has put something else there, or at /dev/null";
+                let changed = "an earlier step or a mount of the container has put something else there";
                 return refused(match errno {
                     libc::ENOENT | libc::ENOTDIR | libc::EINVAL | libc::ELOOP => {
                         format!("it cannot mount {place}: {changed} ({error})")
