@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use rustix::process::Signal;
 
@@ -36,11 +37,22 @@ steps:
   - { name: other-s, container: other, snapshot: { compression: gzip } }
 "#;
 
+fn caches(project: &Project) -> Vec<PathBuf> {
+    fs::read_dir(project.store().join("cache")).into_iter().flatten().flatten().map(|cache| cache.path()).collect()
+}
+
+/// Whether the store has a record of the layer that the step wrote.
+fn is_recorded(project: &Project, step: &str) -> bool {
+    let name = format!("\"{step}\"");
+    let records = fs::read_dir(project.store().join("keys")).into_iter().flatten().flatten();
+    records.into_iter().any(|record| fs::read_to_string(record.path()).is_ok_and(|text| text.contains(&name)))
+}
+
 /// How often each step has run in all.
 fn ran(project: &Project) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for cache in fs::read_dir(project.store().join("cache")).into_iter().flatten().flatten() {
-        for step in fs::read_to_string(cache.path().join("ran")).unwrap_or_default().split_whitespace() {
+    for cache in caches(project) {
+        for step in fs::read_to_string(cache.join("ran")).unwrap_or_default().split_whitespace() {
             *counts.entry(step.to_owned()).or_default() += 1;
         }
     }
@@ -84,15 +96,21 @@ fn of_eight_builds_at_once_one_runs_each_step_and_all_give_the_same() {
 
 #[test]
 fn when_one_of_eight_builds_is_killed_another_takes_over() {
-    let project = project(&MANIFEST.replace("echo two-b >> /ran/ran", "echo two-b >> /ran/ran; sleep 0.3"));
+    let until_killed = "echo two-b >> /ran/ran; until [ -e /ran/killed ]; do sleep 0.02; done";
+    let project = project(&MANIFEST.replace("echo two-b >> /ran/ran", until_killed));
     let mut running: Vec<Running> = (0..8).map(|_| Running::start(&project, &[])).collect();
     wait_for("the step to be killed", || ran(&project).contains_key("two-b").then_some(()));
+    // The layer below is recorded while the step already runs.
+    wait_for("the record of the layer below", || is_recorded(&project, "one-s").then_some(()));
     // Whoever runs the step has what none of the others has: a child that its helper has, whose parent it is.
     let builder = running.iter().position(|build| has_step(build.pid(), "two-b")).expect("one of them runs it");
     let killed = running.remove(builder);
     killed.signal(Signal::KILL);
     let pid = killed.pid();
     drop(killed);
+    for cache in caches(&project) {
+        fs::write(cache.join("killed"), "").unwrap();
+    }
     let builds: Vec<Built> = running.into_iter().map(Running::end).collect();
     let counts = ran(&project);
     assert_eq!(counts["two-b"], 2, "{counts:?}");
