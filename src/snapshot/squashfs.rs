@@ -187,9 +187,15 @@ pub fn write_image(
     match said {
         Ok(()) => check(image),
         Err((status, said)) => {
-            Err(ImageError::Failed { said: said.trim().replace(&format!("{}/", root.display()), "/"), status })
+            Err(ImageError::Failed { said: in_one_line(&said).replace(&format!("{}/", root.display()), "/"), status })
         }
     }
+}
+
+/// Several of its threads can fail at once, each with a line of its own.
+fn in_one_line(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
 }
 
 /// That there is an image, and all of it: its first bytes say how many there are, see squashfs_fs.h in Linux.
@@ -300,6 +306,13 @@ mod tests {
         let (never, _writer) = io::pipe().unwrap();
         let stall = Stall::new(Duration::from_secs(1), Instant::now());
         wait(child, None, never.as_fd(), stall, &mut |_| {})
+    }
+
+    #[test]
+    fn an_error_of_several_lines_is_one_line_of_a_message() {
+        let said = "\nFATAL ERROR: Failed to create thread\n\nFATAL ERROR: frag_thrd: can't open destination\n";
+        let line = "FATAL ERROR: Failed to create thread; FATAL ERROR: frag_thrd: can't open destination";
+        assert_eq!(in_one_line(said), line);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn a_step_cannot_allow_itself_other_devices() {
       $MOUNT_ALL
       for file in /h/*/devices.allow; do
         [ -e $file ] || continue
-        for rule in a "c 5:1 rwm" "c 10:200 rwm" "c 10:237 rwm"; do (echo "$rule" > $file) || true; done
+        for rule in a "c 5:1 rwm" "c 10:200 rwm" "c 10:237 rwm"; do (echo "$rule" > $file) 2> /dev/null || true; done
       done
       mknod /console c 5 1; mknod /tun c 10 200; mknod /loop c 10 237
       for node in /console /tun /loop; do (exec 3< $node) 2>&1 | grep -o "Operation not permitted" || echo "$node opens"; done
