@@ -296,10 +296,12 @@ fn a_step_whose_limit_is_lifted_from_outside_fails_and_says_so() {
     let build = Running::start(&project, &[]);
     gate.await_step("now");
     let prefix = format!("runner-{}-", build.pid());
-    let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
     let limit = |folder: &PathBuf| fs::read_to_string(folder.join("pids.max")).is_ok_and(|most| most.trim() != "max");
-    let own = groups.hierarchies().iter().map(|group| group.own.path().to_owned());
-    let holder = own.flat_map(|group| [group.join("p"), group]).find(limit).unwrap();
+    let holder = wait_for("the group with the limit", || {
+        let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+        let own = groups.hierarchies().iter().map(|group| group.own.path().to_owned());
+        own.flat_map(|group| [group.join("p"), group]).find(limit)
+    });
     fs::write(holder.join("pids.max"), "max").unwrap();
     gate.open("now");
     let built = build.end();
