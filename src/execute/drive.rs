@@ -219,7 +219,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'e: 's,
     {
         let sender = sender.clone();
-        match self.parts.admit(step, self.judge, self.chains) {
+        match self.parts.admit(step, self.chains) {
             Admission::Wait => {}
             Admission::Judge(segment) => {
                 self.beside += 1;

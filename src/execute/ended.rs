@@ -112,9 +112,9 @@ impl Run<'_, '_> {
             }
             Report::Taken { step, result } => {
                 self.running -= 1;
-                let result = result.and_then(|()| Ok(self.parts.taken(step, self.judge, self.chains)?));
                 match result {
                     Ok(()) => {
+                        self.parts.taken(step, self.judge, self.chains);
                         self.counts.cached += 1;
                         let layer = self.parts.layer_of(step);
                         self.layers.extend(layer.map(|layer| (step, layer)));

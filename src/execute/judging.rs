@@ -46,24 +46,25 @@ impl Judging<'_, '_> {
         let mut told = false;
         loop {
             let Some((verdict, key, held)) = self.look(&below)? else { continue };
-            let found = |verdict| Ok(Judged { verdict, building: None, wait_for: None, held });
+            let known = below.clone();
+            let found = |verdict| Ok(Judged { verdict, below: known, building: None, wait_for: None, held });
             let Verdict::Stale { reasons, draft: Some(draft), .. } = &verdict else { return found(verdict) };
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             if let Below::Unwritten(snapshot) = below {
                 let may_be_fresh = !reasons.iter().any(anyway) && self.judge.may_be_fresh(self.segment, draft);
                 let wait_for = may_be_fresh.then_some(snapshot);
-                return Ok(Judged { verdict, building: None, wait_for, held: None });
+                return Ok(Judged { verdict, below, building: None, wait_for, held: None });
             }
             let Some(key) = key else { return found(verdict) };
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
                 let Some((verdict, _, held)) = self.look(&below)? else { continue };
                 let Verdict::Stale { reasons, .. } = &verdict else {
-                    return Ok(Judged { verdict, building: None, wait_for: None, held });
+                    return Ok(Judged { verdict, below, building: None, wait_for: None, held });
                 };
                 // Only now: whoever else saw the damage may have put a good one there since.
                 self.set_aside(reasons)?;
-                return Ok(Judged { verdict, building: Some(building), wait_for: None, held });
+                return Ok(Judged { verdict, below, building: Some(building), wait_for: None, held });
             }
             let hurry = self.context.interrupt.is_set() || self.hurry.load(Ordering::Relaxed);
             if hurry || reasons.iter().any(anyway) {

@@ -53,24 +53,19 @@ impl Judge<'_> {
     }
 
     fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
-        if let Some(known) = self.mksquashfs.get() {
-            return Ok(known.clone());
-        }
-        let known = described(store, &find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?)?;
-        Ok(self.mksquashfs.get_or_init(|| known).clone())
+        self.program(store, &find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?)
     }
 
     fn runtime(&self, store: &Store) -> Result<String, JudgeError> {
         match &self.options.runtime {
             Runtime::Embedded => Ok("embedded".to_owned()),
-            Runtime::External(program) => match self.runtime.get() {
-                Some(known) => Ok(known.clone()),
-                None => {
-                    let known = described(store, program.path())?;
-                    Ok(self.runtime.get_or_init(|| known).clone())
-                }
-            },
+            Runtime::External(program) => self.program(store, program.path()),
         }
+    }
+
+    fn program(&self, store: &Store, path: &Path) -> Result<String, JudgeError> {
+        let remember = |seen: &mut Seen, program| drop(seen.programs.insert(path.to_owned(), program));
+        self.remembered(|seen| seen.programs.get(path).cloned(), || described(store, path), remember)
     }
 }
 

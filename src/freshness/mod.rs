@@ -16,7 +16,7 @@ mod verdict;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::fstat;
 
@@ -63,8 +63,6 @@ pub struct Judge<'a> {
     contents: Contents,
     listings: Option<Listings>,
     options: Options,
-    mksquashfs: OnceLock<String>,
-    runtime: OnceLock<String>,
     /// Looked at once, until [`Judge::forget`].
     seen: Mutex<Seen>,
 }
@@ -76,6 +74,8 @@ struct Seen {
     forgotten: u64,
     /// By host path.
     contents: HashMap<PathBuf, Arc<Content>>,
+    /// The programs that run the steps and write the images, by their paths.
+    programs: HashMap<PathBuf, String>,
     /// The links of rootfs sources.
     bases: HashMap<ContainerId, Link>,
 }
@@ -95,8 +95,6 @@ impl<'a> Judge<'a> {
                 .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,
-            mksquashfs: OnceLock::new(),
-            runtime: OnceLock::new(),
             seen: Mutex::default(),
         }
     }
@@ -111,20 +109,34 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// Where what is in a rootfs source cannot be told.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
-        let container = self.build.container(self.segments.get(index).container);
-        let on = match self.segments.stands_on(self.build, index) {
-            Some(on) => on,
-            None => {
-                let id = self.segments.get(index).container;
-                let link = self.remembered(
-                    |seen| seen.bases.get(&id).cloned(),
-                    || self.base(&container.name, &container.rootfs),
-                    |seen, link| drop(seen.bases.insert(id, link)),
-                )?;
-                return Ok(Below::Known(vec![link]));
-            }
+        let Some(on) = self.segments.stands_on(self.build, index) else {
+            return Ok(Below::Known(vec![self.base_of(self.segments.get(index).container)?]));
         };
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
+    }
+
+    /// The link of a container's rootfs source.
+    fn base_of(&self, id: ContainerId) -> Result<Link, JudgeError> {
+        let container = self.build.container(id);
+        self.remembered(
+            |seen| seen.bases.get(&id).cloned(),
+            || self.base(&container.name, &container.rootfs),
+            |seen, link| drop(seen.bases.insert(id, link)),
+        )
+    }
+
+    /// The container whose rootfs source a segment's session has at its bottom, below all layers; none where a full image
+    /// is there.
+    fn bottom(&self, index: usize) -> Option<ContainerId> {
+        let mut index = index;
+        while let Some(on) = self.segments.stands_on(self.build, index) {
+            if matches!(&self.build.step(on).action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full)
+            {
+                return None;
+            }
+            index = self.segments.of_step(on)?;
+        }
+        Some(self.segments.get(index).container)
     }
 
     /// What stands above and with a snapshot, given what stands below it and its layer.
@@ -168,10 +180,10 @@ impl<'a> Judge<'a> {
         below: &[Link],
     ) -> Result<Option<Vec<Reason>>, JudgeError> {
         self.forget();
-        let now = match self.below(index, |_| Some(below.to_vec()))? {
-            Below::Known(links) => links,
-            Below::Unwritten(_) => below.to_vec(),
-        };
+        let mut now = below.to_vec();
+        if let (Some(container), Some(lowest)) = (self.bottom(index), now.first_mut()) {
+            *lowest = self.base_of(container)?;
+        }
         let new = self.draft(index)?.unwrap_or_default();
         let (old, new) = (draft.on(below), new.on(&now));
         Ok((old != new).then(|| self.explained(self.segments.get(index), &old, &new, &now)))

@@ -22,7 +22,7 @@ use std::time::Instant;
 use super::step::Written;
 use crate::build::{Build, StepId};
 use crate::digest::Digest;
-use crate::freshness::{Below, Judge, JudgeError, Verdict};
+use crate::freshness::{Below, Judge, Verdict};
 use crate::key::{Fields, Link, Reason};
 use crate::plan::{Plan, Segments, late};
 use crate::store::{Building, Held, Recorded};
@@ -51,6 +51,8 @@ impl Chains {
 pub struct Judged {
     /// The verdict.
     pub verdict: Verdict,
+    /// The links below, by which it was judged.
+    pub below: Below,
     /// The right to build it, where it is stale and its key is known.
     pub building: Option<Building>,
     /// It may be fresh once this snapshot is written.
@@ -122,6 +124,9 @@ pub struct Parts<'a> {
     build: &'a Build,
     segments: &'a Segments,
     states: Vec<State>,
+    /// By segment: the links below by which it was judged, where they were known. Asked for again, they could be others: a
+    /// base can be replaced while the segment runs.
+    below: Vec<Option<Vec<Link>>>,
     /// Steps that wait for a snapshot to be written, before their segment is judged again.
     waiting: Vec<(StepId, StepId)>,
     /// By segment: steps that are to be over before it is judged.
@@ -137,13 +142,20 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub fn new(build: &'a Build, plan: &Plan, segments: &'a Segments) -> Self {
         let states = segments.all().iter().map(|_| State::Unjudged).collect();
+        let below = vec![None; segments.all().len()];
         let late = late(build, plan, segments);
         let (waiting, early) = (Vec::new(), Vec::new());
-        Self { build, segments, states, waiting, late, over: HashSet::new(), early, unsettled: HashSet::new() }
+        Self { build, segments, states, below, waiting, late, over: HashSet::new(), early, unsettled: HashSet::new() }
+    }
+
+    /// The links below a segment, as far as they are known: those by which it was judged, else those of a snapshot that
+    /// was written since.
+    fn below(&self, index: usize, chains: &Chains) -> Option<Vec<Link>> {
+        self.below[index].clone().or_else(|| chains.get(self.segments.stands_on(self.build, index)?))
     }
 
     /// A step may begin.
-    pub fn admit(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Admission {
+    pub fn admit(&mut self, step: StepId, chains: &Chains) -> Admission {
         let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new(), None) };
         let is_settled = self.is_settled(index);
         match &mut self.states[index] {
@@ -166,7 +178,7 @@ impl<'a> Parts<'a> {
                 Admission::CachedSnapshot(Arc::clone(recorded))
             }
             State::Runs(runs) if !self.is_resumed(index, step) => {
-                Admission::Run(runs.reasons.clone(), self.checkpoint(index, step, judge, chains))
+                Admission::Run(runs.reasons.clone(), self.checkpoint(index, step, chains))
             }
             _ => Admission::Cached,
         }
@@ -191,7 +203,7 @@ impl<'a> Parts<'a> {
 
     /// What a checkpoint after a step would be kept under; none where none is to be taken: the container
     /// has none, the snapshot comes next, or steps run beside each other, so that there is no such moment.
-    fn checkpoint(&self, index: usize, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Option<CheckpointPlan> {
+    fn checkpoint(&self, index: usize, step: StepId, chains: &Chains) -> Option<CheckpointPlan> {
         let segment = self.segments.get(index);
         self.build.container(segment.container).checkpoint?;
         let State::Runs(runs) = &self.states[index] else { return None };
@@ -201,10 +213,8 @@ impl<'a> Parts<'a> {
         if left == 0 || !segment.is_sequence(self.build) {
             return None;
         }
-        match judge.below(index, |step| chains.get(step)) {
-            Ok(Below::Known(below)) => Some(CheckpointPlan { segment: index, steps, draft, below }),
-            _ => None,
-        }
+        let below = self.below(index, chains)?;
+        Some(CheckpointPlan { segment: index, steps, draft, below })
     }
 
     /// A segment was judged; gives the steps that waited for it and may begin now.
@@ -238,6 +248,9 @@ impl<'a> Parts<'a> {
             }
             verdict => verdict,
         };
+        if let Below::Known(below) = judged.below {
+            self.below[index] = Some(below);
+        }
         self.states[index] = match verdict {
             Verdict::Fresh(recorded) => State::Fresh(Arc::from(recorded), judged.held),
             Verdict::Stale { reasons, draft, resume } => State::Runs(Box::new(Runs {
@@ -325,13 +338,12 @@ impl<'a> Parts<'a> {
     }
 
     /// A step of the store is done with: a snapshot's layer is what others stand on.
-    pub fn taken(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) -> Result<(), JudgeError> {
+    pub fn taken(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) {
         if let (Some(index), Some(layer)) = (self.segments.of_step(step), self.layer_of(step))
-            && let Below::Known(below) = judge.below(index, |step| chains.get(step))?
+            && let Some(below) = self.below(index, chains)
         {
             chains.insert(step, judge.above(step, &below, &layer));
         }
-        Ok(())
     }
 
     /// A step that was run ended well; a snapshot with what it wrote.

@@ -3,7 +3,7 @@
 use super::{Chains, Parts, State, ToRecord};
 use crate::build::StepId;
 use crate::execute::milliseconds;
-use crate::freshness::{Below, Judge, JudgeError};
+use crate::freshness::{Judge, JudgeError};
 use crate::key::Link;
 use crate::store::{Recorded, RecordedLayer, Store};
 
@@ -19,7 +19,7 @@ impl Parts<'_> {
         while self.link_written(judge, chains, store)? {}
         let mut to_record = Vec::new();
         for index in 0..self.states.len() {
-            to_record.extend(self.take_record(index, judge, chains)?);
+            to_record.extend(self.take_record(index, chains));
         }
         let (ready, waiting): (Vec<_>, _) =
             self.waiting.drain(..).partition(|(_, snapshot)| chains.get(*snapshot).is_some());
@@ -38,7 +38,7 @@ impl Parts<'_> {
             if chains.get(snapshot).is_some() {
                 continue;
             }
-            let Below::Known(below) = judge.below(index, |step| chains.get(step))? else { continue };
+            let Some(below) = self.below(index, chains) else { continue };
             let links = judge.above(snapshot, &below, &written.digest);
             self.claim_above(snapshot, &links, store)?;
             chains.insert(snapshot, links);
@@ -62,22 +62,14 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn take_record(
-        &mut self,
-        index: usize,
-        judge: &Judge<'_>,
-        chains: &Chains,
-    ) -> Result<Option<ToRecord>, JudgeError> {
+    fn take_record(&mut self, index: usize, chains: &Chains) -> Option<ToRecord> {
         let segment = self.segments.get(index);
-        let State::Runs(runs) = &mut self.states[index] else { return Ok(None) };
+        let below = self.below(index, chains)?;
+        let State::Runs(runs) = &mut self.states[index] else { return None };
         if runs.open > 0 || runs.written.is_none() && segment.snapshot.is_some() {
-            return Ok(None);
+            return None;
         }
-        if runs.draft.is_none() {
-            return Ok(None);
-        }
-        let Below::Known(below) = judge.below(index, |step| chains.get(step))? else { return Ok(None) };
-        let Some(draft) = runs.draft.take() else { return Ok(None) };
+        let draft = runs.draft.take()?;
         let written = runs.written.as_ref();
         let layers =
             |links: &[Link]| links.iter().filter_map(|link| link.id.strip_prefix("layer ")?.parse().ok()).collect();
@@ -97,6 +89,6 @@ impl Parts<'_> {
             }),
             tmpfs_left: written.map(|written| written.tmpfs_left.clone()).unwrap_or_default(),
         };
-        Ok(Some(ToRecord { segment: index, draft, below, recorded, building: runs.building.take() }))
+        Some(ToRecord { segment: index, draft, below, recorded, building: runs.building.take() })
     }
 }

@@ -4,6 +4,7 @@ mod at_once;
 mod behaviour;
 mod inputs;
 mod killed;
+mod moments;
 mod same;
 mod table;
 

@@ -1,0 +1,174 @@
+//! Inputs that change while a build runs: whatever it stores, the next build gives the same as one that finds nothing stored.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::{digests, warnings};
+use crate::built::{Built, Running, project, wait_for};
+use crate::project::Project;
+
+/// The segment of the container `c` reads each of its inputs. The step `ahead` runs before that segment is judged.
+const MANIFEST: &str = r#"
+mounts:
+  way: { type: bind, source: way, target: /way, cache: ignore }
+containers:
+  first: { rootfs: $TOOLS, mounts: [way] }
+  c:
+    rootfs: { $BASE }
+    mounts: [way, { type: bind, source: in, target: /in, options: [ro] }]
+    devices: [{ path: $DEVICE, target: /dev/own }]
+steps:
+  - { name: ahead, container: first, run: sh /way/meet ahead }
+  - { name: read, container: c, needs: [ahead], run: "cat /marker /in/file > /out; stat -c %a /dev/own >> /out; sh /way/meet running" }
+  - { name: layer, container: c, snapshot: { output: out/layer.squashfs } }
+  - { name: more, container: c, run: "cat /marker >> /more" }
+  - { name: above, container: c, snapshot: { mode: full, output: out/above.squashfs } }
+"#;
+
+/// The kinds of base, and the inputs that are no base.
+const BASES: [&str; 3] = ["squashfs", "tar", "dir"];
+const INPUTS: [&str; 4] = ["base", "bind", "device", "mksquashfs"];
+
+/// Before the segment is judged, while its step runs, while its image is written, and while the next one is.
+const MOMENTS: [&str; 4] = ["ahead", "running", "image1", "image2"];
+
+/// Two roots, each as an image, an archive and a directory.
+fn roots() -> Project {
+    let made = project(
+        "
+containers: { c: { rootfs: $TOOLS } }
+steps:
+  - { name: mark, container: c, run: echo one > /marker }
+  - { name: one, container: c, snapshot: { mode: full, output: one.squashfs } }
+  - { name: again, container: c, run: echo two > /marker }
+  - { name: two, container: c, snapshot: { mode: full, output: two.squashfs } }
+",
+    );
+    made.apply();
+    for root in ["one", "two"] {
+        let [image, archive, tree] = ["squashfs", "tar", "dir"].map(|kind| made.path(&format!("{root}.{kind}")));
+        run(Command::new("unsquashfs").args(["-q", "-n", "-d"]).args([&tree, &image]));
+        run(Command::new("tar").arg("-C").arg(&tree).arg("-cf").args([&archive, Path::new(".")]));
+    }
+    made
+}
+
+/// A project with that kind of base, and a mksquashfs of its own.
+fn setting(roots: &Project, base: &str) -> Project {
+    let project = project(&MANIFEST.replace("$BASE", &format!("{base}: base.{base}")));
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    let device = project.path("device");
+    project.write("build.yaml", &manifest.replace("$DEVICE", device.to_str().unwrap()));
+    run(Command::new("cp").arg("-a").args([roots.path(&format!("one.{base}")), project.path(&format!("base.{base}"))]));
+    project.write("in/file", "one\n");
+    node(&device, "600");
+    let meet = "[ -e /way/all ] && exit; touch /way/$1.here; until [ -e /way/$1.open ]; do sleep 0.02; done\n";
+    project.write("way/meet", meet);
+    write_mksquashfs(&project, "one");
+    project
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn node(path: &Path, mode: &str) {
+    run(Command::new("mknod").arg("-m").arg(mode).arg(path).args(["c", "1", "3"]));
+}
+
+/// Puts a mksquashfs there, which waits as a step does before it writes the first image, and the second.
+fn write_mksquashfs(project: &Project, version: &str) {
+    let way = project.path("way").display().to_string();
+    let script = format!(
+        "#!/bin/sh
+# {version}
+if ! [ -e {way}/all ]; then
+  n=1; [ -e {way}/image1.here ] && n=2
+  touch {way}/image$n.here
+  until [ -e {way}/image$n.open ]; do sleep 0.02; done
+fi
+PATH=${{PATH#*:}} exec mksquashfs \"$@\"
+"
+    );
+    project.write("bin/new", &script);
+    fs::set_permissions(project.path("bin/new"), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::rename(project.path("bin/new"), project.path("bin/mksquashfs")).unwrap();
+}
+
+/// Changes an input as another program on the host would.
+fn change(project: &Project, roots: &Project, base: &str, input: &str) {
+    let other = roots.path(&format!("two.{base}"));
+    match (input, base) {
+        ("base", "dir") => project.write("base.dir/marker", "two\n"),
+        // In the place of the file itself: the one that is mounted stays as it is.
+        ("base", "squashfs") => {
+            fs::copy(other, project.path("new")).unwrap();
+            fs::rename(project.path("new"), project.path("base.squashfs")).unwrap();
+        }
+        ("base", base) => {
+            fs::copy(other, project.path(&format!("base.{base}"))).unwrap();
+        }
+        ("bind", _) => project.write("in/file", "two\n"),
+        ("device", _) => {
+            fs::remove_file(project.path("device")).unwrap();
+            node(&project.path("device"), "640");
+        }
+        _ => write_mksquashfs(project, "two"),
+    }
+}
+
+fn start(project: &Project, arguments: &[&str]) -> Running {
+    let mut command = project.command(&[&["apply", "--progress", "json"], arguments].concat());
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    Running::spawn({
+        command.env("PATH", path);
+        command
+    })
+}
+
+#[track_caller]
+fn built(running: Running) -> Built {
+    let built = running.end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    built
+}
+
+/// Builds while an input changes at a moment, once more, and with nothing stored.
+fn check(roots: &Project, base: &str, input: &str, moment: &str) {
+    let project = setting(roots, base);
+    let running = start(&project, &[]);
+    for each in MOMENTS {
+        wait_for(each, || project.path(&format!("way/{each}.here")).exists().then_some(()));
+        if each == moment {
+            change(&project, roots, base, input);
+        }
+        project.write(&format!("way/{each}.open"), "");
+    }
+    let first = built(running);
+    // These were opened when the build began: it has the old ones to its end, and stores what it gives as theirs.
+    let is_opened = input == "device" || (input, base) == ("base", "squashfs");
+    let is_told = warnings(&first).iter().any(|warning| warning.contains("not kept for the next build"));
+    assert_eq!(is_told, moment != "ahead" && !is_opened, "{base}, {input} at {moment}: {}", first.run);
+    project.write("way/all", "");
+    let next = built(start(&project, &[]));
+    let wanted = built(start(&project, &["--no-cache"]));
+    assert_eq!(digests(&next), digests(&wanted), "{base}, {input} at {moment}: {}\n{}", first.run, next.run);
+    assert_eq!(wanted.all("snapshot_written").len(), 2);
+}
+
+#[test]
+fn an_input_that_changes_at_any_moment_of_a_build_is_in_no_later_result() {
+    let roots = roots();
+    for input in INPUTS {
+        let bases = if input == "base" { &BASES[..] } else { &BASES[2..] };
+        for base in bases {
+            for moment in MOMENTS {
+                check(&roots, base, input, moment);
+            }
+        }
+    }
+}
