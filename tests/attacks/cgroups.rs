@@ -10,6 +10,7 @@ use crate::attack::{Attack, Verdict, got_out, not_tried, safe, tried};
 use crate::build::Build;
 use crate::lab::{self, Lab, Project};
 use crate::leftovers::{clear, groups_of, hierarchies, kill, processes_of, remove_group, wait_until};
+use crate::patience;
 
 /// What a container may do beside the default: with the default profile it cannot even begin.
 const VARIANTS: [&str; 3] = ["user: 0", "seccomp: unconfined", "capabilities: { add: [SYS_ADMIN] }"];
@@ -161,7 +162,7 @@ steps: [{{ name: s, exec: [/probe, cgroups, {}] }}]
     let build = project.apply(&[])?;
     build.tried("s", "searched")?;
     build.without("s", &["SEEN", "JOINED", "KILLED"])?;
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(patience::time(Duration::from_millis(50)));
     safe(victim.process.try_wait().unwrap().is_none(), "a process of the host was killed")
 }
 
@@ -216,7 +217,8 @@ impl Drop for Rescue<'_> {
 
 fn frozen(lab: &Lab, container: &str, how: &str, end: End) -> Verdict {
     let marker = format!("{how} {}", lab.tag());
-    let timeout = if matches!(end, End::Timeout) { "timeout: 1s," } else { "" };
+    let timeout =
+        if matches!(end, End::Timeout) { format!("timeout: {}s,", patience::seconds(1)) } else { String::new() };
     let project = lab.project(&format!(
         "
 mounts: {{ gate: {{ type: bind, source: gate, target: /gate }} }}
@@ -238,7 +240,10 @@ steps: [{{ name: s, {timeout} run: 'touch /gate/begun; exec /probe {marker}' }}]
     let status = lab::wait(&mut runner, Duration::from_secs(25));
     let shown = project.read("stdout");
     tried(begun && project.path("gate/begun").exists(), format!("the step never began: {shown}"))?;
-    safe(status.is_some(), "runner did not end for 25 s: a frozen step outlives its timeout and Ctrl-C")?;
+    safe(
+        status.is_some(),
+        "runner did not end in the time that it has: a frozen step outlives its timeout and Ctrl-C",
+    )?;
     let left = || processes_of(&marker).len() + groups_of(rescue.0).len();
     // What the kernel does not take back by itself, the next start does.
     project.write("next.yaml", &project.read("build.yaml").replace(&format!("exec /probe {marker}"), "true"));
@@ -273,7 +278,7 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
         .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n"));
     let limit = pid.as_deref().map(least_pids);
     project.write("gate/go", "");
-    let ended = lab::wait(&mut runner, lab::PATIENCE);
+    let ended = lab::wait_for_end(&mut runner);
     tried(ended.is_some() && limit.is_some(), "the step's process was not found on the host")?;
     let limit = limit.flatten();
     safe(limit.is_some_and(|limit| limit <= 33_000), format!("a step without limits may have {limit:?} processes"))
@@ -329,12 +334,13 @@ steps:
 
 fn full_root(lab: &Lab) -> Verdict {
     let project = lab.project(
-        "
+        &"
 containers: { c: { rootfs: $BASE, limits: { memory: 64MiB } } }
 steps:
-  - { name: fill, timeout: 6s, run: 'echo TRYING; head -c 300000000 /dev/zero > /big; echo WROTE' }
-  - { name: after, needs: [], timeout: 6s, run: sleep 0.1; echo works }
-",
+  - { name: fill, timeout: $SECONDS, run: 'echo TRYING; head -c 300000000 /dev/zero > /big; echo WROTE' }
+  - { name: after, needs: [], timeout: $SECONDS, run: sleep 0.1; echo works }
+"
+        .replace("$SECONDS", &format!("{}s", patience::seconds(6))),
     );
     let build = project.apply(&["-j", "1"])?;
     build.tried("fill", "TRYING")?;
@@ -351,12 +357,13 @@ steps:
 
 fn fork_bomb(lab: &Lab) -> Verdict {
     let project: Project = lab.project(
-        "
+        &"
 containers: { c: { rootfs: $BASE, limits: { pids: 50 } } }
 steps:
-  - { name: bomb, timeout: 1s, run: 'echo TRYING; b() { b | b & }; b & while :; do :; done' }
+  - { name: bomb, timeout: $SECONDS, run: 'echo TRYING; b() { b | b & }; b & while :; do :; done' }
   - { name: after, needs: [], run: echo works }
-",
+"
+        .replace("$SECONDS", &format!("{}s", patience::seconds(1))),
     );
     let build = project.apply(&["-j", "1"])?;
     build.tried("bomb", "TRYING")?;

@@ -13,9 +13,10 @@ use tempfile::TempDir;
 use crate::attack::{Failure, not_tried};
 use crate::build::Build;
 use crate::leftovers::clear;
+use crate::patience;
 
-/// No attack takes this long unless it has made runner hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// No run of runner takes this long on a usual machine unless an attack has made it hang.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Programs of the host that attacks need inside.
 const TOOLS: [&str; 25] = [
@@ -78,6 +79,7 @@ impl Lab {
         let (probe, base) = (directory.join("probe"), directory.join("base.squashfs"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks/probe");
         let compiled = Command::new("cc")
+            .arg(format!("-DPATIENCE={}", patience::seconds(20)))
             .args(["-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o"])
             .arg(&probe)
             .args(["main.c", "calls.c", "cgroups.c", "files.c", "pass.c"].map(|name| source.join(name)))
@@ -192,12 +194,12 @@ impl Project {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn run_within(&self, patience: Duration, mut command: Command) -> Result<Build, Failure> {
+    pub fn run_within(&self, usual: Duration, mut command: Command) -> Result<Build, Failure> {
         let outputs = tempfile::tempdir().map_err(|error| not_tried(error.to_string()))?;
         let [out, err] = ["out", "err"].map(|name| outputs.path().join(name));
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let mut child = command.spawn().map_err(|error| not_tried(format!("cannot start runner: {error}")))?;
-        let status = wait(&mut child, patience);
+        let status = wait(&mut child, usual);
         if status.is_none() {
             clear(child.id(), "");
         }
@@ -220,9 +222,14 @@ impl Project {
     }
 }
 
-/// The end of a process; none after this time, when it is killed.
-pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + patience;
+/// The end of a process, however long it takes on a usual machine.
+pub fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
+    wait(child, PATIENCE)
+}
+
+/// The end of a process; none after as long as this is here, when it is killed.
+pub fn wait(child: &mut Child, usual: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience::time(usual);
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);

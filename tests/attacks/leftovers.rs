@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::patience;
+
 /// The cgroup hierarchies of this host.
 pub fn hierarchies() -> Vec<PathBuf> {
     let root = PathBuf::from("/sys/fs/cgroup");
@@ -39,7 +41,7 @@ pub fn remove_group(path: &Path) {
         remove_group(&entry.path());
     }
     thaw(path);
-    for _ in 0..200 {
+    for _ in 0..patience::seconds(200) {
         for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
             kill(pid, "KILL");
         }
@@ -85,9 +87,9 @@ pub fn clear(runner: u32, text: &str) {
     groups_of(runner).iter().rev().for_each(|path| remove_group(path));
 }
 
-/// Whether it came to be so within this time.
+/// Whether it came to be so within as long as these seconds are here.
 pub fn wait_until(seconds: u64, is_so: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let deadline = Instant::now() + Duration::from_secs(patience::seconds(seconds));
     while Instant::now() < deadline {
         if is_so() {
             return true;

@@ -136,7 +136,7 @@ steps:
     let status = lab::wait(&mut runner, Duration::from_secs(30));
     clear(runner.id(), "");
     tried(begun && project.read("stdout").contains("1099511627776"), project.read("stdout"))?;
-    safe(status.is_some(), "Ctrl-C does not end a snapshot of 1 TiB of holes within 30 s")?;
+    safe(status.is_some(), "Ctrl-C does not end a snapshot of 1 TiB of holes in the time that it has")?;
     let whole = !project.path("image.squashfs").exists() || status.is_some_and(|status| status.success());
     safe(whole, "an interrupted snapshot left its output")
 }

@@ -4,6 +4,9 @@
 //! runtime in place of `embedded` and `runc` (so does `RUNNER_ATTACKS_RUNTIMES=embedded,runc,crun`). An attack builds a
 //! project, runs runner on it, and is judged by what is found on the host or by what only an attack that got through can
 //! print. One that was not really tried does not count as held: it fails, too. Each family is a file.
+//!
+//! `RUNNER_ATTACKS_PATIENCE=20` waits twenty times as long for everything, on a machine that is as much slower (see
+//! `patience`): emulated, say. `RUNNER_ATTACKS_TIMES=1` prints how long each attack took.
 #![expect(clippy::unwrap_used, reason = "an attack that panics was not tried, which the table shows")]
 
 mod archives;
@@ -19,6 +22,7 @@ mod leftovers;
 mod limits;
 mod mounts;
 mod outputs;
+mod patience;
 mod settings;
 mod table;
 
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
 
 /// Prints the table; says whether nothing got out.
 fn try_all(filter: Option<&str>, runtimes: &[String]) -> Result<bool, String> {
+    patience::from_environment()?;
     lab::check_host(runtimes)?;
     let directory = tempfile::Builder::new().prefix("runner-attacks-").tempdir().map_err(|error| error.to_string())?;
     let lab = Lab::make(directory.path())?;

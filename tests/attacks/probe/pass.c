@@ -1,11 +1,10 @@
-/* A directory that one step sends to another over a socket, and that is looked at when the sender has ended. */
+/* A directory that one step sends to another over a socket, and that is looked at when the sender has ended. PATIENCE, from
+   the command line of the compiler, is for how many seconds one waits for the other. */
 #include "probe.h"
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-
-#define PATIENCE 20
 
 static int stream(const char *path, struct sockaddr_un *address) {
     memset(address, 0, sizeof *address);
@@ -51,7 +50,7 @@ static void look(int directory, const char *path) {
     }
 }
 
-/* Receives a directory, and looks at files in it for a second after its sender has ended. */
+/* Receives a directory, and looks at files in it for a second, on a usual machine, after its sender has ended. */
 int receive_directory(const char *path, int count, char **paths) {
     struct sockaddr_un address;
     int listening = stream(path, &address);
@@ -68,7 +67,7 @@ int receive_directory(const char *path, int count, char **paths) {
     puts("TRYING");
     if (write(connection, &byte, 1) != 1 || read(connection, &byte, 1) != 0)
         return 1;
-    for (int turn = 0; turn < 10; turn++, usleep(100000))
+    for (int turn = 0; turn < PATIENCE / 2; turn++, usleep(100000))
         for (int at = 0; at < count; at++)
             look(directory, paths[at]);
     return 0;
