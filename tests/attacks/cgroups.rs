@@ -271,11 +271,11 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
     fs::create_dir(project.path("gate")).unwrap();
     let mut runner = project.command(&["apply", "--progress", "json"]).stdout(Stdio::null()).spawn().unwrap();
     let wanted = format!("sleep {marker} ");
-    // The shell's own command line has the text, too, and more behind it.
-    wait_until(20, || processes_of(&wanted).len() >= 2 || runner_is_over(runner.id()));
-    let pid = processes_of(&wanted)
-        .into_iter()
-        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n"));
+    // The shell's own command line has the text, too, and so has the shell's child until it becomes sleep.
+    let is_sleep = |pid: &String| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    let find = || processes_of(&wanted).into_iter().find(is_sleep);
+    wait_until(20, || find().is_some() || runner_is_over(runner.id()));
+    let pid = find();
     let limit = pid.as_deref().map(least_pids);
     project.write("gate/go", "");
     let ended = lab::wait_for_end(&mut runner);
