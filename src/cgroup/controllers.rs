@@ -16,6 +16,10 @@ use super::home::HOST_LEAF;
 /// The extended attribute that names the controllers that runner has switched on for the groups below.
 const ENABLED: &str = "trusted.runner.enabled";
 
+/// The extended attributes by which systemd marks a group that its unit may arrange as it likes (`Delegate=yes`); the
+/// second one since version 251.
+const DELEGATED: [&str; 2] = ["trusted.delegate", "user.delegate"];
+
 const ENABLED_BELOW: &str = "cgroup.subtree_control";
 
 /// How often processes that were started meanwhile are moved.
@@ -106,15 +110,22 @@ pub(super) fn has_controller(group: &GroupDir, controller: &str) -> bool {
     has(&group.words("cgroup.controllers"), controller)
 }
 
-/// Whether a controller can be switched on below `group` for no limit of the manifest: nothing has to be moved, and it is
-/// not the host's root, which is for the host to set up.
+/// Whether no process is in `group`, so that a controller can be switched on below it without moving any. The host's root
+/// is for the host to set up.
 pub(super) fn is_free(group: &GroupDir) -> bool {
     !is_host_root(group) && group.read("cgroup.procs").is_ok_and(|processes| processes.is_empty())
 }
 
-/// Gives the groups below `group` a controller if it has that and [is free](is_free).
-pub(super) fn enable_if_free(group: &GroupDir, controller: &'static str) {
-    if is_free(group) && has_controller(group, controller) {
+/// Whether whoever manages `group` has left it to the processes in it, which may then be moved into groups below.
+pub(super) fn is_delegated(group: &GroupDir) -> bool {
+    let mut byte = [0];
+    DELEGATED.into_iter().any(|name| fgetxattr(group, name, &mut byte[..]).is_ok_and(|length| byte[..length] == *b"1"))
+}
+
+/// Gives the groups below `group` a controller for a limit that the manifest does not ask for: if the group has the
+/// controller, and [is free](is_free) or [delegated](is_delegated).
+pub(super) fn enable_by_default(group: &GroupDir, controller: &'static str) {
+    if (is_free(group) || is_delegated(group)) && has_controller(group, controller) {
         // No limit asks for it, so none is missed.
         let _ = enable(group, &[Need { limit: controller, controller }]);
     }
@@ -206,4 +217,25 @@ fn move_all(from: &GroupDir, to: &GroupDir) -> io::Result<usize> {
 
 fn has(names: &[String], name: &str) -> bool {
     names.iter().any(|known| known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Home;
+
+    #[test]
+    fn a_group_is_delegated_where_an_attribute_of_it_says_so() {
+        let home = Home::of_this_process().unwrap();
+        let made = home.create(&format!("runner-unit-delegated-{}", std::process::id())).unwrap();
+        let group = made.v2().unwrap();
+        let mut found = vec![is_delegated(group)];
+        for (name, value) in [("trusted.delegate", "0"), ("trusted.delegate", "1"), ("user.delegate", "1")] {
+            fsetxattr(group, name, value.as_bytes(), XattrFlags::empty()).unwrap();
+            found.push(is_delegated(group));
+            fremovexattr(group, name).unwrap();
+        }
+        assert!(made.remove());
+        assert_eq!(found, [false, false, true, true]);
+    }
 }

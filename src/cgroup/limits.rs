@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::controllers::{Lock, Need, enable, enable_if_free};
+use super::controllers::{Lock, Need, enable, enable_by_default};
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::{Home, write};
@@ -68,7 +68,7 @@ impl Wanted {
         let lock = Lock::take(v2).map_err(CgroupError::Read)?;
         enable(v2, &needs)?;
         if self.pids.is_none() && home.v1(PIDS.controller).is_none() {
-            enable_if_free(v2, PIDS.controller);
+            enable_by_default(v2, PIDS.controller);
         }
         let made = home.create(name);
         drop(lock);

@@ -8,10 +8,10 @@
 //!
 //! - A container has a group in every hierarchy, mounted or not, so that no part of the host's tree is seen from its
 //!   cgroup namespace.
-//! - On v2 a group that holds processes cannot give its children controllers. Where a limit asks for one, the processes
-//!   of runner's own group are first moved into a leaf of it, `runner-host`; the last runner there moves them back and
-//!   switches off what was switched on. An extended attribute of the group names that, so that a killed runner leaves the
-//!   knowledge behind.
+//! - On v2 a group that holds processes cannot give its children controllers. Where a limit of the manifest asks
+//!   for one, or the group is delegated, the processes of runner's own group are first moved into a leaf of it,
+//!   `runner-host`; the last runner there moves them back and switches off what was switched on. An extended attribute of
+//!   the group names that, so that a killed runner leaves the knowledge behind.
 
 mod controllers;
 mod dir;

@@ -28,11 +28,12 @@ struct Planned {
 }
 
 impl Planned {
-    /// Whether it will hold: the default is worth no moving of processes.
+    /// Whether it will hold: for the default nothing of the host's is changed, and no process moved but where the group
+    /// is delegated.
     fn holds(&self) -> bool {
         match self.standing {
-            Standing::Holds => true,
-            Standing::Moves(_) => !self.is_default,
+            Standing::Holds | Standing::Moves { is_delegated: true, .. } => true,
+            Standing::SwitchesOn(_) | Standing::Moves { .. } => !self.is_default,
             Standing::Lacks(_) | Standing::Nowhere => false,
         }
     }
@@ -41,11 +42,18 @@ impl Planned {
         let value = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
         let what = format!("{} {value}", self.key);
         match &self.standing {
-            Standing::Holds => format!("{what} holds"),
-            Standing::Moves(group) if self.is_default => {
-                format!("{what}, the default, does not hold: {} has processes of its own", group.display())
+            Standing::SwitchesOn(group) if self.is_default => {
+                format!("{what}, the default, does not hold: its controller is off in {}", group.display())
             }
-            Standing::Moves(group) => {
+            Standing::Moves { group, is_delegated: false } if self.is_default => {
+                format!(
+                    "{what}, the default, does not hold: {} has processes of its own and is not delegated; `systemd-run \
+                     --scope -p Delegate=yes runner …` starts runner in a group in which it holds",
+                    group.display()
+                )
+            }
+            Standing::Holds | Standing::SwitchesOn(_) => format!("{what} holds"),
+            Standing::Moves { group, .. } => {
                 format!(
                     "{what} holds, for which the processes in {} are moved into runner-host below it",
                     group.display()
@@ -116,7 +124,13 @@ fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing) -> Vec<Planned> {
         planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, standing: standing("cpu") });
     }
     let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
-    planned.push(Planned { key: "pids", value, is_default, standing: standing("pids") });
+    let moves = |standing: &Standing| matches!(standing, Standing::Moves { .. });
+    // Processes that are moved for another limit of the container leave nothing to be moved for the default.
+    let standing = match standing("pids") {
+        left if is_default && moves(&left) && planned.iter().any(|limit| moves(&limit.standing)) => Standing::Holds,
+        found => found,
+    };
+    planned.push(Planned { key: "pids", value, is_default, standing });
     planned
 }
 
@@ -140,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_the_manifest_moves_processes_and_the_default_does_not() {
-        let moves = Standing::Moves("/g".into());
+        let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
         let limits = planned(Limits { pids: Some(40), ..NONE }, &moves);
         assert_eq!(
             limits.text(None),
@@ -148,8 +162,36 @@ mod tests {
         );
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 40, "default": false, "holds": true }));
         let limits = planned(NONE, &moves);
-        assert_eq!(limits.text(None), "pids 32768, the default, does not hold: /g has processes of its own\n");
+        assert_eq!(
+            limits.text(None),
+            "pids 32768, the default, does not hold: /g has processes of its own and is not delegated; `systemd-run --scope \
+             -p Delegate=yes runner …` starts runner in a group in which it holds\n"
+        );
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": false }));
+    }
+
+    #[test]
+    fn where_another_limit_moves_processes_the_default_holds_too() {
+        let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
+        let limits = planned(Limits { memory: Some(96 << 20), ..NONE }, &moves);
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
+    }
+
+    #[test]
+    fn in_a_delegated_group_the_default_moves_processes_too() {
+        let limits = planned(NONE, &Standing::Moves { group: "/g".into(), is_delegated: true });
+        assert_eq!(limits.text(None), "");
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
+    }
+
+    #[test]
+    fn for_the_default_nothing_is_switched_on_in_the_hosts_root() {
+        let off = Standing::SwitchesOn("/h".into());
+        assert_eq!(
+            planned(NONE, &off).text(None),
+            "pids 32768, the default, does not hold: its controller is off in /h\n"
+        );
+        assert_eq!(planned(Limits { pids: Some(40), ..NONE }, &off).text(None), "limits of c: pids 40 holds\n");
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn limits_that_move_processes_are_as_good_as_those_that_hold() {
         let check = limits(|controller| match controller {
-            "pids" => Standing::Moves("/g".into()),
+            "pids" => Standing::Moves { group: "/g".into(), is_delegated: false },
             _ => Standing::Holds,
         });
         assert_eq!(check, Check::ok("limits", "cpu, memory, pids"));

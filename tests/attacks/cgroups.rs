@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::attack::{Attack, Verdict, got_out, not_tried, safe, tried};
+use serde_json::Value;
+
+use crate::attack::{Attack, Failure, Verdict, got_out, not_tried, safe, tried};
 use crate::build::Build;
 use crate::lab::{self, Lab, Project};
 use crate::leftovers::{clear, groups_of, hierarchies, kill, processes_of, remove_group, wait_until};
@@ -269,7 +271,14 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
 "
     ));
     fs::create_dir(project.path("gate")).unwrap();
-    let mut runner = project.command(&["apply", "--progress", "json"]).stdout(Stdio::null()).spawn().unwrap();
+    // On v2, where processes are in runner's own group and nobody has delegated that, runner moves none for a default. It
+    // must say so then, and set the limit in a group that is delegated.
+    let home = if default_pids_hold(&project)? { None } else { Some(delegated(lab)?) };
+    let join =
+        home.iter().flat_map(|home| &home.paths).map(|path| format!("echo $$ > {}/cgroup.procs; ", path.display()));
+    let script = format!("{} exec \"$@\"", join.collect::<String>());
+    let mut command = project.command_in_bash(&script, &["apply", "--progress", "json"]);
+    let mut runner = command.stdout(Stdio::null()).spawn().unwrap();
     let wanted = format!("sleep {marker} ");
     // The shell's own command line has the text, too, and so has the shell's child until it becomes sleep.
     let is_sleep = |pid: &String| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
@@ -282,6 +291,27 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
     tried(ended.is_some() && limit.is_some(), "the step's process was not found on the host")?;
     let limit = limit.flatten();
     safe(limit.is_some_and(|limit| limit <= 33_000), format!("a step without limits may have {limit:?} processes"))
+}
+
+/// Whether the plan says that the default limit holds. Fails where it neither says so nor says why not.
+fn default_pids_hold(project: &Project) -> Result<bool, Failure> {
+    let plan = project.runner(&["plan", "--json"])?;
+    let json: Value = serde_json::from_str(&plan.stdout).map_err(|_| not_tried(plan.to_string()))?;
+    let holds = json["limits"]["c"]["pids"]["holds"].as_bool().ok_or_else(|| not_tried(plan.to_string()))?;
+    let words = project.runner(&["plan"])?.stdout;
+    let said = words.contains("pids 32768, the default, does not hold: ") && words.contains("is not delegated");
+    safe(holds || said, format!("the default limit does not hold, and the plan does not say why: {words}"))?;
+    Ok(holds)
+}
+
+/// A group of v2 as systemd makes one with `Delegate=yes`.
+fn delegated(lab: &Lab) -> Result<Groups, Failure> {
+    let groups = Groups::make(format!("attack-delegated-{}", lab.tag()), Path::to_path_buf);
+    for path in &groups.paths {
+        let marked = Command::new("setfattr").args(["-n", "trusted.delegate", "-v", "1"]).arg(path).status();
+        tried(marked.is_ok_and(|status| status.success()), format!("setfattr on {}", path.display()))?;
+    }
+    Ok(groups)
 }
 
 /// The least of a process' pids limits over its group and those above it, but for the host's own groups.
