@@ -52,6 +52,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
+        let polled_steps = steps.count;
         wait(&mut polled, spare.as_ref(), awaited, steps.running());
         if polled[0].happened & !POLLIN != 0 {
             sys::exit(0);
@@ -90,7 +91,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
             }
             awaited = spare.is_none();
         }
-        follow(&mut steps, &polled, &janitor);
+        follow(&mut steps, &polled[2..2 + 2 * polled_steps], &janitor);
     }
 }
 
@@ -110,16 +111,14 @@ fn wait(polled: &mut [Poll], spare: Option<&Spare>, awaited: bool, steps: &[Step
     }
 }
 
-/// Reports the steps that have ended, and ends those that nobody wants any more.
+/// Reports the steps that have ended, and ends those that nobody wants any more. `polled` has a pair for each step of the
+/// last poll; a step that began since stands behind those, and the next poll asks for it. (In the memory behind `polled`
+/// are pairs of earlier steps, whose descriptors may have had the numbers that the new step's have.)
 fn follow(steps: &mut Steps, polled: &[Poll], janitor: &Janitor) {
-    let (pairs, _) = polled[2..].as_chunks::<2>();
-    // From the last to the first: one that has ended gives its place to the last. Steps that began since are not polled.
-    for index in (0..steps.count).rev() {
+    let (pairs, _) = polled.as_chunks::<2>();
+    // From the last to the first: one that has ended gives its place to the last of all.
+    for (index, [process, status]) in pairs.iter().enumerate().rev() {
         let step = steps.all[index];
-        let [process, status] = pairs[index];
-        if process.descriptor != step.process {
-            continue;
-        }
         if process.happened != 0 {
             let ended = sys::reap(step.process);
             let message = match ended {

@@ -137,6 +137,38 @@ fn no_step_waits_for_the_end_of_one_that_it_was_to_run_beside() {
     assert_eq!(built.run.code, 0, "{}", built.run);
 }
 
+/// The order in which these steps begin and end is that in which init once took a step that had just begun for one that
+/// had ended: the second of two that run beside each other, after two that ended in turn and one alone. It waited for that
+/// one's end then, and reported and ended no other. The steps of `order` hold the order.
+#[test]
+fn the_end_of_a_step_is_reported_while_one_that_began_after_it_runs() {
+    let project = project(
+        r#"
+mounts: { $GATE }
+containers: { c: { rootfs: $TOOLS, mounts: [gate] }, order: { rootfs: $TOOLS, mounts: [gate] } }
+steps:
+  - { name: a, container: c, needs: [], run: 'touch /gate/a; until [ -e /gate/b-over ]; do sleep 0.01; done' }
+  - { name: a-runs, container: order, needs: [], run: 'until [ -e /gate/a ]; do sleep 0.01; done' }
+  - { name: b, container: c, needs: [a-runs], run: 'true' }
+  - { name: b-over, container: order, needs: [b], run: touch /gate/b-over }
+  - { name: alone, container: c, needs: [a, b], run: 'true' }
+  - { name: d, container: c, needs: [alone], run: 'touch /gate/d; until [ -e /gate/e ]; do sleep 0.01; done' }
+  - { name: d-runs, container: order, needs: [b-over], run: 'until [ -e /gate/d ]; do sleep 0.01; done' }
+  - name: e
+    container: c
+    needs: [d-runs]
+    run: |
+      touch /gate/e
+      i=0; until [ -e /gate/d-over ] || [ $i = 1000 ]; do sleep 0.01; i=$((i+1)); done
+      [ -e /gate/d-over ]
+  - { name: d-over, container: order, needs: [d], run: touch /gate/d-over }
+"#,
+    );
+    let _gate = Gate::new(&project);
+    let built = Built::of(&project, &["-j", "4"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+}
+
 #[test]
 fn no_descriptor_of_runner_leaks_into_a_step() {
     let project = project(
