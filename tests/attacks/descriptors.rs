@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::attack::{Attack, Verdict, got_out, not_tried, safe, tried};
 use crate::build::Build;
 use crate::lab::{Lab, Project};
+use crate::patience;
 
 pub const ATTACKS: &[Attack] = &[
     Attack {
@@ -121,8 +122,9 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
 }
 
 fn cwd_by_descriptors(lab: &Lab, directory: &str, numbers: std::ops::Range<u32>, user: &str) -> Verdict {
-    // With an external runtime each try is a container: there no process may open more descriptors than are tried.
-    let most = (lab.runtime != "embedded").then_some(256);
+    // With an external runtime each try is a container, and on a slow machine each takes its time: there no process may
+    // open more descriptors than are tried.
+    let most = (lab.runtime != "embedded" || patience::is_slow()).then_some(256);
     let numbers = numbers.start..most.map_or(numbers.end, |most| numbers.end.min(most));
     let mut manifest = format!(
         "

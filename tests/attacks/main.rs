@@ -6,7 +6,7 @@
 //! print. One that was not really tried does not count as held: it fails, too. Each family is a file.
 //!
 //! `RUNNER_ATTACKS_PATIENCE=20` waits twenty times as long for everything, on a machine that is as much slower (see
-//! `patience`): emulated, say. `RUNNER_ATTACKS_TIMES=1` prints how long each attack took.
+//! `patience`): emulated, say. `RUNNER_ATTACKS_TIMES=1` prints how long each attack took, as soon as it is over.
 #![expect(clippy::unwrap_used, reason = "an attack that panics was not tried, which the table shows")]
 
 mod archives;
@@ -125,7 +125,12 @@ fn try_one(attack: &Attack, lab: &Lab) -> Row {
         Err(Failure::NotTried(format!("the attack panicked: {}", text.unwrap_or_default())))
     });
     if std::env::var_os("RUNNER_ATTACKS_TIMES").is_some() {
-        eprintln!("{:>8.2} s  {} {}", start.elapsed().as_secs_f64(), lab.runtime, attack.name);
+        let ending = match &verdict {
+            Ok(()) => "held",
+            Err(Failure::GotOut(_)) => "GOT OUT",
+            Err(Failure::NotTried(_)) => "NOT TRIED",
+        };
+        eprintln!("{:>8.2} s  {} {} {ending}", start.elapsed().as_secs_f64(), lab.runtime, attack.name);
     }
     Row { row: attack.row, name: attack.name, what: attack.what, runtime: lab.runtime.clone(), verdict }
 }

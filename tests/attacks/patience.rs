@@ -34,6 +34,11 @@ pub fn from_environment() -> Result<(), String> {
     FACTOR.set(factor).map_err(|_| format!("{VARIABLE} was read before"))
 }
 
+/// Whether this machine is said to be slow.
+pub fn is_slow() -> bool {
+    seconds(1) > 1
+}
+
 /// As many seconds as that many are on a usual machine: for timeouts in manifests.
 pub fn seconds(usual: u64) -> u64 {
     usual * FACTOR.get().copied().unwrap_or(1)
