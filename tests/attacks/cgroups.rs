@@ -1,17 +1,15 @@
 //! Cgroups: other groups of the host, a step's own limits, the freezer, and the limits of runner's caller.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::attack::{Attack, Failure, Verdict, got_out, not_tried, safe, tried};
+use crate::attack::{Attack, Verdict, got_out, not_tried, safe, tried};
 use crate::build::Build;
+use crate::groups::{Groups, limits_home};
 use crate::lab::{self, Lab, Project};
-use crate::leftovers::{clear, groups_of, hierarchies, kill, processes_of, remove_group, wait_until};
+use crate::leftovers::{clear, groups_of, hierarchies, kill, processes_of, wait_until};
 use crate::patience;
 
 /// What a container may do beside the default: with the default profile it cannot even begin.
@@ -112,48 +110,9 @@ pub const ATTACKS: &[Attack] = &[
     Attack { row: "held", name: "fork-bomb", what: "a fork bomb with limits.pids", run: fork_bomb },
 ];
 
-/// A group in each hierarchy of the host, that a process stands in.
-struct Groups {
-    name: String,
-    paths: Vec<PathBuf>,
-    process: Child,
-}
-
-impl Groups {
-    fn make(name: String, below: impl Fn(&Path) -> PathBuf) -> Self {
-        let process = Command::new("sleep").arg("86396").stdin(Stdio::null()).spawn().unwrap();
-        let paths: Vec<_> = hierarchies().into_iter().map(|hierarchy| below(&hierarchy).join(&name)).collect();
-        for path in &paths {
-            fs::create_dir_all(path).unwrap();
-            if let Some(parent) = path.parent().filter(|parent| parent.join("cgroup.subtree_control").exists()) {
-                let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +pids");
-            }
-            // A group of cpuset takes no process until it has processors.
-            let _ = fs::write(path.join("cgroup.procs"), process.id().to_string());
-        }
-        Self { name, paths, process }
-    }
-
-    /// Sets a limit, by its file in v1 or v2; says whether there is such a file.
-    fn limit(&self, names: [&str; 2], value: &str) -> bool {
-        let files = self.paths.iter().flat_map(|path| names.map(|name| path.join(name)));
-        files.filter(|file| file.exists()).any(|file| fs::write(file, value).is_ok())
-    }
-}
-
-impl Drop for Groups {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        for path in &self.paths {
-            remove_group(path);
-        }
-    }
-}
-
 fn other_groups(lab: &Lab, container: &str) -> Verdict {
     let name = format!("attack-victim-{}", lab.tag());
-    let mut victim = Groups::make(name, Path::to_path_buf);
+    let mut victim = Groups::make(name);
     let project = lab.project(&format!(
         "
 containers: {{ c: {{ rootfs: $BASE, {container} }} }}
@@ -179,7 +138,8 @@ steps:
   - {{ name: memory, needs: [lift], run: '/probe lift; exec /probe memory 300' }}
 "
     ));
-    let build = project.apply(&["-j", "1"])?;
+    let home = limits_home(lab, &project)?;
+    let build = project.run(home.command(&project, &["apply", "--progress", "json", "--keep-going", "-j", "1"]))?;
     for step in ["lift", "both", "memory"] {
         tried(build.printed(step, "tried to lift") || step == "memory", build.to_string())?;
     }
@@ -271,13 +231,8 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
 "
     ));
     fs::create_dir(project.path("gate")).unwrap();
-    // On v2, where processes are in runner's own group and nobody has delegated that, runner moves none for a default. It
-    // must say so then, and set the limit in a group that is delegated.
-    let home = if default_pids_hold(&project)? { None } else { Some(delegated(lab)?) };
-    let join =
-        home.iter().flat_map(|home| &home.paths).map(|path| format!("echo $$ > {}/cgroup.procs; ", path.display()));
-    let script = format!("{} exec \"$@\"", join.collect::<String>());
-    let mut command = project.command_in_bash(&script, &["apply", "--progress", "json"]);
+    let home = limits_home(lab, &project)?;
+    let mut command = home.command(&project, &["apply", "--progress", "json"]);
     let mut runner = command.stdout(Stdio::null()).spawn().unwrap();
     let wanted = format!("sleep {marker} ");
     // The shell's own command line has the text, too, and so has the shell's child until it becomes sleep.
@@ -291,27 +246,6 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
     tried(ended.is_some() && limit.is_some(), "the step's process was not found on the host")?;
     let limit = limit.flatten();
     safe(limit.is_some_and(|limit| limit <= 33_000), format!("a step without limits may have {limit:?} processes"))
-}
-
-/// Whether the plan says that the default limit holds. Fails where it neither says so nor says why not.
-fn default_pids_hold(project: &Project) -> Result<bool, Failure> {
-    let plan = project.runner(&["plan", "--json"])?;
-    let json: Value = serde_json::from_str(&plan.stdout).map_err(|_| not_tried(plan.to_string()))?;
-    let holds = json["limits"]["c"]["pids"]["holds"].as_bool().ok_or_else(|| not_tried(plan.to_string()))?;
-    let words = project.runner(&["plan"])?.stdout;
-    let said = words.contains("pids 32768, the default, does not hold: ") && words.contains("is not delegated");
-    safe(holds || said, format!("the default limit does not hold, and the plan does not say why: {words}"))?;
-    Ok(holds)
-}
-
-/// A group of v2 as systemd makes one with `Delegate=yes`.
-fn delegated(lab: &Lab) -> Result<Groups, Failure> {
-    let groups = Groups::make(format!("attack-delegated-{}", lab.tag()), Path::to_path_buf);
-    for path in &groups.paths {
-        let marked = Command::new("setfattr").args(["-n", "trusted.delegate", "-v", "1"]).arg(path).status();
-        tried(marked.is_ok_and(|status| status.success()), format!("setfattr on {}", path.display()))?;
-    }
-    Ok(groups)
 }
 
 /// The least of a process' pids limits over its group and those above it, but for the host's own groups.
@@ -335,7 +269,7 @@ fn least_pids(pid: &str) -> Option<u64> {
 
 fn limits_of_caller(lab: &Lab) -> Verdict {
     let name = format!("attack-caller-{}", lab.tag());
-    let caller = Groups::make(name, Path::to_path_buf);
+    let caller = Groups::make(name);
     let set =
         caller.limit(["memory.limit_in_bytes", "memory.max"], "160M") && caller.limit(["pids.max", "pids.max"], "120");
     tried(set, "the host has no memory and pids controllers")?;
@@ -348,11 +282,7 @@ steps:
   - { name: memory, needs: [], exec: [/probe, memory, 600] }
 ",
     );
-    let join: String =
-        caller.paths.iter().map(|path| format!("echo $$ > {}/cgroup.procs 2> /dev/null; ", path.display())).collect();
-    let script = format!("{join} exec \"$@\"");
-    let build =
-        project.run(project.command_in_bash(&script, &["apply", "--progress", "json", "--keep-going", "-j", "1"]))?;
+    let build = project.run(caller.command(&project, &["apply", "--progress", "json", "--keep-going", "-j", "1"]))?;
     build.did_not_hang()?;
     let forked = build.lines("fork").iter().find_map(|line| line.strip_prefix("forked ")?.parse::<u32>().ok());
     // Runner itself may be the one that is ended by its caller's limit: that, too, is the limit holding.

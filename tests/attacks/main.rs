@@ -16,6 +16,7 @@ mod calls;
 mod cgroups;
 mod descriptors;
 mod devices;
+mod groups;
 mod host_paths;
 mod lab;
 mod leftovers;
