@@ -31,8 +31,8 @@ pub struct Attempt {
     pub out_of_memory: bool,
     /// A limit of processes refused one to it, or to what it had started.
     pub processes_refused: bool,
-    /// A limit that the manifest asks for did not hold to its end; why.
-    pub lost_limit: Option<String>,
+    /// A limit or a mount that the manifest asks for did not hold to its end; why.
+    pub lost: Option<String>,
     /// It was ended, for it took longer than it may.
     pub timed_out: bool,
     /// It was ended, for the build was interrupted.
@@ -42,13 +42,13 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt that ended so, and was not ended by runner.
     pub fn of(ended: Ended) -> Self {
-        let Ended { outcome, out_of_memory, processes_refused, lost_limit } = ended;
-        Self { outcome, out_of_memory, processes_refused, lost_limit, timed_out: false, interrupted: false }
+        let Ended { outcome, out_of_memory, processes_refused, lost } = ended;
+        Self { outcome, out_of_memory, processes_refused, lost, timed_out: false, interrupted: false }
     }
 
     /// Whether the process ended well, and nothing else was amiss.
     pub fn is_success(&self) -> bool {
-        self.outcome.is_success() && !self.timed_out && !self.interrupted && self.lost_limit.is_none()
+        self.outcome.is_success() && !self.timed_out && !self.interrupted && self.lost.is_none()
     }
 }
 

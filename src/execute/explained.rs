@@ -101,7 +101,7 @@ pub(super) fn words(ended: &Attempt, timeout: Option<Duration>, container: &Cont
         Scratch::Disk => "",
     };
     let mut why = if ended.out_of_memory { format!("out of memory: {lack}{also}; ") } else { String::new() };
-    if let Some(lost) = &ended.lost_limit {
+    if let Some(lost) = &ended.lost {
         why = format!("{lost}; {why}");
     }
     let how = match &ended.outcome {

@@ -25,8 +25,11 @@ mod spare;
 mod step;
 mod sys;
 mod view;
+mod watched;
 #[expect(dead_code, reason = "runner uses the rest of it")]
 mod wire;
+
+use crate::watched::Watched;
 
 /// The socket that requests come from.
 const CONTROL: i32 = 0;
@@ -38,13 +41,18 @@ const VIEW: i32 = 2;
 const FREE: i32 = 3;
 /// A step's status socket, in that one's place.
 const STATUS: i32 = FREE;
+/// The root of the container in init's own mount namespace, where a mount is watched.
+const ROOT: i32 = FREE + 1;
 
 /// Where the kernel begins this program.
 extern "C" fn start() -> ! {
     sys::default_signals();
     let view = sys::size(VIEW).and_then(|length| sys::map_file(VIEW, length)).ok().and_then(wire::View::parse);
     match view {
-        Some(view) => serve::serve(&view, step::bound(u64::MAX, view.bounding).is_ok()),
+        Some(view) => match Watched::note(&view) {
+            Ok(watched) => serve::serve(&view, watched, step::bound(u64::MAX, view.bounding).is_ok()),
+            Err(_) => sys::exit(1),
+        },
         None => sys::exit(1),
     }
 }

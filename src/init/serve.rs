@@ -3,6 +3,7 @@
 use crate::janitor::Janitor;
 use crate::spare::{self, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
+use crate::watched::Watched;
 use crate::wire::{self, View, kind, stage};
 use crate::{CONTROL, wire::REQUEST_DESCRIPTORS};
 
@@ -39,7 +40,7 @@ impl Steps {
 }
 
 /// Serves requests until runner closes its end of the socket. Where this process `is_bound`, so are its spares.
-pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
+pub fn serve(view: &View<'_>, watched: Watched, is_bound: bool) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
     let mut spare = None;
@@ -48,7 +49,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
     let janitor = Janitor::start();
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
-            spare = spare::make(view, is_bound, false).ok();
+            spare = spare::make(view, watched, is_bound, false).ok();
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
@@ -83,7 +84,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
             }
         } else if asked && awaited {
             if lost < MOST_LOST {
-                spare = spare::make(view, is_bound, true).ok();
+                spare = spare::make(view, watched, is_bound, true).ok();
             }
             if spare.is_none() {
                 refuse();
@@ -91,7 +92,7 @@ pub fn serve(view: &View<'_>, is_bound: bool) -> ! {
             }
             awaited = spare.is_none();
         }
-        follow(&mut steps, &polled[2..2 + 2 * polled_steps], &janitor);
+        follow(&mut steps, &polled[2..2 + 2 * polled_steps], &janitor, || watched.lost(view));
     }
 }
 
@@ -114,16 +115,17 @@ fn wait(polled: &mut [Poll], spare: Option<&Spare>, awaited: bool, steps: &[Step
 /// Reports the steps that have ended, and ends those that nobody wants any more. `polled` has a pair for each step of the
 /// last poll; a step that began since stands behind those, and the next poll asks for it. (In the memory behind `polled`
 /// are pairs of earlier steps, whose descriptors may have had the numbers that the new step's have.)
-fn follow(steps: &mut Steps, polled: &[Poll], janitor: &Janitor) {
+fn follow(steps: &mut Steps, polled: &[Poll], janitor: &Janitor, lost: impl Fn() -> Option<(u64, sys::Errno)>) {
     let (pairs, _) = polled.as_chunks::<2>();
     // From the last to the first: one that has ended gives its place to the last of all.
     for (index, [process, status]) in pairs.iter().enumerate().rev() {
         let step = steps.all[index];
         if process.happened != 0 {
             let ended = sys::reap(step.process);
+            let (stage, detail) = lost().map_or((0, 0), |(index, _)| (stage::LOST_MOUNT, index));
             let message = match ended {
-                Ok(Ended::Exited(code)) => wire::status(kind::EXITED, 0, code, 0),
-                Ok(Ended::Signaled(signal)) => wire::status(kind::SIGNALED, 0, signal, 0),
+                Ok(Ended::Exited(code)) => wire::status(kind::EXITED, stage, code, detail),
+                Ok(Ended::Signaled(signal)) => wire::status(kind::SIGNALED, stage, signal, detail),
                 Err(error) => wire::status(kind::FAILED, stage::PROCESS, error.0, 0),
             };
             // Runner may have lost interest; and a step that failed to start has reported that itself.

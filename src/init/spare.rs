@@ -4,7 +4,8 @@ use crate::step::{self, DIGITS};
 use crate::sys::{self, Buffer, Fork, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received, Result};
 use crate::view::{self, Mounted};
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
-use crate::{CONTROL, FREE, PROC, STATUS};
+use crate::watched::Watched;
+use crate::{CONTROL, FREE, PROC, ROOT, STATUS};
 
 /// A process that waits to become a step.
 #[derive(Clone, Copy)]
@@ -38,10 +39,10 @@ pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static 
 
 /// Makes a spare, of an init that has dropped the capabilities that no step may have, or has not; `asked` where a request
 /// waits for it.
-pub fn make(view: &View<'_>, is_bound: bool, asked: bool) -> Result<Spare> {
+pub fn make(view: &View<'_>, watched: Watched, is_bound: bool, asked: bool) -> Result<Spare> {
     let [feed, fed] = sys::socket_pair()?;
     match sys::fork_apart() {
-        Ok(Fork::Child) => wait(view, is_bound, fed, asked),
+        Ok(Fork::Child) => wait(view, watched, is_bound, fed, asked),
         Ok(Fork::Parent(number, process)) => {
             sys::close(fed);
             let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
@@ -67,14 +68,14 @@ fn namespace_of(number: u32) -> Result<i32> {
 }
 
 /// Gets ready, waits, and becomes the step.
-fn wait(view: &View<'_>, is_bound: bool, fed: i32, asked: bool) -> ! {
-    // Of init's descriptors it keeps its own three alone: none of another step's.
-    let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(FREE + 1));
+fn wait(view: &View<'_>, watched: Watched, is_bound: bool, fed: i32, asked: bool) -> ! {
+    // Of init's descriptors it keeps its own three and the root alone: none of another step's.
+    let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(ROOT + 1));
     if apart.is_err() {
         sys::exit(125);
     }
-    let ready = prepare(view, is_bound);
-    if !asked && !is_fit_at_request(&ready, view) {
+    let ready = prepare(view, watched, is_bound);
+    if !asked && !is_fit_at_request(&ready, view, watched) {
         // Init makes another one for that request.
         sys::exit(0);
     }
@@ -106,12 +107,17 @@ fn wait(view: &View<'_>, is_bound: bool, fed: i32, asked: bool) -> ! {
 /// Waits for a request, which it does not take, and looks at the view as it is by then: a step of this container can
 /// have removed or renamed the place of a mount, which takes the mount away in every namespace, or can have put back what
 /// was missing.
-fn is_fit_at_request(ready: &core::result::Result<Ready, step::Failure>, view: &View<'_>) -> bool {
+fn is_fit_at_request(ready: &core::result::Result<Ready, step::Failure>, view: &View<'_>, watched: Watched) -> bool {
     let mut control = [Poll { descriptor: CONTROL, events: POLLIN | POLLRDHUP, happened: 0 }];
-    sys::poll(&mut control).is_ok() && ready.as_ref().is_ok_and(|ready| ready.mounted.is_whole(view))
+    sys::poll(&mut control).is_ok()
+        && ready.as_ref().is_ok_and(|ready| ready.mounted.is_whole(view))
+        && watched.lost(view).is_none()
 }
 
-fn prepare(view: &View<'_>, is_bound: bool) -> core::result::Result<Ready, step::Failure> {
+fn prepare(view: &View<'_>, watched: Watched, is_bound: bool) -> core::result::Result<Ready, step::Failure> {
+    if let Some((detail, error)) = watched.lost(view) {
+        return Err(step::Failure { stage: stage::LOST_MOUNT, error, detail });
+    }
     if !is_bound {
         step::bound(u64::MAX, view.bounding).map_err(step::Failure::new(stage::CAPABILITIES))?;
     }

@@ -2,7 +2,7 @@
 //! when a request comes.
 
 use crate::step::Failure;
-use crate::sys::{self, FileKind, O_NOFOLLOW, O_PATH, Result};
+use crate::sys::{self, AT_FDCWD, FileKind, O_NOFOLLOW, O_PATH, Result};
 use crate::wire::{View, ViewMount, stage};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -21,7 +21,8 @@ impl Mounted {
     pub fn is_whole(&self, view: &View<'_>) -> bool {
         let mut targets = fresh_targets(view);
         self.0.iter().all(|number| {
-            targets.next().and_then(|target| sys::mount_at(target).ok()).is_some_and(|found| found == *number as u64)
+            let found = targets.next().and_then(|target| sys::mount_at(AT_FDCWD, target).ok());
+            found.is_some_and(|found| found.number == *number as u64)
         })
     }
 }
@@ -29,7 +30,7 @@ impl Mounted {
 fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     view.mounts().filter_map(|mount| match mount {
         ViewMount::Fresh { target, .. } => Some(target),
-        ViewMount::ReadOnly(_) | ViewMount::Masked(_) | ViewMount::Below(_) => None,
+        ViewMount::ReadOnly(_) | ViewMount::Masked(_) | ViewMount::Below(_) | ViewMount::Watched(_) => None,
     })
 }
 
@@ -51,6 +52,7 @@ pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
             ViewMount::ReadOnly(path) => read_only(path),
             ViewMount::Masked(path) => hidden.mask(path),
             ViewMount::Below(target) => lifted.next().ok_or(sys::EINVAL).and_then(|mount| put(*mount as i32, target)),
+            ViewMount::Watched(_) => Ok(()),
         };
         mounted.map_err(|error| {
             // A place that cannot be hidden for want of the null device is whole itself.
@@ -69,7 +71,7 @@ fn numbers(view: &View<'_>) -> Result<Mounted> {
     }
     let numbers = sys::map_words(count)?;
     for (number, target) in numbers.iter_mut().zip(fresh_targets(view)) {
-        *number = sys::mount_at(target)? as usize;
+        *number = sys::mount_at(AT_FDCWD, target)?.number as usize;
     }
     Ok(Mounted(numbers))
 }

@@ -29,9 +29,10 @@ pub const NO_NEW_PRIVILEGES: u32 = 2;
 pub mod kind {
     /// The master's side of the terminal is beside the message.
     pub const TERMINAL: u8 = 1;
-    /// The step called exit(2) with `value`.
+    /// The step called exit(2) with `value`. At `stage` [`LOST_MOUNT`](super::stage::LOST_MOUNT), a mount of the container
+    /// was gone by then, and `detail` is its place in the view.
     pub const EXITED: u8 = 2;
-    /// The signal `value` ended the step.
+    /// The signal `value` ended the step; `stage` and `detail` as for [`EXITED`].
     pub const SIGNALED: u8 = 3;
     /// The step failed to start at `stage` with the error number `value`.
     pub const FAILED: u8 = 4;
@@ -77,6 +78,8 @@ pub mod stage {
     pub const KEYRING: u8 = 16;
     /// landlock_restrict_self(2).
     pub const LANDLOCK: u8 = 17;
+    /// A mount of the container is gone; `detail` is its place in the view.
+    pub const LOST_MOUNT: u8 = 18;
 }
 
 /// The length of a status message before its text.
@@ -316,6 +319,8 @@ pub mod view {
     pub const FRESH_OVER_EMPTY: u8 = 4;
     /// A mount of the container at a path below one of a filesystem that is mounted anew.
     pub const BELOW: u8 = 5;
+    /// A mount of the container whose place others can remove or rename, which takes the mount away.
+    pub const WATCHED: u8 = 6;
 }
 
 /// One mount of a step's own, over the container's.
@@ -340,6 +345,8 @@ pub enum ViewMount<'a> {
     Masked(&'a [u8]),
     /// See [`view::BELOW`].
     Below(&'a [u8]),
+    /// See [`view::WATCHED`].
+    Watched(&'a [u8]),
 }
 
 /// The plan of every step's view, made once for a session: the mounts, and the seccomp program.
@@ -400,6 +407,7 @@ fn next_mount<'a>(reader: &mut Reader<'a>) -> Option<ViewMount<'a>> {
         view::READ_ONLY => Some(ViewMount::ReadOnly(reader.text()?)),
         view::MASKED => Some(ViewMount::Masked(reader.text()?)),
         view::BELOW => Some(ViewMount::Below(reader.text()?)),
+        view::WATCHED => Some(ViewMount::Watched(reader.text()?)),
         _ => None,
     }
 }

@@ -48,10 +48,33 @@ pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::R
     sys::change_mount(tree.as_fd(), MountChange { set, clear: 0, propagation: 0 }, recursive)?;
     move_mount(&tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     let mounted = Mounted::new(place);
+    if !recursive && !options.read_only {
+        pin_mount_points(source, place)?;
+    }
     if !options.propagates {
         mount_change(place, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     }
     Ok(mounted)
+}
+
+/// Makes a mount point, of the bind itself, of each place of the source that something is mounted on and that the bind shows
+/// without that: whoever removed or renamed such a place would take away what the host has mounted there.
+fn pin_mount_points(source: BorrowedFd<'_>, place: &Path) -> io::Result<()> {
+    let table = MountTable::read()?;
+    let source = match table.locate(source) {
+        // Not even a mount of this namespace: nothing can be mounted below it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        located => located?,
+    };
+    for path in table.mounted_below(&source) {
+        let at = place.join(path);
+        let pin = || -> io::Result<()> {
+            let at = open_without_links(CWD, &at, OFlags::PATH)?;
+            attach_over(clone_tree(at.as_fd(), false)?, at.as_fd())
+        };
+        pin().map_err(doing(format_args!("keep {} from being removed", at.display())))?;
+    }
+    Ok(())
 }
 
 fn clone_tree(source: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
@@ -183,6 +206,38 @@ mod tests {
             make_mount_point(&path.join("place"), true).unwrap();
             let _mounted = bind(source.as_fd(), &path.join("place"), READ_WRITE).unwrap();
             assert_eq!(names(path.join("place")), ["in"]);
+        });
+    }
+
+    #[test]
+    fn a_place_that_something_is_mounted_on_stays_where_a_bind_shows_it_without_that() {
+        apart(|path| {
+            fs::create_dir_all(path.join("source/in/below")).unwrap();
+            fs::write(path.join("source/file"), "under").unwrap();
+            fs::write(path.join("over"), "over").unwrap();
+            let _below = mount_tmpfs(&path.join("source/in/below"), &[]).unwrap();
+            rustix::mount::mount_bind(path.join("over"), path.join("source/file")).unwrap();
+            let (_mounted, _) = bound(path, BindOptions { recursive: false, ..READ_WRITE });
+            let place = path.join("place");
+            // Where only the bind is seen, as in a container.
+            thread::scope(|scope| {
+                let look = || {
+                    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+                    rustix::mount::unmount(path.join("source/in/below"), rustix::mount::UnmountFlags::DETACH).unwrap();
+                    rustix::mount::unmount(path.join("source/file"), rustix::mount::UnmountFlags::DETACH).unwrap();
+                    assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "under");
+                    fs::write(place.join("in/below/new"), "").unwrap();
+                    fs::remove_file(place.join("in/below/new")).unwrap();
+                    for fixed in ["in/below", "file"] {
+                        let error = fs::rename(place.join(fixed), place.join("moved")).unwrap_err();
+                        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{fixed}");
+                    }
+                    assert_eq!(fs::remove_dir(place.join("in/below")).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+                    assert_eq!(fs::remove_file(place.join("file")).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+                };
+                scope.spawn(look).join().unwrap();
+            });
+            assert_eq!(fs::read_to_string(path.join("source/file")).unwrap(), "over");
         });
     }
 

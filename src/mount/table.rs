@@ -135,6 +135,13 @@ impl MountTable {
         self.mounts.iter().map(|mount| mount.point.as_path())
     }
 
+    /// The paths below a directory at which something is mounted on the directory's own mount, each from the directory.
+    pub fn mounted_below<'a>(&'a self, top: &'a Location) -> impl Iterator<Item = &'a Path> {
+        let on_the_same = self.mounts.iter().filter(|mount| mount.parent == top.mount && mount.id != top.mount);
+        let below = on_the_same.filter_map(|mount| mount.point.strip_prefix(&top.path).ok());
+        below.filter(|path| !path.as_os_str().is_empty())
+    }
+
     /// Where an open file is.
     ///
     /// # Errors

@@ -294,7 +294,7 @@ impl RunningStep {
             return Ok(Ended {
                 out_of_memory: failed && watch.oom_kills() > *before,
                 processes_refused: failed && watch.processes_refused(),
-                lost_limit: watch.lost_limit(),
+                lost: ended.lost.or_else(|| watch.lost_limit()),
                 outcome: ended.outcome,
             });
         }
@@ -343,6 +343,10 @@ impl RunningStep {
                 Some(started) => Ended { outcome: started.ended(ended.outcome), ..ended },
                 None => ended,
             })),
+            Some(Status::EndedWithout(outcome, mount)) => {
+                let lost = self.started.as_ref().map(|started| started.without_mount(mount));
+                Ok(Begun::Ended(Ended { lost, ..outcome.into() }))
+            }
             Some(Status::Failed(failure)) => {
                 let why = "it failed to start".to_owned();
                 let unknown = Outcome::NotStarted { why, code: super::CANNOT_START };

@@ -12,6 +12,7 @@ mod devices;
 pub mod embedded;
 pub mod external;
 mod held_mounts;
+mod lost_mount;
 mod memory;
 pub mod process;
 mod processes;
@@ -162,13 +163,13 @@ pub struct Ended {
     pub out_of_memory: bool,
     /// Meanwhile a limit of processes refused one to it, or to another process of its container.
     pub processes_refused: bool,
-    /// Why a limit that the manifest asks for did not hold to its end.
-    pub lost_limit: Option<String>,
+    /// Why a limit or a mount that the manifest asks for did not hold to its end.
+    pub lost: Option<String>,
 }
 
 impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, out_of_memory: false, processes_refused: false, lost_limit: None }
+        Self { outcome, out_of_memory: false, processes_refused: false, lost: None }
     }
 }
 

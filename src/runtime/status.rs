@@ -31,6 +31,8 @@ pub enum Status {
     Mounts(OwnedFd),
     /// It has ended.
     Ended(Ended),
+    /// It has ended, and a mount of its container was gone by then, by its number in the view.
+    EndedWithout(Outcome, u64),
     /// The embedded runtime could not start it.
     Failed(StartFailure),
 }
@@ -75,10 +77,10 @@ pub fn send_mounts(socket: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Res
 /// # Errors
 /// `EPIPE` when runner is gone.
 pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
-    let lost_limit = ended.lost_limit.as_deref().unwrap_or_default();
+    let lost = ended.lost.as_deref().unwrap_or_default();
     let (kind, value, text) = match &ended.outcome {
-        Outcome::Exited { code } => (kind::EXITED, *code, lost_limit),
-        Outcome::Signaled { signal } => (kind::SIGNALED, *signal, lost_limit),
+        Outcome::Exited { code } => (kind::EXITED, *code, lost),
+        Outcome::Signaled { signal } => (kind::SIGNALED, *signal, lost),
         Outcome::NotStarted { why, code } => (kind::FAILED_IN_WORDS, *code, why.as_str()),
     };
     let mut packet = wire::status(kind, 0, value, 0).to_vec();
@@ -144,12 +146,15 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
         kind::SIGNALED => Outcome::Signaled { signal: value },
         kind::FAILED_IN_WORDS => {
             let outcome = Outcome::NotStarted { why: text, code: value };
-            return Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost_limit: None }));
+            return Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost: None }));
         }
         _ => return None,
     };
-    let lost_limit = Some(text).filter(|text| !text.is_empty());
-    Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost_limit }))
+    if stage == wire::stage::LOST_MOUNT {
+        return Some(Status::EndedWithout(outcome, detail));
+    }
+    let lost = Some(text).filter(|text| !text.is_empty());
+    Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost }))
 }
 
 #[cfg(test)]
@@ -171,7 +176,7 @@ mod tests {
             for (out_of_memory, processes_refused) in [(false, false), (true, false), (false, true)] {
                 let (here, there) = pair().unwrap();
                 let outcome = outcome.clone();
-                let ended = Ended { outcome, out_of_memory, processes_refused, lost_limit: None };
+                let ended = Ended { outcome, out_of_memory, processes_refused, lost: None };
                 send_ended(there.as_fd(), &ended).unwrap();
                 let Some(Status::Ended(received)) = receive(here.as_fd()).unwrap() else { panic!("no end came") };
                 assert_eq!(received, ended);
@@ -180,10 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn an_end_without_a_mount_arrives_with_the_number_of_the_mount() {
+        let (here, there) = pair().unwrap();
+        let packet = wire::status(kind::EXITED, wire::stage::LOST_MOUNT, 7, 3);
+        send_packet(there.as_fd(), &packet, &[]).unwrap();
+        let received = receive(here.as_fd()).unwrap();
+        assert!(matches!(received, Some(Status::EndedWithout(Outcome::Exited { code: 7 }, 3))), "{received:?}");
+    }
+
+    #[test]
     fn a_lost_limit_arrives_in_words() {
         let (here, there) = pair().unwrap();
-        let lost_limit = Some("it was 7 and is max".to_owned());
-        let ended = Ended { lost_limit, ..Outcome::Exited { code: 0 }.into() };
+        let lost = Some("it was 7 and is max".to_owned());
+        let ended = Ended { lost, ..Outcome::Exited { code: 0 }.into() };
         send_ended(there.as_fd(), &ended).unwrap();
         assert!(matches!(receive(here.as_fd()).unwrap(), Some(Status::Ended(received)) if received == ended));
     }

@@ -60,6 +60,24 @@ pub const ATTACKS: &[Attack] = &[
         run: places,
     },
     Attack {
+        row: "C4",
+        name: "mounts-taken-away",
+        what: "removes and renames, in a shared bind, the places of another container's mounts",
+        run: taken_away,
+    },
+    Attack {
+        row: "C4",
+        name: "mounts-taken-away-meanwhile",
+        what: "the same while a step of the other container runs",
+        run: taken_away_meanwhile,
+    },
+    Attack {
+        row: "C4",
+        name: "mounts-of-the-host",
+        what: "removes, in a bind without what is mounted below, a directory that the host has mounted on",
+        run: of_the_host,
+    },
+    Attack {
         row: "held",
         name: "directory-sent-to-a-step",
         what: "sends /proc and a bind with the store below to another step, and ends",
@@ -349,6 +367,101 @@ steps:
         tried(build.status(step) == "ran", format!("{build} {step}"))?;
     }
     safe(!project.path("store/planted").exists(), "the store was written to")
+}
+
+/// How the places of the mounts below go: swapped with what the attacker has made, or with each other, or removed.
+const TAKEN: [&str; 3] = [
+    "mv /shared/private /shared/away; mkdir /shared/private; chmod 777 /shared/private; rm /shared/tool; echo FAKE > /shared/tool",
+    "mv /shared/private /shared/away; ln -s away /shared/private; mv /shared/tool /shared/x; mv /shared/other /shared/tool; \
+     mv /shared/x /shared/other",
+    "rmdir /shared/private; rm /shared/tool /shared/other; ln -s . /shared/private",
+];
+
+fn with_mounts_in_a_shared_one(lab: &Lab, shared: &str, steps: &str) -> Project {
+    let project = lab.project(&format!(
+        "
+mounts:
+  shared: {{ {shared}, target: /shared }}
+  private: {{ type: tmpfs, target: /shared/private }}
+  tool: {{ type: bind, source: tool, target: /shared/tool, options: [ro] }}
+  other: {{ type: bind, source: other, target: /shared/other, options: [ro] }}
+containers:
+  hostile: {{ rootfs: $BASE, mounts: [shared] }}
+  victim: {{ rootfs: $BASE, mounts: [shared, private, tool, other] }}
+steps:
+{steps}"
+    ));
+    fs::create_dir(project.path("shared")).unwrap();
+    project.write("tool", "TOOL\n");
+    project.write("other", "OTHER\n");
+    project
+}
+
+/// A step after it fails and names the mount, or has its own mounts: those of an external runtime are made for each step.
+fn taken_away(lab: &Lab) -> Verdict {
+    for shared in ["type: bind, source: shared", "type: cache"] {
+        for taken in TAKEN {
+            let project = with_mounts_in_a_shared_one(
+                lab,
+                shared,
+                &format!(
+                    "
+  - {{ name: first, container: victim, run: 'cat /shared/tool; echo of-the-victim > /shared/private/note' }}
+  - {{ name: attack, container: hostile, needs: [first], run: '{taken}; echo TRYING' }}
+  - {{ name: victim, container: victim, needs: [attack], run: 'cat /shared/tool; echo of-the-victim > /shared/private/note' }}
+  - {{ name: look, container: hostile, needs: [attack, first], run: 'sleep 1; cat /shared/*/note || echo NOTHING' }}
+"
+                ),
+            );
+            let build = project.apply(&[])?;
+            build.tried("first", "TOOL")?;
+            build.tried("attack", "TRYING")?;
+            build.without("victim", &["FAKE", "OTHER"])?;
+            build.without("look", &["of-the-victim"])?;
+            let failed = build.status("victim") == "failed" && build.reason("victim").contains("/shared/");
+            let ran = build.status("victim") == "ran" && build.printed("victim", "TOOL");
+            safe(failed || ran, format!("{taken}: {build} {:?}", build.lines("victim")))?;
+        }
+    }
+    Ok(())
+}
+
+fn taken_away_meanwhile(lab: &Lab) -> Verdict {
+    for taken in TAKEN {
+        let project = with_mounts_in_a_shared_one(
+            lab,
+            "type: bind, source: shared",
+            &format!(
+                "
+  - {{ name: victim, container: victim, needs: [], run: 'echo > /shared/began; until [ -e /shared/done ]; do sleep 0.02; done' }}
+  - {{ name: attack, container: hostile, needs: [], run: 'until [ -e /shared/began ]; do sleep 0.02; done; {taken}; echo > /shared/done; echo TRYING' }}
+"
+            ),
+        );
+        let build = project.apply(&["-j", "2"])?;
+        build.tried("attack", "TRYING")?;
+        let named = build.status("victim") == "failed" && build.reason("victim").contains("its mount /shared/");
+        safe(named, format!("{taken}: {build}"))?;
+    }
+    Ok(())
+}
+
+/// In a mount namespace that stands for the host's.
+fn of_the_host(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { shared: { type: bind, source: shared, target: /shared, options: [bind] } }
+containers: { c: { rootfs: $BASE, mounts: [shared] } }
+steps: [{ name: s, run: 'echo TRYING; rmdir /shared/disk; mv /shared/disk /shared/other; rm -r /shared/disk; true' }]
+",
+    );
+    fs::create_dir_all(project.path("shared/disk")).unwrap();
+    let script =
+        "mount -t tmpfs of-the-host shared/disk; touch shared/disk/mark; \"$@\"; [ -e shared/disk/mark ] && touch held";
+    let script = format!("exec unshare --mount --propagation private bash -c '{script}' bash \"$@\"");
+    let build = project.run(project.command_in_bash(&script, &["apply", "--progress", "json"]))?;
+    build.tried("s", "TRYING")?;
+    safe(project.path("held").exists(), format!("what the host had mounted is gone: {build}"))
 }
 
 /// A place that is removed or renamed takes the mounts on it away in every mount namespace: also in that of a process

@@ -106,15 +106,25 @@ pub fn kind(descriptor: i32) -> Result<FileKind> {
     })
 }
 
-/// The number of the mount that is seen at a path, which no other mount of the namespace has.
-pub fn mount_at(path: &[u8]) -> Result<u64> {
+/// The mount that is seen at a path.
+pub struct MountAt {
+    /// No other mount of the namespace has it.
+    pub number: u64,
+    /// Whether it is mounted there, and not above.
+    pub is_top: bool,
+}
+
+/// Returns the mount that is seen at a path; a relative one begins at a directory, in the namespace of that one's mount.
+pub fn mount_at(directory: i32, path: &[u8]) -> Result<MountAt> {
     const AT_SYMLINK_NOFOLLOW: usize = 0x100;
     const STATX_MNT_ID: usize = 0x1000;
+    const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
+    const ATTRIBUTES: usize = 1;
     const MNT_ID: usize = 18;
     let mut stat = [0u64; 32];
-    let arguments = [fd(AT_FDCWD), text(path)?, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, (&raw mut stat) as usize];
+    let arguments = [fd(directory), text(path)?, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, (&raw mut stat) as usize];
     checked(number::STATX, arguments)?;
-    Ok(stat[MNT_ID])
+    Ok(MountAt { number: stat[MNT_ID], is_top: stat[ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT != 0 })
 }
 
 /// Makes a directory.

@@ -88,14 +88,15 @@ pub fn compile_ahead(rules: &LinuxSeccomp) {
 pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
     let Bundle { id, spec, capabilities, .. } = bundle;
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
+    let bounding = request::bits(capabilities.iter());
     let described = || -> io::Result<_> {
         let filter = filter::of(spec)?;
-        let view = sealed("view", &view::encode(spec, &filter, request::bits(capabilities.iter()))?)?;
+        let view = sealed("view", &view::encode(spec, &filter, bounding)?)?;
         Ok((view, filter.refused))
     };
     let (view, refused) = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
     let open = Open { spec: for_helper(spec) };
-    let requests = Requests::new(requests, view::targets(spec), refused);
+    let requests = Requests::new(requests, view::targets(spec, bounding), refused);
     let channel = |helper| Channel::Embedded { requests, helper };
     let watch = Some(Watch::new(id, spec));
     let container = Container::open(helper, &open, &[for_init.as_fd(), view.as_fd()], channel, watch)?;

@@ -14,7 +14,7 @@ use super::sealed;
 use crate::runtime::process::TOO_LARGE;
 use crate::runtime::status::{StartFailure, send_packet};
 use crate::runtime::wire::{MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
-use crate::runtime::{CANNOT_START, Outcome, not_executed, too_many_files};
+use crate::runtime::{CANNOT_START, Outcome, lost_mount, not_executed, too_many_files};
 
 /// The socket to a session's spare. A packet goes to one spare whole, so threads need no lock.
 #[derive(Debug)]
@@ -261,6 +261,7 @@ impl Started {
         let cannot = match stage {
             stage::PROCESS => return refused(format!("no process can be made: {error}")),
             stage::EXECUTE => return self.not_executed(errno),
+            stage::LOST_MOUNT => return refused(self.without_mount(detail)),
             stage::MOUNT => {
                 let place = usize::try_from(detail).ok().and_then(|index| self.mount.get(index));
                 let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
@@ -307,6 +308,12 @@ impl Started {
             _ => "read its request".to_owned(),
         };
         refused(format!("it cannot {cannot}: {error}"))
+    }
+
+    /// Says which mount of the container is gone, by its number in the view.
+    pub fn without_mount(&self, number: u64) -> String {
+        let place = usize::try_from(number).ok().and_then(|index| self.mount.get(index));
+        lost_mount::words(place.map_or(Path::new("/"), PathBuf::as_path))
     }
 
     fn not_executed(&self, errno: i32) -> Outcome {

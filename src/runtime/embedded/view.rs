@@ -9,6 +9,7 @@ use oci_spec::runtime::{Mount, Spec};
 use super::filter::Filter;
 use super::options::Options;
 use super::request::Writer;
+use crate::runtime::lost_mount::mounts_at_risk;
 use crate::runtime::wire::view;
 
 /// Whether each step gets a mount anew, and the container itself has none.
@@ -39,10 +40,11 @@ pub fn in_proc(spec: &Spec, path: &str) -> bool {
     tables.any(|mount| Path::new(path).starts_with(mount.destination()))
 }
 
-/// Where each mount of the view is, by its number.
-pub fn targets(spec: &Spec) -> Vec<PathBuf> {
+/// Where each mount of the view is, by its number; `bounding` as for [`encode`].
+pub fn targets(spec: &Spec, bounding: u64) -> Vec<PathBuf> {
     let own = own(spec).into_iter().map(|mount| mount.destination().clone());
-    own.chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
+    let watched = watched(spec, bounding).into_iter().map(|mount| mount.destination().clone());
+    own.chain(watched).chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
 }
 
 /// The mounts that each step makes: those that are anew, and the container's that lie below one of them.
@@ -59,6 +61,14 @@ fn own(spec: &Spec) -> Vec<&Mount> {
         own.push(mount);
     }
     own
+}
+
+/// The mounts of the container that are looked at before each step and after it; those of a step's own are its own.
+fn watched(spec: &Spec, bounding: u64) -> Vec<&Mount> {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let own = own(spec);
+    let removable = mounts_at_risk(spec, bounding & SYS_ADMIN != 0);
+    removable.into_iter().filter(|mount| !own.contains(mount)).collect()
 }
 
 fn read_only(spec: &Spec) -> impl Iterator<Item = &String> {
@@ -82,7 +92,7 @@ pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>
     bytes.u64(bounding);
     bytes.count(filter.program.len());
     bytes.0.extend(&filter.program);
-    bytes.count(targets(spec).len());
+    bytes.count(targets(spec, bounding).len());
     for mount in own(spec) {
         if !is_fresh(mount) {
             bytes.0.push(view::BELOW);
@@ -101,6 +111,10 @@ pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>
         bytes.text(kind);
         bytes.text(mount.destination().as_os_str().as_bytes());
         bytes.texts(&pairs);
+    }
+    for mount in watched(spec, bounding) {
+        bytes.0.push(view::WATCHED);
+        bytes.text(mount.destination().as_os_str().as_bytes());
     }
     for path in read_only(spec) {
         bytes.0.push(view::READ_ONLY);
@@ -147,14 +161,14 @@ mod tests {
         let spec = spec();
         let expected = ["/proc", "/dev/shm", "/mqueue", "/dev/shm/below", "/dev/mqueue", "/proc/sys", "/proc/keys"]
             .map(PathBuf::from);
-        assert_eq!(targets(&spec), expected);
+        assert_eq!(targets(&spec, 0), expected);
         let filter = Filter { program: vec![1; 16], first: true, mounts: false, refused: Vec::new() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
         assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
         assert!(view.confined);
         let mounts: Vec<_> = view.mounts().collect();
-        assert_eq!(mounts.len(), targets(&spec).len());
+        assert_eq!(mounts.len(), targets(&spec, 0).len());
         assert!(matches!(
             mounts[0],
             ViewMount::Fresh { over_empty: false, attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }
@@ -169,6 +183,22 @@ mod tests {
         assert!(matches!(mounts[4], ViewMount::Fresh { over_empty: true, kind: b"mqueue\0", .. }));
         assert!(matches!(mounts[5], ViewMount::ReadOnly(b"/proc/sys\0")));
         assert!(matches!(mounts[6], ViewMount::Masked(b"/proc/keys\0")));
+    }
+
+    #[test]
+    fn a_mount_that_lies_in_a_bind_is_watched_unless_it_is_of_a_step() {
+        let mount =
+            |(target, kind): (&str, &str)| MountBuilder::default().destination(target).typ(kind).build().unwrap();
+        let mounts = [("/shared", "bind"), ("/shared/proc", "proc"), ("/shared/below", "bind")];
+        let spec = SpecBuilder::default().mounts(mounts.map(mount)).build().unwrap();
+        let watched = |bounding: u64| -> Vec<_> {
+            let bytes = encode(&spec, &Filter::default(), bounding).unwrap();
+            let view = View::parse(&bytes).unwrap();
+            let mounts = view.mounts().zip(targets(&spec, bounding));
+            mounts.filter(|(mount, _)| matches!(mount, ViewMount::Watched(_))).map(|(_, target)| target).collect()
+        };
+        assert_eq!(watched(!(1 << 21)), [PathBuf::from("/shared/below")]);
+        assert_eq!(watched(1 << 21), ["/shared", "/shared/below"].map(PathBuf::from));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod log;
 mod program;
 mod serve;
 mod step;
+mod watched;
 
 use std::path::PathBuf;
 use std::sync::Mutex;

@@ -18,6 +18,7 @@ use super::folder;
 use super::groups::{Groups, StepGroups};
 use super::log::not_started;
 use super::serve::StepEvent;
+use super::watched::Watched;
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
 use crate::resource_limits::settable_nofile;
@@ -57,6 +58,8 @@ pub struct Step {
     container: Option<Child>,
     /// Its mounts, which runner holds when it has ended.
     mounts: Option<OwnedFd>,
+    /// Those of them that others can take away.
+    watched: Option<Watched>,
     /// Where the runtime hands the terminal over, if the process has one.
     console: Option<Console>,
     /// It is to end, and has been told so.
@@ -92,6 +95,7 @@ impl Step {
             command: None,
             container: None,
             mounts: None,
+            watched: None,
             console: None,
             unwanted: false,
         };
@@ -252,6 +256,7 @@ impl Step {
         }
         let mounts = File::open(format!("/proc/{pid}/ns/mnt"));
         self.mounts = Some(mounts.map_err(|error| refused(format!("cannot hold its mounts: {error}")))?.into());
+        self.watched = Some(Watched::note(pid, &open.spec).map_err(|error| refused(error.to_string()))?);
         if let Err(error) = groups.restrict(&self.groups) {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
             // have mounted it anew.
@@ -316,12 +321,12 @@ impl Step {
         let failed = !outcome.is_success();
         let out_of_memory = failed && self.groups.ran_out_of_memory();
         let processes_refused = failed && groups.processes_refused(&self.groups);
-        let lost_limit = groups.lost_limit();
+        let lost = self.watched.as_ref().and_then(Watched::lost).or_else(|| groups.lost_limit());
         // Whoever asked may have lost interest.
         if let Some(mounts) = &self.mounts {
             let _ = status::send_mounts(self.status.as_fd(), mounts.as_fd());
         }
-        let ended = Ended { outcome, out_of_memory, processes_refused, lost_limit };
+        let ended = Ended { outcome, out_of_memory, processes_refused, lost };
         let _ = status::send_ended(self.status.as_fd(), &ended);
     }
 

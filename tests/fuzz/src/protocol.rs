@@ -102,6 +102,10 @@ fn view_again(view: &View<'_>) -> Vec<u8> {
                 bytes.push(5);
                 text(&mut bytes, path);
             }
+            ViewMount::Watched(path) => {
+                bytes.push(6);
+                text(&mut bytes, path);
+            }
         }
     }
     bytes
