@@ -14,7 +14,9 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::build::{Action, Build, Container, ContainerId, MountKind, Network, Rootfs, Secret, Snapshot, StepId};
+use crate::build::{
+    Action, Build, Capability, Container, ContainerId, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
+};
 use crate::error::Exit;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
@@ -40,6 +42,13 @@ pub enum NamedPathError {
     /// A root is a layer of an overlay, in which nothing can be covered.
     #[error("cannot use {} as a rootfs: it contains the store {}", path.display(), store.display())]
     RootHoldsStore { path: PathBuf, store: PathBuf },
+    /// The directory that hides the store is a mount, and a step may unmount it.
+    #[error(
+        "cannot bind {}: it contains the store {}, and a step with SYS_ADMIN could unmount the directory that hides it",
+        path.display(),
+        store.display()
+    )]
+    BindShowsStore { path: PathBuf, store: PathBuf },
     /// An output cannot be written where it is to go.
     #[error("cannot write the output {}", path.display())]
     Output { path: PathBuf, source: io::Error },
@@ -72,6 +81,9 @@ impl NamedPathError {
                 Some("copy what is needed out of the store, for a layer with `runner store export`".into())
             }
             Self::RootHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
+            Self::BindShowsStore { .. } => {
+                Some("choose a store elsewhere with `--store DIRECTORY`, or leave SYS_ADMIN out of the container's capabilities".into())
+            }
             Self::Output { .. } => Some("choose another output, in a directory that can be written to".into()),
             Self::SameFile { .. } => Some("give one of them another output".into()),
             Self::Device { source, .. } => HostDevice::hint(source),
@@ -192,6 +204,10 @@ impl NamedPaths {
                 }
                 let shown = outputs.iter().filter(|(_, output)| !shown_by.views(output).is_empty());
                 known.insert(path, shown.map(|(step, _)| *step).collect());
+            }
+            let may_unmount = build.containers[container.0].capabilities.contains(&Capability::SysAdmin);
+            if may_unmount && shows_store.contains(path) {
+                return Err(NamedPathError::BindShowsStore { path: path.to_owned(), store: store.to_owned() });
             }
             shows_output.extend(known[path].iter().map(|step| (container, *step)));
         }

@@ -35,6 +35,12 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: "C3",
+        name: "store-uncovered-with-sys-admin",
+        what: "unmounts in a bind the directory that hides the store",
+        run: store_uncovered,
+    },
+    Attack {
+        row: "C3",
         name: "store-as-root",
         what: "takes a directory above the store for a root",
         run: store_as_root,
@@ -120,6 +126,30 @@ steps:
     let planted = ["planted", "layers/sha256/x", "mnt/x", "tmp/x", "keys/x"];
     let planted = planted.into_iter().find(|name| project.path("store").join(name).exists());
     safe(planted.is_none(), format!("a step wrote {planted:?} to the store"))
+}
+
+/// With SYS_ADMIN such a bind is refused; without, a user namespace of a step's own gives no power over the mount.
+fn store_uncovered(lab: &Lab) -> Verdict {
+    for (options, uncover) in [
+        ("capabilities: { add: [SYS_ADMIN] }", "umount /src/store"),
+        ("capabilities: { add: [SYS_ADMIN], drop: [MKNOD] }", "umount -l /src/store"),
+        ("seccomp: unconfined", "unshare -Urm umount /src/store"),
+    ] {
+        for option in ["", "ro"] {
+            let project = lab.project(&format!(
+                "
+mounts: {{ src: {{ type: bind, source: ., target: /src, options: [{option}] }} }}
+containers: {{ c: {{ rootfs: $BASE, mounts: [src], {options} }} }}
+steps: [{{ name: s, run: 'echo TRYING; {uncover}; ls /src/store' }}]
+"
+            ));
+            let build = project.apply(&[])?;
+            let refused = build.code == 2 && build.to_string().contains("contains the store");
+            tried(refused || build.printed("s", "TRYING"), build.to_string())?;
+            build.without("s", &["layers", "logs", "mnt", "tmp"])?;
+        }
+    }
+    Ok(())
 }
 
 fn store_moved(lab: &Lab) -> Verdict {

@@ -19,9 +19,9 @@ use crate::patience;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Programs of the host that attacks need inside.
-const TOOLS: [&str; 25] = [
+const TOOLS: [&str; 26] = [
     "base64", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "head", "id", "ln", "ls", "mkdir", "mknod", "mount",
-    "mv", "rm", "rmdir", "sh", "sleep", "stat", "touch", "tr", "true", "unshare",
+    "mv", "rm", "rmdir", "sh", "sleep", "stat", "touch", "tr", "true", "umount", "unshare",
 ];
 
 /// What the host must have, each with the package of Debian that has it.
