@@ -117,6 +117,46 @@ pub fn raise_stack() -> Option<u64> {
     (!raised).then_some(hard)
 }
 
+/// Returns the limit of the caller that leaves a process the least memory, and how to raise it; none without a limit.
+pub fn memory_hint() -> Option<String> {
+    let limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
+    memory_hint_of(&limit)
+}
+
+fn memory_hint_of(limit: &dyn Fn(Resource) -> Option<rlim_t>) -> Option<String> {
+    let of_memory = SYMPTOMS.iter().filter(|symptom| symptom.said == NO_MEMORY);
+    let limits = of_memory.filter_map(|symptom| Some((limit(symptom.resource)?, symptom)));
+    let finite = limits.filter(|(most, _)| *most != nix::libc::RLIM_INFINITY);
+    finite.min_by_key(|(most, _)| *most).map(|(most, symptom)| symptom.hint(most))
+}
+
+/// With less memory than this a process may get no more threads, each of which takes 2 MiB of it at once and more later.
+const MEMORY_OF_MANY_THREADS: u64 = 1 << 30;
+
+/// Returns the limit of memory where that is so low that it may be what refused a thread: pthread_create(3) says no more
+/// than that it cannot be made now.
+pub fn thread_hint() -> Option<String> {
+    let least =
+        [Resource::RLIMIT_AS, Resource::RLIMIT_DATA].into_iter().filter_map(|resource| getrlimit(resource).ok());
+    least.map(|(soft, _)| soft).min().filter(|soft| *soft < MEMORY_OF_MANY_THREADS).and_then(|_| memory_hint())
+}
+
+/// Returns the seconds of a processor's time that this process may use, and has the kernel warn of the end a second before
+/// it, by SIGXCPU: where the caller set one limit alone, it would end the process by SIGKILL, which nobody can name.
+pub fn warned_cpu_time() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_CPU).ok()?;
+    if hard != nix::libc::RLIM_INFINITY && soft >= hard && hard > 1 {
+        setrlimit(Resource::RLIMIT_CPU, hard - 1, hard).ok()?;
+    }
+    Some(soft).filter(|soft| *soft != nix::libc::RLIM_INFINITY)
+}
+
+/// Says that runner has used up the time on a processor that its caller gives it.
+pub fn cpu_time_is_over(seconds: u64) -> String {
+    let symptom = SYMPTOMS.iter().find(|symptom| symptom.resource == Resource::RLIMIT_CPU);
+    format!("runner has used up its time: {}", symptom.map_or_else(String::new, |symptom| symptom.hint(seconds)))
+}
+
 /// Returns the limit of the caller that a failure came of, by its words, and how to raise it.
 pub fn hint(failure: &str) -> Option<String> {
     let limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
@@ -128,19 +168,30 @@ fn hint_of(failure: &str, limit: &dyn Fn(Resource) -> Option<rlim_t>) -> Option<
         // An error inside another one has named the limit already.
         return None;
     }
-    let is_meant = |symptom: &&Symptom| symptom.said.iter().any(|said| failure.contains(said));
+    // SIGXCPU does nothing to a step, which is the first process of a PID namespace; the hard limit ends it by SIGKILL.
+    let is_killed = failure.contains("killed by signal 9 (SIGKILL)") && !failure.contains("out of memory");
+    let is_meant = |symptom: &&Symptom| {
+        let said = symptom.said.iter().any(|said| failure.contains(said));
+        said || is_killed && symptom.resource == Resource::RLIMIT_CPU
+    };
     SYMPTOMS.iter().filter(is_meant).find_map(|symptom| {
         let most = limit(symptom.resource).filter(|most| *most != nix::libc::RLIM_INFINITY)?;
         if symptom.enough[0].parse().is_ok_and(|enough: u64| most >= enough) {
             return None;
         }
-        let Symptom { name, option, directive, enough: [shell, unit], text, .. } = symptom;
-        Some(format!(
+        Some(symptom.hint(most))
+    })
+}
+
+impl Symptom {
+    fn hint(&self, most: u64) -> String {
+        let Self { name, option, directive, enough: [shell, unit], text, .. } = self;
+        format!(
             "{CALLER} limits the {name} to {}; raise that with `ulimit -{option} {shell}`, or `{directive}={unit}` in a systemd \
              unit",
             text(most)
-        ))
-    })
+        )
+    }
 }
 
 fn plain(number: u64) -> String {
@@ -155,7 +206,7 @@ fn seconds(number: u64) -> String {
 mod tests {
     use super::*;
 
-    const FAILURES: [&str; 7] = [
+    const FAILURES: [&str; 8] = [
         "cannot write the image: mksquashfs ended with exit code 1, and said File too large",
         "killed by signal 25 (SIGXFSZ)",
         "cannot read the store: Too many open files (os error 24)",
@@ -163,6 +214,7 @@ mod tests {
         "cannot write the image: mksquashfs ended with exit code 1, and said FATAL ERROR: Out of memory",
         "exit code 1",
         "killed by signal 9 (SIGKILL)",
+        "out of memory: the container may use 2MiB (`memory` under limits); killed by signal 9 (SIGKILL)",
     ];
 
     #[test]
@@ -170,6 +222,21 @@ mod tests {
         let limit = |resource| Some(if resource == Resource::RLIMIT_AS { 100 << 20 } else { 20 });
         let lines = FAILURES.map(|failure| format!("{failure}: {:?}", hint_of(failure, &limit)));
         crate::messages::compare("resource-limits", lines);
+    }
+
+    #[test]
+    fn of_the_two_limits_of_memory_the_lower_is_named() {
+        let limits = |space, data| {
+            move |resource| match resource {
+                Resource::RLIMIT_AS => Some(space),
+                Resource::RLIMIT_DATA => Some(data),
+                _ => Some(1),
+            }
+        };
+        let infinite = nix::libc::RLIM_INFINITY;
+        assert!(memory_hint_of(&limits(1 << 20, infinite)).unwrap().contains("`ulimit -v unlimited`"));
+        assert!(memory_hint_of(&limits(2 << 20, 1 << 20)).unwrap().contains("`ulimit -d unlimited`"));
+        assert_eq!(memory_hint_of(&limits(infinite, infinite)), None);
     }
 
     #[test]

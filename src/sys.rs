@@ -6,6 +6,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
@@ -64,6 +65,29 @@ fn clone_single(namespaces: u64, group: Option<BorrowedFd<'_>>) -> io::Result<Fo
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) takes any code and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// What a process says when it aborts, and its exit code then.
+static LAST_WORDS: OnceLock<(String, i32)> = OnceLock::new();
+
+/// Has abort(3), which ends a process that gets no memory, write these words to standard error and exit with that code.
+/// The first words stay.
+///
+/// # Errors
+/// None in practice.
+pub fn abort_in_words(words: String, code: i32) -> io::Result<()> {
+    extern "C" fn say(_: libc::c_int) {
+        let Some((words, code)) = LAST_WORDS.get() else { return };
+        // SAFETY: both may be called in a handler of a signal, see signal-safety(7), and the words stay where they are.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len());
+            libc::_exit(*code)
+        }
+    }
+    LAST_WORDS.get_or_init(|| (words, code));
+    // SAFETY: the handler takes no lock and no memory, and does not return where there are words.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGABRT, nix::sys::signal::SigHandler::Handler(say)) }?;
+    Ok(())
 }
 
 /// Takes ownership of standard input, and puts /dev/null in its place.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::dir::GroupDir;
 use super::home::Home;
+use crate::resource_limits;
 
 /// A limit of processes that holds for a group and all groups below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,10 @@ impl ProcessLimit {
 
     /// Returns what to do where the host makes no more processes or threads for runner itself.
     pub fn hint() -> String {
-        let ulimit = || "`ulimit -u` tells how many processes this user may have".into();
+        let ulimit = || {
+            let users = || "`ulimit -u` tells how many processes this user may have".into();
+            resource_limits::thread_hint().unwrap_or_else(users)
+        };
         Self::of_caller().filter(Self::leaves_few).map_or_else(ulimit, |limit| limit.told())
     }
 

@@ -122,6 +122,14 @@ pub fn make_room_for_the_stack() -> Result<(), ExitCode> {
     Err(tell(Exit::Host, &Error::new(Exit::Host, error).with_hint(Some(hint)).render()))
 }
 
+/// Has this process name the limit of its caller where it gets no more memory, which aborts it.
+pub fn prepare_for_want_of_memory() {
+    if let Some(limit) = resource_limits::memory_hint() {
+        // It fails for no signal that exists.
+        let _ = sys::abort_in_words(format!("error: runner is out of memory: {limit}\n"), Exit::Host.code().into());
+    }
+}
+
 fn tell(exit: Exit, text: &str) -> ExitCode {
     // Where standard error is gone there is nobody to be told; the code still says it.
     let _ = io::stderr().write_all(text.as_bytes());

@@ -9,9 +9,10 @@ use std::thread;
 use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 
+use super::inside::notice;
 use crate::build::{Build, StepId};
 use crate::cgroup::ProcessLimit;
 use crate::error::{Error, Exit, told_with_hint};
@@ -20,7 +21,7 @@ use crate::execute::{Context, Interrupt};
 use crate::fs::dirfd::Dir;
 use crate::mount::enter_private_namespace;
 use crate::named_paths::NamedPaths;
-use crate::resource_limits::MIN_NOFILE;
+use crate::resource_limits::{self, MIN_NOFILE, cpu_time_is_over};
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
@@ -220,14 +221,24 @@ fn allow_many_descriptors() -> Result<(), Error> {
 /// the caller ignores stays ignored, as under nohup(1).
 fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
     let mut heeded = Vec::new();
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    let seconds = resource_limits::warned_cpu_time();
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGXCPU] {
         if !sys::is_ignored(signal)? {
             heeded.push(signal);
         }
     }
     let mut signals = Signals::new(heeded)?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in &mut signals {
+        let mut is_over = false;
+        for signal in &mut signals {
+            if signal == SIGXCPU {
+                // It comes each second from then on; a limit that another process has set in the meantime is unknown.
+                if !std::mem::replace(&mut is_over, true) {
+                    notice(&format!("error: {}", cpu_time_is_over(seconds.unwrap_or_default())));
+                    interrupt.set();
+                }
+                continue;
+            }
             if interrupt.is_set() {
                 std::process::exit(Exit::Interrupted.code().into());
             }

@@ -103,6 +103,50 @@ fn too_few_open_files_and_too_little_memory_fail_a_build_with_the_name_of_the_li
     }
 }
 
+/// Where the allocator gives no more, a process of Rust aborts; where no thread can be made, the system says no more than
+/// that it cannot be made now.
+#[test]
+fn wherever_a_limit_of_memory_ends_runner_the_build_names_it() {
+    let project = project(IMAGE);
+    for (option, kibibytes) in [('v', (34_000..90_000).step_by(4000)), ('d', (2000..18_000).step_by(2000))] {
+        for kibibytes in kibibytes {
+            let limit = format!("-{option} {kibibytes}");
+            let built = limited(&project, &limit);
+            // Below that not even the libraries are loaded.
+            let starts = !built.run.stderr.contains("error while loading shared libraries");
+            let named = built.run.to_string().contains(&format!("`ulimit -{option} unlimited`"));
+            assert!(built.run.code == 3 && named || built.run.code == 0 || !starts, "{limit}: {}", built.run);
+            assert!(option == 'd' || kibibytes < 60_000 || starts, "{limit}: {}", built.run);
+        }
+    }
+    let built = limited(&project, "-c 0");
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn a_step_that_the_limit_of_processor_time_ends_names_it() {
+    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: 'while :; do :; done' }]\n");
+    let built = limited(&project, "-t 2");
+    assert!(built.reason("s").contains("`ulimit -t unlimited`"), "{}", built.run);
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn runner_ends_in_order_and_names_the_limit_when_its_own_time_on_a_processor_is_over() {
+    let project = project(SIGNALS);
+    let gate = Gate::new(&project);
+    let build = start(&project, "ulimit -t 60 && exec \"$@\"");
+    gate.await_step("now");
+    build.signal(Signal::XCPU);
+    build.signal(Signal::XCPU);
+    let built = build.end();
+    assert_eq!(built.run.code, 130, "{}", built.run);
+    let words = "error: runner has used up its time: runner's caller limits the time on a processor to 60s; raise that";
+    assert!(built.run.stderr.contains(words), "{}", built.run);
+    assert_nothing_left(&project, &built);
+}
+
 #[test]
 fn the_least_open_files_that_runner_takes_are_enough_for_a_build() {
     let project = project(IMAGE);
