@@ -39,6 +39,8 @@ pub enum Warning {
     SettingsIgnored { path: PathBuf, owner: u32 },
     /// The cgroup that runner was started in has so little memory that the kernel may end runner itself.
     LittleMemory { bytes: u64 },
+    /// An input takes long to read, as one with large holes does.
+    LongRead { path: PathBuf, bytes: u64 },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
 }
@@ -116,6 +118,12 @@ impl fmt::Display for Warning {
                      may kill runner without a word; raise that limit to 64MiB or more, for a systemd service with `MemoryMax=`"
                 )
             }
+            Self::LongRead { path, bytes } => write!(
+                f,
+                "reading {}, all {} of it, to know whether it changed takes long; holes in it count as zeros and save no time",
+                path.display(),
+                size_text(*bytes)
+            ),
             Self::StoreInBind { source, store } => {
                 let (source, store) = (source.display(), store.display());
                 write!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::run::keyboard;
 use super::show::{self, Files};
-use super::site::{Site, of_store};
+use super::site::{LongReads, Site, of_store};
 use super::{Stop, go_on, in_background, loaded, lock, settings, shell, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
@@ -119,11 +119,13 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     }
     let runtime = context.workspace.runtime().clone();
     let stop = context.interrupt.flag();
+    let long_reads = LongReads::default();
     let options = freshness::Options {
         no_cache: wish.no_cache,
         layers_only: false,
         stop,
         runtime,
+        long_read: long_reads.reporter(),
         opened: Arc::clone(paths.opened()),
     };
     let judge = Judge::new(build, &segments, Some(context.store), options);
@@ -150,6 +152,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     }
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());
+    long_reads.are_events(&events);
     let mode = surroundings.mode(settings.progress);
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);

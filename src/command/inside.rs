@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::site::{Site, of_store};
+use super::site::{LongReads, Site, of_store};
 use super::{Stop, apply, in_background, loaded, settings_with_warning};
 use crate::build::{Build, ContainerId, Rootfs, StepId};
 use crate::cli::{Cli, OnArgs};
@@ -208,11 +208,14 @@ fn build_below<'a>(
     let segments = Segments::new(context.build, &plan);
     // What the store has of a session that is gone on in is no use but as a layer.
     let runtime = context.workspace.runtime().clone();
+    let long_reads = LongReads::default();
+    long_reads.clone().are_events(&events);
     let judged_by = freshness::Options {
         layers_only: stay != Stay::None,
         no_cache: false,
         stop: context.interrupt.flag(),
         runtime,
+        long_read: long_reads.reporter(),
         opened: Arc::clone(context.paths.opened()),
     };
     let judge = Judge::new(context.build, &segments, Some(context.store), judged_by);

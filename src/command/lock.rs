@@ -1,7 +1,7 @@
 //! `runner lock`: writes down what a build is held to, and tells whether that still fits.
 
 use super::apply::{Wish, build_all, exit};
-use super::site::runtime;
+use super::site::{LongReads, runtime};
 use super::{Stop, loaded, print, settings, settings_with_warning};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, LockArgs};
@@ -45,7 +45,11 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
-    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
+    let options = freshness::Options {
+        runtime: runtime(&settings.runtime)?,
+        long_read: LongReads::default().reporter(),
+        ..Default::default()
+    };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);
     let mut differences = lock.rootfs_differences(&judge.sources().map_err(failed)?);
     let forecast = forecast(&judge, &plan).map_err(failed)?;

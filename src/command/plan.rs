@@ -2,7 +2,7 @@
 
 use super::limits::PlannedLimits;
 use super::lock::failed;
-use super::site::runtime;
+use super::site::{LongReads, runtime};
 use super::{Stop, columns, loaded, print, settings_with_warning};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
@@ -42,7 +42,11 @@ pub fn noted(
     let plan = Plan::new(&build, &targets(&build, names)?);
     let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
     let segments = Segments::new(&build, &plan);
-    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
+    let options = freshness::Options {
+        runtime: runtime(&settings.runtime)?,
+        long_read: LongReads::default().reporter(),
+        ..Default::default()
+    };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);
     let forecast = forecast(&judge, &plan).map_err(failed)?;
     // What cannot be written is learnt again: a plan needs no privilege.

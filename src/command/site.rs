@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::SystemTime;
 
@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 use super::inside::notice;
 use crate::build::{Build, StepId};
 use crate::cgroup::ProcessLimit;
+use crate::content::LongRead;
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
@@ -165,6 +166,29 @@ fn not_a_runtime(error: FindError) -> Error {
 
 fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::new(Exit::Host, format!("cannot {what}: {error}"))
+}
+
+/// Reports inputs that take long to read: among the events once there are some, until then on standard error.
+#[derive(Clone, Default)]
+pub(super) struct LongReads(Arc<OnceLock<Events>>);
+
+impl LongReads {
+    /// What is called for each.
+    pub(super) fn reporter(&self) -> LongRead {
+        let Self(events) = self.clone();
+        LongRead::reported_by(move |path, bytes| {
+            let warning = Warning::LongRead { path: path.to_owned(), bytes };
+            match events.get() {
+                Some(events) => events.warn(None, &warning),
+                None => notice(&format!("warning: {warning}")),
+            }
+        })
+    }
+
+    /// From now on they are events, which end no sooner than what has the reporter.
+    pub(super) fn are_events(self, events: &Events) {
+        let _ = self.0.set(events.clone());
+    }
 }
 
 /// An error of starting a thread.

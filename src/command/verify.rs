@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::apply::exit;
 use super::lock::failed;
 use super::show::{self, Files};
-use super::site::{Site, of_store, runtime};
+use super::site::{LongReads, Site, of_store, runtime};
 use super::store::told;
 use super::{Stop, in_background, loaded, print, settings};
 use crate::build::{Action, Build, StepId};
@@ -64,7 +64,11 @@ fn expected(settings: &Settings, build: &Build, plan: &Plan) -> Result<BTreeMap<
     };
     let segments = Segments::new(build, plan);
     let store = Store::open_existing(&settings.store).map_err(of_store)?;
-    let options = freshness::Options { runtime: runtime(&settings.runtime)?, ..Default::default() };
+    let options = freshness::Options {
+        runtime: runtime(&settings.runtime)?,
+        long_read: LongReads::default().reporter(),
+        ..Default::default()
+    };
     let judge = Judge::new(build, &segments, store.as_ref(), options);
     let forecast = forecast(&judge, plan).map_err(failed)?;
     // What cannot be written is learnt again.
@@ -114,10 +118,18 @@ fn compare(
     let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
     let segments = Segments::new(&build, plan);
     let (stop, runtime) = (context.interrupt.flag(), context.workspace.runtime().clone());
-    let judged_by = freshness::Options { stop, runtime, opened: Arc::clone(paths.opened()), ..Default::default() };
+    let long_reads = LongReads::default();
+    let judged_by = freshness::Options {
+        stop,
+        runtime,
+        long_read: long_reads.reporter(),
+        opened: Arc::clone(paths.opened()),
+        ..Default::default()
+    };
     let judge = Judge::new(&build, &segments, Some(&store), judged_by);
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());
+    long_reads.are_events(&events);
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);

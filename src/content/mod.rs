@@ -36,6 +36,7 @@ mod folder;
 mod ignore;
 mod listing;
 mod listings;
+mod long_read;
 mod queue;
 mod read;
 mod stat;
@@ -63,6 +64,7 @@ pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
 pub use error::ContentError;
 pub use listing::{Entry, Kind, Listing};
 pub use listings::Listings;
+pub use long_read::LongRead;
 
 use cache::StatCache;
 use error::changed_or_failed;
@@ -106,6 +108,7 @@ pub struct Contents {
     problem: Mutex<Option<ContentError>>,
     /// Set where nothing more is to be read.
     stop: Arc<AtomicBool>,
+    long_read: LongRead,
     /// Paths that were opened before, which are looked at as they were found then.
     opened: Arc<OpenedPaths>,
     /// A directory that is taken for an empty one.
@@ -129,6 +132,7 @@ impl Contents {
             fresh: Mutex::default(),
             problem: Mutex::default(),
             stop: Arc::default(),
+            long_read: LongRead::default(),
             opened: Arc::default(),
             hidden: None,
         }
@@ -138,6 +142,12 @@ impl Contents {
     #[must_use]
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }
+    }
+
+    /// The same, that reports files which take long to read.
+    #[must_use]
+    pub fn reporting(self, long_read: LongRead) -> Self {
+        Self { long_read, ..self }
     }
 
     /// The same, that looks at paths that were opened before as they were found then.
@@ -220,7 +230,7 @@ impl Contents {
         })?;
         let file = self.folder.as_ref().map(|folder| (folder, Digest::of_bytes(path.as_os_str().as_bytes()).hex()));
         let cache = file.as_ref().map(|(folder, name)| StatCache::load(&folder.join(name))).unwrap_or_default();
-        let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop };
+        let known = Known { cache: &cache, fresh: &self.fresh, stop: &self.stop, long_read: &self.long_read };
         let mut tries = 0;
         let result = loop {
             let top = match self.opened.get(named) {

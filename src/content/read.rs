@@ -35,6 +35,7 @@ use super::by_data;
 use super::cache::StatCache;
 use super::error::{ContentError, changed_or_failed};
 use super::filesystem::{self, Trust};
+use super::long_read::LongRead;
 use super::stat::{Place, Stamp, Stat};
 use crate::digest::Digest;
 
@@ -56,6 +57,7 @@ pub(super) struct Known<'a> {
     pub(super) fresh: &'a Mutex<HashMap<Stamp, Digest>>,
     /// Set where nothing more is to be read.
     pub(super) stop: &'a AtomicBool,
+    pub(super) long_read: &'a LongRead,
 }
 
 impl Known<'_> {
@@ -124,7 +126,11 @@ impl<'a> Reader<'a> {
         stat: &Stat,
         path: impl Fn() -> PathBuf,
     ) -> Result<Digest, ContentError> {
-        self.digest_by(place, stat, stat.stamp, path, |file, buffer, go_on| Digest::of_file_by(file, buffer, go_on))
+        let long_read = self.known.long_read;
+        self.digest_by(place, stat, stat.stamp, &path, |file, buffer, go_on| {
+            long_read.begins(&path, stat.stamp.size);
+            Digest::of_file_by(file, buffer, go_on)
+        })
     }
 
     /// A digest of what is in a regular file: of a large one by its data, so that one of a terabyte that is all hole takes

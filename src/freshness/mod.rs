@@ -24,7 +24,7 @@ pub use forecast::{Forecast, forecast};
 pub use verdict::{Below, JudgeError, Resume, Verdict};
 
 use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
-use crate::content::{Content, ContentError, Contents, Listings};
+use crate::content::{Content, ContentError, Contents, Listings, LongRead};
 use crate::digest::Digest;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::OpenedPaths;
@@ -45,6 +45,8 @@ pub struct Options {
     pub no_cache: bool,
     /// Set where nothing more is to be found out.
     pub stop: Arc<AtomicBool>,
+    /// Told of inputs that take long to read.
+    pub long_read: LongRead,
     /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
     pub layers_only: bool,
     /// The host paths of the build, where they were opened: before anything runs, they are looked at by their paths.
@@ -91,6 +93,7 @@ impl<'a> Judge<'a> {
             contents: folder("stat")
                 .map_or_else(Contents::without_cache, |folder| Contents::open(&folder))
                 .until(Arc::clone(&options.stop))
+                .reporting(options.long_read.clone())
                 .with(Arc::clone(&options.opened))
                 .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
             listings: folder("listings").map(|folder| Listings::open(&folder)),

@@ -38,6 +38,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::SettingsIgnored { .. } => [Warning::SettingsIgnored { path: "/work/runner.toml".into(), owner: 1001 }],
         Warning::LeftCgroup { .. } => [Warning::LeftCgroup { build: "20260102T030405-Ab12".into() }],
         Warning::LittleMemory { .. } => [Warning::LittleMemory { bytes: 16 << 20 }],
+        Warning::LongRead { .. } => [Warning::LongRead { path: "/work/base.squashfs".into(), bytes: 1 << 40 }],
         Warning::StoreInBind { .. } => [
             Warning::StoreInBind { source: "/work".into(), store: "/work/.cache/runner".into() },
         ],

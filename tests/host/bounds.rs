@@ -1,9 +1,13 @@
 //! Attacks on the host's memory and on who a step is: what a container may make is bounded, and no number makes it root.
 
 use std::fs::File;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
-use crate::built::{Built, project};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::built::{Built, Running, project};
 
 /// Makes `FILES` empty files, and says how many came to be.
 const MANY: &str = "n=0; while [ $n -lt FILES ] && true 2> /dev/null > $1/file$n; do n=$((n+1)); done; echo $n";
@@ -107,6 +111,31 @@ steps:
     let huge = File::options().write(true).open(project.path("shared/huge")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&huge, b"x", 1 << 39).unwrap();
     assert!(fresh(), "{}", project.runner(&["plan", "--target", "layer"]));
+}
+
+/// The digest of an image or an archive is its SHA-256, so the holes of one of a terabyte are hashed, for half an hour.
+#[test]
+fn an_image_of_a_terabyte_of_hole_is_named_while_it_is_read_and_a_signal_ends_that_at_once() {
+    for kind in ["squashfs", "tar"] {
+        let project = project(&format!(
+            "\ncontainers: {{ c: {{ rootfs: {{ {kind}: huge }} }} }}\nsteps: [{{ name: s, exec: [/nothing] }}, {{ name: l, snapshot: {{}} }}]\n"
+        ));
+        File::create(project.path("huge")).unwrap().set_len(1 << 40).unwrap();
+        let mut build = Running::start(&project, &[]);
+        let events = BufReader::new(build.stdout());
+        let words = format!("reading {}, all 1TiB of it", project.path("huge").display());
+        assert!(events.lines().any(|line| line.unwrap().contains(&words)), "the events end without {words}");
+        build.signal(Signal::INT);
+        let built = build.end();
+        assert_eq!(built.run.code, 130, "{kind}: {}", built.run);
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        let mut plan = project.command(&["plan"]);
+        let mut plan = plan.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let warnings = BufReader::new(plan.stderr.take().unwrap());
+        assert!(warnings.lines().any(|line| line.unwrap().contains(&words)), "the plan ends without {words}");
+        kill_process(Pid::from_child(&plan), Signal::INT).unwrap();
+        assert_eq!(plan.wait().unwrap().signal(), Some(Signal::INT.as_raw()));
+    }
 }
 
 #[test]

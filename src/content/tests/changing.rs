@@ -9,6 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::super::cache::StatCache;
 use super::super::folder::Folder;
+use super::super::long_read::LongRead;
 use super::super::read::{Known, Reader};
 use super::super::stat::Place;
 use super::*;
@@ -18,7 +19,7 @@ fn a_file_that_is_another_one_than_a_moment_ago_is_told() {
     let folder = folder(&[("a", "old")]);
     let path = folder.path().join("a");
     let (cache, fresh) = (StatCache::default(), Mutex::default());
-    let known = Known { cache: &cache, fresh: &fresh, stop: &AtomicBool::new(false) };
+    let known = Known { cache: &cache, fresh: &fresh, stop: &AtomicBool::new(false), long_read: &LongRead::default() };
     let mut reader = Reader::new(&known);
     let top = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).unwrap();
     let place = Place::new(top.as_fd(), c"a");
