@@ -124,7 +124,7 @@ fn prepare(view: &View<'_>, watched: Watched, is_bound: bool) -> core::result::R
     let mounted = view::mount(view)?;
     sys::new_keyring().or_else(step::without_keyrings).map_err(step::Failure::new(stage::KEYRING))?;
     // Of a proc that is mounted nowhere, so not below the root.
-    let score = sys::open(PROC, b"self/oom_score_adj\0", O_WRONLY).unwrap_or(-1);
+    let score = sys::open(PROC, b"self/oom_score_adj\0", O_WRONLY).map_err(step::Failure::new(stage::OOM_SCORE))?;
     if view.confined {
         sys::confine_to_root().map_err(step::Failure::new(stage::LANDLOCK))?;
     }

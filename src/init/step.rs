@@ -37,11 +37,11 @@ pub fn without_keyrings(error: Errno) -> sys::Result<()> {
 
 /// Turns this process into the step's program. Comes back only when that fails.
 ///
-/// `score` is open on its oom_score_adj, or -1.
+/// `score` is open on its oom_score_adj.
 pub fn become_step(request: &Request<'_>, view: &View<'_>, received: &Received, score: i32) -> Failure {
     // Lowered for init and spare alone, so that a step is what the kernel ends for want of memory.
-    set_oom_score(score, request.oom_score_adj);
-    match set_up(request, view, received) {
+    let set = set_oom_score(score, request.oom_score_adj).map_err(Failure::new(stage::OOM_SCORE));
+    match set.and_then(|()| set_up(request, view, received)) {
         Ok(()) => execute(request),
         Err(failure) => failure,
     }
@@ -77,18 +77,16 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
     Ok(())
 }
 
-fn set_oom_score(file: i32, score: i32) {
+fn set_oom_score(file: i32, score: i32) -> sys::Result<()> {
     let mut text = [0u8; DIGITS + 1];
     let mut digits = [0u8; DIGITS];
     let number = decimal(score.unsigned_abs(), &mut digits);
     text[0] = b'-';
     text[1..=number.len()].copy_from_slice(number);
     let text = &text[usize::from(score >= 0)..=number.len()];
-    // It may be raised always; a kernel without the file ends nothing by it either.
-    if file >= 0 {
-        let _ = sys::write(file, text);
-        sys::close(file);
-    }
+    let written = sys::write(file, text);
+    sys::close(file);
+    written
 }
 
 /// The most digits of a number of four bytes.

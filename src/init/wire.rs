@@ -80,6 +80,8 @@ pub mod stage {
     pub const LANDLOCK: u8 = 17;
     /// A mount of the container is gone; `detail` is its place in the view.
     pub const LOST_MOUNT: u8 = 18;
+    /// proc_pid_oom_score_adj(5).
+    pub const OOM_SCORE: u8 = 19;
 }
 
 /// The length of a status message before its text.

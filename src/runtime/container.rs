@@ -23,7 +23,7 @@ use super::embedded::{Requests, Started};
 use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
-use super::{Ended, Outcome, Stdio, held_mounts, process};
+use super::{Ended, HeldMounts, Outcome, Stdio, process};
 use crate::cgroup::ProcessLimit;
 use crate::error::told;
 
@@ -89,6 +89,7 @@ pub struct Container {
     helper: HelperProcess,
     /// Its cgroups, where all steps are in the same.
     watch: Option<Arc<Watch>>,
+    held_mounts: Arc<HeldMounts>,
 }
 
 /// Where requests go.
@@ -114,6 +115,7 @@ pub struct RunningStep {
     watch: Option<(Arc<Watch>, u64)>,
     /// How often it was thawed since it was killed.
     thawed: AtomicU32,
+    held_mounts: Arc<HeldMounts>,
 }
 
 /// How a step with a terminal began.
@@ -207,10 +209,12 @@ impl Container {
         descriptors: &[BorrowedFd<'_>],
         channel: impl FnOnce(UnixStream) -> Channel,
         watch: Option<Watch>,
+        held_mounts: &Arc<HeldMounts>,
     ) -> Result<Self, RuntimeError> {
         let Helper { socket: here, process: helper } = helper;
         let answer = protocol::send(&here, open, descriptors).and_then(|()| protocol::receive(&here));
-        let container = Self { channel: channel(here), helper, watch: watch.map(Arc::new) };
+        let held_mounts = Arc::clone(held_mounts);
+        let container = Self { channel: channel(here), helper, watch: watch.map(Arc::new), held_mounts };
         let error = match answer {
             Ok(Some((Opened::Ready, _))) => return Ok(container),
             Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
@@ -240,7 +244,7 @@ impl Container {
         if let Some(why) = process::too_large(&process) {
             let outcome = Outcome::NotStarted { why, code: 126 };
             status::send_ended(there.as_fd(), &outcome.into()).map_err(RuntimeError::Talk)?;
-            return Ok(RunningStep { status: here, started: None, watch, thawed: AtomicU32::new(0) });
+            return Ok(self.running(here, None, watch));
         }
         let started = match &self.channel {
             Channel::Embedded { requests, .. } => {
@@ -262,7 +266,12 @@ impl Container {
             // The first time, while the step starts.
             watch.find();
         }
-        Ok(RunningStep { status: here, started, watch, thawed: AtomicU32::new(0) })
+        Ok(self.running(here, started, watch))
+    }
+
+    fn running(&self, status: OwnedFd, started: Option<Started>, watch: Option<(Arc<Watch>, u64)>) -> RunningStep {
+        let held_mounts = Arc::clone(&self.held_mounts);
+        RunningStep { status, started, watch, thawed: AtomicU32::new(0), held_mounts }
     }
 
     /// Ends the container with all that runs in it, and waits until its cgroup is gone.
@@ -335,7 +344,7 @@ impl RunningStep {
     fn next(&self) -> Result<Begun, RuntimeError> {
         match status::receive(self.status.as_fd()).map_err(RuntimeError::Talk)? {
             Some(Status::Mounts(namespace)) => {
-                held_mounts::hold(namespace);
+                self.held_mounts.hold(namespace);
                 self.next()
             }
             Some(Status::Terminal(terminal)) => Ok(Begun::Terminal(terminal)),

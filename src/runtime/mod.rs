@@ -26,9 +26,11 @@ pub mod wire;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use container::{Container, Helper, RuntimeError};
 use external::Program;
+pub use held_mounts::HeldMounts;
 use oci_spec::runtime::{Capability, LinuxResources, Spec};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -59,6 +61,8 @@ pub struct Bundle<'a> {
     pub spec: &'a Spec,
     /// The most that a process in it may do.
     pub capabilities: &'a [Capability],
+    /// Where the mounts of its steps go that have ended.
+    pub held_mounts: &'a Arc<HeldMounts>,
 }
 
 /// What of a container is known before its root is mounted.

@@ -197,6 +197,7 @@ impl<'a> Session<'a> {
             mounts: &self.own_mounts,
             spec: &spec::spec(self.container, description)?,
             capabilities: &self.container.capabilities,
+            held_mounts: self.workspace.held_mounts(),
         };
         let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -13,7 +13,7 @@ use crate::error::doing;
 use crate::fs::dirfd::Dir;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
-use crate::runtime::{Runtime, cgroups};
+use crate::runtime::{HeldMounts, Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{build, cgroup};
 
@@ -33,6 +33,7 @@ pub struct Workspace {
     memory: OnceLock<Option<u64>>,
     has_warned: AtomicBool,
     secrets: Arc<Secrets>,
+    held_mounts: Arc<HeldMounts>,
     lease: String,
     disk: PathBuf,
     made: AtomicU32,
@@ -67,6 +68,7 @@ impl Workspace {
             memory: OnceLock::new(),
             has_warned: AtomicBool::new(false),
             secrets: Arc::default(),
+            held_mounts: Arc::default(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
             made: AtomicU32::new(0),
@@ -83,6 +85,11 @@ impl Workspace {
     /// The secrets that sessions have read by now.
     pub fn secrets(&self) -> &Arc<Secrets> {
         &self.secrets
+    }
+
+    /// The mounts of steps that have ended.
+    pub fn held_mounts(&self) -> &Arc<HeldMounts> {
+        &self.held_mounts
     }
 
     /// Keeps the bundle of each container in that folder from now on.

@@ -86,7 +86,7 @@ pub fn compile_ahead(rules: &LinuxSeccomp) {
 /// # Errors
 /// See [`RuntimeError`]; [`RuntimeError::Create`] says which call failed.
 pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
-    let Bundle { id, spec, capabilities, .. } = bundle;
+    let Bundle { id, spec, capabilities, held_mounts, .. } = bundle;
     let (requests, for_init) = status::pair().map_err(RuntimeError::Spawn)?;
     let bounding = request::bits(capabilities.iter());
     let described = || -> io::Result<_> {
@@ -99,7 +99,7 @@ pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, Runt
     let requests = Requests::new(requests, view::targets(spec, bounding), refused);
     let channel = |helper| Channel::Embedded { requests, helper };
     let watch = Some(Watch::new(id, spec));
-    let container = Container::open(helper, &open, &[for_init.as_fd(), view.as_fd()], channel, watch)?;
+    let container = Container::open(helper, &open, &[for_init.as_fd(), view.as_fd()], channel, watch, held_mounts)?;
     // From here on only init holds that end: it closes with init, and init ends when runner's end closes.
     drop(for_init);
     Ok(container)

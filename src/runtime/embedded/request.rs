@@ -304,6 +304,7 @@ impl Started {
             stage::NO_NEW_PRIVILEGES => "set no_new_privs".to_owned(),
             stage::SECCOMP => "load its seccomp filter".to_owned(),
             stage::LANDLOCK => "be confined to its root by Landlock".to_owned(),
+            stage::OOM_SCORE => "set how soon the kernel ends it for want of memory (oom_score_adj)".to_owned(),
             stage::KEYRING => "join a keyring of its own".to_owned(),
             _ => "read its request".to_owned(),
         };
@@ -436,7 +437,7 @@ mod tests {
             Outcome::NotStarted { why, code } => format!("{code} {why}"),
             other => panic!("{other:?}"),
         };
-        let mut all: Vec<String> = (0..=17).map(|stage| words(stage, libc::EIO, 0)).collect();
+        let mut all: Vec<String> = (0..=19).map(|stage| words(stage, libc::EIO, 0)).collect();
         all.push(words(stage::EXECUTE, libc::ENOENT, 0));
         all.push(words(stage::EXECUTE, libc::E2BIG, 0));
         all.push(words(stage::LIMITS, libc::EPERM, 5));

@@ -73,5 +73,5 @@ pub(super) fn open(helper: Helper, runtime: &Program, bundle: Bundle<'_>) -> Res
         spec: bundle.spec.clone(),
         makes_nodes: bundle.capabilities.contains(&Capability::Mknod),
     };
-    Container::open(helper, &open, &[], |control| Channel::External(Mutex::new(control)), None)
+    Container::open(helper, &open, &[], |control| Channel::External(Mutex::new(control)), None, bundle.held_mounts)
 }
