@@ -1,11 +1,13 @@
 //! How a step's process ended, in words, and the hints that this, its output and the cgroups give.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::Failure;
 use super::attempt::Attempt;
+use super::file_capabilities;
 use super::hints::{self, Failed};
 use super::output::Output;
 use super::step::{Work, session};
@@ -59,12 +61,16 @@ impl Work<'_, '_> {
         };
         let room = self.rooms.running(step.container).ok()?;
         let session = session(&room).ok()?;
+        let printed = format!("{reason}\n{}", output.tail());
+        let of_file = |path: &Path| session.file_capabilities(path);
+        if let Some(hint) = file_capabilities::hint(&container.capabilities, &printed, of_file) {
+            return Some(hint);
+        }
         let failed = Failed {
             user: step.user.as_ref().unwrap_or(&container.user),
             words: &format!("{command}\n{}", output.tail()),
         };
-        hints::hint(container, failed, |path| session.mode_in_mount(path))
-            .or_else(|| resource_limits::hint(&format!("{reason}\n{}", output.tail())))
+        hints::hint(container, failed, |path| session.mode_in_mount(path)).or_else(|| resource_limits::hint(&printed))
     }
 }
 

@@ -11,6 +11,7 @@ mod edge;
 mod ended;
 mod explained;
 mod failed;
+mod file_capabilities;
 mod hints;
 mod interrupt;
 mod judging;

@@ -42,6 +42,7 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
+use crate::fs::dirfd::path_of;
 use crate::fs::in_root::{self, resolve};
 use crate::loopdev::LentLoopDevices;
 use crate::mount::{Mounted, bind_read_only, mount_overlay};
@@ -285,6 +286,15 @@ impl<'a> Session<'a> {
         let content = rustix::fs::open(point.content.as_ref()?, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let file = in_root::open(content.as_fd(), path.strip_prefix(&point.target).ok()?, OFlags::PATH).ok()?;
         Some(rustix::fs::fstat(file).ok()?.st_mode)
+    }
+
+    /// The `security.capability` of a file of the root, see capabilities(7), links followed inside it.
+    pub fn file_capabilities(&self, path: &Path) -> Option<Vec<u8>> {
+        const MOST: usize = 24;
+        let file = in_root::open(self.live().ok()?.root.as_fd(), path, OFlags::PATH).ok()?;
+        let mut bytes = [0u8; MOST];
+        let length = rustix::fs::getxattr(path_of(file.as_fd()), "security.capability", &mut bytes[..]).ok()?;
+        Some(bytes[..length].to_vec())
     }
 
     /// Starts a process. The session must have been started.

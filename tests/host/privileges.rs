@@ -270,6 +270,7 @@ steps:
   - { name: open-uid, container: open, exec: [/set-uid, /proc/self/status] }
   - { name: of-root, container: closed, needs: [image], exec: [/of-root, /proc/self/status] }
   - { name: dropped, container: small, exec: [/with-capability, /proc/self/status] }
+  - { name: by-shell, container: small, needs: [image], run: PATH=/:/bin with-capability /proc/self/status || /with-capability }
 "#,
     );
     let built = Built::of(&project, &["--keep-going"]);
@@ -288,13 +289,16 @@ steps:
     assert_eq!(SETS.map(|set| words(&set_uid, set)), Privileges::of_root(&DEFAULT).sets);
     // What only user 0 may execute, another user may not, whatever the container's capabilities are.
     assert_eq!(built.reason("of-root"), "cannot start: /of-root cannot be executed: Permission denied");
+    let hint = "/with-capability has the file capability CHOWN, which the container does not have, so the kernel does not \
+                execute it; `capabilities: { add: [CHOWN] }` of the container allows it";
+    assert!(built.reason("by-shell").ends_with(hint), "{}", built.reason("by-shell"));
     // What is not in the bounding set a file cannot give: the kernel refuses to run it.
     if RUNTIME == "embedded" {
         let reason = "cannot start: /with-capability cannot be executed: Operation not permitted";
-        assert_eq!(built.reason("dropped"), reason);
+        assert_eq!(built.reason("dropped"), format!("{reason}; {hint}"));
     } else {
         // By then runc counts the container as started.
-        assert_eq!(built.reason("dropped"), "exit code 1");
+        assert_eq!(built.reason("dropped"), format!("exit code 1; {hint}"));
         assert_eq!(built.text("dropped"), "exec /with-capability: operation not permitted\n");
     }
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());

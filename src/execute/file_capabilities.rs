@@ -1,0 +1,109 @@
+//! Why a program was not executed that has file capabilities: the kernel refuses one that is to have a capability outside of
+//! the bounding set, see capabilities(7). Pure.
+
+use std::path::{Path, PathBuf};
+
+use crate::build::{Capability, PROGRAM_PATH};
+
+/// EPERM in the words of the C library and of runc, in small letters.
+const REFUSED: &str = "operation not permitted";
+
+/// What the hint says of a program.
+pub const HAS: &str = "has the file capability";
+
+/// Returns the name of the program that the kernel refused, with the capabilities that it is to have and the container has
+/// not. `words` are the failure's and the step's last ones; `file` gives the `security.capability` of a file inside.
+pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
+    let had: Vec<String> = capabilities.iter().map(|capability| format!("CAP_{capability}")).collect();
+    let refused = words.lines().filter(|line| line.to_lowercase().contains(REFUSED));
+    refused.flat_map(programs).find_map(|path| {
+        let wanted = Wanted::parse(&file(&path)?)?;
+        let lacks = wanted.names().into_iter().filter(|name| !had.contains(name));
+        let lacks: Vec<String> = lacks.map(|name| name.trim_start_matches("CAP_").to_owned()).collect();
+        (wanted.at_once && !lacks.is_empty()).then(|| {
+            let names = lacks.join(", ");
+            format!(
+                "{} {HAS} {names}, which the container does not have, so the kernel does not execute it; `capabilities: {{ add: \
+                 [{names}] }}` of the container allows it",
+                path.display()
+            )
+        })
+    })
+}
+
+/// The paths at which the programs may be that a line names.
+fn programs(line: &str) -> Vec<PathBuf> {
+    let names = line.split(|c: char| c.is_whitespace() || "'\"`‘’:;,()".contains(c)).filter(|name| !name.is_empty());
+    let paths = |name: &str| match name.starts_with('/') {
+        true => vec![PathBuf::from(name)],
+        false if name.contains('/') => Vec::new(),
+        false => PROGRAM_PATH.iter().map(|directory| Path::new(directory).join(name)).collect(),
+    };
+    names.flat_map(paths).collect()
+}
+
+/// The capabilities of a file.
+struct Wanted {
+    permitted: u64,
+    /// They are in force as soon as it runs: only then the kernel refuses it.
+    at_once: bool,
+}
+
+impl Wanted {
+    /// Reads `struct vfs_cap_data` of linux/capability.h, in each of its three versions.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        const EFFECTIVE: u32 = 1;
+        let word = |index: usize| Some(u32::from_le_bytes(bytes.get(index * 4..index * 4 + 4)?.try_into().ok()?));
+        let high = if bytes.len() >= 20 { word(3)? } else { 0 };
+        Some(Self { permitted: u64::from(word(1)?) | u64::from(high) << 32, at_once: word(0)? & EFFECTIVE != 0 })
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut all: Vec<_> = caps::all().into_iter().filter(|each| self.permitted & each.bitmask() != 0).collect();
+        all.sort_by_key(caps::Capability::index);
+        all.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version 2, with these bits.
+    fn data(flags: u8, permitted: u64) -> Vec<u8> {
+        let [low, high] = [permitted, permitted >> 32].map(|half| (half & 0xffff_ffff) as u32);
+        [u32::from(flags) | 0x0200_0000, low, 0, high, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn hinted(words: &str, file: &str, data: &[u8]) -> Option<String> {
+        hint(&[Capability::Chown], words, |path| (path == Path::new(file)).then(|| data.to_vec()))
+    }
+
+    const PING: &str = "sh: 1: ping: Operation not permitted";
+
+    #[test]
+    fn a_program_that_is_to_have_more_than_the_container_is_named_with_what_allows_it() {
+        let wanted = data(1, 1 << 13 | 1 | 1 << 39);
+        let expected = "/usr/bin/ping has the file capability NET_RAW, BPF, which the container does not have, so the kernel \
+                        does not execute it; `capabilities: { add: [NET_RAW, BPF] }` of the container allows it";
+        assert_eq!(hinted(PING, "/usr/bin/ping", &wanted).as_deref(), Some(expected));
+        for words in [
+            "cannot start: /opt/tool cannot be executed: Operation not permitted",
+            "exec /opt/tool: operation not permitted",
+            "first\n/bin/sh: line 3: '/opt/tool': Operation not permitted\nlast",
+        ] {
+            assert!(hinted(words, "/opt/tool", &wanted).is_some(), "{words}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_program_that_the_kernel_executes_or_that_no_line_of_a_refusal_names() {
+        for (flags, permitted) in [(1, 1), (0, 1 << 13), (1, 0)] {
+            assert_eq!(hinted(PING, "/usr/bin/ping", &data(flags, permitted)), None);
+        }
+        assert_eq!(hinted("ping: no\nOperation not permitted", "/usr/bin/ping", &data(1, 1 << 13)), None);
+        for length in 0..8 {
+            assert_eq!(hinted(PING, "/usr/bin/ping", &data(1, 1 << 13)[..length]), None);
+        }
+    }
+}
