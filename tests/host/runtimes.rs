@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::built::{Built, Gate, Running, project};
+use crate::built::{Built, Gate, Running, project, wait_for};
 use crate::project::{Project, RUNTIME, Run};
 
 const ONE: &str = "\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo it runs }]\n";
@@ -51,6 +53,50 @@ fn a_runtime_is_taken_from_the_flag_or_the_variable_and_by_its_path() {
     assert!(run.code == 0 && was_called(&project), "{run}");
     let run = apply(&project, &["--runtime", "embedded"], |command| command);
     assert!(run.code == 0 && !was_called(&project), "{run}");
+}
+
+/// A runtime that hangs in one of its calls, and calls runc in the others.
+fn hanging(project: &Project, call: &str) -> String {
+    let path = project.path("hanging");
+    let runc = runc();
+    let hang = format!("case \" $* \" in *\" {call} \"*) touch {}; sleep 1000;; esac", project.path("hangs").display());
+    project.write("hanging", &format!("#!/bin/sh\n{hang}\nexec {} \"$@\"\n", runc.display()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_call_of_a_runtime_that_does_not_end_is_killed_and_the_step_fails_in_words() {
+    let failed = |call: &str| {
+        let project = project(ONE);
+        let runtime = hanging(&project, call);
+        let built = Built::of(&project, &["--runtime", &runtime]);
+        if call == "delete" {
+            // By then the step has ended.
+            assert_eq!(built.run.code, 0, "{}", built.run);
+        } else {
+            let why = format!("cannot start: the runtime's `{call}` had not ended after 60s, and was killed");
+            assert_eq!(built.reason("s"), why, "{}", built.run);
+        }
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{call}");
+    };
+    thread::scope(|scope| {
+        ["create", "start", "delete"].map(|call| scope.spawn(move || failed(call))).map(|each| each.join().unwrap())
+    });
+}
+
+#[test]
+fn an_interrupt_ends_a_build_whose_runtime_hangs() {
+    for call in ["create", "start", "delete"] {
+        let project = project(ONE);
+        let runtime = hanging(&project, call);
+        let build = Running::start(&project, &["--runtime", &runtime]);
+        wait_for("the runtime to hang", || project.path("hangs").exists().then_some(()));
+        build.signal(Signal::INT);
+        let built = build.end();
+        assert!(built.run.code == 130 || call == "delete" && built.run.code == 0, "{call}: {}", built.run);
+        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{call}");
+    }
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::cgroup::ProcessLimit;
@@ -15,6 +19,12 @@ const OTHER_NAMES: [(&str, &str); 1] = [("runc", "docker-runc")];
 
 /// Runtimes that Debian has packages of.
 const PACKAGES: [&str; 2] = ["runc", "crun"];
+
+/// A program that does not tell its version in that time tells none.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As much of what it says is read.
+const MAX_SAID: usize = 16 << 10;
 
 /// A runtime's program: an executable file. Whether it is a runtime, [`Program::version`] tells by running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,19 +116,55 @@ fn executable(path: &Path) -> io::Result<()> {
 }
 
 fn version(path: &Path) -> Result<String, FindError> {
-    let output = Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| FindError::Unusable { path: path.to_owned(), source })?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let unusable = |source: io::Error| FindError::Unusable { path: path.to_owned(), source };
+    let mut command = Command::new(path);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(unusable)?;
+    let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let said = read_until(outputs.into_iter().flatten().collect(), Instant::now() + VERSION_TIMEOUT);
+    if !matches!(said, Ok(Some(_))) {
+        // It may have ended by itself.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(unusable)?;
+    let no_version = |said: &str| FindError::NoVersion { path: path.to_owned(), said: said.to_owned() };
+    let Some(said) = said.map_err(unusable)? else {
+        return Err(no_version(&format!("it had not ended after {}s, and was killed", VERSION_TIMEOUT.as_secs())));
+    };
+    let [said, errors] =
+        [0, 1].map(|index| String::from_utf8_lossy(said.get(index).map_or(&[], |said| said)).into_owned());
     let line = said.lines().next().map(str::trim).unwrap_or_default();
-    if output.status.success() && line.contains("version") {
+    if status.success() && line.contains("version") {
         return Ok(line.to_owned());
     }
-    let said = format!("{}{said}", String::from_utf8_lossy(&output.stderr));
-    let said = said.lines().next().unwrap_or("it says nothing").to_owned();
-    Err(FindError::NoVersion { path: path.to_owned(), said })
+    let said = format!("{errors}{said}");
+    Err(no_version(said.lines().next().unwrap_or("it says nothing")))
+}
+
+/// Reads pipes to their ends; none where these do not come in time.
+fn read_until(pipes: Vec<OwnedFd>, deadline: Instant) -> io::Result<Option<Vec<Vec<u8>>>> {
+    let mut read = vec![Vec::new(); pipes.len()];
+    let mut pipes: Vec<(usize, OwnedFd)> = pipes.into_iter().enumerate().collect();
+    let mut bytes = [0; 4096];
+    while !pipes.is_empty() {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
+        let mut polled: Vec<_> = pipes.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
+        match poll(&mut polled, Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Some(ready) = polled.iter().position(|pipe| !pipe.revents().is_empty()) else { continue };
+        let (index, pipe) = &pipes[ready];
+        let count = rustix::io::read(pipe, &mut bytes[..])?;
+        // Of more than that no line is the first one.
+        let room = MAX_SAID.saturating_sub(read[*index].len()).min(count);
+        read[*index].extend(&bytes[..room]);
+        if count == 0 {
+            pipes.remove(ready);
+        }
+    }
+    Ok(Some(read))
 }
 
 #[cfg(test)]
@@ -165,9 +211,12 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_runtime_is_refused() {
-        for (text, said) in
-            [("exit 1", "it says nothing"), ("echo usage >&2; exit 2", "usage"), ("echo hello", "hello")]
-        {
+        for (text, said) in [
+            ("exit 1", "it says nothing"),
+            ("exec sleep 1000", "it had not ended after 10s, and was killed"),
+            ("echo usage >&2; exit 2", "usage"),
+            ("echo hello", "hello"),
+        ] {
             let folder = tempfile::tempdir().unwrap();
             program(folder.path(), "runc", text);
             let error = Program::find("runc", folder.path().as_os_str()).unwrap().version().unwrap_err();

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,7 +14,7 @@ use super::step::Step;
 use crate::runtime::protocol::{Opened, Start, receive, send};
 
 /// How often a step is killed that does not end.
-const KILL_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 /// Serves requests until runner closes its end; then the steps that still run end with this process.
 ///
@@ -27,13 +28,17 @@ pub fn serve(open: &Open, groups: &Groups<'_>, control: &UnixStream) -> io::Resu
     // Containers that have ended are still deleted.
     while is_open || steps.iter().any(Step::is_being_deleted) {
         let happened = wait(control, is_open, &steps)?;
+        steps.iter_mut().for_each(Step::end_overdue_call);
         for (step, happened) in steps.iter_mut().zip(&happened.steps) {
             step.advance(open, groups, *happened)?;
         }
         steps.retain(|step| !step.is_over());
         if happened.asked {
             match receive::<Start>(control)? {
-                None => is_open = false,
+                None => {
+                    is_open = false;
+                    steps.iter_mut().for_each(Step::hurry);
+                }
                 Some((start, descriptors)) => {
                     number += 1;
                     let descriptors = <[OwnedFd; 4]>::try_from(descriptors)
@@ -75,8 +80,10 @@ fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happe
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP))
         .collect();
     // What is frozen meanwhile does not end before it is thawed.
-    let again = steps.iter().any(Step::is_unwanted).then_some(&KILL_AGAIN);
-    match poll(&mut polled, again) {
+    let again = steps.iter().any(Step::is_unwanted).then_some(KILL_AGAIN);
+    let timeout = steps.iter().filter_map(Step::time_left).chain(again).min();
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match poll(&mut polled, timeout.as_ref()) {
         Ok(0) => steps.iter().filter(|step| step.is_unwanted()).for_each(Step::kill),
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),

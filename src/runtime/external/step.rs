@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -30,6 +31,12 @@ const MAX_PID: u64 = 64;
 
 /// A runtime that logs more than this is not read.
 const MAX_LOG: u64 = 1 << 20;
+
+/// A call of a runtime that takes longer does not end by itself: the slowest, which start a virtual machine, take seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// As long a call may still take when the session ends: nobody waits for its result any more.
+const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process that is this one's child, or will be when the runtime's program has ended.
 struct Child {
@@ -64,6 +71,10 @@ pub struct Step {
     console: Option<Console>,
     /// It is to end, and has been told so.
     unwanted: bool,
+    /// When the runtime's program is to have ended.
+    deadline: Option<Instant>,
+    /// The runtime's program was killed, for it did not end in time.
+    is_overdue: bool,
     groups: StepGroups,
 }
 
@@ -98,6 +109,8 @@ impl Step {
             watched: None,
             console: None,
             unwanted: false,
+            deadline: None,
+            is_overdue: false,
         };
         let has_terminal = process.terminal() == Some(true);
         let create = || {
@@ -164,6 +177,7 @@ impl Step {
         self.command = Some(
             child.map_err(|error| io::Error::other(format!("cannot call the runtime {}: {error}", name.display())))?,
         );
+        self.deadline = Some(Instant::now() + CALL_TIMEOUT);
         Ok(())
     }
 
@@ -195,6 +209,7 @@ impl Step {
             && let Some(command) = self.command.take()
         {
             let ended = reap(command.descriptor.as_fd())?;
+            self.deadline = None;
             self.after_call(open, groups, &ended)?;
         } else if happened.container
             && let Some(container) = self.container.take()
@@ -278,6 +293,11 @@ impl Step {
         if self.unwanted {
             return Outcome::Signaled { signal: libc::SIGKILL };
         }
+        if self.is_overdue {
+            let call = if self.phase == Phase::Creating { "create" } else { "start" };
+            let why = format!("the runtime's `{call}` had not ended after {}s, and was killed", CALL_TIMEOUT.as_secs());
+            return Outcome::NotStarted { why, code: 125 };
+        }
         let log = regular::read(&self.log(), MAX_LOG).unwrap_or_default();
         not_started(&String::from_utf8_lossy(&log), ended)
     }
@@ -305,11 +325,31 @@ impl Step {
     /// called again until it has ended.
     pub fn kill(&self) {
         // While it is being created only the runtime can be ended; what it leaves half-made is deleted.
-        let child = if self.phase == Phase::Creating { &self.command } else { &self.container };
-        if let Some(child) = child {
+        for child in [&self.command, &self.container].into_iter().flatten() {
             let _ = pidfd_send_signal(&child.descriptor, Signal::KILL);
         }
         self.groups.kill();
+    }
+
+    /// How long the runtime's program may still take.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Kills the runtime's program where its time is over.
+    pub fn end_overdue_call(&mut self) {
+        if self.time_left() == Some(Duration::ZERO)
+            && let Some(command) = &self.command
+        {
+            (self.deadline, self.is_overdue) = (None, true);
+            let _ = pidfd_send_signal(&command.descriptor, Signal::KILL);
+        }
+    }
+
+    /// Gives the runtime's program less time: the session ends.
+    pub fn hurry(&mut self) {
+        let soon = Instant::now() + LAST_CALL_TIMEOUT;
+        self.deadline = self.deadline.map(|deadline| deadline.min(soon));
     }
 
     /// Whether it is to end, and has not.
