@@ -71,6 +71,7 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
             NamedPathError::InStore { path: "/work/src/store/layers".into(), store: store() },
         ],
         NamedPathError::RootHoldsStore { .. } => [NamedPathError::RootHoldsStore { path: path(), store: store() }],
+        NamedPathError::MountHoldsStore { .. } => [NamedPathError::MountHoldsStore { path: path(), store: store() }],
         NamedPathError::BindShowsStore { .. } => [NamedPathError::BindShowsStore { path: path(), store: store() }],
         NamedPathError::Output { .. } => [
             NamedPathError::Output { path: "/work/out/base.squashfs".into(), source: errno(libc::EACCES) },

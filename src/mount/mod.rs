@@ -1,6 +1,7 @@
 //! Mounts of a build: all in a mount namespace of runner's own, so that the kernel takes them back however it ends.
 
 mod bind;
+mod filesystem_paths;
 mod overlay;
 mod table;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bind::{BindOptions, bind, cover, keep_out_of_binds, make_mount_point};
+pub use filesystem_paths::{needs_device, paths_in_options, with_paths};
 pub use overlay::{OverlayError, mount_overlay};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

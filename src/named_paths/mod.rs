@@ -10,18 +10,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::build::{
-    Action, Build, Capability, Container, ContainerId, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
+    Action, Build, Capability, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
 };
 use crate::error::Exit;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
-use crate::mount::{Location, MountTable};
+use crate::mount::{Location, MountTable, paths_in_options};
 use crate::runtime::spec::HostDevice;
 
 /// What a container with the host's network finds at the same path.
@@ -42,6 +41,9 @@ pub enum NamedPathError {
     /// A root is a layer of an overlay, in which nothing can be covered.
     #[error("cannot use {} as a rootfs: it contains the store {}", path.display(), store.display())]
     RootHoldsStore { path: PathBuf, store: PathBuf },
+    /// As for a root, with a directory that a mount names in its options or as its source.
+    #[error("cannot mount a filesystem of {}: it contains the store {}", path.display(), store.display())]
+    MountHoldsStore { path: PathBuf, store: PathBuf },
     /// The directory that hides the store is a mount, and a step may unmount it.
     #[error(
         "cannot bind {}: it contains the store {}, and a step with SYS_ADMIN could unmount the directory that hides it",
@@ -80,7 +82,7 @@ impl NamedPathError {
             Self::InStore { .. } => {
                 Some("copy what is needed out of the store, for a layer with `runner store export`".into())
             }
-            Self::RootHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
+            Self::RootHoldsStore { .. } | Self::MountHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
             Self::BindShowsStore { .. } => {
                 Some("choose a store elsewhere with `--store DIRECTORY`, or leave SYS_ADMIN out of the container's capabilities".into())
             }
@@ -137,12 +139,8 @@ impl NamedPaths {
             for mount in &container.mounts {
                 match &mount.kind {
                     MountKind::Bind(path) | MountKind::Secret(Secret::File(path)) => open(path)?,
-                    // Where it is no path of this host, it is a word that the filesystem understands.
-                    MountKind::Kernel(_, source) if is_image(Path::new(source)) => open(Path::new(source))?,
-                    MountKind::Secret(Secret::Variable(_))
-                    | MountKind::Tmpfs
-                    | MountKind::Cache(_)
-                    | MountKind::Kernel(..) => {}
+                    MountKind::Kernel(..) => paths_of_filesystem(mount).try_for_each(|path| open(&path))?,
+                    MountKind::Secret(Secret::Variable(_)) | MountKind::Tmpfs | MountKind::Cache(_) => {}
                 }
             }
             let resolv = Path::new(RESOLV_CONF);
@@ -163,7 +161,10 @@ impl NamedPaths {
     fn look_around(&mut self, build: &Build, store: &Path) -> Result<(), NamedPathError> {
         let has_root = |container: &Container| matches!(container.rootfs, Rootfs::Dir(_));
         let Some(dir) = &self.store else { return Ok(()) };
-        if self.outputs.is_empty() && binds(build).next().is_none() && !build.containers.iter().any(has_root) {
+        let mounts = build.containers.iter().flat_map(|container| &container.mounts);
+        let of_filesystems: HashSet<PathBuf> = mounts.flat_map(paths_of_filesystem).collect();
+        let has_others = binds(build).next().is_some() || build.containers.iter().any(has_root);
+        if self.outputs.is_empty() && !has_others && of_filesystems.is_empty() {
             return Ok(());
         }
         let in_store = |path: &Path| NamedPathError::InStore { path: path.to_owned(), store: store.to_owned() };
@@ -186,6 +187,15 @@ impl NamedPaths {
             }
             if !table.views(&top, &of_store, false).is_empty() {
                 return Err(NamedPathError::RootHoldsStore { path: path.to_owned(), store: store.to_owned() });
+            }
+        }
+        for path in of_filesystems {
+            let top = locate(self.get(&path).map_err(NamedPathError::Mounts)?.as_fd())?;
+            if top.is_in(&of_store) {
+                return Err(in_store(&path));
+            }
+            if !table.views(&top, &of_store, false).is_empty() {
+                return Err(NamedPathError::MountHoldsStore { path, store: store.to_owned() });
             }
         }
         let mut known: HashMap<&Path, Vec<StepId>> = HashMap::new();
@@ -251,11 +261,15 @@ impl NamedPaths {
     }
 }
 
-/// Whether a path leads to what a filesystem can lie in: a block device, or a file.
-fn is_image(path: &Path) -> bool {
-    let kind = |stat: Stat| FileType::from_raw_mode(stat.st_mode);
-    path.is_absolute()
-        && rustix::fs::stat(path).is_ok_and(|stat| matches!(kind(stat), FileType::BlockDevice | FileType::RegularFile))
+/// The paths of the host that a mount of a filesystem of the kernel names. Where a source is no such path, it is a word that
+/// the filesystem understands.
+fn paths_of_filesystem(mount: &Mount) -> impl Iterator<Item = PathBuf> + use<> {
+    let (source, options) = match &mount.kind {
+        MountKind::Kernel(_, source) => (Some(PathBuf::from(source)), paths_in_options(&mount.options)),
+        _ => (None, Vec::new()),
+    };
+    let source = source.filter(|source| source.exists());
+    options.into_iter().chain(source).filter(|path| path.is_absolute())
 }
 
 /// Opens the directories of the outputs of these steps.

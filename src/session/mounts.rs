@@ -20,7 +20,10 @@ use super::skeleton::MountPoint;
 use crate::build::{Container, MountKind, Network, Secret};
 use crate::error::doing;
 use crate::fs::dirfd::path_of;
-use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point, mount_kernel, mount_tmpfs};
+use crate::mount::{
+    BindOptions, Mounted, bind, cover, make_mount_point, mount_kernel, mount_tmpfs, needs_device, paths_in_options,
+    with_paths,
+};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::secret::Secrets;
 
@@ -323,16 +326,37 @@ fn not_taken(options: &[String]) -> impl FnOnce(io::Error) -> io::Error {
 
 fn kernel(kind: &str, source: &Path, place: &Path, options: &[String], paths: &NamedPaths) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
-    // mount(2) takes a path: one that leads to what the source led to when the build began.
+    // mount(2) takes paths: those that lead to what the source and the options led to when the build began.
     let opened = paths.opened().get(source)?;
-    let source = &opened.as_ref().map_or_else(|| source.to_owned(), |opened| path_of(opened.as_fd()));
-    mount_kernel(kind, source, place, options).map_err(|error| match error.raw_os_error() {
+    let of_options = paths_in_options(options);
+    let of_options: Vec<_> =
+        of_options.iter().map(|path| Ok((path, paths.get(path)?))).collect::<io::Result<_>>().map_err(not_named)?;
+    let named = with_paths(options, |path| match of_options.iter().find(|(named, _)| *named == path) {
+        Some((_, opened)) => Ok(path_of(opened.as_fd())),
+        None => Err(io::Error::from(io::ErrorKind::NotFound)),
+    })?;
+    let mount = || -> io::Result<Mounted> {
+        if opened.is_none() && needs_device(kind)? {
+            let source = source.display();
+            let error =
+                format!("its source {source} was no absolute path of a block device or file when the build began");
+            return Err(io::Error::other(error));
+        }
+        let source = opened.as_ref().map_or_else(|| source.to_owned(), |opened| path_of(opened.as_fd()));
+        mount_kernel(kind, &source, place, &named)
+    };
+    mount().map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => {
             let told = format!("this kernel has no filesystem `{kind}`; `modprobe {kind}` loads it where there is one");
             io::Error::new(error.kind(), told)
         }
         _ => not_taken(options)(error),
     })
+}
+
+/// A path in an option that was not opened: one that is not absolute.
+fn not_named(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("an option of it: {error}; paths in options must be absolute"))
 }
 
 fn write_secret(

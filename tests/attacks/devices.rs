@@ -29,6 +29,18 @@ pub const ATTACKS: &[Attack] = &[
         what: "swaps the disk that another container mounts",
         run: source_swapped,
     },
+    Attack {
+        row: "C4",
+        name: "kernel-options-swapped",
+        what: "swaps a directory that an overlay of another container names, and a disk that is named relatively",
+        run: options_swapped,
+    },
+    Attack {
+        row: "C3",
+        name: "store-in-overlay",
+        what: "sees the store in an overlay of a directory above it",
+        run: store_in_overlay,
+    },
 ];
 
 fn console(lab: &Lab) -> Verdict {
@@ -229,4 +241,65 @@ steps:
     build.tried("swap", "TRYING")?;
     build.without("victim", &["other"])?;
     build.tried("victim", "granted")
+}
+
+/// The root with the tools, as a manifest has it.
+fn base(lab: &Lab) -> String {
+    let text = lab.project("base: $BASE\n").read("build.yaml");
+    text.lines().find_map(|line| line.strip_prefix("base: ")).unwrap().to_owned()
+}
+
+fn options_swapped(lab: &Lab) -> Verdict {
+    let project = lab.project("");
+    project.write("work/lower/granted", "");
+    project.write("outside/of-the-host", "");
+    let (lower, outside, base) = (project.path("work/lower"), project.path("outside"), base(lab));
+    let manifest = format!(
+        "version: 1
+mounts:
+  work: {{ type: bind, source: work, target: /work }}
+  over: {{ type: overlay, source: overlay, target: /over, options: ['lowerdir={lower}:/usr/share'] }}
+  disk: {{ type: squashfs, source: work/disk, target: /disk, options: [ro] }}
+containers:
+  hostile: {{ rootfs: {base}, mounts: [work] }}
+  victim: {{ rootfs: {base}, mounts: [over] }}
+  relative: {{ rootfs: {base}, mounts: [disk] }}
+steps:
+  - {{ name: swap, container: hostile, run: 'mv /work/lower /work/old; ln -s {outside} /work/lower; echo TRYING' }}
+  - {{ name: victim, container: victim, needs: [swap], run: 'ls /over' }}
+  - {{ name: relative, container: relative, needs: [swap], run: 'ls /disk' }}
+",
+        lower = lower.display(),
+        outside = outside.display()
+    );
+    project.write("build.yaml", &manifest);
+    let build = project.apply(&[])?;
+    build.tried("swap", "TRYING")?;
+    build.without("victim", &["of-the-host"])?;
+    build.tried("victim", "granted")?;
+    let refused = build.status("relative") == "failed" && build.reason("relative").contains("no absolute path");
+    safe(refused, format!("{build} {:?}", build.lines("relative")))
+}
+
+fn store_in_overlay(lab: &Lab) -> Verdict {
+    let (project, base) = (lab.project(""), base(lab));
+    for above in ["", "store", "store/logs"] {
+        let lower = project.path(above);
+        fs::create_dir_all(&lower).unwrap();
+        let manifest = format!(
+            "version: 1
+mounts: {{ over: {{ type: overlay, source: overlay, target: /over, options: ['lowerdir=/usr/share:{}'] }} }}
+containers: {{ c: {{ rootfs: {base}, mounts: [over] }} }}
+steps: [{{ name: s, run: 'echo TRYING; ls /over/store /over/logs || true' }}]
+",
+            lower.display()
+        );
+        project.write("build.yaml", &manifest);
+        let build = project.apply(&[])?;
+        let words = build.to_string();
+        let refused = build.code == 2 && (words.contains("contains the store") || words.contains("is in the store"));
+        tried(refused || build.printed("s", "TRYING"), &words)?;
+        safe(refused, words)?;
+    }
+    Ok(())
 }
