@@ -61,16 +61,17 @@ impl Work<'_, '_> {
         };
         let room = self.rooms.running(step.container).ok()?;
         let session = session(&room).ok()?;
-        let printed = format!("{reason}\n{}", output.tail());
+        let printed = output.tail();
         let of_file = |path: &Path| session.file_capabilities(path);
-        if let Some(hint) = file_capabilities::hint(&container.capabilities, &printed, of_file) {
+        let all = format!("{reason}\n{printed}");
+        if let Some(hint) = file_capabilities::hint(&container.capabilities, &all, of_file) {
             return Some(hint);
         }
-        let failed = Failed {
-            user: step.user.as_ref().unwrap_or(&container.user),
-            words: &format!("{command}\n{}", output.tail()),
-        };
-        hints::hint(container, failed, |path| session.mode_in_mount(path)).or_else(|| resource_limits::hint(&printed))
+        let found = session.credentials(step.user.as_ref().unwrap_or(&container.user)).ok().and_then(|user| {
+            let cwd = step.cwd.as_deref().unwrap_or(&container.cwd);
+            hints::hint(container, Failed { user: &user, cwd, command: &command, printed: &printed }, session)
+        });
+        found.or_else(|| resource_limits::hint(&all))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod error;
+mod inspect;
 mod kept;
 mod layer;
 mod mounts;
@@ -28,6 +29,7 @@ use std::thread;
 
 pub use capabilities::missing_by_default as missing_capabilities;
 pub use error::SessionError;
+pub use inspect::{FileInside, Space};
 pub use layer::Lower;
 pub use mounts::RAMFS;
 use mounts::SessionMounts;
@@ -42,8 +44,7 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
-use crate::fs::dirfd::path_of;
-use crate::fs::in_root::{self, resolve};
+use crate::fs::in_root::resolve;
 use crate::loopdev::LentLoopDevices;
 use crate::mount::{Mounted, bind_read_only, mount_overlay};
 use crate::named_paths::NamedPaths;
@@ -276,25 +277,6 @@ impl<'a> Session<'a> {
     pub fn has(&self, path: &Path) -> bool {
         let found = self.live().map(|live| resolve(live.root.as_fd(), path));
         matches!(found, Ok(Ok(inside)) if inside.missing.is_empty())
-    }
-
-    /// The type and the mode of the file at that path, which a mount of the container brings, links followed inside it.
-    pub fn mode_in_mount(&self, path: &Path) -> Option<u32> {
-        let points = self.mounts.ready().iter().map(|mount| mount.point());
-        let above = points.filter(|point| path.starts_with(&point.target));
-        let point = above.max_by_key(|point| point.target.components().count())?;
-        let content = rustix::fs::open(point.content.as_ref()?, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let file = in_root::open(content.as_fd(), path.strip_prefix(&point.target).ok()?, OFlags::PATH).ok()?;
-        Some(rustix::fs::fstat(file).ok()?.st_mode)
-    }
-
-    /// The `security.capability` of a file of the root, see capabilities(7), links followed inside it.
-    pub fn file_capabilities(&self, path: &Path) -> Option<Vec<u8>> {
-        const MOST: usize = 24;
-        let file = in_root::open(self.live().ok()?.root.as_fd(), path, OFlags::PATH).ok()?;
-        let mut bytes = [0u8; MOST];
-        let length = rustix::fs::getxattr(path_of(file.as_fd()), "security.capability", &mut bytes[..]).ok()?;
-        Some(bytes[..length].to_vec())
     }
 
     /// Starts a process. The session must have been started.

@@ -69,6 +69,11 @@ impl Scratch {
         Ok(Self { mounted, _disk: disk, made: AtomicU32::new(0) })
     }
 
+    /// Returns where it is mounted.
+    pub fn place(&self) -> &Path {
+        self.mounted.path()
+    }
+
     /// A new folder in it, mode 0755, its name led by `what`.
     ///
     /// # Errors

@@ -1,0 +1,212 @@
+//! The causes of a denied access: a bind or a cache opens no device node and makes nobody root, and a secret, a cache or a
+//! tmpfs belongs to another user.
+
+use std::path::Path;
+
+use rustix::fs::FileType;
+
+use super::{Failed, Inside, mount_of, paths};
+use crate::build::{Container, Mount, MountKind};
+use crate::runtime::process::Credentials;
+use crate::session::FileInside;
+
+/// EACCES in the words of the C library, in small letters.
+const DENIED: &[&str] = &["permission denied"];
+
+/// Set-uid and set-gid.
+const GIVES_PRIVILEGES: u32 = 0o6000;
+
+/// The option that the step may have needed.
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+    let is_denied = failed.lines(DENIED).next().is_some();
+    let all = paths(failed.command).chain(paths(failed.printed));
+    let of_file = all.into_iter().find_map(|path| {
+        let mount = host_files(container, path)?;
+        let mode = inside.file(path)?.mode;
+        let (path, target) = (path.display(), mount.target.display());
+        match FileType::from_raw_mode(mode) {
+            FileType::CharacterDevice | FileType::BlockDevice if is_denied && !allows(mount, "dev", "nodev") => Some(
+                format!(
+                    "{path} is a device node, which the mount at {target} opens to nobody; `options: [dev]` of that mount \
+                     does, for a device that the container has"
+                ),
+            ),
+            FileType::RegularFile if mode & GIVES_PRIVILEGES != 0 && failed.user.uid != 0 => {
+                let mut needed = Vec::new();
+                if !allows(mount, "suid", "nosuid") {
+                    needed.push(format!("`options: [suid]` of the mount at {target}"));
+                }
+                if container.no_new_privileges {
+                    needed.push("`no_new_privileges: false` of the container".to_owned());
+                }
+                let needs = |needed: String| format!("{path} is set-uid or set-gid; it gives privileges only with {needed}");
+                (!needed.is_empty()).then(|| needs(needed.join(" and ")))
+            }
+            _ => None,
+        }
+    });
+    of_file.or_else(|| failed.lines(DENIED).find_map(|line| of_owner(container, failed.user, line, inside)))
+}
+
+/// For another user than root whom a file in a secret, a cache or a tmpfs was denied, in a line that names it.
+fn of_owner(container: &Container, user: &Credentials, line: &str, inside: &impl Inside) -> Option<String> {
+    let mount = paths(line).find_map(|path| mount_of(container, path)).filter(|_| user.uid != 0)?;
+    let (what, wanted, for_all, verb) = match mount.kind {
+        MountKind::Secret(_) => ("secret", 0o4, "0444", "read it"),
+        MountKind::Cache(_) => ("directory of the cache", 0o7, "1777", "write to it"),
+        MountKind::Tmpfs => ("tmpfs", 0o7, "1777", "write to it"),
+        MountKind::Bind(_) | MountKind::Kernel(..) => return None,
+    };
+    let found = inside.file(&mount.target).filter(|found| !allows_user(*found, user, wanted))?;
+    let (target, uid, mode) = (mount.target.display(), user.uid, found.mode & 0o7777);
+    let mut options = vec![format!("`options: [mode={for_all}]`")];
+    if found.uid != uid {
+        options.insert(0, format!("`options: [uid={uid}]`"));
+    }
+    let also = match mount.kind {
+        MountKind::Cache(_) => "; files in it belong to the users that made them",
+        _ => "",
+    };
+    Some(format!(
+        "the {what} {target} belongs to user {} and group {} with mode {mode:04o}; {} of its mount lets user {uid} {verb}{also}",
+        found.uid,
+        found.gid,
+        options.join(" or ")
+    ))
+}
+
+/// Whether the permissions of a file let a user other than root do all that is wanted.
+fn allows_user(file: FileInside, user: &Credentials, wanted: u32) -> bool {
+    let shift = match () {
+        () if file.uid == user.uid => 6,
+        () if file.gid == user.gid || user.groups.contains(&file.gid) => 3,
+        () => 0,
+    };
+    file.mode >> shift & wanted == wanted
+}
+
+/// The bind or cache that a path is below.
+fn host_files<'a>(container: &'a Container, path: &Path) -> Option<&'a Mount> {
+    let mount = mount_of(container, path).filter(|mount| path != mount.target)?;
+    matches!(mount.kind, MountKind::Bind(_) | MountKind::Cache(_)).then_some(mount)
+}
+
+/// The last of the two options counts.
+fn allows(mount: &Mount, option: &str, opposite: &str) -> bool {
+    mount.options.iter().rev().find(|given| *given == option || *given == opposite).is_some_and(|last| last == option)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Found, container, user};
+    use super::*;
+    use crate::build::Secret;
+
+    const CHARACTER: u32 = 0o020666;
+    const SET_UID: u32 = 0o104755;
+
+    fn bound(options: &[&str], no_new_privileges: bool) -> Container {
+        let mut container = container(&[(MountKind::Bind("/host/src".into()), "/src", options)]);
+        container.no_new_privileges = no_new_privileges;
+        container
+    }
+
+    fn hinted(container: &Container, uid: u32, printed: &str, found: &Found) -> Option<String> {
+        hint(container, Failed { user: &user(uid), cwd: Path::new("/"), command: "make", printed }, found)
+    }
+
+    #[test]
+    fn a_device_node_that_a_bind_does_not_open_is_named_with_the_option() {
+        let found = Found::default().file("/src/a/null", CHARACTER, (0, 0));
+        let words = "sh: 1: cannot open /src/a/null: Permission denied";
+        let told = hinted(&bound(&[], true), 0, words, &found).unwrap();
+        assert!(told.starts_with("/src/a/null is a device node, which the mount at /src opens"), "{told}");
+        assert!(told.contains("`options: [dev]`"), "{told}");
+        assert!(hinted(&bound(&["dev", "nodev"], true), 0, words, &found).is_some());
+        for container in [bound(&["dev"], true), bound(&["nodev", "dev"], true)] {
+            assert_eq!(hinted(&container, 0, words, &found), None);
+        }
+        let others = [
+            "cannot open /src/a/null: Operation not permitted",
+            "/src/b: Permission denied",
+            "/srca Permission denied",
+        ];
+        for words in others {
+            assert_eq!(hinted(&bound(&[], true), 0, words, &found), None, "{words}");
+        }
+        let found = Found::default().file("/src/a/null", 0o100644, (0, 0));
+        assert_eq!(hinted(&bound(&[], true), 0, words, &found), None);
+    }
+
+    #[test]
+    fn a_mount_of_another_user_is_named_with_its_owner_its_mode_and_the_options() {
+        let container = container(&[
+            (MountKind::Secret(Secret::Variable("TOKEN".into())), "/run/secrets/token", &[]),
+            (MountKind::Cache("apt".into()), "/cache", &[]),
+            (MountKind::Tmpfs, "/tmp", &[]),
+        ]);
+        let with = |secret, cache, tmpfs| {
+            let found = Found::default().file("/run/secrets/token", secret, (0, 0));
+            found.file("/cache", cache, (7, 1000)).file("/tmp", tmpfs, (1000, 0))
+        };
+        let closed = with(0o100400, 0o040755, 0o040055);
+        let told = |uid, words, found: &Found| hinted(&container, uid, words, found);
+        assert_eq!(
+            told(1000, "cat: /run/secrets/token: Permission denied", &closed).unwrap(),
+            "the secret /run/secrets/token belongs to user 0 and group 0 with mode 0400; `options: [uid=1000]` or `options: \
+             [mode=0444]` of its mount lets user 1000 read it"
+        );
+        let cache = told(1000, "touch: cannot touch '/cache/x/y': Permission denied", &closed).unwrap();
+        assert!(
+            cache.starts_with("the directory of the cache /cache belongs to user 7 and group 1000 with mode 0755;")
+        );
+        assert!(
+            cache.contains("`options: [uid=1000]` or `options: [mode=1777]`")
+                && cache.ends_with("users that made them"),
+            "{cache}"
+        );
+        // Its own, which its mode closes.
+        let tmpfs = told(1000, "/tmp/x: Permission denied", &closed).unwrap();
+        assert!(
+            tmpfs.contains("the tmpfs /tmp belongs to user 1000") && tmpfs.contains("; `options: [mode=1777]` of"),
+            "{tmpfs}"
+        );
+        for (uid, words) in [
+            (0, "cat: /run/secrets/token: Permission denied"),
+            (1000, "cat: /run/secrets/tokens: Permission denied"),
+            (1000, "cat /run/secrets/token\ncat: /etc/shadow: Permission denied"),
+            (1000, "cat: /run/secrets/token: No such file or directory"),
+        ] {
+            assert_eq!(told(uid, words, &closed), None, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_mount_whose_options_let_the_user_in_is_not_blamed() {
+        let container = container(&[
+            (MountKind::Secret(Secret::Variable("TOKEN".into())), "/token", &["mode=0444"]),
+            (MountKind::Cache("apt".into()), "/cache", &["gid=1000", "mode=0775"]),
+        ]);
+        let found = Found::default().file("/token", 0o100444, (0, 0)).file("/cache", 0o040775, (0, 1000));
+        for words in ["cat: /token: Permission denied", "touch: /cache/x: Permission denied"] {
+            assert_eq!(hinted(&container, 1000, words, &found), None, "{words}");
+        }
+        assert!(hinted(&container, 1001, "touch: /cache/x: Permission denied", &found).is_some());
+    }
+
+    #[test]
+    fn a_set_uid_program_in_a_bind_is_named_with_all_that_it_needs() {
+        let found = Found::default().file("/src/a/su", SET_UID, (0, 0));
+        let words = "/src/a/su -c id\nsu: must be run from a terminal";
+        let told = |options: &[&str], only| hinted(&bound(options, only), 1000, words, &found);
+        let both = told(&[], true).unwrap();
+        assert!(
+            both.contains("only with `options: [suid]` of the mount at /src and `no_new_privileges: false`"),
+            "{both}"
+        );
+        assert!(told(&["suid"], true).unwrap().ends_with("only with `no_new_privileges: false` of the container"));
+        assert!(told(&[], false).unwrap().ends_with("only with `options: [suid]` of the mount at /src"));
+        assert_eq!(told(&["suid"], false), None);
+        assert_eq!(hinted(&bound(&[], true), 0, words, &found), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! Names the filesystem that was full, and what gives it more room.
+
+use std::path::Path;
+
+use super::{Failed, Inside, mount_of, paths};
+use crate::build::{Container, Mount, MountKind, Scratch, size_text};
+use crate::session::{Space, scratch_files};
+
+/// ENOSPC, as the C library and as JavaScript say it.
+const FULL: &[&str] = &["no space left on device", "enospc"];
+
+const SHM: &str = "/dev/shm";
+
+/// A filesystem that a step writes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place<'a> {
+    Root,
+    Mount(&'a Mount),
+    /// `/dev/shm`, which each step has for itself: it is gone by now.
+    Shm,
+}
+
+/// The filesystem that is full: one that the step named in its output or its command, or else the one that it started in, or
+/// else any.
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+    let mut lines = failed.lines(FULL).peekable();
+    lines.peek()?;
+    let found: Vec<Option<Place<'_>>> = lines.flat_map(paths).map(|path| place(container, path)).collect();
+    let named = found.iter().flatten().copied();
+    let start = place(container, failed.cwd);
+    let mounts = container.mounts.iter().filter(|mount| !mount.is_read_only()).map(Place::Mount);
+    let is_full =
+        |place: &Place<'_>| *place == Place::Shm || space(*place, inside).is_some_and(|space| space.is_full());
+    let of_command = paths(failed.command).filter_map(|path| place(container, path));
+    let mut all = named.clone().chain(of_command).chain(start).chain([Place::Root]).chain(mounts);
+    let full = all.find(is_full);
+    // The step may have removed the file that found no room. A device that the step named has no filesystem.
+    let likely = if found.is_empty() { start } else { named.clone().next() };
+    told(container, full.or(likely)?, inside)
+}
+
+fn place<'a>(container: &'a Container, path: &Path) -> Option<Place<'a>> {
+    if let Some(mount) = mount_of(container, path) {
+        return Some(Place::Mount(mount));
+    }
+    if path.starts_with(SHM) {
+        return Some(Place::Shm);
+    }
+    let is_none = ["/proc", "/sys", "/dev"].iter().any(|kernels| path.starts_with(kernels));
+    (!is_none).then_some(Place::Root)
+}
+
+fn space(place: Place<'_>, inside: &impl Inside) -> Option<Space> {
+    match place {
+        Place::Root => inside.space(None),
+        Place::Mount(mount) => inside.space(Some(&mount.target)),
+        Place::Shm => None,
+    }
+}
+
+fn told(container: &Container, place: Place<'_>, inside: &impl Inside) -> Option<String> {
+    const OF_STORE: &str = "make room there with `runner store gc`, or choose another store with `--store FOLDER`";
+    let left = || space(place, inside).map_or_else(|| "no room".to_owned(), left);
+    let mount = match place {
+        Place::Root => {
+            return Some(match container.scratch {
+                Scratch::Default => "the root may change by half of the memory that runner may use, at most 10 GiB; \
+                                     `scratch: {disk: true}` or `scratch: {tmpfs: SIZE}` gives more"
+                    .to_owned(),
+                Scratch::Tmpfs(bytes) => format!(
+                    "the changes of the steps may take {} in memory and be {} files; `scratch: {{disk: true}}` or a larger \
+                     `tmpfs` there gives more",
+                    size_text(bytes),
+                    scratch_files(bytes)
+                ),
+                Scratch::Disk => {
+                    format!(
+                        "the changes of the steps are in the store, whose filesystem has {} left; {OF_STORE}",
+                        left()
+                    )
+                }
+            });
+        }
+        Place::Shm => {
+            let mount = "`{type: tmpfs, target: /dev/shm, options: [size=SIZE]}`";
+            return Some(format!("{SHM} takes 64MiB; a mount of the container, {mount}, takes more"));
+        }
+        Place::Mount(mount) => mount,
+    };
+    let target = mount.target.display();
+    Some(match &mount.kind {
+        MountKind::Tmpfs => {
+            let is_of_files = space(place, inside).is_some_and(|space| space.has_no_files())
+                && mount.options.iter().any(|option| option.starts_with("nr_inodes="));
+            let option = if is_of_files { "nr_inodes=NUMBER" } else { "size=SIZE" };
+            format!("the tmpfs mounted at {target} has {} left; `options: [{option}]` of that mount gives more", left())
+        }
+        MountKind::Cache(_) => {
+            format!("the cache mounted at {target} is in the store, whose filesystem has {} left; {OF_STORE}", left())
+        }
+        MountKind::Bind(source) => {
+            let source = source.display();
+            format!(
+                "the bind mounted at {target} is on a filesystem of the host that has {} left; make room in {source}",
+                left()
+            )
+        }
+        MountKind::Kernel(kind, _) => format!("the {kind} mounted at {target} has {} left", left()),
+        MountKind::Secret(_) => return None,
+    })
+}
+
+fn left(space: Space) -> String {
+    let bytes = format!("{} of {}", size_text(space.free_bytes), size_text(space.bytes));
+    match space.files {
+        0 => bytes,
+        files => format!("{bytes} and {} of {files} files", space.free_files),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Found, container, hinted};
+    use super::*;
+
+    const FREE: Space = Space { bytes: 8 << 20, free_bytes: 4 << 20, files: 2048, free_files: 2000 };
+
+    fn mounts() -> Container {
+        let mut container = container(&[
+            (MountKind::Tmpfs, "/tmp", &["size=8m"]),
+            (MountKind::Tmpfs, "/few", &["nr_inodes=9"]),
+            (MountKind::Cache("apt".into()), "/cache", &[]),
+            (MountKind::Bind("/work/src".into()), "/src", &[]),
+            (MountKind::Bind("/work/ro".into()), "/ro", &["ro"]),
+        ]);
+        container.scratch = Scratch::Tmpfs(8 << 20);
+        container
+    }
+
+    fn found(full: Option<&str>) -> Found {
+        let mut found = Found::default();
+        for target in ["/tmp", "/few", "/cache", "/src", "/ro", ""] {
+            let target = (!target.is_empty()).then(|| target.into());
+            found.spaces.insert(target, FREE);
+        }
+        found.spaces.insert(Some("/ro".into()), Space { free_bytes: 0, ..FREE });
+        if let Some(full) = full {
+            found.spaces.insert((!full.is_empty()).then(|| full.into()), Space { free_bytes: 4096, ..FREE });
+        }
+        found
+    }
+
+    const WRITE: &str = "sh: write error: No space left on device";
+
+    #[test]
+    fn the_filesystem_that_is_full_is_named_with_what_gives_it_more() {
+        for (full, begin, end) in [
+            (
+                "/tmp",
+                "the tmpfs mounted at /tmp has 4KiB of 8MiB and 2000 of 2048 files left",
+                "`options: [size=SIZE]` of that mount gives more",
+            ),
+            ("/cache", "the cache mounted at /cache is in the store", "with `--store FOLDER`"),
+            (
+                "/src",
+                "the bind mounted at /src is on a filesystem of the host that has 4KiB of 8MiB",
+                "make room in /work/src",
+            ),
+            ("", "the changes of the steps may take 8MiB in memory and be 2048 files;", "gives more"),
+        ] {
+            let told = hinted(&mounts(), 0, WRITE, &found(Some(full))).unwrap();
+            assert!(told.starts_with(begin) && told.ends_with(end), "{full}: {told}");
+        }
+        let mut disk = mounts();
+        disk.scratch = Scratch::Disk;
+        let told = hinted(&disk, 0, WRITE, &found(Some(""))).unwrap();
+        assert!(
+            told.starts_with("the changes of the steps are in the store, whose filesystem has 4KiB of 8MiB"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn of_several_that_are_full_it_is_the_one_that_the_command_names() {
+        let mut found = found(Some("/tmp"));
+        found.spaces.insert(Some("/src".into()), Space { free_bytes: 0, ..FREE });
+        let user = super::super::fixture::user(0);
+        let told = |command| {
+            let failed = Failed { user: &user, cwd: Path::new("/"), command, printed: WRITE };
+            hint(&mounts(), failed, &found).unwrap()
+        };
+        assert!(told("cat x > /src/f").starts_with("the bind mounted at /src"));
+        assert!(told("cat x > /tmp/f; rm /usr/x").starts_with("the tmpfs mounted at /tmp"));
+    }
+
+    #[test]
+    fn a_tmpfs_without_files_left_names_the_option_that_bounds_them() {
+        let mut found = found(None);
+        found.spaces.insert(Some("/few".into()), Space { free_files: 0, ..FREE });
+        found.spaces.insert(Some("/tmp".into()), Space { free_files: 0, ..FREE });
+        let told =
+            |path| hinted(&mounts(), 0, &format!("touch: cannot touch '{path}': No space left on device"), &found);
+        assert!(told("/few/f").unwrap().contains("0 of 2048 files left; `options: [nr_inodes=NUMBER]`"));
+        assert!(told("/tmp/f").unwrap().contains("0 of 2048 files left; `options: [size=SIZE]`"));
+    }
+
+    #[test]
+    fn where_none_is_full_any_more_it_is_the_one_that_the_step_named_or_started_in() {
+        let at = |path| hinted(&mounts(), 0, &format!("as: {path}: No space left on device"), &found(None)).unwrap();
+        assert!(at("/tmp/x.o").starts_with("the tmpfs mounted at /tmp has 4MiB of 8MiB"));
+        assert!(at("/usr/x.o").starts_with("the changes of the steps may take 8MiB"));
+        assert!(
+            at("/dev/shm/x")
+                .starts_with("/dev/shm takes 64MiB; a mount of the container, `{type: tmpfs, target: /dev/shm,")
+        );
+        let printed = "Error: ENOSPC: no space left on device, write";
+        let failed = Failed { user: &super::super::fixture::user(0), cwd: Path::new("/cache/x"), command: "", printed };
+        assert!(hint(&mounts(), failed, &found(None)).unwrap().starts_with("the cache mounted at /cache"));
+    }
+
+    #[test]
+    fn no_filesystem_is_named_for_the_kernels_own_files_or_another_error() {
+        assert_eq!(hinted(&mounts(), 0, "/tmp/x: No such file or directory", &found(Some("/tmp"))), None);
+        assert_eq!(hinted(&mounts(), 0, "dd: error writing '/dev/x': No space left on device", &found(None)), None);
+        let printed = "/sys/fs/cgroup/x: No space left on device";
+        let failed = Failed { user: &super::super::fixture::user(0), cwd: Path::new("/proc"), command: "", printed };
+        assert_eq!(hint(&mounts(), failed, &found(None)), None);
+    }
+}

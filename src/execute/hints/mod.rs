@@ -1,0 +1,128 @@
+//! The causes of a step's failure that it does not report itself, found in the last lines that it printed, in what its
+//! container is, and in the files of its session.
+
+mod denied;
+mod full;
+
+use std::path::Path;
+
+use crate::build::{Container, Mount};
+use crate::runtime::process::Credentials;
+use crate::session::{FileInside, Session, Space};
+
+/// A failed step.
+#[derive(Debug, Clone, Copy)]
+pub struct Failed<'a> {
+    /// Who ran it.
+    pub user: &'a Credentials,
+    /// Where it started.
+    pub cwd: &'a Path,
+    /// What it ran.
+    pub command: &'a str,
+    /// The last lines that it printed.
+    pub printed: &'a str,
+}
+
+impl<'a> Failed<'a> {
+    /// The last lines that have any of these words in them, which are in small letters.
+    fn lines(&self, words: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        self.printed.lines().filter(|line| {
+            let line = line.to_lowercase();
+            words.iter().any(|words| line.contains(words))
+        })
+    }
+}
+
+/// What the hints ask about the session of the step.
+pub trait Inside {
+    /// The file at a path.
+    fn file(&self, path: &Path) -> Option<FileInside>;
+
+    /// The room of a mount, by its target, or of where the changes of the steps live.
+    fn space(&self, target: Option<&Path>) -> Option<Space>;
+}
+
+impl Inside for Session<'_> {
+    fn file(&self, path: &Path) -> Option<FileInside> {
+        Session::file(self, path)
+    }
+
+    fn space(&self, target: Option<&Path>) -> Option<Space> {
+        Session::space(self, target)
+    }
+}
+
+/// Returns what the step may have needed.
+pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
+    full::hint(container, failed, inside).or_else(|| denied::hint(container, failed, inside))
+}
+
+/// The absolute paths that stand in a text.
+fn paths(words: &str) -> impl Iterator<Item = &Path> {
+    let parts = words.split(|c: char| c.is_whitespace() || c.is_control() || "'\"`‘’:;,()<>=[]&|".contains(c));
+    parts.map(Path::new).filter(|path| path.is_absolute())
+}
+
+/// The mount of the container that a path is in.
+fn mount_of<'a>(container: &'a Container, path: &Path) -> Option<&'a Mount> {
+    let above = container.mounts.iter().filter(|mount| path.starts_with(&mount.target));
+    above.max_by_key(|mount| mount.target.components().count())
+}
+
+#[cfg(test)]
+mod fixture {
+    //! A container and a session for the tests of the hints.
+
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::build::MountKind;
+    use crate::plan::fixture::build;
+
+    /// What is found inside, by path.
+    #[derive(Debug, Default)]
+    pub struct Found {
+        pub files: BTreeMap<PathBuf, FileInside>,
+        pub spaces: BTreeMap<Option<PathBuf>, Space>,
+    }
+
+    impl Inside for Found {
+        fn file(&self, path: &Path) -> Option<FileInside> {
+            self.files.get(path).copied()
+        }
+
+        fn space(&self, target: Option<&Path>) -> Option<Space> {
+            self.spaces.get(&target.map(Path::to_owned)).copied()
+        }
+    }
+
+    impl Found {
+        pub fn file(mut self, path: &str, mode: u32, (uid, gid): (u32, u32)) -> Self {
+            self.files.insert(path.into(), FileInside { mode, uid, gid, device: 0 });
+            self
+        }
+    }
+
+    /// With these mounts: a kind, a target and options.
+    pub fn container(mounts: &[(MountKind, &str, &[&str])]) -> Container {
+        let mut container = build(&[("s", 0, &[])]).containers[0].clone();
+        let mount = |(kind, target, options): &(MountKind, &str, &[&str])| Mount {
+            kind: kind.clone(),
+            target: target.into(),
+            options: options.iter().map(ToString::to_string).collect(),
+            ignored: false,
+        };
+        container.mounts = mounts.iter().map(mount).collect();
+        container
+    }
+
+    pub fn user(uid: u32) -> Credentials {
+        Credentials { uid, gid: uid, groups: vec![uid], home: "/".into() }
+    }
+
+    /// The hint for a step of that user that printed this.
+    pub fn hinted(container: &Container, uid: u32, printed: &str, found: &Found) -> Option<String> {
+        hint(container, Failed { user: &user(uid), cwd: Path::new("/"), command: "make", printed }, found)
+    }
+}
