@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::drive::Run;
 use super::failed::Kept;
-use super::file_capabilities;
 use super::parts::{Judged, ToRecord};
 use super::refusal::hint_of;
 use super::step::Written;
@@ -71,9 +70,7 @@ impl Run<'_, '_> {
                     Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
                 };
                 let hint = match &result {
-                    // A hint that is certain is in the reason already.
-                    Err(Failure { reason, .. }) if reason.contains(file_capabilities::HAS) => None,
-                    Err(Failure { cause: Cause::Step, exit_code: Some(code), .. }) => {
+                    Err(Failure { cause: Cause::Step, exit_code: Some(code), is_explained: false, .. }) => {
                         hint_of(self.context.build, self.context.build.step(step), *code, log.as_deref())
                     }
                     _ => None,

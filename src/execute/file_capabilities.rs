@@ -8,9 +8,6 @@ use crate::build::{Capability, PROGRAM_PATH};
 /// EPERM in the words of the C library and of runc, in small letters.
 const REFUSED: &str = "operation not permitted";
 
-/// What the hint says of a program.
-pub const HAS: &str = "has the file capability";
-
 /// Returns the name of the program that the kernel refused, with the capabilities that it is to have and the container has
 /// not. `words` are the failure's and the step's last ones; `file` gives the `security.capability` of a file inside.
 pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
@@ -23,7 +20,7 @@ pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Op
         (wanted.at_once && !lacks.is_empty()).then(|| {
             let names = lacks.join(", ");
             format!(
-                "{} {HAS} {names}, which the container does not have, so the kernel does not execute it; `capabilities: {{ add: \
+                "{} has the file capability {names}, which the container does not have, so the kernel does not execute it; `capabilities: {{ add: \
                  [{names}] }}` of the container allows it",
                 path.display()
             )

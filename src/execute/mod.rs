@@ -120,6 +120,8 @@ struct Failure {
     reason: String,
     exit_code: Option<i32>,
     cause: Cause,
+    /// The reason says what the step needed, so its output is not searched for a guess.
+    is_explained: bool,
 }
 
 /// What is to blame for a failure.

@@ -57,11 +57,11 @@ pub struct Written {
 
 impl Failure {
     pub(super) fn host(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), exit_code: None, cause: Cause::Host }
+        Self { reason: reason.into(), exit_code: None, cause: Cause::Host, is_explained: false }
     }
 
     fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.into(), exit_code, cause: Cause::Step }
+        Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false }
     }
 }
 
@@ -119,8 +119,10 @@ impl Work<'_, '_> {
             }
             let reason = words(&ended, step.timeout, self.context.build.container(step.container));
             if ended.interrupted || tries > step.retries {
-                let reason = [vec![reason.clone()], self.hints(&ended, output, &reason)].concat().join("; ");
-                return Err(Failure::own(reason, Some(ended.outcome.exit_code())));
+                let hints = self.hints(&ended, output, &reason);
+                let is_explained = !hints.is_empty();
+                let reason = [vec![reason], hints].concat().join("; ");
+                return Err(Failure { is_explained, ..Failure::own(reason, Some(ended.outcome.exit_code())) });
             }
             tries += 1;
             self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1 });
@@ -222,6 +224,7 @@ impl Work<'_, '_> {
                 reason: format!("not as runner.lock says: {difference}"),
                 exit_code: None,
                 cause: Cause::Mismatch,
+                is_explained: false,
             }),
         }
     }

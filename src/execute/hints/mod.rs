@@ -2,9 +2,10 @@
 //! container is, and in the files of its session.
 
 mod denied;
+mod device;
 mod full;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::build::{Container, Mount};
 use crate::runtime::process::Credentials;
@@ -33,13 +34,16 @@ impl<'a> Failed<'a> {
     }
 }
 
-/// What the hints ask about the session of the step.
+/// What the hints ask about the session of the step, and about the devices of the host.
 pub trait Inside {
     /// The file at a path.
     fn file(&self, path: &Path) -> Option<FileInside>;
 
     /// The room of a mount, by its target, or of where the changes of the steps live.
     fn space(&self, target: Option<&Path>) -> Option<Space>;
+
+    /// The path on the host of the device at a path of a container's own `/dev`, or with the number of this node.
+    fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf>;
 }
 
 impl Inside for Session<'_> {
@@ -50,11 +54,17 @@ impl Inside for Session<'_> {
     fn space(&self, target: Option<&Path>) -> Option<Space> {
         Session::space(self, target)
     }
+
+    fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf> {
+        device::on_host(path, node)
+    }
 }
 
 /// Returns what the step may have needed.
 pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
-    full::hint(container, failed, inside).or_else(|| denied::hint(container, failed, inside))
+    full::hint(container, failed, inside)
+        .or_else(|| device::hint(container, failed, inside))
+        .or_else(|| denied::hint(container, failed, inside))
 }
 
 /// The absolute paths that stand in a text.
@@ -74,7 +84,6 @@ mod fixture {
     //! A container and a session for the tests of the hints.
 
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
 
     use super::*;
     use crate::build::MountKind;
@@ -85,6 +94,7 @@ mod fixture {
     pub struct Found {
         pub files: BTreeMap<PathBuf, FileInside>,
         pub spaces: BTreeMap<Option<PathBuf>, Space>,
+        pub devices: Vec<PathBuf>,
     }
 
     impl Inside for Found {
@@ -94,6 +104,11 @@ mod fixture {
 
         fn space(&self, target: Option<&Path>) -> Option<Space> {
             self.spaces.get(&target.map(Path::to_owned)).copied()
+        }
+
+        fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf> {
+            let number = |node: FileInside| self.devices.get(usize::try_from(node.device).ok()?).cloned();
+            node.and_then(number).or_else(|| self.devices.iter().find(|device| *device == path).cloned())
         }
     }
 
