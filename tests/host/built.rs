@@ -67,7 +67,7 @@ impl Built {
     }
 
     /// From what runner printed.
-    fn from_run(run: Run) -> Self {
+    pub fn from_run(run: Run) -> Self {
         let parsed = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
         Self { events: run.stdout.lines().map(parsed).collect(), run }
     }

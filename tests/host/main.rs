@@ -21,6 +21,7 @@ mod display;
 mod escape;
 mod events;
 mod failed;
+mod hints;
 mod interrupted;
 mod limits;
 mod lock;

@@ -4,6 +4,9 @@
 mod denied;
 mod device;
 mod full;
+mod network;
+mod open_files;
+mod read_only;
 
 use std::path::{Path, PathBuf};
 
@@ -65,6 +68,9 @@ pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> 
     full::hint(container, failed, inside)
         .or_else(|| device::hint(container, failed, inside))
         .or_else(|| denied::hint(container, failed, inside))
+        .or_else(|| read_only::hint(container, failed))
+        .or_else(|| network::hint(container, failed))
+        .or_else(|| open_files::hint(container, failed))
 }
 
 /// The absolute paths that stand in a text.

@@ -1,0 +1,58 @@
+//! Says that a container has no network, where a step looked for one.
+
+use super::Failed;
+use crate::build::{Container, Network};
+
+/// How programs report a name that they could not look up, and a host that they could not reach: the C library, apt, curl,
+/// wget, BusyBox, Go, Node and pip.
+const UNREACHED: &[&str] = &[
+    "temporary failure resolving",
+    "temporary failure in name resolution",
+    "could not resolve host",
+    "could not resolve '",
+    "couldn't resolve host",
+    "unable to resolve host address",
+    "name or service not known",
+    "failed to lookup address information",
+    "bad address '",
+    "no such host",
+    "eai_again",
+    "enetunreach",
+    "network is unreachable",
+    "network unreachable",
+    "failed to establish a new connection",
+];
+
+/// What gives the container a network, where it has none and the step says that it looked for one.
+pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
+    if container.network != Network::None || failed.lines(UNREACHED).next().is_none() {
+        return None;
+    }
+    let name = &container.name;
+    Some(format!("container {name} has no network; write `network: host` there, if the step needs one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Found, container, hinted};
+    use super::*;
+
+    #[test]
+    fn a_step_without_a_network_that_looks_for_one_is_told_the_key() {
+        let mut container = container(&[]);
+        let told = |container: &Container, printed| hinted(container, 0, printed, &Found::default());
+        for printed in [
+            "W: Failed to fetch http://deb.debian.org/debian/  Temporary failure resolving 'deb.debian.org'",
+            "curl: (6) Could not resolve host: example.org",
+            "wget: bad address 'example.org'",
+            "ping: connect: Network is unreachable",
+            "Error: getaddrinfo EAI_AGAIN registry.example.org",
+        ] {
+            let expected = "container c0 has no network; write `network: host` there, if the step needs one";
+            assert_eq!(told(&container, printed).as_deref(), Some(expected), "{printed}");
+        }
+        assert_eq!(told(&container, "curl: (7) Failed to connect to localhost port 80"), None);
+        container.network = Network::Host;
+        assert_eq!(told(&container, "curl: (6) Could not resolve host: example.org"), None);
+    }
+}

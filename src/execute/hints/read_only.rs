@@ -1,0 +1,87 @@
+//! Names what makes a filesystem read-only that a step wrote to.
+
+use std::path::Path;
+
+use super::{Failed, mount_of, paths};
+use crate::build::{Container, MountKind, Network};
+use crate::named_paths::RESOLV_CONF;
+
+/// EROFS.
+const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
+
+/// What makes the filesystem read-only that the step named, or else the one that it started in.
+pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
+    let mut lines = failed.lines(READ_ONLY).peekable();
+    lines.peek()?;
+    lines.flat_map(paths).chain([failed.cwd]).find_map(|path| cause(container, path))
+}
+
+fn cause(container: &Container, path: &Path) -> Option<String> {
+    if let Some(mount) = mount_of(container, path) {
+        let target = mount.target.display();
+        return match &mount.kind {
+            MountKind::Secret(_) => Some(format!("the secret {target} is read-only; write to another path")),
+            _ if mount.is_read_only() => {
+                let options = "leave `ro` out of its options, if the step is to write there";
+                Some(format!("the mount at {target} is read-only (`ro`); {options}"))
+            }
+            MountKind::Bind(source) => {
+                Some(format!("the mount at {target} is as read-only as its source on the host, {}", source.display()))
+            }
+            _ => None,
+        };
+    }
+    if path == Path::new(RESOLV_CONF) && container.network == Network::Host {
+        return Some(format!(
+            "{RESOLV_CONF} is the host's, for `network: host`; a mount of the container with that target takes its place"
+        ));
+    }
+    if let Some(kernels) = ["/proc", "/sys"].into_iter().find(|kernels| path.starts_with(kernels)) {
+        return Some(format!(
+            "{} is the host kernel's, and read-only below {kernels} in every container",
+            path.display()
+        ));
+    }
+    let is_root = container.read_only && !path.starts_with("/dev");
+    is_root.then(|| {
+        "the root is read-only (`read_only: true` of the container); mount a tmpfs where the step writes, or leave that out"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Found, container, hinted};
+    use super::*;
+    use crate::build::Secret;
+
+    #[test]
+    fn what_makes_a_filesystem_read_only_is_named() {
+        let mut container = container(&[
+            (MountKind::Bind("/work/src".into()), "/src", &["ro"]),
+            (MountKind::Bind("/work/dvd".into()), "/dvd", &[]),
+            (MountKind::Secret(Secret::Variable("T".into())), "/run/token", &[]),
+            (MountKind::Tmpfs, "/tmp", &[]),
+        ]);
+        container.network = Network::Host;
+        let told = |container: &Container, path: &str| {
+            hinted(container, 0, &format!("touch: cannot touch '{path}': Read-only file system"), &Found::default())
+        };
+        for (path, words) in [
+            ("/src/x", "the mount at /src is read-only (`ro`); leave `ro` out"),
+            ("/dvd/x", "as read-only as its source on the host, /work/dvd"),
+            ("/run/token", "the secret /run/token is read-only"),
+            ("/etc/resolv.conf", "/etc/resolv.conf is the host's, for `network: host`"),
+            ("/proc/sys/kernel/x", "/proc/sys/kernel/x is the host kernel's"),
+        ] {
+            let told = told(&container, path).unwrap();
+            assert!(told.contains(words), "{path}: {told}");
+        }
+        for path in ["/tmp/x", "/usr/x", "x"] {
+            assert_eq!(told(&container, path), None, "{path}");
+        }
+        container.read_only = true;
+        assert_eq!(told(&container, "/tmp/x").as_deref(), told(&container, "x").as_deref());
+        assert!(told(&container, "/usr/x").unwrap().starts_with("the root is read-only (`read_only: true`"));
+    }
+}
