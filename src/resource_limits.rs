@@ -1,5 +1,7 @@
 //! The resource limits that runner's caller has set, see getrlimit(2): which one a failure came of, and how to raise it.
 
+use std::fs;
+
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::build::{Limits, size_text};
@@ -13,12 +15,13 @@ pub fn default_nofile() -> u64 {
     settable_nofile().map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE))
 }
 
-/// Returns the greatest limit of open files that this process can set, where there is one: without CAP_SYS_RESOURCE it
-/// cannot set more than it has.
+/// Returns the greatest limit of open files that this process can set, where it is known: the kernel's own, and without
+/// CAP_SYS_RESOURCE what it has.
 pub fn settable_nofile() -> Option<u64> {
     let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|_| !may_raise)?;
-    Some(most)
+    let caller = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|_| !may_raise).map(|(_, most)| most);
+    let kernel = fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    caller.into_iter().chain(kernel).min()
 }
 
 /// What the system and the programs that runner starts say of a limit.

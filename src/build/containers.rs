@@ -298,6 +298,11 @@ impl Check<'_> {
                 self.add(problem.help(format!("write {least} or more, or leave it out")));
             }
         }
+        if let Some(value) = def.pids.filter(|value| *value > Limits::MAX_PIDS) {
+            let most = Limits::MAX_PIDS;
+            let problem = Problem::new(&at.key("pids"), format!("`pids` is {value}")).label("more than the kernel has");
+            self.add(problem.help(format!("write {most} or less, or leave it out")));
+        }
         limits.nofile = def.nofile;
         limits.pids = def.pids;
         limits.memory =

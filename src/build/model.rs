@@ -270,6 +270,9 @@ impl Limits {
     /// The most processes and threads where the manifest asks for no other number; it holds where that can be limited
     /// without moving processes of the host between cgroups.
     pub const DEFAULT_PIDS: u64 = 32768;
+
+    /// The kernel has no more processes and threads at once: `PID_MAX_LIMIT`, see proc_sys_kernel(5).
+    pub const MAX_PIDS: u64 = 4_194_304;
 }
 
 /// Where changes live until a snapshot.

@@ -7,7 +7,7 @@ use super::check::Check;
 use super::host::FileKind;
 use super::model::{Capability, Seccomp};
 use crate::diagnostic::{Problem, Trail, nearest};
-use crate::seccomp::{Architecture, Profile, compile};
+use crate::seccomp::{Architecture, Profile, compile, starts_steps};
 
 /// The words that are no path.
 const WORDS: [(&str, Seccomp); 2] = [("default", Seccomp::Default), ("unconfined", Seccomp::Unconfined)];
@@ -38,7 +38,7 @@ impl Check<'_> {
         Seccomp::Profile(profile, path)
     }
 
-    /// Refuses a profile whose filter the kernel would not take.
+    /// Refuses a profile whose filter the kernel would not take, or under which no step could be made.
     fn filter(&mut self, at: &Trail<'_>, path: PathBuf, profile: &Profile, capabilities: &[Capability]) {
         // On a machine or a kernel that is not known, a session says so.
         let (Some(machine), Some(kernel)) = (Architecture::native(), self.host.kernel()) else { return };
@@ -48,7 +48,10 @@ impl Check<'_> {
         }
         let compiled = profile.resolve(capabilities, machine, kernel).map(|rules| compile(&rules));
         let (why, help) = match compiled {
-            Ok(Ok(_)) => return,
+            Ok(Ok(program)) => match starts_steps(&program, machine) {
+                Ok(()) => return,
+                Err(error) => (error.to_string(), Some(error.hint())),
+            },
             Ok(Err(error)) => (error.to_string(), error.hint()),
             Err(error) => (error.to_string(), None),
         };

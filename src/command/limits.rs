@@ -8,7 +8,7 @@ use crate::build::{Build, ContainerId, Limits, size_text};
 use crate::cgroup::{Home, Standing};
 use crate::columns::wrap;
 use crate::plan::Plan;
-use crate::resource_limits::default_nofile;
+use crate::resource_limits::{default_nofile, settable_nofile};
 
 /// The limits of the containers of a plan.
 pub struct PlannedLimits<'a> {
@@ -24,24 +24,40 @@ struct Planned {
     /// As in the manifest.
     value: Value,
     is_default: bool,
-    standing: Standing,
+    by: By,
+}
+
+/// What enforces a limit.
+enum By {
+    /// A cgroup.
+    Group(Standing),
+    /// The limit of each process; the host allows no more than that, where it is less than the manifest asks for.
+    Process { too_much_for: Option<u64> },
 }
 
 impl Planned {
     /// Whether it will hold: for the default nothing of the host's is changed, and no process moved but where the group
     /// is delegated.
     fn holds(&self) -> bool {
-        match self.standing {
-            Standing::Holds | Standing::Moves { is_delegated: true, .. } => true,
-            Standing::SwitchesOn(_) | Standing::Moves { .. } => !self.is_default,
-            Standing::Lacks(_) | Standing::Nowhere => false,
+        match &self.by {
+            By::Group(Standing::Holds | Standing::Moves { is_delegated: true, .. }) => true,
+            By::Group(Standing::SwitchesOn(_) | Standing::Moves { .. }) => !self.is_default,
+            By::Group(Standing::Lacks(_) | Standing::Nowhere) => false,
+            By::Process { too_much_for } => too_much_for.is_none(),
         }
     }
 
     fn words(&self) -> String {
         let value = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
         let what = format!("{} {value}", self.key);
-        match &self.standing {
+        let standing = match &self.by {
+            By::Group(standing) => standing,
+            By::Process { too_much_for: None } => return format!("{what} holds"),
+            By::Process { too_much_for: Some(most) } => {
+                return format!("{what} cannot be had, and no step of the container starts: this host allows {most}");
+            }
+        };
+        match standing {
             Standing::SwitchesOn(group) if self.is_default => {
                 format!("{what}, the default, does not hold: its controller is off in {}", group.display())
             }
@@ -73,7 +89,10 @@ impl<'a> PlannedLimits<'a> {
         let containers = plan.order().iter().map(|id| build.step(*id).container).filter(|id| seen.insert(id.0));
         let planned = |id: ContainerId| {
             let container = build.container(id);
-            (container.name.as_str(), limits(container.limits, &|controller| home.standing(controller)))
+            (
+                container.name.as_str(),
+                limits(container.limits, &|controller| home.standing(controller), settable_nofile()),
+            )
         };
         let containers: Vec<ContainerId> = containers.collect();
         let most = Some(default_nofile()).filter(|most| *most < Limits::DEFAULT_NOFILE);
@@ -112,25 +131,32 @@ impl<'a> PlannedLimits<'a> {
     }
 }
 
-fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing) -> Vec<Planned> {
+fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<u64>) -> Vec<Planned> {
+    let standing = |controller| By::Group(standing(controller));
     let mut planned = Vec::new();
+    let default = settable.map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE));
+    let (files, is_default) = (limits.nofile.unwrap_or(default), limits.nofile.is_none());
+    let by = By::Process { too_much_for: settable.filter(|most| files > *most) };
+    planned.push(Planned { key: "nofile", value: json!(files), is_default, by });
     if let Some(bytes) = limits.memory {
-        let (value, standing) = (json!(size_text(bytes)), standing("memory"));
-        planned.push(Planned { key: "memory", value, is_default: false, standing });
+        let (value, by) = (json!(size_text(bytes)), standing("memory"));
+        planned.push(Planned { key: "memory", value, is_default: false, by });
     }
     if let Some(millicpus) = limits.millicpus {
         // At most as many processors as there are: exact in 53 bits.
         let cpus = f64::from(u32::try_from(millicpus).unwrap_or(u32::MAX)) / 1000.0;
-        planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, standing: standing("cpu") });
+        planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, by: standing("cpu") });
     }
     let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
-    let moves = |standing: &Standing| matches!(standing, Standing::Moves { .. });
+    let moves = |by: &By| matches!(by, By::Group(Standing::Moves { .. }));
     // Processes that are moved for another limit of the container leave nothing to be moved for the default.
-    let standing = match standing("pids") {
-        left if is_default && moves(&left) && planned.iter().any(|limit| moves(&limit.standing)) => Standing::Holds,
+    let by = match standing("pids") {
+        left if is_default && moves(&left) && planned.iter().any(|limit| moves(&limit.by)) => {
+            By::Group(Standing::Holds)
+        }
         found => found,
     };
-    planned.push(Planned { key: "pids", value, is_default, standing });
+    planned.push(Planned { key: "pids", value, is_default, by });
     planned
 }
 
@@ -139,7 +165,7 @@ mod tests {
     use super::*;
 
     fn planned(of: Limits, standing: &Standing) -> PlannedLimits<'static> {
-        PlannedLimits { containers: vec![("c", limits(of, &|_| standing.clone()))], nofile: None }
+        PlannedLimits { containers: vec![("c", limits(of, &|_| standing.clone(), Some(10_000)))], nofile: None }
     }
 
     const NONE: Limits = Limits { nofile: None, memory: None, millicpus: None, pids: None };
@@ -192,6 +218,20 @@ mod tests {
             "pids 32768, the default, does not hold: its controller is off in /h\n"
         );
         assert_eq!(planned(Limits { pids: Some(40), ..NONE }, &off).text(None), "limits of c: pids 40 holds\n");
+    }
+
+    #[test]
+    fn open_files_are_listed_and_a_number_that_the_host_does_not_allow_is_said_to_stop_the_steps() {
+        let text = |nofile| planned(Limits { nofile, ..NONE }, &Standing::Holds).text(None);
+        assert_eq!(text(Some(64)), "limits of c: nofile 64 holds\n");
+        assert_eq!(
+            text(Some(10_001)),
+            "limits of c: nofile 10001 cannot be had, and no step of the container starts: this host allows 10000\n"
+        );
+        let json = planned(Limits { nofile: Some(10_001), ..NONE }, &Standing::Holds).json();
+        assert_eq!(json["c"]["nofile"], json!({ "value": 10_001, "default": false, "holds": false }));
+        let json = planned(NONE, &Standing::Holds).json();
+        assert_eq!(json["c"]["nofile"], json!({ "value": 4096, "default": true, "holds": true }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Filters of system calls that cannot be made.
 
 use super::{compare, every, shown};
-use crate::seccomp::CompileError;
+use crate::seccomp::{CompileError, StepCallError};
 
 #[test]
 fn every_error_of_a_filter_says_what_is_wrong_and_what_to_do() {
@@ -12,5 +12,10 @@ fn every_error_of_a_filter_says_what_is_wrong_and_what_to_do() {
         CompileError::Errno(_) => [CompileError::Errno(70000)],
         CompileError::Notify => [CompileError::Notify],
     };
-    compare("seccomp", shown(errors, CompileError::hint));
+    let steps = every! {
+        StepCallError::NoProgram => [StepCallError::NoProgram],
+        StepCallError::Faked(_) => [StepCallError::Faked("setresuid")],
+    };
+    let steps = shown(steps, |error| Some(error.hint()));
+    compare("seccomp", shown(errors, CompileError::hint).chain(steps));
 }

@@ -192,14 +192,6 @@ fn not_executed(name: &str, error: Option<&str>) -> Outcome {
     Outcome::NotStarted { why: format!("{name} cannot be executed: {error}"), code: 126 }
 }
 
-/// A limit of open files that this host does not let runner set, being more than `most`.
-fn too_many_files(wanted: u64, most: u64) -> String {
-    format!(
-        "{wanted} open files are more than the {most} that this host allows runner without CAP_SYS_RESOURCE; write \
-         `nofile: {most}` under limits, or less"
-    )
-}
-
 /// Waits for the end of a child and gives how it ended.
 fn reap(process: BorrowedFd<'_>) -> io::Result<Outcome> {
     let Some(status) = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED)? else {

@@ -298,7 +298,7 @@ pub fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) ->
         resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(PERIOD_MICROSECONDS).build()?);
     }
     if let Some(most) = limits.pids {
-        let most = i64::try_from(most.saturating_add(own_processes)).unwrap_or(i64::MAX);
+        let most = i64::try_from(most.saturating_add(own_processes).min(Limits::MAX_PIDS)).unwrap_or(i64::MAX);
         resources = resources.pids(LinuxPidsBuilder::default().limit(most).build()?);
     }
     resources.build()

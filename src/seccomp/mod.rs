@@ -40,6 +40,7 @@ mod needs;
 mod numbers;
 mod profile;
 mod rules;
+mod step_calls;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -51,6 +52,7 @@ pub use interpreter::{always_allows, may_allow, may_fake, verdict};
 pub use numbers::number;
 use oci_spec::runtime::Arch;
 pub use profile::{Kernel, Profile};
+pub use step_calls::{STEP_CALLS, StepCallError, starts_steps};
 
 /// An architecture that a filter can be made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,10 @@ pub enum SessionError {
         names(missing, "CAP_")
     )]
     Capabilities { missing: Vec<Capability>, steps: bool },
+    #[error(
+        "cannot open the session: {wanted} open files (`nofile` under limits) are more than the {most} that this host allows"
+    )]
+    OpenFiles { wanted: u64, most: u64 },
     #[error("cannot use the device {}", path.display())]
     Device { path: PathBuf, source: io::Error },
     #[error("cannot look up the user")]
@@ -60,6 +64,10 @@ impl SessionError {
                     false => give.to_owned(),
                 })
             }
+            Self::OpenFiles { wanted, most } => Some(format!(
+                "write `nofile: {most}` or less; where the limit is of runner's caller, `ulimit -Hn {wanted}` raises it, and where \
+                 it is the kernel's own, `sysctl -w fs.nr_open={wanted}`"
+            )),
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::Overlay(error) => error.hint(),
             Self::Runtime(error) => error.hint(),

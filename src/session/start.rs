@@ -2,6 +2,7 @@
 
 use crate::build::{Container, Network};
 use crate::named_paths::NamedPaths;
+use crate::resource_limits::settable_nofile;
 use crate::runtime::Ahead;
 use crate::runtime::container::Helper;
 use crate::runtime::spec::{self, HostDevice};
@@ -27,7 +28,8 @@ impl Start {
     /// Looks the container's devices up, and starts its helper.
     ///
     /// # Errors
-    /// Where this process lacks a capability, where a device is not there, or no process can be started.
+    /// Where this process lacks a capability, or may not have as many open files, where a device is not there,
+    /// or no process can be started.
     pub fn new(workspace: &Workspace, container: &Container, paths: &NamedPaths) -> Result<Self, SessionError> {
         let devices = look_up(container, paths)?;
         let begun = begin(workspace, container, &devices)?;
@@ -35,9 +37,15 @@ impl Start {
     }
 }
 
-/// Checks that this process has the capabilities that the container needs, and looks its devices up.
+/// Checks that this process has the capabilities and the open files that the container needs, and looks its
+/// devices up.
 pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<HostDevice>, SessionError> {
     capabilities::check(container)?;
+    if let (Some(wanted), Some(most)) = (container.limits.nofile, settable_nofile())
+        && wanted > most
+    {
+        return Err(SessionError::OpenFiles { wanted, most });
+    }
     let look_up = |device| HostDevice::look_up(device, paths.opened()).map_err(|source| (device, source));
     let all = container.devices.iter().map(look_up).collect::<Result<Vec<_>, _>>();
     all.map_err(|(device, source)| SessionError::Device { path: device.path.clone(), source })

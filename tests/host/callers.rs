@@ -205,11 +205,13 @@ steps:
     let without =
         "ulimit -n 500 && exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource \"$@\" --keep-going";
     let built = start(&project, without).end();
-    assert_eq!(built.run.code, 1, "{}", built.run);
+    assert_eq!(built.run.code, 3, "{}", built.run);
     assert_eq!(built.lines("default"), ["500", "500"]);
     assert_eq!(built.lines("same"), ["500"]);
     assert!(
-        built.reason("more").contains("501 open files are more than the 500 that this host allows"),
+        built
+            .reason("more")
+            .contains("501 open files (`nofile` under limits) are more than the 500 that this host allows"),
         "{}",
         built.run
     );
@@ -219,6 +221,9 @@ steps:
         plan.stdout.contains("nofile 500: the default, 4096, is more than the caller of runner may have"),
         "{plan}"
     );
+    assert!(plan.stdout.contains("limits of same: nofile 500 holds\n"), "{plan}");
+    let not = "limits of more: nofile 501 cannot be had, and no step of the container starts: this host allows 500\n";
+    assert!(plan.stdout.contains(not), "{plan}");
 }
 
 /// Builds from a caller that lacks capabilities.

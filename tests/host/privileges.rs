@@ -316,9 +316,9 @@ steps:
     );
     let shell = "ulimit -n 3000; exec setpriv --bounding-set=-sys_resource \"$@\"";
     let run = project.runner_in_shell(shell, &["apply"]);
-    assert_eq!(run.code, 1, "{run}");
-    let reason = "cannot start: it cannot set resource limits: 3001 open files are more than the 3000 that this host allows runner \
-                  without CAP_SYS_RESOURCE; write `nofile: 3000` under limits, or less";
+    assert_eq!(run.code, 3, "{run}");
+    let reason = "cannot open the session: 3001 open files (`nofile` under limits) are more than the 3000 that this host allows; \
+                  write `nofile: 3000` or less";
     assert!(run.stdout.contains(reason), "{run}");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
 }

@@ -27,6 +27,8 @@ impl Default for FakeHost {
             ("/work/root", FileKind::Dir),
             ("/work/token", FileKind::File),
             ("/work/seccomp.json", FileKind::File),
+            ("/work/no-exec.json", FileKind::File),
+            ("/work/fake.json", FileKind::File),
             ("/work/wrong.json", FileKind::File),
             ("/work/large.json", FileKind::File),
             ("/work/long.json", FileKind::File),
@@ -75,6 +77,12 @@ impl Host for FakeHost {
     fn read(&self, path: &Path, _: u64) -> io::Result<Vec<u8>> {
         match path.to_str() {
             Some("/work/seccomp.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#.to_vec()),
+            Some("/work/no-exec.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ERRNO"}"#.to_vec()),
+            Some("/work/fake.json") => {
+                Ok(br#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["setresuid"],
+                "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]}"#
+                    .to_vec())
+            }
             Some("/work/wrong.json") => Ok(br#"{"defaultAction": "SCMP_ACT_ALOW"}"#.to_vec()),
             Some("/work/long.json") => Ok(long_profile()),
             Some("/work/large.json") => Err(io::ErrorKind::FileTooLarge.into()),

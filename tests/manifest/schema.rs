@@ -124,6 +124,7 @@ fn schema_and_reader_refuse_the_same() {
         container("limits: {memory: 1.5}"),
         container("limits: {nofile: 15}"),
         container("limits: {pids: 0}"),
+        container("limits: {pids: 4194305}"),
         container("scratch: {}"),
         container("scratch: {tmpfs: 1GiB, disk: true}"),
         container("scratch: {disk: false}"),

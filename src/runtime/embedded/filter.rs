@@ -5,44 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
-use crate::seccomp::{Architecture, always_allows, compile, may_allow, may_fake, number};
-
-/// The system calls that a spare makes between its request and the step's program, with the argument that is known and
-/// matters, by its number and value; see `src/init/step.rs`.
-const CALLS_OF_A_SPARE: [(&str, &[(u8, u64)]); 32] = [
-    ("ppoll", &[]),
-    ("recvmsg", &[]),
-    ("sendmsg", &[]),
-    ("dup3", &[]),
-    ("close", &[]),
-    ("close_range", &[]),
-    ("fcntl", &[(1, 2)]),
-    ("fcntl", &[(1, 4)]),
-    ("openat", &[]),
-    ("openat2", &[]),
-    ("statx", &[]),
-    ("write", &[]),
-    ("mmap", &[]),
-    ("setsid", &[]),
-    ("umask", &[]),
-    ("prlimit64", &[]),
-    ("prctl", &[(0, 8)]),
-    ("prctl", &[(0, 24)]),
-    ("prctl", &[(0, 38)]),
-    ("prctl", &[(0, 47)]),
-    ("setgroups", &[]),
-    ("setresgid", &[]),
-    ("setresuid", &[]),
-    ("capset", &[]),
-    ("fchdir", &[]),
-    ("getcwd", &[]),
-    ("fchown", &[]),
-    ("ioctl", &[(1, 0x5441)]),
-    ("unlinkat", &[]),
-    ("symlinkat", &[]),
-    ("execve", &[]),
-    ("exit_group", &[]),
-];
+use crate::seccomp::{
+    Architecture, STEP_CALLS, StepCallError, always_allows, compile, may_allow, number, starts_steps,
+};
 
 /// A filter in the form that the kernel takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,21 +45,8 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     }
     let program = compile(rules).map_err(io::Error::other)?;
     let native = Architecture::native().ok_or_else(|| io::Error::other("no seccomp filter for this machine"))?;
-    if number(native, "execve").is_some_and(|execve| !may_allow(&program, native, execve)) {
-        let why = "the seccomp profile refuses `execve`, which starts a step's program: add it to the profile";
-        return Err(io::Error::other(why));
-    }
-    // setresuid(2) that is not made, say, would leave a step of another user root.
-    let is_faked = |(name, known): &&(&str, &[(u8, u64)])| {
-        number(native, name).is_some_and(|number| may_fake(&program, native, number, known))
-    };
-    if let Some((name, _)) = CALLS_OF_A_SPARE.iter().find(is_faked) {
-        let why = format!(
-            "the seccomp profile answers `{name}`, which sets a step up, with success and does not make it: let it through, or \
-             give it an error other than 0"
-        );
-        return Err(io::Error::other(why));
-    }
+    let cannot = |error: StepCallError| io::Error::other(format!("the seccomp profile cannot be used: {error}"));
+    starts_steps(&program, native).map_err(cannot)?;
     let refused = refused(&program, native);
     let filter = Filter {
         first: refused.is_empty(),
@@ -112,7 +64,7 @@ fn refused(program: &[u64], native: Architecture) -> Vec<&'static str> {
         number(native, name).is_some_and(|number| !always_allows(program, native, number, known))
     };
     let mut names: Vec<_> =
-        CALLS_OF_A_SPARE.iter().filter(|(name, known)| is_refused(name, known)).map(|(name, _)| *name).collect();
+        STEP_CALLS.iter().filter(|(name, known)| is_refused(name, known)).map(|(name, _)| *name).collect();
     names.dedup();
     names
 }

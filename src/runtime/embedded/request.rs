@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 
-use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process};
 
 use super::sealed;
 use crate::runtime::process::TOO_LARGE;
 use crate::runtime::status::{StartFailure, send_packet};
 use crate::runtime::wire::{MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
-use crate::runtime::{CANNOT_START, Outcome, lost_mount, not_executed, too_many_files};
+use crate::runtime::{CANNOT_START, Outcome, lost_mount, not_executed};
 
 /// The socket to a session's spare. A packet goes to one spare whole, so threads need no lock.
 #[derive(Debug)]
@@ -32,7 +32,6 @@ pub struct Requests {
 pub struct Started {
     command: String,
     cwd: PathBuf,
-    nofile: u64,
     mount: Vec<PathBuf>,
     refused: Vec<&'static str>,
 }
@@ -68,10 +67,9 @@ impl Requests {
             let [stdin, stdout, stderr, status] = descriptors;
             send_packet(self.socket.as_fd(), &[0], &[stdin, stdout, stderr, status, memory.as_fd()])?;
         }
-        let nofile = process.rlimits().iter().flatten().map(PosixRlimit::hard).next().unwrap_or_default();
         let command = process.args().iter().flatten().next().cloned().unwrap_or_default();
         let (cwd, mount, refused) = (process.cwd().clone(), self.view.clone(), self.refused.clone());
-        Ok(Ok(Started { command, cwd, nofile, mount, refused }))
+        Ok(Ok(Started { command, cwd, mount, refused }))
     }
 }
 
@@ -273,9 +271,6 @@ impl Started {
                     _ => format!("it cannot mount {place}: {error}"),
                 });
             }
-            stage::LIMITS if errno == libc::EPERM => {
-                return refused(format!("it cannot set resource limits: {}", too_many_files(self.nofile, detail)));
-            }
             stage::DIRECTORY if errno == libc::ELOOP => {
                 let why = "it leads through a link of /proc, or through too many links";
                 return refused(format!("it cannot go to the working directory {cwd}: {why}"));
@@ -432,7 +427,7 @@ mod tests {
     fn each_stage_of_a_failed_start_has_words_of_its_own() {
         let mount = vec![PathBuf::from("/proc")];
         let refused = vec!["execve", "sendmsg"];
-        let started = Started { command: "gcc".into(), cwd: "/w".into(), nofile: 9, mount, refused };
+        let started = Started { command: "gcc".into(), cwd: "/w".into(), mount, refused };
         let words = |stage, errno, detail| match started.outcome(StartFailure { stage, errno, detail }) {
             Outcome::NotStarted { why, code } => format!("{code} {why}"),
             other => panic!("{other:?}"),
@@ -440,7 +435,6 @@ mod tests {
         let mut all: Vec<String> = (0..=19).map(|stage| words(stage, libc::EIO, 0)).collect();
         all.push(words(stage::EXECUTE, libc::ENOENT, 0));
         all.push(words(stage::EXECUTE, libc::E2BIG, 0));
-        all.push(words(stage::LIMITS, libc::EPERM, 5));
         all.push(words(stage::DIRECTORY, libc::ELOOP, 0));
         all.push(words(stage::DIRECTORY, libc::EACCES, 0));
         all.push(words(stage::SECCOMP, libc::EINVAL, 0));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxResourcesBuilder, PosixRlimitType, Process};
+use oci_spec::runtime::{LinuxResourcesBuilder, Process};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Open;
@@ -22,8 +22,7 @@ use super::serve::StepEvent;
 use super::watched::Watched;
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
-use crate::resource_limits::settable_nofile;
-use crate::runtime::{Ended, Outcome, devices, reap, status, too_many_files};
+use crate::runtime::{Ended, Outcome, devices, reap, status};
 use crate::sys;
 
 /// More than a number of a process takes.
@@ -114,7 +113,6 @@ impl Step {
         };
         let has_terminal = process.terminal() == Some(true);
         let create = || {
-            check_limits(&process)?;
             folder::check(&open.spec, process.cwd()).map_err(|error| {
                 io::Error::other(format!("it cannot go to the working directory {}: {error}", process.cwd().display()))
             })?;
@@ -396,17 +394,6 @@ fn refuses_devices(mountinfo: &str) -> bool {
     let mut fields = mountinfo.lines().map(|line| line.split(' ').skip(4));
     let root = fields.rfind(|fields| fields.clone().next() == Some("/"));
     root.and_then(|mut fields| fields.nth(1)).is_some_and(|options| options.split(',').any(|option| option == "nodev"))
-}
-
-/// Refuses in words that help what the runtime would not be allowed to set.
-fn check_limits(process: &Process) -> io::Result<()> {
-    let files = process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile);
-    match (files, settable_nofile()) {
-        (Some(limit), Some(most)) if limit.hard() > most => {
-            Err(io::Error::other(format!("it cannot set resource limits: {}", too_many_files(limit.hard(), most))))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn child_of(pid: i32) -> io::Result<Child> {
