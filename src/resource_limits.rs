@@ -1,14 +1,45 @@
 //! The resource limits that runner's caller has set, see getrlimit(2): which one a failure came of, and how to raise it.
 
 use std::fs;
+use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use thiserror::Error;
 
 use crate::build::{Limits, size_text};
 
 /// As many open files runner needs at least: it makes a group in each cgroup hierarchy for each container, and must be able
 /// to remove them all.
 pub const MIN_NOFILE: u64 = 128;
+
+/// Raises the soft limit of open files to what this process may: the usual 1024 is for programs that use select(2), and
+/// mksquashfs keeps every directory above the one that it reads open. Steps have a limit of their own.
+///
+/// # Errors
+/// Where that is too few, or cannot be set.
+pub fn raise_nofile() -> Result<(), NofileError> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| NofileError::Raise(error.into()))?;
+    if most < MIN_NOFILE {
+        return Err(NofileError::TooFew { most });
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(|error| NofileError::Raise(error.into()))
+}
+
+/// Why this process cannot have as many open files as runner needs.
+#[derive(Debug, Error)]
+pub enum NofileError {
+    #[error("runner needs {MIN_NOFILE} open files, and its caller limits it to {most}")]
+    TooFew { most: u64 },
+    #[error("cannot raise the number of open files")]
+    Raise(#[source] io::Error),
+}
+
+impl NofileError {
+    /// What raises the limit.
+    pub fn hint(&self) -> String {
+        "raise that with `ulimit -n 4096`, or `LimitNOFILE=4096` in a systemd unit".to_owned()
+    }
+}
 
 /// Returns the open files that a process of a step may have where the manifest asks for no number.
 pub fn default_nofile() -> u64 {

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::SystemTime;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 
@@ -22,7 +21,7 @@ use crate::execute::{Context, Interrupt};
 use crate::fs::dirfd::Dir;
 use crate::mount::enter_private_namespace;
 use crate::named_paths::NamedPaths;
-use crate::resource_limits::{self, MIN_NOFILE, cpu_time_is_over};
+use crate::resource_limits::{self, cpu_time_is_over};
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
 use crate::session::{Workspace, read_all_secrets};
@@ -61,7 +60,10 @@ impl Site {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
             Error::new(Exit::Host, format!("cannot enter a mount namespace of its own: {error}")).with_hint(Some(hint))
         })?;
-        allow_many_descriptors()?;
+        resource_limits::raise_nofile().map_err(|error| {
+            let hint = error.hint();
+            Error::new(Exit::Host, error).with_hint(Some(hint))
+        })?;
         let store = Store::open(&settings.store).map_err(of_store)?;
         let mut warnings: Vec<Warning> = settings.ignored.clone().into_iter().collect();
         warnings.extend(clear_left_over(&store)?);
@@ -223,22 +225,6 @@ pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
     }
     groups.restore();
     Ok(warnings)
-}
-
-/// Raises `RLIMIT_NOFILE` to what this process may: the usual 1024 is for programs that use select(2), and mksquashfs
-/// keeps every folder above the one that it reads open. Steps have a limit of their own.
-///
-/// # Errors
-/// With [`Exit::Host`], also where that is too few.
-fn allow_many_descriptors() -> Result<(), Error> {
-    let limit = getrlimit(Resource::Nofile);
-    if let Some(most) = limit.maximum.filter(|most| *most < MIN_NOFILE) {
-        let error = format!("runner needs {MIN_NOFILE} open files, and its caller limits it to {most}");
-        let hint = "raise that with `ulimit -n 4096`, or `LimitNOFILE=4096` in a systemd unit".to_owned();
-        return Err(Error::new(Exit::Host, error).with_hint(Some(hint)));
-    }
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    raised.map_err(host("raise the number of open files"))
 }
 
 /// The first signal ends the build in order; the second one at once: the kernel and the next start clean up. A signal that

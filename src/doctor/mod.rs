@@ -17,8 +17,9 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use crate::columns::wrap;
-use crate::error::Exit;
+use crate::error::{Exit, told};
 use crate::kernel_files;
+use crate::resource_limits::{self, NofileError};
 use crate::session::missing_capabilities;
 
 /// Below that many bytes of free space a build is likely to fail.
@@ -71,8 +72,13 @@ impl Check {
 /// Looks at all that builds need of this host, with that runtime, and with the store in that folder, which need not be
 /// there yet.
 pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
+    // As a build does: what is tried here is to fail only where a build fails.
+    let open_files = open_files(resource_limits::raise_nofile());
     let mut checks = of_host(store);
-    if checks[0].status == Status::Ok && !checks.iter().any(|check| check.name == KERNEL_FILES) {
+    let is_ready = checks[0].status == Status::Ok && !checks.iter().any(|check| check.name == KERNEL_FILES);
+    if let Some(missing) = open_files {
+        checks.push(missing);
+    } else if is_ready {
         checks.extend(runtimes::checks(runtime));
     }
     checks
@@ -164,6 +170,12 @@ fn privilege() -> Check {
     }
 }
 
+/// Returns the check that fails for too few open files.
+fn open_files(raised: Result<(), NofileError>) -> Option<Check> {
+    let error = raised.err()?;
+    Some(Check::missing("open files", told(&error), error.hint()))
+}
+
 /// Returns the check that fails for a file of the kernel that is missing.
 fn kernel_files() -> Option<Check> {
     let error = kernel_files::check_proc().and_then(|()| kernel_files::check_null()).err()?;
@@ -240,6 +252,8 @@ mod tests {
             cgroup::limits(
                 |controller| if controller == "cpu" { Standing::Lacks("/g".into()) } else { Standing::Holds },
             ),
+            open_files(Err(NofileError::TooFew { most: 100 })).unwrap(),
+            open_files(Err(NofileError::Raise(io::Error::from_raw_os_error(libc::EPERM)))).unwrap(),
             full("/proc/store"),
             full("/sys/store"),
         ];

@@ -191,7 +191,7 @@ fn container() -> Container {
         seccomp: Seccomp::Default,
         mounts: Vec::new(),
         devices: Vec::new(),
-        limits: Limits { nofile: Some(1024), memory: None, millicpus: None, pids: None },
+        limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(64 << 20),
         checkpoint: None,
     }

@@ -226,6 +226,26 @@ steps:
     assert!(plan.stdout.contains(not), "{plan}");
 }
 
+#[test]
+fn where_few_open_files_are_enough_for_a_build_doctor_says_so_and_where_they_are_too_few_it_names_the_limit() {
+    let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo it runs }]\n");
+    let shell = |limit: &str| {
+        format!("ulimit {limit} && exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource \"$@\"")
+    };
+    for limit in ["-n 128", "-Sn 64"] {
+        let doctor = project.runner_in_shell(&shell(limit), &["doctor"]);
+        assert!(doctor.stdout.ends_with("\nthis host can build\n"), "{limit}: {doctor}");
+        let build = project.runner_in_shell(&shell(limit), &["apply"]);
+        assert_eq!((doctor.code, build.code), (0, 0), "{limit}: {build}");
+    }
+    let doctor = project.runner_in_shell(&shell("-n 100"), &["doctor"]);
+    let build = project.runner_in_shell(&shell("-n 100"), &["apply"]);
+    assert_eq!((doctor.code, build.code), (3, 3), "{doctor}");
+    assert!(doctor.stdout.contains("open files") && doctor.stdout.contains("limits it to 100"), "{doctor}");
+    assert!(build.stderr.contains("limits it to 100"), "{build}");
+    assert_eq!(project.left_over(build.pid), Vec::<String>::new());
+}
+
 /// Builds from a caller that lacks capabilities.
 fn without(project: &Project, capabilities: &str) -> Built {
     start(project, &format!("exec capsh --drop={capabilities} -- -c 'exec \"$@\" --keep-going' sh \"$@\"")).end()
