@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::SystemTime;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 
 use super::inside::notice;
@@ -232,7 +232,7 @@ pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
 fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
     let mut heeded = Vec::new();
     let seconds = resource_limits::warned_cpu_time();
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGXCPU] {
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU] {
         if !sys::is_ignored(signal)? {
             heeded.push(signal);
         }

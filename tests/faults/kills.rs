@@ -36,11 +36,12 @@ enum Way {
     KilledChild,
 }
 
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 8] = [
     Way::Signal(Signal::SIGKILL),
     Way::Signal(Signal::SIGTERM),
     Way::Signal(Signal::SIGINT),
     Way::Signal(Signal::SIGHUP),
+    Way::Signal(Signal::SIGQUIT),
     Way::ClosedPipe,
     Way::ClosedTerminal,
     Way::KilledChild,
@@ -85,7 +86,7 @@ pub fn all(tally: &Tally) {
             tally.add("kill", &format!("{way:?} after {moment:?}, turn {turn}"), found, || run.to_string());
         }
     }
-    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         frozen(tally, signal);
     }
 }
@@ -97,6 +98,7 @@ fn codes(way: Way) -> &'static [i32] {
         Way::Signal(Signal::SIGKILL) => &[0, 137],
         Way::Signal(Signal::SIGTERM) => &[0, 130, 143],
         Way::Signal(Signal::SIGINT) => &[0, 130],
+        Way::Signal(Signal::SIGQUIT) => &[0, 130, 131],
         Way::Signal(Signal::SIGHUP) | Way::ClosedTerminal => &[0, 3, 129, 130],
         Way::Signal(_) => &[],
         Way::ClosedPipe => &[0, 3, 130, 141],

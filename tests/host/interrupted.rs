@@ -106,7 +106,7 @@ fn whole(project: &Project, image: &Path) -> bool {
 
 #[test]
 fn a_signal_ends_a_build_in_order() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         // A process that no other test, here or elsewhere on this host, takes for its own.
         let sleep = format!("sleep {}", 8_000_000 + std::process::id());
         let project = project(&ENDLESS.replace("sleep 8642975", &sleep));
