@@ -2,7 +2,8 @@
 //! tests.
 //!
 //! Every path is the same inside as on the host, symlinks on the way included: `/bin/sh` is there as `/bin -> usr/bin`
-//! and `sh -> dash` are. Beside the programs the root has `/tmp`, `/root`, and `/etc/passwd` and `/etc/group` that know
+//! and `sh -> dash` are. `/bin` and `/sbin` are there as on a host with a merged /usr, too, where a program was named by its
+//! path in /usr. Beside the programs the root has `/tmp`, `/root`, and `/etc/passwd` and `/etc/group` that know
 //! root alone, so that `user: root` works.
 //!
 //! Libraries are found as ld.so(8) finds them (`DT_RPATH`, `DT_RUNPATH`, `/etc/ld.so.conf`, its own folders), save that
@@ -61,6 +62,7 @@ pub fn sources(programs: &[PathBuf]) -> Result<BTreeMap<Vec<u8>, Source>, Rootfs
     for program in programs {
         assembly.add_program(program)?;
     }
+    assembly.placer.link_merged()?;
     Ok(assembly.placer.into_placed())
 }
 
@@ -74,6 +76,7 @@ fn assemble_with(
     for program in programs {
         assembly.add_program(program)?;
     }
+    assembly.placer.link_merged()?;
     assembly.placer.add_accounts()?;
     assembly.placer.close()
 }

@@ -20,6 +20,9 @@ use crate::rootfs::tree::{Meta, Tree, TreeError};
 /// Symlinks on the way to a file, at most; as in Linux' path resolution, path_resolution(7).
 const MOST_LINKS: usize = 40;
 
+/// The links right under the root that a host with a merged /usr has, see file-hierarchy(7), and that lead to programs.
+const MERGED: [&str; 2] = ["bin", "sbin"];
+
 /// A file that was placed.
 pub(super) struct Placed {
     /// Its path with no symlink in it.
@@ -120,6 +123,28 @@ impl<'a> Placer<'a> {
         }
         let problem = "it is not a regular file".to_owned();
         Err(RootfsError::Program { program: path.to_owned(), problem })
+    }
+
+    /// Places the links of a merged /usr to directories that are there: `/bin/sh`, which runs a step's `run`, is there where
+    /// `/usr/bin/sh` is.
+    pub(super) fn link_merged(&mut self) -> Result<(), RootfsError> {
+        for name in MERGED {
+            let outside = Path::new("/").join(name);
+            let Ok(target) = fs::read_link(&outside) else { continue };
+            let inside = parts(&target).make_contiguous().join(&b'/');
+            if self.placed.get(&inside) != Some(&Source::Folder) {
+                continue;
+            }
+            let unreadable = |source| RootfsError::Read { path: outside.clone(), source };
+            let found = fs::symlink_metadata(&outside).map_err(unreadable)?;
+            let mtime = Timespec { tv_sec: found.mtime(), tv_nsec: found.mtime_nsec() };
+            let text = target.as_os_str().as_bytes();
+            if self.is_new(name.as_bytes(), Source::Link(text.to_vec())) {
+                let meta = Meta { mtime, ..Meta::plain(0o777) };
+                self.write(&outside, |tree| tree.symlink(name.as_bytes(), text, &meta))?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets the loader find a library that it would know from /etc/ld.so.cache alone: there is no cache in the root, as

@@ -60,6 +60,18 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
+#[test]
+fn a_shell_that_is_named_by_its_path_in_usr_is_at_bin_sh_too_where_the_host_has_it_so() {
+    assert!(Path::new("/bin").is_symlink(), "this host has no merged /usr");
+    let root = assembled(&[Path::new("/usr/bin/sh")]).unwrap();
+    assert_eq!(output(root.path(), &["/bin/sh", "-c", "echo hi"]), "hi\n");
+    assert_eq!(fs::read_link(root.path().join("bin")).unwrap(), fs::read_link("/bin").unwrap());
+    // No link leads to nothing.
+    assert!(!root.path().join("sbin").is_symlink());
+    let programs = [PathBuf::from("/usr/bin/sh")];
+    assert!(super::sources(&programs).unwrap().contains_key(&b"bin"[..]));
+}
+
 /// A folder in which an unprivileged user's program could not be, and which is there on the host only.
 fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
