@@ -100,7 +100,7 @@ impl fmt::Display for Warning {
             }
             Self::SettingsIgnored { path, owner } => write!(
                 f,
-                "{} is not read: user {owner} owns it, and not root or the user who called runner; `chown root` makes it \
+                "{} is not read: user {owner} owns it, and not root or the user who called runner; `sudo chown root` makes it \
                  count",
                 path.display()
             ),

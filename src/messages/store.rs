@@ -36,7 +36,11 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
             StoreError::Link { path: "/work/store".into(), target: "/srv/store".into() },
         ],
         StoreError::NotAStore { .. } => [StoreError::NotAStore { path: "/etc".into() }],
-        StoreError::Owner { .. } => [StoreError::Owner { path: store(), owner: 1000, user: 0 }],
+        StoreError::Owner { .. } => [
+            StoreError::Owner { path: store(), owner: 1000, user: 0 },
+            StoreError::Owner { path: store(), owner: 0, user: 1000 },
+            StoreError::Owner { path: store(), owner: 1001, user: 1000 },
+        ],
         StoreError::LockFile { .. } => [StoreError::LockFile { path: "/work/runner.lock".into(), why: "expected `=`".into() }],
         StoreError::Name { .. } => [StoreError::Name { name: "../x".into() }],
         StoreError::Publish { .. } => [

@@ -78,6 +78,11 @@ impl StoreError {
             Self::Link { .. } => Some("name the directory itself, with `--store FOLDER` or `RUNNER_STORE`".into()),
             Self::NotUtf8 { .. } => Some("choose another folder with `--store FOLDER`".into()),
             Self::NotAStore { .. } => Some("choose an empty or a new folder with `--store FOLDER`".into()),
+            // Only root may give files over.
+            Self::Owner { owner, user, .. } if *user != 0 => {
+                let who = if *owner == 0 { "as root, with `sudo`".to_owned() } else { format!("as user {owner}") };
+                Some(format!("run it {who}, or choose another store with `--store FOLDER`"))
+            }
             Self::Owner { path, user, .. } => Some(format!(
                 "give it over with `chown -R {user} {}`, or choose another store with `--store FOLDER`",
                 path.display()
