@@ -73,7 +73,7 @@ pub enum StoreCommand {
         json: bool,
     },
 
-    /// Remove what is not needed: layers, what was used longest ago first, and old logs and records.
+    /// Remove what is not needed: layers, what was used longest ago first, and old logs, records and sessions of failed steps.
     ///
     /// Without --keep-days and --max-size, what was not used for 30 days. Never what a running build uses, what a lock file
     /// names, or what such a layer stands on. Cache mounts are left alone.

@@ -64,7 +64,10 @@ pub(super) fn rest(
         for image in fs::read_dir(entry.path())? {
             size += image?.metadata()?.len();
         }
-        Ok((!is_held(&entry.path())?).then_some((What::Failed, Why::Unused(metadata.modified()?), size)))
+        // When it was stored; nothing in it changes after that.
+        let since = metadata.modified()?;
+        let goes = since < old && !is_held(&entry.path())?;
+        Ok(goes.then_some((What::Failed, Why::Unused(since), size)))
     })?;
     each(store, "logs", &mut effects, |entry, metadata| {
         let (mut used, mut size) = (metadata.modified()?, 0);

@@ -135,6 +135,28 @@ fn old_logs_go_and_those_of_a_build_that_lives_stay() {
 }
 
 #[test]
+fn the_sessions_of_failed_steps_stay_for_as_long_as_logs_do() {
+    let (_folder, store) = store();
+    let failed = [1, 9].map(|day| {
+        let path = store.root().join(format!("failed/build.{day}"));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("changes.squashfs"), "changes").unwrap();
+        set_used(&path, day);
+        path
+    });
+    let effects = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
+    let sessions: Vec<&Effect> = effects.iter().filter(|effect| effect.what == What::Failed).collect();
+    assert_eq!(sessions.len(), 1, "{effects:?}");
+    assert_eq!((&sessions[0].path, sessions[0].size, sessions[0].why), (&failed[0], 7, Why::Unused(days(1))));
+    assert_eq!(collect(&store, &effects), vec![true; effects.len()]);
+    assert_eq!(failed.map(|path| path.exists()), [false, true]);
+    // With `--keep-days 0` all go.
+    let now = SystemTime::now();
+    let effects = store.collectable(&Policy::default(), now, now).unwrap();
+    assert!(effects.iter().any(|effect| effect.what == What::Failed), "{effects:?}");
+}
+
+#[test]
 fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old() {
     let (_folder, store) = store();
     let listings = Listings::open(&store.root().join("listings"));
