@@ -126,6 +126,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
         stop,
         runtime,
         long_read: long_reads.reporter(),
+        unreadable: None,
         opened: Arc::clone(paths.opened()),
     };
     let judge = Judge::new(build, &segments, Some(context.store), options);

@@ -216,6 +216,7 @@ fn build_below<'a>(
         stop: context.interrupt.flag(),
         runtime,
         long_read: long_reads.reporter(),
+        unreadable: None,
         opened: Arc::clone(context.paths.opened()),
     };
     let judge = Judge::new(context.build, &segments, Some(context.store), judged_by);

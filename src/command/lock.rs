@@ -29,7 +29,7 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let lock = Lock::new(built.sources, snapshots.collect());
     let path = file.path();
     lock.write(&file).map_err(|error| stop(Exit::Host, error))?;
-    if let Some(store) = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
+    if let Some(store) = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?.store() {
         store.know_lock_file(path).map_err(|error| failed(error.into()))?;
     }
     let (sources, snapshots) = (lock.rootfs.len(), lock.snapshot.len());
@@ -44,7 +44,7 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let lock = Lock::read(&path).map_err(|error| stop(Exit::Mismatch, error))?;
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);
-    let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
+    let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?.store();
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,
         long_read: LongReads::default().reporter(),

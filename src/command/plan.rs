@@ -6,11 +6,12 @@ use super::site::{LongReads, runtime};
 use super::{Stop, columns, loaded, print, settings_with_warning};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
+use crate::error::told;
 use crate::escape;
 use crate::freshness::{self, Judge, forecast};
 use crate::plan::{self, Note, Plan, Segments};
 use crate::settings::Partial;
-use crate::store::Store;
+use crate::store::{Existing, Store};
 
 /// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
@@ -27,8 +28,8 @@ pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     print(text.as_bytes())
 }
 
-/// Shows the plan of a manifest, of each step with what is known of it. A store that is not there, or that this user may
-/// not read, has nothing.
+/// Shows the plan of a manifest, of each step with what is known of it. A store that is not there has
+/// nothing; of one that this user may not read, nothing is known.
 pub fn noted(
     cli: &Cli,
     runtime_wished: Option<String>,
@@ -40,11 +41,16 @@ pub fn noted(
     let settings = settings_with_warning(flags, &manifest.manifest)?;
     let build = loaded(&manifest.manifest, &manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, names)?);
-    let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?;
+    let (store, unreadable) = match Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
+        Existing::Store(store) => (Some(store), None),
+        Existing::None => (None, None),
+        Existing::Unreadable(error) => (None, Some(told(&error))),
+    };
     let segments = Segments::new(&build, &plan);
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,
         long_read: LongReads::default().reporter(),
+        unreadable,
         ..Default::default()
     };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);

@@ -63,7 +63,7 @@ fn expected(settings: &Settings, build: &Build, plan: &Plan) -> Result<BTreeMap<
         Err(error) => return Err(super::lock::stop(Exit::Mismatch, error)),
     };
     let segments = Segments::new(build, plan);
-    let store = Store::open_existing(&settings.store).map_err(of_store)?;
+    let store = Store::open_existing(&settings.store).map_err(of_store)?.store();
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,
         long_read: LongReads::default().reporter(),

@@ -39,7 +39,7 @@ impl Judge<'_> {
         fields: Fields,
         below: &[Link],
     ) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
-        let Some(store) = self.store else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        let Some(store) = self.store else { return Ok(Err(vec![self.without_store()])) };
         if let Some(recorded) = store.recorded(&fields.key()) {
             let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
             return Ok(match store.look_at_layer(&layer.digest, layer.size)? {

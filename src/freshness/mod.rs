@@ -51,6 +51,8 @@ pub struct Options {
     pub layers_only: bool,
     /// The host paths of the build, where they were opened: before anything runs, they are looked at by their paths.
     pub opened: Arc<OpenedPaths>,
+    /// Why the store cannot be read, where there may be one: what is in it is not known.
+    pub unreadable: Option<String>,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
     pub runtime: Runtime,
 }
@@ -284,6 +286,7 @@ impl<'a> Judge<'a> {
             draft => draft?,
         };
         match (below, &draft) {
+            _ if self.options.unreadable.is_some() => reasons.push(self.without_store()),
             (Below::Unwritten(step), _) => {
                 reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
             }
@@ -294,13 +297,18 @@ impl<'a> Judge<'a> {
                 }
             }
             (Below::Known(_), Some(_)) => {}
-            (Below::Known(_), None) => reasons.push(Reason::NeverBuilt),
+            (Below::Known(_), None) => reasons.push(self.without_store()),
         }
         let resume = match (below, &draft) {
             (Below::Known(below), Some(draft)) => self.resume(segment, draft, below)?,
             _ => None,
         };
         Ok(Verdict::Stale { reasons, draft, resume })
+    }
+
+    /// Why a segment is not fresh where there is no store, or none that can be read.
+    fn without_store(&self) -> Reason {
+        self.options.unreadable.clone().map_or(Reason::NeverBuilt, |why| Reason::StoreUnreadable { why })
     }
 
     fn target_of(&self, container: &Container, source: &Path) -> String {

@@ -18,6 +18,11 @@ const BEFORE: usize = 20;
 pub enum Reason {
     /// Nothing of it is in the store.
     NeverBuilt,
+    /// The store cannot be read, so what is in it is not known.
+    StoreUnreadable {
+        /// What was tried, and what the system said.
+        why: String,
+    },
     /// A step differs from what it was when it was last built.
     StepChanged {
         /// The step's name.
@@ -152,6 +157,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeverBuilt => f.write_str("never built"),
+            Self::StoreUnreadable { why } => {
+                write!(f, "what is in the store is not known: {why}; run this as the user that it belongs to")
+            }
             Self::StepChanged { step, field, old, new } => {
                 write!(f, "step {step} changed: {field}: {}", change(old.as_deref(), new.as_deref()))
             }

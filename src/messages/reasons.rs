@@ -9,6 +9,9 @@ fn every_reason_says_what_is_another_and_how() {
     let src = || "/src".to_owned();
     let reasons = every! {
         Reason::NeverBuilt => [Reason::NeverBuilt],
+        Reason::StoreUnreadable { .. } => [
+            Reason::StoreUnreadable { why: "cannot read /var/cache/runner/format: Permission denied (os error 13)".into() },
+        ],
         Reason::StepChanged { .. } => [
             Reason::StepChanged { step: "compile".into(), field: "run".into(), old: old(), new: new() },
             Reason::StepChanged { step: "compile".into(), field: "env/CC".into(), old: None, new: Some("gcc".into()) },

@@ -61,6 +61,26 @@ fn plan_validate_and_schema_need_no_privilege_and_apply_says_what_it_needs() {
 }
 
 #[test]
+fn a_plan_of_one_who_may_not_read_the_store_says_so_and_why() {
+    let project = project(MANIFEST);
+    assert_eq!(Built::of(&project, &["--target", "read"]).run.code, 0);
+    for arguments in [&["plan"][..], &["plan", "--json"]] {
+        let plan = by_nobody(&project, arguments);
+        assert_eq!(plan.code, 0, "{plan}");
+        let why = format!("cannot read {}: Permission denied", project.store().join("format").display());
+        let is_known =
+            plan.stdout.contains("what is in the store is not known") || plan.stdout.contains("store_unreadable");
+        assert!(plan.stdout.contains(&why) && is_known, "{plan}");
+        assert!(!plan.stdout.contains("never built"), "{plan}");
+    }
+    // It is open, but for what says what was built.
+    fs::set_permissions(project.store(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(project.store().join("format"), fs::Permissions::from_mode(0o644)).unwrap();
+    let plan = by_nobody(&project, &["plan"]);
+    assert!(plan.stdout.contains("is not known: cannot read") && plan.stdout.contains("/keys: "), "{plan}");
+}
+
+#[test]
 fn a_wrong_manifest_ends_every_command_that_reads_it_with_2_before_anything_runs() {
     let project = project(&MANIFEST.replace("snapshot: layer", "snapshot: leyer"));
     for arguments in [&["apply"][..], &["plan"], &["validate"], &["run", "base", "--", "true"]] {

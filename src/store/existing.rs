@@ -1,0 +1,58 @@
+//! A store that is only looked into: there, not there, or closed to this user.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::error::io as failed;
+use super::{FORMAT, Store, StoreError, read_format, refuse_link};
+
+/// A store that is looked into.
+#[derive(Debug)]
+pub enum Existing {
+    /// It is there.
+    Store(Store),
+    /// There is none.
+    None,
+    /// There may be one, and this user may not look into it.
+    Unreadable(StoreError),
+}
+
+impl Existing {
+    /// Returns the store, where it is there and can be read.
+    pub fn store(self) -> Option<Store> {
+        match self {
+            Self::Store(store) => Some(store),
+            Self::None | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in this folder to look into it, and makes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] for a store of another version.
+    pub fn open_existing(path: &Path) -> Result<Existing, StoreError> {
+        refuse_link(path)?;
+        let unreadable = |action, path: &Path, error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Existing::None,
+            _ => Existing::Unreadable(failed(action, path)(error)),
+        };
+        let root = match path.canonicalize() {
+            Ok(root) => root,
+            Err(error) => return Ok(unreadable("open the store", path, error)),
+        };
+        match read_format(&root) {
+            Ok(Some(found)) if found == FORMAT => {}
+            Ok(Some(found)) => return Err(StoreError::Format { path: root, found }),
+            Ok(None) => return Ok(Existing::None),
+            Err(error) => return Ok(Existing::Unreadable(error)),
+        }
+        let keys = root.join("keys");
+        Ok(match fs::read_dir(&keys) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => unreadable("read", &keys, error),
+            _ => Existing::Store(Self { root }),
+        })
+    }
+}
