@@ -90,6 +90,8 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
     let build = Build {
         name,
         manifest: path.to_owned(),
+        // A pipe has another path each time.
+        project: Some(host.real(path)).filter(|real| !real.starts_with("/proc")).unwrap_or_else(|| path.to_owned()),
         folder: folder.to_owned(),
         source_date_epoch: match manifest.source_date_epoch {
             Some(Epoch::RealTimes) => None,

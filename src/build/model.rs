@@ -27,6 +27,8 @@ pub struct Build {
     pub name: String,
     /// The manifest's absolute path.
     pub manifest: PathBuf,
+    /// The manifest's path with all links followed, by which two builds of one name are told apart.
+    pub project: PathBuf,
     /// The manifest's folder, which relative paths start from.
     pub folder: PathBuf,
     /// Seconds since 1970 that time stamps are clamped to; `None` keeps real times.

@@ -159,7 +159,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     site.warn(&events);
     let rooms = Rooms::new(context);
     if wish.keep_failed
-        && let Err(error) = context.store.forget_failed(&build.manifest)
+        && let Err(error) = context.store.forget_failed(&build.project)
     {
         events.warn(None, &Warning::FailedStays { why: told_with_hint(&error, error.hint()) });
     }

@@ -159,7 +159,7 @@ fn open<'a>(
         return Ok(None);
     };
     let known = context.build.step(step);
-    let kept = context.store.failed(&context.build.manifest, &known.name).map_err(of_store)?;
+    let kept = context.store.failed(&context.build.project, &known.name).map_err(of_store)?;
     if let Some(kept) = kept.filter(|kept| kept.step.container == context.build.container(inside.container).name) {
         rooms.restore(inside.container, &kept).map_err(|error| not_restored(&error, &kept))?;
         tell_kept(context.build, step, &kept);

@@ -221,7 +221,7 @@ pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result
         let reasons = changed.iter().map(Reason::to_string).collect();
         return Err(not_kept(NotKept::Changed { reasons, is_input }));
     }
-    store.record(&recorded).map_err(|error| failed(error.into()))?;
+    store.record(&recorded, judge.project()).map_err(|error| failed(error.into()))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
     Ok(())

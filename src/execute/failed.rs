@@ -108,7 +108,7 @@ impl Run<'_, '_> {
         }
         let step = build.step(id);
         let known = FailedStep {
-            manifest: build.manifest.clone(),
+            manifest: build.project.clone(),
             step: step.name.clone(),
             container: build.container(step.container).name.clone(),
             reason,

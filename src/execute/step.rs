@@ -318,7 +318,7 @@ impl Work<'_, '_> {
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
         store.touch(recorded)?;
         // It only explains; a store that cannot be written to is told by whatever must be written there.
-        let _ = store.set_last_key(&build.name, &step.name, &recorded.fields);
+        let _ = store.set_last_key(&build.name, &build.project, &step.name, &recorded.fields);
         self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = self.context.paths.output(self.id)

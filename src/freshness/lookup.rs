@@ -1,6 +1,7 @@
 //! What the store has of a segment, and what tells that from what is wanted.
 
 use super::{Judge, JudgeError, Resume};
+use crate::build::Build;
 use crate::content::Changed;
 use crate::key::{Fields, Link, Reason, reasons};
 use crate::plan::Segment;
@@ -48,7 +49,8 @@ impl Judge<'_> {
                 LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
             });
         }
-        let last = segment.steps.last().and_then(|step| store.last_key(&self.build.name, &self.build.step(*step).name));
+        let Build { name, project, .. } = self.build;
+        let last = segment.steps.last().and_then(|step| store.last_key(name, project, &self.build.step(*step).name));
         let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
         let mut reasons = self.explained(segment, &old, &fields, below);
         if reasons.is_empty() {

@@ -104,6 +104,11 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Which project the plan is of.
+    pub fn project(&self) -> &'a Path {
+        &self.build.project
+    }
+
     /// The segments.
     pub fn segments(&self) -> &'a Segments {
         self.segments
@@ -197,8 +202,9 @@ impl<'a> Judge<'a> {
     /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
     pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
         let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
-        let old = last.and_then(|step| self.store?.last_key(&self.build.name, step));
-        old.is_some_and(|old| old.without_below() == *draft)
+        let (Some(last), Some(store)) = (last, self.store) else { return false };
+        let mut old = store.last_key_of_any(&self.build.name, last);
+        old.any(|old| old.without_below() == *draft)
     }
 
     /// Whether an output is there and has that digest.

@@ -15,6 +15,7 @@ pub(crate) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
     Build {
         name: "test".into(),
         manifest: PathBuf::from("/work/build.yaml"),
+        project: PathBuf::from("/work/build.yaml"),
         folder: PathBuf::from("/work"),
         source_date_epoch: None,
         containers: (0..containers).map(container).collect(),

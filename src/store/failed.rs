@@ -26,7 +26,7 @@ const CHANGES: &str = "changes.squashfs";
 /// What is known of a step that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStep {
-    /// The manifest's path: two builds of one name are not one.
+    /// The manifest's path, all links followed: two builds of one name are not one.
     pub manifest: PathBuf,
     /// The step's name.
     pub step: String,

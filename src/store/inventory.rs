@@ -265,7 +265,7 @@ mod tests {
         fs::write(store.layer_path(&id(1)), "layer").unwrap();
         fs::write(store.root().join("layers/sha256/other.squashfs"), "").unwrap();
         fs::write(store.root().join("keys/.new-x"), "").unwrap();
-        store.record(&recorded(1, Some(1), &[], 5)).unwrap();
+        store.record(&recorded(1, Some(1), &[], 5), Path::new("/b/build.yaml")).unwrap();
         fs::write(store.key_path(&id(7)), "{").unwrap();
         let held = store.hold_layer(&id(1)).unwrap();
         let inventory = store.inventory().unwrap();

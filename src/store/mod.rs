@@ -5,7 +5,7 @@
 //! format                       the layout's version, `1`
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
 //! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
-//! last/<hex>.json              the last key of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
+//! last/<hex>.json              the last keys of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
 //! timings/<hex>.json           how long the steps of a build last took; <hex> is the SHA-256 of the build's name
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written

@@ -48,12 +48,23 @@ pub struct RecordedLayer {
     pub below: Vec<Digest>,
 }
 
-/// The last key of a step: what its next key is compared with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastKey {
-    /// The key's fields.
-    pub fields: Fields,
+/// The last keys of a step, one for each project that has a build and a step of that name, the one used last at the end.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct LastKeys {
+    keys: Vec<LastKey>,
 }
+
+/// The last key of a step in a project: what its next key is compared with.
+#[derive(Debug, Serialize, Deserialize)]
+struct LastKey {
+    /// The manifest's path, all links followed: the key of another project explains nothing.
+    project: PathBuf,
+    /// The key's fields.
+    fields: Fields,
+}
+
+/// Of so many projects with one name the last keys are known: a folder of its own for each CI job leaves many behind.
+const MAX_PROJECTS: usize = 8;
 
 impl Store {
     /// What was built under that key. A record that cannot be read, or is not of that key, is none.
@@ -62,15 +73,15 @@ impl Store {
         (recorded.fields.key() == *key).then_some(recorded)
     }
 
-    /// Remembers what was built, and that this was the last key of its last step. Lasts when this returns.
+    /// Remembers what was built, and that this was the last key of its last step in that project. Lasts when this returns.
     ///
     /// # Errors
     /// Whatever writing gives; nothing is remembered then.
-    pub fn record(&self, recorded: &Recorded) -> Result<(), StoreError> {
+    pub fn record(&self, recorded: &Recorded, project: &Path) -> Result<(), StoreError> {
         let key = recorded.fields.key();
         self.write_whole(&self.key_path(&key), recorded, true)?;
         let Some(step) = recorded.steps.last() else { return Ok(()) };
-        self.set_last_key(&recorded.build, step, &recorded.fields)
+        self.set_last_key(&recorded.build, project, step, &recorded.fields)
     }
 
     /// Remembers the fields of the key under which a step was last built or taken. They only explain, so losing them in
@@ -78,11 +89,15 @@ impl Store {
     ///
     /// # Errors
     /// Whatever writing gives.
-    pub fn set_last_key(&self, build: &str, step: &str, fields: &Fields) -> Result<(), StoreError> {
-        if self.last_key(build, step).as_ref() == Some(fields) {
+    pub fn set_last_key(&self, build: &str, project: &Path, step: &str, fields: &Fields) -> Result<(), StoreError> {
+        let mut known = self.last_keys(build, step);
+        if known.keys.last().is_some_and(|last| last.project == project && last.fields == *fields) {
             return Ok(());
         }
-        self.write_whole(&self.last_path(build, step), &LastKey { fields: fields.clone() }, false)
+        known.keys.retain(|last| last.project != project);
+        known.keys.push(LastKey { project: project.to_owned(), fields: fields.clone() });
+        known.keys.drain(..known.keys.len().saturating_sub(MAX_PROJECTS));
+        self.write_whole(&self.last_path(build, step), &known, false)
     }
 
     /// Remembers a checkpoint, and after how many steps it was taken of the segment that ends with `step`.
@@ -110,14 +125,24 @@ impl Store {
         self.root.join(format!("last/{}.json", id.hex()))
     }
 
-    /// The fields of the key under which a step of a build was last built or taken.
-    pub fn last_key(&self, build: &str, step: &str) -> Option<Fields> {
-        read::<LastKey>(&self.last_path(build, step)).map(|last| last.fields)
+    /// The fields of the key under which a step of a build was last built or taken in that project.
+    pub fn last_key(&self, build: &str, project: &Path, step: &str) -> Option<Fields> {
+        let mut known = self.last_keys(build, step).keys.into_iter();
+        known.find(|last| last.project == project).map(|last| last.fields)
+    }
+
+    /// The fields of the last keys of all projects with that build and step: the same project may have moved.
+    pub fn last_key_of_any(&self, build: &str, step: &str) -> impl Iterator<Item = Fields> {
+        self.last_keys(build, step).keys.into_iter().map(|last| last.fields)
+    }
+
+    fn last_keys(&self, build: &str, step: &str) -> LastKeys {
+        read(&self.last_path(build, step)).unwrap_or_default()
     }
 
     /// The fields in a file of last keys.
-    pub(super) fn last_fields(&self, path: &Path) -> Option<Fields> {
-        read::<LastKey>(path).map(|last| last.fields)
+    pub(super) fn last_fields(&self, path: &Path) -> Vec<Fields> {
+        read::<LastKeys>(path).unwrap_or_default().keys.into_iter().map(|last| last.fields).collect()
     }
 
     /// Forgets what was built under a key.
@@ -225,15 +250,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let (one, two) = (recorded("one"), recorded("two"));
-        assert_eq!((store.recorded(&one.fields.key()), store.last_key("b", "s")), (None, None));
-        store.record(&one).unwrap();
-        store.record(&two).unwrap();
+        let (here, there) = (Path::new("/a/build.yaml"), Path::new("/b/build.yaml"));
+        assert_eq!((store.recorded(&one.fields.key()), store.last_key("b", here, "s")), (None, None));
+        store.record(&one, here).unwrap();
+        store.record(&two, here).unwrap();
         assert_eq!(store.recorded(&one.fields.key()), Some(one.clone()));
-        assert_eq!(store.last_key("b", "s"), Some(two.fields.clone()));
-        assert_eq!(store.last_key("b", "a"), None);
+        assert_eq!(store.last_key("b", here, "s"), Some(two.fields.clone()));
+        assert_eq!(store.last_key("b", here, "a"), None);
+        assert_eq!(store.last_key("b", there, "s"), None);
         store.forget(&one.fields.key()).unwrap();
         store.forget(&one.fields.key()).unwrap();
         assert_eq!(store.keys().unwrap(), [two.fields.key()]);
+    }
+
+    #[test]
+    fn each_project_of_one_name_has_last_keys_of_its_own_and_the_oldest_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let path = |n: usize| PathBuf::from(format!("/{n}/build.yaml"));
+        let fields = |n: usize| recorded(&n.to_string()).fields;
+        for n in 0..=MAX_PROJECTS {
+            store.set_last_key("b", &path(n), "s", &fields(n)).unwrap();
+            store.set_last_key("b", &path(1), "s", &fields(1)).unwrap();
+        }
+        let known: Vec<usize> =
+            (0..=MAX_PROJECTS).filter(|n| store.last_key("b", &path(*n), "s") == Some(fields(*n))).collect();
+        assert_eq!(known, (1..=MAX_PROJECTS).collect::<Vec<_>>());
+        assert_eq!(store.last_key_of_any("b", "s").count(), MAX_PROJECTS);
     }
 
     #[test]
@@ -241,7 +284,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let one = recorded("one");
-        store.record(&one).unwrap();
+        store.record(&one, Path::new("/build.yaml")).unwrap();
         let path = store.key_path(&one.fields.key());
         let text = fs::read_to_string(&path).unwrap();
         for damaged in [&text[..text.len() / 2], "", &text.replace("one", "two")] {

@@ -89,6 +89,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::super::inventory::fixture::recorded;
     use super::*;
@@ -99,7 +100,7 @@ mod tests {
         let layer = recorded.layer.as_mut().unwrap();
         (layer.digest, layer.below) = (digest, below.to_vec());
         fs::write(store.layer_path(&digest), bytes).unwrap();
-        store.record(&recorded).unwrap();
+        store.record(&recorded, Path::new("/b/build.yaml")).unwrap();
         (digest, recorded.fields.key())
     }
 

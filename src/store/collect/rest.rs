@@ -35,7 +35,7 @@ pub(super) fn rest(
     let mut effects = Vec::new();
     each(store, "last", &mut effects, |entry, metadata| {
         let fields = store.last_fields(&entry.path());
-        let is_kept = fields.as_ref().is_some_and(|fields| kept.contains(&fields.key()));
+        let is_kept = fields.iter().any(|fields| kept.contains(&fields.key()));
         let modified = metadata.modified()?;
         if modified >= old {
             named.extend(fields.iter().flat_map(self::named));

@@ -43,10 +43,10 @@ fuzz_target!(|bytes: &[u8]| {
     let recorded = store.recorded(&key);
     assert_eq!(recorded, written);
     if let Some(recorded) = &recorded {
-        store.record(recorded).expect("a record that was read cannot be written");
+        store.record(recorded, Path::new("/b/build.yaml")).expect("a record that was read cannot be written");
         assert_eq!(store.recorded(&key).as_ref(), Some(recorded));
         if let Some(step) = recorded.steps.last() {
-            assert_eq!(store.last_key(&recorded.build, step).as_ref(), Some(&recorded.fields));
+            assert_eq!(store.last_key(&recorded.build, Path::new("/b/build.yaml"), step).as_ref(), Some(&recorded.fields));
         }
     }
     let timings = store.timings("build");
@@ -54,7 +54,7 @@ fuzz_target!(|bytes: &[u8]| {
         store.set_timings("build", &timings).expect("timings that were read cannot be written");
         assert_eq!(store.timings("build"), timings);
     }
-    store.last_key("build", "step");
+    store.last_key("build", Path::new("/b/build.yaml"), "step");
     store.checkpoints("build", "step");
 
     // A collection looks at every record, and at the layers that it names.

@@ -274,3 +274,30 @@ steps:
     };
     assert!(at("step_started", "next") < at("snapshot_written", "layer"), "{}", built.run);
 }
+
+#[test]
+fn the_last_build_of_another_project_with_the_same_names_explains_nothing() {
+    let manifest = |word: &str| {
+        format!(
+            "name: sdk\ncontainers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps:\n  - {{ name: make, run: \"echo {word} > /file\" }}\n  \
+             - {{ name: layer, snapshot: {{}} }}\n"
+        )
+    };
+    let project = project(&manifest("one"));
+    let of_another = self::project(&manifest("two"));
+    std::fs::create_dir(project.path("another")).unwrap();
+    std::fs::copy(of_another.path("build.yaml"), project.path("another/build.yaml")).unwrap();
+    project.apply();
+    let plan = |arguments: &[&str]| project.runner(&[&["plan"], arguments].concat());
+    let another = plan(&["another/build.yaml"]);
+    assert!(another.stdout.contains("never built") && !another.stdout.contains("changed"), "{another}");
+    assert_eq!(project.runner(&["apply", "another/build.yaml"]).code, 0);
+    // Each has its own.
+    project.write("build.yaml", &std::fs::read_to_string(project.path("build.yaml")).unwrap().replace("one", "three"));
+    let own = plan(&[]);
+    assert!(own.stdout.contains("echo one > /file") && own.stdout.contains("echo three > /file"), "{own}");
+    // By another spelling it is the same project.
+    std::os::unix::fs::symlink("build.yaml", project.path("link.yaml")).unwrap();
+    let by_link = plan(&["link.yaml"]);
+    assert!(by_link.stdout.contains("echo one > /file"), "{by_link}");
+}

@@ -15,7 +15,7 @@ fn store() -> (tempfile::TempDir, Store) {
     for (number, below) in [(1, &[][..]), (2, &[1]), (3, &[])] {
         let recorded = recorded(u32::from(number), Some(number), below, 10);
         fs::write(store.layer_path(&id(number)), "0123456789").unwrap();
-        store.record(&recorded).unwrap();
+        store.record(&recorded, Path::new("/b/build.yaml")).unwrap();
         for path in [store.layer_path(&id(number)), store.key_path(&recorded.fields.key())] {
             set_used(&path, u64::from(number));
         }
@@ -90,7 +90,7 @@ fn records_without_a_layer_and_unreadable_and_outdated_ones_go() {
     fs::write(&unreadable, "{").unwrap();
     for (key, layer, day) in [(20, Some(2), 1), (21, None, 1), (22, None, 9)] {
         let recorded = recorded(key, layer, &[1], 10);
-        store.record(&recorded).unwrap();
+        store.record(&recorded, Path::new("/b/build.yaml")).unwrap();
         set_used(&store.key_path(&recorded.fields.key()), day);
     }
     let effects = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
@@ -164,7 +164,7 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
     let mut named = recorded(30, Some(3), &[], 10);
     let fields = serde_json::json!({ "content/src": id(40).to_string(), "below/00000": format!("dir {}", id(41)) });
     named.fields = serde_json::from_value(fields).unwrap();
-    store.record(&named).unwrap();
+    store.record(&named, Path::new("/b/build.yaml")).unwrap();
     let half = [store.root().join("keys/.new-old"), store.root().join("programs/.new-young")];
     let listed = [40, 41, 42].map(|number| listings.path(&id(number)));
     let damaged = store.root().join("damaged/x.squashfs");
