@@ -62,11 +62,6 @@ impl Host for ThisHost {
         entries.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
-    fn has_variable(&self, name: &str) -> bool {
-        // var_os panics on no name, but the answer for one that no variable can have is known.
-        !name.is_empty() && !name.contains(['=', '\0']) && std::env::var_os(name).is_some()
-    }
-
     fn kernel(&self) -> Option<Kernel> {
         Kernel::of_release(&rustix::system::uname().release().to_string_lossy())
     }
@@ -102,7 +97,6 @@ mod tests {
         assert_eq!(ThisHost.names(folder.path()), ["link"]);
         assert!(ThisHost.program("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(ThisHost.program("no-such-program"), None);
-        assert!(!ThisHost.has_variable("a=b") && !ThisHost.has_variable(""));
         assert!(ThisHost.names(Path::new("/no/such/folder")).is_empty());
     }
 

@@ -41,6 +41,8 @@ pub enum Warning {
     LittleMemory { bytes: u64 },
     /// An input takes long to read, as one with large holes does.
     LongRead { path: PathBuf, bytes: u64 },
+    /// A secret of the environment is not set.
+    UnsetSecret { variable: String, containers: Vec<String> },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
 }
@@ -123,6 +125,12 @@ impl fmt::Display for Warning {
                 "reading {}, all {} of it, to know whether it changed takes long; holes in it count as zeros and save no time",
                 path.display(),
                 size_text(*bytes)
+            ),
+            Self::UnsetSecret { variable, containers } => write!(
+                f,
+                "the variable {variable} of a secret is not set, so no step of {} can start; run `export {variable}=…` before a \
+                 build",
+                containers.join(", ")
             ),
             Self::StoreInBind { source, store } => {
                 let (source, store) = (source.display(), store.display());

@@ -65,9 +65,6 @@ pub trait Host {
     /// Names in a folder, for guesses; empty where it cannot be read.
     fn names(&self, folder: &Path) -> Vec<String>;
 
-    /// Whether runner's environment has that variable.
-    fn has_variable(&self, name: &str) -> bool;
-
     /// The version of the kernel, where its release has one in it.
     fn kernel(&self) -> Option<Kernel>;
 }

@@ -156,12 +156,6 @@ impl Check<'_> {
             (None, Some(variable)) => {
                 let at = at.key("env");
                 self.variable_name(|| Place::from(&at), variable);
-                let is_name = !variable.is_empty() && !variable.contains(['=', '\0']);
-                if is_name && !self.host.has_variable(variable) {
-                    let problem = Problem::new(&at, format!("the variable `{variable}` of the secret is not set"));
-                    let problem = problem.label("not in the environment of runner");
-                    self.add(problem.help(format!("run `export {variable}=…` first")));
-                }
                 MountKind::Secret(Secret::Variable(variable.clone()))
             }
             (Some(_), Some(_)) => {

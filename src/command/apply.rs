@@ -209,6 +209,7 @@ pub fn exit(summary: &Summary) -> Result<(), Stop> {
         BuildStatus::Interrupted => Err(Exit::Interrupted.into()),
         BuildStatus::Failed if summary.mismatched => Err(Exit::Mismatch.into()),
         BuildStatus::Failed if summary.step_failed => Err(Exit::StepFailed.into()),
+        BuildStatus::Failed if summary.wrong_input => Err(Exit::Usage.into()),
         BuildStatus::Failed => Err(Exit::Host.into()),
     }
 }

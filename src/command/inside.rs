@@ -46,7 +46,7 @@ pub fn in_session(
     let result = open(context, &settings, &rooms, inside).and_then(|kept| {
         let attempt = work(context, &rooms, inside).map_err(|error| {
             let hint = error.hint();
-            Error::new(Exit::Host, error).with_hint(hint).into()
+            Error::new(error.exit(), error).with_hint(hint).into()
         });
         // What it began with is in use until now.
         drop(kept);

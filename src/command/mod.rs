@@ -37,6 +37,7 @@ use crate::manifest;
 use crate::named_paths::binds_that_show_store;
 use crate::report;
 use crate::resource_limits::{self, MIN_STACK};
+use crate::session::unset_secrets;
 use crate::settings::{Partial, Settings, SettingsError};
 use crate::warning::Warning;
 use crate::{sys, terminal, threads};
@@ -166,9 +167,24 @@ fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), Stop> {
     for source in binds_that_show_store(&build, &store).unwrap_or_default() {
         inside::notice(&format!("warning: {}", Warning::StoreInBind { source, store: store.clone() }));
     }
+    warn_of_unset_secrets(&build);
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (containers, steps) = (count(build.containers.len(), "container"), count(build.steps.len(), "step"));
     print(format!("{}: {containers}, {steps}: nothing wrong\n", args.manifest.display()).as_bytes())
+}
+
+/// Warns of the secrets that a build would not find in the environment.
+fn warn_of_unset_secrets(build: &Build) {
+    let mut unset: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for container in &build.containers {
+        for (variable, _) in unset_secrets(container) {
+            unset.entry(variable).or_default().push(container.name.clone());
+        }
+    }
+    for (variable, mut containers) in unset {
+        containers.dedup();
+        warn(&Warning::UnsetSecret { variable: variable.to_owned(), containers });
+    }
 }
 
 /// The checked build of a manifest.

@@ -63,6 +63,7 @@ pub fn apply<'a>(
         options,
         step_failed: false,
         mismatched: false,
+        wrong_input: false,
         layers: Vec::new(),
         places: Places::default(),
         failed: Vec::new(),
@@ -89,8 +90,8 @@ pub fn apply<'a>(
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
     });
-    let Run { step_failed, mismatched, failed, layers, .. } = run;
-    Summary { status, step_failed, mismatched, panicked: edge.has_panicked(), failed, layers }
+    let Run { step_failed, mismatched, wrong_input, failed, layers, .. } = run;
+    Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
 }
 
 /// Steps by how they ended.
@@ -133,6 +134,7 @@ pub(super) struct Run<'a, 'e> {
     pub(super) options: Options,
     pub(super) step_failed: bool,
     pub(super) mismatched: bool,
+    pub(super) wrong_input: bool,
     pub(super) layers: Vec<(StepId, Digest)>,
     pub(super) places: Places,
     /// Steps that failed by themselves.

@@ -164,6 +164,7 @@ impl Run<'_, '_> {
     fn blame(&mut self, failure: &Failure) {
         self.step_failed |= failure.cause == Cause::Step;
         self.mismatched |= failure.cause == Cause::Mismatch;
+        self.wrong_input |= failure.cause == Cause::Input;
     }
 
     /// Begins nothing more.

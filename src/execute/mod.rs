@@ -106,6 +106,8 @@ pub struct Summary {
     pub step_failed: bool,
     /// A snapshot is not as it is locked.
     pub mismatched: bool,
+    /// A step did not begin, for want of something that the caller is to give.
+    pub wrong_input: bool,
     /// A thread of runner has panicked.
     pub panicked: bool,
     /// The steps that failed by themselves, in the order of their ends.
@@ -133,6 +135,8 @@ enum Cause {
     Host,
     /// What came out is not as it is locked.
     Mismatch,
+    /// The caller, who has not given what a step needs.
+    Input,
 }
 
 fn milliseconds(duration: Duration) -> u64 {

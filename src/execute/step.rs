@@ -19,7 +19,7 @@ use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
 use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, Step, StepId};
 use crate::digest::Digest;
-use crate::error::told_with_hint;
+use crate::error::{Exit, told_with_hint};
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::fs::regular;
@@ -67,7 +67,8 @@ impl Failure {
 
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
-        Self::host(told_with_hint(&error, error.hint()))
+        let cause = if error.exit() == Exit::Usage { Cause::Input } else { Cause::Host };
+        Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
     }
 }
 

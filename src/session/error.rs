@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::capabilities::names;
 use crate::build::Capability;
+use crate::error::Exit;
 use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
 use crate::runtime::spec::HostDevice;
@@ -23,6 +24,8 @@ pub enum SessionError {
         names(missing, "CAP_")
     )]
     Capabilities { missing: Vec<Capability>, steps: bool },
+    #[error("cannot open the session: the variable {variable} of the secret {} is not set", target.display())]
+    UnsetSecret { variable: String, target: PathBuf },
     #[error(
         "cannot open the session: {wanted} open files (`nofile` under limits) are more than the {most} that this host allows"
     )]
@@ -44,6 +47,14 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// What a command ends with for it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::UnsetSecret { .. } => Exit::Usage,
+            _ => Exit::Host,
+        }
+    }
+
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -64,6 +75,7 @@ impl SessionError {
                     false => give.to_owned(),
                 })
             }
+            Self::UnsetSecret { variable, .. } => Some(format!("run `export {variable}=…` first")),
             Self::OpenFiles { wanted, most } => Some(format!(
                 "write `nofile: {most}` or less; where the limit is of runner's caller, `ulimit -Hn {wanted}` raises it, and where \
                  it is the kernel's own, `sysctl -w fs.nr_open={wanted}`"

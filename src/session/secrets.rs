@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
-use crate::build::{Build, MountKind, Secret};
+use crate::build::{Build, Container, MountKind, Secret};
 use crate::error::doing;
 use crate::fs::opened::OpenedFile;
 use crate::fs::regular;
@@ -42,6 +43,16 @@ pub fn read(secret: &Secret, paths: &NamedPaths, known: &Secrets) -> io::Result<
     }
     known.add(&value);
     Ok(value)
+}
+
+/// The secrets of the environment that a container uses and that are not set: the variable and the target of each.
+pub fn unset(container: &Container) -> impl Iterator<Item = (&str, &Path)> {
+    container.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Secret(Secret::Variable(name)) if std::env::var_os(name).is_none() => {
+            Some((name.as_str(), mount.target.as_path()))
+        }
+        _ => None,
+    })
 }
 
 /// The value in a file, or a byte more than the most of it.

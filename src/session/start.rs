@@ -7,7 +7,7 @@ use crate::runtime::Ahead;
 use crate::runtime::container::Helper;
 use crate::runtime::spec::{self, HostDevice};
 
-use super::{SessionError, Workspace, capabilities};
+use super::{SessionError, Workspace, capabilities, secrets};
 
 /// A session of which nothing is mounted yet. Dropping it ends its helper.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Start {
     /// Looks the container's devices up, and starts its helper.
     ///
     /// # Errors
-    /// Where this process lacks a capability, or may not have as many open files, where a device is not there,
+    /// Where this process lacks a secret or a capability, or may not have as many open files, where a device is not there,
     /// or no process can be started.
     pub fn new(workspace: &Workspace, container: &Container, paths: &NamedPaths) -> Result<Self, SessionError> {
         let devices = look_up(container, paths)?;
@@ -37,9 +37,12 @@ impl Start {
     }
 }
 
-/// Checks that this process has the capabilities and the open files that the container needs, and looks its
+/// Checks that this process has the secrets, the capabilities and the open files that the container needs, and looks its
 /// devices up.
 pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<HostDevice>, SessionError> {
+    if let Some((variable, target)) = secrets::unset(container).next() {
+        return Err(SessionError::UnsetSecret { variable: variable.to_owned(), target: target.to_owned() });
+    }
     capabilities::check(container)?;
     if let (Some(wanted), Some(most)) = (container.limits.nofile, settable_nofile())
         && wanted > most

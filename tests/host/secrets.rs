@@ -156,3 +156,34 @@ fn a_secret_is_masked_in_what_a_single_command_prints_on_a_pipe_and_on_a_termina
     assert_masked("the terminal", &text);
     assert_eq!(terminal.end().code(), Some(0));
 }
+
+#[test]
+fn a_secret_that_is_not_set_stops_only_the_steps_that_have_it_and_before_any_of_them_runs() {
+    let project = project(
+        r#"
+containers:
+  with: { rootfs: $TOOLS, mounts: [{ type: secret, env: RUNNER_UNSET_IN_TESTS, target: /run/token }] }
+  without: { rootfs: $TOOLS }
+steps:
+  - { name: before, container: with, run: echo it runs }
+  - { name: uses, container: with, run: cat /run/token }
+  - { name: other, container: without, run: echo it runs }
+"#,
+    );
+    let warning = "warning: the variable RUNNER_UNSET_IN_TESTS of a secret is not set, so no step of with can start; run `export \
+                   RUNNER_UNSET_IN_TESTS=…` before a build\n";
+    for command in ["validate", "plan"] {
+        let run = project.runner(&[command]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, warning), "{run}");
+    }
+    let built = Running::start(&project, &["--keep-going"]).end();
+    assert_eq!(built.run.code, 2, "{}", built.run);
+    assert_eq!(["before", "uses", "other"].map(|step| built.status(step)), ["failed", "skipped", "ran"]);
+    let reason = "cannot open the session: the variable RUNNER_UNSET_IN_TESTS of the secret /run/token is not set; run `export \
+                  RUNNER_UNSET_IN_TESTS=…` first";
+    assert_eq!(built.reason("before"), reason);
+    let run = project.runner(&["run", "with", "--", "true"]);
+    assert_eq!(run.code, 2, "{run}");
+    assert!(run.stderr.contains("the variable RUNNER_UNSET_IN_TESTS of the secret /run/token is not set"), "{run}");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}

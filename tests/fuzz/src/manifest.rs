@@ -46,10 +46,6 @@ impl Host for HalfAHost {
         vec!["debian.squashfs".into(), "src".into()]
     }
 
-    fn has_variable(&self, name: &str) -> bool {
-        name.len() % 2 == 0
-    }
-
     fn kernel(&self) -> Option<Kernel> {
         Kernel::of_release("6.1.0")
     }
