@@ -62,6 +62,10 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub keep_going: bool,
 
+    /// Do not keep the sessions of steps that fail, for `runner shell`.
+    #[arg(long)]
+    pub no_keep_failed: bool,
+
     /// Open a shell in each step that has failed, when the others that were running have ended: in its session, with its
     /// environment, user and working folder. Needs a terminal.
     #[arg(long)]

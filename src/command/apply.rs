@@ -28,7 +28,9 @@ pub struct Wish {
     pub targets: Vec<StepId>,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,
-    /// Keep the sessions of steps that fail, for a shell; those of the build before go.
+    /// Remove the sessions of steps that failed in the build before.
+    pub forget_failed: bool,
+    /// Keep the sessions of steps that fail, for a shell.
     pub keep_failed: bool,
     /// The terminal for a shell in each step that fails.
     pub keyboard: Option<OwnedFd>,
@@ -81,7 +83,8 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let wish = Wish {
         targets,
         keep_going,
-        keep_failed: true,
+        forget_failed: true,
+        keep_failed: !args.no_keep_failed,
         keyboard,
         no_cache,
         locked,
@@ -158,7 +161,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
     let rooms = Rooms::new(context);
-    if wish.keep_failed
+    if wish.forget_failed
         && let Err(error) = context.store.forget_failed(&build.project)
     {
         events.warn(None, &Warning::FailedStays { why: told_with_hint(&error, error.hint()) });

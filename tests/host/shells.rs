@@ -199,4 +199,7 @@ steps:
     let run = project.runner(&["store", "gc", "--keep-days", "0", "--dry-run"]);
     assert!(run.stdout.contains("session of a failed step failed/"), "{run}");
     assert_eq!((project.runner(&["store", "gc", "--keep-days", "0"]).code, kept()), (0, 0));
+    let built = Running::start(&project, &["--no-keep-failed"]).end();
+    assert_eq!((built.run.code, kept()), (1, 0), "{}", built.run);
+    assert_eq!(built.ending("breaks")["failure"]["kept"], false);
 }
