@@ -209,13 +209,15 @@ fn build_below<'a>(
     // What the store has of a session that is gone on in is no use but as a layer.
     let runtime = context.workspace.runtime().clone();
     let long_reads = LongReads::default();
-    long_reads.clone().are_events(&events);
+    let long_read = long_reads.reporter();
+    // Not a copy: the reporter of events ends when the last sender has gone, which the judge then has.
+    long_reads.are_events(&events);
     let judged_by = freshness::Options {
         layers_only: stay != Stay::None,
         no_cache: false,
         stop: context.interrupt.flag(),
         runtime,
-        long_read: long_reads.reporter(),
+        long_read,
         unreadable: None,
         opened: Arc::clone(context.paths.opened()),
     };

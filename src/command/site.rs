@@ -171,13 +171,13 @@ fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
 }
 
 /// Reports inputs that take long to read: among the events once there are some, until then on standard error.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct LongReads(Arc<OnceLock<Events>>);
 
 impl LongReads {
     /// What is called for each.
     pub(super) fn reporter(&self) -> LongRead {
-        let Self(events) = self.clone();
+        let events = Arc::clone(&self.0);
         LongRead::reported_by(move |path, bytes| {
             let warning = Warning::LongRead { path: path.to_owned(), bytes };
             match events.get() {
