@@ -20,6 +20,13 @@ pub enum CgroupError {
     Unreachable { hierarchy: String, path: String, source: io::Error },
     #[error("cannot create the cgroup {}", path.display())]
     Create { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot create the cgroup {}: {} is {most}, which allows no more {}",
+        path.display(),
+        file.display(),
+        if *is_depth { "levels of groups" } else { "groups" }
+    )]
+    Full { path: PathBuf, file: PathBuf, most: u64, is_depth: bool },
     #[error("cannot mount the cgroup hierarchy at {} anew", point.display())]
     Mount { point: PathBuf, source: io::Error },
     #[error("cannot write {value} to {}", file.display())]
@@ -61,6 +68,7 @@ impl CgroupError {
                     matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
                 is_forbidden.then(|| PRIVILEGED.into())
             }
+            Self::Full { file, .. } => Some(format!("`echo max > {}`", file.display())),
             Self::Read(_) => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{
@@ -171,7 +171,7 @@ pub(super) fn write(group: &GroupDir, name: &str, value: &str) -> Result<(), Cgr
 
 fn create(hierarchy: &Hierarchy, name: &str) -> Result<Hierarchy, CgroupError> {
     let parent = &hierarchy.own;
-    let own = parent.create(name).map_err(|source| CgroupError::Create { path: parent.path().join(name), source })?;
+    let own = parent.create(name).map_err(|source| not_created(parent, name, source))?;
     // Of v2: below a threaded group a new one is "domain invalid", and takes no process.
     if hierarchy.is_v2() && own.read("cgroup.type").is_ok_and(|kind| kind.trim() == "domain invalid") {
         let _ = own.remove();
@@ -189,6 +189,37 @@ fn create(hierarchy: &Hierarchy, name: &str) -> Result<Hierarchy, CgroupError> {
         }
     }
     Ok(hierarchy.with(own))
+}
+
+/// Says why a group cannot be made. Of v2 the kernel answers `EAGAIN` where this group, or one above it, allows no more
+/// groups below, or no more levels of them, see cgroup_check_hierarchy_limits() in kernel/cgroup/cgroup.c.
+fn not_created(parent: &GroupDir, name: &str, source: io::Error) -> CgroupError {
+    let path = parent.path().join(name);
+    if source.kind() == io::ErrorKind::WouldBlock
+        && let Some((file, most, is_depth)) = full_group(parent)
+    {
+        return CgroupError::Full { path, file, most, is_depth };
+    }
+    CgroupError::Create { path, source }
+}
+
+/// The limit of groups that a new one below this would pass, and whether it is of levels.
+fn full_group(parent: &GroupDir) -> Option<(PathBuf, u64, bool)> {
+    let mut group = parent.try_clone().ok()?;
+    for level in 1..=parent.path().components().count() as u64 {
+        let number = |file: &str| group.read(file).ok()?.trim().parse::<u64>().ok();
+        let stat = group.words("cgroup.stat");
+        let below = stat.iter().position(|word| word == "nr_descendants");
+        let below: u64 = below.and_then(|at| stat.get(at + 1)?.parse().ok()).unwrap_or_default();
+        for (file, used, is_depth) in [("cgroup.max.descendants", below + 1, false), ("cgroup.max.depth", level, true)]
+        {
+            if let Some(most) = number(file).filter(|most| *most < used) {
+                return Some((group.path().join(file), most, is_depth));
+            }
+        }
+        group = group.parent().ok()?;
+    }
+    None
 }
 
 fn find(layout: &Layout, controllers: &str, path: &str) -> io::Result<Hierarchy> {

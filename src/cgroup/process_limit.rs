@@ -93,7 +93,7 @@ impl GroupDir {
         refused(&text.unwrap_or_default())
     }
 
-    fn try_clone(&self) -> io::Result<Self> {
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
         Self::open_at(std::os::fd::AsFd::as_fd(self), self.path(), std::path::Path::new(""))
     }
 }

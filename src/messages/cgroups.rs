@@ -18,6 +18,10 @@ fn every_error_of_a_cgroup_says_where_why_and_what_to_do() {
             source: io::Error::other("it lies outside of this process' cgroup namespace"),
         }],
         CgroupError::Create { .. } => [CgroupError::Create { path: group().join("runner-7-x-0"), source: errno(libc::EROFS) }],
+        CgroupError::Full { .. } => [
+            CgroupError::Full { path: group().join("runner-7-x-0"), file: group().join("cgroup.max.depth"), most: 0, is_depth: true },
+            CgroupError::Full { path: group().join("c"), file: "/sys/fs/cgroup/ci/cgroup.max.descendants".into(), most: 4, is_depth: false },
+        ],
         CgroupError::Mount { .. } => [CgroupError::Mount { point: "/sys/fs/cgroup".into(), source: errno(libc::EPERM) }],
         CgroupError::Write { .. } => [CgroupError::Write {
             value: "1234".into(),

@@ -8,7 +8,7 @@ pub fn prefix(lease: &str) -> String {
 }
 
 /// What the cgroups of all containers begin with.
-const ANY: &str = "runner-";
+pub const ANY: &str = "runner-";
 
 /// Removes what is left of the containers of this process' own lease, with the processes in them, and puts its own
 /// cgroup back to what it was; true when nothing is left.

@@ -5,12 +5,16 @@
 //! container; these rules hold above theirs.
 
 use std::error::Error;
+use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use crate::cgroup::{GroupDir, Home};
 use crate::error::told;
+use crate::runtime::cgroups;
 use crate::sys;
 
 /// What mends a host without device rules.
@@ -59,11 +63,32 @@ pub fn refusal(error: Box<dyn Error>) -> String {
 fn write_files(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     for rule in rules {
         let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
-        group
-            .write(file, &rule.to_string())
-            .map_err(|error| format!("cannot write {rule} to {}: {error}", group.path().join(file).display()))?;
+        group.write(file, &rule.to_string()).map_err(|error| {
+            let what = format!("cannot write {rule} to {}: {error}", group.path().join(file).display());
+            match callers_group(group.path()) {
+                Some(above) if rule.allow() && error.kind() == io::ErrorKind::PermissionDenied => {
+                    format!("{what}; {}", refused_above(rule, above))
+                }
+                _ => what,
+            }
+        })?;
     }
     Ok(())
+}
+
+/// The group that runner was started in, above those that it makes for a container.
+fn callers_group(group: &Path) -> Option<&Path> {
+    let is_own = |group: &&Path| {
+        let name = group.file_name().and_then(OsStr::to_str);
+        name.is_some_and(|name| name.starts_with(cgroups::ANY))
+    };
+    group.ancestors().find(is_own)?.parent()
+}
+
+/// A group allows no device that the one above it refuses.
+fn refused_above(rule: &LinuxDeviceCgroup, above: &Path) -> String {
+    let file = above.join("devices.allow");
+    format!("the group above refuses it, or a part of it: `echo '{rule}' > {}` allows it", file.display())
 }
 
 fn attach_program(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {

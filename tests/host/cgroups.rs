@@ -279,6 +279,37 @@ fn a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from() {
 }
 
 #[test]
+fn a_group_of_the_caller_that_allows_no_more_groups_is_named_with_its_file() {
+    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo ran }]\n");
+    for (file, most) in [("cgroup.max.depth", 0), ("cgroup.max.depth", 1), ("cgroup.max.descendants", 1)] {
+        let (caller, shell) = caller("full", 1 << 30, 1000);
+        let file = caller.groups().v2().unwrap().path().join(file);
+        fs::write(&file, most.to_string()).unwrap();
+        let run = project.runner_in_shell(&shell, &["apply", "--progress", "plain"]);
+        assert!(caller.groups().remove(), "runner has left groups");
+        let said = run.stdout.clone() + &run.stderr;
+        let why = format!("{} is {most}, which allows no more", file.display());
+        assert!(said.contains(&why) && said.contains(&format!("`echo max > {}`", file.display())), "{why}: {run}");
+    }
+}
+
+/// On v2 a group above refuses devices by a program of its own, and runner is not told.
+#[test]
+fn a_v1_group_of_the_caller_that_refuses_a_device_is_named_with_the_command_that_allows_it() {
+    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo ran > /dev/zero }]\n");
+    let (caller, shell) = caller("devices", 1 << 30, 1000);
+    let group = caller.groups().v1("devices").map(|group| group.path().to_owned());
+    if let Some(group) = &group {
+        fs::write(group.join("devices.deny"), "c 1:5 w").unwrap();
+    }
+    let run = project.runner_in_shell(&shell, &["apply", "--progress", "plain"]);
+    assert!(caller.groups().remove(), "runner has left groups");
+    let Some(group) = group else { return assert_eq!(run.code, 0, "{run}") };
+    let fix = format!("refuses it, or a part of it: `echo 'c 1:5 rwm' > {}/devices.allow` allows it", group.display());
+    assert!((run.stdout.clone() + &run.stderr).contains(&fix), "{fix}: {run}");
+}
+
+#[test]
 fn a_build_runs_where_runner_is_scheduled_in_real_time() {
     for policy in ["-r", "-f"] {
         let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
