@@ -123,15 +123,19 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
 
 fn cwd_by_descriptors(lab: &Lab, directory: &str, numbers: std::ops::Range<u32>, user: &str) -> Verdict {
     // With an external runtime each try is a container, and on a slow machine each takes its time: there no process may
-    // open more descriptors than are tried.
-    let most = (lab.runtime != "embedded" || patience::is_slow()).then_some(256);
+    // open more descriptors than are tried. Fewer than 256 would be too few for runner with an external runtime.
+    let most = match lab.runtime.as_str() {
+        "embedded" => patience::is_slow().then_some(128),
+        _ => Some(256),
+    };
     let numbers = numbers.start..most.map_or(numbers.end, |most| numbers.end.min(most));
     let mut manifest = format!(
         "
-containers: {{ c: {{ rootfs: $BASE, limits: {{ nofile: 256 }} }} }}
+containers: {{ c: {{ rootfs: $BASE, limits: {{ nofile: {} }} }} }}
 steps:
   - {{ name: links, run: 'mkdir /l; cd /l; i=0; while [ $i -lt {} ]; do ln -s {directory}/$i l$i; i=$((i+1)); done' }}
 ",
+        most.unwrap_or(256),
         numbers.end
     );
     let blank = lab.project("");
