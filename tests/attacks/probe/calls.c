@@ -147,16 +147,22 @@ static long key_call(int operation, long a, const void *b, const void *c, long d
     return syscall(SYS_keyctl, operation, a, b, c, d);
 }
 
-int try_keys(const char *name) {
+static void read_key(const char *how, long key) {
     char value[256] = {0};
+    long length = key_call(KEYCTL_READ, key, value, (void *)sizeof value, 0);
+    say(how, length);
+    if (length > 0)
+        printf("READ %.200s\n", value);
+}
+
+int try_keys(const char *name) {
     puts("TRYING");
     long key = key_call(KEYCTL_SEARCH, KEY_SPEC_USER_KEYRING, "user", name, 0);
     say("search", key);
-    long length = key_call(KEYCTL_READ, key, value, (void *)sizeof value, 0);
-    say("read", length);
-    if (length > 0)
-        printf("READ %.200s\n", value);
+    read_key("read", key);
+    /* Whoever has the keyring in that of the session possesses the keys in it. */
     say("link", key_call(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, (void *)KEY_SPEC_SESSION_KEYRING, NULL, 0));
+    read_key("read-linked", key);
     char planted[128];
     snprintf(planted, sizeof planted, "%s-planted", name);
     say("add", syscall(SYS_add_key, "user", planted, "evil", 4, KEY_SPEC_USER_KEYRING));
@@ -170,12 +176,21 @@ int try_keys(const char *name) {
     return 0;
 }
 
+/* A session keyring of this process' own with the user's in it: in a service of systemd that one is in none, and who has
+   it in none may not read its keys. */
+static void possess_user_keyring(void) {
+    key_call(KEYCTL_JOIN_SESSION_KEYRING, 0, NULL, NULL, 0);
+    key_call(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, (void *)KEY_SPEC_SESSION_KEYRING, NULL, 0);
+}
+
 int plant_key(const char *name, const char *value) {
+    possess_user_keyring();
     return syscall(SYS_add_key, "user", name, value, strlen(value), KEY_SPEC_USER_KEYRING) < 0;
 }
 
 int look_at_key(const char *name) {
     char value[256] = {0}, planted[128];
+    possess_user_keyring();
     long key = key_call(KEYCTL_SEARCH, KEY_SPEC_USER_KEYRING, "user", name, 0);
     if (key < 0 || key_call(KEYCTL_READ, key, value, (void *)sizeof value, 0) < 0)
         printf("GONE %s\n", strerrorname_np(errno));
@@ -189,6 +204,7 @@ int look_at_key(const char *name) {
 
 int remove_keys(const char *name) {
     char planted[128];
+    possess_user_keyring();
     snprintf(planted, sizeof planted, "%s-planted", name);
     const char *names[] = {name, planted};
     for (int i = 0; i < 2; i++) {
