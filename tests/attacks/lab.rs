@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use tempfile::TempDir;
 
 use crate::attack::{Failure, not_tried};
@@ -65,6 +66,17 @@ pub fn check_host(runtimes: &[String]) -> Result<(), String> {
     let column = |pick: fn(&(&str, &str)) -> String| missing.iter().map(pick).collect::<Vec<_>>().join(" ");
     let (programs, packages) = (column(|(program, _)| (*program).into()), column(|(_, package)| (*package).into()));
     Err(format!("this host lacks {programs}: apt-get update && apt-get install -y {packages} libc6-dev"))
+}
+
+/// Has projects made in a directory whose filesystem lets device nodes and set-uid programs have their effect: an attack by
+/// one that cannot is held by the host, and shows nothing of runner. /tmp of a stock Debian 13 lets neither.
+pub fn choose_directory() -> Result<(), String> {
+    let powerless = StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID | StatVfsMountFlags::NOEXEC;
+    let is_fit = |path: &PathBuf| statvfs(path).is_ok_and(|found| !found.f_flag.intersects(powerless));
+    let directory = [std::env::temp_dir(), "/var/tmp".into()].into_iter().find(is_fit);
+    let directory = directory
+        .ok_or("no directory for projects: set TMPDIR to one that is mounted without nosuid, nodev and noexec")?;
+    tempfile::env::override_temp_dir(&directory).map_err(|other| format!("projects are in {} already", other.display()))
 }
 
 fn is_there(program: &str) -> bool {

@@ -83,6 +83,7 @@ fn main() -> ExitCode {
 fn try_all(filter: Option<&str>, runtimes: &[String]) -> Result<bool, String> {
     patience::from_environment()?;
     lab::check_host(runtimes)?;
+    lab::choose_directory()?;
     let directory = tempfile::Builder::new().prefix("runner-attacks-").tempdir().map_err(|error| error.to_string())?;
     let lab = Lab::make(directory.path())?;
     // A panic is shown in the table.
