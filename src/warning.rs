@@ -65,6 +65,8 @@ pub enum NoCheckpoint {
 pub enum NotKept {
     /// An input has changed by now; whether that is a file of the host.
     Changed { reasons: Vec<String>, is_input: bool },
+    /// These inputs were touched while the steps ran, and are as they were by now.
+    ChangedBack { inputs: Vec<String> },
     /// It could not be looked at again, or not be written down.
     Failed { why: String },
 }
@@ -157,6 +159,13 @@ impl fmt::Display for NoCheckpoint {
 impl fmt::Display for NotKept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ChangedBack { inputs } => {
+                write!(
+                    f,
+                    "something wrote to, moved or removed files of {} while the steps ran, though all is as it was by now",
+                    list(inputs)
+                )
+            }
             Self::Changed { reasons, is_input } => {
                 write!(f, "an input has changed meanwhile: {}", reasons.join("; "))?;
                 match is_input {

@@ -88,6 +88,11 @@ impl Listed {
         &self.stat
     }
 
+    /// Whether nothing in it is left out, now or if it came.
+    pub(super) fn has_all(&self) -> bool {
+        self.rules.is_none() && self.hidden.is_none_or(|hidden| Identity::of(&self.fd).is_ok_and(|own| own != hidden))
+    }
+
     pub(super) fn names(&self) -> &[(CString, FileType)] {
         &self.names
     }

@@ -65,9 +65,11 @@ pub use error::ContentError;
 pub use listing::{Entry, Kind, Listing};
 pub use listings::Listings;
 pub use long_read::LongRead;
+pub use stat::State;
 
 use cache::StatCache;
 use error::changed_or_failed;
+use filesystem::Trust;
 use read::{Known, Reader, lock};
 use stat::{Place, Stamp};
 use walk::{Walked, Way};
@@ -88,6 +90,8 @@ pub struct Content {
     pub digest: Digest,
     /// All that counts, file by file.
     pub listing: Listing,
+    /// Tells whether any of it was changed since, also where it was changed back.
+    pub state: State,
     /// How many regular files there are.
     pub files: u64,
     /// How many bytes are in them.
@@ -186,8 +190,8 @@ impl Contents {
         let walked =
             self.cached(path, |top, path, known| walk::walk(top, path, Way { known, threads, has_rules, hidden }))?;
         let listing = Listing::from_drafts(&walked.drafts);
-        let Walked { files, bytes, read, .. } = walked;
-        Ok(Content { digest: listing.digest(), listing, files, bytes, read })
+        let Walked { state, files, bytes, read, .. } = walked;
+        Ok(Content { digest: listing.digest(), listing, state, files, bytes, read })
     }
 
     /// The SHA-256 of a file, as of an image or an archive.
@@ -195,17 +199,29 @@ impl Contents {
     /// # Errors
     /// [`ContentError::NotAFile`], and as [`Contents::of`].
     pub fn of_file(&self, path: &Path) -> Result<Digest, ContentError> {
+        self.of_file_with_state(path).map(|(digest, _)| digest)
+    }
+
+    /// The same, with its state.
+    ///
+    /// # Errors
+    /// As [`Contents::of_file`].
+    pub fn of_file_with_state(&self, path: &Path) -> Result<(Digest, State), ContentError> {
         let mut digest = None;
-        self.cached(path, |file, path, known| {
+        let walked = self.cached(path, |file, path, known| {
             let (place, mut reader) = (Place::of(file), Reader::new(known));
             let stat = place.stat().map_err(changed_or_failed("look at", || path.to_owned()))?;
             if stat.kind != FileType::RegularFile {
                 return Err(ContentError::NotAFile { path: path.to_owned() });
             }
+            let mut state = State::default();
+            if reader.trust(&place, &stat, || path.to_owned())? == Trust::Times {
+                state.take(&stat.stamp);
+            }
             digest = Some(reader.digest(&place, &stat, || path.to_owned())?);
-            Ok(Walked { seen: reader.seen, ..Walked::default() })
+            Ok(Walked { seen: reader.seen, state, ..Walked::default() })
         })?;
-        digest.ok_or_else(|| ContentError::NotAFile { path: path.to_owned() })
+        digest.map(|digest| (digest, walked.state)).ok_or_else(|| ContentError::NotAFile { path: path.to_owned() })
     }
 
     /// Ends with the stat caches.

@@ -1,6 +1,7 @@
 //! One file on the host: where it is, and what statx(2) says of it.
 
 use std::ffi::{CStr, CString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
@@ -25,6 +26,25 @@ pub(super) struct Stamp {
     pub(super) mtime: (i64, u32),
     /// When anything of the inode changed. Nobody but the kernel sets it.
     pub(super) ctime: (i64, u32),
+}
+
+/// The state of several files: the sum of a number for the stamp of each. It is another one where any of them was changed,
+/// also where it was changed back since, for nobody sets a ctime back.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct State(u64);
+
+impl State {
+    pub(super) fn take(&mut self, stamp: &Stamp) {
+        let mut hasher = DefaultHasher::new();
+        stamp.hash(&mut hasher);
+        self.0 = self.0.wrapping_add(hasher.finish());
+    }
+
+    /// Returns the state of the files of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
 }
 
 /// What statx(2) says.

@@ -12,11 +12,12 @@ use rustix::fs::FileType;
 
 use super::attributes::Attributes;
 use super::error::{ContentError, changed_or_failed};
+use super::filesystem::Trust;
 use super::folder::{Folder, Listed, on_host};
 use super::listing::{Draft, Entry, Kind};
 use super::queue::Queue;
 use super::read::{Known, Reader};
-use super::stat::{Place, Stamp};
+use super::stat::{Place, Stamp, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Identity;
 use crate::threads::{self, On};
@@ -43,6 +44,8 @@ pub(super) struct Walked {
     pub(super) drafts: Vec<Draft>,
     /// The digests that can be relied on later.
     pub(super) seen: Vec<(Stamp, Digest)>,
+    /// Of all that has a time to be relied on, but for directories in which rules leave something out.
+    pub(super) state: State,
     /// How many regular files.
     pub(super) files: u64,
     /// How many bytes are in them.
@@ -72,6 +75,7 @@ struct Worker<'a> {
     reader: Reader<'a>,
     attributes: Attributes,
     draft: Draft,
+    state: State,
     files: u64,
     bytes: u64,
 }
@@ -79,8 +83,8 @@ struct Worker<'a> {
 /// Walks what `top` is of, which is at the host's path `at`, and all below it.
 pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, ContentError> {
     let worker = |attributes: Attributes| {
-        let (reader, draft) = (Reader::new(way.known), Draft::default());
-        Worker { top: top.as_fd(), at, reader, attributes, draft, files: 0, bytes: 0 }
+        let (reader, draft, state) = (Reader::new(way.known), Draft::default(), State::default());
+        Worker { top: top.as_fd(), at, reader, attributes, draft, state, files: 0, bytes: 0 }
     };
     let mut first = worker(Attributes::of_any_thread());
     let kind = first.entry(&Place::of(top), b"")?;
@@ -107,13 +111,14 @@ pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, Con
 
 impl Walked {
     fn with(self, worker: Worker<'_>) -> Self {
-        let Worker { reader, draft, files, bytes, .. } = worker;
-        self.and(Self { drafts: vec![draft], seen: reader.seen, files, bytes, read: reader.count })
+        let Worker { reader, draft, state, files, bytes, .. } = worker;
+        self.and(Self { drafts: vec![draft], seen: reader.seen, state, files, bytes, read: reader.count })
     }
 
     fn and(mut self, other: Self) -> Self {
         self.drafts.extend(other.drafts);
         self.seen.extend(other.seen);
+        self.state = self.state.and(other.state);
         self.files += other.files;
         self.bytes += other.bytes;
         self.read += other.read;
@@ -139,7 +144,10 @@ impl Worker<'_> {
     fn folder(&mut self, folder: Folder, queue: &Queue<Task, ContentError>) -> Result<(), ContentError> {
         let path = on_host(self.at, &folder.path);
         let listed = Arc::new(folder.list(self.top, self.at)?);
-        self.reader.trust(&listed.place(), listed.stat(), || path.clone())?;
+        let trust = self.reader.trust(&listed.place(), listed.stat(), || path.clone())?;
+        if trust == Trust::Times && listed.has_all() {
+            self.state.take(&listed.stat().stamp);
+        }
         let count = listed.names().len();
         let left = Arc::new(AtomicUsize::new(count.div_ceil(PART).max(1)));
         let part = |start: usize| Part {
@@ -193,6 +201,12 @@ impl Worker<'_> {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(ContentError::UnknownType { path: path() }),
         };
+        // What is written to a fifo or a device changes their times.
+        if matches!(stat.kind, FileType::RegularFile | FileType::Symlink)
+            && matches!(self.reader.trust(place, &stat, path), Ok(Trust::Times))
+        {
+            self.state.take(&stat.stamp);
+        }
         let attributes = self.attributes.digest(place, stat.kind);
         let attributes = attributes.map_err(changed_or_failed("read the extended attributes of", path))?;
         let entry = Entry {

@@ -11,7 +11,7 @@ use super::step::Written;
 use super::{Cause, Failure, milliseconds};
 use crate::build::StepId;
 use crate::event::{Event, StepFailure, StepStatus};
-use crate::freshness::{Judge, Verdict};
+use crate::freshness::{Judge, Since, Verdict};
 use crate::key::Reason;
 use crate::plan::action;
 use crate::store::Store;
@@ -217,10 +217,14 @@ pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result
     let not_kept = |why| Warning::NotKept { step: step.clone(), why };
     let failed = |failure: Failure| not_kept(NotKept::Failed { why: failure.reason });
     let changed = judge.changed_since(segment, &draft, &below).map_err(|error| failed(error.into()))?;
-    if let Some(changed) = changed {
-        let is_input = changed.iter().any(|reason| matches!(reason, Reason::InputChanged { .. }));
-        let reasons = changed.iter().map(Reason::to_string).collect();
-        return Err(not_kept(NotKept::Changed { reasons, is_input }));
+    match changed {
+        Some(Since::Changed(reasons)) => {
+            let is_input = reasons.iter().any(|reason| matches!(reason, Reason::InputChanged { .. }));
+            let reasons = reasons.iter().map(Reason::to_string).collect();
+            return Err(not_kept(NotKept::Changed { reasons, is_input }));
+        }
+        Some(Since::ChangedBack(inputs)) => return Err(not_kept(NotKept::ChangedBack { inputs })),
+        None => {}
     }
     store.record(&recorded, judge.project()).map_err(|error| failed(error.into()))?;
     // Not before: whoever waits for it looks for the record.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Judge, JudgeError};
 use crate::build::{ContainerId, Rootfs};
-use crate::content::ContentError;
+use crate::content::{ContentError, State};
 use crate::digest::{Digest, Hasher};
 use crate::fs::dirfd::path_of;
 use crate::key::Link;
@@ -19,11 +19,13 @@ use crate::rootfs::{self, Source};
 
 impl Judge<'_> {
     /// The link of a rootfs that is no snapshot.
-    pub(super) fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Link, JudgeError> {
+    pub(super) fn base(&self, container: &str, rootfs: &Rootfs) -> Result<(Link, State), JudgeError> {
         // Without a store nothing is looked up, and an image may be large.
         let source = if self.store.is_none() { None } else { self.source(rootfs)? };
-        let id = source.map_or("scratch".to_owned(), |(kind, digest)| format!("{kind} {digest}"));
-        Ok(Link { name: format!("the rootfs of {container}"), id })
+        let (id, state) = source.map_or(("scratch".to_owned(), State::default()), |(kind, digest, state)| {
+            (format!("{kind} {digest}"), state)
+        });
+        Ok((Link { name: format!("the rootfs of {container}"), id }, state))
     }
 
     /// What the rootfs sources of the planned containers hold.
@@ -36,7 +38,7 @@ impl Judge<'_> {
             if self.segments.of_container(ContainerId(index)).is_empty() {
                 continue;
             }
-            if let Some((kind, digest)) = self.source(&container.rootfs)? {
+            if let Some((kind, digest, _)) = self.source(&container.rootfs)? {
                 let container = container.name.clone();
                 sources.push(LockedRootfs { container, kind: kind.to_owned(), digest: digest.to_string() });
             }
@@ -44,20 +46,21 @@ impl Judge<'_> {
         Ok(sources)
     }
 
-    /// The kind of a rootfs source, and the digest of what it holds; none for an empty root and for a snapshot, which has
+    /// The kind of a rootfs source, and the digest and the state of what it holds; none for an empty root and for a snapshot, which has
     /// links of its own.
-    fn source(&self, rootfs: &Rootfs) -> Result<Option<(&'static str, Digest)>, JudgeError> {
-        Ok(Some(match rootfs {
+    fn source(&self, rootfs: &Rootfs) -> Result<Option<(&'static str, Digest, State)>, JudgeError> {
+        let (kind, (digest, state)) = match rootfs {
             Rootfs::Scratch | Rootfs::Snapshot(_) => return Ok(None),
-            Rootfs::Squashfs(path) => ("squashfs", self.contents.of_file(path)?),
-            Rootfs::Tar(path) => ("tar", self.contents.of_file(path)?),
+            Rootfs::Squashfs(path) => ("squashfs", self.contents.of_file_with_state(path)?),
+            Rootfs::Tar(path) => ("tar", self.contents.of_file_with_state(path)?),
             Rootfs::Dir(path) => ("dir", self.folder(path)?),
             Rootfs::Programs(programs) => ("programs", self.programs(programs)?),
-        }))
+        };
+        Ok(Some((kind, digest, state)))
     }
 
     /// The digest of all that a folder used as a root gives: what is in it, and what an image of it says beyond that.
-    fn folder(&self, top: &Path) -> Result<Digest, JudgeError> {
+    fn folder(&self, top: &Path) -> Result<(Digest, State), JudgeError> {
         let content = self.contents.of_all(top)?;
         let mut parts = Parts::default();
         parts.take(content.digest.as_bytes());
@@ -77,12 +80,12 @@ impl Judge<'_> {
                 parts.take(first.as_os_str().as_bytes());
             }
         }
-        Ok(parts.digest())
+        Ok((parts.digest(), content.state))
     }
 
     /// The digest of all that a root of programs is made of: paths, links, permission bits, times and contents.
-    fn programs(&self, programs: &[PathBuf]) -> Result<Digest, JudgeError> {
-        let mut parts = Parts::default();
+    fn programs(&self, programs: &[PathBuf]) -> Result<(Digest, State), JudgeError> {
+        let (mut parts, mut state) = (Parts::default(), State::default());
         for (path, source) in rootfs::sources(programs)? {
             parts.take(&path);
             // What the root has and the host has not has a fixed time.
@@ -96,14 +99,16 @@ impl Judge<'_> {
                 }
                 Source::File(file, mode) => {
                     parts.take(format!("file {mode:o} {time}").as_bytes());
-                    parts.take(self.contents.of_file(&file)?.as_bytes());
+                    let (digest, found) = self.contents.of_file_with_state(&file)?;
+                    parts.take(digest.as_bytes());
+                    state = state.and(found);
                 }
             }
         }
         for program in programs {
             parts.take(program.as_os_str().as_bytes());
         }
-        Ok(parts.digest())
+        Ok((parts.digest(), state))
     }
 
     /// The time that a file has in an image, if it is the file's own: one later than the epoch becomes the epoch, see

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Judge, JudgeError, Seen};
-use crate::build::{Device, MountKind};
+use crate::build::{Container, Device, MountKind};
 use crate::content::Content;
 use crate::fs::opened::OpenedPaths;
 use crate::key::{Fields, Inputs, fields};
@@ -21,13 +21,8 @@ impl Judge<'_> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
         let mut contents = BTreeMap::new();
-        for mount in &container.mounts {
-            if let MountKind::Bind(source) = &mount.kind
-                && mount.is_read_only()
-                && !mount.ignored
-            {
-                contents.insert(mount.target.clone(), self.content(source)?.digest);
-            }
+        for (target, source) in read_only_binds(container) {
+            contents.insert(target.to_owned(), self.content(source)?.digest);
         }
         let node = |device: &Device| Ok((device.target.clone(), self::node(device, &self.options.opened)?));
         let inputs = Inputs {
@@ -39,7 +34,7 @@ impl Judge<'_> {
         Ok(Some(fields(self.build, segment, &inputs)))
     }
 
-    fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
+    pub(super) fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
         let look = || {
             let content = Arc::new(self.contents.of(source)?);
             if let Some(listings) = &self.listings {
@@ -67,6 +62,16 @@ impl Judge<'_> {
         let remember = |seen: &mut Seen, program| drop(seen.programs.insert(path.to_owned(), program));
         self.remembered(|seen| seen.programs.get(path).cloned(), || described(store, path), remember)
     }
+}
+
+/// The targets and the sources of the binds whose content is in the key.
+pub(super) fn read_only_binds(container: &Container) -> impl Iterator<Item = (&Path, &Path)> {
+    container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored).filter_map(|mount| {
+        match &mount.kind {
+            MountKind::Bind(source) => Some((mount.target.as_path(), source.as_path())),
+            _ => None,
+        }
+    })
 }
 
 /// The name of a program and the digest of its file. Its version would say less, and only running it would give that.

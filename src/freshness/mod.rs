@@ -13,7 +13,7 @@ mod inputs;
 mod lookup;
 mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::fstat;
 
 pub use forecast::{Forecast, forecast};
-pub use verdict::{Below, JudgeError, Resume, Verdict};
+pub use verdict::{Below, JudgeError, Resume, Since, Verdict};
 
 use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
-use crate::content::{Content, ContentError, Contents, Listings, LongRead};
+use crate::content::{Content, ContentError, Contents, Listings, LongRead, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::OpenedPaths;
@@ -69,7 +69,12 @@ pub struct Judge<'a> {
     options: Options,
     /// Looked at once, until [`Judge::forget`].
     seen: Mutex<Seen>,
+    /// By segment: the states of its inputs when it was judged.
+    judged: Mutex<HashMap<usize, States>>,
 }
+
+/// The states of a segment's inputs on the host, each by its name in a message.
+type States = BTreeMap<String, State>;
 
 /// What was found on the host.
 #[derive(Debug, Default)]
@@ -81,7 +86,7 @@ struct Seen {
     /// The programs that run the steps and write the images, by their paths.
     programs: HashMap<PathBuf, String>,
     /// The links of rootfs sources.
-    bases: HashMap<ContainerId, Link>,
+    bases: HashMap<ContainerId, (Link, State)>,
 }
 
 impl<'a> Judge<'a> {
@@ -101,6 +106,7 @@ impl<'a> Judge<'a> {
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,
             seen: Mutex::default(),
+            judged: Mutex::default(),
         }
     }
 
@@ -120,18 +126,18 @@ impl<'a> Judge<'a> {
     /// Where what is in a rootfs source cannot be told.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
         let Some(on) = self.segments.stands_on(self.build, index) else {
-            return Ok(Below::Known(vec![self.base_of(self.segments.get(index).container)?]));
+            return Ok(Below::Known(vec![self.base_of(self.segments.get(index).container)?.0]));
         };
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
     }
 
-    /// The link of a container's rootfs source.
-    fn base_of(&self, id: ContainerId) -> Result<Link, JudgeError> {
+    /// The link of a container's rootfs source, and the state of that.
+    fn base_of(&self, id: ContainerId) -> Result<(Link, State), JudgeError> {
         let container = self.build.container(id);
         self.remembered(
             |seen| seen.bases.get(&id).cloned(),
             || self.base(&container.name, &container.rootfs),
-            |seen, link| drop(seen.bases.insert(id, link)),
+            |seen, base| drop(seen.bases.insert(id, base)),
         )
     }
 
@@ -165,6 +171,10 @@ impl<'a> Judge<'a> {
     /// Where something that the key is made from cannot be told.
     pub fn judge(&self, index: usize, below: &Below, is_open: bool) -> Result<Verdict, JudgeError> {
         let verdict = self.alone(index, below)?;
+        if matches!(&verdict, Verdict::Stale { draft: Some(_), .. }) {
+            let states = self.states(index)?;
+            lock(&self.judged).insert(index, states);
+        }
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
         let container = self.build.container(self.segments.get(index).container);
         let tmpfs = container.mounts.iter().filter(|mount| is_open && is_memory(&mount.kind));
@@ -179,24 +189,42 @@ impl<'a> Judge<'a> {
         Ok(verdict)
     }
 
+    /// The states of what a segment reads of the host, by the looks that its key was made from.
+    fn states(&self, index: usize) -> Result<States, JudgeError> {
+        let mut states = States::new();
+        if self.store.is_none() {
+            return Ok(states);
+        }
+        for (target, source) in inputs::read_only_binds(self.build.container(self.segments.get(index).container)) {
+            states.insert(target.display().to_string(), self.content(source)?.state);
+        }
+        if let Some(container) = self.bottom(index) {
+            let (link, state) = self.base_of(container)?;
+            states.insert(link.name, state);
+        }
+        Ok(states)
+    }
+
     /// What of all that a key was made from has changed since, if anything: what was built meanwhile is not kept.
     ///
     /// # Errors
     /// Where that cannot be told any more.
-    pub fn changed_since(
-        &self,
-        index: usize,
-        draft: &Fields,
-        below: &[Link],
-    ) -> Result<Option<Vec<Reason>>, JudgeError> {
+    pub fn changed_since(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<Option<Since>, JudgeError> {
         self.forget();
         let mut now = below.to_vec();
         if let (Some(container), Some(lowest)) = (self.bottom(index), now.first_mut()) {
-            *lowest = self.base_of(container)?;
+            *lowest = self.base_of(container)?.0;
         }
         let new = self.draft(index)?.unwrap_or_default();
         let (old, new) = (draft.on(below), new.on(&now));
-        Ok((old != new).then(|| self.explained(self.segments.get(index), &old, &new, &now)))
+        if old != new {
+            return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, &now))));
+        }
+        let (now, judged) = (self.states(index)?, lock(&self.judged));
+        let Some(judged) = judged.get(&index) else { return Ok(None) };
+        let touched = now.into_iter().filter(|(input, state)| judged.get(input) != Some(state));
+        let inputs: Vec<String> = touched.map(|(input, _)| input).collect();
+        Ok((!inputs.is_empty()).then_some(Since::ChangedBack(inputs)))
     }
 
     /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.

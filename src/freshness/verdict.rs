@@ -78,6 +78,15 @@ pub enum Verdict {
     },
 }
 
+/// What has become of a segment's inputs since it was judged.
+#[derive(Debug, Clone)]
+pub enum Since {
+    /// Its key would be another one; why.
+    Changed(Vec<Reason>),
+    /// These were changed, and are as they were: the steps may have read either.
+    ChangedBack(Vec<String>),
+}
+
 /// A checkpoint in the store.
 #[derive(Debug, Clone)]
 pub struct Resume {

@@ -17,6 +17,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
             NotKept::Changed { reasons: file(), is_input: true },
             NotKept::Changed { reasons: vec!["mksquashfs changed: 4.5 → 4.6".into()], is_input: false },
         ],
+        NotKept::ChangedBack { .. } => [NotKept::ChangedBack { inputs: vec!["/src".into(), "the rootfs of base".into()] }],
         NotKept::Failed { .. } => [NotKept::Failed { why: "cannot write /srv/store/keys/aa: Input/output error".into() }],
     };
     let not_kept = why.into_iter().map(|why| Warning::NotKept { step: "base-layer".into(), why });

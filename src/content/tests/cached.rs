@@ -138,3 +138,31 @@ fn many_at_once_on_one_cache_all_tell_the_same() {
     assert_eq!(of(&store, folder.path()).read, 0);
     assert_eq!(caches(&store).len(), 1);
 }
+
+#[test]
+fn a_state_tells_that_something_was_changed_and_changed_back_and_nothing_else() {
+    let folder = three();
+    let state = || content(folder.path()).state;
+    let before = state();
+    assert_eq!(state(), before);
+    let path = folder.path().join("a");
+    let (bytes, time) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+    let back = |undo: &dyn Fn()| {
+        let before = state();
+        // Beyond the tick in which it was looked at.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        undo();
+        state() != before
+    };
+    assert!(back(&|| {
+        fs::write(&path, "other").unwrap();
+        fs::write(&path, &bytes).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    }));
+    assert!(back(&|| {
+        fs::rename(folder.path().join("sub"), folder.path().join("moved")).unwrap();
+        fs::rename(folder.path().join("moved"), folder.path().join("sub")).unwrap();
+    }));
+    fs::write(folder.path().join(".runnerignore"), "/ignored\n").unwrap();
+    assert!(!back(&|| fs::write(folder.path().join("ignored"), "").unwrap()));
+}

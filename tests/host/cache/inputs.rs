@@ -278,7 +278,7 @@ containers:
   two: { rootfs: $TOOLS, mounts: [read, write] }
 steps:
   - { name: one-a, container: one, run: ":" }
-  - { name: two-a, container: two, needs: [one-a], run: "echo > /write/file" }
+  - { name: two-a, container: two, needs: [one-a], run: "[ -e /write/file ] || echo > /write/file" }
   - { name: one-b, container: one, needs: [one-a, two-a], run: "ls /read" }
   - { name: one-s, container: one, snapshot: {} }
   - { name: two-b, container: two, needs: [two-a, one-b], run: "ls /read" }
