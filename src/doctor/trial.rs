@@ -10,6 +10,7 @@ use std::thread;
 use rustix::fs::XattrFlags;
 
 use super::Check;
+use super::trusted::distrust;
 use crate::build::Compression;
 use crate::error::told;
 use crate::mount::{Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
@@ -78,10 +79,14 @@ fn loop_devices() -> Check {
 fn squashfs(folder: &Path) -> (Check, Option<Mounted>) {
     let (mut good, mut bad, mut default_is_good) = (Vec::new(), Vec::new(), false);
     let mut mounted = None;
-    if find_mksquashfs().is_none() {
+    let Some(program) = find_mksquashfs() else {
         let check =
             Check::missing("squashfs", "not tried: mksquashfs is not in PATH", "apt-get install squashfs-tools");
         return (check, None);
+    };
+    if let Some(why) = distrust(&program) {
+        let mend = "take that directory out of PATH: a build runs that program as root";
+        return (Check::warning("squashfs", format!("not tried: {why}"), mend), None);
     }
     for (compression, name) in COMPRESSIONS {
         match squashfs_once(folder, compression, name) {

@@ -129,7 +129,12 @@ steps:
 
     /// A project with this manifest, but for its version; `$BASE` stands for the root with the tools.
     pub fn project(&self, manifest: &str) -> Project {
-        let directory = tempfile::Builder::new().prefix("runner-attack-").tempdir().unwrap();
+        self.project_in(&tempfile::env::temp_dir(), manifest)
+    }
+
+    /// The same in a directory of this one.
+    pub fn project_in(&self, above: &Path, manifest: &str) -> Project {
+        let directory = tempfile::Builder::new().prefix("runner-attack-").tempdir_in(above).unwrap();
         let project = Project { directory, runtime: self.runtime.clone() };
         let base = format!("{{ squashfs: {} }}", self.base.display());
         project.write("build.yaml", &format!("version: 1\n{}", manifest.replace("$BASE", &base)));
