@@ -48,9 +48,7 @@ pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::R
     sys::change_mount(tree.as_fd(), MountChange { set, clear: 0, propagation: 0 }, recursive)?;
     move_mount(&tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     let mounted = Mounted::new(place);
-    if !recursive && !options.read_only {
-        pin_mount_points(source, place)?;
-    }
+    pin_mount_points(source, place, recursive)?;
     if !options.propagates {
         mount_change(place, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     }
@@ -58,21 +56,29 @@ pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::R
 }
 
 /// Makes a mount point, of the bind itself, of each place of the source that something is mounted on and that the bind shows
-/// without that: whoever removed or renamed such a place would take away what the host has mounted there.
-fn pin_mount_points(source: BorrowedFd<'_>, place: &Path) -> io::Result<()> {
+/// without that: all of them, or those of a recursive bind that are never in one. Whoever removed or renamed such a place
+/// would take away what the host has mounted there; also by a read-only bind's namespace and a descriptor of a writable one.
+fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool) -> io::Result<()> {
     let table = MountTable::read()?;
     let source = match table.locate(source) {
         // Not even a mount of this namespace: nothing can be mounted below it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         located => located?,
     };
-    for path in table.mounted_below(&source) {
+    let mut pinned: Vec<&Path> = Vec::new();
+    for path in table.mounted_below(&source, recursive) {
         let at = place.join(path);
+        // What is mounted on something that the bind does not show is not shown either.
+        let is_shown = !recursive || !pinned.iter().any(|above| path.starts_with(above));
+        if !is_shown || recursive && table.points().any(|point| point == at) {
+            continue;
+        }
         let pin = || -> io::Result<()> {
             let at = open_without_links(CWD, &at, OFlags::PATH)?;
             attach_over(clone_tree(at.as_fd(), false)?, at.as_fd())
         };
         pin().map_err(doing(format_args!("keep {} from being removed", at.display())))?;
+        pinned.push(path);
     }
     Ok(())
 }
@@ -96,16 +102,21 @@ pub fn cover(place: &Path, hidden: &Dir) -> io::Result<()> {
     let top = Dir::open(place)?;
     let table = MountTable::read()?;
     let (top, of) = (table.locate(top.as_fd())?, table.locate(hidden.as_fd())?);
-    for View { path, mount_point } in table.views(&top, &of, true) {
+    let views = table.views(&top, &of, true);
+    for View { path, mount_point } in &views {
+        // A mount in the directory, as a pin is, is hidden with it.
+        if views.iter().any(|other| other.path != *path && path.starts_with(&other.path)) {
+            continue;
+        }
         let covered = || -> io::Result<()> {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let at = open_without_links(CWD, &path, flags)?;
+            let at = open_without_links(CWD, path, flags)?;
             if path != mount_point && Identity::of(&at)? != hidden.identity() {
                 return Err(io::Error::other("another directory is there now"));
             }
             attach_over(empty()?, at.as_fd())?;
             for above in
-                path.ancestors().skip(1).take_while(|above| **above != *mount_point && above.starts_with(&mount_point))
+                path.ancestors().skip(1).take_while(|above| *above != mount_point && above.starts_with(mount_point))
             {
                 let above = open_without_links(CWD, above, flags)?;
                 attach_over(clone_tree(above.as_fd(), true)?, above.as_fd())?;
@@ -239,6 +250,40 @@ mod tests {
             });
             assert_eq!(fs::read_to_string(path.join("source/file")).unwrap(), "over");
         });
+    }
+
+    #[test]
+    fn a_place_under_a_mount_that_no_bind_shows_stays_in_a_recursive_bind() {
+        apart(|path| {
+            fs::create_dir_all(path.join("source/seen/in")).unwrap();
+            let _seen = mount_tmpfs(&path.join("source/seen"), &[]).unwrap();
+            fs::create_dir(path.join("source/seen/hidden")).unwrap();
+            let _hidden = mount_tmpfs(&path.join("source/seen/hidden"), &[]).unwrap();
+            keep_out_of_binds(&path.join("source/seen/hidden")).unwrap();
+            fs::create_dir(path.join("source/seen/hidden/deeper")).unwrap();
+            let _deeper = mount_tmpfs(&path.join("source/seen/hidden/deeper"), &[]).unwrap();
+            let (_mounted, _) = bound(path, READ_WRITE);
+            let place = path.join("place/seen/hidden");
+            assert_eq!(names(place.clone()), [] as [&str; 0]);
+            let table = MountTable::read().unwrap();
+            assert_eq!(table.points().filter(|point| *point == place).count(), 1);
+            assert_eq!(table.points().filter(|point| *point == path.join("place/seen")).count(), 1);
+        });
+    }
+
+    #[test]
+    fn a_covered_directory_that_something_is_mounted_in_is_covered_in_any_bind() {
+        for (recursive, read_only) in [(false, false), (false, true), (true, false), (true, true)] {
+            apart(|path| {
+                fs::create_dir_all(path.join("source/deep/store/mnt")).unwrap();
+                let _mnt = mount_tmpfs(&path.join("source/deep/store/mnt"), &[]).unwrap();
+                keep_out_of_binds(&path.join("source/deep/store/mnt")).unwrap();
+                let (mounted, _) = bound(path, BindOptions { recursive, read_only, ..READ_WRITE });
+                cover(mounted.path(), &Dir::open(&path.join("source/deep/store")).unwrap()).unwrap();
+                assert_eq!(names(path.join("place/deep")), ["store"], "{recursive} {read_only}");
+                assert_eq!(names(path.join("place/deep/store")), [] as [&str; 0], "{recursive} {read_only}");
+            });
+        }
     }
 
     #[test]

@@ -135,10 +135,12 @@ impl MountTable {
         self.mounts.iter().map(|mount| mount.point.as_path())
     }
 
-    /// The paths below a directory at which something is mounted on the directory's own mount, each from the directory.
-    pub fn mounted_below<'a>(&'a self, top: &'a Location) -> impl Iterator<Item = &'a Path> {
-        let on_the_same = self.mounts.iter().filter(|mount| mount.parent == top.mount && mount.id != top.mount);
-        let below = on_the_same.filter_map(|mount| mount.point.strip_prefix(&top.path).ok());
+    /// The paths below a directory at which something is mounted on the directory's own mount, or with `recursive` also on
+    /// what is mounted there; each from the directory.
+    pub fn mounted_below<'a>(&'a self, top: &'a Location, recursive: bool) -> impl Iterator<Item = &'a Path> {
+        let is_on = move |mount: &&Mount| mount.parent == top.mount || recursive && self.is_below(mount, top.mount);
+        let on_it = self.mounts.iter().filter(move |mount| mount.id != top.mount).filter(is_on);
+        let below = on_it.filter_map(|mount| mount.point.strip_prefix(&top.path).ok());
         below.filter(|path| !path.as_os_str().is_empty())
     }
 
