@@ -369,6 +369,9 @@ pub fn seccomp_filters() -> io::Result<()> {
     Ok(())
 }
 
+/// The version of Landlock that lets files be renamed between directories; from this one on steps are confined.
+pub const LEAST_LANDLOCK: i64 = 2;
+
 /// Returns the version of Landlock that this kernel has, see landlock_create_ruleset(2).
 ///
 /// # Errors

@@ -45,6 +45,8 @@ pub enum Warning {
     UnsetSecret { variable: String, containers: Vec<String> },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
+    /// What the manifest asks for is refused by each build.
+    BuildRefused { why: String },
 }
 
 /// Why a step has no checkpoint.
@@ -134,6 +136,7 @@ impl fmt::Display for Warning {
                  build",
                 containers.join(", ")
             ),
+            Self::BuildRefused { why } => write!(f, "a build will be refused: {why}"),
             Self::StoreInBind { source, store } => {
                 let (source, store) = (source.display(), store.display());
                 write!(

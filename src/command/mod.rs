@@ -28,17 +28,17 @@ use std::thread::JoinHandle;
 use crate::build::{Build, size_text};
 use crate::cli::{self, Cli, Command, ManifestArgs, SchemaOf, SetArgs};
 use crate::diagnostic::Style;
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, told_with_hint};
 use crate::escape::visible;
 use crate::host::ThisHost;
 use crate::kernel_files;
 use crate::load::{LoadError, load};
 use crate::manifest;
-use crate::named_paths::binds_that_show_store;
+use crate::named_paths::{Confinement, binds_that_show_store};
 use crate::report;
 use crate::resource_limits::{self, MIN_STACK};
 use crate::session::unset_secrets;
-use crate::settings::{Partial, Settings, SettingsError};
+use crate::settings::{EMBEDDED, Partial, Settings, SettingsError};
 use crate::warning::Warning;
 use crate::{sys, terminal, threads};
 
@@ -162,10 +162,15 @@ fn columns() -> Option<usize> {
 fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), Stop> {
     let settings = settings(Partial { store: cli.store.clone(), ..Partial::default() }, &args.manifest)?;
     let build = loaded(&args.manifest, &args.sets)?;
-    let store = std::path::absolute(&settings.store).unwrap_or(settings.store);
+    let store = std::path::absolute(&settings.store).unwrap_or_else(|_| settings.store.clone());
     // Where that cannot be looked at, whoever builds there finds out.
-    for source in binds_that_show_store(&build, &store).unwrap_or_default() {
-        inside::notice(&format!("warning: {}", Warning::StoreInBind { source, store: store.clone() }));
+    let external = (settings.runtime != EMBEDDED).then_some(settings.runtime.as_str());
+    for (source, refused) in binds_that_show_store(&build, &store, &Confinement::of(external)).unwrap_or_default() {
+        let warning = match refused {
+            Some(error) => Warning::BuildRefused { why: told_with_hint(&error, error.hint()) },
+            None => Warning::StoreInBind { source, store: store.clone() },
+        };
+        inside::notice(&format!("warning: {warning}"));
     }
     warn_of_unset_secrets(&build);
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });

@@ -1,6 +1,7 @@
 //! Where this process builds: the store, its lease, a private mount namespace, and the signals that end it early.
 
 use std::error::Error as StdError;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::event::Events;
 use crate::execute::{Context, Interrupt};
 use crate::fs::dirfd::Dir;
 use crate::mount::enter_private_namespace;
-use crate::named_paths::NamedPaths;
+use crate::named_paths::{Confinement, NamedPaths};
 use crate::resource_limits::{self, cpu_time_is_over};
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
@@ -101,7 +102,12 @@ impl Site {
     /// # Errors
     /// Where one cannot be used.
     pub fn open_paths(&self, build: &Build, steps: &[StepId]) -> Result<NamedPaths, Error> {
-        NamedPaths::open(build, steps, self.store.root()).map_err(|error| {
+        let external = match self.workspace.runtime() {
+            Runtime::Embedded => None,
+            Runtime::External(program) => program.path().file_name(),
+        };
+        let confinement = Confinement::of(external.map(OsStr::to_string_lossy).as_deref());
+        NamedPaths::open(build, steps, self.store.root(), &confinement).map_err(|error| {
             let hint = error.hint();
             Error::new(error.exit(), error).with_hint(hint)
         })

@@ -3,10 +3,7 @@
 use std::io;
 
 use super::Check;
-use crate::sys::landlock_version;
-
-/// The version that lets files be renamed between directories.
-const LEAST: i64 = 2;
+use crate::sys::{LEAST_LANDLOCK, landlock_version};
 
 pub(super) fn check() -> Check {
     of(landlock_version())
@@ -17,7 +14,7 @@ pub(super) fn of(found: io::Result<i64>) -> Check {
     let mend = "boot Linux 5.19 or later with `landlock` in its `lsm=` list, as Debian's are; without it let no two containers \
                 that do not trust each other run at once";
     match found {
-        Ok(version) if version >= LEAST => Check::ok(name, format!("version {version}")),
+        Ok(version) if version >= LEAST_LANDLOCK => Check::ok(name, format!("version {version}")),
         Ok(version) => Check::warning(name, format!("version {version} is too old to confine steps"), mend),
         Err(error) => Check::warning(name, format!("this kernel does not confine steps: {error}"), mend),
     }

@@ -164,7 +164,8 @@ pub struct MountDef {
     #[schemars(required, transform = schema::mount_type, example = &"bind")]
     pub r#type: Option<String>,
     /// Of a bind or a secret, a path of the host, relative to the manifest. Of a kernel filesystem, what it mounts;
-    /// default: the name of the filesystem. Other mounts have none.
+    /// default: the name of the filesystem. Other mounts have none. A bind of a directory that contains the store shows an
+    /// empty directory in its place, and is refused where a step could get behind that, see `runner validate`.
     #[schemars(example = &"src")]
     pub source: Option<String>,
     /// Where it is inside: an absolute path without `..`; made if it is missing, and in no snapshot.

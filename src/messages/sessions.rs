@@ -9,7 +9,8 @@ use crate::build::Capability;
 use crate::error::doing;
 use crate::execute::RestoreError;
 use crate::mount::OverlayError;
-use crate::named_paths::NamedPathError;
+use crate::named_paths::confinement::Power;
+use crate::named_paths::{Confinement, NamedPathError, ShowsStore};
 use crate::runtime::container::RuntimeError;
 use crate::session::SessionError;
 use crate::snapshot::ImageError;
@@ -61,6 +62,8 @@ fn every_error_of_a_session_that_was_kept_says_where_why_and_what_to_do() {
 #[test]
 fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
     let (path, store) = (|| "/work/src".into(), || "/work/src/store".into());
+    let external = || Confinement::External("runc".into());
+    let shows = |why| NamedPathError::BindShowsStore { path: path(), store: store(), why };
     let errors = every! {
         NamedPathError::Open { .. } => [
             NamedPathError::Open { path: path(), source: errno(libc::ENOENT) },
@@ -74,7 +77,13 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
         ],
         NamedPathError::RootHoldsStore { .. } => [NamedPathError::RootHoldsStore { path: path(), store: store() }],
         NamedPathError::MountHoldsStore { .. } => [NamedPathError::MountHoldsStore { path: path(), store: store() }],
-        NamedPathError::BindShowsStore { .. } => [NamedPathError::BindShowsStore { path: path(), store: store() }],
+        NamedPathError::BindShowsStore { .. } => [
+            shows(ShowsStore::Container("base".into(), Power::SysAdmin)),
+            shows(ShowsStore::Container("base".into(), Power::Unconfined)),
+            shows(ShowsStore::Container("base".into(), Power::Profile("unshare"))),
+            shows(ShowsStore::Unconfined(external())),
+            shows(ShowsStore::Unconfined(Confinement::NoLandlock)),
+        ],
         NamedPathError::Output { .. } => [
             NamedPathError::Output { path: "/work/out/base.squashfs".into(), source: errno(libc::EACCES) },
             NamedPathError::Output {

@@ -46,6 +46,9 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::StoreInBind { .. } => [
             Warning::StoreInBind { source: "/work".into(), store: "/work/.cache/runner".into() },
         ],
+        Warning::BuildRefused { .. } => [
+            Warning::BuildRefused { why: "cannot bind /work: it contains the store /work/.cache/runner, and …".into() },
+        ],
         Warning::NoCheckpoint { .. } => [Warning::NoCheckpoint { why: NoCheckpoint::InputsChanged }],
         Warning::NotKept { .. } => [Warning::NotKept { step: "base-layer".into(), why: NotKept::Failed { why: why() } }],
     };

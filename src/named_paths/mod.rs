@@ -4,103 +4,28 @@
 //! elsewhere. What the build itself writes, its outputs, is opened when it is asked for. Nothing may show the store: a
 //! bind of a directory above it has an empty directory in its place.
 
-use std::collections::{HashMap, HashSet};
+pub mod confinement;
+mod error;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::io::Errno;
-use thiserror::Error;
+pub use confinement::{Confinement, ShowsStore};
+pub use error::NamedPathError;
 
 use crate::build::{
-    Action, Build, Capability, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
+    Action, Build, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
 };
-use crate::error::Exit;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
 use crate::mount::{Location, MountTable, paths_in_options};
-use crate::runtime::spec::HostDevice;
 
 /// What a container with the host's network finds at the same path.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Why the host paths of a build cannot be used.
-#[derive(Debug, Error)]
-pub enum NamedPathError {
-    /// A path cannot be opened.
-    #[error("cannot open {}, which the manifest names", path.display())]
-    Open { path: PathBuf, source: io::Error },
-    /// A device that is not there any more, or whose directory cannot be searched.
-    #[error("cannot use the device {}", path.display())]
-    Device { path: PathBuf, source: io::Error },
-    /// Nobody may write to the store but runner, or see what other builds have there.
-    #[error("cannot use {}: it is in the store {}", path.display(), store.display())]
-    InStore { path: PathBuf, store: PathBuf },
-    /// A root is a layer of an overlay, in which nothing can be covered.
-    #[error("cannot use {} as a rootfs: it contains the store {}", path.display(), store.display())]
-    RootHoldsStore { path: PathBuf, store: PathBuf },
-    /// As for a root, with a directory that a mount names in its options or as its source.
-    #[error("cannot mount a filesystem of {}: it contains the store {}", path.display(), store.display())]
-    MountHoldsStore { path: PathBuf, store: PathBuf },
-    /// The directory that hides the store is a mount, and a step may unmount it.
-    #[error(
-        "cannot bind {}: it contains the store {}, and a step with SYS_ADMIN could unmount the directory that hides it",
-        path.display(),
-        store.display()
-    )]
-    BindShowsStore { path: PathBuf, store: PathBuf },
-    /// An output cannot be written where it is to go.
-    #[error("cannot write the output {}", path.display())]
-    Output { path: PathBuf, source: io::Error },
-    /// Two outputs are one file.
-    #[error("cannot write the output {}: {} is the same file", path.display(), other.display())]
-    SameFile { path: PathBuf, other: PathBuf },
-    /// The mounts of this process cannot be looked at.
-    #[error("cannot tell whether the store can be seen through a bind")]
-    Mounts(#[source] io::Error),
-}
-
-impl NamedPathError {
-    /// Returns the exit code: a path may be wrong, or the host cannot open it.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Device { .. } => Exit::Host,
-            Self::Open { source, .. } | Self::Output { source, .. } if !is_of_path(source) => Exit::Host,
-            Self::Mounts(_) => Exit::Host,
-            _ => Exit::Usage,
-        }
-    }
-
-    /// What fixes it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("something removed it after the manifest was checked; try again".into())
-            }
-            Self::InStore { .. } => {
-                Some("copy what is needed out of the store, for a layer with `runner store export`".into())
-            }
-            Self::RootHoldsStore { .. } | Self::MountHoldsStore { .. } => Some("choose a store elsewhere with `--store DIRECTORY`".into()),
-            Self::BindShowsStore { .. } => {
-                Some("choose a store elsewhere with `--store DIRECTORY`, or leave SYS_ADMIN out of the container's capabilities".into())
-            }
-            Self::Output { .. } => Some("choose another output, in a directory that can be written to".into()),
-            Self::SameFile { .. } => Some("give one of them another output".into()),
-            Self::Device { source, .. } => HostDevice::hint(source),
-            Self::Open { .. } | Self::Mounts(_) => None,
-        }
-    }
-}
-
-/// Whether another path would do: no lack of room, memory, descriptors or privileges, and no broken disk.
-fn is_of_path(error: &io::Error) -> bool {
-    use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, Other};
-    let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-    let kinds = [AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, Other];
-    is_loop || kinds.contains(&error.kind())
-}
 
 /// The host paths of a build.
 #[derive(Debug, Default)]
@@ -120,7 +45,12 @@ impl NamedPaths {
     ///
     /// # Errors
     /// See [`NamedPathError`].
-    pub fn open(build: &Build, steps: &[StepId], store: &Path) -> Result<Self, NamedPathError> {
+    pub fn open(
+        build: &Build,
+        steps: &[StepId],
+        store: &Path,
+        confinement: &Confinement,
+    ) -> Result<Self, NamedPathError> {
         let mut opened = OpenedPaths::default();
         for device in build.containers.iter().flat_map(|container| &container.devices) {
             let opens = opened.open_node(&device.path);
@@ -153,12 +83,12 @@ impl NamedPaths {
         let dir = Dir::open(store).map_err(NamedPathError::Mounts)?;
         opened.hide(dir.identity());
         let mut paths = Self { opened: Arc::new(opened), store: Some(dir), outputs, ..Self::default() };
-        paths.look_around(build, store)?;
+        paths.look_around(build, store, confinement)?;
         Ok(paths)
     }
 
     /// Finds out what can be seen through what.
-    fn look_around(&mut self, build: &Build, store: &Path) -> Result<(), NamedPathError> {
+    fn look_around(&mut self, build: &Build, store: &Path, confinement: &Confinement) -> Result<(), NamedPathError> {
         let has_root = |container: &Container| matches!(container.rootfs, Rootfs::Dir(_));
         let Some(dir) = &self.store else { return Ok(()) };
         let mounts = build.containers.iter().flat_map(|container| &container.mounts);
@@ -200,7 +130,7 @@ impl NamedPaths {
         }
         let mut known: HashMap<&Path, Vec<StepId>> = HashMap::new();
         let (mut shows_store, mut shows_output) = (HashSet::new(), HashSet::new());
-        for (container, path) in binds(build) {
+        for (container, mount, path) in binds(build) {
             if !known.contains_key(path) {
                 // An output that is not there yet cannot be bound; `validate` has said so, unless it was there then.
                 let Ok(file) = self.get(path) else { continue };
@@ -215,9 +145,10 @@ impl NamedPaths {
                 let shown = outputs.iter().filter(|(_, output)| !shown_by.views(output).is_empty());
                 known.insert(path, shown.map(|(step, _)| *step).collect());
             }
-            let may_unmount = build.containers[container.0].capabilities.contains(&Capability::SysAdmin);
-            if may_unmount && shows_store.contains(path) {
-                return Err(NamedPathError::BindShowsStore { path: path.to_owned(), store: store.to_owned() });
+            if shows_store.contains(path)
+                && let Some(why) = ShowsStore::of(build, mount, confinement)
+            {
+                return Err(NamedPathError::BindShowsStore { path: path.to_owned(), store: store.to_owned(), why });
             }
             shows_output.extend(known[path].iter().map(|step| (container, *step)));
         }
@@ -290,22 +221,27 @@ fn outputs(build: &Build, steps: &[StepId]) -> Result<HashMap<StepId, Arc<Output
     Ok(outputs)
 }
 
-/// The sources of binds, with their containers.
-fn binds(build: &Build) -> impl Iterator<Item = (ContainerId, &Path)> {
+/// The binds, with their containers and sources.
+fn binds(build: &Build) -> impl Iterator<Item = (ContainerId, &Mount, &Path)> {
     build.containers.iter().enumerate().flat_map(|(index, container)| {
         container.mounts.iter().filter_map(move |mount| match &mount.kind {
-            MountKind::Bind(source) => Some((ContainerId(index), source.as_path())),
+            MountKind::Bind(source) => Some((ContainerId(index), mount, source.as_path())),
             _ => None,
         })
     })
 }
 
-/// The sources of binds through which a store can be seen, or will be once it is made there.
+/// The sources of binds through which a store can be seen, or will be once it is made there; each with the error of a
+/// build, where it is refused.
 ///
 /// # Errors
 /// What looking at the mounts gives.
-pub fn binds_that_show_store(build: &Build, store: &Path) -> io::Result<Vec<PathBuf>> {
-    let sources: HashSet<&Path> = binds(build).map(|(_, source)| source).collect();
+pub fn binds_that_show_store(
+    build: &Build,
+    store: &Path,
+    confinement: &Confinement,
+) -> io::Result<Vec<(PathBuf, Option<NamedPathError>)>> {
+    let sources: BTreeSet<&Path> = binds(build).map(|(_, _, source)| source).collect();
     if sources.is_empty() {
         return Ok(Vec::new());
     }
@@ -329,29 +265,11 @@ pub fn binds_that_show_store(build: &Build, store: &Path) -> io::Result<Vec<Path
         let Some(file) = opened.get(source)? else { continue };
         let top = table.locate(file.as_fd())?;
         if !top.is_in(&of) && !table.views(&top, &of, true).is_empty() {
-            found.push(source.to_owned());
+            let mut mounts = binds(build).filter(|(_, _, path)| *path == source);
+            let refused = mounts.find_map(|(_, mount, _)| ShowsStore::of(build, mount, confinement));
+            let (path, store) = (source.to_owned(), store.to_owned());
+            found.push((source.to_owned(), refused.map(|why| NamedPathError::BindShowsStore { path, store, why })));
         }
     }
-    found.sort();
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrong_path_is_the_manifests_and_what_the_host_lacks_is_the_hosts() {
-        let exit = |errno: Errno| {
-            let path = PathBuf::from("/out/image");
-            NamedPathError::Output { path, source: errno.into() }.exit()
-        };
-        for wrong in [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP, Errno::NAMETOOLONG] {
-            assert_eq!(exit(wrong), Exit::Usage, "{wrong}");
-        }
-        let lacks = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::NOMEM, Errno::ACCESS, Errno::PERM, Errno::ROFS];
-        for lacking in lacks {
-            assert_eq!(exit(lacking), Exit::Host, "{lacking}");
-        }
-    }
 }

@@ -24,6 +24,7 @@ mod limits;
 mod mounts;
 mod outputs;
 mod patience;
+mod sent;
 mod settings;
 mod table;
 
@@ -40,12 +41,13 @@ use crate::table::Row;
 const THREADS: usize = 3;
 
 /// The families, those that wait most first.
-const FAMILIES: [&[Attack]; 10] = [
+const FAMILIES: [&[Attack]; 11] = [
     cgroups::ATTACKS,
     descriptors::ATTACKS,
     host_paths::ATTACKS,
     mounts::ATTACKS,
     calls::ATTACKS,
+    sent::ATTACKS,
     settings::ATTACKS,
     outputs::ATTACKS,
     archives::ATTACKS,

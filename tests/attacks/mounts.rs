@@ -340,11 +340,13 @@ steps:
 /// When the mounts of a step are taken down, a directory of it that is open elsewhere loses the mounts on it: those that
 /// hide files of /proc and the store.
 fn sent(lab: &Lab) -> Verdict {
+    // With an external runtime a bind that contains the store must be read-only.
+    let option = if lab.runtime == "embedded" { "rw" } else { "ro" };
     let project = lab.project(
-        "
+        &"
 mounts:
   shared: { type: bind, source: shared, target: /shared }
-  whole: { type: bind, source: ., target: /whole }
+  whole: { type: bind, source: ., target: /whole, options: [OPTION] }
 containers:
   a: { rootfs: $BASE, mounts: [shared] }
   b: { rootfs: $BASE, mounts: [shared, whole] }
@@ -355,7 +357,8 @@ steps:
   - { name: send-other, container: b, needs: [], exec: [/probe, send, /shared/2, /proc] }
   - { name: store, container: a, needs: [], exec: [/probe, receive, /shared/3, store] }
   - { name: send-store, container: b, needs: [], exec: [/probe, send, /shared/3, /whole] }
-",
+"
+        .replace("OPTION", option),
     );
     fs::create_dir(project.path("shared")).unwrap();
     let build = project.apply(&["-j", "6"])?;

@@ -5,6 +5,8 @@ int main(int count, char **arguments) {
     const char *attack = count > 1 ? arguments[1] : "";
     const char *first = count > 2 ? arguments[2] : "";
     const char *second = count > 3 ? arguments[3] : "";
+    const char *third = count > 4 ? arguments[4] : "";
+    const char *fourth = count > 5 ? arguments[5] : "";
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!strcmp(attack, "calls"))
         return try_calls();
@@ -52,6 +54,12 @@ int main(int count, char **arguments) {
         return send_directory(first, second);
     if (!strcmp(attack, "receive"))
         return receive_directory(first, count - 3, arguments + 3);
+    if (!strcmp(attack, "receive-and-rename"))
+        return receive_and_rename(first, second, third, fourth);
+    if (!strcmp(attack, "receive-and-unmount"))
+        return receive_and_unmount(first, second);
+    if (!strcmp(attack, "leave-and-rename"))
+        return leave_and_rename(first, second, third, fourth);
     if (!strcmp(attack, "who")) {
         printf("euid %d egid %d\n", geteuid(), getegid());
         return 0;

@@ -13,13 +13,13 @@ static int stream(const char *path, struct sockaddr_un *address) {
     return socket(AF_UNIX, SOCK_STREAM, 0);
 }
 
-/* Opens a directory, sends it, and ends as soon as it has arrived. */
+/* Opens a directory or file, sends it, and ends as soon as the receiver says so or has ended. */
 int send_directory(const char *path, const char *directory) {
     struct sockaddr_un address;
     int connection = stream(path, &address), tries = PATIENCE * 50;
     while (connect(connection, (void *)&address, sizeof address) && --tries)
         usleep(20000);
-    int opened = open(directory, O_RDONLY | O_DIRECTORY);
+    int opened = open(directory, O_RDONLY);
     char byte = 'x', room[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {&byte, 1};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
@@ -30,7 +30,7 @@ int send_directory(const char *path, const char *directory) {
     memcpy(CMSG_DATA(rights), &opened, sizeof opened);
     if (opened < 0 || sendmsg(connection, &message, 0) < 0)
         return 1;
-    return read(connection, &byte, 1) == 1 ? 0 : 1;
+    return read(connection, &byte, 1) < 0;
 }
 
 static void look(int directory, const char *path) {
@@ -50,22 +50,35 @@ static void look(int directory, const char *path) {
     }
 }
 
-/* Receives a directory, and looks at files in it for a second, on a usual machine, after its sender has ended. */
-int receive_directory(const char *path, int count, char **paths) {
+/* Receives a descriptor, and says that it has come; -1 where none did. The connection to its sender is put there. */
+static int receive(const char *path, int *connection) {
     struct sockaddr_un address;
-    int listening = stream(path, &address);
+    int listening = stream(path, &address), received;
     alarm(PATIENCE);
     if (bind(listening, (void *)&address, sizeof address) || listen(listening, 1))
-        return 1;
-    int connection = accept(listening, NULL, NULL), directory;
+        return -1;
+    *connection = accept(listening, NULL, NULL);
     char byte, room[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {&byte, 1};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
-    if (recvmsg(connection, &message, 0) < 1 || !CMSG_FIRSTHDR(&message))
-        return 1;
-    memcpy(&directory, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof directory);
+    if (recvmsg(*connection, &message, 0) < 1 || !CMSG_FIRSTHDR(&message))
+        return -1;
+    memcpy(&received, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof received);
     puts("TRYING");
-    if (write(connection, &byte, 1) != 1 || read(connection, &byte, 1) != 0)
+    return received;
+}
+
+/* Receives a descriptor while its sender stays: the connection is open to the end of this process. */
+int receive_descriptor(const char *path) {
+    int connection;
+    return receive(path, &connection);
+}
+
+/* Receives a directory, and looks at files in it for a second, on a usual machine, after its sender has ended. */
+int receive_directory(const char *path, int count, char **paths) {
+    char byte = 'x';
+    int connection, directory = receive(path, &connection);
+    if (directory < 0 || write(connection, &byte, 1) != 1 || read(connection, &byte, 1) != 0)
         return 1;
     for (int turn = 0; turn < PATIENCE / 2; turn++, usleep(100000))
         for (int at = 0; at < count; at++)

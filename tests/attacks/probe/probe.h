@@ -54,3 +54,7 @@ int push_input(void);
 int attach_loop(const char *file);
 int send_directory(const char *path, const char *directory);
 int receive_directory(const char *path, int count, char **paths);
+int receive_descriptor(const char *path);
+int receive_and_rename(const char *path, const char *from, const char *to, const char *below);
+int receive_and_unmount(const char *path, const char *place);
+int leave_and_rename(const char *place, const char *from, const char *to, const char *below);
