@@ -64,6 +64,10 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
     let (path, store) = (|| "/work/src".into(), || "/work/src/store".into());
     let external = || Confinement::External("runc".into());
     let shows = |why| NamedPathError::BindShowsStore { path: path(), store: store(), why };
+    let takes = |confinement| {
+        let (container, other) = ("base".into(), "sdk".into());
+        NamedPathError::BindTakesMount { path: path(), mount: "/work/src/disk".into(), container, other, confinement }
+    };
     let errors = every! {
         NamedPathError::Open { .. } => [
             NamedPathError::Open { path: path(), source: errno(libc::ENOENT) },
@@ -84,6 +88,7 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
             shows(ShowsStore::Unconfined(external())),
             shows(ShowsStore::Unconfined(Confinement::NoLandlock)),
         ],
+        NamedPathError::BindTakesMount { .. } => [takes(external()), takes(Confinement::NoLandlock)],
         NamedPathError::Output { .. } => [
             NamedPathError::Output { path: "/work/out/base.squashfs".into(), source: errno(libc::EACCES) },
             NamedPathError::Output {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::confinement::ShowsStore;
+use super::confinement::{Confinement, ShowsStore};
 use crate::error::Exit;
 use crate::runtime::spec::HostDevice;
 
@@ -31,6 +31,14 @@ pub enum NamedPathError {
     /// The directory that hides the store is a mount, and steps could remove it, or have the store where it is not.
     #[error("cannot bind {}: it contains the store {}, and {why}", path.display(), store.display())]
     BindShowsStore { path: PathBuf, store: PathBuf, why: ShowsStore },
+    /// A step that has none of the mounts below a bind could rename their places, if another sends it the directory.
+    #[error(
+        "cannot bind {}: {} is mounted below it, and steps of the containers {container} and {other}, which can send each \
+         other descriptors, could take that mount away from the host",
+        path.display(),
+        mount.display()
+    )]
+    BindTakesMount { path: PathBuf, mount: PathBuf, container: String, other: String, confinement: Confinement },
     /// An output cannot be written where it is to go.
     #[error("cannot write the output {}", path.display())]
     Output { path: PathBuf, source: io::Error },
@@ -68,6 +76,10 @@ impl NamedPathError {
             Self::BindShowsStore { why, .. } => {
                 Some(format!("choose a store elsewhere with `--store DIRECTORY`, or {}", why.other_fix()))
             }
+            Self::BindTakesMount { confinement, .. } => Some(format!(
+                "bind it with `options: [ro]`, choose a source that nothing is mounted below, or {}",
+                confinement.fix()
+            )),
             Self::Output { .. } => Some("choose another output, in a directory that can be written to".into()),
             Self::SameFile { .. } => Some("give one of them another output".into()),
             Self::Device { source, .. } => HostDevice::hint(source),

@@ -6,6 +6,7 @@
 
 pub mod confinement;
 mod error;
+mod host_mounts;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -128,7 +129,7 @@ impl NamedPaths {
                 return Err(NamedPathError::MountHoldsStore { path, store: store.to_owned() });
             }
         }
-        let mut known: HashMap<&Path, Vec<StepId>> = HashMap::new();
+        let mut known: HashMap<&Path, (Location, Vec<StepId>)> = HashMap::new();
         let (mut shows_store, mut shows_output) = (HashSet::new(), HashSet::new());
         for (container, mount, path) in binds(build) {
             if !known.contains_key(path) {
@@ -143,14 +144,19 @@ impl NamedPaths {
                     shows_store.insert(path.to_owned());
                 }
                 let shown = outputs.iter().filter(|(_, output)| !shown_by.views(output).is_empty());
-                known.insert(path, shown.map(|(step, _)| *step).collect());
+                let shown = shown.map(|(step, _)| *step).collect();
+                known.insert(path, (top, shown));
             }
             if shows_store.contains(path)
                 && let Some(why) = ShowsStore::of(build, mount, confinement)
             {
                 return Err(NamedPathError::BindShowsStore { path: path.to_owned(), store: store.to_owned(), why });
             }
-            shows_output.extend(known[path].iter().map(|step| (container, *step)));
+            shows_output.extend(known[path].1.iter().map(|step| (container, *step)));
+        }
+        let tops = known.into_iter().map(|(path, (top, _))| (path, top)).collect();
+        if let Some(error) = host_mounts::taken(build, &table, &tops, confinement) {
+            return Err(error);
         }
         (self.shows_store, self.shows_output) = (shows_store, shows_output);
         Ok(())
