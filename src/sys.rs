@@ -440,6 +440,23 @@ pub fn detach_loop_device(device: &File) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Takes a lease on a file, see fcntl(2): others then wait who open it to write, or also who open it to read. No signal
+/// asks for it back.
+///
+/// # Errors
+/// `EAGAIN` where it is open elsewhere.
+#[cfg(test)]
+pub fn take_lease(file: &File, against_readers: bool) -> io::Result<()> {
+    const F_SETSIG: libc::c_int = 10;
+    let kind = if against_readers { libc::F_WRLCK } else { libc::F_RDLCK };
+    // SAFETY: both commands take numbers; SIGURG is ignored where nobody handles it.
+    let result = unsafe {
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,9 +59,8 @@ impl ContentError {
 /// or of another type now, it changes.
 pub(super) fn changed_or_failed(action: &'static str, path: impl Fn() -> PathBuf) -> impl Fn(Errno) -> ContentError {
     move |errno| match errno {
-        // Gone; a link now; a file on the way to it now; an attribute gone; gone on a server; another program holds a
-        // lease of it, see fcntl(2), and is asked to let go.
-        Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NODATA | Errno::STALE | Errno::AGAIN => {
+        // Gone; a link now; a file on the way to it now; an attribute gone; gone on a server.
+        Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NODATA | Errno::STALE => {
             ContentError::Changing { path: path() }
         }
         errno => ContentError::Io { action, path: path(), source: errno.into() },

@@ -38,6 +38,7 @@ use super::filesystem::{self, Trust};
 use super::long_read::LongRead;
 use super::stat::{Place, Stamp, Stat};
 use crate::digest::Digest;
+use crate::fs::regular;
 
 /// How much of a file is read at once, in bytes.
 const BUFFER: usize = 128 << 10;
@@ -163,8 +164,7 @@ impl<'a> Reader<'a> {
             self.seen.push((stamp, digest));
             return Ok(digest);
         }
-        let opened = place.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
-        let file = opened.map_err(changed_or_failed("open", &path))?;
+        let file = self.open(place, &path)?;
         let lasts = keeps_times && is_of_an_earlier_tick(stat.stamp.ctime);
         let is_same = |now: Result<Stat, Errno>| match now.map_err(changed_or_failed("look at", &path))? {
             now if now == *stat => Ok(()),
@@ -172,19 +172,34 @@ impl<'a> Reader<'a> {
         };
         is_same(Place::of(&file).stat())?;
         self.buffer.resize(BUFFER, 0);
-        let file = File::from(file);
         let go_on = || self.known.go_on().map_err(|_| Ended::Stopped);
         let digest = read(&file, &mut self.buffer, &go_on).map_err(|ended| match ended {
             Ended::Stopped => ContentError::Stopped,
             Ended::Failed(source) => ContentError::Io { action: "read", path: path(), source },
         })?;
-        is_same(Place::of(&file.into()).stat())?;
+        is_same(Place::of(&file).stat())?;
         self.count += 1;
         if lasts {
             self.seen.push((stamp, digest));
             lock(self.known.fresh).insert(stamp, digest);
         }
         Ok(digest)
+    }
+
+    /// Opens a file that may be another by now, and on which another process may have a lease.
+    fn open(&self, place: &Place<'_>, path: impl Fn() -> PathBuf) -> Result<File, ContentError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let open = || {
+            self.known.go_on().map_err(std::io::Error::other)?;
+            Ok(place.open(flags)?)
+        };
+        regular::open_leased(|| path().display().to_string(), open).map_err(|source| match self.known.go_on() {
+            Err(stopped) => stopped,
+            Ok(()) => match Errno::from_io_error(&source) {
+                Some(errno) => changed_or_failed("open", &path)(errno),
+                None => ContentError::Io { action: "open", path: path(), source },
+            },
+        })
     }
 
     fn known(&self, stamp: &Stamp) -> Option<Digest> {

@@ -66,7 +66,7 @@ impl<'a> Place<'a> {
     }
 
     /// What this descriptor is of.
-    pub(super) fn of(fd: &'a OwnedFd) -> Self {
+    pub(super) fn of(fd: &'a impl AsFd) -> Self {
         Self { folder: fd.as_fd(), name: c"" }
     }
 

@@ -13,6 +13,7 @@ use rustix::fs::{Dir, Mode, OFlags, openat};
 use super::node::{Attribute, Kind, Node};
 use super::{Aspect, Difference, DifferenceError, How};
 use crate::fs::in_root::open_beneath;
+use crate::fs::regular;
 
 /// How much of a file is read at once, in bytes.
 const BUFFER: usize = 128 << 10;
@@ -114,9 +115,9 @@ impl Walk<'_> {
         path: &Path,
     ) -> Result<Option<u64>, DifferenceError> {
         let open = |side: usize| {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = openat(folders[side], name, flags, Mode::empty());
-            opened.map(File::from).map_err(|error| self.failed("open", side, path)(error.into()))
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let place = openat(folders[side], name, flags, Mode::empty()).map_err(io::Error::from);
+            place.and_then(|place| regular::reopen(place.as_fd())).map_err(self.failed("open", side, path))
         };
         let mut files = [open(0)?, open(1)?];
         let mut buffers = std::mem::take(&mut self.buffers);

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub struct NamedFile {
     name: OsString,
     /// Added to the flags that it is opened with.
     flags: OFlags,
+    /// Whether a regular file was there, or nothing.
+    is_regular: bool,
 }
 
 impl NamedFile {
@@ -53,7 +55,7 @@ impl NamedFile {
             }
             flags = OFlags::CLOEXEC;
         }
-        Ok(Self { path: path.to_owned(), dir, name, flags })
+        Ok(Self { path: path.to_owned(), dir, name, flags, is_regular: kind == FileType::RegularFile })
     }
 
     /// As the user wrote it.
@@ -66,7 +68,7 @@ impl NamedFile {
     /// # Errors
     /// What open(2) says.
     pub fn create(&self) -> io::Result<File> {
-        self.open(OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)
+        self.write(OFlags::CREATE | OFlags::TRUNC)
     }
 
     /// Opens it to be written at its end, and makes it where it is missing.
@@ -74,7 +76,7 @@ impl NamedFile {
     /// # Errors
     /// What open(2) says.
     pub fn append(&self) -> io::Result<File> {
-        self.open(OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)
+        self.write(OFlags::CREATE | OFlags::APPEND)
     }
 
     /// Opens it for reading, by [`regular`].
@@ -85,8 +87,16 @@ impl NamedFile {
         regular::reopen(self.open(OFlags::PATH)?.as_fd())
     }
 
-    fn open(&self, flags: OFlags) -> io::Result<File> {
-        Ok(openat(&self.dir, &self.name, flags | self.flags, Mode::from_raw_mode(0o666))?.into())
+    fn write(&self, flags: OFlags) -> io::Result<File> {
+        let flags = OFlags::WRONLY | flags;
+        if !self.is_regular {
+            return Ok(self.open(flags)?.into());
+        }
+        regular::open_leased(|| self.path.display().to_string(), || self.open(flags | OFlags::NONBLOCK))
+    }
+
+    fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(openat(&self.dir, &self.name, flags | self.flags, Mode::from_raw_mode(0o666))?)
     }
 
     /// Puts a file with these bytes in its place, whole or not at all.
@@ -114,6 +124,20 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let error = NamedFile::find(&path).unwrap().read().unwrap_err();
         assert_eq!(error.to_string(), "it is a FIFO, not a regular file");
+    }
+
+    #[test]
+    fn a_file_with_a_lease_is_written_when_that_ends_and_refused_in_words_while_it_lasts() {
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let holder = fs::File::open(&file).unwrap();
+        crate::sys::take_lease(&holder, false).unwrap();
+        let named = NamedFile::find(&file).unwrap();
+        for error in [named.create().unwrap_err(), named.append().unwrap_err()] {
+            assert!(error.to_string().contains(&format!("`fuser -v {}`", file.display())), "{error}");
+        }
+        drop(holder);
+        named.append().unwrap().write_all(b"log").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "log");
     }
 
     #[test]

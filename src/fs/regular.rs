@@ -2,19 +2,28 @@
 //!
 //! Anybody may have put another file at a path by now: a FIFO would be waited for, a device does something when it is
 //! opened, and a file of a terabyte does not fit into memory. So the path is looked up first, and only a regular file is
-//! opened.
+//! opened. Nor is the end of a lease waited for, which another process may have on a file and not give up, see fcntl(2).
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs};
+use rustix::io::Errno;
 
 use super::dirfd;
 
 /// The most bytes of a file that runner wrote itself, such as a record of the store.
 pub const MOST_OF_OURS: u64 = 64 << 20;
+
+/// A file with a lease is tried as often. A file server that the kernel asks for its lease gives it up in milliseconds.
+const LEASE_TRIES: u32 = 50;
+
+/// The time between two of them.
+const LEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens a file for reading, links followed.
 ///
@@ -44,7 +53,31 @@ pub fn open_or_directory(path: &Path) -> io::Result<File> {
 /// What open(2) says; in words where it is no regular file.
 pub fn reopen(place: BorrowedFd<'_>) -> io::Result<File> {
     is_regular(place)?;
-    Ok(dirfd::reopen(place, OFlags::RDONLY | OFlags::NOCTTY)?.into())
+    let path = || dirfd::real_path(place).map_or_else(|_| "FILE".to_owned(), |path| path.display().to_string());
+    open_leased(path, || dirfd::reopen(place, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK))
+}
+
+/// Opens a regular file that another process may have a lease on, which the kernel asks that process to give up. `open` is
+/// to open it with `O_NONBLOCK`; the file that is returned is without.
+///
+/// # Errors
+/// What `open` says; in words, with the file's path, where the lease lasts.
+pub fn open_leased(path: impl FnOnce() -> String, mut open: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<File> {
+    for _ in 0..LEASE_TRIES {
+        match open() {
+            Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => thread::sleep(LEASE_PAUSE),
+            opened => {
+                let file = opened?;
+                fcntl_setfl(&file, fcntl_getfl(&file)?.difference(OFlags::NONBLOCK))?;
+                return Ok(file.into());
+            }
+        }
+    }
+    let words = "another process has a lease on it (fcntl(2), F_SETLEASE) and does not give it up";
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("{words}: `lslocks` and `fuser -v {}` name that process; end it", path()),
+    ))
 }
 
 /// Opens a file for reading that may also be a pipe which a shell made, as `<(command)` does. A FIFO is none: it has a
@@ -153,6 +186,23 @@ mod tests {
             assert_eq!(open_or_pipe(&at(name)).unwrap_err().to_string(), why);
         }
         assert_eq!(open(&at("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_is_read_when_the_lease_on_it_is_given_up_and_refused_in_words_when_it_is_not() {
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let holder = File::open(&file).unwrap();
+        crate::sys::take_lease(&holder, true).unwrap();
+        let error = open(&file).unwrap_err().to_string();
+        let fuser = format!("`fuser -v {}`", file.display());
+        assert!(error.contains("F_SETLEASE") && error.contains(&fuser), "{error}");
+        let holder = thread::spawn(move || {
+            thread::sleep(LEASE_PAUSE * 3);
+            drop(holder);
+        });
+        let opened = open(&file).unwrap();
+        holder.join().unwrap();
+        assert!(!fcntl_getfl(&opened).unwrap().contains(OFlags::NONBLOCK));
     }
 
     #[test]

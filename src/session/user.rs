@@ -1,7 +1,7 @@
 //! `USER[:GROUP]` to numbers, by the passwd(5) and group(5) of a root, which is hostile.
 
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, OFlags, fstat};
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::build::{Principal, User};
 use crate::error::doing;
-use crate::fs::in_root;
+use crate::fs::{in_root, regular};
 use crate::runtime::process::Credentials;
 
 /// Past this a passwd or group file is taken for an attack.
@@ -115,25 +115,25 @@ impl<'a> GroupEntry<'a> {
 
 /// The file's text; nothing where there is no such file.
 fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
-    // Not blocking: a fifo in its place would wait for a writer.
-    let file = match in_root::open(root, path, OFlags::RDONLY | OFlags::NONBLOCK) {
+    let failed =
+        |action| move |error: io::Error| doing(format_args!("{action} {} of the rootfs", path.display()))(error);
+    let place = match in_root::open(root, path, OFlags::PATH) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
-        Err(error) => return Err(doing(format_args!("open {} of the rootfs", path.display()))(error)),
+        Err(error) => return Err(failed("open")(error.into())),
     };
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::other(format!("{} of the rootfs is no file", path.display())));
     }
     let mut bytes = Vec::new();
-    let read = std::fs::File::from(file).take(MOST_BYTES).read_to_end(&mut bytes);
-    read.map_err(doing(format_args!("read {} of the rootfs", path.display())))?;
+    let file = regular::reopen(place.as_fd()).map_err(failed("open"))?;
+    file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(failed("read"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::fd::AsFd;
 
     use rustix::fs::Mode;
 

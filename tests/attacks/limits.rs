@@ -18,6 +18,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack { row: "M1", name: "archive-of-empty-files", what: "a tar of 200,000 empty files in 8 MiB", run: archive },
     Attack { row: "low", name: "hole-in-bind", what: "a sparse file of 1 TiB in a read-only bind", run: hole_in_bind },
+    Attack { row: "low", name: "file-lease", what: "a lease on a file that a plan and a build read", run: file_lease },
     Attack {
         row: "low",
         name: "hole-in-snapshot",
@@ -113,6 +114,45 @@ steps: [{ name: s, run: 'stat -c %s /src/hole' }, { name: layer, snapshot: {} }]
     tried(build.code == 0, build.to_string())?;
     // The second time, the digest is compared.
     project.apply(&[])?.did_not_hang()
+}
+
+/// A step has a lease on a file of a bind, and of the rules for that, and gives neither up: the kernel would have whoever
+/// reads them wait for 45 s.
+fn file_lease(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { work: { type: bind, source: work, target: /work } }
+containers: { c: { rootfs: $BASE, mounts: [work] } }
+steps: [{ name: s, run: '/probe lease /work/in/$FILE /work/ready' }, { name: layer, snapshot: {} }]
+",
+    );
+    let manifest = project.read("build.yaml");
+    let victim = manifest.replace("source: work, target: /work", "source: work/in, target: /work, options: [ro]");
+    project.write("victim.yaml", &victim.replace("/probe lease /work/in/$FILE /work/ready", "cat /work/file"));
+    for file in ["file", ".runnerignore"] {
+        project.write("build.yaml", &manifest.replace("$FILE", file));
+        project.write("work/in/file", "text\n");
+        project.write("work/in/.runnerignore", "nothing\n");
+        project.runner(&["apply", "victim.yaml"])?.succeeded()?;
+        // Else the digest is known.
+        project.write(&format!("work/in/{file}"), "other text\n");
+        let log = File::create(project.path("log")).unwrap();
+        let mut runner = project.command(&["apply", "--progress", "json"]).stdout(log).spawn().unwrap();
+        let leased = wait_until(30, || project.path("work/ready").exists());
+        let runs: Vec<_> = if leased { vec!["plan", "apply"] } else { Vec::new() };
+        let builds: Vec<_> = runs.iter().map(|command| project.runner(&[command, "victim.yaml"])).collect();
+        kill(&runner.id().to_string(), "INT");
+        let ended = lab::wait_for_end(&mut runner);
+        clear(runner.id(), "");
+        let _ = fs::remove_file(project.path("work/ready"));
+        tried(leased && ended.is_some(), format!("{file}: {}", project.read("log")))?;
+        for build in builds {
+            let build = build?;
+            let refused = build.code != 0 && build.to_string().contains("F_SETLEASE");
+            safe(refused, format!("{file}: the lease was waited for: {build}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// It may take its time: nobody has to wait for it.

@@ -36,6 +36,8 @@ int main(int count, char **arguments) {
         return list_descriptors();
     if (!strcmp(attack, "files"))
         return make_files(first, atol(second));
+    if (!strcmp(attack, "lease"))
+        return take_lease(first, second);
     if (!strcmp(attack, "attributes"))
         return make_attributes(first, atol(second));
     if (!strcmp(attack, "fork"))

@@ -31,6 +31,7 @@ static inline int put(const char *path, const char *text) {
     return written;
 }
 
+int take_lease(const char *path, const char *done);
 int try_calls(void);
 int try_foreign_calls(void);
 int try_keys(const char *name);
