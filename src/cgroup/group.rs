@@ -17,6 +17,7 @@ pub(super) const LEAF: &str = "c";
 #[derive(Debug)]
 pub struct LimitedGroup {
     groups: Home,
+    wanted: Wanted,
     held: Vec<Held>,
 }
 
@@ -40,7 +41,7 @@ impl LimitedGroup {
         let wanted = Wanted::of(resources);
         let groups = wanted.create(home, name)?;
         match wanted.set(&groups) {
-            Ok(held) => Ok(Self { groups, held }),
+            Ok(held) => Ok(Self { groups, wanted, held }),
             Err(error) => {
                 groups.remove();
                 Err(error)
@@ -54,8 +55,9 @@ impl LimitedGroup {
     /// Where this process' own groups cannot be found.
     pub fn find(name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
         let groups = Home::of_this_process()?.child(name);
-        let held = Wanted::of(resources).find(&groups);
-        Ok(Self { groups, held })
+        let wanted = Wanted::of(resources);
+        let held = wanted.find(&groups);
+        Ok(Self { groups, wanted, held })
     }
 
     /// Returns the groups.
@@ -63,11 +65,31 @@ impl LimitedGroup {
         &self.groups
     }
 
-    /// Has memory counted for each group below these alone too, where v2 counts it at all.
-    pub fn count_memory_below(groups: &Home) {
+    /// Has memory counted for each group below these alone too, where v2 counts it at all, and the limits be there to be
+    /// read. `groups` are these or below them.
+    pub fn pass_on(&self, groups: &Home) {
         if let (None, Some(v2)) = (groups.v1("memory"), groups.v2()) {
             pass_on(v2, "memory");
         }
+        self.wanted.pass_on(groups);
+    }
+
+    /// Makes the group in which processes are below these, or below others that are below them. The limits can be read
+    /// in it.
+    ///
+    /// # Errors
+    /// See [`CgroupError`].
+    pub fn create_leaf(&self, above: &Home) -> Result<Home, CgroupError> {
+        self.wanted.pass_on(above);
+        let leaf = above.create(LEAF)?;
+        self.wanted.show(&leaf);
+        Ok(leaf)
+    }
+
+    /// Lets all processes go on that something inside has frozen or has taken the processor from.
+    pub fn thaw(&self) {
+        self.groups.thaw();
+        self.wanted.show(&self.groups.child(LEAF));
     }
 
     /// Returns why a limit that the manifest asks for does not hold any more.
@@ -98,7 +120,7 @@ impl ContainerGroup {
     ) -> Result<Self, String> {
         let home = Home::of_this_process().map_err(|error| error.told())?;
         let outer = LimitedGroup::create(&home, id, resources).map_err(|error| error.told())?;
-        let leaf = rules(&outer.groups).and_then(|()| outer.groups.create(LEAF).map_err(|error| error.told()));
+        let leaf = rules(&outer.groups).and_then(|()| outer.create_leaf(&outer.groups).map_err(|error| error.told()));
         match leaf {
             Ok(leaf) => Ok(Self { outer, leaf }),
             Err(error) => {
@@ -133,7 +155,7 @@ impl ContainerGroup {
 
     /// Lets all processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
     pub fn thaw(&self) {
-        self.outer.groups.thaw();
+        self.outer.thaw();
     }
 
     /// Kills all processes, frozen ones too; they have not all ended on return.
@@ -151,7 +173,7 @@ impl ContainerGroup {
 mod tests {
     use std::process::{Child, Command};
 
-    use oci_spec::runtime::{LinuxPidsBuilder, LinuxResourcesBuilder};
+    use oci_spec::runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResourcesBuilder};
 
     use super::*;
 
@@ -223,6 +245,36 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_can_be_read_where_the_processes_are_and_are_held_above() {
+        let name = name("shown");
+        let pids = LinuxPidsBuilder::default().limit(40).build().unwrap();
+        let memory = LinuxMemoryBuilder::default().limit(96 << 20).build().unwrap();
+        let cpu = LinuxCpuBuilder::default().quota(150_000).period(100_000u64).build().unwrap();
+        let resources = LinuxResourcesBuilder::default().pids(pids).memory(memory).cpu(cpu).build().unwrap();
+        let group = ContainerGroup::create(&name, &resources, |_| Ok(())).unwrap();
+        let read = |groups: &Home| {
+            let file = |controller, [v1, v2]: [&str; 2]| match groups.v1(controller) {
+                Some(group) => group.read(v1).unwrap(),
+                None => groups.v2().unwrap().read(v2).unwrap(),
+            };
+            [
+                file("memory", ["memory.limit_in_bytes", "memory.max"]),
+                file("cpu", ["cpu.cfs_quota_us", "cpu.max"]),
+                file("pids", ["pids.max", "pids.max"]),
+            ]
+        };
+        assert_eq!(read(group.outer()), read(&group.leaf));
+        assert_eq!(read(&group.leaf)[2], "40\n");
+        // Nobody is held by them: a change is no loss.
+        let file = group.leaf.v1("pids").or(group.leaf.v2()).unwrap();
+        file.write("pids.max", "max").unwrap();
+        assert_eq!(group.lost_limit(), None);
+        group.thaw();
+        assert_eq!(read(group.outer()), read(&group.leaf));
+        assert!(group.remove());
+    }
+
+    #[test]
     fn processor_time_that_a_step_has_taken_from_its_own_processes_comes_back() {
         let name = name("quota");
         let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
@@ -233,7 +285,7 @@ mod tests {
             assert_eq!(quota(&group.leaf).unwrap(), "1000\n");
         }
         group.thaw();
-        // On v2 a step's group has no such file: the controller is not passed on to it.
+        // On v2 a step's group has no such file without a limit: the controller is not passed on to it.
         assert!(quota(&group.leaf).is_none_or(|quota| quota == "-1\n"));
         assert!(group.remove());
     }

@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::controllers::{Lock, Need, enable, enable_by_default};
+use super::controllers::{Lock, Need, enable, enable_by_default, pass_on};
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::{Home, write};
@@ -90,6 +90,33 @@ impl Wanted {
         found.collect()
     }
 
+    /// Writes the limits to groups below a container's too, in which a step reads them: programs such as a JVM choose by
+    /// them how much memory and how many threads they use. Nothing is held by them, so nothing is said where it fails.
+    pub(super) fn show(self, leaf: &Home) {
+        if let Some(bytes) = self.memory {
+            let _ = set_memory(leaf, &bytes.to_string());
+        }
+        if let Some((quota, period)) = self.cpu {
+            let _ = set_cpu(leaf, quota, period);
+        }
+        if let Some(group) = leaf.v1("pids").or(leaf.v2()).filter(|group| group.has("pids.max")) {
+            let _ = write(group, "pids.max", &self.most_processes().to_string());
+        }
+    }
+
+    /// Gives the groups below those of a container the controllers of its limits, where v2 has them.
+    pub(super) fn pass_on(self, groups: &Home) {
+        let Some(v2) = groups.v2() else { return };
+        let asked = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (true, PIDS)];
+        for (_, need) in asked.into_iter().filter(|(asked, need)| *asked && groups.v1(need.controller).is_none()) {
+            pass_on(v2, need.controller);
+        }
+    }
+
+    fn most_processes(self) -> i64 {
+        self.pids.unwrap_or(Limits::DEFAULT_PIDS.cast_signed())
+    }
+
     /// Writes the limits to a container's groups.
     pub(super) fn set(self, groups: &Home) -> Result<Vec<Held>, CgroupError> {
         let mut held = Vec::new();
@@ -105,7 +132,7 @@ impl Wanted {
                 held.push(hold(PIDS, group, "pids.max")?);
             }
             (None, Some(group)) if group.has("pids.max") => {
-                write(group, "pids.max", &Limits::DEFAULT_PIDS.to_string())?
+                write(group, "pids.max", &self.most_processes().to_string())?
             }
             _ => {}
         }

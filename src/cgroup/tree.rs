@@ -26,8 +26,9 @@ impl Home {
     /// time: thousands that wait for that do not end by SIGKILL either. The limits of these groups themselves stay.
     pub fn thaw(&self) {
         for hierarchy in self.hierarchies() {
-            if hierarchy.has("cpu") {
-                let lift = &mut |group: BorrowedFd<'_>| write(group, "cpu.cfs_quota_us", "-1");
+            if hierarchy.has("cpu") || hierarchy.is_v2() {
+                let (file, all) = if hierarchy.is_v2() { ("cpu.max", "max") } else { ("cpu.cfs_quota_us", "-1") };
+                let lift = &mut |group: BorrowedFd<'_>| write(group, file, all);
                 let _ = descend(hierarchy.own.as_fd(), lift, &mut |_, _| {});
             }
             if hierarchy.has("freezer") {

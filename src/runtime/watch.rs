@@ -74,7 +74,7 @@ impl Watch {
     /// Lets processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
     pub fn thaw(&self) {
         if let Some(groups) = self.groups() {
-            groups.limited.groups().thaw();
+            groups.limited.thaw();
         }
     }
 

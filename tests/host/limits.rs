@@ -72,6 +72,39 @@ steps:
 }
 
 #[test]
+fn a_step_reads_its_limits_in_its_own_cgroup() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, limits: { cpus: 1.5, memory: 96MiB, pids: 40 } }
+steps:
+  - name: look
+    run: |
+      cd /sys/fs/cgroup
+      for file in memory.limit_in_bytes memory.max cpu.cfs_quota_us cpu.max pids.max; do
+        for path in $file */$file; do
+          [ -e $path ] && echo "$file $(cat $path)"
+        done
+      done
+      true
+"#,
+    );
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let mut lines = built.lines("look");
+    lines.sort_unstable();
+    // cpu and cpu,cpuacct are names of one hierarchy.
+    lines.dedup();
+    let processes = if RUNTIME == "embedded" { "43" } else { "40" };
+    let pids = format!("pids.max {processes}");
+    let is_v1 = lines.iter().any(|line| line.starts_with("cpu.cfs"));
+    let cpu = if is_v1 { "cpu.cfs_quota_us 150000" } else { "cpu.max 150000 100000" };
+    let is_v1 = lines.iter().any(|line| line.starts_with("memory.limit"));
+    let memory = if is_v1 { "memory.limit_in_bytes 100663296" } else { "memory.max 100663296" };
+    assert_eq!(lines, [cpu, memory, &pids], "{}", built.run);
+}
+
+#[test]
 fn a_plan_shows_which_limits_hold() {
     let project = project(
         "containers: { c: { rootfs: $TOOLS, limits: { memory: 96MiB, pids: 40 } } }\nsteps: [{ name: s, run: echo }]\n",

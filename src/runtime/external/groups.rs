@@ -25,7 +25,6 @@ use crate::runtime::processes::{self, Refusals};
 
 const LIMITED: &str = "p";
 const HELPER: &str = "h";
-const LEAF: &str = "c";
 
 /// What runc before 1.2 and crun allow every container, and fail where they cannot: the host's console, and
 /// /dev/net/tun. On v1 a group cannot be given what the group above does not have, so a step's has them until its
@@ -97,7 +96,7 @@ impl<'a> Groups<'a> {
             LimitedGroup::create(&session.groups, LIMITED, &resources(spec))
         };
         let limited = enter().map_err(|error| error.told())?;
-        LimitedGroup::count_memory_below(limited.groups());
+        limited.pass_on(limited.groups());
         let rules = devices::of(spec);
         let enforced = if limited.groups().v1("devices").is_some() {
             devices::check_below(limited.groups(), "trial", &rules)
@@ -130,12 +129,12 @@ impl<'a> Groups<'a> {
                 rules.extend(runtimes_rules(true, |_| "rwm".to_owned())?);
                 devices::allow_only(&outer, &rules).map_err(|error| io::Error::other(error.to_string()))?;
             }
-            LimitedGroup::count_memory_below(&outer);
-            outer.create(LEAF).map_err(|error| io::Error::other(error.told()))
+            self.limited.pass_on(&outer);
+            self.limited.create_leaf(&outer).map_err(|error| io::Error::other(error.told()))
         };
         match fill() {
             Ok(leaf) => {
-                let path = ["/", LIMITED, &name, LEAF].iter().collect();
+                let path = ["/", LIMITED, &name, LimitedGroup::LEAF].iter().collect();
                 // On v2 memory may be counted for runner's own group alone.
                 let counter = OomKills::of_groups(&[&leaf, self.own]);
                 let oom_kills = counter.and_then(|kills| kills.count().map(|count| (kills, count)));
