@@ -118,7 +118,16 @@ impl MountTable {
         Ok(Self::parse(&std::fs::read("/proc/thread-self/mountinfo")?))
     }
 
-    fn parse(text: &[u8]) -> Self {
+    /// That of another process, as it is now.
+    ///
+    /// # Errors
+    /// What reading it gives.
+    pub fn read_of(pid: i32) -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read(format!("/proc/{pid}/mountinfo"))?))
+    }
+
+    /// From the text of a mountinfo.
+    pub fn parse(text: &[u8]) -> Self {
         let mount = |line: &[u8]| {
             let mut fields = line.split(|byte| *byte == b' ');
             let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
@@ -133,6 +142,16 @@ impl MountTable {
     /// Where the mounts are.
     pub fn points(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().map(|mount| mount.point.as_path())
+    }
+
+    /// The `MAJOR:MINOR` of the filesystem that is seen at a mount point.
+    pub fn device_at(&self, point: &Path) -> Option<&str> {
+        self.mounts.iter().rfind(|mount| mount.point == point).map(|mount| mount.device.as_str())
+    }
+
+    /// Whether the filesystem with that `MAJOR:MINOR` is mounted anywhere.
+    pub fn has_device(&self, device: &str) -> bool {
+        self.mounts.iter().any(|mount| mount.device == device)
     }
 
     /// The paths below a directory at which something is mounted on the directory's own mount, or with `recursive` also on

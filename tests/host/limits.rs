@@ -105,6 +105,18 @@ steps:
 }
 
 #[test]
+fn memory_that_steps_have_left_in_dev_shm_is_free_for_the_next() {
+    let steps: String = (1..9)
+        .map(|n| format!("  - {{ name: s{n}, needs: [], run: 'set +e; cat /dev/zero > /dev/shm/f 2> /dev/null; mkdir /dev/d; cat /dev/zero > /dev/d/f 2> /dev/null; echo full' }}\n"))
+        .collect();
+    let project =
+        project(&format!("containers: {{ c: {{ rootfs: $TOOLS, limits: {{ memory: 300MiB }} }} }}\nsteps:\n{steps}"));
+    let built = Built::of(&project, &["-j", "1", "--keep-going"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_eq!(built.text("s8"), "full\n");
+}
+
+#[test]
 fn a_plan_shows_which_limits_hold() {
     let project = project(
         "containers: { c: { rootfs: $TOOLS, limits: { memory: 96MiB, pids: 40 } } }\nsteps: [{ name: s, run: echo }]\n",

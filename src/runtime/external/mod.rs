@@ -19,6 +19,7 @@ mod folder;
 mod groups;
 pub mod helper;
 mod log;
+mod own_tmpfs;
 mod program;
 mod serve;
 mod step;

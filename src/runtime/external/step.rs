@@ -18,6 +18,7 @@ use super::console::Console;
 use super::folder;
 use super::groups::{Groups, StepGroups};
 use super::log::not_started;
+use super::own_tmpfs::OwnTmpfs;
 use super::serve::StepEvent;
 use super::watched::Watched;
 use crate::fs::regular;
@@ -64,6 +65,8 @@ pub struct Step {
     container: Option<Child>,
     /// Its mounts, which runner holds when it has ended.
     mounts: Option<OwnedFd>,
+    /// What takes memory in them and is nobody else's.
+    own_tmpfs: OwnTmpfs,
     /// Those of them that others can take away.
     watched: Option<Watched>,
     /// Where the runtime hands the terminal over, if the process has one.
@@ -105,6 +108,7 @@ impl Step {
             command: None,
             container: None,
             mounts: None,
+            own_tmpfs: OwnTmpfs::default(),
             watched: None,
             console: None,
             unwanted: false,
@@ -269,6 +273,8 @@ impl Step {
         }
         let mounts = File::open(format!("/proc/{pid}/ns/mnt"));
         self.mounts = Some(mounts.map_err(|error| refused(format!("cannot hold its mounts: {error}")))?.into());
+        self.own_tmpfs =
+            OwnTmpfs::note(pid, &open.spec).map_err(|error| refused(format!("cannot see its mounts: {error}")))?;
         self.watched = Some(Watched::note(pid, &open.spec).map_err(|error| refused(error.to_string()))?);
         if let Err(error) = groups.restrict(&self.groups) {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
@@ -362,6 +368,7 @@ impl Step {
         let lost = self.watched.as_ref().and_then(Watched::lost).or_else(|| groups.lost_limit());
         // Whoever asked may have lost interest.
         if let Some(mounts) = &self.mounts {
+            self.own_tmpfs.empty();
             let _ = status::send_mounts(self.status.as_fd(), mounts.as_fd());
         }
         let ended = Ended { outcome, out_of_memory, processes_refused, lost };
