@@ -58,13 +58,14 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
             .ok_or_else(|| not_found("group", name, GROUP))
             .and_then(|group| checked(&format!("gid of {name}"), group.gid, GROUP))?,
     };
-    // As with Docker: a user by name is in the groups that list it, unless a group is asked for.
+    // As with Docker: a user, by name or by a number that has one, is in the groups that list that name, unless a group
+    // is asked for.
     let mut member_of = Vec::new();
-    if let (Principal::Name(name), None) = (&user.user, &user.group) {
+    if let (Some(PasswdEntry { name, .. }), None) = (&entry, &user.group) {
         member_of = groups
             .lines()
             .filter_map(GroupEntry::parse)
-            .filter(|group| group.members.split(',').any(|member| member == name))
+            .filter(|group| group.members.split(',').any(|member| member == *name))
             .map(|group| checked(&format!("gid of {}", group.name), group.gid, GROUP))
             .collect::<io::Result<_>>()?;
     }
@@ -158,6 +159,14 @@ mod tests {
     fn a_group_that_is_asked_for_is_the_only_one() {
         let found = in_root(Principal::Name("ann".into()), Some(Principal::Name("audio".into()))).unwrap();
         assert_eq!((found.gid, found.groups), (29, vec![29]));
+    }
+
+    #[test]
+    fn a_number_of_a_user_gives_what_the_name_gives() {
+        let by_name = in_root(Principal::Name("ann".into()), None).unwrap();
+        assert_eq!(in_root(Principal::Id(1000), None).unwrap(), by_name);
+        let alone = in_root(Principal::Id(1000), Some(Principal::Id(7))).unwrap();
+        assert_eq!(alone.groups, [7]);
     }
 
     #[test]
