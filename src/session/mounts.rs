@@ -148,7 +148,10 @@ impl SessionMounts {
                 MountKind::Secret(secret) => {
                     write_secret(&place, secret, &mount.options, paths, secrets).and_then(|()| {
                         let mut options = bind_options(&flags_only(&mount.options), false);
-                        options.extend(["ro", "nosuid", "nodev", "noexec"].map(String::from));
+                        options.extend(["ro", "nosuid", "nodev"].map(String::from));
+                        if !is_program(&mount.options) {
+                            options.push("noexec".into());
+                        }
                         // A bundle that is kept must not keep a secret.
                         Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
                     })
@@ -371,6 +374,12 @@ fn write_secret(
     own(place, options, 0o400)
 }
 
+/// Whether a secret is to be executed, such as an askpass script: its `mode` says so.
+fn is_program(options: &[String]) -> bool {
+    let mode = options.iter().rev().find_map(|option| option.strip_prefix("mode="));
+    mode.and_then(|mode| u32::from_str_radix(mode, 8).ok()).is_some_and(|mode| mode & 0o111 != 0)
+}
+
 /// Applies `mode=`, `uid=` and `gid=`.
 fn own(path: &Path, options: &[String], mode: u32) -> io::Result<()> {
     let value = |key: &str| options.iter().rev().find_map(|option| option.strip_prefix(key)?.strip_prefix('='));
@@ -432,6 +441,13 @@ mod tests {
         assert_eq!(safe(strings(&["rbind"])), strings(&["rbind", "nosuid", "nodev"]));
         assert_eq!(safe(strings(&["rbind", "suid"])), strings(&["rbind", "suid", "nodev"]));
         assert_eq!(safe(strings(&["dev", "nosuid", "bind"])), strings(&["dev", "nosuid", "bind"]));
+    }
+
+    #[test]
+    fn a_secret_can_be_executed_where_its_mode_says_so() {
+        for (options, is) in [(&["mode=0500"][..], true), (&["mode=0400"], false), (&[], false), (&["uid=7"], false)] {
+            assert_eq!(is_program(&strings(options)), is, "{options:?}");
+        }
     }
 
     #[test]
