@@ -142,6 +142,7 @@ struct Filter {
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<Profile, ProfileError> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let mut json = serde_json::Deserializer::from_slice(text);
     let Map(document): Map<Document> = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| ProfileError::new(error.path().to_string(), error.inner().to_string()))?;

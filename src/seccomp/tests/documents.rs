@@ -34,6 +34,7 @@ fn answer(profile: &Profile, capabilities: &[Capability], name: &str, arguments:
 #[test]
 fn a_profile_says_what_its_json_says() {
     let profile = Profile::parse(WHOLE.as_bytes()).unwrap();
+    assert_eq!(Profile::parse(format!("\u{feff}{WHOLE}").as_bytes()).unwrap(), profile, "as some editors begin a file");
     let plain = |name| answer(&profile, &[], name, [0, 0]);
     assert_eq!((plain("read"), plain("write"), plain("mkdir")), (Action::Allow, Action::Log, Action::Errno(13)));
     assert_eq!((plain("close"), plain("bpf"), plain("kcmp")), (Action::Errno(1), Action::Errno(1), Action::Allow));
