@@ -164,8 +164,14 @@ impl<'a> Check<'a> {
                     .label(format!("this should be {}", wanted.join(" or ")))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let problem = Problem::new(at, format!("the {what} `{shown}` does not exist")).label("not found");
-                problem.maybe_help(self.near_file(path))
+                if let Ok(FileKind::Symlink) = self.host.node(path) {
+                    Problem::new(at, format!("the {what} `{shown}` is a symbolic link to nothing"))
+                        .label("a dangling link")
+                        .help(format!("make what it leads to, which `readlink -m {shown}` prints, or remove the link"))
+                } else {
+                    let problem = Problem::new(at, format!("the {what} `{shown}` does not exist")).label("not found");
+                    problem.maybe_help(self.near_file(path))
+                }
             }
             Err(error) => Problem::new(at, format!("cannot look at the {what} `{shown}`: {error}")).label("here"),
         };
@@ -196,7 +202,7 @@ impl<'a> Check<'a> {
     }
 }
 
-fn has_nul(path: &Path) -> bool {
+pub(super) fn has_nul(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&0)
 }
 

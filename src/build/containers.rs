@@ -28,8 +28,8 @@ pub(super) struct Known<'m> {
 /// With fewer open files no step starts: three are its standard streams, shells use numbers from 10 on, and runc needs some.
 const LEAST_NOFILE: u64 = 16;
 
-/// With less memory the kernel ends a container before its first program runs.
-const LEAST_MEMORY: u64 = 1 << 20;
+/// With less memory a container does not start, or the kernel takes minutes to make room for its first program.
+const LEAST_MEMORY: u64 = 6 << 20;
 /// What `checkpoint: auto` takes for slow.
 const SLOW_STEP: Duration = Duration::from_secs(5);
 /// sethostname(2) takes no more.
@@ -250,6 +250,11 @@ impl Check<'_> {
             targets.entry(mount.target.clone()).or_insert(n);
             mounts.push(mount);
         }
+        for mount in &mounts {
+            if let Some(n) = targets.get(&mount.target) {
+                self.mount_point(&list.index(*n), mount, &mounts, &known.mounts);
+            }
+        }
         mounts
     }
 
@@ -310,7 +315,7 @@ impl Check<'_> {
         if limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
             let text = def.memory.as_ref().map_or("", |text| text);
             let problem = Problem::new(&at.key("memory"), format!("`memory` is {text}")).label("nothing could run");
-            self.add(problem.help("write 1MiB or more, and more for what the steps run; or leave it out"));
+            self.add(problem.help("write 6MiB or more, and more for what the steps run; or leave it out"));
         }
         limits.millicpus =
             def.cpus.as_ref().and_then(|text| self.quantity(&at.key("cpus"), "number", text, quantity::millicpus));

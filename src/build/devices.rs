@@ -1,6 +1,6 @@
 //! Checks of devices: the node on the host, and how it looks inside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::check::{Check, missing, normal};
 use super::host::FileKind;
@@ -8,6 +8,9 @@ use super::model::{Access, Device};
 use super::process::NOBODYS_ID;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::DeviceDef;
+
+/// Filesystems that each step has of its own.
+const OF_EACH_STEP: [&str; 5] = ["/proc", "/sys", "/dev/shm", "/dev/pts", "/dev/mqueue"];
 
 /// Permission bits (with setuid, setgid and sticky) from octal digits.
 pub(super) fn octal(text: &str) -> Option<u32> {
@@ -27,7 +30,12 @@ impl Check<'_> {
             }
         };
         let target = match &def.target {
-            Some(target) => self.absolute(&at.key("target"), "device target", target),
+            Some(target) => {
+                let at = at.key("target");
+                let path = self.absolute(&at, "device target", target);
+                self.below_a_steps_own(&at, &path);
+                path
+            }
             None => path.clone(),
         };
         let access = match &def.access {
@@ -45,6 +53,15 @@ impl Check<'_> {
         let uid = self.device_owner(at, "uid", def.uid);
         let gid = self.device_owner(at, "gid", def.gid);
         Device { path, target, access, mode, uid, gid }
+    }
+
+    /// Each step has filesystems of its own there, in which no node of a container can be made.
+    fn below_a_steps_own(&mut self, at: &Trail<'_>, target: &Path) {
+        if let Some(above) = OF_EACH_STEP.iter().find(|own| target.starts_with(own)) {
+            let problem = Problem::new(at, format!("no device can be at {}", target.display()));
+            let problem = problem.label(format!("each step has a {above} of its own"));
+            self.add(problem.help("write a target elsewhere, such as /dev/NAME"));
+        }
     }
 
     fn device_owner(&mut self, at: &Trail<'_>, key: &str, id: Option<u32>) -> Option<u32> {

@@ -1,8 +1,10 @@
 //! Checks of mounts: their type, what goes with it, and their options.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
-use super::check::{Check, missing};
+use super::check::{Check, has_nul, missing};
 use super::host::FileKind;
 use super::model::{Mount, MountKind, Secret};
 use super::process::NOBODYS_ID;
@@ -12,22 +14,9 @@ use crate::manifest::MountDef;
 /// Options of any mount of a known type.
 const ACCESS: &[&str] = &["ro", "rw", "nodev", "nosuid", "noexec"];
 /// Options of binds and tmpfs beside those.
-const BIND: &[&str] = &[
-    "dev",
-    "suid",
-    "exec",
-    "bind",
-    "rbind",
-    "private",
-    "rprivate",
-    "slave",
-    "rslave",
-    "shared",
-    "rshared",
-    "noatime",
-    "relatime",
-    "nodiratime",
-];
+const FLAGS: &[&str] = &["dev", "suid", "exec", "noatime", "relatime", "nodiratime"];
+/// Of binds beside those.
+const BIND: &[&str] = &["bind", "rbind", "private", "rprivate", "slave", "rslave", "shared", "rshared"];
 /// Of a cache beside the options of any mount.
 const WITH_PRIVILEGES: &[&str] = &["suid", "dev"];
 const OWNER: &[&str] = &["mode", "uid", "gid"];
@@ -35,6 +24,22 @@ const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
 
 /// The files of /proc that a mount may replace with every runtime.
 const REPLACEABLE: [&str; 8] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
+
+/// Where each step has a filesystem or a device of its own, which programs count on.
+const OF_EACH_STEP: [&str; 12] = [
+    "/proc",
+    "/dev",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/pts",
+    "/sys",
+];
 
 impl Check<'_> {
     pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>) -> Mount {
@@ -69,7 +74,7 @@ impl Check<'_> {
             Some("bind") => self.bind(def, at),
             Some("tmpfs") => {
                 self.only(def, at, "a tmpfs", &[]);
-                self.options(def, at, &[ACCESS, BIND], TMPFS);
+                self.options(def, at, &[ACCESS, FLAGS], TMPFS);
                 MountKind::Tmpfs
             }
             Some("cache") => {
@@ -96,11 +101,22 @@ impl Check<'_> {
                 MountKind::Kernel(filesystem.to_owned(), source)
             }
         };
+        if matches!(kind, MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Secret(_)) && def.target.is_some() {
+            self.over_a_steps_own(&at.key("target"), &target);
+        }
         let ignored = self.ignored(def, at);
         Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored }
     }
 
-    /// Whether `cache: ignore` is said.
+    /// Programs do not work without what each step has there.
+    fn over_a_steps_own(&mut self, at: &Trail<'_>, target: &Path) {
+        if OF_EACH_STEP.iter().any(|own| Path::new(own) == target) {
+            let problem = Problem::new(at, format!("nothing of a build can be mounted over {}", target.display()));
+            let problem = problem.label("each step has its own here");
+            self.add(problem.help("mount it elsewhere: programs do not work without what a step has there"));
+        }
+    }
+
     /// The kernel alone makes files below /proc and /dev/mqueue: no mount point can be made there.
     fn below_kernels(&mut self, at: &Trail<'_>, target: &Path) {
         let name = target.strip_prefix("/proc").ok().and_then(Path::to_str);
@@ -117,6 +133,58 @@ impl Check<'_> {
         self.add(problem);
     }
 
+    /// Refuses a mount in a read-only bind whose source has no place for it: none can be made there. A step may make it
+    /// where the manifest has a writable bind of it.
+    pub(super) fn mount_point(
+        &mut self,
+        at: &Trail<'_>,
+        mount: &Mount,
+        mounts: &[Mount],
+        known: &BTreeMap<&str, Mount>,
+    ) {
+        let is_above = |other: &&Mount| {
+            other.target.is_absolute() && mount.target != other.target && mount.target.starts_with(&other.target)
+        };
+        let above = mounts.iter().filter(is_above).max_by_key(|other| other.target.components().count());
+        let Some(Mount { kind: MountKind::Bind(source), target, .. }) = above.filter(|above| above.is_read_only())
+        else {
+            return;
+        };
+        let Ok(below) = mount.target.strip_prefix(target) else { return };
+        let place = source.join(below);
+        if has_nul(&place) || !source.is_absolute() {
+            return;
+        }
+        // Inside, a link may lead elsewhere than on the host.
+        let on_the_way = place.ancestors().take_while(|path| path != source);
+        let mut on_the_way = on_the_way.map(|path| self.host.node(path));
+        let has_link = on_the_way.any(|node| matches!(node, Ok(FileKind::Symlink)));
+        let may_make = |other: &Mount| match &other.kind {
+            MountKind::Bind(source) => {
+                !other.is_read_only() && (place.starts_with(source) || source.starts_with(&place))
+            }
+            _ => false,
+        };
+        let is_missing = |kind: io::Result<FileKind>| kind.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if has_link
+            || self.host.kind(source).ok() != Some(FileKind::Dir)
+            || !is_missing(self.host.kind(&place))
+            || mounts.iter().chain(known.values()).any(may_make)
+        {
+            return;
+        }
+        let message = format!("there is no {} to mount {} on", place.display(), mount.target.display());
+        let problem = Problem::new(at, message).label(format!("{} is read-only", target.display()));
+        let is_folder = match &mount.kind {
+            MountKind::Bind(source) => self.host.kind(source).ok() == Some(FileKind::Dir),
+            MountKind::Secret(_) => false,
+            MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Kernel(..) => true,
+        };
+        let make = if is_folder { "mkdir -p" } else { "touch" };
+        self.add(problem.help(format!("make it before: `{make} {}`", place.display())));
+    }
+
+    /// Whether `cache: ignore` is said.
     fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
         let Some(word) = &def.cache else { return false };
         let at = at.key("cache");
@@ -126,7 +194,7 @@ impl Check<'_> {
 
     fn bind(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {
         self.only(def, at, "a bind mount", &["source", "cache"]);
-        self.options(def, at, &[ACCESS, BIND], &[]);
+        self.options(def, at, &[ACCESS, FLAGS, BIND], &[]);
         let Some(source) = &def.source else {
             let problem = Problem::new(missing(at, "source"), "the bind mount has no source").label("in this mount");
             self.add(problem.help("write `source: PATH`, relative to the manifest"));
@@ -237,6 +305,7 @@ impl Check<'_> {
             "mode" => "write octal digits, such as mode=0755",
             "uid" | "gid" if value.parse().is_ok_and(|id: u32| id != NOBODYS_ID) => return,
             "uid" | "gid" => "write a number, at most 4294967294",
+            "size" | "nr_inodes" if overflows(value) => "write a number that the kernel takes, such as 64m",
             _ if !value.is_empty() => return,
             _ => "write a value, such as size=64m",
         };
@@ -258,4 +327,24 @@ impl Check<'_> {
         }
         true
     }
+}
+
+/// Whether a number with one of the kernel's units, such as `64m`, is too large for the kernel, which would take what is
+/// left of it.
+fn overflows(value: &str) -> bool {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let shift = match value[digits.len()..].to_ascii_lowercase().as_str() {
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        "e" => 60,
+        _ => 0,
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.is_none_or(|bytes| bytes > i64::MAX.cast_unsigned())
 }

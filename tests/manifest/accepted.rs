@@ -140,7 +140,7 @@ containers:
   d:
     rootfs: {tar: base.tar.zst}
     user: 1000
-    limits: {memory: 2000000, cpus: 2}
+    limits: {memory: 20000000, cpus: 2}
     scratch: {tmpfs: 1GiB}
 steps:
   - name: a
@@ -177,7 +177,7 @@ steps:
     );
     assert_eq!(c.limits, Limits { nofile: Some(16), memory: Some(2 << 30), millicpus: Some(1500), pids: Some(5) });
     assert_eq!((c.scratch, d.scratch), (Scratch::Disk, Scratch::Tmpfs(1 << 30)));
-    assert_eq!((d.limits.memory, d.limits.millicpus), (Some(2_000_000), Some(2000)));
+    assert_eq!((d.limits.memory, d.limits.millicpus), (Some(20_000_000), Some(2000)));
     assert_eq!(d.user, User { user: Principal::Id(1000), group: None });
     let a = &build.steps[0];
     assert_eq!(a.action, Action::Exec(vec!["sh".into(), "-c".into(), "1".into(), "false".into()]));

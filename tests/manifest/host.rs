@@ -32,6 +32,7 @@ impl Default for FakeHost {
             ("/work/wrong.json", FileKind::File),
             ("/work/large.json", FileKind::File),
             ("/work/long.json", FileKind::File),
+            ("/work/dangling", FileKind::Symlink),
             ("/work/images", FileKind::Dir),
             ("/work/images/debian.squashfs", FileKind::File),
         ])
@@ -53,6 +54,7 @@ fn long_profile() -> Vec<u8> {
 impl Host for FakeHost {
     fn kind(&self, path: &Path) -> io::Result<FileKind> {
         match self.node(path)? {
+            FileKind::Symlink if path.ends_with("dangling") => Err(io::Error::from(io::ErrorKind::NotFound)),
             FileKind::Symlink => Ok(FileKind::BlockDevice),
             kind => Ok(kind),
         }

@@ -61,7 +61,7 @@ fn schema_and_reader_accept_the_same() {
         container("seccomp: seccomp.json"),
         container("mounts: [{type: tmpfs, target: /t}], devices: [/dev/kvm, {path: /dev/loop0}]"),
         container("limits: {nofile: 16, memory: 1GiB, cpus: 1.5, pids: 1}, scratch: {tmpfs: 1024}"),
-        container("limits: {memory: 1048576, cpus: \"2\"}, scratch: {disk: true}"),
+        container("limits: {memory: 6291456, cpus: \"2\"}, scratch: {disk: true}"),
         rootfs("{squashfs: base.squashfs}"),
         rootfs("{tar: base.tar.zst}"),
         rootfs("{dir: root}"),
