@@ -56,10 +56,11 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<ResolvedPath> {
     resolve_covered(root, &[], path)
 }
 
-/// As [`resolve`], as it will be when all of `covers` is mounted.
+/// As [`resolve`], as it will be when all of `covers` is mounted. What is mounted may be seen elsewhere too, where hostile
+/// steps put links into it: none there is followed.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve`]; in words for a link in one of `covers`.
 pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> io::Result<ResolvedPath> {
     let above = |path: &Path| {
         let above = covers.iter().filter(|cover| path != cover.at && path.starts_with(&cover.at));
@@ -109,6 +110,9 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
             (at, kind) = (next, next_kind);
             continue;
         }
+        if let Some(cover) = above(&next) {
+            return Err(link_in_mount(&next, &cover.at));
+        }
         links += 1;
         if links > MAX_LINKS {
             return Err(Errno::LOOP.into());
@@ -123,6 +127,16 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
         }
     }
     Ok(ResolvedPath { existing: at, kind, missing: Vec::new() })
+}
+
+/// Says that a link is on the way of a mount's target, in what is mounted at `mount`.
+pub fn link_in_mount(link: &Path, mount: &Path) -> io::Error {
+    io::Error::other(format!(
+        "{} is a link that lies in the mount {}, where other steps may have put it, and is not followed; remove the link, or \
+         write a target that leads through no link in that mount",
+        link.display(),
+        mount.display()
+    ))
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {
@@ -251,16 +265,21 @@ mod tests {
             ("/bin/there", "/usr/bin/there"),
             // What was there is hidden.
             ("/bin/sh", "/usr/bin/sh"),
-            ("/bin/out", "/run/resolv"),
-            ("/bin/up/x", "/sys/hidden/x"),
             ("/sys/a/../b", "/sys/b"),
-            ("/not/there/yet/out", "/run/resolv"),
             ("/not/there/else", "/not/there/else"),
         ] {
             let found = resolve_covered(fd.as_fd(), &covers, Path::new(path)).unwrap();
             assert_eq!(found.path(), Path::new(real), "{path}");
         }
         assert_eq!(resolve_covered(fd.as_fd(), &covers, Path::new("/bin/sh")).unwrap().missing, ["sh"]);
+        for (path, link, mount) in [
+            ("/bin/out", "/usr/bin/out", "/usr/bin"),
+            ("/bin/up/x", "/usr/bin/up", "/usr/bin"),
+            ("/not/there/yet/out", "/not/there/yet/out", "/not/there/yet"),
+        ] {
+            let error = resolve_covered(fd.as_fd(), &covers, Path::new(path)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{link} is a link that lies in the mount {mount},")), "{error}");
+        }
     }
 
     #[test]

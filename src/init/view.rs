@@ -2,7 +2,7 @@
 //! when a request comes.
 
 use crate::step::Failure;
-use crate::sys::{self, AT_FDCWD, FileKind, O_NOFOLLOW, O_PATH, Result};
+use crate::sys::{self, AT_FDCWD, FileKind, O_DIRECTORY, O_NOFOLLOW, O_PATH, Result};
 use crate::wire::{View, ViewMount, stage};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -27,6 +27,10 @@ impl Mounted {
     }
 }
 
+fn words(count: usize) -> Result<&'static mut [usize]> {
+    if count == 0 { Ok(&mut []) } else { sys::map_words(count) }
+}
+
 fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     view.mounts().filter_map(|mount| match mount {
         ViewMount::Fresh { target, .. } => Some(target),
@@ -36,6 +40,9 @@ fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a
 
 /// Mounts all of it, in order.
 pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
+    // The descriptors at first, and in the end the numbers.
+    let fresh_mounts = words(fresh_targets(view).count()).map_err(Failure::new(stage::MOUNT))?;
+    let mut made = 0;
     let lifted = lift(view)?;
     let mut lifted = lifted.iter();
     let mut hidden = Hidden { null: -1, lacks_null: false, bare: -1, empty: -1 };
@@ -47,10 +54,14 @@ pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
                     if over_empty {
                         hidden.take_bare(place);
                     }
-                    over(mount, place)
+                    fresh_mounts[made] = mount as usize;
+                    made += 1;
+                    let moved = sys::mount_over(mount, place);
+                    sys::close(place);
+                    moved
                 }),
-            ViewMount::ReadOnly(path) => read_only(path),
-            ViewMount::Masked(path) => hidden.mask(path),
+            ViewMount::ReadOnly(path) => read_only(Inside::find(view, &fresh_mounts[..made], path)),
+            ViewMount::Masked(path) => hidden.mask(Inside::find(view, &fresh_mounts[..made], path)),
             ViewMount::Below(target) => lifted.next().ok_or(sys::EINVAL).and_then(|mount| put(*mount as i32, target)),
             ViewMount::Watched(_) => Ok(()),
         };
@@ -61,19 +72,37 @@ pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
         })?;
     }
     hidden.close();
-    numbers(view).map_err(Failure::new(stage::MOUNT))
+    for slot in fresh_mounts.iter_mut() {
+        let mount = *slot as i32;
+        *slot = sys::mount_of(mount).map_err(Failure::new(stage::MOUNT))?.number as usize;
+        sys::close(mount);
+    }
+    Ok(Mounted(fresh_mounts))
 }
 
-fn numbers(view: &View<'_>) -> Result<Mounted> {
-    let count = fresh_targets(view).count();
-    if count == 0 {
-        return Ok(Mounted(&[]));
+/// A path in a filesystem that was mounted anew, from the descriptor of that: the directory that it is mounted on may lie in
+/// a bind, where a step of another container can move it away and back.
+#[derive(Clone, Copy)]
+struct Inside<'a> {
+    directory: i32,
+    path: &'a [u8],
+}
+
+impl<'a> Inside<'a> {
+    fn find(view: &View<'a>, mounts: &[usize], path: &'a [u8]) -> Self {
+        let mut found = Self { directory: AT_FDCWD, path };
+        for (mount, target) in mounts.iter().zip(fresh_targets(view)) {
+            let below = target.strip_suffix(b"\0").and_then(|target| path.strip_prefix(target)?.strip_prefix(b"/"));
+            if let Some(path) = below {
+                found = Self { directory: *mount as i32, path };
+            }
+        }
+        found
     }
-    let numbers = sys::map_words(count)?;
-    for (number, target) in numbers.iter_mut().zip(fresh_targets(view)) {
-        *number = sys::mount_at(AT_FDCWD, target)?.number as usize;
+
+    fn open(self) -> Result<i32> {
+        sys::open_without_links(self.directory, self.path, O_PATH | O_NOFOLLOW)
     }
-    Ok(Mounted(numbers))
 }
 
 /// Clones the mounts of the container that are to lie below a filesystem mounted anew, before it covers them.
@@ -102,34 +131,38 @@ fn put(mount: i32, target: &[u8]) -> Result<()> {
     over(mount, open_or_make(target, is_directory)?)
 }
 
-/// Opens a place to mount on. Where it is missing it is made, in a filesystem that was mounted a moment ago and that nobody
-/// else sees.
+/// Opens a place to mount on. Where it is missing it is made, and so is what is missing above it; through no link.
 fn open_or_make(path: &[u8], is_directory: bool) -> Result<i32> {
     match open(path) {
         Err(sys::ENOENT) => {}
         other => return other,
     }
-    const MOST: usize = 4096;
-    let mut above = [0u8; MOST];
-    let length = path.len().checked_sub(1).filter(|length| *length < MOST).ok_or(sys::EINVAL)?;
-    for end in 1..=length {
-        above[end - 1] = path[end - 1];
-        let is_last = end == length;
-        if !is_last && path[end] != b'/' {
+    const MOST: usize = 256;
+    let mut at = sys::open(AT_FDCWD, b"/\0", O_PATH | O_DIRECTORY)?;
+    let mut names = path.strip_suffix(b"\0").ok_or(sys::EINVAL)?.split(|byte| *byte == b'/').peekable();
+    while let Some(name) = names.next() {
+        if name.is_empty() {
             continue;
         }
-        let name = &above[..=end];
-        match if is_last && !is_directory { sys::make_file(name) } else { sys::make_directory(name) } {
+        let mut text = [0u8; MOST];
+        let length = name.len();
+        text.get_mut(..length).filter(|_| length < MOST).ok_or(sys::EINVAL)?.copy_from_slice(name);
+        let name = &text[..=length];
+        let is_last = names.peek().is_none();
+        match if is_last && !is_directory { sys::make_file(at, name) } else { sys::make_directory(at, name) } {
             Ok(()) | Err(sys::EEXIST) => {}
             Err(error) => return Err(error),
         }
+        let next = sys::open_without_links(at, name, O_PATH | O_NOFOLLOW)?;
+        sys::close(at);
+        at = next;
     }
-    open(path)
+    Ok(at)
 }
 
 /// Opens a place to mount on, to which no link may lead: an earlier step may have put one there.
 fn open(path: &[u8]) -> Result<i32> {
-    sys::open_without_links(path, O_PATH | O_NOFOLLOW)
+    sys::open_without_links(AT_FDCWD, path, O_PATH | O_NOFOLLOW)
 }
 
 fn over(mount: i32, place: i32) -> Result<()> {
@@ -155,8 +188,8 @@ fn fresh<'a>(kind: &[u8], attributes: u64, mut options: impl Iterator<Item = &'a
 }
 
 /// Leaves out a path that this kernel does not have.
-fn read_only(path: &[u8]) -> Result<()> {
-    let place = match open(path) {
+fn read_only(path: Inside<'_>) -> Result<()> {
+    let place = match path.open() {
         Err(sys::ENOENT) => return Ok(()),
         other => other?,
     };
@@ -189,8 +222,8 @@ impl Hidden {
         }
     }
 
-    fn mask(&mut self, path: &[u8]) -> Result<()> {
-        let place = match open(path) {
+    fn mask(&mut self, path: Inside<'_>) -> Result<()> {
+        let place = match path.open() {
             Err(sys::ENOENT) => return Ok(()),
             other => other?,
         };
@@ -209,7 +242,7 @@ impl Hidden {
         self.bare = -1;
         over(mount, place)?;
         // A mount can only be cloned where it is attached, so the path is opened once more.
-        self.empty = open(path)?;
+        self.empty = path.open()?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::{compare, errno, every, shown};
 use crate::build::Capability;
 use crate::error::doing;
 use crate::execute::RestoreError;
+use crate::fs::in_root::link_in_mount;
 use crate::mount::OverlayError;
 use crate::named_paths::confinement::Power;
 use crate::named_paths::{Confinement, NamedPathError, ShowsStore};
@@ -23,6 +24,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Io(_) => [
             SessionError::Io(at("mount /src: look at /work/src", libc::ENOENT)),
             SessionError::Io(at("make the mount point /src", libc::ENOSPC)),
+            SessionError::Io(doing("mount target /cache/pip")(link_in_mount("/cache/pip".as_ref(), "/cache".as_ref()))),
         ],
         SessionError::Capabilities { .. } => [
             SessionError::Capabilities { missing: vec![Capability::NetRaw, Capability::SysAdmin], steps: true },

@@ -6,6 +6,7 @@
 //!                       └─ external ──▶ helper: RUNTIME create, start, delete once a step
 //! ```
 
+mod attach;
 pub mod cgroups;
 pub mod container;
 mod devices;
@@ -14,6 +15,7 @@ pub mod external;
 mod held_mounts;
 mod lost_mount;
 mod memory;
+mod options;
 pub mod process;
 mod processes;
 pub mod protocol;

@@ -158,7 +158,7 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
             mounts.push(default_mount(target, kind, options)?);
         }
     }
-    let (under_dev, _) = nodes(description.devices);
+    let (under_dev, _) = nodes(container, description.devices);
     mounts.extend(description.mounts.into_iter().map(restrained));
     let (masked, read_only) = protected(&mounts);
     let mut namespaces = vec![
@@ -258,9 +258,17 @@ pub fn kernel() -> Result<Kernel, OciSpecError> {
         .ok_or_else(|| OciSpecError::Other(format!("`{release}`, the kernel's release, has no version in it")))
 }
 
-/// Runtimes make nodes under `/dev` only; the others are bound by the session: the first and the second list.
-pub fn nodes(devices: &[HostDevice]) -> (Vec<LinuxDevice>, Vec<&LinuxDevice>) {
-    let under_dev = |device: &&HostDevice| device.node.path().starts_with("/dev");
+/// Runtimes make nodes under `/dev` only, and where no other mount of the container is, in which they may follow links; the
+/// others are bound by the session: the first and the second list.
+pub fn nodes<'a>(container: &Container, devices: &'a [HostDevice]) -> (Vec<LinuxDevice>, Vec<&'a LinuxDevice>) {
+    let dev = Path::new("/dev");
+    let in_mount = |path: &Path| {
+        container
+            .mounts
+            .iter()
+            .any(|mount| mount.target != dev && mount.target != path && path.starts_with(&mount.target))
+    };
+    let under_dev = |device: &&HostDevice| device.node.path().starts_with(dev) && !in_mount(device.node.path());
     (
         devices.iter().filter(under_dev).map(|device| device.node.clone()).collect(),
         devices.iter().filter(|device| !under_dev(device)).map(|device| &device.node).collect(),

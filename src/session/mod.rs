@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
         let own_mounts = workspace.folder("mounts")?;
         let mounts = SessionMounts::prepare(
             container,
-            &spec::nodes(&devices).1,
+            &spec::nodes(container, &devices).1,
             &own_mounts,
             paths,
             cache,

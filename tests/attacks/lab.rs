@@ -94,7 +94,10 @@ impl Lab {
             .arg(format!("-DPATIENCE={}", patience::seconds(20)))
             .args(["-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o"])
             .arg(&probe)
-            .args(["main.c", "calls.c", "cgroups.c", "files.c", "pass.c", "places.c"].map(|name| source.join(name)))
+            .args(
+                ["main.c", "calls.c", "cgroups.c", "files.c", "mounts.c", "pass.c", "places.c"]
+                    .map(|name| source.join(name)),
+            )
             .output()
             .map_err(|error| format!("cc: {error}"))?;
         if !compiled.status.success() {

@@ -21,6 +21,7 @@ mod host_paths;
 mod lab;
 mod leftovers;
 mod limits;
+mod mount_targets;
 mod mounts;
 mod outputs;
 mod patience;
@@ -41,11 +42,12 @@ use crate::table::Row;
 const THREADS: usize = 3;
 
 /// The families, those that wait most first.
-const FAMILIES: [&[Attack]; 11] = [
+const FAMILIES: [&[Attack]; 12] = [
     cgroups::ATTACKS,
     descriptors::ATTACKS,
     host_paths::ATTACKS,
     mounts::ATTACKS,
+    mount_targets::ATTACKS,
     calls::ATTACKS,
     sent::ATTACKS,
     settings::ATTACKS,

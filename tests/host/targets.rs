@@ -23,6 +23,18 @@ steps:
   - { name: victim, container: c, needs: [layer], run: echo it runs }
 "#;
 
+/// A target whose way leads through a link in another mount.
+#[track_caller]
+fn assert_link_refused(built: &Built, target: &str, link: &str, mount: &str) {
+    assert_eq!(built.status("victim"), "failed", "{}", built.run);
+    let reason = built.reason("victim");
+    assert!(
+        reason.contains(&format!("mount target {target}: {link} is a link that lies in the mount {mount}, where")),
+        "{reason}"
+    );
+    assert!(reason.contains("remove the link, or write a target that leads through no link in that mount"), "{reason}");
+}
+
 #[track_caller]
 fn assert_refused(built: &Built, target: &str, real: &str) {
     assert_eq!(built.status("victim"), "failed", "{}", built.run);
@@ -71,12 +83,46 @@ steps:
     );
     project.write("shared/tmp/file", "");
     let built = Built::of(&project, &[]);
-    assert_refused(&built, "/shared/tmp", "/proc/sys");
+    assert_link_refused(&built, "/shared/tmp", "/shared/tmp", "/shared");
     // The same by a link that was there before.
     std::fs::remove_file(project.path("shared/tmp")).unwrap();
     symlink("/dev/shm", project.path("shared/tmp")).unwrap();
     let built = Built::of(&project, &["--target", "victim"]);
-    assert_eq!(built.status("victim"), "failed", "{}", built.run);
+    assert_link_refused(&built, "/shared/tmp", "/shared/tmp", "/shared");
+}
+
+#[test]
+fn a_link_of_the_root_leads_a_target_into_another_mount_and_a_link_in_that_one_leads_it_nowhere() {
+    let project = project(
+        r#"
+mounts:
+  shared: { type: bind, source: shared, target: /data/shared }
+  file: { type: bind, source: note, target: /short/new/note }
+  deep: { type: tmpfs, target: /short/LINK/tmp }
+containers:
+  made: { rootfs: $TOOLS }
+  c: { rootfs: { snapshot: layer }, mounts: [shared, file, deep] }
+steps:
+  - { name: links, container: made, run: mkdir /data; ln -s data/shared /short }
+  - { name: layer, container: made, snapshot: { mode: full } }
+  - name: victim
+    container: c
+    needs: [layer]
+    run: cat /data/shared/new/note /short/new/note; stat -f -c %T /data/shared/real/tmp
+"#,
+    );
+    project.write("note", "note\n");
+    std::fs::create_dir_all(project.path("shared/real")).unwrap();
+    symlink("real", project.path("shared/link")).unwrap();
+    let manifest = std::fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &manifest.replace("LINK", "real"));
+    assert_eq!(Built::well(&project).lines("victim"), ["note", "note", "tmpfs"]);
+    // The directories were made in the bind, which is the project's own.
+    assert!(project.path("shared/new/note").is_file() && project.path("shared/real/tmp").is_dir());
+    project.write("build.yaml", &manifest.replace("LINK", "link"));
+    let built = Built::of(&project, &[]);
+    assert_link_refused(&built, "/short/link/tmp", "/data/shared/link", "/data/shared");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
 
 #[test]

@@ -53,18 +53,18 @@ pub fn open(directory: i32, path: &[u8], flags: usize) -> Result<i32> {
 /// Opens a path with no magic link of proc(5) on it, see openat2(2).
 pub fn open_without_magic(path: &[u8], flags: usize) -> Result<i32> {
     const RESOLVE_NO_MAGICLINKS: u64 = 2;
-    open_resolving(path, flags, RESOLVE_NO_MAGICLINKS)
+    open_resolving(AT_FDCWD, path, flags, RESOLVE_NO_MAGICLINKS)
 }
 
-/// Opens a path with no symbolic link on it at all, see openat2(2).
-pub fn open_without_links(path: &[u8], flags: usize) -> Result<i32> {
+/// Opens a path with no symbolic link on it at all, see openat2(2); a relative one begins at a directory.
+pub fn open_without_links(directory: i32, path: &[u8], flags: usize) -> Result<i32> {
     const RESOLVE_NO_SYMLINKS: u64 = 4;
-    open_resolving(path, flags, RESOLVE_NO_SYMLINKS)
+    open_resolving(directory, path, flags, RESOLVE_NO_SYMLINKS)
 }
 
-fn open_resolving(path: &[u8], flags: usize, resolve: u64) -> Result<i32> {
+fn open_resolving(directory: i32, path: &[u8], flags: usize, resolve: u64) -> Result<i32> {
     let how = [(flags | O_CLOEXEC) as u64, 0, resolve];
-    Ok(again(number::OPENAT2, [fd(AT_FDCWD), text(path)?, (&raw const how) as usize, size_of_val(&how)])? as i32)
+    Ok(again(number::OPENAT2, [fd(directory), text(path)?, (&raw const how) as usize, size_of_val(&how)])? as i32)
 }
 
 /// What kind of file a descriptor is open on.
@@ -114,28 +114,37 @@ pub struct MountAt {
     pub is_top: bool,
 }
 
-/// Returns the mount that is seen at a path; a relative one begins at a directory, in the namespace of that one's mount.
+/// Returns the mount that is seen at a path to which no link leads; a relative one begins at a directory, in the namespace of that one's mount.
 pub fn mount_at(directory: i32, path: &[u8]) -> Result<MountAt> {
-    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    let place = open_without_links(directory, path, O_PATH | O_NOFOLLOW)?;
+    let found = mount_of(place);
+    close(place);
+    found
+}
+
+/// Returns the mount of what is open.
+pub fn mount_of(place: i32) -> Result<MountAt> {
+    const AT_EMPTY_PATH: usize = 0x1000;
     const STATX_MNT_ID: usize = 0x1000;
     const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
     const ATTRIBUTES: usize = 1;
     const MNT_ID: usize = 18;
     let mut stat = [0u64; 32];
-    let arguments = [fd(directory), text(path)?, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, (&raw mut stat) as usize];
+    let empty = [0u8];
+    let arguments = [fd(place), empty.as_ptr() as usize, AT_EMPTY_PATH, STATX_MNT_ID, (&raw mut stat) as usize];
     checked(number::STATX, arguments)?;
     Ok(MountAt { number: stat[MNT_ID], is_top: stat[ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT != 0 })
 }
 
-/// Makes a directory.
-pub fn make_directory(path: &[u8]) -> Result<()> {
-    checked(number::MKDIRAT, [fd(AT_FDCWD), text(path)?, 0o755]).map(drop)
+/// Makes a directory in another.
+pub fn make_directory(directory: i32, path: &[u8]) -> Result<()> {
+    checked(number::MKDIRAT, [fd(directory), text(path)?, 0o755]).map(drop)
 }
 
-/// Makes an empty file.
-pub fn make_file(path: &[u8]) -> Result<()> {
+/// Makes an empty file in a directory.
+pub fn make_file(directory: i32, path: &[u8]) -> Result<()> {
     const S_IFREG: usize = 0o100_000;
-    checked(number::MKNODAT, [fd(AT_FDCWD), text(path)?, S_IFREG | 0o644, 0]).map(drop)
+    checked(number::MKNODAT, [fd(directory), text(path)?, S_IFREG | 0o644, 0]).map(drop)
 }
 
 /// Makes a symbolic link.

@@ -1,38 +1,38 @@
 //! `/sys/fs/cgroup` of a container: the hierarchies of this host, each with the container's own group as its root.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::Mount;
 use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 
-use super::attach;
-use super::options::Options;
 use crate::error::doing;
+use crate::runtime::attach::{self, Attached};
+use crate::runtime::options::Options;
 use crate::sys::{self, MountChange};
 
 /// Mounts them, with the options of `mount`. This process is in its group and its cgroup namespace already.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn attach(root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
-    let mount_all = || -> io::Result<()> {
+pub fn attach(attached: &mut Attached, root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
+    let mount_all = || -> io::Result<OwnedFd> {
         let memberships = std::fs::read_to_string("/proc/self/cgroup").map_err(doing("read /proc/self/cgroup"))?;
         let options = Options::of(mount);
-        let place = attach::place(root, mount.destination(), true)?;
+        let place = attached.place(root, mount.destination(), true)?;
         let hierarchies = if is_unified()? { Vec::new() } else { hierarchies(&memberships) };
         if hierarchies.is_empty() {
             let made = attach::filesystem("cgroup2", Some(Path::new("cgroup")), &[])?;
             attach::change(made.as_fd(), &options)?;
-            return attach::put(made.as_fd(), place.as_fd());
+            attach::put(made.as_fd(), place.as_fd())?;
+            return Ok(made);
         }
-        let all = attach::filesystem("tmpfs", Some(Path::new("tmpfs")), &[("mode".into(), Some("755".into()))])?;
+        let top = attach::filesystem("tmpfs", Some(Path::new("tmpfs")), &[("mode".into(), Some("755".into()))])?;
         let writable = Options { set: options.set & !libc::MOUNT_ATTR_RDONLY, ..options.clone() };
-        attach::change(all.as_fd(), &writable)?;
-        attach::put(all.as_fd(), place.as_fd())?;
-        let top = attach::place(root, mount.destination(), true)?;
+        attach::change(top.as_fd(), &writable)?;
+        attach::put(top.as_fd(), place.as_fd())?;
         for hierarchy in &hierarchies {
             let made = attach::filesystem("cgroup", Some(Path::new("cgroup")), &hierarchy.data)?;
             attach::change(made.as_fd(), &options)?;
@@ -47,9 +47,12 @@ pub fn attach(root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
             }
         }
         let read_only = MountChange { set: options.set & libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
-        sys::change_mount(top.as_fd(), read_only, false)
+        sys::change_mount(top.as_fd(), read_only, false)?;
+        Ok(top)
     };
-    mount_all().map_err(doing(format_args!("mount {}", mount.destination().display())))
+    let made = mount_all().map_err(doing(format_args!("mount {}", mount.destination().display())))?;
+    attached.add(mount.destination(), made);
+    Ok(())
 }
 
 /// Whether this host has its v2 hierarchy where the others would be, which then are not for use.

@@ -10,12 +10,10 @@
 //!    └───────────────────────────── socket: request + stdio + status socket ───────────────▲
 //! ```
 
-mod attach;
 mod cgroup_mounts;
 mod filter;
 pub mod helper;
 mod nodes;
-mod options;
 mod request;
 mod setup;
 mod view;

@@ -14,9 +14,10 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, open_tree};
 
-use super::{attach, cgroup_mounts, nodes, view};
+use super::{cgroup_mounts, nodes, view};
 use crate::error::doing;
-use crate::fs::in_root;
+use crate::fs::in_root::{self, open_beneath};
+use crate::runtime::attach::{self, Attached};
 use crate::sys::{self, MountChange};
 
 /// Below what the kernel ends for want of memory: a step goes first, and its session reports that.
@@ -55,18 +56,20 @@ pub fn become_init(spec: &Spec, inheritance: Inheritance) -> io::Result<Infallib
         // The groups that this process is in become the root of all that it sees of cgroups.
         nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(doing("make a cgroup namespace"))?;
     }
+    let mut attached = Attached::default();
     for mount in spec.mounts().iter().flatten() {
         if view::is_fresh(mount) {
             // Only its place: each step mounts its own.
-            attach::place(root_fd.as_fd(), mount.destination(), true)?;
+            attached.place(root_fd.as_fd(), mount.destination(), true)?;
         } else if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
-            cgroup_mounts::attach(root_fd.as_fd(), mount)?;
+            cgroup_mounts::attach(&mut attached, root_fd.as_fd(), mount)?;
         } else {
-            attach::attach(root_fd.as_fd(), mount)?;
+            attached.attach(root_fd.as_fd(), mount)?;
         }
     }
     nodes::make(root_fd.as_fd(), spec)?;
-    protect(root_fd.as_fd(), spec)?;
+    protect(root_fd.as_fd(), &attached, spec)?;
+    drop(attached);
     if root.readonly() == Some(true) {
         let read_only = MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
         sys::change_mount(root_fd.as_fd(), read_only, false).map_err(doing("make the root read-only"))?;
@@ -85,19 +88,19 @@ pub fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
 }
 
 /// Hides what is to be hidden outside of `/proc`, and makes read-only what nothing inside may change.
-fn protect(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
+fn protect(root: BorrowedFd<'_>, attached: &Attached, spec: &Spec) -> io::Result<()> {
     let linux = spec.linux().as_ref();
     let masked = linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten();
     let read_only = linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten();
     for path in read_only.filter(|path| !view::in_proc(spec, path)) {
-        let Some(place) = there(root, path)? else { continue };
+        let Some(place) = there(root, attached, path)? else { continue };
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let mount = open_tree(&place, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
         sys::change_mount(mount.as_fd(), MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 }, true)?;
         attach::put(mount.as_fd(), place.as_fd()).map_err(doing(format_args!("make {path} read-only")))?;
     }
     for path in masked.filter(|path| !view::in_proc(spec, path)) {
-        let Some(place) = there(root, path)? else { continue };
+        let Some(place) = there(root, attached, path)? else { continue };
         let mount = if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory {
             let empty = attach::filesystem("tmpfs", Some(Path::new("tmpfs")), &[])?;
             let hidden = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -114,12 +117,17 @@ fn protect(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
     Ok(())
 }
 
-/// A path that this kernel has, open.
-fn there(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
-    match in_root::open(root, Path::new(path), OFlags::PATH | OFlags::NOFOLLOW) {
+/// A path that this kernel has, open; in the mount that it lies in, whatever leads there now.
+fn there(root: BorrowedFd<'_>, attached: &Attached, path: &str) -> io::Result<Option<OwnedFd>> {
+    let path = Path::new(path);
+    let opened = match attached.around(path) {
+        Some((at, around)) => open_beneath(around, path.strip_prefix(at).unwrap_or(path), OFlags::PATH),
+        None => in_root::open(root, path, OFlags::PATH | OFlags::NOFOLLOW),
+    };
+    match opened {
         Ok(place) => Ok(Some(place)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(error) => Err(doing(format_args!("open {path}"))(error)),
+        Err(error) => Err(doing(format_args!("open {}", path.display()))(error)),
     }
 }
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Mount, Spec};
 
 use super::filter::Filter;
-use super::options::Options;
 use super::request::Writer;
 use crate::runtime::lost_mount::mounts_at_risk;
+use crate::runtime::options::Options;
 use crate::runtime::wire::view;
 
 /// Whether each step gets a mount anew, and the container itself has none.

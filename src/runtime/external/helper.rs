@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::groups::{self, Groups, SessionGroups};
+use super::shared::Shared;
 use super::{Open, serve};
 use crate::error::told;
 use crate::mount::MountTable;
@@ -60,7 +61,7 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
         Fork::Child => {
             drop(begins_to_end);
             let served = match prepare(open, session) {
-                Ok(groups) => serve::serve(open, &groups, &socket).inspect_err(|error| {
+                Ok((groups, shared)) => serve::serve(open, &groups, &shared, &socket).inspect_err(|error| {
                     // Runner may be gone, and then nobody wants to know.
                     let _ = writeln!(io::stderr(), "{}", told(error));
                 }),
@@ -90,17 +91,18 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
 }
 
 /// From a fresh clone to what a runtime can be called from.
-fn prepare<'a>(open: &Open, session: &'a SessionGroups) -> io::Result<Groups<'a>> {
+fn prepare<'a>(open: &Open, session: &'a SessionGroups) -> io::Result<(Groups<'a>, Shared)> {
     // Who is first in its PID namespace ends by SIGKILL only when that comes from outside of it, as this one does.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     detach_others(open)?;
+    let shared = Shared::place(open)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)?;
     let groups = Groups::enter(session, &open.spec).map_err(io::Error::other)?;
     if open.makes_nodes {
         groups.enforced().map_err(io::Error::other)?;
     }
-    Ok(groups)
+    Ok((groups, shared))
 }
 
 /// Takes away the mounts of other sessions: held here, their folders would stay in use after they have ended.

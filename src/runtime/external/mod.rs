@@ -22,6 +22,7 @@ mod log;
 mod own_tmpfs;
 mod program;
 mod serve;
+mod shared;
 mod step;
 mod watched;
 

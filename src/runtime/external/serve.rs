@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Open;
 use super::groups::Groups;
+use super::shared::Shared;
 use super::step::Step;
 use crate::runtime::protocol::{Opened, Start, receive, send};
 
@@ -20,7 +21,7 @@ const KILL_AGAIN: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Where runner says what it cannot mean, or the system refuses the helper itself something.
-pub fn serve(open: &Open, groups: &Groups<'_>, control: &UnixStream) -> io::Result<()> {
+pub fn serve(open: &Open, groups: &Groups<'_>, shared: &Shared, control: &UnixStream) -> io::Result<()> {
     send(control, &Opened::Ready, &[])?;
     let mut steps: Vec<Step> = Vec::new();
     let mut number = 0;
@@ -30,7 +31,7 @@ pub fn serve(open: &Open, groups: &Groups<'_>, control: &UnixStream) -> io::Resu
         let happened = wait(control, is_open, &steps)?;
         steps.iter_mut().for_each(Step::end_overdue_call);
         for (step, happened) in steps.iter_mut().zip(&happened.steps) {
-            step.advance(open, groups, *happened)?;
+            step.advance(open, groups, shared, *happened)?;
         }
         steps.retain(|step| !step.is_over());
         if happened.asked {
@@ -43,7 +44,7 @@ pub fn serve(open: &Open, groups: &Groups<'_>, control: &UnixStream) -> io::Resu
                     number += 1;
                     let descriptors = <[OwnedFd; 4]>::try_from(descriptors)
                         .map_err(|_| io::Error::other("a request without its four descriptors"))?;
-                    steps.extend(Step::begin(open, groups, number, start.process, descriptors));
+                    steps.extend(Step::begin(open, groups, shared, number, start.process, descriptors));
                 }
             }
         }

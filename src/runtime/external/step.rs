@@ -20,6 +20,7 @@ use super::groups::{Groups, StepGroups};
 use super::log::not_started;
 use super::own_tmpfs::OwnTmpfs;
 use super::serve::StepEvent;
+use super::shared::Shared;
 use super::watched::Watched;
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
@@ -85,6 +86,7 @@ impl Step {
     pub fn begin(
         open: &Open,
         groups: &Groups<'_>,
+        shared: &Shared,
         number: u64,
         process: Process,
         descriptors: [OwnedFd; 4],
@@ -120,7 +122,7 @@ impl Step {
             folder::check(&open.spec, process.cwd()).map_err(|error| {
                 io::Error::other(format!("it cannot go to the working directory {}: {error}", process.cwd().display()))
             })?;
-            step.write_bundle(open, process)?;
+            step.write_bundle(shared, process)?;
             let mut command = step.runtime(open);
             command.arg("create").arg("--bundle").arg(&step.bundle).arg("--pid-file").arg(step.bundle.join("pid"));
             if has_terminal {
@@ -143,8 +145,8 @@ impl Step {
         }
     }
 
-    fn write_bundle(&self, open: &Open, process: Process) -> io::Result<()> {
-        let mut spec = open.spec.clone();
+    fn write_bundle(&self, shared: &Shared, process: Process) -> io::Result<()> {
+        let mut spec = shared.spec.clone();
         spec.set_process(Some(process));
         let mut linux = spec.linux().clone().unwrap_or_default();
         linux.set_cgroups_path(Some(self.groups.path().clone()));
@@ -206,13 +208,19 @@ impl Step {
     ///
     /// # Errors
     /// Where the system does not tell how a child ended.
-    pub fn advance(&mut self, open: &Open, groups: &Groups<'_>, happened: StepEvent) -> io::Result<()> {
+    pub fn advance(
+        &mut self,
+        open: &Open,
+        groups: &Groups<'_>,
+        shared: &Shared,
+        happened: StepEvent,
+    ) -> io::Result<()> {
         if happened.command
             && let Some(command) = self.command.take()
         {
             let ended = reap(command.descriptor.as_fd())?;
             self.deadline = None;
-            self.after_call(open, groups, &ended)?;
+            self.after_call(open, groups, shared, &ended)?;
         } else if happened.container
             && let Some(container) = self.container.take()
         {
@@ -225,11 +233,11 @@ impl Step {
         Ok(())
     }
 
-    fn after_call(&mut self, open: &Open, groups: &Groups<'_>, ended: &Outcome) -> io::Result<()> {
+    fn after_call(&mut self, open: &Open, groups: &Groups<'_>, shared: &Shared, ended: &Outcome) -> io::Result<()> {
         let went_well = *ended == Outcome::Exited { code: 0 };
         match self.phase {
             Phase::Creating => {
-                let created = if went_well { self.created(open, groups) } else { Err(self.reason(ended)) };
+                let created = if went_well { self.created(open, groups, shared) } else { Err(self.reason(ended)) };
                 match created {
                     Ok(()) => self.phase = Phase::Starting,
                     Err(outcome) => self.fail(open, groups, outcome)?,
@@ -251,7 +259,7 @@ impl Step {
     }
 
     /// The container is there, with its first process waiting: sets the device rules, and lets it go on.
-    fn created(&mut self, open: &Open, groups: &Groups<'_>) -> Result<(), Outcome> {
+    fn created(&mut self, open: &Open, groups: &Groups<'_>, shared: &Shared) -> Result<(), Outcome> {
         let refused = |why: String| Outcome::NotStarted { why, code: 125 };
         let read = || -> io::Result<Child> {
             let text = regular::read_text(&self.bundle.join("pid"), MAX_PID)?;
@@ -275,6 +283,9 @@ impl Step {
         self.mounts = Some(mounts.map_err(|error| refused(format!("cannot hold its mounts: {error}")))?.into());
         self.own_tmpfs =
             OwnTmpfs::note(pid, &open.spec).map_err(|error| refused(format!("cannot see its mounts: {error}")))?;
+        if let Some(lost) = shared.lost() {
+            return Err(refused(lost));
+        }
         self.watched = Some(Watched::note(pid, &open.spec).map_err(|error| refused(error.to_string()))?);
         if let Err(error) = groups.restrict(&self.groups) {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may

@@ -62,6 +62,8 @@ int main(int count, char **arguments) {
         return receive_and_unmount(first, second);
     if (!strcmp(attack, "leave-and-rename"))
         return leave_and_rename(first, second, third, fourth);
+    if (!strcmp(attack, "swap"))
+        return change_places(first, second);
     if (!strcmp(attack, "who")) {
         printf("euid %d egid %d\n", geteuid(), getegid());
         return 0;

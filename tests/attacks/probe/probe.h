@@ -52,6 +52,7 @@ int take_memory(long mebibytes);
 int open_nodes(void);
 int break_chroot(const char *marker);
 int push_input(void);
+int change_places(const char *one, const char *other);
 int attach_loop(const char *file);
 int send_directory(const char *path, const char *directory);
 int receive_directory(const char *path, int count, char **paths);

@@ -1,0 +1,15 @@
+/* Attacks on the places of mounts. */
+#include "probe.h"
+
+/* Has two names change places again and again, for some seconds on a usual machine. */
+int change_places(const char *one, const char *other) {
+    const unsigned exchange = 2;
+    long done = 0, tries = PATIENCE * 5000L;
+    for (long i = 0; i < tries; i++) {
+        done += !syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, exchange);
+        usleep(20);
+    }
+    if (done == tries)
+        puts("SWAPPED");
+    return 0;
+}
