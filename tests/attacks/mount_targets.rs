@@ -32,6 +32,12 @@ pub const ATTACKS: &[Attack] = &[
         what: "directory and link change places all the time while other containers open",
         run: swapped,
     },
+    Attack {
+        row: "C4",
+        name: "mounts-taken-away-unconfined",
+        what: "unmounts in namespaces of its own, and removes the place of its container's mount",
+        run: unconfined,
+    },
 ];
 
 /// A link was named in the refusal, and that of the mount which it lies in.
@@ -208,4 +214,28 @@ steps:
         tried(right || refused, format!("{step}: {build}"))?;
     }
     Ok(())
+}
+
+/// A step after it fails and names the mount, or has its own mounts: those of an external runtime are made for each step.
+fn unconfined(lab: &Lab) -> Verdict {
+    let project = lab.project(
+        "
+mounts: { tool: { type: bind, source: tool, target: /opt/tool, options: [ro] } }
+containers: { c: { rootfs: $BASE, mounts: [tool], seccomp: unconfined } }
+steps:
+  - name: attack
+    run: |
+      /probe remove-place /opt tool && echo TRYING
+      mkdir -p /opt/tool; echo FAKE > /opt/tool/file
+  - { name: victim, run: 'cat /opt/tool/file' }
+  - { name: image, snapshot: { output: image.squashfs } }
+",
+    );
+    project.write("tool/file", "TOOL\n");
+    let build = project.apply(&[])?;
+    build.tried("attack", "TRYING")?;
+    build.without("victim", &["FAKE"])?;
+    let named = build.status("attack") == "failed" && build.reason("attack").contains("its mount /opt/tool");
+    let anew = build.status("victim") == "ran" && build.printed("victim", "TOOL");
+    safe(named || anew, build.to_string())
 }

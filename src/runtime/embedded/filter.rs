@@ -18,6 +18,8 @@ pub struct Filter {
     pub first: bool,
     /// Whether it lets mount(2) through: a step that mounts has more than its root.
     pub mounts: bool,
+    /// Whether it lets a step make a user and a mount namespace, in which it may take mounts down.
+    pub namespaces: bool,
     /// The calls that make a step of a spare, and that it does not let through whatever their arguments are.
     pub refused: Vec<&'static str>,
 }
@@ -51,11 +53,21 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let filter = Filter {
         first: refused.is_empty(),
         mounts: number(native, "mount").is_some_and(|mount| may_allow(&program, native, mount)),
+        namespaces: makes_namespaces(&program, native),
         refused,
         program: program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect(),
     };
     compiled.push((rules.clone(), filter.clone()));
     Ok(filter)
+}
+
+/// Whether a step behind the filter can get a mount namespace of its own: clone(2) is judged by its flags, clone3(2) has them
+/// where no filter looks.
+fn makes_namespaces(program: &[u64], native: Architecture) -> bool {
+    const FLAGS: u64 = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::SIGCHLD) as u64;
+    let may = |name: &str| number(native, name).is_some_and(|number| may_allow(program, native, number));
+    let clones = number(native, "clone").is_some_and(|number| always_allows(program, native, number, &[(0, FLAGS)]));
+    may("unshare") || may("clone3") || may("setns") || clones
 }
 
 fn refused(program: &[u64], native: Architecture) -> Vec<&'static str> {
@@ -87,6 +99,7 @@ mod tests {
     #[test]
     fn the_default_is_loaded_before_a_request_comes() {
         let filter = filter(Profile::standard());
+        assert!(!filter.mounts && !filter.namespaces);
         assert!(filter.first && filter.program.len() > 800 && filter.program.len().is_multiple_of(8));
     }
 
@@ -114,6 +127,23 @@ mod tests {
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["prctl"],"action":"SCMP_ACT_ERRNO",
             "args":[{"index":0,"value":22,"op":"SCMP_CMP_EQ"}]}]}"#;
         assert!(filter(&Profile::parse(text.as_bytes()).unwrap()).first);
+    }
+
+    #[test]
+    fn a_profile_that_lets_a_step_make_namespaces_is_known_by_each_call_that_does() {
+        let calls = ["clone", "clone3", "setns", "unshare"];
+        let all = |names: &[&str]| {
+            let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
+            let text = format!(
+                r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":[{names}],"action":"SCMP_ACT_ERRNO"}}]}}"#
+            );
+            filter(&Profile::parse(text.as_bytes()).unwrap()).namespaces
+        };
+        assert!(!all(&calls));
+        for call in calls {
+            let others: Vec<&str> = calls.into_iter().filter(|other| *other != call).collect();
+            assert!(all(&others), "{call}");
+        }
     }
 
     #[test]

@@ -90,11 +90,11 @@ pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, Runt
     let described = || -> io::Result<_> {
         let filter = filter::of(spec)?;
         let view = sealed("view", &view::encode(spec, &filter, bounding)?)?;
-        Ok((view, filter.refused))
+        Ok((view, view::targets(spec, view::may_unmount(&filter, bounding)), filter.refused))
     };
-    let (view, refused) = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
+    let (view, targets, refused) = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
     let open = Open { spec: for_helper(spec) };
-    let requests = Requests::new(requests, view::targets(spec, bounding), refused);
+    let requests = Requests::new(requests, targets, refused);
     let channel = |helper| Channel::Embedded { requests, helper };
     let watch = Some(Watch::new(id, spec));
     let container = Container::open(helper, &open, &[for_init.as_fd(), view.as_fd()], channel, watch, held_mounts)?;

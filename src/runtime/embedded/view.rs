@@ -40,10 +40,17 @@ pub fn in_proc(spec: &Spec, path: &str) -> bool {
     tables.any(|mount| Path::new(path).starts_with(mount.destination()))
 }
 
-/// Where each mount of the view is, by its number; `bounding` as for [`encode`].
-pub fn targets(spec: &Spec, bounding: u64) -> Vec<PathBuf> {
+/// Whether steps can take mounts of their container down, and then remove the places of these: with the capability, or with
+/// that of a user namespace of their own.
+pub fn may_unmount(filter: &Filter, bounding: u64) -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    bounding & SYS_ADMIN != 0 || filter.program.is_empty() || filter.mounts || filter.namespaces
+}
+
+/// Where each mount of the view is, by its number.
+pub fn targets(spec: &Spec, may_unmount: bool) -> Vec<PathBuf> {
     let own = own(spec).into_iter().map(|mount| mount.destination().clone());
-    let watched = watched(spec, bounding).into_iter().map(|mount| mount.destination().clone());
+    let watched = watched(spec, may_unmount).into_iter().map(|mount| mount.destination().clone());
     own.chain(watched).chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
 }
 
@@ -64,10 +71,9 @@ fn own(spec: &Spec) -> Vec<&Mount> {
 }
 
 /// The mounts of the container that are looked at before each step and after it; those of a step's own are its own.
-fn watched(spec: &Spec, bounding: u64) -> Vec<&Mount> {
-    const SYS_ADMIN: u64 = 1 << 21;
+fn watched(spec: &Spec, may_unmount: bool) -> Vec<&Mount> {
     let own = own(spec);
-    let removable = mounts_at_risk(spec, bounding & SYS_ADMIN != 0);
+    let removable = mounts_at_risk(spec, may_unmount);
     removable.into_iter().filter(|mount| !own.contains(mount)).collect()
 }
 
@@ -86,13 +92,14 @@ fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
 /// # Errors
 /// Where a mount has an option that takes no value: none of these filesystems has one.
 pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>> {
+    let may_unmount = may_unmount(filter, bounding);
     let mut bytes = Writer::default();
     let confined = !filter.program.is_empty() && !filter.mounts;
     bytes.0.push(if filter.first { view::FILTER_FIRST } else { 0 } | if confined { view::CONFINED } else { 0 });
     bytes.u64(bounding);
     bytes.count(filter.program.len());
     bytes.0.extend(&filter.program);
-    bytes.count(targets(spec, bounding).len());
+    bytes.count(targets(spec, may_unmount).len());
     for mount in own(spec) {
         if !is_fresh(mount) {
             bytes.0.push(view::BELOW);
@@ -112,7 +119,7 @@ pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>
         bytes.text(mount.destination().as_os_str().as_bytes());
         bytes.texts(&pairs);
     }
-    for mount in watched(spec, bounding) {
+    for mount in watched(spec, may_unmount) {
         bytes.0.push(view::WATCHED);
         bytes.text(mount.destination().as_os_str().as_bytes());
     }
@@ -161,14 +168,15 @@ mod tests {
         let spec = spec();
         let expected = ["/proc", "/dev/shm", "/mqueue", "/dev/shm/below", "/dev/mqueue", "/proc/sys", "/proc/keys"]
             .map(PathBuf::from);
-        assert_eq!(targets(&spec, 0), expected);
-        let filter = Filter { program: vec![1; 16], first: true, mounts: false, refused: Vec::new() };
+        assert_eq!(targets(&spec, false), expected);
+        let filter =
+            Filter { program: vec![1; 16], first: true, mounts: false, namespaces: false, refused: Vec::new() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
         assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
         assert!(view.confined);
         let mounts: Vec<_> = view.mounts().collect();
-        assert_eq!(mounts.len(), targets(&spec, 0).len());
+        assert_eq!(mounts.len(), targets(&spec, false).len());
         assert!(matches!(
             mounts[0],
             ViewMount::Fresh { over_empty: false, attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }
@@ -191,14 +199,20 @@ mod tests {
             |(target, kind): (&str, &str)| MountBuilder::default().destination(target).typ(kind).build().unwrap();
         let mounts = [("/shared", "bind"), ("/shared/proc", "proc"), ("/shared/below", "bind")];
         let spec = SpecBuilder::default().mounts(mounts.map(mount)).build().unwrap();
-        let watched = |bounding: u64| -> Vec<_> {
-            let bytes = encode(&spec, &Filter::default(), bounding).unwrap();
+        let confining = Filter { program: vec![1; 16], ..Filter::default() };
+        let watched = |filter: &Filter, bounding: u64| -> Vec<_> {
+            let bytes = encode(&spec, filter, bounding).unwrap();
             let view = View::parse(&bytes).unwrap();
-            let mounts = view.mounts().zip(targets(&spec, bounding));
+            let mounts = view.mounts().zip(targets(&spec, may_unmount(filter, bounding)));
             mounts.filter(|(mount, _)| matches!(mount, ViewMount::Watched(_))).map(|(_, target)| target).collect()
         };
-        assert_eq!(watched(!(1 << 21)), [PathBuf::from("/shared/below")]);
-        assert_eq!(watched(1 << 21), ["/shared", "/shared/below"].map(PathBuf::from));
+        assert_eq!(watched(&confining, !(1 << 21)), [PathBuf::from("/shared/below")]);
+        let all = ["/shared", "/shared/below"].map(PathBuf::from);
+        assert_eq!(watched(&confining, 1 << 21), all);
+        assert_eq!(watched(&Filter::default(), 0), all);
+        for filter in [Filter { mounts: true, ..confining.clone() }, Filter { namespaces: true, ..confining.clone() }] {
+            assert_eq!(watched(&filter, 0), all);
+        }
     }
 
     #[test]

@@ -64,6 +64,8 @@ int main(int count, char **arguments) {
         return leave_and_rename(first, second, third, fourth);
     if (!strcmp(attack, "swap"))
         return change_places(first, second);
+    if (!strcmp(attack, "remove-place"))
+        return remove_place(first, second);
     if (!strcmp(attack, "who")) {
         printf("euid %d egid %d\n", geteuid(), getegid());
         return 0;

@@ -53,6 +53,7 @@ int open_nodes(void);
 int break_chroot(const char *marker);
 int push_input(void);
 int change_places(const char *one, const char *other);
+int remove_place(const char *directory, const char *name);
 int attach_loop(const char *file);
 int send_directory(const char *path, const char *directory);
 int receive_directory(const char *path, int count, char **paths);
