@@ -3,8 +3,8 @@
 use crate::step::{self, DIGITS};
 use crate::sys::{self, Buffer, Fork, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received, Result};
 use crate::view::{self, Mounted};
-use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
 use crate::watched::Watched;
+use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
 use crate::{CONTROL, FREE, PROC, ROOT, STATUS};
 
 /// A process that waits to become a step.

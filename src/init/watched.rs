@@ -26,7 +26,8 @@ impl Watched {
         }
         let numbers = sys::map_words(count)?;
         for (number, (_, target)) in numbers.iter_mut().zip(targets(view)) {
-            *number = sys::mount_at(ROOT, target).ok().filter(|mount| mount.is_top).map_or(0, |mount| mount.number as usize);
+            *number =
+                sys::mount_at(ROOT, target).ok().filter(|mount| mount.is_top).map_or(0, |mount| mount.number as usize);
         }
         Ok(Self(numbers))
     }

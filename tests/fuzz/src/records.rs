@@ -46,7 +46,10 @@ fuzz_target!(|bytes: &[u8]| {
         store.record(recorded, Path::new("/b/build.yaml")).expect("a record that was read cannot be written");
         assert_eq!(store.recorded(&key).as_ref(), Some(recorded));
         if let Some(step) = recorded.steps.last() {
-            assert_eq!(store.last_key(&recorded.build, Path::new("/b/build.yaml"), step).as_ref(), Some(&recorded.fields));
+            assert_eq!(
+                store.last_key(&recorded.build, Path::new("/b/build.yaml"), step).as_ref(),
+                Some(&recorded.fields)
+            );
         }
     }
     let timings = store.timings("build");
