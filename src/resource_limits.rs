@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use thiserror::Error;
@@ -45,16 +44,6 @@ impl NofileError {
 /// Returns the open files that a process of a step may have where the manifest asks for no number.
 pub fn default_nofile() -> u64 {
     settable_nofile().map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE))
-}
-
-/// Returns the most processes and threads of a container where the manifest asks for no number: half of what the kernel has
-/// for the whole host at most, so that no build takes them all.
-pub fn default_pids() -> u64 {
-    static DEFAULT: OnceLock<u64> = OnceLock::new();
-    *DEFAULT.get_or_init(|| {
-        let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|text| text.trim().parse::<u64>().ok());
-        most.map_or(Limits::DEFAULT_PIDS, |most| Limits::DEFAULT_PIDS.min(most / 2))
-    })
 }
 
 /// Returns the greatest limit of open files that this process can set, where it is known: the kernel's own, and without

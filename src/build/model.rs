@@ -269,8 +269,8 @@ impl Limits {
     /// pass on, if those are fewer.
     pub const DEFAULT_NOFILE: u64 = 4096;
 
-    /// The most processes and threads where the manifest asks for no other number, or half of the host's `pid_max` if that
-    /// is fewer; it holds where that can be limited without moving processes of the host between cgroups.
+    /// The most processes and threads where the manifest asks for no other number; it holds where that can be limited
+    /// without moving processes of the host between cgroups.
     pub const DEFAULT_PIDS: u64 = 32768;
 
     /// The kernel has no more processes and threads at once: `PID_MAX_LIMIT`, see proc_sys_kernel(5).

@@ -12,14 +12,10 @@ use super::controllers::{Lock, Need, enable, enable_by_default, pass_on};
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::{Home, write};
-use crate::resource_limits::default_pids;
+use crate::build::Limits;
 
 /// No file of a limit is longer.
 const MOST_BYTES: usize = 64;
-
-/// As many groups may be below those of a container: its steps', and those that a step makes which may mount. The kernel has
-/// 65535 groups with a memory controller for the whole host.
-const MOST_BELOW: &str = "1024";
 
 const MEMORY: Need = Need { limit: "memory", controller: "memory" };
 const CPUS: Need = Need { limit: "cpus", controller: "cpu" };
@@ -118,7 +114,7 @@ impl Wanted {
     }
 
     fn most_processes(self) -> i64 {
-        self.pids.unwrap_or_else(|| default_pids().cast_signed())
+        self.pids.unwrap_or(Limits::DEFAULT_PIDS.cast_signed())
     }
 
     /// Writes the limits to a container's groups.
@@ -139,10 +135,6 @@ impl Wanted {
                 write(group, "pids.max", &self.most_processes().to_string())?
             }
             _ => {}
-        }
-        if let Some(v2) = groups.v2() {
-            // Before Linux 4.14 there is no such file.
-            let _ = v2.write("cgroup.max.descendants", MOST_BELOW);
         }
         Ok(held)
     }

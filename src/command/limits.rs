@@ -8,7 +8,7 @@ use crate::build::{Build, ContainerId, Limits, size_text};
 use crate::cgroup::{Home, Standing};
 use crate::columns::wrap;
 use crate::plan::Plan;
-use crate::resource_limits::{default_nofile, default_pids, settable_nofile};
+use crate::resource_limits::{default_nofile, settable_nofile};
 
 /// The limits of the containers of a plan.
 pub struct PlannedLimits<'a> {
@@ -147,7 +147,7 @@ fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<
         let cpus = f64::from(u32::try_from(millicpus).unwrap_or(u32::MAX)) / 1000.0;
         planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, by: standing("cpu") });
     }
-    let (value, is_default) = (json!(limits.pids.unwrap_or_else(default_pids)), limits.pids.is_none());
+    let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
     let moves = |by: &By| matches!(by, By::Group(Standing::Moves { .. }));
     // Processes that are moved for another limit of the container leave nothing to be moved for the default.
     let by = match standing("pids") {
@@ -190,27 +190,24 @@ mod tests {
         let limits = planned(NONE, &moves);
         assert_eq!(
             limits.text(None),
-            format!(
-                "pids {}, the default, does not hold: /g has processes of its own and is not delegated; `systemd-run \
-                 --scope -p Delegate=yes runner …` starts runner in a group in which it holds\n",
-                default_pids()
-            )
+            "pids 32768, the default, does not hold: /g has processes of its own and is not delegated; `systemd-run --scope \
+             -p Delegate=yes runner …` starts runner in a group in which it holds\n"
         );
-        assert_eq!(limits.json()["c"]["pids"], json!({ "value": default_pids(), "default": true, "holds": false }));
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": false }));
     }
 
     #[test]
     fn where_another_limit_moves_processes_the_default_holds_too() {
         let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
         let limits = planned(Limits { memory: Some(96 << 20), ..NONE }, &moves);
-        assert_eq!(limits.json()["c"]["pids"], json!({ "value": default_pids(), "default": true, "holds": true }));
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
     }
 
     #[test]
     fn in_a_delegated_group_the_default_moves_processes_too() {
         let limits = planned(NONE, &Standing::Moves { group: "/g".into(), is_delegated: true });
         assert_eq!(limits.text(None), "");
-        assert_eq!(limits.json()["c"]["pids"], json!({ "value": default_pids(), "default": true, "holds": true }));
+        assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
     }
 
     #[test]
@@ -218,7 +215,7 @@ mod tests {
         let off = Standing::SwitchesOn("/h".into());
         assert_eq!(
             planned(NONE, &off).text(None),
-            format!("pids {}, the default, does not hold: its controller is off in /h\n", default_pids())
+            "pids 32768, the default, does not hold: its controller is off in /h\n"
         );
         assert_eq!(planned(Limits { pids: Some(40), ..NONE }, &off).text(None), "limits of c: pids 40 holds\n");
     }

@@ -242,8 +242,7 @@ pub struct LimitsDef {
     /// Processors: `1.5` is the time of one and a half. Default: what the caller's own cgroup leaves.
     #[schemars(example = 1.5, example = 2, example = &"0.5")]
     pub cpus: Option<Cpus>,
-    /// Processes and threads. Default: 32768, or half of the host's `kernel.pid_max` if that is fewer, where the
-    /// host can limit that without moving processes of its own.
+    /// Processes and threads. Default: 32768, where the host can limit that without moving processes of its own.
     #[schemars(example = 500, range(min = 1, max = 4_194_304))]
     pub pids: Option<u64>,
 }
