@@ -32,11 +32,11 @@ pub struct BindOptions {
     pub propagates: bool,
 }
 
-/// Binds what is open at `place`, which is of the same kind.
+/// Binds what is open at `place`, which is of the same kind. In what is `hidden`, to be covered, nothing is made.
 ///
 /// # Errors
 /// What open_tree(2), mount_setattr(2) and move_mount(2) say.
-pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::Result<Mounted> {
+pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions, hidden: Option<&Dir>) -> io::Result<Mounted> {
     let recursive = options.recursive;
     let tree = clone_tree(source, recursive)?;
     let attributes = [
@@ -48,7 +48,7 @@ pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::R
     sys::change_mount(tree.as_fd(), MountChange { set, clear: 0, propagation: 0 }, recursive)?;
     move_mount(&tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     let mounted = Mounted::new(place);
-    pin_mount_points(source, place, recursive)?;
+    pin_mount_points(source, place, recursive, hidden)?;
     if !options.propagates {
         mount_change(place, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     }
@@ -58,8 +58,9 @@ pub fn bind(source: BorrowedFd<'_>, place: &Path, options: BindOptions) -> io::R
 /// Makes a mount point, of the bind itself, of each place of the source that something is mounted on and that the bind shows
 /// without that: all of them, or those of a recursive bind that are never in one. Whoever removed or renamed such a place
 /// would take away what the host has mounted there; also by a read-only bind's namespace and a descriptor of a writable one.
-fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool) -> io::Result<()> {
+fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool, hidden: Option<&Dir>) -> io::Result<()> {
     let table = MountTable::read()?;
+    let hidden = hidden.map(|hidden| table.locate(hidden.as_fd())).transpose()?;
     let source = match table.locate(source) {
         // Not even a mount of this namespace: nothing can be mounted below it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -68,6 +69,9 @@ fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool) -> io
     let mut pinned: Vec<&Path> = Vec::new();
     for path in table.mounted_below(&source, recursive) {
         let at = place.join(path);
+        if hidden.as_ref().is_some_and(|hidden| source.path().join(path).starts_with(hidden.path())) {
+            continue;
+        }
         // What is mounted on something that the bind does not show is not shown either.
         let is_shown = !recursive || !pinned.iter().any(|above| path.starts_with(above));
         if !is_shown || recursive && table.points().any(|point| point == at) {
@@ -204,7 +208,7 @@ mod tests {
     fn bound(path: &Path, options: BindOptions) -> (Mounted, Dir) {
         let source = Dir::open(&path.join("source")).unwrap();
         make_mount_point(&path.join("place"), true).unwrap();
-        (bind(source.as_fd(), &path.join("place"), options).unwrap(), source)
+        (bind(source.as_fd(), &path.join("place"), options, None).unwrap(), source)
     }
 
     #[test]
@@ -215,7 +219,7 @@ mod tests {
             fs::rename(path.join("source"), path.join("moved")).unwrap();
             std::os::unix::fs::symlink("/etc", path.join("source")).unwrap();
             make_mount_point(&path.join("place"), true).unwrap();
-            let _mounted = bind(source.as_fd(), &path.join("place"), READ_WRITE).unwrap();
+            let _mounted = bind(source.as_fd(), &path.join("place"), READ_WRITE, None).unwrap();
             assert_eq!(names(path.join("place")), ["in"]);
         });
     }

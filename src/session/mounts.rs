@@ -270,8 +270,10 @@ fn bind_source(source: &Path, place: &Path, options: &[String], paths: &NamedPat
         dev: is_on("dev", "nodev"),
         propagates: options.iter().any(|option| propagations.contains(&option.as_str())),
     };
-    let mounted = bind(file.as_fd(), place, wanted).map_err(doing(format_args!("bind {}", source.display())))?;
-    if let Some(store) = paths.store_below(source) {
+    let store = paths.store_below(source);
+    let mounted = bind(file.as_fd(), place, wanted, store);
+    let mounted = mounted.map_err(doing(format_args!("bind {}", source.display())))?;
+    if let Some(store) = store {
         cover(place, store).map_err(doing(format_args!("hide the store in {}", source.display())))?;
     }
     Ok(mounted)

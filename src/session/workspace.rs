@@ -156,7 +156,7 @@ impl Workspace {
     pub fn host_folder(&self, path: &Path, folder: BorrowedFd<'_>) -> io::Result<Lower> {
         let options = BindOptions { recursive: false, read_only: true, suid: true, dev: true, propagates: false };
         self.shared(path, |target| {
-            bind(folder, target, options).map_err(doing(format_args!("mount the folder {}", path.display())))
+            bind(folder, target, options, None).map_err(doing(format_args!("mount the folder {}", path.display())))
         })
     }
 
