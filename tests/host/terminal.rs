@@ -113,7 +113,7 @@ fn control_c_ends_a_command_that_does_nothing_about_it_and_no_other() {
 #[test]
 fn the_terminal_is_given_back_however_runner_ends() {
     for (signal, code) in
-        [(Signal::TERM, Some(130)), (Signal::INT, Some(130)), (Signal::KILL, None), (Signal::QUIT, None)]
+        [(Signal::TERM, Some(130)), (Signal::INT, Some(130)), (Signal::QUIT, Some(130)), (Signal::KILL, None)]
     {
         let project = Project::new(MANIFEST);
         let seconds = unique(3);
