@@ -49,10 +49,7 @@ extern "C" fn start() -> ! {
     sys::default_signals();
     let view = sys::size(VIEW).and_then(|length| sys::map_file(VIEW, length)).ok().and_then(wire::View::parse);
     match view {
-        Some(view) => match Watched::note(&view) {
-            Ok(watched) => serve::serve(&view, watched, step::bound(u64::MAX, view.bounding).is_ok()),
-            Err(_) => sys::exit(1),
-        },
+        Some(view) => serve::serve(&view, Watched::note(&view), step::bound(u64::MAX, view.bounding).is_ok()),
         None => sys::exit(1),
     }
 }

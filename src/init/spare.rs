@@ -5,7 +5,7 @@ use crate::sys::{self, Buffer, Fork, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received
 use crate::view::{self, Mounted};
 use crate::watched::Watched;
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
-use crate::{CONTROL, FREE, PROC, ROOT, STATUS};
+use crate::{CONTROL, FREE, PROC, STATUS};
 
 /// A process that waits to become a step.
 #[derive(Clone, Copy)]
@@ -69,8 +69,8 @@ fn namespace_of(number: u32) -> Result<i32> {
 
 /// Gets ready, waits, and becomes the step.
 fn wait(view: &View<'_>, watched: Watched, is_bound: bool, fed: i32, asked: bool) -> ! {
-    // Of init's descriptors it keeps its own three and the root alone: none of another step's.
-    let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(ROOT + 1));
+    // Of init's descriptors it keeps its own three, and the root where a mount is watched: none of another step's.
+    let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(watched.end()));
     if apart.is_err() {
         sys::exit(125);
     }
@@ -115,6 +115,9 @@ fn is_fit_at_request(ready: &core::result::Result<Ready, step::Failure>, view: &
 }
 
 fn prepare(view: &View<'_>, watched: Watched, is_bound: bool) -> core::result::Result<Ready, step::Failure> {
+    if let Some(error) = watched.failed() {
+        return Err(step::Failure::new(stage::PROCESS)(error));
+    }
     if let Some((detail, error)) = watched.lost(view) {
         return Err(step::Failure { stage: stage::LOST_MOUNT, error, detail });
     }
