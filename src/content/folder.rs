@@ -43,6 +43,8 @@ pub(super) struct Listed {
     rules: Option<Arc<Rules>>,
     has_rules: bool,
     hidden: Option<Identity>,
+    /// Whether it is the hidden directory itself.
+    is_hidden: bool,
     /// Before it was listed.
     stat: Stat,
     /// What is in it and counts, in order.
@@ -56,7 +58,8 @@ impl Folder {
         let failed = |action| changed_or_failed(action, || on_host(at, &path));
         let fd = open_below(top, &path).map_err(failed("open"))?;
         let stat = Place::of(&fd).stat().map_err(failed("look at"))?;
-        let all = list_unless(hidden, &fd).map_err(failed("list"))?;
+        let is_hidden = hidden.is_some_and(|hidden| Identity::of(&fd).is_ok_and(|own| own == hidden));
+        let all = list_unless(is_hidden, &fd).map_err(failed("list"))?;
         let holds_rules = |(name, kind): &(CString, FileType)| {
             name.to_bytes() == ignore::NAME.as_bytes() && *kind == FileType::RegularFile
         };
@@ -65,7 +68,7 @@ impl Folder {
         } else {
             rules
         };
-        let mut listed = Listed { fd, path, rules, has_rules, hidden, stat, names: Vec::new() };
+        let mut listed = Listed { fd, path, rules, has_rules, hidden, is_hidden, stat, names: Vec::new() };
         listed.names = listed.those_that_count(all);
         Ok(listed)
     }
@@ -90,7 +93,7 @@ impl Listed {
 
     /// Whether nothing in it is left out, now or if it came.
     pub(super) fn has_all(&self) -> bool {
-        self.rules.is_none() && self.hidden.is_none_or(|hidden| Identity::of(&self.fd).is_ok_and(|own| own != hidden))
+        self.rules.is_none() && !self.is_hidden
     }
 
     pub(super) fn names(&self) -> &[(CString, FileType)] {
@@ -119,7 +122,7 @@ impl Listed {
             return Ok(());
         }
         // Where only ignored files come and go, or only its mode changes, it does.
-        let now = self.those_that_count(list_unless(self.hidden, &self.fd).map_err(failed("list"))?);
+        let now = self.those_that_count(list_unless(self.is_hidden, &self.fd).map_err(failed("list"))?);
         if now == self.names { Ok(()) } else { Err(ContentError::Changing { path: on_host(at, &self.path) }) }
     }
 
@@ -157,11 +160,8 @@ fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
 }
 
 /// As [`list`]; nothing for the directory that is hidden.
-fn list_unless(hidden: Option<Identity>, folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
-    match hidden {
-        Some(hidden) if Identity::of(folder).is_ok_and(|found| found == hidden) => Ok(Vec::new()),
-        _ => list(folder),
-    }
+fn list_unless(is_hidden: bool, folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
+    if is_hidden { Ok(Vec::new()) } else { list(folder) }
 }
 
 /// Names and types, in no order.

@@ -332,6 +332,7 @@ impl Work<'_, '_> {
         let whole = snapshot.mode == SnapshotMode::Full;
         self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
         self.rooms.resume(step.container, self.id)?;
+        self.judge.reopens(step.container);
         self.tell_written(snapshot, &stored, &layer.digest, layer.size, true);
         Ok(())
     }

@@ -23,7 +23,7 @@ use rustix::fs::fstat;
 pub use forecast::{Forecast, forecast};
 pub use verdict::{Below, JudgeError, Resume, Since, Verdict};
 
-use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
+use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId};
 use crate::content::{Content, ContentError, Contents, Listings, LongRead, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Dir;
@@ -69,12 +69,19 @@ pub struct Judge<'a> {
     options: Options,
     /// Looked at once, until [`Judge::forget`].
     seen: Mutex<Seen>,
-    /// By segment: the states of its inputs when it was judged.
-    judged: Mutex<HashMap<usize, States>>,
+    judged: Mutex<Judged>,
 }
 
-/// The states of a segment's inputs on the host, each by its name in a message.
-type States = BTreeMap<String, State>;
+/// The states of the inputs when segments were judged by them.
+#[derive(Debug, Default)]
+struct Judged {
+    /// By segment: of its read-only binds, by their targets.
+    binds: HashMap<usize, BTreeMap<PathBuf, State>>,
+    /// Of rootfs sources.
+    bases: HashMap<ContainerId, State>,
+    /// By container: the source that its session has a copy of, as it was found after the copy was made.
+    copied: HashMap<ContainerId, (Link, State)>,
+}
 
 /// What was found on the host.
 #[derive(Debug, Default)]
@@ -126,7 +133,10 @@ impl<'a> Judge<'a> {
     /// Where what is in a rootfs source cannot be told.
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
         let Some(on) = self.segments.stands_on(self.build, index) else {
-            return Ok(Below::Known(vec![self.base_of(self.segments.get(index).container)?.0]));
+            let container = self.segments.get(index).container;
+            let (link, state) = self.base_of(container)?;
+            lock(&self.judged).bases.insert(container, state);
+            return Ok(Below::Known(vec![link]));
         };
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
     }
@@ -139,6 +149,26 @@ impl<'a> Judge<'a> {
             || self.base(&container.name, &container.rootfs),
             |seen, base| drop(seen.bases.insert(id, base)),
         )
+    }
+
+    /// The rootfs source below a segment that has run. A tar or programs are copied when a session opens, so that a later
+    /// change is not seen in it: they are looked at once for each session, for it takes as long as all else of a small layer.
+    fn base_below(&self, index: usize, bottom: ContainerId) -> Result<(Link, State), JudgeError> {
+        if !matches!(self.build.container(bottom).rootfs, Rootfs::Tar(_) | Rootfs::Programs(_)) {
+            return self.base_of(bottom);
+        }
+        let container = self.segments.get(index).container;
+        if let Some(known) = lock(&self.judged).copied.get(&container) {
+            return Ok(known.clone());
+        }
+        let base = self.base_of(bottom)?;
+        lock(&self.judged).copied.insert(container, base.clone());
+        Ok(base)
+    }
+
+    /// The session of a container is opened anew.
+    pub fn reopens(&self, container: ContainerId) {
+        lock(&self.judged).copied.remove(&container);
     }
 
     /// The container whose rootfs source a segment's session has at its bottom, below all layers; none where a full image
@@ -171,9 +201,9 @@ impl<'a> Judge<'a> {
     /// Where something that the key is made from cannot be told.
     pub fn judge(&self, index: usize, below: &Below, is_open: bool) -> Result<Verdict, JudgeError> {
         let verdict = self.alone(index, below)?;
-        if matches!(&verdict, Verdict::Stale { draft: Some(_), .. }) {
-            let states = self.states(index)?;
-            lock(&self.judged).insert(index, states);
+        if !matches!(&verdict, Verdict::Stale { draft: None, .. }) {
+            let binds = self.bind_states(index)?;
+            lock(&self.judged).binds.insert(index, binds);
         }
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
         let container = self.build.container(self.segments.get(index).container);
@@ -189,20 +219,10 @@ impl<'a> Judge<'a> {
         Ok(verdict)
     }
 
-    /// The states of what a segment reads of the host, by the looks that its key was made from.
-    fn states(&self, index: usize) -> Result<States, JudgeError> {
-        let mut states = States::new();
-        if self.store.is_none() {
-            return Ok(states);
-        }
-        for (target, source) in inputs::read_only_binds(self.build.container(self.segments.get(index).container)) {
-            states.insert(target.display().to_string(), self.content(source)?.state);
-        }
-        if let Some(container) = self.bottom(index) {
-            let (link, state) = self.base_of(container)?;
-            states.insert(link.name, state);
-        }
-        Ok(states)
+    /// The states of a segment's binds, by the looks that its key was made from.
+    fn bind_states(&self, index: usize) -> Result<BTreeMap<PathBuf, State>, JudgeError> {
+        let binds = inputs::read_only_binds(self.build.container(self.segments.get(index).container));
+        binds.map(|(target, source)| Ok((target.to_owned(), self.content(source)?.state))).collect()
     }
 
     /// What of all that a key was made from has changed since, if anything: what was built meanwhile is not kept.
@@ -212,18 +232,25 @@ impl<'a> Judge<'a> {
     pub fn changed_since(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<Option<Since>, JudgeError> {
         self.forget();
         let mut now = below.to_vec();
-        if let (Some(container), Some(lowest)) = (self.bottom(index), now.first_mut()) {
-            *lowest = self.base_of(container)?.0;
+        let bottom = self.bottom(index);
+        let base = bottom.map(|container| self.base_below(index, container)).transpose()?;
+        if let (Some((link, _)), Some(lowest)) = (&base, now.first_mut()) {
+            *lowest = link.clone();
         }
         let new = self.draft(index)?.unwrap_or_default();
         let (old, new) = (draft.on(below), new.on(&now));
         if old != new {
             return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, &now))));
         }
-        let (now, judged) = (self.states(index)?, lock(&self.judged));
-        let Some(judged) = judged.get(&index) else { return Ok(None) };
-        let touched = now.into_iter().filter(|(input, state)| judged.get(input) != Some(state));
-        let inputs: Vec<String> = touched.map(|(input, _)| input).collect();
+        let (binds, judged) = (self.bind_states(index)?, lock(&self.judged));
+        let old = judged.binds.get(&index);
+        let touched = binds.iter().filter(|(target, state)| old.is_some_and(|old| old.get(*target) != Some(*state)));
+        let mut inputs: Vec<String> = touched.map(|(target, _)| target.display().to_string()).collect();
+        if let (Some(container), Some((link, state))) = (bottom, base)
+            && judged.bases.get(&container).is_some_and(|old| *old != state)
+        {
+            inputs.push(link.name);
+        }
         Ok((!inputs.is_empty()).then_some(Since::ChangedBack(inputs)))
     }
 

@@ -78,7 +78,7 @@ pub enum Verdict {
     },
 }
 
-/// What has become of a segment's inputs since it was judged.
+/// A change of a segment's inputs since it was judged.
 #[derive(Debug, Clone)]
 pub enum Since {
     /// Its key would be another one; why.
