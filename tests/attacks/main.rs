@@ -23,6 +23,7 @@ mod leftovers;
 mod limits;
 mod mount_targets;
 mod mounts;
+mod mounts_taken;
 mod outputs;
 mod patience;
 mod sent;
@@ -42,12 +43,13 @@ use crate::table::Row;
 const THREADS: usize = 3;
 
 /// The families, those that wait most first.
-const FAMILIES: [&[Attack]; 12] = [
+const FAMILIES: [&[Attack]; 13] = [
     cgroups::ATTACKS,
     descriptors::ATTACKS,
     host_paths::ATTACKS,
     mounts::ATTACKS,
     mount_targets::ATTACKS,
+    mounts_taken::ATTACKS,
     calls::ATTACKS,
     sent::ATTACKS,
     settings::ATTACKS,

@@ -1,5 +1,5 @@
-//! What a step can do with a directory or a mount namespace that another sends it, or in a namespace of its own: to the
-//! store below a bind, and to what the host has mounted there.
+//! Ways to the store below a bind, and to the mounts that the host has there: by a directory or a mount namespace that
+//! another step sends, and in a namespace of a step's own.
 
 use std::fs;
 
@@ -42,10 +42,10 @@ pub const ATTACKS: &[Attack] = &[
         run: host_mount_moved,
     },
     Attack {
-        row: "C4",
-        name: "mounts-of-the-host-with-sys-admin",
-        what: "unmounts below a bind and removes the place of a mount of the host; promised is nothing",
-        run: host_mount_with_sys_admin,
+        row: "held",
+        name: "directory-sent-to-a-step",
+        what: "sends /proc and a bind with the store below to another step, and ends",
+        run: sent_to_a_step,
     },
 ];
 
@@ -175,21 +175,37 @@ steps:
     Ok(())
 }
 
-/// Not held, and said so: with SYS_ADMIN, or a user namespace of its own, a step unmounts what makes places stay.
-fn host_mount_with_sys_admin(lab: &Lab) -> Verdict {
-    for options in ["capabilities: { add: [SYS_ADMIN] }", "seccomp: unconfined"] {
-        let project = lab.project(&format!(
-            "
-mounts: {{ src: {{ type: bind, source: host, target: /src, cache: ignore }} }}
-containers: {{ c: {{ rootfs: $BASE, mounts: [src], {options} }} }}
-steps: [{{ name: s, run: 'echo TRYING; umount /src/disk; rmdir /src/disk; /probe leave-and-rename /src disk moved; true' }}]
+/// When the mounts of a step are taken down, a directory of it that is open elsewhere loses the mounts on it: those that
+/// hide files of /proc and the store.
+fn sent_to_a_step(lab: &Lab) -> Verdict {
+    // With an external runtime a bind that contains the store must be read-only.
+    let option = if lab.runtime == "embedded" { "rw" } else { "ro" };
+    let project = lab.project(
+        &"
+mounts:
+  shared: { type: bind, source: shared, target: /shared }
+  whole: { type: bind, source: ., target: /whole, options: [OPTION] }
+containers:
+  a: { rootfs: $BASE, mounts: [shared] }
+  b: { rootfs: $BASE, mounts: [shared, whole] }
+steps:
+  - { name: same, container: a, needs: [], exec: [/probe, receive, /shared/1, keys, sys/kernel/core_pattern] }
+  - { name: send-same, container: a, needs: [], exec: [/probe, send, /shared/1, /proc] }
+  - { name: other, container: a, needs: [], exec: [/probe, receive, /shared/2, keys, sys/kernel/core_pattern] }
+  - { name: send-other, container: b, needs: [], exec: [/probe, send, /shared/2, /proc] }
+  - { name: store, container: a, needs: [], exec: [/probe, receive, /shared/3, store] }
+  - { name: send-store, container: b, needs: [], exec: [/probe, send, /shared/3, /whole] }
 "
-        ));
-        let (build, is_held) = with_host_mount(&project)?;
-        build.tried("s", "TRYING")?;
-        let text = include_str!("../../SECURITY.md").split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = text.contains("takes away what the host has mounted below the source of a writable bind");
-        safe(is_held || said, "a step took a mount of the host away, and SECURITY.md does not say so")?;
+        .replace("OPTION", option),
+    );
+    fs::create_dir(project.path("shared")).unwrap();
+    let build = project.apply(&["-j", "6"])?;
+    for step in ["same", "other", "store"] {
+        build.tried(step, "TRYING")?;
+        build.without(step, &["READABLE", "WRITABLE", "PLANTED"])?;
     }
-    Ok(())
+    for step in ["same", "other", "store", "send-same", "send-other", "send-store"] {
+        tried(build.status(step) == "ran", format!("{build} {step}"))?;
+    }
+    safe(!project.path("store/planted").exists(), "the store was written to")
 }

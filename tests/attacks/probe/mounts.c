@@ -17,13 +17,7 @@ int change_places(const char *one, const char *other) {
 /* Removes a directory that something is mounted on: in namespaces of its own, after it has left the root with its mounts. */
 int remove_place(const char *directory, const char *name) {
     int opened = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (opened < 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS))
-        return perror("unshare"), 1;
-    if (put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", "0 0 1") || put("/proc/self/gid_map", "0 0 1"))
-        return perror("map"), 1;
-    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("tmpfs", "/tmp", "tmpfs", 0, NULL))
-        return perror("mount"), 1;
-    if (mkdir("/tmp/old", 0700) || syscall(SYS_pivot_root, "/tmp", "/tmp/old") || chdir("/") || umount2("/old", MNT_DETACH))
-        return perror("pivot_root"), 1;
+    if (opened < 0 || !leave_root())
+        return 1;
     return unlinkat(opened, name, AT_REMOVEDIR) ? perror("unlinkat"), 1 : 0;
 }

@@ -43,20 +43,33 @@ int receive_and_unmount(const char *path, const char *place) {
     return 0;
 }
 
-/* Renames in a directory from a mount namespace without its mounts, which a user namespace permits to make. */
-int leave_and_rename(const char *place, const char *from, const char *to, const char *below) {
-    int directory = open(place, O_RDONLY | O_DIRECTORY), id = getuid();
+static int succeeds(const char *name, long result) {
+    say(name, result);
+    return result >= 0;
+}
+
+/* Leaves the root and its mounts, in namespaces of its own, which a user namespace permits to make; false where it is not
+   let. */
+int leave_root(void) {
     char map[64];
-    snprintf(map, sizeof map, "0 %d 1", id);
-    say("unshare", unshare(CLONE_NEWUSER | CLONE_NEWNS));
-    say("map", put("/proc/self/uid_map", map));
-    say("setgroups", put("/proc/self/setgroups", "deny"));
-    say("map", put("/proc/self/gid_map", map));
-    say("private", mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
-    say("mount", mount("none", "/tmp", "tmpfs", 0, NULL));
-    say("mkdir", mkdir("/tmp/old", 0700));
-    say("pivot_root", syscall(SYS_pivot_root, "/tmp", "/tmp/old"));
-    say("chdir", chdir("/"));
-    say("umount2", umount2("/old", MNT_DETACH));
+    int left = 1;
+    snprintf(map, sizeof map, "0 %d 1", getuid());
+    left &= succeeds("unshare", unshare(CLONE_NEWUSER | CLONE_NEWNS));
+    left &= succeeds("uid_map", put("/proc/self/uid_map", map));
+    left &= succeeds("setgroups", put("/proc/self/setgroups", "deny"));
+    left &= succeeds("gid_map", put("/proc/self/gid_map", map));
+    left &= succeeds("private", mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
+    left &= succeeds("mount", mount("none", "/tmp", "tmpfs", 0, NULL));
+    left &= succeeds("mkdir", mkdir("/tmp/old", 0700));
+    left &= succeeds("pivot_root", syscall(SYS_pivot_root, "/tmp", "/tmp/old"));
+    left &= succeeds("chdir", chdir("/"));
+    left &= succeeds("umount2", umount2("/old", MNT_DETACH));
+    return left;
+}
+
+/* Renames in a directory from a mount namespace without its mounts. */
+int leave_and_rename(const char *place, const char *from, const char *to, const char *below) {
+    int directory = open(place, O_RDONLY | O_DIRECTORY);
+    leave_root();
     return rename_and_look(directory, from, to, below);
 }

@@ -60,4 +60,5 @@ int receive_directory(const char *path, int count, char **paths);
 int receive_descriptor(const char *path);
 int receive_and_rename(const char *path, const char *from, const char *to, const char *below);
 int receive_and_unmount(const char *path, const char *place);
+int leave_root(void);
 int leave_and_rename(const char *place, const char *from, const char *to, const char *below);
