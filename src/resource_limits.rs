@@ -35,7 +35,7 @@ pub enum NofileError {
 }
 
 impl NofileError {
-    /// What raises the limit.
+    /// Returns the command that raises the limit.
     pub fn hint(&self) -> String {
         "raise that with `ulimit -n 4096`, or `LimitNOFILE=4096` in a systemd unit".to_owned()
     }

@@ -67,7 +67,7 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// What a process says when it aborts, and its exit code then.
+/// The words of a process that aborts, and its exit code then.
 static LAST_WORDS: OnceLock<(String, i32)> = OnceLock::new();
 
 /// Has abort(3), which ends a process that gets no memory, write these words to standard error and exit with that code.
@@ -406,7 +406,7 @@ pub fn leave_real_time() -> io::Result<()> {
 /// addresses that are not random. What this thread starts has the ordinary one too.
 ///
 /// # Errors
-/// What personality(2) says, as in a container whose seccomp profile refuses it.
+/// The error of personality(2), as in a container whose seccomp profile refuses it.
 pub fn ordinary_personality() -> io::Result<()> {
     const ASK: libc::c_ulong = 0xffff_ffff;
     // SAFETY: this only asks.

@@ -45,7 +45,7 @@ pub enum Warning {
     UnsetSecret { variable: String, containers: Vec<String> },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
-    /// What the manifest asks for is refused by each build.
+    /// Each build of the manifest is refused.
     BuildRefused { why: String },
 }
 

@@ -27,7 +27,7 @@ struct Planned {
     by: By,
 }
 
-/// What enforces a limit.
+/// The kernel's means that enforce a limit.
 enum By {
     /// A cgroup.
     Group(Standing),

@@ -181,7 +181,7 @@ fn host<E: Display>(what: &'static str) -> impl Fn(E) -> Error {
 pub(super) struct LongReads(Arc<OnceLock<Events>>);
 
 impl LongReads {
-    /// What is called for each.
+    /// Returns the function to call for each.
     pub(super) fn reporter(&self) -> LongRead {
         let events = Arc::clone(&self.0);
         LongRead::reported_by(move |path, bytes| {

@@ -201,7 +201,7 @@ impl Worker<'_> {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(ContentError::UnknownType { path: path() }),
         };
-        // What is written to a fifo or a device changes their times.
+        // Each write to a fifo or a device changes its times.
         if matches!(stat.kind, FileType::RegularFile | FileType::Symlink)
             && matches!(self.reader.trust(place, &stat, path), Ok(Trust::Times))
         {

@@ -61,7 +61,7 @@ pub fn reopen(place: BorrowedFd<'_>) -> io::Result<File> {
 /// to open it with `O_NONBLOCK`; the file that is returned is without.
 ///
 /// # Errors
-/// What `open` says; in words, with the file's path, where the lease lasts.
+/// Those of `open`; in words, with the file's path, where the lease lasts.
 pub fn open_leased(path: impl FnOnce() -> String, mut open: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<File> {
     for _ in 0..LEASE_TRIES {
         match open() {

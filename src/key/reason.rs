@@ -20,7 +20,7 @@ pub enum Reason {
     NeverBuilt,
     /// The store cannot be read, so what is in it is not known.
     StoreUnreadable {
-        /// What was tried, and what the system said.
+        /// The call that failed, and the system's error.
         why: String,
     },
     /// A step differs from what it was when it was last built.

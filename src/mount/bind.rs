@@ -72,7 +72,7 @@ fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool, hidde
         if hidden.as_ref().is_some_and(|hidden| source.path().join(path).starts_with(hidden.path())) {
             continue;
         }
-        // What is mounted on something that the bind does not show is not shown either.
+        // A mount on something that the bind does not show is not shown either.
         let is_shown = !recursive || !pinned.iter().any(|above| path.starts_with(above));
         if !is_shown || recursive && table.points().any(|point| point == at) {
             continue;

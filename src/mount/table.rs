@@ -113,7 +113,7 @@ impl MountTable {
     /// As it is now.
     ///
     /// # Errors
-    /// What reading it gives.
+    /// Those of reading it.
     pub fn read() -> io::Result<Self> {
         Ok(Self::parse(&std::fs::read("/proc/thread-self/mountinfo")?))
     }
@@ -121,7 +121,7 @@ impl MountTable {
     /// That of another process, as it is now.
     ///
     /// # Errors
-    /// What reading it gives.
+    /// Those of reading it.
     pub fn read_of(pid: i32) -> io::Result<Self> {
         Ok(Self::parse(&std::fs::read(format!("/proc/{pid}/mountinfo"))?))
     }

@@ -32,7 +32,7 @@ impl Confinement {
         }
     }
 
-    /// What gives steps that confinement.
+    /// Returns the change of runtime or kernel by which steps are confined.
     pub fn fix(&self) -> &'static str {
         match self {
             Self::External(_) => "use `--runtime embedded`",
@@ -41,7 +41,7 @@ impl Confinement {
     }
 }
 
-/// What lets the steps of a container mount or unmount, or have a user namespace in which they may.
+/// The setting that lets the steps of a container mount or unmount, or have a user namespace in which they may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Power {
     /// The capability.
@@ -121,7 +121,7 @@ impl ShowsStore {
         })
     }
 
-    /// What fixes it beside another store.
+    /// Returns the fix beside another store.
     pub fn other_fix(&self) -> String {
         match self {
             Self::Container(name, Power::SysAdmin) => format!("leave SYS_ADMIN out of the capabilities of {name}"),

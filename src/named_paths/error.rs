@@ -61,7 +61,7 @@ impl NamedPathError {
         }
     }
 
-    /// What fixes it, where that is known.
+    /// Returns the fix, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -17,7 +17,7 @@ use crate::error::doing;
 use crate::fs::in_root::{self, link_in_mount, open_beneath, resolve};
 use crate::sys::{self, MountChange};
 
-/// What is mounted so far, each with its target, in order.
+/// The mounts made so far, each with its target, in order.
 ///
 /// The place of a mount that lies in another one is resolved from the descriptor of that one, and no link leads there: other
 /// containers may have what is bound there too, and their steps may change it at any time.
@@ -105,7 +105,7 @@ fn place_below(at: &Path, above: BorrowedFd<'_>, target: &Path, is_directory: bo
 /// Makes a mount with its options, attached nowhere.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// Those of the kernel.
 pub fn make(mount: &Mount) -> io::Result<OwnedFd> {
     let options = Options::of(mount);
     let made = match mount.typ().as_deref() {
@@ -148,7 +148,7 @@ pub fn filesystem(kind: &str, source: Option<&Path>, data: &[(String, Option<Str
 /// Applies the attributes and the propagation that are asked for.
 ///
 /// # Errors
-/// What mount_setattr(2) says.
+/// Those of mount_setattr(2).
 pub fn change(mount: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
     let propagation = |recursive| options.propagation.filter(|(_, all)| *all == recursive).map_or(0, |(kind, _)| kind);
     let own = MountChange { set: options.set, clear: options.clear, propagation: propagation(false) };
@@ -160,7 +160,7 @@ pub fn change(mount: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
 /// Puts a mount that is nowhere yet over what is open as `place`.
 ///
 /// # Errors
-/// What move_mount(2) says.
+/// Those of move_mount(2).
 pub fn put(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", place, "", flags)?)

@@ -52,7 +52,7 @@ pub enum StepCallError {
 }
 
 impl StepCallError {
-    /// What fixes it.
+    /// Returns the fix.
     pub fn hint(&self) -> String {
         match self {
             Self::NoProgram => "add `execve` to the calls that the profile allows".to_owned(),

@@ -47,7 +47,7 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// What a command ends with for it.
+    /// Returns the exit code of a command for it.
     pub fn exit(&self) -> Exit {
         match self {
             Self::UnsetSecret { .. } => Exit::Usage,

@@ -1,4 +1,4 @@
-//! What a step that fails is said to have needed: the mount that was full, the device, the network, the limit.
+//! Causes that runner names for a step that fails: the mount that was full, the device, the network, the limit.
 
 use crate::built::{Built, project};
 

@@ -48,22 +48,21 @@ fn a_path_longer_than_a_system_call_takes_is_walked_to_its_end() {
 
 #[test]
 fn a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end() {
+    const NAME: &str = "content::tests::deep::a_tree_deeper_than_there_are_descriptors_is_walked_to_its_end";
+    // The limit is of a process, so this test runs itself in another one, which is told of the folder.
+    if let Some(folder) = std::env::var_os("RUNNER_TEST_WALKED") {
+        assert_eq!(content(Path::new(&folder)).listing.entries().count(), 2502);
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     drop(chain(folder.path(), "d", 2500));
-    // In a process of its own, for the limit is of a process.
-    let script = "ulimit -n 64; exec \"$0\" --exact --ignored content::tests::deep::with_few_descriptors";
-    let test = std::env::current_exe().unwrap();
-    let ended = Command::new("sh").args(["-c", script]).arg(test).env("WALKED", folder.path()).output().unwrap();
+    let script = "ulimit -n 64; exec \"$0\" --exact \"$1\"";
+    let mut walk = Command::new("sh");
+    walk.args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(NAME);
+    let ended = walk.env("RUNNER_TEST_WALKED", folder.path()).output().unwrap();
     let text = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success() && text.contains("1 passed"), "{text}");
     remove(folder);
-}
-
-#[test]
-#[ignore = "run by the test above"]
-fn with_few_descriptors() {
-    let folder = std::env::var_os("WALKED").expect("the folder to be walked");
-    assert_eq!(content(Path::new(&folder)).listing.entries().count(), 2502);
 }
 
 #[test]

@@ -16,7 +16,7 @@ const ABSENT: &[&str] = &["no such file or directory"];
 /// Programs whose EPERM is not that of opening a device.
 const MAKERS: [&str; 4] = ["mknod:", "chown:", "chmod:", "setfacl:"];
 
-/// What every container has below `/dev`.
+/// The names that every container has below `/dev`.
 const OWN: [&str; 14] = [
     "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "console", "shm", "mqueue", "fd", "stdin",
     "stdout",

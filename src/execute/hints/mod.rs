@@ -17,11 +17,11 @@ use crate::session::{FileInside, Session, Space};
 /// A failed step.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
-    /// Who ran it.
+    /// The user that it ran as.
     pub user: &'a Credentials,
     /// Where it started.
     pub cwd: &'a Path,
-    /// What it ran.
+    /// Its command or script.
     pub command: &'a str,
     /// The last lines that it printed.
     pub printed: &'a str,
@@ -37,7 +37,7 @@ impl<'a> Failed<'a> {
     }
 }
 
-/// What the hints ask about the session of the step, and about the devices of the host.
+/// Answers the questions of the hints about the session of the step, and about the devices of the host.
 pub trait Inside {
     /// The file at a path.
     fn file(&self, path: &Path) -> Option<FileInside>;
@@ -95,7 +95,7 @@ mod fixture {
     use crate::build::MountKind;
     use crate::plan::fixture::build;
 
-    /// What is found inside, by path.
+    /// The files, filesystems and devices inside, by path.
     #[derive(Debug, Default)]
     pub struct Found {
         pub files: BTreeMap<PathBuf, FileInside>,

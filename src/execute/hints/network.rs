@@ -23,7 +23,7 @@ const UNREACHED: &[&str] = &[
     "failed to establish a new connection",
 ];
 
-/// What gives the container a network, where it has none and the step says that it looked for one.
+/// Names the key that gives the container a network, where it has none and the step says that it looked for one.
 pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
     if container.network != Network::None || failed.lines(UNREACHED).next().is_none() {
         return None;

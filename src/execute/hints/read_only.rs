@@ -9,7 +9,7 @@ use crate::named_paths::RESOLV_CONF;
 /// EROFS.
 const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
 
-/// What makes the filesystem read-only that the step named, or else the one that it started in.
+/// Names the cause for which the filesystem is read-only that the step named, or else the one that it started in.
 pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
     let mut lines = failed.lines(READ_ONLY).peekable();
     lines.peek()?;

@@ -31,7 +31,7 @@ impl OwnTmpfs {
     /// process sees too is not the step's own.
     ///
     /// # Errors
-    /// What reading the mounts of both gives.
+    /// Those of reading the mounts of both.
     pub fn note(pid: i32, spec: &Spec) -> io::Result<Self> {
         let (inside, outside) = (MountTable::read_of(pid)?, MountTable::read()?);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -47,7 +47,7 @@ impl Shared {
             let around = |other: &&&Mount| other.destination() != target && target.starts_with(other.destination());
             let around =
                 all[..index].iter().filter(around).max_by_key(|other| other.destination().components().count());
-            // What lies in a filesystem that the runtime mounts for each step is left to it.
+            // A mount in a filesystem that the runtime mounts for each step is left to the runtime.
             let placed_in = shared.attached.around(target).map(|(at, _)| at);
             if is_bind && placed_in.is_some() && placed_in == around.map(|other| other.destination().as_path()) {
                 shared.attached.attach(CWD, mount)?;

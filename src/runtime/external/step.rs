@@ -66,7 +66,7 @@ pub struct Step {
     container: Option<Child>,
     /// Its mounts, which runner holds when it has ended.
     mounts: Option<OwnedFd>,
-    /// What takes memory in them and is nobody else's.
+    /// Those of them that take memory and are nobody else's.
     own_tmpfs: OwnTmpfs,
     /// Those of them that others can take away.
     watched: Option<Watched>,
