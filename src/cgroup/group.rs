@@ -6,7 +6,7 @@ use super::controllers::pass_on;
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::Home;
-use super::limits::{Held, Wanted};
+use super::limits::{Held, SetLimit, Wanted};
 
 /// The name of the group in which the processes are.
 pub(super) const LEAF: &str = "c";
@@ -49,15 +49,11 @@ impl LimitedGroup {
         }
     }
 
-    /// The groups that a helper of this process has made below its own, with the limits as they are now.
-    ///
-    /// # Errors
-    /// Where this process' own groups cannot be found.
-    pub fn find(name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
-        let groups = Home::of_this_process()?.child(name);
-        let wanted = Wanted::of(resources);
-        let held = wanted.find(&groups);
-        Ok(Self { groups, wanted, held })
+    /// Opens the groups of that name below others, which a helper of this process has made and has given the limits `set`.
+    pub fn find(home: &Home, name: &str, resources: &LinuxResources, set: &[SetLimit]) -> Self {
+        let groups = home.child(name);
+        let held = Wanted::find(&groups, set);
+        Self { groups, wanted: Wanted::of(resources), held }
     }
 
     /// Returns the groups.
@@ -90,6 +86,11 @@ impl LimitedGroup {
     pub fn thaw(&self) {
         self.groups.thaw();
         self.wanted.show(&self.groups.child(LEAF));
+    }
+
+    /// Returns the limits that the manifest asks for, as the kernel has taken them.
+    pub fn set_limits(&self) -> Vec<SetLimit> {
+        self.held.iter().map(Held::set).cloned().collect()
     }
 
     /// Returns why a limit that the manifest asks for does not hold any more.
@@ -146,6 +147,11 @@ impl ContainerGroup {
     /// Returns the groups that carry the limits.
     pub fn outer(&self) -> &Home {
         &self.outer.groups
+    }
+
+    /// Returns the limits that the manifest asks for, as the kernel has taken them.
+    pub fn set_limits(&self) -> Vec<SetLimit> {
+        self.outer.set_limits()
     }
 
     /// Returns why a limit that the manifest asks for does not hold any more.
@@ -241,6 +247,10 @@ mod tests {
         file.write("pids.max", "max").unwrap();
         let lost = group.lost_limit().unwrap();
         assert!(lost.contains("`pids` under limits") && lost.ends_with("was 7 and is max"), "{lost}");
+        // Also by a process that opens the groups later than that.
+        let home = Home::of_this_process().unwrap();
+        let found = LimitedGroup::find(&home, &name, &resources, &group.set_limits());
+        assert_eq!(found.lost_limit().as_ref(), Some(&lost));
         assert!(group.remove());
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::LinuxResources;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::controllers::{Lock, Need, enable, enable_by_default, pass_on};
 use super::dir::GroupDir;
@@ -30,13 +31,22 @@ pub(super) struct Wanted {
     pids: Option<i64>,
 }
 
-/// A limit as the kernel has taken it.
+/// A limit that a container's groups were given, as the kernel has taken it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetLimit {
+    /// The limit's name in a manifest.
+    limit: String,
+    /// What its file says: of memory whole pages.
+    says: String,
+}
+
+/// A limit that is to hold, and the file that says whether it does.
 #[derive(Debug)]
 pub(super) struct Held {
-    limit: &'static str,
+    set: SetLimit,
     path: PathBuf,
-    file: File,
-    says: String,
+    /// What says that it is gone, where it is.
+    file: std::io::Result<File>,
 }
 
 impl Wanted {
@@ -75,17 +85,20 @@ impl Wanted {
         made
     }
 
-    /// The limits of groups in which they were set.
-    pub(super) fn find(self, groups: &Home) -> Vec<Held> {
+    /// Opens the files of limits that were set in these groups.
+    pub(super) fn find(groups: &Home, set: &[SetLimit]) -> Vec<Held> {
         let files = [
-            (self.memory.is_some(), MEMORY, groups.v1("memory"), ["memory.limit_in_bytes", "memory.max"]),
-            (self.cpu.is_some(), CPUS, groups.v1("cpu"), ["cpu.cfs_quota_us", "cpu.max"]),
-            (self.pids.is_some(), PIDS, groups.v1("pids"), ["pids.max", "pids.max"]),
+            (MEMORY, ["memory.limit_in_bytes", "memory.max"]),
+            (CPUS, ["cpu.cfs_quota_us", "cpu.max"]),
+            (PIDS, ["pids.max", "pids.max"]),
         ];
-        let asked = files.into_iter().filter(|(asked, ..)| *asked);
-        let found = asked.filter_map(|(_, need, v1, [v1_file, v2_file])| match v1 {
-            Some(group) => hold(need, group, v1_file).ok(),
-            None => hold(need, groups.v2()?, v2_file).ok(),
+        let found = set.iter().filter_map(|set| {
+            let (need, [v1_file, v2_file]) = files.iter().find(|(need, _)| need.limit == set.limit)?;
+            let (group, name) = match groups.v1(need.controller) {
+                Some(group) => (group, v1_file),
+                None => (groups.v2()?, v2_file),
+            };
+            Some(Held { set: set.clone(), path: group.path().join(name), file: group.file(name, OFlags::RDONLY) })
         });
         found.collect()
     }
@@ -180,7 +193,7 @@ fn hold(need: Need, group: &GroupDir, name: &str) -> Result<Held, CgroupError> {
     let path = group.path().join(name);
     let file = group.file(name, OFlags::RDONLY).map_err(CgroupError::Read)?;
     let says = read(&file).map_err(CgroupError::Read)?;
-    Ok(Held { limit: need.limit, path, file, says })
+    Ok(Held { set: SetLimit { limit: need.limit.to_owned(), says }, path, file: Ok(file) })
 }
 
 /// A file of the kernel gives its text anew when it is read from its beginning.
@@ -191,18 +204,26 @@ fn read(file: &File) -> std::io::Result<String> {
 }
 
 impl Held {
+    pub(super) fn set(&self) -> &SetLimit {
+        &self.set
+    }
+
     /// Returns why the limit does not hold any more, if something else has lifted or changed it.
     pub(super) fn lost(&self) -> Option<String> {
-        let (limit, path) = (self.limit, self.path.display());
-        match read(&self.file) {
-            Ok(says) if says == self.says => None,
-            Ok(says) => {
-                Some(format!("`{limit}` under limits did not hold to its end: {path} was {} and is {says}", self.says))
-            }
-            Err(error) => Some(format!(
+        let (SetLimit { limit, says: was }, path) = (&self.set, self.path.display());
+        let gone = |error: &std::io::Error| {
+            format!(
                 "`{limit}` under limits did not hold to its end: {path} is gone ({error}); start runner in a group \
                  that nobody else manages: `systemd-run --scope -p Delegate=yes runner …`"
-            )),
+            )
+        };
+        match self.file.as_ref().map(read) {
+            Ok(Ok(says)) if says == *was => None,
+            Ok(Ok(says)) => {
+                Some(format!("`{limit}` under limits did not hold to its end: {path} was {was} and is {says}"))
+            }
+            Ok(Err(error)) => Some(gone(&error)),
+            Err(error) => Some(gone(error)),
         }
     }
 }
@@ -217,9 +238,10 @@ mod tests {
     fn a_limit_that_something_else_changes_is_reported_with_both_values() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"4096\n").unwrap();
-        let held = Held { limit: "memory", path: "/g/memory.max".into(), says: read(&file).unwrap(), file };
+        let set = SetLimit { limit: "memory".into(), says: read(&file).unwrap() };
+        let held = Held { set, path: "/g/memory.max".into(), file: Ok(file) };
         assert_eq!(held.lost(), None);
-        held.file.write_all_at(b"max \n", 0).unwrap();
+        held.file.as_ref().unwrap().write_all_at(b"max \n", 0).unwrap();
         assert_eq!(
             held.lost().unwrap(),
             "`memory` under limits did not hold to its end: /g/memory.max was 4096 and is max"

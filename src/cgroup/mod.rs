@@ -33,6 +33,7 @@ pub use error::CgroupError;
 pub use group::{ContainerGroup, LimitedGroup};
 pub use home::{HOST_LEAF, Hierarchy, Home};
 pub use layout::{Layout, membership};
+pub use limits::SetLimit;
 pub use namespace::enter as enter_namespace;
 pub use process_limit::ProcessLimit;
 pub use search::restore_all;

@@ -208,15 +208,26 @@ impl Container {
         open: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
         channel: impl FnOnce(UnixStream) -> Channel,
-        watch: Option<Watch>,
+        mut watch: Option<Watch>,
         held_mounts: &Arc<HeldMounts>,
     ) -> Result<Self, RuntimeError> {
         let Helper { socket: here, process: helper } = helper;
-        let answer = protocol::send(&here, open, descriptors).and_then(|()| protocol::receive(&here));
+        let sent = protocol::send(&here, open, descriptors);
+        if let Some(watch) = &mut watch {
+            // While the helper works.
+            watch.count_from_now();
+        }
+        let answer = sent.and_then(|()| protocol::receive(&here));
         let held_mounts = Arc::clone(held_mounts);
-        let container = Self { channel: channel(here), helper, watch: watch.map(Arc::new), held_mounts };
+        let mut container = Self { channel: channel(here), helper, watch: None, held_mounts };
         let error = match answer {
-            Ok(Some((Opened::Ready, _))) => return Ok(container),
+            Ok(Some((Opened::Ready(limits), _))) => {
+                container.watch = watch.map(|mut watch| {
+                    watch.expect(limits);
+                    Arc::new(watch)
+                });
+                return Ok(container);
+            }
             Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
             Ok(None) => RuntimeError::Gone,
             Err(error) => RuntimeError::Talk(error),

@@ -12,6 +12,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::SetLimit;
+
 /// No message comes near this: a manifest is at most 4 MiB.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -24,8 +26,8 @@ const MOST_DESCRIPTORS: usize = 4;
 /// The answer to the first message to a helper, which asks it to open a container.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Opened {
-    /// The container's init takes requests.
-    Ready,
+    /// The container takes requests; the limits that its groups were given, where all its steps are in the same.
+    Ready(Vec<SetLimit>),
     /// There is no container; why.
     Failed(String),
 }

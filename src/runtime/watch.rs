@@ -7,42 +7,70 @@ use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::memory::OomKills;
 use super::processes::Refusals;
-use crate::cgroup::{Home, LimitedGroup};
+use crate::cgroup::{Home, LimitedGroup, SetLimit};
 
-/// The cgroups of a container whose steps are all in the same, which its helper makes; found when first asked for.
+/// The cgroups of a container whose steps are all in the same, which its helper makes; opened when first asked for.
 #[derive(Debug)]
 pub struct Watch {
     id: String,
     resources: LinuxResources,
-    found: OnceLock<Option<Groups>>,
+    limits: Vec<SetLimit>,
+    caller: Option<Caller>,
+    found: OnceLock<Groups>,
+}
+
+/// The groups that runner itself is in, and the counts there before the first step.
+#[derive(Debug)]
+struct Caller {
+    home: Home,
+    refusals: Refusals,
+    /// On v2 memory may be counted for this group alone.
+    oom_kills: Option<(OomKills, u64)>,
 }
 
 #[derive(Debug)]
 struct Groups {
     limited: LimitedGroup,
+    leaf: Home,
     oom_kills: Option<OomKills>,
-    refusals: Option<Refusals>,
 }
 
 impl Watch {
     /// Watches the groups of the container of that id.
     pub fn new(id: &str, spec: &Spec) -> Self {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-        Self { id: id.to_owned(), resources, found: OnceLock::new() }
+        Self { id: id.to_owned(), resources, limits: Vec::new(), caller: None, found: OnceLock::new() }
     }
 
-    fn groups(&self) -> Option<&Groups> {
+    /// Counts from now on; to be called before the first step begins.
+    pub fn count_from_now(&mut self) {
+        self.caller = Home::of_this_process().ok().map(|home| {
+            let oom_kills = if home.v1("memory").is_some() { None } else { OomKills::of_groups(&[&home]) };
+            Caller {
+                refusals: Refusals::from_now(&home),
+                oom_kills: oom_kills.map(|kills| {
+                    let before = kills.count().unwrap_or_default();
+                    (kills, before)
+                }),
+                home,
+            }
+        });
+    }
+
+    /// Watches that the limits stay as the helper has set them.
+    pub fn expect(&mut self, limits: Vec<SetLimit>) {
+        self.limits = limits;
+    }
+
+    fn groups(&self) -> Option<(&Groups, &Caller)> {
+        let caller = self.caller.as_ref()?;
         let find = || {
-            let limited = LimitedGroup::find(&self.id, &self.resources).ok()?;
+            let limited = LimitedGroup::find(&caller.home, &self.id, &self.resources, &self.limits);
             let leaf = limited.groups().child(LimitedGroup::LEAF);
-            let own = Home::of_this_process().ok();
-            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]).or_else(|| {
-                // On v2 memory may be counted for runner's own group alone.
-                OomKills::of_groups(&[own.as_ref().filter(|home| home.v1("memory").is_none())?])
-            });
-            Some(Groups { limited, oom_kills, refusals: own.as_ref().map(Refusals::from_now) })
+            let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]);
+            Groups { limited, leaf, oom_kills }
         };
-        self.found.get_or_init(find).as_ref()
+        Some((self.found.get_or_init(find), caller))
     }
 
     /// Looks for them, if nothing has done so yet.
@@ -53,46 +81,40 @@ impl Watch {
     /// How often the kernel has killed a process in them for want of memory; 0 where it does not count, and before the
     /// groups have been looked for, for they are new then.
     pub fn oom_kills_so_far(&self) -> u64 {
-        self.found.get().and_then(Option::as_ref).and_then(Groups::oom_kills).unwrap_or_default()
+        if self.found.get().is_some() { self.oom_kills() } else { 0 }
     }
 
     /// The same, now.
     pub fn oom_kills(&self) -> u64 {
-        self.groups().and_then(Groups::oom_kills).unwrap_or_default()
+        let Some((groups, caller)) = self.groups() else { return 0 };
+        match (&groups.oom_kills, &caller.oom_kills) {
+            (Some(own), _) => own.count().unwrap_or_default(),
+            (None, Some((above, before))) => above.count().unwrap_or_default().saturating_sub(*before),
+            (None, None) => 0,
+        }
     }
 
     /// Returns whether a limit of processes has refused one in them since this was last asked.
     pub fn processes_refused(&self) -> bool {
-        self.groups().is_some_and(Groups::processes_refused)
+        self.groups().is_some_and(|(groups, caller)| caller.refusals.rose(&[&groups.leaf, groups.limited.groups()]))
     }
 
     /// Why a limit that the manifest asks for does not hold any more.
     pub fn lost_limit(&self) -> Option<String> {
-        self.groups()?.limited.lost_limit()
+        self.groups()?.0.limited.lost_limit()
     }
 
     /// Lets processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
     pub fn thaw(&self) {
-        if let Some(groups) = self.groups() {
+        if let Some((groups, _)) = self.groups() {
             groups.limited.thaw();
         }
     }
 
     /// Kills every process of the container, frozen ones too.
     pub fn kill(&self) {
-        if let Some(groups) = self.groups() {
+        if let Some((groups, _)) = self.groups() {
             groups.limited.groups().kill();
         }
-    }
-}
-
-impl Groups {
-    fn oom_kills(&self) -> Option<u64> {
-        self.oom_kills.as_ref()?.count()
-    }
-
-    fn processes_refused(&self) -> bool {
-        let leaf = self.limited.groups().child(LimitedGroup::LEAF);
-        self.refusals.as_ref().is_some_and(|refusals| refusals.rose(&[&leaf, self.limited.groups()]))
     }
 }

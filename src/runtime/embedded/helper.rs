@@ -56,7 +56,7 @@ fn serve() -> io::Result<bool> {
             return Ok(true);
         }
     };
-    send(&socket, &Opened::Ready, &[])?;
+    send(&socket, &Opened::Ready(group.set_limits()), &[])?;
     wait(&init, &group, &socket)?;
     Ok(group.remove())
 }

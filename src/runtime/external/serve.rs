@@ -22,7 +22,7 @@ const KILL_AGAIN: Duration = Duration::from_millis(20);
 /// # Errors
 /// Where runner says what it cannot mean, or the system refuses the helper itself something.
 pub fn serve(open: &Open, groups: &Groups<'_>, shared: &Shared, control: &UnixStream) -> io::Result<()> {
-    send(control, &Opened::Ready, &[])?;
+    send(control, &Opened::Ready(Vec::new()), &[])?;
     let mut steps: Vec<Step> = Vec::new();
     let mut number = 0;
     let mut is_open = true;
