@@ -110,9 +110,10 @@ fn codes(way: Way) -> &'static [i32] {
 fn end(project: &Project, way: Way, moment: Duration, random: &mut Random) -> Option<(Run, bool)> {
     if way == Way::ClosedTerminal {
         let mut terminal = Terminal::new(project, &["apply"]);
-        // setsid(1) itself fails on a terminal that is gone.
+        // setsid(1) itself fails on a terminal that is gone, and before it the process has the name of this one.
         let name = format!("/proc/{}/comm", terminal.process.id());
-        while fs::read_to_string(&name).is_ok_and(|name| name == "setsid\n") {
+        while fs::read_to_string(&name).is_ok_and(|name| name != "runner\n") {
+            assert!(terminal.process.try_wait().unwrap().is_none(), "setsid(1) has failed");
             thread::sleep(Duration::from_micros(100));
         }
         thread::sleep(moment);
