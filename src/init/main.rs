@@ -29,6 +29,7 @@ mod watched;
 #[expect(dead_code, reason = "runner uses the rest of it")]
 mod wire;
 
+use crate::spare::Privileges;
 use crate::watched::Watched;
 
 /// The socket that requests come from.
@@ -49,7 +50,7 @@ extern "C" fn start() -> ! {
     sys::default_signals();
     let view = sys::size(VIEW).and_then(|length| sys::map_file(VIEW, length)).ok().and_then(wire::View::parse);
     match view {
-        Some(view) => serve::serve(&view, Watched::note(&view), step::bound(u64::MAX, view.bounding).is_ok()),
+        Some(view) => serve::serve(&view, Watched::note(&view), Privileges::give_up(&view)),
         None => sys::exit(1),
     }
 }

@@ -1,7 +1,7 @@
 //! Init's loop: one poll(2) over the spare, the steps that run, and runner.
 
 use crate::janitor::Janitor;
-use crate::spare::{self, Spare};
+use crate::spare::{self, Privileges, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
 use crate::watched::Watched;
 use crate::wire::{self, View, kind, stage};
@@ -39,8 +39,8 @@ impl Steps {
     }
 }
 
-/// Serves requests until runner closes its end of the socket. Where this process `is_bound`, so are its spares.
-pub fn serve(view: &View<'_>, watched: Watched, is_bound: bool) -> ! {
+/// Serves requests until runner closes its end of the socket, by a process with these privileges.
+pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
     let mut spare = None;
@@ -49,7 +49,7 @@ pub fn serve(view: &View<'_>, watched: Watched, is_bound: bool) -> ! {
     let janitor = Janitor::start();
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
-            spare = spare::make(view, watched, is_bound, false).ok();
+            spare = spare::make(view, watched, privileges, false).ok();
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
@@ -84,7 +84,7 @@ pub fn serve(view: &View<'_>, watched: Watched, is_bound: bool) -> ! {
             }
         } else if asked && awaited {
             if lost < MOST_LOST {
-                spare = spare::make(view, watched, is_bound, true).ok();
+                spare = spare::make(view, watched, privileges, true).ok();
             }
             if spare.is_none() {
                 refuse();

@@ -18,6 +18,24 @@ pub struct Spare {
     pub namespace: i32,
 }
 
+/// How far init has given up what no step may have; a spare has the rest to do.
+#[derive(Clone, Copy)]
+pub struct Privileges {
+    /// Whether it has dropped the capabilities.
+    pub is_bound: bool,
+    /// Whether it is behind the filter that all inherit.
+    pub filtered: Result<()>,
+}
+
+impl Privileges {
+    /// Gives up as much as this kernel allows.
+    pub fn give_up(view: &View<'_>) -> Self {
+        let filter = view.inherited_filter;
+        let filtered = if filter.is_empty() { Ok(()) } else { sys::load_filter(filter) };
+        Self { is_bound: step::bound(u64::MAX, view.bounding).is_ok(), filtered }
+    }
+}
+
 /// The things that a spare has made ready.
 struct Ready {
     mounted: Mounted,
@@ -37,12 +55,11 @@ pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static 
     })
 }
 
-/// Makes a spare, of an init that has dropped the capabilities that no step may have, or has not; `asked` where a request
-/// waits for it.
-pub fn make(view: &View<'_>, watched: Watched, is_bound: bool, asked: bool) -> Result<Spare> {
+/// Makes a spare of an init with these privileges; `asked` where a request waits for it.
+pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) -> Result<Spare> {
     let [feed, fed] = sys::socket_pair()?;
     match sys::fork_apart() {
-        Ok(Fork::Child) => wait(view, watched, is_bound, fed, asked),
+        Ok(Fork::Child) => wait(view, watched, privileges, fed, asked),
         Ok(Fork::Parent(number, process)) => {
             sys::close(fed);
             let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
@@ -68,13 +85,13 @@ fn namespace_of(number: u32) -> Result<i32> {
 }
 
 /// Gets ready, waits, and becomes the step.
-fn wait(view: &View<'_>, watched: Watched, is_bound: bool, fed: i32, asked: bool) -> ! {
+fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, fed: i32, asked: bool) -> ! {
     // Of init's descriptors it keeps its own three, and the root where a mount is watched: none of another step's.
     let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(watched.end()));
     if apart.is_err() {
         sys::exit(125);
     }
-    let ready = prepare(view, watched, is_bound);
+    let ready = prepare(view, watched, privileges);
     if !asked && !is_fit_at_request(&ready, view, watched) {
         // Init makes another one for that request.
         sys::exit(0);
@@ -114,14 +131,15 @@ fn is_fit_at_request(ready: &core::result::Result<Ready, step::Failure>, view: &
         && watched.lost(view).is_none()
 }
 
-fn prepare(view: &View<'_>, watched: Watched, is_bound: bool) -> core::result::Result<Ready, step::Failure> {
+fn prepare(view: &View<'_>, watched: Watched, privileges: Privileges) -> core::result::Result<Ready, step::Failure> {
     if let Some(error) = watched.failed() {
         return Err(step::Failure::new(stage::PROCESS)(error));
     }
     if let Some((detail, error)) = watched.lost(view) {
         return Err(step::Failure { stage: stage::LOST_MOUNT, error, detail });
     }
-    if !is_bound {
+    privileges.filtered.map_err(step::Failure::new(stage::SECCOMP))?;
+    if !privileges.is_bound {
         step::bound(u64::MAX, view.bounding).map_err(step::Failure::new(stage::CAPABILITIES))?;
     }
     let mounted = view::mount(view)?;
@@ -131,8 +149,8 @@ fn prepare(view: &View<'_>, watched: Watched, is_bound: bool) -> core::result::R
     if view.confined {
         sys::confine_to_root().map_err(step::Failure::new(stage::LANDLOCK))?;
     }
-    if view.filter_first && !view.filter.is_empty() {
-        sys::load_filter(view.filter).map_err(step::Failure::new(stage::SECCOMP))?;
+    if view.filter_first && !view.own_filter.is_empty() {
+        sys::load_filter(view.own_filter).map_err(step::Failure::new(stage::SECCOMP))?;
     }
     Ok(Ready { mounted, score })
 }

@@ -56,11 +56,11 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
             return Err(Failure { stage: stage::LIMITS, error, detail });
         }
     }
-    let filter = !view.filter_first && !view.filter.is_empty();
+    let filter = !view.filter_first && !view.own_filter.is_empty();
     let late = filter && request.has(NO_NEW_PRIVILEGES);
     if filter && !late {
         // Without no_new_privs only a process with CAP_SYS_ADMIN may load one, see seccomp(2).
-        sys::load_filter(view.filter).map_err(Failure::new(stage::SECCOMP))?;
+        sys::load_filter(view.own_filter).map_err(Failure::new(stage::SECCOMP))?;
     }
     user(request, view)?;
     let directory =
@@ -72,7 +72,7 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
         set.map_err(Failure::new(stage::NO_NEW_PRIVILEGES))?;
     }
     if late {
-        sys::load_filter(view.filter).map_err(Failure::new(stage::SECCOMP))?;
+        sys::load_filter(view.own_filter).map_err(Failure::new(stage::SECCOMP))?;
     }
     Ok(())
 }

@@ -356,9 +356,11 @@ pub enum ViewMount<'a> {
 pub struct View<'a> {
     count: u32,
     mounts: Reader<'a>,
-    /// The filter, eight bytes an instruction; empty for none.
-    pub filter: &'a [u8],
-    /// Whether the filter permits everything that sets a step up, so that it is loaded before the request comes.
+    /// The filter that init loads and all that it starts inherits, eight bytes an instruction; empty for none.
+    pub inherited_filter: &'a [u8],
+    /// The filter that each step loads: it answers the calls that set a step up. Empty for none.
+    pub own_filter: &'a [u8],
+    /// Whether a step's own filter permits everything that sets a step up, so that it is loaded before the request comes.
     pub filter_first: bool,
     /// Whether a step is kept from files that are not below its root, whatever descriptors it is sent.
     pub confined: bool,
@@ -373,17 +375,17 @@ impl<'a> View<'a> {
         let flags = reader.u8()?;
         let (filter_first, confined) = (flags & view::FILTER_FIRST != 0, flags & view::CONFINED != 0);
         let bounding = reader.u64()?;
-        let length = usize::try_from(reader.u32()?).ok()?;
-        let filter = reader.take(length)?;
+        let (inherited_filter, own_filter) = (program(&mut reader)?, program(&mut reader)?);
         let count = reader.u32()?;
         let mounts = reader;
         for _ in 0..count {
             next_mount(&mut reader)?;
         }
-        (reader.is_empty() && filter.len() % 8 == 0).then_some(Self {
+        reader.is_empty().then_some(Self {
             count,
             mounts,
-            filter,
+            inherited_filter,
+            own_filter,
             filter_first,
             confined,
             bounding,
@@ -395,6 +397,11 @@ impl<'a> View<'a> {
         let mut reader = self.mounts;
         (0..self.count).map_while(move |_| next_mount(&mut reader))
     }
+}
+
+fn program<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let length = usize::try_from(reader.u32()?).ok()?;
+    reader.take(length).filter(|program| program.len() % 8 == 0)
 }
 
 fn next_mount<'a>(reader: &mut Reader<'a>) -> Option<ViewMount<'a>> {

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use super::answer::Answers;
 use super::assembler::{Assembler, Label, code};
-use super::interpreter::{ARCHITECTURE, NUMBER};
-use super::numbers::X32_BIT;
+use super::interpreter::{ARCHITECTURE, NUMBER, always_allows};
+use super::numbers::{X32_BIT, number};
 use super::rules::{Rules, default_action};
 use super::tree::tree;
 use super::{Action, Architecture};
@@ -51,6 +51,34 @@ impl CompileError {
 /// # Errors
 /// See [`CompileError`].
 pub fn compile(filter: &LinuxSeccomp) -> Result<Vec<u64>, CompileError> {
+    assemble(filter, |_, rules| rules)
+}
+
+/// A filter in two programs. A process behind both gets the filter's answer to each call: one of the two gives it, and
+/// the other one lets the call through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Lets the split calls through, and answers all others.
+    pub others: Vec<u64>,
+    /// Answers the split calls, and lets all others through; none where the filter lets all of them through.
+    pub split: Option<Vec<u64>>,
+}
+
+/// Makes two programs in place of one, for a process that still has to make calls of these names on that architecture
+/// when it loads the first.
+///
+/// # Errors
+/// See [`CompileError`].
+pub fn compile_split(filter: &LinuxSeccomp, architecture: Architecture, names: &[&str]) -> Result<Split, CompileError> {
+    let numbers: Vec<u32> = names.iter().filter_map(|name| number(architecture, name)).collect();
+    let here = |of: Architecture| if of == architecture { numbers.as_slice() } else { &[] };
+    let others = assemble(filter, |of, rules| rules.without(here(of)))?;
+    let split = assemble(filter, |of, rules| rules.only(of, here(of)))?;
+    let is_let_through = |number: &u32| always_allows(&split, architecture, *number, &[]);
+    Ok(Split { others, split: Some(split.clone()).filter(|_| !numbers.iter().all(is_let_through)) })
+}
+
+fn assemble(filter: &LinuxSeccomp, change: impl Fn(Architecture, Rules) -> Rules) -> Result<Vec<u64>, CompileError> {
     let listed = filter.architectures().as_deref().unwrap_or_default();
     let known: Vec<Architecture> =
         Architecture::ALL.into_iter().filter(|architecture| listed.contains(&architecture.oci())).collect();
@@ -65,7 +93,7 @@ pub fn compile(filter: &LinuxSeccomp) -> Result<Vec<u64>, CompileError> {
     let mut x32 = None;
     // x32 stands before x86-64, which leads to it.
     for architecture in known.iter().rev() {
-        let rules = Rules::new(filter, *architecture)?;
+        let rules = change(*architecture, Rules::new(filter, *architecture)?);
         let tree = tree(&mut assembler, &mut answers, &rules, *architecture);
         match architecture {
             Architecture::X32 => x32 = Some(tree),

@@ -45,14 +45,14 @@ mod step_calls;
 mod tests;
 mod tree;
 
-pub use compile::{CompileError, MAX_INSTRUCTIONS, compile};
+pub use compile::{CompileError, MAX_INSTRUCTIONS, Split, compile, compile_split};
 pub use document::ProfileError;
 pub use hint::{Permissions, hint, killed};
 pub use interpreter::{always_allows, may_allow, may_fake, verdict};
 pub use numbers::number;
 use oci_spec::runtime::Arch;
 pub use profile::{Kernel, Profile};
-pub use step_calls::{STEP_CALLS, StepCallError, starts_steps};
+pub use step_calls::{SETUP_CALLS, STEP_CALLS, StepCallError, starts_steps};
 
 /// An architecture that a filter can be made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

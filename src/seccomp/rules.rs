@@ -116,6 +116,24 @@ impl Rules {
         Ok(Self { default, unknown_from, calls })
     }
 
+    /// Lets the calls of these numbers through, whatever the rules say.
+    pub fn without(mut self, numbers: &[u32]) -> Self {
+        let through = || vec![Case { conditions: Vec::new(), action: Action::Allow }];
+        self.calls.extend(numbers.iter().map(|number| (*number, through())));
+        self
+    }
+
+    /// Answers the calls of these numbers as the rules say, and lets all others through.
+    pub fn only(self, architecture: Architecture, numbers: &[u32]) -> Self {
+        let answer = |number: &u32| {
+            let otherwise = || vec![Case { conditions: Vec::new(), action: self.otherwise(architecture, *number) }];
+            let cases = self.calls.get(number).cloned();
+            (*number, cases.map_or_else(otherwise, |cases| with_default(cases, self.default)))
+        };
+        let calls = numbers.iter().map(answer).collect();
+        Self { default: Action::Allow, unknown_from: None, calls }
+    }
+
     /// The answer where the filter names no such call.
     pub fn otherwise(&self, architecture: Architecture, number: u32) -> Action {
         match self.unknown_from {
@@ -123,6 +141,14 @@ impl Rules {
             _ => self.default,
         }
     }
+}
+
+/// The cases with one more that always holds, unless the last one does.
+fn with_default(mut cases: Vec<Case>, default: Action) -> Vec<Case> {
+    if cases.last().is_none_or(|last| !last.conditions.is_empty()) {
+        cases.push(Case { conditions: Vec::new(), action: default });
+    }
+    cases
 }
 
 /// Adds what holds for calls that are made through socketcall(2) or ipc(2): their first argument says which call it is.

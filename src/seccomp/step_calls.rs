@@ -41,6 +41,58 @@ pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
     ("exit_group", &[]),
 ];
 
+/// The system calls that a session's init makes, and each process that it makes before that one is a step: see
+/// `src/init/sys/number.rs`.
+pub const SETUP_CALLS: [&str; 47] = [
+    "write",
+    "close",
+    "mmap",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "ioctl",
+    "sendmsg",
+    "recvmsg",
+    "socketpair",
+    "execve",
+    "fcntl",
+    "getcwd",
+    "fchdir",
+    "fchown",
+    "umask",
+    "setsid",
+    "setgroups",
+    "setresuid",
+    "setresgid",
+    "capset",
+    "prctl",
+    "exit_group",
+    "waitid",
+    "keyctl",
+    "openat",
+    "mkdirat",
+    "mknodat",
+    "unlinkat",
+    "symlinkat",
+    "ppoll",
+    "dup3",
+    "prlimit64",
+    "seccomp",
+    "statx",
+    "pidfd_send_signal",
+    "open_tree",
+    "move_mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "clone3",
+    "close_range",
+    "openat2",
+    "mount_setattr",
+    "landlock_create_ruleset",
+    "landlock_add_rule",
+    "landlock_restrict_self",
+];
+
 /// Why no step can be made under a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -76,5 +128,23 @@ pub fn starts_steps(program: &[u64], native: Architecture) -> Result<(), StepCal
     match STEP_CALLS.iter().find(is_faked) {
         Some((name, _)) => Err(StepCallError::Faked(name)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calls_of_init_are_those_whose_numbers_it_has() {
+        let source = include_str!("../init/sys/number.rs");
+        let names = source.lines().filter_map(|line| line.trim().strip_prefix("pub const ")?.split_once(':'));
+        let mut named: Vec<String> = names.map(|(name, _)| name.to_lowercase()).collect();
+        named.sort_unstable();
+        named.dedup();
+        let mut listed = SETUP_CALLS.to_vec();
+        listed.sort_unstable();
+        assert_eq!(named, listed);
+        assert!(STEP_CALLS.iter().all(|(name, _)| SETUP_CALLS.contains(name)));
     }
 }

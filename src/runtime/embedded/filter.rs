@@ -6,15 +6,19 @@ use std::sync::{Mutex, PoisonError};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use crate::seccomp::{
-    Architecture, STEP_CALLS, StepCallError, always_allows, compile, may_allow, number, starts_steps,
+    Architecture, SETUP_CALLS, STEP_CALLS, Split, StepCallError, always_allows, compile, compile_split, may_allow,
+    number, starts_steps,
 };
 
 /// A filter in the form that the kernel takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Eight bytes an instruction; none for a container without a filter.
-    pub program: Vec<u8>,
-    /// Whether it permits everything that makes a step of a spare: then the spare loads it before a request comes.
+    /// The part that init loads, and with it all that it starts: for the calls that are not made to set a step up. Eight
+    /// bytes an instruction; none for a container without a filter.
+    pub inherited: Vec<u8>,
+    /// The part that each step loads; none where it would let everything through.
+    pub own: Vec<u8>,
+    /// Whether it permits everything that makes a step of a spare: then the spare loads its part before a request comes.
     pub first: bool,
     /// Whether it lets mount(2) through: a step that mounts has more than its root.
     pub mounts: bool,
@@ -50,15 +54,21 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let cannot = |error: StepCallError| io::Error::other(format!("the seccomp profile cannot be used: {error}"));
     starts_steps(&program, native).map_err(cannot)?;
     let refused = refused(&program, native);
+    let Split { others, split } = compile_split(rules, native, &SETUP_CALLS).map_err(io::Error::other)?;
     let filter = Filter {
         first: refused.is_empty(),
         mounts: number(native, "mount").is_some_and(|mount| may_allow(&program, native, mount)),
         namespaces: makes_namespaces(&program, native),
         refused,
-        program: program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect(),
+        inherited: bytes(&others),
+        own: bytes(split.as_deref().unwrap_or_default()),
     };
     compiled.push((rules.clone(), filter.clone()));
     Ok(filter)
+}
+
+fn bytes(program: &[u64]) -> Vec<u8> {
+    program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect()
 }
 
 /// Whether a step behind the filter can get a mount namespace of its own: clone(2) is judged by its flags, clone3(2) has them
@@ -100,7 +110,8 @@ mod tests {
     fn the_default_is_loaded_before_a_request_comes() {
         let filter = filter(Profile::standard());
         assert!(!filter.mounts && !filter.namespaces);
-        assert!(filter.first && filter.program.len() > 800 && filter.program.len().is_multiple_of(8));
+        assert!(filter.first && filter.inherited.len() > 800 && !filter.own.is_empty());
+        assert!(filter.inherited.len().is_multiple_of(8) && filter.own.len().is_multiple_of(8));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn in_proc(spec: &Spec, path: &str) -> bool {
 /// that of a user namespace of their own.
 pub fn may_unmount(filter: &Filter, bounding: u64) -> bool {
     const SYS_ADMIN: u64 = 1 << 21;
-    bounding & SYS_ADMIN != 0 || filter.program.is_empty() || filter.mounts || filter.namespaces
+    bounding & SYS_ADMIN != 0 || filter.inherited.is_empty() || filter.mounts || filter.namespaces
 }
 
 /// Where each mount of the view is, by its number.
@@ -94,11 +94,13 @@ fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
 pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>> {
     let may_unmount = may_unmount(filter, bounding);
     let mut bytes = Writer::default();
-    let confined = !filter.program.is_empty() && !filter.mounts;
+    let confined = !filter.inherited.is_empty() && !filter.mounts;
     bytes.0.push(if filter.first { view::FILTER_FIRST } else { 0 } | if confined { view::CONFINED } else { 0 });
     bytes.u64(bounding);
-    bytes.count(filter.program.len());
-    bytes.0.extend(&filter.program);
+    for program in [&filter.inherited, &filter.own] {
+        bytes.count(program.len());
+        bytes.0.extend(program);
+    }
     bytes.count(targets(spec, may_unmount).len());
     for mount in own(spec) {
         if !is_fresh(mount) {
@@ -169,11 +171,11 @@ mod tests {
         let expected = ["/proc", "/dev/shm", "/mqueue", "/dev/shm/below", "/dev/mqueue", "/proc/sys", "/proc/keys"]
             .map(PathBuf::from);
         assert_eq!(targets(&spec, false), expected);
-        let filter =
-            Filter { program: vec![1; 16], first: true, mounts: false, namespaces: false, refused: Vec::new() };
+        let filter = Filter { inherited: vec![1; 16], own: vec![2; 8], first: true, ..Filter::default() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
-        assert_eq!((view.filter, view.filter_first, view.bounding), (&[1u8; 16][..], true, 1 << 40 | 3));
+        assert_eq!((view.inherited_filter, view.own_filter), (&[1u8; 16][..], &[2u8; 8][..]));
+        assert_eq!((view.filter_first, view.bounding), (true, 1 << 40 | 3));
         assert!(view.confined);
         let mounts: Vec<_> = view.mounts().collect();
         assert_eq!(mounts.len(), targets(&spec, false).len());
@@ -199,7 +201,7 @@ mod tests {
             |(target, kind): (&str, &str)| MountBuilder::default().destination(target).typ(kind).build().unwrap();
         let mounts = [("/shared", "bind"), ("/shared/proc", "proc"), ("/shared/below", "bind")];
         let spec = SpecBuilder::default().mounts(mounts.map(mount)).build().unwrap();
-        let confining = Filter { program: vec![1; 16], ..Filter::default() };
+        let confining = Filter { inherited: vec![1; 16], ..Filter::default() };
         let watched = |filter: &Filter, bounding: u64| -> Vec<_> {
             let bytes = encode(&spec, filter, bounding).unwrap();
             let view = View::parse(&bytes).unwrap();

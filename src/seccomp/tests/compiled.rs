@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use super::standard;
 use crate::seccomp::assembler::{Instruction, code};
 use crate::seccomp::numbers::{X32_BIT, table};
-use crate::seccomp::{Action, Architecture, CompileError, MAX_INSTRUCTIONS, compile, interpreter, number, verdict};
+use crate::seccomp::{
+    Action, Architecture, CompileError, MAX_INSTRUCTIONS, SETUP_CALLS, Split, compile, compile_split, interpreter,
+    number, verdict,
+};
 
 const ACTIONS: [LinuxSeccompAction; 8] = [
     LinuxSeccompAction::ScmpActAllow,
@@ -215,6 +218,26 @@ proptest! {
     }
 
     #[test]
+    fn two_programs_answer_together_as_one_does_and_one_of_them_lets_the_call_through(
+        filter in any_filter(),
+        split in prop::collection::vec(prop::sample::select(&NAMES[..]), 0..8),
+        calls in prop::collection::vec((any_call(), prop::array::uniform6(any_value())), 20),
+    ) {
+        let both = compile_split(&filter, Architecture::X86_64, &split).unwrap();
+        for ((of, called), arguments) in calls {
+            let others = verdict(&both.others, of, called, &arguments);
+            let split = both.split.as_ref().map_or(Action::Allow, |program| verdict(program, of, called, &arguments));
+            let expected = expected(&filter, of, called, &arguments);
+            prop_assert!(
+                (others, split) == (expected, Action::Allow) || (others, split) == (Action::Allow, expected)
+                    // Neither program is for that architecture.
+                    || (others, split) == (Action::KillProcess, Action::KillProcess) && expected == others,
+                "{:?} {} {:?}: {:?} {:?} {:?}", of, called, arguments, others, split, expected,
+            );
+        }
+    }
+
+    #[test]
     fn the_interpreter_ends_on_any_program(program in prop::collection::vec(any::<u64>(), 0..50)) {
         verdict(&program, Architecture::X86_64, 0, &[0; 6]);
     }
@@ -235,6 +258,25 @@ fn the_default_filter_answers_every_number_of_a_call_as_its_rules_say() {
             }
         }
     }
+}
+
+#[test]
+fn of_the_default_filter_little_is_loaded_by_each_step() {
+    let both = compile_split(&standard(&[]), Architecture::X86_64, &SETUP_CALLS).unwrap();
+    let own = both.split.unwrap();
+    assert!(own.len() < 60 && both.others.len() > 250, "{} {}", own.len(), both.others.len());
+    let answer = |program: &[u64], name| {
+        verdict(program, Architecture::X86_64, number(Architecture::X86_64, name).unwrap(), &[0; 6])
+    };
+    assert_eq!([answer(&both.others, "fsopen"), answer(&own, "fsopen")], [Action::Allow, Action::Errno(1)]);
+    assert_eq!([answer(&both.others, "bpf"), answer(&own, "bpf")], [Action::Errno(1), Action::Allow]);
+    let open = LinuxSeccompBuilder::default()
+        .default_action(LinuxSeccompAction::ScmpActAllow)
+        .architectures([Arch::ScmpArchX86_64])
+        .build()
+        .unwrap();
+    let Split { split, .. } = compile_split(&open, Architecture::X86_64, &SETUP_CALLS).unwrap();
+    assert_eq!(split, None);
 }
 
 #[test]

@@ -78,8 +78,10 @@ fn request_again(request: &Request<'_>) -> Vec<u8> {
 /// All but the first byte, of which two bits count.
 fn view_again(view: &View<'_>) -> Vec<u8> {
     let mut bytes = view.bounding.to_le_bytes().to_vec();
-    count(&mut bytes, view.filter.len());
-    bytes.extend(view.filter);
+    for program in [view.inherited_filter, view.own_filter] {
+        count(&mut bytes, program.len());
+        bytes.extend(program);
+    }
     count(&mut bytes, view.mounts().count());
     for mount in view.mounts() {
         match mount {
