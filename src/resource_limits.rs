@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::LazyLock;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use thiserror::Error;
@@ -47,12 +48,15 @@ pub fn default_nofile() -> u64 {
 }
 
 /// Returns the greatest limit of open files that this process can set, where it is known: the kernel's own, and without
-/// CAP_SYS_RESOURCE what it has.
+/// CAP_SYS_RESOURCE what it has. Asked for once.
 pub fn settable_nofile() -> Option<u64> {
-    let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(true);
-    let caller = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|_| !may_raise).map(|(_, most)| most);
-    let kernel = fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
-    caller.into_iter().chain(kernel).min()
+    static MOST: LazyLock<Option<u64>> = LazyLock::new(|| {
+        let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
+        let caller = getrlimit(Resource::RLIMIT_NOFILE).ok().filter(|_| !may_raise.unwrap_or(true));
+        let kernel = fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+        caller.map(|(_, most)| most).into_iter().chain(kernel).min()
+    });
+    *MOST
 }
 
 /// What the system and the programs that runner starts say of a limit.

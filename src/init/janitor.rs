@@ -3,7 +3,7 @@
 //! When the last hold of a mount namespace closes, the kernel takes its mounts down, and makes whoever closed it wait
 //! until no processor can see them any more. Here nobody waits for that: not the next spare, and not the end of a step.
 
-use crate::FREE;
+use crate::FEED;
 use crate::sys::{self, Fork};
 
 /// The way to the janitor; -1 where there is none.
@@ -44,16 +44,16 @@ impl Janitor {
 
 fn work(end: i32) -> ! {
     // Of init's descriptors it keeps its own alone.
-    let alone = sys::duplicate(end, FREE, true).and_then(|()| sys::close_from(FREE + 1));
+    let alone = sys::duplicate(end, FEED, true).and_then(|()| sys::close_from(FEED + 1));
     if alone.is_err() {
         sys::exit(1);
     }
-    for descriptor in 0..FREE {
+    for descriptor in 0..FEED {
         sys::close(descriptor);
     }
     let mut byte = [0u8; 1];
     loop {
-        match sys::receive(FREE, &mut byte, true) {
+        match sys::receive(FEED, &mut byte, true) {
             Ok(received) if received.length > 0 => received.close(),
             // Init has ended, and so does everything in the container.
             Ok(_) | Err(_) => sys::exit(0),

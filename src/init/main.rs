@@ -38,12 +38,12 @@ const CONTROL: i32 = 0;
 const PROC: i32 = 1;
 /// The memory with the [`wire::View`].
 const VIEW: i32 = 2;
-/// The first descriptor that is free: a spare's way to report its request to init.
-const FREE: i32 = 3;
+/// A spare's way to report its request to init.
+const FEED: i32 = 3;
 /// A step's status socket, in that one's place.
-const STATUS: i32 = FREE;
+const STATUS: i32 = FEED;
 /// The root of the container in init's own mount namespace, where a mount is watched.
-const ROOT: i32 = FREE + 1;
+const ROOT: i32 = FEED + 1;
 
 /// Where the kernel begins this program.
 extern "C" fn start() -> ! {

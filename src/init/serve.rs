@@ -5,7 +5,7 @@ use crate::spare::{self, Privileges, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
 use crate::watched::Watched;
 use crate::wire::{self, View, kind, stage};
-use crate::{CONTROL, wire::REQUEST_DESCRIPTORS};
+use crate::{CONTROL, FEED, VIEW, wire::REQUEST_DESCRIPTORS};
 
 /// The most steps that run in one container at once; another waits in the socket.
 const MOST_STEPS: usize = 1024;
@@ -43,48 +43,51 @@ impl Steps {
 pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
+    let mut feed = -1;
     let mut spare = None;
     let mut lost = 0;
     let mut awaited = false;
+    // So that nothing else takes the place of the spares' way to report.
+    if sys::duplicate(VIEW, FEED, true).is_err() {
+        sys::exit(1);
+    }
     let janitor = Janitor::start();
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
-            spare = spare::make(view, watched, privileges, false).ok();
+            spare = make(view, watched, privileges, &mut feed, false);
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
         let polled_steps = steps.count;
-        wait(&mut polled, spare.as_ref(), awaited, steps.running());
+        wait(&mut polled, feed, spare.as_ref(), awaited, steps.running());
         if polled[0].happened & !POLLIN != 0 {
             sys::exit(0);
         }
         let asked = polled[0].happened & POLLIN != 0;
-        if let Some(Spare { process, feed, namespace }) = spare {
+        if let Some(Spare { process, namespace }) = spare {
             if polled[1].happened != 0 {
                 let mut byte = [0u8; 1];
-                match sys::receive(feed, &mut byte, false) {
-                    Ok(received) if received.count == 1 => {
-                        let step = Step { process, status: received.descriptors[0], namespace, killed: false };
-                        steps.all[steps.count] = step;
-                        steps.count += 1;
-                        lost = 0;
-                    }
-                    _ => {
-                        // It ended before it took a request: something killed it.
-                        sys::kill(process);
-                        let _ = sys::reap(process);
-                        sys::close(process);
-                        janitor.take(namespace);
-                        lost += 1;
-                        awaited = true;
-                    }
+                // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
+                let status = sys::receive(feed, &mut byte, false).map_or(-1, |received| received.descriptors[0]);
+                steps.all[steps.count] = Step { process, status, namespace, killed: status < 0 };
+                steps.count += 1;
+                if status < 0 {
+                    sys::kill(process);
                 }
-                sys::close(feed);
+                lost = 0;
+                spare = None;
+            } else if polled[2].happened != 0 {
+                // It ended before it took a request: something killed it, or its view is not whole any more.
+                let _ = sys::reap(process);
+                sys::close(process);
+                janitor.take(namespace);
+                lost += 1;
+                awaited = true;
                 spare = None;
             }
         } else if asked && awaited {
             if lost < MOST_LOST {
-                spare = spare::make(view, watched, privileges, true).ok();
+                spare = make(view, watched, privileges, &mut feed, true);
             }
             if spare.is_none() {
                 refuse();
@@ -92,22 +95,31 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
             }
             awaited = spare.is_none();
         }
-        follow(&mut steps, &polled[2..2 + 2 * polled_steps], &janitor, || watched.lost(view));
+        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, || watched.lost(view));
     }
 }
 
-fn wait(polled: &mut [Poll], spare: Option<&Spare>, awaited: bool, steps: &[Step]) {
+/// Makes a spare, and before the first one the way on which all of them report.
+fn make(view: &View<'_>, watched: Watched, privileges: Privileges, feed: &mut i32, asked: bool) -> Option<Spare> {
+    if *feed < 0 {
+        *feed = spare::feed().ok()?;
+    }
+    spare::make(view, watched, privileges, asked).ok()
+}
+
+fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, steps: &[Step]) {
     // The spare reads the requests; init looks for them only while there is none.
     polled[0] = Poll { descriptor: CONTROL, events: POLLRDHUP | if awaited { POLLIN } else { 0 }, happened: 0 };
-    polled[1] = Poll { descriptor: spare.map_or(-1, |spare| spare.feed), events: POLLIN, happened: 0 };
-    let (pairs, _) = polled[2..].as_chunks_mut::<2>();
+    polled[1] = Poll { descriptor: feed, events: POLLIN, happened: 0 };
+    polled[2] = Poll { descriptor: spare.map_or(-1, |spare| spare.process), events: POLLIN, happened: 0 };
+    let (pairs, _) = polled[3..].as_chunks_mut::<2>();
     for (pair, step) in pairs.iter_mut().zip(steps) {
         pair[0] = Poll { descriptor: step.process, events: POLLIN, happened: 0 };
         // A closed status socket means that the step is to end, and says so once.
         let status = if step.killed { -1 } else { step.status };
         pair[1] = Poll { descriptor: status, events: POLLRDHUP, happened: 0 };
     }
-    if sys::poll(&mut polled[..2 + 2 * steps.len()]).is_err() {
+    if sys::poll(&mut polled[..3 + 2 * steps.len()]).is_err() {
         sys::exit(1);
     }
 }

@@ -5,15 +5,13 @@ use crate::sys::{self, Buffer, Fork, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received
 use crate::view::{self, Mounted};
 use crate::watched::Watched;
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
-use crate::{CONTROL, FREE, PROC, STATUS};
+use crate::{CONTROL, FEED, PROC, STATUS};
 
 /// A process that waits to become a step.
 #[derive(Clone, Copy)]
 pub struct Spare {
     /// A descriptor of the process.
     pub process: i32,
-    /// Brings the status socket of the step that it has become.
-    pub feed: i32,
     /// Its mount namespace, for the janitor to take down when it has ended; -1 where there is none.
     pub namespace: i32,
 }
@@ -57,20 +55,22 @@ pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static 
 
 /// Makes a spare of an init with these privileges; `asked` where a request waits for it.
 pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) -> Result<Spare> {
-    let [feed, fed] = sys::socket_pair()?;
-    match sys::fork_apart() {
-        Ok(Fork::Child) => wait(view, watched, privileges, fed, asked),
-        Ok(Fork::Parent(number, process)) => {
-            sys::close(fed);
+    match sys::fork_apart()? {
+        Fork::Child => wait(view, watched, privileges, asked),
+        Fork::Parent(number, process) => {
             let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
-            Ok(Spare { process, feed, namespace })
-        }
-        Err(error) => {
-            sys::close(feed);
-            sys::close(fed);
-            Err(error)
+            Ok(Spare { process, namespace })
         }
     }
+}
+
+/// Makes the way on which a spare passes on the status socket of the step that it becomes. Returns init's end, and puts
+/// the other one at [`FEED`] for all spares.
+pub fn feed() -> Result<i32> {
+    let [feed, fed] = sys::socket_pair()?;
+    let put = sys::duplicate(fed, FEED, true);
+    sys::close(fed);
+    put.map(|()| feed).inspect_err(|_| sys::close(feed))
 }
 
 /// Opens `NUMBER/ns/mnt` of this container's proc, as a kernel before Linux 6.11 needs it.
@@ -85,10 +85,9 @@ fn namespace_of(number: u32) -> Result<i32> {
 }
 
 /// Gets ready, waits, and becomes the step.
-fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, fed: i32, asked: bool) -> ! {
-    // Of init's descriptors it keeps its own three, and the root where a mount is watched: none of another step's.
-    let apart = sys::duplicate(fed, FREE, true).and_then(|()| sys::close_from(watched.end()));
-    if apart.is_err() {
+fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) -> ! {
+    // Of init's descriptors it keeps its own four, and the root where a mount is watched: none of another step's.
+    if sys::close_from(watched.end()).is_err() {
         sys::exit(125);
     }
     let ready = prepare(view, watched, privileges);
@@ -103,7 +102,7 @@ fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, fed: i32, ask
         }
         let status = received.descriptors[REQUEST_DESCRIPTORS - 1];
         // From here on init follows this process as a step.
-        let followed = sys::send(FREE, &[1], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
+        let followed = sys::send(FEED, &[1], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
         if let Err(error) = followed {
             // Where init does not follow this process, it cannot report why.
             let _ = sys::send(status, &wire::status(kind::FAILED, stage::PROCESS, error.0, 0), None);

@@ -21,8 +21,8 @@ impl Mounted {
     pub fn is_whole(&self, view: &View<'_>) -> bool {
         let mut targets = fresh_targets(view);
         self.0.iter().all(|number| {
-            let found = targets.next().and_then(|target| sys::mount_at(AT_FDCWD, target).ok());
-            found.is_some_and(|found| found.number == *number as u64)
+            let found = targets.next().and_then(|target| sys::mount_seen_at(target).ok());
+            found.is_some_and(|found| found.is_top && found.number == *number as u64)
         })
     }
 }

@@ -125,13 +125,22 @@ pub fn mount_at(directory: i32, path: &[u8]) -> Result<MountAt> {
 /// Returns the mount of what is open.
 pub fn mount_of(place: i32) -> Result<MountAt> {
     const AT_EMPTY_PATH: usize = 0x1000;
+    mount(place, &[0], AT_EMPTY_PATH)
+}
+
+/// Returns the mount that a program of this process sees at an absolute path.
+pub fn mount_seen_at(path: &[u8]) -> Result<MountAt> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    mount(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
+}
+
+fn mount(directory: i32, path: &[u8], flags: usize) -> Result<MountAt> {
     const STATX_MNT_ID: usize = 0x1000;
     const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
     const ATTRIBUTES: usize = 1;
     const MNT_ID: usize = 18;
     let mut stat = [0u64; 32];
-    let empty = [0u8];
-    let arguments = [fd(place), empty.as_ptr() as usize, AT_EMPTY_PATH, STATX_MNT_ID, (&raw mut stat) as usize];
+    let arguments = [fd(directory), text(path)?, flags, STATX_MNT_ID, (&raw mut stat) as usize];
     checked(number::STATX, arguments)?;
     Ok(MountAt { number: stat[MNT_ID], is_top: stat[ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT != 0 })
 }
