@@ -65,6 +65,9 @@ impl Site {
             let hint = error.hint();
             Error::new(Exit::Host, error).with_hint(Some(hint))
         })?;
+        // Before anything is written: a signal that ends this process at once would leave it half-written.
+        let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe for interrupts"))?);
+        heed_signals(Arc::clone(&interrupt)).map_err(|error| no_thread("heed signals", error))?;
         let store = Store::open(&settings.store).map_err(of_store)?;
         let mut warnings: Vec<Warning> = settings.ignored.clone().into_iter().collect();
         warnings.extend(clear_left_over(&store)?);
@@ -73,8 +76,6 @@ impl Site {
         let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
         let workspace = workspace.map_err(host("make room for sessions"))?;
         let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
-        let interrupt = Arc::new(Interrupt::new().map_err(host("make a pipe for interrupts"))?);
-        heed_signals(Arc::clone(&interrupt)).map_err(|error| no_thread("heed signals", error))?;
         Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
     }
 

@@ -9,7 +9,7 @@ use nix::sys::prctl::set_child_subreaper;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
-use crate::project::Project;
+use crate::project::{Project, Run};
 
 /// A step that would last for ever, with children, on scratch in memory and on disk.
 const ENDLESS: &str = r#"
@@ -323,4 +323,21 @@ steps: [{ name: a, run: 'true' }, { name: layer, snapshot: {} }]
     let built = build.end();
     assert_eq!(built.run.code, 130, "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_signal_while_the_store_is_made_leaves_nothing_half_written_in_it() {
+    for _ in 0..20 {
+        let project = Project::new(NEXT);
+        let mut build = project.spawn(&["apply"]);
+        let pid = build.id();
+        // No pause between two looks: the store is made in a millisecond.
+        while !project.store().exists() {
+            assert!(build.try_wait().unwrap().is_none(), "it has ended without a store");
+        }
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::INT).unwrap();
+        let run = Run::new(pid, &build.wait_with_output().unwrap());
+        assert_eq!(run.code, 130, "{run}");
+        assert_eq!(project.left_over(pid), Vec::<String>::new(), "{run}");
+    }
 }
