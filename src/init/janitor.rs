@@ -10,9 +10,14 @@ use crate::sys::{self, Fork};
 pub struct Janitor(i32);
 
 impl Janitor {
+    /// Returns none: init does its work.
+    pub const fn none() -> Self {
+        Self(-1)
+    }
+
     /// Starts one. Where no process can be made, init does its work.
     pub fn start() -> Self {
-        let Ok([way, end]) = sys::socket_pair() else { return Self(-1) };
+        let Ok([way, end]) = sys::socket_pair() else { return Self::none() };
         match sys::fork() {
             Ok(Fork::Child) => work(end),
             Ok(Fork::Parent(_, process)) => {
@@ -24,7 +29,7 @@ impl Janitor {
             Err(_) => {
                 sys::close(way);
                 sys::close(end);
-                Self(-1)
+                Self::none()
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::spare::{self, Privileges, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
 use crate::watched::Watched;
 use crate::wire::{self, View, kind, stage};
-use crate::{CONTROL, FEED, VIEW, wire::REQUEST_DESCRIPTORS};
+use crate::{CONTROL, wire::REQUEST_DESCRIPTORS};
 
 /// The most steps that run in one container at once; another waits in the socket.
 const MOST_STEPS: usize = 1024;
@@ -43,15 +43,12 @@ impl Steps {
 pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
-    let mut feed = -1;
     let mut spare = None;
     let mut lost = 0;
     let mut awaited = false;
-    // So that nothing else takes the place of the spares' way to report.
-    if sys::duplicate(VIEW, FEED, true).is_err() {
-        sys::exit(1);
-    }
-    let janitor = Janitor::start();
+    // Before anything else takes its place.
+    let mut feed = spare::feed().unwrap_or(-1);
+    let janitor = if feed < 0 { Janitor::none() } else { Janitor::start() };
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
             spare = make(view, watched, privileges, &mut feed, false);
@@ -99,7 +96,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     }
 }
 
-/// Makes a spare, and before the first one the way on which all of them report.
+/// Makes a spare, and where it is missing the way on which all of them report.
 fn make(view: &View<'_>, watched: Watched, privileges: Privileges, feed: &mut i32, asked: bool) -> Option<Spare> {
     if *feed < 0 {
         *feed = spare::feed().ok()?;

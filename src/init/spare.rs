@@ -64,13 +64,16 @@ pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bo
     }
 }
 
-/// Makes the way on which a spare passes on the status socket of the step that it becomes. Returns init's end, and puts
-/// the other one at [`FEED`] for all spares.
+/// Makes the way on which a spare passes on the status socket of the step that it becomes. Returns init's end; the other
+/// one is at [`FEED`], the lowest descriptor that is free, for all spares.
 pub fn feed() -> Result<i32> {
-    let [feed, fed] = sys::socket_pair()?;
-    let put = sys::duplicate(fed, FEED, true);
+    let [fed, feed] = sys::socket_pair()?;
+    if fed == FEED {
+        return Ok(feed);
+    }
     sys::close(fed);
-    put.map(|()| feed).inspect_err(|_| sys::close(feed))
+    sys::close(feed);
+    Err(sys::EBADMSG)
 }
 
 /// Opens `NUMBER/ns/mnt` of this container's proc, as a kernel before Linux 6.11 needs it.
