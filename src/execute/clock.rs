@@ -74,7 +74,7 @@ impl<'a> Clock<'a> {
     /// What is left by now, if that is known; `stage` tells of each step that is not over how far it is.
     pub(super) fn estimate(&mut self, plan: &Plan, stage: impl Fn(StepId) -> Option<Stage>) -> Option<Event> {
         let Context { build, store, .. } = self.context;
-        let known = self.known.get_or_insert_with(|| store.timings(&build.name));
+        let known = self.known.get_or_insert_with(|| store.timings(&build.name, &build.project));
         let timing = |step: StepId| known.get(&build.step(step).name);
         if !plan.order().iter().any(|step| timing(*step).is_some()) {
             self.due = None;
@@ -107,11 +107,11 @@ impl<'a> Clock<'a> {
         if self.took.is_empty() {
             return store.touch_timings(&build.name);
         }
-        let mut known = self.known.unwrap_or_else(|| store.timings(&build.name));
+        let mut known = self.known.unwrap_or_else(|| store.timings(&build.name, &build.project));
         known.extend(self.took);
         let names: HashSet<&str> = build.steps.iter().map(|step| step.name.as_str()).collect();
         known.retain(|name, _| names.contains(name.as_str()));
         // Only an estimate is lost; a store that cannot be written to is told by whatever must be written there.
-        let _ = store.set_timings(&build.name, &known);
+        let _ = store.set_timings(&build.name, &build.project, &known);
     }
 }

@@ -5,8 +5,8 @@
 //! format                       the layout's version, `1`
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
 //! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
-//! last/<hex>.json              the last keys of a step; <hex> is the SHA-256 of the build's name, NUL, and the step's
-//! timings/<hex>.json           how long the steps of a build last took; <hex> is the SHA-256 of the build's name
+//! last/<hex>.json              the last keys of a step; by project; <hex> is the SHA-256 of the build's name, NUL, and the step's
+//! timings/<hex>.json           how long the steps of a build last took; by project; <hex> is the SHA-256 of the build's name
 //! building/<hex>               locked by who builds that key
 //! damaged/<hex>.squashfs       a layer that was not as it had been written
 //! lock-files/<hex>             where a lock file is, whose layers are kept; <hex> is the SHA-256 of the path
@@ -89,6 +89,10 @@ use self::error::io as failed;
 
 /// The version of the layout that this runner reads and writes.
 const FORMAT: &str = "1";
+
+/// Of so many projects whose builds have one name the last keys and the timings are known: a directory of its own for each
+/// CI job leaves many behind.
+const MAX_PROJECTS: usize = 8;
 
 /// The folders of a store.
 const FOLDERS: [&str; 16] = [

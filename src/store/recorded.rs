@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
-use super::{Store, StoreError};
+use super::{MAX_PROJECTS, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MOST_OF_OURS};
@@ -62,9 +62,6 @@ struct LastKey {
     /// The key's fields.
     fields: Fields,
 }
-
-/// Of so many projects with one name the last keys are known: a folder of its own for each CI job leaves many behind.
-const MAX_PROJECTS: usize = 8;
 
 impl Store {
     /// What was built under that key. A record that cannot be read, or is not of that key, is none.

@@ -1,12 +1,13 @@
 //! How long the steps of a build took: what the next run is estimated by, and nothing else.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
-use super::{Store, StoreError};
+use super::{MAX_PROJECTS, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MOST_OF_OURS};
@@ -23,22 +24,48 @@ pub struct Timing {
     pub end_ms: u64,
 }
 
+/// The timings of the projects that have a build of one name, the project used last at the end.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct OfProjects {
+    projects: Vec<OfProject>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OfProject {
+    /// The digest of the manifest's path, all links followed: a path may have any bytes.
+    project: String,
+    steps: Timings,
+}
+
 impl Store {
-    /// Of a build. A file that is damaged or none of ours is as good as none.
-    pub fn timings(&self, build: &str) -> Timings {
-        let read = || serde_json::from_slice(&regular::read(&self.timings_path(build), MOST_OF_OURS).ok()?).ok();
-        read().unwrap_or_default()
+    /// Returns the timings of the build of that name in a project. A file that is damaged or none of ours is as good as
+    /// none.
+    pub fn timings(&self, build: &str, project: &Path) -> Timings {
+        let project = id(project);
+        let known = self.timings_of_projects(build).projects.into_iter().find(|known| known.project == project);
+        known.map(|known| known.steps).unwrap_or_default()
     }
 
-    /// Replaces what is remembered of a build. Two runners of one build may each lose what the other has just timed.
+    /// Replaces the timings of a build in a project. Two runners of builds of one name may each lose what the other has
+    /// just timed.
     ///
     /// # Errors
     /// Whatever writing gives.
-    pub fn set_timings(&self, build: &str, timings: &Timings) -> Result<(), StoreError> {
+    pub fn set_timings(&self, build: &str, project: &Path, timings: &Timings) -> Result<(), StoreError> {
+        let mut known = self.timings_of_projects(build);
+        let project = id(project);
+        known.projects.retain(|known| known.project != project);
+        known.projects.push(OfProject { project, steps: timings.clone() });
+        known.projects.drain(..known.projects.len().saturating_sub(MAX_PROJECTS));
         let path = self.timings_path(build);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let write = || atomic::write(&self.root.join("timings"), &name, &serde_json::to_vec(timings)?);
+        let write = || atomic::write(&self.root.join("timings"), &name, &serde_json::to_vec(&known)?);
         write().map_err(failed("write", &path))
+    }
+
+    fn timings_of_projects(&self, build: &str) -> OfProjects {
+        let read = || serde_json::from_slice(&regular::read(&self.timings_path(build), MOST_OF_OURS).ok()?).ok();
+        read().unwrap_or_default()
     }
 
     /// Notes that the build was run, though nothing of it was timed.
@@ -51,8 +78,13 @@ impl Store {
     }
 }
 
+fn id(project: &Path) -> String {
+    Digest::of_bytes(project.as_os_str().as_bytes()).hex()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs;
 
     use super::*;
@@ -61,34 +93,60 @@ mod tests {
         [("a".to_owned(), Timing { next_ms: 1, end_ms })].into()
     }
 
+    const PROJECT: &str = "/work/build.yaml";
+
+    fn read(store: &Store, build: &str) -> Timings {
+        store.timings(build, Path::new(PROJECT))
+    }
+
+    fn set(store: &Store, build: &str, end_ms: u64) -> Result<(), StoreError> {
+        store.set_timings(build, Path::new(PROJECT), &timings(end_ms))
+    }
+
     #[test]
     fn each_build_has_timings_of_its_own_and_the_last_ones_count() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        assert_eq!(store.timings("b"), Timings::new());
+        assert_eq!(read(&store, "b"), Timings::new());
         store.touch_timings("b");
-        store.set_timings("b", &timings(1)).unwrap();
-        store.set_timings("b", &timings(2)).unwrap();
-        store.set_timings("../b", &timings(3)).unwrap();
-        assert_eq!((store.timings("b"), store.timings("../b")), (timings(2), timings(3)));
+        for (build, end_ms) in [("b", 1), ("b", 2), ("../b", 3)] {
+            set(&store, build, end_ms).unwrap();
+        }
+        assert_eq!((read(&store, "b"), read(&store, "../b")), (timings(2), timings(3)));
         assert_eq!(fs::read_dir(store.root().join("timings")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn each_project_of_one_name_has_timings_of_its_own_and_those_of_the_oldest_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let project = |n: usize| PathBuf::from(OsStr::from_bytes(&[b"/work/\xff", n.to_string().as_bytes()].concat()));
+        for n in 0..=MAX_PROJECTS {
+            store.set_timings("b", &project(n), &timings(n as u64)).unwrap();
+        }
+        assert_eq!(store.timings("b", &project(0)), Timings::new());
+        for n in 1..=MAX_PROJECTS {
+            assert_eq!(store.timings("b", &project(n)), timings(n as u64));
+        }
+        assert_eq!(read(&store, "b"), Timings::new());
     }
 
     #[test]
     fn a_file_that_is_damaged_or_none_of_ours_is_as_good_as_none() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        store.set_timings("b", &timings(u64::MAX)).unwrap();
+        set(&store, "b", u64::MAX).unwrap();
         let path = store.timings_path("b");
         let text = fs::read_to_string(&path).unwrap();
-        let foreign = ["", "[]", "\u{0}\u{ff}", r#"{"a":7}"#, r#"{"a":{"next_ms":-1,"end_ms":2}}"#, r#"{"a":{}}"#];
+        let foreign =
+            ["", "[]", "\u{0}\u{ff}", r#"{"a":{"next_ms":1,"end_ms":2}}"#, r#"{"projects":[{"project":"x"}]}"#];
         for damaged in foreign.into_iter().chain([&text[..text.len() / 2], &format!("{text}{text}")]) {
             fs::write(&path, damaged).unwrap();
-            assert_eq!(store.timings("b"), Timings::new(), "{damaged}");
+            assert_eq!(read(&store, "b"), Timings::new(), "{damaged}");
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert_eq!(store.timings("b"), Timings::new());
-        assert!(store.set_timings("b", &timings(1)).is_err());
+        assert_eq!(read(&store, "b"), Timings::new());
+        assert!(set(&store, "b", 1).is_err());
     }
 }

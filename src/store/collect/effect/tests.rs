@@ -208,7 +208,7 @@ fn the_last_key_of_a_step_goes_a_year_after_what_was_built_under_it() {
 fn the_timings_of_a_build_go_a_year_after_it_was_last_run() {
     let (_folder, store) = store();
     for (build, day) in [("old", 1), ("young", 30)] {
-        store.set_timings(build, &Timings::default()).unwrap();
+        store.set_timings(build, Path::new("/work/build.yaml"), &Timings::default()).unwrap();
         set_used(&store.timings_path(build), day);
     }
     let year = days(0) + Duration::from_secs(370 * 24 * 60 * 60);
