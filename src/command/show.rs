@@ -35,7 +35,7 @@ pub fn beside(
     plan: &Plan,
     go_on: Option<GoOn>,
 ) -> Result<Beside, Error> {
-    let report = |(path, format): &(PathBuf, Format)| match NamedFile::find(path) {
+    let report = |(path, format): &(PathBuf, Format)| match NamedFile::find(path).and_then(NamedFile::open_stream) {
         Ok(file) => Ok((file, *format)),
         Err(error) => Err(not_written("report", path, &error)),
     };

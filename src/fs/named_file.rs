@@ -1,12 +1,14 @@
 //! A file that the command line or a setting names: its directory, opened once, and its name in it.
 //!
 //! A link in the place of the file is refused: a step of an earlier build may have left it, and it may lead to any file
-//! of the host. A link in /proc is the kernel's, such as those that `/dev/fd` leads to.
+//! of the host. A link in /proc is the kernel's, such as those that `/dev/fd` leads to. `/dev/stdout` and `/dev/stderr` are
+//! the streams of this process. Into a FIFO, and a device below /dev, runner writes as any program does; a device node
+//! elsewhere is refused, for a step may have made it, of a disk of the host for example.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, ope
 use rustix::io::Errno;
 
 use super::atomic::{self, Permissions};
-use super::dirfd::Dir;
+use super::dirfd::{Dir, real_path};
 use super::regular;
 
 /// A file, whether it is there yet or not.
@@ -25,8 +27,10 @@ pub struct NamedFile {
     name: OsString,
     /// Added to the flags that it is opened with.
     flags: OFlags,
-    /// Whether a regular file was there, or nothing.
-    is_regular: bool,
+    /// The type of the file that was there; a regular one where there was none.
+    kind: FileType,
+    /// What is written into, in place of a file that is replaced.
+    stream: Option<File>,
 }
 
 impl NamedFile {
@@ -47,7 +51,7 @@ impl NamedFile {
         let mut flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if kind == FileType::Directory {
             return Err(is_directory());
-        } else if kind == FileType::Symlink {
+        } else if kind == FileType::Symlink && standard_stream(path).is_none() {
             if fstatfs(&dir)?.f_type != PROC_SUPER_MAGIC {
                 let target = OsString::from_vec(readlinkat(&dir, &name, Vec::new())?.into_bytes());
                 let error = format!("it is a symbolic link to {}; name that file itself", target.display());
@@ -55,12 +59,28 @@ impl NamedFile {
             }
             flags = OFlags::CLOEXEC;
         }
-        Ok(Self { path: path.to_owned(), dir, name, flags, is_regular: kind == FileType::RegularFile })
+        Ok(Self { path: path.to_owned(), dir, name, flags, kind, stream: None })
     }
 
     /// As the user wrote it.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its bytes are written into something that is there, such as a FIFO, rather than a file that they make.
+    pub fn is_stream(&self) -> bool {
+        self.kind != FileType::RegularFile
+    }
+
+    /// Opens what [`NamedFile::replace`] is to write into, where it is a stream. A FIFO waits for its reader.
+    ///
+    /// # Errors
+    /// As [`NamedFile::create`].
+    pub fn open_stream(mut self) -> io::Result<Self> {
+        if self.is_stream() {
+            self.stream = Some(self.create()?);
+        }
+        Ok(self)
     }
 
     /// Opens it to be written from its beginning, and makes it where it is missing.
@@ -89,8 +109,17 @@ impl NamedFile {
 
     fn write(&self, flags: OFlags) -> io::Result<File> {
         let flags = OFlags::WRONLY | flags;
-        if !self.is_regular {
-            return Ok(self.open(flags)?.into());
+        if let Some(stream) = standard_stream(&self.path) {
+            // Opened anew, a file would be written over from its beginning, and a socket not be opened at all.
+            return Ok(stream.try_clone_to_owned()?.into());
+        }
+        if matches!(self.kind, FileType::CharacterDevice | FileType::BlockDevice)
+            && !real_path(self.dir.as_fd())?.starts_with("/dev")
+        {
+            return Err(io::Error::other("it is a device node outside /dev"));
+        }
+        if self.is_stream() {
+            return Ok(self.open((flags | OFlags::NOCTTY).difference(OFlags::CREATE))?.into());
         }
         regular::open_leased(|| self.path.display().to_string(), || self.open(flags | OFlags::NONBLOCK))
     }
@@ -99,19 +128,31 @@ impl NamedFile {
         Ok(openat(&self.dir, &self.name, flags | self.flags, Mode::from_raw_mode(0o666))?)
     }
 
-    /// Puts a file with these bytes in its place, whole or not at all.
+    /// Puts a file with these bytes in its place, whole or not at all; or writes them into the stream that was opened.
     ///
     /// # Errors
     /// What writing gives; the file is as it was then.
     pub fn replace(&self, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
+        if let Some(mut stream) = self.stream.as_ref() {
+            return stream.write_all(bytes);
+        }
         atomic::replace(&self.dir, &self.name, bytes, permissions)
+    }
+}
+
+/// The stream of this process that has that name.
+fn standard_stream(path: &Path) -> Option<BorrowedFd<'static>> {
+    match path.components().collect::<PathBuf>().to_str()? {
+        "/dev/stdout" => Some(rustix::stdio::stdout()),
+        "/dev/stderr" => Some(rustix::stdio::stderr()),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::{Read, Write};
+    use std::io::Read;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
@@ -164,6 +205,36 @@ mod tests {
         for directory in [top.path(), Path::new("/"), Path::new("..")] {
             assert_eq!(NamedFile::find(directory).unwrap_err().kind(), io::ErrorKind::IsADirectory);
         }
+    }
+
+    #[test]
+    fn a_report_goes_into_a_fifo_whose_reader_waits_and_leaves_it_in_its_place() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("report.json");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read_to_string(path).unwrap()
+        });
+        let named = NamedFile::find(&path).unwrap().open_stream().unwrap();
+        named.replace(b"report", Permissions::Exactly(0o600)).unwrap();
+        drop(named);
+        assert_eq!(reader.join().unwrap(), "report");
+        assert_eq!(FileType::from_raw_mode(rustix::fs::lstat(&path).unwrap().st_mode), FileType::Fifo);
+    }
+
+    #[test]
+    fn a_device_node_that_a_step_may_have_made_is_not_written_to_and_one_below_dev_is() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("log.json");
+        let null = rustix::fs::makedev(1, 3);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, Mode::from_raw_mode(0o600), null)
+            .unwrap();
+        let named = NamedFile::find(&path).unwrap();
+        for result in [named.create().map(drop), named.append().map(drop), named.open_stream().map(drop)] {
+            assert_eq!(result.unwrap_err().to_string(), "it is a device node outside /dev");
+        }
+        NamedFile::find(Path::new("/dev/null")).unwrap().create().unwrap().write_all(b"log").unwrap();
     }
 
     #[test]

@@ -61,6 +61,39 @@ fn a_link_that_a_step_left_is_followed_by_nothing_that_the_command_line_names() 
 }
 
 #[test]
+fn a_log_goes_into_a_stream_of_the_caller_and_a_report_into_a_fifo_and_no_device_node_of_a_step_is_written_to() {
+    let project = project(
+        "
+mounts:
+  work: { type: bind, source: work, target: /work }
+containers:
+  c: { rootfs: $TOOLS, mounts: [work] }
+steps:
+  - { name: plant, run: '[ -e /work/log.json ] || { mknod /work/log.json c 1 3; mkfifo /work/report.json; }' }
+",
+    );
+    fs::create_dir(project.path("work")).unwrap();
+    // Into the file that standard output already is, at its end.
+    let script = "echo first > out; exec \"$@\" >> out 2> err";
+    let run = project.runner_in_shell(script, &["apply", "--progress", "quiet", "--log-file", "/dev/stdout"]);
+    assert_eq!(run.code, 0, "{run}");
+    let text = fs::read_to_string(project.path("out")).unwrap();
+    assert!(text.starts_with("first\n{\"time\":") && text.trim_end().ends_with('}'), "{text}");
+    let run = project.runner(&["apply", "--progress", "quiet", "--log-file", "/dev/stderr"]);
+    assert!(run.code == 0 && run.stderr.contains("\"event\":\"build_finished\""), "{run}");
+
+    let script = "cat work/report.json > read & \"$@\"; code=$?; wait; exit $code";
+    let run = project.runner_in_shell(script, &["apply", "--report", "work/report.json"]);
+    assert_eq!(run.code, 0, "{run}");
+    let report = fs::read_to_string(project.path("read")).unwrap();
+    assert!(report.starts_with('{') && report.contains("plant"), "{report}");
+
+    let run = project.runner(&["apply", "--log-file", "work/log.json"]);
+    let error = "cannot write the log file work/log.json: it is a device node outside /dev";
+    assert!(run.code == 2 && run.stderr.contains(error), "{run}");
+}
+
+#[test]
 fn what_the_command_line_names_is_written_where_it_was_when_the_build_began() {
     let project = project(
         "

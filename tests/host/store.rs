@@ -159,6 +159,10 @@ fn a_layer_is_exported_whole_or_not_at_all() {
     let copy = fs::read(project.path("new/copy.squashfs")).unwrap();
     assert_eq!(copy, fs::read(project.path("out/base.squashfs")).unwrap());
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    let script = "exec \"$@\" > streamed";
+    let run = project.runner_in_shell(script, &["store", "export", "base-layer", "/dev/stdout"]);
+    assert!(run.code == 0 && run.stderr.starts_with("wrote /dev/stdout ("), "{run}");
+    assert_eq!(fs::read(project.path("streamed")).unwrap(), copy);
     damage(&layer(&project, "base-layer").1);
     let run = store(&project, &["export", "base-layer", "new/copy.squashfs"]);
     assert_eq!(run.code, 4, "{run}");

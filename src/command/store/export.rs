@@ -1,16 +1,20 @@
-//! `runner store export`: a layer's image as a file.
+//! `runner store export`: a layer's image as a file, or written into a pipe.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use super::super::site::of_store;
 use super::Place;
 use super::naming::named;
+use crate::command::inside::notice;
 use crate::command::{Stop, print};
 use crate::error::{Error, Exit};
+use crate::fs::named_file::NamedFile;
 use crate::fs::output::OutputPlace;
 use crate::report::size;
 
-/// Writes the image, whole or not at all.
+/// Writes the image, whole or not at all. Into a FIFO or `/dev/stdout` it is copied.
 pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
     let output = std::path::absolute(file).map_err(|error| {
         Error::new(
@@ -28,6 +32,17 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
         let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();
         return Err(Error::new(Exit::Mismatch, format!("the layer {digest} is damaged")).with_hint(Some(hint)).into());
     }
+    let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
+    let wrote = |output: &Path| format!("wrote {} ({}, {digest})\n", output.display(), size(bytes));
+    // What else cannot be a file is refused below.
+    if let Ok(stream) = NamedFile::find(&output)
+        && stream.is_stream()
+    {
+        let copied = stream.create().and_then(|mut to| io::copy(&mut File::open(held.path())?, &mut to));
+        copied.map_err(|error| Error::new(Exit::Host, format!("cannot write to {}: {error}", output.display())))?;
+        notice(wrote(&output).trim_end());
+        return Ok(());
+    }
     let output = OutputPlace::open(&output).map_err(|error| {
         let hint = "choose another output, in a folder that can be written to".to_owned();
         Error::new(Exit::Host, format!("cannot write the output {}: {error}", output.display())).with_hint(Some(hint))
@@ -36,6 +51,5 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
     let published = lease.publish(held.path(), &output);
     let closed = lease.close();
     published.and(closed).map_err(of_store)?;
-    let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
-    print(format!("wrote {} ({}, {digest})\n", output.path().display(), size(bytes)).as_bytes())
+    print(wrote(output.path()).as_bytes())
 }
