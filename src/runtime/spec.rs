@@ -1,5 +1,6 @@
 //! The OCI runtime specification's config.json of a container: one for all runtimes.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,9 @@ const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
     (LinuxDeviceType::C, Some(136), None, "rwm"),
 ];
+
+/// The settings of a network namespace of a container's own: each user may bind each port in it, as with Docker.
+const OPEN_PORTS: [(&str, &str); 1] = [("net.ipv4.ip_unprivileged_port_start", "0")];
 
 /// A device node of the host, looked up.
 #[derive(Debug, Clone)]
@@ -183,6 +187,9 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
         .masked_paths(masked)
         .readonly_paths(read_only)
         .rootfs_propagation("private");
+    if container.network == Network::None {
+        linux = linux.sysctl(HashMap::from(OPEN_PORTS.map(|(name, value)| (name.to_owned(), value.to_owned()))));
+    }
     if let Some(filter) = seccomp(container)? {
         linux = linux.seccomp(filter);
     }

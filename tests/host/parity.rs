@@ -45,6 +45,7 @@ echo "identity: $(id)"
 echo "directory: $PWD"
 echo "environment: $(env | grep -v '^_=' | tr '\n' ' ')"
 echo "network: $(cat /proc/net/dev | wc -l)"
+echo "first port of each user: $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)"
 echo "descriptors:" /proc/self/fd/*
 "#;
 

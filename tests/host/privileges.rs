@@ -1,6 +1,6 @@
 //! What a step may do, read back inside: user, groups, capabilities, no-new-privileges, open files.
 
-use crate::built::{Built, project};
+use crate::built::{Built, compile, project};
 use crate::project::RUNTIME;
 
 /// The bit of each capability is its place, as in linux/capability.h.
@@ -320,4 +320,38 @@ steps:
                   write `nofile: 3000` or less";
     assert!(run.stdout.contains(reason), "{run}");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+/// Binds the TCP ports 1 and 443 of 127.0.0.1.
+const BIND: &str = "
+#include <arpa/inet.h>
+#include <stdio.h>
+int main(void) {
+    int ports[] = { 1, 443 };
+    for (int n = 0; n < 2; n++) {
+        struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(ports[n]) };
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        if (bind(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&at, sizeof at)) {
+            perror(\"bind\");
+            return 1;
+        }
+    }
+}
+";
+
+#[test]
+fn a_step_of_another_user_than_root_binds_each_port_of_a_network_of_its_own() {
+    let project = project(
+        "
+mounts:
+  tools: { type: bind, source: tools, target: /tools, options: [ro] }
+containers:
+  c: { rootfs: $TOOLS, user: '1000', mounts: [tools] }
+steps:
+  - { name: binds, exec: [/tools/bind] }
+",
+    );
+    std::fs::create_dir(project.path("tools")).unwrap();
+    compile(&project, "tools/bind", BIND, &["-static"]);
+    project.apply();
 }

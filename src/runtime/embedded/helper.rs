@@ -1,5 +1,6 @@
 //! `runner __session`: the process of one thread that makes a session's container and waits for its end.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,6 +10,7 @@ use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::setup::{Inheritance, become_init};
@@ -95,8 +97,33 @@ fn separate(prepare: &Prepare) -> io::Result<()> {
     nix::sched::unshare(namespaces).map_err(doing("make the container's namespaces"))?;
     if prepare.own_network {
         sys::bring_loopback_up().map_err(doing("bring the loopback interface up"))?;
+        open_all_ports().map_err(doing("let each user bind each port"))?;
     }
     Ok(())
+}
+
+/// Lets each user bind each port of the network namespace, as Docker does; `linux.sysctl` says so to an external runtime.
+fn open_all_ports() -> io::Result<()> {
+    const FILE: &str = "sys/net/ipv4/ip_unprivileged_port_start";
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let opened = match rustix::fs::open(format!("/proc/{FILE}"), flags, Mode::empty()) {
+        // In a container of another tool it may be mounted read-only, for the namespace of that one.
+        Err(Errno::ROFS) => rustix::fs::openat(new_proc()?, FILE, flags, Mode::empty()),
+        opened => opened,
+    };
+    match opened {
+        Ok(file) => File::from(file).write_all(b"0"),
+        // A kernel without IPv4.
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a proc(5) that is mounted nowhere.
+fn new_proc() -> io::Result<OwnedFd> {
+    let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&filesystem)?;
+    Ok(fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// Clones the container's first process, which builds the container.
