@@ -30,6 +30,9 @@ const VERSION: u64 = 1;
 
 const HEAD: &str = "# Written by `runner lock`. `runner apply --locked` fails where a digest is another one.\n\n";
 
+/// The fix of a difference that is meant.
+pub const FIX: &str = "where the change is meant, write the lock anew with `runner lock`";
+
 /// What a build is held to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,12 +5,12 @@ use super::site::{LongReads, runtime};
 use super::{Stop, loaded, print, settings, settings_with_warning};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, LockArgs};
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, told};
 use crate::freshness::{self, Judge, JudgeError, Verdict, forecast};
-use crate::lock::{Difference, Lock, LockError, LockedSnapshot};
+use crate::lock::{Difference, FIX, Lock, LockError, LockedSnapshot};
 use crate::plan::{Plan, Segments};
 use crate::settings::Partial;
-use crate::store::Store;
+use crate::store::{Existing, Store};
 
 /// Writes the lock of a manifest, or with `--check` compares it.
 pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
@@ -44,7 +44,11 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let lock = Lock::read(&path).map_err(|error| stop(Exit::Mismatch, error))?;
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);
-    let store = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?.store();
+    let (store, unreadable) = match Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
+        Existing::Store(store) => (Some(store), None),
+        Existing::None => (None, None),
+        Existing::Unreadable(error) => (None, Some(error)),
+    };
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,
         long_read: LongReads::default().reporter(),
@@ -74,6 +78,10 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     if !differences.is_empty() {
         return Err(mismatch(&differences).into());
     }
+    if let Some(error) = unreadable.filter(|_| !unknown.is_empty()) {
+        let message = format!("cannot compare {} with runner.lock: {}", unknown.join(", "), told(&error));
+        return Err(Error::new(Exit::Host, message).with_hint(error.hint()).into());
+    }
     let mut text = format!("{}: nothing differs\n", path.display());
     if !unknown.is_empty() {
         text.push_str(&format!("not built here, so not compared: {}\n", unknown.join(", ")));
@@ -91,8 +99,8 @@ pub fn left_over(lock: &Lock, build: &Build) -> Vec<Difference> {
 /// All that differs, as one error.
 pub fn mismatch(differences: &[Difference]) -> Error {
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-    let hint = "where the change is meant, write the lock anew with `runner lock`".to_owned();
-    Error::new(Exit::Mismatch, format!("runner.lock does not match:\n  {}", lines.join("\n  "))).with_hint(Some(hint))
+    let message = format!("runner.lock does not match:\n  {}", lines.join("\n  "));
+    Error::new(Exit::Mismatch, message).with_hint(Some(FIX.to_owned()))
 }
 
 pub fn stop(exit: Exit, error: LockError) -> Stop {

@@ -23,7 +23,7 @@ use crate::error::{Exit, told_with_hint};
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::fs::regular;
-use crate::lock::LockedSnapshot;
+use crate::lock::{FIX, LockedSnapshot};
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
@@ -222,7 +222,7 @@ impl Work<'_, '_> {
         match lock.snapshot_differences(&[found]).first() {
             None => Ok(()),
             Some(difference) => Err(Failure {
-                reason: format!("not as runner.lock says: {difference}"),
+                reason: format!("not as runner.lock says: {difference}; {FIX}"),
                 exit_code: None,
                 cause: Cause::Mismatch,
                 is_explained: false,

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::built::{Built, project};
+use crate::commands::by_nobody;
 use crate::project::Project;
 
 const MANIFEST: &str = r#"
@@ -43,7 +44,9 @@ fn a_lock_holds_a_build_to_its_inputs_and_results_and_names_what_differs() {
     project.write("src/text", "two\n");
     let built = Built::of(&project, &["--locked"]);
     assert_eq!(built.run.code, 4, "{}", built.run);
-    assert!(built.reason("base-layer").starts_with("not as runner.lock says: snapshot base-layer: locked sha256:"));
+    let reason = built.reason("base-layer");
+    assert!(reason.starts_with("not as runner.lock says: snapshot base-layer: locked sha256:"), "{reason}");
+    assert!(reason.ends_with("; where the change is meant, write the lock anew with `runner lock`"), "{reason}");
     assert_eq!(built.status("image"), "skipped");
     assert_eq!(fs::read(project.path("out/base.squashfs")).unwrap(), before);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
@@ -57,6 +60,19 @@ fn a_lock_holds_a_build_to_its_inputs_and_results_and_names_what_differs() {
         assert!(run.stderr.contains("the rootfs of container base: locked programs sha256:0000"), "{run}");
         assert!(run.stderr.contains("`runner lock`"), "{run}");
     }
+}
+
+#[test]
+fn a_check_by_a_user_who_may_not_read_the_store_fails_unless_something_else_differs() {
+    let project = locked();
+    let check = by_nobody(&project, &["lock", "--check"]);
+    assert_eq!((check.code, check.stdout.as_str()), (3, ""), "{check}");
+    let why = format!("cannot read {}: Permission denied", project.store().join("format").display());
+    let error = format!("error: cannot compare base-layer, image with runner.lock: {why}");
+    assert!(check.stderr.starts_with(&error) && check.stderr.contains("  help: run as root, or"), "{check}");
+    project.write("runner.lock", "version = 1\n");
+    let check = by_nobody(&project, &["lock", "--check"]);
+    assert!(check.code == 4 && check.stderr.contains("snapshot image: is not in the lock"), "{check}");
 }
 
 #[test]
