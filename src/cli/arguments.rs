@@ -125,8 +125,12 @@ pub struct LockArgs {
 
     /// Write nothing and build nothing: tell whether the lock fits the manifest, its inputs, and what is in the store;
     /// end with 4 where it does not. Needs no privilege.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "progress")]
     pub check: bool,
+
+    /// How the build is shown [default: auto].
+    #[arg(long, value_name = "MODE")]
+    pub progress: Option<Progress>,
 }
 
 /// The arguments of `runner verify`.
@@ -143,6 +147,10 @@ pub struct VerifyArgs {
     /// How many steps may run at once [default: the number of processors].
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
+
+    /// How the build is shown [default: auto].
+    #[arg(long, value_name = "MODE")]
+    pub progress: Option<Progress>,
 }
 
 /// The arguments of `runner graph`.

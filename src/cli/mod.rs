@@ -232,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn lock_and_verify_take_progress_and_a_check_which_builds_nothing_does_not() {
+        let Command::Lock(args) = parse("runner lock --progress json").unwrap().command else { panic!("not lock") };
+        assert_eq!((args.check, args.progress), (false, Some(Progress::Json)));
+        let Command::Verify(args) = parse("runner verify --progress quiet").unwrap().command else { panic!() };
+        assert_eq!(args.progress, Some(Progress::Quiet));
+        assert_eq!(refused("runner lock --check --progress json"), (ErrorKind::ArgumentConflict, 2));
+    }
+
+    #[test]
     fn a_wrong_line_ends_with_2() {
         for line in [
             "runner",

@@ -2,7 +2,7 @@
 
 use super::apply::{Wish, build_all, exit};
 use super::site::{LongReads, runtime};
-use super::{Stop, loaded, print, settings, settings_with_warning};
+use super::{Stop, loaded, print, print_beside, settings, settings_with_warning};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, LockArgs};
 use crate::error::{Error, Exit, told};
@@ -17,7 +17,7 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     if args.check {
         return check(cli, args);
     }
-    let flags = Partial { store: cli.store.clone(), ..Partial::default() };
+    let flags = Partial { store: cli.store.clone(), progress: args.progress, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let file = Lock::find(&Lock::path(&build)).map_err(|error| stop(Exit::Usage, error))?;
@@ -33,7 +33,7 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
         store.know_lock_file(path).map_err(|error| failed(error.into()))?;
     }
     let (sources, snapshots) = (lock.rootfs.len(), lock.snapshot.len());
-    print(format!("{}: {sources} rootfs, {snapshots} snapshots\n", path.display()).as_bytes())
+    print_beside(&settings, &format!("{}: {sources} rootfs, {snapshots} snapshots\n", path.display()))
 }
 
 fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {

@@ -38,7 +38,7 @@ use crate::named_paths::{Confinement, binds_that_show_store};
 use crate::report;
 use crate::resource_limits::{self, MIN_STACK};
 use crate::session::unset_secrets;
-use crate::settings::{EMBEDDED, Partial, Settings, SettingsError};
+use crate::settings::{EMBEDDED, Partial, Progress, Settings, SettingsError};
 use crate::warning::Warning;
 use crate::{sys, terminal, threads};
 
@@ -149,6 +149,18 @@ fn print(bytes: &[u8]) -> Result<(), Stop> {
             Err(Error::new(Exit::Host, format!("cannot write to standard output: {error}")).into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Prints what a command found out beside the display of a build. Events as JSON lines have standard output for themselves.
+fn print_beside(settings: &Settings, text: &str) -> Result<(), Stop> {
+    match settings.progress {
+        Progress::Json => {
+            // Where standard error is gone there is nobody to be told.
+            let _ = io::stderr().write_all(text.as_bytes());
+            Ok(())
+        }
+        _ => print(text.as_bytes()),
     }
 }
 

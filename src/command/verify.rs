@@ -11,7 +11,7 @@ use super::lock::failed;
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store, runtime};
 use super::store::told;
-use super::{Stop, in_background, loaded, print, settings};
+use super::{Stop, in_background, loaded, print_beside, settings};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, VerifyArgs, targets};
 use crate::difference::between_images;
@@ -31,7 +31,7 @@ const MOST_TOLD: usize = 100;
 
 /// Builds what is asked for again, and tells each snapshot that is another; ends with [`Exit::Mismatch`] then.
 pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), jobs: args.jobs, ..Partial::default() };
+    let flags = Partial { store: cli.store.clone(), jobs: args.jobs, progress: args.progress, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
@@ -41,7 +41,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
     site.close()?;
     let Compared { summary, text, same } = compared?;
     exit(&summary)?;
-    print(text.as_bytes())?;
+    print_beside(&settings, &text)?;
     if same { Ok(()) } else { Err(Exit::Mismatch.into()) }
 }
 

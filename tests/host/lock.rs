@@ -76,6 +76,22 @@ fn a_check_by_a_user_who_may_not_read_the_store_fails_unless_something_else_diff
 }
 
 #[test]
+fn lock_and_verify_show_a_build_as_asked_for_and_print_their_result_beside_events() {
+    let project = locked();
+    for (command, result) in [("lock", "runner.lock: 1 rootfs, 2 snapshots\n"), ("verify", "image: the same, sha256:")]
+    {
+        let run = project.runner(&[command, "--progress", "json"]);
+        assert_eq!(run.code, 0, "{run}");
+        let events: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events.last().unwrap()["event"], "build_finished", "{run}");
+        assert!(run.stderr.contains(result), "{run}");
+        let run = project.runner(&[command, "--progress", "quiet"]);
+        assert!(run.code == 0 && run.stderr.is_empty() && run.stdout.contains(result), "{run}");
+        assert!(!run.stdout.contains("finished"), "{run}");
+    }
+}
+
+#[test]
 fn a_lock_that_is_missing_or_names_too_little_or_too_much_is_told() {
     let project = locked();
     let text = fs::read_to_string(project.path("runner.lock")).unwrap();
