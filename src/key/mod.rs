@@ -48,7 +48,7 @@ pub use reason::{Reason, reasons};
 use crate::digest::Digest;
 
 /// The version of the table above.
-pub const FORMAT: &str = "3";
+pub const FORMAT: &str = "4";
 
 /// One of the things that a root stands on: a rootfs source, or a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
