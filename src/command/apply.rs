@@ -103,7 +103,7 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
     let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
     let mut site = Site::open(settings)?;
     let segments = Segments::new(build, &plan);
-    let opened = site.keep_bundles(wish.bundles.as_deref()).and_then(|()| site.open_paths(build, plan.order()));
+    let opened = site.keep_bundles(wish.bundles.as_deref()).and_then(|()| site.open_paths(build, plan.order(), None));
     let paths = match opened {
         Ok(paths) => paths,
         Err(error) => {

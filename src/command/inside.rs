@@ -34,7 +34,8 @@ pub fn in_session(
     let inside = find(&build, name)?;
     let mut site = Site::open(&settings)?;
     let bundles = site.keep_bundles(on.runtime.bundle_dir.as_deref());
-    let paths = match bundles.and_then(|()| site.open_paths(&build, &outputs_below(&build, inside))) {
+    let below = outputs_below(&build, inside);
+    let paths = match bundles.and_then(|()| site.open_paths(&build, &below, Some(inside.container))) {
         Ok(paths) => paths,
         Err(error) => {
             site.close()?;

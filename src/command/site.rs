@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 
 use super::inside::notice;
-use crate::build::{Build, StepId};
+use crate::build::{Build, ContainerId, StepId};
 use crate::cgroup::ProcessLimit;
 use crate::content::LongRead;
 use crate::error::{Error, Exit, told_with_hint};
@@ -98,17 +98,19 @@ impl Site {
         Ok(())
     }
 
-    /// Opens the host paths that the build names, of its outputs those of these steps.
+    /// Opens the host paths that the build names, of its outputs those of these steps, whose containers run, and `also`
+    /// another one.
     ///
     /// # Errors
     /// Where one cannot be used.
-    pub fn open_paths(&self, build: &Build, steps: &[StepId]) -> Result<NamedPaths, Error> {
+    pub fn open_paths(&self, build: &Build, steps: &[StepId], also: Option<ContainerId>) -> Result<NamedPaths, Error> {
+        let runs = steps.iter().map(|id| build.step(*id).container).chain(also).collect();
         let external = match self.workspace.runtime() {
             Runtime::Embedded => None,
             Runtime::External(program) => program.path().file_name(),
         };
         let confinement = Confinement::of(external.map(OsStr::to_string_lossy).as_deref());
-        NamedPaths::open(build, steps, self.store.root(), &confinement).map_err(|error| {
+        NamedPaths::open(build, steps, &runs, self.store.root(), &confinement).map_err(|error| {
             let hint = error.hint();
             Error::new(error.exit(), error).with_hint(hint)
         })

@@ -109,7 +109,7 @@ fn compare(
     plan: &Plan,
     expected: &BTreeMap<StepId, Digest>,
 ) -> Result<Compared, Stop> {
-    let paths = site.open_paths(&build, plan.order())?;
+    let paths = site.open_paths(&build, plan.order(), None)?;
     let outer = site.context(&build, &paths);
     let folder = outer.lease.scratch_dir("verify").map_err(of_store)?;
     let store = Store::open(&folder).map_err(of_store)?;

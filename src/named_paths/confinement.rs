@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::build::{Build, Capability, Container, Mount};
+use crate::build::{Capability, Container, Mount};
 use crate::runtime::spec;
 use crate::seccomp::{Action, Architecture, compile, may_allow, number, verdict};
 use crate::sys::{LEAST_LANDLOCK, landlock_version};
@@ -108,13 +108,18 @@ pub enum ShowsStore {
 }
 
 impl ShowsStore {
-    /// With a bind of a directory that contains the store; none where it stays hidden.
+    /// With a bind of a directory that contains the store, in a build that runs these containers; none where it stays
+    /// hidden.
     ///
     /// A descriptor of a read-only bind renames nothing, so that one stays also where no step is confined by Landlock, as
     /// long as the mounts of its namespace do: those of an external runtime, see `held_mounts`.
-    pub fn of(build: &Build, bind: &Mount, confinement: &Confinement) -> Option<Self> {
+    pub fn of<'b>(
+        mut containers: impl Iterator<Item = &'b Container>,
+        bind: &Mount,
+        confinement: &Confinement,
+    ) -> Option<Self> {
         let named = |container: &Container| Some(Self::Container(container.name.clone(), Power::of(container)?));
-        build.containers.iter().find_map(named).or_else(|| match confinement {
+        containers.find_map(named).or_else(|| match confinement {
             Confinement::Landlock => None,
             Confinement::External(_) if bind.is_read_only() => None,
             Confinement::External(_) | Confinement::NoLandlock => Some(Self::Unconfined(confinement.clone())),

@@ -3,17 +3,18 @@
 //! The places of such mounts are mount points in the namespace of a container with the bind, so none of its steps removes
 //! one. A step of a container without that bind, if it is sent a descriptor of the directory, could.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::confinement::Confinement;
 use super::{NamedPathError, binds};
-use crate::build::{Build, Container, MountKind, Network};
+use crate::build::{Build, Container, ContainerId, Mount, MountKind, Network};
 use crate::mount::{Location, MountTable};
 
-/// The first bind with which that can be done; `tops` says where the sources are.
+/// The first bind with which containers of the build that run can do so; `tops` says where the sources are.
 pub fn taken(
     build: &Build,
+    runs: &HashSet<ContainerId>,
     table: &MountTable,
     tops: &HashMap<&Path, Location>,
     confinement: &Confinement,
@@ -21,10 +22,13 @@ pub fn taken(
     if *confinement == Confinement::Landlock {
         return None;
     }
-    binds(build).filter(|(_, mount, _)| !mount.is_read_only()).find_map(|(id, _, path)| {
+    let writable = |(id, mount, _): &(ContainerId, &Mount, &Path)| runs.contains(id) && !mount.is_read_only();
+    binds(build).filter(writable).find_map(|(id, _, path)| {
         let top = tops.get(path)?;
         let mount = top.path().join(table.mounted_below(top, false).next()?);
-        let meet = |one: usize, other: usize| meet(&build.containers[one], &build.containers[other], table, tops);
+        let meet = |one: usize, other: usize| {
+            runs.contains(&ContainerId(other)) && meet(&build.containers[one], &build.containers[other], table, tops)
+        };
         let reached = reached(build.containers.len(), id.0, meet);
         let has_bind = |container: &Container| sources(container).any(|source| source == path);
         let other = reached.into_iter().map(|index| &build.containers[index]).find(|container| !has_bind(container))?;

@@ -41,14 +41,15 @@ pub struct NamedPaths {
 }
 
 impl NamedPaths {
-    /// Opens all that a build names, of its outputs those of these steps, whose directories are made. To be called in the
-    /// mount namespace that the build is run in.
+    /// Opens all that a build names, of its outputs those of these steps, whose directories are made. Only the containers
+    /// that run are looked at for what their mounts show. To be called in the mount namespace that the build is run in.
     ///
     /// # Errors
     /// See [`NamedPathError`].
     pub fn open(
         build: &Build,
         steps: &[StepId],
+        runs: &HashSet<ContainerId>,
         store: &Path,
         confinement: &Confinement,
     ) -> Result<Self, NamedPathError> {
@@ -84,17 +85,28 @@ impl NamedPaths {
         let dir = Dir::open(store).map_err(NamedPathError::Mounts)?;
         opened.hide(dir.identity());
         let mut paths = Self { opened: Arc::new(opened), store: Some(dir), outputs, ..Self::default() };
-        paths.look_around(build, store, confinement)?;
+        paths.look_around(build, runs, store, confinement)?;
         Ok(paths)
     }
 
-    /// Finds out what can be seen through what.
-    fn look_around(&mut self, build: &Build, store: &Path, confinement: &Confinement) -> Result<(), NamedPathError> {
+    /// Finds out what can be seen through what in the containers that run.
+    fn look_around(
+        &mut self,
+        build: &Build,
+        runs: &HashSet<ContainerId>,
+        store: &Path,
+        confinement: &Confinement,
+    ) -> Result<(), NamedPathError> {
         let has_root = |container: &Container| matches!(container.rootfs, Rootfs::Dir(_));
         let Some(dir) = &self.store else { return Ok(()) };
-        let mounts = build.containers.iter().flat_map(|container| &container.mounts);
-        let of_filesystems: HashSet<PathBuf> = mounts.flat_map(paths_of_filesystem).collect();
-        let has_others = binds(build).next().is_some() || build.containers.iter().any(has_root);
+        let running = || {
+            let all = build.containers.iter().enumerate();
+            all.filter(|(index, _)| runs.contains(&ContainerId(*index))).map(|(_, container)| container)
+        };
+        let binds = || binds(build).filter(|(container, ..)| runs.contains(container));
+        let of_filesystems: HashSet<PathBuf> =
+            running().flat_map(|container| &container.mounts).flat_map(paths_of_filesystem).collect();
+        let has_others = binds().next().is_some() || running().any(has_root);
         if self.outputs.is_empty() && !has_others && of_filesystems.is_empty() {
             return Ok(());
         }
@@ -110,7 +122,7 @@ impl NamedPaths {
             }
             outputs.push((*step, location.join(output.name())));
         }
-        for container in &build.containers {
+        for container in running() {
             let Rootfs::Dir(path) = &container.rootfs else { continue };
             let top = locate(self.get(path).map_err(NamedPathError::Mounts)?.as_fd())?;
             if top.is_in(&of_store) {
@@ -131,7 +143,7 @@ impl NamedPaths {
         }
         let mut known: HashMap<&Path, (Location, Vec<StepId>)> = HashMap::new();
         let (mut shows_store, mut shows_output) = (HashSet::new(), HashSet::new());
-        for (container, mount, path) in binds(build) {
+        for (container, mount, path) in binds() {
             if !known.contains_key(path) {
                 // An output that is not there yet cannot be bound; `validate` has said so, unless it was there then.
                 let Ok(file) = self.get(path) else { continue };
@@ -148,14 +160,14 @@ impl NamedPaths {
                 known.insert(path, (top, shown));
             }
             if shows_store.contains(path)
-                && let Some(why) = ShowsStore::of(build, mount, confinement)
+                && let Some(why) = ShowsStore::of(running(), mount, confinement)
             {
                 return Err(NamedPathError::BindShowsStore { path: path.to_owned(), store: store.to_owned(), why });
             }
             shows_output.extend(known[path].1.iter().map(|step| (container, *step)));
         }
         let tops = known.into_iter().map(|(path, (top, _))| (path, top)).collect();
-        if let Some(error) = host_mounts::taken(build, &table, &tops, confinement) {
+        if let Some(error) = host_mounts::taken(build, runs, &table, &tops, confinement) {
             return Err(error);
         }
         (self.shows_store, self.shows_output) = (shows_store, shows_output);
@@ -272,7 +284,7 @@ pub fn binds_that_show_store(
         let top = table.locate(file.as_fd())?;
         if !top.is_in(&of) && !table.views(&top, &of, true).is_empty() {
             let mut mounts = binds(build).filter(|(_, _, path)| *path == source);
-            let refused = mounts.find_map(|(_, mount, _)| ShowsStore::of(build, mount, confinement));
+            let refused = mounts.find_map(|(_, mount, _)| ShowsStore::of(build.containers.iter(), mount, confinement));
             let (path, store) = (source.to_owned(), store.to_owned());
             found.push((source.to_owned(), refused.map(|why| NamedPathError::BindShowsStore { path, store, why })));
         }

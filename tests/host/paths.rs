@@ -211,13 +211,20 @@ mounts: {{ all: {{ type: bind, source: ., target: /src, options: [ro] }} }}
 containers:
   c: {{ rootfs: $TOOLS, mounts: [all] }}
   other: {{ rootfs: $TOOLS, {options} }}
-steps: [{{ name: s, container: c, exec: [/bin/true] }}]
+steps:
+  - {{ name: s, container: c, run: ':' }}
+  - {{ name: o, container: other, run: ':' }}
 "
         ));
         project.write("profile.json", r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#);
         let run = project.runner(&["apply"]);
         assert_eq!(run.code, 2, "{run}");
         assert!(run.stderr.contains(words) && run.stderr.contains("--store DIRECTORY"), "{run}");
+        // Where only one of them runs, none of its steps gets behind the directory.
+        for arguments in [&["apply", "--target", "s"][..], &["run", "c", "--", "sh"], &["run", "other", "--", "sh"]] {
+            let run = project.runner(arguments);
+            assert_eq!(run.code, 0, "{arguments:?}: {run}");
+        }
         let run = project.runner(&["validate"]);
         assert!(run.code == 0 && run.stderr.contains("a build will be refused") && run.stderr.contains(words), "{run}");
     }
