@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -102,11 +102,12 @@ fn clone_tree(source: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Where it may be seen and cannot be covered.
-pub fn cover(place: &Path, hidden: &Dir) -> io::Result<()> {
+pub fn cover(place: &Path, hidden: &Dir) -> io::Result<Vec<PathBuf>> {
     let top = Dir::open(place)?;
     let table = MountTable::read()?;
     let (top, of) = (table.locate(top.as_fd())?, table.locate(hidden.as_fd())?);
     let views = table.views(&top, &of, true);
+    let mut all = Vec::new();
     for View { path, mount_point } in &views {
         // A mount in the directory, as a pin is, is hidden with it.
         if views.iter().any(|other| other.path != *path && path.starts_with(&other.path)) {
@@ -128,8 +129,9 @@ pub fn cover(place: &Path, hidden: &Dir) -> io::Result<()> {
             Ok(())
         };
         covered().map_err(doing(format_args!("cover {}", path.display())))?;
+        all.push(path.strip_prefix(top.path()).unwrap_or(path).to_owned());
     }
-    Ok(())
+    Ok(all)
 }
 
 fn attach_over(tree: OwnedFd, at: BorrowedFd<'_>) -> io::Result<()> {

@@ -85,6 +85,11 @@ impl Session<'_> {
         Some(FileInside { mode: found.st_mode, uid: found.st_uid, gid: found.st_gid, device: found.st_rdev })
     }
 
+    /// Whether a path is in a directory that hides the store in a bind.
+    pub fn hides_store(&self, path: &Path) -> bool {
+        self.mounts.ready().iter().any(|mount| mount.hides_store(path))
+    }
+
     /// Returns the room of the filesystem that a mount of the container brings, by its target, or of the one where the changes
     /// of the steps live.
     pub fn space(&self, target: Option<&Path>) -> Option<Space> {

@@ -41,6 +41,8 @@ pub struct Ready {
     source: PathBuf,
     options: Vec<String>,
     by_hand: ByHand,
+    /// The directories in it that hide the store, from its target on.
+    covered: Vec<PathBuf>,
 }
 
 /// What stands for a mount in a bundle that is kept, for what a session makes is gone with it.
@@ -92,7 +94,13 @@ impl Ready {
         let found = std::fs::metadata(&source).map_err(doing(format_args!("look at {}", source.display())))?;
         let folder = found.is_dir();
         let point = MountPoint { target: target.to_owned(), folder, content: Some(source.clone()) };
-        Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same })
+        Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same, covered: Vec::new() })
+    }
+
+    /// Whether a path below its target is in a directory that hides the store.
+    pub fn hides_store(&self, path: &Path) -> bool {
+        let below = path.strip_prefix(&self.point.target);
+        below.is_ok_and(|below| self.covered.iter().any(|covered| below.starts_with(covered)))
     }
 
     fn kept_as(self, by_hand: ByHand) -> Self {
@@ -130,11 +138,13 @@ impl SessionMounts {
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
             let made = match &mount.kind {
-                MountKind::Bind(source) => bind_source(source, &place, &mount.options, paths).and_then(|mounted| {
+                MountKind::Bind(source) => bind_source(source, &place, &mount.options, paths).and_then(|bound| {
+                    let (mounted, covered) = bound;
                     kept.push(mounted);
                     let options = safe(bind_options(&mount.options, true));
                     let by_hand = ByHand::Like("bind".into(), source.clone(), options.clone());
-                    Ok(Ready::bind(&mount.target, place, whole(options))?.kept_as(by_hand))
+                    let ready = Ready::bind(&mount.target, place, whole(options))?.kept_as(by_hand);
+                    Ok(Ready { covered, ..ready })
                 }),
                 MountKind::Tmpfs => new_tmpfs(&place, &mount.options).and_then(|mounted| {
                     tmpfs.push((mount.target.clone(), mounted));
@@ -175,6 +185,7 @@ impl SessionMounts {
                     source: source.into(),
                     options: mount.options.clone(),
                     by_hand: ByHand::Same,
+                    covered: Vec::new(),
                 }),
             };
             ready.push(made.map_err(doing(format_args!("mount {}", mount.target.display())))?);
@@ -193,7 +204,7 @@ impl SessionMounts {
             // An external runtime names it in its errors.
             let place = folder.join(RESOLV_CONF.trim_start_matches('/'));
             place.parent().map_or(Ok(()), private_folder)?;
-            kept.push(bind_source(resolv, &place, &options, paths)?);
+            kept.push(bind_source(resolv, &place, &options, paths)?.0);
             let by_hand = ByHand::Like("bind".into(), resolv.to_owned(), options.to_vec());
             ready.push(Ready::bind(resolv, place, options.to_vec())?.kept_as(by_hand));
         }
@@ -256,8 +267,14 @@ fn safe(mut options: Vec<String>) -> Vec<String> {
     options
 }
 
-/// Binds what a source of the manifest led to when the build began, at `place`, a path to be made.
-fn bind_source(source: &Path, place: &Path, options: &[String], paths: &NamedPaths) -> io::Result<Mounted> {
+/// Binds what a source of the manifest led to when the build began, at `place`, a path to be made. Returns the directories in
+/// it too that hide the store.
+fn bind_source(
+    source: &Path,
+    place: &Path,
+    options: &[String],
+    paths: &NamedPaths,
+) -> io::Result<(Mounted, Vec<PathBuf>)> {
     let file = paths.get(source)?;
     let is_directory = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Directory;
     make_mount_point(place, is_directory)?;
@@ -273,10 +290,8 @@ fn bind_source(source: &Path, place: &Path, options: &[String], paths: &NamedPat
     let store = paths.store_below(source);
     let mounted = bind(file.as_fd(), place, wanted, store);
     let mounted = mounted.map_err(doing(format_args!("bind {}", source.display())))?;
-    if let Some(store) = store {
-        cover(place, store).map_err(doing(format_args!("hide the store in {}", source.display())))?;
-    }
-    Ok(mounted)
+    let covered = store.map(|store| cover(place, store)).transpose();
+    Ok((mounted, covered.map_err(doing(format_args!("hide the store in {}", source.display())))?.unwrap_or_default()))
 }
 
 /// Binds the copy with all that is mounted below it: as far as that was asked for, and what covers the store.

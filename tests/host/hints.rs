@@ -48,6 +48,7 @@ fn a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need() {
         ("node", "write `devices: [{path: /dev/loop-control, target: /node}]` there"),
         ("absent", "write `devices: [/dev/loop-control]` there"),
         ("secret", "the secret /run/token belongs to user 1001 and group 0 with mode 0400; `options: [uid=1000]` or"),
+        ("in-store", "/ro/store/f is in the empty, read-only directory that hides runner's store, which /"),
         ("read-only", "the mount at /ro is read-only (`ro`)"),
         ("root", "the root is read-only (`read_only: true` of the container)"),
         ("network", "container c has no network; write `network: host` there"),

@@ -45,6 +45,9 @@ pub trait Inside {
     /// The room of a mount, by its target, or of where the changes of the steps live.
     fn space(&self, target: Option<&Path>) -> Option<Space>;
 
+    /// Whether a path is in a directory that hides the store in a bind.
+    fn hides_store(&self, path: &Path) -> bool;
+
     /// The path on the host of the device at a path of a container's own `/dev`, or with the number of this node.
     fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf>;
 }
@@ -58,6 +61,10 @@ impl Inside for Session<'_> {
         Session::space(self, target)
     }
 
+    fn hides_store(&self, path: &Path) -> bool {
+        Session::hides_store(self, path)
+    }
+
     fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf> {
         device::on_host(path, node)
     }
@@ -68,7 +75,7 @@ pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> 
     full::hint(container, failed, inside)
         .or_else(|| device::hint(container, failed, inside))
         .or_else(|| denied::hint(container, failed, inside))
-        .or_else(|| read_only::hint(container, failed))
+        .or_else(|| read_only::hint(container, failed, inside))
         .or_else(|| network::hint(container, failed))
         .or_else(|| open_files::hint(container, failed))
 }
@@ -101,6 +108,7 @@ mod fixture {
         pub files: BTreeMap<PathBuf, FileInside>,
         pub spaces: BTreeMap<Option<PathBuf>, Space>,
         pub devices: Vec<PathBuf>,
+        pub hidden_store: Option<PathBuf>,
     }
 
     impl Inside for Found {
@@ -110,6 +118,10 @@ mod fixture {
 
         fn space(&self, target: Option<&Path>) -> Option<Space> {
             self.spaces.get(&target.map(Path::to_owned)).copied()
+        }
+
+        fn hides_store(&self, path: &Path) -> bool {
+            self.hidden_store.as_ref().is_some_and(|store| path.starts_with(store))
         }
 
         fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failed, mount_of, paths};
+use super::{Failed, Inside, mount_of, paths};
 use crate::build::{Container, MountKind, Network};
 use crate::named_paths::RESOLV_CONF;
 
@@ -10,15 +10,23 @@ use crate::named_paths::RESOLV_CONF;
 const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
 
 /// Names the cause for which the filesystem is read-only that the step named, or else the one that it started in.
-pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> {
+pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     let mut lines = failed.lines(READ_ONLY).peekable();
     lines.peek()?;
-    lines.flat_map(paths).chain([failed.cwd]).find_map(|path| cause(container, path))
+    lines.flat_map(paths).chain([failed.cwd]).find_map(|path| cause(container, path, inside))
 }
 
-fn cause(container: &Container, path: &Path) -> Option<String> {
+fn cause(container: &Container, path: &Path, inside: &impl Inside) -> Option<String> {
     if let Some(mount) = mount_of(container, path) {
         let target = mount.target.display();
+        if let (MountKind::Bind(source), true) = (&mount.kind, inside.hides_store(path)) {
+            return Some(format!(
+                "{} is in the empty, read-only directory that hides runner's store, which {} contains; write elsewhere, or choose \
+                 a store outside of it with `--store DIRECTORY`",
+                path.display(),
+                source.display()
+            ));
+        }
         return match &mount.kind {
             MountKind::Secret(_) => Some(format!("the secret {target} is read-only; write to another path")),
             _ if mount.is_read_only() => {
@@ -54,6 +62,20 @@ mod tests {
     use super::super::fixture::{Found, container, hinted};
     use super::*;
     use crate::build::Secret;
+
+    #[test]
+    fn the_directory_that_hides_the_store_is_named_as_that_and_not_as_a_mount_of_the_manifest() {
+        let found = Found { hidden_store: Some("/src/store".into()), ..Found::default() };
+        for options in [&[][..], &["ro"]] {
+            let container = container(&[(MountKind::Bind("/work".into()), "/src", options)]);
+            let told =
+                |path: &str| hinted(&container, 0, &format!("touch: '{path}': Read-only file system"), &found).unwrap();
+            let expected = "/src/store/x is in the empty, read-only directory that hides runner's store, which /work contains; \
+                            write elsewhere, or choose a store outside of it with `--store DIRECTORY`";
+            assert_eq!(told("/src/store/x"), expected);
+            assert!(told("/src/storex").starts_with("the mount at /src is"));
+        }
+    }
 
     #[test]
     fn what_makes_a_filesystem_read_only_is_named() {
