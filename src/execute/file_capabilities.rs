@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::build::{Capability, PROGRAM_PATH};
+use crate::build::{Capability, DEFAULT_CAPABILITIES, PROGRAM_PATH};
 
 /// EPERM in the words of the C library and of runc, in small letters.
 const REFUSED: &str = "operation not permitted";
@@ -18,14 +18,27 @@ pub fn hint(capabilities: &[Capability], words: &str, file: impl Fn(&Path) -> Op
         let lacks = wanted.names().into_iter().filter(|name| !had.contains(name));
         let lacks: Vec<String> = lacks.map(|name| name.trim_start_matches("CAP_").to_owned()).collect();
         (wanted.at_once && !lacks.is_empty()).then(|| {
-            let names = lacks.join(", ");
+            let (dropped, other): (Vec<&str>, Vec<&str>) = lacks.iter().map(String::as_str).partition(|name| is_default(name));
+            let mut fixes = Vec::new();
+            if !dropped.is_empty() {
+                fixes.push(format!("leave {} out of `drop` under its `capabilities`", dropped.join(", ")));
+            }
+            if !other.is_empty() {
+                fixes.push(format!("write `capabilities: {{ add: [{}] }}` in it", other.join(", ")));
+            }
             format!(
-                "{} has the file capability {names}, which the container does not have, so the kernel does not execute it; `capabilities: {{ add: \
-                 [{names}] }}` of the container allows it",
-                path.display()
+                "{} has the file capability {}, which the container does not have, so the kernel does not execute it; {}",
+                path.display(),
+                lacks.join(", "),
+                fixes.join(" and ")
             )
         })
     })
+}
+
+/// Whether a container has the capability unless it drops it.
+fn is_default(name: &str) -> bool {
+    DEFAULT_CAPABILITIES.iter().any(|capability| capability.to_string() == name)
 }
 
 /// The paths at which the programs may be that a line names.
@@ -82,7 +95,7 @@ mod tests {
     fn a_program_that_is_to_have_more_than_the_container_is_named_with_what_allows_it() {
         let wanted = data(1, 1 << 13 | 1 | 1 << 39);
         let expected = "/usr/bin/ping has the file capability NET_RAW, BPF, which the container does not have, so the kernel \
-                        does not execute it; `capabilities: { add: [NET_RAW, BPF] }` of the container allows it";
+                        does not execute it; write `capabilities: { add: [NET_RAW, BPF] }` in it";
         assert_eq!(hinted(PING, "/usr/bin/ping", &wanted).as_deref(), Some(expected));
         for words in [
             "cannot start: /opt/tool cannot be executed: Operation not permitted",

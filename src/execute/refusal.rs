@@ -3,7 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::build::{Build, Step};
+use crate::build::{Build, DEFAULT_CAPABILITIES, Step};
 use crate::fs::regular;
 use crate::runtime::spec;
 use crate::seccomp::{Architecture, Permissions, hint, killed};
@@ -20,6 +20,7 @@ pub(super) fn hint_of(build: &Build, step: &Step, exit_code: i32, log: Option<&P
     let permissions = Permissions {
         container: &container.name,
         capabilities: &container.capabilities,
+        default: &DEFAULT_CAPABILITIES,
         is_root: step.user.as_ref().unwrap_or(&container.user).is_root(),
         profile: container.seccomp.profile(),
         file: container.seccomp.file(),

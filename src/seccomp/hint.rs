@@ -30,6 +30,8 @@ pub struct Permissions<'a> {
     pub container: &'a str,
     /// The most that its processes may have.
     pub capabilities: &'a [Capability],
+    /// Those that a container has which neither adds nor drops any.
+    pub default: &'a [Capability],
     /// Whether the step is root's: no other user has any capability.
     pub is_root: bool,
     /// None where it is unconfined.
@@ -80,7 +82,9 @@ pub fn hint(permissions: &Permissions<'_>, printed: &str) -> Option<String> {
             .filter_map(|word| Some((word, needs::of_word(word, &line, is_call)?)))
             .collect();
         for (word, need) in &needs {
-            let capability = need.capability.filter(|_| !has(NOT_IMPLEMENTED));
+            let may_lack =
+                |wanted: &Capability| !has(NOT_IMPLEMENTED) && (!has(DENIED) || needs::may_be_denied(*wanted));
+            let capability = need.capability.filter(may_lack);
             let found = match capability.filter(|wanted| !permissions.has(*wanted)) {
                 Some(wanted) => Some(permissions.lacks(word, need.call, wanted)),
                 None if has(DENIED) => None,
@@ -146,7 +150,12 @@ impl Permissions<'_> {
     fn lacks(&self, word: &str, call: Option<&str>, wanted: Capability) -> String {
         let mut fixes = Vec::new();
         if !needs::is_met(wanted, self.capabilities) {
-            fixes.push(format!("write `capabilities: {{ add: [{wanted}] }}` in container {}", self.container));
+            fixes.push(match self.default.contains(&wanted) {
+                true => {
+                    format!("leave {wanted} out of `drop` under the `capabilities` of container {}", self.container)
+                }
+                false => format!("write `capabilities: {{ add: [{wanted}] }}` in container {}", self.container),
+            });
         }
         if !self.is_root {
             fixes.push("run the step as root, for no other user has capabilities".to_owned());
@@ -202,12 +211,14 @@ fn capability(profile: &Profile, call: &str) -> Option<Capability> {
 mod tests {
     use super::*;
 
-    const DEFAULT: [Capability; 4] = [Capability::Chown, Capability::Mknod, Capability::SysChroot, Capability::Kill];
+    const DEFAULT: [Capability; 5] =
+        [Capability::Chown, Capability::Fowner, Capability::Mknod, Capability::SysChroot, Capability::Kill];
 
     fn permissions() -> Permissions<'static> {
         Permissions {
             container: "base",
             capabilities: &DEFAULT,
+            default: &DEFAULT,
             is_root: true,
             profile: Some(Profile::standard()),
             file: None,
@@ -267,6 +278,30 @@ mod tests {
             assert_eq!(told(printed).as_ref(), Some(&expected), "{printed}");
             let unconfined = Permissions { profile: None, ..permissions() };
             assert_eq!(hint(&unconfined, printed), Some(expected), "{printed}, unconfined");
+        }
+    }
+
+    #[test]
+    fn a_capability_that_the_container_drops_is_named_with_the_list_to_take_it_from() {
+        let dropped = Permissions { capabilities: &[], ..permissions() };
+        for (printed, word, capability) in [
+            ("chown: changing ownership of '/x': Operation not permitted", "chown", "CHOWN"),
+            ("chgrp: changing group of '/x': Operation not permitted", "chgrp", "CHOWN"),
+            ("tar: x: Cannot change ownership to uid 7, gid 7: Operation not permitted", "ownership", "CHOWN"),
+            ("chmod: changing permissions of '/x': Operation not permitted", "chmod", "FOWNER"),
+            ("touch: setting times of '/x': Operation not permitted", "touch", "FOWNER"),
+            ("sh: 1: kill: Operation not permitted", "kill", "KILL"),
+            ("mknod: /x: Operation not permitted", "mknod", "MKNOD"),
+            ("chroot: cannot change root directory to '/x': Operation not permitted", "chroot", "SYS_CHROOT"),
+        ] {
+            let expected = format!(
+                "`{word}` needs the capability {capability}, which the step does not have; leave {capability} out of `drop` \
+                 under the `capabilities` of container base"
+            );
+            assert_eq!(hint(&dropped, printed), Some(expected), "{printed}");
+        }
+        for printed in ["touch: cannot touch '/x': Permission denied", "chown: cannot access '/x': Permission denied"] {
+            assert_eq!(hint(&dropped, printed), None, "{printed}");
         }
     }
 

@@ -3,11 +3,13 @@
 use oci_spec::runtime::Capability;
 
 /// Calls that fail without a capability, whatever a filter says.
-const OF_CALLS: [(Capability, &str); 19] = [
+const OF_CALLS: [(Capability, &str); 22] = [
     (Capability::Bpf, "bpf"),
     (Capability::Chown, "chown fchown fchownat lchown"),
     (Capability::DacReadSearch, "open_by_handle_at"),
+    (Capability::Fowner, "chmod fchmod fchmodat fchmodat2 futimesat utime utimensat utimes"),
     (Capability::IpcLock, "mlock mlock2 mlockall"),
+    (Capability::Kill, "kill pidfd_send_signal rt_sigqueueinfo tgkill tkill"),
     (Capability::Mknod, "mknod mknodat"),
     (Capability::Perfmon, "perf_event_open"),
     (
@@ -25,16 +27,20 @@ const OF_CALLS: [(Capability, &str); 19] = [
     (Capability::SysTime, "adjtimex clock_adjtime clock_settime clock_settime64 settimeofday stime"),
     (Capability::SysTtyConfig, "vhangup"),
     (Capability::Syslog, "syslog"),
+    (Capability::Setpcap, "capset"),
     (Capability::Setgid, "setgid setgroups setregid setresgid"),
     (Capability::Setuid, "setresuid setreuid setuid"),
 ];
 
 /// Words by which programs and libraries name a call, where it is not its name.
-const OTHER_WORDS: [(&str, &str); 20] = [
+const OTHER_WORDS: [(&str, &str); 25] = [
     ("bwrap", "unshare"),
+    ("capsh", "capset"),
+    ("chgrp", "chown"),
     ("chrt", "sched_setscheduler"),
     ("date", "clock_settime"),
     ("dmesg", "syslog"),
+    ("groups", "setgroups"),
     ("hostname", "sethostname"),
     ("hwclock", "settimeofday"),
     ("insmod", "init_module"),
@@ -47,9 +53,11 @@ const OTHER_WORDS: [(&str, &str); 20] = [
     ("namespaces", "unshare"),
     ("nice", "setpriority"),
     ("nsenter", "setns"),
+    ("ownership", "chown"),
     ("perf", "perf_event_open"),
     ("renice", "setpriority"),
     ("rmmod", "delete_module"),
+    ("touch", "utimensat"),
     ("vsock", "socket"),
 ];
 
@@ -86,6 +94,12 @@ pub(super) fn of_word<'a>(word: &'a str, line: &str, is_call: impl Fn(&str) -> b
     let call = OTHER_WORDS.iter().find(|(other, _)| *other == word).map_or(word, |(_, call)| call);
     let capability = OF_CALLS.iter().find(|(_, calls)| has(calls, call)).map(|(capability, _)| *capability);
     is_call(call).then_some(Need { call: Some(call), capability })
+}
+
+/// Whether the kernel says EACCES where the capability is missing, or a program says so for it: for a file that belongs to
+/// another user, or a process, it says EPERM alone.
+pub(super) fn may_be_denied(capability: Capability) -> bool {
+    !matches!(capability, Capability::Chown | Capability::Fowner | Capability::Kill | Capability::Setpcap)
 }
 
 /// Whether a step with these capabilities has what the kernel asks for.

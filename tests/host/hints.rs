@@ -15,6 +15,10 @@ containers:
       - { type: secret, env: RUNNER_TEST_TOKEN, target: /run/token, options: [uid=1001, mode=0400] }
       - { type: secret, env: RUNNER_TEST_TOKEN, target: /run/open, options: [uid=1001, mode=0444] }
   closed: { rootfs: $TOOLS, read_only: true }
+  dropped:
+    rootfs: $TOOLS
+    capabilities: { drop: [CHOWN, DAC_OVERRIDE] }
+    mounts: [{ type: tmpfs, target: /home, options: [uid=1000, mode=0700] }]
 steps:
   - { name: tmpfs, container: c, run: cat /dev/zero > /tmp/f }
   - { name: relative, needs: [], container: c, cwd: /tmp, run: cat /dev/zero > g }
@@ -24,8 +28,11 @@ steps:
   - { name: absent, needs: [], container: c, run: cat /dev/loop-control }
   - { name: secret, needs: [], container: c, user: "1000", run: cat /run/token }
   - { name: readable, needs: [], container: c, user: "1000", run: "cat /run/open; echo /run/open: Permission denied; exit 1" }
+  - { name: in-store, needs: [], container: c, run: touch /ro/store/f }
   - { name: read-only, needs: [], container: c, run: touch /ro/f }
   - { name: root, needs: [], container: closed, run: touch /f }
+  - { name: chown, needs: [], container: dropped, run: touch /tmp-f; chown 7 /tmp-f }
+  - { name: write, needs: [], container: dropped, run: touch /home/f }
   - { name: network, needs: [], container: c, run: "echo 'curl: (6) Could not resolve host: example.org' >&2; exit 6" }
   - { name: files, needs: [], container: c, run: "echo 'cc: /x: Too many open files' >&2; exit 1" }
 "#;
@@ -56,6 +63,11 @@ fn a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need() {
     ] {
         assert!(built.reason(step).contains(words), "{step}: {}", built.reason(step));
     }
+    let hint = "`chown` needs the capability CHOWN, which the step does not have; leave CHOWN out of `drop` under the \
+                `capabilities` of container dropped";
+    assert_eq!(built.ending("chown")["failure"]["hint"], hint, "{}", built.run);
+    let words = "/home belongs to user 1000 and group 0 with mode 0700, which root passes only with the capability DAC_OVERRIDE";
+    assert!(built.reason("write").contains(words), "{}", built.reason("write"));
     assert_eq!(built.reason("readable"), "exit code 1");
     assert!(built.ending("node")["failure"].get("hint").is_none(), "{}", built.run);
 }

@@ -289,7 +289,7 @@ steps:
     // What only user 0 may execute, another user may not, whatever the container's capabilities are.
     assert_eq!(built.reason("of-root"), "cannot start: /of-root cannot be executed: Permission denied");
     let hint = "/with-capability has the file capability CHOWN, which the container does not have, so the kernel does not \
-                execute it; `capabilities: { add: [CHOWN] }` of the container allows it";
+                execute it; leave CHOWN out of `drop` under its `capabilities`";
     assert!(built.reason("by-shell").ends_with(hint), "{}", built.reason("by-shell"));
     // What is not in the bounding set a file cannot give: the kernel refuses to run it.
     if RUNTIME == "embedded" {

@@ -1,12 +1,12 @@
-//! The causes of a denied access: a bind or a cache opens no device node and makes nobody root, and a secret, a cache or a
-//! tmpfs belongs to another user.
+//! The causes of a denied access: a bind or a cache opens no device node and makes nobody root, a secret, a cache or a
+//! tmpfs belongs to another user, and root without DAC_OVERRIDE has only the permissions that a file gives it.
 
 use std::path::Path;
 
 use rustix::fs::FileType;
 
 use super::{Failed, Inside, mount_of, paths};
-use crate::build::{Container, Mount, MountKind};
+use crate::build::{Capability, Container, Mount, MountKind};
 use crate::runtime::process::Credentials;
 use crate::session::FileInside;
 
@@ -45,7 +45,34 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>, inside: &impl Insi
             _ => None,
         }
     });
-    of_file.or_else(|| failed.lines(DENIED).find_map(|line| of_owner(container, failed.user, line, inside)))
+    of_file
+        .or_else(|| failed.lines(DENIED).find_map(|line| of_owner(container, failed.user, line, inside)))
+        .or_else(|| failed.lines(DENIED).flat_map(paths).find_map(|path| of_root(container, failed.user, path, inside)))
+}
+
+/// For root of a container without DAC_OVERRIDE, whom the permissions of a file or of a directory above it keep out.
+fn of_root(container: &Container, user: &Credentials, path: &Path, inside: &impl Inside) -> Option<String> {
+    if user.uid != 0 || container.capabilities.contains(&Capability::DacOverride) {
+        return None;
+    }
+    let ancestors: Vec<&Path> = path.ancestors().collect();
+    let closed = ancestors.into_iter().rev().find_map(|at| {
+        let file = inside.file(at)?;
+        let wanted = match file.file_type() {
+            FileType::Directory if at == path => 0o7,
+            FileType::Directory if Some(at) == path.parent() && inside.file(path).is_none() => 0o3,
+            FileType::Directory => 0o1,
+            _ => 0o6,
+        };
+        (!allows_user(file, user, wanted)).then(|| (at.display(), file))
+    });
+    let (at, FileInside { uid, gid, mode, .. }) = closed?;
+    Some(format!(
+        "{at} belongs to user {uid} and group {gid} with mode {:04o}, which root passes only with the capability DAC_OVERRIDE; \
+         leave DAC_OVERRIDE out of `drop` under the `capabilities` of container {}",
+        mode & 0o7777,
+        container.name
+    ))
 }
 
 /// For another user than root whom a file in a secret, a cache or a tmpfs was denied, in a line that names it.
@@ -140,11 +167,12 @@ mod tests {
 
     #[test]
     fn a_mount_of_another_user_is_named_with_its_owner_its_mode_and_the_options() {
-        let container = container(&[
+        let mut container = container(&[
             (MountKind::Secret(Secret::Variable("TOKEN".into())), "/run/secrets/token", &[]),
             (MountKind::Cache("apt".into()), "/cache", &[]),
             (MountKind::Tmpfs, "/tmp", &[]),
         ]);
+        container.capabilities = vec![Capability::DacOverride];
         let with = |secret, cache, tmpfs| {
             let found = Found::default().file("/run/secrets/token", secret, (0, 0));
             found.file("/cache", cache, (7, 1000)).file("/tmp", tmpfs, (1000, 0))
@@ -192,6 +220,32 @@ mod tests {
             assert_eq!(hinted(&container, 1000, words, &found), None, "{words}");
         }
         assert!(hinted(&container, 1001, "touch: /cache/x: Permission denied", &found).is_some());
+    }
+
+    #[test]
+    fn root_without_dac_override_is_told_which_file_or_directory_keeps_it_out() {
+        let mut container = container(&[]);
+        let found = Found::default().file("/home", 0o040755, (0, 0)).file("/home/u", 0o040700, (1000, 1000));
+        let found = found.file("/home/u/f", 0o100644, (1000, 1000)).file("/srv", 0o040755, (7, 7));
+        let found = found.file("/etc/shadow", 0o100640, (0, 42));
+        let told = |container: &Container, uid, path| {
+            hinted(container, uid, &format!("cat: {path}: Permission denied"), &found)
+        };
+        container.capabilities = vec![Capability::Chown];
+        for (path, closed) in [
+            ("/home/u/f", "/home/u belongs to user 1000 and group 1000 with mode 0700"),
+            ("/srv/new", "/srv belongs to user 7 and group 7 with mode 0755"),
+        ] {
+            let expected = format!(
+                "{closed}, which root passes only with the capability DAC_OVERRIDE; leave DAC_OVERRIDE out of `drop` under the \
+                 `capabilities` of container c0"
+            );
+            assert_eq!(told(&container, 0, path), Some(expected), "{path}");
+        }
+        assert_eq!(told(&container, 0, "/etc/shadow"), None);
+        assert_eq!(told(&container, 1000, "/srv/new"), None);
+        container.capabilities.push(Capability::DacOverride);
+        assert_eq!(told(&container, 0, "/home/u/f"), None);
     }
 
     #[test]
