@@ -62,6 +62,14 @@ impl Host for ThisHost {
         entries.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
+    fn has_variable(&self, name: &str) -> bool {
+        std::env::var_os(name).is_some()
+    }
+
+    fn variables(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
+
     fn kernel(&self) -> Option<Kernel> {
         Kernel::of_release(&rustix::system::uname().release().to_string_lossy())
     }

@@ -58,11 +58,20 @@ impl LoadError {
     }
 }
 
+/// A manifest that is right.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub build: Build,
+    /// Its text, which places of problems are in.
+    pub text: String,
+}
+
 /// Reads and checks the manifest at `path`; `sets` overrides its variables.
 ///
 /// # Errors
 /// The file cannot be read, or every problem of it.
-pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Result<Build, LoadError> {
+pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Result<Loaded, LoadError> {
     let read_error = |source| LoadError::Read { path: path.to_owned(), source };
     let refused = |text, problems| LoadError::Refused { path: path.to_owned(), text, problems };
     let absolute = std::path::absolute(path).map_err(read_error)?;
@@ -81,7 +90,10 @@ pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Re
     };
     // A byte order mark is no part of the text: places would be off by it.
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    check(&text, &absolute, sets, host).map_err(|problems| refused(text, problems))
+    match check(&text, &absolute, sets, host) {
+        Ok(build) => Ok(Loaded { build, text }),
+        Err(problems) => Err(refused(text, problems)),
+    }
 }
 
 /// Reads and checks a manifest's text; `path` is its absolute path.

@@ -43,6 +43,8 @@ pub enum Warning {
     LongRead { path: PathBuf, bytes: u64 },
     /// A secret of the environment is not set.
     UnsetSecret { variable: String, containers: Vec<String> },
+    /// A secret file is not there, or cannot be looked at.
+    AbsentSecret { path: PathBuf, containers: Vec<String> },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
     /// Each build of the manifest is refused.
@@ -134,6 +136,12 @@ impl fmt::Display for Warning {
                 f,
                 "the variable {variable} of a secret is not set, so no step of {} can start; run `export {variable}=…` before a \
                  build",
+                containers.join(", ")
+            ),
+            Self::AbsentSecret { path, containers } => write!(
+                f,
+                "the secret file {} is not there, or this user cannot look at it, so no step of {} can start; make it before a build",
+                path.display(),
                 containers.join(", ")
             ),
             Self::BuildRefused { why } => write!(f, "a build will be refused: {why}"),

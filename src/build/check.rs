@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::host::{FileKind, Host};
-use super::model::Capability;
+use super::model::{AbsentSecret, Capability};
 use crate::diagnostic::{At, Place, Problem, Trail, nearest};
 use crate::manifest::Gaps;
 use crate::seccomp::Profile;
@@ -22,11 +22,25 @@ pub(super) struct Check<'a> {
     pub folder: &'a Path,
     pub gaps: &'a Gaps,
     pub problems: Vec<Problem>,
+    /// The secrets that are not there.
+    pub absent_secrets: Vec<AbsentSecret>,
     /// The seccomp profiles that were read, each once.
     pub profiles: HashMap<PathBuf, Arc<Profile>>,
     /// The filters that were made of them, each once.
     pub filters: HashSet<(PathBuf, Vec<Capability>)>,
     guesses: usize,
+}
+
+/// What is at a host path.
+pub(super) enum Looked {
+    /// What should be there.
+    Found,
+    /// Nothing, or nothing that can be looked at.
+    Absent(Problem),
+    /// Something else.
+    Another(Problem),
+    /// The path is known to be wrong.
+    Skipped,
 }
 
 impl<'a> Check<'a> {
@@ -36,6 +50,7 @@ impl<'a> Check<'a> {
             folder,
             gaps,
             problems: Vec::new(),
+            absent_secrets: Vec::new(),
             profiles: HashMap::new(),
             filters: HashSet::new(),
             guesses: MOST_GUESSES,
@@ -151,17 +166,29 @@ impl<'a> Check<'a> {
 
     /// Refuses a host path that is not there or not one of `kinds`; whether it is.
     pub fn exists(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> bool {
+        match self.look(at, what, path, kinds) {
+            Looked::Found => true,
+            Looked::Skipped => false,
+            Looked::Absent(problem) | Looked::Another(problem) => {
+                self.add(problem);
+                false
+            }
+        }
+    }
+
+    /// Looks at a host path that should be one of `kinds`.
+    pub fn look(&mut self, at: &Trail<'_>, what: &str, path: &Path, kinds: &[FileKind]) -> Looked {
         // What is no path, or not known, has been told.
         if has_nul(path) || (!self.gaps.is_empty() && self.gaps.covers(&at.path())) {
-            return false;
+            return Looked::Skipped;
         }
         let shown = path.display();
         let problem = match self.host.kind(path) {
-            Ok(kind) if kinds.contains(&kind) => return true,
+            Ok(kind) if kinds.contains(&kind) => return Looked::Found,
             Ok(kind) => {
                 let wanted: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-                Problem::new(at, format!("the {what} `{shown}` is {}", kind.name()))
-                    .label(format!("this should be {}", wanted.join(" or ")))
+                let problem = Problem::new(at, format!("the {what} `{shown}` is {}", kind.name()));
+                return Looked::Another(problem.label(format!("this should be {}", wanted.join(" or "))));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if let Ok(FileKind::Symlink) = self.host.node(path) {
@@ -175,8 +202,7 @@ impl<'a> Check<'a> {
             }
             Err(error) => Problem::new(at, format!("cannot look at the {what} `{shown}`: {error}")).label("here"),
         };
-        self.add(problem);
-        false
+        Looked::Absent(problem)
     }
 
     /// Which file an output is, whatever the spelling of its path.

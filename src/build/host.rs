@@ -65,6 +65,12 @@ pub trait Host {
     /// Names in a folder, for guesses; empty where it cannot be read.
     fn names(&self, folder: &Path) -> Vec<String>;
 
+    /// Whether the environment has a variable of that name.
+    fn has_variable(&self, name: &str) -> bool;
+
+    /// The names of all variables of the environment, for guesses.
+    fn variables(&self) -> Vec<String>;
+
     /// The version of the kernel, where its release has one in it.
     fn kernel(&self) -> Option<Kernel>;
 }

@@ -81,6 +81,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
     check.order(&placed, &containers);
 
     let problems = std::mem::take(&mut check.problems);
+    let absent_secrets = std::mem::take(&mut check.absent_secrets);
     let steps = placed.into_iter().map(|placed| {
         let mut needs: Vec<StepId> = placed.edges.iter().map(|edge| edge.on).collect();
         needs.sort_unstable();
@@ -100,6 +101,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
         },
         steps: steps.collect(),
         containers,
+        absent_secrets,
     };
     (build, problems)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub use oci_spec::runtime::Capability;
 
+use crate::diagnostic::Problem;
 use crate::seccomp::Profile;
 
 /// A container's index in [`Build::containers`].
@@ -37,9 +38,28 @@ pub struct Build {
     pub containers: Vec<Container>,
     /// In the manifest's order.
     pub steps: Vec<Step>,
+    /// The secrets that were not there when the manifest was checked. A build that runs no container with one does not need
+    /// it, nor does a command that builds nothing.
+    pub absent_secrets: Vec<AbsentSecret>,
+}
+
+/// A secret that is not there, and the problem that this is to a step with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsentSecret {
+    /// Where it is read from.
+    pub secret: Secret,
+    /// For the user.
+    pub problem: Problem,
 }
 
 impl Build {
+    /// The indices of the containers that have a secret.
+    pub fn containers_with<'b>(&'b self, secret: &'b Secret) -> impl Iterator<Item = ContainerId> + 'b {
+        let has = move |mount: &Mount| matches!(&mount.kind, MountKind::Secret(other) if other == secret);
+        let all = self.containers.iter().enumerate();
+        all.filter(move |(_, container)| container.mounts.iter().any(has)).map(|(index, _)| ContainerId(index))
+    }
+
     /// The container of that index.
     pub fn container(&self, id: ContainerId) -> &Container {
         &self.containers[id.0]
@@ -215,7 +235,7 @@ pub enum MountKind {
 }
 
 /// Where a secret comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Secret {
     /// A host file; absolute.
     File(PathBuf),

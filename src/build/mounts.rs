@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::check::{Check, has_nul, missing};
+use super::check::{Check, Looked, has_nul, missing};
 use super::host::FileKind;
-use super::model::{Mount, MountKind, Secret};
+use super::model::{AbsentSecret, Mount, MountKind, Secret};
 use super::process::NOBODYS_ID;
 use crate::diagnostic::{Place, Problem, Trail, nearest};
 use crate::manifest::MountDef;
@@ -216,15 +216,27 @@ impl Check<'_> {
             (Some(source), None) => {
                 let at = at.key("source");
                 let path = self.on_host(&at, "secret file", source);
+                let secret = Secret::File(path.clone());
                 if !source.is_empty() {
-                    self.exists(&at, "secret file", &path, &[FileKind::File]);
+                    match self.look(&at, "secret file", &path, &[FileKind::File]) {
+                        Looked::Found | Looked::Skipped => {}
+                        Looked::Absent(problem) => {
+                            self.absent_secrets.push(AbsentSecret { secret: secret.clone(), problem });
+                        }
+                        Looked::Another(problem) => self.add(problem),
+                    }
                 }
-                MountKind::Secret(Secret::File(path))
+                MountKind::Secret(secret)
             }
             (None, Some(variable)) => {
                 let at = at.key("env");
                 self.variable_name(|| Place::from(&at), variable);
-                MountKind::Secret(Secret::Variable(variable.clone()))
+                let secret = Secret::Variable(variable.clone());
+                if !self.host.has_variable(variable) {
+                    let problem = self.unset(&at, variable);
+                    self.absent_secrets.push(AbsentSecret { secret: secret.clone(), problem });
+                }
+                MountKind::Secret(secret)
             }
             (Some(_), Some(_)) => {
                 let problem = Problem::new(Place::key(at.key("env").path()), "the secret has two sources");
@@ -241,6 +253,16 @@ impl Check<'_> {
                 MountKind::Secret(Secret::Variable(String::new()))
             }
         }
+    }
+
+    fn unset(&mut self, at: &Trail<'_>, variable: &str) -> Problem {
+        let set = self.host.variables();
+        let near = self.nearest(variable, set.iter().map(String::as_str));
+        let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`, which is set? Otherwise "));
+        let problem = Problem::new(at, format!("the variable `{variable}` of the secret is not set"));
+        problem.label("not in the environment of runner").help(format!(
+            "{near}run `export {variable}=…` first; sudo passes it on with `sudo --preserve-env={variable} runner …`"
+        ))
     }
 
     /// Refuses keys that mean nothing for this type of mount.

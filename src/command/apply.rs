@@ -5,16 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::absent_secrets::Source;
 use super::run::keyboard;
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store};
-use super::{Stop, go_on, in_background, loaded, lock, settings, shell, tell};
+use super::{Stop, absent_secrets, go_on, in_background, loaded_with_text, lock, settings, shell, tell};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Context, Options, Rooms, Stay, Summary};
 use crate::freshness::{self, Judge};
+use crate::load::Loaded;
 use crate::lock::{Difference, Lock, LockedRootfs};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, GoOn, Surroundings};
@@ -66,7 +68,8 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         progress: args.progress,
     };
     let settings = settings(flags, &args.manifest.manifest)?;
-    let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
+    let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
+    let source = Source { path: &args.manifest.manifest, text: &text };
     let locked = match args.locked {
         true => Some(Lock::read(&Lock::path(&build)).map_err(|error| lock::stop(Exit::Mismatch, error))?),
         false => None,
@@ -93,11 +96,11 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         files,
         go_on,
     };
-    exit(&build_all(&settings, &build, &wish)?.summary)
+    exit(&build_all(&settings, source, &build, &wish)?.summary)
 }
 
 /// Builds, shown as the settings say.
-pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Built, Stop> {
+pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &Wish) -> Result<Built, Stop> {
     let plan = Plan::new(build, &wish.targets);
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
@@ -133,6 +136,11 @@ pub fn build_all(settings: &Settings, build: &Build, wish: &Wish) -> Result<Buil
         opened: Arc::clone(paths.opened()),
     };
     let judge = Judge::new(build, &segments, Some(context.store), options);
+    if let Err(stop) = absent_secrets::refuse_planned(source, build, &plan, &judge) {
+        let interrupted = context.interrupt.is_set();
+        site.close()?;
+        return Err(if interrupted { Exit::Interrupted.into() } else { stop });
+    }
     // A build looks at what it needs; a lock is of all of them.
     let wanted = wish.sources || wish.locked.is_some();
     let sources = match if wanted { judge.sources() } else { Ok(Vec::new()) } {

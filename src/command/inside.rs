@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::absent_secrets::Source;
 use super::site::{LongReads, Site, of_store};
-use super::{Stop, apply, in_background, loaded, settings_with_warning};
+use super::{Stop, absent_secrets, apply, in_background, loaded_with_text, settings_with_warning};
 use crate::build::{Build, ContainerId, Rootfs, StepId};
 use crate::cli::{Cli, OnArgs};
 use crate::diagnostic::nearest;
@@ -14,6 +15,7 @@ use crate::event::{Events, Stream};
 use crate::execute::{self, Attempt, Context, Inside, Options, RestoreError, Rooms, Stay};
 use crate::freshness::{self, Judge};
 use crate::key;
+use crate::load::Loaded;
 use crate::plan::{Plan, Segments};
 use crate::report::{self, Beside, Mode, duration, sanitize};
 use crate::session::SessionError;
@@ -30,8 +32,10 @@ pub fn in_session(
 ) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), runtime: on.runtime.runtime.clone(), ..Partial::default() };
     let settings = settings_with_warning(flags, &on.manifest)?;
-    let build = loaded(&on.manifest, &on.sets)?;
+    let Loaded { build, text } = loaded_with_text(&on.manifest, &on.sets)?;
+    let source = Source { path: &on.manifest, text: &text };
     let inside = find(&build, name)?;
+    absent_secrets::refuse(source, &build, |container| container == inside.container)?;
     let mut site = Site::open(&settings)?;
     let bundles = site.keep_bundles(on.runtime.bundle_dir.as_deref());
     let below = outputs_below(&build, inside);
@@ -44,7 +48,7 @@ pub fn in_session(
     };
     let context = site.context(&build, &paths);
     let rooms = Rooms::new(context);
-    let result = open(context, &settings, &rooms, inside).and_then(|kept| {
+    let result = open(context, source, &settings, &rooms, inside).and_then(|kept| {
         let attempt = work(context, &rooms, inside).map_err(|error| {
             let hint = error.hint();
             Error::new(error.exit(), error).with_hint(hint).into()
@@ -149,13 +153,14 @@ fn outputs_below(build: &Build, inside: Inside) -> Vec<StepId> {
 /// session as it was then; of any other step, what is there before it.
 fn open<'a>(
     context: Context<'a>,
+    source: Source<'_>,
     settings: &Settings,
     rooms: &Rooms<'a>,
     inside: Inside,
 ) -> Result<Option<KeptFailure>, Stop> {
     let Some(step) = inside.step else {
         if let Rootfs::Snapshot(below) = context.build.container(inside.container).rootfs {
-            build_below(context, settings, rooms, &[below], Stay::None)?;
+            build_below(context, source, settings, rooms, &[below], Stay::None)?;
         }
         return Ok(None);
     };
@@ -167,7 +172,7 @@ fn open<'a>(
         return Ok(Some(kept));
     }
     if !known.needs.is_empty() {
-        build_below(context, settings, rooms, &known.needs, Stay::Container(inside.container))?;
+        build_below(context, source, settings, rooms, &known.needs, Stay::Container(inside.container))?;
     }
     notice(&format!("the session before {}; what is done in it is kept nowhere", sanitize(&known.name)));
     Ok(None)
@@ -195,6 +200,7 @@ fn tell_kept(build: &Build, step: StepId, kept: &KeptFailure) {
 /// Does these steps and what they need; shown on standard error.
 fn build_below<'a>(
     context: Context<'a>,
+    source: Source<'_>,
     settings: &Settings,
     rooms: &Rooms<'a>,
     steps: &[StepId],
@@ -223,13 +229,17 @@ fn build_below<'a>(
         opened: Arc::clone(context.paths.opened()),
     };
     let judge = Judge::new(context.build, &segments, Some(context.store), judged_by);
-    let summary = execute::apply(context, &plan, &judge, options, rooms, &events);
+    let needed = absent_secrets::refuse_planned(source, context.build, &plan, &judge);
+    let summary = needed.map(|()| execute::apply(context, &plan, &judge, options, rooms, &events));
     // What it would have learnt is learnt again the next time.
     let _ = judge.close();
     drop(events);
     // Nothing is left to do about a standard error that cannot be written to.
     let _ = reporter.join();
-    apply::exit(&summary)
+    match summary {
+        Err(_) if context.interrupt.is_set() => Err(Exit::Interrupted.into()),
+        summary => apply::exit(&summary?),
+    }
 }
 
 #[cfg(test)]

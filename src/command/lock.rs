@@ -1,12 +1,14 @@
 //! `runner lock`: writes down what a build is held to, and tells whether that still fits.
 
+use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
 use super::site::{LongReads, runtime};
-use super::{Stop, loaded, print, print_beside, settings, settings_with_warning};
+use super::{Stop, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
 use crate::build::{Action, Build, StepId};
 use crate::cli::{Cli, LockArgs};
 use crate::error::{Error, Exit, told};
 use crate::freshness::{self, Judge, JudgeError, Verdict, forecast};
+use crate::load::Loaded;
 use crate::lock::{Difference, FIX, Lock, LockError, LockedSnapshot};
 use crate::plan::{Plan, Segments};
 use crate::settings::Partial;
@@ -19,9 +21,10 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     }
     let flags = Partial { store: cli.store.clone(), progress: args.progress, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
-    let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
+    let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
+    let source = Source { path: &args.manifest.manifest, text: &text };
     let file = Lock::find(&Lock::path(&build)).map_err(|error| stop(Exit::Usage, error))?;
-    let built = build_all(&settings, &build, &Wish { sources: true, ..Wish::default() })?;
+    let built = build_all(&settings, source, &build, &Wish { sources: true, ..Wish::default() })?;
     exit(&built.summary)?;
     let name = |step: StepId| build.step(step).name.clone();
     let snapshots = built.summary.layers.iter();

@@ -1,5 +1,6 @@
 //! The commands: each puts the parts together for what the command line asks; the only place that knows them all.
 
+mod absent_secrets;
 mod apply;
 mod doctor;
 mod go_on;
@@ -32,12 +33,11 @@ use crate::error::{Error, Exit, told_with_hint};
 use crate::escape::visible;
 use crate::host::ThisHost;
 use crate::kernel_files;
-use crate::load::{LoadError, load};
+use crate::load::{LoadError, Loaded, load};
 use crate::manifest;
 use crate::named_paths::{Confinement, binds_that_show_store};
 use crate::report;
 use crate::resource_limits::{self, MIN_STACK};
-use crate::session::unset_secrets;
 use crate::settings::{EMBEDDED, Partial, Progress, Settings, SettingsError};
 use crate::warning::Warning;
 use crate::{sys, terminal, threads};
@@ -184,38 +184,29 @@ fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), Stop> {
         };
         inside::notice(&format!("warning: {warning}"));
     }
-    warn_of_unset_secrets(&build);
+    absent_secrets::warn_of(&build);
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (containers, steps) = (count(build.containers.len(), "container"), count(build.steps.len(), "step"));
     print(format!("{}: {containers}, {steps}: nothing wrong\n", args.manifest.display()).as_bytes())
 }
 
-/// Warns of the secrets that a build would not find in the environment.
-fn warn_of_unset_secrets(build: &Build) {
-    let mut unset: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for container in &build.containers {
-        for (variable, _) in unset_secrets(container) {
-            unset.entry(variable).or_default().push(container.name.clone());
-        }
-    }
-    for (variable, mut containers) in unset {
-        containers.dedup();
-        warn(&Warning::UnsetSecret { variable: variable.to_owned(), containers });
-    }
-}
-
 /// The checked build of a manifest.
 fn loaded(path: &Path, sets: &SetArgs) -> Result<Build, Stop> {
+    Ok(loaded_with_text(path, sets)?.build)
+}
+
+/// The same, with the text.
+fn loaded_with_text(path: &Path, sets: &SetArgs) -> Result<Loaded, Stop> {
     let path = cli::manifest(path)?;
     let sets: BTreeMap<String, String> = sets.values.iter().cloned().collect();
-    let mut build = load(path, &sets, &ThisHost).map_err(|error| match error {
+    let mut loaded = load(path, &sets, &ThisHost).map_err(|error| match error {
         LoadError::Read { .. } => Error::new(Exit::Usage, error.to_string()).with_hint(error.hint()).into(),
         LoadError::Refused { .. } => Stop::Shown(Exit::Usage, error.render(style())),
     })?;
     if let Some(seconds) = source_date_epoch()? {
-        build.source_date_epoch = Some(seconds);
+        loaded.build.source_date_epoch = Some(seconds);
     }
-    Ok(build)
+    Ok(loaded)
 }
 
 /// `SOURCE_DATE_EPOCH` of the environment, which has the last word, see reproducible-builds.org's specification.

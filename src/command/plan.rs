@@ -3,7 +3,7 @@
 use super::limits::PlannedLimits;
 use super::lock::failed;
 use super::site::{LongReads, runtime};
-use super::{Stop, columns, loaded, print, settings_with_warning, warn_of_unset_secrets};
+use super::{Stop, absent_secrets, columns, loaded, print, settings_with_warning};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
 use crate::error::told;
@@ -16,7 +16,7 @@ use crate::store::{Existing, Store};
 /// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     let text = noted(cli, args.runtime.clone(), &args.manifest, &args.targets, |build, plan, note| {
-        warn_of_unset_secrets(build);
+        absent_secrets::warn_of(build);
         let limits = PlannedLimits::of(build, plan);
         if args.json {
             let mut value = plan::json(build, plan, note);

@@ -1,18 +1,19 @@
 //! `runner verify`: builds afresh in an empty store, and compares what comes out with the lock or with the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::absent_secrets::Source;
 use super::apply::exit;
 use super::lock::failed;
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store, runtime};
 use super::store::told;
-use super::{Stop, in_background, loaded, print_beside, settings};
-use crate::build::{Action, Build, StepId};
+use super::{Stop, absent_secrets, in_background, loaded_with_text, print_beside, settings};
+use crate::build::{Action, Build, ContainerId, StepId};
 use crate::cli::{Cli, VerifyArgs, targets};
 use crate::difference::between_images;
 use crate::digest::Digest;
@@ -20,6 +21,7 @@ use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge, Verdict, forecast};
+use crate::load::Loaded;
 use crate::lock::{Lock, LockError};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, Surroundings};
@@ -33,9 +35,13 @@ const MOST_TOLD: usize = 100;
 pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), jobs: args.jobs, progress: args.progress, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
-    let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
+    let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
     let expected = expected(&settings, &build, &plan)?;
+    // It takes nothing from the store.
+    let run: HashSet<ContainerId> = plan.order().iter().map(|step| build.step(*step).container).collect();
+    let source = Source { path: &args.manifest.manifest, text: &text };
+    absent_secrets::refuse(source, &build, |container| run.contains(&container))?;
     let site = Site::open(&settings)?;
     let compared = compare(&site, &settings, without_outputs(build), &plan, &expected);
     site.close()?;

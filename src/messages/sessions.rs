@@ -31,6 +31,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
             SessionError::Capabilities { missing: vec![Capability::Mknod], steps: false },
         ],
         SessionError::UnsetSecret { .. } => [SessionError::UnsetSecret { variable: "TOKEN".into(), target: "/run/token".into() }],
+        SessionError::AbsentSecret { .. } => [SessionError::AbsentSecret { path: "/work/token".into(), target: "/run/token".into() }],
         SessionError::OpenFiles { .. } => [SessionError::OpenFiles { wanted: 8192, most: 1024 }],
         SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],
         SessionError::User(_) => [

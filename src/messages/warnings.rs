@@ -40,6 +40,9 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::LeftCgroup { .. } => [Warning::LeftCgroup { build: "20260102T030405-Ab12".into() }],
         Warning::LittleMemory { .. } => [Warning::LittleMemory { bytes: 16 << 20 }],
         Warning::LongRead { .. } => [Warning::LongRead { path: "/work/base.squashfs".into(), bytes: 1 << 40 }],
+        Warning::AbsentSecret { .. } => [
+            Warning::AbsentSecret { path: "/work/token".into(), containers: vec!["base".into(), "sdk".into()] },
+        ],
         Warning::UnsetSecret { .. } => [
             Warning::UnsetSecret { variable: "TOKEN".into(), containers: vec!["base".into(), "sdk".into()] },
         ],

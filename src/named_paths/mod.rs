@@ -70,7 +70,13 @@ impl NamedPaths {
             }
             for mount in &container.mounts {
                 match &mount.kind {
-                    MountKind::Bind(path) | MountKind::Secret(Secret::File(path)) => open(path)?,
+                    MountKind::Secret(secret @ Secret::File(path)) => {
+                        // A container that does not run does not need it.
+                        if !build.absent_secrets.iter().any(|absent| absent.secret == *secret) {
+                            open(path)?;
+                        }
+                    }
+                    MountKind::Bind(path) => open(path)?,
                     MountKind::Kernel(..) => paths_of_filesystem(mount).try_for_each(|path| open(&path))?,
                     MountKind::Secret(Secret::Variable(_)) | MountKind::Tmpfs | MountKind::Cache(_) => {}
                 }

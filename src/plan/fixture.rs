@@ -23,6 +23,7 @@ pub(crate) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
             .iter()
             .map(|(name, container, needs)| step(name, *container, needs.iter().copied().map(StepId).collect()))
             .collect(),
+        absent_secrets: Vec::new(),
     }
 }
 

@@ -26,6 +26,8 @@ pub enum SessionError {
     Capabilities { missing: Vec<Capability>, steps: bool },
     #[error("cannot open the session: the variable {variable} of the secret {} is not set", target.display())]
     UnsetSecret { variable: String, target: PathBuf },
+    #[error("cannot open the session: the file {} of the secret {} is not there", path.display(), target.display())]
+    AbsentSecret { path: PathBuf, target: PathBuf },
     #[error(
         "cannot open the session: {wanted} open files (`nofile` under limits) are more than the {most} that this host allows"
     )]
@@ -50,7 +52,7 @@ impl SessionError {
     /// Returns the exit code of a command for it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::UnsetSecret { .. } => Exit::Usage,
+            Self::UnsetSecret { .. } | Self::AbsentSecret { .. } => Exit::Usage,
             _ => Exit::Host,
         }
     }
@@ -76,6 +78,7 @@ impl SessionError {
                 })
             }
             Self::UnsetSecret { variable, .. } => Some(format!("run `export {variable}=…` first")),
+            Self::AbsentSecret { .. } => Some("make it before the build begins".to_owned()),
             Self::OpenFiles { wanted, most } => Some(format!(
                 "write `nofile: {most}` or less; where the limit is of runner's caller, `ulimit -Hn {wanted}` raises it, and where \
                  it is the kernel's own, `sysctl -w fs.nr_open={wanted}`"

@@ -36,7 +36,7 @@ use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 pub use scratch::{Scratch, inodes as scratch_files};
-pub use secrets::{read_all as read_all_secrets, unset as unset_secrets};
+pub use secrets::read_all as read_all_secrets;
 use skeleton::MountPoint;
 use start::Begun;
 pub use start::Start;

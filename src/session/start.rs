@@ -1,6 +1,6 @@
 //! The start of a session: its helper gets ready while its layers and its root are mounted.
 
-use crate::build::{Container, Network};
+use crate::build::{Container, MountKind, Network, Secret};
 use crate::named_paths::NamedPaths;
 use crate::resource_limits::settable_nofile;
 use crate::runtime::Ahead;
@@ -42,6 +42,13 @@ impl Start {
 pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<HostDevice>, SessionError> {
     if let Some((variable, target)) = secrets::unset(container).next() {
         return Err(SessionError::UnsetSecret { variable: variable.to_owned(), target: target.to_owned() });
+    }
+    let absent = container.mounts.iter().find_map(|mount| match &mount.kind {
+        MountKind::Secret(Secret::File(path)) if !paths.is_named(path) => Some((path, &mount.target)),
+        _ => None,
+    });
+    if let Some((path, target)) = absent {
+        return Err(SessionError::AbsentSecret { path: path.clone(), target: target.clone() });
     }
     capabilities::check(container)?;
     if let (Some(wanted), Some(most)) = (container.limits.nofile, settable_nofile())

@@ -157,33 +157,88 @@ fn a_secret_is_masked_in_what_a_single_command_prints_on_a_pipe_and_on_a_termina
     assert_eq!(terminal.end().code(), Some(0));
 }
 
-#[test]
-fn a_secret_that_is_not_set_stops_only_the_steps_that_have_it_and_before_any_of_them_runs() {
-    let project = project(
-        r#"
+const ABSENT: &str = r#"
+mounts:
+  unset: { type: secret, env: RUNNER_TEST_TOKN, target: /run/token }
 containers:
-  with: { rootfs: $TOOLS, mounts: [{ type: secret, env: RUNNER_UNSET_IN_TESTS, target: /run/token }] }
+  base: { rootfs: $TOOLS, mounts: [unset] }
+  with: { rootfs: { snapshot: layer }, mounts: [{ type: secret, source: keyy, target: /run/key }] }
   without: { rootfs: $TOOLS }
 steps:
-  - { name: before, container: with, run: echo it runs }
-  - { name: uses, container: with, run: cat /run/token }
+  - { name: token, container: base, run: cat /run/token }
+  - { name: layer, container: base, snapshot: {} }
+  - { name: key, container: with, run: cat /run/key }
   - { name: other, container: without, run: echo it runs }
-"#,
-    );
-    let warning = "warning: the variable RUNNER_UNSET_IN_TESTS of a secret is not set, so no step of with can start; run `export \
-                   RUNNER_UNSET_IN_TESTS=…` before a build\n";
-    for command in ["validate", "plan"] {
-        let run = project.runner(&[command]);
-        assert_eq!((run.code, run.stderr.as_str()), (0, warning), "{run}");
+"#;
+
+/// With a variable and a file whose names are near those of the manifest.
+fn absent() -> Project {
+    let project = project(ABSENT);
+    project.write("key", "a key of the tests\n");
+    project
+}
+
+fn with_token(project: &Project, arguments: &[&str]) -> Run {
+    project.runner_in_shell("RUNNER_TEST_TOKEN=a-token-of-the-tests exec env \"$@\"", arguments)
+}
+
+#[test]
+fn secrets_that_are_not_there_are_all_reported_with_their_places_before_any_step_that_needs_them_runs() {
+    let project = absent();
+    let variable = [
+        "× the variable `RUNNER_TEST_TOKN` of the secret is not set",
+        "unset: { type: secret, env: RUNNER_TEST_TOKN, target: /run/token }",
+        "╰── not in the environment of runner",
+        "help: did you mean `RUNNER_TEST_TOKEN`, which is set? Otherwise run `export RUNNER_TEST_TOKN=…` first; sudo",
+    ];
+    let file = ["keyy` does not exist", "╰── not found", "/key`?"];
+    for (arguments, words) in [
+        (&["apply", "--keep-going"][..], [&variable[..], &file].concat()),
+        (&["lock"], [&variable[..], &file].concat()),
+        (&["apply", "--target", "layer"], variable.to_vec()),
+        (&["run", "base", "--", "sh"], variable.to_vec()),
+        (&["run", "with", "--", "sh"], file.to_vec()),
+    ] {
+        let run = with_token(&project, arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run}");
+        for words in words {
+            assert!(run.stderr.contains(words), "{arguments:?}: {words}: {run}");
+        }
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
     }
-    let built = Running::start(&project, &["--keep-going"]).end();
-    assert_eq!(built.run.code, 2, "{}", built.run);
-    assert_eq!(["before", "uses", "other"].map(|step| built.status(step)), ["failed", "skipped", "ran"]);
-    let reason = "cannot open the session: the variable RUNNER_UNSET_IN_TESTS of the secret /run/token is not set; run `export \
-                  RUNNER_UNSET_IN_TESTS=…` first";
-    assert_eq!(built.reason("before"), reason);
-    let run = project.runner(&["run", "with", "--", "true"]);
-    assert_eq!(run.code, 2, "{run}");
-    assert!(run.stderr.contains("the variable RUNNER_UNSET_IN_TESTS of the secret /run/token is not set"), "{run}");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    // A container that does not run needs none.
+    let run = with_token(&project, &["apply", "--target", "other"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(with_token(&project, &["run", "without", "--", "sh"]).code, 0);
+}
+
+#[test]
+fn a_secret_that_is_not_there_stops_no_command_that_runs_nothing() {
+    let project = absent();
+    let warnings = [
+        "warning: the variable RUNNER_TEST_TOKN of a secret is not set, so no step of base can start; run `export \
+         RUNNER_TEST_TOKN=…` before a build\n",
+        "/keyy is not there, or this user cannot look at it, so no step of with can start; make it before a build\n",
+    ];
+    for command in ["validate", "plan", "graph"] {
+        let run = project.runner(&[command]);
+        assert_eq!(run.code, 0, "{run}");
+        let warns = command != "graph";
+        assert!(warnings.iter().all(|warning| run.stderr.contains(warning) == warns), "{run}");
+    }
+}
+
+#[test]
+fn a_container_whose_results_are_in_the_store_needs_no_secret() {
+    let project = absent();
+    let script = "RUNNER_TEST_TOKN=a-token-of-the-tests exec \"$@\"";
+    let run = project.runner_in_shell(script, &["apply", "--target", "layer"]);
+    assert_eq!(run.code, 0, "{run}");
+    let run = project.runner(&["apply", "--target", "layer"]);
+    assert!(run.code == 0 && run.stdout.contains("cached"), "{run}");
+    // Above that layer, from a container of its own.
+    project.write("keyy", "a key of the tests\n");
+    assert_eq!(project.runner(&["run", "with", "--", "sh"]).code, 0);
+    let run = project.runner(&["apply", "--no-cache", "--target", "layer"]);
+    assert!(run.code == 2 && run.stderr.contains("`RUNNER_TEST_TOKN` of the secret is not set"), "{run}");
 }

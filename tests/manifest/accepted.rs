@@ -8,6 +8,7 @@ use runner::build::{
     Access, Action, Build, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal, Rootfs,
     Scratch, Seccomp, Secret, SnapshotMode, StepId, User,
 };
+use runner::diagnostic::{Problem, Style, render};
 use runner::load::{LoadError, check, load};
 use runner::seccomp::Profile;
 
@@ -248,7 +249,7 @@ fn a_manifest_is_loaded_from_its_file_and_its_folder_gives_the_name() {
     let path = folder.path().join("build.yaml");
     let text = "\u{feff}version: 1\ncontainers: {c: {rootfs: {dir: .}}}\n";
     std::fs::write(&path, text).unwrap();
-    let build = load(&path, &BTreeMap::new(), &runner::host::ThisHost).unwrap();
+    let build = load(&path, &BTreeMap::new(), &runner::host::ThisHost).unwrap().build;
     assert_eq!(Some(build.name.as_str()), folder.path().file_name().and_then(|name| name.to_str()));
     assert_eq!(build.containers[0].rootfs, Rootfs::Dir(folder.path().to_owned()));
 
@@ -286,4 +287,31 @@ steps: []
     let Seccomp::Profile(profile, _) = &b.seccomp else { panic!("{:?}", b.seccomp) };
     assert_eq!(**profile, Profile::parse(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap());
     assert_eq!(b.seccomp, c.seccomp);
+}
+
+#[test]
+fn secrets_that_are_not_there_are_no_mistakes_of_the_manifest_and_have_places_all_the_same() {
+    let text = "version: 1
+mounts:
+  near: {type: secret, target: /a, source: tokn}
+  set: {type: secret, target: /b, env: TOKEN}
+containers:
+  c:
+    rootfs: {scratch: true}
+    mounts: [near, set, {type: secret, target: /c, env: TOKN}, {type: secret, target: /d, source: /secret/key}]
+steps: []
+";
+    let build = build_with(text, &[]);
+    let problems: Vec<Problem> = build.absent_secrets.iter().map(|absent| absent.problem.clone()).collect();
+    let shown = render(&problems, "build.yaml", text, Style::default());
+    for words in [
+        "× the secret file `/work/tokn` does not exist\n   ╭─[build.yaml:3:44]",
+        "help: did you mean `/work/token`?",
+        "× the variable `TOKN` of the secret is not set\n   ╭─[build.yaml:8:57]",
+        "help: did you mean `TOKEN`, which is set? Otherwise run `export TOKN=…` first; sudo passes",
+        "cannot look at the secret file `/secret/key`: permission denied",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert_eq!(problems.len(), 3, "{shown}");
 }

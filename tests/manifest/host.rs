@@ -102,6 +102,14 @@ impl Host for FakeHost {
         inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
     }
 
+    fn has_variable(&self, name: &str) -> bool {
+        name == "TOKEN"
+    }
+
+    fn variables(&self) -> Vec<String> {
+        vec!["HOME".into(), "TOKEN".into()]
+    }
+
     fn kernel(&self) -> Option<Kernel> {
         Kernel::of_release("6.1.0")
     }

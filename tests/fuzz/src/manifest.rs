@@ -46,6 +46,14 @@ impl Host for HalfAHost {
         vec!["debian.squashfs".into(), "src".into()]
     }
 
+    fn has_variable(&self, name: &str) -> bool {
+        name.len() % 2 == 0
+    }
+
+    fn variables(&self) -> Vec<String> {
+        vec!["HOME".into(), "TOKEN".into()]
+    }
+
     fn kernel(&self) -> Option<Kernel> {
         Kernel::of_release("6.1.0")
     }
