@@ -234,6 +234,20 @@ pub enum MountKind {
     Kernel(String, String),
 }
 
+impl MountKind {
+    /// The path on the host that is mounted, or else the type.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Bind(source) => source.display().to_string(),
+            Self::Tmpfs => "a tmpfs".into(),
+            Self::Cache(id) => format!("the cache {id}"),
+            Self::Secret(Secret::File(path)) => format!("the secret {}", path.display()),
+            Self::Secret(Secret::Variable(variable)) => format!("the secret {variable}"),
+            Self::Kernel(kind, _) => format!("a filesystem {kind}"),
+        }
+    }
+}
+
 /// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Secret {

@@ -32,6 +32,10 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         ],
         SessionError::UnsetSecret { .. } => [SessionError::UnsetSecret { variable: "TOKEN".into(), target: "/run/token".into() }],
         SessionError::AbsentSecret { .. } => [SessionError::AbsentSecret { path: "/work/token".into(), target: "/run/token".into() }],
+        SessionError::Target { .. } => [
+            SessionError::Target { target: "/etc/passwd".into(), found: "a file", wanted: "a directory", name: "/work/src".into() },
+            SessionError::Target { target: "/etc".into(), found: "a directory", wanted: "a file", name: "the secret TOKEN".into() },
+        ],
         SessionError::OpenFiles { .. } => [SessionError::OpenFiles { wanted: 8192, most: 1024 }],
         SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],
         SessionError::User(_) => [

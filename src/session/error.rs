@@ -29,6 +29,11 @@ pub enum SessionError {
     #[error("cannot open the session: the file {} of the secret {} is not there", path.display(), target.display())]
     AbsentSecret { path: PathBuf, target: PathBuf },
     #[error(
+        "cannot open the session: the mount target {} is {found} in the container, and {wanted} is to be mounted there: {name}",
+        target.display()
+    )]
+    Target { target: PathBuf, found: &'static str, wanted: &'static str, name: String },
+    #[error(
         "cannot open the session: {wanted} open files (`nofile` under limits) are more than the {most} that this host allows"
     )]
     OpenFiles { wanted: u64, most: u64 },
@@ -52,7 +57,7 @@ impl SessionError {
     /// Returns the exit code of a command for it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::UnsetSecret { .. } | Self::AbsentSecret { .. } => Exit::Usage,
+            Self::UnsetSecret { .. } | Self::AbsentSecret { .. } | Self::Target { .. } => Exit::Usage,
             _ => Exit::Host,
         }
     }
@@ -78,6 +83,9 @@ impl SessionError {
                 })
             }
             Self::UnsetSecret { variable, .. } => Some(format!("run `export {variable}=…` first")),
+            Self::Target { wanted, .. } => {
+                Some(format!("choose a `target` that is {wanted}, or one that is not there yet"))
+            }
             Self::AbsentSecret { .. } => Some("make it before the build begins".to_owned()),
             Self::OpenFiles { wanted, most } => Some(format!(
                 "write `nofile: {most}` or less; where the limit is of runner's caller, `ulimit -Hn {wanted}` raises it, and where \

@@ -221,8 +221,12 @@ impl<'a> Session<'a> {
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {
-        let defaults =
-            DEFAULT_MOUNT_POINTS.map(|target| MountPoint { target: target.into(), folder: true, content: None });
+        let defaults = DEFAULT_MOUNT_POINTS.map(|target| MountPoint {
+            target: target.into(),
+            folder: true,
+            content: None,
+            name: "a filesystem of the kernel".into(),
+        });
         defaults.into_iter().chain(self.mounts.ready().iter().map(|mount| mount.point().clone())).collect()
     }
 

@@ -90,10 +90,10 @@ impl Ready {
         mount.build().map(Some).map_err(io::Error::other)
     }
 
-    fn bind(target: &Path, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
+    fn bind(target: &Path, name: String, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
         let found = std::fs::metadata(&source).map_err(doing(format_args!("look at {}", source.display())))?;
         let folder = found.is_dir();
-        let point = MountPoint { target: target.to_owned(), folder, content: Some(source.clone()) };
+        let point = MountPoint { target: target.to_owned(), folder, content: Some(source.clone()), name };
         Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same, covered: Vec::new() })
     }
 
@@ -143,17 +143,27 @@ impl SessionMounts {
                     kept.push(mounted);
                     let options = safe(bind_options(&mount.options, true));
                     let by_hand = ByHand::Like("bind".into(), source.clone(), options.clone());
-                    let ready = Ready::bind(&mount.target, place, whole(options))?.kept_as(by_hand);
+                    let ready = Ready::bind(&mount.target, mount.kind.name(), place, whole(options))?.kept_as(by_hand);
                     Ok(Ready { covered, ..ready })
                 }),
                 MountKind::Tmpfs => new_tmpfs(&place, &mount.options).and_then(|mounted| {
                     tmpfs.push((mount.target.clone(), mounted));
-                    let ready = Ready::bind(&mount.target, place, bind_options(&flags_only(&mount.options), false))?;
+                    let ready = Ready::bind(
+                        &mount.target,
+                        mount.kind.name(),
+                        place,
+                        bind_options(&flags_only(&mount.options), false),
+                    )?;
                     Ok(ready.kept_as(ByHand::Like("tmpfs".into(), "tmpfs".into(), mount.options.clone())))
                 }),
                 MountKind::Cache(id) => cache(id).and_then(|source| {
                     own(&source, &mount.options, 0o755)?;
-                    Ready::bind(&mount.target, source, safe(bind_options(&flags_only(&mount.options), false)))
+                    Ready::bind(
+                        &mount.target,
+                        mount.kind.name(),
+                        source,
+                        safe(bind_options(&flags_only(&mount.options), false)),
+                    )
                 }),
                 MountKind::Secret(secret) => {
                     write_secret(&place, secret, &mount.options, paths, secrets).and_then(|()| {
@@ -163,7 +173,7 @@ impl SessionMounts {
                             options.push("noexec".into());
                         }
                         // A bundle that is kept must not keep a secret.
-                        Ok(Ready::bind(&mount.target, place, options)?.kept_as(ByHand::LeftOut))
+                        Ok(Ready::bind(&mount.target, mount.kind.name(), place, options)?.kept_as(ByHand::LeftOut))
                     })
                 }
                 MountKind::Kernel(kind, source) if !OF_A_STEP.contains(&kind.as_str()) => {
@@ -176,11 +186,16 @@ impl SessionMounts {
                         }
                         let options = bind_options(&flags_only(&mount.options), false);
                         let like = ByHand::Like(kind.clone(), source.to_owned(), mount.options.clone());
-                        Ok(Ready::bind(&mount.target, place, options)?.kept_as(like))
+                        Ok(Ready::bind(&mount.target, mount.kind.name(), place, options)?.kept_as(like))
                     })
                 }
                 MountKind::Kernel(kind, source) => Ok(Ready {
-                    point: MountPoint { target: mount.target.clone(), folder: true, content: None },
+                    point: MountPoint {
+                        target: mount.target.clone(),
+                        folder: true,
+                        content: None,
+                        name: mount.kind.name(),
+                    },
                     kind: kind.clone(),
                     source: source.into(),
                     options: mount.options.clone(),
@@ -195,7 +210,15 @@ impl SessionMounts {
             make_node(&place, device)
                 .map_err(doing(format_args!("make the device node {}", device.path().display())))?;
             // In a bundle that is kept it is a device like those below /dev.
-            ready.push(Ready::bind(device.path(), place, bind_options(&[], false))?.kept_as(ByHand::LeftOut));
+            ready.push(
+                Ready::bind(
+                    device.path(),
+                    format!("the device node {}", device.path().display()),
+                    place,
+                    bind_options(&[], false),
+                )?
+                .kept_as(ByHand::LeftOut),
+            );
         }
         let resolv = Path::new(RESOLV_CONF);
         let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));
@@ -206,7 +229,9 @@ impl SessionMounts {
             place.parent().map_or(Ok(()), private_folder)?;
             kept.push(bind_source(resolv, &place, &options, paths)?.0);
             let by_hand = ByHand::Like("bind".into(), resolv.to_owned(), options.to_vec());
-            ready.push(Ready::bind(resolv, place, options.to_vec())?.kept_as(by_hand));
+            ready.push(
+                Ready::bind(resolv, format!("{RESOLV_CONF} of the host"), place, options.to_vec())?.kept_as(by_hand),
+            );
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.
         ready.sort_by_key(|mount| mount.point.target.components().count());

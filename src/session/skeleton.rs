@@ -16,7 +16,7 @@ use rustix::fs::{
     utimensat,
 };
 
-use super::scratch;
+use super::{SessionError, scratch};
 use crate::error::doing;
 use crate::fs::in_root::{self, Cover, ResolvedPath, resolve_covered};
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
@@ -30,6 +30,8 @@ pub struct MountPoint {
     pub folder: bool,
     /// What will be seen there, if that can be looked at before it is mounted.
     pub content: Option<PathBuf>,
+    /// The source on the host or the type of the mount, for errors.
+    pub name: String,
 }
 
 /// Makes in `skeleton` what the root at `root` lacks for `points`; gives where each target really is, links followed.
@@ -39,24 +41,27 @@ pub struct MountPoint {
 /// # Errors
 /// Where a target is there but of the wrong kind, or cannot be one, or where a link leads it into the kernel's own
 /// filesystems.
-pub fn prepare(root: &Path, skeleton: &Path, points: &[MountPoint]) -> io::Result<Vec<PathBuf>> {
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+pub fn prepare(root: &Path, skeleton: &Path, points: &[MountPoint]) -> Result<Vec<PathBuf>, SessionError> {
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io::Error::from)?;
     let copied = copy_attributes(root.as_fd(), Path::new("/"), skeleton);
     copied.map_err(doing("copy the attributes of the root folder"))?;
     let mut real: Vec<PathBuf> = Vec::new();
     let mut covers: Vec<Cover> = Vec::new();
     for point in points {
-        let inside = resolve_covered(root.as_fd(), &covers, &point.target)
-            .map_err(doing(format_args!("mount target {}", point.target.display())))?;
+        let inside = match resolve_covered(root.as_fd(), &covers, &point.target) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(wrong(point, "below a file")),
+            resolved => resolved.map_err(doing(format_args!("mount target {}", point.target.display())))?,
+        };
         let path = inside.path();
         refuse_kernels_own(&point.target, &path)?;
+        check_kind(point, &inside)?;
         if !real.iter().any(|other| path != *other && path.starts_with(other)) {
-            check_kind(point, &inside)?;
             let made = make(root.as_fd(), skeleton, &inside, point.folder);
             made.map_err(doing(format_args!("make the mount point {}", point.target.display())))?;
         }
         let open = |content: &PathBuf| rustix::fs::open(content, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let content = point.content.as_ref().map(open).transpose()?;
+        let content = point.content.as_ref().map(open).transpose().map_err(io::Error::from)?;
         covers.push(Cover { at: path.clone(), content });
         real.push(path);
     }
@@ -77,23 +82,20 @@ fn refuse_kernels_own(target: &Path, real: &Path) -> io::Result<()> {
     }
 }
 
-fn check_kind(point: &MountPoint, inside: &ResolvedPath) -> io::Result<()> {
-    let target = point.target.display();
-    let found = if inside.kind == FileType::Directory { "a folder" } else { "a file" };
-    if inside.missing.is_empty() {
-        let wanted = if point.folder { "a folder" } else { "a file" };
-        if found != wanted {
-            return Err(io::Error::other(format!(
-                "mount target {target} is {found} in the rootfs, and {wanted} is to be mounted there"
-            )));
-        }
-    } else if inside.kind != FileType::Directory {
-        return Err(io::Error::other(format!(
-            "mount target {target}: {} is {found} in the rootfs",
-            inside.existing.display()
-        )));
+/// Refuses a target that is no directory where one is to be mounted, and the other way round.
+fn check_kind(point: &MountPoint, inside: &ResolvedPath) -> Result<(), SessionError> {
+    let is_directory = inside.kind == FileType::Directory;
+    match inside.missing.is_empty() {
+        true if is_directory && !point.folder => Err(wrong(point, "a directory")),
+        true if !is_directory && point.folder => Err(wrong(point, "a file")),
+        false if !is_directory => Err(wrong(point, "below a file")),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+fn wrong(point: &MountPoint, found: &'static str) -> SessionError {
+    let wanted = if point.folder { "a directory" } else { "a file" };
+    SessionError::Target { target: point.target.clone(), found, wanted, name: point.name.clone() }
 }
 
 fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &ResolvedPath, folder: bool) -> io::Result<()> {

@@ -289,7 +289,7 @@ fn a_resolv_conf_that_is_a_link_or_a_folder_harms_nobody() {
     fs::create_dir(project.path("root/etc/resolv.conf")).unwrap();
     let built = Built::of(&project, &[]);
     let reason = built.reason("step");
-    assert!(reason.contains("/etc/resolv.conf is a folder in the rootfs"), "{reason}");
+    assert!(reason.contains("/etc/resolv.conf is a directory in the container"), "{reason}");
 }
 
 #[test]

@@ -197,3 +197,47 @@ steps:
         assert!(seen, "{place}: {}", built.text("again"));
     }
 }
+
+#[test]
+fn a_mount_on_a_target_of_the_other_kind_is_a_mistake_of_the_manifest_and_names_both() {
+    let project = project(
+        "
+containers:
+  file: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /bin/sh }] }
+  tmpfs: { rootfs: $TOOLS, mounts: [{ type: tmpfs, target: /bin/sh }] }
+  below: { rootfs: $TOOLS, mounts: [{ type: tmpfs, target: /bin/sh/deep }] }
+  directory: { rootfs: $TOOLS, mounts: [{ type: bind, source: src/file, target: /bin }] }
+  bind:
+    rootfs: $TOOLS
+    mounts: [{ type: bind, source: src, target: /src }, { type: tmpfs, target: /src/file }]
+steps:
+  - { name: file, container: file, run: ':' }
+  - { name: tmpfs, container: tmpfs, run: ':' }
+  - { name: below, container: below, run: ':' }
+  - { name: directory, container: directory, run: ':' }
+  - { name: bind, container: bind, run: ':' }
+",
+    );
+    project.write("src/file", "");
+    let source = project.path("src").display().to_string();
+    let a_file = "a file in the container, and a directory is to be mounted there";
+    let a_directory = "a directory in the container, and a file is to be mounted there";
+    let built = Built::of(&project, &["--keep-going"]);
+    assert_eq!(built.run.code, 2, "{}", built.run);
+    for (step, target, words) in [
+        (
+            "file",
+            "/bin/sh",
+            format!("{a_file}: {source}; choose a `target` that is a directory, or one that is not there yet"),
+        ),
+        ("tmpfs", "/bin/sh", format!("{a_file}: a tmpfs; ")),
+        ("below", "/bin/sh/deep", format!("below {a_file}: a tmpfs; ")),
+        ("directory", "/bin", format!("{a_directory}: {source}/file; ")),
+        ("bind", "/src/file", format!("{a_file}: a tmpfs; ")),
+    ] {
+        let reason = built.reason(step);
+        let words = format!("cannot open the session: the mount target {target} is {words}");
+        assert!(reason.starts_with(&words), "{step}: {reason}");
+    }
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
