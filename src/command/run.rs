@@ -20,7 +20,8 @@ use crate::terminal;
 /// Runs the command and passes its exit code on.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
     if args.terminal {
-        return on_terminal(cli, &args.on, &args.container, container, |context, rooms, inside, keyboard| {
+        let hint = "without one: `runner run CONTAINER -- CMD…`";
+        return on_terminal(cli, &args.on, &args.container, container, hint, |context, rooms, inside, keyboard| {
             let argv = |_: &Session<'_>| Ok(args.command.clone());
             execute::run_on_terminal(context, rooms, inside, argv, keyboard, &mut io::stdout())
         });
@@ -30,15 +31,17 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
     })
 }
 
-/// Opens a session for what is run in it on this terminal, and passes its exit code on.
+/// Opens a session for what is run in it on this terminal, and passes its exit code on. Where there is no terminal, the
+/// error has that hint.
 pub fn on_terminal(
     cli: &Cli,
     on: &OnArgs,
     name: &str,
     find: impl FnOnce(&Build, &str) -> Result<Inside, Error>,
+    hint: &str,
     run: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, Inside, BorrowedFd<'_>) -> Result<Attempt, SessionError>,
 ) -> Result<(), Stop> {
-    let keyboard = keyboard("without one: `runner run CONTAINER -- CMD…`")?;
+    let keyboard = keyboard(hint)?;
     in_session(cli, on, name, find, |context, rooms, inside| run(context, rooms, inside, keyboard.as_fd()))
 }
 
@@ -58,7 +61,7 @@ pub fn keyboard(hint: &str) -> Result<OwnedFd, Error> {
 /// a file another owner, or write to it, by a descriptor that is open for reading. So it gets a pipe.
 ///
 /// Starts a thread.
-fn stdin() -> io::Result<OwnedFd> {
+pub fn stdin() -> io::Result<OwnedFd> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         return Ok(File::open("/dev/null")?.into());

@@ -1,43 +1,57 @@
 //! `runner shell`: an interactive shell in the state before a container's first step, before a step, or in a step that
-//! failed; and `runner apply --shell-on-failure`.
+//! failed, on a terminal or with its commands on standard input; and `runner apply --shell-on-failure`.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use rustix::fs::FileType;
+
 use super::Stop;
-use super::inside::{container_or_step, notice};
-use super::run::on_terminal;
+use super::inside::{container_or_step, in_session, notice};
+use super::run::{on_terminal, stdin};
 use crate::build::StepId;
 use crate::cli::{Cli, ShellArgs};
-use crate::error::told;
+use crate::error::{Error, Exit, told};
 use crate::execute::{self, Attempt, Context, Inside, Outcome, Rooms};
-use crate::report::sanitize;
+use crate::report::{self, sanitize};
 use crate::session::{Session, SessionError};
 
 /// Those that a root may have, the best first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
 /// Runs the shell and passes its exit code on. What is done in it goes into no layer.
+///
+/// Where standard input is a file or a pipe, the shell reads its commands from there, without a terminal.
 pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), Stop> {
     let argv = |session: &Session<'_>| match &args.shell {
         Some(shell) => Ok(vec![shell.clone()]),
         None => found(session),
     };
-    on_terminal(cli, &args.on, &args.name, container_or_step, |context, rooms, inside, keyboard| {
-        shell_in(context, rooms, inside, argv, keyboard)
+    if has_script()? {
+        return in_session(cli, &args.on, &args.name, container_or_step, |context, rooms, inside| {
+            let script = stdin()?;
+            shell_in(inside, |inside| {
+                let script = script.try_clone()?;
+                execute::run_inside(context, rooms, inside, argv, script, &mut report::pass_through)
+            })
+        });
+    }
+    let hint = "without one, give the shell its commands on standard input: `echo id | runner shell NAME`";
+    on_terminal(cli, &args.on, &args.name, container_or_step, hint, |context, rooms, inside, keyboard| {
+        shell_in(inside, |inside| execute::run_on_terminal(context, rooms, inside, argv, keyboard, &mut io::stdout()))
     })
 }
 
+/// Whether standard input has commands to read: /dev/null has none, and a terminal is for a person.
+fn has_script() -> Result<bool, Error> {
+    let kind = rustix::fs::fstat(io::stdin()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    let kind = kind.map_err(|error| Error::new(Exit::Host, format!("cannot look at standard input: {error}")))?;
+    Ok(matches!(kind, FileType::RegularFile | FileType::Fifo | FileType::Socket))
+}
+
 /// Runs it as the step was, or else, where the step's user or working folder was what was wrong with it, as root.
-fn shell_in<'a>(
-    context: Context<'a>,
-    rooms: &Rooms<'a>,
-    inside: Inside,
-    argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
-    keyboard: BorrowedFd<'_>,
-) -> Result<Attempt, SessionError> {
-    let run = |inside| execute::run_on_terminal(context, rooms, inside, &argv, keyboard, &mut io::stdout());
+fn shell_in(inside: Inside, run: impl Fn(Inside) -> Result<Attempt, SessionError>) -> Result<Attempt, SessionError> {
     let why = match run(inside) {
         Ok(Attempt { outcome: Outcome::NotStarted { why, .. }, .. }) if inside.step.is_some() => why,
         Err(error @ SessionError::User(_)) if inside.step.is_some() => told(&error),
@@ -61,7 +75,8 @@ pub fn in_failed<'a>(context: Context<'a>, rooms: &Rooms<'a>, failed: &[StepId],
             "a shell in {name}, which failed{of}; what is done in it goes into no layer; `exit` leaves it"
         ));
         let inside = Inside { container: step.container, step: Some(*id), as_root: false };
-        match shell_in(context, rooms, inside, found, keyboard) {
+        let run = |inside| execute::run_on_terminal(context, rooms, inside, found, keyboard, &mut io::stdout());
+        match shell_in(inside, run) {
             Ok(attempt) if attempt.interrupted => return,
             Ok(attempt) => {
                 if let Outcome::NotStarted { why, .. } = attempt.outcome {

@@ -1,14 +1,14 @@
-//! One command in a session, on the caller's terminal.
+//! One command in a session, as in a step: on the caller's terminal, or with a stream for its standard input.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{BoxBuilder, Process};
 
-use super::attempt::Attempt;
-use super::masked::MaskedWriter;
+use super::attempt::{Attempt, Sink, Trial};
+use super::masked::{self, MaskedWriter};
 use super::step::{process_in, session};
 use super::{Context, Rooms};
 use crate::build::{ContainerId, Principal, Step, StepId, User};
@@ -42,6 +42,35 @@ pub fn run_on_terminal<'a>(
 ) -> Result<Attempt, SessionError> {
     let room = rooms.running(inside.container)?;
     let session = session(&room)?;
+    let process = process_inside(context, session, inside, &argv(session)?)?;
+    on_terminal(context, session, process, terminal, output)
+}
+
+/// Runs it to its end with that standard input. The session stays open.
+///
+/// # Errors
+/// Where the session cannot be opened; not where the command fails.
+pub fn run_inside<'a>(
+    context: Context<'a>,
+    rooms: &Rooms<'a>,
+    inside: Inside,
+    argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
+    stdin: OwnedFd,
+    sink: &mut Sink<'_>,
+) -> Result<Attempt, SessionError> {
+    let room = rooms.running(inside.container)?;
+    let session = session(&room)?;
+    let process = process_inside(context, session, inside, &argv(session)?)?;
+    let trial = Trial::start(session, process, stdin)?;
+    masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(None, sink, context.interrupt))
+}
+
+fn process_inside(
+    context: Context<'_>,
+    session: &Session<'_>,
+    inside: Inside,
+    argv: &[String],
+) -> Result<Process, SessionError> {
     let mut container = context.build.container(inside.container).clone();
     let mut step = inside.step.map(|step| context.build.step(step).clone());
     if inside.as_root {
@@ -49,8 +78,7 @@ pub fn run_on_terminal<'a>(
         (container.user, container.cwd) = (root, PathBuf::from("/"));
         step = step.map(|step| Step { user: None, cwd: None, ..step });
     }
-    let process = process_in(context, session, &container, step.as_ref(), &argv(session)?)?;
-    on_terminal(context, session, process, terminal, output)
+    process_in(context, session, &container, step.as_ref(), argv)
 }
 
 fn on_terminal(

@@ -162,6 +162,30 @@ fn several_failures_have_a_shell_each_one_after_the_other() {
 }
 
 #[test]
+fn a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_some() {
+    let project = project();
+    assert_eq!(project.runner(&["apply", "--target", "breaks"]).code, 1);
+    project.write("script", &format!("{}\nexit 6\n", LOOK.join("\n")));
+    for input in ["exec \"$@\" < script", "cat script | \"$@\""] {
+        let run = project.runner_in_shell(input, &["shell", "breaks"]);
+        assert_eq!(run.code, 6, "{run}");
+        let stdout = run.stdout.replace("\n\n", "\n");
+        assert_eq!(
+            stdout,
+            "/w\n1000\n1000\ncontainer:b c\none\ntwo\ntmp\nthree\nfrom the host\n/dev/zero\nmore\nthree\n"
+        );
+        assert!(run.stderr.contains("breaks failed") && run.stderr.contains("its session as it was then"), "{run}");
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    }
+    let run = project.runner_in_shell("echo 'cat /one; exit 7' | \"$@\"", &["shell", "two"]);
+    assert_eq!((run.code, run.stdout.as_str()), (7, "one\n"), "{run}");
+    let run = project.runner(&["shell", "breaks"]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
+    let hint = "help: without one, give the shell its commands on standard input: `echo id | runner shell NAME`";
+    assert!(run.stderr.contains("is no terminal") && run.stderr.contains(hint), "{run}");
+}
+
+#[test]
 fn a_shell_on_failure_needs_a_terminal_and_is_told_so_before_anything_runs() {
     let project = project();
     let run = project.runner(&["apply", "--shell-on-failure"]);
