@@ -15,7 +15,7 @@ use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::error::told_with_hint;
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
-use crate::session::{Lower, Scratch, Session, SessionError, Start, Workspace};
+use crate::session::{Lower, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room};
 use crate::store::{Held, KeptFailure, Store};
 
 /// The layers that a snapshot ends.
@@ -89,8 +89,15 @@ impl<'a> Rooms<'a> {
                 None => Some(Start::new(self.workspace, self.build.container(id), self.paths)?),
                 Some(_) => None,
             };
-            self.open(id, room, start)?.start()
+            let session = self.open(id, room, start)?;
+            let started = session.start();
+            started.map_err(|error| self.explained(error, Some(session.scratch())))
         })
+    }
+
+    /// Names the place that is full, where a session finds no room.
+    fn explained(&self, error: SessionError, scratch: Option<&Scratch>) -> SessionError {
+        explained_for_want_of_room(error, self.workspace, scratch, self.store.root())
     }
 
     /// Opens the container's session as a step that failed has left it. Nothing runs in it yet.
@@ -152,13 +159,16 @@ impl<'a> Rooms<'a> {
 
     fn prepare(&self, id: ContainerId, start: Option<Start>) -> Result<Session<'a>, SessionError> {
         let container = self.build.container(id);
-        let scratch = Arc::new(self.workspace.scratch(container.scratch)?);
+        let scratch = self.workspace.scratch(container.scratch).map_err(|error| self.explained(error.into(), None))?;
+        let scratch = Arc::new(scratch);
         let resumed = lock(&self.resumed).get(&id).copied();
         let lowers = match resumed {
             Some(step) => self.chain(step, &scratch),
             None => self.lowers(container, &scratch),
         };
-        self.session(id, lowers.map_err(SessionError::Rootfs)?, scratch, start)
+        let lowers = lowers.map_err(SessionError::Rootfs);
+        let session = lowers.and_then(|lowers| self.session(id, lowers, Arc::clone(&scratch), start));
+        session.map_err(|error| self.explained(error, Some(&scratch)))
     }
 
     fn session(
@@ -203,7 +213,10 @@ impl<'a> Rooms<'a> {
         }
         let folder = scratch.folder("rootfs")?;
         let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        make(to.as_fd()).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))?;
+        make(to.as_fd()).map_err(|error| {
+            let kind = if error.is_for_want_of_room() { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            io::Error::new(kind, told_with_hint(&error, error.hint()))
+        })?;
         let lower = Lower::folder(folder, Arc::clone(scratch));
         made.insert(name, lower.clone());
         Ok(vec![lower])

@@ -13,13 +13,17 @@ use crate::mount::OverlayError;
 use crate::named_paths::confinement::Power;
 use crate::named_paths::{Confinement, NamedPathError, ShowsStore};
 use crate::runtime::container::RuntimeError;
-use crate::session::SessionError;
+use crate::session::{Full, SessionError, Space};
 use crate::snapshot::ImageError;
 use crate::store::StoreError;
 
 #[test]
 fn every_error_of_a_session_says_where_why_and_what_to_do() {
     let at = |what: &str, number| doing::<io::Error>(what)(errno(number));
+    let full = |full| {
+        let error = Box::new(SessionError::Io(at("make the mount point /src", libc::ENOSPC)));
+        SessionError::Full { error, full }
+    };
     let errors = every! {
         SessionError::Io(_) => [
             SessionError::Io(at("mount /src: look at /work/src", libc::ENOENT)),
@@ -35,6 +39,12 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Target { .. } => [
             SessionError::Target { target: "/etc/passwd".into(), found: "a file", wanted: "a directory", name: "/work/src".into() },
             SessionError::Target { target: "/etc".into(), found: "a directory", wanted: "a file", name: "the secret TOKEN".into() },
+        ],
+        SessionError::Full { .. } => [
+            full(Full::Scratch),
+            full(Full::Store(Space { bytes: 64 << 20, free_bytes: 4096, files: 0, free_files: 0 })),
+            full(Full::Workspace(Space { bytes: 64 << 20, free_bytes: 0, files: 0, free_files: 0 })),
+            full(Full::Mounts(100_000)),
         ],
         SessionError::OpenFiles { .. } => [SessionError::OpenFiles { wanted: 8192, most: 1024 }],
         SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],

@@ -103,6 +103,11 @@ pub enum RootfsError {
 }
 
 impl RootfsError {
+    /// Whether the filesystem that the root is written to has no room.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Write { source, .. } | Self::Place { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -110,10 +115,6 @@ impl RootfsError {
                 Some("check the path in the manifest; relative paths start from the manifest's folder".to_owned())
             }
             Self::Write { source, .. } | Self::Place { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull => Some(
-                    "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`"
-                        .to_owned(),
-                ),
                 io::ErrorKind::PermissionDenied => Some("run it as root".to_owned()),
                 _ => None,
             },

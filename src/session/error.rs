@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::Full;
 use super::capabilities::names;
 use crate::build::Capability;
-use crate::error::Exit;
+use crate::error::{Exit, told};
 use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
 use crate::runtime::spec::HostDevice;
@@ -49,6 +50,8 @@ pub enum SessionError {
     Spec(#[from] oci_spec::OciSpecError),
     #[error("cannot make the rootfs ready")]
     Rootfs(#[source] io::Error),
+    #[error("{}: {full}", told(error))]
+    Full { error: Box<SessionError>, full: Full },
     #[error("cannot end the session: its root is still in use")]
     Busy(#[source] io::Error),
 }
@@ -65,9 +68,7 @@ impl SessionError {
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::StorageFull => Some(
-                "give the container more room, as with `scratch: {tmpfs: 40GiB}` or `scratch: {disk: true}`".into(),
-            ),
+            Self::Full { full, .. } => Some(full.hint()),
             Self::User(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 Some("`user` may be numbers, as in `1000:1000`, which need no entry".into())
             }

@@ -44,6 +44,17 @@ pub struct Space {
 }
 
 impl Space {
+    /// Returns that of the filesystem at a path; none where it cannot be looked at.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = statvfs(path).ok()?;
+        Some(Self {
+            bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            files: found.f_files,
+            free_files: found.f_favail,
+        })
+    }
+
     /// Whether next to nothing more can be written.
     pub fn is_full(&self) -> bool {
         const LITTLE: u64 = 1 << 20;
@@ -100,12 +111,6 @@ impl Session<'_> {
                 mount.point().content.as_deref()?
             }
         };
-        let found = statvfs(place).ok()?;
-        Some(Space {
-            bytes: found.f_blocks.saturating_mul(found.f_frsize),
-            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
-            files: found.f_files,
-            free_files: found.f_favail,
-        })
+        Space::of(place)
     }
 }

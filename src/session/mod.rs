@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod error;
+mod full;
 mod inspect;
 mod kept;
 mod layer;
@@ -29,6 +30,7 @@ use std::thread;
 
 pub use capabilities::missing_by_default as missing_capabilities;
 pub use error::SessionError;
+pub use full::{Full, explained as explained_for_want_of_room};
 pub use inspect::{FileInside, Space};
 pub use layer::Lower;
 pub use mounts::RAMFS;

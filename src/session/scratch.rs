@@ -19,7 +19,7 @@ use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 pub struct Scratch {
     // Unmounted before it is removed.
     mounted: Mounted,
-    _disk: Option<Disk>,
+    disk: Option<Disk>,
     made: AtomicU32,
 }
 
@@ -66,12 +66,17 @@ impl Scratch {
                 (bound.map_err(doing(format_args!("mount the folder {}", disk.0.display())))?, Some(disk))
             }
         };
-        Ok(Self { mounted, _disk: disk, made: AtomicU32::new(0) })
+        Ok(Self { mounted, disk, made: AtomicU32::new(0) })
     }
 
     /// Returns where it is mounted.
     pub fn place(&self) -> &Path {
         self.mounted.path()
+    }
+
+    /// Whether it is in the store.
+    pub fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// A new folder in it, mode 0755, its name led by `what`.

@@ -248,3 +248,29 @@ steps:
     assert!(!std::path::Path::new(&backing).exists(), "{node} is still attached");
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn a_session_that_finds_no_room_names_the_place_that_is_full() {
+    let project = project(
+        "
+containers:
+  memory: { rootfs: $TOOLS, scratch: { tmpfs: 2MiB } }
+  disk: { rootfs: $TOOLS, scratch: { disk: true }, hostname: other }
+steps:
+  - { name: memory, container: memory, run: ':' }
+  - { name: disk, container: disk, run: ':' }
+",
+    );
+    let store = "mkdir store && exec unshare -m sh -c 'mount -t tmpfs -o size=2m,mode=0700 none store && exec \"$@\"' sh \"$@\"";
+    for (step, words) in [
+        (
+            "memory",
+            "the scratch of the container, where changes live, is full; give the container more room, as with `scratch:",
+        ),
+        ("disk", " of 2MiB left; make room with `runner store gc`, or choose another store with `--store DIRECTORY`"),
+    ] {
+        let run = project.runner_in_shell(store, &["apply", "--target", step]);
+        assert!(run.code == 3 && run.stdout.contains(words), "{step}: {run}");
+        std::fs::remove_dir(project.path("store")).unwrap();
+    }
+}
