@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
+use crate::error::doing;
 use crate::event::Stream;
 use crate::runtime::container::{KILL_AGAIN, RunningStep};
 use crate::runtime::{Ended, Outcome, Stdio};
@@ -68,6 +70,13 @@ impl Trial {
     pub fn start(session: &Session<'_>, process: Process, stdin: OwnedFd) -> Result<Self, SessionError> {
         let (stdout, stdout_end) = pipe()?;
         let (stderr, stderr_end) = pipe()?;
+        // So that a step of another user may open its own streams by path, as /dev/stderr; runc does the same.
+        let user = process.user();
+        for end in [&stdout_end, &stderr_end] {
+            fchown(end, Some(Uid::from_raw(user.uid())), Some(Gid::from_raw(user.gid())))
+                .map_err(io::Error::from)
+                .map_err(doing("give the step its output pipes"))?;
+        }
         // Only the process' own ends may keep the pipes open: these go with the end of this block.
         let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
         Ok(Self { running: session.run(process, &stdio)?, stdout, stderr })

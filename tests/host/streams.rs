@@ -70,3 +70,25 @@ fn a_command_that_does_not_read_its_input_ends_all_the_same() {
     let run = Run::new(0, &command.stdin(File::open("/dev/zero").unwrap()).output().unwrap());
     assert_eq!((run.code, run.stdout.as_str()), (0, "\0\0\0"), "{run}");
 }
+
+#[test]
+fn a_step_of_another_user_can_open_its_own_streams_by_path() {
+    let project = project(
+        r#"
+containers: { c: { rootfs: $TOOLS, user: "1000:1000" } }
+steps:
+  - { name: container, run: "echo a > /dev/stderr; echo b > /dev/stdout; echo c > /proc/self/fd/1" }
+  - { name: step, user: "7", run: "echo a > /dev/stderr; echo b > /dev/stdout; stat -L -c '%u %g' /dev/stdout" }
+  - { name: root, user: "0", run: "echo a > /dev/stderr; stat -L -c '%u %g' /dev/stdout" }
+"#,
+    );
+    let built = Built::well(&project);
+    let sorted = |step: &str| {
+        let mut lines = built.lines(step);
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted("container"), ["a", "b", "c"]);
+    assert_eq!(sorted("step"), ["7 0", "a", "b"]);
+    assert_eq!(sorted("root"), ["0 0", "a"]);
+}
