@@ -70,6 +70,7 @@ impl Check<'_> {
             devices: self.container_devices(def, at, known),
             limits: self.limits(def.limits.as_ref(), &at.key("limits")),
             scratch: self.scratch(def.scratch.as_ref(), &at.key("scratch")),
+            xino: def.xino.unwrap_or(true),
             checkpoint: match def.checkpoint.as_deref() {
                 None | Some("off") => None,
                 Some("auto") => Some(SLOW_STEP),

@@ -104,6 +104,8 @@ pub struct Container {
     pub limits: Limits,
     /// Where changes live until a snapshot.
     pub scratch: Scratch,
+    /// Files have numbers of 64 bits that stay the same for a session.
+    pub xino: bool,
     /// After a step that took longer, what has changed is kept.
     pub checkpoint: Option<Duration>,
 }

@@ -193,6 +193,7 @@ fn container() -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(64 << 20),
+        xino: true,
         checkpoint: None,
     }
 }

@@ -13,7 +13,7 @@ use super::Check;
 use super::trusted::distrust;
 use crate::build::Compression;
 use crate::error::told;
-use crate::mount::{Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
+use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
 use crate::snapshot::{ImageOptions, find_mksquashfs, write_image};
 
 /// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.
@@ -138,7 +138,7 @@ fn overlay(lower: &Path, folder: &Path) -> Check {
         Ok(fs::symlink_metadata(upper.join("removed"))?.file_type().is_char_device())
     };
     let mend = format!("modprobe overlay; {IN_A_CONTAINER}");
-    let mounted = mount_overlay(&[lower], Some((&upper, &work)), &merged);
+    let mounted = mount_overlay(&[lower], Some((&upper, &work)), &merged, FileNumbers::Stable);
     let mounted = match mounted {
         Ok(mounted) => mounted,
         Err(error) => return Check::missing(name, told(&error), mend),

@@ -124,6 +124,7 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     fields.set("capabilities", capabilities.join(" "));
     fields.set("no_new_privileges", container.no_new_privileges.to_string());
     fields.set("seccomp", seccomp(&container.seccomp));
+    fields.set("xino", container.xino.to_string());
     fields.set("read_only", container.read_only.to_string());
     let limits = container.limits;
     fields.set("limits/nofile", limits.nofile.unwrap_or(Limits::DEFAULT_NOFILE).to_string());

@@ -31,6 +31,7 @@ fn rich() -> Build {
     container.env = [("A", "1"), ("EMPTY", ""), ("LINES", "one\ntwo")].map(|(k, v)| (k.into(), v.into())).into();
     container.capabilities = vec![Capability::Chown, Capability::SysPtrace];
     container.no_new_privileges = false;
+    container.xino = false;
     container.mounts = vec![
         mount(MountKind::Bind("/work/src".into()), "/src", &["ro", "nodev"]),
         mount(MountKind::Bind("/work/out".into()), "/ignored", &[]),
@@ -113,9 +114,10 @@ step/00001/user = "www"
 step/00002/after = "0 1"
 step/00002/run = "true"
 user = "1000:staff"
+xino = "false"
 "#;
 
-const KEY: &str = "sha256:4e87d5dc78ff5745def1a713b6aedc1b15adffaa359de4b48c5b9994c9d52c32";
+const KEY: &str = "sha256:461516b16af20926863074bae4a52373221ad4f99e65fdc3735a1a667703022c";
 
 #[test]
 fn the_fields_and_the_key_of_a_build_are_what_they_were() {
@@ -149,6 +151,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("no env", |b, _| drop(b.containers[0].env.remove("EMPTY"))),
         ("capabilities", |b, _| b.containers[0].capabilities.truncate(1)),
         ("privileges", |b, _| b.containers[0].no_new_privileges = true),
+        ("file numbers", |b, _| b.containers[0].xino = true),
         ("seccomp", |b, _| b.containers[0].seccomp = Seccomp::Unconfined),
         ("profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_ALLOW")),
         ("another profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_LOG")),

@@ -10,7 +10,7 @@
 //! | `runtime` | the runtime, with its program's digest where it is not runner's own: it makes what a step sees |
 //! | `mksquashfs` | the program's digest: another version writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
-//! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` | a step sees them, or what it may do depends on them |
+//! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` `xino` | a step sees them, or what it may do depends on them |
 //! | `seccomp` | what the profile says, by its digest: a step may go another way where a call is refused |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
 //! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |

@@ -110,6 +110,11 @@ pub struct ContainerDef {
     /// Where changes live until a snapshot. Default: in memory, at most 10GiB.
     #[schemars(example = json!({ "tmpfs": "40GiB" }), example = json!({ "disk": true }))]
     pub scratch: Option<ScratchDef>,
+    /// `true`: the inode numbers of files and directories stay the same for a whole session, over all layers, as tar, rsync
+    /// and du count on; they are larger than 32 bits. `false` for 32-bit programs without large-file support, which report
+    /// "Value too large for defined data type". Default: `true`.
+    #[schemars(example = false)]
+    pub xino: Option<bool>,
     /// Whether what has changed is kept after a step that took long, so that a build that fails later goes on from
     /// there. A snapshot is the same either way. Default: `off`.
     #[schemars(transform = schema::checkpoint, example = &"auto")]

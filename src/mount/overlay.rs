@@ -26,7 +26,7 @@ const MOUNT_DATA: usize = 4095;
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
 /// Each layer must stand on its own when it is mounted elsewhere, so nothing may point from one into another. Kernels know
-/// these from 4.13, 4.16, 4.19 and 4.10 on, and runner needs 5.12.
+/// these from 4.13, 4.16, 4.19 and 4.10 on, `xino` from 4.17, and runner needs 5.12.
 const INDEPENDENT: [(&str, &str); 4] =
     [("index", "off"), ("nfs_export", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
@@ -69,21 +69,45 @@ impl OverlayError {
     }
 }
 
+/// The numbers of files in an overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileNumbers {
+    /// Of 64 bits, the same for as long as the layers are, and unique in the whole overlay (`xino=on`). Where a number of a
+    /// layer is too large for that, its file has the next best.
+    Stable,
+    /// As the layers have them, which fit 32 bits. The number of a directory changes when the kernel forgets it.
+    OfLayers,
+}
+
+impl FileNumbers {
+    fn option(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Stable => ("xino", "on"),
+            Self::OfLayers => ("xino", "off"),
+        }
+    }
+}
+
 /// Stacks `lowers` (the topmost first), below `upper` and its `work` folder if they are given, at `target`.
 /// Without `upper` the overlay is read-only.
 ///
 /// # Errors
 /// See [`OverlayError`]; the kernel wants two lowers at least where there is no `upper`.
-pub fn mount_overlay(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, OverlayError> {
+pub fn mount_overlay(
+    lowers: &[&Path],
+    upper: Option<(&Path, &Path)>,
+    target: &Path,
+    numbers: FileNumbers,
+) -> Result<Mounted, OverlayError> {
     let layers = lowers.len();
     if layers > MOST_LOWERS {
         return Err(OverlayError::TooManyLayers { layers });
     }
-    let mounted = match by_descriptor(lowers, upper, target) {
+    let mounted = match by_descriptor(lowers, upper, target, numbers) {
         Ok(()) => Ok(Mounted::new(target)),
         // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API.
         Err((error, _)) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NODEV => {
-            by_options(lowers, upper, target)
+            by_options(lowers, upper, target, numbers)
         }
         Err((error, said)) => Err(OverlayError::Mount { layers, said, source: error.into() }),
     };
@@ -103,6 +127,7 @@ fn by_descriptor(
     lowers: &[&Path],
     upper: Option<(&Path, &Path)>,
     target: &Path,
+    numbers: FileNumbers,
 ) -> Result<(), (rustix::io::Errno, String)> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| (error, String::new()))?;
     let configure = || -> rustix::io::Result<OwnedFd> {
@@ -110,7 +135,7 @@ fn by_descriptor(
         for lower in lowers {
             set_path(&context, "lowerdir+", lower)?;
         }
-        for (key, value) in INDEPENDENT {
+        for (key, value) in INDEPENDENT.into_iter().chain([numbers.option()]) {
             fsconfig_set_string(context.as_fd(), key, value)?;
         }
         let mut attributes = MountAttrFlags::empty();
@@ -160,7 +185,12 @@ fn what_the_kernel_said(context: &OwnedFd) -> String {
 }
 
 /// With mount(2), for Linux before 6.7.
-fn by_options(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, OverlayError> {
+fn by_options(
+    lowers: &[&Path],
+    upper: Option<(&Path, &Path)>,
+    target: &Path,
+    numbers: FileNumbers,
+) -> Result<Mounted, OverlayError> {
     let layers = lowers.len();
     let failed = |error: io::Error| OverlayError::Mount { layers, said: String::new(), source: error };
     let open = |path: &Path| {
@@ -169,7 +199,7 @@ fn by_options(lowers: &[&Path], upper: Option<(&Path, &Path)>, target: &Path) ->
     };
     let held = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let mut data = format!("lowerdir={}", held.iter().map(named).collect::<Vec<_>>().join(":"));
-    for (key, value) in INDEPENDENT {
+    for (key, value) in INDEPENDENT.into_iter().chain([numbers.option()]) {
         data.push_str(&format!(",{key}={value}"));
     }
     let mut flags = MountFlags::empty();

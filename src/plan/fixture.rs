@@ -67,6 +67,7 @@ fn container(id: usize) -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Disk,
+        xino: true,
         checkpoint: None,
     }
 }

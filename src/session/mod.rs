@@ -48,7 +48,7 @@ use crate::build::{Capability, Container, User};
 use crate::error::doing;
 use crate::fs::in_root::resolve;
 use crate::loopdev::LentLoopDevices;
-use crate::mount::{Mounted, bind_read_only, mount_overlay};
+use crate::mount::{FileNumbers, Mounted, bind_read_only, mount_overlay};
 use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep};
 use crate::runtime::process::Credentials;
@@ -232,6 +232,10 @@ impl<'a> Session<'a> {
         defaults.into_iter().chain(self.mounts.ready().iter().map(|mount| mount.point().clone())).collect()
     }
 
+    fn numbers(&self) -> FileNumbers {
+        if self.container.xino { FileNumbers::Stable } else { FileNumbers::OfLayers }
+    }
+
     /// The layers below alone, read-only.
     fn view(&self, target: &Path) -> Result<Mounted, SessionError> {
         let empty = self.scratch.folder("empty")?;
@@ -241,7 +245,7 @@ impl<'a> Session<'a> {
         }
         let mut lowers: Vec<&Path> = self.lowers.iter().rev().map(Lower::path).collect();
         lowers.push(&empty);
-        Ok(mount_overlay(&lowers, None, target)?)
+        Ok(mount_overlay(&lowers, None, target, self.numbers())?)
     }
 
     /// A new folder for changes, that looks like the root of the layers below.
@@ -264,10 +268,10 @@ impl<'a> Session<'a> {
         if self.container.read_only {
             let empty = self.scratch.folder("empty")?;
             lowers.push(&empty);
-            return Ok(mount_overlay(&lowers, None, target)?);
+            return Ok(mount_overlay(&lowers, None, target, self.numbers())?);
         }
         let work = self.scratch.folder("work")?;
-        Ok(mount_overlay(&lowers, Some((upper, &work)), target)?)
+        Ok(mount_overlay(&lowers, Some((upper, &work)), target, self.numbers())?)
     }
 
     /// A user of the manifest in numbers, by the root as it is now.

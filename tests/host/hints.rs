@@ -34,6 +34,7 @@ steps:
   - { name: chown, needs: [], container: dropped, run: touch /tmp-f; chown 7 /tmp-f }
   - { name: write, needs: [], container: dropped, run: touch /home/f }
   - { name: network, needs: [], container: c, run: "echo 'curl: (6) Could not resolve host: example.org' >&2; exit 6" }
+  - { name: numbers, needs: [], container: c, run: "echo 'ld: cannot stat /x: Value too large for defined data type' >&2; exit 1" }
   - { name: files, needs: [], container: c, run: "echo 'cc: /x: Too many open files' >&2; exit 1" }
 "#;
 
@@ -59,6 +60,7 @@ fn a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need() {
         ("read-only", "the mount at /ro is read-only (`ro`)"),
         ("root", "the root is read-only (`read_only: true` of the container)"),
         ("network", "container c has no network; write `network: host` there"),
+        ("numbers", "`xino: false` in container c gives smaller ones"),
         ("files", "may have 64 files open (`nofile` under limits); `limits: {nofile: 128}` allows more"),
     ] {
         assert!(built.reason(step).contains(words), "{step}: {}", built.reason(step));

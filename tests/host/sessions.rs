@@ -255,3 +255,46 @@ steps:
     assert!(why.contains(" failed ") && why.contains("/proc"), "{ends:?}");
     assert!(ended("starts ").contains(" ran "), "{ends:?}");
 }
+
+#[test]
+fn files_and_directories_have_the_same_numbers_after_the_kernel_has_forgotten_them() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  base: { rootfs: $TOOLS }
+  c: { rootfs: { snapshot: image }, mounts: [gate] }
+  old: { rootfs: { snapshot: image }, xino: false }
+steps:
+  - { name: image, container: base, snapshot: { mode: full } }
+  - name: numbers
+    container: c
+    run: |
+      for n in $(seq 300); do mkdir -p /made/$n; done
+      numbers() { stat -c '%d %i %n' / /bin/* /lib/* /usr /usr/* /made /made/*; }
+      before=$(numbers)
+      sh /gate/meet numbers
+      [ "$before" = "$(numbers)" ] && echo same
+      for path in / /usr /made /bin/sh /lib64/*; do stat -L -c %d $path; done > /devices
+      device=$(stat -c %d /)
+      grep -c -v -x $device /devices || echo one device
+      stat -c %i /usr
+  - { name: small, container: old, run: "stat -c %i / /usr /bin/sh" }
+"#,
+    );
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("numbers");
+    // Directory entries and inodes that nothing uses.
+    std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    gate.open("numbers");
+    let built = build.end();
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let lines = built.lines("numbers");
+    assert_eq!(lines[..3], ["same", "0", "one device"], "{}", built.run);
+    assert!(lines[3].parse::<u64>().unwrap() > u64::from(u32::MAX), "{}", built.run);
+    for number in built.lines("small") {
+        assert!(number.parse::<u64>().unwrap() <= u64::from(u32::MAX), "{}", built.run);
+    }
+}

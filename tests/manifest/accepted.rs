@@ -99,6 +99,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
     assert_eq!(c.limits, Limits { nofile: None, memory: None, millicpus: None, pids: None });
     assert_eq!(c.scratch, Scratch::Default);
     assert_eq!(c.seccomp, Seccomp::Default);
+    assert!(c.xino);
     let names: Vec<_> = c.capabilities.iter().map(ToString::to_string).collect();
     assert_eq!(
         names.join(" "),
@@ -128,6 +129,7 @@ containers:
     env: {A: 1, B: true, C: "1.10", D: "${{ n }} ${{on}}"}
     capabilities: {add: [CAP_NET_ADMIN, chown], drop: [KILL, CAP_MKNOD, SYS_ADMIN]}
     no_new_privileges: false
+    xino: false
     seccomp: unconfined
     mounts:
       - {type: secret, source: token, target: /run/token, options: [mode=0400]}
@@ -164,6 +166,7 @@ steps:
     let env: Vec<_> = c.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(env, ["A=1", "B=true", "C=1.10", "D=7 true"]);
     assert_eq!(c.seccomp, Seccomp::Unconfined);
+    assert!(!c.xino);
     assert!(c.capabilities.contains(&Capability::NetAdmin) && !c.capabilities.contains(&Capability::Kill));
     assert_eq!(c.capabilities.len(), 11);
     assert_eq!(c.mounts[0].kind, MountKind::Secret(Secret::File(PathBuf::from("/work/token"))));

@@ -57,6 +57,7 @@ fn schema_and_reader_accept_the_same() {
         container("hostname: h, read_only: false, network: host, user: 0, cwd: /, env: {A: 1}"),
         container("user: a, network: none, no_new_privileges: true, capabilities: {add: [CHOWN], drop: []}"),
         container("seccomp: default"),
+        container("xino: false"),
         container("seccomp: unconfined"),
         container("seccomp: seccomp.json"),
         container("mounts: [{type: tmpfs, target: /t}], devices: [/dev/kvm, {path: /dev/loop0}]"),

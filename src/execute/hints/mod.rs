@@ -3,6 +3,7 @@
 
 mod denied;
 mod device;
+mod file_numbers;
 mod full;
 mod network;
 mod open_files;
@@ -78,6 +79,7 @@ pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> 
         .or_else(|| read_only::hint(container, failed, inside))
         .or_else(|| network::hint(container, failed))
         .or_else(|| open_files::hint(container, failed))
+        .or_else(|| file_numbers::hint(container, failed))
 }
 
 /// The absolute paths that stand in a text.

@@ -45,6 +45,7 @@ fn container() -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(10 << 30),
+        xino: true,
         checkpoint: None,
     }
 }

@@ -212,6 +212,7 @@ fn in_the_key() -> Vec<Case> {
             "no_new_privileges: false",
             setting("no_new_privileges", "true", "false"),
         ),
+        container("xino", "", "xino: false", setting("xino", "true", "false")),
         container(
             "seccomp",
             "",
@@ -373,7 +374,7 @@ fn out_of_the_key() -> Vec<Case> {
             "defaults",
             ("", "run: 'true'", ""),
             (
-                "hostname: defaults, network: none, cwd: /, env: {}, no_new_privileges: true, seccomp: default, read_only: false",
+                "hostname: defaults, network: none, cwd: /, env: {}, no_new_privileges: true, seccomp: default, read_only: false, xino: true",
                 "run: 'true', always: false, env: {}, needs: []",
                 "compression: zstd, mode: layer",
             ),
