@@ -150,7 +150,7 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
     let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rootfs::assemble(&PROGRAMS.map(PathBuf::from), &OpenedPaths::default(), to.as_fd())?;
     drop(to);
-    let lower = Lower::folder(folder, Arc::clone(&scratch));
+    let lower = Lower::root(folder, Arc::clone(&scratch));
     let no_cache = |_: &str| Err(io::Error::other("there is none"));
     let mut session =
         Session::prepare(workspace, container, vec![lower], scratch, None, &NamedPaths::default(), no_cache)?;

@@ -11,7 +11,7 @@ use crate::error::told_with_hint;
 use crate::event::Event;
 use crate::key;
 use crate::plan::Foundation;
-use crate::session::SessionError;
+use crate::session::{SessionError, append_exact};
 use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{FailedStep, HalfKept, StoreError};
 use crate::warning::Warning;
@@ -60,7 +60,8 @@ impl Work<'_, '_> {
             let mut progress = |ImageProgress { bytes, percent }| {
                 self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes, percent });
             };
-            write_image(from, &to, CHANGES, self.context.interrupt.descriptor(), &mut progress).map_err(Failure::from)
+            write_image(from, &to, CHANGES, self.context.interrupt.descriptor(), &mut progress)?;
+            append_exact(from, &to).map_err(unusable("note the times of the changes"))
         };
         let changes = session.changes();
         if let Some(changes) = changes {

@@ -15,7 +15,7 @@ use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::error::told_with_hint;
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
-use crate::session::{Lower, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room};
+use crate::session::{Lower, Saved, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room};
 use crate::store::{Held, KeptFailure, Store};
 
 /// The layers that a snapshot ends.
@@ -121,12 +121,13 @@ impl<'a> Rooms<'a> {
             lowers.push(image(held.path())?);
             self.keep(Some(held));
         }
+        let saved = |path: &Path| Saved::open(self.workspace, path).map_err(SessionError::Rootfs);
         let mut session = self.session(id, lowers, scratch, None)?;
         if let Some(changes) = failed.changes() {
-            session.seed(image(&changes)?);
+            session.seed(saved(&changes)?);
         }
         for (target, content) in failed.tmpfs() {
-            session.refill(target, &image(&content)?)?;
+            session.refill(target, &saved(&content)?)?;
         }
         *self.rooms[id.0].alone() = Some(session);
         Ok(())
@@ -152,7 +153,7 @@ impl<'a> Rooms<'a> {
             *room = Some(self.prepare(id, start)?);
         }
         if let (Some(image), Some(session)) = (lock(&self.seeds).remove(&id), room.as_mut()) {
-            session.seed(self.workspace.image(&image).map_err(SessionError::Rootfs)?);
+            session.seed(Saved::open(self.workspace, &image).map_err(SessionError::Rootfs)?);
         }
         room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
@@ -217,7 +218,7 @@ impl<'a> Rooms<'a> {
             let kind = if error.is_for_want_of_room() { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
             io::Error::new(kind, told_with_hint(&error, error.hint()))
         })?;
-        let lower = Lower::folder(folder, Arc::clone(scratch));
+        let lower = Lower::root(folder, Arc::clone(scratch));
         made.insert(name, lower.clone());
         Ok(vec![lower])
     }

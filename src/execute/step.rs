@@ -25,7 +25,7 @@ use crate::freshness::Judge;
 use crate::fs::regular;
 use crate::lock::{FIX, LockedSnapshot};
 use crate::runtime::process::{self, Command};
-use crate::session::{Session, SessionError};
+use crate::session::{Session, SessionError, append_exact};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
 use crate::store::{Held, Recorded, RecordedLayer, StoreError};
 use crate::warning::{NoCheckpoint, Warning};
@@ -168,10 +168,7 @@ impl Work<'_, '_> {
         let lower = session.freeze()?;
         let tmpfs_left = session.tmpfs_left()?;
         let seen = normalise(lower.path(), build.source_date_epoch).map_err(unusable("read what the steps changed"))?;
-        if seen.with_acl.1 > 0 {
-            let (first, files) = seen.with_acl;
-            self.events.warn(Some(&step.name), &Warning::AclLost { files, first });
-        }
+        self.report_acl(seen.with_acl);
         match snapshot.mode {
             SnapshotMode::Layer => {
                 self.rooms.set_chain(self.id, session.lowers().to_vec());
@@ -181,14 +178,21 @@ impl Work<'_, '_> {
                 Ok(Written { digest, size, tmpfs_left })
             }
             SnapshotMode::Full => {
-                let merged = session.merged()?;
-                let (image, digest, size) = self.write(merged.path(), snapshot)?;
-                merged.close().map_err(SessionError::Busy)?;
+                let whole = session.whole(build.source_date_epoch)?;
+                self.report_acl(whole.with_acl);
+                let (image, digest, size) = self.write(whole.mounted.path(), snapshot)?;
+                whole.mounted.close().map_err(SessionError::Busy)?;
                 let lowers = vec![self.context.workspace.image(&image).map_err(SessionError::Rootfs)?];
                 session.rebase(lowers.clone());
                 self.rooms.set_chain(self.id, lowers);
                 Ok(Written { digest, size, tmpfs_left })
             }
+        }
+    }
+
+    fn report_acl(&self, (first, files): (Vec<PathBuf>, u64)) {
+        if files > 0 {
+            self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::AclLost { files, first });
         }
     }
 
@@ -264,6 +268,7 @@ impl Work<'_, '_> {
         let Some(changes) = session.changes() else { return Ok(None) };
         let image = lease.temp_file(&format!("{}.checkpoint", step.name))?;
         write_image(changes, &image, CHANGES, interrupt.descriptor(), &mut |_| {})?;
+        append_exact(changes, &image).map_err(unusable("note the times of the changes"))?;
         Ok(Some(image))
     }
 

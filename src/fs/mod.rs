@@ -1,5 +1,6 @@
 //! Files by descriptor: the one place that resolves paths with openat2(2), renames, and removes trees.
 
+pub mod acl;
 pub mod atomic;
 pub mod dirfd;
 pub mod in_root;

@@ -73,6 +73,15 @@ impl Mounted {
         sys::change_mount(root.as_fd(), no_devices, false)
     }
 
+    /// From now on nothing can be changed in it.
+    ///
+    /// # Errors
+    /// What mount_setattr(2) says: `EBUSY` while a file in it is open for writing.
+    pub fn make_read_only(&self) -> io::Result<()> {
+        let root = rustix::fs::open(self.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::change_mount(root.as_fd(), MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 }, false)
+    }
+
     /// Unmounts it.
     ///
     /// A process that another thread is just starting holds a copy of every descriptor until its execve(2), so what

@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod error;
+mod exact;
 mod full;
 mod inspect;
 mod kept;
@@ -20,6 +21,7 @@ mod seed;
 mod skeleton;
 mod start;
 mod user;
+mod whole;
 mod workspace;
 
 use std::io;
@@ -30,6 +32,7 @@ use std::thread;
 
 pub use capabilities::missing_by_default as missing_capabilities;
 pub use error::SessionError;
+pub use exact::append as append_exact;
 pub use full::{Full, explained as explained_for_want_of_room};
 pub use inspect::{FileInside, Space};
 pub use layer::Lower;
@@ -39,9 +42,11 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
+pub use seed::Saved;
 use skeleton::MountPoint;
 use start::Begun;
 pub use start::Start;
+pub use whole::Whole;
 pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
@@ -64,7 +69,7 @@ pub struct Session<'a> {
     lowers: Vec<Lower>,
     scratch: Arc<Scratch>,
     /// A checkpoint that its changes begin with the next time.
-    seed: Option<Lower>,
+    seed: Option<Saved>,
     devices: Vec<HostDevice>,
     /// Where `mounts` has what it made.
     own_mounts: PathBuf,
@@ -252,7 +257,7 @@ impl<'a> Session<'a> {
     fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
         let upper = self.scratch.folder("upper")?;
         if let Some(seed) = &self.seed {
-            seed::copy_layer(seed.path(), &upper)?;
+            seed.restore(&upper)?;
             return Ok(upper);
         }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -321,7 +326,7 @@ impl<'a> Session<'a> {
             None => self.untouched_upper()?,
         };
         self.seed = None;
-        let lower = Lower::folder(upper, Arc::clone(&self.scratch));
+        let lower = Lower::frozen(upper, Arc::clone(&self.scratch));
         self.lowers.push(lower.clone());
         Ok(lower)
     }
@@ -333,15 +338,6 @@ impl<'a> Session<'a> {
         let upper = self.new_upper(view.path())?;
         view.close().map_err(SessionError::Busy)?;
         Ok(upper)
-    }
-
-    /// The whole root without what the session itself puts there, read-only. The session must not be running.
-    ///
-    /// # Errors
-    /// See [`SessionError`].
-    pub fn merged(&self) -> Result<Mounted, SessionError> {
-        let target = self.workspace.folder("merged")?;
-        self.view(&target)
     }
 
     /// The layers below, the lowest first.
@@ -371,15 +367,15 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// What copying gives.
-    pub fn refill(&self, target: &Path, image: &Lower) -> Result<(), SessionError> {
+    pub fn refill(&self, target: &Path, image: &Saved) -> Result<(), SessionError> {
         for (_, place) in self.tmpfs().filter(|(other, _)| *other == target) {
-            seed::copy_layer(image.path(), place)?;
+            image.restore(place)?;
         }
         Ok(())
     }
 
     /// Begins with the changes that a checkpoint holds, in place of none. The session must not be running.
-    pub fn seed(&mut self, checkpoint: Lower) {
+    pub fn seed(&mut self, checkpoint: Saved) {
         self.seed = Some(checkpoint);
     }
 

@@ -18,16 +18,43 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::{Lower, Workspace, exact};
 use crate::fs::in_root::open_on_same_mount as inside;
 
 /// As much is copied at once; as much of zeros in a row becomes a hole.
 const CHUNK: usize = 64 << 10;
 
+/// An image of what was changed in a session, to be copied back.
+#[derive(Debug)]
+pub struct Saved {
+    mounted: Lower,
+    file: PathBuf,
+}
+
+impl Saved {
+    /// Mounts the image.
+    ///
+    /// # Errors
+    /// As [`Workspace::image`].
+    pub fn open(workspace: &Workspace, image: &Path) -> io::Result<Self> {
+        Ok(Self { mounted: workspace.image(image)?, file: image.to_owned() })
+    }
+
+    /// Copies it into an empty folder.
+    ///
+    /// # Errors
+    /// What the system calls say, with the path.
+    pub(super) fn restore(&self, to: &Path) -> io::Result<()> {
+        copy_layer(self.mounted.path(), to)?;
+        exact::restore(&self.file, to)
+    }
+}
+
 /// Copies all that is in the folder `from` into the empty folder `to`, and makes `to` look like `from`.
 ///
 /// # Errors
 /// What the system calls say, with the path.
-pub fn copy_layer(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_layer(from: &Path, to: &Path) -> io::Result<()> {
     let open =
         |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let mut copy = Copy { from: open(from)?, to: open(to)?, linked: HashMap::new() };

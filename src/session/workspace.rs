@@ -134,7 +134,7 @@ impl Workspace {
     pub fn image(&self, path: &Path) -> io::Result<Lower> {
         self.shared(path, |target| {
             let mount = || mount_squashfs(&regular::open(path).map_err(doing("open it"))?, target);
-            mount().map_err(doing(format_args!("mount {}", path.display())))
+            mount().map(Lower::image).map_err(doing(format_args!("mount {}", path.display())))
         })
     }
 
@@ -145,7 +145,7 @@ impl Workspace {
     pub fn opened_image(&self, path: &Path, image: BorrowedFd<'_>) -> io::Result<Lower> {
         self.shared(path, |target| {
             let mount = || mount_squashfs(&regular::reopen(image).map_err(doing("open it"))?, target);
-            mount().map_err(doing(format_args!("mount {}", path.display())))
+            mount().map(Lower::image).map_err(doing(format_args!("mount {}", path.display())))
         })
     }
 
@@ -156,17 +156,18 @@ impl Workspace {
     pub fn host_folder(&self, path: &Path, folder: BorrowedFd<'_>) -> io::Result<Lower> {
         let options = BindOptions { recursive: false, read_only: true, suid: true, dev: true, propagates: false };
         self.shared(path, |target| {
-            bind(folder, target, options, None).map_err(doing(format_args!("mount the folder {}", path.display())))
+            let bound = bind(folder, target, options, None).map(Lower::host_directory);
+            bound.map_err(doing(format_args!("mount the folder {}", path.display())))
         })
     }
 
-    fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<Mounted>) -> io::Result<Lower> {
+    fn shared(&self, path: &Path, mount: impl FnOnce(&Path) -> io::Result<Lower>) -> io::Result<Lower> {
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lower) = images.get(path) {
             return Ok(lower.clone());
         }
         let target = self.folder("lower")?;
-        let lower = Lower::mounted(mount(&target)?);
+        let lower = mount(&target)?;
         images.insert(path.to_owned(), lower.clone());
         Ok(lower)
     }

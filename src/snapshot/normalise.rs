@@ -6,8 +6,7 @@
 //! | fractions of seconds, times before 1970 or after 2106 | squashfs has 32 bits of whole seconds |
 //! | the order in which extended attributes were set | the same inputs give the same bytes |
 //! | `trusted.overlay.*` but `opaque` | they name inodes of this mount, and mean nothing in another one |
-//!
-//! POSIX access control lists stay in the folder but cannot be in squashfs: they are told, so that nobody is surprised.
+//! | POSIX access control lists, as `setfacl -b` does | squashfs cannot hold them; the build reports them |
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -19,6 +18,8 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lremovexattr,
     lsetxattr, openat, statat, utimensat,
 };
+
+use crate::fs::acl;
 
 /// mksquashfs reads by path, and a path ends at `PATH_MAX`.
 const MOST_PATH_BYTES: usize = 4095;
@@ -132,7 +133,7 @@ fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" {
             lremovexattr(short, OsStr::from_bytes(name))?;
-        } else if name.starts_with(b"system.posix_acl_") {
+        } else if acl::is_list(name) {
             has_acl = true;
         } else {
             kept.push(name);
@@ -140,6 +141,7 @@ fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result
     }
     put_in_order(short, &kept)?;
     if has_acl {
+        acl::remove(short)?;
         seen.with_acl.1 += 1;
         if seen.with_acl.0.len() < MOST_TOLD {
             seen.with_acl.0.push(path.to_owned());

@@ -1,0 +1,115 @@
+//! POSIX access control lists, which squashfs cannot hold: taken off as `setfacl -b` takes them off, see acl(5).
+
+use std::ffi::CStr;
+use std::io;
+
+use rustix::fs::{Mode, chmod, lgetxattr, lremovexattr, lstat};
+use rustix::io::Errno;
+
+const ACCESS: &CStr = c"system.posix_acl_access";
+const DEFAULT: &CStr = c"system.posix_acl_default";
+
+/// The kernel's limit of a value.
+const MAX_BYTES: usize = 64 << 10;
+
+/// `POSIX_ACL_XATTR_VERSION` of linux/posix_acl_xattr.h, and tags of entries.
+const VERSION: u32 = 2;
+const GROUP_OBJ: u16 = 0x04;
+const MASK: u16 = 0x10;
+
+/// Whether an extended attribute is such a list.
+pub fn is_list(name: &[u8]) -> bool {
+    name.starts_with(b"system.posix_acl_")
+}
+
+/// Takes the lists off a file or directory, which is no symbolic link. Its group keeps what the list gave the owning group
+/// below the mask: the mask alone, which `st_mode` shows, would give it more.
+///
+/// # Errors
+/// What the system calls say; a list that is none.
+pub fn remove(path: &CStr) -> io::Result<()> {
+    let mut value = vec![0; MAX_BYTES];
+    let group = match lgetxattr(path, ACCESS, &mut value) {
+        Ok(length) => Some(group(&value[..length]).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
+        Err(error) => return Err(error.into()),
+    };
+    for name in [ACCESS, DEFAULT] {
+        match lremovexattr(path, name) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(group) = group {
+        let mode = lstat(path)?.st_mode & 0o7777;
+        chmod(path, Mode::from_raw_mode(mode & !0o070 | u32::from(group) << 3))?;
+    }
+    Ok(())
+}
+
+/// The permissions of the owning group, by the list and its mask.
+fn group(list: &[u8]) -> Option<u16> {
+    let (version, entries) = list.split_first_chunk()?;
+    if u32::from_le_bytes(*version) != VERSION {
+        return None;
+    }
+    let (mut group, mut mask) = (None, 0o7);
+    for entry in entries.chunks_exact(8) {
+        let number = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+        match number(0) {
+            GROUP_OBJ => group = Some(number(2) & 0o7),
+            MASK => mask = number(2) & 0o7,
+            _ => {}
+        }
+    }
+    Some(group? & mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{XattrFlags, llistxattr, lsetxattr};
+
+    use super::*;
+
+    /// A list for user 1000, with these permissions of the owning group and the mask.
+    fn list(group: u16, mask: u16) -> Vec<u8> {
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        let nobody = u32::MAX;
+        for (tag, permissions, id) in
+            [(1, 7, nobody), (2, 7, 1000), (4, group, nobody), (0x10, mask, nobody), (0x20, 5, nobody)]
+        {
+            bytes.extend(u16::to_le_bytes(tag));
+            bytes.extend(u16::to_le_bytes(permissions));
+            bytes.extend(u32::to_le_bytes(id));
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_group_keeps_what_the_list_gave_it_and_never_what_the_mask_gave_others() {
+        let folder = tempfile::tempdir().unwrap();
+        for (group, mask, mode) in [(5, 7, 0o755), (7, 5, 0o755), (7, 7, 0o775), (0, 7, 0o705), (7, 0, 0o705)] {
+            let path = folder.path().join(format!("{group}{mask}"));
+            fs::create_dir(&path).unwrap();
+            let name = CString::new(path.to_str().unwrap()).unwrap();
+            lsetxattr(&*name, ACCESS, &list(group, mask), XattrFlags::empty()).unwrap();
+            lsetxattr(&*name, DEFAULT, &list(group, mask), XattrFlags::empty()).unwrap();
+            remove(&name).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{group} {mask}");
+            let mut names = [0; 256];
+            assert_eq!(llistxattr(&*name, &mut names).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_list_stays_as_it_is() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o4671)).unwrap();
+        remove(&CString::new(file.path().to_str().unwrap()).unwrap()).unwrap();
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o7777, 0o4671);
+    }
+}

@@ -1,0 +1,288 @@
+//! What an image of a session's changes cannot hold: times to the nanosecond, before 1970 and after 2106, and access control
+//! lists. They stand in a table behind the image, in the same file, so that a session that resumes there is as it was.
+//!
+//! ```text
+//! image   the table   bytes of the table: u64   "runner.x"
+//! ```
+//!
+//! Paths in the table were made by steps and are hostile: each is resolved in the folder that is restored, without links.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lsetxattr, statat,
+    utimensat,
+};
+use rustix::io::Errno;
+
+use crate::fs::in_root::open_on_same_mount as inside;
+use crate::fs::regular;
+
+const END: &[u8; 8] = b"runner.x";
+/// The length of the table, and the mark.
+const END_BYTES: u64 = 16;
+const ACL: &[u8] = b"system.posix_acl_";
+/// The kernel's limit of a list of names, and of a value.
+const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// One file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// Below the folder.
+    path: PathBuf,
+    seconds: i64,
+    nanoseconds: u32,
+    lists: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Appends to `image`, which was written from `folder`, what it cannot hold of that. Nothing may change in `folder`.
+///
+/// # Errors
+/// What reading the one and writing the other give.
+pub fn append(folder: &Path, image: &Path) -> io::Result<()> {
+    let table = encode(&read_folder(folder)?);
+    let mut file = OpenOptions::new().append(true).open(image)?;
+    file.write_all(&table)?;
+    file.write_all(&(table.len() as u64).to_le_bytes())?;
+    file.write_all(END)
+}
+
+/// Gives what was copied out of `image` into `folder` what the image could not hold.
+///
+/// # Errors
+/// What the system calls say, with the path; a table that is damaged.
+pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
+    let Some(entries) = read_image(image)? else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::open(folder, flags, Mode::empty())?;
+    for entry in entries {
+        let restored = |error: io::Error| {
+            io::Error::new(error.kind(), format!("restore the times of {}: {error}", entry.path.display()))
+        };
+        let name = entry.path.file_name().unwrap_or(OsStr::new("."));
+        let above = entry.path.parent().unwrap_or(Path::new(""));
+        let above =
+            inside(top.as_fd(), above, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| restored(error.into()))?;
+        let path = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
+        for (name, value) in &entry.lists {
+            lsetxattr(&path, OsStr::from_bytes(name), value, XattrFlags::empty())
+                .map_err(|error| restored(error.into()))?;
+        }
+        let time = Timespec { tv_sec: entry.seconds, tv_nsec: entry.nanoseconds.into() };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(&above, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| restored(error.into()))?;
+    }
+    Ok(())
+}
+
+fn read_folder(folder: &Path) -> io::Result<Vec<Entry>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::open(folder, flags, Mode::empty())?;
+    let mut entries = vec![entry(top.as_fd(), OsStr::new("."), PathBuf::new())?];
+    let mut left = vec![PathBuf::new()];
+    while let Some(below) = left.pop() {
+        let fd = inside(top.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        for item in Dir::read_from(&fd)? {
+            let item = item?;
+            let name = OsString::from_vec(item.file_name().to_bytes().to_vec());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let path = below.join(&name);
+            let is_folder = match item.file_type() {
+                FileType::Unknown => {
+                    let stat = statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                }
+                kind => kind == FileType::Directory,
+            };
+            entries.push(entry(fd.as_fd(), &name, path.clone())?);
+            if is_folder {
+                left.push(path);
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(above: std::os::fd::BorrowedFd<'_>, name: &OsStr, path: PathBuf) -> io::Result<Entry> {
+    let stat = statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let place = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
+    let mut names = vec![0; MAX_ATTRIBUTE];
+    let length = match llistxattr(&place, &mut names) {
+        Err(Errno::OPNOTSUPP) => 0,
+        length => length?,
+    };
+    let mut lists = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(ACL)) {
+        let mut value = vec![0; MAX_ATTRIBUTE];
+        let length = lgetxattr(&place, OsStr::from_bytes(name), &mut value)?;
+        value.truncate(length);
+        lists.push((name.to_vec(), value));
+    }
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    Ok(Entry { path, seconds: stat.st_mtime, nanoseconds, lists })
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let text = |bytes: &mut Vec<u8>, text: &[u8]| {
+        bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend(text);
+    };
+    for entry in entries {
+        text(&mut bytes, entry.path.as_os_str().as_bytes());
+        bytes.extend(entry.seconds.to_le_bytes());
+        bytes.extend(entry.nanoseconds.to_le_bytes());
+        bytes.extend(u32::try_from(entry.lists.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for (name, value) in &entry.lists {
+            text(&mut bytes, name);
+            text(&mut bytes, value);
+        }
+    }
+    bytes
+}
+
+/// The table behind an image; none where there is none, as an older runner wrote it.
+fn read_image(image: &Path) -> io::Result<Option<Vec<Entry>>> {
+    let mut file: File = regular::open(image)?;
+    let length = file.metadata()?.len();
+    if length < END_BYTES {
+        return Ok(None);
+    }
+    let mut end = [0; END_BYTES as usize];
+    file.seek(SeekFrom::Start(length - END_BYTES))?;
+    file.read_exact(&mut end)?;
+    let (bytes, mark) = end.split_at(8);
+    if mark != END {
+        return Ok(None);
+    }
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the table behind the image is damaged");
+    let bytes = u64::from_le_bytes(bytes.try_into().map_err(|_| damaged())?);
+    let start = (length - END_BYTES).checked_sub(bytes).ok_or_else(damaged)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut table = Vec::new();
+    file.take(bytes).read_to_end(&mut table)?;
+    decode(&table).map(Some).ok_or_else(damaged)
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Vec<Entry>> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        let path = PathBuf::from(OsStr::from_bytes(text(&mut bytes)?));
+        let seconds = i64::from_le_bytes(*take(&mut bytes)?);
+        let nanoseconds = u32::from_le_bytes(*take(&mut bytes)?);
+        let mut lists = Vec::new();
+        for _ in 0..u32::from_le_bytes(*take(&mut bytes)?) {
+            lists.push((text(&mut bytes)?.to_vec(), text(&mut bytes)?.to_vec()));
+        }
+        entries.push(Entry { path, seconds, nanoseconds, lists });
+    }
+    Some(entries)
+}
+
+fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(first)
+}
+
+fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(u32::from_le_bytes(*take(bytes)?)).ok()?;
+    let (first, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(path: &Path, seconds: i64, nanoseconds: i64) {
+        let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+
+    #[test]
+    fn what_an_image_cannot_hold_is_restored_from_the_table_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to, image) = (folder.path().join("from"), folder.path().join("to"), folder.path().join("image"));
+        for top in [&from, &to] {
+            fs::create_dir_all(top.join("d/e")).unwrap();
+            fs::write(top.join("d/f"), "").unwrap();
+            symlink("/nowhere", top.join("link")).unwrap();
+        }
+        // user::rwx, user:1000:rwx, group::r-x, mask::rwx, other::---
+        let list = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x07\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\
+                     \x10\0\x07\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+        lsetxattr(from.join("d/e"), "system.posix_acl_access", list, XattrFlags::empty()).unwrap();
+        let times = [("d/f", -100, 5), ("link", 5_000_000_000, 999_999_999), ("d/e", 7, 0), ("d", 9, 1), ("", -1, 0)];
+        for (name, seconds, nanoseconds) in times {
+            set(&from.join(name), seconds, nanoseconds);
+        }
+        fs::write(&image, [7; 4096]).unwrap();
+        append(&from, &image).unwrap();
+        restore(&image, &to).unwrap();
+        for (name, seconds, nanoseconds) in times {
+            let found = fs::symlink_metadata(to.join(name)).unwrap();
+            assert_eq!((found.mtime(), found.mtime_nsec()), (seconds, nanoseconds), "{name}");
+        }
+        let mut value = [0; 64];
+        let length = lgetxattr(to.join("d/e"), "system.posix_acl_access", &mut value).unwrap();
+        assert_eq!(&value[..length], list);
+    }
+
+    #[test]
+    fn an_image_without_a_table_changes_nothing_and_a_damaged_table_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        for bytes in [&b""[..], &[0; 4096]] {
+            fs::write(&image, bytes).unwrap();
+            restore(&image, folder.path()).unwrap();
+        }
+        let mut bytes = vec![1; 40];
+        bytes.extend(24_u64.to_le_bytes());
+        bytes.extend(END);
+        fs::write(&image, &bytes).unwrap();
+        assert_eq!(restore(&image, folder.path()).unwrap_err().to_string(), "the table behind the image is damaged");
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_folder_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (top, image) = (folder.path().join("top"), folder.path().join("image"));
+        fs::create_dir(&top).unwrap();
+        fs::write(folder.path().join("outside"), "").unwrap();
+        symlink("..", top.join("up")).unwrap();
+        for path in ["../outside", "up/outside"] {
+            let entry = Entry { path: path.into(), seconds: 1, nanoseconds: 0, lists: Vec::new() };
+            let mut bytes = encode(&[entry]);
+            let length = bytes.len() as u64;
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(END);
+            fs::write(&image, bytes).unwrap();
+            let _ = restore(&image, &top);
+            assert_ne!(fs::metadata(folder.path().join("outside")).unwrap().mtime(), 1, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(entries) = decode(&bytes) {
+                prop_assert_eq!(encode(&entries), bytes);
+            }
+        }
+    }
+}
