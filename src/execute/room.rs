@@ -215,7 +215,11 @@ impl<'a> Rooms<'a> {
         let folder = scratch.folder("rootfs")?;
         let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         make(to.as_fd()).map_err(|error| {
-            let kind = if error.is_for_want_of_room() { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            let kind = match &error {
+                error if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
+                error if error.is_of_input() => io::ErrorKind::InvalidData,
+                _ => io::ErrorKind::Other,
+            };
             io::Error::new(kind, told_with_hint(&error, error.hint()))
         })?;
         let lower = Lower::root(folder, Arc::clone(scratch));

@@ -165,20 +165,29 @@ pub fn open_squashfs(image: &File) -> io::Result<OwnedFd> {
 }
 
 /// Why an image was not mounted: the kernel has the same few words for very different things, such as that an argument is
-/// invalid. The caller names the image.
+/// invalid. The caller names the image. `InvalidData` where the image is wrong, and not this host.
 fn not_mounted(image: &File, errno: Errno) -> io::Error {
-    let mut magic = [0; SQUASHFS_MAGIC.len()];
-    let read = image.read_exact_at(&mut magic, 0);
+    let wrong = |words: String| io::Error::new(io::ErrorKind::InvalidData, words);
     let error = io::Error::from(errno);
-    match (read, errno) {
-        (Ok(()), _) if magic != SQUASHFS_MAGIC => io::Error::new(error.kind(), "it is no squashfs image"),
-        (Err(short), _) if short.kind() == io::ErrorKind::UnexpectedEof => {
-            io::Error::new(error.kind(), "it is no squashfs image")
+    match Superblock::read(image) {
+        Err(short) if short.kind() == io::ErrorKind::UnexpectedEof => {
+            return wrong("it is no squashfs image".to_owned());
         }
-        (_, Errno::NODEV) => {
-            io::Error::new(error.kind(), "this kernel has no squashfs; `modprobe squashfs` may load it")
+        Ok(found) if found.magic != SQUASHFS_MAGIC => return wrong("it is no squashfs image".to_owned()),
+        Ok(Superblock { image_bytes: None, .. }) => {
+            return wrong("it is a squashfs image cut off at its start".to_owned());
         }
-        (_, Errno::INVAL | Errno::IO) => {
+        Ok(Superblock { image_bytes: Some(all), file_bytes, .. }) if all > file_bytes => {
+            return wrong(format!("it is a squashfs image cut off: {file_bytes} of its {all} bytes are there"));
+        }
+        Ok(found) if errno == Errno::IO || errno == Errno::INVAL && found.compression == GZIP => {
+            return wrong(format!("it is a damaged squashfs image: {error}; `dmesg | tail` may say where"));
+        }
+        _ => {}
+    }
+    match errno {
+        Errno::NODEV => io::Error::new(error.kind(), "this kernel has no squashfs; `modprobe squashfs` may load it"),
+        Errno::INVAL => {
             let told = format!(
                 "it is a damaged squashfs image, or one whose compression this kernel lacks: {error}; `dmesg | tail` \
                  may say which"
@@ -186,6 +195,36 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
             io::Error::new(error.kind(), told)
         }
         _ => error,
+    }
+}
+
+/// The compression that every kernel with squashfs has.
+const GZIP: u16 = 1;
+
+/// The parts of a squashfs superblock that tell why it is not mounted.
+struct Superblock {
+    magic: [u8; 4],
+    compression: u16,
+    /// None where the file ends in the superblock.
+    image_bytes: Option<u64>,
+    file_bytes: u64,
+}
+
+impl Superblock {
+    fn read(image: &File) -> io::Result<Self> {
+        let mut bytes = [0; 48];
+        image.read_exact_at(&mut bytes[..4], 0)?;
+        let magic = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        let file_bytes = image.metadata()?.len();
+        match image.read_exact_at(&mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Self { magic, compression: 0, image_bytes: None, file_bytes });
+            }
+            read => read?,
+        }
+        let image_bytes = bytes[40..48].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let compression = u16::from_le_bytes([bytes[20], bytes[21]]);
+        Ok(Self { magic, compression, image_bytes: Some(image_bytes), file_bytes })
     }
 }
 

@@ -108,6 +108,15 @@ impl RootfsError {
         matches!(self, Self::Write { source, .. } | Self::Place { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
+    /// Whether the archive or the program is wrong, and not this host.
+    pub fn is_of_input(&self) -> bool {
+        match self {
+            Self::Archive { .. } | Self::Entry { .. } | Self::Program { .. } => true,
+            Self::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
+            Self::Write { .. } | Self::Place { .. } | Self::MissingLibrary { .. } => false,
+        }
+    }
+
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -61,6 +61,8 @@ impl SessionError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::UnsetSecret { .. } | Self::AbsentSecret { .. } | Self::Target { .. } => Exit::Usage,
+            // An archive that is cut off, a root that no container can start from.
+            Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::InvalidData => Exit::Usage,
             _ => Exit::Host,
         }
     }

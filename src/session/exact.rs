@@ -162,7 +162,7 @@ fn read_image(image: &Path) -> io::Result<Option<Vec<Entry>>> {
     if mark != END {
         return Ok(None);
     }
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the table behind the image is damaged");
+    let damaged = || io::Error::other("the table behind the image is damaged");
     let bytes = u64::from_le_bytes(bytes.try_into().map_err(|_| damaged())?);
     let start = (length - END_BYTES).checked_sub(bytes).ok_or_else(damaged)?;
     file.seek(SeekFrom::Start(start))?;

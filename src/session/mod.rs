@@ -404,7 +404,7 @@ fn ordinary(real: &[PathBuf]) -> Result<(), SessionError> {
     for (target, real) in DEFAULT_MOUNT_POINTS.iter().zip(real) {
         if real != Path::new(target) {
             let error = format!("{target} of the rootfs is a link to {}, and must be a folder", real.display());
-            return Err(SessionError::Rootfs(io::Error::other(error)));
+            return Err(SessionError::Rootfs(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
     }
     Ok(())

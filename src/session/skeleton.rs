@@ -74,11 +74,14 @@ fn refuse_kernels_own(target: &Path, real: &Path) -> io::Result<()> {
     let own = DEFAULT_MOUNT_POINTS.iter().find(|own| real.starts_with(own) && !target.starts_with(own));
     match own {
         None => Ok(()),
-        Some(_) => Err(io::Error::other(format!(
-            "mount target {} leads to {} by a link inside; remove that link from the rootfs, or write {1} as the target",
-            target.display(),
-            real.display()
-        ))),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "mount target {} leads to {} by a link inside; remove that link from the rootfs, or write {1} as the target",
+                target.display(),
+                real.display()
+            ),
+        )),
     }
 }
 
@@ -98,7 +101,12 @@ fn wrong(point: &MountPoint, found: &'static str) -> SessionError {
     SessionError::Target { target: point.target.clone(), found, wanted, name: point.name.clone() }
 }
 
-fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &ResolvedPath, folder: bool) -> io::Result<()> {
+pub(super) fn make(
+    root: rustix::fd::BorrowedFd<'_>,
+    skeleton: &Path,
+    inside: &ResolvedPath,
+    folder: bool,
+) -> io::Result<()> {
     let Some((last, above)) = inside.missing.split_last() else { return Ok(()) };
     let mut at = PathBuf::from("/");
     for name in inside.existing.components().skip(1) {
@@ -129,7 +137,7 @@ fn make(root: rustix::fd::BorrowedFd<'_>, skeleton: &Path, inside: &ResolvedPath
     Ok(())
 }
 
-fn below(skeleton: &Path, path: &Path) -> PathBuf {
+pub(super) fn below(skeleton: &Path, path: &Path) -> PathBuf {
     skeleton.join(path.strip_prefix("/").unwrap_or(path))
 }
 

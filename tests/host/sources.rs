@@ -101,9 +101,45 @@ steps:
 "#,
     );
     let built = Built::well(&project);
-    assert_eq!(built.lines("write"), ["dev", "lib", "lib64", "proc", "sys", "tools"]);
+    assert_eq!(built.lines("write"), ["dev", "etc", "lib", "lib64", "proc", "sys", "tools"]);
     assert_eq!(built.text("read"), "one\n");
-    for image in ["layer.squashfs", "full.squashfs"] {
-        assert_eq!(names_in(&project.path(image)), ["/folder/file"], "{image}");
+    assert_eq!(names_in(&project.path("layer.squashfs")), ["/folder/file"]);
+    // Without these no system starts from an image.
+    assert_eq!(names_in(&project.path("full.squashfs")), ["/dev", "/folder/file", "/proc", "/sys"]);
+}
+
+/// How each of these roots ends a build that the host itself could do.
+#[test]
+fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
+    let seed = project(SEED);
+    seed.apply();
+    shell(
+        &seed,
+        "unsquashfs -q -n -d root root.squashfs > /dev/null; tar -C root -cf whole.tar .; tar -C root -czf whole.tar.gz .
+         head -c 700000 root.squashfs > cut.squashfs; head -c 50 root.squashfs > short.squashfs
+         head -c 5000 /dev/zero > zeros.squashfs; : > empty.squashfs
+         head -c 700000 whole.tar > cut.tar; head -c 700000 whole.tar.gz > cut.tar.gz; echo text > text.tar
+         printf x > x; tar -P --transform 's,^,a/../../,' -cf upwards.tar x
+         cp -a root linked; rm -rf linked/proc; ln -s /tmp linked/proc; cp -a root file; mkdir -p file; : > file/here",
+    );
+    for (rootfs, rest, words) in [
+        ("squashfs: cut.squashfs", "", "it is a squashfs image cut off: 700000 of its "),
+        ("squashfs: short.squashfs", "", "cut off"),
+        ("squashfs: zeros.squashfs", "", "it is no squashfs image"),
+        ("squashfs: empty.squashfs", "", "it is no squashfs image"),
+        ("tar: cut.tar", "", "the archive is cut off"),
+        ("tar: cut.tar.gz", "", "its gzip data is broken"),
+        ("tar: text.tar", "", "it is not a tar archive"),
+        ("tar: upwards.tar", "", "its name leads upwards by `..`"),
+        ("dir: linked", "", "/proc of the rootfs is a link to /tmp"),
+        ("dir: file", ", mounts: [{ type: tmpfs, target: /here }]", "mount target /here is a file in the rootfs"),
+    ] {
+        seed.write("build.yaml", &format!("version: 1\ncontainers: {{ c: {{ rootfs: {{ {rootfs} }}{rest} }} }}\nsteps: [{{ name: s, run: ':' }}]\n"));
+        let built = Built::of(&seed, &[]);
+        assert!(built.reason("s").contains(words), "{rootfs}: {}", built.run);
+        assert_eq!(built.run.code, 2, "{rootfs}: {}", built.run);
+        let run = seed.runner(&["run", "c", "--", "true"]);
+        assert!(run.code == 2 && run.stderr.contains(words), "{rootfs}: {run}");
+        assert_eq!(seed.left_over(built.run.pid), Vec::<String>::new());
     }
 }
