@@ -45,6 +45,8 @@ pub enum Warning {
     UnsetSecret { variable: String, containers: Vec<String> },
     /// A secret file is not there, or cannot be looked at.
     AbsentSecret { path: PathBuf, containers: Vec<String> },
+    /// The host has no resolv.conf for containers with its network.
+    NoResolvConf { containers: Vec<String> },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
     /// Each build of the manifest is refused.
@@ -142,6 +144,12 @@ impl fmt::Display for Warning {
                 f,
                 "the secret file {} is not there, or this user cannot look at it, so no step of {} can start; make it before a build",
                 path.display(),
+                containers.join(", ")
+            ),
+            Self::NoResolvConf { containers } => write!(
+                f,
+                "/etc/resolv.conf of this host is missing, or a link that leads nowhere, so the steps of {} resolve no names but \
+                 those in /etc/hosts, in spite of `network: host`; `ls -l /etc/resolv.conf` shows where it leads",
                 containers.join(", ")
             ),
             Self::BuildRefused { why } => write!(f, "a build will be refused: {why}"),

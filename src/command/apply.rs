@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::absent_secrets::Source;
@@ -10,7 +10,7 @@ use super::run::keyboard;
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store};
 use super::{Stop, absent_secrets, go_on, in_background, loaded_with_text, lock, settings, shell, tell};
-use crate::build::{Action, Build, StepId};
+use crate::build::{Action, Build, Network, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::{BuildStatus, Events};
@@ -18,6 +18,7 @@ use crate::execute::{self, Context, Options, Rooms, Stay, Summary};
 use crate::freshness::{self, Judge};
 use crate::load::Loaded;
 use crate::lock::{Difference, Lock, LockedRootfs};
+use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, GoOn, Surroundings};
 use crate::settings::{Partial, Settings};
@@ -168,6 +169,10 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     let mode = surroundings.mode(settings.progress);
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
+    let containers = without_resolv_conf(build, &plan, &paths);
+    if !containers.is_empty() {
+        events.warn(None, &Warning::NoResolvConf { containers });
+    }
     let rooms = Rooms::new(context);
     if wish.forget_failed
         && let Err(error) = context.store.forget_failed(&build.project)
@@ -199,6 +204,21 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         told => told?,
     }
     Ok(Built { summary, sources })
+}
+
+/// The containers with the host's network, where the host has no resolv.conf.
+fn without_resolv_conf(build: &Build, plan: &Plan, paths: &NamedPaths) -> Vec<String> {
+    if paths.is_named(Path::new(RESOLV_CONF)) {
+        return Vec::new();
+    }
+    let containers = plan.order().iter().map(|id| build.container(build.step(*id).container));
+    let mut names: Vec<String> = containers
+        .filter(|container| container.network == Network::Host)
+        .map(|container| container.name.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// What can be told to differ from a lock before anything is built.

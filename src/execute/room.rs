@@ -49,6 +49,8 @@ pub struct Rooms<'a> {
     chains: Mutex<HashMap<StepId, Chain>>,
     /// By container: the snapshot in the store that its session begins above, in place of its rootfs.
     resumed: Mutex<HashMap<ContainerId, StepId>>,
+    /// By snapshot: how many layers its container has written since the last full one, with its own.
+    own_layers: Mutex<HashMap<StepId, usize>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
     made: Mutex<HashMap<String, Lower>>,
     /// By container: the image of the checkpoint that its session goes on from.
@@ -70,6 +72,7 @@ impl<'a> Rooms<'a> {
             rooms,
             chains: Mutex::default(),
             resumed: Mutex::default(),
+            own_layers: Mutex::default(),
             made: Mutex::default(),
             seeds: Mutex::default(),
             held: Mutex::default(),
@@ -168,8 +171,18 @@ impl<'a> Rooms<'a> {
             None => self.lowers(container, &scratch),
         };
         let lowers = lowers.map_err(SessionError::Rootfs);
-        let session = lowers.and_then(|lowers| self.session(id, lowers, Arc::clone(&scratch), start));
+        let session = lowers.and_then(|lowers| {
+            let mut session = self.session(id, lowers.clone(), Arc::clone(&scratch), start)?;
+            if let Some(step) = resumed {
+                session.rebase(lowers, self.own_layers(step));
+            }
+            Ok(session)
+        });
         session.map_err(|error| self.explained(error, Some(&scratch)))
+    }
+
+    fn own_layers(&self, step: StepId) -> usize {
+        lock(&self.own_layers).get(&step).copied().unwrap_or_default()
     }
 
     fn session(
@@ -248,13 +261,16 @@ impl<'a> Rooms<'a> {
         Ok(lowers)
     }
 
-    /// The snapshot `step` has been taken.
-    pub fn set_chain(&self, step: StepId, lowers: Vec<Lower>) {
+    /// The snapshot `step` has been taken; of its layers the topmost `own` are its container's since the last full one.
+    pub fn set_chain(&self, step: StepId, lowers: Vec<Lower>, own: usize) {
+        lock(&self.own_layers).insert(step, own);
         lock(&self.chains).insert(step, Chain::Mounted(lowers));
     }
 
     /// The snapshot `step` is in the store.
     pub fn set_stored(&self, step: StepId, stored: Stored) {
+        let own = if stored.whole { 0 } else { 1 + stored.before.map_or(0, |before| self.own_layers(before)) };
+        lock(&self.own_layers).insert(step, own);
         lock(&self.chains).insert(step, Chain::Stored(stored));
     }
 
@@ -282,7 +298,7 @@ impl<'a> Rooms<'a> {
         let mut room = self.rooms[id.0].alone();
         if let Some(session) = room.as_mut() {
             let lowers = self.chain(step, session.scratch()).map_err(SessionError::Rootfs)?;
-            session.rebase(lowers);
+            session.rebase(lowers, self.own_layers(step));
         }
         Ok(())
     }

@@ -171,7 +171,7 @@ impl Work<'_, '_> {
         self.report_acl(seen.with_acl);
         match snapshot.mode {
             SnapshotMode::Layer => {
-                self.rooms.set_chain(self.id, session.lowers().to_vec());
+                self.rooms.set_chain(self.id, session.lowers().to_vec(), session.own_layer_count());
                 drop(room);
                 frozen();
                 let (_, digest, size) = self.write(lower.path(), snapshot)?;
@@ -183,8 +183,8 @@ impl Work<'_, '_> {
                 let (image, digest, size) = self.write(whole.mounted.path(), snapshot)?;
                 whole.mounted.close().map_err(SessionError::Busy)?;
                 let lowers = vec![self.context.workspace.image(&image).map_err(SessionError::Rootfs)?];
-                session.rebase(lowers.clone());
-                self.rooms.set_chain(self.id, lowers);
+                session.rebase(lowers.clone(), 0);
+                self.rooms.set_chain(self.id, lowers, 0);
                 Ok(Written { digest, size, tmpfs_left })
             }
         }

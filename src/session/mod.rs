@@ -11,6 +11,7 @@ mod capabilities;
 mod error;
 mod exact;
 mod full;
+mod given;
 mod inspect;
 mod kept;
 mod layer;
@@ -67,6 +68,9 @@ pub struct Session<'a> {
     container: &'a Container,
     /// The layers below, the lowest first.
     lowers: Vec<Lower>,
+    /// How many of them, the topmost, its own snapshots wrote since the last full one.
+    own_layers: usize,
+    given: Vec<given::GivenFile>,
     scratch: Arc<Scratch>,
     /// A checkpoint that its changes begin with the next time.
     seed: Option<Saved>,
@@ -126,6 +130,8 @@ impl<'a> Session<'a> {
             workspace,
             container,
             lowers,
+            own_layers: 0,
+            given: given::files(container, paths)?,
             scratch,
             seed: None,
             devices,
@@ -176,6 +182,7 @@ impl<'a> Session<'a> {
             let below = self.view(&rootfs)?;
             let real = skeleton::prepare(below.path(), &skeleton, &points)?;
             ordinary(&real)?;
+            given::put(below.path(), &skeleton, &self.given, &real[DEFAULT_MOUNT_POINTS.len()..], self.own_layers())?;
             below.close().map_err(SessionError::Busy)?;
             real
         };
@@ -328,6 +335,7 @@ impl<'a> Session<'a> {
         self.seed = None;
         let lower = Lower::frozen(upper, Arc::clone(&self.scratch));
         self.lowers.push(lower.clone());
+        self.own_layers += 1;
         Ok(lower)
     }
 
@@ -384,9 +392,20 @@ impl<'a> Session<'a> {
         self.live.as_ref().map(|live| live.upper.as_path())
     }
 
-    /// Goes on above other layers than those below now. The session must not be running.
-    pub fn rebase(&mut self, lowers: Vec<Lower>) {
+    /// Continues above other layers than those below now, of which the topmost `own` are those of its own snapshots since
+    /// the last full one. The session must not be running.
+    pub fn rebase(&mut self, lowers: Vec<Lower>, own: usize) {
         self.lowers = lowers;
+        self.own_layers = own;
+    }
+
+    /// How many of its layers, the topmost, its own snapshots wrote since the last full one.
+    pub fn own_layer_count(&self) -> usize {
+        self.own_layers
+    }
+
+    fn own_layers(&self) -> &[Lower] {
+        &self.lowers[self.lowers.len().saturating_sub(self.own_layers)..]
     }
 
     /// Ends it, with all that it has mounted.

@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat, makedev, mknodat};
 
-use super::scratch::{inodes, private_folder};
+use super::scratch::inodes;
 use super::secrets;
 use super::skeleton::MountPoint;
-use crate::build::{Container, MountKind, Network, Secret};
+use crate::build::{Container, MountKind, Secret};
 use crate::error::doing;
 use crate::fs::dirfd::path_of;
 use crate::mount::{
     BindOptions, Mounted, bind, cover, make_mount_point, mount_kernel, mount_tmpfs, needs_device, paths_in_options,
     with_paths,
 };
-use crate::named_paths::{NamedPaths, RESOLV_CONF};
+use crate::named_paths::NamedPaths;
 use crate::secret::Secrets;
 
 /// Memory too, that nobody else sees.
@@ -218,19 +218,6 @@ impl SessionMounts {
                     bind_options(&[], false),
                 )?
                 .kept_as(ByHand::LeftOut),
-            );
-        }
-        let resolv = Path::new(RESOLV_CONF);
-        let taken = container.mounts.iter().any(|mount| resolv.starts_with(&mount.target));
-        if container.network == Network::Host && !taken && paths.is_named(resolv) {
-            let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(String::from);
-            // An external runtime names it in its errors.
-            let place = folder.join(RESOLV_CONF.trim_start_matches('/'));
-            place.parent().map_or(Ok(()), private_folder)?;
-            kept.push(bind_source(resolv, &place, &options, paths)?.0);
-            let by_hand = ByHand::Like("bind".into(), resolv.to_owned(), options.to_vec());
-            ready.push(
-                Ready::bind(resolv, format!("{RESOLV_CONF} of the host"), place, options.to_vec())?.kept_as(by_hand),
             );
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.

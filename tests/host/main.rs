@@ -30,6 +30,7 @@ mod many_layers;
 mod mount_points;
 mod mounts;
 mod named_files;
+mod names;
 mod namespace;
 mod odd_paths;
 mod page;

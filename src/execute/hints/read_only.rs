@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::{Failed, Inside, mount_of, paths};
-use crate::build::{Container, MountKind, Network};
-use crate::named_paths::RESOLV_CONF;
+use crate::build::{Container, MountKind};
 
 /// EROFS.
 const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
@@ -38,11 +37,6 @@ fn cause(container: &Container, path: &Path, inside: &impl Inside) -> Option<Str
             }
             _ => None,
         };
-    }
-    if path == Path::new(RESOLV_CONF) && container.network == Network::Host {
-        return Some(format!(
-            "{RESOLV_CONF} is the host's, for `network: host`; a mount of the container with that target takes its place"
-        ));
     }
     if let Some(kernels) = ["/proc", "/sys"].into_iter().find(|kernels| path.starts_with(kernels)) {
         return Some(format!(
@@ -85,7 +79,6 @@ mod tests {
             (MountKind::Secret(Secret::Variable("T".into())), "/run/token", &[]),
             (MountKind::Tmpfs, "/tmp", &[]),
         ]);
-        container.network = Network::Host;
         let told = |container: &Container, path: &str| {
             hinted(container, 0, &format!("touch: cannot touch '{path}': Read-only file system"), &Found::default())
         };
@@ -93,7 +86,6 @@ mod tests {
             ("/src/x", "the mount at /src is read-only (`ro`); leave `ro` out"),
             ("/dvd/x", "as read-only as its source on the host, /work/dvd"),
             ("/run/token", "the secret /run/token is read-only"),
-            ("/etc/resolv.conf", "/etc/resolv.conf is the host's, for `network: host`"),
             ("/proc/sys/kernel/x", "/proc/sys/kernel/x is the host kernel's"),
         ] {
             let told = told(&container, path).unwrap();
