@@ -177,7 +177,8 @@ pub struct MountDef {
     #[schemars(required, example = &"/src")]
     pub target: Option<String>,
     /// Options as mount(8) has them, one by one: `ro`, `nodev`, `nosuid`, `noexec`; of a tmpfs also `size=16m`,
-    /// `mode=1777`; of a secret or a cache, which are root's, `uid=1000`, `gid=1000`, `mode=0440`. None has a comma. A bind without `ro` can be written to. Set-uid programs and device nodes of a bind
+    /// `mode=1777`; of a secret, which belongs to the user of the step that started last and has mode 0400, or of a cache,
+    /// which is root's and has mode 0755, `uid=1000`, `gid=1000`, `mode=0440`. None has a comma. A bind without `ro` can be written to. Set-uid programs and device nodes of a bind
     /// or a cache have no effect inside, unless `suid` or `dev` asks for it.
     #[schemars(example = json!(["ro", "nodev"]))]
     pub options: Option<Vec<String>>,

@@ -310,6 +310,7 @@ impl<'a> Session<'a> {
         if let (Some(folder), Some(spec)) = (self.workspace.bundles(), &live.kept) {
             kept::write(folder, &self.container.name, spec, &process)?;
         }
+        self.mounts.give_secrets(process.user().uid(), process.user().gid())?;
         Ok(live.runtime.start(process, stdio)?)
     }
 

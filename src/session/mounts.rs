@@ -114,6 +114,8 @@ pub struct SessionMounts {
     ready: Vec<Ready>,
     /// The tmpfs mounts and their like, each with its target.
     tmpfs: Vec<(PathBuf, Mounted)>,
+    /// Secrets that belong to the user of the step: the file of each, and whether the user and the group do.
+    of_user: Vec<(PathBuf, bool, bool)>,
     /// Other kernel mounts that are the session's.
     _kept: Vec<Mounted>,
 }
@@ -134,6 +136,7 @@ impl SessionMounts {
     ) -> io::Result<Self> {
         let mut ready = Vec::new();
         let mut tmpfs = Vec::new();
+        let mut of_user = Vec::new();
         let mut kept = Vec::new();
         for (index, mount) in container.mounts.iter().enumerate() {
             let place = folder.join(format!("mount{index}"));
@@ -167,6 +170,8 @@ impl SessionMounts {
                 }),
                 MountKind::Secret(secret) => {
                     write_secret(&place, secret, &mount.options, paths, secrets).and_then(|()| {
+                        let owned = |key: &str| !mount.options.iter().any(|option| option.starts_with(key));
+                        of_user.push((place.clone(), owned("uid="), owned("gid=")));
                         let mut options = bind_options(&flags_only(&mount.options), false);
                         options.extend(["ro", "nosuid", "nodev"].map(String::from));
                         if !is_program(&mount.options) {
@@ -222,7 +227,19 @@ impl SessionMounts {
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.
         ready.sort_by_key(|mount| mount.point.target.components().count());
-        Ok(Self { ready, tmpfs, _kept: kept })
+        Ok(Self { ready, tmpfs, of_user, _kept: kept })
+    }
+
+    /// Gives the secrets for which the manifest names no owner to the user of a step that is about to start.
+    ///
+    /// # Errors
+    /// What chown(2) says.
+    pub fn give_secrets(&self, uid: u32, gid: u32) -> io::Result<()> {
+        for (file, user, group) in &self.of_user {
+            let (uid, gid) = (user.then_some(Uid::from_raw(uid)), group.then_some(Gid::from_raw(gid)));
+            chownat(CWD, file, uid, gid, AtFlags::empty()).map_err(doing("give a secret to the step's user"))?;
+        }
+        Ok(())
     }
 
     /// Targets of the tmpfs mounts that hold more than mount points of other mounts.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::built::{Running, project};
+use crate::built::{Built, Running, project};
 use crate::project::{Project, Run};
 use crate::pty::Terminal;
 
@@ -241,4 +241,29 @@ fn a_container_whose_results_are_in_the_store_needs_no_secret() {
     assert_eq!(project.runner(&["run", "with", "--", "sh"]).code, 0);
     let run = project.runner(&["apply", "--no-cache", "--target", "layer"]);
     assert!(run.code == 2 && run.stderr.contains("`RUNNER_TEST_TOKN` of the secret is not set"), "{run}");
+}
+
+#[test]
+fn a_secret_belongs_to_the_user_of_each_step_unless_its_options_say_whose_it_is() {
+    let project = project(
+        r#"
+mounts:
+  own: { type: secret, env: TOKEN_OF_TEST, target: /run/own }
+  wide: { type: secret, env: TOKEN_OF_TEST, target: /run/wide, options: [mode=0440, gid=7] }
+  fixed: { type: secret, env: TOKEN_OF_TEST, target: /run/fixed, options: [uid=5] }
+containers: { c: { rootfs: $TOOLS, user: "1000:1001", mounts: [own, wide, fixed] } }
+steps:
+  - { name: container, run: "stat -c '%u:%g %a' /run/own /run/wide /run/fixed; cat /run/own | wc -c" }
+  - { name: step, user: "2000", run: "stat -c '%u:%g %a' /run/own /run/wide /run/fixed; cat /run/own | wc -c" }
+  - { name: root, user: "0", run: "stat -c '%u:%g %a' /run/own; cat /run/own /run/fixed | wc -c" }
+  - { name: other, user: "1000", run: "cat /run/fixed" }
+"#,
+    );
+    let mut command = project.command(&["apply", "--progress", "json"]);
+    let built = Built::from_run(Run::new(0, &command.env("TOKEN_OF_TEST", ONE_LINE).output().unwrap()));
+    let length = ONE_LINE.len().to_string();
+    assert_eq!(built.lines("container"), ["1000:1001 400", "1000:7 440", "5:1001 400", &length]);
+    assert_eq!(built.lines("step"), ["2000:0 400", "2000:7 440", "5:0 400", &length]);
+    assert_eq!(built.lines("root"), ["0:0 400", &(2 * ONE_LINE.len()).to_string()]);
+    assert!(built.text("other").contains("Permission denied"), "{}", built.run);
 }
