@@ -16,7 +16,7 @@ use crate::cgroup::ProcessLimit;
 use crate::error::told_with_hint;
 use crate::resource_limits;
 use crate::runtime::container::RuntimeError;
-use crate::runtime::{CANNOT_START, Outcome};
+use crate::runtime::{CANNOT_START, Outcome, Runtime};
 use crate::session::SessionError;
 
 impl Work<'_, '_> {
@@ -31,7 +31,8 @@ impl Work<'_, '_> {
             // A runtime that fails takes the counters of the step's cgroup with it.
             Outcome::NotStarted { code: CANNOT_START, .. } => {
                 let few = ProcessLimit::of_caller().filter(ProcessLimit::leaves_few);
-                few.map(|caller| format!("there may be too few processes for it: {}", caller.told()))
+                let few = few.map(|caller| format!("there may be too few processes for it: {}", caller.told()));
+                few.or_else(|| too_few_for(self.context.workspace.runtime(), container.limits.pids?))
             }
             _ => None,
         };
@@ -73,6 +74,19 @@ impl Work<'_, '_> {
         });
         found.or_else(|| resource_limits::hint(&all))
     }
+}
+
+/// Names a limit that leaves an external runtime too few threads to start a step with, which run in the container until then.
+fn too_few_for(runtime: &Runtime, most: u64) -> Option<String> {
+    const FEW: u64 = 16;
+    let Runtime::External(program) = runtime else { return None };
+    let name = program.path().file_name().unwrap_or_default().display();
+    (most < FEW).then(|| {
+        format!(
+            "{name} itself needs more processes and threads in the container to start a step than the {most} of `pids` under limits; \
+             `limits: {{pids: {FEW}}}` or `--runtime embedded` leaves enough"
+        )
+    })
 }
 
 /// Names the limit that has refused a process: the container's, unless the caller's leaves less.

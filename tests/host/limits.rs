@@ -205,3 +205,26 @@ steps:
     assert_eq!(built.text("after"), "works\n");
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn a_limit_of_one_process_holds_for_a_step_and_an_external_runtime_that_needs_more_is_named() {
+    let project = project(
+        "
+containers:
+  one: { rootfs: $TOOLS, limits: { pids: 1 } }
+  enough: { rootfs: $TOOLS, limits: { pids: 16 }, hostname: other }
+steps:
+  - { name: one, container: one, run: echo it runs }
+  - { name: enough, container: enough, run: echo it runs }
+",
+    );
+    let built = Built::of(&project, &["--keep-going"]);
+    assert_eq!(built.text("enough"), "it runs\n");
+    if RUNTIME == "embedded" {
+        return assert_eq!(built.text("one"), "it runs\n");
+    }
+    let hint = "runc itself needs more processes and threads in the container to start a step than the 1 of `pids` under limits; \
+                `limits: {pids: 16}` or `--runtime embedded` leaves enough";
+    assert!(built.reason("one").starts_with("cannot start: ") && built.reason("one").ends_with(hint), "{}", built.run);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
