@@ -324,3 +324,30 @@ fn a_step_of_another_user_is_told_how_a_secret_or_a_cache_becomes_its_own() {
     }
     assert_eq!([built.status("own-secret"), built.status("own-cache")], ["ran", "ran"], "{}", built.run);
 }
+
+#[test]
+fn a_step_that_unmounts_its_own_view_of_a_mount_takes_it_from_no_other_step() {
+    let project = project(
+        "
+mounts:
+  src: { type: bind, source: src, target: /src }
+containers:
+  c:
+    rootfs: { programs: [/bin/sh, /bin/umount, /bin/rmdir, /bin/cat] }
+    capabilities: { add: [SYS_ADMIN] }
+    seccomp: unconfined
+    mounts: [src, { type: tmpfs, target: /src/below }, { type: tmpfs, target: /own }]
+steps:
+  - { name: write, run: 'echo text > /src/below/file; echo text > /own/file' }
+  - { name: unmount, run: 'umount /src/below; umount /own; ! cat /src/below/file /own/file' }
+  - { name: next, run: 'cat /src/below/file /own/file' }
+  - { name: remove, run: 'umount /src/below; rmdir /src/below; echo removed' }
+",
+    );
+    fs::create_dir_all(project.path("src/below")).unwrap();
+    let built = Built::of(&project, &[]);
+    assert_eq!(["write", "unmount", "next", "remove"].map(|step| built.status(step)), ["ran", "ran", "ran", "failed"]);
+    assert_eq!(built.text("next"), "text\ntext\n");
+    assert!(built.reason("remove").starts_with("its mount /src/below is gone: a step has removed"), "{}", built.run);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}

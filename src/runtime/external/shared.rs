@@ -89,6 +89,11 @@ impl Shared {
         Some(lost_mount::words(&gone.0))
     }
 
+    /// Whether this process has put a mount there, and it is still in its place.
+    pub fn is_in_place(&self, target: &Path) -> bool {
+        self.placed.iter().any(|(placed, number)| placed == target && self.number(target) == Some(*number))
+    }
+
     fn number(&self, target: &Path) -> Option<u64> {
         let (at, around) = self.attached.around(target)?;
         let place = open_beneath(around, target.strip_prefix(at).ok()?, OFlags::PATH).ok()?;

@@ -138,7 +138,7 @@ impl Step {
         match begun {
             Ok(()) => Some(step),
             Err(error) => {
-                step.tell(groups, Outcome::NotStarted { why: error.to_string(), code: 125 });
+                step.tell(groups, shared, Outcome::NotStarted { why: error.to_string(), code: 125 });
                 step.groups.remove();
                 None
             }
@@ -225,7 +225,7 @@ impl Step {
             && let Some(container) = self.container.take()
         {
             let outcome = reap(container.descriptor.as_fd())?;
-            self.end(open, groups, outcome);
+            self.end(open, groups, shared, outcome);
         } else if happened.unwanted {
             self.unwanted = true;
             self.kill();
@@ -240,13 +240,13 @@ impl Step {
                 let created = if went_well { self.created(open, groups, shared) } else { Err(self.reason(ended)) };
                 match created {
                     Ok(()) => self.phase = Phase::Starting,
-                    Err(outcome) => self.fail(open, groups, outcome)?,
+                    Err(outcome) => self.fail(open, groups, shared, outcome)?,
                 }
             }
             Phase::Starting if went_well => self.phase = Phase::Running,
             Phase::Starting => {
                 let outcome = self.reason(ended);
-                self.fail(open, groups, outcome)?;
+                self.fail(open, groups, shared, outcome)?;
             }
             Phase::Running => {}
             Phase::Deleting | Phase::Over => {
@@ -318,17 +318,17 @@ impl Step {
     }
 
     /// Ends what there is of a container that could not be started.
-    fn fail(&mut self, open: &Open, groups: &Groups<'_>, outcome: Outcome) -> io::Result<()> {
+    fn fail(&mut self, open: &Open, groups: &Groups<'_>, shared: &Shared, outcome: Outcome) -> io::Result<()> {
         if let Some(container) = self.container.take() {
             let _ = pidfd_send_signal(&container.descriptor, Signal::KILL);
             reap(container.descriptor.as_fd())?;
         }
-        self.end(open, groups, outcome);
+        self.end(open, groups, shared, outcome);
         Ok(())
     }
 
-    fn end(&mut self, open: &Open, groups: &Groups<'_>, outcome: Outcome) {
-        self.tell(groups, outcome);
+    fn end(&mut self, open: &Open, groups: &Groups<'_>, shared: &Shared, outcome: Outcome) {
+        self.tell(groups, shared, outcome);
         self.phase = match self.call_quietly(open, &["delete", "--force"]) {
             Ok(()) => Phase::Deleting,
             // What is left of it is removed with the session.
@@ -372,11 +372,11 @@ impl Step {
         self.unwanted && matches!(self.phase, Phase::Creating | Phase::Starting | Phase::Running)
     }
 
-    fn tell(&self, groups: &Groups<'_>, outcome: Outcome) {
+    fn tell(&self, groups: &Groups<'_>, shared: &Shared, outcome: Outcome) {
         let failed = !outcome.is_success();
         let out_of_memory = failed && self.groups.ran_out_of_memory();
         let processes_refused = failed && groups.processes_refused(&self.groups);
-        let lost = self.watched.as_ref().and_then(Watched::lost).or_else(|| groups.lost_limit());
+        let lost = self.watched.as_ref().and_then(|watched| watched.lost(shared)).or_else(|| groups.lost_limit());
         // Whoever asked may have lost interest.
         if let Some(mounts) = &self.mounts {
             self.own_tmpfs.empty();

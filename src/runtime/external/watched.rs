@@ -8,6 +8,7 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
+use super::shared::Shared;
 use crate::fs::in_root::open_beneath;
 use crate::runtime::lost_mount::{self, mounts_at_risk};
 
@@ -40,9 +41,11 @@ impl Watched {
         Ok(watched)
     }
 
-    /// Says which mount is no longer where it was.
-    pub fn lost(&self) -> Option<String> {
-        let gone = self.mounts.iter().find(|(target, number)| self.number(target) != Some(*number))?;
+    /// Says which mount is no longer where it was. One that the helper still sees in its place was unmounted by the step
+    /// itself, in its own namespace: the next step has it. A place that is removed or renamed takes it from both.
+    pub fn lost(&self, shared: &Shared) -> Option<String> {
+        let is_gone = |target: &Path, number| self.number(target) != Some(number) && !shared.is_in_place(target);
+        let gone = self.mounts.iter().find(|(target, number)| is_gone(target, *number))?;
         Some(lost_mount::words(&gone.0))
     }
 
