@@ -52,10 +52,11 @@ fuzz_target!(|bytes: &[u8]| {
             );
         }
     }
-    let timings = store.timings("build");
+    let project = Path::new("/b/build.yaml");
+    let timings = store.timings("build", project);
     if !timings.is_empty() {
-        store.set_timings("build", &timings).expect("timings that were read cannot be written");
-        assert_eq!(store.timings("build"), timings);
+        store.set_timings("build", project, &timings).expect("timings that were read cannot be written");
+        assert_eq!(store.timings("build", project), timings);
     }
     store.last_key("build", Path::new("/b/build.yaml"), "step");
     store.checkpoints("build", "step");
