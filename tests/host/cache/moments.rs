@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::{digests, warnings};
 use crate::built::{Built, Running, project, wait_for};
@@ -196,6 +197,35 @@ fn an_input_that_changes_and_changes_back_while_a_step_runs_is_in_no_later_resul
     let roots = roots();
     check_back(&roots, "dir", "bind");
     check_back(&roots, "dir", "base");
+}
+
+/// How often the race for the record is tried; `RUNNER_TEST_RACES` sets it.
+fn races() -> usize {
+    std::env::var("RUNNER_TEST_RACES").map_or(6, |races| races.parse().unwrap())
+}
+
+#[test]
+fn an_input_that_changes_as_soon_as_an_output_is_there_is_in_no_later_result() {
+    let roots = roots();
+    let mut stored = 0;
+    for (race, base) in (0..races()).zip(BASES.into_iter().cycle()) {
+        let project = setting(&roots, base);
+        project.write("way/all", "");
+        let running = start(&project, &[]);
+        // No pause between two looks: what is stored is recorded right after the output is written.
+        let output = project.path(["out/layer.squashfs", "out/above.squashfs"][race % 2]);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !output.exists() {
+            assert!(Instant::now() < deadline, "{base}: no output");
+        }
+        change(&project, &roots, base, "base");
+        let first = built(running);
+        let next = built(start(&project, &[]));
+        let wanted = built(start(&project, &["--no-cache"]));
+        assert_eq!(digests(&next), digests(&wanted), "{base}, race {race}: {}\n{}", first.run, next.run);
+        stored += usize::from(warnings(&first).is_empty());
+    }
+    println!("{stored} of {} builds had recorded all that they stored before the change", races());
 }
 
 #[test]
