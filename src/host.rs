@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::fs::regular;
+use crate::mount::MountTable;
 use crate::seccomp::Kernel;
 
 /// Names read of one folder, at most: they only serve to guess what was meant.
@@ -68,6 +69,19 @@ impl Host for ThisHost {
 
     fn variables(&self) -> Vec<String> {
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
+
+    fn filesystems(&self) -> Vec<String> {
+        let list = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        list.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
+    }
+
+    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf> {
+        // The names there have no links in them.
+        let (Ok(table), Ok(real)) = (MountTable::read(), folder.canonicalize()) else { return Vec::new() };
+        let below = table.points().filter_map(|point| point.strip_prefix(&real).ok());
+        let below = below.filter(|below| !below.as_os_str().is_empty()).map(|below| folder.join(below));
+        below.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     fn kernel(&self) -> Option<Kernel> {

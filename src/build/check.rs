@@ -28,6 +28,8 @@ pub(super) struct Check<'a> {
     pub profiles: HashMap<PathBuf, Arc<Profile>>,
     /// The filters that were made of them, each once.
     pub filters: HashSet<(PathBuf, Vec<Capability>)>,
+    /// The outputs of snapshots, and the step of each.
+    pub outputs: Vec<(PathBuf, String)>,
     guesses: usize,
 }
 
@@ -53,6 +55,7 @@ impl<'a> Check<'a> {
             absent_secrets: Vec::new(),
             profiles: HashMap::new(),
             filters: HashSet::new(),
+            outputs: Vec::new(),
             guesses: MOST_GUESSES,
         }
     }

@@ -1,10 +1,10 @@
 //! Checks of containers: the root filesystem, and the settings that steps run under.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::check::{Check, missing};
+use super::check::{Check, has_nul, missing};
 use super::host::FileKind;
 use super::model::{Container, Device, Limits, Mount, Network, Principal, Rootfs, Scratch, StepId, User};
 use super::quantity;
@@ -120,7 +120,9 @@ impl Check<'_> {
             return Rootfs::Tar(self.rootfs_path(&at.key("tar"), archive, &[FileKind::File], known));
         }
         if let Some(folder) = &def.dir {
-            return Rootfs::Dir(self.rootfs_path(&at.key("dir"), folder, &[FileKind::Dir], known));
+            let path = self.rootfs_path(&at.key("dir"), folder, &[FileKind::Dir], known);
+            self.nothing_mounted_below(&at.key("dir"), &path);
+            return Rootfs::Dir(path);
         }
         if let Some(programs) = &def.programs {
             return Rootfs::Programs(self.programs(programs, &at.key("programs")));
@@ -147,6 +149,26 @@ impl Check<'_> {
             self.exists(at, "rootfs", &path, kinds);
         }
         path
+    }
+
+    /// Refuses a directory below which something is mounted: an overlay's layer is one filesystem, so that steps would find
+    /// empty directories there. Where a session mounts something itself, nothing is missed.
+    fn nothing_mounted_below(&mut self, at: &Trail<'_>, folder: &Path) {
+        if has_nul(folder) || self.host.kind(folder).ok() != Some(FileKind::Dir) {
+            return;
+        }
+        let own = |mount: &PathBuf| ["proc", "sys", "dev"].iter().any(|own| mount.starts_with(folder.join(own)));
+        let mounts: Vec<PathBuf> = self.host.mounts_below(folder).into_iter().filter(|mount| !own(mount)).collect();
+        let Some(first) = mounts.first() else { return };
+        let more = if mounts.len() > 1 { format!(" and {} more", mounts.len() - 1) } else { String::new() };
+        let problem = Problem::new(at, format!("something is mounted at {}{more}, below the rootfs", first.display()));
+        let problem = problem.label("its content would not be in the root");
+        self.add(
+            problem.help(format!(
+                "`umount {}`, and copy into the directory what the root is to have of it",
+                first.display()
+            )),
+        );
     }
 
     fn programs(&mut self, programs: &[String], at: &Trail<'_>) -> Vec<PathBuf> {

@@ -71,6 +71,12 @@ pub trait Host {
     /// The names of all variables of the environment, for guesses.
     fn variables(&self) -> Vec<String>;
 
+    /// The filesystems that the kernel has loaded.
+    fn filesystems(&self) -> Vec<String>;
+
+    /// Where something is mounted below a directory.
+    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf>;
+
     /// The version of the kernel, where its release has one in it.
     fn kernel(&self) -> Option<Kernel>;
 }

@@ -108,6 +108,11 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
 
 /// What containers and steps look up by name.
 fn known<'m>(check: &mut Check<'_>, manifest: &'m Manifest, step_defs: &'m [StepDef]) -> Known<'m> {
+    let written = step_defs.iter().filter_map(|def| {
+        let output = def.snapshot.as_ref()?.output.as_ref()?;
+        Some((check.folder.join(output).components().collect(), def.name.clone()?))
+    });
+    check.outputs = written.collect();
     let (mounts_at, devices_at) = (Trail::TOP.key("mounts"), Trail::TOP.key("devices"));
     let mounts = manifest.mounts.iter().flat_map(|mounts| mounts.iter());
     let mounts = mounts.map(|(name, def)| (name, check.mount(def, &mounts_at.key(name)))).collect();

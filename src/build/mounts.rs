@@ -22,6 +22,85 @@ const WITH_PRIVILEGES: &[&str] = &["suid", "dev"];
 const OWNER: &[&str] = &["mode", "uid", "gid"];
 const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
 
+/// Filesystems of Linux, also those that a module brings; `FUSE` ones have a name behind a dot.
+const FILESYSTEMS: [&str; 72] = [
+    "9p",
+    "adfs",
+    "affs",
+    "afs",
+    "anon_inodefs",
+    "autofs",
+    "bcachefs",
+    "bdev",
+    "befs",
+    "bfs",
+    "binder",
+    "binfmt_misc",
+    "bpf",
+    "btrfs",
+    "ceph",
+    "cgroup",
+    "cgroup2",
+    "cifs",
+    "coda",
+    "configfs",
+    "cpuset",
+    "cramfs",
+    "dax",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "ecryptfs",
+    "efivarfs",
+    "efs",
+    "erofs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "fuse",
+    "fuseblk",
+    "fusectl",
+    "gfs2",
+    "hfs",
+    "hfsplus",
+    "hostfs",
+    "hpfs",
+    "hugetlbfs",
+    "iso9660",
+    "jffs2",
+    "jfs",
+    "minix",
+    "mqueue",
+    "msdos",
+    "nfs",
+    "nfs4",
+    "nilfs2",
+    "nsfs",
+    "ntfs3",
+    "ocfs2",
+    "orangefs",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "resctrl",
+    "romfs",
+    "securityfs",
+    "selinuxfs",
+    "smb3",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+    "udf",
+    "vfat",
+    "xfs",
+];
+
+/// The types that are no filesystem of the kernel alone.
+const TYPES: [&str; 4] = ["bind", "tmpfs", "cache", "secret"];
+
 /// The files of /proc that a mount may replace with every runtime.
 const REPLACEABLE: [&str; 8] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
 
@@ -92,6 +171,7 @@ impl Check<'_> {
             Some("secret") => self.secret(def, at),
             Some(filesystem) => {
                 self.no_nul(&at.key("type"), filesystem);
+                self.filesystem(&at.key("type"), filesystem);
                 self.only(def, at, &format!("a {filesystem} mount"), &["source", "cache"]);
                 let source = def.source.clone().unwrap_or_else(|| filesystem.to_owned());
                 self.no_nul(&at.key("source"), &source);
@@ -106,6 +186,23 @@ impl Check<'_> {
         }
         let ignored = self.ignored(def, at);
         Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored }
+    }
+
+    /// Refuses a type that neither runner nor any Linux knows, unless this one does.
+    fn filesystem(&mut self, at: &Trail<'_>, name: &str) {
+        let is_known = FILESYSTEMS.contains(&name) || name.starts_with("fuse.") || name.starts_with("fuseblk.");
+        if is_known || self.host.filesystems().iter().any(|loaded| loaded == name) {
+            return;
+        }
+        let problem = Problem::new(at, format!("`{name}` is no type of mount")).label("not known here");
+        let help = match self.nearest(name, TYPES.iter().chain(&FILESYSTEMS).copied().collect::<Vec<_>>().into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "write `bind`, `tmpfs`, `cache`, `secret` or a filesystem of the kernel; where this kernel has one called \
+                 `{name}`, `modprobe {name}` makes it known"
+            ),
+        };
+        self.add(problem.help(help));
     }
 
     /// Programs do not work without what each step has there.
@@ -202,11 +299,32 @@ impl Check<'_> {
         };
         let at = at.key("source");
         let path = self.on_host(&at, "bind source", source);
+        if self.is_of_output(&at, source, &path) {
+            return MountKind::Bind(path);
+        }
         if !source.is_empty() {
             use FileKind::{BlockDevice, CharDevice, Dir, File, Other};
             self.exists(&at, "bind source", &path, &[Dir, File, CharDevice, BlockDevice, Other]);
         }
         MountKind::Bind(path)
+    }
+
+    /// Refuses a source that is not there, and that the first build makes for an output, which it does too late.
+    fn is_of_output(&mut self, at: &Trail<'_>, source: &str, path: &Path) -> bool {
+        let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        if source.is_empty() || has_nul(path) || !self.host.node(path).is_err_and(is_missing) {
+            return false;
+        }
+        let found = self.outputs.iter().find(|(output, _)| *output != path && output.starts_with(path));
+        let Some((_, step)) = found else { return false };
+        let problem =
+            Problem::new(at, format!("the bind source `{}` does not exist", path.display())).label("not found");
+        let problem = problem.help(format!(
+            "`mkdir -p {}` makes it; step `{step}` writes its output there, and a bind must be there before anything runs",
+            path.display()
+        ));
+        self.add(problem);
+        true
     }
 
     fn secret(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {

@@ -159,7 +159,7 @@ pub(super) fn mount_type(schema: &mut Schema) {
     let filesystem = json!({
         "type": "string",
         "not": { "enum": known.map(|(name, _)| name) },
-        "description": "The name of a filesystem of the kernel, mounted with `source` and `options` as they are.",
+        "description": "The name of a filesystem that this kernel, or another Linux, has, mounted with `source` and `options` as they are.",
         "examples": ["proc"],
     });
     values_or(schema, &known, &filesystem);

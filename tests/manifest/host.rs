@@ -25,6 +25,7 @@ impl Default for FakeHost {
             ("/work/base.squashfs", FileKind::File),
             ("/work/base.tar.zst", FileKind::File),
             ("/work/root", FileKind::Dir),
+            ("/work/mounted", FileKind::Dir),
             ("/work/token", FileKind::File),
             ("/work/seccomp.json", FileKind::File),
             ("/work/no-exec.json", FileKind::File),
@@ -108,6 +109,19 @@ impl Host for FakeHost {
 
     fn variables(&self) -> Vec<String> {
         vec!["HOME".into(), "TOKEN".into()]
+    }
+
+    fn filesystems(&self) -> Vec<String> {
+        vec!["proc".into(), "sysfs".into(), "loaded-here".into()]
+    }
+
+    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf> {
+        match folder.to_str() {
+            Some("/work/mounted") => {
+                ["boot", "proc", "sys/fs/cgroup", "var/lib"].map(|name| folder.join(name)).to_vec()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn kernel(&self) -> Option<Kernel> {

@@ -54,6 +54,14 @@ impl Host for HalfAHost {
         vec!["HOME".into(), "TOKEN".into()]
     }
 
+    fn filesystems(&self) -> Vec<String> {
+        vec!["proc".into()]
+    }
+
+    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf> {
+        vec![folder.join("boot")]
+    }
+
     fn kernel(&self) -> Option<Kernel> {
         Kernel::of_release("6.1.0")
     }
