@@ -11,6 +11,7 @@ use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::arrivals::Arrivals;
 use super::interrupt::Interrupt;
 use crate::error::doing;
 use crate::event::Stream;
@@ -95,6 +96,7 @@ impl Trial {
         let Self { running, stdout, stderr } = self;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut streams = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
+        let arrivals = Arrivals::new(streams.iter().filter_map(|(_, end)| end.as_ref()))?;
         let (mut timed_out, mut interrupted) = (false, false);
         let mut insist_at = Instant::now();
         loop {
@@ -113,20 +115,22 @@ impl Trial {
                 }
                 polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
             };
-            let mut next = 2;
-            for (stream, end) in &mut streams {
-                if end.is_some() {
-                    if ready[next] {
-                        read_some(*stream, end, output)?;
-                    }
-                    next += 1;
+            let is_ready = {
+                let mut rest = ready[2..].iter();
+                streams.each_ref().map(|(_, end)| end.is_some() && rest.next() == Some(&true))
+            };
+            if is_ready.contains(&true) {
+                for index in in_order(arrivals.since_last()?).filter(|index| is_ready[*index]) {
+                    let (stream, end) = &mut streams[index];
+                    read_some(*stream, end, output)?;
                 }
             }
             if ready[0] {
                 let ended = running.ended()?;
                 // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
                 // handed out of the session must not hold the build up.
-                for (stream, end) in &mut streams {
+                for index in in_order(arrivals.since_last()?) {
+                    let (stream, end) = &mut streams[index];
                     while end.is_some() && read_some(*stream, end, output)? {}
                 }
                 return Ok(Attempt { timed_out, interrupted, ..Attempt::of(ended) });
@@ -155,6 +159,12 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // Refused past the limit of pipe(7) for one user; the default size works too.
     let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
     Ok((reader, writer))
+}
+
+/// Both streams, those that are named first.
+fn in_order(first: Vec<usize>) -> impl Iterator<Item = usize> {
+    let rest: Vec<usize> = (0..2).filter(|index| !first.contains(index)).collect();
+    first.into_iter().chain(rest)
 }
 
 /// Reads what is there; false when there is nothing now, and the end is closed when there will be nothing more.

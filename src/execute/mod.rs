@@ -4,6 +4,7 @@
 //! recorded has a thread of its own, which reports its end. A layer snapshot reports twice: when its folder is frozen, for
 //! what comes next needs no more, and when its image is written.
 
+mod arrivals;
 mod attempt;
 mod clock;
 mod drive;
