@@ -1,7 +1,8 @@
 //! Loop devices: an image file as a read-only block device that the kernel frees with its last user, see loop(4).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -80,33 +81,75 @@ fn open_node(path: &Path, number: u32) -> io::Result<Option<File>> {
 
 /// Loop devices that a container was given while they were free: a step may leave a file attached to one.
 ///
-/// Dropped, it detaches what was attached since. One that something still uses goes with its last user, see loop(4).
+/// Dropped, it detaches what was attached since. One that something still uses goes with its last user, see loop(4). Their
+/// numbers are noted in a directory of the build's lease, for the next start where runner is killed.
 #[derive(Debug, Default)]
 pub struct LentLoopDevices {
-    numbers: Vec<u32>,
+    lent: Vec<(u32, PathBuf)>,
 }
 
 impl LentLoopDevices {
-    /// Of these devices, given by their major and minor numbers, the loop devices that are free now.
-    pub fn note(devices: impl Iterator<Item = (i64, i64)>) -> Self {
+    /// Of these devices, given by their major and minor numbers, the loop devices that are free now; noted in `notes`, which
+    /// is made where there is something to note.
+    ///
+    /// # Errors
+    /// What writing a note gives.
+    pub fn note(devices: impl Iterator<Item = (i64, i64)>, notes: &Path) -> io::Result<Self> {
         let loops = devices.filter(|(major, _)| *major == i64::from(LOOP_MAJOR));
         let numbers = loops.filter_map(|(_, minor)| u32::try_from(minor).ok());
-        Self { numbers: numbers.filter(|number| !is_attached(*number)).collect() }
+        let mut all = Self::default();
+        for number in numbers.filter(|number| !is_attached(*number)) {
+            DirBuilder::new().recursive(true).mode(0o700).create(notes)?;
+            let note = notes.join(format!("{NOTE}{number}"));
+            File::create(&note).map_err(doing(format_args!("make {}", note.display())))?;
+            all.lent.push((number, note));
+        }
+        Ok(all)
     }
 }
 
 impl Drop for LentLoopDevices {
     fn drop(&mut self) {
-        for number in self.numbers.iter().filter(|number| is_attached(**number)) {
+        for (number, note) in &self.lent {
             // One that is gone by now, or that another process has taken and detached itself, needs nothing.
             let device = open_node(Path::new(&format!("/dev/loop{number}")), *number);
             if let Ok(Some(device)) = device {
                 let _ = sys::detach_loop_device(&device);
             }
+            let _ = fs::remove_file(note);
         }
     }
 }
 
+/// The name of a note, before the number.
+const NOTE: &str = "loop-device-";
+
+/// Detaches the devices that a runner which is dead has noted in `notes`: those whose file no path of this host leads to, for
+/// since then somebody else may have attached a file to one.
+pub fn detach_abandoned(notes: &Path) {
+    let entries = fs::read_dir(notes).into_iter().flatten().flatten();
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix(NOTE)?.parse::<u32>().ok();
+    for number in entries.filter_map(number).filter(|number| is_attached(*number)) {
+        if let Ok(Some(device)) = open_node(Path::new(&format!("/dev/loop{number}")), number)
+            && is_abandoned(&device, number)
+        {
+            // What still uses it detaches it at its end.
+            let _ = sys::detach_loop_device(&device);
+        }
+    }
+}
+
+fn is_abandoned(device: &File, number: u32) -> bool {
+    let Ok(backing) = sys::loop_backing(device) else { return false };
+    let named = fs::read_to_string(backing_file(number)).unwrap_or_default();
+    // The path as the kernel has it: of a file in a mount namespace that is gone, one in a root that is not this one.
+    !fs::metadata(named.trim_end_matches('\n')).is_ok_and(|found| (found.dev(), found.ino()) == backing)
+}
+
+fn backing_file(number: u32) -> String {
+    format!("/sys/block/loop{number}/loop/backing_file")
+}
+
 fn is_attached(number: u32) -> bool {
-    Path::new(&format!("/sys/block/loop{number}/loop/backing_file")).exists()
+    Path::new(&backing_file(number)).exists()
 }

@@ -240,6 +240,7 @@ pub fn bring_loopback_up() -> io::Result<()> {
 }
 
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
@@ -279,6 +280,18 @@ pub fn free_loop_device(control: &File) -> io::Result<u32> {
     // SAFETY: LOOP_CTL_GET_FREE takes no argument.
     let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
     u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// The device and the inode of the file that a loop device is backed by.
+///
+/// # Errors
+/// `ENXIO` where it is backed by none; else what the ioctl says.
+pub fn loop_backing(device: &File) -> io::Result<(u64, u64)> {
+    // SAFETY: loop_info64 is plain data; all zero is a valid value of it.
+    let mut info: LoopInfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct has the kernel's layout and outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
+    if result == 0 { Ok((info.device, info.inode)) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Backs a loop device by a file, read-only, freed by the kernel with its last user; needs Linux 5.8.

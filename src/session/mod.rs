@@ -116,7 +116,8 @@ impl<'a> Session<'a> {
             None => (start::look_up(container, paths)?, None),
         };
         let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
-        let lent = LentLoopDevices::note(numbers);
+        let lent =
+            LentLoopDevices::note(numbers, workspace.disk()).map_err(doing("note the loop devices of a container"))?;
         let own_mounts = workspace.folder("mounts")?;
         let mounts = SessionMounts::prepare(
             container,

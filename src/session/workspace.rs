@@ -92,6 +92,11 @@ impl Workspace {
         &self.held_mounts
     }
 
+    /// The directory of the lease on the store's disk, which the next start clears where runner is killed.
+    pub fn disk(&self) -> &Path {
+        &self.disk
+    }
+
     /// Keeps the bundle of each container in that folder from now on.
     pub fn keep_bundles(&mut self, folder: Dir) {
         self.bundles = Some(folder);

@@ -18,6 +18,7 @@ use crate::fs::atomic;
 use crate::fs::in_root::open_without_links;
 use crate::fs::regular;
 use crate::fs::remove_tree::{remove_tree, remove_tree_at};
+use crate::loopdev;
 
 /// How long a sweep waits for the helpers of a killed runner; what is left then is for the next one.
 const HELPERS_END: Duration = Duration::from_secs(1);
@@ -156,6 +157,7 @@ impl Store {
         };
         // Those beside outputs: steps can write there, and no link is to lead elsewhere.
         paths.iter().for_each(|path| remove(path, remove_half_written));
+        loopdev::detach_abandoned(&self.root.join("scratch").join(id));
         for folder in ["scratch", "tmp"] {
             remove(&self.root.join(folder).join(id), remove_tree);
         }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::built::{Built, Running, project};
+use crate::built::{Built, Gate, Running, project};
 
 /// Makes `FILES` empty files, and says how many came to be.
 const MANY: &str = "n=0; while [ $n -lt FILES ] && true 2> /dev/null > $1/file$n; do n=$((n+1)); done; echo $n";
@@ -273,4 +273,44 @@ steps:
         assert!(run.code == 3 && run.stdout.contains(words), "{step}: {run}");
         std::fs::remove_dir(project.path("store")).unwrap();
     }
+}
+
+#[test]
+fn a_file_left_attached_by_a_killed_build_is_detached_by_the_next_start() {
+    // Of their own, which nothing else takes; the second is attached to a file of the host in between.
+    let numbers = [78, 79];
+    let nodes = numbers.map(|number| format!("/dev/loop{number}"));
+    let backing = |number: u32| format!("/sys/block/loop{number}/loop/backing_file");
+    for (node, number) in nodes.iter().zip(numbers) {
+        let _ = Command::new("mknod").args([node, "b", "7", &number.to_string()]).output().unwrap();
+    }
+    let [own, other] = &nodes;
+    let project = project(&format!(
+        r#"
+mounts: {{ $GATE }}
+containers:
+  c:
+    rootfs: {{ programs: [/bin/sh, /usr/bin/truncate, /usr/sbin/losetup, /bin/sleep, /bin/touch] }}
+    devices: [/dev/loop-control, {own}, {other}]
+    mounts: [gate]
+steps:
+  - {{ name: s, run: "truncate -s 1M /image; losetup {own} /image; sh /gate/meet s" }}
+"#
+    ));
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("s");
+    assert!(std::path::Path::new(&backing(numbers[0])).exists());
+    project.write("of-host", &"x".repeat(1 << 20));
+    let attached = Command::new("losetup").arg(other).arg(project.path("of-host")).status().unwrap();
+    assert!(attached.success());
+    build.signal(Signal::KILL);
+    drop(build);
+    gate.open("s");
+    let next = project.runner(&["run", "c", "--", "true"]);
+    let stays = std::path::Path::new(&backing(numbers[1])).exists();
+    let _ = Command::new("losetup").args(["-d", other]).status().unwrap();
+    assert_eq!(next.code, 0, "{next}");
+    assert!(!std::path::Path::new(&backing(numbers[0])).exists(), "{own} is still attached");
+    assert!(stays, "a device of the host was detached");
 }
