@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -103,11 +104,20 @@ pub fn mount_overlay(
     if layers > MOST_LOWERS {
         return Err(OverlayError::TooManyLayers { layers });
     }
-    let mounted = match by_descriptor(lowers, upper, target, numbers) {
+    // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API. The kernel logs an error for
+    // each try, so there is one.
+    static IS_OLD: AtomicBool = AtomicBool::new(false);
+    let attempt = match IS_OLD.load(Ordering::Relaxed) {
+        true => Err((rustix::io::Errno::INVAL, String::new())),
+        false => by_descriptor(lowers, upper, target, numbers),
+    };
+    let mounted = match attempt {
         Ok(()) => Ok(Mounted::new(target)),
-        // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API.
         Err((error, _)) if error == rustix::io::Errno::INVAL || error == rustix::io::Errno::NODEV => {
-            by_options(lowers, upper, target, numbers)
+            let mounted = by_options(lowers, upper, target, numbers);
+            // With the older call it worked: it is the kernel, and not the layers.
+            IS_OLD.fetch_or(mounted.is_ok(), Ordering::Relaxed);
+            mounted
         }
         Err((error, said)) => Err(OverlayError::Mount { layers, said, source: error.into() }),
     };
