@@ -26,6 +26,7 @@ pub fn default_signals() {
 }
 
 const CLONE_NEWNS: u64 = 0x0002_0000;
+const CLONE_NEWUTS: u64 = 0x0400_0000;
 const CLONE_NEWIPC: u64 = 0x0800_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_PIDFD: u64 = 0x1000;
@@ -38,9 +39,9 @@ pub enum Fork {
     Parent(u32, i32),
 }
 
-/// Clones this process into a PID, mount and IPC namespace of its own.
+/// Clones this process into a PID, mount, IPC and UTS namespace of its own: what a step makes of the host name goes with it.
 pub fn fork_apart() -> Result<Fork> {
-    clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC)
+    clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 }
 
 /// Clones this process, in its own namespaces.
