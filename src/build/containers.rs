@@ -70,6 +70,9 @@ impl Check<'_> {
             devices: self.container_devices(def, at, known),
             limits: self.limits(def.limits.as_ref(), &at.key("limits")),
             scratch: self.scratch(def.scratch.as_ref(), &at.key("scratch")),
+            unmask: self.unmask(def.unmask.as_ref(), &at.key("unmask")),
+            shell: self.shell(def.shell.as_ref(), &at.key("shell")),
+            has_scripts: false,
             xino: def.xino.unwrap_or(true),
             checkpoint: match def.checkpoint.as_deref() {
                 None | Some("off") => None,

@@ -11,7 +11,9 @@ mod order;
 mod process;
 mod quantity;
 mod seccomp;
+mod shell;
 mod steps;
+mod unmask;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +22,8 @@ pub use capabilities::DEFAULT_CAPABILITIES;
 pub use host::{FileKind, Host, PROGRAM_PATH};
 pub use model::*;
 pub use quantity::{size, size_text};
+pub use shell::{DEFAULT_SHELL, interpreter};
+pub use unmask::{MASKED_PATHS, READ_ONLY_PATHS};
 
 pub use self::check::lexical;
 use self::check::{Check, missing};
@@ -80,6 +84,12 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
     check.outputs(&placed, &containers, path);
     check.order(&placed, &containers);
 
+    let mut containers = containers;
+    for Step { container, action, .. } in placed.iter().map(|placed| &placed.step) {
+        if let (Action::Run(text), Some(container)) = (action, containers.get_mut(container.0)) {
+            container.has_scripts |= interpreter(text).is_some();
+        }
+    }
     let problems = std::mem::take(&mut check.problems);
     let absent_secrets = std::mem::take(&mut check.absent_secrets);
     let steps = placed.into_iter().map(|placed| {

@@ -104,6 +104,12 @@ pub struct Container {
     pub limits: Limits,
     /// Where changes live until a snapshot.
     pub scratch: Scratch,
+    /// What of /proc and /sys is as open as the kernel has it.
+    pub unmask: Unmask,
+    /// What a `run` text is given to as the last argument.
+    pub shell: Option<Vec<String>>,
+    /// A text of one of its steps is a script with an interpreter of its own.
+    pub has_scripts: bool,
     /// Files have numbers of 64 bits that stay the same for a session.
     pub xino: bool,
     /// After a step that took longer, what has changed is kept.
@@ -170,6 +176,21 @@ impl Seccomp {
             Self::Profile(_, file) => Some(file),
             Self::Default | Self::Unconfined => None,
         }
+    }
+}
+
+/// What of /proc and /sys a container does not hide or write-protect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmask {
+    /// All.
+    All,
+    /// These of [`MASKED_PATHS`](super::MASKED_PATHS) and [`READ_ONLY_PATHS`](super::READ_ONLY_PATHS), by name, each once.
+    Paths(Vec<PathBuf>),
+}
+
+impl Default for Unmask {
+    fn default() -> Self {
+        Self::Paths(Vec::new())
     }
 }
 
@@ -342,6 +363,8 @@ pub struct Step {
     pub cwd: Option<PathBuf>,
     /// In place of the container's.
     pub user: Option<User>,
+    /// In place of the container's.
+    pub shell: Option<Vec<String>>,
     /// After this long the step is ended and has failed.
     pub timeout: Option<Duration>,
     /// How often it is tried again after a failure.
@@ -355,7 +378,7 @@ pub struct Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A script for `/bin/sh -ec`.
+    /// A text for the shell, or a script that begins with `#!`.
     Run(String),
     /// An argument vector.
     Exec(Vec<String>),

@@ -8,6 +8,7 @@ use super::containers::Known;
 use super::host::FileKind;
 use super::model::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::quantity;
+use super::shell::interpreter;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{SnapshotDef, StepDef};
 
@@ -61,6 +62,7 @@ impl Check<'_> {
                 env: self.env(&at.key("env"), def.env.as_ref()),
                 cwd: def.cwd.as_ref().map(|cwd| self.absolute(&at.key("cwd"), "cwd", cwd)),
                 user: def.user.as_ref().map(|user| self.user(&at.key("user"), user)),
+                shell: self.shell(def.shell.as_ref(), &at.key("shell")),
                 timeout: def
                     .timeout
                     .as_ref()
@@ -177,12 +179,21 @@ impl Check<'_> {
             (Some(_), None) => {}
         }
         if let Some(script) = &def.run {
+            let step = at;
             let at = at.key("run");
             if script.trim().is_empty() {
                 self.add(Problem::new(&at, "the script is empty").label("nothing to run").help("write a command"));
             }
-            self.argument(&at, "script", script, 0);
+            match interpreter(script) {
+                Some(interpreter) => self.script(script, interpreter, def, step),
+                None => self.argument(&at, "script", script, 0),
+            }
             return Action::Run(script.clone());
+        }
+        if def.shell.is_some() {
+            let place = Place::key(at.key("shell").path());
+            let problem = Problem::new(place, "only a `run` has a shell").label("means nothing here");
+            self.add(problem.help("take it away"));
         }
         if let Some(arguments) = &def.exec {
             return self.exec(arguments, &at.key("exec"));

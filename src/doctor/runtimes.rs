@@ -193,6 +193,9 @@ fn container() -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(64 << 20),
+        unmask: Default::default(),
+        shell: None,
+        has_scripts: false,
         xino: true,
         checkpoint: None,
     }

@@ -17,13 +17,16 @@ use super::output::Output;
 use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
-use crate::build::{Action, Compression, Container, ContainerId, Snapshot, SnapshotMode, Step, StepId};
+use crate::build::{
+    Action, Compression, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter,
+};
 use crate::digest::Digest;
 use crate::error::{Exit, told_with_hint};
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::fs::regular;
 use crate::lock::{FIX, LockedSnapshot};
+use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError, append_exact};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
@@ -136,14 +139,22 @@ impl Work<'_, '_> {
     fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
-        let argv = match &step.action {
-            Action::Run(script) => ["/bin/sh", "-ec", script].map(String::from).to_vec(),
-            Action::Exec(argv) => argv.clone(),
-            Action::Snapshot(_) => return Err(Failure::host("a snapshot is no process")),
-        };
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let container = build.container(step.container);
+        let argv = match &step.action {
+            Action::Run(text) if interpreter(text).is_some() => {
+                let script = session.script(&step.name, text).map_err(unusable("write the step's script"))?;
+                vec![script.to_string_lossy().into_owned()]
+            }
+            Action::Run(text) => {
+                let shell = step.shell.as_ref().or(container.shell.as_ref());
+                let shell = shell.cloned().unwrap_or_else(|| DEFAULT_SHELL.map(String::from).to_vec());
+                [shell, vec![text.clone()]].concat()
+            }
+            Action::Exec(argv) => argv.clone(),
+            Action::Snapshot(_) => return Err(Failure::host("a snapshot is no process")),
+        };
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
             error @ SessionError::User(_) => Failure::own(told_with_hint(&error, error.hint()), None),
             error => Failure::from(error),
@@ -156,7 +167,13 @@ impl Work<'_, '_> {
             output.end_of_try().map_err(unusable("write the step's log"))?;
             Ok(attempt)
         });
-        attempt.map_err(|failure| output.log_error().map_or(failure, Failure::from))
+        let mut attempt = attempt.map_err(|failure| output.log_error().map_or(failure, Failure::from))?;
+        if let (Action::Run(text), Outcome::NotStarted { why, code: 127 }) = (&step.action, &mut attempt.outcome)
+            && let Some(interpreter) = interpreter(text)
+        {
+            *why = format!("the interpreter of its script, {interpreter}, is not in the root");
+        }
+        Ok(attempt)
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, Inputs, Link};
 use crate::build::{
-    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Seccomp, Secret,
-    Snapshot, SnapshotMode, Step, StepId, User,
+    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Seccomp,
+    Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
 };
 use crate::digest::Digest;
 use crate::plan::Segment;
@@ -96,7 +96,10 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
                 fields.set("mksquashfs", inputs.mksquashfs.clone());
                 fields.set("snapshot", self::snapshot(snapshot));
             }
-            _ => self::step(&mut fields, &format!("step/{n:05}"), step, after(build, segment, n)),
+            _ => {
+                let shell = build.container(segment.container).shell.as_ref();
+                self::step(&mut fields, &format!("step/{n:05}"), step, shell, after(build, segment, n));
+            }
         }
     }
     fields
@@ -106,7 +109,7 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
 pub fn of_step(build: &Build, id: StepId) -> Fields {
     let (mut fields, step) = (Fields::default(), build.step(id));
     container(&mut fields, build.container(step.container), &Inputs::default());
-    self::step(&mut fields, "step/00000", step, None);
+    self::step(&mut fields, "step/00000", step, build.container(step.container).shell.as_ref(), None);
     fields
 }
 
@@ -124,6 +127,13 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     fields.set("capabilities", capabilities.join(" "));
     fields.set("no_new_privileges", container.no_new_privileges.to_string());
     fields.set("seccomp", seccomp(&container.seccomp));
+    match &container.unmask {
+        Unmask::All => fields.set("unmask", "all"),
+        Unmask::Paths(paths) if !paths.is_empty() => {
+            fields.set("unmask", paths.iter().map(|path| self::path(path)).collect::<Vec<_>>().join(" "));
+        }
+        Unmask::Paths(_) => {}
+    }
     fields.set("xino", container.xino.to_string());
     fields.set("read_only", container.read_only.to_string());
     let limits = container.limits;
@@ -147,9 +157,14 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     }
 }
 
-fn step(fields: &mut Fields, at: &str, step: &Step, after: Option<String>) {
+fn step(fields: &mut Fields, at: &str, step: &Step, shell: Option<&Vec<String>>, after: Option<String>) {
     match &step.action {
-        Action::Run(script) => fields.set(format!("{at}/run"), script.clone()),
+        Action::Run(script) => {
+            fields.set(format!("{at}/run"), script.clone());
+            if let Some(shell) = step.shell.as_ref().or(shell).filter(|_| interpreter(script).is_none()) {
+                fields.set(format!("{at}/shell"), quoted(shell));
+            }
+        }
         Action::Exec(argv) => fields.set(format!("{at}/exec"), quoted(argv)),
         Action::Snapshot(_) => {}
     }

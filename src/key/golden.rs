@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{FORMAT, Fields, Inputs, Link, fields, reasons};
 use crate::build::{
     Access, Action, Build, Capability, Compression, Device, Limits, Mount, MountKind, Network, Principal, Rootfs,
-    Scratch, Seccomp, Secret, Snapshot, SnapshotMode, StepId, User,
+    Scratch, Seccomp, Secret, Snapshot, SnapshotMode, StepId, Unmask, User,
 };
 use crate::digest::Digest;
 use crate::plan::fixture::build;
@@ -151,6 +151,10 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("no env", |b, _| drop(b.containers[0].env.remove("EMPTY"))),
         ("capabilities", |b, _| b.containers[0].capabilities.truncate(1)),
         ("privileges", |b, _| b.containers[0].no_new_privileges = true),
+        ("unmask all", |b, _| b.containers[0].unmask = Unmask::All),
+        ("unmask", |b, _| b.containers[0].unmask = Unmask::Paths(vec!["/proc/kcore".into()])),
+        ("shell", |b, _| b.containers[0].shell = Some(vec!["/bin/bash".into(), "-c".into()])),
+        ("shell of a step", |b, _| b.steps[0].shell = Some(vec!["/bin/bash".into()])),
         ("file numbers", |b, _| b.containers[0].xino = true),
         ("seccomp", |b, _| b.containers[0].seccomp = Seccomp::Unconfined),
         ("profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_ALLOW")),

@@ -11,12 +11,13 @@
 //! | `mksquashfs` | the program's digest: another version writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` `xino` | a step sees them, or what it may do depends on them |
+//! | `unmask` | the paths of /proc and /sys that steps find open, where there are any |
 //! | `seccomp` | what the profile says, by its digest: a step may go another way where a call is refused |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
 //! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
 //! | `device/TARGET` | what the manifest says: the path on the host, what is allowed, mode and owner |
 //! | `node/TARGET` | the node that a step finds there: the same path is another device on another host, or has another mode |
-//! | `step/N/…` | of each step in order: `run` or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
+//! | `step/N/…` | of each step in order: `run` with the `shell` that is not the default one, or `exec`, `env/…`, `cwd`, `user`, and `after` where it does not just follow the one before |
 //! | `snapshot` | mode, compression and level shape the image |
 //! | `checkpoint` | of a checkpoint: after how many steps; it holds no finished layer |
 //!

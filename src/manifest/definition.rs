@@ -110,6 +110,14 @@ pub struct ContainerDef {
     /// Where changes live until a snapshot. Default: in memory, at most 10GiB.
     #[schemars(example = json!({ "tmpfs": "40GiB" }), example = json!({ "disk": true }))]
     pub scratch: Option<ScratchDef>,
+    /// Paths of /proc and /sys that steps may look into or change as far as the kernel lets them, of those that containers
+    /// hide or write-protect; or `all`, which programs that mount a /proc of their own need (bwrap, systemd-nspawn).
+    /// Default: none.
+    #[schemars(example = &"all", example = json!(["/proc/kcore"]))]
+    pub unmask: Option<UnmaskDef>,
+    /// A program and its arguments, to which the text of a `run` is given as the last argument. Default: [/bin/sh, -ec].
+    #[schemars(example = json!(["/bin/bash", "-euo", "pipefail", "-c"]))]
+    pub shell: Option<Vec<String>>,
     /// `true`: the inode numbers of files and directories stay the same for a whole session, over all layers, as tar, rsync
     /// and du count on; they are larger than 32 bits. `false` for 32-bit programs without large-file support, which report
     /// "Value too large for defined data type". Default: `true`.
@@ -233,6 +241,19 @@ impl InPlace for DeviceDef {
     const NAMES: &'static [&'static str] = &["kvm", "/dev/kvm"];
 }
 
+/// What is not to be hidden.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "`unmask` must be the word `all`, or a list of paths such as [/proc/kcore]")]
+#[schemars(rename = "Unmask")]
+pub enum UnmaskDef {
+    /// `all`.
+    #[schemars(description = "All of them.", extend("const" = "all"), example = &"all")]
+    Word(String),
+    /// Paths, each one that containers hide or write-protect.
+    #[schemars(description = "These paths.", example = json!(["/proc/kcore"]))]
+    Paths(Vec<String>),
+}
+
 /// Limits of what a container's steps may use.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with nofile, memory, cpus and pids")]
@@ -277,7 +298,8 @@ pub struct StepDef {
     /// The container that it runs in. Default: the only one; where there are several it must be said.
     #[schemars(example = &"base")]
     pub container: Option<String>,
-    /// A script for `/bin/sh -ec`: it ends with the first command that fails.
+    /// A text for the shell, by default `/bin/sh -ec`, which ends with the first command that fails; or a script that begins
+    /// with `#!` and the interpreter that it is for.
     #[schemars(example = &"apt-get update && apt-get install -y gcc")]
     pub run: Option<String>,
     /// A program and its arguments, run without a shell.
@@ -299,6 +321,9 @@ pub struct StepDef {
     /// The user that runs it, in place of the container's: `UID[:GID]` or `USER[:GROUP]`.
     #[schemars(example = &"builder", example = 1000)]
     pub user: Option<User>,
+    /// The program and its arguments to which `run` is given as the last one, in place of the container's `shell`.
+    #[schemars(example = json!(["/usr/bin/python3", "-c"]))]
+    pub shell: Option<Vec<String>>,
     /// A number with its unit: `90s`, `10m`, `1h 30m`. A step that takes longer is ended, and has failed. Default: no limit.
     #[schemars(example = &"10m")]
     pub timeout: Option<Duration>,

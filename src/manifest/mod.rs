@@ -11,7 +11,7 @@ mod yaml;
 
 pub use definition::{
     CapabilitiesDef, ContainerDef, DeviceDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef, SnapshotDef,
-    StepDef,
+    StepDef, UnmaskDef,
 };
 pub use gaps::Gaps;
 pub use parse::{Broken, LARGEST, parse, too_large};

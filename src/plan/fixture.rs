@@ -67,6 +67,9 @@ fn container(id: usize) -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Disk,
+        unmask: Default::default(),
+        shell: None,
+        has_scripts: false,
         xino: true,
         checkpoint: None,
     }
@@ -81,6 +84,7 @@ fn step(name: &str, container: usize, needs: Vec<StepId>) -> Step {
         env: BTreeMap::new(),
         cwd: None,
         user: None,
+        shell: None,
         timeout: None,
         retries: 0,
         always: false,

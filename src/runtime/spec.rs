@@ -12,28 +12,9 @@ use oci_spec::runtime::{
 };
 use rustix::fs::{FileType, major, minor};
 
-use crate::build::{Container, Device, Limits, Network};
+use crate::build::{Container, Device, Limits, MASKED_PATHS, Network, READ_ONLY_PATHS, Unmask};
 use crate::fs::opened::OpenedPaths;
 use crate::seccomp::{Architecture, Kernel};
-
-/// Files and folders that nothing inside may look into: they tell of the host, or reach its firmware.
-pub const MASKED_PATHS: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-/// Files and folders that nothing inside may change.
-pub const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The mounts of every container, unless one of its own has the same target.
 const DEFAULT_MOUNTS: [(&str, &str, &[&str]); 7] = [
@@ -164,7 +145,7 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
     }
     let (under_dev, _) = nodes(container, description.devices);
     mounts.extend(description.mounts.into_iter().map(restrained));
-    let (masked, read_only) = protected(&mounts);
+    let (masked, read_only) = protected(&mounts, &container.unmask);
     let mut namespaces = vec![
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,
@@ -224,11 +205,11 @@ fn restrained(mut mount: Mount) -> Mount {
 }
 
 /// The masked and the read-only paths, below each proc(5) and sysfs(5) that is mounted.
-fn protected(mounts: &[Mount]) -> (Vec<String>, Vec<String>) {
+fn protected(mounts: &[Mount], unmask: &Unmask) -> (Vec<String>, Vec<String>) {
     let all = |paths: &[&str]| {
         let below = |mount: &Mount, usual: &str| -> Vec<String> {
             let target = mount.destination().display().to_string();
-            let paths = paths.iter().filter_map(|path| path.strip_prefix(usual));
+            let paths = paths.iter().filter(|path| !unmask.opens(path)).filter_map(|path| path.strip_prefix(usual));
             paths.filter(|rest| rest.starts_with('/')).map(|rest| format!("{target}{rest}")).collect()
         };
         let each = mounts.iter().map(|mount| match mount.typ().as_deref() {

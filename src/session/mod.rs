@@ -25,8 +25,10 @@ mod user;
 mod whole;
 mod workspace;
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -313,6 +315,22 @@ impl<'a> Session<'a> {
         }
         self.mounts.give_secrets(process.user().uid(), process.user().gid())?;
         Ok(live.runtime.start(process, stdio)?)
+    }
+
+    /// Makes a program of a script, for a step of that name; its path inside.
+    ///
+    /// # Errors
+    /// What writing it gives.
+    pub fn script(&self, step: &str, text: &str) -> io::Result<PathBuf> {
+        let place = self.own_mounts.join("scripts").join(step);
+        // Anew for each try: an earlier one may have it open still.
+        match fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::write(&place, text)?;
+        fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+        Ok(Path::new(mounts::SCRIPTS).join(step))
     }
 
     /// Whether it has been started and takes processes.

@@ -5,10 +5,10 @@
 //!
 //! A bind is a copy of what is mounted at its source, made from the descriptor of the source; a runtime binds that copy.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as OciMount, MountBuilder};
@@ -29,6 +29,9 @@ use crate::secret::Secrets;
 
 /// Memory too, that nobody else sees.
 pub const RAMFS: &str = "ramfs";
+
+/// Where the scripts of steps are, inside.
+pub const SCRIPTS: &str = "/dev/runner";
 
 /// Filesystems that show the namespaces of whoever mounts them: those of a step, which the runtime makes.
 const OF_A_STEP: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
@@ -223,6 +226,16 @@ impl SessionMounts {
                     bind_options(&[], false),
                 )?
                 .kept_as(ByHand::LeftOut),
+            );
+        }
+        if container.has_scripts {
+            let place = folder.join("scripts");
+            DirBuilder::new().mode(0o755).create(&place)?;
+            std::fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+            let options = ["bind", "ro", "nosuid", "nodev"].map(String::from).to_vec();
+            ready.push(
+                Ready::bind(Path::new(SCRIPTS), "the scripts of steps".to_owned(), place, options)?
+                    .kept_as(ByHand::LeftOut),
             );
         }
         // What lies deeper is mounted later, so that nothing is hidden by its own parent.

@@ -46,6 +46,7 @@ mod rules;
 mod run;
 mod runtimes;
 mod same_bytes;
+mod scripts;
 mod seccomp;
 mod secrets;
 mod sessions;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runner::build::{
     Access, Action, Build, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal, Rootfs,
-    Scratch, Seccomp, Secret, SnapshotMode, StepId, User,
+    Scratch, Seccomp, Secret, SnapshotMode, StepId, Unmask, User,
 };
 use runner::diagnostic::{Problem, Style, render};
 use runner::load::{LoadError, check, load};
@@ -130,6 +130,8 @@ containers:
     capabilities: {add: [CAP_NET_ADMIN, chown], drop: [KILL, CAP_MKNOD, SYS_ADMIN]}
     no_new_privileges: false
     xino: false
+    unmask: [/proc/sys, /proc/kcore, /proc/sys]
+    shell: [/bin/bash, -c]
     seccomp: unconfined
     mounts:
       - {type: secret, source: token, target: /run/token, options: [mode=0400]}
@@ -167,6 +169,8 @@ steps:
     assert_eq!(env, ["A=1", "B=true", "C=1.10", "D=7 true"]);
     assert_eq!(c.seccomp, Seccomp::Unconfined);
     assert!(!c.xino);
+    assert_eq!(c.unmask, Unmask::Paths(["/proc/kcore", "/proc/sys"].map(PathBuf::from).to_vec()));
+    assert_eq!(c.shell, Some(["/bin/bash", "-c"].map(String::from).to_vec()));
     assert!(c.capabilities.contains(&Capability::NetAdmin) && !c.capabilities.contains(&Capability::Kill));
     assert_eq!(c.capabilities.len(), 11);
     assert_eq!(c.mounts[0].kind, MountKind::Secret(Secret::File(PathBuf::from("/work/token"))));

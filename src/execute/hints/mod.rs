@@ -5,6 +5,7 @@ mod denied;
 mod device;
 mod file_numbers;
 mod full;
+mod masked_proc;
 mod network;
 mod open_files;
 mod read_only;
@@ -80,6 +81,7 @@ pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> 
         .or_else(|| network::hint(container, failed))
         .or_else(|| open_files::hint(container, failed))
         .or_else(|| file_numbers::hint(container, failed))
+        .or_else(|| masked_proc::hint(container, failed))
 }
 
 /// The absolute paths that stand in a text.

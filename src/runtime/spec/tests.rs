@@ -45,6 +45,9 @@ fn container() -> Container {
         devices: Vec::new(),
         limits: Limits { nofile: None, memory: None, millicpus: None, pids: None },
         scratch: Scratch::Tmpfs(10 << 30),
+        unmask: Default::default(),
+        shell: None,
+        has_scripts: false,
         xino: true,
         checkpoint: None,
     }
