@@ -10,7 +10,8 @@ use crate::content::Content;
 use crate::fs::opened::OpenedPaths;
 use crate::key::{Fields, Inputs, fields};
 use crate::runtime::Runtime;
-use crate::runtime::spec::HostDevice;
+use crate::runtime::spec::{self, HostDevice};
+use crate::seccomp::Kernel;
 use crate::snapshot::find_mksquashfs;
 use crate::store::Store;
 
@@ -28,6 +29,7 @@ impl Judge<'_> {
         let inputs = Inputs {
             contents,
             nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
+            lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
             runtime: self.runtime(store)?,
             mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
         };
@@ -62,6 +64,11 @@ impl Judge<'_> {
         let remember = |seen: &mut Seen, program| drop(seen.programs.insert(path.to_owned(), program));
         self.remembered(|seen| seen.programs.get(path).cloned(), || described(store, path), remember)
     }
+}
+
+/// Whether a tmpfs of that kernel refuses `user.*` attributes, see tmpfs(5). Of one that is not known nothing is said.
+fn lacks_user_attributes(kernel: Option<Kernel>) -> bool {
+    kernel.is_some_and(|kernel| (kernel.version, kernel.revision) < (6, 6))
 }
 
 /// The targets and the sources of the binds whose content is in the key.

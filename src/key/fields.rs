@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, Inputs, Link};
 use crate::build::{
-    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Seccomp,
+    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch, Seccomp,
     Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
 };
 use crate::digest::Digest;
@@ -145,6 +145,9 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
     }
     for mount in &container.mounts {
         fields.set(format!("mount/{}", path(&mount.target)), self::mount(mount));
+    }
+    if inputs.lacks_user_attributes && container.scratch != Scratch::Disk {
+        fields.set("user_attributes", "none");
     }
     for (target, digest) in &inputs.contents {
         fields.set(format!("content/{}", path(target)), digest.to_string());

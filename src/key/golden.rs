@@ -64,6 +64,7 @@ fn inputs() -> Inputs {
     Inputs {
         contents: [("/src".into(), Digest::of_bytes(b"source"))].into(),
         nodes: [("/dev/kvm0".into(), "c 10:232 0660 0:108".into())].into(),
+        lacks_user_attributes: false,
         runtime: "embedded".into(),
         mksquashfs: "4.5.1".into(),
     }
@@ -151,6 +152,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("no env", |b, _| drop(b.containers[0].env.remove("EMPTY"))),
         ("capabilities", |b, _| b.containers[0].capabilities.truncate(1)),
         ("privileges", |b, _| b.containers[0].no_new_privileges = true),
+        ("user attributes", |b, i| (b.containers[0].scratch, i.lacks_user_attributes) = (Scratch::Default, true)),
         ("unmask all", |b, _| b.containers[0].unmask = Unmask::All),
         ("unmask", |b, _| b.containers[0].unmask = Unmask::Paths(vec!["/proc/kcore".into()])),
         ("shell", |b, _| b.containers[0].shell = Some(vec!["/bin/bash".into(), "-c".into()])),

@@ -12,6 +12,7 @@
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` `xino` | a step sees them, or what it may do depends on them |
 //! | `unmask` | the paths of /proc and /sys that steps find open, where there are any |
+//! | `user_attributes` | `none` where changes live in memory and the kernel, one before 6.6, keeps no `user.*` attributes there |
 //! | `seccomp` | what the profile says, by its digest: a step may go another way where a call is refused |
 //! | `mount/TARGET` | what is mounted there and how; a secret's or a cache's id, never what is in it |
 //! | `content/TARGET` | what is in a read-only bind that is not `cache: ignore`, see [`content`](crate::content) |
@@ -28,7 +29,7 @@
 //! | `timeout`, `retries` | they decide whether a step ends well, and only what ended well is kept |
 //! | what is in a secret | a rotated password changes no result, and must not leave a trace |
 //! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
-//! | `scratch` | the image is the same from memory and from disk |
+//! | `scratch` | the image is the same from memory and from disk, but for `user_attributes` |
 //! | paths of the host | the same manifest in another folder gives the same |
 //! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
 //! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
@@ -69,6 +70,8 @@ pub struct Inputs {
     pub nodes: BTreeMap<PathBuf, String>,
     /// `embedded`, or the name of an external runtime and its digest.
     pub runtime: String,
+    /// Files that steps make in memory cannot have `user.*` attributes, as before Linux 6.6.
+    pub lacks_user_attributes: bool,
     /// The name of mksquashfs and its digest.
     pub mksquashfs: String,
 }

@@ -246,6 +246,7 @@ mod tests {
 
     fn inputs() -> Inputs {
         Inputs {
+            lacks_user_attributes: false,
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             nodes: [].into(),
             runtime: "embedded".into(),
