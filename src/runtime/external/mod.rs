@@ -14,6 +14,7 @@
 //!    └───────────── socket: Open, Opened, Start + stdio + status socket ──▶ helper ──▶ a container a step
 //! ```
 
+mod child;
 mod console;
 mod folder;
 mod groups;
@@ -21,6 +22,7 @@ pub mod helper;
 mod log;
 mod own_tmpfs;
 mod program;
+mod root_devices;
 mod serve;
 mod shared;
 mod step;

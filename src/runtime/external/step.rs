@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxResourcesBuilder, Process};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Open;
+use super::child::Child;
 use super::console::Console;
 use super::folder;
 use super::groups::{Groups, StepGroups};
 use super::log::not_started;
 use super::own_tmpfs::OwnTmpfs;
+use super::root_devices::are_refused;
 use super::serve::StepEvent;
 use super::shared::Shared;
 use super::watched::Watched;
@@ -38,12 +40,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// As long a call may still take when the session ends: nobody waits for its result any more.
 const LAST_CALL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A process that is this one's child, or will be when the runtime's program has ended.
-struct Child {
-    pid: Pid,
-    descriptor: OwnedFd,
-}
 
 /// Which call of the runtime there is, or was last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +173,7 @@ impl Step {
 
     fn call(&mut self, mut command: Command) -> io::Result<()> {
         let name = command.get_program().to_owned();
-        let child = command.spawn().and_then(|child| child_of(child.id().cast_signed()));
+        let child = command.spawn().and_then(|child| Child::of(child.id().cast_signed()));
         self.command = Some(
             child.map_err(|error| io::Error::other(format!("cannot call the runtime {}: {error}", name.display())))?,
         );
@@ -267,7 +263,7 @@ impl Step {
             // The runtime's program has ended, and what it started is left to this process.
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             match waitid(Id::Pid(Pid::from_raw(pid)), peek) {
-                Ok(_) => child_of(pid),
+                Ok(_) => Child::of(pid),
                 Err(_) => Err(io::Error::other(format!("the runtime has started no process {pid}"))),
             }
         };
@@ -291,7 +287,7 @@ impl Step {
             // Who makes no nodes may go on, but only if those that its root came with cannot be opened: a runtime may
             // have mounted it anew.
             let mounts = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-            if open.makes_nodes || !refuses_devices(&String::from_utf8_lossy(&mounts)) {
+            if open.makes_nodes || !are_refused(&String::from_utf8_lossy(&mounts)) {
                 return Err(refused(format!("device rules cannot be enforced: {error}")));
             }
         }
@@ -404,31 +400,5 @@ impl Step {
     /// Whether the process is one that it waits for.
     pub fn has(&self, pid: Pid) -> bool {
         [&self.command, &self.container].into_iter().flatten().any(|child| child.pid == pid)
-    }
-}
-
-/// Whether no device node of the root can be opened, by the text of a mountinfo, see proc(5).
-fn refuses_devices(mountinfo: &str) -> bool {
-    let mut fields = mountinfo.lines().map(|line| line.split(' ').skip(4));
-    let root = fields.rfind(|fields| fields.clone().next() == Some("/"));
-    root.and_then(|mut fields| fields.nth(1)).is_some_and(|options| options.split(',').any(|option| option == "nodev"))
-}
-
-fn child_of(pid: i32) -> io::Result<Child> {
-    let raw = rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("it has no number"))?;
-    Ok(Child { pid: Pid::from_raw(pid), descriptor: pidfd_open(raw, PidfdFlags::empty())? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_root_that_is_seen_decides_about_its_devices() {
-        let line = |options: &str, path: &str| format!("1 2 0:3 / {path} {options} - overlay runner rw\n");
-        assert!(refuses_devices(&(line("rw,nodev,relatime", "/") + &line("rw", "/dev"))));
-        assert!(!refuses_devices(&(line("rw,nodev", "/") + &line("rw,relatime", "/"))));
-        assert!(!refuses_devices(&line("rw,nodev", "/tmp")));
-        assert!(!refuses_devices(""));
     }
 }
