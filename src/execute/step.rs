@@ -184,7 +184,8 @@ impl Work<'_, '_> {
         let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
         let tmpfs_left = session.tmpfs_left()?;
-        let seen = normalise(lower.path(), build.source_date_epoch).map_err(unusable("read what the steps changed"))?;
+        let seen = normalise(lower.path(), build.source_date_epoch, &|path| session.is_below(path))
+            .map_err(unusable("read what the steps changed"))?;
         self.report_acl(seen.with_acl);
         match snapshot.mode {
             SnapshotMode::Layer => {

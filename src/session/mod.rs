@@ -54,7 +54,7 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
-use crate::fs::in_root::resolve;
+use crate::fs::in_root::{open_beneath, resolve};
 use crate::loopdev::LentLoopDevices;
 use crate::mount::{FileNumbers, Mounted, bind_read_only, mount_overlay};
 use crate::named_paths::NamedPaths;
@@ -371,6 +371,18 @@ impl<'a> Session<'a> {
     /// The layers below, the lowest first.
     pub fn lowers(&self) -> &[Lower] {
         &self.lowers
+    }
+
+    /// Whether one of the layers below the topmost has something at a path, whatever that is.
+    pub fn is_below(&self, path: &Path) -> bool {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let has = |layer: &Lower| {
+            let top = rustix::fs::open(layer.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let found = top.and_then(|top| open_beneath(top, below, OFlags::PATH | OFlags::NOFOLLOW));
+            // What cannot be looked at may be there.
+            !matches!(found, Err(rustix::io::Errno::NOENT))
+        };
+        self.lowers.split_last().is_some_and(|(_, rest)| rest.iter().any(has))
     }
 
     /// Where its changes live.

@@ -6,6 +6,7 @@
 //! | fractions of seconds, times before 1970 or after 2106 | squashfs has 32 bits of whole seconds |
 //! | the order in which extended attributes were set | the same inputs give the same bytes |
 //! | `trusted.overlay.*` but `opaque` | they name inodes of this mount, and mean nothing in another one |
+//! | `trusted.overlay.opaque` of a directory that hides nothing | with `xino` the kernel gives it to every new one, and the layer would hide what another base has there |
 //! | POSIX access control lists, as `setfacl -b` does | squashfs cannot hold them; the build reports them |
 
 use std::ffi::{CString, OsStr, OsString};
@@ -36,15 +37,16 @@ pub struct Normalised {
     pub with_acl: (Vec<PathBuf>, u64),
 }
 
-/// Walks the folder at `root`, which nothing else may be using, and all in it.
+/// Walks the folder at `root`, which nothing else may be using, and all in it. `is_below` says whether a layer below has
+/// something at a path, which an opaque directory hides.
 ///
 /// # Errors
 /// What the system calls say, with the path; a path that is too long for mksquashfs.
-pub fn normalise(root: &Path, epoch: Option<u64>) -> io::Result<Normalised> {
+pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bool) -> io::Result<Normalised> {
     let mut seen = Normalised::default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(root, flags, Mode::empty())?;
-    entry(top.as_fd(), OsStr::new("."), Path::new("/"), epoch, &mut seen)?;
+    entry(top.as_fd(), OsStr::new("."), Path::new("/"), epoch, is_below, &mut seen)?;
     // Paths and no descriptors, of which a process may have a thousand: a folder may be deeper.
     let mut left = vec![PathBuf::from("/")];
     while let Some(folder) = left.pop() {
@@ -60,7 +62,7 @@ pub fn normalise(root: &Path, epoch: Option<u64>) -> io::Result<Normalised> {
                     path.display().to_string().chars().take(80).collect::<String>()
                 )));
             }
-            entry(fd.as_fd(), &name, &path, epoch, &mut seen).map_err(|error| told(&path, error))?;
+            entry(fd.as_fd(), &name, &path, epoch, is_below, &mut seen).map_err(|error| told(&path, error))?;
             if kind == FileType::Directory {
                 left.push(path);
             }
@@ -93,12 +95,13 @@ fn entry(
     name: &OsStr,
     path: &Path,
     epoch: Option<u64>,
+    is_below: &dyn Fn(&Path) -> bool,
     seen: &mut Normalised,
 ) -> io::Result<()> {
     seen.entries += 1;
     // By descriptor and name, so that it stays short however deep the folder is.
     let short = by_descriptor(folder, name)?;
-    attributes(&short, path, seen)?;
+    attributes(&short, path, is_below, seen)?;
     let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if let Some(seconds) = clamped(&stat, epoch) {
         let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
@@ -114,7 +117,7 @@ fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<CString> {
     CString::new(path).map_err(io::Error::other)
 }
 
-fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result<()> {
+fn attributes(short: &CString, path: &Path, is_below: &dyn Fn(&Path) -> bool, seen: &mut Normalised) -> io::Result<()> {
     // Most entries have none; 64 KiB is the kernel's limit of a list of names.
     let mut names = [0; 1024];
     let mut more = Vec::new();
@@ -131,7 +134,7 @@ fn attributes(short: &CString, path: &Path, seen: &mut Normalised) -> io::Result
     let mut has_acl = false;
     let mut kept = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" {
+        if name.starts_with(b"trusted.overlay.") && (name != b"trusted.overlay.opaque" || !is_below(path)) {
             lremovexattr(short, OsStr::from_bytes(name))?;
         } else if acl::is_list(name) {
             has_acl = true;
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn newer_times_are_clamped_and_older_ones_kept_in_whole_seconds() {
         let folder = folder();
-        let seen = normalise(folder.path(), Some(1000)).unwrap();
+        let seen = normalise(folder.path(), Some(1000), &|_| true).unwrap();
         assert_eq!(seen.entries, 5);
         for name in ["below/new", "below", "link", "."] {
             assert_eq!(time(&folder, name), (1000, 0), "{name}");
@@ -224,7 +227,7 @@ mod tests {
     fn without_an_epoch_only_fractions_go() {
         let folder = folder();
         let before = time(&folder, "below/new").0;
-        normalise(folder.path(), None).unwrap();
+        normalise(folder.path(), None, &|_| true).unwrap();
         assert_eq!(time(&folder, "below/new"), (before, 0));
     }
 
@@ -238,7 +241,7 @@ mod tests {
         // Of the whole test process: other tests open few files at once.
         let few = rustix::process::Rlimit { current: Some(1024), ..before };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
-        let seen = normalise(folder.path(), Some(7));
+        let seen = normalise(folder.path(), Some(7), &|_| true);
         rustix::process::setrlimit(rustix::process::Resource::Nofile, before).unwrap();
         assert_eq!(seen.unwrap().entries, 1 + DEPTH as u64);
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), UNIX_EPOCH + Duration::from_secs(7));
@@ -252,7 +255,7 @@ mod tests {
         for (name, value) in [("user.z", "1"), ("user.a", "2"), ("trusted.m", "3")] {
             rustix::fs::setxattr(&path, name, value.as_bytes(), XattrFlags::empty()).unwrap();
         }
-        normalise(folder.path(), None).unwrap();
+        normalise(folder.path(), None, &|_| true).unwrap();
         let mut names = vec![0; 1024];
         let length = rustix::fs::listxattr(&path, &mut names).unwrap();
         assert_eq!(names[..length], *b"user.z\0user.a\0trusted.m\0");
@@ -268,12 +271,28 @@ mod tests {
         for name in ["trusted.overlay.origin", "trusted.overlay.opaque", "user.kept"] {
             rustix::fs::setxattr(&path, name, b"y", XattrFlags::empty()).unwrap();
         }
-        normalise(folder.path(), None).unwrap();
+        normalise(folder.path(), None, &|_| true).unwrap();
         let mut names = vec![0; 1024];
         let length = rustix::fs::listxattr(&path, &mut names).unwrap();
         let mut names: Vec<_> =
             names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect();
         names.sort();
         assert_eq!(names, [b"trusted.overlay.opaque".to_vec(), b"user.kept".to_vec()]);
+    }
+
+    #[test]
+    fn a_directory_that_hides_nothing_is_not_opaque() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["hides", "new"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            let place = folder.path().join(name);
+            rustix::fs::setxattr(&place, "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+        }
+        normalise(folder.path(), None, &|path| path == Path::new("/hides")).unwrap();
+        for (name, expected) in [("hides", &b"trusted.overlay.opaque\0"[..]), ("new", b"")] {
+            let mut names = vec![0; 1024];
+            let length = rustix::fs::listxattr(folder.path().join(name), &mut names).unwrap();
+            assert_eq!(&names[..length], expected, "{name}");
+        }
     }
 }
