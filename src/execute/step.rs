@@ -168,10 +168,13 @@ impl Work<'_, '_> {
             Ok(attempt)
         });
         let mut attempt = attempt.map_err(|failure| output.log_error().map_or(failure, Failure::from))?;
-        if let (Action::Run(text), Outcome::NotStarted { why, code: 127 }) = (&step.action, &mut attempt.outcome)
-            && let Some(interpreter) = interpreter(text)
+        if let (Action::Run(text), Outcome::NotStarted { code: 127, .. } | Outcome::Exited { code: 1 }) =
+            (&step.action, &attempt.outcome)
+            // A runtime of its own does not tell that from a script that fails.
+            && let Some(interpreter) = interpreter(text).filter(|path| session.file(Path::new(path)).is_none())
         {
-            *why = format!("the interpreter of its script, {interpreter}, is not in the root");
+            let why = format!("the interpreter of its script, {interpreter}, is not in the root");
+            attempt.outcome = Outcome::NotStarted { why, code: 127 };
         }
         Ok(attempt)
     }
