@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::parts::{Chains, Judged};
-use super::{Context, Failure, Rooms};
+use super::{Cause, Context, Failure, Rooms};
 use crate::digest::Digest;
 use crate::error::told_with_hint;
 use crate::event::Events;
@@ -35,7 +35,9 @@ type Look = (Verdict, Option<Digest>, Option<Held>);
 
 impl From<JudgeError> for Failure {
     fn from(error: JudgeError) -> Self {
-        Self::host(told_with_hint(&error, error.hint()))
+        let is_of_input = matches!(&error, JudgeError::Rootfs(error) if error.is_of_input());
+        let cause = if is_of_input { Cause::Input } else { Cause::Host };
+        Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
     }
 }
 

@@ -174,6 +174,11 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
             return wrong("it is no squashfs image".to_owned());
         }
         Ok(found) if found.magic != SQUASHFS_MAGIC => return wrong("it is no squashfs image".to_owned()),
+        Ok(Superblock { version: Some(version), .. }) if version != SQUASHFS_VERSION => {
+            return wrong(format!(
+                "it is a damaged squashfs image, or one of version {version}, which Linux does not read"
+            ));
+        }
         Ok(Superblock { image_bytes: None, .. }) => {
             return wrong("it is a squashfs image cut off at its start".to_owned());
         }
@@ -201,9 +206,14 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
 /// The compression that every kernel with squashfs has.
 const GZIP: u16 = 1;
 
+/// The version of the format since Linux 2.6.29.
+const SQUASHFS_VERSION: u16 = 4;
+
 /// The parts of a squashfs superblock that tell why it is not mounted.
 struct Superblock {
     magic: [u8; 4],
+    /// None where the file ends in the superblock.
+    version: Option<u16>,
     compression: u16,
     /// None where the file ends in the superblock.
     image_bytes: Option<u64>,
@@ -218,13 +228,14 @@ impl Superblock {
         let file_bytes = image.metadata()?.len();
         match image.read_exact_at(&mut bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(Self { magic, compression: 0, image_bytes: None, file_bytes });
+                return Ok(Self { magic, version: None, compression: 0, image_bytes: None, file_bytes });
             }
             read => read?,
         }
         let image_bytes = bytes[40..48].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
         let compression = u16::from_le_bytes([bytes[20], bytes[21]]);
-        Ok(Self { magic, compression, image_bytes: Some(image_bytes), file_bytes })
+        let version = Some(u16::from_le_bytes([bytes[28], bytes[29]]));
+        Ok(Self { magic, version, compression, image_bytes: Some(image_bytes), file_bytes })
     }
 }
 

@@ -44,7 +44,7 @@ fn a_container_that_cannot_be_made_is_told_with_the_setting_and_why() {
     for (about, container) in [
         ("an unknown user", format!("user: ann, {ROOT}")),
         ("an unknown group", format!("user: 'root:staff', {ROOT}")),
-        ("an unknown filesystem", format!("mounts: [ {{ type: nosuchfs, target: /x }} ], {ROOT}")),
+        ("an unknown filesystem", format!("mounts: [ {{ type: hostfs, target: /x }} ], {ROOT}")),
         (
             "options that tmpfs does not take",
             format!("mounts: [ {{ type: tmpfs, target: /x, options: [size=x] }} ], {ROOT}"),
