@@ -94,13 +94,13 @@ fn put_one(
     if mounts.iter().any(|mount| path.starts_with(mount)) {
         return Ok(());
     }
-    let wrong = |words: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("{words} in the rootfs")));
+    let wrong = |words: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("{words} in the container")));
     if place.missing.is_empty() {
         match kind(root, &path)? {
             _ if place.kind != FileType::Directory => {
                 return if file.replaces { wrong(&format!("{} is a file", above.display())) } else { Ok(()) };
             }
-            Some(FileType::Directory) => return wrong(&format!("{} is a folder", file.path)),
+            Some(FileType::Directory) => return wrong(&format!("{} is a directory", file.path)),
             Some(_) if !file.replaces => return Ok(()),
             _ => {}
         }

@@ -171,7 +171,7 @@ steps:
       rm -f /etc/variable 2> /dev/null || echo kept
       env | grep -c the-password- || true
       echo what-no-secret-is; echo what-no-secret-is > /control
-  - { name: other, user: "1000:1000", run: "cat /for-ann | wc -c; cat /etc/variable 2> /dev/null || echo refused" }
+  - { name: other, user: "1000:1000", run: "cat /for-ann | wc -c; stat -c '%a %u %g' /etc/variable; cat /etc/variable | wc -c" }
   - { name: layer, snapshot: { output: layer.squashfs, compression: none } }
   - { name: again, run: cat /etc/variable | wc -c }
   - { name: full, snapshot: { mode: full, output: full.squashfs, compression: none } }
@@ -191,7 +191,7 @@ steps:
     assert_eq!(lines[..3], ["/run/secrets/file 400 0 0", "/etc/variable 400 0 0", "/for-ann 440 1000 50"]);
     let lengths = [FILE, VARIABLE].map(|secret| secret.len().to_string());
     assert_eq!(lines[3..], [&lengths[0], &lengths[1], "closed", "kept", "0", CONTROL]);
-    assert_eq!(built.lines("other"), [&lengths[0], "refused"]);
+    assert_eq!(built.lines("other"), [&lengths[0], "400 1000 1000", &lengths[1]]);
     assert_eq!(built.lines("again"), [lengths[1].as_str()]);
     for secret in [FILE, VARIABLE] {
         assert_eq!(files_with(&project.path(""), secret), Vec::<String>::new());
@@ -296,17 +296,17 @@ steps:
 
 #[test]
 fn a_step_of_another_user_is_told_how_a_secret_or_a_cache_becomes_its_own() {
-    let mounts = |options: &str| {
+    let mounts = |secret: &str, cache: &str| {
         format!(
-            "[{{ type: secret, source: key, target: /run/key, options: [{options}] }}, {{ type: cache, id: 'c{options}', target: \
-             /cache, options: [{options}] }}]"
+            "[{{ type: secret, source: key, target: /run/key, options: [{secret}] }}, {{ type: cache, id: 'c{cache}', target: \
+             /cache, options: [{cache}] }}]"
         )
     };
     let manifest = format!(
         "containers:\n  roots: {{ rootfs: $TOOLS, user: 1000, mounts: {} }}\n  own: {{ rootfs: $TOOLS, user: 1000, mounts: {} }}\n\
          steps:\n",
-        mounts(""),
-        mounts("uid=1000")
+        mounts("uid=0", ""),
+        mounts("uid=1000", "uid=1000")
     );
     let steps = ["roots", "own"].map(|container| {
         format!(

@@ -132,7 +132,7 @@ fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
         ("tar: text.tar", "", "it is not a tar archive"),
         ("tar: upwards.tar", "", "its name leads upwards by `..`"),
         ("dir: linked", "", "/proc of the rootfs is a link to /tmp"),
-        ("dir: file", ", mounts: [{ type: tmpfs, target: /here }]", "mount target /here is a file in the rootfs"),
+        ("dir: file", ", mounts: [{ type: tmpfs, target: /here }]", "mount target /here is a file in the container"),
     ] {
         seed.write("build.yaml", &format!("version: 1\ncontainers: {{ c: {{ rootfs: {{ {rootfs} }}{rest} }} }}\nsteps: [{{ name: s, run: ':' }}]\n"));
         let built = Built::of(&seed, &[]);

@@ -12,6 +12,7 @@ use crate::command::{Stop, print};
 use crate::error::{Error, Exit};
 use crate::fs::named_file::NamedFile;
 use crate::fs::output::OutputPlace;
+use crate::named_paths::NamedPathError;
 use crate::report::size;
 
 /// Writes the image, whole or not at all. Into a FIFO or `/dev/stdout` it is copied.
@@ -39,13 +40,21 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
         && stream.is_stream()
     {
         let copied = stream.create().and_then(|mut to| io::copy(&mut File::open(held.path())?, &mut to));
-        copied.map_err(|error| Error::new(Exit::Host, format!("cannot write to {}: {error}", output.display())))?;
+        match copied {
+            // A reader that has enough closes its end.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => {
+                return Err(Error::new(Exit::Host, format!("cannot write to {}: {error}", output.display())).into());
+            }
+            Ok(_) => {}
+        }
         notice(wrote(&output).trim_end());
         return Ok(());
     }
-    let output = OutputPlace::open(&output).map_err(|error| {
-        let hint = "choose another output, in a folder that can be written to".to_owned();
-        Error::new(Exit::Host, format!("cannot write the output {}: {error}", output.display())).with_hint(Some(hint))
+    let output = OutputPlace::open(&output).map_err(|source| {
+        let error = NamedPathError::Output { path: output.clone(), source };
+        let hint = error.hint();
+        Error::new(error.exit(), error).with_hint(hint)
     })?;
     let lease = store.lease().map_err(of_store)?;
     let published = lease.publish(held.path(), &output);
