@@ -1,8 +1,7 @@
 //! One try of a step's process: its output followed, its time limited, its end awaited.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Process;
@@ -11,8 +10,8 @@ use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::arrivals::Arrivals;
 use super::interrupt::Interrupt;
+use super::streams::Streams;
 use crate::error::doing;
 use crate::event::Stream;
 use crate::runtime::container::{KILL_AGAIN, RunningStep};
@@ -95,8 +94,7 @@ impl Trial {
     ) -> Result<Attempt, SessionError> {
         let Self { running, stdout, stderr } = self;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut streams = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
-        let arrivals = Arrivals::new(streams.iter().filter_map(|(_, end)| end.as_ref()))?;
+        let mut streams = Streams::new(stdout, stderr)?;
         let (mut timed_out, mut interrupted) = (false, false);
         let mut insist_at = Instant::now();
         loop {
@@ -105,7 +103,7 @@ impl Trial {
                 let stopping = timed_out || interrupted;
                 let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
                 polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
-                polled.extend(streams.iter().filter_map(|(_, end)| Some(PollFd::new(end.as_ref()?, PollFlags::IN))));
+                polled.extend(streams.open().map(|end| PollFd::new(end, PollFlags::IN)));
                 let deadline = if stopping { Some(insist_at) } else { deadline };
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 match poll(&mut polled, left.map(timespec).as_ref()) {
@@ -115,24 +113,14 @@ impl Trial {
                 }
                 polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
             };
-            let is_ready = {
-                let mut rest = ready[2..].iter();
-                streams.each_ref().map(|(_, end)| end.is_some() && rest.next() == Some(&true))
-            };
-            if is_ready.contains(&true) {
-                for index in in_order(arrivals.since_last()?).filter(|index| is_ready[*index]) {
-                    let (stream, end) = &mut streams[index];
-                    read_some(*stream, end, output)?;
-                }
+            if ready[2..].contains(&true) {
+                streams.read(output)?;
             }
             if ready[0] {
                 let ended = running.ended()?;
                 // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
                 // handed out of the session must not hold the build up.
-                for index in in_order(arrivals.since_last()?) {
-                    let (stream, end) = &mut streams[index];
-                    while end.is_some() && read_some(*stream, end, output)? {}
-                }
+                while streams.read(output)? {}
                 return Ok(Attempt { timed_out, interrupted, ..Attempt::of(ended) });
             }
             let is_late = |deadline: Instant| Instant::now() >= deadline;
@@ -159,29 +147,6 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // Refused past the limit of pipe(7) for one user; the default size works too.
     let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
     Ok((reader, writer))
-}
-
-/// Both streams, those that are named first.
-fn in_order(first: Vec<usize>) -> impl Iterator<Item = usize> {
-    let rest: Vec<usize> = (0..2).filter(|index| !first.contains(index)).collect();
-    first.into_iter().chain(rest)
-}
-
-/// Reads what is there; false when there is nothing now, and the end is closed when there will be nothing more.
-fn read_some(stream: Stream, end: &mut Option<OwnedFd>, output: &mut Sink<'_>) -> io::Result<bool> {
-    let Some(reader) = end else { return Ok(false) };
-    let mut buffer = [MaybeUninit::uninit(); 64 << 10];
-    match rustix::io::read(reader.as_fd(), &mut buffer) {
-        Ok(([], _)) => *end = None,
-        Ok((bytes, _)) => match output(stream, bytes) {
-            // Nobody reads any more; the step finds its own pipe broken, as it would without runner between.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *end = None,
-            written => return written.map(|()| true),
-        },
-        Err(Errno::AGAIN | Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    Ok(false)
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -4,7 +4,6 @@
 //! recorded has a thread of its own, which reports its end. A layer snapshot reports twice: when its folder is frozen, for
 //! what comes next needs no more, and when its image is written.
 
-mod arrivals;
 mod attempt;
 mod clock;
 mod drive;
@@ -24,6 +23,7 @@ mod refusal;
 mod room;
 mod shared;
 mod step;
+mod streams;
 mod terminal;
 
 use std::num::NonZeroUsize;
