@@ -71,9 +71,13 @@ impl Trial {
         let (stdout, stdout_end) = pipe()?;
         let (stderr, stderr_end) = pipe()?;
         // So that a step of another user may open its own streams by path, as /dev/stderr; runc does the same.
-        let user = process.user();
+        let (user, group) = (Uid::from_raw(process.user().uid()), Gid::from_raw(process.user().gid()));
         for end in [&stdout_end, &stderr_end] {
-            fchown(end, Some(Uid::from_raw(user.uid())), Some(Gid::from_raw(user.gid())))
+            // They are root's already.
+            if user.is_root() && group.is_root() {
+                break;
+            }
+            fchown(end, Some(user), Some(group))
                 .map_err(io::Error::from)
                 .map_err(doing("give the step its output pipes"))?;
         }
