@@ -17,6 +17,8 @@ mod cgroups;
 mod descriptors;
 mod devices;
 mod groups;
+#[path = "../host/heed.rs"]
+mod heed;
 mod host_paths;
 mod lab;
 mod leftovers;
@@ -60,6 +62,7 @@ const FAMILIES: [&[Attack]; 13] = [
 ];
 
 fn main() -> ExitCode {
+    heed::heed_signals();
     let mut arguments = std::env::args().skip(1);
     let (mut filter, mut runtimes) = (None, Vec::new());
     while let Some(argument) = arguments.next() {

@@ -11,6 +11,8 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod built;
 mod calls;
+#[path = "../host/heed.rs"]
+mod heed;
 mod hosts;
 mod injected;
 mod judge;

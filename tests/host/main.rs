@@ -21,6 +21,7 @@ mod display;
 mod escape;
 mod events;
 mod failed;
+mod heed;
 mod held;
 mod hints;
 mod interrupted;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Once};
 
 use serde_json::Value;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tempfile::TempDir;
+
+use crate::heed;
 
 /// What runs the containers: these tests are compiled twice, as `host` for the runtime that is built in, and as `runc`.
 pub const RUNTIME: &str = match env!("CARGO_CRATE_NAME").as_bytes() {
@@ -31,25 +31,11 @@ pub struct Run {
     pub pid: u32,
 }
 
-/// Takes back what the caller of the tests has them ignore, as nohup(1) and background jobs of a shell do: runner would
-/// ignore it too. A handler here is the default action in a program that is started.
-fn heed_signals() {
-    static HEEDED: Once = Once::new();
-    HEEDED.call_once(|| {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-        let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
-        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|signal| ignored & 1 << (signal - 1) != 0) {
-            signal_hook::flag::register(signal, Arc::default()).unwrap();
-        }
-    });
-}
-
 impl Project {
     /// With this manifest as `build.yaml`.
     pub fn new(manifest: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
-        heed_signals();
+        heed::heed_signals();
         let folder = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
         let project = Self { folder, groups_before: groups().into_iter().collect() };
         project.write("build.yaml", manifest);
