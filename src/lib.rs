@@ -38,6 +38,7 @@ pub mod secret;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
+pub mod squashfs;
 pub mod store;
 mod sys;
 pub mod terminal;

@@ -14,7 +14,7 @@ use crate::build::{Limits, size_text};
 pub const MIN_NOFILE: u64 = 128;
 
 /// Raises the soft limit of open files to what this process may: the usual 1024 is for programs that use select(2), and
-/// mksquashfs keeps every directory above the one that it reads open. Steps have a limit of their own.
+/// containers and layers take some each. Steps have a limit of their own.
 ///
 /// # Errors
 /// Where that is too few, or cannot be set.
@@ -245,11 +245,11 @@ mod tests {
     use super::*;
 
     const FAILURES: [&str; 8] = [
-        "cannot write the image: mksquashfs ended with exit code 1, and said File too large",
+        "cannot write the image: cannot write to its file: File too large (os error 27)",
         "killed by signal 25 (SIGXFSZ)",
         "cannot read the store: Too many open files (os error 24)",
-        "cannot write the image: mksquashfs was killed by signal 24, and said nothing",
-        "cannot write the image: mksquashfs ended with exit code 1, and said FATAL ERROR: Out of memory",
+        "the step was killed by signal 24, and said nothing",
+        "cannot write the image: cannot compress a block: Out of memory (os error 12)",
         "exit code 1",
         "killed by signal 9 (SIGKILL)",
         "out of memory: the container may use 2MiB (`memory` under limits); killed by signal 9 (SIGKILL)",

@@ -11,6 +11,7 @@ Environment:
   RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME and RUNNER_PROGRESS stand for --store, --jobs, --runtime and --progress.
   Below them are the keys store, jobs and progress of a runner.toml beside the manifest.
   SOURCE_DATE_EPOCH has the last word over the manifest's.
+  RUNNER_MKSQUASHFS=1 has mksquashfs write the images, to compare with those that runner writes.
 
 Exit codes:
   0    done

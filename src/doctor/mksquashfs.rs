@@ -1,22 +1,27 @@
-//! mksquashfs(1): whether it is there, and young enough.
+//! mksquashfs(1), which writes images where `RUNNER_MKSQUASHFS=1` asks for it: whether it is there, and young enough.
 
 use super::Check;
 use super::trusted::distrust;
-use crate::snapshot::{MKSQUASHFS, find_mksquashfs, mksquashfs_version};
+use crate::snapshot::{MKSQUASHFS, find_mksquashfs, mksquashfs_version, uses_mksquashfs};
 
-const MEND: &str = "apt-get install squashfs-tools";
+const MEND: &str = "unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools";
 
 /// The first whose images of a folder and SOURCE_DATE_EPOCH come out equal every time.
 const OLDEST: (u32, u32) = (4, 5);
 
 pub(super) fn check() -> Check {
-    let Some(program) = find_mksquashfs() else { return Check::missing(MKSQUASHFS, "not in PATH", MEND) };
+    let program = find_mksquashfs();
+    if !uses_mksquashfs() {
+        let found = program.map_or("not in PATH".to_owned(), |program| program.display().to_string());
+        return Check::ok(MKSQUASHFS, format!("{found}; runner writes images itself and does not need it"));
+    }
+    let Some(program) = program else { return Check::missing(MKSQUASHFS, "not in PATH", MEND) };
     if let Some(why) = distrust(&program) {
         let detail = format!("{} is not asked for its version: {why}", program.display());
         return Check::warning(
             MKSQUASHFS,
             detail,
-            "take that directory out of PATH: a build runs that program as root",
+            "unset RUNNER_MKSQUASHFS, or take that directory out of PATH: a build runs that program as root",
         );
     }
     match mksquashfs_version(&program) {

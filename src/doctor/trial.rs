@@ -14,7 +14,7 @@ use super::trusted::distrust;
 use crate::build::Compression;
 use crate::error::told;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
-use crate::snapshot::{ImageOptions, find_mksquashfs, write_image};
+use crate::snapshot::{ImageOptions, find_mksquashfs, uses_mksquashfs, write_image};
 
 /// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.
 const FOLDER: &str = "/tmp";
@@ -79,14 +79,8 @@ fn loop_devices() -> Check {
 fn squashfs(folder: &Path) -> (Check, Option<Mounted>) {
     let (mut good, mut bad, mut default_is_good) = (Vec::new(), Vec::new(), false);
     let mut mounted = None;
-    let Some(program) = find_mksquashfs() else {
-        let check =
-            Check::missing("squashfs", "not tried: mksquashfs is not in PATH", "apt-get install squashfs-tools");
+    if let Some(check) = refused() {
         return (check, None);
-    };
-    if let Some(why) = distrust(&program) {
-        let mend = "take that directory out of PATH: a build runs that program as root";
-        return (Check::warning("squashfs", format!("not tried: {why}"), mend), None);
     }
     for (compression, name) in COMPRESSIONS {
         match squashfs_once(folder, compression, name) {
@@ -104,10 +98,24 @@ fn squashfs(folder: &Path) -> (Check, Option<Mounted>) {
         Check::ok(name, detail)
     } else {
         let detail = format!("{detail}; failed: {}", bad.join(", "));
-        let mend = "apt-get install squashfs-tools; modprobe squashfs; a kernel with CONFIG_SQUASHFS_ZSTD and its like";
+        let mend = "modprobe squashfs; a kernel with CONFIG_SQUASHFS_ZSTD and its like";
         if default_is_good { Check::warning(name, detail, mend) } else { Check::missing(name, detail, mend) }
     };
     (check, mounted)
+}
+
+/// Where mksquashfs(1) is to write images, it is run only if nobody but root or the caller can have written it.
+fn refused() -> Option<Check> {
+    if !uses_mksquashfs() {
+        return None;
+    }
+    let name = "squashfs";
+    let Some(program) = find_mksquashfs() else {
+        let detail = "not tried: mksquashfs is not in PATH";
+        return Some(Check::missing(name, detail, "unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools"));
+    };
+    let mend = "unset RUNNER_MKSQUASHFS, or take that directory out of PATH: a build runs that program as root";
+    distrust(&program).map(|why| Check::warning(name, format!("not tried: {why}"), mend))
 }
 
 fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<Mounted, String> {

@@ -90,6 +90,7 @@ impl From<ImageError> for Failure {
             | ImageError::Run(_)
             | ImageError::Failed { .. }
             | ImageError::NotAnImage { .. }
+            | ImageError::Write(_)
             | ImageError::Stalled(_) => Self::host(reason),
         }
     }
@@ -365,6 +366,8 @@ impl Work<'_, '_> {
 }
 
 /// The digest and the size of an image that has just been written.
+///
+/// It is read once more, from memory: what it begins with is known last, and SHA-256 takes bytes in their order.
 fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
     let measure = || -> io::Result<(Digest, u64)> {
         let file = regular::open(image)?;

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Judge, JudgeError, Seen};
-use crate::build::{Container, Device, MountKind};
+use crate::build::{Action, Container, Device, MountKind, StepId};
 use crate::content::Content;
 use crate::fs::opened::OpenedPaths;
 use crate::key::{Fields, Inputs, fields};
 use crate::runtime::Runtime;
 use crate::runtime::spec::{self, HostDevice};
 use crate::seccomp::Kernel;
-use crate::snapshot::find_mksquashfs;
+use crate::snapshot::{find_mksquashfs, uses_mksquashfs};
+use crate::squashfs;
 use crate::store::Store;
 
 impl Judge<'_> {
@@ -31,7 +32,7 @@ impl Judge<'_> {
             nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
             runtime: self.runtime(store)?,
-            mksquashfs: if segment.snapshot.is_some() { self.mksquashfs(store)? } else { String::new() },
+            writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(store, step))?,
         };
         Ok(Some(fields(self.build, segment, &inputs)))
     }
@@ -49,8 +50,15 @@ impl Judge<'_> {
         self.remembered(|seen| seen.contents.get(source).cloned(), look, remember)
     }
 
-    fn mksquashfs(&self, store: &Store) -> Result<String, JudgeError> {
-        self.program(store, &find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?)
+    /// What writes the image of a snapshot.
+    fn writer(&self, store: &Store, step: StepId) -> Result<String, JudgeError> {
+        if uses_mksquashfs() {
+            return self.program(store, &find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?);
+        }
+        match &self.build.step(step).action {
+            Action::Snapshot(snapshot) => Ok(squashfs::writer(snapshot.compression)),
+            Action::Run(_) | Action::Exec(_) => Ok(String::new()),
+        }
     }
 
     fn runtime(&self, store: &Store) -> Result<String, JudgeError> {

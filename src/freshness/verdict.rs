@@ -52,7 +52,7 @@ impl JudgeError {
             Self::Rootfs(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Device { source, .. } => HostDevice::hint(source),
-            Self::NoMksquashfs => Some("apt-get install squashfs-tools".into()),
+            Self::NoMksquashfs => Some("unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools".into()),
             Self::Program { path, .. } => Some(format!(
                 "{} is found by `--runtime`, `RUNNER_RUNTIME` or PATH: name another, or make it readable",
                 path.display()

@@ -68,7 +68,7 @@ impl Fields {
             Some(("step", rest)) => {
                 rest.split('/').next().and_then(|n| n.parse().ok()).is_some_and(|n: usize| n < steps)
             }
-            _ => !matches!(name, "snapshot" | "mksquashfs"),
+            _ => !matches!(name, "snapshot" | "writer"),
         };
         let mut fields =
             Self(self.0.iter().filter(|(name, _)| counts(name)).map(|(n, v)| (n.clone(), v.clone())).collect());
@@ -93,7 +93,7 @@ pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
         let step = build.step(*id);
         match &step.action {
             Action::Snapshot(snapshot) => {
-                fields.set("mksquashfs", inputs.mksquashfs.clone());
+                fields.set("writer", inputs.writer.clone());
                 fields.set("snapshot", self::snapshot(snapshot));
             }
             _ => {

@@ -8,7 +8,7 @@
 //! | `format` | what this table says; raised with each change of it that is meant |
 //! | `below/N` | the root that the steps start from: what the rootfs source holds, by content, and each layer on it |
 //! | `runtime` | the runtime, with its program's digest where it is not runner's own: it makes what a step sees |
-//! | `mksquashfs` | the program's digest: another version writes other bytes (not where no image is written) |
+//! | `writer` | what writes the image: the version of runner's own writer and of its compressor, or with `RUNNER_MKSQUASHFS=1` that program's digest: another one writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
 //! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` `xino` | a step sees them, or what it may do depends on them |
 //! | `unmask` | the paths of /proc and /sys that steps find open, where there are any |
@@ -50,7 +50,7 @@ pub use reason::{Reason, reasons};
 use crate::digest::Digest;
 
 /// The version of the table above.
-pub const FORMAT: &str = "4";
+pub const FORMAT: &str = "5";
 
 /// One of the things that a root stands on: a rootfs source, or a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,6 @@ pub struct Inputs {
     pub runtime: String,
     /// Files that steps make in memory cannot have `user.*` attributes, as before Linux 6.6.
     pub lacks_user_attributes: bool,
-    /// The name of mksquashfs and its digest.
-    pub mksquashfs: String,
+    /// What writes images, with its version.
+    pub writer: String,
 }

@@ -69,9 +69,9 @@ pub enum Reason {
         /// The layer.
         digest: String,
     },
-    /// Another program runs the steps or writes the image.
+    /// Something else runs the steps or writes the image.
     ToolChanged {
-        /// `runtime` or `mksquashfs`.
+        /// `runtime` or `writer`, of images.
         tool: String,
         /// The old value.
         old: String,
@@ -136,12 +136,14 @@ pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Ve
             // A bind that is new or gone is told once, as a mount, and what the manifest says of a device as that.
             Some(("content", _)) => continue,
             Some(("node", target)) if differs(&format!("device/{target}")) => continue,
+            // Another compression has another compressor.
+            None if name == "writer" && differs("snapshot") => continue,
             Some(("step", rest)) => {
                 let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
                 let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
                 Reason::StepChanged { step, field: field.to_owned(), old: before, new: now }
             }
-            None if matches!(name, "runtime" | "mksquashfs") => Reason::ToolChanged {
+            None if matches!(name, "runtime" | "writer") => Reason::ToolChanged {
                 tool: name.to_owned(),
                 old: before.unwrap_or_default(),
                 new: now.unwrap_or_default(),
@@ -250,7 +252,7 @@ mod tests {
             contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
             nodes: [].into(),
             runtime: "embedded".into(),
-            mksquashfs: "4.5.1".into(),
+            writer: "squashfs 1 zstd 1.5.7".into(),
         }
     }
 

@@ -25,7 +25,7 @@ fn every_reason_says_what_is_another_and_how() {
         Reason::BelowIsBuilt { .. } => [Reason::BelowIsBuilt { step: "base-layer".into() }],
         Reason::Collected => [Reason::Collected],
         Reason::Damaged { .. } => [Reason::Damaged { digest: digest("x").to_string() }],
-        Reason::ToolChanged { .. } => [Reason::ToolChanged { tool: "mksquashfs".into(), old: "4.5.1".into(), new: "4.6".into() }],
+        Reason::ToolChanged { .. } => [Reason::ToolChanged { tool: "writer".into(), old: "squashfs 1 zstd 1.5.6".into(), new: "squashfs 1 zstd 1.5.7".into() }],
         Reason::WritableBind { .. } => [Reason::WritableBind { target: src() }],
         Reason::UnknownInput { .. } => [Reason::UnknownInput { target: src() }],
         Reason::Always { .. } => [Reason::Always { step: "fetch".into() }],

@@ -15,6 +15,7 @@ use crate::named_paths::{Confinement, NamedPathError, ShowsStore};
 use crate::runtime::container::RuntimeError;
 use crate::session::{Full, SessionError, Space};
 use crate::snapshot::ImageError;
+use crate::squashfs::WriteError;
 use crate::store::StoreError;
 
 #[test]
@@ -167,6 +168,17 @@ fn every_error_of_an_image_says_where_why_and_what_to_do() {
             ended(libc::SIGKILL, ""),
         ],
         ImageError::NotAnImage { .. } => [ImageError::NotAnImage { found: "4096 bytes of an image of 8192".into() }],
+        ImageError::Write(_) => [
+            ImageError::Write(WriteError::File(errno(libc::ENOSPC))),
+            ImageError::Write(WriteError::File(errno(libc::EFBIG))),
+            ImageError::Write(WriteError::Compress(std::io::Error::other("a thread has ended"))),
+            ImageError::Write(WriteError::Read { path: "/etc/shadow".into(), source: errno(libc::EACCES) }),
+            ImageError::Write(WriteError::Read { path: "/usr/lib".into(), source: errno(libc::EIO) }),
+            ImageError::Write(WriteError::Changed("/var/log/lastlog".into())),
+            ImageError::Write(WriteError::FileTooLarge { path: "/hole".into(), size: 1 << 50, most: 1 << 44 }),
+            ImageError::Write(WriteError::PathTooLong { path: "/long/".repeat(20).into(), most: 4095 }),
+            ImageError::Write(WriteError::TooMany { what: "users and groups", most: 65_535 }),
+        ],
         ImageError::Interrupted => [ImageError::Interrupted],
     };
     compare("image", shown(errors, ImageError::hint));

@@ -8,14 +8,14 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = every! {
         NoCheckpoint::TmpfsLeft { .. } => [NoCheckpoint::TmpfsLeft { targets: vec!["/tmp".into(), "/run".into()] }],
         NoCheckpoint::InputsChanged => [NoCheckpoint::InputsChanged],
-        NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: mksquashfs is not in PATH".into() }],
+        NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: cannot write to its file: No space left on device (os error 28)".into() }],
     };
     let no_checkpoint = why.into_iter().map(|why| Warning::NoCheckpoint { why });
     let file = || vec!["the content of /src changed: main.c (content)".to_owned()];
     let why = every! {
         NotKept::Changed { .. } => [
             NotKept::Changed { reasons: file(), is_input: true },
-            NotKept::Changed { reasons: vec!["mksquashfs changed: 4.5 → 4.6".into()], is_input: false },
+            NotKept::Changed { reasons: vec!["writer changed: squashfs 1 zstd 1.5.6 → squashfs 1 zstd 1.5.7".into()], is_input: false },
         ],
         NotKept::ChangedBack { .. } => [NotKept::ChangedBack { inputs: vec!["/src".into(), "the rootfs of base".into()] }],
         NotKept::Failed { .. } => [NotKept::Failed { why: "cannot write /srv/store/keys/aa: Input/output error".into() }],

@@ -13,7 +13,7 @@ use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 
 /// A folder for changes; gone with the last that uses it.
 ///
-/// Reading in it changes no access time: mksquashfs(1) takes two names for hard links of one file only if all that
+/// Reading in it changes no access time: mksquashfs(1), where it writes images, takes two names for hard links of one file only if all that
 /// stat(2) says of them is equal, and it has read a symbolic link's target by the time that it comes to the second name.
 #[derive(Debug)]
 pub struct Scratch {

@@ -17,7 +17,7 @@ use crate::runtime::{HeldMounts, Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{build, cgroup};
 
-/// With less than this the kernel may end runner before a step: it and mksquashfs need some, and what steps write to roots
+/// With less than this the kernel may end runner before a step: it needs some, and what steps write to roots
 /// in memory counts too.
 const LITTLE_MEMORY: u64 = 32 << 20;
 

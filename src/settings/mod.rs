@@ -14,7 +14,8 @@
 //! somebody else is left alone (see `file`).
 //!
 //! A relative path starts from the current folder, in `runner.toml` from that file's folder. An empty variable counts
-//! as none. Other variables that start with `RUNNER_` are left alone: GitHub Actions sets a dozen of them.
+//! as none. Other variables that start with `RUNNER_` are left alone: GitHub Actions sets a dozen of them. One is no
+//! setting, for it changes the bytes of images: `RUNNER_MKSQUASHFS`, see [`uses_mksquashfs`](crate::snapshot::uses_mksquashfs).
 
 mod error;
 mod file;

@@ -8,11 +8,10 @@ use std::os::fd::OwnedFd;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::image::MOST_PERCENT;
+
 /// No bar is longer, nor a line that is worth keeping.
 const MOST_PENDING: usize = 4 << 10;
-
-/// Before the end it is not done, however close.
-const MOST_PERCENT: u8 = 99;
 
 /// A terminal: our end, and the one to draw on. Either is closed in every program that is started.
 pub(super) fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {

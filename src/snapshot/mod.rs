@@ -1,11 +1,12 @@
 //! Snapshots: a frozen root becomes a squashfs image.
 
 mod bar;
+mod image;
+mod mksquashfs;
 mod normalise;
-mod squashfs;
 mod stall;
 mod version;
 
+pub use image::{ImageError, ImageOptions, ImageProgress, Interrupt, uses_mksquashfs, write_image};
 pub use normalise::{Normalised, normalise};
-pub use squashfs::{ImageError, ImageOptions, ImageProgress, Interrupt, write_image};
 pub use version::{MKSQUASHFS, find_mksquashfs, mksquashfs_version};

@@ -22,8 +22,8 @@ use rustix::fs::{
 
 use crate::fs::acl;
 
-/// mksquashfs reads by path, and a path ends at `PATH_MAX`.
-const MOST_PATH_BYTES: usize = 4095;
+/// No program opens a longer path, see path_resolution(7): not what reads an image, and not what copies a checkpoint back.
+pub(super) const MOST_PATH_BYTES: usize = 4095;
 
 /// As many of a kind are told.
 const MOST_TOLD: usize = 10;
@@ -41,7 +41,7 @@ pub struct Normalised {
 /// something at a path, which an opaque directory hides.
 ///
 /// # Errors
-/// What the system calls say, with the path; a path that is too long for mksquashfs.
+/// What the system calls say, with the path; a path that is too long.
 pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bool) -> io::Result<Normalised> {
     let mut seen = Normalised::default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -58,7 +58,7 @@ pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bo
             let path = folder.join(&name);
             if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
                 return Err(io::Error::other(format!(
-                    "{}… : the path is longer than 4095 bytes, and mksquashfs cannot read it",
+                    "{}… : the path is longer than 4095 bytes, and no program can open it",
                     path.display().to_string().chars().take(80).collect::<String>()
                 )));
             }

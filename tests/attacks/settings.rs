@@ -163,7 +163,7 @@ fn plan(lab: &Lab) -> Verdict {
     for command in [&["validate"][..], &["plan"], &["plan", "--json"], &["graph"]] {
         for runtime in ["bin/runc", "crun", "runc", "embedded"] {
             let build = run(&project, command, |command| {
-                command.env("PATH", &path).env("RUNNER_RUNTIME", runtime);
+                command.env("PATH", &path).env("RUNNER_RUNTIME", runtime).env("RUNNER_MKSQUASHFS", "1");
             })?;
             nothing_ran(&project, &format!("{command:?} with {runtime}"))?;
             tried(build.code == 0, build.to_string())?;
@@ -182,7 +182,7 @@ fn doctor(lab: &Lab) -> Verdict {
         }
         let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
         let build = run(&project, &["doctor"], |command| {
-            command.env("PATH", &path).env("RUNNER_RUNTIME", "embedded");
+            command.env("PATH", &path).env("RUNNER_RUNTIME", "embedded").env("RUNNER_MKSQUASHFS", "1");
         })?;
         build.did_not_hang()?;
         tried(build.stdout.contains("runc"), build.to_string())?;

@@ -144,7 +144,7 @@ umount /dev/loop-control
     in_shell(tally, "no loop devices", &shell, &["find a free loop device"], HOST);
 }
 
-/// Another program has the name of mksquashfs.
+/// Another program has the name of mksquashfs, which is to write the images.
 fn other_mksquashfs(tally: &Tally) {
     const REAL: &str = "/usr/bin/mksquashfs";
     let cases = [
@@ -177,7 +177,8 @@ fn other_mksquashfs(tally: &Tally) {
         let is_alone = script.is_empty() || script.starts_with("#!");
         let path = if is_alone { programs } else { format!("{programs}:/usr/bin:/bin") };
         let mut command = sample.project.command(&["apply"]);
-        let child = command.env("PATH", path).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let child = command.env("PATH", path).env("RUNNER_MKSQUASHFS", "1");
+        let child = child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         let child = child.spawn().unwrap();
         let pid = child.id();
         let run = Run::new(pid, &child.wait_with_output().unwrap());

@@ -24,7 +24,7 @@ fn a_program_that_is_not_there_or_not_what_it_should_be_is_told_with_what_instal
     let write = r"printf '#!/bin/sh\necho a tool\n' > tool; chmod 755 tool";
     let written = Command::new("sh").args(["-ec", write]).current_dir(session.path("")).status().unwrap();
     assert!(written.success());
-    let path = [("PATH", "/nowhere")];
+    let path = [("PATH", "/nowhere"), ("RUNNER_MKSQUASHFS", "1")];
     for line in ["apply --runtime runc", "apply --runtime kata", "plan --runtime runc", "apply --progress quiet"] {
         session.tell_how(line, &How { env: &path, ..How::default() });
     }

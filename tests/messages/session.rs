@@ -118,7 +118,7 @@ impl Session {
     }
 }
 
-/// What is built here depends on this host's shell and mksquashfs.
+/// What is built here depends on this host's shell.
 fn without_digests(text: &str) -> String {
     let mut out = String::new();
     let mut digits = String::new();

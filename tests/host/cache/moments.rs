@@ -154,7 +154,8 @@ fn start(project: &Project, arguments: &[&str]) -> Running {
     let mut command = project.command(&[&["apply", "--progress", "json"], arguments].concat());
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
     Running::spawn({
-        command.env("PATH", path);
+        // Its own, so that it can be made to wait.
+        command.env("PATH", path).env("RUNNER_MKSQUASHFS", "1");
         command
     })
 }

@@ -57,7 +57,7 @@ fn another_folder_another_store_another_umask_and_one_job_give_the_same_keys_and
 }
 
 #[test]
-fn another_epoch_and_another_mksquashfs_are_reasons_to_build() {
+fn another_epoch_and_another_writer_of_images_are_reasons_to_build() {
     let project = project(
         "
 source_date_epoch: 1000000000
@@ -75,6 +75,17 @@ steps:
     let told =
         json!([{ "kind": "setting_changed", "field": "source_date_epoch", "old": "1000000000", "new": "1000000001" }]);
     assert_eq!((count(&built, "ran"), reasons(&built, "a")), (3, told));
+    let with_mksquashfs = || {
+        let mut command = project.command(&["apply", "--progress", "json"]);
+        let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+        command.env("RUNNER_MKSQUASHFS", "1").env("PATH", path);
+        let built: Built = crate::built::Running::spawn(command).end();
+        assert_eq!(built.run.code, 0, "{}", built.run);
+        built
+    };
+    let told = &reasons(&with_mksquashfs(), "a")[0];
+    assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("writer")), "{told}");
+    assert!(told["old"].as_str().unwrap().starts_with("squashfs 1 zstd "), "{told}");
     // Another file, which writes the same images.
     let script = "#!/bin/sh\ncase $1 in -version) echo 'mksquashfs version 9.9 (2030/01/01)'; exit 0;; esac\n\
                   PATH=${PATH#*:} exec mksquashfs \"$@\"\n";
@@ -82,12 +93,9 @@ steps:
     assert!(
         std::process::Command::new("chmod").arg("+x").arg(project.path("bin/mksquashfs")).status().unwrap().success()
     );
-    let mut command = project.command(&["apply", "--progress", "json"]);
-    command.env("PATH", format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap()));
-    let built: Built = crate::built::Running::spawn(command).end();
-    assert_eq!(built.run.code, 0, "{}", built.run);
+    let built = with_mksquashfs();
     let told = &reasons(&built, "a")[0];
-    assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("mksquashfs")), "{told}");
+    assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("writer")), "{told}");
     // By its file: what a program says of itself is known only to one who runs it.
     assert!(told["new"].as_str().unwrap().starts_with("mksquashfs sha256:") && told["new"] != told["old"], "{told}");
     assert_eq!(built.status("tail"), "cached", "the same image came out: {}", built.run);

@@ -1,116 +1,40 @@
-//! Squashfs images, written by mksquashfs(1) of squashfs-tools 4.5 or later.
+//! Images that mksquashfs(1) of squashfs-tools 4.5 or later writes: the reference for runner's own, see `image`.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use thiserror::Error;
 
 use super::bar::{self, Bar};
+use super::image::{ImageError, ImageOptions, ImageProgress, Interrupt, TOLD_EACH};
 use super::stall::{PATIENCE, Stall, bytes_moved};
 use super::version::MKSQUASHFS;
-use crate::build::{Compression, Snapshot};
-use crate::cgroup::ProcessLimit;
+use crate::build::Compression;
 use crate::fs::regular;
 use crate::sys;
-
-/// zstd's own default, 15, takes fourteen times as long for a seventh less.
-const ZSTD_LEVEL: u32 = 3;
-
-/// How often it is told how far an image that grows is.
-const TOLD_EACH: Duration = Duration::from_millis(250);
 
 /// As much of what mksquashfs says is kept for an error.
 const MOST_SAID: u64 = 4 << 10;
 
-/// Why there is no image.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum ImageError {
-    #[error("cannot write the image: mksquashfs is not in PATH")]
-    NoProgram,
-    #[error("cannot write the image: mksquashfs cannot be run")]
-    Run(#[from] io::Error),
-    #[error("cannot write the image: mksquashfs {}, and said {}", ended(*status), if said.is_empty() { "nothing" } else { said })]
-    Failed { said: String, status: ExitStatus },
-    #[error("cannot write the image: mksquashfs has read and written nothing for {}", humantime::format_duration(*.0))]
-    Stalled(Duration),
-    #[error("cannot write the image: mksquashfs reported no error, and wrote {found}")]
-    NotAnImage { found: String },
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl ImageError {
-    /// What mends it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoProgram => Some("apt-get install squashfs-tools".into()),
-            Self::Failed { said, .. } if said.contains("No space left on device") => {
-                Some("make room where the store is, as with `runner store gc`".into())
-            }
-            Self::Failed { status, .. } if status.signal().is_some() => {
-                Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
-            }
-            Self::Failed { said, .. } if said.contains("Failed to create thread") => Some(ProcessLimit::hint()),
-            Self::Run(error) if error.kind() == io::ErrorKind::WouldBlock => Some(ProcessLimit::hint()),
-            Self::Run(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some("`command -v mksquashfs` tells which file that is; `chmod +x` makes it a program".into())
-            }
-            Self::Stalled(_) => {
-                let hint = "a layer below may be damaged: `runner store verify` looks at those of the store, and `unsquashfs \
-                            -no-progress -d /tmp/try IMAGE` reads an image of the rootfs";
-                Some(hint.into())
-            }
-            Self::NotAnImage { .. } => Some(
-                "`command -v mksquashfs` shows which program that is; apt-get install --reinstall squashfs-tools"
-                    .into(),
-            ),
-            Self::Run(_) | Self::Failed { .. } | Self::Interrupted => None,
-        }
-    }
-}
-
-fn ended(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => status.to_string(),
-    }
-}
-
-/// How an image is written.
-#[derive(Debug, Clone, Copy)]
-pub struct ImageOptions {
-    /// The compressor.
-    pub compression: Compression,
-    /// Its level; `None`: see [`Snapshot::level`].
-    pub level: Option<u32>,
-    /// Seconds since 1970 that times are clamped to, and the time of the image itself.
-    pub source_date_epoch: Option<u64>,
-}
-
 impl ImageOptions {
-    /// Of a snapshot step.
-    pub fn new(snapshot: &Snapshot, source_date_epoch: Option<u64>) -> Self {
-        Self { compression: snapshot.compression, level: snapshot.level, source_date_epoch }
-    }
-
     fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
         // Whatever it cannot read ends it: the default is to leave it out and go on.
         add(&["-noappend", "-exit-on-error", "-xattrs", "-quiet"]);
         match self.compression {
-            Compression::Zstd => {
-                add(&["-comp", "zstd", "-Xcompression-level", &self.level.unwrap_or(ZSTD_LEVEL).to_string()])
-            }
+            Compression::Zstd => add(&[
+                "-comp",
+                "zstd",
+                "-Xcompression-level",
+                &self.level.unwrap_or(crate::squashfs::ZSTD_LEVEL).to_string(),
+            ]),
             Compression::Gzip => {
                 add(&["-comp", "gzip"]);
                 if let Some(level) = self.level {
@@ -125,26 +49,12 @@ impl ImageOptions {
     }
 }
 
-/// How far an image is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageProgress {
-    /// Bytes that it has.
-    pub bytes: u64,
-    /// How much of what is to be written is, from 0 to 99 and never less than before; none as long as mksquashfs does not
-    /// say, or where this host has no terminal for it to say it on.
-    pub percent: Option<u8>,
-}
-
-/// Something that is readable when the build is interrupted.
-pub type Interrupt<'a> = std::os::fd::BorrowedFd<'a>;
-
-/// Writes the folder `root` as an image at `image`, a path that is not there yet. Nothing is synced. `progress` is told
-/// now and then how far it is.
+/// Writes an image, see [`write_image`](super::write_image).
 /// To be called on a thread that waits for it: mksquashfs ends with the thread.
 ///
 /// # Errors
-/// See [`ImageError`]. What was written by then is left to the caller.
-pub fn write_image(
+/// See [`ImageError`].
+pub(super) fn write(
     root: &Path,
     image: &Path,
     options: ImageOptions,
@@ -296,6 +206,8 @@ fn read_some(stream: &mut Option<File>) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Waits for a program with less patience than usual.

@@ -1,0 +1,196 @@
+//! Reads the content of all files, in the order of the tree, and puts it into the blocks of an image.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Mode, OFlags, SeekFrom, fstat, openat, seek};
+use rustix::io::Errno;
+
+use super::BLOCK_SIZE;
+use super::blocks::Blocks;
+use super::error::WriteError;
+use super::tree::{Kind, Tree};
+use super::walk::{self, Watch};
+use crate::fs::regular;
+
+/// No larger file is written, nothing but holes though it may be: the list of its blocks alone would take gigabytes, here
+/// and where it is read.
+pub(super) const MOST_BYTES: u64 = 16 << 40;
+
+/// Told how many bytes of all files have been read, and how large the image is.
+pub(super) type Told<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// What content is put into, and who is told.
+pub(super) struct Data<'b, 't, 'i, 's, 'e> {
+    pub blocks: Blocks<'i, 's, 'e>,
+    pub tree: &'t Tree,
+    pub watch: Watch<'t>,
+    pub told: &'b mut Told<'t>,
+    read: u64,
+}
+
+impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
+    pub(super) fn new(blocks: Blocks<'i, 's, 'e>, tree: &'t Tree, watch: Watch<'t>, told: &'b mut Told<'t>) -> Self {
+        Self { blocks, tree, watch, told, read: 0 }
+    }
+
+    /// Puts all files of the tree, which was read from `top`.
+    ///
+    /// # Errors
+    /// What reading and writing say; a file that is not as it was; one that is too large.
+    pub(super) fn put(&mut self, top: BorrowedFd<'_>) -> Result<(), WriteError> {
+        walk::walk(top, self, |data| data.tree, |data, fd, directory| data.directory(fd, directory))
+    }
+
+    fn directory(&mut self, fd: BorrowedFd<'_>, directory: u32) -> Result<(), WriteError> {
+        for node in self.tree.children(directory) {
+            if let Kind::File { size: size @ 1.., is_sparse } = self.tree.node(node).kind {
+                self.watch.check()?;
+                self.file(fd, node, size, is_sparse)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, fd: BorrowedFd<'_>, node: u32, size: u64, is_sparse: bool) -> Result<(), WriteError> {
+        let path = || self.tree.path(node);
+        if size > MOST_BYTES {
+            return Err(WriteError::FileTooLarge { path: path(), size, most: MOST_BYTES });
+        }
+        let file = open(fd, self.tree.name(node)).map_err(|source| WriteError::Read { path: path(), source })?;
+        let found = fstat(&file).map_err(|error| WriteError::Read { path: path(), source: error.into() })?;
+        if found.st_size.cast_unsigned() != size {
+            return Err(WriteError::Changed(path()));
+        }
+        if size < BLOCK_SIZE as u64 {
+            let mut bytes = self.blocks.buffer();
+            self.read(&file, node, 0, size as usize, &mut bytes)?;
+            self.blocks.put_small(node, &bytes)?;
+            self.blocks.keep(bytes);
+            return Ok(());
+        }
+        let mut holes = if is_sparse { Holes::default() } else { Holes::none() };
+        let mut offset = 0;
+        while offset < size {
+            self.watch.check()?;
+            let until = holes.data_from(&file, offset, size);
+            let until = until.map_err(|source| WriteError::Read { path: self.tree.path(node), source })?;
+            let hole =
+                if until == size { size - offset } else { (until - offset) / BLOCK_SIZE as u64 * BLOCK_SIZE as u64 };
+            if hole > 0 {
+                self.blocks.put_hole(hole.div_ceil(BLOCK_SIZE as u64), hole)?;
+                self.has_read(hole);
+                offset += hole;
+                continue;
+            }
+            let length = (size - offset).min(BLOCK_SIZE as u64);
+            let mut bytes = self.blocks.buffer();
+            self.read(&file, node, offset, length as usize, &mut bytes)?;
+            self.blocks.put_block(bytes)?;
+            offset += length;
+        }
+        self.blocks.end_file(node, size)
+    }
+
+    fn read(
+        &mut self,
+        file: &File,
+        node: u32,
+        offset: u64,
+        length: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), WriteError> {
+        bytes.resize(length, 0);
+        file.read_exact_at(bytes, offset).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => WriteError::Changed(self.tree.path(node)),
+            _ => WriteError::Read { path: self.tree.path(node), source },
+        })?;
+        self.has_read(length as u64);
+        Ok(())
+    }
+
+    fn has_read(&mut self, bytes: u64) {
+        self.read += bytes;
+        (self.told)(self.read, self.blocks.size());
+    }
+}
+
+/// Opens a regular file. A link is not followed, and nothing else is opened.
+fn open(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let shown = || OsStr::from_bytes(name).display().to_string();
+    let file = regular::open_leased(shown, || Ok(openat(directory, OsStr::from_bytes(name), flags, Mode::empty())?))?;
+    regular::is_regular(&file)?;
+    Ok(file)
+}
+
+/// Which parts of a file are holes, asked for as one goes on.
+#[derive(Debug, Default)]
+struct Holes {
+    /// The data that is known: from where, and up to where.
+    data: u64,
+    end: u64,
+}
+
+impl Holes {
+    /// Of a file without any.
+    fn none() -> Self {
+        Self { data: 0, end: u64::MAX }
+    }
+
+    /// Returns where there is data next, from `offset` on; the size where there is none.
+    fn data_from(&mut self, file: &File, offset: u64, size: u64) -> io::Result<u64> {
+        if offset >= self.end {
+            self.data = match seek(file, SeekFrom::Data(offset)) {
+                Ok(data) => data.min(size),
+                Err(Errno::NXIO) => size,
+                // The filesystem does not know.
+                Err(Errno::INVAL) => {
+                    *self = Self::none();
+                    return Ok(offset);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.end = if self.data < size { seek(file, SeekFrom::Hole(self.data))? } else { u64::MAX };
+        }
+        Ok(self.data.max(offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn holes_are_found_where_they_are() {
+        const MIB: u64 = 1 << 20;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8 * MIB).unwrap();
+        file.write_all_at(b"x", 3 * MIB).unwrap();
+        file.write_all_at(b"y", 6 * MIB + 5).unwrap();
+        let mut holes = Holes::default();
+        let mut from = |offset| holes.data_from(&file, offset, 8 * MIB).unwrap() / MIB;
+        assert_eq!([0, 3 * MIB, 3 * MIB + 100, 5 * MIB, 6 * MIB, 7 * MIB].map(&mut from), [3, 3, 3, 6, 6, 8]);
+        assert_eq!(Holes::none().data_from(&file, 5, 10).unwrap(), 5);
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_opened_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link")).unwrap();
+        fs::write(folder.path().join("file"), "content").unwrap();
+        let directory = fs::File::open(folder.path()).unwrap();
+        let opened = |name: &str| open(std::os::fd::AsFd::as_fd(&directory), name.as_bytes());
+        assert_eq!(opened("fifo").unwrap_err().to_string(), "it is a FIFO, not a regular file");
+        assert_eq!(opened("link").unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert!(opened("file").is_ok());
+    }
+}

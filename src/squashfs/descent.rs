@@ -1,0 +1,128 @@
+//! Goes down into directories and up again, by descriptors alone: however deep, with few of them open at once.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::fs::dirfd::Identity;
+
+/// As many directories stay open above the one that is read.
+const MOST_OPEN: usize = 16;
+
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory on the way down.
+struct Level {
+    identity: Identity,
+    /// Closed where many are open below it.
+    fd: Option<OwnedFd>,
+}
+
+/// The directory that is read, and those above it up to the top.
+pub(super) struct Descent<'a> {
+    top: BorrowedFd<'a>,
+    levels: Vec<Level>,
+}
+
+impl<'a> Descent<'a> {
+    /// Begins at the top.
+    pub(super) fn new(top: BorrowedFd<'a>) -> Self {
+        Self { top, levels: Vec::new() }
+    }
+
+    /// Returns the directory that is read.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.levels.last().and_then(|level| level.fd.as_ref()).map_or(self.top, AsFd::as_fd)
+    }
+
+    /// Goes into a directory of the one that is read. A link is not followed.
+    ///
+    /// # Errors
+    /// What openat(2) says.
+    pub(super) fn enter(&mut self, name: &[u8]) -> io::Result<()> {
+        let fd = openat(self.fd(), OsStr::from_bytes(name), FLAGS, Mode::empty())?;
+        let identity = Identity::of(&fd)?;
+        if let Some(above) = self.levels.len().checked_sub(MOST_OPEN) {
+            self.levels[above].fd = None;
+        }
+        self.levels.push(Level { identity, fd: Some(fd) });
+        Ok(())
+    }
+
+    /// Goes back to the directory above.
+    ///
+    /// # Errors
+    /// What openat(2) says; where the directory has been moved meanwhile.
+    pub(super) fn leave(&mut self) -> io::Result<()> {
+        let Some(left) = self.levels.pop() else { return Ok(()) };
+        if let (Some(above), Some(below)) = (self.levels.last_mut(), left.fd)
+            && above.fd.is_none()
+        {
+            let fd = openat(below, "..", FLAGS, Mode::empty())?;
+            if Identity::of(&fd)? != above.identity {
+                return Err(io::Error::other("it was moved while it was read"));
+            }
+            above.fd = Some(fd);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open(path: &std::path::Path) -> OwnedFd {
+        rustix::fs::open(path, FLAGS, Mode::empty()).unwrap()
+    }
+
+    fn descriptors() -> usize {
+        fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+
+    #[test]
+    fn a_directory_deeper_than_a_path_and_all_descriptors_is_reached_and_left() {
+        const DEPTH: usize = 2000;
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let top = open(folder.path());
+        let mut descent = Descent::new(top.as_fd());
+        let before = descriptors();
+        for depth in 0..DEPTH {
+            let name = format!("{depth:0200}");
+            rustix::fs::mkdirat(descent.fd(), name.as_str(), Mode::RWXU).unwrap();
+            descent.enter(name.as_bytes()).unwrap();
+        }
+        // Other tests have files open too.
+        assert!(descriptors() < before + DEPTH / 2);
+        for depth in (0..DEPTH).rev() {
+            descent.leave().unwrap();
+            let name = format!("{depth:0200}");
+            rustix::fs::unlinkat(descent.fd(), name.as_str(), rustix::fs::AtFlags::REMOVEDIR).unwrap();
+        }
+        assert_eq!(Identity::of(descent.fd()).unwrap(), Identity::of(&top).unwrap());
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_a_directory_that_was_moved_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("/etc", folder.path().join("link")).unwrap();
+        let deep = ["d"; MOST_OPEN + 2].join("/");
+        fs::create_dir_all(folder.path().join(&deep)).unwrap();
+        let top = open(folder.path());
+        let mut descent = Descent::new(top.as_fd());
+        assert!(descent.enter(b"link").is_err());
+        for _ in 0..MOST_OPEN + 2 {
+            descent.enter(b"d").unwrap();
+        }
+        // The third directory is moved away from the second, which is closed by now.
+        fs::rename(folder.path().join("d/d/d"), folder.path().join("moved")).unwrap();
+        let errors: Vec<String> = (0..MOST_OPEN).filter_map(|_| Some(descent.leave().err()?.to_string())).collect();
+        assert_eq!(errors.first().map(String::as_str), Some("it was moved while it was read"));
+    }
+}
