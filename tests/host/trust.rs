@@ -56,14 +56,24 @@ fn a_plan_a_graph_and_a_comparison_with_the_lock_run_no_program() {
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
     for command in [&["validate"][..], &["plan"], &["plan", "--json"], &["graph"], &["lock", "--check"]] {
         for runtime in ["bin/runc", "crun", "runc"] {
-            let run = runner(&project, command, |command| command.env("PATH", &path).env("RUNNER_RUNTIME", runtime));
-            assert_eq!(run.code, 0, "{command:?}: {run}");
+            for mksquashfs in ["", "1"] {
+                let run = runner(&project, command, |command| {
+                    let command = command.env("PATH", &path).env("RUNNER_RUNTIME", runtime);
+                    command.env("RUNNER_MKSQUASHFS", mksquashfs)
+                });
+                assert_eq!(run.code, 0, "{command:?}: {run}");
+            }
         }
     }
     assert_nothing_ran(&project);
-    let plan = runner(&project, &["plan"], |command| command.env("PATH", &path).env("RUNNER_RUNTIME", "crun"));
+    let plan = runner(&project, &["plan"], |command| {
+        command.env("PATH", &path).env("RUNNER_RUNTIME", "crun").env("RUNNER_MKSQUASHFS", "1")
+    });
     assert!(plan.stdout.contains("runtime changed: ") && plan.stdout.contains("→ crun sha256:"), "{plan}");
-    assert!(plan.stdout.contains("mksquashfs changed: mksquashfs sha256:"), "{plan}");
+    assert!(
+        plan.stdout.contains("writer changed: squashfs ") && plan.stdout.contains("→ mksquashfs sha256:"),
+        "{plan}"
+    );
 }
 
 #[test]
