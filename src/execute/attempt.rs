@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
-use super::streams::Streams;
+use super::streams::{MAX_BATCH, Streams};
 use crate::error::doing;
 use crate::event::Stream;
 use crate::runtime::container::{KILL_AGAIN, RunningStep};
@@ -20,6 +20,9 @@ use crate::session::{Session, SessionError};
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
 const PIPE_BYTES: usize = 256 << 10;
+
+/// In so many reads the pipes of both streams are empty, however full they were.
+const READS_OF_FULL_PIPES: usize = 2 * PIPE_BYTES.div_ceil(MAX_BATCH);
 
 /// Takes what a process prints.
 pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
@@ -122,9 +125,13 @@ impl Trial {
             }
             if ready[0] {
                 let ended = running.ended()?;
-                // All that the step was has ended, so what it printed is in the pipes by now; a descriptor that it has
-                // handed out of the session must not hold the build up.
-                while streams.read(output)? {}
+                // All that the step was has ended, so its output is in the pipes by now. A process of another container that
+                // it sent its end of a pipe to may write on and on: no more is read than the pipes hold.
+                for _ in 0..READS_OF_FULL_PIPES {
+                    if !streams.read(output)? {
+                        break;
+                    }
+                }
                 return Ok(Attempt { timed_out, interrupted, ..Attempt::of(ended) });
             }
             let is_late = |deadline: Instant| Instant::now() >= deadline;

@@ -16,7 +16,7 @@ use super::attempt::Sink;
 use crate::event::Stream;
 
 /// As much is read at once before it is handed on.
-const MAX_BATCH: usize = 256 << 10;
+pub(super) const MAX_BATCH: usize = 256 << 10;
 
 /// Our ends of the pipes of a step's standard output and error.
 #[derive(Debug)]

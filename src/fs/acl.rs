@@ -1,9 +1,10 @@
 //! POSIX access control lists, which squashfs cannot hold: taken off as `setfacl -b` takes them off, see acl(5).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{Mode, chmod, lgetxattr, lremovexattr, lstat};
+use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, getxattr, openat, removexattr};
 use rustix::io::Errno;
 
 const ACCESS: &CStr = c"system.posix_acl_access";
@@ -22,26 +23,35 @@ pub fn is_list(name: &[u8]) -> bool {
     name.starts_with(b"system.posix_acl_")
 }
 
-/// Takes the lists off a file or directory, which is no symbolic link. Its group keeps what the list gave the owning group
+/// Takes the lists off an entry of a directory; a symbolic link has none. Its group keeps what the list gave the owning group
 /// below the mask: the mask alone, which `st_mode` shows, would give it more.
+///
+/// The entry is opened once: whatever takes its name meanwhile, a link to a file of the host say, is not touched.
 ///
 /// # Errors
 /// What the system calls say; a list that is none.
-pub fn remove(path: &CStr) -> io::Result<()> {
+pub fn remove(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&place)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Ok(());
+    }
+    // The kernel's own link, which leads to what is open.
+    let path = &*CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
     let mut value = vec![0; MAX_BYTES];
-    let group = match lgetxattr(path, ACCESS, &mut value) {
+    let group = match getxattr(path, ACCESS, &mut value) {
         Ok(length) => Some(group(&value[..length]).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
         Err(error) => return Err(error.into()),
     };
     for name in [ACCESS, DEFAULT] {
-        match lremovexattr(path, name) {
+        match removexattr(path, name) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
     }
     if let Some(group) = group {
-        let mode = lstat(path)?.st_mode & 0o7777;
+        let mode = fstat(&place)?.st_mode & 0o7777;
         chmod(path, Mode::from_raw_mode(mode & !0o070 | u32::from(group) << 3))?;
     }
     Ok(())
@@ -67,7 +77,6 @@ fn group(list: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::CString;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -98,7 +107,7 @@ mod tests {
             let name = CString::new(path.to_str().unwrap()).unwrap();
             lsetxattr(&*name, ACCESS, &list(group, mask), XattrFlags::empty()).unwrap();
             lsetxattr(&*name, DEFAULT, &list(group, mask), XattrFlags::empty()).unwrap();
-            remove(&name).unwrap();
+            remove(rustix::fs::CWD, path.as_os_str()).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{group} {mask}");
             let mut names = [0; 256];
             assert_eq!(llistxattr(&*name, &mut names).unwrap(), 0);
@@ -109,7 +118,23 @@ mod tests {
     fn a_file_without_a_list_stays_as_it_is() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o4671)).unwrap();
-        remove(&CString::new(file.path().to_str().unwrap()).unwrap()).unwrap();
+        remove(rustix::fs::CWD, file.path().as_os_str()).unwrap();
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o7777, 0o4671);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+        let name = CString::new(victim.to_str().unwrap()).unwrap();
+        lsetxattr(&*name, ACCESS, &list(0, 7), XattrFlags::empty()).unwrap();
+        let mode = || fs::metadata(&victim).unwrap().permissions().mode();
+        let before = mode();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        remove(rustix::fs::CWD, link.as_os_str()).unwrap();
+        assert_eq!(mode(), before);
     }
 }

@@ -12,11 +12,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::atomic::{self, Permissions};
-use super::dirfd::{Dir, real_path};
+use super::dirfd::{Dir, real_path, reopen};
 use super::regular;
 
 /// A file, whether it is there yet or not.
@@ -113,15 +113,37 @@ impl NamedFile {
             // Opened anew, a file would be written over from its beginning, and a socket not be opened at all.
             return Ok(stream.try_clone_to_owned()?.into());
         }
-        if matches!(self.kind, FileType::CharacterDevice | FileType::BlockDevice)
-            && !real_path(self.dir.as_fd())?.starts_with("/dev")
-        {
-            return Err(io::Error::other("it is a device node outside /dev"));
-        }
+        // By a descriptor that was looked at: a step may put a device node in its place at any time.
+        let existing = flags.difference(OFlags::CREATE);
         if self.is_stream() {
-            return Ok(self.open((flags | OFlags::NOCTTY).difference(OFlags::CREATE))?.into());
+            let place = self.open(OFlags::PATH)?;
+            let kind = FileType::from_raw_mode(fstat(&place)?.st_mode);
+            if self.kind != FileType::Symlink && kind != self.kind {
+                return Err(io::Error::other("it was replaced in the meantime"));
+            }
+            if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
+                && self.kind != FileType::Symlink
+                && !real_path(self.dir.as_fd())?.starts_with("/dev")
+            {
+                return Err(io::Error::other("it is a device node outside /dev"));
+            }
+            return Ok(reopen(place.as_fd(), existing | OFlags::NOCTTY)?.into());
         }
-        regular::open_leased(|| self.path.display().to_string(), || self.open(flags | OFlags::NONBLOCK))
+        loop {
+            match self.open(OFlags::PATH) {
+                Ok(place) => {
+                    regular::is_regular(&place)?;
+                    let path = || self.path.display().to_string();
+                    return regular::open_leased(path, || reopen(place.as_fd(), existing | OFlags::NONBLOCK));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            match self.open(flags | OFlags::CREATE | OFlags::EXCL) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => return Ok(file?.into()),
+            }
+        }
     }
 
     fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {

@@ -62,25 +62,32 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
         }
         let asked = polled[0].happened & POLLIN != 0;
         if let Some(Spare { process, namespace }) = spare {
-            if polled[1].happened != 0 {
+            if polled[1].happened != 0 || polled[2].happened != 0 {
                 let mut byte = [0u8; 1];
-                // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
-                let status = sys::receive(feed, &mut byte, false).map_or(-1, |received| received.descriptors[0]);
-                steps.all[steps.count] = Step { process, status, namespace, killed: status < 0 };
-                steps.count += 1;
-                if status < 0 {
-                    sys::kill(process);
+                // Also where it has ended: it may have become a step and ended since, between two looks of one poll.
+                match sys::receive(feed, &mut byte, false) {
+                    // It ended before it took a request: something killed it, or its view is not whole any more.
+                    Err(sys::EAGAIN) if polled[2].happened != 0 => {
+                        let _ = sys::reap(process);
+                        sys::close(process);
+                        janitor.take(namespace);
+                        lost += 1;
+                        awaited = true;
+                        spare = None;
+                    }
+                    Err(sys::EAGAIN) => {}
+                    received => {
+                        // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
+                        let status = received.map_or(-1, |received| received.descriptors[0]);
+                        steps.all[steps.count] = Step { process, status, namespace, killed: status < 0 };
+                        steps.count += 1;
+                        if status < 0 {
+                            sys::kill(process);
+                        }
+                        lost = 0;
+                        spare = None;
+                    }
                 }
-                lost = 0;
-                spare = None;
-            } else if polled[2].happened != 0 {
-                // It ended before it took a request: something killed it, or its view is not whole any more.
-                let _ = sys::reap(process);
-                sys::close(process);
-                janitor.take(namespace);
-                lost += 1;
-                awaited = true;
-                spare = None;
             }
         } else if asked && awaited {
             if lost < MOST_LOST {

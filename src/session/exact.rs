@@ -123,6 +123,7 @@ fn entry(above: std::os::fd::BorrowedFd<'_>, name: &OsStr, path: PathBuf) -> io:
         let mut value = vec![0; MAX_ATTRIBUTE];
         let length = lgetxattr(&place, OsStr::from_bytes(name), &mut value)?;
         value.truncate(length);
+        value.shrink_to_fit();
         lists.push((name.to_vec(), value));
     }
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();

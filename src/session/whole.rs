@@ -13,14 +13,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, linkat, llistxattr, mkdirat, openat, statat,
-    unlinkat, utimensat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, linkat, llistxattr, mkdirat, statat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
 use super::{Lower, Session, SessionError};
 use crate::error::doing;
 use crate::fs::acl;
+use crate::fs::in_root::open_beneath;
 use crate::mount::{Mounted, mount_overlay};
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
 
@@ -177,8 +178,8 @@ impl Fixed<'_> {
         if !names[..length].split(|byte| *byte == 0).any(acl::is_list) {
             return Ok(false);
         }
-        let stat = statat(folder, name, AtFlags::empty())?;
-        acl::remove(&short)?;
+        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        acl::remove(folder, name)?;
         set_time(folder, name, self.held(&stat))?;
         self.with_acl.1 += 1;
         if self.with_acl.0.len() < MAX_REPORTED {
@@ -201,8 +202,7 @@ impl Fixed<'_> {
 }
 
 fn open_at(folder: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<rustix::fd::OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(folder, path, flags, Mode::empty())?)
+    Ok(open_beneath(folder, path, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
 fn set_time(folder: BorrowedFd<'_>, name: impl rustix::path::Arg, time: Timespec) -> io::Result<()> {

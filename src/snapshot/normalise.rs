@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lremovexattr,
-    lsetxattr, openat, statat, utimensat,
+    lsetxattr, statat, utimensat,
 };
 
 use crate::fs::acl;
+use crate::fs::in_root::open_on_same_mount;
 
 /// No program opens a longer path, see path_resolution(7): not what reads an image, and not what copies a checkpoint back.
 pub(super) const MOST_PATH_BYTES: usize = 4095;
@@ -53,7 +54,9 @@ pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bo
         let told = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let below = folder.strip_prefix("/").unwrap_or(&folder);
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-        let fd = openat(&top, below, flags, Mode::empty()).map_err(|error| told(&folder, error.into()))?;
+        // A step of another container may have a descriptor in here, and put links in the place of directories.
+        let fd = open_on_same_mount(&top, below, OFlags::RDONLY | OFlags::DIRECTORY);
+        let fd = fd.map_err(|error| told(&folder, error.into()))?;
         for (name, kind) in list(&fd).map_err(|error| told(&folder, error))? {
             let path = folder.join(&name);
             if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
@@ -101,7 +104,9 @@ fn entry(
     seen.entries += 1;
     // By descriptor and name, so that it stays short however deep the folder is.
     let short = by_descriptor(folder, name)?;
-    attributes(&short, path, is_below, seen)?;
+    if attributes(&short, path, is_below, seen)? {
+        acl::remove(folder, name)?;
+    }
     let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if let Some(seconds) = clamped(&stat, epoch) {
         let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
@@ -117,7 +122,13 @@ fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<CString> {
     CString::new(path).map_err(io::Error::other)
 }
 
-fn attributes(short: &CString, path: &Path, is_below: &dyn Fn(&Path) -> bool, seen: &mut Normalised) -> io::Result<()> {
+/// Puts the attributes of an entry in order; says whether it has access control lists.
+fn attributes(
+    short: &CString,
+    path: &Path,
+    is_below: &dyn Fn(&Path) -> bool,
+    seen: &mut Normalised,
+) -> io::Result<bool> {
     // Most entries have none; 64 KiB is the kernel's limit of a list of names.
     let mut names = [0; 1024];
     let mut more = Vec::new();
@@ -128,7 +139,7 @@ fn attributes(short: &CString, path: &Path, is_below: &dyn Fn(&Path) -> bool, se
             let length = llistxattr(short, &mut more)?;
             &more[..length]
         }
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
     let mut has_acl = false;
@@ -144,13 +155,12 @@ fn attributes(short: &CString, path: &Path, is_below: &dyn Fn(&Path) -> bool, se
     }
     put_in_order(short, &kept)?;
     if has_acl {
-        acl::remove(short)?;
         seen.with_acl.1 += 1;
         if seen.with_acl.0.len() < MOST_TOLD {
             seen.with_acl.0.push(path.to_owned());
         }
     }
-    Ok(())
+    Ok(has_acl)
 }
 
 /// Sets the attributes anew, the last name first as tmpfs lists them, where they are listed in another order.
@@ -169,6 +179,7 @@ fn put_in_order(short: &CString, names: &[&[u8]]) -> io::Result<()> {
         let mut value = vec![0; 64 << 10];
         let length = lgetxattr(short, OsStr::from_bytes(name), &mut value)?;
         value.truncate(length);
+        value.shrink_to_fit();
         all.push((OsStr::from_bytes(name), value));
     }
     all.sort_by(|one, other| other.cmp(one));

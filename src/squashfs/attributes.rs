@@ -71,15 +71,22 @@ pub(super) fn read(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Pairs> 
             length => length?,
         };
         value.truncate(length);
+        // Hundreds of thousands of them may be there until the image is whole.
+        value.shrink_to_fit();
         pairs.push((prefix, rest.to_vec(), value));
     }
     Ok(pairs)
 }
 
+/// All sets together are in memory until the image is whole, and have no more.
+const MOST_SET_BYTES: u64 = 256 << 20;
+
 /// All sets of attributes, each once.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     sets: Vec<Rc<Pairs>>,
+    /// Bytes of names and values in all sets.
+    bytes: u64,
     numbers: HashMap<Rc<Pairs>, u32>,
 }
 
@@ -109,6 +116,10 @@ impl Attributes {
         let next = u32::try_from(self.sets.len()).unwrap_or(NO_ATTRIBUTES);
         if next == NO_ATTRIBUTES {
             return Err(WriteError::TooMany { what: "sets of extended attributes", most: NO_ATTRIBUTES.into() });
+        }
+        self.bytes += pairs.iter().map(|(_, name, value)| (name.len() + value.len()) as u64).sum::<u64>();
+        if self.bytes > MOST_SET_BYTES {
+            return Err(WriteError::TooMany { what: "bytes of different extended attributes", most: MOST_SET_BYTES });
         }
         let pairs = Rc::new(pairs);
         self.sets.push(Rc::clone(&pairs));

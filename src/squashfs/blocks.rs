@@ -152,7 +152,13 @@ impl<'i, 's, 'e> Blocks<'i, 's, 'e> {
     /// # Errors
     /// Those of writing.
     pub(super) fn put_hole(&mut self, blocks: u64, bytes: u64) -> Result<(), WriteError> {
-        self.order.push_back(Next::Hole { blocks, bytes });
+        match self.order.back_mut() {
+            Some(Next::Hole { blocks: before, bytes: bytes_before }) => {
+                *before += blocks;
+                *bytes_before += bytes;
+            }
+            _ => self.order.push_back(Next::Hole { blocks, bytes }),
+        }
         self.settle()
     }
 

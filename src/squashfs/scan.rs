@@ -143,6 +143,8 @@ fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     names.sort_unstable();
+    // A filesystem that was made to do harm may list a name again and again.
+    names.dedup();
     Ok(names)
 }
 
