@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::interrupt::Interrupt;
-use super::streams::{MAX_BATCH, Streams};
+use super::streams::{BUFFER_BYTES, Streams};
 use crate::error::doing;
 use crate::event::Stream;
 use crate::runtime::container::{KILL_AGAIN, RunningStep};
@@ -19,10 +19,10 @@ use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
-const PIPE_BYTES: usize = 256 << 10;
+pub(super) const PIPE_BYTES: usize = 256 << 10;
 
-/// In so many reads the pipes of both streams are empty, however full they were.
-const READS_OF_FULL_PIPES: usize = 2 * PIPE_BYTES.div_ceil(MAX_BATCH);
+/// In so many reads the pipes of both streams are empty, however full they were: each takes at least one buffer of a stream.
+pub(super) const READS_OF_FULL_PIPES: usize = 2 * PIPE_BYTES.div_ceil(BUFFER_BYTES);
 
 /// Takes what a process prints.
 pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;

@@ -16,7 +16,10 @@ use super::attempt::Sink;
 use crate::event::Stream;
 
 /// As much is read at once before it is handed on.
-pub(super) const MAX_BATCH: usize = 256 << 10;
+const MAX_BATCH: usize = 256 << 10;
+
+/// As much is read of one stream before the other one has its turn.
+pub(super) const BUFFER_BYTES: usize = 64 << 10;
 
 /// Our ends of the pipes of a step's standard output and error.
 #[derive(Debug)]
@@ -92,7 +95,7 @@ impl Streams {
     fn read_one(&mut self, index: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let (_, end) = &mut self.ends[index];
         let Some(reader) = end else { return Ok(0) };
-        let mut buffer = [MaybeUninit::uninit(); 64 << 10];
+        let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         match rustix::io::read(reader.as_fd(), &mut buffer) {
             Ok(([], _)) => *end = None,
             Ok((read, _)) => {
@@ -111,6 +114,7 @@ mod tests {
     use rustix::io::write;
     use rustix::pipe::{PipeFlags, pipe_with};
 
+    use super::super::attempt::{PIPE_BYTES, READS_OF_FULL_PIPES};
     use super::*;
 
     fn streams() -> (Streams, [Option<OwnedFd>; 2]) {
@@ -174,5 +178,25 @@ mod tests {
         });
         assert!(read.unwrap());
         assert_eq!((taken, streams.open().count()), (4, 1));
+    }
+
+    #[test]
+    fn full_pipes_are_empty_after_as_many_reads_as_are_made_of_them() {
+        let (mut streams, mut writers) = streams();
+        let all = vec![b'x'; PIPE_BYTES];
+        for writer in &mut writers {
+            let writer = writer.take().unwrap();
+            rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).unwrap();
+            assert_eq!(write(&writer, &all).unwrap(), PIPE_BYTES);
+        }
+        let mut taken = 0;
+        for _ in 0..READS_OF_FULL_PIPES {
+            let mut count = |_, bytes: &[u8]| {
+                taken += bytes.len();
+                Ok(())
+            };
+            streams.read(&mut count).unwrap();
+        }
+        assert_eq!(taken, 2 * PIPE_BYTES);
     }
 }
