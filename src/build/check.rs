@@ -33,9 +33,9 @@ pub(super) struct Check<'a> {
     guesses: usize,
 }
 
-/// What is at a host path.
+/// The kind of file at a host path.
 pub(super) enum Looked {
-    /// What should be there.
+    /// The kind of file that should be there.
     Found,
     /// Nothing, or nothing that can be looked at.
     Absent(Problem),

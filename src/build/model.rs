@@ -106,7 +106,7 @@ pub struct Container {
     pub scratch: Scratch,
     /// What of /proc and /sys is as open as the kernel has it.
     pub unmask: Unmask,
-    /// What a `run` text is given to as the last argument.
+    /// The program that gets a `run` text as its last argument.
     pub shell: Option<Vec<String>>,
     /// A text of one of its steps is a script with an interpreter of its own.
     pub has_scripts: bool,

@@ -4,7 +4,7 @@ use super::check::Check;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::StepDef;
 
-/// What a `run` text is given to as the last argument, where the manifest says nothing else.
+/// The program that gets a `run` text as its last argument, where the manifest says nothing else.
 pub const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-ec"];
 
 /// The interpreter of a text that is a script, as execve(2) reads it.

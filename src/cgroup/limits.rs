@@ -36,7 +36,7 @@ pub(super) struct Wanted {
 pub struct SetLimit {
     /// The limit's name in a manifest.
     limit: String,
-    /// What its file says: of memory whole pages.
+    /// The text of its file: of memory whole pages.
     says: String,
 }
 
@@ -45,7 +45,7 @@ pub struct SetLimit {
 pub(super) struct Held {
     set: SetLimit,
     path: PathBuf,
-    /// What says that it is gone, where it is.
+    /// The error that says that it is gone, where it is.
     file: std::io::Result<File>,
 }
 

@@ -50,7 +50,7 @@ impl Streams {
     /// Reads what is there and hands it on; false where there is nothing.
     ///
     /// # Errors
-    /// What reading gives, and what `output` does but `BrokenPipe`: then nobody reads that stream any more, and it is closed.
+    /// Those of reading and of `output`, but `BrokenPipe`: then nobody reads that stream any more, and it is closed.
     pub fn read(&mut self, output: &mut Sink<'_>) -> io::Result<bool> {
         let mut bytes = Vec::new();
         let mut pieces: Vec<(usize, usize)> = Vec::new();

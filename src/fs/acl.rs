@@ -29,7 +29,7 @@ pub fn is_list(name: &[u8]) -> bool {
 /// The entry is opened once: whatever takes its name meanwhile, a link to a file of the host say, is not touched.
 ///
 /// # Errors
-/// What the system calls say; a list that is none.
+/// Those of the system calls; a list that is none.
 pub fn remove(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&place)?;

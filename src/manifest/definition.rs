@@ -241,7 +241,7 @@ impl InPlace for DeviceDef {
     const NAMES: &'static [&'static str] = &["kvm", "/dev/kvm"];
 }
 
-/// What is not to be hidden.
+/// The paths that are not to be hidden.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`unmask` must be the word `all`, or a list of paths such as [/proc/kcore]")]
 #[schemars(rename = "Unmask")]

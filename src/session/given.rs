@@ -119,7 +119,7 @@ fn put_one(
     File::options().write(true).open(&made)?.set_modified(std::time::UNIX_EPOCH)
 }
 
-/// What is at a path; none where nothing is.
+/// The type of the file at a path; none where nothing is.
 fn kind(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<FileType>> {
     match in_root::open(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(found) => Ok(Some(FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode))),

@@ -10,6 +10,7 @@
 mod capabilities;
 mod error;
 mod exact;
+mod filesystems;
 mod full;
 mod given;
 mod inspect;

@@ -97,7 +97,7 @@ pub(super) struct AttributeTable {
     pub pairs: Vec<u8>,
     /// The table of sets, which follows them.
     pub sets: Table,
-    /// What the superblock leads to, which follows both.
+    /// The record that the superblock leads to, which follows both.
     pub head: Vec<u8>,
 }
 

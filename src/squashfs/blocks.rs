@@ -70,7 +70,7 @@ pub(super) struct Blocks<'i, 's, 'e> {
     contents: Vec<Content>,
 }
 
-/// What was written.
+/// The part of an image that has been written.
 pub(super) struct Written {
     /// Where the image goes on.
     pub at: u64,

@@ -15,7 +15,7 @@ use super::ids::Ids;
 use super::tree::{Kind, Node, ROOT, Text, Tree};
 use super::walk::{self, Watch};
 
-/// What was read.
+/// The tree as it was read.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub tree: Tree,

@@ -18,7 +18,7 @@ const HAS_EXPORTS: u16 = 1 << 7;
 const HAS_NO_ATTRIBUTES: u16 = 1 << 9;
 const HAS_OPTIONS: u16 = 1 << 10;
 
-/// What a superblock says. All places are offsets from the beginning of the image.
+/// The fields of a superblock. All places are offsets from the beginning of the image.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Superblock {
     /// How many inodes there are.

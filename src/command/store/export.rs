@@ -35,7 +35,7 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
     }
     let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
     let wrote = |output: &Path| format!("wrote {} ({}, {digest})\n", output.display(), size(bytes));
-    // What else cannot be a file is refused below.
+    // Anything else that cannot be a file is refused below.
     if let Ok(stream) = NamedFile::find(&output)
         && stream.is_stream()
     {
