@@ -28,6 +28,7 @@ pub mod manifest;
 mod messages;
 pub mod mount;
 mod named_paths;
+mod oom_score;
 pub mod plan;
 pub mod report;
 mod resource_limits;

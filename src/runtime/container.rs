@@ -26,6 +26,7 @@ use super::watch::Watch;
 use super::{Ended, HeldMounts, Outcome, Stdio, process};
 use crate::cgroup::ProcessLimit;
 use crate::error::told;
+use crate::oom_score;
 
 /// How long a step that was killed may take before [`RunningStep::insist`].
 pub const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -248,7 +249,8 @@ impl Container {
     ///
     /// # Errors
     /// [`RuntimeError::Talk`] when the container is gone.
-    pub fn start(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
+    pub fn start(&self, mut process: Process, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
+        process.set_oom_score_adj(Some(oom_score::of_caller()));
         let (here, there) = status::pair().map_err(RuntimeError::Talk)?;
         let descriptors = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd(), there.as_fd()];
         let watch = self.watch.as_ref().map(|watch| (Arc::clone(watch), watch.oom_kills_so_far()));

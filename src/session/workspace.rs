@@ -15,7 +15,7 @@ use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{HeldMounts, Runtime, cgroups};
 use crate::secret::Secrets;
-use crate::{build, cgroup};
+use crate::{build, cgroup, oom_score};
 
 /// With less than this the kernel may end runner before a step: it needs some, and what steps write to roots
 /// in memory counts too.
@@ -49,6 +49,7 @@ impl Workspace {
     /// # Errors
     /// What mount(2) says.
     pub fn open(place: &Path, disk: &Path, lease: &str, runtime: Runtime) -> io::Result<Self> {
+        oom_score::lower();
         // Not `nodev`: the nodes of devices outside /dev are made here, and their bind mounts would have it too.
         let tmpfs = |place: &Path| {
             let mounted = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()]);

@@ -293,6 +293,25 @@ fn a_group_of_the_caller_that_allows_no_more_groups_is_named_with_its_file() {
     }
 }
 
+#[test]
+fn the_kernel_ends_a_step_for_want_of_memory_before_it_ends_runner() {
+    let project = project(
+        "mounts: { $GATE }\ncontainers: { c: { rootfs: $TOOLS, mounts: [gate] } }\n\
+         steps: [{ name: s, run: 'cat /proc/self/oom_score_adj; sh /gate/meet now' }]\n",
+    );
+    let gate = Gate::new(&project);
+    let lower = "echo 7 > /proc/self/oom_score_adj; exec \"$@\"";
+    let build = Running::spawn(project.shell(lower, &["apply", "--progress", "json"]));
+    gate.await_step("now");
+    let runner = fs::read_to_string(format!("/proc/{}/oom_score_adj", build.pid())).unwrap();
+    gate.open("now");
+    let built = build.end();
+    // Without that capability a process can lower no score.
+    let may_lower = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap();
+    let expected = if may_lower { "-500" } else { "7" };
+    assert_eq!((runner.trim(), built.lines("s")), (expected, vec!["7".to_owned()]), "{}", built.run);
+}
+
 /// On v2 a group above refuses devices by a program of its own, and runner is not told.
 #[test]
 fn a_v1_group_of_the_caller_that_refuses_a_device_is_named_with_the_command_that_allows_it() {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process};
 
@@ -24,7 +24,6 @@ pub struct Requests {
     view: Vec<PathBuf>,
     /// The calls that start a step, and that the container's seccomp profile refuses.
     refused: Vec<&'static str>,
-    oom_score_adj: OnceLock<i32>,
 }
 
 /// What the words for a failed start need.
@@ -39,7 +38,7 @@ pub struct Started {
 impl Requests {
     /// Requests that go into `socket`.
     pub fn new(socket: OwnedFd, view: Vec<PathBuf>, refused: Vec<&'static str>) -> Self {
-        Self { socket, view, refused, oom_score_adj: OnceLock::new() }
+        Self { socket, view, refused }
     }
 
     /// Sends a request; the inner error is why there can be no such step.
@@ -51,7 +50,7 @@ impl Requests {
         process: &Process,
         descriptors: [BorrowedFd<'_>; REQUEST_DESCRIPTORS],
     ) -> io::Result<Result<Started, Outcome>> {
-        let request = match encode(process, *self.oom_score_adj.get_or_init(own_oom_score)) {
+        let request = match encode(process) {
             Ok(request) => request,
             Err(outcome) => return Ok(Err(outcome)),
         };
@@ -73,14 +72,8 @@ impl Requests {
     }
 }
 
-/// The score of this process, which its steps have as well: init and its spares have a lower one.
-fn own_oom_score() -> i32 {
-    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    text.trim().parse().unwrap_or_default()
-}
-
 /// The flat form of a process, see [`wire`](crate::runtime::wire).
-fn encode(process: &Process, oom_score_adj: i32) -> Result<Vec<u8>, Outcome> {
+fn encode(process: &Process) -> Result<Vec<u8>, Outcome> {
     let user = process.user();
     let argv: Vec<&[u8]> = process.args().iter().flatten().map(|text| text.as_bytes()).collect();
     let env: Vec<&[u8]> = process.env().iter().flatten().map(|text| text.as_bytes()).collect();
@@ -104,7 +97,7 @@ fn encode(process: &Process, oom_score_adj: i32) -> Result<Vec<u8>, Outcome> {
     for number in [user.uid(), user.gid(), user.umask().unwrap_or(0o022), flags, rows, columns] {
         bytes.u32(number);
     }
-    bytes.u32(oom_score_adj.cast_unsigned());
+    bytes.u32(process.oom_score_adj().unwrap_or_default().cast_unsigned());
     let none = LinuxCapabilities::default();
     let sets = process.capabilities().as_ref().unwrap_or(&none);
     for set in [sets.bounding(), sets.effective(), sets.permitted(), sets.inheritable(), sets.ambient()] {
@@ -357,6 +350,7 @@ mod tests {
             .capabilities(capabilities.unwrap())
             .rlimits(vec![nofile.unwrap()])
             .no_new_privileges(true)
+            .oom_score_adj(-17)
             .build()
             .unwrap()
     }
@@ -372,7 +366,7 @@ mod tests {
             env in proptest::collection::vec("[A-Z]{1,4}=[^\0]{0,40}", 0..8),
             groups in proptest::collection::vec(any::<u32>(), 0..20),
         ) {
-            let bytes = encode(&process(&argv, &env, groups.clone()), -17).unwrap();
+            let bytes = encode(&process(&argv, &env, groups.clone())).unwrap();
             let request = Request::parse(&bytes).unwrap();
             prop_assert_eq!(request.argv.map(text).collect::<Vec<_>>(), argv);
             prop_assert_eq!(request.env.map(text).collect::<Vec<_>>(), env);
@@ -393,7 +387,7 @@ mod tests {
             at in any::<proptest::sample::Index>(),
             byte in any::<u8>(),
         ) {
-            let bytes = encode(&process(&["sh".into()], &["PATH=/bin:/sbin".into()], vec![1]), 0).unwrap();
+            let bytes = encode(&process(&["sh".into()], &["PATH=/bin:/sbin".into()], vec![1])).unwrap();
             prop_assert!(Request::parse(&bytes[..cut.index(bytes.len())]).is_none());
             let mut changed = bytes.clone();
             changed[at.index(bytes.len())] = byte;
@@ -418,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_command_or_with_a_nul_byte_is_refused() {
-        let code = |process: &Process| encode(process, 0).unwrap_err().exit_code();
+        let code = |process: &Process| encode(process).unwrap_err().exit_code();
         assert_eq!(code(&process(&[], &[], vec![])), 127);
         assert_eq!(code(&process(&["a\0b".into()], &[], vec![])), 126);
     }
