@@ -458,7 +458,6 @@ pub fn detach_loop_device(device: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// `EAGAIN` where it is open elsewhere.
-#[cfg(test)]
 pub fn take_lease(file: &File, against_readers: bool) -> io::Result<()> {
     const F_SETSIG: libc::c_int = 10;
     let kind = if against_readers { libc::F_WRLCK } else { libc::F_RDLCK };

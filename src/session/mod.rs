@@ -18,6 +18,7 @@ mod kept;
 mod layer;
 mod mounts;
 mod scratch;
+mod script;
 mod secrets;
 mod seed;
 mod skeleton;
@@ -26,10 +27,8 @@ mod user;
 mod whole;
 mod workspace;
 
-use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -321,16 +320,9 @@ impl<'a> Session<'a> {
     /// Makes a program of a script, for a step of that name; its path inside.
     ///
     /// # Errors
-    /// What writing it gives.
+    /// Those of [`script::write`].
     pub fn script(&self, step: &str, text: &str) -> io::Result<PathBuf> {
-        let place = self.own_mounts.join("scripts").join(step);
-        // Anew for each try: an earlier one may have it open still.
-        match fs::remove_file(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::write(&place, text)?;
-        fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+        script::write(&self.own_mounts.join("scripts").join(step), text)?;
         Ok(Path::new(mounts::SCRIPTS).join(step))
     }
 

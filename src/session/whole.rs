@@ -149,7 +149,9 @@ impl Fixed<'_> {
         let several = (kind != FileType::Directory && stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
         if let Some(first) = several.and_then(|several| self.linked.get(&several)) {
             unlinkat(folder, name, AtFlags::empty())?;
-            linkat(self.root, first, folder, name, AtFlags::empty())?;
+            let (above, first) = (first.parent(), first.file_name().unwrap_or_default());
+            let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            linkat(open_at(self.root, above)?, first, folder, name, AtFlags::empty())?;
             return Ok((kind, true));
         }
         let has_lists = kind != FileType::Symlink && self.lists(folder, name, path)?;
