@@ -34,6 +34,7 @@ mod named_files;
 mod names;
 mod namespace;
 mod odd_paths;
+mod one_tree;
 mod page;
 mod parity;
 mod paths;
