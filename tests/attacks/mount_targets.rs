@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::time::Duration;
 
 use crate::attack::{Attack, Verdict, safe, tried};
 use crate::build::Build;
@@ -202,7 +203,8 @@ steps:
     let project = lab.project(&(manifest + &steps));
     fs::create_dir(project.path("shared")).unwrap();
     project.write("tool/file", "TOOL\n");
-    let build = project.apply(&["-j", "3"])?;
+    let apply = project.command(&["apply", "--progress", "json", "--keep-going", "-j", "3"]);
+    let build = project.run_within(Duration::from_secs(400), apply)?;
     build.tried("plant", "TRYING")?;
     build.tried("swap", "SWAPPED")?;
     for victim in 0..VICTIMS {
