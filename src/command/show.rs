@@ -11,6 +11,7 @@ use super::outline::outline;
 use crate::build::{Build, MountKind};
 use crate::error::{Error, Exit};
 use crate::fs::named_file::NamedFile;
+use crate::named_paths::WritableBinds;
 use crate::plan::Plan;
 use crate::report::{Beside, Format, GoOn, Shown, Surroundings};
 
@@ -35,6 +36,11 @@ pub fn beside(
     plan: &Plan,
     go_on: Option<GoOn>,
 ) -> Result<Beside, Error> {
+    let all = files.reports.iter().map(|(path, _)| ("report", path.as_path()));
+    let all = all.chain(files.log.as_deref().map(|path| ("log file", path)));
+    let all = all.chain(surroundings.summary.as_deref().map(|path| ("summary", path)));
+    let writable = WritableBinds::of(build);
+    all.into_iter().try_for_each(|(what, path)| not_planted(&writable, what, path))?;
     let report = |(path, format): &(PathBuf, Format)| match NamedFile::find(path).and_then(NamedFile::open_stream) {
         Ok(file) => Ok((file, *format)),
         Err(error) => Err(not_written("report", path, &error)),
@@ -86,6 +92,14 @@ fn log_file(path: &Path) -> Result<(PathBuf, File), Error> {
 
 fn summary(path: &Path) -> Result<NamedFile, Error> {
     NamedFile::find(path).map_err(|error| not_written("summary", path, &error))
+}
+
+/// Refuses a path that a link of an earlier step leads elsewhere.
+fn not_planted(writable: &WritableBinds, what: &str, path: &Path) -> Result<(), Error> {
+    // A link in the file's own place is refused whoever left it.
+    let Some(planted) = writable.planted(folder_of(path)) else { return Ok(()) };
+    let error = format!("cannot write the {what} {}: {planted}", path.display());
+    Err(Error::new(Exit::Usage, error).with_hint(Some(planted.hint())))
 }
 
 fn not_written(what: &str, path: &Path, error: &io::Error) -> Error {

@@ -11,7 +11,7 @@ use crate::execute::RestoreError;
 use crate::fs::in_root::link_in_mount;
 use crate::mount::OverlayError;
 use crate::named_paths::confinement::Power;
-use crate::named_paths::{Confinement, NamedPathError, ShowsStore};
+use crate::named_paths::{Confinement, NamedPathError, PlantedLink, ShowsStore};
 use crate::runtime::container::RuntimeError;
 use crate::session::{Full, SessionError, Space};
 use crate::snapshot::ImageError;
@@ -117,6 +117,14 @@ fn every_error_of_a_named_path_says_where_why_and_what_to_do() {
         NamedPathError::SameFile { .. } => [
             NamedPathError::SameFile { path: "/work/link/image".into(), other: "/work/out/image".into() },
         ],
+        NamedPathError::Planted { .. } => [NamedPathError::Planted {
+            path: "/work/src/data".into(),
+            planted: PlantedLink {
+                link: "/work/src/data".into(),
+                source: "/work/src".into(),
+                end: "/etc".into(),
+            },
+        }],
         NamedPathError::Mounts(_) => [NamedPathError::Mounts(errno(libc::ENOENT))],
     };
     compare("named-paths", shown(errors, NamedPathError::hint));

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::confinement::{Confinement, ShowsStore};
+use super::planted::PlantedLink;
 use crate::error::Exit;
 use crate::runtime::spec::HostDevice;
 
@@ -16,6 +17,9 @@ pub enum NamedPathError {
     /// A path cannot be opened.
     #[error("cannot open {}, which the manifest names", path.display())]
     Open { path: PathBuf, source: io::Error },
+    /// A step of an earlier build may have chosen where it leads.
+    #[error("cannot use {}: {planted}", path.display())]
+    Planted { path: PathBuf, planted: PlantedLink },
     /// A device that is not there any more, or whose directory cannot be searched.
     #[error("cannot use the device {}", path.display())]
     Device { path: PathBuf, source: io::Error },
@@ -81,6 +85,7 @@ impl NamedPathError {
                 confinement.fix()
             )),
             Self::Output { .. } => Some("choose another output, in a directory that can be written to".into()),
+            Self::Planted { planted, .. } => Some(planted.hint()),
             Self::SameFile { .. } => Some("give one of them another output".into()),
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::Open { .. } | Self::Mounts(_) => None,

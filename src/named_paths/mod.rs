@@ -7,6 +7,7 @@
 pub mod confinement;
 mod error;
 mod host_mounts;
+mod planted;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 pub use confinement::{Confinement, ShowsStore};
 pub use error::NamedPathError;
+#[cfg(test)]
+pub use planted::PlantedLink;
+pub use planted::WritableBinds;
 
 use crate::build::{
     Action, Build, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
@@ -58,9 +62,10 @@ impl NamedPaths {
             let opens = opened.open_node(&device.path);
             opens.map_err(|source| NamedPathError::Device { path: device.path.clone(), source })?;
         }
-        let mut open = |path: &Path| match opened.open(path) {
-            Ok(()) => Ok(()),
-            Err(source) => Err(NamedPathError::Open { path: path.to_owned(), source }),
+        let writable = WritableBinds::of(build);
+        let mut open = |path: &Path| {
+            not_planted(&writable, path, path)?;
+            opened.open(path).map_err(|source| NamedPathError::Open { path: path.to_owned(), source })
         };
         for container in &build.containers {
             match &container.rootfs {
@@ -86,7 +91,7 @@ impl NamedPaths {
                 open(resolv)?;
             }
         }
-        let outputs = outputs(build, steps)?;
+        let outputs = outputs(build, steps, &writable)?;
         opened.expect_outputs(&outputs.values().cloned().collect::<Vec<_>>()).map_err(NamedPathError::Mounts)?;
         let dir = Dir::open(store).map_err(NamedPathError::Mounts)?;
         opened.hide(dir.identity());
@@ -216,6 +221,12 @@ impl NamedPaths {
     }
 }
 
+/// Refuses a path that a link of an earlier step leads elsewhere; `followed` is the part of it in which links are followed.
+fn not_planted(writable: &WritableBinds, path: &Path, followed: &Path) -> Result<(), NamedPathError> {
+    let planted = writable.planted(followed);
+    planted.map_or(Ok(()), |planted| Err(NamedPathError::Planted { path: path.to_owned(), planted }))
+}
+
 /// The paths of the host that a mount of a filesystem of the kernel names. Where a source is no such path, it is a word that
 /// the filesystem understands.
 fn paths_of_filesystem(mount: &Mount) -> impl Iterator<Item = PathBuf> + use<> {
@@ -228,11 +239,17 @@ fn paths_of_filesystem(mount: &Mount) -> impl Iterator<Item = PathBuf> + use<> {
 }
 
 /// Opens the directories of the outputs of these steps.
-fn outputs(build: &Build, steps: &[StepId]) -> Result<HashMap<StepId, Arc<OutputPlace>>, NamedPathError> {
+fn outputs(
+    build: &Build,
+    steps: &[StepId],
+    writable: &WritableBinds,
+) -> Result<HashMap<StepId, Arc<OutputPlace>>, NamedPathError> {
     let mut outputs: HashMap<StepId, Arc<OutputPlace>> = HashMap::new();
     let mut known = HashMap::new();
     for id in steps {
         let Action::Snapshot(Snapshot { output: Some(path), .. }) = &build.step(*id).action else { continue };
+        // A link in its own place is not followed.
+        not_planted(writable, path, path.parent().unwrap_or(path))?;
         let place = OutputPlace::open(path)
             .map(Arc::new)
             .map_err(|source| NamedPathError::Output { path: path.to_owned(), source })?;

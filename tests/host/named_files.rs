@@ -140,3 +140,55 @@ steps: [{ name: image, snapshot: {} }]
     }
     assert_eq!(fs::read_to_string(project.path("victim")).unwrap(), "host");
 }
+
+/// What a step can write to stays, and the next build looks for its own paths there.
+#[test]
+fn a_link_that_a_step_left_leads_no_path_of_the_next_build_out_of_its_bind() {
+    let plant = "
+mounts:
+  work: { type: bind, source: work, target: /work }
+containers:
+  c: { rootfs: $TOOLS, mounts: [work] }
+steps:
+  - { name: plant, run: 'cd /work; rm -rf data inside; ln -s ../victim data; mkdir real; ln -s real inside' }
+";
+    let project = project(plant);
+    fs::create_dir_all(project.path("work/data")).unwrap();
+    project.write("victim/secret", "of the host");
+    project.apply();
+    let next = |container: &str, snapshot: &str| {
+        let manifest = format!(
+            "version: 1\nmounts: {{ work: {{ type: bind, source: work, target: /work }} }}\n\
+             containers: {{ c: {container} }}\n\
+             steps: [{{ name: s, run: 'echo taken > /data/new' }}, {{ name: layer, snapshot: {snapshot} }}]\n"
+        );
+        project.write("build.yaml", &manifest);
+    };
+    let programs = "rootfs: { programs: [/bin/sh] }";
+    let mount = |mount: &str| format!("{{ {programs}, mounts: [work, {mount}] }}");
+    let bind = mount("{ type: bind, source: work/data, target: /data }");
+    let secret = mount("{ type: secret, source: work/data/secret, target: /data }");
+    let plain = format!("{{ {programs}, mounts: [work] }}");
+    for (container, snapshot, arguments) in [
+        (bind.as_str(), "{}", &[][..]),
+        (&secret, "{}", &[]),
+        ("{ rootfs: { dir: work/data }, mounts: [work] }", "{}", &[]),
+        (&plain, "{ output: work/data/new.squashfs }", &[]),
+        (&plain, "{ output: work/data/below/new.squashfs }", &[]),
+        (&plain, "{}", &["--log-file", "work/data/log"]),
+        (&plain, "{}", &["--report", "work/data/report.json"]),
+    ] {
+        next(container, snapshot);
+        let run = project.runner(&[&["apply"], arguments].concat());
+        let link = format!("the symbolic link {} leads to", project.path("work/data").display());
+        assert!(run.code == 2 && run.stderr.contains(&link), "{container} {snapshot} {arguments:?}: {run}");
+        assert!(run.stderr.contains(&format!("name {}", project.path("victim").display())), "{run}");
+        assert_eq!(fs::read_dir(project.path("victim")).unwrap().count(), 1, "{container} {snapshot} {arguments:?}");
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    }
+    // A link that stays in the bind leads to nothing that its steps could not reach.
+    next(&mount("{ type: bind, source: work/inside, target: /data }"), "{ output: work/inside/new.squashfs }");
+    project.apply();
+    assert_eq!(fs::read_to_string(project.path("work/real/new")).unwrap(), "taken\n");
+    assert!(project.path("work/real/new.squashfs").exists());
+}
