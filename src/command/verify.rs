@@ -139,10 +139,11 @@ fn compare(
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);
+    let estimates = mode.shows_estimates();
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
     let rooms = Rooms::new(context);
-    let options = Options::of(settings.jobs);
+    let options = Options { estimates, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, plan, &judge, options, &rooms, &events);
     drop((rooms, events, judge));
     // A standard output that is gone is found out when the result is printed.

@@ -43,10 +43,11 @@ pub(super) struct Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    pub(super) fn new(context: Context<'a>, jobs: usize, now: Instant) -> Self {
+    /// One that estimates what is left from a second after `begun` on, or that never does.
+    pub(super) fn new(context: Context<'a>, jobs: usize, begun: Option<Instant>) -> Self {
         let none = vec![None; context.build.steps.len()];
-        let (begun, frozen) = (none.clone(), none);
-        Self { context, jobs, known: None, due: Some(now + EACH), begun, frozen, took: Timings::new() }
+        let (due, begun, frozen) = (begun.map(|begun| begun + EACH), none.clone(), none);
+        Self { context, jobs, known: None, due, begun, frozen, took: Timings::new() }
     }
 
     /// A step begins.

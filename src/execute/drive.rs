@@ -49,7 +49,7 @@ pub fn apply<'a>(
         rooms,
         events,
         parts: Parts::new(context.build, plan, judge.segments()),
-        clock: Clock::new(context, jobs, begun),
+        clock: Clock::new(context, jobs, options.estimates.then_some(begun)),
         hurry: &hurry,
         stopped: None,
         again: VecDeque::new(),
@@ -92,6 +92,16 @@ pub fn apply<'a>(
     });
     let Run { step_failed, mismatched, wrong_input, failed, layers, .. } = run;
     Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
+}
+
+/// Runs a step to its end.
+type StepJob<'s> = Box<dyn FnOnce() -> Report + Send + 's>;
+
+/// Runs a step on another thread.
+fn hand<'s>(crew: &Crew<'s, '_>, job: StepJob<'s>, sender: Sender<Report>) {
+    crew.hand(move |_| {
+        let _ = sender.send(job());
+    });
 }
 
 /// Steps by how they ended.
@@ -150,6 +160,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'e: 's,
     {
         loop {
+            let mut last: Option<(StepId, StepJob<'s>)> = None;
             if self.context.interrupt.is_set() {
                 self.stop("the build was interrupted");
             } else if let Some(reason) = self.stopped.clone() {
@@ -161,9 +172,21 @@ impl<'a, 'e> Run<'a, 'e> {
             }
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
-                self.admit(crew, step, sender);
+                let Some(job) = self.admit(crew, step, sender) else { continue };
+                if let Some((_, before)) = last.replace((step, job)) {
+                    hand(crew, before, sender.clone());
+                }
             }
             self.close_sessions(crew);
+            if let Some((step, job)) = last {
+                if self.is_alone(step) {
+                    // A report from another thread would take two wake-ups, as much as many a step.
+                    self.take(job());
+                    self.settle(crew, sender);
+                    continue;
+                }
+                hand(crew, job, sender.clone());
+            }
             if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
                 self.again.extend(self.parts.unsettle());
                 if self.again.is_empty() {
@@ -179,6 +202,16 @@ impl<'a, 'e> Run<'a, 'e> {
             self.take(report);
             self.settle(crew, sender);
         }
+    }
+
+    /// Whether a step that begins now is all that there is to do until its end. A snapshot reports before it has ended.
+    fn is_alone(&self, step: StepId) -> bool {
+        let is_snapshot = matches!(self.context.build.step(step).action, Action::Snapshot(_));
+        !is_snapshot
+            && self.running == 1
+            && self.writing.is_empty()
+            && self.beside == 0
+            && self.clock.due_in().is_none()
     }
 
     /// What a thread reports next. Tells while it waits how long what is left takes.
@@ -214,8 +247,8 @@ impl<'a, 'e> Run<'a, 'e> {
         }
     }
 
-    /// Does with a step what its segment's state says.
-    fn admit<'s>(&mut self, crew: &Crew<'s, '_>, step: StepId, sender: &Sender<Report>)
+    /// Does with a step what its segment's state says. Returns the job of one that begins.
+    fn admit<'s>(&mut self, crew: &Crew<'s, '_>, step: StepId, sender: &Sender<Report>) -> Option<StepJob<'s>>
     where
         'a: 's,
         'e: 's,
@@ -238,7 +271,7 @@ impl<'a, 'e> Run<'a, 'e> {
             Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
                 self.clock.begins(step);
-                self.begin(crew, step, reasons, checkpoint, sender);
+                return Some(self.begin(crew, step, reasons, checkpoint, sender));
             }
             Admission::Cached => {
                 self.counts.cached += 1;
@@ -257,6 +290,7 @@ impl<'a, 'e> Run<'a, 'e> {
                 });
             }
         }
+        None
     }
 
     fn work(&self, id: StepId) -> step::Work<'a, 'e> {
@@ -338,7 +372,8 @@ impl<'a, 'e> Run<'a, 'e> {
         reasons: Vec<Reason>,
         checkpoint: Option<CheckpointPlan>,
         sender: Sender<Report>,
-    ) where
+    ) -> StepJob<'s>
+    where
         'a: 's,
         'e: 's,
     {
@@ -347,7 +382,7 @@ impl<'a, 'e> Run<'a, 'e> {
         let (name, container) = self.names(id);
         let work = self.work(id);
         let others = crew.clone();
-        crew.hand(move |_| {
+        Box::new(move || {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let (result, log, took, kept) = match &context.build.step(id).action {
@@ -382,8 +417,8 @@ impl<'a, 'e> Run<'a, 'e> {
                     (result.map(|()| None), log, took, kept)
                 }
             };
-            let _ = sender.send(Report::Done(Box::new(Done { step: id, took, result, log, kept })));
-        });
+            Report::Done(Box::new(Done { step: id, took, result, log, kept }))
+        })
     }
 
     pub(super) fn names(&self, id: StepId) -> (String, String) {
