@@ -19,6 +19,8 @@ pub enum Warning {
     Damaged { digest: String },
     /// Somebody else builds the same at this moment.
     BuiltElsewhere,
+    /// Another step has its turn with a cache.
+    CacheInUse { id: String },
     /// A part of the build was done, and is done again the next time.
     NotKept { step: String, why: NotKept },
     /// The base of a build cannot be read any more, so no result above it is stored.
@@ -95,6 +97,11 @@ impl fmt::Display for Warning {
             Self::BuiltElsewhere => {
                 f.write_str("the same is being built already, here or by another runner; waiting for it")
             }
+            Self::CacheInUse { id } => write!(
+                f,
+                "waiting for the cache {id}: another step uses it, here or in another runner, and `sharing: locked` lets one step \
+                 at a time use it"
+            ),
             Self::NotKept { step, why } => write!(f, "{step} is not kept for the next build: {why}"),
             Self::NotJudged { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
             Self::NotLearnt { why } => {

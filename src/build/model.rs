@@ -249,8 +249,8 @@ pub enum MountKind {
     Bind(PathBuf),
     /// A tmpfs that lasts as long as the session.
     Tmpfs,
-    /// A folder of the store that lasts between builds, by its id.
-    Cache(String),
+    /// A directory of the store that lasts between builds.
+    Cache(CacheMount),
     /// One host file or host variable.
     Secret(Secret),
     /// A kernel filesystem: its type and its source.
@@ -263,12 +263,37 @@ impl MountKind {
         match self {
             Self::Bind(source) => source.display().to_string(),
             Self::Tmpfs => "a tmpfs".into(),
-            Self::Cache(id) => format!("the cache {id}"),
+            Self::Cache(cache) => format!("the cache {}", cache.id),
             Self::Secret(Secret::File(path)) => format!("the secret {}", path.display()),
             Self::Secret(Secret::Variable(variable)) => format!("the secret {variable}"),
             Self::Kernel(kind, _) => format!("a filesystem {kind}"),
         }
     }
+}
+
+/// A directory of the store that lasts between builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Its name in the store: all mounts with this id share one directory.
+    pub id: String,
+    /// Which steps use it at once.
+    pub sharing: Sharing,
+}
+
+impl CacheMount {
+    /// Returns the cache of that id, which any number of steps use at once.
+    pub fn shared(id: &str) -> Self {
+        Self { id: id.to_owned(), sharing: Sharing::Shared }
+    }
+}
+
+/// Which steps use a cache at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// All that have it shared.
+    Shared,
+    /// One step, and no other.
+    Locked,
 }
 
 /// Where a secret comes from.

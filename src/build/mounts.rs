@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::check::{Check, Looked, has_nul, missing};
 use super::host::FileKind;
-use super::model::{AbsentSecret, Mount, MountKind, Secret};
+use super::model::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
 use super::process::NOBODYS_ID;
 use crate::diagnostic::{Place, Problem, Trail, nearest};
 use crate::manifest::MountDef;
@@ -157,7 +157,7 @@ impl Check<'_> {
                 MountKind::Tmpfs
             }
             Some("cache") => {
-                self.only(def, at, "a cache", &["id"]);
+                self.only(def, at, "a cache", &["id", "sharing"]);
                 self.options(def, at, &[ACCESS, WITH_PRIVILEGES], OWNER);
                 if let Some(id) = &def.id {
                     self.no_nul(&at.key("id"), id);
@@ -166,7 +166,8 @@ impl Check<'_> {
                         self.add(problem.help("leave it out: the target is the default"));
                     }
                 }
-                MountKind::Cache(def.id.clone().unwrap_or_else(|| target.display().to_string()))
+                let id = def.id.clone().unwrap_or_else(|| target.display().to_string());
+                MountKind::Cache(CacheMount { id, sharing: self.sharing(def, at) })
             }
             Some("secret") => self.secret(def, at),
             Some(filesystem) => {
@@ -281,6 +282,12 @@ impl Check<'_> {
         self.add(problem.help(format!("make it before: `{make} {}`", place.display())));
     }
 
+    fn sharing(&mut self, def: &MountDef, at: &Trail<'_>) -> Sharing {
+        let Some(word) = &def.sharing else { return Sharing::Shared };
+        let words = [("shared", Sharing::Shared), ("locked", Sharing::Locked)];
+        self.choice(&at.key("sharing"), "sharing", word, &words, Sharing::Shared)
+    }
+
     /// Whether `cache: ignore` is said.
     fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
         let Some(word) = &def.cache else { return false };
@@ -388,6 +395,7 @@ impl Check<'_> {
         let keys = [
             ("source", def.source.is_some()),
             ("id", def.id.is_some()),
+            ("sharing", def.sharing.is_some()),
             ("env", def.env.is_some()),
             ("cache", def.cache.is_some()),
         ];

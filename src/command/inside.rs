@@ -20,7 +20,8 @@ use crate::plan::{Plan, Segments};
 use crate::report::{self, Beside, Mode, duration, sanitize};
 use crate::session::SessionError;
 use crate::settings::{Partial, Settings};
-use crate::store::KeptFailure;
+use crate::store::{CacheTurn, KeptFailure};
+use crate::warning::Warning;
 
 /// Opens the session that a name stands for, for what `work` does in it; gives the exit code of that.
 pub fn in_session(
@@ -49,9 +50,11 @@ pub fn in_session(
     let context = site.context(&build, &paths);
     let rooms = Rooms::new(context);
     let result = open(context, source, &settings, &rooms, inside).and_then(|kept| {
-        let attempt = work(context, &rooms, inside).map_err(|error| {
-            let hint = error.hint();
-            Error::new(error.exit(), error).with_hint(hint).into()
+        let attempt = turns_with_caches(context, inside.container).and_then(|_turns| {
+            work(context, &rooms, inside).map_err(|error| {
+                let hint = error.hint();
+                Error::new(error.exit(), error).with_hint(hint).into()
+            })
         });
         // What it began with is in use until now.
         drop(kept);
@@ -63,6 +66,13 @@ pub fn in_session(
     let attempt = result?;
     closed.map_err(|error| Error::new(Exit::Host, error))?;
     end(&attempt)
+}
+
+/// Waits for the turn of a command with the caches of its container.
+pub fn turns_with_caches(context: Context<'_>, container: ContainerId) -> Result<Vec<CacheTurn>, Stop> {
+    let tell = |id: &str| notice(&Warning::CacheInUse { id: sanitize(id).into_owned() }.to_string());
+    let turns = execute::take_turns(context, container, tell).map_err(of_store)?;
+    turns.ok_or_else(|| Exit::Interrupted.into())
 }
 
 /// What the program ends with after a command.

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use super::Stop;
-use super::inside::{container_or_step, in_session, notice};
+use super::inside::{container_or_step, in_session, notice, turns_with_caches};
 use super::run::{on_terminal, stdin};
 use crate::build::StepId;
 use crate::cli::{Cli, ShellArgs};
@@ -75,6 +75,14 @@ pub fn in_failed<'a>(context: Context<'a>, rooms: &Rooms<'a>, failed: &[StepId],
             "a shell in {name}, which failed{of}; what is done in it goes into no layer; `exit` leaves it"
         ));
         let inside = Inside { container: step.container, step: Some(*id), as_root: false };
+        let _turns = match turns_with_caches(context, step.container) {
+            Ok(turns) => turns,
+            Err(Stop::Error(error)) => {
+                notice(&format!("warning: no shell in {name}: {}", told(&error)));
+                continue;
+            }
+            Err(_) => return,
+        };
         let run = |inside| execute::run_on_terminal(context, rooms, inside, found, keyboard, &mut io::stdout());
         match shell_in(inside, run) {
             Ok(attempt) if attempt.interrupted => return,

@@ -396,7 +396,10 @@ impl<'a, 'e> Run<'a, 'e> {
                     (edge.guard(|| work.snapshot(snapshot, frozen).map(Some)), None, started.elapsed(), None)
                 }
                 _ => {
-                    let ran = edge.guard(|| Ok(work.process()));
+                    let turns = edge.guard(|| work.take_turns());
+                    // How long it has waited says nothing of how long it takes.
+                    let started = Instant::now();
+                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(work.process())));
                     let (result, log) = ran.unwrap_or_else(|failure| (Err(failure), None));
                     let took = started.elapsed();
                     let kept = result

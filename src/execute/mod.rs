@@ -5,6 +5,7 @@
 //! what comes next needs no more, and when its image is written.
 
 mod attempt;
+mod caches;
 mod clock;
 mod drive;
 mod edge;
@@ -30,6 +31,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 pub use attempt::Attempt;
+pub use caches::take_turns;
 pub use drive::apply;
 pub use failed::RestoreError;
 pub use interrupt::Interrupt;

@@ -55,7 +55,7 @@ pub struct Rooms<'a> {
     made: Mutex<HashMap<String, Lower>>,
     /// By container: the image of the checkpoint that its session goes on from.
     seeds: Mutex<HashMap<ContainerId, PathBuf>>,
-    /// The layers that the build uses.
+    /// The layers and the caches that the build uses.
     held: Mutex<Vec<Held>>,
 }
 
@@ -193,7 +193,11 @@ impl<'a> Rooms<'a> {
         start: Option<Start>,
     ) -> Result<Session<'a>, SessionError> {
         Session::prepare(self.workspace, self.build.container(id), lowers, scratch, start, self.paths, |cache| {
-            self.store.cache_dir(cache).map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))
+            let held = self.store.use_cache(cache);
+            let held = held.map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))?;
+            let path = held.path().to_owned();
+            self.keep(Some(held));
+            Ok(path)
         })
     }
 
@@ -274,7 +278,7 @@ impl<'a> Rooms<'a> {
         lock(&self.chains).insert(step, Chain::Stored(stored));
     }
 
-    /// Keeps a layer in the store for as long as the build lasts.
+    /// Keeps a layer or a cache in the store for as long as the build lasts.
     pub fn keep(&self, held: Option<Held>) {
         lock(&self.held).extend(held);
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use oci_spec::runtime::Process;
 
 use super::attempt::{Attempt, Sink, Trial};
+use super::caches::take_turns;
 use super::explained::words;
 use super::masked;
 use super::output::Output;
@@ -30,7 +31,7 @@ use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Session, SessionError, append_exact};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
-use crate::store::{Held, Recorded, RecordedLayer, StoreError};
+use crate::store::{CacheTurn, Held, Recorded, RecordedLayer, StoreError};
 use crate::warning::{NoCheckpoint, Warning};
 
 /// A step and what it works with.
@@ -102,6 +103,13 @@ pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure 
 }
 
 impl Work<'_, '_> {
+    /// Waits for the step's turn with the caches of its container.
+    pub fn take_turns(&self) -> Result<Vec<CacheTurn>, Failure> {
+        let step = self.context.build.step(self.id);
+        let tell = |id: &str| self.events.warn(Some(&step.name), &Warning::CacheInUse { id: id.to_owned() });
+        take_turns(self.context, step.container, tell)?.ok_or_else(|| Failure::own("interrupted", None))
+    }
+
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
     pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);

@@ -222,7 +222,7 @@ fn mount(mount: &Mount) -> String {
     let what = match &mount.kind {
         MountKind::Bind(_) => "bind".to_owned(),
         MountKind::Tmpfs => "tmpfs".to_owned(),
-        MountKind::Cache(id) => format!("cache {id:?}"),
+        MountKind::Cache(cache) => format!("cache {:?}", cache.id),
         // A file's id is its target, for its path is the host's.
         MountKind::Secret(Secret::File(_)) => "secret".to_owned(),
         MountKind::Secret(Secret::Variable(name)) => format!("secret {name:?}"),

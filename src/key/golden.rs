@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::{FORMAT, Fields, Inputs, Link, fields, reasons};
 use crate::build::{
-    Access, Action, Build, Capability, Compression, Device, Limits, Mount, MountKind, Network, Principal, Rootfs,
-    Scratch, Seccomp, Secret, Snapshot, SnapshotMode, StepId, Unmask, User,
+    Access, Action, Build, CacheMount, Capability, Compression, Device, Limits, Mount, MountKind, Network, Principal,
+    Rootfs, Scratch, Seccomp, Secret, Sharing, Snapshot, SnapshotMode, StepId, Unmask, User,
 };
 use crate::digest::Digest;
 use crate::plan::fixture::build;
@@ -36,7 +36,7 @@ fn rich() -> Build {
         mount(MountKind::Bind("/work/src".into()), "/src", &["ro", "nodev"]),
         mount(MountKind::Bind("/work/out".into()), "/ignored", &[]),
         mount(MountKind::Tmpfs, "/tmp", &["size=1m"]),
-        mount(MountKind::Cache("apt".into()), "/var/cache", &[]),
+        mount(MountKind::Cache(CacheMount::shared("apt")), "/var/cache", &[]),
         mount(MountKind::Secret(Secret::File("/work/key".into())), "/run/key", &["mode=0400"]),
         mount(MountKind::Secret(Secret::Variable("TOKEN".into())), "/run/token", &[]),
         mount(MountKind::Kernel("proc".into(), "none".into()), "/inner/proc", &["ro"]),
@@ -170,7 +170,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("mount options", |b, _| b.containers[0].mounts[2].options.push("nodev".into())),
         ("one option", |b, _| b.containers[0].mounts[0].options = vec!["ro nodev".into()]),
         ("mount type", |b, _| b.containers[0].mounts[3].kind = MountKind::Tmpfs),
-        ("cache id", |b, _| b.containers[0].mounts[3].kind = MountKind::Cache("apt2".into())),
+        ("cache id", |b, _| b.containers[0].mounts[3].kind = MountKind::Cache(CacheMount::shared("apt2"))),
         ("secret", |b, _| b.containers[0].mounts[5].kind = MountKind::Secret(Secret::Variable("T".into()))),
         ("kernel", |b, _| b.containers[0].mounts[6].kind = MountKind::Kernel("sysfs".into(), "none".into())),
         ("ignored", |b, _| b.containers[0].mounts[0].ignored = true),
@@ -211,6 +211,11 @@ fn no_changes() -> Vec<Change> {
         |b, _| b.containers[0].rootfs = Rootfs::Squashfs("/else".into()),
         |b, _| b.containers[0].mounts[0].kind = MountKind::Bind("/else".into()),
         |b, _| b.containers[0].mounts[4].kind = MountKind::Secret(Secret::File("/else".into())),
+        |b, _| {
+            if let MountKind::Cache(cache) = &mut b.containers[0].mounts[3].kind {
+                cache.sharing = Sharing::Locked;
+            }
+        },
         |b, _| b.steps[0].name.push('x'),
         |b, _| b.steps[0].timeout = Some(Duration::from_secs(1)),
         |b, _| b.steps[0].retries = 3,

@@ -28,6 +28,7 @@
 //! | `output` | where the image is put is no part of it |
 //! | `timeout`, `retries` | they decide whether a step ends well, and only what ended well is kept |
 //! | what is in a secret | a rotated password changes no result, and must not leave a trace |
+//! | `sharing` of a `cache` mount | it decides when steps run, not what they give |
 //! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |
 //! | `scratch` | the image is the same from memory and from disk, but for `user_attributes` |
 //! | paths of the host | the same manifest in another folder gives the same |

@@ -194,6 +194,9 @@ pub struct MountDef {
     /// projects that use the store. Default: the target. Name one after the project to have it to yourself.
     #[schemars(example = &"apt")]
     pub id: Option<String>,
+    /// Of a cache, how many steps use it at once, here and in other runners with the same store. Default: `shared`.
+    #[schemars(transform = schema::sharing, example = &"locked")]
+    pub sharing: Option<String>,
     /// Of a secret, the variable of runner's environment that holds it, in place of `source`.
     #[schemars(example = &"TOKEN")]
     pub env: Option<String>,

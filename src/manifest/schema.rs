@@ -169,6 +169,23 @@ pub(super) fn mount_cache(schema: &mut Schema) {
     one_of(schema, "cache", &[("ignore", "Its content does not change the steps' results, and is not read.")]);
 }
 
+pub(super) fn sharing(schema: &mut Schema) {
+    one_of(
+        schema,
+        "sharing",
+        &[
+            (
+                "shared",
+                "Any number of steps at once: for programs that lock their own files, such as cargo and ccache.",
+            ),
+            (
+                "locked",
+                "One step at a time, the others wait: for programs that fail where another one runs, such as apt.",
+            ),
+        ],
+    );
+}
+
 pub(super) fn names(schema: &mut Schema) {
     schema.insert("propertyNames".into(), json!({ "pattern": NAME_PATTERN }));
     schema.insert("minProperties".into(), json!(1));

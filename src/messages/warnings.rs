@@ -30,6 +30,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         ],
         Warning::Damaged { .. } => [Warning::Damaged { digest: super::digest("x").to_string() }],
         Warning::BuiltElsewhere => [Warning::BuiltElsewhere],
+        Warning::CacheInUse { .. } => [Warning::CacheInUse { id: "/var/cache/apt".into() }],
         Warning::NotJudged { .. } => [Warning::NotJudged { why: why() }],
         Warning::NotLearnt { .. } => [Warning::NotLearnt { why: why() }],
         Warning::FailedStays { .. } => [Warning::FailedStays { why: why() }],

@@ -75,7 +75,7 @@ fn sources(container: &Container) -> impl Iterator<Item = &Path> {
 
 fn caches(container: &Container) -> impl Iterator<Item = &str> {
     container.mounts.iter().filter_map(|mount| match &mount.kind {
-        MountKind::Cache(id) => Some(id.as_str()),
+        MountKind::Cache(cache) => Some(cache.id.as_str()),
         _ => None,
     })
 }

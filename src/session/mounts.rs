@@ -158,7 +158,7 @@ impl SessionMounts {
                     )?;
                     Ok(ready.kept_as(ByHand::Like("tmpfs".into(), "tmpfs".into(), mount.options.clone())))
                 }),
-                MountKind::Cache(id) => cache(id).and_then(|source| {
+                MountKind::Cache(known) => cache(&known.id).and_then(|source| {
                     own(&source, &mount.options, 0o755)?;
                     Ready::bind(
                         &mount.target,

@@ -12,7 +12,7 @@ use super::{Recorded, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::regular;
 
-/// A layer that stays in the store as long as this is there; the kernel lets go of it however its holder ends.
+/// A layer or a cache that stays in the store as long as this is there; the kernel releases it however its holder ends.
 #[derive(Debug)]
 pub struct Held {
     path: PathBuf,
@@ -25,7 +25,7 @@ impl Held {
         Self { path, _file: file }
     }
 
-    /// Where the layer is.
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

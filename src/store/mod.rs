@@ -13,6 +13,8 @@
 //! stat/, listings/             what is known of host folders, see `content`
 //! programs/<hex>               the digest of a program; <hex> is the SHA-256 of where and what its file is
 //! cache/<hex>/                 a cache mount; <hex> is the SHA-256 of its id
+//! cache/<hex>.use              its id; locked by each build that has it mounted
+//! cache/<hex>.turn             locked by the steps that use it now
 //! logs/<build>/<step>.log      what a step printed
 //! failed/<build>.<n>/          the session of the n-th step of a build, which failed; see `failed`
 //! leases/<lease>               one for each running build, locked while it lives
@@ -40,8 +42,11 @@
 //!   it, and of the layers that stand on it.
 //! - Who builds a key holds the lock of its file in `building/`, so that others wait for it and take what it builds. The
 //!   lock saves work and no more: two that build the same key do no harm.
+//! - Locks of a cache are on files beside its directory: a step may lock the directory itself. A step locks the turn of each
+//!   cache of its container, in the order of their ids; whoever removes a cache has both of its locks alone.
 
 mod building;
+mod caches;
 mod collect;
 mod error;
 mod existing;
@@ -72,6 +77,7 @@ use crate::fs::regular;
 
 pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
+pub use caches::CacheTurn;
 pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
 pub use existing::Existing;
@@ -182,16 +188,6 @@ impl Store {
     /// Where the layer of that digest is, if it is there.
     pub fn layer_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(format!("layers/sha256/{}.squashfs", digest.hex()))
-    }
-
-    /// The folder of a cache mount, made where it is missing; 0755, as the folder that it stands for would be.
-    ///
-    /// # Errors
-    /// Whatever making the folder gives.
-    pub fn cache_dir(&self, id: &str) -> Result<PathBuf, StoreError> {
-        let path = self.root.join("cache").join(Digest::of_bytes(id.as_bytes()).hex());
-        make_folder(&path, 0o755)?;
-        Ok(path)
     }
 }
 
@@ -363,16 +359,6 @@ mod tests {
                 .filter(|e| e.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b"."));
             assert_eq!(hidden.count(), 0);
         }
-    }
-
-    #[test]
-    fn a_cache_has_one_folder_whatever_its_id() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let path = store.cache_dir("../../etc").unwrap();
-        assert_eq!(path.parent().unwrap(), store.root().join("cache"));
-        assert_eq!(store.cache_dir("../../etc").unwrap(), path);
-        assert_ne!(store.cache_dir("/etc").unwrap(), path);
     }
 
     #[test]

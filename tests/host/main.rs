@@ -52,6 +52,7 @@ mod scripts;
 mod seccomp;
 mod secrets;
 mod sessions;
+mod sharing;
 mod shells;
 mod sources;
 mod store;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runner::build::{
-    Access, Action, Build, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal, Rootfs,
-    Scratch, Seccomp, Secret, SnapshotMode, StepId, Unmask, User,
+    Access, Action, Build, CacheMount, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal,
+    Rootfs, Scratch, Seccomp, Secret, Sharing, SnapshotMode, StepId, Unmask, User,
 };
 use runner::diagnostic::{Problem, Style, render};
 use runner::load::{LoadError, check, load};
@@ -73,7 +73,7 @@ fn the_contracts_example_becomes_the_build_that_it_describes() {
     assert_eq!(base.env.get("DEBIAN_FRONTEND").map(String::as_str), Some("noninteractive"));
     assert_eq!(base.mounts[0].kind, MountKind::Bind(PathBuf::from("/work")));
     assert!(base.mounts[0].is_read_only());
-    assert_eq!(base.mounts[2].kind, MountKind::Cache("/var/cache/apt".to_owned()));
+    assert_eq!(base.mounts[2].kind, MountKind::Cache(CacheMount::shared("/var/cache/apt")));
     assert_eq!(sdk.rootfs, Rootfs::Snapshot(StepId(1)));
     let kvm = &sdk.devices[0];
     assert_eq!(kvm.access, Access { read: true, write: true, mknod: false });
@@ -136,7 +136,7 @@ containers:
     mounts:
       - {type: secret, source: token, target: /run/token, options: [mode=0400]}
       - {type: secret, env: TOKEN, target: /run/t}
-      - {type: cache, id: shared, target: /cache}
+      - {type: cache, id: shared, sharing: locked, target: /cache}
       - {type: proc, target: /p, options: [hidepid=2]}
       - {type: tmpfs, target: /t, options: [size=64m, mode=1777, nr_inodes=100, ro, rw]}
     devices: [/dev/loop0, {path: /dev/kvm, target: /dev/x, access: m, uid: 1, gid: 2}]
@@ -175,7 +175,7 @@ steps:
     assert_eq!(c.capabilities.len(), 11);
     assert_eq!(c.mounts[0].kind, MountKind::Secret(Secret::File(PathBuf::from("/work/token"))));
     assert_eq!(c.mounts[1].kind, MountKind::Secret(Secret::Variable("TOKEN".into())));
-    assert_eq!(c.mounts[2].kind, MountKind::Cache("shared".into()));
+    assert_eq!(c.mounts[2].kind, MountKind::Cache(CacheMount { id: "shared".into(), sharing: Sharing::Locked }));
     assert_eq!(c.mounts[3].kind, MountKind::Kernel("proc".into(), "proc".into()));
     assert_eq!((c.mounts[4].kind.clone(), c.mounts[4].is_read_only()), (MountKind::Tmpfs, false));
     assert_eq!(c.devices[0].access, Access { read: true, write: true, mknod: true });

@@ -137,7 +137,7 @@ fn with(mut map: Value, key: &str, value: &Value) -> Value {
 fn mount_around(key: &str, value: &Value) -> Value {
     let r#type = match key {
         "source" | "cache" => "bind",
-        "id" => "cache",
+        "id" | "sharing" => "cache",
         "env" => "secret",
         _ => "tmpfs",
     };
@@ -188,7 +188,9 @@ fn a_manifest_of_all_the_examples_is_right() {
     }
     manifest["steps"].as_array_mut().unwrap().extend(steps);
     // What the forms with a variable in them name.
-    for (name, value) in [("network", "none"), ("mode", "full"), ("compression", "xz"), ("cache", "ignore")] {
+    let forms =
+        [("network", "none"), ("mode", "full"), ("compression", "xz"), ("cache", "ignore"), ("sharing", "locked")];
+    for (name, value) in forms {
         manifest["vars"][name] = json!(value);
     }
     let text = Value::Object(manifest).to_string();

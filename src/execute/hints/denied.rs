@@ -127,7 +127,7 @@ fn allows(mount: &Mount, option: &str, opposite: &str) -> bool {
 mod tests {
     use super::super::fixture::{Found, container, user};
     use super::*;
-    use crate::build::Secret;
+    use crate::build::{CacheMount, Secret};
 
     const CHARACTER: u32 = 0o020666;
     const SET_UID: u32 = 0o104755;
@@ -169,7 +169,7 @@ mod tests {
     fn a_mount_of_another_user_is_named_with_its_owner_its_mode_and_the_options() {
         let mut container = container(&[
             (MountKind::Secret(Secret::Variable("TOKEN".into())), "/run/secrets/token", &[]),
-            (MountKind::Cache("apt".into()), "/cache", &[]),
+            (MountKind::Cache(CacheMount::shared("apt")), "/cache", &[]),
             (MountKind::Tmpfs, "/tmp", &[]),
         ]);
         container.capabilities = vec![Capability::DacOverride];
@@ -213,7 +213,7 @@ mod tests {
     fn a_mount_whose_options_let_the_user_in_is_not_blamed() {
         let container = container(&[
             (MountKind::Secret(Secret::Variable("TOKEN".into())), "/token", &["mode=0444"]),
-            (MountKind::Cache("apt".into()), "/cache", &["gid=1000", "mode=0775"]),
+            (MountKind::Cache(CacheMount::shared("apt")), "/cache", &["gid=1000", "mode=0775"]),
         ]);
         let found = Found::default().file("/token", 0o100444, (0, 0)).file("/cache", 0o040775, (0, 1000));
         for words in ["cat: /token: Permission denied", "touch: /cache/x: Permission denied"] {

@@ -122,6 +122,7 @@ fn left(space: Space) -> String {
 mod tests {
     use super::super::fixture::{Found, container, hinted};
     use super::*;
+    use crate::build::CacheMount;
 
     const FREE: Space = Space { bytes: 8 << 20, free_bytes: 4 << 20, files: 2048, free_files: 2000 };
 
@@ -129,7 +130,7 @@ mod tests {
         let mut container = container(&[
             (MountKind::Tmpfs, "/tmp", &["size=8m"]),
             (MountKind::Tmpfs, "/few", &["nr_inodes=9"]),
-            (MountKind::Cache("apt".into()), "/cache", &[]),
+            (MountKind::Cache(CacheMount::shared("apt")), "/cache", &[]),
             (MountKind::Bind("/work/src".into()), "/src", &[]),
             (MountKind::Bind("/work/ro".into()), "/ro", &["ro"]),
         ]);

@@ -1,6 +1,7 @@
 //! The causes of a step's failure that it does not report itself, found in the last lines that it printed, in what its
 //! container is, and in the files of its session.
 
+mod cache_lock;
 mod denied;
 mod device;
 mod file_numbers;
@@ -75,6 +76,7 @@ impl Inside for Session<'_> {
 /// Returns what the step may have needed.
 pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
     full::hint(container, failed, inside)
+        .or_else(|| cache_lock::hint(container, failed))
         .or_else(|| device::hint(container, failed, inside))
         .or_else(|| denied::hint(container, failed, inside))
         .or_else(|| read_only::hint(container, failed, inside))

@@ -1,0 +1,57 @@
+//! The turn of a step, or of a command, with the caches of its container: those with `sharing: locked` let one in at a time.
+//!
+//! The turns of all caches are taken in the order of their ids, in every runner, so that no two steps wait for each other.
+//! A step that waits has begun nothing, and one that has its turns waits for no other step.
+
+use std::collections::BTreeMap;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Context;
+use crate::build::{ContainerId, MountKind, Sharing};
+use crate::store::{CacheTurn, StoreError};
+
+/// How often it is looked whether it is this one's turn.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// Waits for the turn with every cache of a container; none where the build is interrupted before. `tell` is called with the
+/// id of each cache that has to be waited for.
+///
+/// # Errors
+/// What locking gives.
+pub fn take_turns(
+    context: Context<'_>,
+    container: ContainerId,
+    mut tell: impl FnMut(&str),
+) -> Result<Option<Vec<CacheTurn>>, StoreError> {
+    let mut caches: BTreeMap<&str, Sharing> = BTreeMap::new();
+    for mount in &context.build.container(container).mounts {
+        if let MountKind::Cache(cache) = &mount.kind {
+            let sharing = caches.entry(&cache.id).or_insert(cache.sharing);
+            if cache.sharing == Sharing::Locked {
+                *sharing = Sharing::Locked;
+            }
+        }
+    }
+    let mut turns = Vec::new();
+    for (id, sharing) in caches {
+        let mut told = false;
+        let turn = loop {
+            if let Some(turn) = context.store.try_cache_turn(id, sharing)? {
+                break turn;
+            }
+            if context.interrupt.is_set() {
+                return Ok(None);
+            }
+            if !told {
+                told = true;
+                tell(id);
+            }
+            let mut polled = [PollFd::from_borrowed_fd(context.interrupt.descriptor(), PollFlags::IN)];
+            // Woken early or not, it looks again.
+            let _ = poll(&mut polled, Some(&PAUSE));
+        };
+        turns.push(turn);
+    }
+    Ok(Some(turns))
+}
