@@ -103,19 +103,44 @@ impl Inventory {
         giving
     }
 
-    /// For each layer in the store, those in the store that it stands on, by any of its records.
-    pub fn below(&self) -> BTreeMap<Digest, BTreeSet<Digest>> {
-        let mut below: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
-        for layer in self.records.values().filter_map(|record| record.recorded.layer.as_ref()) {
-            if self.layers.contains_key(&layer.digest) {
-                let there = layer.below.iter().filter(|below| self.layers.contains_key(below));
-                below.entry(layer.digest).or_default().extend(there);
+    /// The records whose layer is in the store.
+    pub fn chains(&self) -> Vec<Chain<'_>> {
+        let mut chains = Vec::new();
+        let mut newest: BTreeMap<&Digest, usize> = BTreeMap::new();
+        for (key, record) in &self.records {
+            let Some(layer) = record.recorded.layer.as_ref().filter(|layer| self.layers.contains_key(&layer.digest))
+            else {
+                continue;
+            };
+            let below = layer.below.iter().filter(|below| self.layers.contains_key(below));
+            let layers = below.chain([&layer.digest]).copied().collect();
+            let newer = newest.entry(&layer.digest).or_insert(chains.len());
+            chains.push(Chain { key, layers, used: record.modified, is_newest: false });
+            let time = |at: usize| {
+                let record = chains.get(at).and_then(|chain: &Chain<'_>| self.records.get(chain.key));
+                record.map(|record| (record.modified, &record.recorded.time))
+            };
+            if time(chains.len() - 1) > time(*newer) {
+                *newer = chains.len() - 1;
             }
         }
-        below
+        for (layer, at) in newest {
+            // A build that writes a layer once more uses it before there is a record.
+            let written = self.layers.get(layer).map(|layer| layer.modified);
+            chains[at].used = written.map_or(chains[at].used, |written| written.max(chains[at].used));
+            chains[at].is_newest = true;
+        }
+        chains
     }
 
-    /// For each layer in the store, those in the store that stand on it.
+    /// For each layer in the store, those in the store that it stands on, the lowest first, by the record of it that was used
+    /// last: the same layer may have come out on others before.
+    pub fn below(&self) -> BTreeMap<Digest, Vec<Digest>> {
+        let newest = self.chains().into_iter().filter(|chain| chain.is_newest);
+        newest.filter_map(|chain| chain.layers.split_last().map(|(layer, below)| (*layer, below.to_vec()))).collect()
+    }
+
+    /// For each layer in the store, those in the store that stand on it, by the records of them that were used last.
     pub fn above(&self) -> BTreeMap<Digest, BTreeSet<Digest>> {
         let mut above: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
         for (layer, below) in self.below() {
@@ -126,23 +151,15 @@ impl Inventory {
         above
     }
 
-    /// When each layer was used last: itself, or one that stands on it.
+    /// When each layer was used last: itself, or one that stands on it, by the record that says so.
     pub fn used(&self) -> BTreeMap<Digest, SystemTime> {
-        let mut own: BTreeMap<Digest, SystemTime> =
+        let mut used: BTreeMap<Digest, SystemTime> =
             self.layers.iter().map(|(digest, layer)| (*digest, layer.modified)).collect();
-        for record in self.records.values() {
-            if let Some(used) = record.layer().and_then(|layer| own.get_mut(layer)) {
-                *used = record.modified.max(*used);
-            }
-        }
-        let mut order: Vec<(SystemTime, Digest)> = own.into_iter().map(|(digest, used)| (used, digest)).collect();
-        order.sort_unstable_by(|one, other| other.cmp(one));
-        // The one used last first, so that what is reached is reached by its latest use.
-        let below = self.below();
-        let mut used = BTreeMap::new();
-        for (time, digest) in order {
-            for reached in closure(digest, &below, |layer| used.contains_key(layer)) {
-                used.insert(reached, time);
+        for chain in self.chains() {
+            for layer in &chain.layers {
+                if let Some(used) = used.get_mut(layer) {
+                    *used = chain.used.max(*used);
+                }
             }
         }
         used
@@ -152,6 +169,19 @@ impl Inventory {
     pub fn size(&self) -> u64 {
         self.layers.values().map(|layer| layer.size).sum()
     }
+}
+
+/// A record with the layers in the store that its result is made of.
+#[derive(Debug, Clone)]
+pub struct Chain<'a> {
+    /// The record's key.
+    pub key: &'a Digest,
+    /// The lowest first; the layer that the record gives comes last.
+    pub layers: Vec<Digest>,
+    /// When it was used last.
+    pub used: SystemTime,
+    /// Of the records that give the layer it is the one that was used last.
+    pub is_newest: bool,
 }
 
 impl RecordFile {
@@ -245,8 +275,24 @@ mod tests {
         let used = inventory.used();
         assert_eq!([1, 2, 3, 4].map(|number| used[&id(number)]), [9, 9, 9, 3].map(days));
         assert_eq!(inventory.above()[&id(1)], [id(2), id(3)].into());
-        assert_eq!(inventory.below().get(&id(4)), Some(&BTreeSet::new()));
+        assert_eq!(inventory.below()[&id(3)], [1, 2].map(id));
+        assert_eq!(inventory.below().get(&id(4)), Some(&Vec::new()));
         assert_eq!(inventory.size(), 40);
+    }
+
+    #[test]
+    fn a_layer_that_came_out_the_same_on_several_uses_the_one_of_the_record_that_was_used_last() {
+        let mut inventory = Inventory::default();
+        (1..=4).for_each(|number| inventory.add_layer(number, 10, 1, false));
+        // On 1, then on 2, then on 3, and used on day 9.
+        inventory.add_layer(4, 10, 9, false);
+        for (number, day) in [(1, 2), (2, 3), (3, 9)] {
+            inventory.add_record(recorded(u32::from(number), Some(number), &[], 10), day);
+            inventory.add_record(recorded(10 + u32::from(number), Some(4), &[number], 10), day);
+        }
+        let used = inventory.used();
+        assert_eq!([1, 2, 3, 4].map(|number| used[&id(number)]), [2, 3, 9, 9].map(days));
+        assert_eq!(inventory.above(), [(id(3), [id(4)].into())].into());
     }
 
     #[test]

@@ -39,7 +39,7 @@
 //!   nobody shares, or leaves it. Here, too, a lock on a file that is unlinked is worth nothing.
 //! - A build holds a shared lock on its folder of logs.
 //! - When something was used last is the time of modification of its file; of a layer, also that of the records that give
-//!   it, and of the layers that stand on it.
+//!   it, or give a layer on it. The same layer may have come out on several bases: each record counts for its own base.
 //! - Who builds a key holds the lock of its file in `building/`, so that others wait for it and take what it builds. The
 //!   lock saves work and no more: two that build the same key do no harm.
 //! - Locks of a cache are on files beside its directory: a step may lock the directory itself. A step locks the turn of each

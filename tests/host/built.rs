@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::project::{Project, Run};
 
 /// Programs of the host that most tests need inside.
-const TOOLS: &str = "{ programs: [/bin/sh, /bin/cat, /bin/chmod, /bin/chown, /bin/cp, /bin/dd, /bin/grep, /bin/ln, /bin/ls, \
+pub const TOOLS: &str = "{ programs: [/bin/sh, /bin/cat, /bin/chmod, /bin/chown, /bin/cp, /bin/dd, /bin/grep, /bin/ln, /bin/ls, \
      /bin/mkdir, /bin/mkfifo, /bin/mknod, /bin/mount, /bin/rm, /bin/sleep, /bin/touch, /bin/umount, /bin/uname, \
      /usr/bin/env, /usr/bin/head, /usr/bin/id, /usr/bin/ipcmk, /usr/bin/seq, /usr/bin/setsid, /usr/bin/stat, \
      /usr/bin/tr, /usr/bin/wc] }";

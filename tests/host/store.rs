@@ -11,7 +11,7 @@ use runner::digest::Digest;
 use runner::store::Store;
 use serde_json::Value;
 
-use crate::built::project;
+use crate::built::{TOOLS, project};
 use crate::project::{Project, Run};
 
 const MANIFEST: &str = r#"
@@ -234,6 +234,32 @@ fn what_is_not_needed_is_removed_and_nothing_by_a_dry_run() {
     assert!(run.stdout.contains("removed 1 layer and "), "{run}");
     assert_eq!(json(&project, &["ls", "--json"])["size"], 0);
     project.apply();
+}
+
+#[test]
+fn of_several_bases_on_which_a_product_came_out_the_same_the_one_used_last_stays_with_it() {
+    let text = MANIFEST.replace("echo hello", "echo VERSION");
+    let text = text.replace(
+        "rm -r /data/kept /data/gone; mkdir /data/kept\n      chmod 600 /data/greeting",
+        "echo same > /product",
+    );
+    let project = project(&text);
+    for version in 1..=4 {
+        project.write(
+            "build.yaml",
+            &format!("version: 1\n{}", text.replace("VERSION", &version.to_string()).replace("$TOOLS", TOOLS)),
+        );
+        project.apply();
+    }
+    let (base, _) = layer(&project, "base-layer");
+    let listed = json(&project, &["ls", "--json"]);
+    assert_eq!(listed["layers"].as_array().unwrap().len(), 5, "{listed}");
+    let run = store(&project, &["gc", "--max-size", "8KiB"]);
+    assert!(run.stdout.ends_with("removed 3 layers, 12.0 KiB\n"), "{run}");
+    assert_eq!(layer(&project, "base-layer").0, base);
+    let again = project.events(&["--target", "app-layer"]).0;
+    let cached = again.iter().filter(|event| event["status"] == "cached").count();
+    assert_eq!(cached, 4, "{again:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which layers a collection removes: those used longest ago, and never one that is needed. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::super::Inventory;
@@ -27,27 +27,61 @@ pub enum Cause {
     Room,
 }
 
-/// The layers to be removed, in an order in which at no time one is missing that a remaining one stands on.
-pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<(Digest, Cause)> {
-    let (below, above, used) = (inventory.below(), inventory.above(), inventory.used());
-    let mut kept = BTreeSet::new();
-    for (digest, layer) in &inventory.layers {
-        if layer.is_held || policy.locked.contains(digest) {
-            let needed = closure(*digest, &below, |layer| kept.contains(layer));
-            kept.extend(needed);
+/// A layer that is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removal {
+    /// Which.
+    pub layer: Digest,
+    /// Why.
+    pub cause: Cause,
+    /// The keys of the records whose results need it.
+    pub records: Vec<Digest>,
+    /// The layers that stand on it and are to go first.
+    pub above: BTreeSet<Digest>,
+}
+
+/// The layers to be removed, each after those that stand on it and on nothing else.
+///
+/// A record is what is used: with a layer go the records that need it. A layer that another record gives or needs stays.
+pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<Removal> {
+    let chains = inventory.chains();
+    let kept = kept(inventory, policy);
+    let mut needing: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+    for (index, chain) in chains.iter().enumerate() {
+        for layer in &chain.layers {
+            needing.entry(*layer).or_default().push(index);
         }
     }
+    let needing = |layer: &Digest| needing.get(layer).map_or(&[][..], Vec::as_slice);
+    let used = inventory.used();
     let mut order: Vec<(SystemTime, Digest)> =
-        used.into_iter().filter(|(digest, _)| !kept.contains(digest)).map(|(digest, used)| (used, digest)).collect();
+        used.iter().filter(|(digest, _)| !kept.contains(digest)).map(|(digest, used)| (*used, *digest)).collect();
     order.sort_unstable();
-    let (mut size, mut gone, mut chosen) = (inventory.size(), BTreeSet::new(), Vec::new());
+    let (mut size, mut gone, mut forgotten) = (inventory.size(), BTreeSet::new(), BTreeSet::new());
+    let mut removals: Vec<Removal> = Vec::new();
     let has_room = |size: u64| policy.max_size.is_none_or(|most| size <= most);
     for (time, digest) in order {
         let is_unused = policy.unused_since.is_some_and(|since| time < since);
         if !is_unused && has_room(size) {
             break;
         }
-        // What stands on it goes first. It was used no later, and is none of the kept: else this would be, too.
+        if gone.contains(&digest) {
+            continue;
+        }
+        // Those above it that nothing but its records needs.
+        let goes = |layer: &Digest, forgotten: &BTreeSet<usize>| {
+            let is_of_it = |index: &usize| forgotten.contains(index) || chains[*index].layers.contains(&digest);
+            !kept.contains(layer) && used.get(layer) <= Some(&time) && needing(layer).iter().all(is_of_it)
+        };
+        let mut above: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        for index in needing(&digest).iter().filter(|index| !forgotten.contains(*index)) {
+            let from = chains[*index].layers.iter().skip_while(|layer| **layer != digest);
+            let mut lower = digest;
+            for layer in from.skip(1).filter(|layer| !gone.contains(*layer) && goes(layer, &forgotten)) {
+                above.entry(lower).or_default().insert(*layer);
+                lower = *layer;
+            }
+        }
         let group = closure(digest, &above, |layer| gone.contains(layer));
         for (n, layer) in group.iter().enumerate() {
             // Layers may stand on each other in a circle, of which none is left alone.
@@ -57,11 +91,24 @@ pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<(Digest, Cau
                 break;
             }
             size -= inventory.layers.get(layer).map_or(0, |layer| layer.size);
+            let records = needing(layer).iter().filter(|index| forgotten.insert(**index));
+            removals.push(Removal {
+                layer: *layer,
+                cause: if is_unused { Cause::Unused } else { Cause::Room },
+                records: records.map(|index| *chains[*index].key).collect(),
+                above: closure(*layer, &above, |_| false).into_iter().filter(|other| other != layer).collect(),
+            });
             gone.insert(*layer);
-            chosen.push((*layer, if is_unused { Cause::Unused } else { Cause::Room }));
         }
     }
-    chosen
+    removals
+}
+
+/// The layers that are in use or locked, with those that they stand on.
+fn kept(inventory: &Inventory, policy: &Policy) -> BTreeSet<Digest> {
+    let below = inventory.below();
+    let needed = inventory.layers.iter().filter(|(digest, layer)| layer.is_held || policy.locked.contains(digest));
+    needed.flat_map(|(digest, _)| below.get(digest).into_iter().flatten().chain([digest])).copied().collect()
 }
 
 #[cfg(test)]
@@ -72,7 +119,7 @@ mod tests {
     use super::*;
 
     fn chosen(inventory: &Inventory, policy: &Policy) -> Vec<Digest> {
-        choose(inventory, policy).into_iter().map(|(digest, _)| digest).collect()
+        choose(inventory, policy).into_iter().map(|removal| removal.layer).collect()
     }
 
     /// Three that stand on each other and one apart, used on days 1 to 4.
@@ -104,7 +151,7 @@ mod tests {
         assert_eq!(chosen(&inventory, &most(40)), []);
         assert_eq!(chosen(&inventory, &most(39)), [id(4)]);
         let of_both = Policy { unused_since: Some(days(1)), max_size: Some(0), ..Policy::default() };
-        let causes: Vec<Cause> = choose(&inventory, &of_both).into_iter().map(|(_, cause)| cause).collect();
+        let causes: Vec<Cause> = choose(&inventory, &of_both).into_iter().map(|removal| removal.cause).collect();
         assert_eq!(causes, [Cause::Unused, Cause::Room, Cause::Room, Cause::Room]);
     }
 
@@ -125,6 +172,53 @@ mod tests {
         assert_eq!(chosen(&inventory, &all), [3, 4].map(id));
         let locked = Policy { locked: [id(3)].into(), ..all };
         assert_eq!(chosen(&inventory, &locked), [id(4)]);
+    }
+
+    /// A product, 9, that came out the same on each of three versions of a base, the last of which is in use.
+    fn versions() -> Inventory {
+        let mut inventory = Inventory::default();
+        inventory.add_layer(9, 10, 7, false);
+        for (number, day) in [(1, 2), (2, 3), (3, 7)] {
+            inventory.add_layer(number, 10, day, false);
+            inventory.add_record(recorded(u32::from(number), Some(number), &[], 10), day);
+            inventory.add_record(recorded(10 + u32::from(number), Some(9), &[number], 10), day);
+        }
+        inventory
+    }
+
+    #[test]
+    fn a_product_that_is_the_same_on_several_bases_keeps_the_one_that_was_used_last() {
+        let (inventory, key) = (versions(), |key| recorded(key, None, &[], 0).fields.key());
+        let since = |day| Policy { unused_since: Some(days(day)), ..Policy::default() };
+        let removals = choose(&inventory, &since(4));
+        let of = |removals: &[Removal]| removals.iter().map(|removal| removal.layer).collect::<Vec<_>>();
+        assert_eq!(of(&removals), [1, 2].map(id));
+        // With the record that says that it came out on the base that goes, which is none of those that stand on it.
+        let records: BTreeSet<Digest> = removals[0].records.iter().copied().collect();
+        assert_eq!((records, &removals[0].above), ([key(1), key(11)].into(), &BTreeSet::new()));
+        for most in [20, 29] {
+            let room = Policy { max_size: Some(most), ..Policy::default() };
+            assert_eq!(of(&choose(&inventory, &room)), [1, 2].map(id));
+        }
+        assert_eq!(of(&choose(&inventory, &since(8))), [1, 2, 9, 3].map(id));
+        let locked = Policy { locked: [id(9)].into(), max_size: Some(0), ..Policy::default() };
+        assert_eq!(of(&choose(&inventory, &locked)), [1, 2].map(id));
+    }
+
+    #[test]
+    fn a_layer_that_another_record_needs_stays_where_its_base_goes() {
+        // 5 came out on 1, and on 2 with 6 above it, which is in use.
+        let mut inventory = Inventory::default();
+        for (number, day) in [(1, 1), (2, 9), (5, 9), (6, 9)] {
+            inventory.add_layer(number, 10, day, false);
+        }
+        inventory.add_record(recorded(1, Some(1), &[], 10), 1);
+        inventory.add_record(recorded(2, Some(2), &[], 10), 9);
+        inventory.add_record(recorded(3, Some(5), &[1], 10), 1);
+        inventory.add_record(recorded(4, Some(6), &[2, 5], 10), 9);
+        inventory.layers.get_mut(&id(5)).unwrap().modified = days(1);
+        let policy = Policy { unused_since: Some(days(5)), ..Policy::default() };
+        assert_eq!(chosen(&inventory, &policy), [id(1)]);
     }
 
     /// Layers with their size, last use and whether a build uses them, and records: what they give, and what that
@@ -158,40 +252,56 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_needed_goes_and_all_that_is_to_go_does(inventory in inventories(), policy in policies()) {
-            let chosen = chosen(&inventory, &policy);
-            let below = inventory.below();
-            let needed = |digest: &Digest| inventory.layers[digest].is_held || policy.locked.contains(digest);
+            let removals = choose(&inventory, &policy);
+            let (chains, kept, used) = (inventory.chains(), super::kept(&inventory, &policy), inventory.used());
             let mut left: BTreeSet<Digest> = inventory.layers.keys().copied().collect();
-            let is_closed = |left: &BTreeSet<Digest>| left.iter().all(|layer| {
-                below.get(layer).into_iter().flatten().all(|below| left.contains(below))
-            });
-            let is_round = below.iter().any(|(layer, _)| closure(*layer, &below, |_| false).iter().any(|reached| {
-                below.get(reached).is_some_and(|below| below.contains(layer))
-            }));
-            for digest in &chosen {
-                prop_assert!(!needed(digest), "a needed one goes");
-                prop_assert!(left.remove(digest), "one goes twice");
-                prop_assert!(is_round || is_closed(&left), "one goes before what stands on it");
+            let mut records: BTreeSet<&Digest> = chains.iter().map(|chain| chain.key).collect();
+            let order: Vec<BTreeSet<Digest>> =
+                chains.iter().map(|chain| chain.layers.iter().copied().collect()).collect();
+            let is_round = chains.iter().zip(&order).any(|(chain, layers)| layers.len() < chain.layers.len())
+                || left.iter().any(|one| left.iter().any(|other| {
+                    let is_below = |one, other| chains.iter().any(|chain| {
+                        let place = |layer| chain.layers.iter().position(|found| found == layer);
+                        place(one).zip(place(other)).is_some_and(|(one, other)| one < other)
+                    });
+                    is_below(one, other) && is_below(other, one)
+                }));
+            for removal in &removals {
+                prop_assert!(!kept.contains(&removal.layer), "a needed one goes");
+                prop_assert!(left.remove(&removal.layer), "one goes twice");
+                for key in &removal.records {
+                    prop_assert!(records.remove(key), "a record goes twice");
+                }
+                // What is left of the records is whole.
+                for (chain, layers) in chains.iter().zip(&order).filter(|(chain, _)| records.contains(chain.key)) {
+                    prop_assert!(layers.is_subset(&left), "{} lacks a layer", chain.key);
+                }
             }
-            prop_assert!(is_closed(&left), "a layer below a kept one goes");
             // What is left and is no layer of a chain that is needed was used since, and has room.
-            let mut kept = BTreeSet::new();
-            for digest in left.iter().filter(|digest| needed(digest)) {
-                kept.extend(closure(*digest, &below, |_| false));
-            }
-            let used = inventory.used();
             let size: u64 = left.iter().map(|digest| inventory.layers[digest].size).sum();
             for digest in left.difference(&kept) {
                 prop_assert!(policy.unused_since.is_none_or(|since| used[digest] >= since), "an unused one stays");
                 prop_assert!(policy.max_size.is_none_or(|most| size <= most), "one stays without room");
             }
             // Nothing goes for room that there was already.
-            if let Some((last, Cause::Room)) = choose(&inventory, &policy).last() && !is_round {
-                prop_assert!(policy.max_size.is_some_and(|most| size + inventory.layers[last].size > most));
+            if let Some(Removal { layer, cause: Cause::Room, .. }) = removals.last() && !is_round {
+                prop_assert!(policy.max_size.is_some_and(|most| size + inventory.layers[layer].size > most));
+            }
+            // None goes before one that nothing needs but records that stand on it.
+            for (n, removal) in removals.iter().enumerate().filter(|_| !is_round) {
+                for later in &removals[n + 1..] {
+                    let mut needing = chains.iter().filter(|chain| chain.layers.contains(&later.layer)).peekable();
+                    let is_given = chains.iter().any(|chain| chain.layers.last() == Some(&later.layer));
+                    let stands = needing.peek().is_some() && needing.all(|chain| {
+                        let above = chain.layers.iter().skip_while(|layer| **layer != removal.layer).skip(1);
+                        above.copied().collect::<Vec<_>>().contains(&later.layer)
+                    });
+                    prop_assert!(!(stands && is_given), "one goes before what stands on it alone");
+                }
             }
             // Of those that may go, none goes that was used later than one that stays.
             let earliest = left.difference(&kept).map(|digest| used[digest]).min();
-            let latest = chosen.iter().map(|digest| used[digest]).max();
+            let latest = removals.iter().map(|removal| used[&removal.layer]).max();
             prop_assert!(earliest.zip(latest).is_none_or(|(earliest, latest)| latest <= earliest));
         }
     }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::super::error::io as failed;
 use super::super::held::hold_alone;
 use super::super::{Inventory, Store, StoreError};
-use super::choose::{Cause, Policy, choose};
+use super::choose::{Cause, Policy, Removal, choose};
 use crate::digest::Digest;
 use crate::fs::remove_tree::remove_tree;
 
@@ -37,7 +37,7 @@ pub enum What {
         digest: Digest,
         /// BUILD/STEP of the record that was built last, if there is one.
         step: Option<String>,
-        /// The keys of the records that give it.
+        /// The keys of the records whose results need it.
         records: Vec<Digest>,
         /// Those that stand on it; they are to go first.
         above: BTreeSet<Digest>,
@@ -94,13 +94,12 @@ impl Effect {
 }
 
 pub(super) fn layers(store: &Store, inventory: &Inventory, policy: &Policy) -> Vec<Effect> {
-    let (used, above) = (inventory.used(), inventory.above());
-    let effect = |(digest, cause): (Digest, Cause)| {
+    let used = inventory.used();
+    let effect = |Removal { layer: digest, cause, records, above }: Removal| {
         let (layer, used) = (inventory.layers.get(&digest)?, *used.get(&digest)?);
         let giving = inventory.giving(&digest);
         let step = giving.first().map(|(_, record)| format!("{}/{}", record.recorded.build, record.step()));
-        let records = giving.into_iter().map(|(key, _)| *key).collect();
-        let what = What::Layer { digest, step, records, above: above.get(&digest).cloned().unwrap_or_default() };
+        let what = What::Layer { digest, step, records, above };
         let why = match cause {
             Cause::Unused => Why::Unused(used),
             Cause::Room => Why::Room(used),
