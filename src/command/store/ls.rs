@@ -10,7 +10,7 @@ use crate::columns::width;
 use crate::command::{Stop, columns, print};
 use crate::report::size;
 
-/// Lists the layers, the one used last first.
+/// Lists the layers, chain by chain.
 pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
     let known = place.store.as_ref().map(Known::read).transpose()?;
     let total = known.as_ref().map_or(0, |known| known.inventory.size());

@@ -1,5 +1,6 @@
 //! A layer as it is shown: the same values for people and, as JSON, for programs.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -41,11 +42,18 @@ impl Known {
         Ok(Self { used: inventory.used(), above: inventory.above(), inventory, locked })
     }
 
-    /// The layers, the one used last first.
+    /// The layers, chain by chain: the chain used last first, and of each the base first. One of several chains stands in
+    /// the first of them.
     pub fn layers(&self) -> Vec<(&Digest, &LayerFile)> {
-        let mut layers: Vec<_> = self.inventory.layers.iter().collect();
-        layers.sort_by_key(|(digest, _)| std::cmp::Reverse(self.used.get(digest)));
-        layers
+        let below = self.inventory.below();
+        let chain = |top: &Digest| below.get(top).into_iter().flatten().copied().chain([*top]).collect::<Vec<_>>();
+        let mut chains: Vec<Vec<Digest>> = self.inventory.layers.keys().map(chain).collect();
+        let used = |layers: &[Digest]| layers.iter().filter_map(|layer| self.used.get(layer)).max();
+        // The longest of those that were used at the same time has all that the others have.
+        chains.sort_by_key(|chain| Reverse((used(chain), used(&chain[chain.len() - 1..]), chain.len())));
+        let mut listed = BTreeSet::new();
+        let layers = chains.into_iter().flatten().filter(|layer| listed.insert(*layer));
+        layers.filter_map(|layer| self.inventory.layers.get_key_value(&layer)).collect()
     }
 
     /// Why a collection would not remove it, in words.
@@ -150,6 +158,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Recorded, RecordedLayer};
 
     #[test]
     fn ages_are_told_in_their_largest_unit() {
@@ -158,6 +167,36 @@ mod tests {
             [0, 59, 60, 3599, 3600, 86_399, 86_400, 9_000_000].map(|age| ago(now - Duration::from_secs(age), now));
         assert_eq!(told, ["0s ago", "59s ago", "1m ago", "59m ago", "1h ago", "23h ago", "1d ago", "104d ago"]);
         assert_eq!(ago(now + Duration::from_secs(5), now), "0s ago");
+    }
+
+    #[test]
+    fn layers_are_listed_chain_by_chain_with_the_base_first() {
+        let digest = |number: u8| Digest::from([number; 32]);
+        let day = |day: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(day * 86_400);
+        let mut inventory = Inventory::default();
+        // 9 ← 5 ← 1 and 9 ← 2, used at the same time but for 2, and 7 that stands alone and was used in between.
+        for (layer, below, used) in [(9, &[][..], 3), (5, &[9], 3), (1, &[9, 5], 3), (2, &[9], 1), (7, &[], 2)] {
+            let file = LayerFile { size: 1, written: None, modified: day(used), is_held: false };
+            inventory.layers.insert(digest(layer), file);
+            let recorded = Recorded {
+                fields: serde_json::from_value(json!({ "x": layer.to_string() })).unwrap(),
+                build: "b".into(),
+                container: "c".into(),
+                steps: vec!["s".into()],
+                duration_ms: 1,
+                time: time(day(used)),
+                layer: Some(RecordedLayer {
+                    digest: digest(layer),
+                    size: 1,
+                    below: below.iter().map(|n| digest(*n)).collect(),
+                }),
+                tmpfs_left: Vec::new(),
+            };
+            inventory.records.insert(recorded.fields.key(), RecordFile { recorded, modified: day(used) });
+        }
+        let known = Known { used: inventory.used(), above: inventory.above(), inventory, locked: BTreeMap::new() };
+        let listed: Vec<Digest> = known.layers().into_iter().map(|(digest, _)| *digest).collect();
+        assert_eq!(listed, [9, 5, 1, 2, 7].map(digest));
     }
 
     #[test]
