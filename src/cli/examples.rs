@@ -93,7 +93,9 @@ Examples:
   # The layers, with what built them and what keeps them.
   runner store ls
   # For a program.
-  runner store ls --json | jq -r '.layers[].digest'";
+  runner store ls --json | jq -r '.layers[].digest'
+  # The cache mounts, and what they take.
+  runner store ls --caches";
 
 pub(super) const STORE_INSPECT: &str = "\
 Examples:
@@ -123,7 +125,9 @@ Examples:
   # What would go?
   runner store gc --dry-run
   # Every night: nothing older than a week, and 20 GiB at most.
-  runner store gc --keep-days 7 --max-size 20GiB";
+  runner store gc --keep-days 7 --max-size 20GiB
+  # The cache mounts that nobody used for a month.
+  runner store gc --caches --keep-days 30";
 
 pub(super) const SCHEMA: &str = "\
 Examples:

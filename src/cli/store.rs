@@ -14,9 +14,13 @@ const MOST_DAYS: u32 = 36500;
 /// What to do with the store. A LAYER is a digest, the beginning of one, or the name of the step that wrote it.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// List the layers, the one used last first.
+    /// List the layers, chain by chain, the one used last first, and each with its base first; or the cache mounts.
     #[command(after_help = examples::STORE_LS)]
     Ls {
+        /// List the cache mounts.
+        #[arg(long)]
+        caches: bool,
+
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -76,7 +80,7 @@ pub enum StoreCommand {
     /// Remove what is not needed: layers, what was used longest ago first, and old logs, records and sessions of failed steps.
     ///
     /// Without --keep-days and --max-size, what was not used for 30 days. Never what a running build uses, what a lock file
-    /// names, or what such a layer stands on. Cache mounts are left alone.
+    /// names, or what such a layer stands on. Cache mounts stay, unless --caches asks for them, and nothing else, to be removed.
     #[command(after_help = examples::STORE_GC)]
     Gc(GcArgs),
 }
@@ -84,7 +88,7 @@ pub enum StoreCommand {
 /// The arguments of `runner store gc`.
 #[derive(Debug, Args)]
 pub struct GcArgs {
-    /// Remove what was not used for so many days [default: 30; of layers, with --max-size alone, no limit].
+    /// Remove what was not used for so many days [default: 30; of layers, with --max-size alone, no limit; of caches, 0].
     #[arg(long, value_name = "N", value_parser = days)]
     pub keep_days: Option<u32>,
 
@@ -95,6 +99,11 @@ pub struct GcArgs {
     /// Keep what this lock file names, as well as what is named in the known ones; repeatable.
     #[arg(long = "keep-lock", value_name = "FILE")]
     pub keep_locks: Vec<PathBuf>,
+
+    /// Remove the cache mounts and nothing else: all that no running build uses, or with --keep-days those that no build used
+    /// for so long. The next build makes them anew.
+    #[arg(long, conflicts_with_all = ["max_size", "keep_locks"])]
+    pub caches: bool,
 
     /// Tell what would be removed, and remove nothing.
     #[arg(long)]
@@ -135,14 +144,16 @@ mod tests {
         let StoreCommand::Gc(args) = parse(line).unwrap() else { panic!("not gc") };
         assert_eq!((args.keep_days, args.max_size), (Some(0), Some(3 << 29)));
         assert_eq!(args.keep_locks, ["a", "b"].map(PathBuf::from));
-        assert!(args.dry_run && args.json);
+        assert!(args.dry_run && args.json && !args.caches);
+        let StoreCommand::Gc(args) = parse("runner store gc --caches --keep-days 3").unwrap() else { panic!("not gc") };
+        assert!(args.caches && args.keep_days == Some(3));
         let StoreCommand::Gc(args) = parse("runner store gc").unwrap() else { panic!("not gc") };
         assert_eq!((args.keep_days, args.max_size), (None, None));
     }
 
     #[test]
     fn the_other_commands_are_known_and_wrong_ones_end_with_2() {
-        assert!(matches!(parse("runner store ls --json").unwrap(), StoreCommand::Ls { json: true }));
+        assert!(matches!(parse("runner store ls --json").unwrap(), StoreCommand::Ls { json: true, caches: false }));
         assert!(matches!(parse("runner store diff a b").unwrap(), StoreCommand::Diff { json: false, .. }));
         for line in [
             "runner store",
@@ -154,6 +165,8 @@ mod tests {
             "runner store gc --keep-days -1",
             "runner store gc --keep-days soon",
             "runner store gc --max-size 3x",
+            "runner store gc --caches --max-size 3GiB",
+            "runner store gc --caches --keep-lock a",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

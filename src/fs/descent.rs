@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::fs::dirfd::Identity;
+use super::dirfd::Identity;
 
 /// As many directories stay open above the one that is read.
 const MOST_OPEN: usize = 16;
@@ -22,19 +22,19 @@ struct Level {
 }
 
 /// The directory that is read, and those above it up to the top.
-pub(super) struct Descent<'a> {
+pub struct Descent<'a> {
     top: BorrowedFd<'a>,
     levels: Vec<Level>,
 }
 
 impl<'a> Descent<'a> {
     /// Begins at the top.
-    pub(super) fn new(top: BorrowedFd<'a>) -> Self {
+    pub fn new(top: BorrowedFd<'a>) -> Self {
         Self { top, levels: Vec::new() }
     }
 
     /// Returns the directory that is read.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.levels.last().and_then(|level| level.fd.as_ref()).map_or(self.top, AsFd::as_fd)
     }
 
@@ -42,7 +42,7 @@ impl<'a> Descent<'a> {
     ///
     /// # Errors
     /// What openat(2) says.
-    pub(super) fn enter(&mut self, name: &[u8]) -> io::Result<()> {
+    pub fn enter(&mut self, name: &[u8]) -> io::Result<()> {
         let fd = openat(self.fd(), OsStr::from_bytes(name), FLAGS, Mode::empty())?;
         let identity = Identity::of(&fd)?;
         if let Some(above) = self.levels.len().checked_sub(MOST_OPEN) {
@@ -56,7 +56,7 @@ impl<'a> Descent<'a> {
     ///
     /// # Errors
     /// What openat(2) says; where the directory has been moved meanwhile.
-    pub(super) fn leave(&mut self) -> io::Result<()> {
+    pub fn leave(&mut self) -> io::Result<()> {
         let Some(left) = self.levels.pop() else { return Ok(()) };
         if let (Some(above), Some(below)) = (self.levels.last_mut(), left.fd)
             && above.fd.is_none()

@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod atomic;
+pub mod descent;
 pub mod dirfd;
 pub mod in_root;
 pub mod named_file;
@@ -9,3 +10,4 @@ pub mod opened;
 pub mod output;
 pub mod regular;
 pub mod remove_tree;
+pub mod tree_size;

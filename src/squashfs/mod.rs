@@ -15,7 +15,7 @@
 //!
 //! First all names and inodes are read (`scan`, into a `tree` of some 80 bytes for each), then all content (`data`), then
 //! the tables are made. Directories are opened by descriptors, no more than a few at once, and no link is followed
-//! (`walk`, `descent`). Blocks in memory take 25 MB at most, tables grow with the number of files.
+//! (`walk`). Blocks in memory take 25 MB at most, tables grow with the number of files.
 //!
 //! The format is described by `fs/squashfs/squashfs_fs.h` in Linux, and by the document "Squashfs Binary Format" of
 //! squashfs-tools-ng. POSIX access control lists have no place in it.
@@ -26,7 +26,6 @@ mod blocks;
 mod codec;
 mod compressor;
 mod data;
-mod descent;
 mod directories;
 mod error;
 mod fragments;

@@ -5,9 +5,9 @@ use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::descent::Descent;
 use super::error::WriteError;
 use super::tree::{ROOT, Tree};
+use crate::fs::descent::Descent;
 
 /// Something that is readable when all is to end.
 #[derive(Clone, Copy)]

@@ -1,17 +1,38 @@
-//! Cache mounts: the directory of each, the builds that have it mounted, and the steps that use it now.
+//! Cache mounts: the directory of each, the builds that have it mounted, the steps that use it now, and its removal.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::error::io as failed;
-use super::held::touch;
-use super::lock::is_linked;
+use super::held::{is_held, touch};
+use super::lock::{is_linked, try_lock};
 use super::{Held, Store, StoreError, make_folder};
 use crate::build::Sharing;
 use crate::digest::Digest;
+use crate::fs::atomic;
 use crate::fs::regular;
+use crate::fs::tree_size::tree_size;
+
+/// A manifest takes no more.
+const MAX_ID: u64 = 4 << 20;
+
+/// A cache mount as it is in the store.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Its name in manifests; none where a runner made it that did not note that.
+    pub id: Option<String>,
+    /// Its directory.
+    pub path: PathBuf,
+    /// How many bytes it takes; none where that cannot be told, as while a step moves its directories.
+    pub size: Option<u64>,
+    /// When a build had it mounted last.
+    pub used: SystemTime,
+    /// Whether a build has it mounted.
+    pub is_in_use: bool,
+}
 
 /// The turn of a step with a cache. Given back when dropped, and by the kernel however its holder ends.
 #[derive(Debug)]
@@ -75,6 +96,75 @@ impl Store {
         Ok(take().map_err(failed("lock", &path))?.map(|file| CacheTurn { _file: file }))
     }
 
+    /// Returns all caches, the one used last first.
+    ///
+    /// # Errors
+    /// What listing and locking gives.
+    pub fn caches(&self) -> Result<Vec<Cache>, StoreError> {
+        let folder = self.root.join("cache");
+        let list = || -> io::Result<Vec<Cache>> {
+            let mut caches = Vec::new();
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                // The files beside a directory have an extension.
+                if path.extension().is_some() || !path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                    continue;
+                }
+                let in_use = path.with_extension("use");
+                let noted = regular::read(&in_use, MAX_ID).ok().filter(|id| !id.is_empty());
+                let used = in_use.metadata().or_else(|_| path.metadata())?.modified()?;
+                caches.push(Cache {
+                    id: noted.map(|id| String::from_utf8_lossy(&id).into_owned()),
+                    size: tree_size(&path).ok(),
+                    used,
+                    is_in_use: is_held(&in_use)?,
+                    path,
+                });
+            }
+            caches.sort_by(|one, other| (other.used, &one.path).cmp(&(one.used, &other.path)));
+            Ok(caches)
+        };
+        list().map_err(failed("list the caches in", &folder))
+    }
+
+    /// Removes a cache, unless a build has it mounted or has used it since it was listed; whether it is gone. The next build
+    /// makes it anew, empty.
+    ///
+    /// # Errors
+    /// What locking, moving and removing gives.
+    pub fn remove_cache(&self, path: &Path, used: SystemTime) -> Result<bool, StoreError> {
+        let (in_use, turn) = (path.with_extension("use"), path.with_extension("turn"));
+        let lock = |path: &Path| -> io::Result<Option<File>> {
+            let file = open_or_create(path)?;
+            Ok((try_lock(&file)? && is_linked(&file)?).then_some(file))
+        };
+        let unused = || -> io::Result<bool> {
+            // One that an older runner made has its own time.
+            let noted = if in_use.metadata()?.len() == 0 { path } else { &in_use };
+            Ok(noted.metadata()?.modified()? == used)
+        };
+        let lease = self.lease()?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let aside = lease.temp_file(&name)?;
+        let move_aside = || -> io::Result<bool> {
+            let (Some(_in_use), Some(_turn)) = (lock(&in_use)?, lock(&turn)?) else { return Ok(false) };
+            if !unused()? {
+                return Ok(false);
+            }
+            // Moved at once, for a program that finds half of what it left may take it for all; it is removed with the lease.
+            match atomic::rename(path, &aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            fs::remove_file(&turn)?;
+            fs::remove_file(&in_use)?;
+            Ok(true)
+        };
+        let moved = move_aside().map_err(failed("remove the cache", path));
+        lease.close()?;
+        moved
+    }
+
     fn cache_path(&self, id: &str) -> PathBuf {
         self.root.join("cache").join(Digest::of_bytes(id.as_bytes()).hex())
     }
@@ -91,7 +181,6 @@ fn open_or_create(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::sync::atomic::{AtomicI32, Ordering};
     use std::thread;
 
@@ -133,6 +222,33 @@ mod tests {
         let held = store.use_cache("apt").unwrap();
         let _turn = store.try_cache_turn("apt", Sharing::Locked).unwrap().unwrap();
         File::open(held.path()).unwrap().try_lock().unwrap();
+    }
+
+    #[test]
+    fn caches_are_listed_and_removed_unless_they_are_in_use() {
+        let (_folder, store) = store();
+        let held = store.use_cache("apt").unwrap();
+        fs::write(held.path().join("file"), vec![7; 100 << 10]).unwrap();
+        // As an older runner made it.
+        let old = store.root().join("cache").join(Digest::of_bytes(b"old").hex());
+        fs::create_dir_all(old.join("deep/er")).unwrap();
+        let find = |path: &Path| store.caches().unwrap().into_iter().find(|cache| cache.path == path).unwrap();
+        let cache = find(held.path());
+        assert_eq!((cache.id.as_deref(), cache.is_in_use), (Some("apt"), true));
+        assert!(cache.size.is_some_and(|size| (100 << 10..200 << 10).contains(&size)), "{cache:?}");
+        assert_eq!((find(&old).id, find(&old).is_in_use), (None, false));
+        assert!(!store.remove_cache(&cache.path, cache.used).unwrap() && cache.path.exists());
+        drop(held);
+        // A step that is about to run, and a later use.
+        let turn = store.try_cache_turn("apt", Sharing::Shared).unwrap();
+        assert!(!store.remove_cache(&cache.path, cache.used).unwrap());
+        drop(turn);
+        assert!(!store.remove_cache(&cache.path, SystemTime::UNIX_EPOCH).unwrap() && cache.path.exists());
+        assert!(store.remove_cache(&cache.path, cache.used).unwrap());
+        assert!(store.remove_cache(&old, find(&old).used).unwrap());
+        assert_eq!(fs::read_dir(store.root().join("cache")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.root().join("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.use_cache("apt").unwrap().path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -77,7 +77,7 @@ use crate::fs::regular;
 
 pub use self::failed::{FailedStep, HalfKept, KeptFailure};
 pub use building::Building;
-pub use caches::CacheTurn;
+pub use caches::{Cache, CacheTurn};
 pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
 pub use existing::Existing;

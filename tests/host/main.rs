@@ -7,6 +7,7 @@ mod bounds;
 mod browser;
 mod built;
 mod cache;
+mod cache_mounts;
 mod callers;
 mod cgroups;
 mod chain;

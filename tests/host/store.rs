@@ -72,6 +72,8 @@ fn no_command_makes_a_store_where_there_is_none() {
     for (arguments, code, text) in [
         (&["ls"][..], 0, "no layers in "),
         (&["ls", "--json"], 0, "\"layers\": []"),
+        (&["ls", "--caches"], 0, "no caches in "),
+        (&["gc", "--caches"], 0, "nothing to remove\n"),
         (&["verify"], 0, "0 layers read: nothing wrong\n"),
         (&["gc"], 0, "nothing to remove\n"),
         (&["inspect", "base"], 2, "there is no store at "),
@@ -98,6 +100,8 @@ fn layers_are_listed_and_told_with_what_built_them_and_what_they_stand_on() {
     let run = store(&project, &["ls"]);
     let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let row = rows.iter().find(|row| row.contains(&"demo/base/base-layer")).unwrap();
+    // The base first.
+    assert_eq!(&rows[1], row, "{run}");
     assert_eq!(row[..3], [&base.hex()[..12], "4.0", "KiB"], "{run}");
     assert!(row.ends_with(&["1", "layer", "above"]) && run.stdout.ends_with("2 layers, 8.0 KiB\n"), "{run}");
 

@@ -1,5 +1,6 @@
 //! `runner store`: what is kept between builds, looked at and cleared away.
 
+mod caches;
 mod diff;
 mod export;
 mod gc;
@@ -31,11 +32,13 @@ pub fn store(cli: &Cli, command: &StoreCommand) -> Result<(), Stop> {
     let path = settings_with_warning(flags, Path::new("build.yaml"))?.store;
     let place = Place { store: Store::open_if_any(&path).map_err(of_store)?, path };
     match command {
-        StoreCommand::Ls { json } => ls::ls(&place, *json),
+        StoreCommand::Ls { json, caches: true } => caches::ls(&place, *json),
+        StoreCommand::Ls { json, caches: false } => ls::ls(&place, *json),
         StoreCommand::Inspect { layer, json } => inspect::inspect(&place, layer, *json),
         StoreCommand::Diff { a, b, json } => diff::diff(&place, [a, b], *json),
         StoreCommand::Export { layer, file } => export::export(&place, layer, file),
         StoreCommand::Verify { json } => verify::verify(&place, *json),
+        StoreCommand::Gc(args) if args.caches => caches::gc(&place, args),
         StoreCommand::Gc(args) => gc::gc(&place, args),
     }
 }

@@ -1,0 +1,112 @@
+//! Cache mounts: `runner store ls --caches`, and `runner store gc --caches`, which empties them.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::super::site::{clear_left_over, of_store};
+use super::shown::{ago, table, time};
+use super::{Place, print_json};
+use crate::cli::GcArgs;
+use crate::columns::width;
+use crate::command::{Stop, columns, print, warn};
+use crate::error::Error;
+use crate::report::{sanitize, size};
+use crate::store::Cache;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Lists the caches, the one used last first.
+pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
+    let caches = caches(place)?;
+    let total = bytes(&caches);
+    if as_json {
+        let caches: Vec<Value> = caches.iter().map(as_value).collect();
+        return print_json(&json!({ "store": place.path.display().to_string(), "size": total, "caches": caches }));
+    }
+    if caches.is_empty() {
+        return print(format!("no caches in {}\n", place.path.display()).as_bytes());
+    }
+    let now = SystemTime::now();
+    let mut rows = vec![["CACHE", "SIZE", "USED"].map(String::from).to_vec()];
+    rows.extend(caches.iter().map(|cache| vec![name(cache), shown_size(cache), used(cache, now)]));
+    let listed = table(&rows);
+    let has_room = columns().is_none_or(|columns| listed.lines().all(|line| width(line) <= columns));
+    let block = |row: &Vec<String>| format!("{}\n  {}, used {}\n", row[0], row[1], row[2]);
+    let listed = if has_room { listed } else { rows[1..].iter().map(block).collect() };
+    print(format!("{listed}{}, {}\n", count(caches.len()), size(total)).as_bytes())
+}
+
+/// Removes the caches that no build uses, unless only that was asked for, and reports each.
+pub fn gc(place: &Place, args: &GcArgs) -> Result<(), Stop> {
+    let now = SystemTime::now();
+    let since = args.keep_days.and_then(|days| now.checked_sub(DAY * days)).unwrap_or(now);
+    let (mut removed, mut kept) = (Vec::new(), Vec::new());
+    if let Some(store) = &place.store {
+        if !args.dry_run {
+            for warning in clear_left_over(store)? {
+                warn(&warning);
+            }
+        }
+        for cache in caches(place)?.into_iter().filter(|cache| cache.is_in_use || cache.used < since) {
+            let goes =
+                !cache.is_in_use && (args.dry_run || store.remove_cache(&cache.path, cache.used).map_err(of_store)?);
+            if goes { removed.push(cache) } else { kept.push(cache) }
+        }
+    }
+    let total = bytes(&removed);
+    if args.json {
+        let all = |caches: &[Cache]| caches.iter().map(as_value).collect::<Vec<_>>();
+        let did = if args.dry_run { "would_remove" } else { "removed" };
+        return print_json(&json!({ "dry_run": args.dry_run, did: all(&removed), "kept": all(&kept), "size": total }));
+    }
+    let line = |cache: &Cache| format!("cache {} ({}): used {}", name(cache), shown_size(cache), used(cache, now));
+    let mut text: String = removed.iter().map(|cache| line(cache) + "\n").collect();
+    for cache in &kept {
+        text += &format!("cache {} ({}): it stays, for a build uses it\n", name(cache), shown_size(cache));
+    }
+    let did = if args.dry_run { "would remove" } else { "removed" };
+    text += &match removed.len() {
+        0 => "nothing to remove\n".to_owned(),
+        removed => format!("{did} {}, {}\n", count(removed), size(total)),
+    };
+    print(text.as_bytes())
+}
+
+fn caches(place: &Place) -> Result<Vec<Cache>, Error> {
+    place.store.as_ref().map_or(Ok(Vec::new()), |store| store.caches().map_err(of_store))
+}
+
+fn bytes(caches: &[Cache]) -> u64 {
+    caches.iter().filter_map(|cache| cache.size).sum()
+}
+
+fn count(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "cache" } else { "caches" })
+}
+
+/// Its id; of one whose id is not known, its directory.
+fn name(cache: &Cache) -> String {
+    match &cache.id {
+        Some(id) => sanitize(&id.replace('\n', " ")).into_owned(),
+        None => cache.path.display().to_string(),
+    }
+}
+
+fn shown_size(cache: &Cache) -> String {
+    cache.size.map_or("-".to_owned(), size)
+}
+
+fn used(cache: &Cache, now: SystemTime) -> String {
+    if cache.is_in_use { "now".to_owned() } else { ago(cache.used, now) }
+}
+
+fn as_value(cache: &Cache) -> Value {
+    json!({
+        "id": cache.id,
+        "path": cache.path.display().to_string(),
+        "size": cache.size,
+        "used": time(cache.used),
+        "in_use": cache.is_in_use,
+    })
+}

@@ -1,0 +1,104 @@
+//! The size of a tree on its disk, whatever steps have made in it.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, statat};
+use rustix::io::Errno;
+
+use super::descent::Descent;
+
+/// What st_blocks of stat(2) counts in.
+const BLOCK: u64 = 512;
+
+/// Counts the blocks of files, each file once.
+#[derive(Default)]
+struct Count {
+    bytes: u64,
+    /// Files with several names, by device and inode.
+    seen: HashSet<(u64, u64)>,
+}
+
+/// Returns how many bytes all files of a directory take on their disk. No link is followed, and what is mounted inside is left
+/// out.
+///
+/// # Errors
+/// What the system calls say; where a directory was moved while it was read.
+pub fn tree_size(path: &Path) -> io::Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(path, flags, Mode::empty())?;
+    let device = rustix::fs::fstat(&top)?.st_dev;
+    let (mut descent, mut count) = (Descent::new(top.as_fd()), Count::default());
+    let mut left = vec![count.directory(top.as_fd(), device)?];
+    while let Some(directories) = left.last_mut() {
+        let Some(name) = directories.pop() else {
+            left.pop();
+            descent.leave()?;
+            continue;
+        };
+        match descent.enter(&name) {
+            // Gone, or a file by now.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            entered => entered?,
+        }
+        left.push(count.directory(descent.fd(), device)?);
+    }
+    Ok(count.bytes)
+}
+
+impl Count {
+    /// Counts the files of a directory, and returns the names of the directories in it.
+    fn directory(&mut self, directory: BorrowedFd<'_>, device: u64) -> io::Result<Vec<Vec<u8>>> {
+        let mut directories = Vec::new();
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let mut is_new = || stat.st_nlink < 2 || self.seen.insert((stat.st_dev, stat.st_ino));
+            if stat.st_dev != device || !is_directory && !is_new() {
+                continue;
+            }
+            self.bytes += BLOCK * u64::try_from(stat.st_blocks).unwrap_or_default();
+            if is_directory {
+                directories.push(name.to_bytes().to_vec());
+            }
+        }
+        Ok(directories)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn each_file_counts_once_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (top, other) = (folder.path().join("top"), folder.path().join("other"));
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        fs::write(&other, vec![7; 1 << 20]).unwrap();
+        let empty = tree_size(&top).unwrap();
+        fs::write(top.join("a/b/file"), vec![7; 64 << 10]).unwrap();
+        let one = tree_size(&top).unwrap();
+        assert!((64 << 10..128 << 10).contains(&(one - empty)), "{empty} {one}");
+        fs::hard_link(top.join("a/b/file"), top.join("again")).unwrap();
+        symlink(&other, top.join("link")).unwrap();
+        symlink(folder.path(), top.join("a/up")).unwrap();
+        assert!(tree_size(&top).unwrap() < one + (16 << 10));
+        assert!(tree_size(&top.join("a/up")).is_err());
+        fs::File::create(top.join("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert!(tree_size(&top).unwrap() < 1 << 20);
+    }
+}
