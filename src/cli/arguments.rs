@@ -62,7 +62,7 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub keep_going: bool,
 
-    /// Do not keep the sessions of steps that fail, for `runner shell`.
+    /// Do not keep the sessions of steps that fail, for `runner shell` [default: keep them, unless `CI` is `true`].
     #[arg(long)]
     pub no_keep_failed: bool,
 

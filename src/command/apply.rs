@@ -67,6 +67,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         jobs: args.jobs,
         runtime: args.runtime.runtime.clone(),
         progress: args.progress,
+        keep_failed: args.no_keep_failed.then_some(false),
     };
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
@@ -88,7 +89,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         targets,
         keep_going,
         forget_failed: true,
-        keep_failed: !args.no_keep_failed,
+        keep_failed: settings.keep_failed,
         keyboard,
         no_cache,
         locked,

@@ -19,7 +19,7 @@ use crate::fs::regular;
 use crate::warning::Warning;
 
 /// The keys there are.
-pub(super) const KEYS: [&str; 3] = ["store", "jobs", "progress"];
+pub(super) const KEYS: [&str; 4] = ["store", "jobs", "progress", "keep_failed"];
 
 /// Far more than settings take; a larger file was put there by mistake.
 const MOST_BYTES: u64 = 1 << 20;
@@ -87,6 +87,13 @@ fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
         let result = match key.get_ref().as_ref() {
             "store" => path(value.get_ref()).map(|store| partial.store = Some(folder.join(store))),
             "jobs" => jobs(value.get_ref()).map(|jobs| partial.jobs = Some(jobs)),
+            "keep_failed" => match value.get_ref().as_bool() {
+                Some(keeps) => {
+                    partial.keep_failed = Some(keeps);
+                    Ok(())
+                }
+                None => Err(format!("this is to be `true` or `false`, not {}", named(value.get_ref()))),
+            },
             "runtime" => {
                 let what = "a file can name no program: give it by `--runtime` or RUNNER_RUNTIME, and remove this key";
                 problem(key.span(), what.to_owned());
@@ -155,11 +162,11 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_read_with_paths_from_its_folder() {
-        let text = "store = 'cache'\njobs = 0x10\nprogress = \"json\" # why\n";
+        let text = "store = 'cache'\njobs = 0x10\nprogress = \"json\" # why\nkeep_failed = false\n";
         let (partial, problems) = parse(text, Path::new("/project"));
         assert_eq!(problems, []);
         assert_eq!(partial.store, Some("/project/cache".into()));
         assert_eq!(partial.jobs, NonZeroUsize::new(16));
-        assert_eq!(partial.progress, Some(Progress::Json));
+        assert_eq!((partial.progress, partial.keep_failed), (Some(Progress::Json), Some(false)));
     }
 }

@@ -9,6 +9,7 @@
 //! | `--jobs` | `RUNNER_JOBS` | `jobs` | the number of available processors |
 //! | `--runtime` | `RUNNER_RUNTIME` | | `embedded` |
 //! | `--progress` | `RUNNER_PROGRESS` | `progress` | `auto` |
+//! | `--no-keep-failed` | `RUNNER_KEEP_FAILED` | `keep_failed` | `true`, and `false` where `CI` is `true`: nobody looks at a session on a machine that goes with its job |
 //!
 //! `runner.toml` lies where steps and other users may be able to write: it can name no program, and one that belongs to
 //! somebody else is left alone (see `file`).
@@ -42,6 +43,8 @@ pub struct Settings {
     pub runtime: String,
     /// How progress is shown.
     pub progress: Progress,
+    /// Whether the sessions of steps that fail are stored for a shell.
+    pub keep_failed: bool,
     /// A `runner.toml` that was not read.
     pub ignored: Option<Warning>,
 }
@@ -75,6 +78,8 @@ pub struct Partial {
     pub runtime: Option<String>,
     /// See [`Settings::progress`].
     pub progress: Option<Progress>,
+    /// See [`Settings::keep_failed`].
+    pub keep_failed: Option<bool>,
 }
 
 impl Settings {
@@ -114,6 +119,7 @@ impl Settings {
             jobs: said.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
             runtime: said.runtime.unwrap_or_else(|| EMBEDDED.to_owned()),
             progress: said.progress.unwrap_or(Progress::Auto),
+            keep_failed: said.keep_failed.unwrap_or_else(|| !is_ci(&env)),
             ignored,
         })
     }
@@ -127,6 +133,7 @@ impl Partial {
             jobs: self.jobs.or(other.jobs),
             runtime: self.runtime.or(other.runtime),
             progress: self.progress.or(other.progress),
+            keep_failed: self.keep_failed.or(other.keep_failed),
         }
     }
 }
@@ -147,6 +154,7 @@ fn from_variables(env: &impl Fn(&str) -> Option<OsString>) -> Result<Partial, Se
         jobs: parsed(env, "RUNNER_JOBS", parse_jobs, &mut problems),
         runtime: parsed(env, "RUNNER_RUNTIME", |runtime| Ok(runtime.to_owned()), &mut problems),
         progress: parsed(env, "RUNNER_PROGRESS", parse_progress, &mut problems),
+        keep_failed: parsed(env, "RUNNER_KEEP_FAILED", parse_bool, &mut problems),
     };
     if problems.is_empty() { Ok(partial) } else { Err(SettingsError::Variables { problems }) }
 }
@@ -169,6 +177,15 @@ fn parsed<T>(
 
 fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "is not a number from 1 on".to_owned())
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "is neither `true` nor `false`".to_owned())
+}
+
+/// Whether this is a job of a CI system: nearly all of them set the variable.
+fn is_ci(env: &impl Fn(&str) -> Option<OsString>) -> bool {
+    env("CI").is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
 }
 
 /// The error says what it could be, after "`auot` ".

@@ -65,6 +65,23 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
 }
 
 #[test]
+fn failed_sessions_are_stored_unless_the_host_is_a_ci_job_or_a_setting_says_otherwise() {
+    let empty = tempfile::tempdir().unwrap();
+    let file = folder_with("keep_failed = false\n");
+    let keeps = |flag: Option<bool>, variables: &[(&str, &str)], folder: &Path| {
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        Settings::resolve(Partial { keep_failed: flag, ..Partial::default() }, env, folder).unwrap().keep_failed
+    };
+    let ci: &[(&str, &str)] = &[("CI", "true")];
+    assert!(keeps(None, &[], empty.path()) && keeps(None, &[("CI", "false")], empty.path()));
+    assert!(!keeps(None, ci, empty.path()) && !keeps(None, &[("CI", "1")], empty.path()));
+    assert!(keeps(None, &[("CI", "true"), ("RUNNER_KEEP_FAILED", "true")], empty.path()));
+    assert!(!keeps(None, &[], file.path()) && keeps(None, &[("RUNNER_KEEP_FAILED", "true")], file.path()));
+    assert!(!keeps(Some(false), &[("RUNNER_KEEP_FAILED", "true")], empty.path()));
+    assert!(refusal("keep_failed = 'yes'").contains("this is to be `true` or `false`, not a string"));
+}
+
+#[test]
 fn a_relative_path_of_a_flag_starts_from_the_current_folder() {
     let flags = Partial { store: Some("store".into()), runtime: Some("./crun".into()), ..Partial::default() };
     let folder = tempfile::tempdir().unwrap();
@@ -84,7 +101,7 @@ fn all_unknown_keys_are_refused_at_once_each_with_a_caret_and_the_nearest_name()
         "this key is unknown; did you mean `progress`?",
         "this key is unknown\n",
         "this is to be a string, not a table",
-        "the keys are `store`, `jobs`, `progress`",
+        "the keys are `store`, `jobs`, `progress`, `keep_failed`",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }

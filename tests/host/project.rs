@@ -162,7 +162,7 @@ fn groups() -> Vec<PathBuf> {
 /// What runner heeds must come from the test alone, also where a CI system runs it.
 fn without_surroundings(command: &mut Command) {
     for name in
-        ["SOURCE_DATE_EPOCH", "NO_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI"]
+        ["CI", "SOURCE_DATE_EPOCH", "NO_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI"]
     {
         command.env_remove(name);
     }

@@ -226,4 +226,13 @@ steps:
     let built = Running::start(&project, &["--no-keep-failed"]).end();
     assert_eq!((built.run.code, kept()), (1, 0), "{}", built.run);
     assert_eq!(built.ending("breaks")["failure"]["kept"], false);
+    // Nobody looks at it on a machine that goes with its job, unless somebody says so.
+    for (variables, expected) in [(&[("CI", "true")][..], 0), (&[("CI", "true"), ("RUNNER_KEEP_FAILED", "true")], 1)] {
+        let mut command = project.command(&["apply", "--progress", "json"]);
+        command.envs(variables.iter().copied());
+        let built = Running::spawn(command).end();
+        assert_eq!((built.run.code, kept()), (1, expected), "{}", built.run);
+    }
+    project.write("runner.toml", "keep_failed = false\n");
+    assert_eq!((Running::start(&project, &[]).end().run.code, kept()), (1, 0));
 }
