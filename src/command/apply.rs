@@ -185,7 +185,9 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     let (keep_going, keep_failed) = (wish.keep_going, wish.keep_failed);
     let options = Options { keep_going, keep_failed, stay, estimates, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
-    if let Err(error) = judge.close() {
+    if let Err(error) = judge.close()
+        && !context.store.is_read_only()
+    {
         events.warn(None, &Warning::NotLearnt { why: told_with_hint(&error, error.hint()) });
     }
     drop(events);

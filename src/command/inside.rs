@@ -20,7 +20,7 @@ use crate::plan::{Plan, Segments};
 use crate::report::{self, Beside, Mode, duration, sanitize};
 use crate::session::SessionError;
 use crate::settings::{Partial, Settings};
-use crate::store::{CacheTurn, KeptFailure};
+use crate::store::{CacheTurn, KeptFailure, StoreError};
 use crate::warning::Warning;
 
 /// Opens the session that a name stands for, for what `work` does in it; gives the exit code of that.
@@ -48,6 +48,12 @@ pub fn in_session(
         }
     };
     let context = site.context(&build, &paths);
+    if context.store.is_read_only() {
+        // Nobody would clear what a session leaves that is killed.
+        let error = StoreError::ReadOnly { path: context.store.root().to_owned() };
+        site.close()?;
+        return Err(of_store(error).into());
+    }
     let rooms = Rooms::new(context);
     let result = open(context, source, &settings, &rooms, inside).and_then(|kept| {
         let attempt = turns_with_caches(context, inside.container).and_then(|_turns| {

@@ -21,6 +21,7 @@ use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
 use crate::key::Reason;
 use crate::plan::{Plan, Ready};
+use crate::store::StoreError;
 use crate::threads::{Crew, On};
 use crate::warning::{NotKept, Warning};
 
@@ -268,6 +269,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     let _ = sender.send(Report::Judged { segment, result });
                 });
             }
+            Admission::Run(reasons, _) if self.context.store.is_read_only() => self.cannot_write(step, &reasons),
             Admission::Run(reasons, checkpoint) => {
                 self.running += 1;
                 self.clock.begins(step);
@@ -291,6 +293,15 @@ impl<'a, 'e> Run<'a, 'e> {
             }
         }
         None
+    }
+
+    /// A step would run, and nothing of it could be stored.
+    fn cannot_write(&mut self, step: StepId, reasons: &[Reason]) {
+        let error = StoreError::ReadOnly { path: self.context.store.root().to_owned() };
+        let why: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
+        let hint = error.hint().unwrap_or_default();
+        self.failed(step, &Failure::host(format!("{error}, and the step would run{why}; {hint}")));
     }
 
     fn work(&self, id: StepId) -> step::Work<'a, 'e> {

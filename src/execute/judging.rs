@@ -57,7 +57,7 @@ impl Judging<'_, '_> {
                 let wait_for = may_be_fresh.then_some(snapshot);
                 return Ok(Judged { verdict, below, building: None, wait_for, held: None });
             }
-            let Some(key) = key else { return found(verdict) };
+            let Some(key) = key.filter(|_| !self.context.store.is_read_only()) else { return found(verdict) };
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
                 let Some((verdict, _, held)) = self.look(&below)? else { continue };

@@ -42,6 +42,7 @@ fn every_error_of_the_store_says_where_why_and_what_to_do() {
             StoreError::Owner { path: store(), owner: 1001, user: 1000 },
         ],
         StoreError::LockFile { .. } => [StoreError::LockFile { path: "/work/runner.lock".into(), why: "expected `=`".into() }],
+        StoreError::ReadOnly { .. } => [StoreError::ReadOnly { path: store() }],
         StoreError::Name { .. } => [StoreError::Name { name: "../x".into() }],
         StoreError::Publish { .. } => [
             publish(io("create the folder", "/work/out", libc::EACCES)),

@@ -33,6 +33,9 @@ pub enum StoreError {
     /// What names the layers to be kept cannot be understood.
     #[error("cannot understand the lock file {}: {why}", path.display())]
     LockFile { path: PathBuf, why: String },
+    /// Something must be written to a store that is read-only.
+    #[error("the store {} is on a read-only filesystem, so only what it has already can be used", path.display())]
+    ReadOnly { path: PathBuf },
     /// A name that would lead out of its folder.
     #[error("cannot use `{name}` as a file name")]
     Name { name: String },
@@ -51,8 +54,11 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { action, source, .. } => match source.kind() {
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                ErrorKind::PermissionDenied => {
                     Some("run as root, or choose another store with `--store FOLDER`".into())
+                }
+                ErrorKind::ReadOnlyFilesystem => {
+                    Some("remount its filesystem writable, or choose another store with `--store FOLDER`".into())
                 }
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                     Some("make room with `runner store gc`, or choose another store with `--store FOLDER`".into())
@@ -88,6 +94,9 @@ impl StoreError {
                 path.display()
             )),
             Self::LockFile { .. } => Some("write it again with `runner lock`, or remove it".into()),
+            Self::ReadOnly { .. } => {
+                Some("remount its filesystem writable, or choose another store with `--store FOLDER`".into())
+            }
             Self::Name { .. } => None,
         }
     }

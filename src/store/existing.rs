@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::io as failed;
-use super::{FORMAT, Store, StoreError, read_format, refuse_link};
+use super::{FORMAT, Store, StoreError, is_read_only, read_format, refuse_link};
 
 /// A store that is looked into.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Store {
         let keys = root.join("keys");
         Ok(match fs::read_dir(&keys) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => unreadable("read", &keys, error),
-            _ => Existing::Store(Self { root }),
+            _ => Existing::Store(Self { is_read_only: is_read_only(&root)?, root }),
         })
     }
 }

@@ -49,6 +49,9 @@ impl Store {
     /// # Errors
     /// Whatever setting the times gives; not that a file is gone.
     pub fn touch(&self, recorded: &Recorded) -> Result<(), StoreError> {
+        if self.is_read_only {
+            return Ok(());
+        }
         let layer = recorded.layer.as_ref().map(|layer| self.layer_path(&layer.digest));
         for path in [Some(self.key_path(&recorded.fields.key())), layer].into_iter().flatten() {
             match regular::open_or_directory(&path).and_then(|file| touch(&file)) {

@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{CWD, MemfdFlags, OFlags, memfd_create};
 use rustix::io::Errno;
 
 use super::error::io as failed;
@@ -35,6 +35,8 @@ pub struct Lease {
     /// How many half-written files outside the store were named.
     pub(super) outputs: AtomicU64,
     closed: bool,
+    /// The store is read-only: the file is in memory, and only half-written outputs belong to the lease.
+    pub(super) is_detached: bool,
 }
 
 /// A lease whose holder is gone. It stays locked, so that nobody else clears it at the same time.
@@ -62,6 +64,9 @@ impl Store {
     /// # Errors
     /// Whatever making and locking its file gives; `Unsupported` on filesystems without locks.
     pub fn lease(&self) -> Result<Lease, StoreError> {
+        if self.is_read_only {
+            return self.detached_lease();
+        }
         let leases = self.root.join("leases");
         let create = |path: &Path| OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path);
         loop {
@@ -76,8 +81,25 @@ impl Store {
             let (file, path) = temp.keep().map_err(|error| failed("keep", &leases)(error.error))?;
             hand_down(&file).map_err(failed("hand down", &path))?;
             let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(Lease { store: self.clone(), id, file, outputs: AtomicU64::new(0), closed: false });
+            return Ok(Lease {
+                store: self.clone(),
+                id,
+                file,
+                outputs: AtomicU64::new(0),
+                closed: false,
+                is_detached: false,
+            });
         }
+    }
+
+    /// A lease of a read-only store, which nobody else sees.
+    fn detached_lease(&self) -> Result<Lease, StoreError> {
+        let file = memfd_create("lease", MemfdFlags::CLOEXEC).map_err(io::Error::from);
+        let file = file.map_err(failed("make a lease for", &self.root))?.into();
+        // As unique as those of other stores: by the process, and by the time of its start.
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let id = format!("{}-{start:x}", std::process::id());
+        Ok(Lease { store: self.clone(), id, file, outputs: AtomicU64::new(0), closed: false, is_detached: true })
     }
 
     /// Removes the scratch and the half-written files of all leases whose holders are gone. Any number of runners may
@@ -86,6 +108,9 @@ impl Store {
     /// # Errors
     /// Only if the store's folders cannot be listed.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
+        if self.is_read_only {
+            return Ok(Swept::default());
+        }
         // Beside the folders: the file that makes a folder a store.
         atomic::sweep(&self.root, None);
         for folder in ["keys", "last", "timings", "programs"] {
@@ -158,7 +183,7 @@ impl Store {
         // Those beside outputs: steps can write there, and no link is to lead elsewhere.
         paths.iter().for_each(|path| remove(path, remove_half_written));
         loopdev::detach_abandoned(&self.root.join("scratch").join(id));
-        for folder in ["scratch", "tmp"] {
+        for folder in ["scratch", "tmp"].iter().filter(|_| !self.is_read_only) {
             remove(&self.root.join(folder).join(id), remove_tree);
         }
         first.map_or(Ok(()), Err)
@@ -216,6 +241,9 @@ impl Lease {
     }
 
     fn folder(&self, of: &str) -> Result<PathBuf, StoreError> {
+        if self.is_detached {
+            return Err(StoreError::ReadOnly { path: self.store.root.clone() });
+        }
         let path = self.store.root.join(of).join(&self.id);
         make_folder(&path, 0o700)?;
         Ok(path)
@@ -224,6 +252,10 @@ impl Lease {
     fn end(&mut self) -> Result<(), StoreError> {
         self.closed = true;
         self.store.clear(&self.id, &self.file)?;
+        // It has no file in the store.
+        if self.is_detached {
+            return Ok(());
+        }
         let path = self.store.root.join("leases").join(&self.id);
         fs::remove_file(&path).map_err(failed("remove", &path))
     }

@@ -25,8 +25,8 @@ const LONGEST_STEP: usize = 200;
 #[derive(Debug, Clone)]
 pub struct BuildId {
     name: String,
-    /// The folder, with a shared lock.
-    _held: Arc<File>,
+    /// The folder, with a shared lock; none in a store that is read-only, where no step prints anything.
+    _held: Option<Arc<File>>,
 }
 
 impl fmt::Display for BuildId {
@@ -45,13 +45,16 @@ impl Store {
         let time: String =
             humantime::format_rfc3339_millis(now).to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
         let prefix = format!("{time}-");
+        if self.is_read_only {
+            return Ok(BuildId { name: time, _held: None });
+        }
         loop {
             let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
             let path = folder.map_err(failed("create a folder in", &logs))?.keep();
             // Between the two a collection may have removed it: then another is made.
             if let Some(held) = hold(&path).map_err(failed("hold", &path))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                return Ok(BuildId { name, _held: Arc::new(held) });
+                return Ok(BuildId { name, _held: Some(Arc::new(held)) });
             }
         }
     }

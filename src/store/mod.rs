@@ -40,6 +40,8 @@
 //! - A build holds a shared lock on its folder of logs.
 //! - When something was used last is the time of modification of its file; of a layer, also that of the records that give
 //!   it, or give a layer on it. The same layer may have come out on several bases: each record counts for its own base.
+//! - A store on a read-only filesystem has no lease: a build whose results are all in it makes nothing there. It locks the
+//!   layers that it uses.
 //! - Who builds a key holds the lock of its file in `building/`, so that others wait for it and take what it builds. The
 //!   lock saves work and no more: two that build the same key do no harm.
 //! - Locks of a cache are on files beside its directory: a step may lock the directory itself. A step locks the turn of each
@@ -124,6 +126,7 @@ const FOLDERS: [&str; 16] = [
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    is_read_only: bool,
 }
 
 impl Store {
@@ -154,10 +157,11 @@ impl Store {
         if found != FORMAT {
             return Err(StoreError::Format { path: root, found });
         }
-        for folder in FOLDERS {
+        let is_read_only = is_read_only(&root)?;
+        for folder in FOLDERS.iter().filter(|_| !is_read_only) {
             make_folder(&root.join(folder), 0o700)?;
         }
-        Ok(Self { root })
+        Ok(Self { root, is_read_only })
     }
 
     /// Opens the store in this folder, if there is one: nothing is made where there is nothing.
@@ -180,6 +184,11 @@ impl Store {
         &self.root
     }
 
+    /// Whether it is on a read-only filesystem: what is in it can be used, and nothing be added.
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
     /// An empty folder to mount something on in a mount namespace of one's own.
     pub fn mnt(&self) -> PathBuf {
         self.root.join("mnt")
@@ -189,6 +198,11 @@ impl Store {
     pub fn layer_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(format!("layers/sha256/{}.squashfs", digest.hex()))
     }
+}
+
+fn is_read_only(root: &Path) -> Result<bool, StoreError> {
+    let found = rustix::fs::statvfs(root).map_err(io::Error::from).map_err(failed("look at", root))?;
+    Ok(found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn refuse_link(path: &Path) -> Result<(), StoreError> {

@@ -3,15 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, unlinkat};
 
 use super::error::io as failed;
 use super::{Lease, StoreError, record};
 use crate::fs::atomic;
-use crate::fs::dirfd::Dir;
+use crate::fs::dirfd::{Dir, path_of};
 use crate::fs::output::OutputPlace;
 use crate::fs::regular;
 
@@ -35,7 +36,7 @@ impl Lease {
         let dir = output.current().map_err(failed("open the directory", directory))?;
         output.check(&dir).map_err(failed("replace", output.path()))?;
         let half = self.name_half_written(directory, output.name())?;
-        let copied = copy(source, &dir, &half).map_err(failed("write", &directory.join(&half)));
+        let copied = copy(source, &dir, &half, self.is_detached).map_err(failed("write", &directory.join(&half)));
         let copied = copied.and_then(|()| {
             // A step may have put something else there meanwhile.
             let renamed = output.check(&dir).and_then(|()| atomic::rename_at(&dir, &half, output.name()));
@@ -64,12 +65,22 @@ impl Lease {
     }
 }
 
-fn copy(source: &Path, dir: &Dir, half: &OsStr) -> io::Result<()> {
+/// Where nobody would find a half-written file after a kill, it has no name before it is whole, if the filesystem can.
+fn copy(source: &Path, dir: &Dir, half: &OsStr, is_nameless: bool) -> io::Result<()> {
     let mut from = regular::open(source)?;
+    let mode = Mode::from_raw_mode(0o644);
+    let nameless = || openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, mode).ok();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut to = File::from(openat(dir, half, flags, Mode::from_raw_mode(0o644))?);
+    let (mut to, has_name) = match is_nameless.then(nameless).flatten() {
+        Some(file) => (File::from(file), false),
+        None => (File::from(openat(dir, half, flags, mode)?), true),
+    };
     io::copy(&mut from, &mut to)?;
-    to.sync_all()
+    to.sync_all()?;
+    if !has_name {
+        linkat(CWD, path_of(to.as_fd()), dir, half, AtFlags::SYMLINK_FOLLOW)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -266,6 +266,58 @@ fn of_several_bases_on_which_a_product_came_out_the_same_the_one_used_last_stays
     assert_eq!(cached, 4, "{again:?}");
 }
 
+/// Runs with the store on a read-only mount.
+fn read_only(project: &Project, arguments: &[&str]) -> Run {
+    let mounts = "store=$RUNNER_STORE; mount --bind $store $store && mount -o remount,bind,ro $store && exec \"$@\"";
+    project.runner_in_shell(&format!("exec unshare -m sh -c '{mounts}' sh \"$@\""), arguments)
+}
+
+#[test]
+fn a_build_whose_results_are_all_there_works_on_a_read_only_store() {
+    let project = built();
+    let outputs = ["out/base.squashfs", "out/app.squashfs"].map(|name| project.path(name));
+    let written = outputs.each_ref().map(|path| fs::read(path).unwrap());
+    // As a checkout on another machine has none of them, and one is another by now.
+    fs::remove_file(&outputs[0]).unwrap();
+    fs::write(&outputs[1], "old").unwrap();
+    project.write("runner.lock", "");
+    let plan = read_only(&project, &["plan"]);
+    assert!(plan.code == 0 && !plan.stdout.contains("runs"), "{plan}");
+    for _ in 0..2 {
+        let run = read_only(&project, &["apply"]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run}");
+        assert!(run.stdout.contains("4 cached") && !run.stdout.contains("warning"), "{run}");
+        assert_eq!(outputs.each_ref().map(|path| fs::read(path).unwrap()), written);
+        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    }
+    assert_eq!(read_only(&project, &["store", "ls"]).code, 0);
+    let run = read_only(&project, &["store", "export", "app-layer", "exported"]);
+    assert_eq!((run.code, fs::read(project.path("exported")).unwrap() == written[1]), (0, true), "{run}");
+}
+
+#[test]
+fn a_step_that_would_run_on_a_read_only_store_is_refused_with_the_reason() {
+    let project = built();
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write(
+        "build.yaml",
+        &(text.replace("chmod 600", "chmod 640") + "  - { name: last, container: app, run: echo }\n"),
+    );
+    let run = read_only(&project, &["apply"]);
+    assert_eq!(run.code, 3, "{run}");
+    let text = run.stdout.replace("\n", " ");
+    for part in [
+        "the store ",
+        " is on a read-only filesystem, so only what it has already can be used, and the step would run: step sign changed: ",
+        "; remount its filesystem writable, or choose another store with `--store FOLDER`",
+    ] {
+        assert!(text.contains(part), "{part:?}: {run}");
+    }
+    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    let run = read_only(&project, &["run", "base", "--", "true"]);
+    assert!(run.code == 3 && run.stderr.contains(" is on a read-only filesystem, so only what it has"), "{run}");
+}
+
 #[test]
 fn builds_go_on_while_what_they_stand_on_is_collected_as_soon_as_nobody_holds_it() {
     let project = project(MANIFEST);
