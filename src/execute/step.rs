@@ -331,8 +331,7 @@ impl Work<'_, '_> {
             layer: Some(RecordedLayer { digest, size, below: Vec::new() }),
             tmpfs_left: Vec::new(),
         };
-        let last = segment.steps.last().map(name).unwrap_or_default();
-        store.record_checkpoint(&recorded, &last, plan.steps)?;
+        store.record_checkpoint(&recorded)?;
         self.rooms.keep(Some(held));
         Ok(true)
     }

@@ -15,14 +15,18 @@ impl Judge<'_> {
         draft: &Fields,
         below: &[Link],
     ) -> Result<Option<Box<Resume>>, JudgeError> {
-        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
-        let (Some(store), Some(last)) = (self.store, steps().next_back()) else { return Ok(None) };
+        let mut steps = segment.steps.iter().map(|step| self.build.step(*step));
+        let Some(store) = self.store else { return Ok(None) };
         if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
             return Ok(None);
         }
-        let most = steps().position(|step| step.always).unwrap_or(segment.steps.len() - 1);
-        let known = store.checkpoints(&self.build.name, &last.name);
-        for steps in known.into_iter().rev().filter(|steps| (1..=most).contains(steps)) {
+        let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - 1);
+        // The last step of a segment runs: that of a snapshot, or one that is asked for.
+        let is_known = |number: &usize| {
+            let step = self.build.step(segment.steps[*number - 1]);
+            store.has_checkpoint(&self.build.name, &step.name)
+        };
+        for steps in (1..=most).rev().filter(is_known) {
             let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
             if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
                 && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))

@@ -201,7 +201,7 @@ impl<'a> Judge<'a> {
     /// Where something that the key is made from cannot be told.
     pub fn judge(&self, index: usize, below: &Below, is_open: bool) -> Result<Verdict, JudgeError> {
         let verdict = self.alone(index, below)?;
-        if !matches!(&verdict, Verdict::Stale { draft: None, .. }) {
+        if !matches!(&verdict, Verdict::Stale { draft: None, checkpoints: None, .. }) {
             let binds = self.bind_states(index)?;
             lock(&self.judged).binds.insert(index, binds);
         }
@@ -214,7 +214,8 @@ impl<'a> Judge<'a> {
         }
         if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
             let draft = Some(recorded.fields.without_below());
-            return Ok(Verdict::Stale { reasons: vec![Reason::TmpfsNeeded { targets }], draft, resume: None });
+            let reasons = vec![Reason::TmpfsNeeded { targets }];
+            return Ok(Verdict::Stale { reasons, checkpoints: draft.clone(), draft, resume: None });
         }
         Ok(verdict)
     }
@@ -328,11 +329,12 @@ impl<'a> Judge<'a> {
         let container = self.build.container(segment.container);
         let mut reasons: Vec<Reason> = unknown(container).collect();
         if !reasons.is_empty() {
-            return Ok(Verdict::Stale { reasons, draft: None, resume: None });
+            return Ok(Verdict::Stale { reasons, draft: None, checkpoints: None, resume: None });
         }
         let steps = || segment.steps.iter().map(|step| self.build.step(*step));
         if segment.snapshot.is_none() && (self.options.layers_only || !steps().all(|step| step.cache)) {
-            return Ok(Verdict::Stale { reasons: vec![Reason::NotKept], draft: None, resume: None });
+            reasons.push(Reason::NotKept);
+            return self.cut_short(index, below, reasons);
         }
         if self.options.no_cache {
             reasons.push(Reason::NoCache);
@@ -342,7 +344,7 @@ impl<'a> Judge<'a> {
         let draft = match self.draft(index) {
             Err(JudgeError::Content(ContentError::MadeUp { path, .. })) => {
                 reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
-                return Ok(Verdict::Stale { reasons, draft: None, resume: None });
+                return Ok(Verdict::Stale { reasons, draft: None, checkpoints: None, resume: None });
             }
             draft => draft?,
         };
@@ -364,7 +366,22 @@ impl<'a> Judge<'a> {
             (Below::Known(below), Some(draft)) => self.resume(segment, draft, below)?,
             _ => None,
         };
-        Ok(Verdict::Stale { reasons, draft, resume })
+        Ok(Verdict::Stale { reasons, checkpoints: draft.clone(), draft, resume })
+    }
+
+    /// Of steps whose results are not stored: they may be the first of those that a snapshot follows, and be in a checkpoint.
+    fn cut_short(&self, index: usize, below: &Below, reasons: Vec<Reason>) -> Result<Verdict, JudgeError> {
+        let segment = self.segments.get(index);
+        let has_checkpoints = segment.is_cut && self.build.container(segment.container).checkpoint.is_some();
+        let (Below::Known(below), true) = (below, has_checkpoints) else {
+            return Ok(Verdict::Stale { reasons, draft: None, checkpoints: None, resume: None });
+        };
+        let checkpoints = match self.draft(index) {
+            Err(JudgeError::Content(ContentError::MadeUp { .. })) => None,
+            draft => draft?,
+        };
+        let resume = checkpoints.as_ref().map_or(Ok(None), |fields| self.resume(segment, fields, below))?;
+        Ok(Verdict::Stale { reasons, draft: None, checkpoints, resume })
     }
 
     /// Why a segment is not fresh where there is no store, or none that can be read.

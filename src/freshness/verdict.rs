@@ -73,6 +73,9 @@ pub enum Verdict {
         /// The fields of the key under which what it gives is kept, but for what it stands on; none where they cannot
         /// be told, and nothing is kept.
         draft: Option<Fields>,
+        /// The fields under which checkpoints of it are stored, where its container has any: also of steps that a plan ends
+        /// with before their snapshot.
+        checkpoints: Option<Fields>,
         /// A checkpoint from which its steps can go on.
         resume: Option<Box<Resume>>,
     },

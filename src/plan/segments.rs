@@ -1,6 +1,6 @@
 //! The parts of a session that are cached as one: the steps up to a snapshot, and those after the last. Pure; no I/O.
 
-use crate::build::{Action, Build, ContainerId, Rootfs, StepId};
+use crate::build::{Action, Build, ContainerId, Rootfs, Step, StepId};
 
 use super::Plan;
 
@@ -13,6 +13,8 @@ pub struct Segment {
     pub steps: Vec<StepId>,
     /// The snapshot that ends it; the steps after the last snapshot have none.
     pub snapshot: Option<StepId>,
+    /// The plan ends before the snapshot that follows it in the manifest: its targets need no more.
+    pub is_cut: bool,
 }
 
 impl Segment {
@@ -45,12 +47,19 @@ impl Segments {
                 steps.push(*step);
                 if matches!(build.step(*step).action, Action::Snapshot(_)) {
                     of_container.push(all.len());
-                    all.push(Segment { container, steps: std::mem::take(&mut steps), snapshot: Some(*step) });
+                    let steps = std::mem::take(&mut steps);
+                    all.push(Segment { container, steps, snapshot: Some(*step), is_cut: false });
                 }
             }
             if !steps.is_empty() {
                 of_container.push(all.len());
-                all.push(Segment { container, steps, snapshot: None });
+                // A snapshot that is not planned comes after all that is: it is ordered with every step.
+                let is_left_out = |(index, step): (usize, &Step)| {
+                    let is_snapshot = step.container == container && matches!(step.action, Action::Snapshot(_));
+                    is_snapshot && !plan.session(container).contains(&StepId(index))
+                };
+                let is_cut = build.steps.iter().enumerate().any(is_left_out);
+                all.push(Segment { container, steps, snapshot: None, is_cut });
             }
         }
         let mut of_step = vec![None; build.steps.len()];
@@ -149,5 +158,17 @@ mod tests {
         build.steps[1].action = snapshot();
         let segments = Segments::new(&build, &Plan::new(&build, &[StepId(1)]));
         assert_eq!((segments.all().len(), segments.of_step(StepId(2))), (1, None));
+    }
+
+    #[test]
+    fn a_segment_whose_snapshot_is_not_planned_is_cut() {
+        let mut build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("s", 0, &[1]), ("tail", 0, &[2])]);
+        build.steps[2].action = snapshot();
+        let cut = |targets: &[StepId]| {
+            let segments = Segments::new(&build, &Plan::new(&build, targets));
+            segments.all().iter().map(|segment| segment.is_cut).collect::<Vec<_>>()
+        };
+        assert_eq!((cut(&[]), cut(&[StepId(1)])), (vec![false, false], vec![true]));
+        assert_eq!(cut(&[StepId(3)]), [false, false]);
     }
 }

@@ -97,28 +97,23 @@ impl Store {
         self.write_whole(&self.last_path(build, step), &known, false)
     }
 
-    /// Remembers a checkpoint, and after how many steps it was taken of the segment that ends with `step`.
+    /// Remembers a checkpoint that was taken after the last of its steps.
     ///
     /// # Errors
     /// Whatever writing gives.
-    pub fn record_checkpoint(&self, recorded: &Recorded, step: &str, steps: usize) -> Result<(), StoreError> {
+    pub fn record_checkpoint(&self, recorded: &Recorded) -> Result<(), StoreError> {
         self.write_whole(&self.key_path(&recorded.fields.key()), recorded, true)?;
-        let mut known = self.checkpoints(&recorded.build, step);
-        if !known.contains(&steps) {
-            known.push(steps);
-            known.sort_unstable();
-            self.write_whole(&self.checkpoints_path(&recorded.build, step), &known, false)?;
-        }
-        Ok(())
+        let step = recorded.steps.last().map_or("", String::as_str);
+        self.write_whole(&self.checkpoint_path(&recorded.build, step), &(), false)
     }
 
-    /// After how many steps checkpoints were taken of the segment that ends with that step.
-    pub fn checkpoints(&self, build: &str, step: &str) -> Vec<usize> {
-        read(&self.checkpoints_path(build, step)).unwrap_or_default()
+    /// Whether a checkpoint was taken after that step, under whatever key.
+    pub fn has_checkpoint(&self, build: &str, step: &str) -> bool {
+        self.checkpoint_path(build, step).exists()
     }
 
-    fn checkpoints_path(&self, build: &str, step: &str) -> PathBuf {
-        let id = Digest::of_bytes(format!("{build}\0{step}\0checkpoints").as_bytes());
+    fn checkpoint_path(&self, build: &str, step: &str) -> PathBuf {
+        let id = Digest::of_bytes(format!("{build}\0{step}\0checkpoint").as_bytes());
         self.root.join(format!("last/{}.json", id.hex()))
     }
 

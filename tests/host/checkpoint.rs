@@ -82,6 +82,44 @@ fn a_checkpoint_of_steps_that_have_changed_is_not_gone_on_from() {
 }
 
 #[test]
+fn a_build_of_a_target_continues_from_the_checkpoints_of_whole_builds_and_makes_its_own() {
+    let project = failing();
+    let of_target = Built::of(&project, &["--target", "two"]);
+    assert_eq!((of_target.run.code, of_target.status("one"), of_target.status("two")), (0, "ran", "ran"));
+    // The target itself runs: no snapshot follows it here, and that it does so is what is asked for.
+    let again = Built::of(&project, &["--target", "two"]);
+    assert_eq!((again.run.code, again.status("one"), again.status("two")), (0, "cached", "ran"), "{}", again.run);
+    project.write("src/good", "good\n");
+    let third = Built::of(&project, &["--target", "three"]);
+    let ended = ["one", "two", "three"].map(|step| third.status(step));
+    assert_eq!((third.run.code, ended), (0, ["cached", "cached", "ran"]), "{}", third.run);
+    assert_eq!(third.lines("three"), ["one", "two", "new", "good"]);
+    let whole = Built::well(&project);
+    assert_eq!(statuses(&whole)[..2], ["cached"; 2]);
+    let at_once = failing();
+    at_once.write("src/good", "good\n");
+    assert_eq!(digest(&whole), digest(&Built::well(&at_once)));
+}
+
+#[test]
+fn steps_after_the_last_snapshot_run_every_time_however_slow() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, checkpoint: 100ms }
+steps:
+  - { name: layer, snapshot: {} }
+  - { name: slow, run: sleep 0.2 }
+  - { name: last, run: "true" }
+"#,
+    );
+    for _ in 0..2 {
+        let built = Built::well(&project);
+        assert_eq!((built.status("slow"), built.status("last")), ("ran", "ran"));
+    }
+}
+
+#[test]
 fn where_files_are_left_in_a_tmpfs_there_is_no_checkpoint_and_that_is_told() {
     let text = MANIFEST.replace("mkdir -p /d/deep", "echo x > /tmp/x; mkdir -p /d/deep");
     let project = project(&text);

@@ -109,6 +109,8 @@ enum State {
 struct Runs {
     reasons: Vec<Reason>,
     draft: Option<Fields>,
+    /// What checkpoints are stored under.
+    checkpoints: Option<Fields>,
     building: Option<Building>,
     begun: Instant,
     /// How many of its first steps are in a checkpoint.
@@ -207,10 +209,11 @@ impl<'a> Parts<'a> {
         let segment = self.segments.get(index);
         self.build.container(segment.container).checkpoint?;
         let State::Runs(runs) = &self.states[index] else { return None };
-        let draft = runs.draft.clone()?;
+        let draft = runs.checkpoints.clone()?;
         let steps = 1 + segment.steps.iter().position(|other| *other == step)?;
+        // Of steps that are cut off from their snapshot, more follow another time.
         let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
-        if left == 0 || !segment.is_sequence(self.build) {
+        if left == 0 && !segment.is_cut || !segment.is_sequence(self.build) {
             return None;
         }
         let below = self.below(index, chains)?;
@@ -244,7 +247,8 @@ impl<'a> Parts<'a> {
                 let steps = self.late[index].iter().filter(|step| !self.over.contains(*step));
                 let steps = steps.map(|step| self.build.step(*step).name.clone()).collect();
                 let draft = Some(recorded.fields.without_below());
-                Verdict::Stale { reasons: vec![Reason::InputUnsettled { steps }], draft, resume: None }
+                let reasons = vec![Reason::InputUnsettled { steps }];
+                Verdict::Stale { reasons, checkpoints: draft.clone(), draft, resume: None }
             }
             verdict => verdict,
         };
@@ -253,10 +257,11 @@ impl<'a> Parts<'a> {
         }
         self.states[index] = match verdict {
             Verdict::Fresh(recorded) => State::Fresh(Arc::from(recorded), judged.held),
-            Verdict::Stale { reasons, draft, resume } => State::Runs(Box::new(Runs {
+            Verdict::Stale { reasons, draft, checkpoints, resume } => State::Runs(Box::new(Runs {
                 resumed: resume.as_ref().map_or(0, |resume| resume.steps),
                 reasons,
                 draft,
+                checkpoints,
                 building: judged.building,
                 begun: Instant::now(),
                 open: self.segments.get(index).steps.len() - resume.as_ref().map_or(0, |resume| resume.steps),
@@ -285,7 +290,7 @@ impl<'a> Parts<'a> {
         if let Some(index) = self.segments.of_step(step).filter(|_| !well)
             && let State::Runs(runs) = &mut self.states[index]
         {
-            (runs.draft, runs.building) = (None, None);
+            (runs.draft, runs.checkpoints, runs.building) = (None, None, None);
         }
     }
 

@@ -35,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
     let key = written.as_ref().map_or_else(|| Digest::of_bytes(b"key"), |recorded| recorded.fields.key());
     put("keys", &format!("{}.json", key.hex()), bytes);
     put("last", &format!("{}.json", Digest::of_bytes(b"build\0step").hex()), bytes);
-    put("last", &format!("{}.json", Digest::of_bytes(b"build\0step\0checkpoints").hex()), bytes);
+    put("last", &format!("{}.json", Digest::of_bytes(b"build\0step\0checkpoint").hex()), bytes);
     put("timings", &format!("{}.json", Digest::of_bytes(b"build").hex()), bytes);
     put("lock-files", &key.hex(), bytes);
     put("failed/build.0", "state.json", bytes);
@@ -59,7 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(store.timings("build", project), timings);
     }
     store.last_key("build", Path::new("/b/build.yaml"), "step");
-    store.checkpoints("build", "step");
+    store.has_checkpoint("build", "step");
 
     // A collection looks at every record, and at the layers that it names.
     let layers = layers(recorded.as_ref());
