@@ -323,11 +323,11 @@ impl<'a, 'e> Run<'a, 'e> {
         self.again.extend(ready);
         for record in to_record {
             self.beside += 1;
-            let (judge, store, events, sender) = (self.judge, self.context.store, self.events, sender.clone());
-            let edge = self.edge;
+            let Self { judge, context, rooms, events, edge, .. } = *self;
+            let sender = sender.clone();
             crew.hand(move |_| {
                 let step = record.recorded.steps.last().cloned().unwrap_or_default();
-                let kept = edge.guard(|| Ok(keep(judge, store, record)));
+                let kept = edge.guard(|| Ok(keep(judge, context, rooms, record)));
                 let not_kept =
                     |failure: Failure| Warning::NotKept { step, why: NotKept::Failed { why: failure.reason } };
                 if let Err(warning) = kept.map_err(not_kept).flatten() {

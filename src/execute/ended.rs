@@ -8,13 +8,13 @@ use super::failed::Kept;
 use super::parts::{Judged, ToRecord};
 use super::refusal::hint_of;
 use super::step::Written;
-use super::{Cause, Failure, milliseconds};
-use crate::build::StepId;
+use super::{Cause, Context, Failure, Rooms, milliseconds};
+use crate::build::{Build, StepId};
 use crate::event::{Event, StepFailure, StepStatus};
 use crate::freshness::{Judge, Since, Verdict};
-use crate::key::Reason;
+use crate::key::{Fields, Reason};
 use crate::plan::action;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::warning::{NotKept, Warning};
 
 /// What a thread reports.
@@ -132,7 +132,7 @@ impl Run<'_, '_> {
                         if let Some(held) = judged.held.take_if(|_| resumes && judged.wait_for.is_none()) {
                             let container = self.judge.segments().get(segment).container;
                             self.rooms.set_seed(container, held.path().to_owned());
-                            self.rooms.keep(Some(held));
+                            self.rooms.keep_checkpoint(segment, held);
                         }
                         self.again.extend(self.parts.judged(segment, judged, self.chains));
                     }
@@ -211,7 +211,13 @@ impl Run<'_, '_> {
 }
 
 /// Records what a segment gave, unless what its key was made from has changed meanwhile.
-pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result<(), Warning> {
+pub(super) fn keep(
+    judge: &Judge<'_>,
+    context: Context<'_>,
+    rooms: &Rooms<'_>,
+    record: ToRecord,
+) -> Result<(), Warning> {
+    let Context { build, store, .. } = context;
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
     let not_kept = |why| Warning::NotKept { step: step.clone(), why };
@@ -229,5 +235,30 @@ pub(super) fn keep(judge: &Judge<'_>, store: &Store, record: ToRecord) -> Result
     store.record(&recorded, judge.project()).map_err(|error| failed(error.into()))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
+    if judge.segments().get(segment).snapshot.is_some() {
+        rooms.end_checkpoints(segment);
+        // The image of one that cannot be removed is removed by a collection.
+        let _ = remove_checkpoints(judge, build, store, segment, &draft.on(&below));
+    }
+    Ok(())
+}
+
+/// Removes the checkpoints of a segment whose snapshot is in the store: nothing continues from them any more.
+fn remove_checkpoints(
+    judge: &Judge<'_>,
+    build: &Build,
+    store: &Store,
+    segment: usize,
+    fields: &Fields,
+) -> Result<(), StoreError> {
+    let segment = judge.segments().get(segment);
+    if build.container(segment.container).checkpoint.is_none() {
+        return Ok(());
+    }
+    for (n, step) in segment.steps.iter().enumerate() {
+        if store.has_checkpoint(&build.name, &build.step(*step).name) {
+            store.remove_checkpoint(&fields.of_checkpoint(n + 1).key())?;
+        }
+    }
     Ok(())
 }

@@ -315,6 +315,9 @@ impl Work<'_, '_> {
     fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<bool, Failure> {
         let Context { build, store, .. } = self.context;
         let segment = self.judge.segments().get(plan.segment);
+        if self.rooms.are_checkpoints_over(plan.segment) {
+            return Ok(true);
+        }
         let (digest, size) = measured(image)?;
         let held = store.put_and_hold(image, &digest)?;
         if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
@@ -332,7 +335,11 @@ impl Work<'_, '_> {
             tmpfs_left: Vec::new(),
         };
         store.record_checkpoint(&recorded)?;
-        self.rooms.keep(Some(held));
+        if !self.rooms.keep_checkpoint(plan.segment, held) {
+            store.remove_checkpoint(&recorded.fields.key())?;
+            // Whoever found it in use has left the image.
+            store.remove_unused_layer(&digest)?;
+        }
         Ok(true)
     }
 

@@ -1,6 +1,6 @@
 //! Who uses a layer: a shared lock on its file, so that nobody removes it meanwhile.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,19 @@ impl Store {
         let path = self.layer_path(digest);
         let held = hold(&path).map_err(failed("hold the layer", &path))?;
         Ok(held.map(|file| Held::new(path, file)))
+    }
+
+    /// Removes a layer, unless somebody uses it.
+    ///
+    /// # Errors
+    /// Whatever locking and removing gives.
+    pub fn remove_unused_layer(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.layer_path(digest);
+        let remove = || -> io::Result<()> {
+            let Some(_alone) = hold_alone(&path)? else { return Ok(()) };
+            fs::remove_file(&path)
+        };
+        remove().map_err(failed("remove", &path))
     }
 
     /// Notes that what was built under a key is used now: of it and of all that it stands on, what is not used for long
@@ -111,7 +124,6 @@ pub(super) fn touch(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::{Duration, SystemTime};

@@ -107,6 +107,16 @@ impl Store {
         self.write_whole(&self.checkpoint_path(&recorded.build, step), &(), false)
     }
 
+    /// Removes a checkpoint, unless its image is in use: then a collection does.
+    ///
+    /// # Errors
+    /// Whatever removing gives.
+    pub fn remove_checkpoint(&self, key: &Digest) -> Result<(), StoreError> {
+        let Some(layer) = self.recorded(key).and_then(|recorded| recorded.layer) else { return Ok(()) };
+        self.forget(key)?;
+        self.remove_unused_layer(&layer.digest)
+    }
+
     /// Whether a checkpoint was taken after that step, under whatever key.
     pub fn has_checkpoint(&self, build: &str, step: &str) -> bool {
         self.checkpoint_path(build, step).exists()

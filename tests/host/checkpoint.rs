@@ -120,6 +120,22 @@ steps:
 }
 
 #[test]
+fn a_checkpoint_goes_when_the_snapshot_above_it_is_there() {
+    let project = failing();
+    assert_eq!(Built::of(&project, &[]).run.code, 1);
+    let files = |folder: &str| std::fs::read_dir(project.store().join(folder)).unwrap().count();
+    assert_eq!((files("layers/sha256"), files("keys")), (2, 2));
+    project.write("src/good", "good\n");
+    // One that it continues from, and one that it makes.
+    let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &text.replace("cat /src/good", "cat /src/good; sleep 0.3"));
+    let built = Built::well(&project);
+    assert_eq!(statuses(&built), ["cached", "cached", "ran", "ran", "ran"]);
+    assert_eq!((files("layers/sha256"), files("keys")), (1, 1));
+    assert_eq!(statuses(&Built::well(&project)), ["cached"; 5]);
+}
+
+#[test]
 fn where_files_are_left_in_a_tmpfs_there_is_no_checkpoint_and_that_is_told() {
     let text = MANIFEST.replace("mkdir -p /d/deep", "echo x > /tmp/x; mkdir -p /d/deep");
     let project = project(&text);
