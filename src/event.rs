@@ -92,6 +92,33 @@ pub enum Event {
         /// It was in the store already.
         cached: bool,
     },
+    /// A checkpoint is being made or restored: when its image begins to be written, and a few times a second.
+    CheckpointProgress {
+        /// The step that it is made after; of one that is restored, the step that begins with it.
+        step: String,
+        /// What is done with it.
+        stage: CheckpointStage,
+        /// Bytes that are copied, or that its image has, by now.
+        bytes: u64,
+        /// The share of it that is written: 0 to 99. Left out where that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(max = 99))]
+        percent: Option<u8>,
+    },
+    /// A checkpoint is in the store: a build that fails later continues after its step.
+    CheckpointWritten {
+        /// The step that it is of.
+        step: String,
+        /// Bytes of its image.
+        size: u64,
+    },
+    /// A session begins with a checkpoint, all of which is copied back.
+    CheckpointRestored {
+        /// The step that begins.
+        step: String,
+        /// The step that the checkpoint is of.
+        after: String,
+    },
     /// How much longer the build takes if each step takes as long as when it ended well last, as far as the store
     /// remembers; once a second, and not at all in the first one or where no step was ever timed. A step that runs longer
     /// than it did counts as about to end; one that may turn out to be in the store counts until that is known.
@@ -125,6 +152,20 @@ pub enum Event {
         /// From the first event to this one, in milliseconds.
         duration_ms: u64,
     },
+}
+
+/// What is done with a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointStage {
+    /// What has changed in the session is copied; the next step waits for that.
+    Copied,
+    /// The image of the copy is written, while other steps run.
+    Written,
+    /// It is not needed any more, for the snapshot after it is in the store.
+    Discarded,
+    /// It is copied into a session; the step waits for that.
+    Restored,
 }
 
 /// How a step ended.

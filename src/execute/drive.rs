@@ -398,6 +398,7 @@ impl<'a, 'e> Run<'a, 'e> {
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let (result, log, took, kept) = match &context.build.step(id).action {
                 Action::Snapshot(snapshot) => {
+                    work.shows_restoring();
                     let frozen = || {
                         // A full image is what its container goes on above, so nothing can run before it is written.
                         if snapshot.mode == SnapshotMode::Layer {
@@ -408,6 +409,7 @@ impl<'a, 'e> Run<'a, 'e> {
                 }
                 _ => {
                     let turns = edge.guard(|| work.take_turns());
+                    let turns = turns.and_then(|turns| edge.guard(|| work.restore_checkpoint()).map(|()| turns));
                     // How long it has waited says nothing of how long it takes.
                     let started = Instant::now();
                     let ran = turns.and_then(|_turns| edge.guard(|| Ok(work.process())));
@@ -419,11 +421,11 @@ impl<'a, 'e> Run<'a, 'e> {
                         .filter(|_| keep_failed)
                         .and_then(|failure| edge.guard(|| Ok(work.keep(failure))).ok().flatten());
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
-                        && let Ok(Some(image)) = edge.guard(|| Ok(work.checkpoint(took)))
+                        && let Ok(Some(changes)) = edge.guard(|| Ok(work.checkpoint(took)))
                     {
                         others.hand(move |_| {
                             let _ = edge.guard(|| {
-                                work.keep_checkpoint(&plan, took, &image);
+                                work.keep_checkpoint(&plan, took, changes);
                                 Ok(())
                             });
                         });

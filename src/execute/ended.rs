@@ -128,10 +128,16 @@ impl Run<'_, '_> {
                 self.beside -= 1;
                 match *result {
                     Ok(mut judged) => {
-                        let resumes = matches!(&judged.verdict, Verdict::Stale { resume: Some(_), .. });
-                        if let Some(held) = judged.held.take_if(|_| resumes && judged.wait_for.is_none()) {
-                            let container = self.judge.segments().get(segment).container;
-                            self.rooms.set_seed(container, held.path().to_owned());
+                        let resumed = match &judged.verdict {
+                            Verdict::Stale { resume: Some(resume), .. } => Some(resume.steps),
+                            _ => None,
+                        };
+                        if let Some(steps) = resumed
+                            && let Some(held) = judged.held.take_if(|_| judged.wait_for.is_none())
+                        {
+                            let known = self.judge.segments().get(segment);
+                            let after = self.context.build.step(known.steps[steps - 1]).name.clone();
+                            self.rooms.set_seed(known.container, held.path().to_owned(), after);
                             self.rooms.keep_checkpoint(segment, held);
                         }
                         self.again.extend(self.parts.judged(segment, judged, self.chains));

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod caches;
+mod checkpoint;
 mod clock;
 mod drive;
 mod edge;

@@ -15,7 +15,9 @@ use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::error::told_with_hint;
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
-use crate::session::{Lower, Saved, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room};
+use crate::session::{
+    Lower, RestoreReport, Saved, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room,
+};
 use crate::store::{Held, KeptFailure, Store};
 
 /// The layers that a snapshot ends.
@@ -53,12 +55,21 @@ pub struct Rooms<'a> {
     own_layers: Mutex<HashMap<StepId, usize>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
     made: Mutex<HashMap<String, Lower>>,
-    /// By container: the image of the checkpoint that its session goes on from.
-    seeds: Mutex<HashMap<ContainerId, PathBuf>>,
+    /// By container: the checkpoint that its session goes on from.
+    seeds: Mutex<HashMap<ContainerId, Seed>>,
     /// The layers and the caches that the build uses.
     held: Mutex<Vec<Held>>,
     /// By segment.
     checkpoints: Mutex<HashMap<usize, Checkpoints>>,
+}
+
+/// A checkpoint that a session goes on from.
+#[derive(Debug)]
+struct Seed {
+    image: PathBuf,
+    /// The step that it was taken after.
+    after: String,
+    report: RestoreReport,
 }
 
 /// The checkpoints of a segment that the build uses or has made.
@@ -135,7 +146,8 @@ impl<'a> Rooms<'a> {
             lowers.push(image(held.path())?);
             self.keep(Some(held));
         }
-        let saved = |path: &Path| Saved::open(self.workspace, path).map_err(SessionError::Rootfs);
+        let saved =
+            |path: &Path| Saved::open(self.workspace, path, RestoreReport::default()).map_err(SessionError::Rootfs);
         let mut session = self.session(id, lowers, scratch, None)?;
         if let Some(changes) = failed.changes() {
             session.seed(saved(&changes)?);
@@ -166,8 +178,9 @@ impl<'a> Rooms<'a> {
         if room.is_none() {
             *room = Some(self.prepare(id, start)?);
         }
-        if let (Some(image), Some(session)) = (lock(&self.seeds).remove(&id), room.as_mut()) {
-            session.seed(Saved::open(self.workspace, &image).map_err(SessionError::Rootfs)?);
+        let seed = lock(&self.seeds).remove(&id);
+        if let (Some(Seed { image, report, .. }), Some(session)) = (seed, room.as_mut()) {
+            session.seed(Saved::open(self.workspace, &image, report).map_err(SessionError::Rootfs)?);
         }
         room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
@@ -315,9 +328,18 @@ impl<'a> Rooms<'a> {
         *checkpoints.entry(segment).or_default() = Checkpoints { held: Vec::new(), are_over: true };
     }
 
-    /// The container's session goes on from the checkpoint in that image.
-    pub fn set_seed(&self, id: ContainerId, image: PathBuf) {
-        lock(&self.seeds).insert(id, image);
+    /// The container's session goes on from the checkpoint in that image, which was taken after that step.
+    pub fn set_seed(&self, id: ContainerId, image: PathBuf, after: String) {
+        lock(&self.seeds).insert(id, Seed { image, after, report: RestoreReport::default() });
+    }
+
+    /// Has it reported how far the checkpoint of a container is restored, given the step that it was taken after; whether
+    /// there is one that is still to be restored.
+    pub fn report_restoring(&self, id: ContainerId, report: impl FnOnce(String) -> RestoreReport) -> bool {
+        let mut seeds = lock(&self.seeds);
+        let Some(seed) = seeds.get_mut(&id) else { return false };
+        seed.report = report(seed.after.clone());
+        true
     }
 
     /// Whether the container's session is open.

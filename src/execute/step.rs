@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use oci_spec::runtime::Process;
 
@@ -15,7 +14,6 @@ use super::caches::take_turns;
 use super::explained::words;
 use super::masked;
 use super::output::Output;
-use super::parts::CheckpointPlan;
 use super::room::Stored;
 use super::{Cause, Context, Failure, Rooms};
 use crate::build::{
@@ -29,10 +27,10 @@ use crate::fs::regular;
 use crate::lock::{FIX, LockedSnapshot};
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
-use crate::session::{Session, SessionError, append_exact};
+use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
-use crate::store::{CacheTurn, Held, Recorded, RecordedLayer, StoreError};
-use crate::warning::{NoCheckpoint, Warning};
+use crate::store::{CacheTurn, Held, Recorded, StoreError};
+use crate::warning::Warning;
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -270,83 +268,6 @@ impl Work<'_, '_> {
         self.events.send(Event::SnapshotWritten { step, digest: digest.to_string(), size, path, cached });
     }
 
-    /// Writes an image of what has changed in the session since the last snapshot, if the step that has just ended was a
-    /// slow one. Nothing of the build depends on it.
-    pub fn checkpoint(&self, took: Duration) -> Option<PathBuf> {
-        let container = self.context.build.container(self.context.build.step(self.id).container);
-        if container.checkpoint.is_none_or(|slow| took < slow) {
-            return None;
-        }
-        self.write_changes().unwrap_or_else(|failure| {
-            self.tell_no_checkpoint(NoCheckpoint::Failed { why: failure.reason });
-            None
-        })
-    }
-
-    fn write_changes(&self) -> Result<Option<PathBuf>, Failure> {
-        let Context { build, lease, interrupt, .. } = self.context;
-        let step = build.step(self.id);
-        // Between two steps nothing runs in the session: what has changed is the same until the next one begins. To freeze
-        // it would not wait for the image, but would break hard links: what is below is copied up name by name.
-        let room = self.rooms.running(step.container)?;
-        let session = session(&room)?;
-        let left = session.tmpfs_left()?;
-        if !left.is_empty() {
-            self.tell_no_checkpoint(NoCheckpoint::TmpfsLeft { targets: left });
-            return Ok(None);
-        }
-        let Some(changes) = session.changes() else { return Ok(None) };
-        let image = lease.temp_file(&format!("{}.checkpoint", step.name))?;
-        write_image(changes, &image, CHANGES, interrupt.descriptor(), &mut |_| {})?;
-        append_exact(changes, &image).map_err(unusable("note the times of the changes"))?;
-        Ok(Some(image))
-    }
-
-    /// Keeps the image of a checkpoint, while the next step runs.
-    pub fn keep_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) {
-        match self.record_checkpoint(plan, took, image) {
-            Ok(true) => {}
-            Ok(false) => self.tell_no_checkpoint(NoCheckpoint::InputsChanged),
-            Err(failure) => self.tell_no_checkpoint(NoCheckpoint::Failed { why: failure.reason }),
-        }
-    }
-
-    /// Whether it is kept: not where an input has changed.
-    fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<bool, Failure> {
-        let Context { build, store, .. } = self.context;
-        let segment = self.judge.segments().get(plan.segment);
-        if self.rooms.are_checkpoints_over(plan.segment) {
-            return Ok(true);
-        }
-        let (digest, size) = measured(image)?;
-        let held = store.put_and_hold(image, &digest)?;
-        if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
-            return Ok(false);
-        }
-        let name = |id: &StepId| build.step(*id).name.clone();
-        let recorded = Recorded {
-            fields: plan.draft.of_checkpoint(plan.steps).on(&plan.below),
-            build: build.name.clone(),
-            container: build.container(segment.container).name.clone(),
-            steps: segment.steps[..plan.steps].iter().map(name).collect(),
-            duration_ms: super::milliseconds(took),
-            time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            layer: Some(RecordedLayer { digest, size, below: Vec::new() }),
-            tmpfs_left: Vec::new(),
-        };
-        store.record_checkpoint(&recorded)?;
-        if !self.rooms.keep_checkpoint(plan.segment, held) {
-            store.remove_checkpoint(&recorded.fields.key())?;
-            // Whoever found it in use has left the image.
-            store.remove_unused_layer(&digest)?;
-        }
-        Ok(true)
-    }
-
-    fn tell_no_checkpoint(&self, why: NoCheckpoint) {
-        self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::NoCheckpoint { why });
-    }
-
     /// Takes the step from the store: of a snapshot, its output is put where it belongs, and what stands on it stands on
     /// the layer in the store. `before` is the snapshot before it in its container.
     pub fn take_from_store(
@@ -382,7 +303,7 @@ impl Work<'_, '_> {
 /// The digest and the size of an image that has just been written.
 ///
 /// It is read once more, from memory: what it begins with is known last, and SHA-256 takes bytes in their order.
-fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
+pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
     let measure = || -> io::Result<(Digest, u64)> {
         let file = regular::open(image)?;
         Ok((Digest::of_file(&file)?, file.metadata()?.len()))

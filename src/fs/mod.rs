@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod atomic;
+pub mod copy_tree;
 pub mod descent;
 pub mod dirfd;
 pub mod in_root;

@@ -117,7 +117,7 @@ mod tests {
     use super::super::script::{failing, passing, show, stamp};
     use super::super::{Beside, Mode};
     use super::*;
-    use crate::event::{Events, Stream};
+    use crate::event::{CheckpointStage, Events, Stream};
 
     fn lines(events: Vec<Stamped>) -> Vec<Value> {
         show(events, Mode::Json).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -188,7 +188,20 @@ mod tests {
         let schema = serde_json::from_str(&events_schema_text()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         let progress = |percent| Event::SnapshotProgress { step: "image".into(), bytes: 7, percent };
-        let told = [progress(None), progress(Some(99)), Event::BuildEstimated { left_ms: 7, untimed: 0 }];
+        let checkpoint = Event::CheckpointProgress {
+            step: "packages".into(),
+            stage: CheckpointStage::Written,
+            bytes: 7,
+            percent: Some(1),
+        };
+        let told = [
+            progress(None),
+            progress(Some(99)),
+            checkpoint,
+            Event::CheckpointWritten { step: "packages".into(), size: 7 },
+            Event::CheckpointRestored { step: "last".into(), after: "packages".into() },
+            Event::BuildEstimated { left_ms: 7, untimed: 0 },
+        ];
         let told = Vec::from(told.map(|event| stamp(0, event)));
         for line in [passing(), failing(), told].into_iter().flat_map(lines) {
             assert!(validator.is_valid(&line), "{line}: {:?}", validator.iter_errors(&line).collect::<Vec<_>>());

@@ -110,7 +110,13 @@ impl Reporter for Plain {
                 self.lines(out, step, '*', Some(colour), &text)
             }
             // A line for each would say little and fill the log.
-            Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => Ok(()),
+            Event::SnapshotProgress { .. } | Event::CheckpointProgress { .. } | Event::BuildEstimated { .. } => Ok(()),
+            Event::CheckpointWritten { step, size } => {
+                self.lines(out, step, '*', None, &words::checkpoint_written(*size))
+            }
+            Event::CheckpointRestored { step, after } => {
+                self.lines(out, step, '*', None, &words::checkpoint_restored(after))
+            }
             Event::SnapshotWritten { step, digest, size, path, cached } => {
                 let verb = if *cached { "has" } else { "wrote" };
                 let written = format!("{verb} {} ({}, {digest})", path.display(), words::size(*size));

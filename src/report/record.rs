@@ -81,7 +81,12 @@ impl Record {
                     record.reasons.clone_from(reasons);
                 }
             }
-            Event::StepOutput { .. } | Event::SnapshotProgress { .. } | Event::BuildEstimated { .. } => {}
+            Event::StepOutput { .. }
+            | Event::SnapshotProgress { .. }
+            | Event::CheckpointProgress { .. }
+            | Event::CheckpointWritten { .. }
+            | Event::CheckpointRestored { .. }
+            | Event::BuildEstimated { .. } => {}
             Event::StepFinished { step, container, status, exit_code, duration_ms, log, reason, failure } => {
                 let record = self.step(step);
                 record.container.clone_from(container);

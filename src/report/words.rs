@@ -103,6 +103,16 @@ pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) ->
     }
 }
 
+/// That a checkpoint is in the store.
+pub(super) fn checkpoint_written(bytes: u64) -> String {
+    format!("checkpoint stored ({})", size(bytes))
+}
+
+/// Which checkpoint a step begins with.
+pub(super) fn checkpoint_restored(after: &str) -> String {
+    format!("continues from the checkpoint after {after}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

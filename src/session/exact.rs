@@ -9,8 +9,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ const END: &[u8; 8] = b"runner.x";
 /// The length of the table, and the mark.
 const END_BYTES: u64 = 16;
 const ACL: &[u8] = b"system.posix_acl_";
-/// The kernel's limit of a list of names, and of a value.
+/// The kernel's limit of a list of names, and of a value; no path is longer.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
 /// One file or directory.
@@ -45,11 +45,12 @@ struct Entry {
 /// # Errors
 /// What reading the one and writing the other give.
 pub fn append(folder: &Path, image: &Path) -> io::Result<()> {
-    let table = encode(&read_folder(folder)?);
-    let mut file = OpenOptions::new().append(true).open(image)?;
-    file.write_all(&table)?;
-    file.write_all(&(table.len() as u64).to_le_bytes())?;
-    file.write_all(END)
+    let mut table = Table { file: BufWriter::new(OpenOptions::new().append(true).open(image)?), bytes: 0 };
+    each(folder, |entry| table.add(&entry))?;
+    let Table { mut file, bytes } = table;
+    file.write_all(&bytes.to_le_bytes())?;
+    file.write_all(END)?;
+    file.flush()
 }
 
 /// Gives what was copied out of `image` into `folder` what the image could not hold.
@@ -57,10 +58,10 @@ pub fn append(folder: &Path, image: &Path) -> io::Result<()> {
 /// # Errors
 /// What the system calls say, with the path; a table that is damaged.
 pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
-    let Some(entries) = read_image(image)? else { return Ok(()) };
+    let Some(mut table) = read_image(image)? else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(folder, flags, Mode::empty())?;
-    for entry in entries {
+    while let Some(entry) = next(&mut table)? {
         let restored = |error: io::Error| {
             io::Error::new(error.kind(), format!("restore the times of {}: {error}", entry.path.display()))
         };
@@ -80,10 +81,12 @@ pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn read_folder(folder: &Path) -> io::Result<Vec<Entry>> {
+/// Calls `take` with the directory itself and with all that is in it, a directory before its content.
+fn each(folder: &Path, mut take: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(folder, flags, Mode::empty())?;
-    let mut entries = vec![entry(top.as_fd(), OsStr::new("."), PathBuf::new())?];
+    let mut buffers = [vec![0; MAX_ATTRIBUTE], vec![0; MAX_ATTRIBUTE]];
+    take(entry(top.as_fd(), OsStr::new("."), PathBuf::new(), &mut buffers)?)?;
     let mut left = vec![PathBuf::new()];
     while let Some(below) = left.pop() {
         let fd = inside(top.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -101,56 +104,65 @@ fn read_folder(folder: &Path) -> io::Result<Vec<Entry>> {
                 }
                 kind => kind == FileType::Directory,
             };
-            entries.push(entry(fd.as_fd(), &name, path.clone())?);
+            take(entry(fd.as_fd(), &name, path.clone(), &mut buffers)?)?;
             if is_folder {
                 left.push(path);
             }
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
-fn entry(above: std::os::fd::BorrowedFd<'_>, name: &OsStr, path: PathBuf) -> io::Result<Entry> {
+fn entry(above: BorrowedFd<'_>, name: &OsStr, path: PathBuf, buffers: &mut [Vec<u8>; 2]) -> io::Result<Entry> {
+    let [names, value] = buffers;
     let stat = statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let place = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
-    let mut names = vec![0; MAX_ATTRIBUTE];
-    let length = match llistxattr(&place, &mut names) {
+    let length = match llistxattr(&place, &mut *names) {
         Err(Errno::OPNOTSUPP) => 0,
         length => length?,
     };
     let mut lists = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(ACL)) {
-        let mut value = vec![0; MAX_ATTRIBUTE];
-        let length = lgetxattr(&place, OsStr::from_bytes(name), &mut value)?;
-        value.truncate(length);
-        value.shrink_to_fit();
-        lists.push((name.to_vec(), value));
+        let length = lgetxattr(&place, OsStr::from_bytes(name), &mut *value)?;
+        lists.push((name.to_vec(), value[..length].to_vec()));
     }
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     Ok(Entry { path, seconds: stat.st_mtime, nanoseconds, lists })
 }
 
-fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let text = |bytes: &mut Vec<u8>, text: &[u8]| {
-        bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend(text);
-    };
-    for entry in entries {
-        text(&mut bytes, entry.path.as_os_str().as_bytes());
-        bytes.extend(entry.seconds.to_le_bytes());
-        bytes.extend(entry.nanoseconds.to_le_bytes());
-        bytes.extend(u32::try_from(entry.lists.len()).unwrap_or(u32::MAX).to_le_bytes());
+/// A table that is being written.
+struct Table<W> {
+    file: W,
+    /// Of the table so far.
+    bytes: u64,
+}
+
+impl<W: Write> Table<W> {
+    fn add(&mut self, entry: &Entry) -> io::Result<()> {
+        self.text(entry.path.as_os_str().as_bytes())?;
+        self.write(&entry.seconds.to_le_bytes())?;
+        self.write(&entry.nanoseconds.to_le_bytes())?;
+        self.write(&u32::try_from(entry.lists.len()).unwrap_or(u32::MAX).to_le_bytes())?;
         for (name, value) in &entry.lists {
-            text(&mut bytes, name);
-            text(&mut bytes, value);
+            self.text(name)?;
+            self.text(value)?;
         }
+        Ok(())
     }
-    bytes
+
+    fn text(&mut self, text: &[u8]) -> io::Result<()> {
+        self.write(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+        self.write(text)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
 }
 
 /// The table behind an image; none where there is none, as an older runner wrote it.
-fn read_image(image: &Path) -> io::Result<Option<Vec<Entry>>> {
+fn read_image(image: &Path) -> io::Result<Option<impl BufRead>> {
     let mut file: File = regular::open(image)?;
     let length = file.metadata()?.len();
     if length < END_BYTES {
@@ -163,41 +175,50 @@ fn read_image(image: &Path) -> io::Result<Option<Vec<Entry>>> {
     if mark != END {
         return Ok(None);
     }
-    let damaged = || io::Error::other("the table behind the image is damaged");
     let bytes = u64::from_le_bytes(bytes.try_into().map_err(|_| damaged())?);
     let start = (length - END_BYTES).checked_sub(bytes).ok_or_else(damaged)?;
     file.seek(SeekFrom::Start(start))?;
-    let mut table = Vec::new();
-    file.take(bytes).read_to_end(&mut table)?;
-    decode(&table).map(Some).ok_or_else(damaged)
+    Ok(Some(BufReader::new(file.take(bytes))))
 }
 
-fn decode(mut bytes: &[u8]) -> Option<Vec<Entry>> {
-    let mut entries = Vec::new();
-    while !bytes.is_empty() {
-        let path = PathBuf::from(OsStr::from_bytes(text(&mut bytes)?));
-        let seconds = i64::from_le_bytes(*take(&mut bytes)?);
-        let nanoseconds = u32::from_le_bytes(*take(&mut bytes)?);
-        let mut lists = Vec::new();
-        for _ in 0..u32::from_le_bytes(*take(&mut bytes)?) {
-            lists.push((text(&mut bytes)?.to_vec(), text(&mut bytes)?.to_vec()));
-        }
-        entries.push(Entry { path, seconds, nanoseconds, lists });
+fn damaged() -> io::Error {
+    io::Error::other("the table behind the image is damaged")
+}
+
+/// The next entry of a table; none at its end.
+fn next(table: &mut impl BufRead) -> io::Result<Option<Entry>> {
+    if table.fill_buf()?.is_empty() {
+        return Ok(None);
     }
-    Some(entries)
+    let read = |table: &mut dyn BufRead| -> io::Result<Entry> {
+        let path = PathBuf::from(OsString::from_vec(text(table)?));
+        let seconds = i64::from_le_bytes(take(table)?);
+        let nanoseconds = u32::from_le_bytes(take(table)?);
+        let mut lists = Vec::new();
+        for _ in 0..u32::from_le_bytes(take(table)?) {
+            lists.push((text(table)?, text(table)?));
+        }
+        Ok(Entry { path, seconds, nanoseconds, lists })
+    };
+    let entry = read(table);
+    entry.map(Some).map_err(|error| if error.kind() == io::ErrorKind::UnexpectedEof { damaged() } else { error })
 }
 
-fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (first, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(first)
+fn take<const N: usize>(table: &mut dyn BufRead) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    table.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
-fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(u32::from_le_bytes(*take(bytes)?)).ok()?;
-    let (first, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    Some(first)
+fn text(table: &mut dyn BufRead) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(u32::from_le_bytes(take(table)?)).map_err(io::Error::other)?;
+    // Neither a path nor an attribute is longer.
+    if length > MAX_ATTRIBUTE {
+        return Err(damaged());
+    }
+    let mut bytes = vec![0; length];
+    table.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -208,6 +229,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn encode(entries: &[Entry]) -> Vec<u8> {
+        let mut table = Table { file: Vec::new(), bytes: 0 };
+        entries.iter().for_each(|entry| table.add(entry).unwrap());
+        assert_eq!(table.bytes, table.file.len() as u64);
+        table.file
+    }
+
+    fn decode(mut bytes: &[u8]) -> io::Result<Vec<Entry>> {
+        std::iter::from_fn(|| next(&mut bytes).transpose()).collect()
+    }
 
     fn set(path: &Path, seconds: i64, nanoseconds: i64) {
         let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
@@ -281,7 +313,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_table_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Some(entries) = decode(&bytes) {
+            if let Ok(entries) = decode(&bytes) {
                 prop_assert_eq!(encode(&entries), bytes);
             }
         }

@@ -45,7 +45,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
-pub use seed::Saved;
+pub use seed::{RestoreReport, Restoring, Saved};
 use skeleton::MountPoint;
 use start::Begun;
 pub use start::Start;

@@ -1,6 +1,8 @@
 //! Checkpoints: a build that fails goes on after its last slow step, and gives what it would have given at once.
 
-use crate::built::{Built, project};
+use std::io::{BufRead, BufReader};
+
+use crate::built::{Built, Gate, Running, project};
 use crate::project::Project;
 
 /// Two slow steps, with all that a layer can say in them, and one that fails as long as there is no `good` in the source.
@@ -133,6 +135,90 @@ fn a_checkpoint_goes_when_the_snapshot_above_it_is_there() {
     assert_eq!(statuses(&built), ["cached", "cached", "ran", "ran", "ran"]);
     assert_eq!((files("layers/sha256"), files("keys")), (1, 1));
     assert_eq!(statuses(&Built::well(&project)), ["cached"; 5]);
+}
+
+#[test]
+fn checkpoints_are_reported_when_they_are_stored_and_when_a_session_begins_with_one() {
+    let project = failing();
+    let failed = Built::of(&project, &[]);
+    let of = |built: &Built, kind: &str, key: &str| {
+        built.all(kind).iter().map(|event| event[key].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&failed, "checkpoint_written", "step"), ["one", "two"]);
+    assert!(failed.all("checkpoint_written").iter().all(|event| event["size"].as_u64() > Some(0)));
+    project.write("src/good", "good\n");
+    let resumed = Built::well(&project);
+    assert_eq!(of(&resumed, "checkpoint_restored", "step"), ["three"]);
+    assert_eq!(of(&resumed, "checkpoint_restored", "after"), ["two"]);
+    let plain = failing().runner(&["apply"]);
+    assert!(plain.stdout.contains("two   * checkpoint stored (4."), "{plain}");
+}
+
+#[test]
+fn a_checkpoint_is_written_behind_the_next_step_from_its_copy() {
+    let project = project(
+        r#"
+mounts:
+  $GATE
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate], checkpoint: 100ms }
+steps:
+  - { name: slow, run: "echo slow > /file; sleep 0.2" }
+  - { name: next, run: "echo next > /file; echo more > /more; sh /gate/meet next; exit 1" }
+  - { name: last, snapshot: {} }
+"#,
+    );
+    // What the gate holds is no input.
+    let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &text.replace("target: /gate }", "target: /gate, cache: ignore }"));
+    let gate = Gate::new(&project);
+    let mut build = Running::start(&project, &[]);
+    let mut lines = BufReader::new(build.stdout()).lines().map(Result::unwrap);
+    let mut seen = Vec::new();
+    gate.await_step("next");
+    // While the next step runs, and has changed what the checkpoint holds.
+    for line in lines.by_ref() {
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        seen.push(format!("{} {}", event["event"].as_str().unwrap(), event["step"].as_str().unwrap_or_default()));
+        if event["event"] == "checkpoint_written" {
+            break;
+        }
+    }
+    assert!(!seen.contains(&"step_finished next".to_owned()), "{seen:?}");
+    gate.open("next");
+    drop(lines);
+    assert_eq!(build.end().run.code, 1);
+    project.write(
+        "build.yaml",
+        &std::fs::read_to_string(project.path("build.yaml"))
+            .unwrap()
+            .replace("echo next > /file; echo more > /more; sh /gate/meet next; exit 1", "cat /file; [ ! -e /more ]"),
+    );
+    let built = Built::well(&project);
+    assert_eq!((built.status("slow"), built.lines("next")), ("cached", vec!["slow".to_owned()]));
+}
+
+#[test]
+fn a_checkpoint_whose_copy_has_no_room_in_the_store_is_written_before_the_next_step() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, checkpoint: 100ms }
+steps:
+  - { name: slow, run: "head -c 20000000 /dev/zero | tr '\\0' x > /file; sleep 0.2" }
+  - { name: next, run: exit 1 }
+  - { name: last, snapshot: {} }
+"#,
+    );
+    std::fs::create_dir(project.store()).unwrap();
+    let mount =
+        "exec unshare -m sh -c 'mount -t tmpfs -o size=8m,mode=700 none \"$RUNNER_STORE\" && exec \"$@\"' sh \"$@\"";
+    let run = project.runner_in_shell(mount, &["apply", "--progress", "json", "--no-keep-failed"]);
+    let built = Built::from_run(run);
+    assert_eq!((built.run.code, built.status("slow"), built.status("next")), (1, "ran", "failed"), "{}", built.run);
+    let stored = built.all("checkpoint_written");
+    assert!(stored.len() == 1 && stored[0]["size"].as_u64() < Some(8 << 20), "{}", built.run);
+    assert_eq!(built.all("warning"), Vec::<&serde_json::Value>::new());
 }
 
 #[test]

@@ -19,6 +19,16 @@ steps:
   - { name: never, container: next, run: "true" }
 "#;
 
+/// A step with a checkpoint after it, and one that fails.
+const CHECKPOINT: &str = r#"
+containers:
+  c: { rootfs: $TOOLS, checkpoint: 1ms }
+steps:
+  - { name: slow, run: "echo > /file; sleep 0.1" }
+  - { name: fails, run: "false" }
+  - { name: layer, snapshot: {} }
+"#;
+
 /// The properties that the schema has for each kind of event.
 fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
     let common: Vec<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
@@ -39,13 +49,14 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     let schema: Value = serde_json::from_str(include_str!("../../schemas/events.v1.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let known = known(&schema);
-    let project = project(MANIFEST);
+    let (failing, project) = (project(CHECKPOINT), project(MANIFEST));
     let first = Built::of(&project, &[]);
     // By now it is known how long the steps take.
     let built = Built::of(&project, &["--no-cache"]);
     assert_eq!((first.run.code, built.run.code), (1, 1), "{}", built.run);
+    let checkpoints = [(); 2].map(|()| Built::of(&failing, &[]).events);
     let mut kinds = BTreeSet::new();
-    for event in first.events.iter().chain(&built.events) {
+    for event in first.events.iter().chain(&built.events).chain(checkpoints.iter().flatten()) {
         let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{event}: {errors:?}");
         let (kind, fields) = known.iter().find(|(kind, _)| event["event"] == *kind).unwrap();

@@ -126,6 +126,9 @@ impl Reporter for Groups {
             | Event::StepFinished { step, .. }
             | Event::SnapshotProgress { step, .. }
             | Event::SnapshotWritten { step, .. }
+            | Event::CheckpointProgress { step, .. }
+            | Event::CheckpointWritten { step, .. }
+            | Event::CheckpointRestored { step, .. }
             | Event::Warning { step: Some(step), .. } => step,
             Event::BuildStarted { .. }
             | Event::BuildEstimated { .. }

@@ -1,0 +1,381 @@
+//! Copies a tree that steps have made, as it is: owners, modes, times, extended attributes, hard links, holes, device nodes,
+//! and with them the overlay's whiteouts and opaque directories. Its content is hostile: no link is followed, and nothing
+//! outside the two directories is touched.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::in_root::open_on_same_mount as inside;
+
+/// As much is copied at once; as much of zeros in a row becomes a hole.
+const CHUNK: usize = 64 << 10;
+
+/// The kernel's limit of a list of names, and of a value.
+const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// A list that files get which are made in its directory: it is copied after them.
+const INHERITED: &[u8] = b"system.posix_acl_default";
+
+/// How often the progress is reported.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Is told now and then how many bytes are copied by now; an error of it ends the copying.
+pub type Report<'a> = dyn FnMut(u64) -> io::Result<()> + 'a;
+
+/// Copies all that is in the directory `from` into the empty directory `to`, and makes `to` look like `from`.
+///
+/// # Errors
+/// What the system calls say, with the path; what `report` returns.
+pub fn copy_tree(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<()> {
+    let open =
+        |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let mut copy = Copy {
+        from: open(from)?,
+        to: open(to)?,
+        linked: HashMap::new(),
+        progress: Progress { bytes: 0, next: Instant::now() + REPORT_INTERVAL, report },
+        buffer: vec![0; CHUNK],
+        names: vec![0; MAX_ATTRIBUTE],
+        value: vec![0; MAX_ATTRIBUTE],
+    };
+    let mut left = vec![PathBuf::new()];
+    let mut directories = Vec::new();
+    while let Some(directory) = left.pop() {
+        let (from, to) = copy.open(&directory).map_err(told(&directory))?;
+        for name in names(from.as_fd()).map_err(told(&directory))? {
+            let path = directory.join(&name);
+            let entry = Entry { from: from.as_fd(), to: to.as_fd(), name: &name, path: &path };
+            if copy.entry(entry).map_err(told(&path))? == FileType::Directory {
+                left.push(path);
+            }
+        }
+        directories.push(directory);
+    }
+    // Times of directories change with what is put into them, so they come last, the deepest first.
+    for directory in directories.iter().rev() {
+        copy.finish_directory(directory).map_err(told(directory))?;
+    }
+    Ok(())
+}
+
+fn told(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    let path = path.to_owned();
+    move |error| io::Error::new(error.kind(), format!("copy {}: {error}", path.display()))
+}
+
+struct Copy<'a, 'r> {
+    from: OwnedFd,
+    to: OwnedFd,
+    /// Where the first name of a file with several was put, by inode.
+    linked: HashMap<u64, PathBuf>,
+    progress: Progress<'a, 'r>,
+    buffer: Vec<u8>,
+    names: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// What is to be copied: a name in a directory of the one tree, and the same directory of the other.
+struct Entry<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    name: &'a OsStr,
+    /// From the top on.
+    path: &'a Path,
+}
+
+struct Progress<'a, 'r> {
+    bytes: u64,
+    next: Instant,
+    report: &'a mut Report<'r>,
+}
+
+impl Progress<'_, '_> {
+    fn add(&mut self, bytes: usize) -> io::Result<()> {
+        self.bytes += bytes as u64;
+        let now = Instant::now();
+        if now < self.next {
+            return Ok(());
+        }
+        self.next = now + REPORT_INTERVAL;
+        (self.report)(self.bytes)
+    }
+}
+
+fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
+impl Copy<'_, '_> {
+    fn open(&self, directory: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        Ok((inside(self.from.as_fd(), directory, flags)?, inside(self.to.as_fd(), directory, flags)?))
+    }
+
+    /// Makes one entry; of a directory, only the directory itself.
+    fn entry(&mut self, entry: Entry<'_>) -> io::Result<FileType> {
+        let Entry { from, to, name, path } = entry;
+        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            if let Some(first) = self.linked.get(&stat.st_ino) {
+                linkat(&self.to, first, to, name, AtFlags::empty())?;
+                return Ok(kind);
+            }
+            self.linked.insert(stat.st_ino, path.to_owned());
+        }
+        match kind {
+            FileType::Directory => mkdirat(to, name, Mode::RWXU)?,
+            FileType::RegularFile => {
+                let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let source = File::from(openat(from, name, read, Mode::empty())?);
+                let target = File::from(openat(to, name, write, Mode::RUSR | Mode::WUSR)?);
+                self.content(source, target)?;
+            }
+            FileType::Symlink => {
+                let target = readlinkat(from, name, Vec::new())?;
+                symlinkat(target.as_c_str(), to, name)?;
+            }
+            kind => mknodat(to, name, kind, Mode::empty(), stat.st_rdev)?,
+        }
+        self.dress(from, to, name, &stat, |attribute| attribute != INHERITED)?;
+        self.progress.add(0)?;
+        Ok(kind)
+    }
+
+    fn finish_directory(&mut self, directory: &Path) -> io::Result<()> {
+        let (from, to) = self.open(directory)?;
+        let stat = statat(&from, ".", AtFlags::empty())?;
+        // The top was there before, and has nothing of the other yet.
+        if directory.as_os_str().is_empty() {
+            return self.dress(from.as_fd(), to.as_fd(), OsStr::new("."), &stat, |_| true);
+        }
+        let here = |directory: &OwnedFd| by_descriptor(directory.as_fd(), OsStr::new("."));
+        self.attributes(&here(&from), &here(&to), |attribute| attribute == INHERITED)?;
+        Ok(utimensat(&to, ".", &times(&stat), AtFlags::empty())?)
+    }
+
+    /// Holes are not read where the filesystem says where they are.
+    fn content(&mut self, mut from: File, mut to: File) -> io::Result<()> {
+        let length = from.metadata()?.len();
+        let mut at = 0;
+        while at < length {
+            let data = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Data(at)) {
+                Err(Errno::NXIO) => break,
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+                data => data?,
+            };
+            let hole = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Hole(data)) {
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => length,
+                hole => hole?,
+            };
+            from.seek(SeekFrom::Start(data))?;
+            to.seek(SeekFrom::Start(data))?;
+            at = hole;
+            let mut left = hole.saturating_sub(data);
+            while left > 0 {
+                let most = self.buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
+                let count = from.read(&mut self.buffer[..most])?;
+                if count == 0 {
+                    break;
+                }
+                left -= count as u64;
+                if self.buffer[..count].iter().all(|byte| *byte == 0) {
+                    to.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
+                } else {
+                    to.write_all(&self.buffer[..count])?;
+                }
+                self.progress.add(count)?;
+            }
+        }
+        // A hole at the end.
+        to.set_len(length)
+    }
+
+    /// Owner, extended attributes, mode and times. In this order: a change of owner takes capabilities and setuid away.
+    fn dress(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: &Stat,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<()> {
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        self.attributes(&by_descriptor(from, name), &by_descriptor(to, name), is_wanted)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+        }
+        Ok(utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn attributes(&mut self, from: &Path, to: &Path, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        let length = match llistxattr(from, &mut self.names) {
+            Err(Errno::OPNOTSUPP) => 0,
+            length => length?,
+        };
+        for name in self.names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            // Of what the overlay notes, only this means anything above other mounts.
+            if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" || !is_wanted(name) {
+                continue;
+            }
+            let name = OsStr::from_bytes(name);
+            let length = lgetxattr(from, name, &mut self.value)?;
+            lsetxattr(to, name, &self.value[..length], XattrFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec as _),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec as _),
+    }
+}
+
+fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
+    Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use rustix::fs::CWD;
+
+    use super::*;
+
+    /// All that can be told of each entry, by path.
+    fn described(top: &Path) -> Vec<String> {
+        let (mut left, mut all) = (vec![top.to_owned()], Vec::new());
+        while let Some(path) = left.pop() {
+            let stat = path.symlink_metadata().unwrap();
+            let what = match stat.file_type() {
+                kind if kind.is_dir() => {
+                    left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                    String::new()
+                }
+                kind if kind.is_file() => format!("{:?}", fs::read(&path).unwrap().len()),
+                kind if kind.is_symlink() => fs::read_link(&path).unwrap().display().to_string(),
+                _ => stat.rdev().to_string(),
+            };
+            let mut names = vec![0; 1024];
+            let length = llistxattr(&path, &mut names).unwrap();
+            let mut names: Vec<_> = names[..length].split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+            names.sort();
+            let links = if stat.is_dir() { 0 } else { stat.nlink() };
+            all.push(format!(
+                "{:?} {:o} {}:{} {} {}.{:09} {what} {names:?}",
+                path.strip_prefix(top).unwrap(),
+                stat.mode(),
+                stat.uid(),
+                stat.gid(),
+                links,
+                stat.mtime(),
+                stat.mtime_nsec(),
+            ));
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_copy_is_as_the_layer_in_all_that_can_be_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for path in [&from, &to] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::create_dir_all(from.join("a/b\n/c")).unwrap();
+        fs::write(from.join("a/file"), "content").unwrap();
+        fs::hard_link(from.join("a/file"), from.join("a/b\n/again")).unwrap();
+        fs::write(from.join("setuid"), "x").unwrap();
+        std::os::unix::fs::lchown(from.join("setuid"), Some(70_000), Some(7)).unwrap();
+        fs::set_permissions(from.join("setuid"), fs::Permissions::from_mode(0o4750)).unwrap();
+        fs::set_permissions(from.join("a/b\n"), fs::Permissions::from_mode(0o1500)).unwrap();
+        symlink("/nowhere", from.join("link")).unwrap();
+        // user::rwx, user:1000:-w-, group::r-x, mask::rwx, other::---: no file of the copy is to inherit it.
+        let list = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x02\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\
+                     \x10\0\x07\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+        for top in ["a", "."] {
+            lsetxattr(from.join(top), "system.posix_acl_default", list, XattrFlags::empty()).unwrap();
+        }
+        std::os::unix::fs::lchown(from.join("link"), Some(5), Some(6)).unwrap();
+        mknodat(CWD, from.join("whiteout"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        mknodat(CWD, from.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for (path, name) in [("a", "trusted.overlay.opaque"), ("a/file", "user.kept"), (".", "user.top")] {
+            lsetxattr(from.join(path), name, b"y", XattrFlags::empty()).unwrap();
+        }
+        let sparse = File::create(from.join("sparse")).unwrap();
+        sparse.set_len(10 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_at(&sparse, b"end", (9 << 20) + 5).unwrap();
+        copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
+        assert_eq!(described(&to), described(&from));
+        assert_eq!(fs::read(to.join("sparse")).unwrap(), fs::read(from.join("sparse")).unwrap());
+        assert!(to.join("sparse").metadata().unwrap().blocks() * 512 < 1 << 20, "the holes are filled");
+    }
+
+    #[test]
+    fn the_progress_is_reported_and_its_error_ends_the_copying() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for path in [&from, &to] {
+            fs::create_dir(path).unwrap();
+        }
+        let large = File::create(from.join("large")).unwrap();
+        // All of it holes: none is read, or this would not end.
+        large.set_len(1 << 50).unwrap_or_else(|_| large.set_len(1 << 42).unwrap());
+        fs::write(from.join("small"), "content").unwrap();
+        copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
+        let length = |path: &Path| path.join("large").metadata().unwrap().len();
+        assert_eq!(length(&to), length(&from));
+        let again = folder.path().join("again");
+        fs::create_dir(&again).unwrap();
+        let mut told = Vec::new();
+        let mut report = |bytes| {
+            told.push(bytes);
+            Err(io::ErrorKind::Interrupted.into())
+        };
+        let mut progress = Progress { bytes: 0, next: Instant::now(), report: &mut report };
+        assert_eq!(progress.add(7).unwrap_err().kind(), io::ErrorKind::Interrupted);
+        assert!(progress.add(1).is_ok(), "it is not reported again at once");
+        assert_eq!(told, [7]);
+    }
+
+    #[test]
+    fn notes_of_the_overlay_that_mean_nothing_elsewhere_stay_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for path in [&from, &to] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(from.join("file"), "").unwrap();
+        lsetxattr(from.join("file"), "trusted.overlay.origin", b"x", XattrFlags::empty()).unwrap();
+        copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
+        let mut names = [0; 64];
+        assert_eq!(llistxattr(to.join("file"), &mut names).unwrap(), 0);
+    }
+}
