@@ -9,7 +9,7 @@ use super::host::FileKind;
 use super::model::{Container, Device, Limits, Mount, Network, Principal, Rootfs, Scratch, StepId, User};
 use super::quantity;
 use crate::diagnostic::{Place, Problem, Trail};
-use crate::manifest::{ContainerDef, LimitsDef, Named, Reference, RootfsDef, ScratchDef};
+use crate::manifest::{ContainerDef, LayersDef, LimitsDef, Named, Reference, RootfsDef, ScratchDef};
 
 /// What is not the container's own but is looked up by it.
 pub(super) struct Known<'m> {
@@ -116,8 +116,8 @@ impl Check<'_> {
             }
             (Some(_), None) => {}
         }
-        if let Some(image) = &def.squashfs {
-            return Rootfs::Squashfs(self.rootfs_path(&at.key("squashfs"), image, &[FileKind::File], known));
+        if let Some(layers) = &def.squashfs {
+            return Rootfs::Squashfs(self.rootfs_layers(layers, &at.key("squashfs"), known));
         }
         if let Some(archive) = &def.tar {
             return Rootfs::Tar(self.rootfs_path(&at.key("tar"), archive, &[FileKind::File], known));
@@ -138,6 +138,32 @@ impl Check<'_> {
             self.add(problem.help("write `scratch: true` for an empty root, or another source"));
         }
         Rootfs::Scratch
+    }
+
+    fn rootfs_layers(&mut self, layers: &LayersDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<PathBuf> {
+        let layers = match layers {
+            LayersDef::One(image) => return vec![self.rootfs_path(at, image, &[FileKind::File], known)],
+            LayersDef::Stack(layers) => layers,
+        };
+        if layers.is_empty() {
+            let problem = Problem::new(at, "the list of layers is empty").label("no image");
+            self.add(problem.help("write the images, the lowest first, such as [base.squashfs, sdk.squashfs]"));
+        }
+        let mut first: HashMap<PathBuf, usize> = HashMap::new();
+        let mut paths = Vec::new();
+        for (n, image) in layers.iter().enumerate() {
+            let layer = at.index(n);
+            let path = self.rootfs_path(&layer, image, &[FileKind::File], known);
+            if !image.is_empty()
+                && let Some(before) = first.insert(self.real_input(&path), n)
+            {
+                let problem = Problem::new(&layer, format!("the image `{image}` is listed twice as a layer"));
+                let problem = problem.label("again here").related(&at.index(before), "first listed here");
+                self.add(problem.help("list each image once, the lowest first"));
+            }
+            paths.push(path);
+        }
+        paths
     }
 
     fn rootfs_path(&mut self, at: &Trail<'_>, written: &str, kinds: &[FileKind], known: &Known<'_>) -> PathBuf {

@@ -126,8 +126,8 @@ impl Container {
 /// A source of a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {
-    /// A squashfs image file.
-    Squashfs(PathBuf),
+    /// Squashfs image files, which are layers of one root, the lowest first; one at least.
+    Squashfs(Vec<PathBuf>),
     /// A tar archive, plain or compressed.
     Tar(PathBuf),
     /// A folder of the host, used read-only.

@@ -19,6 +19,9 @@ use crate::runtime::container::RuntimeError;
 use crate::runtime::{CANNOT_START, Outcome, Runtime};
 use crate::session::SessionError;
 
+/// The exit code for a program that is not there, or whose interpreter is not.
+const NO_PROGRAM: i32 = 127;
+
 impl Work<'_, '_> {
     /// Returns the hints for a step that has failed by itself.
     pub(super) fn hints(&self, ended: &Attempt, output: &Output<'_>, reason: &str) -> Vec<String> {
@@ -36,7 +39,16 @@ impl Work<'_, '_> {
             }
             _ => None,
         };
-        refused.into_iter().chain(self.hint_of_output(output, reason)).collect()
+        let no_program = matches!(ended.outcome, Outcome::NotStarted { code: NO_PROGRAM, .. });
+        let hint = self.only_layer(no_program).or_else(|| self.hint_of_output(output, reason));
+        refused.into_iter().chain(hint).collect()
+    }
+
+    /// Returns where to list the layers below an image, if that is what the root lacks.
+    fn only_layer(&self, no_program: bool) -> Option<String> {
+        let id = self.context.build.step(self.id).container;
+        let room = self.rooms.running(id).ok()?;
+        hints::only_layer(self.context.build.container(id), no_program, session(&room).ok()?)
     }
 
     /// The words for a session that ended under its step.

@@ -229,7 +229,10 @@ impl<'a> Rooms<'a> {
     fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
-            Rootfs::Squashfs(path) => Ok(vec![self.workspace.opened_image(path, self.paths.get(path)?.as_fd())?]),
+            Rootfs::Squashfs(layers) => {
+                let mounted = |path: &PathBuf| self.workspace.opened_image(path, self.paths.get(path)?.as_fd());
+                layers.iter().map(mounted).collect()
+            }
             Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path, self.paths.get(path)?.as_fd())?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => {

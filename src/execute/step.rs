@@ -12,6 +12,7 @@ use oci_spec::runtime::Process;
 use super::attempt::{Attempt, Sink, Trial};
 use super::caches::take_turns;
 use super::explained::words;
+use super::hints::only_layer;
 use super::masked;
 use super::output::Output;
 use super::room::Stored;
@@ -163,7 +164,13 @@ impl Work<'_, '_> {
             Action::Snapshot(_) => return Err(Failure::host("a snapshot is no process")),
         };
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
-            error @ SessionError::User(_) => Failure::own(told_with_hint(&error, error.hint()), None),
+            error @ SessionError::User(_) => {
+                let told = told_with_hint(&error, error.hint());
+                Failure::own(
+                    [told].into_iter().chain(only_layer(container, true, session)).collect::<Vec<_>>().join("; "),
+                    None,
+                )
+            }
             error => Failure::from(error),
         })?;
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Judge, JudgeError};
+use super::{Base, Judge, JudgeError, base_name};
 use crate::build::{ContainerId, Rootfs};
 use crate::content::{ContentError, State};
 use crate::digest::{Digest, Hasher};
@@ -17,15 +17,29 @@ use crate::key::Link;
 use crate::lock::LockedRootfs;
 use crate::rootfs::{self, Source};
 
+/// What a rootfs source holds.
+struct SourceContent {
+    kind: &'static str,
+    /// Of its layers, the lowest first; of most sources there is one.
+    digests: Vec<Digest>,
+    state: State,
+}
+
 impl Judge<'_> {
-    /// The link of a rootfs that is no snapshot.
-    pub(super) fn base(&self, container: &str, rootfs: &Rootfs) -> Result<(Link, State), JudgeError> {
+    /// The links of a rootfs that is no snapshot: one, or of several layers one each.
+    pub(super) fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Base, JudgeError> {
         // Without a store nothing is looked up, and an image may be large.
         let source = if self.store.is_none() { None } else { self.source(rootfs)? };
-        let (id, state) = source.map_or(("scratch".to_owned(), State::default()), |(kind, digest, state)| {
-            (format!("{kind} {digest}"), state)
-        });
-        Ok((Link { name: format!("the rootfs of {container}"), id }, state))
+        let name = base_name(container);
+        let Some(SourceContent { kind, digests, state }) = source else {
+            return Ok((vec![Link { name, id: "scratch".to_owned() }], State::default()));
+        };
+        let is_only = digests.len() == 1;
+        let link = |(n, digest): (usize, &Digest)| Link {
+            name: if is_only { name.clone() } else { format!("{name}, layer {}", n + 1) },
+            id: format!("{kind} {digest}"),
+        };
+        Ok((digests.iter().enumerate().map(link).collect(), state))
     }
 
     /// What the rootfs sources of the planned containers hold.
@@ -38,25 +52,33 @@ impl Judge<'_> {
             if self.segments.of_container(ContainerId(index)).is_empty() {
                 continue;
             }
-            if let Some((kind, digest, _)) = self.source(&container.rootfs)? {
+            if let Some(SourceContent { kind, digests, .. }) = self.source(&container.rootfs)? {
+                let digests: Vec<String> = digests.iter().map(ToString::to_string).collect();
                 let container = container.name.clone();
-                sources.push(LockedRootfs { container, kind: kind.to_owned(), digest: digest.to_string() });
+                sources.push(LockedRootfs { container, kind: kind.to_owned(), digest: digests.join(" ") });
             }
         }
         Ok(sources)
     }
 
-    /// The kind of a rootfs source, and the digest and the state of what it holds; none for an empty root and for a snapshot, which has
-    /// links of its own.
-    fn source(&self, rootfs: &Rootfs) -> Result<Option<(&'static str, Digest, State)>, JudgeError> {
+    /// Looks at a rootfs source; none for an empty root and for a snapshot, which has links of its own.
+    fn source(&self, rootfs: &Rootfs) -> Result<Option<SourceContent>, JudgeError> {
         let (kind, (digest, state)) = match rootfs {
             Rootfs::Scratch | Rootfs::Snapshot(_) => return Ok(None),
-            Rootfs::Squashfs(path) => ("squashfs", self.contents.of_file_with_state(path)?),
+            Rootfs::Squashfs(layers) => {
+                let (mut digests, mut state) = (Vec::new(), State::default());
+                for path in layers {
+                    let (digest, found) = self.contents.of_file_with_state(path)?;
+                    digests.push(digest);
+                    state = state.and(found);
+                }
+                return Ok(Some(SourceContent { kind: "squashfs", digests, state }));
+            }
             Rootfs::Tar(path) => ("tar", self.contents.of_file_with_state(path)?),
             Rootfs::Dir(path) => ("dir", self.folder(path)?),
             Rootfs::Programs(programs) => ("programs", self.programs(programs)?),
         };
-        Ok(Some((kind, digest, state)))
+        Ok(Some(SourceContent { kind, digests: vec![digest], state }))
     }
 
     /// The digest of all that a folder used as a root gives: what is in it, and what an image of it says beyond that.

@@ -80,8 +80,11 @@ struct Judged {
     /// Of rootfs sources.
     bases: HashMap<ContainerId, State>,
     /// By container: the source that its session has a copy of, as it was found after the copy was made.
-    copied: HashMap<ContainerId, (Link, State)>,
+    copied: HashMap<ContainerId, Base>,
 }
+
+/// The links of a rootfs source, the lowest first, and the state of it.
+type Base = (Vec<Link>, State);
 
 /// What was found on the host.
 #[derive(Debug, Default)]
@@ -93,7 +96,7 @@ struct Seen {
     /// The programs that run the steps and write the images, by their paths.
     programs: HashMap<PathBuf, String>,
     /// The links of rootfs sources.
-    bases: HashMap<ContainerId, (Link, State)>,
+    bases: HashMap<ContainerId, Base>,
 }
 
 impl<'a> Judge<'a> {
@@ -134,15 +137,15 @@ impl<'a> Judge<'a> {
     pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
         let Some(on) = self.segments.stands_on(self.build, index) else {
             let container = self.segments.get(index).container;
-            let (link, state) = self.base_of(container)?;
+            let (links, state) = self.base_of(container)?;
             lock(&self.judged).bases.insert(container, state);
-            return Ok(Below::Known(vec![link]));
+            return Ok(Below::Known(links));
         };
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
     }
 
-    /// The link of a container's rootfs source, and the state of that.
-    fn base_of(&self, id: ContainerId) -> Result<(Link, State), JudgeError> {
+    /// The links of a container's rootfs source, and the state of that.
+    fn base_of(&self, id: ContainerId) -> Result<Base, JudgeError> {
         let container = self.build.container(id);
         self.remembered(
             |seen| seen.bases.get(&id).cloned(),
@@ -153,7 +156,7 @@ impl<'a> Judge<'a> {
 
     /// The rootfs source below a segment that has run. A tar or programs are copied when a session opens, so that a later
     /// change is not seen in it: they are looked at once for each session, for it takes as long as all else of a small layer.
-    fn base_below(&self, index: usize, bottom: ContainerId) -> Result<(Link, State), JudgeError> {
+    fn base_below(&self, index: usize, bottom: ContainerId) -> Result<Base, JudgeError> {
         if !matches!(self.build.container(bottom).rootfs, Rootfs::Tar(_) | Rootfs::Programs(_)) {
             return self.base_of(bottom);
         }
@@ -235,8 +238,8 @@ impl<'a> Judge<'a> {
         let mut now = below.to_vec();
         let bottom = self.bottom(index);
         let base = bottom.map(|container| self.base_below(index, container)).transpose()?;
-        if let (Some((link, _)), Some(lowest)) = (&base, now.first_mut()) {
-            *lowest = link.clone();
+        for (link, of_base) in now.iter_mut().zip(base.iter().flat_map(|(links, _)| links)) {
+            *link = of_base.clone();
         }
         let new = self.draft(index)?.unwrap_or_default();
         let (old, new) = (draft.on(below), new.on(&now));
@@ -247,10 +250,10 @@ impl<'a> Judge<'a> {
         let old = judged.binds.get(&index);
         let touched = binds.iter().filter(|(target, state)| old.is_some_and(|old| old.get(*target) != Some(*state)));
         let mut inputs: Vec<String> = touched.map(|(target, _)| target.display().to_string()).collect();
-        if let (Some(container), Some((link, state))) = (bottom, base)
+        if let (Some(container), Some((_, state))) = (bottom, base)
             && judged.bases.get(&container).is_some_and(|old| *old != state)
         {
-            inputs.push(link.name);
+            inputs.push(base_name(&self.build.container(container).name));
         }
         Ok((!inputs.is_empty()).then_some(Since::ChangedBack(inputs)))
     }
@@ -398,6 +401,11 @@ impl<'a> Judge<'a> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a container's rootfs source in reasons.
+fn base_name(container: &str) -> String {
+    format!("the rootfs of {container}")
 }
 
 /// The mounts of which nobody can say what is in them.

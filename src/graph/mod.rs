@@ -137,7 +137,10 @@ impl Graph {
 fn root(build: &Build, rootfs: &Rootfs) -> String {
     let with = |kind: &str, path| format!("{kind}: {}", short(build, path));
     match rootfs {
-        Rootfs::Squashfs(path) => with("squashfs", path),
+        Rootfs::Squashfs(layers) => match layers.as_slice() {
+            [path] => with("squashfs", path),
+            layers => format!("squashfs: {} layers", layers.len()),
+        },
         Rootfs::Tar(path) => with("tar", path),
         Rootfs::Dir(path) => with("dir", path),
         Rootfs::Programs(programs) if programs.len() == 1 => "1 program".to_owned(),

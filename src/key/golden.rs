@@ -208,7 +208,7 @@ fn no_changes() -> Vec<Change> {
         |b, _| (b.manifest, b.folder) = ("/else/b.yaml".into(), "/else".into()),
         |b, _| b.containers[0].name.push('x'),
         |b, _| b.containers[0].scratch = Scratch::Tmpfs(1),
-        |b, _| b.containers[0].rootfs = Rootfs::Squashfs("/else".into()),
+        |b, _| b.containers[0].rootfs = Rootfs::Squashfs(vec!["/else".into()]),
         |b, _| b.containers[0].mounts[0].kind = MountKind::Bind("/else".into()),
         |b, _| b.containers[0].mounts[4].kind = MountKind::Secret(Secret::File("/else".into())),
         |b, _| {

@@ -134,9 +134,9 @@ pub struct ContainerDef {
 #[serde(deny_unknown_fields, expecting = "a map with one source, such as { squashfs: base.squashfs }")]
 #[schemars(rename = "Rootfs", title = "source of a root filesystem", transform = schema::one_key)]
 pub struct RootfsDef {
-    /// A squashfs image: a path, relative to the manifest.
-    #[schemars(example = &"images/debian.squashfs")]
-    pub squashfs: Option<String>,
+    /// A squashfs image, or images that are layers of one root, the lowest first: paths, relative to the manifest.
+    #[schemars(example = &"images/debian.squashfs", example = json!(["base.squashfs", "sdk.squashfs"]))]
+    pub squashfs: Option<LayersDef>,
     /// A tar archive, plain or compressed (gzip, xz, zstd, bzip2): a path, relative to the manifest.
     #[schemars(example = &"base.tar.zst")]
     pub tar: Option<String>,
@@ -153,6 +153,23 @@ pub struct RootfsDef {
     /// `true`: an empty folder.
     #[schemars(extend("const" = true), example = true)]
     pub scratch: Option<bool>,
+}
+
+/// The images of a root filesystem.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "`squashfs` must be the path of an image, or a list of paths, the lowest layer first")]
+#[schemars(rename = "Layers")]
+pub enum LayersDef {
+    /// One.
+    #[schemars(description = "An image of a whole root.", example = &"images/debian.squashfs")]
+    One(String),
+    /// Several.
+    #[schemars(
+        description = "Images that are mounted as layers, the lowest first: what a layer removes, or has as well, hides what is below.",
+        extend("minItems" = 1),
+        example = json!(["base.squashfs", "sdk.squashfs"])
+    )]
+    Stack(Vec<String>),
 }
 
 /// Capabilities, with or without `CAP_`.

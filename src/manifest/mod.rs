@@ -10,8 +10,8 @@ mod schema;
 mod yaml;
 
 pub use definition::{
-    CapabilitiesDef, ContainerDef, DeviceDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef, SnapshotDef,
-    StepDef, UnmaskDef,
+    CapabilitiesDef, ContainerDef, DeviceDef, LayersDef, LimitsDef, Manifest, MountDef, RootfsDef, ScratchDef,
+    SnapshotDef, StepDef, UnmaskDef,
 };
 pub use gaps::Gaps;
 pub use parse::{Broken, LARGEST, parse, too_large};

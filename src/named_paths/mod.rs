@@ -69,8 +69,8 @@ impl NamedPaths {
         };
         for container in &build.containers {
             match &container.rootfs {
-                Rootfs::Squashfs(path) | Rootfs::Tar(path) | Rootfs::Dir(path) => open(path)?,
-                Rootfs::Programs(programs) => programs.iter().try_for_each(|path| open(path))?,
+                Rootfs::Tar(path) | Rootfs::Dir(path) => open(path)?,
+                Rootfs::Squashfs(paths) | Rootfs::Programs(paths) => paths.iter().try_for_each(|path| open(path))?,
                 Rootfs::Snapshot(_) | Rootfs::Scratch => {}
             }
             for mount in &container.mounts {

@@ -1,7 +1,8 @@
 //! Which steps a segment waits for before it is judged: those of the same build that may write what it reads of the host.
 //! Pure; no I/O.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::slice;
 
 use crate::build::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
 
@@ -38,11 +39,12 @@ pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>>
 /// What of the host is in the keys of a container's segments.
 fn read(container: &Container) -> impl Iterator<Item = &Path> {
     let root = match &container.rootfs {
-        Rootfs::Squashfs(path) | Rootfs::Tar(path) | Rootfs::Dir(path) => Some(path.as_path()),
-        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => None,
+        Rootfs::Squashfs(layers) => layers.as_slice(),
+        Rootfs::Tar(path) | Rootfs::Dir(path) => slice::from_ref(path),
+        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
     };
     let is_read = |mount: &&Mount| mount.is_read_only() && !mount.ignored;
-    root.into_iter().chain(container.mounts.iter().filter(is_read).filter_map(bound))
+    root.iter().map(PathBuf::as_path).chain(container.mounts.iter().filter(is_read).filter_map(bound))
 }
 
 /// The paths of the host that steps of the plan may write.
@@ -96,7 +98,7 @@ mod tests {
         assert_eq!(of(&build)[1], [StepId(0)]);
         build.containers[1].mounts[0].ignored = true;
         assert_eq!(of(&build)[1], []);
-        build.containers[1].rootfs = Rootfs::Squashfs("/work/in/image".into());
+        build.containers[1].rootfs = Rootfs::Squashfs(vec!["/work/base".into(), "/work/in/image".into()]);
         assert_eq!(of(&build)[1], [StepId(0)]);
     }
 }

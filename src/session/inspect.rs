@@ -1,7 +1,9 @@
 //! Looks at the files and the filesystems of a session, to explain the failure of a step.
 
+use std::fs::read_dir;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, statvfs};
 
@@ -9,6 +11,9 @@ use super::Session;
 use crate::fs::dirfd::path_of;
 use crate::fs::in_root;
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
+
+/// As many entries of a directory are looked at.
+const MAX_ENTRIES: usize = 1000;
 
 /// A file as a step sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,15 @@ impl Session<'_> {
         Some(FileInside { mode: found.st_mode, uid: found.st_uid, gid: found.st_gid, device: found.st_rdev })
     }
 
+    /// Whether the lowest layer removes files that one below it would have: it has whiteouts, or directories that hide what
+    /// is below. Only its two topmost levels are looked at.
+    pub fn lowest_layer_deletes(&self) -> bool {
+        let top = self.lowers.first().map(|lowest| entries(lowest.path())).unwrap_or_default();
+        let is_directory = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        let below: Vec<PathBuf> = top.iter().filter(is_directory).flat_map(|path| entries(path)).collect();
+        top.iter().chain(&below).any(|path| deletes(path))
+    }
+
     /// Whether a path is in a directory that hides the store in a bind.
     pub fn hides_store(&self, path: &Path) -> bool {
         self.mounts.ready().iter().any(|mount| mount.hides_store(path))
@@ -113,4 +127,18 @@ impl Session<'_> {
         };
         Space::of(place)
     }
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = read_dir(directory).into_iter().flatten().take(MAX_ENTRIES);
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Whether a file of a layer is a whiteout, or a directory that hides what is below it.
+fn deletes(path: &Path) -> bool {
+    let Ok(found) = path.symlink_metadata() else { return false };
+    let mut value = [0u8; 1];
+    let mut opaque =
+        || rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]).is_ok_and(|length| length > 0);
+    (found.file_type().is_char_device() && found.rdev() == 0) || (found.is_dir() && opaque())
 }

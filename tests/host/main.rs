@@ -26,6 +26,7 @@ mod heed;
 mod held;
 mod hints;
 mod interrupted;
+mod layers;
 mod limits;
 mod lock;
 mod many_layers;

@@ -68,7 +68,7 @@ fn the_contracts_example_becomes_the_build_that_it_describes() {
     assert_eq!(build.folder, Path::new("/work"));
     assert_eq!(build.source_date_epoch, Some(1_700_000_000));
     let [base, sdk] = build.containers.as_slice() else { panic!("{:?}", build.containers) };
-    assert_eq!(base.rootfs, Rootfs::Squashfs(PathBuf::from("/work/images/debian.squashfs")));
+    assert_eq!(base.rootfs, Rootfs::Squashfs(vec![PathBuf::from("/work/images/debian.squashfs")]));
     assert_eq!((base.network, base.hostname.as_str()), (Network::Host, "base"));
     assert_eq!(base.env.get("DEBIAN_FRONTEND").map(String::as_str), Some("noninteractive"));
     assert_eq!(base.mounts[0].kind, MountKind::Bind(PathBuf::from("/work")));
@@ -321,4 +321,15 @@ steps: []
         assert!(shown.contains(words), "{words}: {shown}");
     }
     assert_eq!(problems.len(), 3, "{shown}");
+}
+
+#[test]
+fn a_list_of_layers_keeps_its_order_and_a_list_of_one_is_the_same_as_a_path() {
+    let rootfs = |written: &str| {
+        let text = format!("version: 1\ncontainers: {{c: {{rootfs: {{squashfs: {written}}}}}}}\n");
+        build(&text).containers[0].rootfs.clone()
+    };
+    let layers = Rootfs::Squashfs(vec!["/work/images/debian.squashfs".into(), "/work/base.squashfs".into()]);
+    assert_eq!(rootfs("[images/debian.squashfs, base.squashfs]"), layers);
+    assert_eq!(rootfs("[base.squashfs]"), rootfs("base.squashfs"));
 }

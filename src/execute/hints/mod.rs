@@ -8,6 +8,7 @@ mod file_numbers;
 mod full;
 mod masked_proc;
 mod network;
+mod only_layer;
 mod open_files;
 mod read_only;
 
@@ -51,6 +52,9 @@ pub trait Inside {
     /// Whether a path is in a directory that hides the store in a bind.
     fn hides_store(&self, path: &Path) -> bool;
 
+    /// Whether the lowest layer of the root removes files, as if another one were below it.
+    fn lowest_layer_deletes(&self) -> bool;
+
     /// The path on the host of the device at a path of a container's own `/dev`, or with the number of this node.
     fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf>;
 }
@@ -68,10 +72,16 @@ impl Inside for Session<'_> {
         Session::hides_store(self, path)
     }
 
+    fn lowest_layer_deletes(&self) -> bool {
+        Session::lowest_layer_deletes(self)
+    }
+
     fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf> {
         device::on_host(path, node)
     }
 }
+
+pub use only_layer::hint as only_layer;
 
 /// Returns what the step may have needed.
 pub fn hint(container: &Container, failed: Failed<'_>, inside: &impl Inside) -> Option<String> {
@@ -115,6 +125,7 @@ mod fixture {
         pub spaces: BTreeMap<Option<PathBuf>, Space>,
         pub devices: Vec<PathBuf>,
         pub hidden_store: Option<PathBuf>,
+        pub deletes: bool,
     }
 
     impl Inside for Found {
@@ -128,6 +139,10 @@ mod fixture {
 
         fn hides_store(&self, path: &Path) -> bool {
             self.hidden_store.as_ref().is_some_and(|store| path.starts_with(store))
+        }
+
+        fn lowest_layer_deletes(&self) -> bool {
+            self.deletes
         }
 
         fn host_device(&self, path: &Path, node: Option<FileInside>) -> Option<PathBuf> {
