@@ -30,6 +30,14 @@ pub struct SetArgs {
     pub values: Vec<(String, String)>,
 }
 
+/// The lock that a build is held to.
+#[derive(Debug, Args)]
+pub struct LockFileArgs {
+    /// The lock file [default: runner.lock beside the manifest].
+    #[arg(long = "lock-file", value_name = "FILE")]
+    pub path: Option<PathBuf>,
+}
+
 /// What runs the containers.
 #[derive(Debug, Args)]
 pub struct RuntimeArgs {
@@ -78,6 +86,10 @@ pub struct ApplyArgs {
     /// Hold rootfs sources and snapshots to `runner.lock`; end with 4 where one is another.
     #[arg(long)]
     pub locked: bool,
+
+    /// The lock that the build is held to.
+    #[command(flatten)]
+    pub lock_file: LockFileArgs,
 
     /// What runs the containers.
     #[command(flatten)]
@@ -128,6 +140,10 @@ pub struct LockArgs {
     #[arg(long, conflicts_with = "progress")]
     pub check: bool,
 
+    /// The lock to write or to compare with.
+    #[command(flatten)]
+    pub lock_file: LockFileArgs,
+
     /// How the build is shown [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
@@ -143,6 +159,10 @@ pub struct VerifyArgs {
     /// Build this step and what it needs, and nothing else; repeatable.
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
+
+    /// The lock to compare with.
+    #[command(flatten)]
+    pub lock_file: LockFileArgs,
 
     /// How many steps may run at once [default: the number of processors].
     #[arg(short, long, value_name = "N", value_parser = jobs)]

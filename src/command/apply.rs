@@ -1,23 +1,25 @@
 //! `runner apply`: builds.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::absent_secrets::Source;
+use super::lock::{self, Place};
 use super::run::keyboard;
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store};
-use super::{Stop, absent_secrets, go_on, in_background, loaded_with_text, lock, settings, shell, tell};
+use super::{Stop, absent_secrets, go_on, in_background, loaded_with_text, settings, shell, tell};
 use crate::build::{Action, Build, Network, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Context, Options, Rooms, Stay, Summary};
-use crate::freshness::{self, Judge};
+use crate::freshness::{self, Judge, JudgeError};
 use crate::load::Loaded;
-use crate::lock::{Difference, Lock, LockedRootfs};
+use crate::lock::{Difference, Inputs, LockedRootfs, Section};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, GoOn, Surroundings};
@@ -40,9 +42,11 @@ pub struct Wish {
     /// Take nothing from the store.
     pub no_cache: bool,
     /// Hold it to this.
-    pub locked: Option<Lock>,
-    /// Tell what the rootfs sources hold, also where there is nothing to hold them to.
+    pub locked: Option<Section>,
+    /// Tell what the rootfs sources hold and what the snapshots are made from, also where there is nothing to hold them to.
     pub sources: bool,
+    /// The lock file, whose layers the store keeps.
+    pub lock_file: Option<PathBuf>,
     /// Keep the OCI bundles there.
     pub bundles: Option<PathBuf>,
     /// Written beside the display.
@@ -58,6 +62,8 @@ pub struct Built {
     pub summary: Summary,
     /// What the rootfs sources held, where that was asked for.
     pub sources: Vec<LockedRootfs>,
+    /// What the snapshots are made from, where that was asked for and can be known.
+    pub inputs: BTreeMap<StepId, Inputs>,
 }
 
 /// Runs the plan of a manifest.
@@ -68,12 +74,14 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         runtime: args.runtime.runtime.clone(),
         progress: args.progress,
         keep_failed: args.no_keep_failed.then_some(false),
+        lock_file: args.lock_file.path.clone(),
     };
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let source = Source { path: &args.manifest.manifest, text: &text };
+    let place = Place::of(&settings, &build, &args.manifest);
     let locked = match args.locked {
-        true => Some(Lock::read(&Lock::path(&build)).map_err(|error| lock::stop(Exit::Mismatch, error))?),
+        true => Some(place.read().map_err(|error| lock::stop(Exit::Mismatch, error))?),
         false => None,
     };
     let targets = targets(&build, &args.targets)?;
@@ -94,6 +102,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         no_cache,
         locked,
         sources: false,
+        lock_file: Some(place.path),
         bundles,
         files,
         go_on,
@@ -118,9 +127,8 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     };
     let context = Context { locked: wish.locked.as_ref(), ..site.context(build, &paths) };
     // What a lock names is kept, whether this build is held to it or not: it may have been written on another machine.
-    let lock_file = Lock::path(build);
-    if lock_file.exists()
-        && let Err(error) = context.store.know_lock_file(&lock_file)
+    if let Some(lock_file) = wish.lock_file.as_ref().filter(|path| path.exists())
+        && let Err(error) = context.store.know_lock_file(lock_file)
     {
         site.close()?;
         return Err(of_store(error).into());
@@ -185,6 +193,11 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     let (keep_going, keep_failed) = (wish.keep_going, wish.keep_failed);
     let options = Options { keep_going, keep_failed, stay, estimates, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
+    let inputs = if wish.sources && summary.status == BuildStatus::Done {
+        inputs(&judge, &summary)
+    } else {
+        Ok(BTreeMap::new())
+    };
     if let Err(error) = judge.close()
         && !context.store.is_read_only()
     {
@@ -207,7 +220,17 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         }
         told => told?,
     }
-    Ok(Built { summary, sources })
+    let inputs = inputs.map_err(lock::failed)?;
+    Ok(Built { summary, sources, inputs })
+}
+
+/// What the snapshots that were built or found are made from.
+fn inputs(judge: &Judge<'_>, summary: &Summary) -> Result<BTreeMap<StepId, Inputs>, JudgeError> {
+    let mut all = BTreeMap::new();
+    for (step, _) in &summary.layers {
+        all.extend(judge.lock_inputs(*step)?.map(|inputs| (*step, inputs)));
+    }
+    Ok(all)
 }
 
 /// The containers with the host's network, where the host has no resolv.conf.
@@ -226,11 +249,11 @@ fn without_resolv_conf(build: &Build, plan: &Plan, paths: &NamedPaths) -> Vec<St
 }
 
 /// What can be told to differ from a lock before anything is built.
-fn differences(lock: &Lock, sources: &[LockedRootfs], build: &Build, plan: &Plan) -> Vec<Difference> {
+fn differences(lock: &Section, sources: &[LockedRootfs], build: &Build, plan: &Plan) -> Vec<Difference> {
     let mut differences = lock.rootfs_differences(sources);
     for step in plan.order().iter().map(|id| build.step(*id)) {
         if matches!(step.action, Action::Snapshot(_)) && lock.digest_of(&step.name).is_none() {
-            differences.push(Difference { what: format!("snapshot {}", step.name), locked: None, found: None });
+            differences.push(Difference::not_locked(format!("snapshot {}", step.name)));
         }
     }
     differences

@@ -1,50 +1,82 @@
 //! `runner lock`: writes down what a build is held to, and tells whether that still fits.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
 use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
 use super::site::{LongReads, runtime};
 use super::{Stop, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
 use crate::build::{Action, Build, StepId};
-use crate::cli::{Cli, LockArgs};
+use crate::cli::{Cli, LockArgs, ManifestArgs};
 use crate::error::{Error, Exit, told};
 use crate::freshness::{self, Judge, JudgeError, Verdict, forecast};
 use crate::load::Loaded;
-use crate::lock::{Difference, FIX, Lock, LockError, LockedSnapshot};
+use crate::lock::{self, Difference, FIX, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
 use crate::plan::{Plan, Segments};
-use crate::settings::Partial;
+use crate::settings::{Partial, Settings};
 use crate::store::{Existing, Store};
+
+/// The section of a lock file that is of a build.
+pub struct Place {
+    /// The lock file.
+    pub path: PathBuf,
+    /// Which of its sections.
+    pub id: SectionId,
+}
+
+impl Place {
+    /// Returns that of a manifest.
+    pub fn of(settings: &Settings, build: &Build, args: &ManifestArgs) -> Self {
+        let path = settings.lock_file.clone().unwrap_or_else(|| build.folder.join("runner.lock"));
+        let id = SectionId::new(&path, &build.manifest, args.sets.values.iter().cloned().collect());
+        Self { path, id }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn read(&self) -> Result<Section, LockError> {
+        lock::read(&self.path, &self.id)
+    }
+}
 
 /// Writes the lock of a manifest, or with `--check` compares it.
 pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     if args.check {
         return check(cli, args);
     }
-    let flags = Partial { store: cli.store.clone(), progress: args.progress, ..Partial::default() };
+    let lock_file = args.lock_file.path.clone();
+    let flags = Partial { store: cli.store.clone(), progress: args.progress, lock_file, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let source = Source { path: &args.manifest.manifest, text: &text };
-    let file = Lock::find(&Lock::path(&build)).map_err(|error| stop(Exit::Usage, error))?;
-    let built = build_all(&settings, source, &build, &Wish { sources: true, ..Wish::default() })?;
+    let Place { path, id } = Place::of(&settings, &build, &args.manifest);
+    let file = lock::find(&path).map_err(|error| stop(Exit::Usage, error))?;
+    let wish = Wish { sources: true, lock_file: Some(path.clone()), ..Wish::default() };
+    let mut built = build_all(&settings, source, &build, &wish)?;
     exit(&built.summary)?;
-    let name = |step: StepId| build.step(step).name.clone();
-    let snapshots = built.summary.layers.iter();
-    let snapshots = snapshots.map(|(step, digest)| LockedSnapshot { step: name(*step), digest: digest.to_string() });
-    let lock = Lock::new(built.sources, snapshots.collect());
-    let path = file.path();
-    lock.write(&file).map_err(|error| stop(Exit::Host, error))?;
+    let snapshots = built.summary.layers.iter().map(|(step, digest)| LockedSnapshot {
+        step: build.step(*step).name.clone(),
+        digest: digest.to_string(),
+        inputs: built.inputs.remove(step),
+    });
+    let section = Section::new(id, built.sources, snapshots.collect());
+    lock::write(&file, &section).map_err(|error| stop(Exit::Host, error))?;
     if let Some(store) = Store::open_existing(&settings.store).map_err(|error| failed(error.into()))?.store() {
-        store.know_lock_file(path).map_err(|error| failed(error.into()))?;
+        store.know_lock_file(&path).map_err(|error| failed(error.into()))?;
     }
-    let (sources, snapshots) = (lock.rootfs.len(), lock.snapshot.len());
+    let (sources, snapshots) = (section.rootfs.len(), section.snapshot.len());
     print_beside(&settings, &format!("{}: {sources} rootfs, {snapshots} snapshots\n", path.display()))
 }
 
 fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), ..Partial::default() };
+    let flags = Partial { store: cli.store.clone(), lock_file: args.lock_file.path.clone(), ..Partial::default() };
     let settings = settings_with_warning(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
-    let path = Lock::path(&build);
-    let lock = Lock::read(&path).map_err(|error| stop(Exit::Mismatch, error))?;
+    let place = Place::of(&settings, &build, &args.manifest);
+    let lock = place.read().map_err(|error| stop(Exit::Mismatch, error))?;
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);
     let (store, unreadable) = match Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
@@ -58,42 +90,69 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
         ..Default::default()
     };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);
-    let mut differences = lock.rootfs_differences(&judge.sources().map_err(failed)?);
+    let sources = judge.sources().map_err(failed)?;
+    let mut differences = lock.rootfs_differences(&sources);
     let forecast = forecast(&judge, &plan).map_err(failed)?;
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let (mut others, mut unknown) = (HashSet::new(), Vec::new());
     for (index, segment) in segments.all().iter().enumerate() {
         let Some(snapshot) = segment.snapshot else { continue };
         let step = build.step(snapshot).name.clone();
         match forecast.verdict(index) {
-            Verdict::Fresh(recorded) => known
-                .extend(recorded.layer.as_ref().map(|layer| LockedSnapshot { step, digest: layer.digest.to_string() })),
+            Verdict::Fresh(recorded) => {
+                let Some(layer) = &recorded.layer else { continue };
+                let causes =
+                    |locked: &LockedSnapshot| causes(&judge, &build, &lock, snapshot, locked, &sources, &others);
+                if let Some(difference) = lock.snapshot_difference(&step, &layer.digest.to_string(), causes) {
+                    differences.push(difference);
+                    others.insert(snapshot);
+                }
+            }
             // What it gives is not known here, but the lock must name it.
             Verdict::Stale { .. } if lock.digest_of(&step).is_some() => unknown.push(step),
-            Verdict::Stale { .. } => {
-                differences.push(Difference { what: format!("snapshot {step}"), locked: None, found: None })
-            }
+            Verdict::Stale { .. } => differences.push(Difference::not_locked(format!("snapshot {step}"))),
         }
     }
     // What cannot be written is learnt again.
     let _ = judge.close();
-    differences.extend(lock.snapshot_differences(&known));
     differences.extend(left_over(&lock, &build));
     if !differences.is_empty() {
         return Err(mismatch(&differences).into());
     }
     if let Some(error) = unreadable.filter(|_| !unknown.is_empty()) {
-        let message = format!("cannot compare {} with runner.lock: {}", unknown.join(", "), told(&error));
+        let message = format!("cannot compare {} with {}: {}", unknown.join(", "), place.path.display(), told(&error));
         return Err(Error::new(Exit::Host, message).with_hint(error.hint()).into());
     }
-    let mut text = format!("{}: nothing differs\n", path.display());
+    let mut text = format!("{}: nothing differs\n", place.path.display());
     if !unknown.is_empty() {
         text.push_str(&format!("not built here, so not compared: {}\n", unknown.join(", ")));
     }
     print(text.as_bytes())
 }
 
+/// Why a snapshot is not as it is locked; `others` are the snapshots that are not either, `sources` what the rootfs sources hold.
+pub fn causes(
+    judge: &Judge<'_>,
+    build: &Build,
+    lock: &Section,
+    snapshot: StepId,
+    locked: &LockedSnapshot,
+    sources: &[LockedRootfs],
+    others: &HashSet<StepId>,
+) -> Vec<String> {
+    let below = match judge.below_snapshot(snapshot) {
+        Some(below) => others.contains(&below).then(|| format!("snapshot {}", build.step(below).name)),
+        None => {
+            let name = &build.container(build.step(snapshot).container).name;
+            let is_other = |found: &LockedRootfs| found.container == *name && !lock.rootfs.contains(found);
+            sources.iter().any(is_other).then(|| format!("the rootfs of {name}"))
+        }
+    };
+    let below = below.map(|what| format!("{what}, which it is built on, is another one"));
+    below.into_iter().chain(judge.causes(snapshot, locked)).chain(lock.other_runner()).collect()
+}
+
 /// What the lock names and the manifest does not.
-pub fn left_over(lock: &Lock, build: &Build) -> Vec<Difference> {
+pub fn left_over(lock: &Section, build: &Build) -> Vec<Difference> {
     let is_snapshot =
         |name: &str| build.steps.iter().any(|step| step.name == name && matches!(step.action, Action::Snapshot(_)));
     lock.left_over(|name| build.containers.iter().any(|container| container.name == name), is_snapshot)
@@ -102,7 +161,7 @@ pub fn left_over(lock: &Lock, build: &Build) -> Vec<Difference> {
 /// All that differs, as one error.
 pub fn mismatch(differences: &[Difference]) -> Error {
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-    let message = format!("runner.lock does not match:\n  {}", lines.join("\n  "));
+    let message = format!("the lock does not match:\n  {}", lines.join("\n  "));
     Error::new(Exit::Mismatch, message).with_hint(Some(FIX.to_owned()))
 }
 
@@ -128,9 +187,16 @@ mod tests {
         let rootfs = || "the rootfs of container base".to_owned();
         let [old, new] = ["old", "new"].map(|text| Digest::of_bytes(text.as_bytes()).to_string());
         let differences = [
-            Difference { what: rootfs(), locked: Some(old.clone()), found: Some(new) },
-            Difference { what: "snapshot image".into(), locked: None, found: None },
-            Difference { what: "snapshot image".into(), locked: Some(old), found: None },
+            Difference { what: rootfs(), locked: Some(old.clone()), found: Some(new.clone()), causes: None },
+            Difference::not_locked("snapshot image".into()),
+            Difference { what: "snapshot image".into(), locked: Some(old.clone()), found: None, causes: None },
+            Difference {
+                what: "snapshot image".into(),
+                locked: Some(old.clone()),
+                found: Some(new.clone()),
+                causes: Some(vec!["step make changed".into(), "step test is new".into()]),
+            },
+            Difference { what: "snapshot image".into(), locked: Some(old), found: Some(new), causes: Some(Vec::new()) },
         ];
         compare("lock-differences", [mismatch(&differences).render()]);
     }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::absent_secrets::Source;
 use super::apply::exit;
-use super::lock::failed;
+use super::lock::{self, Place, failed};
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store, runtime};
 use super::store::told;
@@ -22,7 +22,7 @@ use crate::event::Events;
 use crate::execute::{self, Context, Options, Rooms, Summary};
 use crate::freshness::{self, Judge, Verdict, forecast};
 use crate::load::Loaded;
-use crate::lock::{Lock, LockError};
+use crate::lock::{LockError, Section};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, Surroundings};
 use crate::settings::{Partial, Settings};
@@ -33,17 +33,23 @@ const MOST_TOLD: usize = 100;
 
 /// Builds what is asked for again, and tells each snapshot that is another; ends with [`Exit::Mismatch`] then.
 pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
-    let flags = Partial { store: cli.store.clone(), jobs: args.jobs, progress: args.progress, ..Partial::default() };
+    let (jobs, progress, lock_file) = (args.jobs, args.progress, args.lock_file.path.clone());
+    let flags = Partial { store: cli.store.clone(), jobs, progress, lock_file, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let expected = expected(&settings, &build, &plan)?;
+    let lock = match Place::of(&settings, &build, &args.manifest).read() {
+        Ok(lock) => Some(lock),
+        Err(LockError::Missing { .. } | LockError::NoSection { .. }) => None,
+        Err(error) => return Err(lock::stop(Exit::Mismatch, error)),
+    };
+    let expected = expected(&settings, &build, &plan, lock.as_ref())?;
     // It takes nothing from the store.
     let run: HashSet<ContainerId> = plan.order().iter().map(|step| build.step(*step).container).collect();
     let source = Source { path: &args.manifest.manifest, text: &text };
     absent_secrets::refuse(source, &build, |container| run.contains(&container))?;
     let site = Site::open(&settings)?;
-    let compared = compare(&site, &settings, without_outputs(build), &plan, &expected);
+    let compared = compare(&site, &settings, without_outputs(build), &plan, &expected, lock.as_ref());
     site.close()?;
     let Compared { summary, text, same } = compared?;
     exit(&summary)?;
@@ -62,12 +68,12 @@ fn without_outputs(mut build: Build) -> Build {
 }
 
 /// The digest that each planned snapshot is to have: as it is locked, else as the store has it.
-fn expected(settings: &Settings, build: &Build, plan: &Plan) -> Result<BTreeMap<StepId, Digest>, Stop> {
-    let lock = match Lock::read(&Lock::path(build)) {
-        Ok(lock) => Some(lock),
-        Err(LockError::Missing { .. }) => None,
-        Err(error) => return Err(super::lock::stop(Exit::Mismatch, error)),
-    };
+fn expected(
+    settings: &Settings,
+    build: &Build,
+    plan: &Plan,
+    lock: Option<&Section>,
+) -> Result<BTreeMap<StepId, Digest>, Stop> {
     let segments = Segments::new(build, plan);
     let store = Store::open_existing(&settings.store).map_err(of_store)?.store();
     let options = freshness::Options {
@@ -83,7 +89,7 @@ fn expected(settings: &Settings, build: &Build, plan: &Plan) -> Result<BTreeMap<
     for (index, segment) in segments.all().iter().enumerate() {
         let Some(snapshot) = segment.snapshot else { continue };
         let name = &build.step(snapshot).name;
-        let locked = lock.as_ref().and_then(|lock| lock.digest_of(name)?.parse().ok());
+        let locked = lock.and_then(|lock| lock.digest_of(name)?.parse().ok());
         let stored = || match forecast.verdict(index) {
             Verdict::Fresh(recorded) => recorded.layer.as_ref().map(|layer| layer.digest),
             Verdict::Stale { .. } => None,
@@ -114,6 +120,7 @@ fn compare(
     build: Build,
     plan: &Plan,
     expected: &BTreeMap<StepId, Digest>,
+    lock: Option<&Section>,
 ) -> Result<Compared, Stop> {
     let paths = site.open_paths(&build, plan.order(), None)?;
     let outer = site.context(&build, &paths);
@@ -145,11 +152,29 @@ fn compare(
     let rooms = Rooms::new(context);
     let options = Options { estimates, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, plan, &judge, options, &rooms, &events);
+    let result = results(&judge, &build, &summary, expected, lock, [outer.store, &store]);
+    // The reporter ends when nobody can report anything any more.
     drop((rooms, events, judge));
     // A standard output that is gone is found out when the result is printed.
     let _ = reporter.join();
+    let (text, same) = result?;
+    lease.close().map_err(of_store)?;
+    Ok(Compared { summary, text, same })
+}
+
+/// Each snapshot, whether it is the expected one, and if not, why and in which files; and whether all are. The first store
+/// has the expected layers, the second one those that were built.
+fn results(
+    judge: &Judge<'_>,
+    build: &Build,
+    summary: &Summary,
+    expected: &BTreeMap<StepId, Digest>,
+    lock: Option<&Section>,
+    [before, now]: [&Store; 2],
+) -> Result<(String, bool), Stop> {
     let mut text = String::new();
-    let mut same = true;
+    let mut others = HashSet::new();
+    let sources = if lock.is_some() { judge.sources().map_err(failed)? } else { Vec::new() };
     for (step, found) in &summary.layers {
         let name = &build.step(*step).name;
         let Some(wanted) = expected.get(step) else { continue };
@@ -157,12 +182,15 @@ fn compare(
             text.push_str(&format!("{name}: the same, {found}\n"));
             continue;
         }
-        same = false;
         text.push_str(&format!("{name}: expected {wanted}, built {found}\n"));
-        text.push_str(&files(outer.store.layer_path(wanted), store.layer_path(found)));
+        if let Some((lock, locked)) = lock.and_then(|lock| Some((lock, lock.snapshot(name)?))) {
+            let causes = lock::causes(judge, build, lock, *step, locked, &sources, &others);
+            text.extend(causes.iter().map(|cause| format!("  cause: {cause}\n")));
+        }
+        others.insert(*step);
+        text.push_str(&files(before.layer_path(wanted), now.layer_path(found)));
     }
-    lease.close().map_err(of_store)?;
-    Ok(Compared { summary, text, same })
+    Ok((text, others.is_empty()))
 }
 
 /// The files that differ, the first difference first.

@@ -43,7 +43,7 @@ pub use terminal::{Inside, run_inside, run_on_terminal};
 use crate::build::{Build, ContainerId, StepId};
 use crate::digest::Digest;
 use crate::event::BuildStatus;
-use crate::lock::Lock;
+use crate::lock::Section;
 use crate::named_paths::NamedPaths;
 pub use crate::runtime::Outcome;
 use crate::session::Workspace;
@@ -100,7 +100,7 @@ pub struct Context<'a> {
     /// Names the folder of the logs.
     pub build_id: &'a BuildId,
     /// What snapshots are held to.
-    pub locked: Option<&'a Lock>,
+    pub locked: Option<&'a Section>,
 }
 
 /// What came of a run.

@@ -257,11 +257,15 @@ impl Work<'_, '_> {
     /// Refuses a layer that is not as it is locked.
     fn hold_to_lock(&self, digest: &Digest) -> Result<(), Failure> {
         let Some(lock) = self.context.locked else { return Ok(()) };
-        let found = LockedSnapshot { step: self.context.build.step(self.id).name.clone(), digest: digest.to_string() };
-        match lock.snapshot_differences(&[found]).first() {
+        let name = &self.context.build.step(self.id).name;
+        let causes = |locked: &LockedSnapshot| {
+            let causes = self.judge.causes(self.id, locked);
+            causes.into_iter().chain(lock.other_runner()).collect()
+        };
+        match lock.snapshot_difference(name, &digest.to_string(), causes) {
             None => Ok(()),
             Some(difference) => Err(Failure {
-                reason: format!("not as runner.lock says: {difference}; {FIX}"),
+                reason: format!("not as the lock says: {difference}; {FIX}"),
                 exit_code: None,
                 cause: Cause::Mismatch,
                 is_explained: false,
@@ -287,9 +291,9 @@ impl Work<'_, '_> {
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
         store.touch(recorded)?;
+        self.hold_to_lock(&layer.digest)?;
         // It only explains; a store that cannot be written to is told by whatever must be written there.
         let _ = store.set_last_key(&build.name, &build.project, &step.name, &recorded.fields);
-        self.hold_to_lock(&layer.digest)?;
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = self.context.paths.output(self.id)
             && !self.judge.is_file_of(output, &layer.digest, layer.size)

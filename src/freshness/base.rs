@@ -53,9 +53,8 @@ impl Judge<'_> {
                 continue;
             }
             if let Some(SourceContent { kind, digests, .. }) = self.source(&container.rootfs)? {
-                let digests: Vec<String> = digests.iter().map(ToString::to_string).collect();
-                let container = container.name.clone();
-                sources.push(LockedRootfs { container, kind: kind.to_owned(), digest: digests.join(" ") });
+                let digests = digests.iter().map(ToString::to_string).collect();
+                sources.push(LockedRootfs { container: container.name.clone(), kind: kind.to_owned(), digests });
             }
         }
         Ok(sources)

@@ -10,6 +10,7 @@
 mod base;
 mod forecast;
 mod inputs;
+mod locked;
 mod lookup;
 mod verdict;
 

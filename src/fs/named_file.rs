@@ -11,13 +11,22 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, flock, fstat, fstatfs, openat, readlinkat,
+    statat,
+};
 use rustix::io::Errno;
 
 use super::atomic::{self, Permissions};
 use super::dirfd::{Dir, real_path, reopen};
 use super::regular;
+
+/// Far longer than a runner takes to read and replace a file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A file, whether it is there yet or not.
 #[derive(Debug)]
@@ -105,6 +114,26 @@ impl NamedFile {
     /// What open(2) says; where it is no regular file.
     pub fn read(&self) -> io::Result<File> {
         regular::reopen(self.open(OFlags::PATH)?.as_fd())
+    }
+
+    /// Locks its directory with flock(2) for as long as the result lives, so that one process at a time reads the file and
+    /// replaces it. Nothing that a step has left there can wait for ever: after [`LOCK_TIMEOUT`] it gives up.
+    ///
+    /// # Errors
+    /// In words, where another process has locked it; what locking gives.
+    pub fn lock_directory(&self) -> io::Result<OwnedFd> {
+        let dir = openat(&self.dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(dir),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_INTERVAL),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::other("another process has locked its directory with flock(2)"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn write(&self, flags: OFlags) -> io::Result<File> {

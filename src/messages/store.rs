@@ -61,7 +61,13 @@ fn every_error_of_a_lock_says_where_why_and_what_to_do() {
             LockError::Io { action: "read", path: path(), source: errno(libc::EACCES) },
             LockError::Io { action: "write", path: path(), source: errno(libc::EROFS) },
         ],
-        LockError::Malformed { .. } => [LockError::Malformed { path: path(), problem: "its version is 2, and this runner knows 1".into() }],
+        LockError::NoSection { .. } => [
+            LockError::NoSection { path: path(), wanted: "build.yaml --set suite=trixie".into(), there: vec!["build.yaml".into(), "../sdk.yaml".into()] },
+            LockError::NoSection { path: path(), wanted: "build.yaml".into(), there: Vec::new() },
+        ],
+        LockError::WithoutSections { .. } => [LockError::WithoutSections { path: path() }],
+        LockError::Newer { .. } => [LockError::Newer { path: path(), version: 3, known: 2 }],
+        LockError::Malformed { .. } => [LockError::Malformed { path: path(), problem: "missing field `version`".into() }],
     };
     let is_digest = |text: &str| -> Result<Digest, DigestError> { text.parse() };
     let no_digest = vec![is_digest("sha256:12").unwrap_err()];

@@ -19,7 +19,7 @@ use crate::fs::regular;
 use crate::warning::Warning;
 
 /// The keys there are.
-pub(super) const KEYS: [&str; 4] = ["store", "jobs", "progress", "keep_failed"];
+pub(super) const KEYS: [&str; 5] = ["store", "jobs", "progress", "keep_failed", "lock_file"];
 
 /// Far more than settings take; a larger file was put there by mistake.
 const MOST_BYTES: u64 = 1 << 20;
@@ -86,6 +86,7 @@ fn parse(text: &str, folder: &Path) -> (Partial, Vec<LabeledSpan>) {
     for (key, value) in entries {
         let result = match key.get_ref().as_ref() {
             "store" => path(value.get_ref()).map(|store| partial.store = Some(folder.join(store))),
+            "lock_file" => path(value.get_ref()).map(|file| partial.lock_file = Some(folder.join(file))),
             "jobs" => jobs(value.get_ref()).map(|jobs| partial.jobs = Some(jobs)),
             "keep_failed" => match value.get_ref().as_bool() {
                 Some(keeps) => {
@@ -162,11 +163,12 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_read_with_paths_from_its_folder() {
-        let text = "store = 'cache'\njobs = 0x10\nprogress = \"json\" # why\nkeep_failed = false\n";
+        let text = "store = 'cache'\njobs = 0x10\nprogress = \"json\" # why\nkeep_failed = false\nlock_file = '../runner.lock'\n";
         let (partial, problems) = parse(text, Path::new("/project"));
         assert_eq!(problems, []);
         assert_eq!(partial.store, Some("/project/cache".into()));
         assert_eq!(partial.jobs, NonZeroUsize::new(16));
         assert_eq!((partial.progress, partial.keep_failed), (Some(Progress::Json), Some(false)));
+        assert_eq!(partial.lock_file, Some("/project/../runner.lock".into()));
     }
 }

@@ -10,6 +10,7 @@
 //! | `--runtime` | `RUNNER_RUNTIME` | | `embedded` |
 //! | `--progress` | `RUNNER_PROGRESS` | `progress` | `auto` |
 //! | `--no-keep-failed` | `RUNNER_KEEP_FAILED` | `keep_failed` | `true`, and `false` where `CI` is `true`: nobody looks at a session on a machine that goes with its job |
+//! | `--lock-file` | `RUNNER_LOCK_FILE` | `lock_file` | `runner.lock` beside the manifest |
 //!
 //! `runner.toml` lies where steps and other users may be able to write: it can name no program, and one that belongs to
 //! somebody else is left alone (see `file`).
@@ -45,6 +46,8 @@ pub struct Settings {
     pub progress: Progress,
     /// Whether the sessions of steps that fail are stored for a shell.
     pub keep_failed: bool,
+    /// The lock file, where it is not beside the manifest; absolute.
+    pub lock_file: Option<PathBuf>,
     /// A `runner.toml` that was not read.
     pub ignored: Option<Warning>,
 }
@@ -80,6 +83,8 @@ pub struct Partial {
     pub progress: Option<Progress>,
     /// See [`Settings::keep_failed`].
     pub keep_failed: Option<bool>,
+    /// See [`Settings::lock_file`]; may be relative.
+    pub lock_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -102,8 +107,8 @@ impl Settings {
         };
         // The file's folder may be relative itself.
         let mut said = flags.or(variables).or(file);
-        if let Some(store) = &mut said.store {
-            *store = absolute(store)?;
+        for path in [&mut said.store, &mut said.lock_file].into_iter().flatten() {
+            *path = absolute(path)?;
         }
         if let Some(runtime) = &mut said.runtime
             && runtime.contains('/')
@@ -120,6 +125,7 @@ impl Settings {
             runtime: said.runtime.unwrap_or_else(|| EMBEDDED.to_owned()),
             progress: said.progress.unwrap_or(Progress::Auto),
             keep_failed: said.keep_failed.unwrap_or_else(|| !is_ci(&env)),
+            lock_file: said.lock_file,
             ignored,
         })
     }
@@ -134,6 +140,7 @@ impl Partial {
             runtime: self.runtime.or(other.runtime),
             progress: self.progress.or(other.progress),
             keep_failed: self.keep_failed.or(other.keep_failed),
+            lock_file: self.lock_file.or(other.lock_file),
         }
     }
 }
@@ -155,6 +162,7 @@ fn from_variables(env: &impl Fn(&str) -> Option<OsString>) -> Result<Partial, Se
         runtime: parsed(env, "RUNNER_RUNTIME", |runtime| Ok(runtime.to_owned()), &mut problems),
         progress: parsed(env, "RUNNER_PROGRESS", parse_progress, &mut problems),
         keep_failed: parsed(env, "RUNNER_KEEP_FAILED", parse_bool, &mut problems),
+        lock_file: env("RUNNER_LOCK_FILE").map(PathBuf::from),
     };
     if problems.is_empty() { Ok(partial) } else { Err(SettingsError::Variables { problems }) }
 }

@@ -45,6 +45,7 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
         "RUNNER_STORE" => Some("/from-variable".into()),
         "RUNNER_RUNTIME" => Some("crun".into()),
         "RUNNER_PROGRESS" => Some("".into()),
+        "RUNNER_LOCK_FILE" => Some("/locks/runner.lock".into()),
         "RUNNER_OS" => Some("Linux".into()),
         _ => None,
     };
@@ -54,13 +55,14 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
     assert_eq!(settings.store, Path::new("/from-variable"));
     assert_eq!(settings.runtime, "crun");
     assert_eq!(settings.progress, Progress::Auto);
+    assert_eq!(settings.lock_file.as_deref(), Some(Path::new("/locks/runner.lock")));
 
     let settings = Settings::resolve(Partial::default(), no_variables, folder.path()).unwrap();
     assert_eq!(settings.store, folder.path().join("from-file"));
 
     let empty = tempfile::tempdir().unwrap();
     let settings = Settings::resolve(Partial::default(), no_variables, empty.path()).unwrap();
-    assert_eq!(settings.runtime, super::EMBEDDED);
+    assert_eq!((settings.runtime.as_str(), settings.lock_file), (super::EMBEDDED, None));
     assert_eq!(settings.jobs, std::thread::available_parallelism().unwrap());
 }
 
@@ -83,12 +85,18 @@ fn failed_sessions_are_stored_unless_the_host_is_a_ci_job_or_a_setting_says_othe
 
 #[test]
 fn a_relative_path_of_a_flag_starts_from_the_current_folder() {
-    let flags = Partial { store: Some("store".into()), runtime: Some("./crun".into()), ..Partial::default() };
+    let flags = Partial {
+        store: Some("store".into()),
+        runtime: Some("./crun".into()),
+        lock_file: Some("a.lock".into()),
+        ..Partial::default()
+    };
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::resolve(flags, no_variables, folder.path()).unwrap();
     let current = std::env::current_dir().unwrap();
     assert_eq!(settings.store, current.join("store"));
     assert_eq!(settings.runtime, current.join("crun").to_str().unwrap());
+    assert_eq!(settings.lock_file, Some(current.join("a.lock")));
 }
 
 #[test]
@@ -101,7 +109,7 @@ fn all_unknown_keys_are_refused_at_once_each_with_a_caret_and_the_nearest_name()
         "this key is unknown; did you mean `progress`?",
         "this key is unknown\n",
         "this is to be a string, not a table",
-        "the keys are `store`, `jobs`, `progress`, `keep_failed`",
+        "the keys are `store`, `jobs`, `progress`, `keep_failed`, `lock_file`",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }

@@ -93,7 +93,9 @@ impl StoreError {
                 "give it over with `chown -R {user} {}`, or choose another store with `--store FOLDER`",
                 path.display()
             )),
-            Self::LockFile { .. } => Some("write it again with `runner lock`, or remove it".into()),
+            Self::LockFile { .. } => {
+                Some("restore it from version control, or remove it and run `runner lock` again".into())
+            }
             Self::ReadOnly { .. } => {
                 Some("remount its filesystem writable, or choose another store with `--store FOLDER`".into())
             }

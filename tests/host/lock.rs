@@ -34,7 +34,9 @@ fn a_lock_holds_a_build_to_its_inputs_and_results_and_names_what_differs() {
     let project = locked();
     let text = fs::read_to_string(project.path("runner.lock")).unwrap();
     let lock: toml::Table = toml::from_str(&text).unwrap();
-    assert_eq!((lock["rootfs"].as_array().unwrap().len(), lock["snapshot"].as_array().unwrap().len()), (1, 2));
+    let section = &lock["manifest"][0];
+    let count = |key: &str| section[key].as_array().unwrap().len();
+    assert_eq!((section["path"].as_str().unwrap(), count("rootfs"), count("snapshot")), ("build.yaml", 1, 2));
     assert_eq!(project.runner(&["lock", "--check"]).code, 0);
     let built = Built::of(&project, &["--locked"]);
     assert_eq!(built.run.code, 0, "{}", built.run);
@@ -45,14 +47,15 @@ fn a_lock_holds_a_build_to_its_inputs_and_results_and_names_what_differs() {
     let built = Built::of(&project, &["--locked"]);
     assert_eq!(built.run.code, 4, "{}", built.run);
     let reason = built.reason("base-layer");
-    assert!(reason.starts_with("not as runner.lock says: snapshot base-layer: locked sha256:"), "{reason}");
+    assert!(reason.starts_with("not as the lock says: snapshot base-layer: locked sha256:"), "{reason}");
+    assert!(reason.contains("; cause: the content of /src changed: text (content); "), "{reason}");
     assert!(reason.ends_with("; where the change is meant, write the lock anew with `runner lock`"), "{reason}");
     assert_eq!(built.status("image"), "skipped");
     assert_eq!(fs::read(project.path("out/base.squashfs")).unwrap(), before);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 
     project.write("src/text", "one\n");
-    let rootfs = lock["rootfs"][0]["digest"].as_str().unwrap();
+    let rootfs = section["rootfs"][0]["digests"][0].as_str().unwrap();
     project.write("runner.lock", &text.replace(rootfs, &format!("sha256:{}", "0".repeat(64))));
     for arguments in [&["apply", "--locked"][..], &["lock", "--check"]] {
         let run = project.runner(arguments);
@@ -68,9 +71,10 @@ fn a_check_by_a_user_who_may_not_read_the_store_fails_unless_something_else_diff
     let check = by_nobody(&project, &["lock", "--check"]);
     assert_eq!((check.code, check.stdout.as_str()), (3, ""), "{check}");
     let why = format!("cannot read {}: Permission denied", project.store().join("format").display());
-    let error = format!("error: cannot compare base-layer, image with runner.lock: {why}");
+    let lock = project.path("runner.lock");
+    let error = format!("error: cannot compare base-layer, image with {}: {why}", lock.display());
     assert!(check.stderr.starts_with(&error) && check.stderr.contains("  help: run as root, or"), "{check}");
-    project.write("runner.lock", "version = 1\n");
+    project.write("runner.lock", "version = 2\n[[manifest]]\npath = 'build.yaml'\nrunner = '1'\n");
     let check = by_nobody(&project, &["lock", "--check"]);
     assert!(check.code == 4 && check.stderr.contains("snapshot image: is not in the lock"), "{check}");
 }
@@ -108,6 +112,192 @@ fn a_lock_that_is_missing_or_names_too_little_or_too_much_is_told() {
     assert!(check.stderr.contains("snapshot gone: is locked, and not in the manifest"), "{check}");
     let apply = project.runner(&["apply", "--locked"]);
     assert_eq!((apply.code, apply.stdout.as_str()), (4, ""), "{apply}");
+}
+
+/// As events, with these variables of the environment.
+fn locked_build(project: &Project, variables: &str) -> Built {
+    let shell = format!("{variables} exec \"$@\"");
+    Built::from_run(project.runner_in_shell(&shell, &["apply", "--locked", "--progress", "json"]))
+}
+
+#[test]
+fn a_mismatch_names_what_changed_with_its_values_where_the_store_has_the_locked_build() {
+    let project = locked();
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    let causes = |from: &str, to: &str| {
+        project.write("build.yaml", &text.replace(from, to));
+        let built = locked_build(&project, "");
+        assert_eq!(built.run.code, 4, "{}", built.run);
+        let failed = ["base-layer", "image"].into_iter().find(|step| built.status(step) == "failed").unwrap();
+        let reason = built.reason(failed).to_owned();
+        reason.split("; cause: ").nth(1).unwrap_or_else(|| panic!("{reason}")).to_owned()
+    };
+    let fix = "; where the change is meant, write the lock anew with `runner lock`";
+    assert_eq!(
+        causes("cat /src/text > /text", "echo two > /text"),
+        format!("step write changed: run: cat /src/text > /text → echo two > /text{fix}")
+    );
+    assert_eq!(
+        causes("echo more >> /text", "uname -n >> /text"),
+        format!("step more changed: run: echo more >> /text → uname -n >> /text{fix}")
+    );
+}
+
+#[test]
+fn a_mismatch_names_the_part_that_changed_where_the_store_is_another_one() {
+    let project = locked();
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    fs::remove_dir_all(project.store()).unwrap();
+    for (from, to, cause) in [
+        ("cat /src/text > /text", "echo two > /text", "step write changed"),
+        ("{ name: write,", "{ name: written,", "step written is new; step write is gone"),
+        (
+            "mounts: [src] }",
+            "mounts: [src], env: { A: b } }",
+            "settings of its container, of the snapshot or of the build changed",
+        ),
+    ] {
+        // So that the bytes are others whatever changed.
+        let other = text.replace(from, to).replace("cat /src/text > /text", "env > /text; cat /src/text >> /text");
+        project.write("build.yaml", &if cause == "step write changed" { text.replace(from, to) } else { other });
+        let built = locked_build(&project, "");
+        assert_eq!(built.run.code, 4, "{}", built.run);
+        assert!(
+            built.reason("base-layer").contains("; cause: ") && built.reason("base-layer").contains(cause),
+            "{}",
+            built.reason("base-layer")
+        );
+    }
+}
+
+#[test]
+fn a_mismatch_for_another_tool_or_for_none_that_is_known_says_so() {
+    let project = locked();
+    let built = locked_build(&project, "RUNNER_MKSQUASHFS=1");
+    assert_eq!(built.run.code, 4, "{}", built.run);
+    let reason = built.reason("base-layer");
+    assert!(
+        reason.contains("; cause: writer changed: squashfs ") && reason.contains(" → mksquashfs sha256:"),
+        "{reason}"
+    );
+
+    let lock = fs::read_to_string(project.path("runner.lock")).unwrap();
+    project.write("runner.lock", &lock.replace("runner = \"", "runner = \"9."));
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &text.replace("cat /src/text > /text", "cat /proc/sys/kernel/random/uuid > /text"));
+    let built = locked_build(&project, "");
+    assert!(built.reason("base-layer").contains("; runner 9."), "{}", built.reason("base-layer"));
+
+    assert_eq!(project.runner(&["lock"]).code, 0);
+    let built = Built::of(&project, &["--locked", "--no-cache"]);
+    let reason = built.reason("base-layer");
+    assert!(reason.contains("; cause: none that runner knows of; ") && reason.contains("`runner verify`"), "{reason}");
+}
+
+#[test]
+fn a_check_names_the_base_of_a_snapshot_that_is_another_one() {
+    let project = locked();
+    let lock = fs::read_to_string(project.path("runner.lock")).unwrap();
+    project.write("src/text", "two\n");
+    assert_eq!(project.runner(&["apply"]).code, 0);
+    let check = project.runner(&["lock", "--check"]);
+    assert_eq!(check.code, 4, "{check}");
+    assert!(check.stderr.contains("  snapshot base-layer: locked sha256:"), "{check}");
+    assert!(check.stderr.contains("; cause: settings of its container"), "{check}");
+    assert!(check.stderr.contains("; cause: snapshot base-layer, which it is built on, is another one\n"), "{check}");
+    let verified = project.runner(&["verify"]);
+    assert_eq!(verified.code, 4, "{verified}");
+    assert!(verified.stdout.contains("  cause: settings of its container"), "{verified}");
+    assert!(
+        verified.stdout.contains("  cause: snapshot base-layer, which it is built on, is another one\n"),
+        "{verified}"
+    );
+    assert_eq!(fs::read_to_string(project.path("runner.lock")).unwrap(), lock);
+}
+
+#[test]
+fn one_lock_file_has_a_section_for_each_manifest_and_each_set_of_variables() {
+    let with_variable =
+        MANIFEST.replace("mounts:\n", "vars: { word: more }\nmounts:\n").replace("echo more", "echo ${{ word }}");
+    let project = project(&with_variable);
+    project.write("src/text", "one\n");
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("other.yaml", &text.replace("echo ${{ word }}", "echo other"));
+    let all = [
+        &["build.yaml"][..],
+        &["build.yaml", "--set", "word=less"],
+        &["other.yaml", "--set", "word=a b"],
+        &["other.yaml"],
+    ];
+    for arguments in all {
+        assert_eq!(project.runner(&[&["lock"], arguments].concat()).code, 0);
+    }
+    let lock = fs::read_to_string(project.path("runner.lock")).unwrap();
+    for arguments in all {
+        let run = project.runner(&[&["apply", "--locked"], arguments].concat());
+        assert_eq!(run.code, 0, "{run}");
+        let run = project.runner(&[&["lock", "--check"], arguments].concat());
+        assert_eq!(run.code, 0, "{run}");
+    }
+    // The order in which they are locked does not matter, and one that is locked again leaves the others.
+    for arguments in all {
+        assert_eq!(project.runner(&[&["lock"], arguments].concat()).code, 0);
+        assert_eq!(fs::read_to_string(project.path("runner.lock")).unwrap(), lock);
+    }
+    project.write("src/text", "two\n");
+    assert_eq!(project.runner(&["lock", "other.yaml"]).code, 0);
+    assert_eq!(project.runner(&["apply", "--locked", "other.yaml"]).code, 0);
+    assert_eq!(project.runner(&["apply", "--locked", "build.yaml"]).code, 4);
+
+    let run = project.runner(&["apply", "--locked", "--set", "word=none"]);
+    assert_eq!(run.code, 4, "{run}");
+    let told = "runner.lock has no section of build.yaml --set word=none, only of build.yaml, build.yaml --set word=less, \
+                other.yaml, other.yaml --set 'word=a b'\n  help: `runner lock build.yaml --set word=none` adds it";
+    assert!(run.stderr.contains(told), "{run}");
+}
+
+#[test]
+fn a_lock_file_can_be_in_another_place_by_flag_variable_or_settings() {
+    let project = project(MANIFEST);
+    project.write("src/text", "one\n");
+    fs::create_dir(project.path("locks")).unwrap();
+    let run = project.runner(&["lock", "--lock-file", "locks/a.lock"]);
+    assert!(run.code == 0 && run.stdout.contains("locks/a.lock: 1 rootfs, 2 snapshots\n"), "{run}");
+    assert!(!project.path("runner.lock").exists());
+    let text = fs::read_to_string(project.path("locks/a.lock")).unwrap();
+    assert!(text.contains("path = \"../build.yaml\""), "{text}");
+    assert_eq!(project.runner(&["apply", "--locked", "--lock-file", "locks/a.lock"]).code, 0);
+    assert_eq!(project.runner(&["lock", "--check", "--lock-file", "locks/a.lock"]).code, 0);
+    assert_eq!(project.runner(&["verify", "--lock-file", "locks/a.lock"]).code, 0);
+    let run = project.runner(&["apply", "--locked"]);
+    assert!(run.code == 4 && run.stderr.contains("there is no "), "{run}");
+    assert_eq!(project.runner_in_shell("RUNNER_LOCK_FILE=locks/a.lock exec \"$@\"", &["apply", "--locked"]).code, 0);
+    project.write("runner.toml", "lock_file = 'locks/a.lock'\n");
+    assert_eq!(project.runner(&["apply", "--locked"]).code, 0);
+    let run = project.runner(&["lock", "--check", "--lock-file", "none/b.lock"]);
+    assert!(run.code == 4 && run.stderr.contains("there is no ") && run.stderr.contains("none/b.lock"), "{run}");
+    // What it names is what a collection of the store leaves.
+    assert_eq!(project.runner(&["store", "gc", "--max-size", "0"]).code, 0);
+    assert_eq!(Built::of(&project, &["--locked"]).status("base-layer"), "cached");
+
+    project.write("text", "not a lock\n");
+    let run = project.runner(&["lock", "--lock-file", "text"]);
+    assert!(run.code == 2 && run.stdout.is_empty(), "{run}");
+    assert_eq!(fs::read_to_string(project.path("text")).unwrap(), "not a lock\n");
+}
+
+#[test]
+fn a_lock_of_the_former_format_is_refused_until_it_is_written_anew() {
+    let project = project(MANIFEST);
+    project.write("src/text", "one\n");
+    project.write("runner.lock", "version = 1\n\n[[snapshot]]\nstep = \"image\"\ndigest = \"sha256:00\"\n");
+    for arguments in [&["apply", "--locked"][..], &["lock", "--check"], &["verify"]] {
+        let run = project.runner(arguments);
+        assert!(run.code == 4 && run.stderr.contains("is of the former format"), "{run}");
+        assert!(run.stderr.contains("help: write it anew with `runner lock`"), "{run}");
+    }
+    assert_eq!(project.runner(&["lock"]).code, 0);
+    assert_eq!(project.runner(&["apply", "--locked"]).code, 0);
 }
 
 #[test]

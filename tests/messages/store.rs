@@ -65,15 +65,27 @@ fn a_lock_that_does_not_fit_is_told_with_what_writes_it_anew() {
     session.tell("lock --check");
     session.tell("verify");
     let digest = |text: &str| format!("sha256:{}", text.repeat(32));
-    session.write("runner.lock", "version = 2\n");
+    session.write("runner.lock", "version = 1\n[[snapshot]]\nstep = 'layer'\ndigest = ''\n");
     session.tell("lock --check");
+    session.write("runner.lock", "version = 9\n");
+    session.tell("lock");
+    let other = "[[manifest]]\npath = \"other.yaml\"\nrunner = \"0.0.1\"\n";
+    session.write("runner.lock", format!("version = 2\n{other}"));
+    session.tell("apply --locked");
     session.write("runner.lock", "version = \n");
     session.tell("apply --locked");
+    session.tell("lock");
     session.tell("store gc --keep-lock runner.lock");
-    let snapshot = |step: &str, digest: &str| format!("[[snapshot]]\nstep = \"{step}\"\ndigest = \"{digest}\"\n");
+    let snapshot =
+        |step: &str, digest: &str| format!("[[manifest.snapshot]]\nstep = \"{step}\"\ndigest = \"{digest}\"\n");
     session.write(
         "runner.lock",
-        format!("version = 1\n{}{}", snapshot("layer", &digest("0a")), snapshot("gone", &digest("0b"))),
+        format!(
+            "version = 2\n{}{}{}",
+            other.replace("other", "build"),
+            snapshot("layer", &digest("0a")),
+            snapshot("gone", &digest("0b"))
+        ),
     );
     let manifest = MANIFEST.replace("programs: [/bin/sh]", "dir: root");
     fs::create_dir(session.path("root")).unwrap();

@@ -1,0 +1,87 @@
+//! Why there is no lock to go by.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+/// Why there is no lock to go by.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// There is none.
+    #[error("there is no {}", path.display())]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// It has no section of the manifest and its variables.
+    #[error(
+        "{} has no section of {wanted}{}",
+        path.display(),
+        if there.is_empty() { String::new() } else { format!(", only of {}", there.join(", ")) }
+    )]
+    NoSection {
+        /// The file.
+        path: PathBuf,
+        /// The manifest and its variables.
+        wanted: String,
+        /// Those that the file has sections of.
+        there: Vec<String>,
+    },
+    /// It is of the format that had no sections.
+    #[error("{} is of the former format, which does not say what manifest it is of", path.display())]
+    WithoutSections {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is of a format that a later runner writes.
+    #[error("cannot use {}: its version is {version}, and this runner knows {known}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+        /// The version that this runner writes.
+        known: u64,
+    },
+    /// It is there and cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no lock.
+    #[error("cannot use {}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        problem: String,
+    },
+}
+
+impl LockError {
+    /// Returns the fix.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { .. } => Some("`runner lock` writes it".into()),
+            Self::NoSection { wanted, .. } => Some(format!("`runner lock {wanted}` adds it, and leaves the others")),
+            Self::WithoutSections { .. } => {
+                Some("write it anew with `runner lock`, for each manifest that needs it".into())
+            }
+            Self::Newer { .. } => Some("build with the runner that wrote it, or a later one".into()),
+            Self::Malformed { .. } => {
+                Some("restore it from version control; or remove it, and run `runner lock` for each manifest".into())
+            }
+            Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Some("run it as the user that the file belongs to, or with sudo".into())
+            }
+            Self::Io { action: "write", source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Some("name another place with `--lock-file FILE` or `RUNNER_LOCK_FILE`".into())
+            }
+            Self::Io { .. } => None,
+        }
+    }
+}

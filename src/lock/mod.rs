@@ -1,0 +1,172 @@
+//! `runner.lock`: the digests that builds are held to, of every rootfs source and every snapshot; made to be committed.
+//!
+//! It has a section for each manifest and each set of `--set` variables that it was written with:
+//!
+//! ```toml
+//! version = 2
+//!
+//! [[manifest]]
+//! path = "build.yaml"
+//! runner = "0.1.0"
+//!
+//! [manifest.set]
+//! suite = "trixie"
+//!
+//! [[manifest.rootfs]]
+//! container = "base"
+//! kind = "squashfs"
+//! digests = ["sha256:…"]
+//!
+//! [[manifest.snapshot]]
+//! step = "base-layer"
+//! digest = "sha256:…"
+//!
+//! [manifest.snapshot.inputs]
+//! on = "the rootfs of base"
+//! tools = "embedded, squashfs 1 zstd 1.5.7"
+//! settings = "0123456789abcdef"
+//!
+//! [manifest.snapshot.inputs.steps]
+//! packages = "0123456789abcdef"
+//! ```
+//! Entries are sorted by name, so that a change of one is a change of few lines. A build is held to the digests alone; the
+//! inputs of a snapshot only explain why it is another one.
+
+mod difference;
+mod error;
+mod inputs;
+mod section;
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use difference::{Difference, FIX};
+pub use error::LockError;
+pub use inputs::Inputs;
+pub use section::{LockedRootfs, LockedSnapshot, Section, SectionId};
+
+use crate::fs::atomic::Permissions;
+use crate::fs::named_file::NamedFile;
+use crate::fs::regular;
+
+/// The version of the format.
+const VERSION: u64 = 2;
+
+/// The version of the format without sections: a file of one manifest.
+const WITHOUT_SECTIONS: u64 = 1;
+
+const HEAD: &str = "# Written by `runner lock`. `runner apply --locked` fails where a digest is another one.\n\n";
+
+/// A lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lock {
+    version: u64,
+    #[serde(default, rename = "manifest", skip_serializing_if = "Vec::is_empty")]
+    sections: Vec<Section>,
+}
+
+/// Reads the section of a manifest.
+///
+/// # Errors
+/// See [`LockError`]; [`LockError::NoSection`] where the file has none of it.
+pub fn read(path: &Path, id: &SectionId) -> Result<Section, LockError> {
+    let mut sections = read_all(path)?;
+    match sections.iter().position(|section| section.id() == *id) {
+        Some(at) => Ok(sections.swap_remove(at)),
+        None => {
+            let there = sections.iter().map(|section| section.id().to_string()).collect();
+            Err(LockError::NoSection { path: path.to_owned(), wanted: id.to_string(), there })
+        }
+    }
+}
+
+/// Reads all sections.
+///
+/// # Errors
+/// See [`LockError`].
+pub fn read_all(path: &Path) -> Result<Vec<Section>, LockError> {
+    let file = NamedFile::find(path).map_err(|error| unreadable(path, error))?;
+    Ok(read_file(path, &file)?.sections)
+}
+
+/// Finds the file that a lock is to be written to, before anything runs.
+///
+/// # Errors
+/// Where it cannot be one: a link, a directory, or a file that is no lock and would be lost.
+pub fn find(path: &Path) -> Result<NamedFile, LockError> {
+    let file = NamedFile::find(path).map_err(|error| unwritable(path, error))?;
+    to_be_added_to(&file)?;
+    Ok(file)
+}
+
+/// Puts a section into a lock file, whole or not at all, in place of the one of the same manifest; the others stay as they
+/// are. A file that says the same already is left alone.
+///
+/// # Errors
+/// What locking, reading and writing give.
+pub fn write(file: &NamedFile, section: &Section) -> Result<(), LockError> {
+    let failed = |error| unwritable(file.path(), error);
+    // Another runner may be writing the section of another manifest.
+    let _exclusive = file.lock_directory().map_err(failed)?;
+    let mut lock = to_be_added_to(file)?;
+    lock.sections.retain(|other| other.id() != section.id());
+    lock.sections.push(section.clone());
+    lock.sections.sort_by_key(Section::id);
+    let text = toml::to_string(&lock).map_err(|error| failed(io::Error::other(error)))?;
+    let text = format!("{HEAD}{text}");
+    if read_text(file).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    file.replace(text.as_bytes(), Permissions::Exactly(0o644)).map_err(failed)
+}
+
+/// Reads the sections that a new one is added to: none of a file that is not there, or that holds one manifest without a section.
+fn to_be_added_to(file: &NamedFile) -> Result<Lock, LockError> {
+    match read_file(file.path(), file) {
+        Err(LockError::Missing { .. } | LockError::WithoutSections { .. }) => {
+            Ok(Lock { version: VERSION, sections: Vec::new() })
+        }
+        read => read,
+    }
+}
+
+fn read_file(path: &Path, file: &NamedFile) -> Result<Lock, LockError> {
+    let text = read_text(file).map_err(|error| unreadable(path, error))?;
+    let malformed = |problem: String| LockError::Malformed { path: path.to_owned(), problem };
+    let in_words = |error: toml::de::Error| malformed(error.to_string().trim_end().to_owned());
+    // First the version: a file of another one has other keys.
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    match toml::from_str::<Versioned>(&text).map_err(in_words)?.version {
+        VERSION => toml::from_str(&text).map_err(in_words),
+        WITHOUT_SECTIONS => Err(LockError::WithoutSections { path: path.to_owned() }),
+        other => Err(LockError::Newer { path: path.to_owned(), version: other, known: VERSION }),
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> LockError {
+    let path = path.to_owned();
+    match source.kind() {
+        ErrorKind::NotFound => LockError::Missing { path },
+        ErrorKind::InvalidData => LockError::Malformed { path, problem: "it is not UTF-8".to_owned() },
+        _ => LockError::Io { action: "read", path, source },
+    }
+}
+
+fn unwritable(path: &Path, source: io::Error) -> LockError {
+    LockError::Io { action: "write", path: path.to_owned(), source }
+}
+
+/// The text of a lock file. That of 100,000 snapshots is shorter than the most that is read.
+fn read_text(file: &NamedFile) -> io::Result<String> {
+    const MOST_BYTES: u64 = 64 << 20;
+    regular::into_text(regular::read_all(file.read()?, MOST_BYTES)?)
+}
+
+#[cfg(test)]
+mod tests;

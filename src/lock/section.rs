@@ -1,0 +1,173 @@
+//! The part of a lock file that is of one manifest and one set of `--set` variables.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::difference::Difference;
+use super::inputs::Inputs;
+use crate::escape::word;
+
+/// Which manifest a section is of, and with which variables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SectionId {
+    /// The manifest, from the directory of the lock file.
+    path: String,
+    /// The variables that the command line sets.
+    set: BTreeMap<String, String>,
+}
+
+impl SectionId {
+    /// Of a manifest, in a lock file; links on the way to their directories are followed, where that can be done.
+    pub fn new(lock: &Path, manifest: &Path, set: BTreeMap<String, String>) -> Self {
+        let above = |path: &Path| {
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            above.canonicalize().unwrap_or_else(|_| above.to_owned())
+        };
+        let path = relative(&above(lock), &above(manifest)).join(manifest.file_name().unwrap_or_default());
+        Self { path: path.to_string_lossy().into_owned(), set }
+    }
+}
+
+/// As the arguments of a command, from the directory of the lock file.
+impl fmt::Display for SectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&word(&self.path))?;
+        self.set.iter().try_for_each(|(name, value)| write!(f, " --set {}", word(&format!("{name}={value}"))))
+    }
+}
+
+/// The way from one directory to another one.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let same = from.components().zip(to.components()).take_while(|(one, other)| one == other).count();
+    let up = from.components().skip(same).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(same)).collect()
+}
+
+/// What a build is held to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    /// As in [`SectionId`].
+    path: String,
+    /// The version of the runner that wrote it.
+    runner: String,
+    /// As in [`SectionId`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    set: BTreeMap<String, String>,
+    /// Rootfs sources, by container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rootfs: Vec<LockedRootfs>,
+    /// Snapshots, by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshot: Vec<LockedSnapshot>,
+}
+
+/// What a rootfs source held.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedRootfs {
+    /// Whose.
+    pub container: String,
+    /// `squashfs`, `tar`, `dir` or `programs`.
+    pub kind: String,
+    /// Of all that it holds: of a list of layers one each, the lowest first.
+    pub digests: Vec<String>,
+}
+
+/// What a snapshot gave.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedSnapshot {
+    /// The step's name.
+    pub step: String,
+    /// Of the image.
+    pub digest: String,
+    /// What it was made from; none where some of that cannot be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Inputs>,
+}
+
+impl Section {
+    /// A section of these, in order.
+    pub fn new(id: SectionId, mut rootfs: Vec<LockedRootfs>, mut snapshot: Vec<LockedSnapshot>) -> Self {
+        rootfs.sort();
+        snapshot.sort();
+        let SectionId { path, set } = id;
+        Self { path, runner: env!("CARGO_PKG_VERSION").to_owned(), set, rootfs, snapshot }
+    }
+
+    /// Which manifest it is of.
+    pub fn id(&self) -> SectionId {
+        SectionId { path: self.path.clone(), set: self.set.clone() }
+    }
+
+    /// What is locked of a snapshot.
+    pub fn snapshot(&self, step: &str) -> Option<&LockedSnapshot> {
+        self.snapshot.iter().find(|locked| locked.step == step)
+    }
+
+    /// The digest that is locked of a snapshot.
+    pub fn digest_of(&self, step: &str) -> Option<&str> {
+        self.snapshot(step).map(|locked| locked.digest.as_str())
+    }
+
+    /// Says that another version of runner wrote it, if one did.
+    pub fn other_runner(&self) -> Option<String> {
+        let version = env!("CARGO_PKG_VERSION");
+        (self.runner != version).then(|| format!("runner {} wrote the lock, and this is {version}", self.runner))
+    }
+
+    /// The rootfs sources that are not as they are locked.
+    pub fn rootfs_differences(&self, found: &[LockedRootfs]) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for rootfs in found {
+            let locked = self.rootfs.iter().find(|locked| locked.container == rootfs.container);
+            if locked != Some(rootfs) {
+                let what = format!("the rootfs of container {}", rootfs.container);
+                let (locked, found) = (locked.map(LockedRootfs::text), Some(rootfs.text()));
+                differences.push(Difference { what, locked, found, causes: None });
+            }
+        }
+        differences
+    }
+
+    /// How the digest of a snapshot differs from the locked one, if it does. `causes` are asked for only then.
+    pub fn snapshot_difference(
+        &self,
+        step: &str,
+        digest: &str,
+        causes: impl FnOnce(&LockedSnapshot) -> Vec<String>,
+    ) -> Option<Difference> {
+        let what = format!("snapshot {step}");
+        let Some(locked) = self.snapshot(step) else { return Some(Difference::not_locked(what)) };
+        (locked.digest != digest).then(|| Difference {
+            what,
+            locked: Some(locked.digest.clone()),
+            found: Some(digest.to_owned()),
+            causes: Some(causes(locked)),
+        })
+    }
+
+    /// What is locked and not among these containers and steps any more.
+    pub fn left_over(
+        &self,
+        is_container: impl Fn(&str) -> bool,
+        is_snapshot: impl Fn(&str) -> bool,
+    ) -> Vec<Difference> {
+        let gone = |what: String, locked: String| Difference { what, locked: Some(locked), found: None, causes: None };
+        let rootfs = self.rootfs.iter().filter(|locked| !is_container(&locked.container));
+        let rootfs = rootfs.map(|locked| gone(format!("the rootfs of container {}", locked.container), locked.text()));
+        let snapshots = self.snapshot.iter().filter(|locked| !is_snapshot(&locked.step));
+        let snapshots = snapshots.map(|locked| gone(format!("snapshot {}", locked.step), locked.digest.clone()));
+        rootfs.chain(snapshots).collect()
+    }
+}
+
+impl LockedRootfs {
+    fn text(&self) -> String {
+        format!("{} {}", self.kind, self.digests.join(" + "))
+    }
+}

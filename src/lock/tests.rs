@@ -1,0 +1,249 @@
+//! Lock files on a disk, and what differs from them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+
+fn rootfs(container: &str, digest: &str) -> LockedRootfs {
+    LockedRootfs { container: container.into(), kind: "tar".into(), digests: vec![digest.into()] }
+}
+
+fn snapshot(step: &str, digest: &str) -> LockedSnapshot {
+    LockedSnapshot { step: step.into(), digest: digest.into(), inputs: None }
+}
+
+fn inputs() -> Inputs {
+    let steps = [("make", "1"), ("test", "2")].map(|(name, digest)| (name.to_owned(), digest.to_owned()));
+    Inputs {
+        on: "the rootfs of base".into(),
+        tools: "embedded, squashfs 1".into(),
+        settings: "3".into(),
+        steps: steps.into(),
+    }
+}
+
+fn id(path: &Path, manifest: &str, set: &[(&str, &str)]) -> SectionId {
+    let set = set.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    SectionId::new(path, &path.with_file_name(manifest), set)
+}
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("runner.lock");
+    (folder, path)
+}
+
+#[test]
+fn a_section_is_read_as_it_was_written_and_sorted() {
+    let (folder, path) = place();
+    let id = id(&path, "build.yaml", &[("suite", "trixie")]);
+    let with_inputs = LockedSnapshot { inputs: Some(inputs()), ..snapshot("s", "3") };
+    let section =
+        Section::new(id.clone(), vec![rootfs("b", "2"), rootfs("a", "1")], vec![snapshot("t", "4"), with_inputs]);
+    write(&find(&path).unwrap(), &section).unwrap();
+    assert_eq!(read(&path, &id).unwrap(), section);
+    let text = fs::read_to_string(&path).unwrap();
+    let expected = format!(
+        r#"version = 2
+
+[[manifest]]
+path = "build.yaml"
+runner = "{}"
+
+[manifest.set]
+suite = "trixie"
+
+[[manifest.rootfs]]
+container = "a"
+kind = "tar"
+digests = ["1"]
+
+[[manifest.rootfs]]
+container = "b"
+kind = "tar"
+digests = ["2"]
+
+[[manifest.snapshot]]
+step = "s"
+digest = "3"
+
+[manifest.snapshot.inputs]
+on = "the rootfs of base"
+tools = "embedded, squashfs 1"
+settings = "3"
+
+[manifest.snapshot.inputs.steps]
+make = "1"
+test = "2"
+
+[[manifest.snapshot]]
+step = "t"
+digest = "4"
+"#,
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(text, format!("{HEAD}{expected}"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn writing_one_section_leaves_the_others_and_each_is_found_by_its_manifest_and_variables() {
+    let (_folder, path) = place();
+    let ids = [
+        id(&path, "build.yaml", &[]),
+        id(&path, "build.yaml", &[("suite", "trixie")]),
+        id(&path, "sdk.yaml", &[]),
+        id(&path, "build.yaml", &[("suite", "bookworm"), ("jobs", "2")]),
+    ];
+    let section = |n: usize, digest: &str| Section::new(ids[n].clone(), Vec::new(), vec![snapshot("s", digest)]);
+    for n in 0..ids.len() {
+        write(&find(&path).unwrap(), &section(n, &n.to_string())).unwrap();
+    }
+    write(&find(&path).unwrap(), &section(1, "new")).unwrap();
+    let digests = ids.each_ref().map(|id| read(&path, id).unwrap().snapshot[0].digest.clone());
+    assert_eq!(digests, ["0", "new", "2", "3"]);
+    // The order of the file does not depend on that of the writing.
+    let text = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    for n in [3, 2, 0] {
+        write(&find(&path).unwrap(), &section(n, &n.to_string())).unwrap();
+    }
+    write(&find(&path).unwrap(), &section(1, "new")).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    let error = read(&path, &id(&path, "sdk.yaml", &[("a", "b c")])).unwrap_err();
+    let told = "has no section of sdk.yaml --set 'a=b c', only of build.yaml, build.yaml --set jobs=2 --set suite=bookworm, \
+                build.yaml --set suite=trixie, sdk.yaml";
+    assert!(error.to_string().ends_with(told), "{error}");
+    assert!(error.hint().unwrap().starts_with("`runner lock sdk.yaml --set 'a=b c'` adds it"), "{error}");
+}
+
+#[test]
+fn many_writers_at_once_lose_no_section() {
+    let (_folder, path) = place();
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let path = &path;
+            scope.spawn(move || {
+                let section = Section::new(id(path, &format!("{n}.yaml"), &[]), Vec::new(), Vec::new());
+                write(&find(path).unwrap(), &section).unwrap();
+            });
+        }
+    });
+    for n in 0..16 {
+        read(&path, &id(&path, &format!("{n}.yaml"), &[])).unwrap();
+    }
+}
+
+#[test]
+fn a_manifest_is_named_from_the_directory_of_the_lock_file_with_links_followed() {
+    let top = tempfile::tempdir().unwrap();
+    for folder in ["locks", "a/b"] {
+        fs::create_dir_all(top.path().join(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink("a/b", top.path().join("link")).unwrap();
+    let named = |lock: &str, manifest: &str| {
+        SectionId::new(&top.path().join(lock), &top.path().join(manifest), BTreeMap::new()).to_string()
+    };
+    assert_eq!(named("locks/x.lock", "a/b/build.yaml"), "../a/b/build.yaml");
+    assert_eq!(named("locks/x.lock", "link/build.yaml"), "../a/b/build.yaml");
+    assert_eq!(named("link/../../locks/x.lock", "a/./b/build.yaml"), "../a/b/build.yaml");
+    assert_eq!(named("a/x.lock", "a/b/build.yaml"), "b/build.yaml");
+    assert_eq!(named("a/x.lock", "a/build.yaml"), "build.yaml");
+}
+
+#[test]
+fn a_file_that_is_no_lock_is_reported_and_never_written_over() {
+    let (_folder, path) = place();
+    let id = id(&path, "build.yaml", &[]);
+    assert!(matches!(read(&path, &id).unwrap_err(), LockError::Missing { .. }));
+    let section = Section::new(id.clone(), Vec::new(), Vec::new());
+    let missing = find(&path).unwrap();
+    for (bytes, problem) in [
+        (&b"version = 3\n"[..], "its version is 3, and this runner knows 2"),
+        (b"version = 2\nsnapshots = []\n", "unknown field `snapshots`"),
+        (b"version = 2\n[[manifest]]\npath = 'a'\nrunner = '1'\nsnapshots = []\n", "unknown field `snapshots`"),
+        (b"version = 2\n[[manifest]]\npath = 1\n", "line 3, column 8"),
+        (b"<<<<<<< HEAD\nversion = 2\n", "line 1"),
+        (b"", "missing field `version`"),
+        (b"version = 2\n\xb7", "it is not UTF-8"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        for error in [read(&path, &id).unwrap_err(), find(&path).unwrap_err(), write(&missing, &section).unwrap_err()] {
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(error.hint().is_some(), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_file_of_the_former_format_is_refused_until_it_is_written_anew() {
+    let (_folder, path) = place();
+    let id = id(&path, "build.yaml", &[]);
+    fs::write(&path, "version = 1\n\n[[snapshot]]\nstep = \"s\"\ndigest = \"3\"\n").unwrap();
+    let error = read(&path, &id).unwrap_err();
+    assert!(matches!(error, LockError::WithoutSections { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("`runner lock`"));
+    let section = Section::new(id.clone(), Vec::new(), vec![snapshot("s", "3")]);
+    write(&find(&path).unwrap(), &section).unwrap();
+    assert_eq!(read(&path, &id).unwrap(), section);
+}
+
+#[test]
+fn each_difference_is_named() {
+    let (_folder, path) = place();
+    let (rootfs, snapshots) =
+        (vec![rootfs("a", "1"), rootfs("gone", "9")], vec![snapshot("s", "3"), snapshot("t", "4")]);
+    let lock = Section::new(id(&path, "build.yaml", &[]), rootfs, snapshots);
+    let told = |differences: Vec<Difference>| differences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let found = |container: &str, digests: &[&str]| LockedRootfs {
+        container: container.into(),
+        kind: "tar".into(),
+        digests: digests.iter().map(ToString::to_string).collect(),
+    };
+    assert_eq!(lock.rootfs_differences(&[found("a", &["1"])]), []);
+    assert_eq!(
+        told(lock.rootfs_differences(&[found("a", &["2", "3"]), found("new", &["5"])])),
+        ["the rootfs of container a: locked tar 1, found tar 2 + 3", "the rootfs of container new: is not in the lock"]
+    );
+    let none = |_: &LockedSnapshot| Vec::new();
+    assert_eq!(lock.snapshot_difference("s", "3", |_| panic!("nothing differs")), None);
+    let difference = lock.snapshot_difference("t", "x", |_| vec!["step make changed".into()]).unwrap();
+    assert_eq!(difference.to_string(), "snapshot t: locked 4, found x; cause: step make changed");
+    let difference = lock.snapshot_difference("t", "x", none).unwrap().to_string();
+    assert!(difference.contains("cause: none that runner knows of") && difference.contains("`runner verify`"));
+    assert_eq!(lock.snapshot_difference("u", "x", none).unwrap().to_string(), "snapshot u: is not in the lock");
+    assert_eq!(
+        told(lock.left_over(|name| name == "a", |name| name == "s")),
+        [
+            "the rootfs of container gone: is locked, and not in the manifest",
+            "snapshot t: is locked, and not in the manifest"
+        ]
+    );
+}
+
+#[test]
+fn each_input_that_changed_is_named() {
+    let was = inputs();
+    assert_eq!(was.changes(&was.clone()), Vec::<String>::new());
+    let mut now = was.clone();
+    now.on = "snapshot sdk".into();
+    now.tools = "runc 1, squashfs 1".into();
+    now.settings = "4".into();
+    now.steps = [("make".to_owned(), "9".to_owned()), ("lint".to_owned(), "2".to_owned())].into();
+    assert_eq!(
+        was.changes(&now),
+        [
+            "it is built on snapshot sdk, and was built on the rootfs of base",
+            "the tools are others: embedded, squashfs 1 → runc 1, squashfs 1",
+            "step lint is new",
+            "step make changed",
+            "step test is gone",
+            "settings of its container, of the snapshot or of the build changed",
+        ]
+    );
+}
