@@ -142,6 +142,7 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         stop,
         runtime,
         long_read: long_reads.reporter(),
+        own_files: wish.lock_file.as_ref().map_or_else(Vec::new, |lock| lock::own_files(build, lock)),
         unreadable: None,
         opened: Arc::clone(paths.opened()),
     };

@@ -241,6 +241,7 @@ fn build_below<'a>(
         stop: context.interrupt.flag(),
         runtime,
         long_read,
+        own_files: Vec::new(),
         unreadable: None,
         opened: Arc::clone(context.paths.opened()),
     };

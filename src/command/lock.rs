@@ -1,13 +1,13 @@
 //! `runner lock`: writes down what a build is held to, and tells whether that still fits.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
 use super::site::{LongReads, runtime};
 use super::{Stop, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
-use crate::build::{Action, Build, StepId};
+use crate::build::{Action, Build, Step, StepId};
 use crate::cli::{Cli, LockArgs, ManifestArgs};
 use crate::error::{Error, Exit, told};
 use crate::freshness::{self, Judge, JudgeError, Verdict, forecast};
@@ -40,6 +40,15 @@ impl Place {
     pub fn read(&self) -> Result<Section, LockError> {
         lock::read(&self.path, &self.id)
     }
+}
+
+/// The files that runner writes for a build: outputs, and the lock.
+pub fn own_files(build: &Build, lock: &Path) -> Vec<PathBuf> {
+    let output = |step: &Step| match &step.action {
+        Action::Snapshot(snapshot) => snapshot.output.clone(),
+        Action::Run(_) | Action::Exec(_) => None,
+    };
+    build.steps.iter().filter_map(output).chain([lock.to_owned()]).collect()
 }
 
 /// Writes the lock of a manifest, or with `--check` compares it.
@@ -87,6 +96,7 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,
         long_read: LongReads::default().reporter(),
+        own_files: own_files(&build, &place.path),
         ..Default::default()
     };
     let judge = Judge::new(&build, &segments, store.as_ref(), options);

@@ -38,7 +38,8 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let lock = match Place::of(&settings, &build, &args.manifest).read() {
+    let place = Place::of(&settings, &build, &args.manifest);
+    let lock = match place.read() {
         Ok(lock) => Some(lock),
         Err(LockError::Missing { .. } | LockError::NoSection { .. }) => None,
         Err(error) => return Err(lock::stop(Exit::Mismatch, error)),
@@ -49,7 +50,8 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
     let source = Source { path: &args.manifest.manifest, text: &text };
     absent_secrets::refuse(source, &build, |container| run.contains(&container))?;
     let site = Site::open(&settings)?;
-    let compared = compare(&site, &settings, without_outputs(build), &plan, &expected, lock.as_ref());
+    let locked = lock.as_ref().map(|lock| (lock, lock::own_files(&build, &place.path)));
+    let compared = compare(&site, &settings, without_outputs(build), &plan, &expected, locked);
     site.close()?;
     let Compared { summary, text, same } = compared?;
     exit(&summary)?;
@@ -120,8 +122,9 @@ fn compare(
     build: Build,
     plan: &Plan,
     expected: &BTreeMap<StepId, Digest>,
-    lock: Option<&Section>,
+    lock: Option<(&Section, Vec<PathBuf>)>,
 ) -> Result<Compared, Stop> {
+    let (lock, own_files) = lock.unzip();
     let paths = site.open_paths(&build, plan.order(), None)?;
     let outer = site.context(&build, &paths);
     let folder = outer.lease.scratch_dir("verify").map_err(of_store)?;
@@ -136,6 +139,7 @@ fn compare(
         stop,
         runtime,
         long_read: long_reads.reporter(),
+        own_files: own_files.unwrap_or_default(),
         opened: Arc::clone(paths.opened()),
         ..Default::default()
     };

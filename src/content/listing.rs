@@ -96,6 +96,14 @@ impl Listing {
         std::iter::from_fn(move || read(&mut left))
     }
 
+    /// The same without some files, by their paths.
+    #[must_use]
+    pub fn without(&self, is_left_out: impl Fn(&Path) -> bool) -> Self {
+        let mut draft = Draft::default();
+        self.entries().filter(|entry| !is_left_out(entry.path)).for_each(|entry| draft.push(&entry));
+        Self::from_drafts(&[draft])
+    }
+
     /// Puts what the threads of a walk found in order.
     pub(super) fn from_drafts(drafts: &[Draft]) -> Self {
         let mut lines: Vec<(&[u8], &[u8])> = drafts.iter().flat_map(Draft::lines).collect();
@@ -277,6 +285,15 @@ mod tests {
             b"b\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0n\x08\0\0\0\x01\0\0\0",
         ];
         assert_eq!(listing(&entries).as_bytes(), expected.concat());
+    }
+
+    #[test]
+    fn a_listing_without_some_files_is_that_of_a_directory_that_never_had_them() {
+        let all = entries();
+        let left_out = all[2].path;
+        let rest = listing(all.iter().filter(|entry| entry.path != left_out));
+        assert_eq!(listing(&all).without(|path| path == left_out), rest);
+        assert_eq!(listing(&all).without(|_| false), listing(&all));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! What a snapshot is made from, for a lock, and why it is not as it is locked.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::inputs::read_only_binds;
 use super::{Judge, JudgeError};
 use crate::build::StepId;
-use crate::content::ContentError;
-use crate::key::Fields;
+use crate::content::{ContentError, Listing};
+use crate::key::{Fields, Reason};
 use crate::lock::{Inputs, LockedSnapshot};
 
 impl Judge<'_> {
@@ -15,27 +19,52 @@ impl Judge<'_> {
         let Some(index) = self.segments.of_step(snapshot) else { return Ok(None) };
         match self.draft(index) {
             Err(JudgeError::Content(ContentError::MadeUp { .. })) => Ok(None),
-            draft => Ok(draft?.map(|draft| self.inputs_of(index, &draft, self.stands_on(index)))),
+            draft => draft?.map(|draft| self.inputs_now(index, &draft)).transpose(),
         }
     }
 
     /// Why a snapshot is not as it is locked, in words; empty where no input is another one. With the values and the files
-    /// that differ, where the store has a record of the locked inputs.
+    /// that differ, where the store has a record of the locked inputs and of what was in the binds.
     pub fn causes(&self, snapshot: StepId, locked: &LockedSnapshot) -> Vec<String> {
         let (Some(was), Some(index)) = (&locked.inputs, self.segments.of_step(snapshot)) else { return Vec::new() };
         let Ok(Some(draft)) = self.draft(index) else { return Vec::new() };
-        let now = self.inputs_of(index, &draft, self.stands_on(index));
-        let is_locked = |old: &Fields| self.inputs_of(index, old, was.on.clone()) == *was;
+        let Ok(now) = self.inputs_now(index, &draft) else { return Vec::new() };
+        let is_locked = |old: &Fields| self.inputs_of(index, old, was.on.clone()).with_binds(was.binds.clone()) == *was;
         let name = &self.build.step(snapshot).name;
         let old = self.store.and_then(|store| store.last_key_of_any(&self.build.name, name).find(is_locked));
-        let Some(old) = old else { return was.changes(&now) };
-        let reasons = self.explained(self.segments.get(index), &old.without_below(), &draft, &[]);
-        was.base_change(&now).into_iter().chain(reasons.iter().map(ToString::to_string)).collect()
+        let mut causes = match old {
+            None => was.changes(&now),
+            Some(old) => {
+                let reasons = self.explained(self.segments.get(index), &old.without_below(), &draft, &[]);
+                let others = reasons.iter().filter(|reason| !matches!(reason, Reason::InputChanged { .. }));
+                was.base_change(&now).into_iter().chain(others.map(ToString::to_string)).collect()
+            }
+        };
+        for (target, was, now) in was.changed_binds(&now) {
+            let (files, more) = self.files_between(was, now).unwrap_or_default();
+            causes.push(Reason::InputChanged { target: target.to_owned(), files, more }.to_string());
+        }
+        causes
     }
 
     /// The snapshot of the plan that a snapshot is built on.
     pub fn below_snapshot(&self, snapshot: StepId) -> Option<StepId> {
         self.segments.stands_on(self.build, self.segments.of_step(snapshot)?)
+    }
+
+    fn inputs_now(&self, index: usize, draft: &Fields) -> Result<Inputs, JudgeError> {
+        let own: Vec<PathBuf> = self.options.own_files.iter().map(|path| real(path)).collect();
+        let mut binds = BTreeMap::new();
+        for (target, source) in read_only_binds(self.build.container(self.segments.get(index).container)) {
+            let listing = without_own(&self.content(source)?.listing, source, &own);
+            let digest = listing.digest();
+            if let Some(listings) = &self.listings {
+                // It only explains; a store that cannot be written to is reported by whatever must be written there.
+                let _ = listings.put(&digest, &listing);
+            }
+            binds.insert(target.display().to_string(), digest.to_string());
+        }
+        Ok(self.inputs_of(index, draft, self.stands_on(index)).with_binds(binds))
     }
 
     fn inputs_of(&self, index: usize, fields: &Fields, on: String) -> Inputs {
@@ -51,4 +80,18 @@ impl Judge<'_> {
             None => super::base_name(&self.build.container(self.segments.get(index).container).name),
         }
     }
+}
+
+/// Without these files, and the directories on the way to them: a lock is of a build before it has written any.
+fn without_own(listing: &Listing, source: &Path, own: &[PathBuf]) -> Listing {
+    let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+    let own: Vec<&Path> = own.iter().filter_map(|path| path.strip_prefix(&source).ok()).collect();
+    let is_on_the_way = |path: &Path| !path.as_os_str().is_empty() && own.iter().any(|own| own.starts_with(path));
+    if own.is_empty() { listing.clone() } else { listing.without(is_on_the_way) }
+}
+
+/// The path of a file with the links to its directory followed, as far as that is there.
+fn real(path: &Path) -> PathBuf {
+    let above = path.ancestors().skip(1).find_map(|above| Some((above, above.canonicalize().ok()?)));
+    above.map_or_else(|| path.to_owned(), |(above, real)| real.join(path.strip_prefix(above).unwrap_or(path)))
 }

@@ -77,10 +77,13 @@ impl Judge<'_> {
 
     /// The files that differ between what was in a bind and what is, where both are known.
     fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
-        let listing = |fields: &Fields| {
-            let digest = fields.get(&format!("content/{target}"))?.parse().ok()?;
-            self.listings.as_ref()?.get(&digest)
-        };
+        let name = format!("content/{target}");
+        self.files_between(old.get(&name)?, new.get(&name)?)
+    }
+
+    /// The files that differ between two contents, by their digests, where both are known.
+    pub(super) fn files_between(&self, old: &str, new: &str) -> Option<(Vec<String>, u64)> {
+        let listing = |digest: &str| self.listings.as_ref()?.get(&digest.parse().ok()?);
         let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
         Some((first.iter().map(ToString::to_string).collect(), more))
     }

@@ -52,6 +52,8 @@ pub struct Options {
     pub layers_only: bool,
     /// The host paths of the build, where they were opened: before anything runs, they are looked at by their paths.
     pub opened: Arc<OpenedPaths>,
+    /// The files that runner writes for the build, outputs and a lock: no inputs of a lock, though they may lie in a bind.
+    pub own_files: Vec<PathBuf>,
     /// Why the store cannot be read, where there may be one: what is in it is not known.
     pub unreadable: Option<String>,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.

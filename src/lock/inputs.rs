@@ -23,16 +23,20 @@ pub struct Inputs {
     /// Digests of its steps, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<String, String>,
+    /// Digests of what is in the read-only binds, by their targets, without the files that runner itself writes there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub binds: BTreeMap<String, String>,
 }
 
 impl Inputs {
-    /// The inputs that the fields of a key say; `steps` are the names of the steps, in order.
+    /// The inputs that the fields of a key say; `steps` are the names of the steps, in order. What is in the binds is for the
+    /// caller to say.
     pub fn of(fields: &Fields, steps: &[&str], on: String) -> Self {
         let mut tools: BTreeMap<&str, String> = BTreeMap::new();
         let (mut settings, mut of_steps) = (Short::default(), BTreeMap::<&str, Short>::new());
         for (name, value) in fields.iter() {
             match name.split_once('/') {
-                Some(("below", _)) => {}
+                Some(("below" | "content", _)) => {}
                 Some(("step", rest)) => {
                     let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
                     let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or(n);
@@ -52,7 +56,14 @@ impl Inputs {
             tools: tools.join(", "),
             settings: settings.text(),
             steps: of_steps.into_iter().map(|(name, short)| (name.to_owned(), short.text())).collect(),
+            binds: BTreeMap::new(),
         }
+    }
+
+    /// The same, with digests of what is in the binds.
+    #[must_use]
+    pub fn with_binds(self, binds: BTreeMap<String, String>) -> Self {
+        Self { binds, ..self }
     }
 
     /// Says that the steps start from another root by name, if they do.
@@ -60,7 +71,13 @@ impl Inputs {
         (self.on != now.on).then(|| format!("it is built on {}, and was built on {}", now.on, self.on))
     }
 
-    /// Which of these inputs are others now, in words.
+    /// The targets of the binds whose content is another one now, with both digests. One that is new or gone is a setting.
+    pub fn changed_binds<'i>(&'i self, now: &'i Self) -> impl Iterator<Item = (&'i str, &'i str, &'i str)> {
+        let both = now.binds.iter().filter_map(|(target, now)| Some((target.as_str(), self.binds.get(target)?, now)));
+        both.filter(|(_, was, now)| was != now).map(|(target, was, now)| (target, was.as_str(), now.as_str()))
+    }
+
+    /// Which of these inputs are others now, in words, but for what is in the binds.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let mut changes: Vec<String> = self.base_change(now).into_iter().collect();
         if self.tools != now.tools {

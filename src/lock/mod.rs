@@ -28,6 +28,9 @@
 //!
 //! [manifest.snapshot.inputs.steps]
 //! packages = "0123456789abcdef"
+//!
+//! [manifest.snapshot.inputs.binds]
+//! "/src" = "sha256:…"
 //! ```
 //! Entries are sorted by name, so that a change of one is a change of few lines. A build is held to the digests alone; the
 //! inputs of a snapshot only explain why it is another one.

@@ -22,6 +22,7 @@ fn inputs() -> Inputs {
         tools: "embedded, squashfs 1".into(),
         settings: "3".into(),
         steps: steps.into(),
+        binds: [("/src".to_owned(), "4".to_owned()), ("/gone".to_owned(), "5".to_owned())].into(),
     }
 }
 
@@ -78,6 +79,10 @@ settings = "3"
 [manifest.snapshot.inputs.steps]
 make = "1"
 test = "2"
+
+[manifest.snapshot.inputs.binds]
+"/gone" = "5"
+"/src" = "4"
 
 [[manifest.snapshot]]
 step = "t"
@@ -230,7 +235,11 @@ fn each_difference_is_named() {
 fn each_input_that_changed_is_named() {
     let was = inputs();
     assert_eq!(was.changes(&was.clone()), Vec::<String>::new());
+    assert_eq!(was.changed_binds(&was).count(), 0);
     let mut now = was.clone();
+    now.binds = [("/src".to_owned(), "6".to_owned()), ("/new".to_owned(), "7".to_owned())].into();
+    assert_eq!(was.changes(&now), Vec::<String>::new());
+    assert_eq!(was.changed_binds(&now).collect::<Vec<_>>(), [("/src", "4", "6")]);
     now.on = "snapshot sdk".into();
     now.tools = "runc 1, squashfs 1".into();
     now.settings = "4".into();

@@ -203,16 +203,44 @@ fn a_check_names_the_base_of_a_snapshot_that_is_another_one() {
     let check = project.runner(&["lock", "--check"]);
     assert_eq!(check.code, 4, "{check}");
     assert!(check.stderr.contains("  snapshot base-layer: locked sha256:"), "{check}");
-    assert!(check.stderr.contains("; cause: settings of its container"), "{check}");
+    assert!(check.stderr.contains("; cause: the content of /src changed: text (content)\n"), "{check}");
     assert!(check.stderr.contains("; cause: snapshot base-layer, which it is built on, is another one\n"), "{check}");
     let verified = project.runner(&["verify"]);
     assert_eq!(verified.code, 4, "{verified}");
-    assert!(verified.stdout.contains("  cause: settings of its container"), "{verified}");
+    assert!(verified.stdout.contains("  cause: the content of /src changed\n"), "{verified}");
     assert!(
         verified.stdout.contains("  cause: snapshot base-layer, which it is built on, is another one\n"),
         "{verified}"
     );
     assert_eq!(fs::read_to_string(project.path("runner.lock")).unwrap(), lock);
+}
+
+#[test]
+fn a_mismatch_names_the_files_of_a_bind_that_changed_as_far_as_they_are_known() {
+    let manifest = MANIFEST.replace("source: src,", "source: .,").replace("out/app.squashfs", "image.squashfs");
+    let project = project(&manifest);
+    project.write("text", "one\n");
+    assert_eq!(project.runner(&["lock"]).code, 0);
+    let lock = fs::read_to_string(project.path("runner.lock")).unwrap();
+    assert!(lock.contains("[manifest.snapshot.inputs.binds]\n\"/src\" = \"sha256:"), "{lock}");
+    // What runner has written there itself is no change: it is the same lock with and without.
+    for written in ["runner.lock", "out/base.squashfs", "image.squashfs"] {
+        fs::remove_file(project.path(written)).unwrap();
+        assert_eq!(project.runner(&["lock"]).code, 0);
+        assert_eq!(fs::read_to_string(project.path("runner.lock")).unwrap(), lock, "{written}");
+    }
+    let reason = |store: bool| {
+        if !store {
+            fs::remove_dir_all(project.store()).unwrap();
+        }
+        let built = Built::of(&project, &["--locked"]);
+        assert_eq!(built.run.code, 4, "{}", built.run);
+        built.reason("base-layer").split("; ").find(|part| part.starts_with("cause: ")).unwrap().to_owned()
+    };
+    project.write("text", "two\n");
+    project.write("more", "new\n");
+    assert_eq!(reason(true), "cause: the content of /src changed: more (added), text (content)");
+    assert_eq!(reason(false), "cause: the content of /src changed");
 }
 
 #[test]
