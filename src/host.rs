@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::fs::regular;
+use crate::git;
 use crate::mount::MountTable;
 use crate::seccomp::Kernel;
 
@@ -69,6 +70,14 @@ impl Host for ThisHost {
 
     fn variables(&self) -> Vec<String> {
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
+
+    fn commit_time(&self, directory: &Path) -> Result<u64, String> {
+        // It has the last word, also where there is no repository; a value that is no number is refused elsewhere.
+        match std::env::var("SOURCE_DATE_EPOCH").ok().filter(|value| !value.is_empty()) {
+            Some(value) => Ok(value.parse().unwrap_or_default()),
+            None => git::last_commit_time(directory),
+        }
     }
 
     fn filesystems(&self) -> Vec<String> {

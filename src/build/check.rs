@@ -67,6 +67,23 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The time of the last commit; none where there is no such time, which is a problem.
+    pub fn commit_time(&mut self, at: &Trail<'_>) -> Option<u64> {
+        let time = match self.host.commit_time(self.folder) {
+            Ok(time) if time > u64::from(u32::MAX) => {
+                Err(format!("it is {time}, and squashfs holds times up to 4294967295"))
+            }
+            time => time,
+        };
+        let why = match time {
+            Ok(time) => return Some(time),
+            Err(why) => why,
+        };
+        let problem = Problem::new(at, format!("there is no time of a last commit: {why}")).label("needs a commit");
+        self.add(problem.help("make a commit; or set SOURCE_DATE_EPOCH to seconds since 1970, or write them here"));
+        None
+    }
+
     /// The nearest candidate.
     pub fn nearest<'c>(&mut self, word: &str, candidates: impl ExactSizeIterator<Item = &'c str>) -> Option<&'c str> {
         self.guesses = self.guesses.checked_sub(candidates.len())?;

@@ -71,6 +71,12 @@ pub trait Host {
     /// The names of all variables of the environment, for guesses.
     fn variables(&self) -> Vec<String>;
 
+    /// The time of the last commit of the repository that a directory is in, in seconds since 1970.
+    ///
+    /// # Errors
+    /// In words, where there is none.
+    fn commit_time(&self, directory: &Path) -> Result<u64, String>;
+
     /// The filesystems that the kernel has loaded.
     fn filesystems(&self) -> Vec<String>;
 

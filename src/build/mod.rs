@@ -64,6 +64,10 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
         check.no_nul(&at.key(name), value);
     }
 
+    let commit_time = match manifest.source_date_epoch {
+        Some(Epoch::LastCommit) => check.commit_time(&top.key("source_date_epoch")),
+        _ => None,
+    };
     let step_defs = manifest.steps.as_deref().unwrap_or_default();
     let known = known(&mut check, manifest, step_defs);
     let containers = match &manifest.containers {
@@ -107,6 +111,7 @@ fn check(manifest: &Manifest, path: &Path, host: &dyn Host, gaps: &Gaps) -> (Bui
         source_date_epoch: match manifest.source_date_epoch {
             Some(Epoch::RealTimes) => None,
             Some(Epoch::Seconds(seconds)) => Some(seconds),
+            Some(Epoch::LastCommit) => commit_time,
             None => Some(DEFAULT_EPOCH),
         },
         steps: steps.collect(),

@@ -21,9 +21,10 @@ pub struct Manifest {
     /// The name of the build where it is shown and in the store. Default: the name of the manifest's folder.
     #[schemars(example = &"debian-sdk")]
     pub name: Option<String>,
-    /// Seconds since 1970: no time in a snapshot is later, so that the same files give the same bytes. `none` keeps
-    /// real times. Default: 315532800, which is 1980, the earliest that a zip can hold.
-    #[schemars(example = 1_700_000_000, example = &"none")]
+    /// Seconds since 1970: no time in a snapshot is later, so that the same files give the same bytes. `git`: the time of the
+    /// last commit of the repository that the manifest is in; `none` keeps real times. Default: 315532800, which is 1980, the
+    /// earliest that a zip can hold.
+    #[schemars(example = 1_700_000_000, example = &"git", example = &"none")]
     pub source_date_epoch: Option<Epoch>,
     /// Variables: `${{ suite }}` in any value stands for the value of `suite` here. `--set suite=trixie` on the
     /// command line goes before it.

@@ -174,6 +174,8 @@ kind! {
 pub enum Epoch {
     /// `none`.
     RealTimes,
+    /// `git`: of the last commit.
+    LastCommit,
     /// A number.
     Seconds(u64),
 }
@@ -186,7 +188,7 @@ impl<'de> Deserialize<'de> for Epoch {
             type Value = Epoch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("seconds since 1970 (at most 4294967295, what squashfs can hold), or `none`")
+                f.write_str("seconds since 1970 (at most 4294967295, what squashfs can hold), `git` or `none`")
             }
 
             fn visit_u64<E: Error>(self, seconds: u64) -> Result<Epoch, E> {
@@ -204,10 +206,10 @@ impl<'de> Deserialize<'de> for Epoch {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Epoch, E> {
-                if text == "none" {
-                    Ok(Epoch::RealTimes)
-                } else {
-                    Err(E::invalid_type(de::Unexpected::Str(text), &self))
+                match text {
+                    "none" => Ok(Epoch::RealTimes),
+                    "git" => Ok(Epoch::LastCommit),
+                    _ => Err(E::invalid_type(de::Unexpected::Str(text), &self)),
                 }
             }
         }
@@ -226,9 +228,15 @@ impl JsonSchema for Epoch {
             {
                 "type": "integer", "minimum": 0, "maximum": u32::MAX,
                 "description": "Seconds since 1970.", "examples": [0],
-                "errorMessage": "write seconds since 1970, or none",
+                "errorMessage": "write seconds since 1970, git, or none",
             },
-            { "enum": ["none"], "enumDescriptions": ["Real times are kept."] },
+            {
+                "enum": ["git", "none"],
+                "enumDescriptions": [
+                    "The time of the last commit of the repository that the manifest is in.",
+                    "Real times are kept.",
+                ],
+            },
         ] })
     }
 }

@@ -22,6 +22,7 @@ mod display;
 mod escape;
 mod events;
 mod failed;
+mod git;
 mod heed;
 mod held;
 mod hints;

@@ -88,6 +88,12 @@ fn the_contracts_example_becomes_the_build_that_it_describes() {
 }
 
 #[test]
+fn the_epoch_can_be_that_of_the_last_commit() {
+    let build = build("version: 1\nsource_date_epoch: git\ncontainers: {c: {rootfs: {scratch: true}}}\n");
+    assert_eq!(build.source_date_epoch, Some(1_600_000_000));
+}
+
+#[test]
 fn what_is_left_out_has_the_contracts_defaults() {
     let build = build("version: 1\ncontainers: {c: {rootfs: {scratch: true}}}\nsteps: [{name: s, snapshot: {}}]\n");
     assert_eq!((build.name.as_str(), build.source_date_epoch), ("work", Some(315_532_800)));

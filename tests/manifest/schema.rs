@@ -50,6 +50,7 @@ fn schema_and_reader_accept_the_same() {
         top("name: x"),
         top("source_date_epoch: 0"),
         top("source_date_epoch: none"),
+        top("source_date_epoch: git"),
         top("vars: {a: b, c: 1, d: true}"),
         top("mounts: {m: {type: bind, source: src, target: /m, options: [ro]}}"),
         top("devices: {d: {path: /dev/kvm, access: r, mode: \"0600\", uid: 0, gid: 0, target: /d}}"),

@@ -54,6 +54,10 @@ impl Host for HalfAHost {
         vec!["HOME".into(), "TOKEN".into()]
     }
 
+    fn commit_time(&self, directory: &Path) -> Result<u64, String> {
+        if directory.starts_with("/work") { Ok(1_600_000_000) } else { Err(format!("{} is in no git repository", directory.display())) }
+    }
+
     fn filesystems(&self) -> Vec<String> {
         vec!["proc".into()]
     }
