@@ -44,6 +44,16 @@ pub enum Event {
         /// The line without its end; what is not UTF-8 is replaced. The log has the bytes.
         line: String,
     },
+    /// A step printed to a line that has no end yet, as curl and apt do with carriage returns. Only a display that changes in
+    /// place shows it: the whole line comes as [`Event::StepOutput`].
+    #[serde(skip)]
+    #[schemars(skip)]
+    StepLineGrows {
+        /// The step's name.
+        step: String,
+        /// What a terminal would show of the line.
+        line: String,
+    },
     /// A step is done, one way or another; once a step.
     StepFinished {
         /// The step's name.

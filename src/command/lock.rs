@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
+use super::plan::tell_empty_store;
 use super::site::{LongReads, runtime};
 use super::{Stop, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
 use crate::build::{Action, Build, Step, StepId};
@@ -93,6 +94,9 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
         Existing::None => (None, None),
         Existing::Unreadable(error) => (None, Some(error)),
     };
+    if store.is_none() && unreadable.is_none() {
+        tell_empty_store(&settings);
+    }
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,
         long_read: LongReads::default().reporter(),

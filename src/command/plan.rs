@@ -1,5 +1,6 @@
 //! `runner plan`: what would run, in order, and why.
 
+use super::inside::notice;
 use super::limits::PlannedLimits;
 use super::lock::failed;
 use super::site::{LongReads, runtime};
@@ -10,7 +11,7 @@ use crate::error::told;
 use crate::escape;
 use crate::freshness::{self, Judge, forecast};
 use crate::plan::{self, Note, Plan, Segments};
-use crate::settings::Partial;
+use crate::settings::{Partial, STORE_OF_ROOT, Settings};
 use crate::store::{Existing, Store};
 
 /// Prints the plan as text or as JSON.
@@ -27,6 +28,14 @@ pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
         }
     })?;
     print(text.as_bytes())
+}
+
+/// Says which store a user who is not root has looked at, where that is none: only root builds, by default into another one.
+pub fn tell_empty_store(settings: &Settings) {
+    if settings.is_default_store && !rustix::process::geteuid().is_root() {
+        let store = settings.store.display();
+        notice(&format!("note: this user has no store in {store}; `--store {STORE_OF_ROOT}` looks at that of root"));
+    }
 }
 
 /// Shows the plan of a manifest, of each step with what is known of it. A store that is not there has
@@ -47,6 +56,9 @@ pub fn noted(
         Existing::None => (None, None),
         Existing::Unreadable(error) => (None, Some(told(&error))),
     };
+    if store.is_none() && unreadable.is_none() {
+        tell_empty_store(&settings);
+    }
     let segments = Segments::new(&build, &plan);
     let options = freshness::Options {
         runtime: runtime(&settings.runtime)?,

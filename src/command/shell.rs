@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 use super::Stop;
 use super::inside::{container_or_step, in_session, notice, turns_with_caches};
 use super::run::{on_terminal, stdin};
-use crate::build::StepId;
+use crate::build::{Mount, MountKind, StepId};
 use crate::cli::{Cli, ShellArgs};
 use crate::error::{Error, Exit, told};
 use crate::execute::{self, Attempt, Context, Inside, Outcome, Rooms};
@@ -31,6 +31,7 @@ pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), Stop> {
     if has_script()? {
         return in_session(cli, &args.on, &args.name, container_or_step, |context, rooms, inside| {
             let script = stdin()?;
+            tell_written_through(context, inside);
             shell_in(inside, |inside| {
                 let script = script.try_clone()?;
                 execute::run_inside(context, rooms, inside, argv, script, &mut report::pass_through)
@@ -39,6 +40,7 @@ pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), Stop> {
     }
     let hint = "without one, give the shell its commands on standard input: `echo id | runner shell NAME`";
     on_terminal(cli, &args.on, &args.name, container_or_step, hint, |context, rooms, inside, keyboard| {
+        tell_written_through(context, inside);
         shell_in(inside, |inside| execute::run_on_terminal(context, rooms, inside, argv, keyboard, &mut io::stdout()))
     })
 }
@@ -59,6 +61,28 @@ fn shell_in(inside: Inside, run: impl Fn(Inside) -> Result<Attempt, SessionError
     };
     notice(&format!("as root in /, for not as the step: {}", sanitize(&why)));
     run(Inside { as_root: true, ..inside })
+}
+
+/// Says which mounts are not thrown away with the session: what is written there stays on the host, or in the store.
+fn tell_written_through(context: Context<'_>, inside: Inside) {
+    let mounts: Vec<String> =
+        context.build.container(inside.container).mounts.iter().filter_map(written_through).collect();
+    if !mounts.is_empty() {
+        notice(&format!("what is written to these mounts stays: {}", sanitize(&mounts.join(", "))));
+    }
+}
+
+fn written_through(mount: &Mount) -> Option<String> {
+    let target = mount.target.display();
+    match &mount.kind {
+        MountKind::Bind(source) if !mount.is_read_only() => {
+            Some(format!("{target} ({} of the host)", source.display()))
+        }
+        MountKind::Cache(cache) if !mount.is_read_only() => {
+            Some(format!("{target} (the cache `{}` of the store)", cache.id))
+        }
+        _ => None,
+    }
 }
 
 /// Opens a shell in each step that has failed, one after the other, in its session as it is now.
@@ -83,6 +107,7 @@ pub fn in_failed<'a>(context: Context<'a>, rooms: &Rooms<'a>, failed: &[StepId],
             }
             Err(_) => return,
         };
+        tell_written_through(context, inside);
         let run = |inside| execute::run_on_terminal(context, rooms, inside, found, keyboard, &mut io::stdout());
         match shell_in(inside, run) {
             Ok(attempt) if attempt.interrupted => return,
@@ -102,4 +127,26 @@ fn found(session: &Session<'_>) -> io::Result<Vec<String>> {
         io::Error::other(format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor ")))
     })?;
     Ok(vec![(*shell).to_owned()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::CacheMount;
+
+    #[test]
+    fn writable_binds_and_caches_are_written_through_and_nothing_else_is() {
+        let told = |kind: MountKind, options: &[&str]| {
+            let options = options.iter().map(ToString::to_string).collect();
+            written_through(&Mount { kind, target: "/m".into(), options, ignored: true })
+        };
+        let bind = || MountKind::Bind("/work/out".into());
+        assert_eq!(told(bind(), &["nodev"]).as_deref(), Some("/m (/work/out of the host)"));
+        assert_eq!(told(bind(), &["ro"]), None);
+        assert_eq!(
+            told(MountKind::Cache(CacheMount::shared("apt")), &[]).as_deref(),
+            Some("/m (the cache `apt` of the store)")
+        );
+        assert_eq!(told(MountKind::Tmpfs, &[]), None);
+    }
 }

@@ -98,7 +98,7 @@ impl Events {
             *words = masked;
         }
         let room = match &event {
-            Event::StepOutput { line, .. } => Some(self.room.take(line.len())),
+            Event::StepOutput { line, .. } | Event::StepLineGrows { line, .. } => Some(self.room.take(line.len())),
             _ => None,
         };
         let _ = self.sender.send(Stamped { time: SystemTime::now(), event, _room: room });

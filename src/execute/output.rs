@@ -17,6 +17,9 @@ const MOST_LOG_BYTES: u64 = 256 << 20;
 /// As much of what was printed last is looked at for what a failure may come from.
 const MOST_TAIL_BYTES: usize = 4 << 10;
 
+/// As much of a line that has no end yet is looked at: no terminal shows more.
+const MOST_GROWING_BYTES: usize = 4 << 10;
+
 /// The output of one step.
 pub struct Output<'a> {
     step: &'a str,
@@ -137,6 +140,9 @@ impl<'a> Output<'a> {
                 begun.clear();
             }
         }
+        if let Some(line) = growing(begun) {
+            self.events.send(Event::StepLineGrows { step: self.step.to_owned(), line });
+        }
         Ok(())
     }
 
@@ -184,6 +190,16 @@ fn index(stream: Stream) -> usize {
     }
 }
 
+/// What a terminal would show of a line that has no end yet: what was printed last between two carriage returns and is not
+/// blank, from the end of the line.
+fn growing(begun: &[u8]) -> Option<String> {
+    let end = &begun[begun.len().saturating_sub(MOST_GROWING_BYTES)..];
+    let is_blank = |part: &&[u8]| part.iter().all(u8::is_ascii_whitespace);
+    let shown = end.rsplit(|byte| *byte == b'\r').find(|part| !is_blank(part))?;
+    // Half a character at an end is no damage.
+    Some(String::from_utf8_lossy(shown).trim_matches('\u{fffd}').to_owned())
+}
+
 fn send(events: &Events, step: &str, stream: Stream, line: &[u8]) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     events.send(Event::StepOutput { step: step.to_owned(), stream, line: String::from_utf8_lossy(line).into_owned() });
@@ -216,8 +232,9 @@ mod tests {
         drop(events);
         let lines = receiver
             .into_iter()
-            .map(|stamped| match stamped.event {
-                Event::StepOutput { line, .. } => line,
+            .filter_map(|stamped| match stamped.event {
+                Event::StepOutput { line, .. } => Some(line),
+                Event::StepLineGrows { .. } => None,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -229,6 +246,49 @@ mod tests {
         let (lines, log) = lines(&[b"one\ntw", b"o\r\n", b"\nlast \xff"]);
         assert_eq!(lines, ["one", "two", "", "last \u{fffd}"]);
         assert_eq!(log, b"one\ntwo\r\n\nlast \xff");
+    }
+
+    #[test]
+    fn of_a_line_that_grows_the_part_is_shown_that_a_terminal_would_show() {
+        for (begun, shown) in [
+            (&b"10%\r20%"[..], Some("20%")),
+            (b"10%\r20%\r", Some("20%")),
+            (b"\r  5 100M\r     \r", Some("  5 100M")),
+            (b"no carriage return", Some("no carriage return")),
+            (b"100 \xe2\x82", Some("100 ")),
+            (b"\r \r\t", None),
+            (b"", None),
+        ] {
+            assert_eq!(growing(begun).as_deref(), shown, "{begun:?}");
+        }
+        let long = [vec![b'x'; 2 * MOST_GROWING_BYTES], b"\rlast".to_vec()].concat();
+        assert_eq!(growing(&long).as_deref(), Some("last"));
+        assert_eq!(growing(&long[..2 * MOST_GROWING_BYTES]).unwrap().len(), MOST_GROWING_BYTES);
+    }
+
+    #[test]
+    fn each_piece_of_a_line_that_grows_is_an_event_and_secrets_are_in_none() {
+        let (events, receiver) = Events::channel();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let secrets = Secrets::default();
+        secrets.add(b"hunter2");
+        let open = || Ok((File::create(&path).unwrap(), path.clone()));
+        let mut output = Output::new("s", &open, &events, &secrets);
+        for piece in [&b"10%\r"[..], b"20%\r", b"by hunter2\r", b"done\n", b"next"] {
+            output.take(Stream::Stderr, piece).unwrap();
+        }
+        output.finish();
+        drop(events);
+        let told: Vec<String> = receiver
+            .into_iter()
+            .map(|stamped| match stamped.event {
+                Event::StepOutput { line, .. } => format!("line {line:?}"),
+                Event::StepLineGrows { line, .. } => line,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, ["10%", "20%", "by ***", "line \"10%\\r20%\\rby ***\\rdone\"", "next", "line \"next\""]);
     }
 
     #[test]
@@ -273,6 +333,7 @@ mod tests {
             .into_iter()
             .map(|stamped| match stamped.event {
                 Event::StepOutput { line, .. } => line.len(),
+                Event::StepLineGrows { .. } => 0,
                 other => panic!("{other:?}"),
             })
             .sum();

@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
 use super::gaps::Gaps;
+use super::habits::habit;
 use super::prepare::empty_element;
+use super::quotes::fix_of_map;
 use super::{Manifest, Named};
 use crate::diagnostic::{Path, Place, Problem, Segment, nearest};
 
@@ -86,7 +88,7 @@ impl Healer<'_> {
                 self.gaps.add(whole.clone());
                 let problem = match unknown_field(&told) {
                     Some((key, known)) => self.unknown_key(&value, &inside, whole.clone(), key, &known),
-                    None => wrong_type(whole.clone(), &told),
+                    None => self.quotes(&value, &inside, wrong_type(whole.clone(), &told)),
                 };
                 self.problems.push(problem);
             }
@@ -98,6 +100,18 @@ impl Healer<'_> {
         T::default()
     }
 
+    /// With the quotes that the value was to have, if it is a map only for want of them.
+    fn quotes(&self, part: &Value, inside: &[Segment], problem: Problem) -> Problem {
+        let key = match inside.last() {
+            Some(Segment::Key(key)) => Some(key.as_str()),
+            _ => None,
+        };
+        match node(part, inside).and_then(|found| fix_of_map(key, found)) {
+            Some(help) if problem.message.ends_with("must be a string") => problem.help(help),
+            _ => problem,
+        }
+    }
+
     /// Of a key that no map of this kind has. What it was most likely meant to be is then not missing as well.
     fn unknown_key(&mut self, part: &Value, inside: &[Segment], path: Path, key: &str, known: &[&str]) -> Problem {
         let around = path.parent().unwrap_or_default();
@@ -105,6 +119,15 @@ impl Healer<'_> {
         if key == "<<" {
             self.gaps.add(around);
             return problem.help("merge keys are not taken: write the keys out, or use an alias for the whole value");
+        }
+        if let Some(help) = habit(key, known) {
+            // A container that has an `image` has what stands for its root.
+            if matches!(key, "image" | "build" | "from") {
+                self.gaps.add(around.then("rootfs"));
+            } else if matches!(key, "command" | "entrypoint" | "script") {
+                self.gaps.add(around.then("run"));
+            }
+            return problem.help(help);
         }
         let Some(near) = nearest(key, known.iter().copied()) else {
             return problem.help(format!("the keys here are {}", known.join(", ")));

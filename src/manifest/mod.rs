@@ -2,9 +2,11 @@
 
 mod definition;
 mod gaps;
+mod habits;
 mod heal;
 mod parse;
 mod prepare;
+mod quotes;
 mod scalar;
 mod schema;
 mod yaml;

@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, Seq
 use serde_yaml::value::{Tag, TaggedValue};
 use serde_yaml::{Mapping, Value};
 
+use super::quotes::fix_of_line;
 use crate::diagnostic::{Place, Problem};
 
 /// Values in a manifest, those that aliases stand for counted each time.
@@ -246,12 +247,23 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> Problem {
     let problem = Problem::new(at..at + 1, format!("cannot read the YAML: {what}")).label("here");
     let problem = match text[..at].chars().next_back().into_iter().chain(text[at..].chars().next()).any(|c| c == '\t') {
         true => problem.help("YAML is indented with spaces, not with tabs"),
-        false => problem,
+        false => match fix_of_line(line_of(text, at), at - start_of_line(text, at)) {
+            Some(help) => problem.help(help),
+            None => problem,
+        },
     };
     match context.and_then(|context| context_place(text, context)) {
         Some((start, context)) if start != at => problem.related(start..start + 1, context),
         _ => problem,
     }
+}
+
+fn start_of_line(text: &str, at: usize) -> usize {
+    text[..at].rfind('\n').map_or(0, |end| end + 1)
+}
+
+fn line_of(text: &str, at: usize) -> &str {
+    text[start_of_line(text, at)..].lines().next().unwrap_or_default()
 }
 
 /// What comes after the end of the first document: another one, or something that is none.

@@ -26,7 +26,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::event::{Stamped, Stream};
+use crate::event::{Event, Stamped, Stream};
 use crate::fs::atomic::Permissions;
 use crate::fs::named_file::NamedFile;
 
@@ -83,6 +83,11 @@ impl Mode {
 trait Reporter {
     /// An event happened.
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Whether it shows lines that have no end yet; else it never hears of them.
+    fn shows_growing_lines(&self) -> bool {
+        false
+    }
 
     /// When it wants to draw, if it does so by itself.
     fn draw_at(&self) -> Option<Instant> {
@@ -241,7 +246,8 @@ fn show(events: &Receiver<Stamped>, sinks: &mut [Sink<'_>]) {
         };
         // Where nothing can be written any more there is nothing to gather.
         rested = sinks.iter().all(|sink| sink.result.is_err());
-        for sink in sinks.iter_mut() {
+        let grows = matches!(stamped.event, Event::StepLineGrows { .. });
+        for sink in sinks.iter_mut().filter(|sink| !grows || sink.reporter.shows_growing_lines()) {
             sink.write(|reporter, out| reporter.event(&stamped, out));
         }
         // Events without a pause must not keep it from drawing.

@@ -110,7 +110,10 @@ impl Reporter for Plain {
                 self.lines(out, step, '*', Some(colour), &text)
             }
             // A line for each would say little and fill the log.
-            Event::SnapshotProgress { .. } | Event::CheckpointProgress { .. } | Event::BuildEstimated { .. } => Ok(()),
+            Event::SnapshotProgress { .. }
+            | Event::CheckpointProgress { .. }
+            | Event::BuildEstimated { .. }
+            | Event::StepLineGrows { .. } => Ok(()),
             Event::CheckpointWritten { step, size } => {
                 self.lines(out, step, '*', None, &words::checkpoint_written(*size))
             }

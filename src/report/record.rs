@@ -82,6 +82,7 @@ impl Record {
                 }
             }
             Event::StepOutput { .. }
+            | Event::StepLineGrows { .. }
             | Event::SnapshotProgress { .. }
             | Event::CheckpointProgress { .. }
             | Event::CheckpointWritten { .. }

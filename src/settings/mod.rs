@@ -38,6 +38,8 @@ use file::{Caller, Found};
 pub struct Settings {
     /// The store's folder; absolute.
     pub store: PathBuf,
+    /// Nobody named the store: it is where this user's is by default.
+    pub is_default_store: bool,
     /// Steps that may run at once.
     pub jobs: NonZeroUsize,
     /// What runs containers: [`EMBEDDED`], the name of a program in `PATH`, or a program's absolute path.
@@ -51,6 +53,9 @@ pub struct Settings {
     /// A `runner.toml` that was not read.
     pub ignored: Option<Warning>,
 }
+
+/// Where the store of root is by default.
+pub const STORE_OF_ROOT: &str = "/var/cache/runner";
 
 /// The runtime that is built in.
 pub const EMBEDDED: &str = "embedded";
@@ -116,6 +121,7 @@ impl Settings {
             *runtime = absolute(Path::new(runtime))?.to_string_lossy().into_owned();
         }
         Ok(Self {
+            is_default_store: said.store.is_none(),
             store: match said.store {
                 Some(store) => store,
                 None => default_store(rustix::process::geteuid().is_root(), &env).ok_or(SettingsError::NoStore)?,
@@ -207,7 +213,7 @@ fn parse_progress(text: &str) -> Result<Progress, String> {
 
 fn default_store(is_root: bool, env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if is_root {
-        return Some(PathBuf::from("/var/cache/runner"));
+        return Some(PathBuf::from(STORE_OF_ROOT));
     }
     // The XDG base directory specification has relative paths ignored.
     let folder = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());

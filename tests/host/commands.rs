@@ -31,6 +31,26 @@ pub fn by_nobody(project: &Project, arguments: &[&str]) -> Run {
 }
 
 #[test]
+fn a_plan_of_a_user_without_a_store_names_that_store_and_the_one_of_root() {
+    let project = project(MANIFEST);
+    fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all";
+    let shell = format!("exec 9< \"$1\"; shift; unset RUNNER_STORE; HOME=$PWD exec {nobody} /proc/self/fd/9 \"$@\"");
+    let store = project.path(".cache/runner");
+    let note = format!(
+        "note: this user has no store in {}; `--store /var/cache/runner` looks at that of root\n",
+        store.display()
+    );
+    for command in [&["plan"][..], &["plan", "--json"], &["graph"]] {
+        let run = project.runner_in_shell(&shell, command);
+        assert_eq!((run.code, run.stderr.as_str()), (0, note.as_str()), "{run}");
+    }
+    let named = project.runner_in_shell(&shell, &["plan", "--store", "none"]);
+    assert_eq!((named.code, named.stderr.as_str()), (0, ""), "{named}");
+    assert!(!store.exists());
+}
+
+#[test]
 fn plan_validate_and_schema_need_no_privilege_and_apply_says_what_it_needs() {
     let project = project(MANIFEST);
     let plan = by_nobody(&project, &["plan"]);

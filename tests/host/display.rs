@@ -158,3 +158,44 @@ fn a_dumb_terminal_has_plain_lines() {
     assert_eq!(code, Some(0), "{lines:#?}");
     assert!(lines.contains(&"a * started in c".to_owned()) && lines.contains(&"a | hello".to_owned()), "{lines:#?}");
 }
+
+const PROGRESS: &str = r#"
+mounts: { $GATE }
+containers: { c: { rootfs: $TOOLS, mounts: [gate] } }
+steps:
+  - name: fetch
+    run: |
+      printf 'Get:1 file\r\n'
+      printf '\r 10%% [downloading]\r' >&2; sh /gate/meet ten
+      printf ' 20%% [downloading]' >&2; sh /gate/meet twenty
+      printf '\r                  \r' >&2; sh /gate/meet blank
+      printf '100%%\n' >&2; sh /gate/meet end
+"#;
+
+#[test]
+fn a_line_that_grows_by_carriage_returns_is_shown_while_it_grows_and_is_one_line_elsewhere() {
+    for columns in [80, 40] {
+        let project = project(PROGRESS);
+        let gate = Gate::new(&project);
+        let log = project.path("events.jsonl");
+        let terminal = Terminal::start(&project, columns, 10, &["--log-file", log.to_str().unwrap()], &[]);
+        for (place, line) in [
+            ("ten", "  10% [downloading]"),
+            ("twenty", "  20% [downloading]"),
+            ("blank", "  20% [downloading]"),
+            ("end", "  100%"),
+        ] {
+            gate.await_step(place);
+            terminal.await_line(line);
+            let lines = terminal.lines();
+            assert_eq!(lines.len(), 3, "{lines:#?}");
+            gate.open(place);
+        }
+        let (lines, code) = terminal.end();
+        assert_eq!(code, Some(0), "{lines:#?}");
+        let text = std::fs::read_to_string(log).unwrap();
+        let printed: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let printed: Vec<&str> = printed.iter().filter_map(|event| event["line"].as_str()).collect();
+        assert_eq!(printed, ["Get:1 file", "\r 10% [downloading]\r 20% [downloading]\r                  \r100%"]);
+    }
+}

@@ -236,3 +236,32 @@ steps:
     project.write("runner.toml", "keep_failed = false\n");
     assert_eq!((Running::start(&project, &[]).end().run.code, kept()), (1, 0));
 }
+
+#[test]
+fn a_shell_names_the_mounts_whose_files_stay_when_it_is_left() {
+    let project = built::project(
+        "
+mounts:
+  out: { type: bind, source: out, target: /out }
+containers:
+  c:
+    rootfs: $TOOLS
+    mounts: [out, { type: bind, source: ., target: /src, options: [ro] }, { type: cache, target: /cache }, { type: tmpfs, target: /tmp }]
+  d: { rootfs: $TOOLS }
+steps: [{ name: s, container: c, run: 'true' }, { name: t, container: d, run: 'true' }]
+",
+    );
+    fs::create_dir(project.path("out")).unwrap();
+    let shell = |name: &str| project.runner_in_shell("echo 'echo x > /out/x' | \"$@\"", &["shell", name]);
+    let told = format!(
+        "what is written to these mounts stays: /out ({} of the host), /cache (the cache `/cache` of the store)\n",
+        project.path("out").display()
+    );
+    for name in ["c", "s"] {
+        let run = shell(name);
+        assert!(run.code == 0 && run.stderr.ends_with(&told), "{run}");
+        assert_eq!(fs::read_to_string(project.path("out/x")).unwrap(), "x\n");
+    }
+    let run = shell("d");
+    assert!(!run.stderr.contains("stays"), "{run}");
+}

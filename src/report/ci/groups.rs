@@ -131,6 +131,7 @@ impl Reporter for Groups {
             | Event::CheckpointRestored { step, .. }
             | Event::Warning { step: Some(step), .. } => step,
             Event::BuildStarted { .. }
+            | Event::StepLineGrows { .. }
             | Event::BuildEstimated { .. }
             | Event::Warning { step: None, .. }
             | Event::BuildFinished { .. } => return out.write_all(&lines),

@@ -95,7 +95,7 @@ impl Board {
                 }
                 None
             }
-            Event::StepOutput { step, line, .. } => {
+            Event::StepOutput { step, line, .. } | Event::StepLineGrows { step, line } => {
                 self.running(step)?.printed(line);
                 None
             }

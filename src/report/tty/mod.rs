@@ -87,6 +87,10 @@ impl Reporter for Tty {
         Ok(())
     }
 
+    fn shows_growing_lines(&self) -> bool {
+        true
+    }
+
     fn draw_at(&self) -> Option<Instant> {
         self.next
     }
