@@ -16,7 +16,7 @@ pub mod event;
 pub mod execute;
 pub mod freshness;
 pub(crate) mod fs;
-mod git;
+pub mod git;
 pub mod graph;
 pub mod host;
 mod kernel_files;

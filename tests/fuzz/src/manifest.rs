@@ -55,7 +55,11 @@ impl Host for HalfAHost {
     }
 
     fn commit_time(&self, directory: &Path) -> Result<u64, String> {
-        if directory.starts_with("/work") { Ok(1_600_000_000) } else { Err(format!("{} is in no git repository", directory.display())) }
+        if directory.starts_with("/work") {
+            Ok(1_600_000_000)
+        } else {
+            Err(format!("{} is in no git repository", directory.display()))
+        }
     }
 
     fn filesystems(&self) -> Vec<String> {
