@@ -8,8 +8,9 @@ Examples:
   runner apply build.yaml
 
 Environment:
-  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME and RUNNER_PROGRESS stand for --store, --jobs, --runtime and --progress.
-  Below them are the keys store, jobs and progress of a runner.toml beside the manifest.
+  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME, RUNNER_PROGRESS and RUNNER_LOCK_FILE stand for --store, --jobs, --runtime,
+  --progress and --lock-file. Below them are the keys store, jobs, progress and lock_file of a runner.toml beside the
+  manifest.
   SOURCE_DATE_EPOCH has the last word over the manifest's.
   RUNNER_MKSQUASHFS=1 has mksquashfs write the images, to compare with those that runner writes.
 
