@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::build::size_text;
 
@@ -11,6 +12,8 @@ use crate::build::size_text;
 pub enum Warning {
     /// A step failed, and is tried again.
     Retry { reason: String, attempt: u32, of: u32 },
+    /// A step was asked to end and still runs.
+    StillRuns { left: Duration, is_interrupted: bool },
     /// Squashfs cannot hold what some files have.
     AclLost { files: u64, first: Vec<PathBuf> },
     /// A step was slow enough for a checkpoint and got none.
@@ -83,6 +86,12 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Retry { reason, attempt, of } => write!(f, "{reason}; try {attempt} of {of}"),
+            Self::StillRuns { left, is_interrupted } => {
+                let left =
+                    humantime::format_duration(Duration::from_secs((*left + Duration::from_millis(500)).as_secs()));
+                let sooner = if *is_interrupted { "; another Ctrl-C kills it at once" } else { "" };
+                write!(f, "it was sent SIGTERM and still runs; it is killed in {left}{sooner}")
+            }
             Self::AclLost { files, first } => {
                 let (what, lose) =
                     if *files == 1 { ("file or folder", "loses its") } else { ("files or folders", "lose theirs") };

@@ -390,14 +390,21 @@ pub struct Step {
     pub user: Option<User>,
     /// In place of the container's.
     pub shell: Option<Vec<String>>,
-    /// After this long the step is ended and has failed.
+    /// After this long the step is asked to end, and has failed.
     pub timeout: Option<Duration>,
+    /// As long after that it is killed.
+    pub grace: Duration,
     /// How often it is tried again after a failure.
     pub retries: u32,
     /// Never taken from the cache.
     pub always: bool,
     /// After its container's last snapshot: not run again where nothing has changed since it ended well.
     pub cache: bool,
+}
+
+impl Step {
+    /// The grace where the manifest names none.
+    pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 }
 
 /// What a step does.

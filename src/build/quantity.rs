@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// A year: what is longer is no timeout but a mistake, and would overflow the clock when added to it.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const TOO_LONG: &str = "it is more than a year";
 
 const UNITS: [(&str, u128); 9] = [
     ("KiB", 1 << 10),
@@ -62,9 +63,20 @@ pub fn size_text(bytes: u64) -> String {
 /// # Errors
 /// What to write instead.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    match duration_or_none(text) {
+        Err(help) if help == TOO_LONG => Err(format!("{TOO_LONG}; leave it out for no limit")),
         Ok(Duration::ZERO) => Err("it must be more than 0; leave it out for no limit".to_owned()),
-        Ok(duration) if duration > LONGEST => Err("it is more than a year; leave it out for no limit".to_owned()),
+        other => other,
+    }
+}
+
+/// `90s`, `0s` → a duration, or 0.
+///
+/// # Errors
+/// What to write instead.
+pub fn duration_or_none(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err(TOO_LONG.to_owned()),
         Ok(duration) => Ok(duration),
         Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
             Err(format!("write its unit: {text}s or {text}m"))

@@ -67,6 +67,11 @@ impl Check<'_> {
                     .timeout
                     .as_ref()
                     .and_then(|timeout| self.quantity(&at.key("timeout"), "duration", timeout, quantity::duration)),
+                grace: def
+                    .grace
+                    .as_ref()
+                    .and_then(|grace| self.quantity(&at.key("grace"), "duration", grace, quantity::duration_or_none))
+                    .unwrap_or(Step::DEFAULT_GRACE),
                 retries: def.retries.unwrap_or(0),
                 always: def.always.unwrap_or(false),
                 cache: self.step_cache(def, &at),
@@ -239,6 +244,7 @@ impl Check<'_> {
             ("cwd", def.cwd.is_some()),
             ("user", def.user.is_some()),
             ("timeout", def.timeout.is_some()),
+            ("grace", def.grace.is_some()),
             ("retries", def.retries.is_some()),
             ("cache", def.cache.is_some()),
         ];

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use super::dir::{GroupDir, children, step_to};
 use super::home::{Hierarchy, Home};
 
-/// How long a v1 group may take to hold all its processes still: one may wait for a disk.
+/// How long a group may take to hold all its processes still: one may wait for a disk.
 const FREEZE: Duration = Duration::from_millis(100);
 
 /// How long a group may take to let go of processes that were killed.
@@ -62,6 +62,32 @@ impl Home {
         self.thaw();
     }
 
+    /// Holds all processes in these groups and all below still, as far as they can be soon, calls `meanwhile`, and lets them
+    /// continue. Of the signals that they get meanwhile none acts before that.
+    pub fn while_still(&self, meanwhile: impl FnOnce()) {
+        let freezer = self.hierarchies().iter().find(|hierarchy| hierarchy.has("freezer"));
+        match (freezer, self.v2()) {
+            (Some(freezer), _) => freeze_v1(&freezer.own),
+            (None, Some(v2)) => freeze_v2(v2),
+            (None, None) => {}
+        }
+        meanwhile();
+        self.thaw();
+    }
+
+    /// Returns the processes in these groups and all below, as far as this PID namespace sees them.
+    pub fn processes(&self) -> Vec<Pid> {
+        let hierarchies = self.hierarchies();
+        // On v1 there is one group more for each hierarchy; the one that can hold processes still holds them all.
+        let freezer = hierarchies.iter().find(|hierarchy| hierarchy.has("freezer"));
+        let Some(hierarchy) = freezer.or_else(|| hierarchies.iter().find(|hierarchy| hierarchy.is_v2())) else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        let _ = walk(hierarchy.own.as_fd(), &mut |group| all.extend(members(group)));
+        all
+    }
+
     /// Removes these groups and all below, with the processes in them; true when nothing is left.
     pub fn remove(&self) -> bool {
         let deadline = Instant::now() + GONE;
@@ -97,6 +123,14 @@ fn freeze_v1(group: &GroupDir) {
     }
 }
 
+fn freeze_v2(group: &GroupDir) {
+    let _ = group.write("cgroup.freeze", "1");
+    let deadline = Instant::now() + FREEZE;
+    while group.read("cgroup.events").is_ok_and(|events| events.contains("frozen 0")) && Instant::now() < deadline {
+        sleep(PAUSE);
+    }
+}
+
 /// From below, so that all is ready when the topmost group, which holds all, lets go.
 fn thaw_v1(group: &GroupDir) {
     let _ = walk(group.as_fd(), &mut |group| write(group, "freezer.state", "THAWED"));
@@ -104,16 +138,19 @@ fn thaw_v1(group: &GroupDir) {
 }
 
 fn kill_members(group: BorrowedFd<'_>) {
+    for pid in members(group) {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+}
+
+fn members(group: BorrowedFd<'_>) -> Vec<Pid> {
     let read = || -> io::Result<String> {
         let file = openat(group, "cgroup.procs", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         io::read_to_string(std::fs::File::from(file))
     };
-    for pid in read().unwrap_or_default().lines().filter_map(|line| line.parse().ok()) {
-        // 0 is one that this PID namespace does not see; to kill(2) it means the caller's own process group.
-        if pid > 0 {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
+    let read = read().unwrap_or_default();
+    // 0 is one that this PID namespace does not see; to kill(2) it means the caller's own process group.
+    read.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect()
 }
 
 fn write(group: BorrowedFd<'_>, name: &str, text: &str) {

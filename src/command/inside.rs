@@ -102,6 +102,11 @@ pub fn notice(text: &str) {
     let _ = report::pass_through(Stream::Stderr, format!("{text}\n").as_bytes());
 }
 
+/// Shows a warning to the caller of a command.
+pub fn warn(warning: &Warning) {
+    notice(&format!("warning: {warning}"));
+}
+
 /// The container of that name.
 pub fn container(build: &Build, name: &str) -> Result<Inside, Error> {
     let names = || build.containers.iter().map(|container| container.name.as_str());

@@ -8,7 +8,7 @@ use std::thread;
 use rustix::fs::FileType;
 
 use super::Stop;
-use super::inside::{container, in_session};
+use super::inside::{container, in_session, warn};
 use crate::build::Build;
 use crate::cli::{Cli, OnArgs, RunArgs};
 use crate::error::{Error, Exit};
@@ -27,7 +27,7 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), Stop> {
         });
     }
     in_session(cli, &args.on, &args.container, container, |context, rooms, inside| {
-        execute::run(context, rooms, inside.container, &args.command, stdin()?, &mut report::pass_through)
+        execute::run(context, rooms, inside.container, &args.command, stdin()?, &mut report::pass_through, &warn)
     })
 }
 

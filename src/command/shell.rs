@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use super::Stop;
-use super::inside::{container_or_step, in_session, notice, turns_with_caches};
+use super::inside::{container_or_step, in_session, notice, turns_with_caches, warn};
 use super::run::{on_terminal, stdin};
 use crate::build::{Mount, MountKind, StepId};
 use crate::cli::{Cli, ShellArgs};
@@ -34,7 +34,7 @@ pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), Stop> {
             tell_written_through(context, inside);
             shell_in(inside, |inside| {
                 let script = script.try_clone()?;
-                execute::run_inside(context, rooms, inside, argv, script, &mut report::pass_through)
+                execute::run_inside(context, rooms, inside, argv, script, &mut report::pass_through, &warn)
             })
         });
     }

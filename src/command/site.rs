@@ -236,8 +236,9 @@ pub(super) fn clear_left_over(store: &Store) -> Result<Vec<Warning>, Error> {
     Ok(warnings)
 }
 
-/// The first signal ends the build in order; the second one at once: the kernel and the next start clean up. A signal that
-/// the caller ignores stays ignored, as under nohup(1).
+/// The first signal ends the build in order. The second one ends the grace of steps that were asked to end; where there is
+/// none, it ends runner at once: the kernel and the next start clean up. So does the third one. A signal that the caller
+/// ignores stays ignored, as under nohup(1).
 fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
     let mut heeded = Vec::new();
     let seconds = resource_limits::warned_cpu_time();
@@ -248,7 +249,7 @@ fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
     }
     let mut signals = Signals::new(heeded)?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut is_over = false;
+        let (mut is_over, mut is_impatient) = (false, false);
         for signal in &mut signals {
             if signal == SIGXCPU {
                 // It comes each second from then on; a limit that another process has set in the meantime is unknown.
@@ -258,10 +259,13 @@ fn heed_signals(interrupt: Arc<Interrupt>) -> std::io::Result<()> {
                 }
                 continue;
             }
-            if interrupt.is_set() {
+            if !interrupt.is_set() {
+                interrupt.set();
+            } else if is_impatient || !interrupt.end_grace() {
                 std::process::exit(Exit::Interrupted.code().into());
+            } else {
+                is_impatient = true;
             }
-            interrupt.set();
         }
     })?;
     Ok(())

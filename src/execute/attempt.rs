@@ -10,13 +10,16 @@ use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::ending::Ending;
 use super::interrupt::Interrupt;
 use super::streams::{BUFFER_BYTES, Streams};
+use crate::build::Step;
 use crate::error::doing;
 use crate::event::Stream;
-use crate::runtime::container::{KILL_AGAIN, RunningStep};
+use crate::runtime::container::RunningStep;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
+use crate::warning::Warning;
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
 pub(super) const PIPE_BYTES: usize = 256 << 10;
@@ -38,17 +41,47 @@ pub struct Attempt {
     pub processes_refused: bool,
     /// A limit or a mount that the manifest asks for did not hold to its end; why.
     pub lost: Option<String>,
-    /// It was ended, for it took longer than it may.
+    /// It was asked to end, for it took longer than it may.
     pub timed_out: bool,
-    /// It was ended, for the build was interrupted.
+    /// It was asked to end, for the build was interrupted.
     pub interrupted: bool,
+    /// It had not ended by then, so it was killed.
+    pub killed: Option<Killed>,
+}
+
+/// When a process was killed that was asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// At the end of its grace.
+    After(Duration),
+    /// When the build was interrupted a second time.
+    AtOnce,
+}
+
+/// How long a process may take, and what becomes of one that takes longer.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    /// Then it is asked to end, by SIGTERM.
+    pub timeout: Option<Duration>,
+    /// As long after that, it is killed.
+    pub grace: Duration,
+    /// Takes the warning of a process that has been asked to end and still runs.
+    pub warn: &'a dyn Fn(&Warning),
+}
+
+impl<'a> Patience<'a> {
+    /// With a command that no step is.
+    pub fn with_command(warn: &'a dyn Fn(&Warning)) -> Self {
+        Self { timeout: None, grace: Step::DEFAULT_GRACE, warn }
+    }
 }
 
 impl Attempt {
     /// An attempt that ended so, and was not ended by runner.
     pub fn of(ended: Ended) -> Self {
         let Ended { outcome, out_of_memory, processes_refused, lost } = ended;
-        Self { outcome, out_of_memory, processes_refused, lost, timed_out: false, interrupted: false }
+        let (timed_out, interrupted) = (false, false);
+        Self { outcome, out_of_memory, processes_refused, lost, timed_out, interrupted, killed: None }
     }
 
     /// Whether the process ended well, and nothing else was amiss.
@@ -95,24 +128,19 @@ impl Trial {
     /// Where the session is gone or the log cannot be written; not where the process fails.
     pub fn follow(
         self,
-        timeout: Option<Duration>,
+        patience: Patience<'_>,
         output: &mut Sink<'_>,
         interrupt: &Interrupt,
     ) -> Result<Attempt, SessionError> {
         let Self { running, stdout, stderr } = self;
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut streams = Streams::new(stdout, stderr)?;
-        let (mut timed_out, mut interrupted) = (false, false);
-        let mut insist_at = Instant::now();
+        let mut ending = Ending::new(&running, patience, interrupt);
         loop {
             let ready = {
                 let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
-                let stopping = timed_out || interrupted;
-                let wish = if stopping { PollFlags::empty() } else { PollFlags::IN };
-                polled.push(PollFd::from_borrowed_fd(interrupt.descriptor(), wish));
+                polled.extend(ending.awaited().map(|wish| PollFd::from_borrowed_fd(wish, PollFlags::IN)));
                 polled.extend(streams.open().map(|end| PollFd::new(end, PollFlags::IN)));
-                let deadline = if stopping { Some(insist_at) } else { deadline };
-                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                let left = ending.due().map(|due| due.saturating_duration_since(Instant::now()));
                 match poll(&mut polled, left.map(timespec).as_ref()) {
                     Ok(_) => {}
                     Err(Errno::INTR) => continue,
@@ -120,10 +148,13 @@ impl Trial {
                 }
                 polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
             };
-            if ready[2..].contains(&true) {
+            let is_wished = ending.awaited().is_some() && ready[1];
+            if ready[1 + usize::from(ending.awaited().is_some())..].contains(&true) {
                 streams.read(output)?;
             }
             if ready[0] {
+                let (timed_out, interrupted, killed) = (ending.timed_out, ending.interrupted, ending.killed);
+                drop(ending);
                 let ended = running.ended()?;
                 // All that the step was has ended, so its output is in the pipes by now. A process of another container that
                 // it sent its end of a pipe to may write on and on: no more is read than the pipes hold.
@@ -132,22 +163,9 @@ impl Trial {
                         break;
                     }
                 }
-                return Ok(Attempt { timed_out, interrupted, ..Attempt::of(ended) });
+                return Ok(Attempt { timed_out, interrupted, killed, ..Attempt::of(ended) });
             }
-            let is_late = |deadline: Instant| Instant::now() >= deadline;
-            if timed_out || interrupted {
-                if is_late(insist_at) {
-                    running.insist();
-                    insist_at = Instant::now() + KILL_AGAIN;
-                }
-                continue;
-            }
-            interrupted = ready[1];
-            timed_out = !interrupted && deadline.is_some_and(is_late);
-            if timed_out || interrupted {
-                running.kill();
-                insist_at = Instant::now() + KILL_AGAIN;
-            }
+            ending.advance(is_wished);
         }
     }
 }

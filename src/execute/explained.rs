@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::Failure;
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Killed};
 use super::file_capabilities;
 use super::hints::{self, Failed};
 use super::output::Output;
@@ -117,11 +117,19 @@ fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
 
 /// Returns how a try ended.
 pub(super) fn words(ended: &Attempt, timeout: Option<Duration>, container: &Container) -> String {
+    let killed = match ended.killed {
+        None => String::new(),
+        Some(Killed::AtOnce) => ", and was killed".to_owned(),
+        Some(Killed::After(Duration::ZERO)) => " and was killed, for its grace is 0s".to_owned(),
+        Some(Killed::After(grace)) => {
+            format!(", and was killed {} after SIGTERM", humantime::format_duration(grace))
+        }
+    };
     if ended.interrupted {
-        return "interrupted".into();
+        return format!("interrupted{killed}");
     }
     if let (true, Some(timeout)) = (ended.timed_out, timeout) {
-        return format!("timed out after {}", humantime::format_duration(timeout));
+        return format!("timed out after {}{killed}", humantime::format_duration(timeout));
     }
     let lack = match container.limits.memory {
         Some(most) => format!("the container may use {} (`memory` under limits)", size_text(most)),

@@ -1,16 +1,48 @@
-//! The wish to end a build early: seen by threads that wait for descriptors as by those that look now and then.
+//! The wish to end a build early: seen by threads that wait for descriptors as by those that look now and then. A second
+//! wish ends the grace of steps that were asked to end.
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Set once, never unset.
 #[derive(Debug)]
 pub struct Interrupt {
     is_set: Arc<AtomicBool>,
+    raised: Raised,
+    impatient: Raised,
+    /// Steps that are in their grace.
+    in_grace: AtomicUsize,
+}
+
+/// A pipe that becomes readable once.
+#[derive(Debug)]
+struct Raised {
     reader: PipeReader,
     writer: PipeWriter,
+}
+
+impl Raised {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Self { reader, writer })
+    }
+
+    fn raise(&self) {
+        // One byte that nobody reads keeps the pipe readable; it has room for it.
+        let _ = (&self.writer).write_all(&[1]);
+    }
+}
+
+/// A step in its grace. It ends with this.
+#[derive(Debug)]
+pub struct Grace<'a>(&'a Interrupt);
+
+impl Drop for Grace<'_> {
+    fn drop(&mut self) {
+        self.0.in_grace.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Interrupt {
@@ -19,15 +51,18 @@ impl Interrupt {
     /// # Errors
     /// Where no descriptor is left.
     pub fn new() -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        Ok(Self { is_set: Arc::default(), reader, writer })
+        Ok(Self {
+            is_set: Arc::default(),
+            raised: Raised::new()?,
+            impatient: Raised::new()?,
+            in_grace: AtomicUsize::new(0),
+        })
     }
 
     /// Sets it.
     pub fn set(&self) {
         if !self.is_set.swap(true, Ordering::SeqCst) {
-            // One byte that nobody reads keeps the pipe readable; it has room for it.
-            let _ = (&self.writer).write_all(&[1]);
+            self.raised.raise();
         }
     }
 
@@ -43,6 +78,51 @@ impl Interrupt {
 
     /// Readable from the moment when it is set.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.reader.as_fd()
+        self.raised.reader.as_fd()
+    }
+
+    /// A step has been asked to end, and is waited for.
+    pub fn grace(&self) -> Grace<'_> {
+        self.in_grace.fetch_add(1, Ordering::SeqCst);
+        Grace(self)
+    }
+
+    /// Ends the grace of all steps; false where none is in its grace.
+    pub fn end_grace(&self) -> bool {
+        let any = self.in_grace.load(Ordering::SeqCst) > 0;
+        if any {
+            self.impatient.raise();
+        }
+        any
+    }
+
+    /// Readable from the moment when no step has any grace left.
+    pub fn end_of_grace(&self) -> BorrowedFd<'_> {
+        self.impatient.reader.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    }
+
+    #[test]
+    fn a_second_wish_ends_the_grace_of_steps_where_there_are_any() {
+        let interrupt = Interrupt::new().unwrap();
+        interrupt.set();
+        assert!(interrupt.is_set() && is_readable(interrupt.descriptor()));
+        assert!(!interrupt.end_grace() && !is_readable(interrupt.end_of_grace()));
+        let grace = interrupt.grace();
+        assert!(!is_readable(interrupt.end_of_grace()));
+        assert!(interrupt.end_grace() && is_readable(interrupt.end_of_grace()));
+        drop(grace);
+        assert!(!interrupt.end_grace());
     }
 }

@@ -11,6 +11,7 @@ mod clock;
 mod drive;
 mod edge;
 mod ended;
+mod ending;
 mod explained;
 mod failed;
 mod file_capabilities;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
 
-use super::attempt::{Attempt, Sink, Trial};
+use super::attempt::{Attempt, Patience, Sink, Trial};
 use super::caches::take_turns;
 use super::explained::words;
 use super::hints::only_layer;
@@ -176,7 +176,9 @@ impl Work<'_, '_> {
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
         let trial = Trial::start(session, process, stdin).map_err(|error| self.lost(error))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
-        let followed = trial.follow(step.timeout, &mut sink, self.context.interrupt).map_err(|error| self.lost(error));
+        let warn = |warning: &Warning| self.events.warn(Some(&step.name), warning);
+        let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn };
+        let followed = trial.follow(patience, &mut sink, self.context.interrupt).map_err(|error| self.lost(error));
         let attempt = followed.and_then(|attempt| {
             output.end_of_try().map_err(unusable("write the step's log"))?;
             Ok(attempt)
@@ -333,6 +335,7 @@ pub fn run<'a>(
     argv: &[String],
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
+    warn: &dyn Fn(&Warning),
 ) -> Result<Attempt, SessionError> {
     let container = context.build.container(id);
     let attempt = {
@@ -340,7 +343,8 @@ pub fn run<'a>(
         let session = session(&room)?;
         let process = process_in(context, session, container, None, argv)?;
         let trial = Trial::start(session, process, stdin)?;
-        masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(None, sink, context.interrupt))?
+        let patience = Patience::with_command(warn);
+        masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(patience, sink, context.interrupt))?
     };
     rooms.close(id)?;
     Ok(attempt)

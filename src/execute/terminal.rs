@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{BoxBuilder, Process};
 
-use super::attempt::{Attempt, Sink, Trial};
+use super::attempt::{Attempt, Patience, Sink, Trial};
 use super::masked::{self, MaskedWriter};
 use super::step::{process_in, session};
 use super::{Context, Rooms};
@@ -16,6 +16,7 @@ use crate::runtime::container::Begun;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
+use crate::warning::Warning;
 
 /// What a command runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +58,14 @@ pub fn run_inside<'a>(
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
+    warn: &dyn Fn(&Warning),
 ) -> Result<Attempt, SessionError> {
     let room = rooms.running(inside.container)?;
     let session = session(&room)?;
     let process = process_inside(context, session, inside, &argv(session)?)?;
     let trial = Trial::start(session, process, stdin)?;
-    masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(None, sink, context.interrupt))
+    let patience = Patience::with_command(warn);
+    masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(patience, sink, context.interrupt))
 }
 
 fn process_inside(

@@ -8,7 +8,8 @@
 //! waits: a *spare* with all made ready stands by, and takes the next request from the socket itself. It passes the
 //! step's status socket to init, which follows the step from then on and makes the next spare.
 //!
-//! The mounts of a step that has ended are taken down by a *janitor*, a third process.
+//! The mounts of a step that has ended are taken down by a *janitor*, a third process. A step that runner asks to end is
+//! told so by a fourth, see `ending`.
 //!
 //! ```text
 //! runner ──request──▶ spare ──status socket──▶ init ──clone3──▶ next spare
@@ -19,7 +20,10 @@
 #![no_builtins]
 #![deny(unsafe_code)]
 
+mod disposition;
+mod ending;
 mod janitor;
+mod proc;
 mod serve;
 mod spare;
 mod step;

@@ -1,5 +1,6 @@
 //! Init's loop: one poll(2) over the spare, the steps that run, and runner.
 
+use crate::ending;
 use crate::janitor::Janitor;
 use crate::spare::{self, Privileges, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
@@ -16,9 +17,10 @@ const MOST_LOST: u32 = 100;
 /// A step that runs.
 #[derive(Clone, Copy)]
 struct Step {
-    process: i32,
+    spare: Spare,
     status: i32,
-    namespace: i32,
+    /// It was asked to end.
+    asked: bool,
     killed: bool,
 }
 
@@ -26,16 +28,32 @@ struct Step {
 pub struct Steps {
     all: [Step; MOST_STEPS],
     count: usize,
+    /// Processes whose exit status nobody has taken, which have told steps to end.
+    messengers: usize,
 }
 
 impl Steps {
     const fn new() -> Self {
-        let none = Step { process: -1, status: -1, namespace: -1, killed: true };
-        Self { all: [none; MOST_STEPS], count: 0 }
+        let none = Spare { process: -1, number: 0, mounts: -1, pids: -1 };
+        let none = Step { spare: none, status: -1, asked: true, killed: true };
+        Self { all: [none; MOST_STEPS], count: 0, messengers: 0 }
     }
 
     fn running(&mut self) -> &mut [Step] {
         &mut self.all[..self.count]
+    }
+
+    /// Takes the exit statuses of processes that have told steps to end.
+    fn reap_messengers(&mut self, spare: Option<&Spare>) {
+        while self.messengers > 0 {
+            let Some(ended) = sys::ended_child() else { return };
+            if self.running().iter().map(|step| &step.spare).chain(spare).any(|other| other.number == ended) {
+                // Its turn comes, and then the others'.
+                return;
+            }
+            let _ = sys::wait(ended);
+            self.messengers -= 1;
+        }
     }
 }
 
@@ -56,12 +74,13 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
             awaited = spare.is_none();
         }
         let polled_steps = steps.count;
-        wait(&mut polled, feed, spare.as_ref(), awaited, steps.running());
+        wait(&mut polled, feed, spare.as_ref(), awaited, &mut steps);
         if polled[0].happened & !POLLIN != 0 {
             sys::exit(0);
         }
         let asked = polled[0].happened & POLLIN != 0;
-        if let Some(Spare { process, namespace }) = spare {
+        steps.reap_messengers(spare.as_ref());
+        if let Some(ready @ Spare { process, mounts, pids, .. }) = spare {
             if polled[1].happened != 0 || polled[2].happened != 0 {
                 let mut byte = [0u8; 1];
                 // Also where it has ended: it may have become a step and ended since, between two looks of one poll.
@@ -70,7 +89,8 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
                     Err(sys::EAGAIN) if polled[2].happened != 0 => {
                         let _ = sys::reap(process);
                         sys::close(process);
-                        janitor.take(namespace);
+                        sys::close(pids);
+                        janitor.take(mounts);
                         lost += 1;
                         awaited = true;
                         spare = None;
@@ -79,7 +99,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
                     received => {
                         // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
                         let status = received.map_or(-1, |received| received.descriptors[0]);
-                        steps.all[steps.count] = Step { process, status, namespace, killed: status < 0 };
+                        steps.all[steps.count] = Step { spare: ready, status, asked: false, killed: status < 0 };
                         steps.count += 1;
                         if status < 0 {
                             sys::kill(process);
@@ -99,7 +119,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
             }
             awaited = spare.is_none();
         }
-        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, || watched.lost(view));
+        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, view, || watched.lost(view));
     }
 }
 
@@ -111,33 +131,46 @@ fn make(view: &View<'_>, watched: Watched, privileges: Privileges, feed: &mut i3
     spare::make(view, watched, privileges, asked).ok()
 }
 
-fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, steps: &[Step]) {
+fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, steps: &mut Steps) {
+    /// How often the ends of messengers are looked for, while there are any.
+    const REAP_MILLISECONDS: i64 = 100;
+    let all_have_ended = steps.messengers == 0;
+    let steps = steps.running();
     // The spare reads the requests; init looks for them only while there is none.
     polled[0] = Poll { descriptor: CONTROL, events: POLLRDHUP | if awaited { POLLIN } else { 0 }, happened: 0 };
     polled[1] = Poll { descriptor: feed, events: POLLIN, happened: 0 };
     polled[2] = Poll { descriptor: spare.map_or(-1, |spare| spare.process), events: POLLIN, happened: 0 };
     let (pairs, _) = polled[3..].as_chunks_mut::<2>();
-    for (pair, step) in pairs.iter_mut().zip(steps) {
-        pair[0] = Poll { descriptor: step.process, events: POLLIN, happened: 0 };
-        // A closed status socket means that the step is to end, and says so once.
+    for (pair, step) in pairs.iter_mut().zip(&*steps) {
+        pair[0] = Poll { descriptor: step.spare.process, events: POLLIN, happened: 0 };
+        // A closed status socket means that the step is to be killed, and says so once.
         let status = if step.killed { -1 } else { step.status };
-        pair[1] = Poll { descriptor: status, events: POLLRDHUP, happened: 0 };
+        let events = POLLRDHUP | if step.asked { 0 } else { POLLIN };
+        pair[1] = Poll { descriptor: status, events, happened: 0 };
     }
-    if sys::poll(&mut polled[..3 + 2 * steps.len()]).is_err() {
+    let polled = &mut polled[..3 + 2 * steps.len()];
+    let result = if all_have_ended { sys::poll(polled) } else { sys::poll_for(polled, REAP_MILLISECONDS).map(drop) };
+    if result.is_err() {
         sys::exit(1);
     }
 }
 
-/// Reports the steps that have ended, and ends those that nobody wants any more. `polled` has a pair for each step of the
+/// Reports the steps that have ended, and ends those that runner wants no more. `polled` has a pair for each step of the
 /// last poll; a step that began since stands behind those, and the next poll asks for it. (In the memory behind `polled`
 /// are pairs of earlier steps, whose descriptors may have had the numbers that the new step's have.)
-fn follow(steps: &mut Steps, polled: &[Poll], janitor: &Janitor, lost: impl Fn() -> Option<(u64, sys::Errno)>) {
+fn follow(
+    steps: &mut Steps,
+    polled: &[Poll],
+    janitor: &Janitor,
+    view: &View<'_>,
+    lost: impl Fn() -> Option<(u64, sys::Errno)>,
+) {
     let (pairs, _) = polled.as_chunks::<2>();
     // From the last to the first: one that has ended gives its place to the last of all.
     for (index, [process, status]) in pairs.iter().enumerate().rev() {
         let step = steps.all[index];
         if process.happened != 0 {
-            let ended = sys::reap(step.process);
+            let ended = sys::reap(step.spare.process);
             let (stage, detail) = lost().map_or((0, 0), |(index, _)| (stage::LOST_MOUNT, index));
             let message = match ended {
                 Ok(Ended::Exited(code)) => wire::status(kind::EXITED, stage, code, detail),
@@ -147,15 +180,28 @@ fn follow(steps: &mut Steps, polled: &[Poll], janitor: &Janitor, lost: impl Fn()
             // Runner may have lost interest; and a step that failed to start has reported that itself.
             let _ = sys::send(step.status, &message, None);
             sys::close(step.status);
-            sys::close(step.process);
-            janitor.take(step.namespace);
+            sys::close(step.spare.process);
+            sys::close(step.spare.pids);
+            janitor.take(step.spare.mounts);
             steps.count -= 1;
             steps.all[index] = steps.all[steps.count];
-        } else if status.happened != 0 && !step.killed {
+        } else if status.happened & !POLLIN != 0 && !step.killed {
             steps.all[index].killed = true;
-            sys::kill(step.process);
+            sys::kill(step.spare.process);
+        } else if status.happened != 0 && !step.asked && is_asked(step.status) {
+            steps.all[index].asked = true;
+            steps.messengers += usize::from(ending::begin(&step.spare, view));
         }
     }
+}
+
+/// Whether runner asks for the end of the step of that status socket.
+fn is_asked(status: i32) -> bool {
+    let mut byte = [0u8; 1];
+    sys::receive(status, &mut byte, false).is_ok_and(|received| {
+        received.close();
+        received.length == wire::END.len() && byte == wire::END
+    })
 }
 
 /// Takes a request in a spare's place, and answers that no process can be made.

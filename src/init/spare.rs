@@ -1,7 +1,8 @@
 //! A spare: a process in namespaces of its own, with its view mounted, that waits for a request to become a step.
 
-use crate::step::{self, DIGITS};
-use crate::sys::{self, Buffer, Fork, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received, Result};
+use crate::proc;
+use crate::step;
+use crate::sys::{self, Buffer, Fork, Namespace, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received, Result};
 use crate::view::{self, Mounted};
 use crate::watched::Watched;
 use crate::wire::{self, MAX_INLINE, REQUEST_DESCRIPTORS, Request, View, kind, stage};
@@ -12,8 +13,12 @@ use crate::{CONTROL, FEED, PROC, STATUS};
 pub struct Spare {
     /// A descriptor of the process.
     pub process: i32,
+    /// Its number in this container.
+    pub number: u32,
     /// Its mount namespace, for the janitor to take down when it has ended; -1 where there is none.
-    pub namespace: i32,
+    pub mounts: i32,
+    /// Its PID namespace, in which its processes are told to end; -1 where there is none.
+    pub pids: i32,
 }
 
 /// How far init has given up what no step may have; a spare has the rest to do.
@@ -58,8 +63,10 @@ pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bo
     match sys::fork_apart()? {
         Fork::Child => wait(view, watched, privileges, asked),
         Fork::Parent(number, process) => {
-            let namespace = sys::mount_namespace(process).or_else(|_| namespace_of(number)).unwrap_or(-1);
-            Ok(Spare { process, namespace })
+            // Opened while it is init's own still: a step of another user is not init's to look into on every host.
+            let open = |kind, path| sys::namespace(process, kind).or_else(|_| proc::open(number, path)).unwrap_or(-1);
+            let (mounts, pids) = (open(Namespace::Mount, b"/ns/mnt\0"), open(Namespace::Pid, b"/ns/pid\0"));
+            Ok(Spare { process, number, mounts, pids })
         }
     }
 }
@@ -74,17 +81,6 @@ pub fn feed() -> Result<i32> {
     sys::close(fed);
     sys::close(feed);
     Err(sys::EBADMSG)
-}
-
-/// Opens `NUMBER/ns/mnt` of this container's proc, as a kernel before Linux 6.11 needs it.
-fn namespace_of(number: u32) -> Result<i32> {
-    const SUFFIX: &[u8] = b"/ns/mnt\0";
-    let mut digits = [0u8; DIGITS];
-    let number = step::decimal(number, &mut digits);
-    let mut path = [0u8; DIGITS + SUFFIX.len()];
-    path[..number.len()].copy_from_slice(number);
-    path[number.len()..number.len() + SUFFIX.len()].copy_from_slice(SUFFIX);
-    sys::open(PROC, &path[..number.len() + SUFFIX.len()], 0)
 }
 
 /// Gets ready, waits, and becomes the step.

@@ -9,6 +9,7 @@
 //!          ambient                                                 holds the request itself where it is long
 //!          groups limits cwd candidates argv env      (lists)
 //! status   kind stage 0 0 (u8 each)  value (i32)  detail (u64)  text
+//! end      1 (u8)          from runner, on the status socket
 //! ```
 
 /// The longest request that travels in the packet itself; a longer one lies in memory that comes as a fifth descriptor.
@@ -24,6 +25,9 @@ pub const REQUEST_DESCRIPTORS: usize = 4;
 pub const TERMINAL: u32 = 1;
 /// Sets no_new_privs, see prctl(2).
 pub const NO_NEW_PRIVILEGES: u32 = 2;
+
+/// The one message that runner sends on a step's status socket: the step is to end, by SIGTERM to each of its processes.
+pub const END: [u8; 1] = [1];
 
 /// Kinds of a status message.
 pub mod kind {

@@ -218,6 +218,7 @@ fn no_changes() -> Vec<Change> {
         },
         |b, _| b.steps[0].name.push('x'),
         |b, _| b.steps[0].timeout = Some(Duration::from_secs(1)),
+        |b, _| b.steps[0].grace = Duration::from_secs(1),
         |b, _| b.steps[0].retries = 3,
         |b, _| (b.steps[0].always, b.steps[0].cache) = (true, true),
         |b, _| set(b, |snapshot| snapshot.output = Some("/else".into())),

@@ -26,7 +26,7 @@
 //! | --- | --- |
 //! | names of steps, containers, mounts; comments; the layout and the order of keys of the YAML | nothing inside sees them (a container's name is its host name unless it has one, and in as that) |
 //! | `output` | where the image is put is no part of it |
-//! | `timeout`, `retries` | they decide whether a step ends well, and only what ended well is kept |
+//! | `timeout`, `grace`, `retries` | they decide whether a step ends well, and only what ended well is kept |
 //! | what is in a secret | a rotated password changes no result, and must not leave a trace |
 //! | `sharing` of a `cache` mount | it decides when steps run, not what they give |
 //! | what is in a `cache` mount | it is there to be faster, and must not change what comes out |

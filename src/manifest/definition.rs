@@ -345,9 +345,14 @@ pub struct StepDef {
     /// The program and its arguments to which `run` is given as the last one, in place of the container's `shell`.
     #[schemars(example = json!(["/usr/bin/python3", "-c"]))]
     pub shell: Option<Vec<String>>,
-    /// A number with its unit: `90s`, `10m`, `1h 30m`. A step that takes longer is ended, and has failed. Default: no limit.
+    /// A number with its unit: `90s`, `10m`, `1h 30m`. A step that takes longer is sent SIGTERM, after its `grace` SIGKILL,
+    /// and has failed. Default: no limit.
     #[schemars(example = &"10m")]
     pub timeout: Option<Duration>,
+    /// How long all processes of a step that takes longer than its `timeout`, or is interrupted, may take to end after
+    /// SIGTERM: `30s`. Then they are killed; with `0s` at once. Default: `10s`.
+    #[schemars(example = &"30s")]
+    pub grace: Option<Duration>,
     /// How often it is tried again after it failed. Default: 0.
     #[schemars(example = 2)]
     pub retries: Option<u32>,

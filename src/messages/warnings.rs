@@ -1,5 +1,7 @@
 //! Warnings.
 
+use std::time::Duration;
+
 use super::{compare, every, variant};
 use crate::warning::{NoCheckpoint, NotKept, Warning};
 
@@ -24,6 +26,10 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
     let others = every! {
         Warning::Retry { .. } => [Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3 }],
+        Warning::StillRuns { .. } => [
+            Warning::StillRuns { left: Duration::from_millis(8_999), is_interrupted: true },
+            Warning::StillRuns { left: Duration::from_secs(89), is_interrupted: false },
+        ],
         Warning::AclLost { .. } => [
             Warning::AclLost { files: 1, first: vec!["/etc/a".into()] },
             Warning::AclLost { files: 30, first: vec!["/etc/a".into(), "/etc/b".into()] },

@@ -86,6 +86,7 @@ fn step(name: &str, container: usize, needs: Vec<StepId>) -> Step {
         user: None,
         shell: None,
         timeout: None,
+        grace: Step::DEFAULT_GRACE,
         retries: 0,
         always: false,
         cache: false,

@@ -23,7 +23,7 @@ use super::embedded::{Requests, Started};
 use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
-use super::{Ended, HeldMounts, Outcome, Stdio, process};
+use super::{Ended, HeldMounts, Outcome, Stdio, process, wire};
 use crate::cgroup::ProcessLimit;
 use crate::error::told;
 use crate::oom_score;
@@ -375,6 +375,17 @@ impl RunningStep {
                 Ok(Begun::Ended(self.started.as_ref().map_or(unknown, |started| started.outcome(failure)).into()))
             }
             None => Err(RuntimeError::Gone),
+        }
+    }
+
+    /// Has SIGTERM sent to all processes of the step. A first process that the kernel keeps that from is killed as soon as the
+    /// others have ended. Nothing says when, or whether, the step ends.
+    pub fn ask_to_end(&self) {
+        // A step that has ended has closed its end.
+        let _ = status::send_packet(self.status.as_fd(), &wire::END, &[]);
+        if let Some((watch, _)) = &self.watch {
+            // What something inside has frozen gets no signal.
+            watch.thaw();
         }
     }
 

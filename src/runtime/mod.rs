@@ -10,6 +10,8 @@ mod attach;
 pub mod cgroups;
 pub mod container;
 mod devices;
+#[path = "../init/disposition.rs"]
+pub mod disposition;
 pub mod embedded;
 pub mod external;
 mod held_mounts;

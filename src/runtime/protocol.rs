@@ -34,7 +34,8 @@ pub enum Opened {
 
 /// A request to a session's init: run this, with stdin, stdout, stderr and a status socket beside it.
 ///
-/// A [`Status`](super::status::Status) comes on the status socket; closing the other end of it before ends the step.
+/// A [`Status`](super::status::Status) comes on the status socket. [`END`](super::wire::END) sent to it has the step end by
+/// SIGTERM; closing the other end of it kills the step.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     /// What to run.

@@ -104,6 +104,20 @@ pub fn send_packet(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
     Ok(())
 }
 
+/// Receives what runner has sent of a step: whether it is to end by SIGTERM; none where runner has closed its end.
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub fn receive_end(socket: BorrowedFd<'_>) -> io::Result<Option<bool>> {
+    let mut packet = [0; wire::END.len()];
+    match rustix::net::recv(socket, &mut packet[..], RecvFlags::DONTWAIT) {
+        Ok((0, _)) | Err(Errno::CONNRESET) => Ok(None),
+        Ok(_) => Ok(Some(packet == wire::END)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(Some(false)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Receives the next packet; none when the other side has closed.
 ///
 /// # Errors
@@ -116,8 +130,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Status>> {
         let mut parts = [IoSliceMut::new(&mut packet)];
         match rustix::net::recvmsg(socket.as_fd(), &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => break message.bytes,
-            Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) => return Ok(None),
+            // Told once where the other side has closed and not read all: what it sent before is still there.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(error.into()),
         }
     };
@@ -212,6 +226,26 @@ mod tests {
         assert!(receive(here.as_fd()).is_err());
         drop(there);
         assert!(receive(here.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_end_of_a_step_arrives_also_where_nobody_has_read_that_it_was_asked_to_end() {
+        let (here, there) = pair().unwrap();
+        assert_eq!(receive_end(there.as_fd()).unwrap(), Some(false));
+        send_packet(here.as_fd(), &wire::END, &[]).unwrap();
+        assert_eq!(receive_end(there.as_fd()).unwrap(), Some(true));
+        send_packet(here.as_fd(), &wire::END, &[]).unwrap();
+        send_ended(there.as_fd(), &Outcome::Exited { code: 7 }.into()).unwrap();
+        drop(there);
+        let received = receive(here.as_fd()).unwrap();
+        assert!(
+            matches!(&received, Some(Status::Ended(ended)) if ended.outcome == Outcome::Exited { code: 7 }),
+            "{received:?}"
+        );
+        assert!(receive(here.as_fd()).unwrap().is_none());
+        let (here, there) = pair().unwrap();
+        drop(here);
+        assert_eq!(receive_end(there.as_fd()).unwrap(), None);
     }
 
     #[test]

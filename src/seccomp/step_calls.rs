@@ -43,7 +43,8 @@ pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
 
 /// The system calls that a session's init makes, and each process that it makes before that one is a step: see
 /// `src/init/sys/number.rs`.
-pub const SETUP_CALLS: [&str; 47] = [
+pub const SETUP_CALLS: [&str; 52] = [
+    "read",
     "write",
     "close",
     "mmap",
@@ -53,7 +54,9 @@ pub const SETUP_CALLS: [&str; 47] = [
     "sendmsg",
     "recvmsg",
     "socketpair",
+    "clone",
     "execve",
+    "kill",
     "fcntl",
     "getcwd",
     "fchdir",
@@ -65,6 +68,7 @@ pub const SETUP_CALLS: [&str; 47] = [
     "setresgid",
     "capset",
     "prctl",
+    "getdents64",
     "exit_group",
     "waitid",
     "keyctl",
@@ -76,6 +80,7 @@ pub const SETUP_CALLS: [&str; 47] = [
     "ppoll",
     "dup3",
     "prlimit64",
+    "setns",
     "seccomp",
     "statx",
     "pidfd_send_signal",

@@ -180,7 +180,8 @@ impl Drop for Rescue<'_> {
 fn frozen(lab: &Lab, container: &str, how: &str, end: End) -> Verdict {
     let marker = format!("{how} {}", lab.tag());
     let timeout =
-        if matches!(end, End::Timeout) { format!("timeout: {}s,", patience::seconds(1)) } else { String::new() };
+        if matches!(end, End::Timeout) { format!("timeout: {}s, ", patience::seconds(1)) } else { String::new() };
+    let timeout = format!("{timeout}grace: {}s,", patience::seconds(1));
     let project = lab.project(&format!(
         "
 mounts: {{ gate: {{ type: bind, source: gate, target: /gate }} }}

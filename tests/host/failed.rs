@@ -45,6 +45,7 @@ steps:
   - { name: quick, timeout: 10m, run: echo in time }
   - name: slow
     timeout: 1s500ms
+    grace: 200ms
     run: |
       trap '' INT TERM HUP
       echo begun
@@ -57,12 +58,16 @@ steps:
     let built = Built::of(&project, &[]);
     assert_eq!(built.run.code, 1, "{}", built.run);
     assert_eq!((built.status("quick"), built.status("slow"), built.status("after")), ("ran", "failed", "skipped"));
-    assert_eq!((built.reason("slow"), built.text("slow").as_str()), ("timed out after 1s 500ms", "begun\n"));
+    let reason = "timed out after 1s 500ms, and was killed 200ms after SIGTERM";
+    assert_eq!((built.reason("slow"), built.text("slow").as_str()), (reason, "begun\n"));
     assert_eq!(processes_of("sleep 9182736"), Vec::<String>::new());
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
     let plain = project.runner(&["apply"]);
     assert_eq!(plain.code, 1, "{plain}");
-    assert!(plain.stdout.contains("step slow failed: timed out after 1s 500ms\n"), "{plain}");
+    assert!(
+        plain.stdout.contains("step slow failed: timed out after 1s 500ms, and was killed 200ms after SIGTERM\n"),
+        "{plain}"
+    );
 }
 
 #[test]

@@ -23,6 +23,7 @@ steps:
   - { name: layer, container: base, snapshot: { mode: full, output: out/layer.squashfs } }
   - name: endless
     container: c
+    grace: 100ms
     run: |
       trap '' INT TERM HUP
       head -c 1000000 /dev/urandom > /big
@@ -117,7 +118,7 @@ fn a_signal_ends_a_build_in_order() {
         assert_eq!(built.run.code, 130, "{signal:?}: {}", built.run);
         assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{signal:?}");
         assert_eq!(built.text("endless"), "last words\n");
-        assert_eq!(built.reason("endless"), "interrupted");
+        assert_eq!(built.reason("endless"), "interrupted, and was killed 100ms after SIGTERM");
         assert_eq!((built.status("layer"), built.status("image")), ("ran", "skipped"));
         assert_eq!(built.events.last().unwrap()["status"], "interrupted");
         check_outputs(&project);

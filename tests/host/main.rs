@@ -19,6 +19,7 @@ mod content;
 mod deep;
 mod devices;
 mod display;
+mod ending;
 mod escape;
 mod events;
 mod failed;

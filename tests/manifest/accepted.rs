@@ -113,6 +113,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
     );
     let step = &build.steps[0];
     assert_eq!((step.retries, step.always, step.timeout, step.container), (0, false, None, ContainerId(0)));
+    assert_eq!(step.grace, Duration::from_secs(10));
     let Action::Snapshot(snapshot) = &step.action else { panic!() };
     assert_eq!((snapshot.mode, snapshot.compression), (SnapshotMode::Layer, Compression::Zstd));
     assert_eq!(snapshot.output, None);
@@ -161,6 +162,7 @@ steps:
     cwd: /a
     user: "5"
     timeout: 10m
+    grace: 0s
     retries: 3
     always: true
 "#,
@@ -195,7 +197,8 @@ steps:
     assert_eq!(d.user, User { user: Principal::Id(1000), group: None });
     let a = &build.steps[0];
     assert_eq!(a.action, Action::Exec(vec!["sh".into(), "-c".into(), "1".into(), "false".into()]));
-    assert_eq!((a.timeout, a.retries, a.always), (Some(Duration::from_secs(600)), 3, true));
+    assert_eq!((a.timeout, a.grace), (Some(Duration::from_secs(600)), Duration::ZERO));
+    assert_eq!((a.retries, a.always), (3, true));
     assert_eq!(
         (a.cwd.as_deref(), a.user.as_ref().map(|u| u.user.clone())),
         (Some(Path::new("/a")), Some(Principal::Id(5)))

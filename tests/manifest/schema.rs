@@ -73,7 +73,7 @@ fn schema_and_reader_accept_the_same() {
         rootfs("{programs: [sh]}"),
         step("name: a, run: x"),
         step("name: a, container: c, exec: [x, 1, true], needs: [], env: {A: b}, cwd: /, user: 1"),
-        step("name: a, run: x, timeout: 10s, retries: 2, always: true"),
+        step("name: a, run: x, timeout: 10s, grace: 0s, retries: 2, always: true"),
         step("name: a, run: x, cache: true"),
         step("name: a, snapshot: {}"),
         step("name: a, snapshot: {mode: full, output: o, compression: zstd, level: 3}"),

@@ -11,6 +11,7 @@ pub type Result<T> = core::result::Result<T, Errno>;
 
 pub const ENOENT: Errno = Errno(2);
 pub const EINTR: Errno = Errno(4);
+pub const ECHILD: Errno = Errno(10);
 pub const EAGAIN: Errno = Errno(11);
 pub const EACCES: Errno = Errno(13);
 pub const ENOMEM: Errno = Errno(12);

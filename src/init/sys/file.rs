@@ -182,6 +182,16 @@ pub fn write(descriptor: i32, bytes: &[u8]) -> Result<()> {
     if written == bytes.len() { Ok(()) } else { Err(Errno(5)) }
 }
 
+/// Reads from a file; 0 at its end.
+pub fn read(descriptor: i32, bytes: &mut [u8]) -> Result<usize> {
+    again(number::READ, [fd(descriptor), bytes.as_mut_ptr() as usize, bytes.len()])
+}
+
+/// Reads entries of a directory, see getdents(2); 0 at its end.
+pub fn entries(directory: i32, bytes: &mut [u8]) -> Result<usize> {
+    checked(number::GETDENTS64, [fd(directory), bytes.as_mut_ptr() as usize, bytes.len()])
+}
+
 /// Changes to a directory that is open, and makes sure that it lies below the root of this process.
 pub fn change_directory(directory: i32) -> Result<()> {
     checked(number::FCHDIR, [fd(directory)])?;

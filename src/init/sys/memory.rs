@@ -37,7 +37,7 @@ pub fn size(descriptor: i32) -> Result<usize> {
     Ok(stat[5] as usize)
 }
 
-/// A buffer that is taken once.
+/// A buffer for one user at a time.
 pub struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
 
 // SAFETY: this program has one thread.
@@ -51,6 +51,12 @@ impl<const N: usize> Buffer<N> {
     /// Gives the buffer to `user`, which is its only one for as long as it runs.
     pub fn with<T>(&'static self, user: impl FnOnce(&'static mut [u8; N]) -> T) -> T {
         // SAFETY: one thread, and the one caller of this program calls it once in a process.
+        user(unsafe { &mut *self.0.get() })
+    }
+
+    /// The same, for a user that keeps nothing of it.
+    pub fn lend<T>(&self, user: impl FnOnce(&mut [u8; N]) -> T) -> T {
+        // SAFETY: one thread; no user of this program calls this or `with` again while it has the buffer.
         user(unsafe { &mut *self.0.get() })
     }
 }

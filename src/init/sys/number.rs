@@ -5,6 +5,7 @@ pub use own::*;
 
 #[cfg(target_arch = "x86_64")]
 mod own {
+    pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
     pub const MMAP: usize = 9;
@@ -14,7 +15,9 @@ mod own {
     pub const SENDMSG: usize = 46;
     pub const RECVMSG: usize = 47;
     pub const SOCKETPAIR: usize = 53;
+    pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
+    pub const KILL: usize = 62;
     pub const FCNTL: usize = 72;
     pub const GETCWD: usize = 79;
     pub const FCHDIR: usize = 81;
@@ -26,6 +29,7 @@ mod own {
     pub const SETRESGID: usize = 119;
     pub const CAPSET: usize = 126;
     pub const PRCTL: usize = 157;
+    pub const GETDENTS64: usize = 217;
     pub const EXIT_GROUP: usize = 231;
     pub const WAITID: usize = 247;
     pub const KEYCTL: usize = 250;
@@ -37,6 +41,7 @@ mod own {
     pub const PPOLL: usize = 271;
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
+    pub const SETNS: usize = 308;
     pub const SECCOMP: usize = 317;
     pub const STATX: usize = 332;
 }
@@ -55,11 +60,14 @@ mod own {
     pub const FCHOWN: usize = 55;
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
+    pub const GETDENTS64: usize = 61;
+    pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const PPOLL: usize = 73;
     pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
     pub const WAITID: usize = 95;
+    pub const KILL: usize = 129;
     pub const RT_SIGACTION: usize = 134;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const SETRESUID: usize = 147;
@@ -72,9 +80,11 @@ mod own {
     pub const SENDMSG: usize = 211;
     pub const RECVMSG: usize = 212;
     pub const KEYCTL: usize = 219;
+    pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const MMAP: usize = 222;
     pub const PRLIMIT64: usize = 261;
+    pub const SETNS: usize = 268;
     pub const SECCOMP: usize = 277;
     pub const STATX: usize = 291;
 }

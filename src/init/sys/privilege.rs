@@ -29,8 +29,10 @@ pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Res
 
 /// Operations of prctl(2).
 pub mod operation {
+    pub const SET_DUMPABLE: usize = 4;
     pub const SET_KEEPCAPS: usize = 8;
     pub const CAPBSET_DROP: usize = 24;
+    pub const SET_CHILD_SUBREAPER: usize = 36;
     pub const SET_NO_NEW_PRIVS: usize = 38;
     pub const CAP_AMBIENT: usize = 47;
     pub const CAP_AMBIENT_RAISE: usize = 2;

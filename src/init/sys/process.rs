@@ -2,7 +2,7 @@
 
 use core::mem::size_of_val;
 
-use super::call::{EINVAL, Errno, Result, again, checked, fault, fd, text};
+use super::call::{ECHILD, EINVAL, Errno, Result, again, checked, fault, fd, text};
 use super::number;
 
 /// Ends this process; by a fault where a seccomp profile refuses exit_group(2) itself.
@@ -61,33 +61,109 @@ fn clone(namespaces: u64) -> Result<Fork> {
     }
 }
 
+/// Clones this process by clone(2), which seccomp profiles judge by its flags where they refuse clone3(2). Returns the number
+/// of the child, and none in the child.
+pub fn fork_plainly() -> Result<Option<u32>> {
+    checked(number::CLONE, [SIGCHLD as usize, 0, 0, 0, 0]).map(|pid| Some(pid as u32).filter(|pid| *pid != 0))
+}
+
+/// Moves this process into a mount namespace, or the children that it makes from then on into a PID namespace, see setns(2).
+pub fn enter(namespace: i32) -> Result<()> {
+    checked(number::SETNS, [fd(namespace), 0]).map(drop)
+}
+
 /// How a child ended.
 pub enum Ended {
     Exited(i32),
     Signaled(i32),
 }
 
+impl Ended {
+    /// From a siginfo_t: si_signo, si_errno, si_code, padding, si_pid, si_uid, si_status.
+    fn of(information: &[i32; 32]) -> Self {
+        const CLD_EXITED: i32 = 1;
+        let [_, _, code, _, _, _, status, ..] = *information;
+        if code == CLD_EXITED { Self::Exited(status) } else { Self::Signaled(status) }
+    }
+}
+
+const P_ALL: usize = 0;
+const WNOHANG: usize = 1;
+const WEXITED: usize = 4;
+
 /// Waits for the end of a child.
 pub fn reap(descriptor: i32) -> Result<Ended> {
     const P_PIDFD: usize = 3;
-    const WEXITED: usize = 4;
-    const CLD_EXITED: i32 = 1;
-    // siginfo_t: si_signo, si_errno, si_code, padding, si_pid, si_uid, si_status.
     let mut information = [0i32; 32];
     again(number::WAITID, [P_PIDFD, fd(descriptor), (&raw mut information) as usize, WEXITED, 0])?;
-    Ok(if information[2] == CLD_EXITED { Ended::Exited(information[6]) } else { Ended::Signaled(information[6]) })
+    Ok(Ended::of(&information))
 }
 
-/// Opens the mount namespace of a process, see ioctl_pidfd(2).
-pub fn mount_namespace(descriptor: i32) -> Result<i32> {
-    const PIDFD_GET_MNT_NAMESPACE: usize = 0xff03;
-    checked(number::IOCTL, [fd(descriptor), PIDFD_GET_MNT_NAMESPACE, 0]).map(|namespace| namespace as i32)
+/// Waits for the end of a child of that number.
+pub fn wait(number: u32) -> Result<()> {
+    const P_PID: usize = 1;
+    again(number::WAITID, [P_PID, number as usize, 0, WEXITED, 0]).map(drop)
 }
+
+/// Returns the number of a child that has ended, whose exit status stays.
+pub fn ended_child() -> Option<u32> {
+    const WNOWAIT: usize = 0x0100_0000;
+    const SI_PID: usize = 4;
+    let mut information = [0i32; 32];
+    let flags = WEXITED | WNOHANG | WNOWAIT;
+    again(number::WAITID, [P_ALL, 0, (&raw mut information) as usize, flags, 0]).ok()?;
+    Some(information[SI_PID] as u32).filter(|number| *number != 0)
+}
+
+/// Takes the exit statuses of all children that have ended, and hands each with the child's number to `took`; false where no
+/// child is left.
+pub fn reap_all(mut took: impl FnMut(u32, Ended)) -> bool {
+    const SI_PID: usize = 4;
+    loop {
+        let mut information = [0i32; 32];
+        match again(number::WAITID, [P_ALL, 0, (&raw mut information) as usize, WEXITED | WNOHANG, 0]) {
+            Ok(_) if information[SI_PID] != 0 => took(information[SI_PID] as u32, Ended::of(&information)),
+            other => return other != Err(ECHILD),
+        }
+    }
+}
+
+/// The namespaces of a process that init looks at, see ioctl_pidfd(2).
+#[derive(Clone, Copy)]
+pub enum Namespace {
+    Mount = 0xff03,
+    Pid = 0xff05,
+}
+
+/// Opens a namespace of a process; needs Linux 6.11.
+pub fn namespace(descriptor: i32, kind: Namespace) -> Result<i32> {
+    checked(number::IOCTL, [fd(descriptor), kind as usize, 0]).map(|namespace| namespace as i32)
+}
+
+pub const SIGKILL: usize = 9;
+pub const SIGTERM: usize = 15;
+pub const SIGCONT: usize = 18;
+pub const SIGSTOP: usize = 19;
 
 /// Sends SIGKILL.
 pub fn kill(descriptor: i32) {
-    const SIGKILL: usize = 9;
-    let _ = checked(number::PIDFD_SEND_SIGNAL, [fd(descriptor), SIGKILL, 0, 0]);
+    signal(descriptor, SIGKILL);
+}
+
+/// Sends a signal to a process.
+pub fn signal(descriptor: i32, signal: usize) {
+    let _ = checked(number::PIDFD_SEND_SIGNAL, [fd(descriptor), signal, 0, 0]);
+}
+
+/// Sends a signal to every process of this PID namespace and those below it, but to this one and the first, all at once: no
+/// process that is being cloned meanwhile is missed, see kill(2).
+pub fn signal_all(signal: usize) {
+    let _ = checked(number::KILL, [fd(-1), signal]);
+}
+
+/// Sends a signal to a process of this PID namespace.
+pub fn signal_number(number: u32, signal: usize) {
+    let _ = checked(number::KILL, [number as usize, signal]);
 }
 
 /// `struct pollfd`, see poll(2).
@@ -105,6 +181,13 @@ pub const POLLRDHUP: i16 = 0x2000;
 /// Waits until something happens.
 pub fn poll(all: &mut [Poll]) -> Result<()> {
     again(number::PPOLL, [all.as_mut_ptr() as usize, all.len(), 0, 0, 0]).map(drop)
+}
+
+/// Waits until something happens, for so many milliseconds at most; whether something did.
+pub fn poll_for(all: &mut [Poll], milliseconds: i64) -> Result<bool> {
+    let mut time = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+    let happened = again(number::PPOLL, [all.as_mut_ptr() as usize, all.len(), (&raw mut time) as usize, 0, 0])?;
+    Ok(happened > 0)
 }
 
 /// Executes a program; comes back only when that fails. The arrays end with a null pointer.

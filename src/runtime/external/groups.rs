@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
 use rustix::fs::OFlags;
 
@@ -217,6 +218,16 @@ impl StepGroups {
     /// Whether the kernel has killed a process of the step, or one beside it, for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
         self.oom_kills.as_ref().is_some_and(|(kills, before)| kills.count().is_some_and(|now| now > *before))
+    }
+
+    /// Returns the processes in them.
+    pub fn processes(&self) -> Vec<Pid> {
+        self.outer.processes()
+    }
+
+    /// Holds them still meanwhile.
+    pub fn while_still(&self, meanwhile: impl FnOnce()) {
+        self.outer.while_still(meanwhile);
     }
 
     /// Kills what is in them, frozen or not.

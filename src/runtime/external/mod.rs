@@ -16,6 +16,7 @@
 
 mod child;
 mod console;
+mod ending;
 mod folder;
 mod groups;
 pub mod helper;

@@ -14,8 +14,8 @@ use super::shared::Shared;
 use super::step::Step;
 use crate::runtime::protocol::{Opened, Start, receive, send};
 
-/// How often a step is killed that does not end.
-const KILL_AGAIN: Duration = Duration::from_millis(20);
+/// How often a step that is to end is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Serves requests until runner closes its end; then the steps that still run end with this process.
 ///
@@ -29,6 +29,9 @@ pub fn serve(open: &Open, groups: &Groups<'_>, shared: &Shared, control: &UnixSt
     // Containers that have ended are still deleted.
     while is_open || steps.iter().any(Step::is_being_deleted) {
         let happened = wait(control, is_open, &steps)?;
+        if happened.nothing {
+            steps.iter_mut().filter(|step| step.is_ending()).for_each(Step::end_further);
+        }
         steps.iter_mut().for_each(Step::end_overdue_call);
         for (step, happened) in steps.iter_mut().zip(&happened.steps) {
             step.advance(open, groups, shared, *happened)?;
@@ -54,6 +57,7 @@ pub fn serve(open: &Open, groups: &Groups<'_>, shared: &Shared, control: &UnixSt
 }
 
 struct Happened {
+    nothing: bool,
     asked: bool,
     steps: Vec<StepEvent>,
 }
@@ -65,8 +69,8 @@ pub struct StepEvent {
     pub command: bool,
     /// The container's first process has ended.
     pub container: bool,
-    /// The step is to end.
-    pub unwanted: bool,
+    /// Runner has sent something on the status socket, or has closed it.
+    pub status: bool,
 }
 
 fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happened> {
@@ -81,19 +85,19 @@ fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happe
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP))
         .collect();
     // What is frozen meanwhile does not end before it is thawed.
-    let again = steps.iter().any(Step::is_unwanted).then_some(KILL_AGAIN);
+    let again = steps.iter().any(Step::is_ending).then_some(LOOK_AGAIN);
     let timeout = steps.iter().filter_map(Step::time_left).chain(again).min();
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    match poll(&mut polled, timeout.as_ref()) {
-        Ok(0) => steps.iter().filter(|step| step.is_unwanted()).for_each(Step::kill),
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+    let nothing = match poll(&mut polled, timeout.as_ref()) {
+        Ok(count) => count == 0,
+        Err(rustix::io::Errno::INTR) => false,
         Err(error) => return Err(error.into()),
-    }
+    };
     let mut answers = polled.iter().map(|fd| fd.revents().intersects(!PollFlags::NVAL));
     let seen: Vec<bool> = descriptors.iter().map(|fd| fd.is_some() && answers.next() == Some(true)).collect();
     let events = seen[1..].chunks_exact(3);
-    let events = events.map(|seen| StepEvent { command: seen[0], container: seen[1], unwanted: seen[2] });
-    Ok(Happened { asked: seen[0], steps: events.collect() })
+    let events = events.map(|seen| StepEvent { command: seen[0], container: seen[1], status: seen[2] });
+    Ok(Happened { nothing, asked: seen[0], steps: events.collect() })
 }
 
 /// Takes the exit status of processes that a runtime has left to this one, and that are no container's first.

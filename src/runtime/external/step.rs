@@ -16,6 +16,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::Open;
 use super::child::Child;
 use super::console::Console;
+use super::ending::Told;
 use super::folder;
 use super::groups::{Groups, StepGroups};
 use super::log::not_started;
@@ -68,7 +69,9 @@ pub struct Step {
     watched: Option<Watched>,
     /// Where the runtime hands the terminal over, if the process has one.
     console: Option<Console>,
-    /// It is to end, and has been told so.
+    /// It has been told to end.
+    told: Option<Told>,
+    /// It is to be killed.
     unwanted: bool,
     /// When the runtime's program is to have ended.
     deadline: Option<Instant>,
@@ -109,6 +112,7 @@ impl Step {
             own_tmpfs: OwnTmpfs::default(),
             watched: None,
             console: None,
+            told: None,
             unwanted: false,
             deadline: None,
             is_overdue: false,
@@ -222,9 +226,18 @@ impl Step {
         {
             let outcome = reap(container.descriptor.as_fd())?;
             self.end(open, groups, shared, outcome);
-        } else if happened.unwanted {
-            self.unwanted = true;
-            self.kill();
+        } else if happened.status {
+            match (status::receive_end(self.status.as_fd())?, &self.container) {
+                (Some(false), _) => {}
+                (Some(true), Some(container)) if self.phase == Phase::Running => {
+                    self.told.get_or_insert_with(|| Told::tell(container, &self.groups));
+                }
+                // Its program has not begun, or only just.
+                (Some(true) | None, _) => {
+                    self.unwanted = true;
+                    self.kill();
+                }
+            }
         }
         Ok(())
     }
@@ -332,9 +345,18 @@ impl Step {
         };
     }
 
+    /// Does what is due of a step that is to end: to be called again and again until it has ended.
+    pub fn end_further(&mut self) {
+        if self.unwanted {
+            self.kill();
+        } else if let (Some(told), Some(container)) = (&mut self.told, &self.container) {
+            told.look(container, &self.groups);
+        }
+    }
+
     /// Ends it. A process in a frozen group ends only when that is thawed, and may be frozen once more meanwhile: to be
     /// called again until it has ended.
-    pub fn kill(&self) {
+    fn kill(&self) {
         // While it is being created only the runtime can be ended; what it leaves half-made is deleted.
         for child in [&self.command, &self.container].into_iter().flatten() {
             let _ = pidfd_send_signal(&child.descriptor, Signal::KILL);
@@ -363,9 +385,10 @@ impl Step {
         self.deadline = self.deadline.map(|deadline| deadline.min(soon));
     }
 
-    /// Whether it is to end, and has not.
-    pub fn is_unwanted(&self) -> bool {
-        self.unwanted && matches!(self.phase, Phase::Creating | Phase::Starting | Phase::Running)
+    /// Whether it is to end and has not, and something is to be done for that.
+    pub fn is_ending(&self) -> bool {
+        (self.unwanted || self.told.is_some())
+            && matches!(self.phase, Phase::Creating | Phase::Starting | Phase::Running)
     }
 
     fn tell(&self, groups: &Groups<'_>, shared: &Shared, outcome: Outcome) {

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use libfuzzer_sys::fuzz_target;
 use runner::runtime::protocol::{self, Opened, Start};
 use runner::runtime::status::{self, Status};
-use runner::runtime::wire::{Limit, Request, Texts, View, ViewMount};
+use runner::runtime::wire::{END, Limit, Request, Texts, View, ViewMount};
 
 /// A longer text than this is cut when it is sent.
 const MAX_TEXT: usize = 8 << 10;
@@ -26,8 +26,13 @@ fuzz_target!(|bytes: &[u8]| {
     stream(bytes);
 });
 
-/// Sends the bytes as a packet of a step's status socket.
+/// Sends the bytes as a packet of a step's status socket, both ways.
 fn packet(bytes: &[u8]) {
+    let (here, there) = status::pair().expect("cannot make a socket");
+    status::send_packet(here.as_fd(), bytes, &[]).expect("cannot send the packet");
+    let asked = status::receive_end(there.as_fd()).expect("what runner sends cannot be received");
+    // An empty packet is as the end of the socket; of a longer one the beginning counts.
+    assert_eq!(asked, bytes.first().map(|first| [*first] == END));
     let (here, there) = status::pair().expect("cannot make a socket");
     status::send_packet(there.as_fd(), bytes, &[]).expect("cannot send the packet");
     let Ok(Some(Status::Ended(ended))) = status::receive(here.as_fd()) else { return };

@@ -1,0 +1,130 @@
+//! Tells a step to end: SIGTERM to each of its processes, as a shell's job would get it.
+//!
+//! The kernel keeps a signal of default action from the first process of a PID namespace, which is the step's program. Such
+//! a program is stopped in place of being ended, so that a shell starts nothing more, and killed when all else of the step
+//! has ended. One that catches SIGTERM gets it. When that has cleaned up, it may give the signal its default action and send
+//! it to itself, as make(1) does, which the kernel keeps from it too; it is stopped then. One that ignores SIGTERM may
+//! continue, until runner's patience ends.
+//!
+//! kill(2) reaches all processes of a namespace at once, also those that are being cloned, but only from inside. So a
+//! process enters the step's PID namespace, where the step can see it. It has no descriptor, and no more rights than the
+//! step: its filter, its mount namespace, and of capabilities the one to send signals.
+//!
+//! ```text
+//! init ──fork──▶ watcher ──fork──▶ entrant, enters ──fork──▶ messenger, in the step's namespace: kill(-1)
+//!                   └── waits until nothing but the step's first process is left, and kills that
+//! ```
+
+use crate::proc;
+use crate::spare::Spare;
+use crate::sys::{self, Ended, Fork, POLLIN, Poll, Result, SIGCONT, SIGSTOP, SIGTERM, operation};
+use crate::wire::View;
+
+/// How often the watcher looks for what is left of a step.
+const AGAIN_MILLISECONDS: i64 = 10;
+
+/// As many looks in a row find a first process that caught SIGTERM and would be ended by it now, until it is taken for one
+/// that has sent the signal to itself.
+const LOOKS_AT_FIRST: u32 = 10;
+
+/// CAP_KILL, a bit, see capabilities(7).
+const KILL: u64 = 1 << 5;
+
+/// Tells a step to end. True where a process does so, whose exit status is to be taken.
+pub fn begin(step: &Spare, view: &View<'_>) -> bool {
+    match sys::fork() {
+        Ok(Fork::Child) => watch(step, view),
+        Ok(Fork::Parent(_, watcher)) => {
+            sys::close(watcher);
+            true
+        }
+        // Without another process nobody can be told but the first one.
+        Err(_) => {
+            match proc::is_ended_by_sigterm(step.number) {
+                true => sys::kill(step.process),
+                false => sys::signal(step.process, SIGTERM),
+            }
+            false
+        }
+    }
+}
+
+fn watch(step: &Spare, view: &View<'_>) -> ! {
+    // A messenger whose parent has ended is this one's to reap: before that the step's namespace does not end.
+    let _ = sys::prctl(operation::SET_CHILD_SUBREAPER, 1, 0);
+    let mut is_stopped = proc::is_ended_by_sigterm(step.number);
+    if is_stopped {
+        sys::signal(step.process, SIGSTOP);
+    }
+    // With the others, or it would see them end first. One that takes the signal without a handler may ask where it comes from.
+    let with_first = proc::catches_sigterm(step.number);
+    let told = tell_all(step, view, with_first);
+    if is_stopped && told.is_err() {
+        sys::kill(step.process);
+    } else if !is_stopped && !(with_first && told.is_ok()) {
+        sys::signal(step.process, SIGTERM);
+        sys::signal(step.process, SIGCONT);
+    }
+    let mut looks = 0;
+    loop {
+        let has_messenger = sys::reap_all(|_, _| {});
+        let mut polled = [Poll { descriptor: step.process, events: POLLIN, happened: 0 }];
+        let has_ended = sys::poll_for(&mut polled, AGAIN_MILLISECONDS).unwrap_or(false);
+        if has_ended && !has_messenger {
+            sys::exit(0);
+        }
+        if !is_stopped {
+            looks = if proc::is_ended_by_sigterm(step.number) { looks + 1 } else { 0 };
+            is_stopped = looks == LOOKS_AT_FIRST;
+            if is_stopped {
+                sys::signal(step.process, SIGSTOP);
+            }
+        } else if !proc::has_live_child(step.number).unwrap_or(true) {
+            sys::kill(step.process);
+        }
+    }
+}
+
+/// Sends SIGTERM to all processes of the step; to the first one if that is to be.
+fn tell_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
+    match sys::fork()? {
+        Fork::Child => sys::exit(i32::from(enter(step, view, with_first).is_err())),
+        Fork::Parent(_, entrant) => {
+            let ended = sys::reap(entrant);
+            sys::close(entrant);
+            match ended? {
+                Ended::Exited(0) => Ok(()),
+                Ended::Exited(_) | Ended::Signaled(_) => Err(sys::EACCES),
+            }
+        }
+    }
+}
+
+fn enter(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
+    const FIRST: u32 = 1;
+    sys::enter(step.mounts)?;
+    sys::enter(step.pids)?;
+    sys::close_from(0)?;
+    // From here on it is no more than the step is, and harder to look into.
+    sys::prctl(operation::SET_DUMPABLE, 0, 0)?;
+    sys::prctl(operation::SET_NO_NEW_PRIVS, 1, 0)?;
+    sys::set_capabilities(KILL, KILL, 0)?;
+    if !view.own_filter.is_empty() {
+        sys::load_filter(view.own_filter)?;
+    }
+    match sys::fork_plainly()? {
+        None => {
+            // What is stopped takes the signal when it continues.
+            for signal in [SIGTERM, SIGCONT] {
+                // First the others: what the first one starts at once, to clean up, is not to be told.
+                sys::signal_all(signal);
+                if with_first {
+                    sys::signal_number(FIRST, signal);
+                }
+            }
+            sys::exit(0)
+        }
+        // Not before all have been told.
+        Some(messenger) => sys::wait(messenger),
+    }
+}

@@ -1,0 +1,313 @@
+//! How steps end that take too long or are interrupted: asked, waited for, killed; and the files that they leave.
+//!
+//! Where a step is expected to end by itself its grace is an hour: a build that would wait for it is one that hangs.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
+use crate::project::Project;
+
+/// A root with make(1) beside the usual programs.
+const MAKE: &str = "{ programs: [/bin/sh, /bin/cat, /bin/mv, /bin/sleep, /bin/touch, /usr/bin/make, /usr/bin/setsid] }";
+
+/// Writes half of its target, meets the gate, and waits for ever.
+const MAKEFILE: &str = "product: part\n\tcat part part > product; touch /gate/half.here; sleep $(MARK); cat part >> product\n\
+                        part:\n\techo whole > part\n";
+
+fn read(project: &Project, name: &str) -> Option<String> {
+    fs::read_to_string(project.path(name)).ok()
+}
+
+/// A command that no other test, here or elsewhere on this host, takes for its own.
+fn sleep(number: u32) -> (String, String) {
+    let mark = format!("{}{number:02}", 7_000_000 + std::process::id());
+    (format!("sleep {mark}"), mark)
+}
+
+#[track_caller]
+fn assert_nothing_left(project: &Project, built: &Built) {
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{}", built.run);
+}
+
+/// The processes below one that have ended, and whose exit status nobody has taken.
+fn zombies_below(pid: u32) -> Vec<u32> {
+    let stat = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after = stat.rsplit(')').next().unwrap_or_default().to_owned();
+        let mut words = after.split_whitespace().map(str::to_owned);
+        (words.next().unwrap_or_default(), words.next().and_then(|parent| parent.parse::<u32>().ok()))
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_below = |mut at: u32| {
+        while let Some(parent) = stat(at).1.filter(|_| at != pid) {
+            at = parent;
+        }
+        at == pid
+    };
+    all.filter(|process| stat(*process).0 == "Z" && is_below(*process)).collect()
+}
+
+#[test]
+fn make_leaves_no_half_written_target_and_its_shell_starts_nothing_more() {
+    for (number, (step, is_timeout)) in [
+        ("exec: [make, -C, /out, $MARK], timeout: 3s", true),
+        ("run: 'make -C /out $MARK; touch /out/next', timeout: 3s", true),
+        ("run: 'cd /out; make $MARK || touch /out/next', timeout: 3s", true),
+        ("exec: [make, -C, /out, $MARK]", false),
+        ("run: 'make -C /out $MARK; touch /out/next'", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (command, mark) = sleep(u32::try_from(number).unwrap());
+        let project = project(
+            &r#"
+mounts:
+  $GATE
+  out: { type: bind, source: out, target: /out }
+containers:
+  c: { rootfs: $MAKE, mounts: [gate, out] }
+steps:
+  - { name: make, $STEP, grace: 1h }
+  - { name: image, snapshot: { output: image.squashfs } }
+"#
+            .replace("$MAKE", MAKE)
+            .replace("$STEP", step)
+            .replace("$MARK", &format!("MARK={mark}")),
+        );
+        let gate = Gate::new(&project);
+        project.write("out/Makefile", MAKEFILE);
+        let build = Running::start(&project, &[]);
+        gate.await_step("half");
+        if !is_timeout {
+            build.signal(Signal::INT);
+        }
+        let built = build.end();
+        let (code, reason) = if is_timeout { (1, "timed out after 3s") } else { (130, "interrupted") };
+        assert_eq!((built.run.code, built.reason("make")), (code, reason), "{step}: {}", built.run);
+        assert_eq!(built.status("image"), "skipped", "{step}");
+        assert_eq!(read(&project, "out/product"), None, "{step}");
+        assert_eq!(read(&project, "out/next"), None, "{step}");
+        assert_eq!(read(&project, "out/part").as_deref(), Some("whole\n"), "{step}");
+        assert_eq!(processes_of(&command), Vec::<String>::new(), "{step}");
+        assert_nothing_left(&project, &built);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from() {
+    for (number, run) in
+        ["exec: [sleep, $MARK]", "run: exec sleep $MARK", "run: sleep $MARK; sleep $MARK"].iter().enumerate()
+    {
+        let (command, mark) = sleep(10 + u32::try_from(number).unwrap());
+        for user in ["0", "1234"] {
+            let step = run.replace("$MARK", &mark);
+            let project = project(&format!(
+                "containers: {{ c: {{ rootfs: $TOOLS, user: {user} }} }}\n\
+                 steps: [{{ name: s, {step}, timeout: 1s, grace: 1h }}]\n",
+            ));
+            let built = Built::of(&project, &[]);
+            assert_eq!(built.reason("s"), "timed out after 1s", "{run} {user}: {}", built.run);
+            assert_eq!(built.ending("s")["exit_code"], 137, "{run}");
+            assert_eq!(processes_of(&command), Vec::<String>::new());
+            assert_nothing_left(&project, &built);
+        }
+    }
+}
+
+#[test]
+fn every_process_of_a_step_may_finish_what_it_does_and_no_other_step_is_told() {
+    let (command, mark) = sleep(20);
+    let script = "finish() { sleep 0.3; echo $1 >> /gate/finished; exit 3; }\n";
+    let project = project(
+        &r#"
+mounts: { $GATE }
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - { name: other, needs: [], run: "trap 'touch /gate/wrong' TERM; sh /gate/meet other" }
+  - name: several
+    needs: []
+    timeout: 2s
+    grace: 1h
+    run: |
+      . /gate/finish
+      child() { trap "finish $1" TERM; touch /gate/$1.here; while :; do sleep 0.02 || :; done; }
+      child one &
+      setsid sh -c ". /gate/finish; trap 'finish two' TERM; touch /gate/two.here; while :; do sleep 0.02 || :; done" &
+      # In a group of processes that is stopped: it takes the signal when it continues.
+      child three & sleep 0.5; kill -STOP $!
+      touch /gate/three.stopped
+      sleep $MARK &
+      wait
+      echo next >> /gate/finished
+"#
+        .replace("$MARK", &mark),
+    );
+    let gate = Gate::new(&project);
+    project.write("gate/finish", script);
+    let build = Running::start(&project, &["-j", "2", "--keep-going"]);
+    for name in ["other", "one", "two", "three"] {
+        gate.await_step(name);
+    }
+    let pid = build.pid();
+    wait_for("the end of the step that takes too long", || {
+        let finished = read(&project, "gate/finished").unwrap_or_default();
+        (finished.lines().count() >= 3 && processes_of(&command).is_empty()).then_some(())
+    });
+    wait_for("the processes that told it to go", || zombies_below(pid).is_empty().then_some(()));
+    gate.open("other");
+    let built = build.end();
+    assert_eq!(built.reason("several"), "timed out after 2s", "{}", built.run);
+    assert_eq!(built.status("other"), "ran", "{}", built.run);
+    let mut finished: Vec<_> = read(&project, "gate/finished").unwrap().lines().map(str::to_owned).collect();
+    finished.sort();
+    assert_eq!(finished, ["one", "three", "two"], "{}", built.run);
+    assert_eq!(read(&project, "gate/wrong"), None, "the other step was told too");
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn a_writer_that_ignores_sigterm_is_killed_after_its_grace_and_one_that_catches_it_finishes() {
+    let (command, mark) = sleep(30);
+    let project = project(
+        &r#"
+mounts: { $GATE }
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - name: ignores
+    timeout: 1s
+    grace: 1s500ms
+    run: |
+      trap '' TERM
+      sleep $MARK &
+      while :; do echo half >> /gate/ignored; sleep 0.1; done
+  - name: catches
+    needs: []
+    timeout: 1s
+    grace: 1h
+    run: |
+      trap 'echo whole > /gate/caught; exit 5' TERM
+      echo half > /gate/caught
+      while :; do sleep 0.05 || :; done
+  - { name: without-grace, needs: [], timeout: 1s, grace: 0s, run: "trap 'touch /gate/wrong' TERM; while :; do sleep 0.05 || :; done" }
+"#
+        .replace("$MARK", &mark),
+    );
+    fs::create_dir(project.path("gate")).unwrap();
+    let built = Built::of(&project, &["--keep-going", "-j", "3"]);
+    assert_eq!(built.reason("ignores"), "timed out after 1s, and was killed 1s 500ms after SIGTERM", "{}", built.run);
+    assert_eq!((built.reason("catches"), &built.ending("catches")["exit_code"]), ("timed out after 1s", &5.into()));
+    assert_eq!(read(&project, "gate/caught").as_deref(), Some("whole\n"));
+    assert_eq!(built.reason("without-grace"), "timed out after 1s and was killed, for its grace is 0s");
+    assert_eq!(read(&project, "gate/wrong"), None);
+    let warned = built.all("warning").iter().any(|warning| {
+        let message = warning["message"].as_str().unwrap_or_default();
+        warning["step"] == "ignores" && message.starts_with("it was sent SIGTERM and still runs; it is killed in ")
+    });
+    assert!(warned, "{}", built.run);
+    assert_eq!(processes_of(&command), Vec::<String>::new());
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn a_second_interrupt_ends_the_grace_and_the_build_in_order() {
+    let project = project(
+        r#"
+mounts: { $GATE }
+containers:
+  c: { rootfs: $TOOLS, mounts: [gate] }
+steps:
+  - name: stays
+    grace: 1h
+    run: |
+      trap 'touch /gate/told.here' TERM
+      sh /gate/meet begun &
+      while :; do sleep 0.05 || :; done
+"#,
+    );
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &[]);
+    gate.await_step("begun");
+    build.signal(Signal::INT);
+    gate.await_step("told");
+    build.signal(Signal::INT);
+    let built = build.end();
+    assert_eq!((built.run.code, built.reason("stays")), (130, "interrupted, and was killed"), "{}", built.run);
+    assert_eq!(built.events.last().unwrap()["status"], "interrupted", "{}", built.run);
+    assert_nothing_left(&project, &built);
+}
+
+#[test]
+fn a_command_that_is_interrupted_may_end_by_itself() {
+    let project = project("mounts: { $GATE }\ncontainers: { c: { rootfs: $TOOLS, mounts: [gate] } }\nsteps: []\n");
+    let gate = Gate::new(&project);
+    let script =
+        "trap 'sleep 0.3; touch /gate/finished; exit 4' TERM; sh /gate/meet begun & while :; do sleep 0.05 || :; done";
+    let child = project.spawn(&["run", "c", "--", "sh", "-c", script]);
+    gate.await_step("begun");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
+    let pid = child.id();
+    let run = crate::project::Run::new(pid, &child.wait_with_output().unwrap());
+    assert_eq!(run.code, 130, "{run}");
+    assert!(project.path("gate/finished").exists(), "{run}");
+    assert_eq!(project.left_over(pid), Vec::<String>::new());
+}
+
+/// Each of these would keep an end that waits for all processes from coming: it comes with the end of the grace.
+#[test]
+fn hostile_processes_delay_an_end_by_their_grace_and_no_longer() {
+    let (command, mark) = sleep(40);
+    for (what, limits, script) in [
+        ("ignore SIGTERM, and clone", "{}", "trap '' TERM; while :; do sleep $MARK & sleep 0.01; done"),
+        (
+            "clone at each end",
+            "{}",
+            "sh -c \"trap '' TERM; while :; do (sleep $MARK &); sleep 0.01; done\" & sleep $MARK",
+        ),
+        (
+            "continue a first process that is stopped",
+            "{}",
+            "sh -c \"trap '' TERM; while :; do kill -CONT 1; done\" & sleep $MARK",
+        ),
+        (
+            "leave no process for anything else",
+            "{ pids: 20 }",
+            "sh -c 'while :; do sleep $MARK & done' 2> /dev/null || while :; do :; done",
+        ),
+        ("stop what tells them", "{}", "sh -c \"trap '' TERM; while :; do kill -STOP -1; done\" & sleep $MARK"),
+    ] {
+        let script = script.replace("$MARK", &mark);
+        let project = project(&format!(
+            "containers: {{ c: {{ rootfs: $TOOLS, limits: {limits} }} }}\n\
+             steps:\n  - name: s\n    timeout: 1s\n    grace: 1s\n    run: |\n      {script}\n"
+        ));
+        let built = Built::of(&project, &[]);
+        assert_eq!(built.run.code, 1, "{what}: {}", built.run);
+        assert!(built.reason("s").starts_with("timed out after 1s"), "{what}: {}", built.reason("s"));
+        assert_eq!(processes_of(&command), Vec::<String>::new(), "{what}");
+        assert_nothing_left(&project, &built);
+    }
+}
+
+#[test]
+fn a_profile_that_refuses_to_send_signals_delays_no_end() {
+    let (command, mark) = sleep(50);
+    for refused in ["kill", "clone", "seccomp", "setns"] {
+        let project = project(&format!(
+            "containers: {{ c: {{ rootfs: $TOOLS, seccomp: profile.json }} }}\n\
+             steps: [{{ name: s, exec: [sleep, \"{mark}\"], timeout: 1s, grace: 1h }}]\n"
+        ));
+        let profile = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["{refused}"],"action":"SCMP_ACT_ERRNO"}}]}}"#
+        );
+        project.write("profile.json", &profile);
+        let built = Built::of(&project, &[]);
+        assert_eq!(built.reason("s"), "timed out after 1s", "{refused}: {}", built.run);
+        assert_eq!(processes_of(&command), Vec::<String>::new(), "{refused}");
+        assert_nothing_left(&project, &built);
+    }
+}
