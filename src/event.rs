@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::key::Reason;
+use crate::written_through::WrittenThrough;
 
 pub use queue::{Events, Stamped};
 
@@ -202,6 +203,9 @@ pub struct StepFailure {
     /// A way to fix it, where the last lines of its output or the way it ended suggest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The writable binds, caches and their like that it may have left half-written files in: nothing puts those back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub half_written: Vec<WrittenThrough>,
 }
 
 /// A place in a manifest.

@@ -46,3 +46,4 @@ mod sys;
 pub mod terminal;
 mod threads;
 pub mod warning;
+pub mod written_through;

@@ -16,6 +16,7 @@ use crate::key::{Fields, Reason};
 use crate::plan::action;
 use crate::store::{Store, StoreError};
 use crate::warning::{NotKept, Warning};
+use crate::written_through::WrittenThrough;
 
 /// What a thread reports.
 pub(super) enum Report {
@@ -75,7 +76,10 @@ impl Run<'_, '_> {
                     }
                     _ => None,
                 };
-                let failure = result.is_err().then(|| self.failure(step, kept.is_some(), hint));
+                let failure = result.as_ref().err().map(|failure| StepFailure {
+                    half_written: if failure.has_run { self.written_through(step) } else { Vec::new() },
+                    ..self.failure(step, kept.is_some(), hint)
+                });
                 let (name, container) = self.names(step);
                 let duration_ms = milliseconds(took);
                 self.events.send(Event::StepFinished {
@@ -86,7 +90,7 @@ impl Run<'_, '_> {
                     duration_ms,
                     log,
                     reason,
-                    failure,
+                    failure: failure.map(Box::new),
                 });
                 let reason = format!("{name} failed");
                 for skipped in self.ready.done(step, result.is_ok()) {
@@ -195,7 +199,7 @@ impl Run<'_, '_> {
     /// Tells the end of a step that was not begun.
     pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
         self.parts.ended(step, status == StepStatus::Cached);
-        let failure = (status == StepStatus::Failed).then(|| self.failure(step, false, None));
+        let failure = (status == StepStatus::Failed).then(|| Box::new(self.failure(step, false, None)));
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,
@@ -209,10 +213,14 @@ impl Run<'_, '_> {
         });
     }
 
-    fn failure(&self, id: StepId, kept: bool, hint: Option<String>) -> Box<StepFailure> {
+    fn written_through(&self, step: StepId) -> Vec<WrittenThrough> {
+        WrittenThrough::all(&self.context.build.container(self.context.build.step(step).container).mounts)
+    }
+
+    fn failure(&self, id: StepId, kept: bool, hint: Option<String>) -> StepFailure {
         let build = self.context.build;
         let command = action(build, &build.step(id).action);
-        Box::new(StepFailure { command, place: self.places.of(build, id), kept, hint })
+        StepFailure { command, place: self.places.of(build, id), kept, hint, half_written: Vec::new() }
     }
 }
 

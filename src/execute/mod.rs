@@ -131,6 +131,8 @@ struct Failure {
     cause: Cause,
     /// The reason says what the step needed, so its output is not searched for a guess.
     is_explained: bool,
+    /// Something of the step has run, and may have written to what outlasts its session.
+    has_run: bool,
 }
 
 /// What is to blame for a failure.

@@ -60,11 +60,11 @@ pub struct Written {
 
 impl Failure {
     pub(super) fn host(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), exit_code: None, cause: Cause::Host, is_explained: false }
+        Self { reason: reason.into(), exit_code: None, cause: Cause::Host, is_explained: false, has_run: false }
     }
 
     fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false }
+        Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false, has_run: false }
     }
 }
 
@@ -123,9 +123,11 @@ impl Work<'_, '_> {
 
     fn tries(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
-        let mut tries = 1;
+        let (mut tries, mut has_run) = (1, false);
         loop {
-            let ended = self.once(output)?;
+            let ended =
+                self.once(output).map_err(|failure| Failure { has_run: has_run || failure.has_run, ..failure })?;
+            has_run |= !matches!(ended.outcome, Outcome::NotStarted { .. });
             if ended.is_success() {
                 return Ok(());
             }
@@ -134,7 +136,8 @@ impl Work<'_, '_> {
                 let hints = self.hints(&ended, output, &reason);
                 let is_explained = !hints.is_empty();
                 let reason = [vec![reason], hints].concat().join("; ");
-                return Err(Failure { is_explained, ..Failure::own(reason, Some(ended.outcome.exit_code())) });
+                let failure = Failure::own(reason, Some(ended.outcome.exit_code()));
+                return Err(Failure { is_explained, has_run, ..failure });
             }
             tries += 1;
             self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1 });
@@ -178,7 +181,8 @@ impl Work<'_, '_> {
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
         let warn = |warning: &Warning| self.events.warn(Some(&step.name), warning);
         let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn };
-        let followed = trial.follow(patience, &mut sink, self.context.interrupt).map_err(|error| self.lost(error));
+        let lost = |error| Failure { has_run: true, ..self.lost(error) };
+        let followed = trial.follow(patience, &mut sink, self.context.interrupt).map_err(lost);
         let attempt = followed.and_then(|attempt| {
             output.end_of_try().map_err(unusable("write the step's log"))?;
             Ok(attempt)
@@ -271,6 +275,7 @@ impl Work<'_, '_> {
                 exit_code: None,
                 cause: Cause::Mismatch,
                 is_explained: false,
+                has_run: false,
             }),
         }
     }

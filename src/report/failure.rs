@@ -127,6 +127,9 @@ impl Failure {
         if let Some(hint) = known.as_ref().and_then(|known| known.hint.as_ref()) {
             writeln!(out, "  help: {}", sanitize(hint))?;
         }
+        if let Some(left) = known.as_ref().and_then(words::half_written) {
+            writeln!(out, "  note: {}", sanitize(&left))?;
+        }
         if let Some(log) = log {
             writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
         }
@@ -170,6 +173,7 @@ fn keep(kept: &mut String, line: &str) {
 mod tests {
     use super::*;
     use crate::event::Stream;
+    use crate::written_through::WrittenThrough;
 
     fn output(line: String) -> Event {
         Event::StepOutput { step: "a".into(), stream: Stream::Stdout, line }
@@ -213,8 +217,13 @@ mod tests {
             lines: "steps:\n  - name: a\n    run: make\n".into(),
             name: 17..18,
         };
-        let known =
-            StepFailure { command: "make".into(), place: Some(place), kept: true, hint: Some("use tape".into()) };
+        let known = StepFailure {
+            command: "make".into(),
+            place: Some(place),
+            kept: true,
+            hint: Some("use tape".into()),
+            half_written: vec![WrittenThrough { target: "/src".into(), what: "/work/src".into() }],
+        };
         let mut event = failed();
         if let Event::StepFinished { failure, reason, .. } = &mut event {
             (*failure, *reason) = (Some(Box::new(known)), Some("killed\nby hand".into()));
@@ -236,6 +245,7 @@ mod tests {
   by hand
   | boom
   help: use tape
+  note: it may have left half-written files in /src (/work/src)
   log: /store/a.log
   a shell in it, as it failed: runner shell a
 

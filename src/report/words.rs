@@ -2,6 +2,7 @@
 
 use crate::event::{StepFailure, StepStatus};
 use crate::key::Reason;
+use crate::written_through::WrittenThrough;
 
 /// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.
 pub(crate) fn duration(milliseconds: u64) -> String {
@@ -77,8 +78,14 @@ pub(super) fn reason_and_hint(
     failure: Option<&StepFailure>,
 ) -> Option<String> {
     let reason = self::reason(reason, exit_code)?;
-    let hint = failure.and_then(|failure| failure.hint.as_ref()).map(|hint| format!("; {hint}")).unwrap_or_default();
-    Some(reason + &hint)
+    let hint = failure.and_then(|failure| failure.hint.clone());
+    Some([Some(reason), hint, failure.and_then(half_written)].into_iter().flatten().collect::<Vec<_>>().join("; "))
+}
+
+/// What a failed step may have left behind.
+pub(super) fn half_written(failure: &StepFailure) -> Option<String> {
+    let all = &failure.half_written;
+    (!all.is_empty()).then(|| format!("it may have left half-written files in {}", WrittenThrough::list(all)))
 }
 
 /// Why a step is not taken from the store, where that is worth saying.
@@ -124,6 +131,7 @@ mod tests {
             place: None,
             kept: false,
             hint: hint.map(str::to_owned),
+            half_written: Vec::new(),
         };
         assert_eq!(
             reason_and_hint(None, Some(1), Some(&failure(Some("do this")))).as_deref(),
@@ -131,6 +139,12 @@ mod tests {
         );
         assert_eq!(reason_and_hint(Some("why"), Some(1), Some(&failure(None))).as_deref(), Some("why"));
         assert_eq!(reason_and_hint(None, None, None), None);
+        let bind = |target: &str| WrittenThrough { target: target.into(), what: format!("/work{target}") };
+        let left = StepFailure { half_written: vec![bind("/a"), bind("/b")], ..failure(Some("do this")) };
+        assert_eq!(
+            reason_and_hint(Some("why"), None, Some(&left)).as_deref(),
+            Some("why; do this; it may have left half-written files in /a (/work/a), /b (/work/b)")
+        );
     }
 
     #[test]

@@ -204,6 +204,8 @@ steps:
     assert_eq!(read(&project, "gate/caught").as_deref(), Some("whole\n"));
     assert_eq!(built.reason("without-grace"), "timed out after 1s and was killed, for its grace is 0s");
     assert_eq!(read(&project, "gate/wrong"), None);
+    let left = serde_json::json!([{ "target": "/gate", "what": project.path("gate") }]);
+    assert_eq!(built.ending("ignores")["failure"]["half_written"], left, "{}", built.run);
     let warned = built.all("warning").iter().any(|warning| {
         let message = warning["message"].as_str().unwrap_or_default();
         warning["step"] == "ignores" && message.starts_with("it was sent SIGTERM and still runs; it is killed in ")

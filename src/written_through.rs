@@ -1,0 +1,69 @@
+//! Mounts that last beyond their session and that steps may write to: nothing puts back what a step half wrote there.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::build::{Mount, MountKind};
+
+/// Filesystems that end with their session, or with a step.
+const IN_MEMORY: [&str; 9] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "ramfs", "securityfs", "sysfs", "tmpfs"];
+
+/// A writable bind, a cache, or a filesystem of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct WrittenThrough {
+    /// Where it is inside; what of it is not UTF-8 is replaced.
+    pub target: String,
+    /// The path on the host, or what it is.
+    pub what: String,
+}
+
+impl WrittenThrough {
+    /// A mount, if it is such a one.
+    pub fn of(mount: &Mount) -> Option<Self> {
+        let lasts = match &mount.kind {
+            MountKind::Bind(_) | MountKind::Cache(_) => true,
+            MountKind::Kernel(kind, _) => !IN_MEMORY.contains(&kind.as_str()),
+            MountKind::Tmpfs | MountKind::Secret(_) => false,
+        };
+        let target = mount.target.display().to_string();
+        (lasts && !mount.is_read_only()).then(|| Self { target, what: mount.kind.name() })
+    }
+
+    /// All of a container's.
+    pub fn all(mounts: &[Mount]) -> Vec<Self> {
+        mounts.iter().filter_map(Self::of).collect()
+    }
+
+    /// All of them in words.
+    pub fn list(all: &[Self]) -> String {
+        let each = all.iter().map(|Self { target, what }| format!("{target} ({what})"));
+        each.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{CacheMount, Sharing};
+
+    #[test]
+    fn writable_binds_and_caches_are_named_and_what_ends_with_the_session_is_not() {
+        let mount = |kind: MountKind, target: &str, options: &[&str]| {
+            let options = options.iter().map(ToString::to_string).collect();
+            Mount { kind, target: target.into(), options, ignored: false }
+        };
+        let bind = || MountKind::Bind("/work/src".into());
+        let cache = || MountKind::Cache(CacheMount { id: "apt".into(), sharing: Sharing::Shared });
+        let mounts = [
+            mount(bind(), "/src", &[]),
+            mount(bind(), "/read", &["ro"]),
+            mount(cache(), "/var/cache/apt", &["nodev"]),
+            mount(cache(), "/cache", &["ro"]),
+            mount(MountKind::Tmpfs, "/tmp", &[]),
+            mount(MountKind::Kernel("ramfs".into(), "ramfs".into()), "/ram", &[]),
+            mount(MountKind::Kernel("ext4".into(), "/dev/loop0".into()), "/disk", &["rw"]),
+        ];
+        let words = WrittenThrough::list(&WrittenThrough::all(&mounts));
+        assert_eq!(words, "/src (/work/src), /var/cache/apt (the cache apt), /disk (a filesystem ext4)");
+    }
+}
