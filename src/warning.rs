@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::build::size_text;
+use crate::written_through::WrittenThrough;
 
 /// A warning. What went wrong is told in the words of the error, with its causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Warning {
     /// A step failed, and is tried again.
-    Retry { reason: String, attempt: u32, of: u32 },
+    Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough> },
     /// A step was asked to end and still runs.
     StillRuns { left: Duration, is_interrupted: bool },
     /// Squashfs cannot hold what some files have.
@@ -85,7 +86,14 @@ pub enum NotKept {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry { reason, attempt, of } => write!(f, "{reason}; try {attempt} of {of}"),
+            Self::Retry { reason, attempt, of, stays } => {
+                write!(f, "{reason}; try {attempt} of {of}")?;
+                if stays.is_empty() {
+                    return Ok(());
+                }
+                let stays = WrittenThrough::list(stays);
+                write!(f, " begins with the root as it was; what this one wrote to {stays} stays")
+            }
             Self::StillRuns { left, is_interrupted } => {
                 let left =
                     humantime::format_duration(Duration::from_secs((*left + Duration::from_millis(500)).as_secs()));

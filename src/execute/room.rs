@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -16,7 +16,7 @@ use crate::error::told_with_hint;
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
 use crate::session::{
-    Lower, RestoreReport, Saved, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room,
+    Before, Lower, RestoreReport, Saved, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room,
 };
 use crate::store::{Held, KeptFailure, Store};
 
@@ -61,6 +61,8 @@ pub struct Rooms<'a> {
     held: Mutex<Vec<Held>>,
     /// By segment.
     checkpoints: Mutex<HashMap<usize, Checkpoints>>,
+    /// By container: a step that may be tried again runs alone in its session, for what is put back is all of it.
+    turns: Vec<RwLock<()>>,
 }
 
 /// A checkpoint that a session goes on from.
@@ -78,6 +80,15 @@ struct Checkpoints {
     held: Vec<Held>,
     /// The snapshot above them is in the store.
     are_over: bool,
+}
+
+/// The right of a step to run in its session: with others, or alone.
+#[derive(Debug)]
+pub enum Turn<'r> {
+    /// With others.
+    Shared(RwLockReadGuard<'r, ()>),
+    /// Alone.
+    Alone(RwLockWriteGuard<'r, ()>),
 }
 
 impl<'a> Rooms<'a> {
@@ -98,7 +109,47 @@ impl<'a> Rooms<'a> {
             seeds: Mutex::default(),
             held: Mutex::default(),
             checkpoints: Mutex::default(),
+            turns: build.containers.iter().map(|_| RwLock::default()).collect(),
         }
+    }
+
+    /// Waits for the turn of a step to run in its container's session.
+    pub fn turn(&self, id: ContainerId, alone: bool) -> Turn<'_> {
+        let turn = &self.turns[id.0];
+        match alone {
+            true => Turn::Alone(turn.write().unwrap_or_else(PoisonError::into_inner)),
+            false => Turn::Shared(turn.read().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Copies what the container's session holds, before a step that runs alone in it.
+    ///
+    /// # Errors
+    /// See [`Session::copy_before`].
+    pub fn copy_before(&self, id: ContainerId, stop: &dyn Fn() -> bool) -> Result<Before, SessionError> {
+        let room = self.running(id)?;
+        let session = room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
+        let mut before = session.empty_copy()?;
+        // Explained while the half of it is there that fits.
+        let copied = session.copy_before(&mut before, stop);
+        copied.map_err(|error| self.explained(error, Some(session.scratch())))?;
+        Ok(before)
+    }
+
+    /// Puts back what was copied, before the step is tried again.
+    ///
+    /// # Errors
+    /// See [`Session::restore_before`].
+    pub fn restore_before(
+        &self,
+        id: ContainerId,
+        before: &Before,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), SessionError> {
+        let mut room = self.alone(id)?;
+        let session = room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
+        let restored = session.restore_before(before, stop);
+        restored.map_err(|error| self.explained(error, Some(session.scratch())))
     }
 
     /// The container's session, running; to be shared by steps that run at once.

@@ -32,6 +32,7 @@ use crate::session::{Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
 use crate::store::{CacheTurn, Held, Recorded, StoreError};
 use crate::warning::Warning;
+use crate::written_through::WrittenThrough;
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -123,6 +124,15 @@ impl Work<'_, '_> {
 
     fn tries(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
+        let stop = || self.context.interrupt.is_set();
+        let _turn = self.rooms.turn(step.container, step.retries > 0);
+        let before = match step.retries {
+            0 => None,
+            _ => {
+                let before = self.rooms.copy_before(step.container, &stop);
+                Some(before.map_err(|error| self.interrupted().unwrap_or_else(|| self.lost(error)))?)
+            }
+        };
         let (mut tries, mut has_run) = (1, false);
         loop {
             let ended =
@@ -140,11 +150,22 @@ impl Work<'_, '_> {
                 return Err(Failure { is_explained, has_run, ..failure });
             }
             tries += 1;
-            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1 });
+            let stays = WrittenThrough::all(&self.context.build.container(step.container).mounts);
+            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1, stays });
+            if let Some(before) = &before {
+                let restored = self.rooms.restore_before(step.container, before, &stop);
+                let failed = |error| self.interrupted().unwrap_or_else(|| self.lost(error));
+                restored.map_err(|error| Failure { has_run, ..failed(error) })?;
+            }
             let container = self.context.build.container(step.container).name.clone();
             let (step, reasons) = (step.name.clone(), Vec::new());
             self.events.send(Event::StepStarted { step, container, attempt: tries, reasons });
         }
+    }
+
+    /// The failure of a step whose build was interrupted before it could be tried.
+    fn interrupted(&self) -> Option<Failure> {
+        self.context.interrupt.is_set().then(|| Failure::own("interrupted", None))
     }
 
     fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {

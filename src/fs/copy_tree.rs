@@ -39,12 +39,26 @@ pub type Report<'a> = dyn FnMut(u64) -> io::Result<()> + 'a;
 /// # Errors
 /// What the system calls say, with the path; what `report` returns.
 pub fn copy_tree(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<()> {
+    copy(from, to, false, report)
+}
+
+/// As [`copy_tree`], with all that the overlay notes of where a file comes from. Above the same layers it means the same there:
+/// files have the numbers that they had.
+///
+/// # Errors
+/// As [`copy_tree`].
+pub fn copy_tree_with_notes(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<()> {
+    copy(from, to, true, report)
+}
+
+fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io::Result<()> {
     let open =
         |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let mut copy = Copy {
         from: open(from)?,
         to: open(to)?,
         linked: HashMap::new(),
+        with_notes,
         progress: Progress { bytes: 0, next: Instant::now() + REPORT_INTERVAL, report },
         buffer: vec![0; CHUNK],
         names: vec![0; MAX_ATTRIBUTE],
@@ -80,6 +94,7 @@ struct Copy<'a, 'r> {
     to: OwnedFd,
     /// Where the first name of a file with several was put, by inode.
     linked: HashMap<u64, PathBuf>,
+    with_notes: bool,
     progress: Progress<'a, 'r>,
     buffer: Vec<u8>,
     names: Vec<u8>,
@@ -236,7 +251,8 @@ impl Copy<'_, '_> {
         };
         for name in self.names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             // Of what the overlay notes, only this means anything above other mounts.
-            if name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque" || !is_wanted(name) {
+            let is_note = name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque";
+            if is_note && !self.with_notes || !is_wanted(name) {
                 continue;
             }
             let name = OsStr::from_bytes(name);
@@ -377,5 +393,8 @@ mod tests {
         copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
         let mut names = [0; 64];
         assert_eq!(llistxattr(to.join("file"), &mut names).unwrap(), 0);
+        fs::remove_file(to.join("file")).unwrap();
+        copy_tree_with_notes(&from, &to, &mut |_| Ok(())).unwrap();
+        assert_eq!(llistxattr(to.join("file"), &mut names).unwrap(), "trusted.overlay.origin\0".len());
     }
 }

@@ -353,7 +353,9 @@ pub struct StepDef {
     /// SIGTERM: `30s`. Then they are killed; with `0s` at once. Default: `10s`.
     #[schemars(example = &"30s")]
     pub grace: Option<Duration>,
-    /// How often it is tried again after it failed. Default: 0.
+    /// How often it is tried again after it failed, each time with the root and the tmpfs mounts as they were before the first
+    /// try; writable binds and caches stay as the try before left them. They are copied for that, and nothing else runs in its
+    /// container meanwhile. Default: 0.
     #[schemars(example = 2)]
     pub retries: Option<u32>,
     /// `true`: it runs every time, and is never taken from the store. Default: `false`.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{compare, every, variant};
 use crate::warning::{NoCheckpoint, NotKept, Warning};
+use crate::written_through::WrittenThrough;
 
 #[test]
 fn every_warning_says_what_it_is_about_and_what_to_do() {
@@ -25,7 +26,18 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let not_kept = why.into_iter().map(|why| Warning::NotKept { step: "base-layer".into(), why });
     let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
     let others = every! {
-        Warning::Retry { .. } => [Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3 }],
+        Warning::Retry { .. } => [
+            Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3, stays: Vec::new() },
+            Warning::Retry {
+                reason: "timed out after 2s".into(),
+                attempt: 2,
+                of: 2,
+                stays: vec![
+                    WrittenThrough { target: "/src".into(), what: "/work/src".into() },
+                    WrittenThrough { target: "/var/cache/apt".into(), what: "the cache apt".into() },
+                ],
+            },
+        ],
         Warning::StillRuns { .. } => [
             Warning::StillRuns { left: Duration::from_millis(8_999), is_interrupted: true },
             Warning::StillRuns { left: Duration::from_secs(89), is_interrupted: false },

@@ -50,6 +50,8 @@ pub enum SessionError {
     Spec(#[from] oci_spec::OciSpecError),
     #[error("cannot make the rootfs ready")]
     Rootfs(#[source] io::Error),
+    #[error("cannot copy what the session holds, for another try of the step")]
+    Copy(#[source] io::Error),
     #[error("{}: {full}", told(error))]
     Full { error: Box<SessionError>, full: Full },
     #[error("cannot end the session: its root is still in use")]
@@ -97,7 +99,7 @@ impl SessionError {
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::Overlay(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
-            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Busy(_) => None,
+            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Copy(_) | Self::Busy(_) => None,
         }
     }
 }

@@ -73,7 +73,8 @@ impl fmt::Display for Full {
 /// Adds the place that is full to an error for want of room.
 pub fn explained(error: SessionError, workspace: &Workspace, scratch: Option<&Scratch>, store: &Path) -> SessionError {
     match &error {
-        SessionError::Io(source) | SessionError::Rootfs(source) if source.kind() == io::ErrorKind::StorageFull => {}
+        SessionError::Io(source) | SessionError::Rootfs(source) | SessionError::Copy(source)
+            if source.kind() == io::ErrorKind::StorageFull => {}
         _ => return error,
     }
     let number = |path| std::fs::read_to_string(path).ok()?.trim().parse().ok();

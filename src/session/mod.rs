@@ -7,6 +7,7 @@
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
+mod before;
 mod capabilities;
 mod error;
 mod exact;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+pub use before::Before;
 pub use capabilities::missing_by_default as missing_capabilities;
 pub use error::SessionError;
 pub use exact::append as append_exact;
@@ -54,6 +56,7 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
+use crate::fs::copy_tree::copy_tree_with_notes;
 use crate::fs::in_root::{open_beneath, resolve};
 use crate::loopdev::LentLoopDevices;
 use crate::mount::{FileNumbers, Mounted, bind_read_only, mount_overlay};
@@ -74,8 +77,8 @@ pub struct Session<'a> {
     own_layers: usize,
     given: Vec<given::GivenFile>,
     scratch: Arc<Scratch>,
-    /// A checkpoint that its changes begin with the next time.
-    seed: Option<Saved>,
+    /// Where its changes begin the next time.
+    seed: Option<Seed>,
     devices: Vec<HostDevice>,
     /// Where `mounts` has what it made.
     own_mounts: PathBuf,
@@ -85,6 +88,15 @@ pub struct Session<'a> {
     live: Option<Live>,
     /// Given back when nothing runs any more.
     _lent: LentLoopDevices,
+}
+
+/// Changes to begin with, in place of none.
+#[derive(Debug)]
+enum Seed {
+    /// Those of a checkpoint.
+    Saved(Saved),
+    /// Those in a directory of its scratch, from before a step.
+    Copy(PathBuf),
 }
 
 /// The parts that end at a snapshot and are made anew after it.
@@ -266,9 +278,16 @@ impl<'a> Session<'a> {
     /// A new folder for changes, that looks like the root of the layers below.
     fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
         let upper = self.scratch.folder("upper")?;
-        if let Some(seed) = &self.seed {
-            seed.restore(&upper)?;
-            return Ok(upper);
+        match &self.seed {
+            Some(Seed::Saved(saved)) => {
+                saved.restore(&upper)?;
+                return Ok(upper);
+            }
+            Some(Seed::Copy(copy)) => {
+                copy_tree_with_notes(copy, &upper, &mut |_| Ok(()))?;
+                return Ok(upper);
+            }
+            None => {}
         }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
@@ -409,7 +428,7 @@ impl<'a> Session<'a> {
 
     /// Begins with the changes that a checkpoint holds, in place of none. The session must not be running.
     pub fn seed(&mut self, checkpoint: Saved) {
-        self.seed = Some(checkpoint);
+        self.seed = Some(Seed::Saved(checkpoint));
     }
 
     /// What was changed since the last snapshot; none where nothing has run since. Nothing may be running.

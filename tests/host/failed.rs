@@ -75,13 +75,13 @@ fn a_step_is_tried_again_as_often_as_it_may_be_and_no_more() {
     let project = project(
         r#"
 mounts:
-  tmp: { type: tmpfs, target: /tmp }
+  out: { type: cache, target: /out }
 containers:
-  c: { rootfs: $TOOLS, mounts: [tmp] }
+  c: { rootfs: $TOOLS, mounts: [out] }
 steps:
-  - { name: second, retries: 5, run: "echo try >> /tmp/second; echo try >> /second; [ $(wc -l < /tmp/second) = 2 ]" }
+  - { name: second, retries: 5, run: "echo try >> /out/second; echo try >> /second; [ $(wc -l < /out/second) = 2 ]" }
   - { name: root, run: wc -l < /second }
-  - { name: slow, retries: 1, timeout: 1s, run: "echo try >> /tmp/slow; [ $(wc -l < /tmp/slow) = 2 ] || sleep 9182737" }
+  - { name: slow, retries: 1, timeout: 1s, run: "echo try >> /out/slow; [ $(wc -l < /out/slow) = 2 ] || sleep 9182737" }
   - { name: never, retries: 2, run: echo try; exit 6 }
   - { name: after, run: echo never }
 "#,
@@ -97,14 +97,14 @@ steps:
         warnings.map(|event| event["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!((built.status("second"), tries("second")), ("ran", vec![1, 2]));
-    assert_eq!(warnings("second"), ["exit code 1; try 2 of 6"]);
-    // What a try that failed has written is there for the next one, as in the session it is.
-    assert_eq!(built.lines("root"), ["2"]);
+    let stays = "begins with the root as it was; what this one wrote to /out (the cache /out) stays";
+    assert_eq!(warnings("second"), [format!("exit code 1; try 2 of 6 {stays}")]);
+    assert_eq!(built.lines("root"), ["1"]);
     assert_eq!((built.status("slow"), tries("slow")), ("ran", vec![1, 2]));
-    assert_eq!(warnings("slow"), ["timed out after 1s; try 2 of 2"]);
+    assert_eq!(warnings("slow"), [format!("timed out after 1s; try 2 of 2 {stays}")]);
     assert_eq!((built.reason("never"), tries("never")), ("exit code 6", vec![1, 2, 3]));
     assert_eq!(built.lines("never"), ["try"; 3]);
-    assert_eq!(warnings("never"), ["exit code 6; try 2 of 3", "exit code 6; try 3 of 3"]);
+    assert_eq!(warnings("never"), [2, 3].map(|next| format!("exit code 6; try {next} of 3 {stays}")));
     assert_eq!((built.ending("never")["exit_code"].as_i64(), built.status("after")), (Some(6), "skipped"));
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }

@@ -48,6 +48,7 @@ mod pty;
 mod quick;
 mod recipes;
 mod reports;
+mod retries;
 mod rules;
 mod run;
 mod runtimes;

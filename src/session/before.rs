@@ -1,0 +1,89 @@
+//! What a session's root and tmpfs mounts hold before a step, so that each try of the step begins there: a copy, which goes
+//! with the step. Writable binds and caches are nobody's to copy.
+//!
+//! The root is copied and not frozen: above a frozen directory later renames fail with EXDEV, and hard links break.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Seed, Session, SessionError};
+use crate::error::doing;
+use crate::fs::copy_tree::copy_tree_with_notes;
+use crate::fs::remove_tree::remove_tree;
+
+/// A copy of what was changed in a session. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Before {
+    folder: PathBuf,
+    root: Option<PathBuf>,
+    /// By the place of each tmpfs mount.
+    tmpfs: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the scratch that it is in.
+        let _ = remove_tree(&self.folder);
+    }
+}
+
+impl Session<'_> {
+    /// Makes room for a copy.
+    ///
+    /// # Errors
+    /// What mkdir(2) says.
+    pub fn empty_copy(&self) -> Result<Before, SessionError> {
+        Ok(Before { folder: self.scratch.folder("before")?, root: None, tmpfs: Vec::new() })
+    }
+
+    /// Copies what has been changed in it since the last snapshot, and what its tmpfs mounts hold. It must have been started,
+    /// and nothing may run in it.
+    ///
+    /// # Errors
+    /// What copying gives, for want of room above all; [`io::ErrorKind::Interrupted`] after `stop`.
+    pub fn copy_before(&self, before: &mut Before, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
+        let folder = before.folder.clone();
+        let copy = |from: &Path, name: &str| -> io::Result<PathBuf> {
+            let to = folder.join(name);
+            DirBuilder::new().create(&to)?;
+            copy_tree_with_notes(from, &to, &mut |_| wanted(stop))?;
+            Ok(to)
+        };
+        if let Some(changes) = self.changes().filter(|_| !self.container.read_only) {
+            before.root = Some(copy(changes, "root").map_err(doing("the root")).map_err(SessionError::Copy)?);
+        }
+        for (index, (target, place)) in self.tmpfs().enumerate() {
+            let copied = copy(place, &format!("tmpfs{index}"));
+            let copied = copied.map_err(doing(format_args!("the tmpfs {}", target.display())));
+            before.tmpfs.push((place.to_owned(), copied.map_err(SessionError::Copy)?));
+        }
+        Ok(())
+    }
+
+    /// Ends its container and puts back what was copied. It is to be started again.
+    ///
+    /// # Errors
+    /// As for the end of a session, and as for [`copy_before`](Self::copy_before).
+    pub fn restore_before(&mut self, before: &Before, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
+        if let Some(live) = self.live.take() {
+            let upper = live.end()?;
+            remove_tree(&upper).map_err(doing("remove what the try before changed")).map_err(SessionError::Copy)?;
+        }
+        self.seed = before.root.clone().map(Seed::Copy);
+        for (place, copied) in &before.tmpfs {
+            let put_back = || -> io::Result<()> {
+                for entry in fs::read_dir(place)? {
+                    remove_tree(&entry?.path())?;
+                }
+                copy_tree_with_notes(copied, place, &mut |_| wanted(stop))
+            };
+            put_back().map_err(doing("put a tmpfs back")).map_err(SessionError::Copy)?;
+        }
+        Ok(())
+    }
+}
+
+fn wanted(stop: &dyn Fn() -> bool) -> io::Result<()> {
+    if stop() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+}
