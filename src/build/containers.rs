@@ -73,6 +73,7 @@ impl Check<'_> {
             unmask: self.unmask(def.unmask.as_ref(), &at.key("unmask")),
             shell: self.shell(def.shell.as_ref(), &at.key("shell")),
             has_scripts: false,
+            init: def.init.unwrap_or(false),
             xino: def.xino.unwrap_or(true),
             checkpoint: match def.checkpoint.as_deref() {
                 None | Some("off") => None,

@@ -110,6 +110,8 @@ pub struct Container {
     pub shell: Option<Vec<String>>,
     /// A text of one of its steps is a script with an interpreter of its own.
     pub has_scripts: bool,
+    /// A small program is the first process of each step.
+    pub init: bool,
     /// Files have numbers of 64 bits that stay the same for a session.
     pub xino: bool,
     /// After a step that took longer, what has changed is kept.

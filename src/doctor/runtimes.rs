@@ -196,6 +196,7 @@ fn container() -> Container {
         unmask: Default::default(),
         shell: None,
         has_scripts: false,
+        init: false,
         xino: true,
         checkpoint: None,
     }

@@ -1,5 +1,7 @@
 //! A session's init: starts a step at each request, reports its end, and ends with runner.
 //!
+//! With an argument it is something else: the first process of a step of an external runtime, see `reaper`.
+//!
 //! The first process of a session's container, a program of its own without libc and without memory of its own: so it
 //! starts in no time, holds nothing of runner's, and a clone of it costs next to nothing. It begins with three
 //! descriptors: the socket of requests, a proc(5) that is mounted nowhere, and the plan of every step's view.
@@ -24,6 +26,7 @@ mod disposition;
 mod ending;
 mod janitor;
 mod proc;
+mod reaper;
 mod serve;
 mod spare;
 mod step;
@@ -50,8 +53,12 @@ const STATUS: i32 = FEED;
 const ROOT: i32 = FEED + 1;
 
 /// Where the kernel begins this program.
-extern "C" fn start() -> ! {
+extern "C" fn start(stack: sys::Stack) -> ! {
     sys::default_signals();
+    let [arguments, environment] = stack.lists();
+    if arguments.len() > reaper::OWN_ARGUMENTS {
+        reaper::run(arguments, environment);
+    }
     let view = sys::size(VIEW).and_then(|length| sys::map_file(VIEW, length)).ok().and_then(wire::View::parse);
     match view {
         Some(view) => serve::serve(&view, Watched::note(&view), Privileges::give_up(&view)),

@@ -5,10 +5,11 @@
 //! root: an image or an earlier step decides where that path leads.
 
 use crate::STATUS;
+use crate::reaper;
 use crate::sys::{
     self, AT_FDCWD, Errno, FileKind, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDWR, Received, operation,
 };
-use crate::wire::{self, CapabilitySets, NO_NEW_PRIVILEGES, Request, TERMINAL, View, kind, stage};
+use crate::wire::{self, CapabilitySets, INIT, NO_NEW_PRIVILEGES, Request, TERMINAL, View, kind, stage};
 
 /// Why a process is no step.
 #[derive(Clone, Copy)]
@@ -41,7 +42,9 @@ pub fn without_keyrings(error: Errno) -> sys::Result<()> {
 pub fn become_step(request: &Request<'_>, view: &View<'_>, received: &Received, score: i32) -> Failure {
     // Lowered for init and spare alone, so that a step is what the kernel ends for want of memory.
     let set = set_oom_score(score, request.oom_score_adj).map_err(Failure::new(stage::OOM_SCORE));
-    match set.and_then(|()| set_up(request, view, received)) {
+    let set_up = set.and_then(|()| set_up(request, view, received));
+    let behind = || if request.has(INIT) { reaper::go_behind().map_err(Failure::new(stage::INIT)) } else { Ok(()) };
+    match set_up.and_then(|()| behind()) {
         Ok(()) => execute(request),
         Err(failure) => failure,
     }

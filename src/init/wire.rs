@@ -25,6 +25,8 @@ pub const REQUEST_DESCRIPTORS: usize = 4;
 pub const TERMINAL: u32 = 1;
 /// Sets no_new_privs, see prctl(2).
 pub const NO_NEW_PRIVILEGES: u32 = 2;
+/// The first process starts the step's program, and reaps and passes signals on.
+pub const INIT: u32 = 4;
 
 /// The one message that runner sends on a step's status socket: the step is to end, by SIGTERM to each of its processes.
 pub const END: [u8; 1] = [1];
@@ -86,6 +88,8 @@ pub mod stage {
     pub const LOST_MOUNT: u8 = 18;
     /// proc_pid_oom_score_adj(5).
     pub const OOM_SCORE: u8 = 19;
+    /// The process behind the first one.
+    pub const INIT: u8 = 20;
 }
 
 /// The length of a status message before its text.
@@ -200,7 +204,7 @@ pub struct Request<'a> {
     pub gid: u32,
     /// See umask(2).
     pub umask: u32,
-    /// [`TERMINAL`], [`NO_NEW_PRIVILEGES`].
+    /// [`TERMINAL`], [`NO_NEW_PRIVILEGES`], [`INIT`].
     pub flags: u32,
     /// Of the terminal.
     pub rows: u32,

@@ -134,6 +134,9 @@ fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
         }
         Unmask::Paths(_) => {}
     }
+    if container.init {
+        fields.set("init", "true");
+    }
     fields.set("xino", container.xino.to_string());
     fields.set("read_only", container.read_only.to_string());
     let limits = container.limits;

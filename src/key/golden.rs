@@ -158,6 +158,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("shell", |b, _| b.containers[0].shell = Some(vec!["/bin/bash".into(), "-c".into()])),
         ("shell of a step", |b, _| b.steps[0].shell = Some(vec!["/bin/bash".into()])),
         ("file numbers", |b, _| b.containers[0].xino = true),
+        ("first process", |b, _| b.containers[0].init = true),
         ("seccomp", |b, _| b.containers[0].seccomp = Seccomp::Unconfined),
         ("profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_ALLOW")),
         ("another profile", |b, _| b.containers[0].seccomp = profile("SCMP_ACT_LOG")),

@@ -10,7 +10,7 @@
 //! | `runtime` | the runtime, with its program's digest where it is not runner's own: it makes what a step sees |
 //! | `writer` | what writes the image: the version of runner's own writer and of its compressor, or with `RUNNER_MKSQUASHFS=1` that program's digest: another one writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
-//! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` `xino` | a step sees them, or what it may do depends on them |
+//! | `hostname` `network` `user` `cwd` `env/…` `capabilities` `no_new_privileges` `limits/…` `read_only` `xino` `init` | a step sees them, or what it may do depends on them |
 //! | `unmask` | the paths of /proc and /sys that steps find open, where there are any |
 //! | `user_attributes` | `none` where changes live in memory and the kernel, one before 6.6, keeps no `user.*` attributes there |
 //! | `seccomp` | what the profile says, by its digest: a step may go another way where a call is refused |

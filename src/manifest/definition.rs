@@ -119,6 +119,11 @@ pub struct ContainerDef {
     /// A program and its arguments, to which the text of a `run` is given as the last argument. Default: [/bin/sh, -ec].
     #[schemars(example = json!(["/bin/bash", "-euo", "pipefail", "-c"]))]
     pub shell: Option<Vec<String>>,
+    /// `true`: a small program is the first process of each step, and starts the step's own: that one is ended by signals
+    /// that it sends to itself, as under a shell, and orphans are reaped. Signals to the first process are passed on.
+    /// Default: `false`.
+    #[schemars(example = true)]
+    pub init: Option<bool>,
     /// `true`: the inode numbers of files and directories stay the same for a whole session, over all layers, as tar, rsync
     /// and du count on; they are larger than 32 bits. `false` for 32-bit programs without large-file support, which report
     /// "Value too large for defined data type". Default: `true`.

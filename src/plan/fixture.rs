@@ -70,6 +70,7 @@ fn container(id: usize) -> Container {
         unmask: Default::default(),
         shell: None,
         has_scripts: false,
+        init: false,
         xino: true,
         checkpoint: None,
     }

@@ -20,6 +20,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::embedded::{Requests, Started};
+use super::external::INIT_PATH;
 use super::protocol::{self, Opened, Start};
 use super::status::{self, Status};
 use super::watch::Watch;
@@ -245,11 +246,11 @@ impl Container {
         }
     }
 
-    /// Starts a process in it.
+    /// Starts a process in it, the first one of its namespace or, with `init`, behind one that reaps.
     ///
     /// # Errors
     /// [`RuntimeError::Talk`] when the container is gone.
-    pub fn start(&self, mut process: Process, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
+    pub fn start(&self, mut process: Process, init: bool, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
         process.set_oom_score_adj(Some(oom_score::of_caller()));
         let (here, there) = status::pair().map_err(RuntimeError::Talk)?;
         let descriptors = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd(), there.as_fd()];
@@ -261,7 +262,7 @@ impl Container {
         }
         let started = match &self.channel {
             Channel::Embedded { requests, .. } => {
-                match requests.send(&process, descriptors).map_err(RuntimeError::Talk)? {
+                match requests.send(&process, init, descriptors).map_err(RuntimeError::Talk)? {
                     Ok(started) => Some(started),
                     Err(outcome) => {
                         status::send_ended(there.as_fd(), &outcome.into()).map_err(RuntimeError::Talk)?;
@@ -270,6 +271,11 @@ impl Container {
                 }
             }
             Channel::External(control) => {
+                if init {
+                    process.set_args(Some(
+                        [&[INIT_PATH.to_owned()], process.args().as_deref().unwrap_or_default()].concat(),
+                    ));
+                }
                 let control = control.lock().unwrap_or_else(PoisonError::into_inner);
                 protocol::send(&control, &Start { process }, &descriptors).map_err(RuntimeError::Talk)?;
                 None

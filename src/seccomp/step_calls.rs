@@ -43,7 +43,7 @@ pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
 
 /// The system calls that a session's init makes, and each process that it makes before that one is a step: see
 /// `src/init/sys/number.rs`.
-pub const SETUP_CALLS: [&str; 52] = [
+pub const SETUP_CALLS: [&str; 55] = [
     "read",
     "write",
     "close",
@@ -53,6 +53,7 @@ pub const SETUP_CALLS: [&str; 52] = [
     "ioctl",
     "sendmsg",
     "recvmsg",
+    "getpid",
     "socketpair",
     "clone",
     "execve",
@@ -63,6 +64,8 @@ pub const SETUP_CALLS: [&str; 52] = [
     "fchown",
     "umask",
     "setsid",
+    "setpgid",
+    "rt_sigtimedwait",
     "setgroups",
     "setresuid",
     "setresgid",

@@ -140,6 +140,7 @@ impl<'a> Session<'a> {
             paths,
             cache,
             workspace.secrets(),
+            *workspace.runtime() != Runtime::Embedded,
         )?;
         Ok(Self {
             workspace,
@@ -333,7 +334,7 @@ impl<'a> Session<'a> {
             kept::write(folder, &self.container.name, spec, &process)?;
         }
         self.mounts.give_secrets(process.user().uid(), process.user().gid())?;
-        Ok(live.runtime.start(process, stdio)?)
+        Ok(live.runtime.start(process, self.container.init, stdio)?)
     }
 
     /// Makes a program of a script, for a step of that name; its path inside.

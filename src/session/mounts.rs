@@ -21,6 +21,8 @@ use crate::build::{Container, MountKind, Secret};
 use crate::error::doing;
 use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point};
 use crate::named_paths::NamedPaths;
+use crate::runtime::embedded::INIT;
+use crate::runtime::external::INIT_PATH;
 use crate::secret::Secrets;
 
 /// Memory too, that nobody else sees.
@@ -121,7 +123,8 @@ pub struct SessionMounts {
 
 impl SessionMounts {
     /// Makes the mounts of `container` ready in `folder`, a new folder in memory; cache mounts are folders of `caches`. The
-    /// values of its secrets are added to `secrets`.
+    /// values of its secrets are added to `secrets`. A runtime that `is_external` is given the program of steps' first
+    /// processes, where these are not the steps' own.
     ///
     /// # Errors
     /// With the mount's target: a source that is gone, options that the kernel does not take.
@@ -132,6 +135,7 @@ impl SessionMounts {
         paths: &NamedPaths,
         cache: impl Fn(&str) -> io::Result<PathBuf>,
         secrets: &Secrets,
+        is_external: bool,
     ) -> io::Result<Self> {
         let mut ready = Vec::new();
         let mut tmpfs = Vec::new();
@@ -231,6 +235,17 @@ impl SessionMounts {
             let options = ["bind", "ro", "nosuid", "nodev"].map(String::from).to_vec();
             ready.push(
                 Ready::bind(Path::new(SCRIPTS), "the scripts of steps".to_owned(), place, options)?
+                    .kept_as(ByHand::LeftOut),
+            );
+        }
+        if container.init && is_external {
+            // A copy of the session's own, and read-only where it is seen: nothing inside has a way to runner's program.
+            let place = folder.join("init");
+            File::options().write(true).create_new(true).mode(0o555).open(&place)?.write_all(INIT)?;
+            std::fs::set_permissions(&place, Permissions::from_mode(0o555))?;
+            let options = ["bind", "ro", "nosuid", "nodev"].map(String::from).to_vec();
+            ready.push(
+                Ready::bind(Path::new(INIT_PATH), "the first process of steps".to_owned(), place, options)?
                     .kept_as(ByHand::LeftOut),
             );
         }

@@ -23,6 +23,7 @@ mod ending;
 mod escape;
 mod events;
 mod failed;
+mod first_process;
 mod git;
 mod heed;
 mod held;

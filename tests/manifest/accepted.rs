@@ -105,7 +105,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
     assert_eq!(c.limits, Limits { nofile: None, memory: None, millicpus: None, pids: None });
     assert_eq!(c.scratch, Scratch::Default);
     assert_eq!(c.seccomp, Seccomp::Default);
-    assert!(c.xino);
+    assert!(c.xino && !c.init);
     let names: Vec<_> = c.capabilities.iter().map(ToString::to_string).collect();
     assert_eq!(
         names.join(" "),
@@ -137,6 +137,7 @@ containers:
     capabilities: {add: [CAP_NET_ADMIN, chown], drop: [KILL, CAP_MKNOD, SYS_ADMIN]}
     no_new_privileges: false
     xino: false
+    init: true
     unmask: [/proc/sys, /proc/kcore, /proc/sys]
     shell: [/bin/bash, -c]
     seccomp: unconfined
@@ -176,7 +177,7 @@ steps:
     let env: Vec<_> = c.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(env, ["A=1", "B=true", "C=1.10", "D=7 true"]);
     assert_eq!(c.seccomp, Seccomp::Unconfined);
-    assert!(!c.xino);
+    assert!(!c.xino && c.init);
     assert_eq!(c.unmask, Unmask::Paths(["/proc/kcore", "/proc/sys"].map(PathBuf::from).to_vec()));
     assert_eq!(c.shell, Some(["/bin/bash", "-c"].map(String::from).to_vec()));
     assert!(c.capabilities.contains(&Capability::NetAdmin) && !c.capabilities.contains(&Capability::Kill));

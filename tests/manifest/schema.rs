@@ -59,6 +59,7 @@ fn schema_and_reader_accept_the_same() {
         container("user: a, network: none, no_new_privileges: true, capabilities: {add: [CHOWN], drop: []}"),
         container("seccomp: default"),
         container("xino: false"),
+        container("init: true"),
         container("unmask: all, shell: [/bin/bash, -c]"),
         container("unmask: [/proc/kcore, /sys/firmware]"),
         container("seccomp: unconfined"),

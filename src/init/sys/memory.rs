@@ -26,6 +26,45 @@ pub fn map_words(length: usize) -> Result<&'static mut [usize]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut usize, length) })
 }
 
+/// Where the kernel has put the arguments and the environment of this program, see execve(2).
+#[repr(transparent)]
+pub struct Stack(*const usize);
+
+impl Stack {
+    /// Returns the addresses of the arguments and those of the environment, each list with the 0 that ends it.
+    pub fn lists(self) -> [&'static [usize]; 2] {
+        // SAFETY: the kernel begins a program with the number of arguments there, their addresses, 0, the addresses of the
+        // environment, and 0; nobody changes them.
+        unsafe {
+            let count = *self.0;
+            let arguments = self.0.add(1);
+            let environment = arguments.add(count + 1);
+            let mut variables = 0;
+            while *environment.add(variables) != 0 {
+                variables += 1;
+            }
+            [
+                core::slice::from_raw_parts(arguments, count + 1),
+                core::slice::from_raw_parts(environment, variables + 1),
+            ]
+        }
+    }
+}
+
+/// Returns the text at an address of one of these lists, with its NUL.
+pub fn text_at(list: &'static [usize], index: usize) -> Option<&'static [u8]> {
+    let address = *list.get(index).filter(|address| **address != 0)?;
+    let text = address as *const u8;
+    let mut length = 0;
+    // SAFETY: the kernel has put a text there that ends with a NUL, and nobody changes it.
+    unsafe {
+        while *text.add(length) != 0 {
+            length += 1;
+        }
+        Some(core::slice::from_raw_parts(text, length + 1))
+    }
+}
+
 /// The size of a file in memory.
 pub fn size(descriptor: i32) -> Result<usize> {
     const AT_EMPTY_PATH: usize = 0x1000;

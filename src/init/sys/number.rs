@@ -13,6 +13,7 @@ mod own {
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
     pub const SENDMSG: usize = 46;
+    pub const GETPID: usize = 39;
     pub const RECVMSG: usize = 47;
     pub const SOCKETPAIR: usize = 53;
     pub const CLONE: usize = 56;
@@ -23,11 +24,13 @@ mod own {
     pub const FCHDIR: usize = 81;
     pub const FCHOWN: usize = 93;
     pub const UMASK: usize = 95;
+    pub const SETPGID: usize = 109;
     pub const SETSID: usize = 112;
     pub const SETGROUPS: usize = 116;
     pub const SETRESUID: usize = 117;
     pub const SETRESGID: usize = 119;
     pub const CAPSET: usize = 126;
+    pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const PRCTL: usize = 157;
     pub const GETDENTS64: usize = 217;
     pub const EXIT_GROUP: usize = 231;
@@ -70,12 +73,15 @@ mod own {
     pub const KILL: usize = 129;
     pub const RT_SIGACTION: usize = 134;
     pub const RT_SIGPROCMASK: usize = 135;
+    pub const RT_SIGTIMEDWAIT: usize = 137;
     pub const SETRESUID: usize = 147;
     pub const SETRESGID: usize = 149;
+    pub const SETPGID: usize = 154;
     pub const SETSID: usize = 157;
     pub const SETGROUPS: usize = 159;
     pub const UMASK: usize = 166;
     pub const PRCTL: usize = 167;
+    pub const GETPID: usize = 172;
     pub const SOCKETPAIR: usize = 199;
     pub const SENDMSG: usize = 211;
     pub const RECVMSG: usize = 212;

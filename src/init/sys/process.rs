@@ -11,16 +11,17 @@ pub fn exit(code: i32) -> ! {
     fault()
 }
 
+const SIG_SETMASK: usize = 2;
+const SET_BYTES: usize = 8;
+
 /// Gives every signal its default action, and blocks none.
 pub fn default_signals() {
     const SIGNALS: usize = 64;
-    const SET_BYTES: usize = 8;
     let default = [0u64; 4];
     for signal in 1..=SIGNALS {
         // SIGKILL and SIGSTOP have no other action, and the kernel refuses to set one.
         let _ = checked(number::RT_SIGACTION, [signal, (&raw const default) as usize, 0, SET_BYTES]);
     }
-    const SIG_SETMASK: usize = 2;
     let none = 0u64;
     let _ = checked(number::RT_SIGPROCMASK, [SIG_SETMASK, (&raw const none) as usize, 0, SET_BYTES]);
 }
@@ -30,7 +31,7 @@ const CLONE_NEWUTS: u64 = 0x0400_0000;
 const CLONE_NEWIPC: u64 = 0x0800_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_PIDFD: u64 = 0x1000;
-const SIGCHLD: u64 = 17;
+pub const SIGCHLD: u64 = 17;
 
 /// Which side of a clone one is on.
 pub enum Fork {
@@ -115,6 +116,12 @@ pub fn ended_child() -> Option<u32> {
     Some(information[SI_PID] as u32).filter(|number| *number != 0)
 }
 
+/// Waits until a child has ended, whose exit status stays.
+pub fn wait_for_any() -> Result<()> {
+    const WNOWAIT: usize = 0x0100_0000;
+    again(number::WAITID, [P_ALL, 0, 0, WEXITED | WNOWAIT, 0]).map(drop)
+}
+
 /// Takes the exit statuses of all children that have ended, and hands each with the child's number to `took`; false where no
 /// child is left.
 pub fn reap_all(mut took: impl FnMut(u32, Ended)) -> bool {
@@ -164,6 +171,36 @@ pub fn signal_all(signal: usize) {
 /// Sends a signal to a process of this PID namespace.
 pub fn signal_number(number: u32, signal: usize) {
     let _ = checked(number::KILL, [number as usize, signal]);
+}
+
+/// Blocks every signal that can be, so that [`await_signal`] takes it.
+pub fn block_signals() -> Result<()> {
+    let all = u64::MAX;
+    checked(number::RT_SIGPROCMASK, [SIG_SETMASK, (&raw const all) as usize, 0, SET_BYTES]).map(drop)
+}
+
+/// A signal that came.
+pub struct Signal {
+    pub number: usize,
+    /// It was sent by kill(2) or its like from outside of this PID namespace.
+    pub is_from_outside: bool,
+}
+
+/// Takes the next signal.
+pub fn await_signal() -> Result<Signal> {
+    const SI_CODE: usize = 2;
+    const SI_PID: usize = 4;
+    const SI_USER: i32 = 0;
+    let all = u64::MAX;
+    let mut information = [0i32; 32];
+    let arguments = [(&raw const all) as usize, (&raw mut information) as usize, 0, SET_BYTES];
+    let number = again(number::RT_SIGTIMEDWAIT, arguments)?;
+    Ok(Signal { number, is_from_outside: information[SI_CODE] == SI_USER && information[SI_PID] == 0 })
+}
+
+/// Makes a group of processes of this one.
+pub fn new_group() {
+    let _ = checked(number::SETPGID, [0, 0]);
 }
 
 /// `struct pollfd`, see poll(2).

@@ -25,6 +25,14 @@ pub fn give(descriptor: i32, uid: u32) -> Result<()> {
     checked(number::FCHOWN, [fd(descriptor), uid as usize, u32::MAX as usize]).map(drop)
 }
 
+/// Makes this process, which leads a group, the one that the terminal at standard input is in the hands of, if that is one.
+pub fn take_terminal() {
+    const TIOCSPGRP: usize = 0x5410;
+    let Ok(own) = checked(number::GETPID, []) else { return };
+    let own = own as i32;
+    let _ = ioctl(0, TIOCSPGRP, (&raw const own) as usize);
+}
+
 /// The number of a terminal's other side below /dev/pts.
 pub fn terminal_number(master: i32) -> Result<u32> {
     const TIOCGPTN: usize = 0x8004_5430;

@@ -22,8 +22,8 @@ use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{devices, reap};
 use crate::sys::{self, Fork};
 
-/// Init's program, which build.rs compiles.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+/// Init's program, which build.rs compiles. With an argument it is the first process of a step.
+pub const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// How long init may take to end before everything in its groups is killed with it.
 const FROZEN_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };

@@ -21,6 +21,7 @@ mod view;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+pub use helper::INIT;
 use oci_spec::runtime::{Capability, LinuxResources, LinuxSeccomp, Spec};
 pub use request::{Requests, Started};
 use rustix::fs::{MemfdFlags, SealFlags};

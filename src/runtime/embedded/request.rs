@@ -13,7 +13,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process}
 use super::sealed;
 use crate::runtime::process::TOO_LARGE;
 use crate::runtime::status::{StartFailure, send_packet};
-use crate::runtime::wire::{MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
+use crate::runtime::wire::{INIT, MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
 use crate::runtime::{CANNOT_START, Outcome, lost_mount, not_executed};
 
 /// The socket to a session's spare. A packet goes to one spare whole, so threads need no lock.
@@ -48,9 +48,10 @@ impl Requests {
     pub fn send(
         &self,
         process: &Process,
+        init: bool,
         descriptors: [BorrowedFd<'_>; REQUEST_DESCRIPTORS],
     ) -> io::Result<Result<Started, Outcome>> {
-        let request = match encode(process) {
+        let request = match encode(process, init) {
             Ok(request) => request,
             Err(outcome) => return Ok(Err(outcome)),
         };
@@ -73,7 +74,7 @@ impl Requests {
 }
 
 /// The flat form of a process, see [`wire`](crate::runtime::wire).
-fn encode(process: &Process) -> Result<Vec<u8>, Outcome> {
+fn encode(process: &Process, init: bool) -> Result<Vec<u8>, Outcome> {
     let user = process.user();
     let argv: Vec<&[u8]> = process.args().iter().flatten().map(|text| text.as_bytes()).collect();
     let env: Vec<&[u8]> = process.env().iter().flatten().map(|text| text.as_bytes()).collect();
@@ -90,6 +91,9 @@ fn encode(process: &Process) -> Result<Vec<u8>, Outcome> {
     let mut flags = if process.terminal() == Some(true) { TERMINAL } else { 0 };
     if process.no_new_privileges() == Some(true) {
         flags |= NO_NEW_PRIVILEGES;
+    }
+    if init {
+        flags |= INIT;
     }
     let side = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
     let (rows, columns) = process.console_size().map_or((0, 0), |size| (side(size.height()), side(size.width())));
@@ -232,6 +236,7 @@ impl Started {
             stage::CAPABILITIES => &["prctl", "capset"],
             stage::DIRECTORY => &["openat2", "fchdir", "getcwd"],
             stage::NO_NEW_PRIVILEGES => &["prctl"],
+            stage::INIT => &["clone", "rt_sigprocmask"],
             stage::EXECUTE if !matches!(failure.errno, libc::ENOENT | libc::E2BIG) => &["execve", "mmap"],
             _ => &[],
         };
@@ -292,6 +297,7 @@ impl Started {
             stage::NO_NEW_PRIVILEGES => "set no_new_privs".to_owned(),
             stage::SECCOMP => "load its seccomp filter".to_owned(),
             stage::LANDLOCK => "be confined to its root by Landlock".to_owned(),
+            stage::INIT => "start behind an init".to_owned(),
             stage::OOM_SCORE => "set how soon the kernel ends it for want of memory (oom_score_adj)".to_owned(),
             stage::KEYRING => "join a keyring of its own".to_owned(),
             _ => "read its request".to_owned(),
@@ -365,8 +371,9 @@ mod tests {
             argv in proptest::collection::vec("[^\0]{0,40}", 1..8),
             env in proptest::collection::vec("[A-Z]{1,4}=[^\0]{0,40}", 0..8),
             groups in proptest::collection::vec(any::<u32>(), 0..20),
+            init: bool,
         ) {
-            let bytes = encode(&process(&argv, &env, groups.clone())).unwrap();
+            let bytes = encode(&process(&argv, &env, groups.clone()), init).unwrap();
             let request = Request::parse(&bytes).unwrap();
             prop_assert_eq!(request.argv.map(text).collect::<Vec<_>>(), argv);
             prop_assert_eq!(request.env.map(text).collect::<Vec<_>>(), env);
@@ -374,6 +381,7 @@ mod tests {
             prop_assert_eq!((request.uid, request.gid, request.umask), (5, 6, 0o077));
             prop_assert_eq!((request.rows, request.columns, request.oom_score_adj), (24, 80, -17));
             prop_assert!(request.has(TERMINAL) && request.has(NO_NEW_PRIVILEGES));
+            prop_assert_eq!(request.has(INIT), init);
             let limit = Limit { resource: libc::RLIMIT_NOFILE, soft: 7, hard: 9 };
             prop_assert_eq!(request.limits().collect::<Vec<_>>(), vec![limit]);
             prop_assert_eq!(text(request.cwd), "/work");
@@ -387,7 +395,7 @@ mod tests {
             at in any::<proptest::sample::Index>(),
             byte in any::<u8>(),
         ) {
-            let bytes = encode(&process(&["sh".into()], &["PATH=/bin:/sbin".into()], vec![1])).unwrap();
+            let bytes = encode(&process(&["sh".into()], &["PATH=/bin:/sbin".into()], vec![1]), true).unwrap();
             prop_assert!(Request::parse(&bytes[..cut.index(bytes.len())]).is_none());
             let mut changed = bytes.clone();
             changed[at.index(bytes.len())] = byte;
@@ -412,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_command_or_with_a_nul_byte_is_refused() {
-        let code = |process: &Process| encode(process).unwrap_err().exit_code();
+        let code = |process: &Process| encode(process, false).unwrap_err().exit_code();
         assert_eq!(code(&process(&[], &[], vec![])), 127);
         assert_eq!(code(&process(&["a\0b".into()], &[], vec![])), 126);
     }
@@ -426,7 +434,7 @@ mod tests {
             Outcome::NotStarted { why, code } => format!("{code} {why}"),
             other => panic!("{other:?}"),
         };
-        let mut all: Vec<String> = (0..=19).map(|stage| words(stage, libc::EIO, 0)).collect();
+        let mut all: Vec<String> = (0..=20).map(|stage| words(stage, libc::EIO, 0)).collect();
         all.push(words(stage::EXECUTE, libc::ENOENT, 0));
         all.push(words(stage::EXECUTE, libc::E2BIG, 0));
         all.push(words(stage::DIRECTORY, libc::ELOOP, 0));

@@ -39,6 +39,9 @@ use serde::{Deserialize, Serialize};
 use super::Bundle;
 use super::container::{Channel, Container, Helper, RuntimeError};
 
+/// Where a session has the program that is to be the first process of steps, inside.
+pub const INIT_PATH: &str = "/dev/runner-init";
+
 /// The argument that makes runner a helper.
 pub const HELPER_ARGUMENT: &str = "__external";
 

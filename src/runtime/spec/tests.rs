@@ -48,6 +48,7 @@ fn container() -> Container {
         unmask: Default::default(),
         shell: None,
         has_scripts: false,
+        init: false,
         xino: true,
         checkpoint: None,
     }
