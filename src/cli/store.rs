@@ -14,7 +14,7 @@ const MOST_DAYS: u32 = 36500;
 /// What to do with the store. A LAYER is a digest, the beginning of one, or the name of the step that wrote it.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// List the layers, chain by chain, the one used last first, and each with its base first; or the cache mounts.
+    /// List the layers, chain by chain with the base first, or the cache mounts.
     #[command(after_help = examples::STORE_LS)]
     Ls {
         /// List the cache mounts.
