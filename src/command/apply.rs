@@ -177,7 +177,6 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     let events = events.masking(context.workspace.secrets());
     long_reads.are_events(&events);
     let mode = surroundings.mode(settings.progress);
-    let estimates = mode.shows_estimates();
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
     let containers = without_resolv_conf(build, &plan, &paths);
@@ -192,7 +191,7 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     }
     let stay = if wish.keyboard.is_some() { Stay::Failed } else { Stay::None };
     let (keep_going, keep_failed) = (wish.keep_going, wish.keep_failed);
-    let options = Options { keep_going, keep_failed, stay, estimates, ..Options::of(settings.jobs) };
+    let options = Options { keep_going, keep_failed, stay, ..Options::of(settings.jobs) };
     let summary = execute::apply(context, &plan, &judge, options, &rooms, &events);
     let inputs = if wish.sources && summary.status == BuildStatus::Done {
         inputs(&judge, &summary)

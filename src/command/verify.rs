@@ -150,11 +150,10 @@ fn compare(
     let surroundings = Surroundings::of_stdout();
     let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);
-    let estimates = mode.shows_estimates();
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
     let rooms = Rooms::new(context);
-    let options = Options { estimates, ..Options::of(settings.jobs) };
+    let options = Options::of(settings.jobs);
     let summary = execute::apply(context, plan, &judge, options, &rooms, &events);
     let result = results(&judge, &build, &summary, expected, lock, [outer.store, &store]);
     // The reporter ends when nobody can report anything any more.

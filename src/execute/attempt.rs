@@ -67,12 +67,17 @@ pub struct Patience<'a> {
     pub grace: Duration,
     /// Takes the warning of a process that has been asked to end and still runs.
     pub warn: &'a dyn Fn(&Warning),
+    /// Does the other work of the thread that waits, where some is due, and returns when more will be.
+    pub meanwhile: Meanwhile<'a>,
 }
+
+/// See [`Patience::meanwhile`].
+pub type Meanwhile<'a> = &'a dyn Fn() -> Option<Instant>;
 
 impl<'a> Patience<'a> {
     /// With a command that no step is.
     pub fn with_command(warn: &'a dyn Fn(&Warning)) -> Self {
-        Self { timeout: None, grace: Step::DEFAULT_GRACE, warn }
+        Self { timeout: None, grace: Step::DEFAULT_GRACE, warn, meanwhile: &|| None }
     }
 }
 
@@ -140,7 +145,8 @@ impl Trial {
                 let mut polled = vec![PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
                 polled.extend(ending.awaited().map(|wish| PollFd::from_borrowed_fd(wish, PollFlags::IN)));
                 polled.extend(streams.open().map(|end| PollFd::new(end, PollFlags::IN)));
-                let left = ending.due().map(|due| due.saturating_duration_since(Instant::now()));
+                let due = ending.due().into_iter().chain((patience.meanwhile)()).min();
+                let left = due.map(|due| due.saturating_duration_since(Instant::now()));
                 match poll(&mut polled, left.map(timespec).as_ref()) {
                     Ok(_) => {}
                     Err(Errno::INTR) => continue,

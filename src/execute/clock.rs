@@ -43,11 +43,10 @@ pub(super) struct Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    /// One that estimates what is left from a second after `begun` on, or that never does.
-    pub(super) fn new(context: Context<'a>, jobs: usize, begun: Option<Instant>) -> Self {
+    pub(super) fn new(context: Context<'a>, jobs: usize, now: Instant) -> Self {
         let none = vec![None; context.build.steps.len()];
-        let (due, begun, frozen) = (begun.map(|begun| begun + EACH), none.clone(), none);
-        Self { context, jobs, known: None, due, begun, frozen, took: Timings::new() }
+        let (begun, frozen) = (none.clone(), none);
+        Self { context, jobs, known: None, due: Some(now + EACH), begun, frozen, took: Timings::new() }
     }
 
     /// A step begins.
@@ -65,6 +64,11 @@ impl<'a> Clock<'a> {
         let since = |begun: Instant| self.frozen[step.0].map(|frozen| milliseconds(frozen.duration_since(begun)));
         let next_ms = self.begun[step.0].and_then(since).map_or(end_ms, |next_ms| next_ms.min(end_ms));
         self.took.insert(self.context.build.step(step).name.clone(), Timing { next_ms, end_ms });
+    }
+
+    /// When the next estimate is due; none where there will be none.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// How long it is until the next estimate; none where there will be none.

@@ -1,11 +1,13 @@
 //! Drives a run: begins each step when it may begin, and does what its segment's state says.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Instant;
 
+use super::attempt::Meanwhile;
 use super::clock::{Clock, Stage};
 use super::edge::{Edge, EndsWithPanic};
 use super::ended::{Done, Report, keep};
@@ -50,7 +52,7 @@ pub fn apply<'a>(
         rooms,
         events,
         parts: Parts::new(context.build, plan, judge.segments()),
-        clock: Clock::new(context, jobs, options.estimates.then_some(begun)),
+        clock: Clock::new(context, jobs, begun),
         hurry: &hurry,
         stopped: None,
         again: VecDeque::new(),
@@ -96,12 +98,12 @@ pub fn apply<'a>(
 }
 
 /// Runs a step to its end.
-type StepJob<'s> = Box<dyn FnOnce() -> Report + Send + 's>;
+type StepJob<'s> = Box<dyn FnOnce(Meanwhile<'_>) -> Report + Send + 's>;
 
 /// Runs a step on another thread.
 fn hand<'s>(crew: &Crew<'s, '_>, job: StepJob<'s>, sender: Sender<Report>) {
     crew.hand(move |_| {
-        let _ = sender.send(job());
+        let _ = sender.send(job(&|| None));
     });
 }
 
@@ -182,7 +184,9 @@ impl<'a, 'e> Run<'a, 'e> {
             if let Some((step, job)) = last {
                 if self.is_alone(step) {
                     // A report from another thread would take two wake-ups, as much as many a step.
-                    self.take(job());
+                    let run = RefCell::new(&mut *self);
+                    let report = job(&|| run.borrow_mut().estimate_in_time());
+                    self.take(report);
                     self.settle(crew, sender);
                     continue;
                 }
@@ -208,11 +212,15 @@ impl<'a, 'e> Run<'a, 'e> {
     /// Whether a step that begins now is all that there is to do until its end. A snapshot reports before it has ended.
     fn is_alone(&self, step: StepId) -> bool {
         let is_snapshot = matches!(self.context.build.step(step).action, Action::Snapshot(_));
-        !is_snapshot
-            && self.running == 1
-            && self.writing.is_empty()
-            && self.beside == 0
-            && self.clock.due_in().is_none()
+        !is_snapshot && self.running == 1 && self.writing.is_empty() && self.beside == 0
+    }
+
+    /// Reports how much is left, where that is due, and returns when it is due again.
+    fn estimate_in_time(&mut self) -> Option<Instant> {
+        if self.clock.due()? <= Instant::now() {
+            self.estimate();
+        }
+        self.clock.due()
     }
 
     /// What a thread reports next. Tells while it waits how long what is left takes.
@@ -393,7 +401,7 @@ impl<'a, 'e> Run<'a, 'e> {
         let (name, container) = self.names(id);
         let work = self.work(id);
         let others = crew.clone();
-        Box::new(move || {
+        Box::new(move |meanwhile| {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
             let (result, log, took, kept) = match &context.build.step(id).action {
@@ -412,7 +420,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     let turns = turns.and_then(|turns| edge.guard(|| work.restore_checkpoint()).map(|()| turns));
                     // How long it has waited says nothing of how long it takes.
                     let started = Instant::now();
-                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(work.process())));
+                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(work.process(meanwhile))));
                     let (result, log) = ran.unwrap_or_else(|failure| (Err(failure), None));
                     let took = started.elapsed();
                     let kept = result

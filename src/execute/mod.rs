@@ -61,14 +61,12 @@ pub struct Options {
     pub keep_failed: bool,
     /// Which sessions are open when the run has ended, for the caller to go on in and to close.
     pub stay: Stay,
-    /// Reports what is left by how long steps took before, for a display that shows it.
-    pub estimates: bool,
 }
 
 impl Options {
     /// So many steps at once, and nothing else out of the ordinary.
     pub fn of(jobs: NonZeroUsize) -> Self {
-        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: Stay::None, estimates: false }
+        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: Stay::None }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
 
-use super::attempt::{Attempt, Patience, Sink, Trial};
+use super::attempt::{Attempt, Meanwhile, Patience, Sink, Trial};
 use super::caches::take_turns;
 use super::explained::words;
 use super::hints::only_layer;
@@ -111,18 +111,18 @@ impl Work<'_, '_> {
     }
 
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
-    pub fn process(&self) -> (Result<(), Failure>, Option<PathBuf>) {
+    pub fn process(&self, meanwhile: Meanwhile<'_>) -> (Result<(), Failure>, Option<PathBuf>) {
         let step = self.context.build.step(self.id);
         if let Some(bytes) = self.context.workspace.little_memory() {
             self.events.warn(None, &Warning::LittleMemory { bytes });
         }
         let open = || self.context.store.log_file(self.context.build_id, &step.name);
         let mut output = Output::new(&step.name, &open, self.events, self.context.workspace.secrets());
-        let result = self.tries(&mut output);
+        let result = self.tries(&mut output, meanwhile);
         (result, output.finish())
     }
 
-    fn tries(&self, output: &mut Output<'_>) -> Result<(), Failure> {
+    fn tries(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
         let step = self.context.build.step(self.id);
         let stop = || self.context.interrupt.is_set();
         let _turn = self.rooms.turn(step.container, step.retries > 0);
@@ -135,8 +135,9 @@ impl Work<'_, '_> {
         };
         let (mut tries, mut has_run) = (1, false);
         loop {
-            let ended =
-                self.once(output).map_err(|failure| Failure { has_run: has_run || failure.has_run, ..failure })?;
+            let ended = self
+                .once(output, meanwhile)
+                .map_err(|failure| Failure { has_run: has_run || failure.has_run, ..failure })?;
             has_run |= !matches!(ended.outcome, Outcome::NotStarted { .. });
             if ended.is_success() {
                 return Ok(());
@@ -168,7 +169,7 @@ impl Work<'_, '_> {
         self.context.interrupt.is_set().then(|| Failure::own("interrupted", None))
     }
 
-    fn once(&self, output: &mut Output<'_>) -> Result<Attempt, Failure> {
+    fn once(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<Attempt, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
         let room = self.rooms.running(step.container)?;
@@ -201,7 +202,7 @@ impl Work<'_, '_> {
         let trial = Trial::start(session, process, stdin).map_err(|error| self.lost(error))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
         let warn = |warning: &Warning| self.events.warn(Some(&step.name), warning);
-        let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn };
+        let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn, meanwhile };
         let lost = |error| Failure { has_run: true, ..self.lost(error) };
         let followed = trial.follow(patience, &mut sink, self.context.interrupt).map_err(lost);
         let attempt = followed.and_then(|attempt| {

@@ -72,13 +72,6 @@ pub enum Mode {
     Quiet,
 }
 
-impl Mode {
-    /// Whether it shows what is left of a build by how long the steps took before.
-    pub fn shows_estimates(self) -> bool {
-        matches!(self, Self::Tty { .. })
-    }
-}
-
 /// One way of showing events.
 trait Reporter {
     /// An event happened.

@@ -106,3 +106,16 @@ fn a_step_that_prints_nothing_has_its_exit_code_and_a_snapshot_has_none() {
     assert_eq!(built.ending("silent")["exit_code"], 0, "{}", built.run);
     assert_eq!(built.ending("layer")["exit_code"], Value::Null, "{}", built.run);
 }
+
+/// The thread that reports it runs the step, too, where there is only one.
+#[test]
+fn how_much_is_left_is_reported_while_the_only_step_runs() {
+    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: slow, run: sleep 2 }]\n");
+    Built::well(&project);
+    let built = Built::of(&project, &["--no-cache"]);
+    let kinds: Vec<&str> = built.events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let place =
+        |kind: &str| kinds.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));
+    assert!(place("step_started") < place("build_estimated"), "{}", built.run);
+    assert!(place("build_estimated") < place("step_finished"), "{}", built.run);
+}
