@@ -439,8 +439,10 @@ fn a_change_of_what_is_not_in_the_key_runs_nothing() {
     let text = text.replace("-s, container", "-image, container").replace("renamed-before", "renamed-after");
     project.write("build.yaml", &text.replace("  - {", "\n  -   {"));
     cases.iter().for_each(|case| (case.change)(&project.path(&format!("in/{}", case.name))));
-    for cache in fs::read_dir(project.store().join("cache")).unwrap().flatten() {
-        fs::write(cache.path().join("left"), "by another build").unwrap();
+    // Beside each directory are the files by which steps take turns.
+    let caches = fs::read_dir(project.store().join("cache")).unwrap().flatten().map(|entry| entry.path());
+    for cache in caches.filter(|path| path.is_dir()) {
+        fs::write(cache.join("left"), "by another build").unwrap();
     }
     let planned = planned(&project);
     let stale: Vec<_> = planned.iter().filter(|(_, fresh, _)| !fresh).collect();
