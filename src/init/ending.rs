@@ -61,7 +61,7 @@ fn watch(step: &Spare, view: &View<'_>) -> ! {
     let told = tell_all(step, view, with_first);
     if is_stopped && told.is_err() {
         sys::kill(step.process);
-    } else if !is_stopped && !(with_first && told.is_ok()) {
+    } else if !(is_stopped || with_first && told.is_ok()) {
         sys::signal(step.process, SIGTERM);
         sys::signal(step.process, SIGCONT);
     }

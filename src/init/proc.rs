@@ -107,6 +107,8 @@ fn is_live_child(process: u32, parent: u32) -> bool {
     let Ok(length) = read else { return false };
     // A name may have any byte in it: what follows it begins at the last bracket.
     let Some(end) = stat[..length].iter().rposition(|byte| *byte == b')') else { return false };
-    let (Some(state), Some(above)) = (stat.get(end + 2), stat.get(end + 4..length).and_then(number)) else { return false };
+    let (Some(state), Some(above)) = (stat.get(end + 2), stat.get(end + 4..length).and_then(number)) else {
+        return false;
+    };
     above == parent && !matches!(state, b'Z' | b'X' | b'x')
 }

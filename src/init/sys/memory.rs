@@ -43,10 +43,7 @@ impl Stack {
             while *environment.add(variables) != 0 {
                 variables += 1;
             }
-            [
-                core::slice::from_raw_parts(arguments, count + 1),
-                core::slice::from_raw_parts(environment, variables + 1),
-            ]
+            [core::slice::from_raw_parts(arguments, count + 1), core::slice::from_raw_parts(environment, variables + 1)]
         }
     }
 }
