@@ -38,7 +38,9 @@ steps:
 "#;
 
 fn caches(project: &Project) -> Vec<PathBuf> {
-    fs::read_dir(project.store().join("cache")).into_iter().flatten().flatten().map(|cache| cache.path()).collect()
+    let entries = fs::read_dir(project.store().join("cache")).into_iter().flatten().flatten();
+    // The files beside a directory are the locks of it.
+    entries.map(|cache| cache.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Whether the store has a record of the layer that the step wrote.
