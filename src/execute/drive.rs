@@ -7,17 +7,17 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Instant;
 
-use super::attempt::Meanwhile;
 use super::clock::{Clock, Stage};
 use super::edge::{Edge, EndsWithPanic};
-use super::ended::{Done, Report, keep};
+use super::ended::{Report, keep};
 use super::failed::FailedWith;
+use super::job::{StepJob, hand};
 use super::judging::Judging;
-use super::parts::{Admission, Chains, CheckpointPlan, Parts};
+use super::parts::{Admission, Chains, Parts};
 use super::place::Places;
 use super::step;
 use super::{Context, Failure, Options, Rooms, Stay, Summary, milliseconds};
-use crate::build::{Action, ContainerId, SnapshotMode, StepId};
+use crate::build::{Action, ContainerId, StepId};
 use crate::digest::Digest;
 use crate::event::{BuildStatus, Event, Events, StepStatus};
 use crate::freshness::Judge;
@@ -95,16 +95,6 @@ pub fn apply<'a>(
     });
     let Run { step_failed, mismatched, wrong_input, failed, layers, .. } = run;
     Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
-}
-
-/// Runs a step to its end.
-type StepJob<'s> = Box<dyn FnOnce(Meanwhile<'_>) -> Report + Send + 's>;
-
-/// Runs a step on another thread.
-fn hand<'s>(crew: &Crew<'s, '_>, job: StepJob<'s>, sender: Sender<Report>) {
-    crew.hand(move |_| {
-        let _ = sender.send(job(&|| None));
-    });
 }
 
 /// Steps by how they ended.
@@ -312,7 +302,7 @@ impl<'a, 'e> Run<'a, 'e> {
         self.failed(step, &Failure::host(format!("{error}, and the step would run{why}; {hint}")));
     }
 
-    fn work(&self, id: StepId) -> step::Work<'a, 'e> {
+    pub(super) fn work(&self, id: StepId) -> step::Work<'a, 'e> {
         let Self { context, judge, rooms, events, .. } = *self;
         step::Work { context, judge, rooms, events, id }
     }
@@ -382,67 +372,6 @@ impl<'a, 'e> Run<'a, 'e> {
     fn must_wait(&self, step: StepId) -> bool {
         let container = self.context.build.step(step).container;
         self.writing.iter().any(|writing| self.context.paths.shows_output(container, *writing))
-    }
-
-    fn begin<'s>(
-        &self,
-        crew: &Crew<'s, '_>,
-        id: StepId,
-        reasons: Vec<Reason>,
-        checkpoint: Option<CheckpointPlan>,
-        sender: Sender<Report>,
-    ) -> StepJob<'s>
-    where
-        'a: 's,
-        'e: 's,
-    {
-        let (context, events, edge) = (self.context, self.events, self.edge);
-        let keep_failed = self.options.keep_failed;
-        let (name, container) = self.names(id);
-        let work = self.work(id);
-        let others = crew.clone();
-        Box::new(move |meanwhile| {
-            let started = Instant::now();
-            events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
-            let (result, log, took, kept) = match &context.build.step(id).action {
-                Action::Snapshot(snapshot) => {
-                    work.shows_restoring();
-                    let frozen = || {
-                        // A full image is what its container goes on above, so nothing can run before it is written.
-                        if snapshot.mode == SnapshotMode::Layer {
-                            let _ = sender.send(Report::Frozen { step: id });
-                        }
-                    };
-                    (edge.guard(|| work.snapshot(snapshot, frozen).map(Some)), None, started.elapsed(), None)
-                }
-                _ => {
-                    let turns = edge.guard(|| work.take_turns());
-                    let turns = turns.and_then(|turns| edge.guard(|| work.restore_checkpoint()).map(|()| turns));
-                    // How long it has waited says nothing of how long it takes.
-                    let started = Instant::now();
-                    let ran = turns.and_then(|_turns| edge.guard(|| Ok(work.process(meanwhile))));
-                    let (result, log) = ran.unwrap_or_else(|failure| (Err(failure), None));
-                    let took = started.elapsed();
-                    let kept = result
-                        .as_ref()
-                        .err()
-                        .filter(|_| keep_failed)
-                        .and_then(|failure| edge.guard(|| Ok(work.keep(failure))).ok().flatten());
-                    if let (Ok(()), Some(plan)) = (&result, checkpoint)
-                        && let Ok(Some(changes)) = edge.guard(|| Ok(work.checkpoint(took)))
-                    {
-                        others.hand(move |_| {
-                            let _ = edge.guard(|| {
-                                work.keep_checkpoint(&plan, took, changes);
-                                Ok(())
-                            });
-                        });
-                    }
-                    (result.map(|()| None), log, took, kept)
-                }
-            };
-            Report::Done(Box::new(Done { step: id, took, result, log, kept }))
-        })
     }
 
     pub(super) fn names(&self, id: StepId) -> (String, String) {

@@ -17,6 +17,7 @@ mod failed;
 mod file_capabilities;
 mod hints;
 mod interrupt;
+mod job;
 mod judging;
 mod masked;
 mod output;
