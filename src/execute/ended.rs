@@ -132,6 +132,13 @@ impl Run<'_, '_> {
                 self.beside -= 1;
                 match *result {
                     Ok(mut judged) => {
+                        // What its steps see is yet to be written: a checkpoint may hold work on what was there before.
+                        if self.parts.is_unsettled(segment)
+                            && let Verdict::Stale { resume, .. } = &mut judged.verdict
+                            && resume.take().is_some()
+                        {
+                            judged.held = None;
+                        }
                         let resumed = match &judged.verdict {
                             Verdict::Stale { resume: Some(resume), .. } => Some(resume.steps),
                             _ => None,

@@ -235,3 +235,38 @@ fn where_files_are_left_in_a_tmpfs_there_is_no_checkpoint_and_that_is_told() {
     project.write("src/good", "good\n");
     assert_eq!(statuses(&Built::well(&project)), ["ran"; 5]);
 }
+
+/// A container sees the output of a later step in a bind: a checkpoint of what it did with the one before is no use then.
+#[test]
+fn a_checkpoint_from_before_a_step_wrote_what_the_session_sees_is_not_restored() {
+    let project = project(
+        r#"
+mounts:
+  src: { type: bind, source: src, target: /src, options: [ro], cache: ignore }
+  img: { type: bind, source: img, target: /img, options: [ro] }
+containers:
+  a:
+    rootfs: { programs: [/bin/sh, /bin/cat, /bin/cp, /bin/sleep, /usr/bin/cmp] }
+    mounts: [src, img]
+    checkpoint: 100ms
+  b: { rootfs: { scratch: true }, env: { WORD: first } }
+steps:
+  - { name: one, container: a, run: "true" }
+  - { name: x, container: b, needs: [one], snapshot: { mode: full, output: img/x } }
+  - { name: two, container: a, needs: [one, x], run: "cp /img/x /seen; sleep 0.2" }
+  - { name: three, container: a, run: "cat /src/good; cmp /img/x /seen" }
+  - { name: layer, container: a, snapshot: {} }
+"#,
+    );
+    for directory in ["img", "src"] {
+        std::fs::create_dir_all(project.path(directory)).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(Built::of(&project, &[]).status("three"), "failed");
+    }
+    project.write("src/good", "good\n");
+    let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
+    project.write("build.yaml", &text.replace("{ mode: full, output", "{ mode: full, compression: gzip, output"));
+    let built = Built::well(&project);
+    assert_eq!((built.status("two"), built.status("three")), ("ran", "ran"), "{}", built.run);
+}

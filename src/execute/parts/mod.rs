@@ -303,6 +303,11 @@ impl<'a> Parts<'a> {
         self.unsettled.contains(&index) || self.late[index].iter().all(|step| self.over.contains(step))
     }
 
+    /// Whether a segment is judged before all that its steps see is written.
+    pub fn is_unsettled(&self, index: usize) -> bool {
+        self.unsettled.contains(&index)
+    }
+
     /// Nothing is under way: the steps that wait for others to be over begin without.
     pub fn unsettle(&mut self) -> Vec<StepId> {
         let early = std::mem::take(&mut self.early);
