@@ -77,7 +77,7 @@ pub fn in_session(
 /// Waits for the turn of a command with the caches of its container.
 pub fn turns_with_caches(context: Context<'_>, container: ContainerId) -> Result<Vec<CacheTurn>, Stop> {
     let tell = |id: &str| notice(&Warning::CacheInUse { id: sanitize(id).into_owned() }.to_string());
-    let turns = execute::take_turns(context, container, tell).map_err(of_store)?;
+    let turns = execute::take_turns(context, container, || false, tell).map_err(of_store)?;
     turns.ok_or_else(|| Exit::Interrupted.into())
 }
 

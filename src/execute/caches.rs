@@ -14,14 +14,15 @@ use crate::store::{CacheTurn, StoreError};
 /// How often it is looked whether it is this one's turn.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Waits for the turn with every cache of a container; none where the build is interrupted before. `tell` is called with the
-/// id of each cache that has to be waited for.
+/// Waits for the turn with every cache of a container; none where the build is interrupted before, or `gives_up`. `tell` is
+/// called with the id of each cache that has to be waited for.
 ///
 /// # Errors
 /// What locking gives.
 pub fn take_turns(
     context: Context<'_>,
     container: ContainerId,
+    gives_up: impl Fn() -> bool,
     mut tell: impl FnMut(&str),
 ) -> Result<Option<Vec<CacheTurn>>, StoreError> {
     let mut caches: BTreeMap<&str, Sharing> = BTreeMap::new();
@@ -40,7 +41,7 @@ pub fn take_turns(
             if let Some(turn) = context.store.try_cache_turn(id, sharing)? {
                 break turn;
             }
-            if context.interrupt.is_set() {
+            if context.interrupt.is_set() || gives_up() {
                 return Ok(None);
             }
             if !told {

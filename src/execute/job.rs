@@ -36,7 +36,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let (context, events, edge) = (self.context, self.events, self.edge);
+        let Self { context, events, edge, hurry, .. } = *self;
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
@@ -56,7 +56,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     (edge.guard(|| work.snapshot(snapshot, frozen).map(Some)), None, started.elapsed(), None)
                 }
                 _ => {
-                    let turns = edge.guard(|| work.take_turns());
+                    let turns = edge.guard(|| work.take_turns(hurry));
                     let turns = turns.and_then(|turns| edge.guard(|| work.restore_checkpoint()).map(|()| turns));
                     // How long it has waited says nothing of how long it takes.
                     let started = Instant::now();

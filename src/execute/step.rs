@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_spec::runtime::Process;
 
@@ -103,11 +104,21 @@ pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure 
 }
 
 impl Work<'_, '_> {
-    /// Waits for the step's turn with the caches of its container.
-    pub fn take_turns(&self) -> Result<Vec<CacheTurn>, Failure> {
+    /// Waits for the step's turn with the caches of its container, until nothing more of the build is to begin.
+    pub fn take_turns(&self, hurry: &AtomicBool) -> Result<Vec<CacheTurn>, Failure> {
         let step = self.context.build.step(self.id);
         let tell = |id: &str| self.events.warn(Some(&step.name), &Warning::CacheInUse { id: id.to_owned() });
-        take_turns(self.context, step.container, tell)?.ok_or_else(|| Failure::own("interrupted", None))
+        let gives_up = || hurry.load(Ordering::Relaxed);
+        let turns = take_turns(self.context, step.container, gives_up, tell)?;
+        let why = || {
+            let why = if self.context.interrupt.is_set() {
+                "interrupted"
+            } else {
+                "it waited for a cache when the build failed"
+            };
+            Failure::own(why, None)
+        };
+        turns.ok_or_else(why)
     }
 
     /// Runs the step's process, again after a failure as often as it may; with the path of its log.
