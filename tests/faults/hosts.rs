@@ -104,7 +104,8 @@ mount -o remount,rw,bind store
     );
     in_shell(tally, "an empty store that is read-only", &tried, READ_ONLY, HOST);
     let built = format!("\"$@\" apply >/dev/null; rm -r out/*\n{tried}");
-    in_shell(tally, "a store with all layers that is read-only", &built, READ_ONLY, HOST);
+    // Nothing has to run: the outputs come from the store.
+    in_shell(tally, "a store with all layers that is read-only", &built, READ_ONLY, &[0]);
     let removed = r#"mount -t tmpfs tmpfs store; mount -o remount,ro store
 "$@" apply; code=$?
 umount store
