@@ -112,7 +112,9 @@ impl Store {
                 }
                 let in_use = path.with_extension("use");
                 let noted = regular::read(&in_use, MAX_ID).ok().filter(|id| !id.is_empty());
-                let used = in_use.metadata().or_else(|_| path.metadata())?.modified()?;
+                // Another collection may have removed it by now.
+                let Ok(found) = in_use.metadata().or_else(|_| path.metadata()) else { continue };
+                let used = found.modified()?;
                 caches.push(Cache {
                     id: noted.map(|id| String::from_utf8_lossy(&id).into_owned()),
                     size: tree_size(&path).ok(),

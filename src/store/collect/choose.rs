@@ -36,7 +36,7 @@ pub(super) struct Removal {
     pub cause: Cause,
     /// The keys of the records whose results need it.
     pub records: Vec<Digest>,
-    /// The layers that stand on it and are to go first.
+    /// The layers that stand on it in any of these: where one of them turns out to be in use, it stays.
     pub above: BTreeSet<Digest>,
 }
 
@@ -96,12 +96,21 @@ pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<Removal> {
                 layer: *layer,
                 cause: if is_unused { Cause::Unused } else { Cause::Room },
                 records: records.map(|index| *chains[*index].key).collect(),
-                above: closure(*layer, &above, |_| false).into_iter().filter(|other| other != layer).collect(),
+                above: needing(layer)
+                    .iter()
+                    .flat_map(|index| those_above(&chains[*index].layers, layer))
+                    .copied()
+                    .collect(),
             });
             gone.insert(*layer);
         }
     }
     removals
+}
+
+/// Those of a chain that stand on one of its layers.
+fn those_above<'c>(chain: &'c [Digest], layer: &'c Digest) -> impl Iterator<Item = &'c Digest> {
+    chain.iter().skip_while(move |other| *other != layer).skip(1)
 }
 
 /// The layers that are in use or locked, with those that they stand on.
@@ -193,9 +202,9 @@ mod tests {
         let removals = choose(&inventory, &since(4));
         let of = |removals: &[Removal]| removals.iter().map(|removal| removal.layer).collect::<Vec<_>>();
         assert_eq!(of(&removals), [1, 2].map(id));
-        // With the record that says that it came out on the base that goes, which is none of those that stand on it.
+        // With the record that says that the product came out on the base that goes. The product stays for another record.
         let records: BTreeSet<Digest> = removals[0].records.iter().copied().collect();
-        assert_eq!((records, &removals[0].above), ([key(1), key(11)].into(), &BTreeSet::new()));
+        assert_eq!((records, &removals[0].above), ([key(1), key(11)].into(), &[id(9)].into()));
         for most in [20, 29] {
             let room = Policy { max_size: Some(most), ..Policy::default() };
             assert_eq!(of(&choose(&inventory, &room)), [1, 2].map(id));
