@@ -95,6 +95,7 @@ mod tests {
             ("\u{1b}[1mhunter\u{9b}0m2\u{1b}[0m", "\u{1b}[1m***\u{1b}[0m"),
             ("hun\u{202e}ter\0\u{8}2", "***"),
             ("hun\u{1b}]ter2", "***"),
+            ("\u{1b}]\rhun\u{1b}[31mter2\u{7}", "\u{1b}]\r***\u{7}"),
             ("hun\u{1b}[ter2", "hun\u{1b}[ter2"),
             ("swordfish", "***"),
             ("\u{1b}[1msword\u{1b}[0mfish", "***"),

@@ -90,7 +90,8 @@ impl Visible {
         }
         for at in self.scanned.max(2)..bytes.len() {
             match (bytes[at - 1], bytes[at]) {
-                (_, b'\n') => return self.no_string(),
+                // Of a line nothing is shown that stands before its last carriage return.
+                (_, b'\n' | b'\r') => return self.no_string(),
                 (_, 0x07) => return Some((at + 1, false)),
                 (0x1b, b'\\') | (0xc2, 0x9c) if at > 2 => return Some((at + 1, false)),
                 _ => {}
