@@ -5,12 +5,11 @@
 //! regular file, so that a FIFO is an error, and what is read and unpacked is limited. See gitrepository-layout(5) and
 //! gitformat-pack(5).
 
+mod file;
 mod object;
 
 use std::io;
 use std::path::{Path, PathBuf};
-
-use crate::fs::regular;
 
 /// A file of a repository that is read whole: references, and the lists of them.
 const MAX_BYTES: u64 = 64 << 20;
@@ -45,7 +44,7 @@ pub fn last_commit_time(directory: &Path) -> Result<u64, String> {
 }
 
 fn text(path: &Path) -> io::Result<String> {
-    Ok(String::from_utf8_lossy(&regular::read(path, MAX_BYTES)?).into_owned())
+    Ok(String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::ZlibDecoder;
 
-use crate::fs::regular;
+use super::file;
 
 /// A larger commit is none.
 const MAX_BYTES: u64 = 16 << 20;
@@ -49,7 +49,7 @@ fn stores(objects: &Path) -> Vec<PathBuf> {
     let mut all = vec![objects.to_owned()];
     let mut next = 0;
     while next < all.len() && all.len() < MAX_STORES {
-        let list = regular::read(&all[next].join("info/alternates"), MAX_BYTES).unwrap_or_default();
+        let list = file::read(&all[next].join("info/alternates"), MAX_BYTES).unwrap_or_default();
         let list = String::from_utf8_lossy(&list).into_owned();
         let more: Vec<PathBuf> =
             list.lines().filter(|line| !line.is_empty()).map(|line| all[next].join(line)).collect();
@@ -85,7 +85,7 @@ impl Store<'_> {
     fn object(&self, bytes: &[u8], name: &str, depth: usize) -> io::Result<Option<Vec<u8>>> {
         let Some((first, rest)) = name.split_at_checked(2) else { return Ok(None) };
         for store in self.stores {
-            match regular::open(&store.join(first).join(rest)) {
+            match file::open(&store.join(first).join(rest)) {
                 Ok(file) => {
                     let object = self.inflated(BufReader::new(file))?;
                     let end = object.iter().position(|byte| *byte == 0).ok_or_else(|| broken("it has no header"))?;
@@ -101,8 +101,8 @@ impl Store<'_> {
                 if index.extension().is_none_or(|extension| extension != "idx") {
                     continue;
                 }
-                if let Some(offset) = offset_in(&regular::open(&index)?, bytes)? {
-                    let pack = regular::open(&index.with_extension("pack"))?;
+                if let Some(offset) = offset_in(&file::open(&index)?, bytes)? {
+                    let pack = file::open(&index.with_extension("pack"))?;
                     return self.packed(&pack, offset, bytes.len(), depth).map(Some);
                 }
             }

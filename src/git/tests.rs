@@ -10,6 +10,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 
+mod hostile;
+
 #[track_caller]
 fn git(directory: &Path, arguments: &[&str], time: u64) {
     let mut command = Command::new("git");
