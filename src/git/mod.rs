@@ -11,8 +11,16 @@ mod object;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file of a repository that is read whole: references, and the lists of them.
-const MAX_BYTES: u64 = 64 << 20;
+use crate::diagnostic::shown;
+
+/// The list of all references.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+
+/// A file with one reference, or with the name of a directory, which has no more bytes in Linux.
+const MAX_NAME_BYTES: u64 = 4096;
+
+/// As many characters of a reference's name are shown.
+const MAX_SHOWN: usize = 200;
 
 /// As many references may lead from one to the next.
 const MAX_LINKS: usize = 8;
@@ -22,88 +30,130 @@ const MAX_LINKS: usize = 8;
 /// # Errors
 /// In words: where the directory is in no repository, there is no commit yet, or its files cannot be read.
 pub fn last_commit_time(directory: &Path) -> Result<u64, String> {
-    let directory = directory.canonicalize().map_err(|error| unreadable(directory, &error))?;
+    let directory =
+        directory.canonicalize().map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
     let is_repository = |git: &PathBuf| if git.is_dir() { git.join("HEAD").exists() } else { git.exists() };
     let place = directory.ancestors().map(|above| above.join(".git")).find(is_repository);
     let place = place.ok_or_else(|| format!("{} is in no git repository", directory.display()))?;
-    let git = if place.is_dir() { place } else { linked(&place)? };
-    let common = match text(&git.join("commondir")) {
-        Ok(path) => git.join(path.trim_end()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => git.clone(),
-        Err(error) => return Err(unreadable(&git.join("commondir"), &error)),
-    };
-    if common.join("reftable").exists() {
-        return Err(format!(
-            "the repository {} has its references in a reftable, which runner cannot read",
-            git.display()
-        ));
+    let repository = Repository::at(place)?;
+    let place = repository.place.display();
+    let (reference, name) = repository.head()?;
+    let commit = object::read(&repository.common.join("objects"), &name)
+        .map_err(|error| format!("cannot read the commit that {reference} of the repository {place} names: {error}"))?;
+    let commit = commit.ok_or_else(|| format!("the commit that {reference} names is not in the repository {place}"))?;
+    committed(&commit).ok_or_else(|| format!("the commit that {reference} of the repository {place} names has no time"))
+}
+
+/// A link may lead from any file of it to a secret of the host. So errors name the place where it was found, the files
+/// that git(1) has there, and references, and nothing else that a file of it has.
+struct Repository {
+    /// The path `.git`, of a directory or of a file that names one.
+    place: PathBuf,
+    /// That directory, of one working tree.
+    git: PathBuf,
+    /// The directory that it shares with others.
+    common: PathBuf,
+}
+
+impl Repository {
+    fn at(place: PathBuf) -> Result<Self, String> {
+        let git = if place.is_dir() { place.clone() } else { linked(&place)? };
+        let mut repository = Self { common: git.clone(), place, git };
+        match text(&repository.git.join("commondir"), MAX_NAME_BYTES) {
+            Ok(path) => repository.common = repository.git.join(path.trim_end()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(repository.unreadable("commondir", &error)),
+        }
+        if repository.common.join("reftable").exists() {
+            let place = repository.place.display();
+            return Err(format!("the repository {place} has its references in a reftable, which runner cannot read"));
+        }
+        Ok(repository)
     }
-    let name = head(&git, &common)?;
-    let commit = object::read(&common.join("objects"), &name)?;
-    committed(&commit).ok_or_else(|| format!("the commit {name} in {} has no time", common.display()))
+
+    fn unreadable(&self, name: &str, error: &io::Error) -> String {
+        format!("cannot read {name} of the repository {}: {error}", self.place.display())
+    }
+
+    /// The last reference that HEAD leads to, fit to be shown, and the name of the commit.
+    fn head(&self) -> Result<(String, String), String> {
+        let mut reference = "HEAD".to_owned();
+        for _ in 0..MAX_LINKS {
+            let found = match self.loose(&reference)? {
+                None => self.packed(&reference)?,
+                found => found,
+            };
+            let short = short(&reference);
+            let place = self.place.display();
+            let Some(text) = found else {
+                return Err(format!("the repository {place} has no commit yet ({short} is not there)"));
+            };
+            let text = text.trim_end();
+            match text.strip_prefix("ref:").map(str::trim) {
+                Some(next) if is_reference(next) => reference = next.to_owned(),
+                None if matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                    return Ok((short, text.to_owned()));
+                }
+                _ => return Err(format!("{short} of the repository {place} names no commit")),
+            }
+        }
+        Err(format!("HEAD of the repository {} leads through too many references", self.place.display()))
+    }
+
+    /// A reference in a file of its own, of this working tree or of all.
+    fn loose(&self, reference: &str) -> Result<Option<String>, String> {
+        for path in [&self.git, &self.common].map(|directory| directory.join(reference)) {
+            match text(&path, MAX_NAME_BYTES) {
+                Ok(text) => return Ok(Some(text)),
+                // A branch `a` may be packed while there is a directory of branches `a/…`.
+                Err(error) if is_missing(&error) || path.is_dir() => {}
+                Err(error) => return Err(self.unreadable(&short(reference), &error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A reference in the list of all.
+    fn packed(&self, reference: &str) -> Result<Option<String>, String> {
+        let list = match text(&self.common.join("packed-refs"), MAX_LIST_BYTES) {
+            Ok(list) => list,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(self.unreadable("packed-refs", &error)),
+        };
+        let found = list.lines().find_map(|line| line.strip_suffix(reference)?.strip_suffix(' '));
+        Ok(found.map(str::to_owned))
+    }
 }
 
-fn text(path: &Path) -> io::Result<String> {
-    Ok(String::from_utf8_lossy(&file::read(path, MAX_BYTES)?).into_owned())
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    format!("cannot read {}: {error}", path.display())
+fn text(path: &Path, most: u64) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(path, most)?).into_owned())
 }
 
 /// The directory that a `.git` file of a worktree or a submodule names.
 fn linked(file: &Path) -> Result<PathBuf, String> {
-    let text = text(file).map_err(|error| unreadable(file, &error))?;
+    let text = text(file, MAX_NAME_BYTES).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let path = text.strip_prefix("gitdir:").ok_or_else(|| format!("{} names no repository", file.display()))?;
     Ok(file.parent().unwrap_or(Path::new("/")).join(path.trim()))
 }
 
-/// The name of the commit that HEAD leads to.
-fn head(git: &Path, common: &Path) -> Result<String, String> {
-    let mut reference = "HEAD".to_owned();
-    for _ in 0..MAX_LINKS {
-        let found = match loose(&[git, common], &reference)? {
-            None => packed(common, &reference)?,
-            found => found,
-        };
-        match found.map(|text| text.trim_end().to_owned()) {
-            None => {
-                return Err(format!("the repository {} has no commit yet ({reference} is not there)", git.display()));
-            }
-            Some(text) => match text.strip_prefix("ref:") {
-                // A name that leads out of the repository is none.
-                Some(next) if !next.split('/').any(|part| part == "..") => reference = next.trim().to_owned(),
-                None if text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => return Ok(text),
-                _ => return Err(format!("{reference} of the repository {} names no commit", git.display())),
-            },
-        }
-    }
-    Err(format!("HEAD of the repository {} leads through too many references", git.display()))
+/// Whether git(1) allows a reference to lead to one of that name, see git-check-ref-format(1). Such a name, appended to the
+/// path of a directory, leads to a place below it.
+fn is_reference(name: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    name.starts_with("refs/")
+        && name.split('/').all(is_part)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.ends_with('.')
+        && !name.contains(|c: char| c.is_control() || " ~^:?*[\\".contains(c))
 }
 
-/// A reference in a file of its own, in the first of these directories that has it.
-fn loose(directories: &[&Path], reference: &str) -> Result<Option<String>, String> {
-    for path in directories.iter().map(|directory| directory.join(reference)) {
-        match text(&path) {
-            Ok(text) => return Ok(Some(text)),
-            // A branch `a` may be packed while there is a directory of branches `a/…`.
-            Err(error) if is_missing(&error) || path.is_dir() => {}
-            Err(error) => return Err(unreadable(&path, &error)),
-        }
+/// The name of a reference, fit to be shown.
+fn short(name: &str) -> String {
+    match name.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", shown(&name[..end])),
+        None => shown(name).into_owned(),
     }
-    Ok(None)
-}
-
-/// A reference in the list of all.
-fn packed(common: &Path, reference: &str) -> Result<Option<String>, String> {
-    let path = common.join("packed-refs");
-    let list = match text(&path) {
-        Ok(list) => list,
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(unreadable(&path, &error)),
-    };
-    let found = list.lines().find_map(|line| line.strip_suffix(reference)?.strip_suffix(' '));
-    Ok(found.map(str::to_owned))
 }
 
 fn is_missing(error: &io::Error) -> bool {

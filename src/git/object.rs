@@ -26,18 +26,14 @@ const COMMIT: u8 = 1;
 const OFFSET_DELTA: u8 = 6;
 const NAME_DELTA: u8 = 7;
 
-/// The content of the object of that name, in hexadecimal digits, below the directory `objects`.
+/// The content of the object of that name, in hexadecimal digits, below the directory `objects`, if it is there.
 ///
 /// # Errors
-/// In words, where it is not there or cannot be read.
-pub fn read(objects: &Path, name: &str) -> Result<Vec<u8>, String> {
+/// In words, where it cannot be read.
+pub fn read(objects: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
     let stores = stores(objects);
-    let bytes = bytes_of(name).ok_or_else(|| format!("`{name}` is no name of an object"))?;
-    let found = Store { stores: &stores, work: Cell::new(0) }.object(&bytes, name, 0);
-    let found = found.map_err(|error| format!("cannot read the commit {name} of {}: {error}", objects.display()))?;
-    found.ok_or_else(|| {
-        format!("the commit {name} is not in the repository {}", objects.parent().unwrap_or(objects).display())
-    })
+    let bytes = bytes_of(name).ok_or_else(|| broken("that is no name of an object"))?;
+    Store { stores: &stores, work: Cell::new(0) }.object(&bytes, name, 0)
 }
 
 fn bytes_of(name: &str) -> Option<Vec<u8>> {

@@ -107,7 +107,9 @@ fn a_directory_outside_of_repositories_and_a_damaged_repository_are_reported() {
     fs::write(folder.path().join(".git/HEAD"), "0".repeat(40)).unwrap();
     let error = last_commit_time(folder.path()).unwrap_err();
     assert!(error.contains("is not in the repository"), "{error}");
-    fs::write(folder.path().join(".git/HEAD"), "ref: HEAD\n").unwrap();
+    fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/a\n").unwrap();
+    fs::create_dir_all(folder.path().join(".git/refs/heads")).unwrap();
+    fs::write(folder.path().join(".git/refs/heads/a"), "ref: refs/heads/a\n").unwrap();
     assert!(last_commit_time(folder.path()).unwrap_err().contains("too many references"));
     // As git(1) makes it with `--ref-format reftable`.
     fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
