@@ -2,8 +2,8 @@
 //!
 //! No program runs for it: git(1) takes programs from the repository's own settings, and refuses a repository of another user,
 //! as CI jobs have. Settings of the repository are not read at all. A step may have changed any file there: each is opened as a
-//! regular file, so that a FIFO is an error, and what is read and unpacked is limited. See gitrepository-layout(5) and
-//! gitformat-pack(5).
+//! regular file, so that a FIFO is an error, and what is read, unpacked and looked up is limited. See gitrepository-layout(5)
+//! and gitformat-pack(5).
 
 mod file;
 mod object;

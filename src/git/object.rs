@@ -1,26 +1,46 @@
 //! Objects of a git repository: in a file of their own, or in a pack, whole or as a difference from another one.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::ZlibDecoder;
 
-use super::file;
+use super::{file, is_missing};
 
 /// A larger commit is none.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// As many repositories may lend their objects to the next.
-const MAX_STORES: usize = 60;
+/// As many bytes are read of a commit that is packed badly. Blocks of no bytes would have no end.
+const MAX_STORED_BYTES: u64 = MAX_BYTES + (1 << 20);
+
+/// As many repositories may lend their objects to one.
+const MAX_LENDERS: usize = 60;
+
+/// As many bytes has one list of those.
+const MAX_ALTERNATES_BYTES: u64 = 256 << 10;
+
+/// As many lines have all of these lists.
+const MAX_ALTERNATES: usize = 1000;
 
 /// As many differences may stand on each other. git(1) makes 50 by itself, and 250 where it packs hard.
 const MAX_DEPTH: usize = 500;
 
-/// As many bytes are unpacked and put together for one object, however many differences it is made of.
+/// As many bytes are read, unpacked and put together for one object, however many differences it is made of.
 const MAX_WORK: u64 = 256 << 20;
+
+/// Looking an object up in one place costs as much as reading so many bytes.
+const LOOK_UP: u64 = 4096;
+
+/// As many packs may all repositories have. git(1) makes one of 50.
+const MAX_PACKS: usize = 10_000;
+
+/// As many files may stand beside packs, each of which has a few.
+const MAX_PACK_FILES: usize = 10 * MAX_PACKS;
 
 const COMMIT: u8 = 1;
 const OFFSET_DELTA: u8 = 6;
@@ -31,9 +51,10 @@ const NAME_DELTA: u8 = 7;
 /// # Errors
 /// In words, where it cannot be read.
 pub fn read(objects: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
-    let stores = stores(objects);
     let bytes = bytes_of(name).ok_or_else(|| broken("that is no name of an object"))?;
-    Store { stores: &stores, work: Cell::new(0) }.object(&bytes, name, 0)
+    let store =
+        Store { stores: stores(objects)?, indexes: OnceCell::new(), last_index: Cell::new(0), work: Cell::new(0) };
+    store.object(&bytes, name, 0)
 }
 
 fn bytes_of(name: &str) -> Option<Vec<u8>> {
@@ -41,49 +62,100 @@ fn bytes_of(name: &str) -> Option<Vec<u8>> {
 }
 
 /// The directory itself, and those of the repositories that lend it objects.
-fn stores(objects: &Path) -> Vec<PathBuf> {
-    let mut all = vec![objects.to_owned()];
-    let mut next = 0;
-    while next < all.len() && all.len() < MAX_STORES {
-        let list = file::read(&all[next].join("info/alternates"), MAX_BYTES).unwrap_or_default();
-        let list = String::from_utf8_lossy(&list).into_owned();
-        let more: Vec<PathBuf> =
-            list.lines().filter(|line| !line.is_empty()).map(|line| all[next].join(line)).collect();
-        all.extend(more);
-        all.truncate(MAX_STORES);
+fn stores(objects: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = match objects.canonicalize() {
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
+        objects => vec![objects?],
+    };
+    let (mut next, mut lines) = (0, 0);
+    while let Some(store) = all.get(next).cloned() {
+        let list = match file::read(&store.join("info/alternates"), MAX_ALTERNATES_BYTES) {
+            Err(error) if is_missing(&error) => Vec::new(),
+            list => list.map_err(|error| io::Error::new(error.kind(), format!("objects/info/alternates: {error}")))?,
+        };
+        for line in list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            lines += 1;
+            if lines > MAX_ALTERNATES {
+                let words = "lines name repositories that lend it their objects";
+                return Err(broken(&format!("more than {MAX_ALTERNATES} {words}")));
+            }
+            // git(1) passes over one that is not there, too.
+            let Ok(lender) = store.join(OsStr::from_bytes(line)).canonicalize() else { continue };
+            if all.contains(&lender) {
+                continue;
+            }
+            if all.len() > MAX_LENDERS {
+                return Err(broken(&format!("more than {MAX_LENDERS} repositories lend it their objects")));
+            }
+            all.push(lender);
+        }
         next += 1;
     }
-    all
+    Ok(all)
+}
+
+/// The indexes of all packs of these directories.
+fn indexes(stores: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let mut indexes = Vec::new();
+    let mut files = 0;
+    for store in stores {
+        let entries = match fs::read_dir(store.join("pack")) {
+            Err(error) if is_missing(&error) => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            files += 1;
+            if path.extension().is_some_and(|extension| extension == "idx") {
+                indexes.push(path);
+            }
+            if indexes.len() > MAX_PACKS {
+                return Err(broken(&format!("there are more than {MAX_PACKS} packs (`git gc` makes one of them)")));
+            }
+            if files > MAX_PACK_FILES {
+                return Err(broken(&format!("there are more than {MAX_PACK_FILES} files in objects/pack")));
+            }
+        }
+    }
+    indexes.sort();
+    Ok(indexes)
 }
 
 fn broken(words: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, words)
 }
 
-struct Store<'a> {
-    stores: &'a [PathBuf],
-    /// The bytes that were unpacked and put together so far.
+struct Store {
+    stores: Vec<PathBuf>,
+    /// Those of all packs, once they are looked for.
+    indexes: OnceCell<Vec<PathBuf>>,
+    /// The place among these of the one that had the last object: its base is probably in the same pack.
+    last_index: Cell<usize>,
+    /// The bytes that were read, unpacked and put together so far.
     work: Cell<u64>,
 }
 
-impl Store<'_> {
-    fn inflated(&self, from: impl io::BufRead) -> io::Result<Vec<u8>> {
+impl Store {
+    fn inflated(&self, from: impl Read) -> io::Result<Vec<u8>> {
+        let from = BufReader::new(Counted { from, store: self, left: MAX_STORED_BYTES });
         let mut bytes = Vec::new();
         ZlibDecoder::new(from).take(MAX_BYTES).read_to_end(&mut bytes)?;
-        self.counted(bytes)
+        self.count(bytes.len() as u64)?;
+        Ok(bytes)
     }
 
-    fn counted(&self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        self.work.set(self.work.get() + bytes.len() as u64);
-        if self.work.get() > MAX_WORK { Err(broken("it unpacks to too much")) } else { Ok(bytes) }
+    fn count(&self, work: u64) -> io::Result<()> {
+        self.work.set(self.work.get().saturating_add(work));
+        if self.work.get() > MAX_WORK { Err(broken("it takes too much work")) } else { Ok(()) }
     }
 
     fn object(&self, bytes: &[u8], name: &str, depth: usize) -> io::Result<Option<Vec<u8>>> {
         let Some((first, rest)) = name.split_at_checked(2) else { return Ok(None) };
-        for store in self.stores {
+        for store in &self.stores {
+            self.count(LOOK_UP)?;
             match file::open(&store.join(first).join(rest)) {
                 Ok(file) => {
-                    let object = self.inflated(BufReader::new(file))?;
+                    let object = self.inflated(file)?;
                     let end = object.iter().position(|byte| *byte == 0).ok_or_else(|| broken("it has no header"))?;
                     return Ok(Some(object[end + 1..].to_vec()));
                 }
@@ -91,16 +163,20 @@ impl Store<'_> {
                 Err(error) => return Err(error),
             }
         }
-        for store in self.stores {
-            for entry in fs::read_dir(store.join("pack")).into_iter().flatten().flatten() {
-                let index = entry.path();
-                if index.extension().is_none_or(|extension| extension != "idx") {
-                    continue;
-                }
-                if let Some(offset) = offset_in(&file::open(&index)?, bytes)? {
-                    let pack = file::open(&index.with_extension("pack"))?;
-                    return self.packed(&pack, offset, bytes.len(), depth).map(Some);
-                }
+        let indexes = match self.indexes.get() {
+            Some(indexes) => indexes,
+            None => {
+                let listed = indexes(&self.stores)?;
+                self.indexes.get_or_init(|| listed)
+            }
+        };
+        let last = self.last_index.get();
+        for (place, index) in indexes.iter().enumerate().skip(last).take(1).chain(indexes.iter().enumerate()) {
+            self.count(LOOK_UP)?;
+            if let Some(offset) = offset_in(&file::open(index)?, bytes)? {
+                self.last_index.set(place);
+                let pack = file::open(&index.with_extension("pack"))?;
+                return self.packed(&pack, offset, bytes.len(), depth).map(Some);
             }
         }
         Ok(None)
@@ -137,9 +213,13 @@ impl Store<'_> {
             COMMIT => None,
             _ => return Err(broken("it is no commit")),
         };
-        let content = self.inflated(BufReader::new(At { file: pack, offset: offset.saturating_add(reader.read) }))?;
+        let content = self.inflated(At { file: pack, offset: offset.saturating_add(reader.read) })?;
         match base {
-            Some(base) => self.counted(applied(&base, &content)?),
+            Some(base) => {
+                let made = applied(&base, &content)?;
+                self.count(made.len() as u64)?;
+                Ok(made)
+            }
             None => Ok(content),
         }
     }
@@ -187,6 +267,23 @@ fn offset_in(index: &File, name: &[u8]) -> io::Result<Option<u64>> {
         }
     }
     Ok(None)
+}
+
+/// A packed object, of which each byte that is read counts as work.
+struct Counted<'a, R> {
+    from: R,
+    store: &'a Store,
+    left: u64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        let left = self.left.checked_sub(count as u64);
+        self.left = left.ok_or_else(|| broken("it is stored in too many bytes"))?;
+        self.store.count(count as u64)?;
+        Ok(count)
+    }
 }
 
 /// A file from a place on.
@@ -282,20 +379,4 @@ fn applied(base: &[u8], difference: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn any_difference_is_applied_or_refused(
-            base in proptest::collection::vec(any::<u8>(), 0..300),
-            difference in proptest::collection::vec(any::<u8>(), 0..60),
-        ) {
-            if let Ok(made) = applied(&base, &difference) {
-                prop_assert!(made.len() as u64 <= MAX_BYTES);
-            }
-        }
-    }
-}
+mod tests;

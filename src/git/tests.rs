@@ -199,11 +199,6 @@ fn objects_that_unpack_to_very_much_are_refused() {
     }
     bomb.finish().unwrap();
     assert!(last_commit_time(&top).unwrap_err().ends_with("has no time"));
-    // One repository that lends to itself, and one with very many lenders.
-    let lenders = format!("{}\n", top.join(".git/objects").display()).repeat(100_000);
-    fs::write(top.join(".git/objects/info/alternates"), lenders).unwrap();
-    fs::remove_file(&object).unwrap();
-    assert!(last_commit_time(&top).unwrap_err().contains("is not in the repository"));
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn a_file_of_the_kernel_in_the_place_of_any_file_of_a_repository_is_not_read() {
             vec![object, top.join(".git/refs/heads/main")]
         };
         let always = ["HEAD", "commondir"].map(|name| top.join(".git").join(name));
-        for path in used.into_iter().chain(always).chain([top.join(".git")]) {
+        let alternates = packed.then(|| top.join(".git/objects/info/alternates"));
+        for path in used.into_iter().chain(always).chain(alternates).chain([top.join(".git")]) {
             let aside = path.with_extension("aside");
             let was_there = fs::rename(&path, &aside).is_ok();
             // Stand-ins for /proc/kmsg and a `trace_pipe`, which a reader waits at.
@@ -119,4 +120,93 @@ fn a_file_of_the_kernel_in_the_place_of_any_file_of_a_repository_is_not_read() {
         }
         assert_eq!(last_commit_time(&top), Ok(1_700_000_000));
     }
+}
+
+/// A repository whose HEAD is the object `11…`.
+fn empty_repository() -> (tempfile::TempDir, PathBuf) {
+    let (folder, top) = repository(0, &[]);
+    fs::write(top.join(".git/HEAD"), "1".repeat(40)).unwrap();
+    (folder, top)
+}
+
+/// A pack, with its index, of one object that says to be a difference from the object of this name.
+fn pack(top: &Path, file: &str, object: u8, base: u8) {
+    const PLACE: u32 = 12;
+    let mut index = b"\xfftOc\0\0\0\x02".to_vec();
+    for first in 0..=255 {
+        index.extend(u32::from(first >= object).to_be_bytes());
+    }
+    index.extend([object; 20]);
+    index.extend([0; 4]);
+    index.extend(PLACE.to_be_bytes());
+    let mut pack = b"PACK\0\0\0\x02\0\0\0\x01".to_vec();
+    pack.push(7 << 4);
+    pack.extend([base; 20]);
+    let packs = top.join(".git/objects/pack");
+    fs::write(packs.join(format!("{file}.idx")), index).unwrap();
+    fs::write(packs.join(format!("{file}.pack")), pack).unwrap();
+}
+
+#[test]
+fn blocks_of_nothing_in_an_object_are_read_up_to_a_limit() {
+    let (_folder, top) = empty_repository();
+    let object = top.join(".git/objects/11").join("1".repeat(38));
+    fs::create_dir(object.parent().unwrap()).unwrap();
+    // The head of a zlib stream, and stored blocks of no bytes, of which none is the last one.
+    let blocks = [0, 0, 0, 0xff, 0xff].repeat(4 << 20);
+    fs::write(object, [&[0x78, 0x01], blocks.as_slice()].concat()).unwrap();
+    let error = refusal(&top);
+    assert!(error.ends_with("it is stored in too many bytes"), "{error}");
+}
+
+#[test]
+fn very_many_packs_are_refused() {
+    let (_folder, top) = empty_repository();
+    pack(&top, "a", 0x22, 0x22);
+    let packs = top.join(".git/objects/pack");
+    let link = |n: usize, end: &str| fs::hard_link(packs.join("a.idx"), packs.join(format!("{n}.{end}"))).unwrap();
+    for n in 1..10_000 {
+        link(n, "idx");
+    }
+    assert!(refusal(&top).contains("is not in the repository"));
+    link(0, "idx");
+    let error = refusal(&top);
+    assert!(error.ends_with("there are more than 10000 packs (`git gc` makes one of them)"), "{error}");
+}
+
+#[test]
+fn differences_that_lead_from_pack_to_pack_are_followed_up_to_a_limit() {
+    let (_folder, top) = empty_repository();
+    for (file, object, base) in [("y", 0x11, 0x22), ("z", 0x22, 0x11)] {
+        pack(&top, file, object, base);
+    }
+    let error = refusal(&top);
+    assert!(error.ends_with("too many differences stand on each other"), "{error}");
+    pack(&top, "a", 0x33, 0x33);
+    let packs = top.join(".git/objects/pack");
+    for n in 0..500 {
+        fs::hard_link(packs.join("a.idx"), packs.join(format!("a{n}.idx"))).unwrap();
+    }
+    let error = refusal(&top);
+    assert!(error.ends_with("it takes too much work"), "{error}");
+}
+
+#[test]
+fn repositories_that_lend_objects_are_followed_up_to_a_limit() {
+    let (folder, top) = empty_repository();
+    let list = top.join(".git/objects/info/alternates");
+    let lenders = |count: usize| (0..count).map(|n| folder.path().join(n.to_string()));
+    lenders(61).for_each(|lender| fs::create_dir(lender).unwrap());
+    let write = |lines: &mut dyn Iterator<Item = PathBuf>| {
+        fs::write(&list, lines.map(|line| format!("{}\n", line.display())).collect::<String>()).unwrap();
+    };
+    // A repository that lends to itself, and one that is not there, count for nothing.
+    write(&mut lenders(60).chain([top.join(".git/objects"), folder.path().join("missing")]));
+    assert!(refusal(&top).contains("is not in the repository"));
+    write(&mut lenders(61));
+    assert!(refusal(&top).ends_with("more than 60 repositories lend it their objects"));
+    write(&mut (0..1001).map(|_| top.join(".git/objects")));
+    assert!(refusal(&top).ends_with("more than 1000 lines name repositories that lend it their objects"));
+    fs::write(&list, "\n".repeat(1 << 20)).unwrap();
+    assert!(refusal(&top).contains("objects/info/alternates: it is over 262144 bytes"));
 }
