@@ -127,7 +127,7 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     };
     let context = Context { locked: wish.locked.as_ref(), ..site.context(build, &paths) };
     // What a lock names is kept, whether this build is held to it or not: it may have been written on another machine.
-    if let Some(lock_file) = wish.lock_file.as_ref().filter(|path| path.exists())
+    if let Some(lock_file) = wish.lock_file.as_ref()
         && let Err(error) = context.store.know_lock_file(lock_file)
     {
         site.close()?;

@@ -7,13 +7,15 @@ mod nearest;
 mod place;
 mod render;
 mod source;
+mod toml_problem;
 mod visible;
 mod yaml;
 
 pub use nearest::nearest;
 pub use place::{At, Path, Place, Segment, Trail};
 pub use render::{Style, render, render_one};
-pub use visible::shown;
+pub use toml_problem::toml_problem;
+pub use visible::{escaped, shown};
 pub use yaml::{Doubled, YamlPlaces};
 
 /// One thing that is wrong.

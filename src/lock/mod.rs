@@ -50,6 +50,7 @@ pub use error::LockError;
 pub use inputs::Inputs;
 pub use section::{LockedRootfs, LockedSnapshot, Section, SectionId};
 
+use crate::diagnostic::toml_problem;
 use crate::fs::atomic::Permissions;
 use crate::fs::named_file::NamedFile;
 use crate::fs::regular;
@@ -139,7 +140,7 @@ fn to_be_added_to(file: &NamedFile) -> Result<Lock, LockError> {
 fn read_file(path: &Path, file: &NamedFile) -> Result<Lock, LockError> {
     let text = read_text(file).map_err(|error| unreadable(path, error))?;
     let malformed = |problem: String| LockError::Malformed { path: path.to_owned(), problem };
-    let in_words = |error: toml::de::Error| malformed(error.to_string().trim_end().to_owned());
+    let in_words = |error: toml::de::Error| malformed(toml_problem(&text, &error));
     // First the version: a file of another one has other keys.
     #[derive(Deserialize)]
     struct Versioned {

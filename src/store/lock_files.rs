@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::error::io as failed;
 use super::{Store, StoreError};
+use crate::diagnostic::toml_problem;
 use crate::digest::Digest;
 use crate::fs::atomic;
+use crate::fs::named_file::NamedFile;
 use crate::fs::regular;
 
 /// More than a lock file takes: that of 100,000 snapshots is shorter.
@@ -19,7 +23,8 @@ const MOST_BYTES: u64 = 16 << 20;
 const MOST_PATH: u64 = 1 << 16;
 
 impl Store {
-    /// Remembers where a lock file is: what it names is kept for as long as it is there.
+    /// Remembers where a lock file is: what it names is kept for as long as it is there. What is no regular file is none: a
+    /// link in its place may lead to any file of the host.
     ///
     /// # Errors
     /// Whatever writing gives.
@@ -27,7 +32,10 @@ impl Store {
         if self.is_read_only {
             return Ok(());
         }
-        let path = path.canonicalize().map_err(failed("find the lock file", path))?;
+        if !is_there(path).map_err(failed("find the lock file", path))? {
+            return Ok(());
+        }
+        let path = without_links_above(path).map_err(failed("find the lock file", path))?;
         let folder = self.root.join("lock-files");
         let known = folder.join(Digest::of_bytes(path.as_os_str().as_bytes()).hex());
         if known.exists() {
@@ -56,7 +64,7 @@ impl Store {
                     continue;
                 }
                 let path = PathBuf::from(OsStr::from_bytes(&regular::read(&entry.path(), MOST_PATH)?));
-                if path.try_exists()? {
+                if is_there(&path)? {
                     paths.insert(path);
                 }
             }
@@ -66,15 +74,33 @@ impl Store {
     }
 }
 
-/// Every digest in a lock file, whatever it is of.
+/// Whether a lock file is there: a regular file, and no link to one.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match path.symlink_metadata() {
+        Ok(metadata) => Ok(metadata.is_file()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The path of a file with the links to its directory followed, and itself not.
+fn without_links_above(path: &Path) -> io::Result<PathBuf> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or(ErrorKind::IsADirectory)?;
+    Ok(above.canonicalize()?.join(name))
+}
+
+/// Every digest in a lock file, whatever it is of. A link in its place is not followed.
 ///
 /// # Errors
-/// [`StoreError::LockFile`] for what is no TOML, and whatever reading gives.
+/// [`StoreError::LockFile`] for what is no TOML, without its text, and whatever reading gives.
 pub fn named_in_lock_file(path: &Path) -> Result<BTreeSet<Digest>, StoreError> {
-    let bytes = regular::read(path, MOST_BYTES).map_err(failed("read the lock file", path))?;
-    let wrong = |why: &dyn ToString| StoreError::LockFile { path: path.to_owned(), why: why.to_string() };
-    let text = str::from_utf8(&bytes).map_err(|error| wrong(&error))?;
-    let table = text.parse::<toml::Table>().map_err(|error| wrong(&error.to_string().trim_end()))?;
+    let read = || regular::read_all(NamedFile::find(path)?.read()?, MOST_BYTES);
+    let bytes = read().map_err(failed("read the lock file", path))?;
+    let wrong = |why: String| StoreError::LockFile { path: path.to_owned(), why };
+    let text = str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let table = text.parse::<toml::Table>().map_err(|error| wrong(toml_problem(text, &error)))?;
     let (mut named, mut left) = (BTreeSet::new(), vec![toml::Value::Table(table)]);
     while let Some(value) = left.pop() {
         match value {
@@ -89,6 +115,8 @@ pub fn named_in_lock_file(path: &Path) -> Result<BTreeSet<Digest>, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -96,13 +124,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let path = folder.path().join("runner.lock");
-        assert!(store.know_lock_file(&path).is_err());
+        store.know_lock_file(&path).unwrap();
+        assert!(store.lock_files().unwrap().is_empty());
         fs::write(&path, "").unwrap();
         store.know_lock_file(&path).unwrap();
         store.know_lock_file(&folder.path().join("store/../runner.lock")).unwrap();
         assert_eq!(store.lock_files().unwrap(), [path.canonicalize().unwrap()].into());
         fs::remove_file(&path).unwrap();
         assert!(store.lock_files().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_link_is_no_lock_file_and_neither_is_one_that_was_put_in_the_place_of_a_known_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        let store = Store::open(&top.join("store")).unwrap();
+        fs::create_dir(top.join("project")).unwrap();
+        fs::write(top.join("victim"), "root:secret").unwrap();
+        let [link, fifo, known, below] =
+            ["link.lock", "fifo.lock", "known.lock", "below/a.lock"].map(|name| top.join("project").join(name));
+        symlink("../victim", &link).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for path in [&link, &fifo, &top.join("project"), &link.join("a.lock")] {
+            store.know_lock_file(path).unwrap();
+        }
+        assert_eq!(fs::read_dir(top.join("store/lock-files")).unwrap().count(), 0);
+        // Links to its directory are followed.
+        symlink("project", top.join("way")).unwrap();
+        fs::write(&known, "").unwrap();
+        store.know_lock_file(&top.join("way/known.lock")).unwrap();
+        fs::create_dir(top.join("project/below")).unwrap();
+        fs::write(&below, "").unwrap();
+        store.know_lock_file(&below).unwrap();
+        assert_eq!(store.lock_files().unwrap(), [below.clone(), known.clone()].into());
+        fs::remove_file(&known).unwrap();
+        symlink("../victim", &known).unwrap();
+        fs::remove_dir_all(top.join("project/below")).unwrap();
+        for target in ["../victim", "below"] {
+            symlink(target, top.join("project/below")).unwrap();
+            assert!(store.lock_files().unwrap().is_empty(), "{target}");
+            fs::remove_file(top.join("project/below")).unwrap();
+        }
+        // Nor is one that is put there after that.
+        let error = crate::error::told(&named_in_lock_file(&known).unwrap_err());
+        assert!(error.ends_with("it is a symbolic link to ../victim; name that file itself"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_lock_file_is_told_without_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runner.lock");
+        fs::write(&path, "version = 2\nroot:secret:1\n").unwrap();
+        let error = named_in_lock_file(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2, column ") && !error.contains("secret") && !error.contains('\n'), "{error}");
     }
 
     #[test]
