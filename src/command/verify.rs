@@ -15,6 +15,7 @@ use super::store::told;
 use super::{Stop, absent_secrets, in_background, loaded_with_text, print_beside, settings};
 use crate::build::{Action, Build, ContainerId, StepId};
 use crate::cli::{Cli, VerifyArgs, targets};
+use crate::diagnostic::escaped;
 use crate::difference::between_images;
 use crate::digest::Digest;
 use crate::error::{Error, Exit};
@@ -188,12 +189,17 @@ fn results(
         text.push_str(&format!("{name}: expected {wanted}, built {found}\n"));
         if let Some((lock, locked)) = lock.and_then(|lock| Some((lock, lock.snapshot(name)?))) {
             let causes = lock::causes(judge, build, lock, *step, locked, &sources, &others);
-            text.extend(causes.iter().map(|cause| format!("  cause: {cause}\n")));
+            text.push_str(&caused(&causes));
         }
         others.insert(*step);
         text.push_str(&files(before.layer_path(wanted), now.layer_path(found)));
     }
     Ok((text, others.is_empty()))
+}
+
+/// Causes, each on its line, whatever the lock says that they quote.
+fn caused(causes: &[String]) -> String {
+    causes.iter().map(|cause| format!("  cause: {}\n", escaped(cause))).collect()
 }
 
 /// The files that differ, the first difference first.
@@ -214,5 +220,17 @@ fn files(wanted: PathBuf, found: PathBuf) -> String {
             text
         }
         Err(error) => format!("  {}\n", Error::new(Exit::Host, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_quotes_the_lock_is_one_line_on_which_nothing_acts() {
+        let causes = ["step a changed", "runner 1\n::error::b\u{1b}[2J wrote the lock"].map(str::to_owned);
+        let text = "  cause: step a changed\n  cause: runner 1\\n::error::b\\u{1b}[2J wrote the lock\n";
+        assert_eq!(caused(&causes), text);
     }
 }

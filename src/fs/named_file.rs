@@ -20,6 +20,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::diagnostic::escaped;
+
 use super::atomic::{self, Permissions};
 use super::dirfd::{Dir, real_path, reopen};
 use super::regular;
@@ -63,7 +65,8 @@ impl NamedFile {
         } else if kind == FileType::Symlink && standard_stream(path).is_none() {
             if fstatfs(&dir)?.f_type != PROC_SUPER_MAGIC {
                 let target = OsString::from_vec(readlinkat(&dir, &name, Vec::new())?.into_bytes());
-                let error = format!("it is a symbolic link to {}; name that file itself", target.display());
+                let error =
+                    format!("it is a symbolic link to {}; name that file itself", escaped(&target.to_string_lossy()));
                 return Err(io::Error::other(error));
             }
             flags = OFlags::CLOEXEC;
@@ -253,6 +256,9 @@ mod tests {
         let error = NamedFile::find(&top.path().join("b/file")).unwrap_err();
         assert_eq!(error.to_string(), "it is a symbolic link to ../victim; name that file itself");
         assert_eq!(fs::read_to_string(top.path().join("victim")).unwrap(), "kept");
+        symlink("a\n::error::", top.path().join("b/line")).unwrap();
+        let error = NamedFile::find(&top.path().join("b/line")).unwrap_err();
+        assert_eq!(error.to_string(), "it is a symbolic link to a\\n::error::; name that file itself");
         for directory in [top.path(), Path::new("/"), Path::new("..")] {
             assert_eq!(NamedFile::find(directory).unwrap_err().kind(), io::ErrorKind::IsADirectory);
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::diagnostic::escaped;
+
 /// The fix of a difference that is meant.
 pub const FIX: &str = "where the change is meant, write the lock anew with `runner lock`";
 
@@ -28,17 +30,19 @@ impl Difference {
     }
 }
 
+/// On one line: what is in a lock anybody may have written.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = escaped(&self.what);
         match (&self.locked, &self.found) {
-            (Some(locked), Some(found)) => write!(f, "{}: locked {locked}, found {found}", self.what)?,
-            (None, _) => write!(f, "{}: is not in the lock", self.what)?,
-            (Some(_), None) => write!(f, "{}: is locked, and not in the manifest", self.what)?,
+            (Some(locked), Some(found)) => write!(f, "{what}: locked {}, found {}", escaped(locked), escaped(found))?,
+            (None, _) => write!(f, "{what}: is not in the lock")?,
+            (Some(_), None) => write!(f, "{what}: is locked, and not in the manifest")?,
         }
         match &self.causes {
             None => Ok(()),
             Some(causes) if causes.is_empty() => write!(f, "; {NO_CAUSE}"),
-            Some(causes) => write!(f, "; cause: {}", causes.join("; ")),
+            Some(causes) => write!(f, "; cause: {}", escaped(&causes.join("; "))),
         }
     }
 }

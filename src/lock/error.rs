@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
+use crate::diagnostic::escaped;
+
 /// Why there is no lock to go by.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -14,9 +16,10 @@ pub enum LockError {
     },
     /// It has no section of the manifest and its variables.
     #[error(
-        "{} has no section of {wanted}{}",
+        "{} has no section of {}{}",
         path.display(),
-        if there.is_empty() { String::new() } else { format!(", only of {}", there.join(", ")) }
+        escaped(wanted),
+        if there.is_empty() { String::new() } else { format!(", only of {}", escaped(&there.join(", "))) }
     )]
     NoSection {
         /// The file.
@@ -67,7 +70,9 @@ impl LockError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { .. } => Some("`runner lock` writes it".into()),
-            Self::NoSection { wanted, .. } => Some(format!("`runner lock {wanted}` adds it, and leaves the others")),
+            Self::NoSection { wanted, .. } => {
+                Some(format!("`runner lock {}` adds it, and leaves the others", escaped(wanted)))
+            }
             Self::WithoutSections { .. } => {
                 Some("write it anew with `runner lock`, for each manifest that needs it".into())
             }

@@ -231,6 +231,34 @@ fn each_difference_is_named() {
     );
 }
 
+/// Were it not so, a terminal would act on what a repository has in its lock, and a CI system on a line of it.
+#[test]
+fn nothing_that_a_lock_says_is_told_as_it_stands_there() {
+    let hostile = "a\n::error::b\u{1b}[2J\u{202e}";
+    let (_folder, path) = place();
+    let lock = Section::new(
+        id(&path, hostile, &[(hostile, hostile)]),
+        vec![rootfs(hostile, hostile)],
+        vec![snapshot(hostile, hostile), snapshot("s", hostile)],
+    );
+    write(&find(&path).unwrap(), &lock).unwrap();
+    let error = read(&path, &id(&path, "build.yaml", &[])).unwrap_err();
+    let mut told = vec![error.to_string()];
+    let error = read(&path, &id(&path, "b\n::error::c", &[])).unwrap_err();
+    told.extend([error.to_string(), error.hint().unwrap()]);
+    fs::write(&path, r#""a\n::error::b\u001b[2J\u202e" = 1"#.to_owned() + "\nversion = 2\n").unwrap();
+    told.push(read_all(&path).unwrap_err().to_string());
+    let found = LockedRootfs { kind: "dir".into(), ..rootfs(hostile, "1") };
+    let causes = |_: &LockedSnapshot| vec![hostile.to_owned()];
+    let differences = lock.rootfs_differences(&[found]).into_iter().chain(lock.snapshot_difference("s", "1", causes));
+    let differences: Vec<Difference> = differences.chain(lock.left_over(|_| false, |name| name == "s")).collect();
+    assert_eq!(differences.len(), 4);
+    told.extend(differences.iter().map(ToString::to_string));
+    for told in told {
+        assert!(!told.contains(crate::escape::is_hidden) && told.contains("error::"), "{told:?}");
+    }
+}
+
 #[test]
 fn each_input_that_changed_is_named() {
     let was = inputs();

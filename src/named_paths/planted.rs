@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::build::{Build, MountKind};
+use crate::diagnostic::escaped;
 
 /// As many links the kernel follows in one path, see path_resolution(7).
 const MAX_LINKS: usize = 40;
@@ -36,9 +37,9 @@ impl fmt::Display for PlantedLink {
         write!(
             f,
             "the symbolic link {} leads to {}, out of {}, to which steps can write: one of them may have left it",
-            self.link.display(),
-            self.end.display(),
-            self.source.display()
+            shown(&self.link),
+            shown(&self.end),
+            shown(&self.source)
         )
     }
 }
@@ -46,12 +47,13 @@ impl fmt::Display for PlantedLink {
 impl PlantedLink {
     /// Returns the fix.
     pub fn hint(&self) -> String {
-        format!(
-            "if that is meant, name {} itself; else remove the link: `rm {}`",
-            self.end.display(),
-            self.link.display()
-        )
+        format!("if that is meant, name {} itself; else remove the link: `rm {}`", shown(&self.end), shown(&self.link))
     }
+}
+
+/// A step may have chosen the path.
+fn shown(path: &Path) -> String {
+    escaped(&path.to_string_lossy()).into_owned()
 }
 
 impl WritableBinds {
@@ -131,6 +133,11 @@ mod tests {
             ["work/in", "work/in/new", "work/missing/new", "link/deep", "work/inner", "work/loop", "work/up/work/in"]
         {
             assert_eq!(found(fine), None, "{fine}");
+        }
+        symlink("../a\n::error::", top.join("work/line")).unwrap();
+        let planted = binds.planted(&top.join("work/line")).unwrap();
+        for told in [planted.to_string(), planted.hint()] {
+            assert!(!told.contains('\n') && told.contains("a\\n::error::"), "{told}");
         }
         assert_eq!(WritableBinds::default().planted(&top.join("work/out")), None);
     }
