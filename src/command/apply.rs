@@ -81,7 +81,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let source = Source { path: &args.manifest.manifest, text: &text };
     let place = Place::of(&settings, &build, &args.manifest);
     let locked = match args.locked {
-        true => Some(place.read().map_err(|error| lock::stop(Exit::Mismatch, error))?),
+        true => Some(place.read().map_err(lock::unreadable)?),
         false => None,
     };
     let targets = targets(&build, &args.targets)?;

@@ -86,7 +86,7 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let settings = settings_with_warning(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
     let place = Place::of(&settings, &build, &args.manifest);
-    let lock = place.read().map_err(|error| stop(Exit::Mismatch, error))?;
+    let lock = place.read().map_err(unreadable)?;
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);
     let (store, unreadable) = match Store::open_existing(&settings.store).map_err(|error| failed(error.into()))? {
@@ -179,7 +179,12 @@ pub fn mismatch(differences: &[Difference]) -> Error {
     Error::new(Exit::Mismatch, message).with_hint(Some(FIX.to_owned()))
 }
 
-pub fn stop(exit: Exit, error: LockError) -> Stop {
+/// A lock that there is none to read of.
+pub fn unreadable(error: LockError) -> Stop {
+    stop(error.exit(), error)
+}
+
+fn stop(exit: Exit, error: LockError) -> Stop {
     let hint = error.hint();
     Error::new(exit, error).with_hint(hint).into()
 }

@@ -43,7 +43,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
     let lock = match place.read() {
         Ok(lock) => Some(lock),
         Err(LockError::Missing { .. } | LockError::NoSection { .. }) => None,
-        Err(error) => return Err(lock::stop(Exit::Mismatch, error)),
+        Err(error) => return Err(lock::unreadable(error)),
     };
     let expected = expected(&settings, &build, &plan, lock.as_ref())?;
     // It takes nothing from the store.

@@ -3,7 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::diagnostic::escaped;
+use crate::error::Exit;
 
 /// Why there is no lock to go by.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,16 @@ pub enum LockError {
 }
 
 impl LockError {
+    /// Returns the exit code of a command that is to read a lock: only a lock that was read, or is not there, can be one that
+    /// does not match.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Io { source, .. } if is_wrong_path(source) => Exit::Usage,
+            Self::Io { .. } => Exit::Host,
+            _ => Exit::Mismatch,
+        }
+    }
+
     /// Returns the fix.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -89,4 +102,15 @@ impl LockError {
             Self::Io { .. } => None,
         }
     }
+}
+
+/// Whether a path leads to no file that could be a lock, such as a link or a directory.
+fn is_wrong_path(error: &io::Error) -> bool {
+    // In words, of a link and of what is no regular file.
+    let is_in_words = error.raw_os_error().is_none() && error.kind() == ErrorKind::Other;
+    let kinds =
+        [ErrorKind::IsADirectory, ErrorKind::NotADirectory, ErrorKind::FileTooLarge, ErrorKind::InvalidFilename];
+    is_in_words
+        || kinds.contains(&error.kind())
+        || matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NXIO))
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::error::Exit;
 
 fn rootfs(container: &str, digest: &str) -> LockedRootfs {
     LockedRootfs { container: container.into(), kind: "tar".into(), digests: vec![digest.into()] }
@@ -283,4 +284,25 @@ fn each_input_that_changed_is_named() {
             "settings of its container, of the snapshot or of the build changed",
         ]
     );
+}
+
+#[test]
+fn a_lock_that_cannot_be_read_is_none_that_does_not_match() {
+    let (folder, path) = place();
+    let exit = |path: &Path| read_all(path).unwrap_err().exit();
+    assert_eq!(exit(&path), Exit::Mismatch);
+    fs::write(&path, "version = 9").unwrap();
+    assert_eq!(exit(&path), Exit::Mismatch);
+    // The place is wrong.
+    for (target, name) in [("runner.lock", "link.lock"), ("loop", "loop")] {
+        std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+    }
+    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    fs::File::create(folder.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
+    for name in ["link.lock", "loop/a.lock", "runner.lock/a.lock", "fifo", "huge", &"x".repeat(256), ""] {
+        assert_eq!(exit(&folder.path().join(name)), Exit::Usage, "{name}");
+    }
+    // The host cannot read it: an address that is no process's.
+    assert_eq!(exit(Path::new("/proc/self/mem")), Exit::Host);
 }

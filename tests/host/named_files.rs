@@ -134,9 +134,9 @@ steps: [{ name: image, snapshot: {} }]
     );
     project.write("victim", "host");
     symlink("victim", project.path("runner.lock")).unwrap();
-    for arguments in [&["lock"][..], &["lock", "--check"], &["apply", "--locked"]] {
+    for arguments in [&["lock"][..], &["lock", "--check"], &["apply", "--locked"], &["verify"]] {
         let run = project.runner(arguments);
-        assert!(run.code != 0 && run.stderr.contains("it is a symbolic link to victim"), "{arguments:?}: {run}");
+        assert!(run.code == 2 && run.stderr.contains("it is a symbolic link to victim"), "{arguments:?}: {run}");
     }
     assert_eq!(fs::read_to_string(project.path("victim")).unwrap(), "host");
 }
