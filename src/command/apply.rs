@@ -79,7 +79,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let source = Source { path: &args.manifest.manifest, text: &text };
-    let place = Place::of(&settings, &build, &args.manifest);
+    let place = Place::of(&settings, &build, &args.manifest)?;
     let locked = match args.locked {
         true => Some(place.read().map_err(lock::unreadable)?),
         false => None,
@@ -117,7 +117,8 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
     let mut site = Site::open(settings)?;
     let segments = Segments::new(build, &plan);
-    let opened = site.keep_bundles(wish.bundles.as_deref()).and_then(|()| site.open_paths(build, plan.order(), None));
+    let opened = site.keep_bundles(wish.bundles.as_deref(), build);
+    let opened = opened.and_then(|()| site.open_paths(build, plan.order(), None));
     let paths = match opened {
         Ok(paths) => paths,
         Err(error) => {

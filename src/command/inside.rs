@@ -38,7 +38,7 @@ pub fn in_session(
     let inside = find(&build, name)?;
     absent_secrets::refuse(source, &build, |container| container == inside.container)?;
     let mut site = Site::open(&settings)?;
-    let bundles = site.keep_bundles(on.runtime.bundle_dir.as_deref());
+    let bundles = site.keep_bundles(on.runtime.bundle_dir.as_deref(), &build);
     let below = outputs_below(&build, inside);
     let paths = match bundles.and_then(|()| site.open_paths(&build, &below, Some(inside.container))) {
         Ok(paths) => paths,

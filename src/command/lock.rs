@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
 use super::plan::tell_empty_store;
+use super::show::not_planted;
 use super::site::{LongReads, runtime};
 use super::{Stop, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
 use crate::build::{Action, Build, Step, StepId};
@@ -14,6 +15,7 @@ use crate::error::{Error, Exit, told};
 use crate::freshness::{self, Judge, JudgeError, Verdict, forecast};
 use crate::load::Loaded;
 use crate::lock::{self, Difference, FIX, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
+use crate::named_paths::WritableBinds;
 use crate::plan::{Plan, Segments};
 use crate::settings::{Partial, Settings};
 use crate::store::{Existing, Store};
@@ -28,10 +30,14 @@ pub struct Place {
 
 impl Place {
     /// Returns that of a manifest.
-    pub fn of(settings: &Settings, build: &Build, args: &ManifestArgs) -> Self {
+    ///
+    /// # Errors
+    /// With [`Exit::Usage`], where a link of an earlier step leads elsewhere.
+    pub fn of(settings: &Settings, build: &Build, args: &ManifestArgs) -> Result<Self, Error> {
         let path = settings.lock_file.clone().unwrap_or_else(|| build.folder.join("runner.lock"));
+        not_planted(&WritableBinds::of(build), "use the lock file", &path)?;
         let id = SectionId::new(&path, &build.manifest, args.sets.values.iter().cloned().collect());
-        Self { path, id }
+        Ok(Self { path, id })
     }
 
     /// Reads it.
@@ -62,7 +68,7 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let source = Source { path: &args.manifest.manifest, text: &text };
-    let Place { path, id } = Place::of(&settings, &build, &args.manifest);
+    let Place { path, id } = Place::of(&settings, &build, &args.manifest)?;
     let file = lock::find(&path).map_err(|error| stop(Exit::Usage, error))?;
     let wish = Wish { sources: true, lock_file: Some(path.clone()), ..Wish::default() };
     let mut built = build_all(&settings, source, &build, &wish)?;
@@ -85,7 +91,7 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
     let flags = Partial { store: cli.store.clone(), lock_file: args.lock_file.path.clone(), ..Partial::default() };
     let settings = settings_with_warning(flags, &args.manifest.manifest)?;
     let build = loaded(&args.manifest.manifest, &args.manifest.sets)?;
-    let place = Place::of(&settings, &build, &args.manifest);
+    let place = Place::of(&settings, &build, &args.manifest)?;
     let lock = place.read().map_err(unreadable)?;
     let plan = Plan::new(&build, &[]);
     let segments = Segments::new(&build, &plan);

@@ -36,9 +36,9 @@ pub fn beside(
     plan: &Plan,
     go_on: Option<GoOn>,
 ) -> Result<Beside, Error> {
-    let all = files.reports.iter().map(|(path, _)| ("report", path.as_path()));
-    let all = all.chain(files.log.as_deref().map(|path| ("log file", path)));
-    let all = all.chain(surroundings.summary.as_deref().map(|path| ("summary", path)));
+    let all = files.reports.iter().map(|(path, _)| ("write the report", path.as_path()));
+    let all = all.chain(files.log.as_deref().map(|path| ("write the log file", path)));
+    let all = all.chain(surroundings.summary.as_deref().map(|path| ("write the summary", path)));
     let writable = WritableBinds::of(build);
     all.into_iter().try_for_each(|(what, path)| not_planted(&writable, what, path))?;
     let report = |(path, format): &(PathBuf, Format)| match NamedFile::find(path).and_then(NamedFile::open_stream) {
@@ -94,11 +94,14 @@ fn summary(path: &Path) -> Result<NamedFile, Error> {
     NamedFile::find(path).map_err(|error| not_written("summary", path, &error))
 }
 
-/// Refuses a path that a link of an earlier step leads elsewhere.
-fn not_planted(writable: &WritableBinds, what: &str, path: &Path) -> Result<(), Error> {
+/// Refuses the path of a file that a link of an earlier step leads elsewhere.
+///
+/// # Errors
+/// With [`Exit::Usage`], that runner cannot do `what`.
+pub(super) fn not_planted(writable: &WritableBinds, what: &str, path: &Path) -> Result<(), Error> {
     // A link in the file's own place is refused whoever left it.
     let Some(planted) = writable.planted(folder_of(path)) else { return Ok(()) };
-    let error = format!("cannot write the {what} {}: {planted}", path.display());
+    let error = format!("cannot {what} {}: {planted}", path.display());
     Err(Error::new(Exit::Usage, error).with_hint(Some(planted.hint())))
 }
 

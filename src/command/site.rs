@@ -21,7 +21,7 @@ use crate::event::Events;
 use crate::execute::{Context, Interrupt};
 use crate::fs::dirfd::Dir;
 use crate::mount::enter_private_namespace;
-use crate::named_paths::{Confinement, NamedPaths};
+use crate::named_paths::{Confinement, NamedPaths, WritableBinds};
 use crate::resource_limits::{self, cpu_time_is_over};
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::{Runtime, cgroups};
@@ -82,8 +82,8 @@ impl Site {
     /// Keeps the OCI bundles in that folder, if one is given.
     ///
     /// # Errors
-    /// With [`Exit::Usage`], where it cannot be opened or made, or is a link.
-    pub fn keep_bundles(&mut self, folder: Option<&Path>) -> Result<(), Error> {
+    /// With [`Exit::Usage`], where it cannot be opened or made, is a link, or a link of an earlier step leads elsewhere.
+    pub fn keep_bundles(&mut self, folder: Option<&Path>, build: &Build) -> Result<(), Error> {
         let Some(folder) = folder else { return Ok(()) };
         let failed = |why: String| {
             let error = format!("cannot keep bundles in {}: {why}", folder.display());
@@ -92,6 +92,9 @@ impl Site {
         // A step of an earlier build may have left it.
         if folder.components().collect::<PathBuf>().is_symlink() {
             return Err(failed("it is a symbolic link".into()));
+        }
+        if let Some(planted) = WritableBinds::of(build).planted(folder) {
+            return Err(failed(planted.to_string()).with_hint(Some(planted.hint())));
         }
         let folder = Dir::open_or_create(folder, 0o700).map_err(|error| failed(error.to_string()))?;
         self.workspace.keep_bundles(folder);

@@ -39,7 +39,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
     let settings = settings(flags, &args.manifest.manifest)?;
     let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
     let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let place = Place::of(&settings, &build, &args.manifest);
+    let place = Place::of(&settings, &build, &args.manifest)?;
     let lock = match place.read() {
         Ok(lock) => Some(lock),
         Err(LockError::Missing { .. } | LockError::NoSection { .. }) => None,

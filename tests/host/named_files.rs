@@ -177,9 +177,18 @@ steps:
         (&plain, "{ output: work/data/below/new.squashfs }", &[]),
         (&plain, "{}", &["--log-file", "work/data/log"]),
         (&plain, "{}", &["--report", "work/data/report.json"]),
+        (&plain, "{}", &["--lock-file", "work/data/runner.lock"]),
+        (&plain, "{}", &["--locked", "--lock-file", "work/data/runner.lock"]),
+        (&plain, "{}", &["lock", "--lock-file", "work/data/runner.lock"]),
+        (&plain, "{}", &["lock", "--check", "--lock-file", "work/data/runner.lock"]),
+        (&plain, "{}", &["verify", "--lock-file", "work/data/runner.lock"]),
+        (&plain, "{}", &["--bundle-dir", "work/data"]),
+        (&plain, "{}", &["--bundle-dir", "work/data/bundles"]),
+        (&plain, "{}", &["run", "--bundle-dir", "work/data/bundles", "c", "--", "true"]),
     ] {
         next(container, snapshot);
-        let run = project.runner(&[&["apply"], arguments].concat());
+        let command = if arguments.first().is_some_and(|first| !first.starts_with('-')) { &[][..] } else { &["apply"] };
+        let run = project.runner(&[command, arguments].concat());
         let link = format!("the symbolic link {} leads to", project.path("work/data").display());
         assert!(run.code == 2 && run.stderr.contains(&link), "{container} {snapshot} {arguments:?}: {run}");
         assert!(run.stderr.contains(&format!("name {}", project.path("victim").display())), "{run}");
