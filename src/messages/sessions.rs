@@ -62,6 +62,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
             SessionError::Rootfs(at("make the folder /mnt/lower1", libc::ENOSPC)),
         ],
         SessionError::Copy(_) => [SessionError::Copy(at("the tmpfs /tmp: copy /part", libc::ENOSPC))],
+        SessionError::Lost => [SessionError::Lost],
         SessionError::Busy(_) => [SessionError::Busy(errno(libc::EBUSY))],
     };
     compare("session", shown(errors, SessionError::hint));

@@ -61,11 +61,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Ends its container and puts back what was copied. It is to be started again.
+    /// Ends its container and puts back what was copied. It is to be started again; after an error it is lost, and neither
+    /// starts again nor gives a layer.
     ///
     /// # Errors
     /// As for the end of a session, and as for [`copy_before`](Self::copy_before).
     pub fn restore_before(&mut self, before: &Before, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
+        self.is_lost = true;
         if let Some(live) = self.live.take() {
             let upper = live.end()?;
             remove_tree(&upper).map_err(doing("remove what the try before changed")).map_err(SessionError::Copy)?;
@@ -80,7 +82,13 @@ impl Session<'_> {
             };
             put_back().map_err(doing("put a tmpfs back")).map_err(SessionError::Copy)?;
         }
+        self.is_lost = false;
         Ok(())
+    }
+
+    /// Refuses one that has lost what it held.
+    pub(super) fn refuse_lost(&self) -> Result<(), SessionError> {
+        if self.is_lost { Err(SessionError::Lost) } else { Ok(()) }
     }
 }
 

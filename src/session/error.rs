@@ -52,6 +52,10 @@ pub enum SessionError {
     Rootfs(#[source] io::Error),
     #[error("cannot copy what the session holds, for another try of the step")]
     Copy(#[source] io::Error),
+    #[error(
+        "cannot open the session: what it held before an earlier step could not be put back when that was tried again"
+    )]
+    Lost,
     #[error("{}: {full}", told(error))]
     Full { error: Box<SessionError>, full: Full },
     #[error("cannot end the session: its root is still in use")]
@@ -99,7 +103,13 @@ impl SessionError {
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::Overlay(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
-            Self::Io(_) | Self::User(_) | Self::Spec(_) | Self::Rootfs(_) | Self::Copy(_) | Self::Busy(_) => None,
+            Self::Io(_)
+            | Self::User(_)
+            | Self::Spec(_)
+            | Self::Rootfs(_)
+            | Self::Copy(_)
+            | Self::Lost
+            | Self::Busy(_) => None,
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct Session<'a> {
     scratch: Arc<Scratch>,
     /// Where its changes begin the next time.
     seed: Option<Seed>,
+    /// What it held before a step could not be put back.
+    is_lost: bool,
     devices: Vec<HostDevice>,
     /// Where `mounts` has what it made.
     own_mounts: PathBuf,
@@ -150,6 +152,7 @@ impl<'a> Session<'a> {
             given: given::files(container, paths)?,
             scratch,
             seed: None,
+            is_lost: false,
             devices,
             own_mounts,
             mounts,
@@ -164,6 +167,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// See [`SessionError`].
     pub fn start(&mut self) -> Result<(), SessionError> {
+        self.refuse_lost()?;
         if self.live.is_none() {
             let (workspace, container) = (self.workspace, self.container);
             let ahead = || {
@@ -361,6 +365,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// See [`SessionError`].
     pub fn freeze(&mut self) -> Result<Lower, SessionError> {
+        self.refuse_lost()?;
         let upper = match self.live.take() {
             Some(live) => live.end()?,
             None => self.untouched_upper()?,
