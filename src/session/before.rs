@@ -72,7 +72,12 @@ impl Session<'_> {
             let upper = live.end()?;
             remove_tree(&upper).map_err(doing("remove what the try before changed")).map_err(SessionError::Copy)?;
         }
-        self.seed = before.root.clone().map(Seed::Copy);
+        if let Some(root) = &before.root {
+            let upper = self.scratch.folder("upper").map_err(SessionError::Copy)?;
+            let copied = copy_tree_with_notes(root, &upper, &mut |_| wanted(stop));
+            copied.map_err(doing("put the root back")).map_err(SessionError::Copy)?;
+            self.seed = Some(Seed::Upper(upper));
+        }
         for (place, copied) in &before.tmpfs {
             let put_back = || -> io::Result<()> {
                 for entry in fs::read_dir(place)? {

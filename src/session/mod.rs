@@ -56,7 +56,6 @@ pub use workspace::Workspace;
 
 use crate::build::{Capability, Container, User};
 use crate::error::doing;
-use crate::fs::copy_tree::copy_tree_with_notes;
 use crate::fs::in_root::{open_beneath, resolve};
 use crate::loopdev::LentLoopDevices;
 use crate::mount::{FileNumbers, Mounted, bind_read_only, mount_overlay};
@@ -97,8 +96,8 @@ pub struct Session<'a> {
 enum Seed {
     /// Those of a checkpoint.
     Saved(Saved),
-    /// Those in a directory of its scratch, from before a step.
-    Copy(PathBuf),
+    /// Those in a directory of its scratch, which it is to continue in.
+    Upper(PathBuf),
 }
 
 /// The parts that end at a snapshot and are made anew after it.
@@ -280,19 +279,15 @@ impl<'a> Session<'a> {
         Ok(mount_overlay(&lowers, None, target, self.numbers())?)
     }
 
-    /// A new folder for changes, that looks like the root of the layers below.
+    /// A folder for changes: that with those to begin with, or a new one that looks like the root of the layers below.
     fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
+        if let Some(Seed::Upper(upper)) = &self.seed {
+            return Ok(upper.clone());
+        }
         let upper = self.scratch.folder("upper")?;
-        match &self.seed {
-            Some(Seed::Saved(saved)) => {
-                saved.restore(&upper)?;
-                return Ok(upper);
-            }
-            Some(Seed::Copy(copy)) => {
-                copy_tree_with_notes(copy, &upper, &mut |_| Ok(()))?;
-                return Ok(upper);
-            }
-            None => {}
+        if let Some(Seed::Saved(saved)) = &self.seed {
+            saved.restore(&upper)?;
+            return Ok(upper);
         }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
