@@ -96,7 +96,9 @@ fn serve(program: u32) -> ! {
         match sys::await_signal() {
             Ok(signal) if signal.number == SIGCHLD as usize => {}
             Ok(signal) if signal.number == SIGTERM && signal.is_from_outside => is_ending = true,
-            Ok(signal) => sys::signal_number(program, signal.number),
+            // Once its exit status is taken, the program's number may be another process'.
+            Ok(signal) if code.is_none() => sys::signal_number(program, signal.number),
+            Ok(_) => {}
             // A seccomp profile refuses the call: then the end of any child is waited for, and no signal passed on.
             Err(_) => {
                 if sys::wait_for_any().is_err() {
