@@ -99,16 +99,22 @@ fn number(text: &[u8]) -> Option<u32> {
 }
 
 fn is_live_child(process: u32, parent: u32) -> bool {
-    // The number, the name of at most 64 bytes, the state and the parent stand first.
-    let mut stat = [0u8; 128];
+    // The number, the name of at most 64 bytes, the state, and 17 numbers of at most 20 digits stand up to the last that
+    // counts here, see proc_pid_stat(5).
+    const MAX_STAT: usize = 512;
+    // The parent and the number of threads, behind the state.
+    const PARENT: usize = 0;
+    const THREADS: usize = 16;
+    let mut stat = [0u8; MAX_STAT];
     let Ok(file) = open(process, b"/stat\0") else { return false };
     let read = sys::read(file, &mut stat);
     sys::close(file);
     let Ok(length) = read else { return false };
     // A name may have any byte in it: what follows it begins at the last bracket.
     let Some(end) = stat[..length].iter().rposition(|byte| *byte == b')') else { return false };
-    let (Some(state), Some(above)) = (stat.get(end + 2), stat.get(end + 4..length).and_then(number)) else {
-        return false;
-    };
-    above == parent && !matches!(state, b'Z' | b'X' | b'x')
+    let (Some(state), Some(rest)) = (stat.get(end + 2), stat.get(end + 4..length)) else { return false };
+    let field = |index| rest.split(|byte| *byte == b' ').nth(index).and_then(number);
+    // One whose main thread has ended is a zombie too, though its other threads run.
+    let has_ended = matches!(state, b'Z' | b'X' | b'x') && field(THREADS).is_none_or(|threads| threads <= 1);
+    field(PARENT) == Some(parent) && !has_ended
 }

@@ -6,7 +6,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
+use crate::built::{Built, Gate, Running, compile, processes_of, project, wait_for};
 use crate::project::Project;
 
 /// A root with make(1) beside the usual programs.
@@ -310,6 +310,58 @@ fn a_profile_that_refuses_to_send_signals_delays_no_end() {
         let built = Built::of(&project, &[]);
         assert_eq!(built.reason("s"), "timed out after 1s", "{refused}: {}", built.run);
         assert_eq!(processes_of(&command), Vec::<String>::new(), "{refused}");
+        assert_nothing_left(&project, &built);
+    }
+}
+
+/// Takes SIGTERM by sigwait(3), in a second thread that outlives the first one where it is named so, and cleans up.
+const WAITS: &str = r#"
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+static const char *file;
+static void *wait_for_it(void *none) {
+    sigset_t all;
+    int came = 0;
+    sigfillset(&all);
+    while (came != SIGTERM) sigwait(&all, &came);
+    usleep(400000);
+    close(open(file, O_CREAT | O_WRONLY, 0644));
+    _exit(5);
+    return none;
+}
+int main(int count, char **words) {
+    sigset_t all;
+    pthread_t second;
+    file = words[count - 1];
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, 0);
+    if (strcmp(words[1], "thread")) wait_for_it(0);
+    pthread_create(&second, 0, wait_for_it, 0);
+    pthread_exit(0);
+}
+"#;
+
+#[test]
+fn a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_threads_does() {
+    for (step, code) in [
+        ("run: /out/waits process /out/finished; touch /out/next", 137),
+        ("run: /out/waits thread /out/finished; touch /out/next", 137),
+    ] {
+        let project = project(&format!(
+            "mounts: {{ out: {{ type: bind, source: out, target: /out }} }}\n\
+             containers: {{ c: {{ rootfs: $TOOLS, mounts: [out] }} }}\n\
+             steps: [{{ name: s, {step}, timeout: 1s, grace: 1h }}]\n",
+        ));
+        fs::create_dir(project.path("out")).unwrap();
+        compile(&project, "out/waits", WAITS, &["-static", "-pthread"]);
+        let built = Built::of(&project, &[]);
+        assert_eq!(built.reason("s"), "timed out after 1s", "{step}: {}", built.run);
+        assert_eq!(built.ending("s")["exit_code"], code, "{step}: {}", built.run);
+        assert!(read(&project, "out/finished").is_some(), "{step}: {}", built.run);
+        assert_eq!(read(&project, "out/next"), None, "{step}");
         assert_nothing_left(&project, &built);
     }
 }
