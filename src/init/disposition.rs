@@ -5,31 +5,37 @@ const SIGTERM: u64 = 1 << (15 - 1);
 
 /// Whether a process has a handler for SIGTERM.
 pub fn catches_sigterm(status: &[u8]) -> bool {
-    let caught = status.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"SigCgt:")).find_map(mask);
-    caught.is_some_and(|mask| mask & SIGTERM != 0)
+    has_sigterm(status, b"SigCgt:\t") == Some(true)
 }
 
 /// Whether SIGTERM would end a process at once, were it not the first of its PID namespace: it neither catches the signal,
 /// nor ignores it, nor blocks it to take it in another way. Of such a first process the kernel keeps the signal.
+///
+/// One that sleeps in sigtimedwait(2) looks the same, for it blocks nothing meanwhile that it waits for: see
+/// [`drops_sigterm`].
 pub fn is_ended_by_sigterm(status: &[u8]) -> bool {
-    let mut masks = status.split(|byte| *byte == b'\n').filter_map(mask);
-    let mut next = || masks.next().is_some_and(|mask| mask & SIGTERM == 0);
-    next() && next() && next()
+    [&b"SigBlk:\t"[..], b"SigIgn:\t", b"SigCgt:\t"].iter().all(|name| has_sigterm(status, name) == Some(false))
 }
 
-/// The mask in a line that says which signals a process blocks, ignores or catches.
-fn mask(line: &[u8]) -> Option<u64> {
-    let names = [&b"SigBlk:\t"[..], b"SigIgn:\t", b"SigCgt:\t"];
-    let digits = names.iter().find_map(|name| line.strip_prefix(*name))?;
-    digits.iter().try_fold(0u64, |mask, digit| {
+/// Whether the kernel has kept SIGTERM from a first process that [`is_ended_by_sigterm`] and was sent it just now. One that
+/// waits for the signal has it pending, or blocks it again.
+pub fn drops_sigterm(status: &[u8]) -> bool {
+    is_ended_by_sigterm(status) && has_sigterm(status, b"ShdPnd:\t") == Some(false)
+}
+
+/// Whether SIGTERM is in the mask of the line that begins with `name`.
+fn has_sigterm(status: &[u8], name: &[u8]) -> Option<bool> {
+    let digits = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    let mask = digits.iter().try_fold(0u64, |mask, digit| {
         let digit = (*digit as char).to_digit(16)?;
         mask.checked_mul(16)?.checked_add(digit.into())
-    })
+    })?;
+    Some(mask & SIGTERM != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{catches_sigterm, is_ended_by_sigterm};
+    use super::{catches_sigterm, drops_sigterm, is_ended_by_sigterm};
 
     #[test]
     fn a_process_that_catches_ignores_or_blocks_sigterm_is_not_ended_by_it() {
@@ -48,6 +54,18 @@ mod tests {
         }
         // Of one that cannot be read to its end nothing is known.
         assert!(!is_ended_by_sigterm(b"SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"));
+    }
+
+    #[test]
+    fn a_process_that_has_sigterm_pending_or_blocks_it_again_waits_for_it() {
+        let status = |pending: &str, blocked: &str| {
+            format!("SigPnd:\t0\nShdPnd:\t{pending}\nSigBlk:\t{blocked}\nSigIgn:\t0\nSigCgt:\t0\n")
+        };
+        let dropped = [("0", "0"), ("bfff", "bfff")];
+        assert!(dropped.iter().all(|(pending, blocked)| drops_sigterm(status(pending, blocked).as_bytes())));
+        let kept = [("4000", "0"), ("0", "4000"), ("4000", "4000")];
+        assert!(kept.iter().all(|(pending, blocked)| !drops_sigterm(status(pending, blocked).as_bytes())));
+        assert!(!drops_sigterm(b"SigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n"), "nothing is known of what is pending");
     }
 
     #[test]

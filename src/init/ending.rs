@@ -4,7 +4,11 @@
 //! a program is stopped in place of being ended, so that a shell starts nothing more, and killed when all else of the step
 //! has ended. One that catches SIGTERM gets it. When that has cleaned up, it may give the signal its default action and send
 //! it to itself, as make(1) does, which the kernel keeps from it too; it is stopped then. One that ignores SIGTERM may
-//! continue, until runner's patience ends.
+//! continue, until runner's patience ends. One that takes the signal by sigtimedwait(2) looks like one of default action, and
+//! is told apart by what becomes of the signal.
+//!
+//! The first process of a step with `init: true` is this program, see `reaper`: it gets the signal before all others, so that
+//! it waits for them, and is not stopped.
 //!
 //! kill(2) reaches all processes of a namespace at once, also those that are being cloned, but only from inside. So a
 //! process enters the step's PID namespace, where the step can see it. It has no descriptor, and no more rights than the
@@ -40,7 +44,7 @@ pub fn begin(step: &Spare, view: &View<'_>) -> bool {
         }
         // Without another process nobody can be told but the first one.
         Err(_) => {
-            match proc::is_ended_by_sigterm(step.number) {
+            match step.is_behind || proc::is_ended_by_sigterm(step.number) {
                 true => sys::kill(step.process),
                 false => sys::signal(step.process, SIGTERM),
             }
@@ -49,23 +53,52 @@ pub fn begin(step: &Spare, view: &View<'_>) -> bool {
     }
 }
 
+/// How the first process of a step takes SIGTERM.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// The kernel keeps it from it: it is stopped.
+    Stopped,
+    /// It has been sent it and takes it by waiting for it, as a `reaper` does.
+    Waits,
+    /// It catches it: it is to get it with the others, or it would see them end first. One that takes the signal by a
+    /// handler may ask where it comes from.
+    Catches,
+    /// It ignores or blocks it.
+    Other,
+}
+
+impl First {
+    /// Finds that out; sends it the signal where it is to have it before the others, and stops it where it does not take it.
+    fn tell(step: &Spare) -> Self {
+        if step.is_behind {
+            sys::signal(step.process, SIGTERM);
+            sys::signal(step.process, SIGCONT);
+            return Self::Waits;
+        }
+        if !proc::is_ended_by_sigterm(step.number) {
+            return if proc::catches_sigterm(step.number) { Self::Catches } else { Self::Other };
+        }
+        sys::signal(step.process, SIGTERM);
+        if proc::drops_sigterm(step.number) {
+            sys::signal(step.process, SIGSTOP);
+            return Self::Stopped;
+        }
+        sys::signal(step.process, SIGCONT);
+        Self::Waits
+    }
+}
+
 fn watch(step: &Spare, view: &View<'_>) -> ! {
     // A messenger whose parent has ended is this one's to reap: before that the step's namespace does not end.
     let _ = sys::prctl(operation::SET_CHILD_SUBREAPER, 1, 0);
-    let mut is_stopped = proc::is_ended_by_sigterm(step.number);
-    if is_stopped {
-        sys::signal(step.process, SIGSTOP);
-    }
-    // With the others, or it would see them end first. One that takes the signal without a handler may ask where it comes from.
-    let with_first = proc::catches_sigterm(step.number);
-    let told = tell_all(step, view, with_first);
-    if is_stopped && told.is_err() {
+    // A reaper that has started nothing yet might not be one yet, whom the kernel keeps the signal from.
+    if step.is_behind && !proc::has_live_child(step.number).unwrap_or(true) {
         sys::kill(step.process);
-    } else if !(is_stopped || with_first && told.is_ok()) {
-        sys::signal(step.process, SIGTERM);
-        sys::signal(step.process, SIGCONT);
     }
+    let mut first = First::tell(step);
+    let told = tell_all(step, view, first == First::Catches);
     let mut looks = 0;
+    after_telling(step, first, told);
     loop {
         let has_messenger = sys::reap_all(|_, _| {});
         let mut polled = [Poll { descriptor: step.process, events: POLLIN, happened: 0 }];
@@ -73,15 +106,31 @@ fn watch(step: &Spare, view: &View<'_>) -> ! {
         if has_ended && !has_messenger {
             sys::exit(0);
         }
-        if !is_stopped {
-            looks = if proc::is_ended_by_sigterm(step.number) { looks + 1 } else { 0 };
-            is_stopped = looks == LOOKS_AT_FIRST;
-            if is_stopped {
-                sys::signal(step.process, SIGSTOP);
+        match first {
+            First::Stopped if !proc::has_live_child(step.number).unwrap_or(true) => sys::kill(step.process),
+            First::Stopped | First::Waits => {}
+            First::Catches | First::Other => {
+                looks = if proc::is_ended_by_sigterm(step.number) { looks + 1 } else { 0 };
+                if looks == LOOKS_AT_FIRST {
+                    first = First::Stopped;
+                    sys::signal(step.process, SIGSTOP);
+                }
             }
-        } else if !proc::has_live_child(step.number).unwrap_or(true) {
-            sys::kill(step.process);
         }
+    }
+}
+
+/// Does what is left to do when the others have been told, or cannot be.
+fn after_telling(step: &Spare, first: First, told: Result<()>) {
+    match (first, told) {
+        (First::Stopped, Err(_)) => sys::kill(step.process),
+        // Its program has been told nothing.
+        (First::Waits, Err(_)) if step.is_behind => sys::kill(step.process),
+        (First::Catches, Err(_)) | (First::Other, _) => {
+            sys::signal(step.process, SIGTERM);
+            sys::signal(step.process, SIGCONT);
+        }
+        (First::Stopped | First::Waits | First::Catches, _) => {}
     }
 }
 

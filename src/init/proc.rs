@@ -43,6 +43,11 @@ pub fn is_ended_by_sigterm(number: u32) -> bool {
     of_status(number, disposition::is_ended_by_sigterm)
 }
 
+/// Whether the kernel has kept a SIGTERM from a process that was sent it just now, see [`disposition`].
+pub fn drops_sigterm(number: u32) -> bool {
+    of_status(number, disposition::drops_sigterm)
+}
+
 /// Whether a process has a handler for SIGTERM.
 pub fn catches_sigterm(number: u32) -> bool {
     of_status(number, disposition::catches_sigterm)

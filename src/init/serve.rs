@@ -34,7 +34,7 @@ pub struct Steps {
 
 impl Steps {
     const fn new() -> Self {
-        let none = Spare { process: -1, number: 0, mounts: -1, pids: -1 };
+        let none = Spare { process: -1, number: 0, mounts: -1, pids: -1, is_behind: false };
         let none = Step { spare: none, status: -1, asked: true, killed: true };
         Self { all: [none; MOST_STEPS], count: 0, messengers: 0 }
     }
@@ -99,7 +99,9 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
                     received => {
                         // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
                         let status = received.map_or(-1, |received| received.descriptors[0]);
-                        steps.all[steps.count] = Step { spare: ready, status, asked: false, killed: status < 0 };
+                        let step = Spare { is_behind: byte[0] != 0, ..ready };
+                        steps.all[steps.count] =
+                            Step { spare: step, status, asked: false, killed: status < 0 };
                         steps.count += 1;
                         if status < 0 {
                             sys::kill(process);

@@ -19,6 +19,8 @@ pub struct Spare {
     pub mounts: i32,
     /// Its PID namespace, in which its processes are told to end; -1 where there is none.
     pub pids: i32,
+    /// Whether its first process is a `reaper`, once it is a step.
+    pub is_behind: bool,
 }
 
 /// How far init has given up what no step may have; a spare has the rest to do.
@@ -66,13 +68,13 @@ pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bo
             // Opened while it is init's own still: a step of another user is not init's to look into on every host.
             let open = |kind, path| sys::namespace(process, kind).or_else(|_| proc::open(number, path)).unwrap_or(-1);
             let (mounts, pids) = (open(Namespace::Mount, b"/ns/mnt\0"), open(Namespace::Pid, b"/ns/pid\0"));
-            Ok(Spare { process, number, mounts, pids })
+            Ok(Spare { process, number, mounts, pids, is_behind: false })
         }
     }
 }
 
-/// Makes the way on which a spare passes on the status socket of the step that it becomes. Returns init's end; the other
-/// one is at [`FEED`], the lowest descriptor that is free, for all spares.
+/// Makes the way on which a spare passes on the status socket of the step that it becomes, and whether that is behind a
+/// `reaper`. Returns init's end; the other one is at [`FEED`], the lowest descriptor that is free, for all spares.
 pub fn feed() -> Result<i32> {
     let [fed, feed] = sys::socket_pair()?;
     if fed == FEED {
@@ -100,15 +102,18 @@ fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) 
             sys::exit(0);
         }
         let status = received.descriptors[REQUEST_DESCRIPTORS - 1];
+        let request = parse(&received, bytes);
+        let is_behind = request.as_ref().is_some_and(|request| request.has(wire::INIT));
         // From here on init follows this process as a step.
-        let followed = sys::send(FEED, &[1], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
+        let followed =
+            sys::send(FEED, &[u8::from(is_behind)], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
         if let Err(error) = followed {
             // Where init does not follow this process, it cannot report why.
             let _ = sys::send(status, &wire::status(kind::FAILED, stage::PROCESS, error.0, 0), None);
             sys::exit(125);
         }
         sys::close(status);
-        let failure = match (ready, parse(&received, bytes)) {
+        let failure = match (ready, request) {
             (Err(failure), _) => failure,
             (Ok(_), None) => step::Failure::new(stage::REQUEST)(sys::EBADMSG),
             (Ok(ready), Some(request)) => step::become_step(&request, view, &received, ready.score),

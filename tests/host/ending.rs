@@ -347,6 +347,7 @@ int main(int count, char **words) {
 #[test]
 fn a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_threads_does() {
     for (step, code) in [
+        ("exec: [/out/waits, process, /out/finished]", 5),
         ("run: /out/waits process /out/finished; touch /out/next", 137),
         ("run: /out/waits thread /out/finished; touch /out/next", 137),
     ] {

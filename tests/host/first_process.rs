@@ -114,6 +114,31 @@ fn a_step_that_is_to_end_is_waited_for_with_all_that_it_started() {
 }
 
 #[test]
+fn orphans_are_reaped_and_the_programs_end_is_reported_while_a_step_is_to_end() {
+    let steps = r#"  - name: s
+    timeout: 2s
+    grace: 1h
+    run: |
+      finish() {
+        (sleep 0.1 & sleep 0.1 &); sleep 0.6
+        for process in /proc/[0-9]*; do grep -h "^State:.*zombie" $process/status || :; done
+        echo looked; exit 5
+      }
+      trap finish TERM
+      while :; do sleep 0.02 || :; done
+"#;
+    let project = of("init: true", steps);
+    let built = Built::of(&project, &[]);
+    assert_eq!(
+        (built.reason("s"), &built.ending("s")["exit_code"], built.text("s").as_str()),
+        ("timed out after 2s", &5.into(), "looked\n"),
+        "{}",
+        built.run
+    );
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+#[test]
 fn nothing_inside_can_write_to_the_first_process_its_program_or_its_descriptors() {
     let script = r#"  - name: s
     run: |

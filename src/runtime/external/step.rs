@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxResourcesBuilder, Process};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::Open;
 use super::child::Child;
 use super::console::Console;
 use super::ending::Told;
@@ -25,6 +24,7 @@ use super::root_devices::are_refused;
 use super::serve::StepEvent;
 use super::shared::Shared;
 use super::watched::Watched;
+use super::{INIT_PATH, Open};
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
 use crate::runtime::{Ended, Outcome, devices, reap, status};
@@ -69,6 +69,8 @@ pub struct Step {
     watched: Option<Watched>,
     /// Where the runtime hands the terminal over, if the process has one.
     console: Option<Console>,
+    /// Its container's first process is runner's own program.
+    is_behind: bool,
     /// It has been told to end.
     told: Option<Told>,
     /// It is to be killed.
@@ -112,6 +114,7 @@ impl Step {
             own_tmpfs: OwnTmpfs::default(),
             watched: None,
             console: None,
+            is_behind: process.args().as_ref().is_some_and(|args| args.first().is_some_and(|name| name == INIT_PATH)),
             told: None,
             unwanted: false,
             deadline: None,
@@ -230,7 +233,7 @@ impl Step {
             match (status::receive_end(self.status.as_fd())?, &self.container) {
                 (Some(false), _) => {}
                 (Some(true), Some(container)) if self.phase == Phase::Running => {
-                    self.told.get_or_insert_with(|| Told::tell(container, &self.groups));
+                    self.told.get_or_insert_with(|| Told::tell(container, self.is_behind, &self.groups));
                 }
                 // Its program has not begun, or only just.
                 (Some(true) | None, _) => {
