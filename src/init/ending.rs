@@ -21,7 +21,7 @@
 
 use crate::proc;
 use crate::spare::Spare;
-use crate::sys::{self, Ended, Fork, POLLIN, Poll, Result, SIGCONT, SIGSTOP, SIGTERM, operation};
+use crate::sys::{self, Ended, Errno, Fork, POLLIN, Poll, Result, SIGCONT, SIGSTOP, SIGTERM, operation};
 use crate::wire::View;
 
 /// How often the watcher looks for what is left of a step.
@@ -34,21 +34,34 @@ const LOOKS_AT_FIRST: u32 = 10;
 /// CAP_KILL, a bit, see capabilities(7).
 const KILL: u64 = 1 << 5;
 
-/// Tells a step to end. True where a process does so, whose exit status is to be taken.
-pub fn begin(step: &Spare, view: &View<'_>) -> bool {
+/// How far the telling of a step has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// A process does it, whose exit status is to be taken.
+    Watched,
+    /// No process can be made now: it is to be tried again.
+    Later,
+    /// Nobody can tell it.
+    Killed,
+}
+
+/// Whether a process may be made later: there are as many as may be, which the step can have made, or there is no memory.
+fn passes(error: Errno) -> bool {
+    matches!(error, sys::EAGAIN | sys::ENOMEM)
+}
+
+/// Tells a step to end.
+pub fn begin(step: &Spare, view: &View<'_>) -> Begun {
     match sys::fork() {
         Ok(Fork::Child) => watch(step, view),
         Ok(Fork::Parent(_, watcher)) => {
             sys::close(watcher);
-            true
+            Begun::Watched
         }
-        // Without another process nobody can be told but the first one.
+        Err(error) if passes(error) => Begun::Later,
         Err(_) => {
-            match step.is_behind || proc::is_ended_by_sigterm(step.number) {
-                true => sys::kill(step.process),
-                false => sys::signal(step.process, SIGTERM),
-            }
-            false
+            sys::kill(step.process);
+            Begun::Killed
         }
     }
 }
@@ -96,7 +109,7 @@ fn watch(step: &Spare, view: &View<'_>) -> ! {
         sys::kill(step.process);
     }
     let mut first = First::tell(step);
-    let told = tell_all(step, view, first == First::Catches);
+    let mut told = tell_all(step, view, first == First::Catches);
     let mut looks = 0;
     after_telling(step, first, told);
     loop {
@@ -105,6 +118,10 @@ fn watch(step: &Spare, view: &View<'_>) -> ! {
         let has_ended = sys::poll_for(&mut polled, AGAIN_MILLISECONDS).unwrap_or(false);
         if has_ended && !has_messenger {
             sys::exit(0);
+        }
+        if told.is_err_and(passes) {
+            told = tell_all(step, view, first == First::Catches);
+            after_telling(step, first, told);
         }
         match first {
             First::Stopped if !proc::has_live_child(step.number).unwrap_or(true) => sys::kill(step.process),
@@ -123,6 +140,7 @@ fn watch(step: &Spare, view: &View<'_>) -> ! {
 /// Does what is left to do when the others have been told, or cannot be.
 fn after_telling(step: &Spare, first: First, told: Result<()>) {
     match (first, told) {
+        (_, Err(error)) if passes(error) => {}
         (First::Stopped, Err(_)) => sys::kill(step.process),
         // Its program has been told nothing.
         (First::Waits, Err(_)) if step.is_behind => sys::kill(step.process),
@@ -137,13 +155,14 @@ fn after_telling(step: &Spare, first: First, told: Result<()>) {
 /// Sends SIGTERM to all processes of the step; to the first one if that is to be.
 fn tell_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
     match sys::fork()? {
-        Fork::Child => sys::exit(i32::from(enter(step, view, with_first).is_err())),
+        Fork::Child => sys::exit(enter(step, view, with_first).map_or_else(|error| error.0, |()| 0)),
         Fork::Parent(_, entrant) => {
             let ended = sys::reap(entrant);
             sys::close(entrant);
             match ended? {
                 Ended::Exited(0) => Ok(()),
-                Ended::Exited(_) | Ended::Signaled(_) => Err(sys::EACCES),
+                Ended::Exited(error) => Err(Errno(error)),
+                Ended::Signaled(_) => Err(sys::EACCES),
             }
         }
     }

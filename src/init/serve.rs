@@ -1,6 +1,6 @@
 //! Init's loop: one poll(2) over the spare, the steps that run, and runner.
 
-use crate::ending;
+use crate::ending::{self, Begun};
 use crate::janitor::Janitor;
 use crate::spare::{self, Privileges, Spare};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
@@ -21,6 +21,8 @@ struct Step {
     status: i32,
     /// It was asked to end.
     asked: bool,
+    /// It is to be told so, as soon as a process can be made for that.
+    to_tell: bool,
     killed: bool,
 }
 
@@ -35,7 +37,7 @@ pub struct Steps {
 impl Steps {
     const fn new() -> Self {
         let none = Spare { process: -1, number: 0, mounts: -1, pids: -1, is_behind: false };
-        let none = Step { spare: none, status: -1, asked: true, killed: true };
+        let none = Step { spare: none, status: -1, asked: true, to_tell: false, killed: true };
         Self { all: [none; MOST_STEPS], count: 0, messengers: 0 }
     }
 
@@ -101,7 +103,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
                         let status = received.map_or(-1, |received| received.descriptors[0]);
                         let step = Spare { is_behind: byte[0] != 0, ..ready };
                         steps.all[steps.count] =
-                            Step { spare: step, status, asked: false, killed: status < 0 };
+                            Step { spare: step, status, asked: false, to_tell: false, killed: status < 0 };
                         steps.count += 1;
                         if status < 0 {
                             sys::kill(process);
@@ -134,10 +136,11 @@ fn make(view: &View<'_>, watched: Watched, privileges: Privileges, feed: &mut i3
 }
 
 fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, steps: &mut Steps) {
-    /// How often the ends of messengers are looked for, while there are any.
-    const REAP_MILLISECONDS: i64 = 100;
-    let all_have_ended = steps.messengers == 0;
+    /// How often the ends of messengers are looked for, while there are any, and steps told that could not be.
+    const AGAIN_MILLISECONDS: i64 = 100;
+    let has_messengers = steps.messengers > 0;
     let steps = steps.running();
+    let looks_again = has_messengers || steps.iter().any(|step| step.to_tell);
     // The spare reads the requests; init looks for them only while there is none.
     polled[0] = Poll { descriptor: CONTROL, events: POLLRDHUP | if awaited { POLLIN } else { 0 }, happened: 0 };
     polled[1] = Poll { descriptor: feed, events: POLLIN, happened: 0 };
@@ -151,7 +154,7 @@ fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, st
         pair[1] = Poll { descriptor: status, events, happened: 0 };
     }
     let polled = &mut polled[..3 + 2 * steps.len()];
-    let result = if all_have_ended { sys::poll(polled) } else { sys::poll_for(polled, REAP_MILLISECONDS).map(drop) };
+    let result = if looks_again { sys::poll_for(polled, AGAIN_MILLISECONDS).map(drop) } else { sys::poll(polled) };
     if result.is_err() {
         sys::exit(1);
     }
@@ -189,10 +192,13 @@ fn follow(
             steps.all[index] = steps.all[steps.count];
         } else if status.happened & !POLLIN != 0 && !step.killed {
             steps.all[index].killed = true;
+            steps.all[index].to_tell = false;
             sys::kill(step.spare.process);
-        } else if status.happened != 0 && !step.asked && is_asked(step.status) {
+        } else if step.to_tell || status.happened != 0 && !step.asked && is_asked(step.status) {
+            let begun = ending::begin(&step.spare, view);
             steps.all[index].asked = true;
-            steps.messengers += usize::from(ending::begin(&step.spare, view));
+            steps.all[index].to_tell = begun == Begun::Later;
+            steps.messengers += usize::from(begun == Begun::Watched);
         }
     }
 }

@@ -366,3 +366,34 @@ fn a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_t
         assert_nothing_left(&project, &built);
     }
 }
+
+#[test]
+fn a_step_that_leaves_no_process_to_tell_it_is_told_when_there_is_one() {
+    // The shell in brackets ends when it can make no process, and the one outside takes its place in the count.
+    let project = project(
+        r#"
+mounts: { out: { type: bind, source: out, target: /out } }
+containers: { c: { rootfs: $TOOLS, mounts: [out], init: true, limits: { pids: 20 } } }
+steps:
+  - name: s
+    timeout: 2s
+    grace: 1h
+    run: |
+      trap 'echo whole > /out/caught; exit 5' TERM
+      sleep 0.5
+      (while :; do sleep 4 & done) 2> /dev/null || :
+      sleep 4 &
+      while :; do :; done
+"#,
+    );
+    fs::create_dir(project.path("out")).unwrap();
+    let built = Built::of(&project, &[]);
+    assert_eq!(
+        (built.reason("s"), &built.ending("s")["exit_code"]),
+        ("timed out after 2s", &5.into()),
+        "{}",
+        built.run
+    );
+    assert_eq!(read(&project, "out/caught").as_deref(), Some("whole\n"), "{}", built.run);
+    assert_nothing_left(&project, &built);
+}
