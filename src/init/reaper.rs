@@ -40,6 +40,10 @@ pub fn go_behind() -> Result<()> {
 
 /// Runs the program that the arguments name, behind this process: as the program that an external runtime starts a step with.
 pub fn run(arguments: &'static [usize], environment: &'static [usize]) -> ! {
+    // A step that has this program for the interpreter of a script would start it for that script, again and again.
+    if !sys::is_first() {
+        sys::exit(1);
+    }
     if go_behind().is_err() {
         complain(&[b"cannot make a process\n"]);
         sys::exit(CANNOT_EXECUTE);

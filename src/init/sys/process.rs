@@ -68,6 +68,11 @@ pub fn fork_plainly() -> Result<Option<u32>> {
     checked(number::CLONE, [SIGCHLD as usize, 0, 0, 0, 0]).map(|pid| Some(pid as u32).filter(|pid| *pid != 0))
 }
 
+/// Whether this process is the first one of its PID namespace.
+pub fn is_first() -> bool {
+    checked(number::GETPID, []) == Ok(1)
+}
+
 /// Moves this process into a mount namespace, or the children that it makes from then on into a PID namespace, see setns(2).
 pub fn enter(namespace: i32) -> Result<()> {
     checked(number::SETNS, [fd(namespace), 0]).map(drop)
