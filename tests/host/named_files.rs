@@ -182,7 +182,6 @@ steps:
         (&plain, "{}", &["lock", "--lock-file", "work/data/runner.lock"]),
         (&plain, "{}", &["lock", "--check", "--lock-file", "work/data/runner.lock"]),
         (&plain, "{}", &["verify", "--lock-file", "work/data/runner.lock"]),
-        (&plain, "{}", &["--bundle-dir", "work/data"]),
         (&plain, "{}", &["--bundle-dir", "work/data/bundles"]),
         (&plain, "{}", &["run", "--bundle-dir", "work/data/bundles", "c", "--", "true"]),
     ] {
