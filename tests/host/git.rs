@@ -68,5 +68,5 @@ fn a_fifo_that_a_step_left_in_a_repository_is_refused_at_once() {
     std::fs::remove_file(project.path(".git/HEAD")).unwrap();
     mknodat(CWD, project.path(".git/HEAD"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let run = project.runner(&["plan"]);
-    assert!(run.code == 2 && run.stderr.contains("it is a FIFO, not a regular file"), "{run}");
+    assert!(run.code == 2 && run.stderr.contains("it is a FIFO"), "{run}");
 }

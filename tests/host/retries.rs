@@ -170,31 +170,3 @@ steps: [{ name: s, retries: 1000000, run: 'echo try >> /gate/tries; false' }]
     assert_eq!((built.run.code, built.reason("s")), (130, "interrupted"), "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
-
-#[test]
-fn a_session_that_cannot_be_put_back_runs_no_later_step() {
-    // Nothing removes what may not be changed.
-    let project = project(
-        "
-containers:
-  c:
-    rootfs: { programs: [/bin/sh, /bin/cat, /bin/touch, /usr/bin/chattr] }
-    capabilities: { add: [LINUX_IMMUTABLE] }
-    scratch: 16M
-steps:
-  - { name: first, run: echo first > /first }
-  - { name: again, needs: [first], retries: 1, run: touch /stays; chattr +i /stays; false }
-  - { name: later, needs: [first], run: cat /first || echo gone }
-  - { name: image, needs: [first], snapshot: { output: image.squashfs } }
-",
-    );
-    let built = Built::of(&project, &["--keep-going", "-j", "1"]);
-    let reason =
-        "cannot copy what the session holds, for another try of the step: remove what the try before changed: ";
-    assert!(built.reason("again").starts_with(reason), "{}", built.run);
-    let lost =
-        "cannot open the session: what it held before an earlier step could not be put back when that was tried again";
-    assert_eq!((built.reason("later"), built.text("later").as_str()), (lost, ""), "{}", built.run);
-    assert!(!project.path("image.squashfs").exists(), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
-}

@@ -59,7 +59,8 @@ fn by_step<'a>(inventory: &'a Inventory, name: &str) -> Vec<(&'a str, &'a Record
     let mut newest: BTreeMap<&str, &RecordFile> = BTreeMap::new();
     for record in there(inventory).filter(|record| is_of(record, name)) {
         let newest = newest.entry(&record.recorded.build).or_insert(record);
-        if newest.recorded.time < record.recorded.time {
+        // The times are whole seconds.
+        if (&newest.recorded.time, newest.modified) < (&record.recorded.time, record.modified) {
             *newest = record;
         }
     }
