@@ -163,6 +163,8 @@ impl<'a, 'e> Run<'a, 'e> {
             if self.edge.has_panicked() {
                 self.stop("runner has a bug");
             }
+            // Nothing that begins now is to go by the last wait, in which this runner may have been stuck.
+            self.hurry.store(self.stopped.is_some(), Ordering::Relaxed);
             while self.running < jobs {
                 let Some(step) = self.next() else { break };
                 let Some(job) = self.admit(crew, step, sender) else { continue };
