@@ -52,7 +52,7 @@ pub enum Event {
     StepLineGrows {
         /// The step's name.
         step: String,
-        /// What a terminal would show of the line.
+        /// The line as a terminal would show it.
         line: String,
     },
     /// A step is done, one way or another; once a step.
@@ -107,7 +107,7 @@ pub enum Event {
     CheckpointProgress {
         /// The step that it is made after; of one that is restored, the step that begins with it.
         step: String,
-        /// What is done with it.
+        /// Its stage.
         stage: CheckpointStage,
         /// Bytes that are copied, or that its image has, by now.
         bytes: u64,
@@ -165,11 +165,11 @@ pub enum Event {
     },
 }
 
-/// What is done with a checkpoint.
+/// The stage of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointStage {
-    /// What has changed in the session is copied; the next step waits for that.
+    /// Runner copies the changes of the session; the next step waits for that.
     Copied,
     /// The image of the copy is written, while other steps run.
     Written,

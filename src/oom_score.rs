@@ -1,6 +1,6 @@
 //! How soon the kernel ends runner for want of memory, see proc_pid_oom_score_adj(5): later than the steps of its build.
 //!
-//! What steps write to a root in memory counts for no process, so in a small cgroup runner can be the largest process of
+//! Files in a root in memory count for no process, so in a small cgroup runner can be the largest process of
 //! all. The kernel then ended the build in place of the step, and nothing said why.
 
 use std::fs;

@@ -73,7 +73,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// `90s`, `0s` → a duration, or 0.
 ///
 /// # Errors
-/// What to write instead.
+/// The form to write instead.
 pub fn duration_or_none(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > LONGEST => Err(TOO_LONG.to_owned()),

@@ -62,7 +62,7 @@ pub struct Built {
     pub summary: Summary,
     /// What the rootfs sources held, where that was asked for.
     pub sources: Vec<LockedRootfs>,
-    /// What the snapshots are made from, where that was asked for and can be known.
+    /// The inputs of the snapshots, where they were asked for and can be known.
     pub inputs: BTreeMap<StepId, Inputs>,
 }
 
@@ -225,7 +225,7 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     Ok(Built { summary, sources, inputs })
 }
 
-/// What the snapshots that were built or found are made from.
+/// Returns the inputs of the snapshots that were built or found.
 fn inputs(judge: &Judge<'_>, summary: &Summary) -> Result<BTreeMap<StepId, Inputs>, JudgeError> {
     let mut all = BTreeMap::new();
     for (step, _) in &summary.layers {

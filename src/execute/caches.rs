@@ -18,7 +18,7 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// called with the id of each cache that has to be waited for.
 ///
 /// # Errors
-/// What locking gives.
+/// Those of locking.
 pub fn take_turns(
     context: Context<'_>,
     container: ContainerId,

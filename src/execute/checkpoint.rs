@@ -22,7 +22,7 @@ use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{Recorded, RecordedLayer};
 use crate::warning::{NoCheckpoint, Warning};
 
-/// What has changed in a session, for a checkpoint.
+/// The changes of a session, for a checkpoint.
 pub enum Changes {
     /// A copy of it, of which an image is to be written.
     Copy(PathBuf),
@@ -176,7 +176,7 @@ impl Work<'_, '_> {
     }
 }
 
-/// What became of a checkpoint.
+/// The result of a checkpoint.
 enum Kept {
     /// It is in the store, and takes so many bytes.
     Stored(u64),

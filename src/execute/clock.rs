@@ -71,11 +71,6 @@ impl<'a> Clock<'a> {
         self.due
     }
 
-    /// How long it is until the next estimate; none where there will be none.
-    pub(super) fn due_in(&self) -> Option<Duration> {
-        Some(self.due?.saturating_duration_since(Instant::now()))
-    }
-
     /// What is left by now, if that is known; `stage` tells of each step that is not over how far it is.
     pub(super) fn estimate(&mut self, plan: &Plan, stage: impl Fn(StepId) -> Option<Stage>) -> Option<Event> {
         let Context { build, store, .. } = self.context;

@@ -217,7 +217,8 @@ impl<'a, 'e> Run<'a, 'e> {
 
     /// What a thread reports next. Tells while it waits how long what is left takes.
     fn report(&mut self, receiver: &Receiver<Report>) -> Option<Report> {
-        while let Some(left) = self.clock.due_in() {
+        while let Some(due) = self.clock.due() {
+            let left = due.saturating_duration_since(Instant::now());
             match receiver.recv_timeout(left) {
                 // Reports without a pause must not keep it from telling.
                 Ok(report) if !left.is_zero() => return Some(report),

@@ -39,7 +39,7 @@ impl<'a> Ending<'a> {
         Self { running, patience, interrupt, stage, timed_out: false, interrupted: false, killed: None }
     }
 
-    /// What is to be waited for beside the process: the wish that would change its stage, if there is one.
+    /// Returns the descriptor to wait for beside the process: of the wish that would change its stage, if there is one.
     pub fn awaited(&self) -> Option<BorrowedFd<'a>> {
         match &self.stage {
             Stage::Runs { .. } => Some(self.interrupt.descriptor()),

@@ -190,7 +190,7 @@ fn index(stream: Stream) -> usize {
     }
 }
 
-/// What a terminal would show of a line that has no end yet: what was printed last between two carriage returns and is not
+/// Returns a line that has no end yet as a terminal would show it: the last text between two carriage returns that is not
 /// blank, from the end of the line.
 fn growing(begun: &[u8]) -> Option<String> {
     let end = &begun[begun.len().saturating_sub(MOST_GROWING_BYTES)..];

@@ -17,7 +17,7 @@ use crate::key::Link;
 use crate::lock::LockedRootfs;
 use crate::rootfs::{self, Source};
 
-/// What a rootfs source holds.
+/// The content of a rootfs source.
 struct SourceContent {
     kind: &'static str,
     /// Of its layers, the lowest first; of most sources there is one.

@@ -1,4 +1,4 @@
-//! What a snapshot is made from, for a lock, and why it is not as it is locked.
+//! The inputs of a snapshot, for a lock, and the reasons why they are not as they are locked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::key::{Fields, Reason};
 use crate::lock::{Inputs, LockedSnapshot};
 
 impl Judge<'_> {
-    /// What a snapshot is made from now; none where some of that cannot be known.
+    /// The present inputs of a snapshot; none where some of them cannot be known.
     ///
     /// # Errors
     /// Where it cannot be read.

@@ -37,7 +37,7 @@ pub type Report<'a> = dyn FnMut(u64) -> io::Result<()> + 'a;
 /// Copies all that is in the directory `from` into the empty directory `to`, and makes `to` look like `from`.
 ///
 /// # Errors
-/// What the system calls say, with the path; what `report` returns.
+/// Those of the system calls, with the path; the error of `report`.
 pub fn copy_tree(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<()> {
     copy(from, to, false, report)
 }
@@ -101,7 +101,7 @@ struct Copy<'a, 'r> {
     value: Vec<u8>,
 }
 
-/// What is to be copied: a name in a directory of the one tree, and the same directory of the other.
+/// An entry to be copied: a name in a directory of the one tree, and the same directory of the other.
 struct Entry<'a> {
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
@@ -284,6 +284,16 @@ mod tests {
 
     use super::*;
 
+    /// Makes a directory that goes with the first value, and two in it.
+    fn directories() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        for path in [&from, &to] {
+            fs::create_dir(path).unwrap();
+        }
+        (folder, from, to)
+    }
+
     /// All that can be told of each entry, by path.
     fn described(top: &Path) -> Vec<String> {
         let (mut left, mut all) = (vec![top.to_owned()], Vec::new());
@@ -320,11 +330,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_as_the_layer_in_all_that_can_be_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        for path in [&from, &to] {
-            fs::create_dir(path).unwrap();
-        }
+        let (_folder, from, to) = directories();
         fs::create_dir_all(from.join("a/b\n/c")).unwrap();
         fs::write(from.join("a/file"), "content").unwrap();
         fs::hard_link(from.join("a/file"), from.join("a/b\n/again")).unwrap();
@@ -356,11 +362,7 @@ mod tests {
 
     #[test]
     fn the_progress_is_reported_and_its_error_ends_the_copying() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        for path in [&from, &to] {
-            fs::create_dir(path).unwrap();
-        }
+        let (folder, from, to) = directories();
         let large = File::create(from.join("large")).unwrap();
         // All of it holes: none is read, or this would not end.
         large.set_len(1 << 50).unwrap_or_else(|_| large.set_len(1 << 42).unwrap());
@@ -383,11 +385,7 @@ mod tests {
 
     #[test]
     fn notes_of_the_overlay_that_mean_nothing_elsewhere_stay_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        for path in [&from, &to] {
-            fs::create_dir(path).unwrap();
-        }
+        let (_folder, from, to) = directories();
         fs::write(from.join("file"), "").unwrap();
         lsetxattr(from.join("file"), "trusted.overlay.origin", b"x", XattrFlags::empty()).unwrap();
         copy_tree(&from, &to, &mut |_| Ok(())).unwrap();

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::descent::Descent;
 
-/// What st_blocks of stat(2) counts in.
+/// The unit of st_blocks, see stat(2).
 const BLOCK: u64 = 512;
 
 /// Counts the blocks of files, each file once.
@@ -25,7 +25,7 @@ struct Count {
 /// out.
 ///
 /// # Errors
-/// What the system calls say; where a directory was moved while it was read.
+/// Those of the system calls; where a directory was moved while it was read.
 pub fn tree_size(path: &Path) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(path, flags, Mode::empty())?;

@@ -39,7 +39,7 @@ const KERNEL: [(u32, &str); 20] = [
 /// Opens a file for reading, links followed.
 ///
 /// # Errors
-/// What open(2) says; in words where it is no regular file, or one of the kernel.
+/// Those of open(2); in words where it is no regular file, or one of the kernel.
 pub fn open(path: &Path) -> io::Result<File> {
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let number = fstatfs(&place)?.f_type as u32;

@@ -340,7 +340,7 @@ impl Numbers<'_> {
     }
 }
 
-/// What a difference makes of its base: pieces of that, and bytes of its own.
+/// Applies a difference to its base: the result is pieces of that, and bytes of its own.
 fn applied(base: &[u8], difference: &[u8]) -> io::Result<Vec<u8>> {
     let mut reader = Numbers { bytes: difference, read: 0 };
     reader.size()?;

@@ -1,4 +1,4 @@
-//! What SIGTERM does to a process, by its status in proc_pid_status(5); both programs contain this file.
+//! The effect of SIGTERM on a process, by its status in proc_pid_status(5); both programs contain this file.
 
 /// SIGTERM in a mask of signals.
 const SIGTERM: u64 = 1 << (15 - 1);

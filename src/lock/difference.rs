@@ -7,13 +7,13 @@ use crate::diagnostic::escaped;
 /// The fix of a difference that is meant.
 pub const FIX: &str = "where the change is meant, write the lock anew with `runner lock`";
 
-/// What is reported where no input of a snapshot differs.
+/// The report where no input of a snapshot differs.
 const NO_CAUSE: &str = "cause: none that runner knows of; the same steps gave other bytes, and `runner verify` names the files that differ";
 
 /// A thing that is not as it is locked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is of.
+    /// Its subject.
     pub what: String,
     /// As it is locked; none for what the lock does not name.
     pub locked: Option<String>,

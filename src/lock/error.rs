@@ -51,11 +51,11 @@ pub enum LockError {
     /// It is there and cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// It is no lock.
@@ -63,7 +63,7 @@ pub enum LockError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// The problem, with its place.
         problem: String,
     },
 }

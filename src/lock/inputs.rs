@@ -1,4 +1,4 @@
-//! What a snapshot was made from, as a lock holds it: enough to name what is another one, and short enough to be read.
+//! The inputs of a snapshot, as a lock holds them: enough to name the one that differs, and short enough to be read.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ const DIGITS: usize = 16;
 pub struct Inputs {
     /// The snapshot or the rootfs that its steps start from.
     pub on: String,
-    /// What runs the steps and writes the image, with their versions.
+    /// The tools that run the steps and write the image, with their versions.
     pub tools: String,
     /// A digest of all settings of the container, the snapshot and the build.
     pub settings: String,

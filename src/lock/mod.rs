@@ -110,7 +110,7 @@ pub fn find(path: &Path) -> Result<NamedFile, LockError> {
 /// are. A file that says the same already is left alone.
 ///
 /// # Errors
-/// What locking, reading and writing give.
+/// Those of locking, reading and writing.
 pub fn write(file: &NamedFile, section: &Section) -> Result<(), LockError> {
     let failed = |error| unwritable(file.path(), error);
     // Another runner may be writing the section of another manifest.

@@ -46,7 +46,7 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     up.chain(to.components().skip(same)).collect()
 }
 
-/// What a build is held to.
+/// The digests that a build must give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Section {
@@ -65,7 +65,7 @@ pub struct Section {
     pub snapshot: Vec<LockedSnapshot>,
 }
 
-/// What a rootfs source held.
+/// The content of a rootfs source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRootfs {
@@ -77,7 +77,7 @@ pub struct LockedRootfs {
     pub digests: Vec<String>,
 }
 
-/// What a snapshot gave.
+/// The result of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedSnapshot {
@@ -85,7 +85,7 @@ pub struct LockedSnapshot {
     pub step: String,
     /// Of the image.
     pub digest: String,
-    /// What it was made from; none where some of that cannot be known.
+    /// Its inputs; none where some of them cannot be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Inputs>,
 }
@@ -104,7 +104,7 @@ impl Section {
         SectionId { path: self.path.clone(), set: self.set.clone() }
     }
 
-    /// What is locked of a snapshot.
+    /// The lock of a snapshot.
     pub fn snapshot(&self, step: &str) -> Option<&LockedSnapshot> {
         self.snapshot.iter().find(|locked| locked.step == step)
     }
@@ -151,7 +151,7 @@ impl Section {
         })
     }
 
-    /// What is locked and not among these containers and steps any more.
+    /// Returns the locked names that are not among these containers and steps any more.
     pub fn left_over(
         &self,
         is_container: impl Fn(&str) -> bool,

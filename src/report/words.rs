@@ -82,7 +82,7 @@ pub(super) fn reason_and_hint(
     Some([Some(reason), hint, failure.and_then(half_written)].into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
-/// What a failed step may have left behind.
+/// Names the mounts in which a failed step may have left half-written files.
 pub(super) fn half_written(failure: &StepFailure) -> Option<String> {
     let all = &failure.half_written;
     (!all.is_empty()).then(|| format!("it may have left half-written files in {}", WrittenThrough::list(all)))

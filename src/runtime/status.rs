@@ -107,7 +107,7 @@ pub fn send_packet(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
 /// Receives what runner has sent of a step: whether it is to end by SIGTERM; none where runner has closed its end.
 ///
 /// # Errors
-/// What recvmsg(2) says.
+/// Those of recvmsg(2).
 pub fn receive_end(socket: BorrowedFd<'_>) -> io::Result<Option<bool>> {
     let mut packet = [0; wire::END.len()];
     match rustix::net::recv(socket, &mut packet[..], RecvFlags::DONTWAIT) {

@@ -1,4 +1,4 @@
-//! What a session's root and tmpfs mounts hold before a step, so that each try of the step begins there: a copy, which goes
+//! The content of a session's root and tmpfs mounts before a step, so that each try of the step begins there: a copy, which goes
 //! with the step. Writable binds and caches are nobody's to copy.
 //!
 //! The root is copied and not frozen: above a frozen directory later renames fail with EXDEV, and hard links break.
@@ -32,7 +32,7 @@ impl Session<'_> {
     /// Makes room for a copy.
     ///
     /// # Errors
-    /// What mkdir(2) says.
+    /// Those of mkdir(2).
     pub fn empty_copy(&self) -> Result<Before, SessionError> {
         Ok(Before { folder: self.scratch.folder("before")?, root: None, tmpfs: Vec::new() })
     }
@@ -41,7 +41,7 @@ impl Session<'_> {
     /// and nothing may run in it.
     ///
     /// # Errors
-    /// What copying gives, for want of room above all; [`io::ErrorKind::Interrupted`] after `stop`.
+    /// Those of copying, for want of room above all; [`io::ErrorKind::Interrupted`] after `stop`.
     pub fn copy_before(&self, before: &mut Before, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
         let folder = before.folder.clone();
         let copy = |from: &Path, name: &str| -> io::Result<PathBuf> {

@@ -78,7 +78,7 @@ pub struct Session<'a> {
     scratch: Arc<Scratch>,
     /// Where its changes begin the next time.
     seed: Option<Seed>,
-    /// What it held before a step could not be put back.
+    /// Its content from before a step could not be put back.
     is_lost: bool,
     devices: Vec<HostDevice>,
     /// Where `mounts` has what it made.

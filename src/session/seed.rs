@@ -61,7 +61,7 @@ impl Saved {
     /// Copies it into an empty directory.
     ///
     /// # Errors
-    /// What the system calls say, with the path; what the report returns.
+    /// Those of the system calls, with the path; the error of the report.
     pub(super) fn restore(&self, to: &Path) -> io::Result<()> {
         copy_tree(self.mounted.path(), to, &mut |bytes| self.report.tell(Restoring::Bytes(bytes)))?;
         exact::restore(&self.file, to)?;

@@ -46,7 +46,7 @@ impl Store {
     /// No collection removes it as long as the result is there.
     ///
     /// # Errors
-    /// What making and locking its files gives.
+    /// Those of making and locking its files.
     pub fn use_cache(&self, id: &str) -> Result<Held, StoreError> {
         let path = self.cache_path(id);
         let in_use = path.with_extension("use");
@@ -74,7 +74,7 @@ impl Store {
     /// Takes the turn of a step with a cache; none while other steps use it in a way that excludes this one.
     ///
     /// # Errors
-    /// What making and locking its file gives.
+    /// Those of making and locking its file.
     pub fn try_cache_turn(&self, id: &str, sharing: Sharing) -> Result<Option<CacheTurn>, StoreError> {
         let path = self.cache_path(id).with_extension("turn");
         let take = || -> io::Result<Option<File>> {
@@ -99,7 +99,7 @@ impl Store {
     /// Returns all caches, the one used last first.
     ///
     /// # Errors
-    /// What listing and locking gives.
+    /// Those of listing and locking.
     pub fn caches(&self) -> Result<Vec<Cache>, StoreError> {
         let folder = self.root.join("cache");
         let list = || -> io::Result<Vec<Cache>> {
@@ -133,7 +133,7 @@ impl Store {
     /// makes it anew, empty.
     ///
     /// # Errors
-    /// What locking, moving and removing gives.
+    /// Those of locking, moving and removing.
     pub fn remove_cache(&self, path: &Path, used: SystemTime) -> Result<bool, StoreError> {
         let (in_use, turn) = (path.with_extension("use"), path.with_extension("turn"));
         let lock = |path: &Path| -> io::Result<Option<File>> {

@@ -109,7 +109,7 @@ enum State {
 struct Runs {
     reasons: Vec<Reason>,
     draft: Option<Fields>,
-    /// What checkpoints are stored under.
+    /// The fields under whose key checkpoints are stored.
     checkpoints: Option<Fields>,
     building: Option<Building>,
     begun: Instant,
