@@ -47,7 +47,9 @@ fn caches(project: &Project) -> Vec<PathBuf> {
 fn is_recorded(project: &Project, step: &str) -> bool {
     let name = format!("\"{step}\"");
     let records = fs::read_dir(project.store().join("keys")).into_iter().flatten().flatten();
-    records.into_iter().any(|record| fs::read_to_string(record.path()).is_ok_and(|text| text.contains(&name)))
+    // Beside the records are those that are half written, which a killed build leaves so.
+    let mut records = records.map(|record| record.path()).filter(|path| path.extension().is_some());
+    records.any(|record| fs::read_to_string(record).is_ok_and(|text| text.contains(&name)))
 }
 
 /// How often each step has run in all.
