@@ -10,12 +10,13 @@ use rustix::fs::FileType;
 use super::Stop;
 use super::inside::{container_or_step, in_session, notice, turns_with_caches, warn};
 use super::run::{on_terminal, stdin};
-use crate::build::{Mount, MountKind, StepId};
+use crate::build::StepId;
 use crate::cli::{Cli, ShellArgs};
 use crate::error::{Error, Exit, told};
 use crate::execute::{self, Attempt, Context, Inside, Outcome, Rooms};
 use crate::report::{self, sanitize};
 use crate::session::{Session, SessionError};
+use crate::written_through::WrittenThrough;
 
 /// Those that a root may have, the best first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
@@ -63,25 +64,11 @@ fn shell_in(inside: Inside, run: impl Fn(Inside) -> Result<Attempt, SessionError
     run(Inside { as_root: true, ..inside })
 }
 
-/// Says which mounts are not thrown away with the session: what is written there stays on the host, or in the store.
+/// Names the mounts that are not thrown away with the session: files written there stay on the host, or in the store.
 fn tell_written_through(context: Context<'_>, inside: Inside) {
-    let mounts: Vec<String> =
-        context.build.container(inside.container).mounts.iter().filter_map(written_through).collect();
+    let mounts = WrittenThrough::all(&context.build.container(inside.container).mounts);
     if !mounts.is_empty() {
-        notice(&format!("what is written to these mounts stays: {}", sanitize(&mounts.join(", "))));
-    }
-}
-
-fn written_through(mount: &Mount) -> Option<String> {
-    let target = mount.target.display();
-    match &mount.kind {
-        MountKind::Bind(source) if !mount.is_read_only() => {
-            Some(format!("{target} ({} of the host)", source.display()))
-        }
-        MountKind::Cache(cache) if !mount.is_read_only() => {
-            Some(format!("{target} (the cache `{}` of the store)", cache.id))
-        }
-        _ => None,
+        notice(&format!("files written to these mounts stay: {}", sanitize(&WrittenThrough::list(&mounts))));
     }
 }
 
@@ -127,26 +114,4 @@ fn found(session: &Session<'_>) -> io::Result<Vec<String>> {
         io::Error::other(format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor ")))
     })?;
     Ok(vec![(*shell).to_owned()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::build::CacheMount;
-
-    #[test]
-    fn writable_binds_and_caches_are_written_through_and_nothing_else_is() {
-        let told = |kind: MountKind, options: &[&str]| {
-            let options = options.iter().map(ToString::to_string).collect();
-            written_through(&Mount { kind, target: "/m".into(), options, ignored: true })
-        };
-        let bind = || MountKind::Bind("/work/out".into());
-        assert_eq!(told(bind(), &["nodev"]).as_deref(), Some("/m (/work/out of the host)"));
-        assert_eq!(told(bind(), &["ro"]), None);
-        assert_eq!(
-            told(MountKind::Cache(CacheMount::shared("apt")), &[]).as_deref(),
-            Some("/m (the cache `apt` of the store)")
-        );
-        assert_eq!(told(MountKind::Tmpfs, &[]), None);
-    }
 }

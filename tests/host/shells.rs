@@ -254,7 +254,7 @@ steps: [{ name: s, container: c, run: 'true' }, { name: t, container: d, run: 't
     fs::create_dir(project.path("out")).unwrap();
     let shell = |name: &str| project.runner_in_shell("echo 'echo x > /out/x' | \"$@\"", &["shell", name]);
     let told = format!(
-        "what is written to these mounts stays: /out ({} of the host), /cache (the cache `/cache` of the store)\n",
+        "files written to these mounts stay: /out ({}), /cache (the cache /cache)\n",
         project.path("out").display()
     );
     for name in ["c", "s"] {
