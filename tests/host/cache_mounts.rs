@@ -17,7 +17,7 @@ containers:
   b: { rootfs: $TOOLS, mounts: [idle] }
 steps:
   - { name: fill, container: b, run: "dd if=/dev/zero of=/idle/file bs=1024 count=200; [ -p /idle/fifo ] || mkfifo /idle/fifo; ln -sfT / /idle/link" }
-  - { name: stay, container: a, needs: [fill], run: "cat /used/was || echo new; echo was > /used/was; sh /gate/meet stay" }
+  - { name: stay, container: a, needs: [fill], run: "cat /used/was 2>/dev/null || echo new; echo was > /used/was; sh /gate/meet stay" }
 "#;
 
 fn caches(project: &Project, arguments: &[&str]) -> Run {
