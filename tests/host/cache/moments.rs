@@ -22,14 +22,14 @@ containers:
     devices: [{ path: $DEVICE, target: /dev/own }]
 steps:
   - { name: ahead, container: first, run: sh /way/meet ahead }
-  - { name: read, container: c, needs: [ahead], run: "cat /marker /in/file > /out; stat -c %a /dev/own >> /out; sh /way/meet running" }
+  - { name: read, container: c, needs: [ahead], run: "cat $MARKER /in/file > /out; stat -c %a /dev/own >> /out; sh /way/meet running" }
   - { name: layer, container: c, snapshot: { output: out/layer.squashfs } }
-  - { name: more, container: c, run: "cat /marker >> /more" }
+  - { name: more, container: c, run: "cat $MARKER >> /more" }
   - { name: above, container: c, snapshot: { mode: full, output: out/above.squashfs } }
 "#;
 
 /// The kinds of base, and the inputs that are no base.
-const BASES: [&str; 3] = ["squashfs", "tar", "dir"];
+const BASES: [&str; 4] = ["squashfs", "tar", "programs", "dir"];
 const INPUTS: [&str; 4] = ["base", "bind", "device", "mksquashfs"];
 
 /// Before the segment is judged, while its step runs, while its image is written, and while the next one is.
@@ -58,11 +58,30 @@ steps:
 
 /// A project with that kind of base, and a mksquashfs of its own.
 fn setting(roots: &Project, base: &str) -> Project {
-    let project = project(&MANIFEST.replace("$BASE", &format!("{base}: base.{base}")));
-    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    let project = project(MANIFEST);
     let device = project.path("device");
+    // A script, at the path that it has here.
+    let own = project.path("base.programs").display().to_string();
+    let (base_text, marker) = match base {
+        "programs" => {
+            (format!("programs: [/bin/sh, /bin/cat, /bin/sleep, /bin/touch, /usr/bin/stat, {own}]"), own.as_str())
+        }
+        base => (format!("{base}: base.{base}"), "/marker"),
+    };
+    let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
+    let manifest = manifest.replace("$BASE", &base_text).replace("$MARKER", marker);
     project.write("build.yaml", &manifest.replace("$DEVICE", device.to_str().unwrap()));
-    run(Command::new("cp").arg("-a").args([roots.path(&format!("one.{base}")), project.path(&format!("base.{base}"))]));
+    match base {
+        "programs" => {
+            project.write("base.programs", "#!/bin/sh\necho one\n");
+            fs::set_permissions(&own, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        base => {
+            run(Command::new("cp")
+                .arg("-a")
+                .args([roots.path(&format!("one.{base}")), project.path(&format!("base.{base}"))]));
+        }
+    }
     project.write("in/file", "one\n");
     node(&device, "600");
     let meet = "[ -e /way/all ] && exit; touch /way/$1.here; until [ -e /way/$1.open ]; do sleep 0.02; done\n";
@@ -105,6 +124,7 @@ fn change(project: &Project, roots: &Project, base: &str, input: &str) {
     let other = roots.path(&format!("two.{base}"));
     match (input, base) {
         ("base", "dir") => project.write("base.dir/marker", "two\n"),
+        ("base", "programs") => project.write("base.programs", "#!/bin/sh\necho two\n"),
         // In the place of the file itself: the one that is mounted stays as it is.
         ("base", "squashfs") => {
             fs::copy(other, project.path("new")).unwrap();
@@ -151,11 +171,15 @@ fn check_back(roots: &Project, base: &str, input: &str) {
 }
 
 fn start(project: &Project, arguments: &[&str]) -> Running {
+    start_with("1", project, arguments)
+}
+
+fn start_with(mksquashfs: &str, project: &Project, arguments: &[&str]) -> Running {
     let mut command = project.command(&[&["apply", "--progress", "json"], arguments].concat());
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
     Running::spawn({
         // Its own, so that it can be made to wait.
-        command.env("PATH", path).env("RUNNER_MKSQUASHFS", "1");
+        command.env("PATH", path).env("RUNNER_MKSQUASHFS", mksquashfs);
         command
     })
 }
@@ -182,8 +206,8 @@ fn check(roots: &Project, base: &str, input: &str, moment: &str) {
     // It was opened when the build began: the build has the old one to its end, and stores the results as its own.
     let is_opened = input == "device";
     let is_told = warnings(&first).iter().any(|warning| warning.contains("not kept for the next build"));
-    // The session has a copy of the archive, at which runner looks for its first result alone.
-    let is_copied = (base, input, moment) == ("tar", "base", "image2");
+    // The session has a copy of the archive or the programs, at which runner looks for its first result alone.
+    let is_copied = ["tar", "programs"].contains(&base) && (input, moment) == ("base", "image2");
     let is_right = is_copied || is_told == (moment != "ahead" && !is_opened);
     assert!(is_right, "{base}, {input} at {moment}: {}", first.run);
     project.write("way/all", "");
@@ -212,7 +236,9 @@ fn an_input_that_changes_as_soon_as_an_output_is_there_is_in_no_later_result() {
     for (race, base) in (0..races()).zip(BASES.into_iter().cycle()) {
         let project = setting(&roots, base);
         project.write("way/all", "");
-        let running = start(&project, &[]);
+        // By runner itself, and by mksquashfs.
+        let start = |arguments: &[&str]| start_with(["", "1"][race / 2 % 2], &project, arguments);
+        let running = start(&[]);
         // No pause between two looks: what is stored is recorded right after the output is written.
         let output = project.path(["out/layer.squashfs", "out/above.squashfs"][race % 2]);
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -221,8 +247,8 @@ fn an_input_that_changes_as_soon_as_an_output_is_there_is_in_no_later_result() {
         }
         change(&project, &roots, base, "base");
         let first = built(running);
-        let next = built(start(&project, &[]));
-        let wanted = built(start(&project, &["--no-cache"]));
+        let next = built(start(&[]));
+        let wanted = built(start(&["--no-cache"]));
         assert_eq!(digests(&next), digests(&wanted), "{base}, race {race}: {}\n{}", first.run, next.run);
         stored += usize::from(warnings(&first).is_empty());
     }
@@ -233,7 +259,7 @@ fn an_input_that_changes_as_soon_as_an_output_is_there_is_in_no_later_result() {
 fn an_input_that_changes_at_any_moment_of_a_build_is_in_no_later_result() {
     let roots = roots();
     for input in INPUTS {
-        let bases = if input == "base" { &BASES[..] } else { &BASES[2..] };
+        let bases = if input == "base" { &BASES[..] } else { &BASES[3..] };
         for base in bases {
             for moment in MOMENTS {
                 check(&roots, base, input, moment);
