@@ -73,8 +73,7 @@ enum First {
     Stopped,
     /// It has been sent it and takes it by waiting for it, as a `reaper` does.
     Waits,
-    /// It catches it: it is to get it with the others, or it would see them end first. One that takes the signal by a
-    /// handler may ask where it comes from.
+    /// It catches it: it is to get it with the others. One that takes the signal by a handler may ask where it comes from.
     Catches,
     /// It ignores or blocks it.
     Other,
@@ -154,6 +153,20 @@ fn after_telling(step: &Spare, first: First, told: Result<()>) {
 
 /// Sends SIGTERM to all processes of the step; to the first one if that is to be.
 fn tell_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
+    if !with_first {
+        return send_all(step, view, false);
+    }
+    // It is stopped until all have been told, itself last. If it ran it would see the others end before its own signal, and
+    // could take that for a failure of theirs, after which ninja(1) leaves half-written files.
+    sys::signal(step.process, SIGSTOP);
+    let sent = send_all(step, view, true);
+    if sent.is_err() {
+        sys::signal(step.process, SIGCONT);
+    }
+    sent
+}
+
+fn send_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
     match sys::fork()? {
         Fork::Child => sys::exit(enter(step, view, with_first).map_or_else(|error| error.0, |()| 0)),
         Fork::Parent(_, entrant) => {

@@ -16,18 +16,18 @@ const MAKE: &str = "{ programs: [/bin/sh, /bin/cat, /bin/mv, /bin/sleep, /bin/to
 const MAKEFILE: &str = "product: part\n\tcat part part > product; touch /gate/half.here; sleep $(MARK); cat part >> product\n\
                         part:\n\techo whole > part\n";
 
-fn read(project: &Project, name: &str) -> Option<String> {
+pub fn read(project: &Project, name: &str) -> Option<String> {
     fs::read_to_string(project.path(name)).ok()
 }
 
 /// A command that no other test, here or elsewhere on this host, takes for its own.
-fn sleep(number: u32) -> (String, String) {
+pub fn sleep(number: u32) -> (String, String) {
     let mark = format!("{}{number:02}", 7_000_000 + std::process::id());
     (format!("sleep {mark}"), mark)
 }
 
 #[track_caller]
-fn assert_nothing_left(project: &Project, built: &Built) {
+pub fn assert_nothing_left(project: &Project, built: &Built) {
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{}", built.run);
 }
 

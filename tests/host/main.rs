@@ -61,6 +61,7 @@ mod sessions;
 mod sharing;
 mod shells;
 mod sources;
+mod stopped_tools;
 mod store;
 mod streams;
 mod targets;
