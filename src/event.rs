@@ -162,7 +162,28 @@ pub enum Event {
         skipped: usize,
         /// From the first event to this one, in milliseconds.
         duration_ms: u64,
+        /// Where the next build of each container continues of which a step failed after others of it had ended well.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        continues: Vec<Continuation>,
     },
+}
+
+/// Where the next build of a container continues, if nothing that its steps depend on changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Continuation {
+    /// The container.
+    pub container: String,
+    /// The first step that runs again.
+    pub step: String,
+    /// The step that failed.
+    pub failed: String,
+    /// How many steps run again that ended well.
+    pub again: usize,
+    /// How long these took, in milliseconds.
+    pub again_ms: u64,
+    /// Why no checkpoint holds what they did, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The stage of a checkpoint.

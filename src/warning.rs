@@ -67,6 +67,8 @@ pub enum NoCheckpoint {
     TmpfsLeft { targets: Vec<PathBuf> },
     /// An input is another by now.
     InputsChanged,
+    /// A copy of what the steps have changed takes long beside the steps.
+    Dear,
     /// It could not be written.
     Failed { why: String },
 }
@@ -194,6 +196,7 @@ impl fmt::Display for NoCheckpoint {
         match self {
             Self::TmpfsLeft { targets } => write!(f, "files are left in {}, which is in no layer", list(targets)),
             Self::InputsChanged => f.write_str("an input of the steps has changed meanwhile"),
+            Self::Dear => f.write_str("a copy of their changes takes over 2% of the time that they took"),
             Self::Failed { why } => f.write_str(why),
         }
     }

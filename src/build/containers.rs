@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::check::{Check, has_nul, missing};
 use super::host::FileKind;
@@ -30,8 +29,6 @@ const LEAST_NOFILE: u64 = 16;
 
 /// With less memory a container does not start, or the kernel takes minutes to make room for its first program.
 const LEAST_MEMORY: u64 = 6 << 20;
-/// What `checkpoint: auto` takes for slow.
-const SLOW_STEP: Duration = Duration::from_secs(5);
 /// sethostname(2) takes no more.
 const LONGEST_HOSTNAME: usize = 64;
 
@@ -75,13 +72,7 @@ impl Check<'_> {
             has_scripts: false,
             init: def.init.unwrap_or(false),
             xino: def.xino.unwrap_or(true),
-            checkpoint: match def.checkpoint.as_deref() {
-                None | Some("off") => None,
-                Some("auto") => Some(SLOW_STEP),
-                Some(text) => self.quantity(&at.key("checkpoint"), "checkpoint", text, |text| {
-                    quantity::duration(text).map_err(|_| "write auto, off, or a duration such as 30s".to_owned())
-                }),
-            },
+            checkpoint: self.checkpointing(def.checkpoint.as_deref(), &at.key("checkpoint")),
         }
     }
 

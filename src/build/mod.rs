@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod check;
+mod checkpointing;
 mod containers;
 mod devices;
 mod host;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 pub use capabilities::DEFAULT_CAPABILITIES;
+pub use checkpointing::{Checkpointing, SLOW_STEP};
 pub use host::{FileKind, Host, PROGRAM_PATH};
 pub use model::*;
 pub use quantity::{size, size_text};

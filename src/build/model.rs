@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub use oci_spec::runtime::Capability;
 
+use super::checkpointing::Checkpointing;
 use crate::diagnostic::Problem;
 use crate::seccomp::Profile;
 
@@ -114,8 +115,8 @@ pub struct Container {
     pub init: bool,
     /// Files have numbers of 64 bits that stay the same for a session.
     pub xino: bool,
-    /// After a step that took longer, what has changed is kept.
-    pub checkpoint: Option<Duration>,
+    /// When a checkpoint is made between two steps.
+    pub checkpoint: Checkpointing,
 }
 
 impl Container {

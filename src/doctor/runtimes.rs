@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::trusted::distrust;
 use super::{Check, cgroup};
-use crate::build::{Capability, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
+use crate::build::{Capability, Checkpointing, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::error::told;
 use crate::fs::opened::OpenedPaths;
 use crate::mount::enter_private_namespace;
@@ -198,7 +198,7 @@ fn container() -> Container {
         has_scripts: false,
         init: false,
         xino: true,
-        checkpoint: None,
+        checkpoint: Checkpointing::Off,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Stage};
 use super::edge::{Edge, EndsWithPanic};
@@ -71,6 +71,8 @@ pub fn apply<'a>(
         places: Places::default(),
         failed: Vec::new(),
         kept: Vec::new(),
+        ran: Vec::new(),
+        broken: Vec::new(),
     };
     thread::scope(|scope| {
         let _ends = EndsWithPanic(context.interrupt);
@@ -78,6 +80,7 @@ pub fn apply<'a>(
         run.drive(&crew, jobs, &sender, &receiver);
     });
     run.keep_failed();
+    let continues = run.continuations();
     run.clock.close();
     let status = match (context.interrupt.is_set(), run.counts.failed) {
         (true, _) => BuildStatus::Interrupted,
@@ -92,6 +95,7 @@ pub fn apply<'a>(
         failed,
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
+        continues,
     });
     let Run { step_failed, mismatched, wrong_input, failed, layers, .. } = run;
     Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
@@ -144,6 +148,10 @@ pub(super) struct Run<'a, 'e> {
     pub(super) failed: Vec<StepId>,
     /// Those of them whose sessions are being kept.
     pub(super) kept: Vec<FailedWith>,
+    /// Steps that ran and ended well, and how long each took.
+    pub(super) ran: Vec<(StepId, Duration)>,
+    /// Steps that began and did not end well, for whatever reason.
+    pub(super) broken: Vec<StepId>,
 }
 
 impl<'a, 'e> Run<'a, 'e> {

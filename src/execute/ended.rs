@@ -9,7 +9,7 @@ use super::parts::{Judged, ToRecord};
 use super::refusal::hint_of;
 use super::step::Written;
 use super::{Cause, Context, Failure, Rooms, milliseconds};
-use crate::build::{Build, StepId};
+use crate::build::{Build, Checkpointing, StepId};
 use crate::event::{Event, StepFailure, StepStatus};
 use crate::freshness::{Judge, Since, Verdict};
 use crate::key::{Fields, Reason};
@@ -100,12 +100,14 @@ impl Run<'_, '_> {
                     Ok(written) => {
                         self.counts.ran += 1;
                         self.clock.ran(step, duration_ms);
+                        self.ran.push((step, took));
                         self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
                         self.parts.ran(step, written);
                     }
                     Err(failure) => {
                         self.counts.failed += 1;
                         self.blame(&failure);
+                        self.broken.push(step);
                         self.has_failed(step, &failure, kept);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.options.keep_going || was_writing.is_some() {
@@ -149,7 +151,7 @@ impl Run<'_, '_> {
                             let known = self.judge.segments().get(segment);
                             let after = self.context.build.step(known.steps[steps - 1]).name.clone();
                             self.rooms.set_seed(known.container, held.path().to_owned(), after);
-                            self.rooms.keep_checkpoint(segment, held);
+                            self.rooms.checkpoints.hold(segment, steps, held);
                         }
                         self.again.extend(self.parts.judged(segment, judged, self.chains));
                     }
@@ -257,7 +259,7 @@ pub(super) fn keep(
     // Not before: whoever waits for it looks for the record.
     drop(building);
     if judge.segments().get(segment).snapshot.is_some() {
-        rooms.end_checkpoints(segment);
+        rooms.checkpoints.end(segment);
         // The image of one that cannot be removed is removed by a collection.
         let _ = remove_checkpoints(judge, build, store, segment, &draft.on(&below));
     }
@@ -273,7 +275,7 @@ fn remove_checkpoints(
     fields: &Fields,
 ) -> Result<(), StoreError> {
     let segment = judge.segments().get(segment);
-    if build.container(segment.container).checkpoint.is_none() {
+    if build.container(segment.container).checkpoint == Checkpointing::Off {
         return Ok(());
     }
     for (n, step) in segment.steps.iter().enumerate() {

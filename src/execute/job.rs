@@ -69,7 +69,7 @@ impl<'a, 'e> Run<'a, 'e> {
                         .filter(|_| keep_failed)
                         .and_then(|failure| edge.guard(|| Ok(work.keep(failure))).ok().flatten());
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
-                        && let Ok(Some(changes)) = edge.guard(|| Ok(work.checkpoint(took)))
+                        && let Ok(Some(changes)) = edge.guard(|| Ok(work.checkpoint(&plan, took)))
                     {
                         others.hand(move |_| {
                             let _ = edge.guard(|| {

@@ -8,6 +8,7 @@ mod attempt;
 mod caches;
 mod checkpoint;
 mod clock;
+mod continuation;
 mod drive;
 mod edge;
 mod ended;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use rustix::fs::{Mode, OFlags};
 
 use super::Context;
+use super::checkpoint::Checkpoints;
 use super::failed::RestoreError;
 use super::shared::Shared;
 use crate::build::{Build, Container, ContainerId, Rootfs, StepId};
@@ -60,7 +61,7 @@ pub struct Rooms<'a> {
     /// The layers and the caches that the build uses.
     held: Mutex<Vec<Held>>,
     /// By segment.
-    checkpoints: Mutex<HashMap<usize, Checkpoints>>,
+    pub checkpoints: Checkpoints,
     /// By container: a step that may be tried again runs alone in its session, for what is put back is all of it.
     turns: Vec<RwLock<()>>,
 }
@@ -72,14 +73,6 @@ struct Seed {
     /// The step that it was taken after.
     after: String,
     report: RestoreReport,
-}
-
-/// The checkpoints of a segment that the build uses or has made.
-#[derive(Debug, Default)]
-struct Checkpoints {
-    held: Vec<Held>,
-    /// The snapshot above them is in the store.
-    are_over: bool,
 }
 
 /// The right of a step to run in its session: with others, or alone.
@@ -108,7 +101,7 @@ impl<'a> Rooms<'a> {
             made: Mutex::default(),
             seeds: Mutex::default(),
             held: Mutex::default(),
-            checkpoints: Mutex::default(),
+            checkpoints: Checkpoints::default(),
             turns: build.containers.iter().map(|_| RwLock::default()).collect(),
         }
     }
@@ -359,27 +352,6 @@ impl<'a> Rooms<'a> {
     /// Keeps a layer or a cache in the store for as long as the build lasts.
     pub fn keep(&self, held: Option<Held>) {
         lock(&self.held).extend(held);
-    }
-
-    /// Keeps a checkpoint of a segment in the store until the segment is there; not where it is there already.
-    pub fn keep_checkpoint(&self, segment: usize, held: Held) -> bool {
-        let mut checkpoints = lock(&self.checkpoints);
-        let of_segment = checkpoints.entry(segment).or_default();
-        if !of_segment.are_over {
-            of_segment.held.push(held);
-        }
-        !of_segment.are_over
-    }
-
-    /// Whether the snapshot above the checkpoints of a segment is in the store.
-    pub fn are_checkpoints_over(&self, segment: usize) -> bool {
-        lock(&self.checkpoints).get(&segment).is_some_and(|checkpoints| checkpoints.are_over)
-    }
-
-    /// The snapshot above the checkpoints of a segment is in the store: nobody here uses them any more.
-    pub fn end_checkpoints(&self, segment: usize) {
-        let mut checkpoints = lock(&self.checkpoints);
-        *checkpoints.entry(segment).or_default() = Checkpoints { held: Vec::new(), are_over: true };
     }
 
     /// The container's session goes on from the checkpoint in that image, which was taken after that step.

@@ -1,7 +1,7 @@
 //! What the store has of a segment, and what tells that from what is wanted.
 
 use super::{Judge, JudgeError, Resume};
-use crate::build::Build;
+use crate::build::{Build, Checkpointing};
 use crate::content::Changed;
 use crate::key::{Fields, Link, Reason, reasons};
 use crate::plan::Segment;
@@ -17,7 +17,7 @@ impl Judge<'_> {
     ) -> Result<Option<Box<Resume>>, JudgeError> {
         let mut steps = segment.steps.iter().map(|step| self.build.step(*step));
         let Some(store) = self.store else { return Ok(None) };
-        if self.build.container(segment.container).checkpoint.is_none() || self.options.no_cache {
+        if self.build.container(segment.container).checkpoint == Checkpointing::Off || self.options.no_cache {
             return Ok(None);
         }
         let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - 1);

@@ -24,7 +24,9 @@ use rustix::fs::fstat;
 pub use forecast::{Forecast, forecast};
 pub use verdict::{Below, JudgeError, Resume, Since, Verdict};
 
-use crate::build::{Action, Build, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId};
+use crate::build::{
+    Action, Build, Checkpointing, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId,
+};
 use crate::content::{Content, ContentError, Contents, Listings, LongRead, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Dir;
@@ -378,7 +380,8 @@ impl<'a> Judge<'a> {
     /// Of steps whose results are not stored: they may be the first of those that a snapshot follows, and be in a checkpoint.
     fn cut_short(&self, index: usize, below: &Below, reasons: Vec<Reason>) -> Result<Verdict, JudgeError> {
         let segment = self.segments.get(index);
-        let has_checkpoints = segment.is_cut && self.build.container(segment.container).checkpoint.is_some();
+        let has_checkpoints =
+            segment.is_cut && self.build.container(segment.container).checkpoint != Checkpointing::Off;
         let (Below::Known(below), true) = (below, has_checkpoints) else {
             return Ok(Verdict::Stale { reasons, draft: None, checkpoints: None, resume: None });
         };

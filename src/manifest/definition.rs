@@ -129,8 +129,9 @@ pub struct ContainerDef {
     /// "Value too large for defined data type". Default: `true`.
     #[schemars(example = false)]
     pub xino: Option<bool>,
-    /// Whether what has changed is kept after a step that took long, so that a build that fails later goes on from
-    /// there. A snapshot is the same either way. Default: `off`.
+    /// When runner stores the changes of the session between two steps, so that a build that fails later continues from there.
+    /// A snapshot is the same bytes either way. Default: when the steps since the last checkpoint took more than 5 seconds and a
+    /// copy of the changes takes less than 2% of that.
     #[schemars(transform = schema::checkpoint, example = &"auto")]
     pub checkpoint: Option<String>,
 }

@@ -101,7 +101,8 @@ pub(super) fn checkpoint(schema: &mut Schema) {
         "description": "After each step that took longer than that: a number with its unit.",
         "examples": ["30s"],
     });
-    let known = [("off", "Nothing is kept."), ("auto", "After each step that took more than 5 seconds.")];
+    let known =
+        [("off", "Never."), ("auto", "After each step that took more than 5 seconds, however long the copy takes.")];
     values_or(schema, &known, &slow);
 }
 

@@ -11,6 +11,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = every! {
         NoCheckpoint::TmpfsLeft { .. } => [NoCheckpoint::TmpfsLeft { targets: vec!["/tmp".into(), "/run".into()] }],
         NoCheckpoint::InputsChanged => [NoCheckpoint::InputsChanged],
+        NoCheckpoint::Dear => [NoCheckpoint::Dear],
         NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: cannot write to its file: No space left on device (os error 28)".into() }],
     };
     let no_checkpoint = why.into_iter().map(|why| Warning::NoCheckpoint { why });

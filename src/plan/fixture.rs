@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use crate::build::{
-    Action, Build, Container, ContainerId, Limits, Network, Principal, Rootfs, Scratch, Seccomp, Step, StepId, User,
+    Action, Build, Checkpointing, Container, ContainerId, Limits, Network, Principal, Rootfs, Scratch, Seccomp, Step,
+    StepId, User,
 };
 
 /// A build of `run: true` steps, each with its name, container and needs.
@@ -72,7 +73,7 @@ fn container(id: usize) -> Container {
         has_scripts: false,
         init: false,
         xino: true,
-        checkpoint: None,
+        checkpoint: Checkpointing::Off,
     }
 }
 

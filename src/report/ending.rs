@@ -10,7 +10,7 @@ use super::words;
 
 /// Tells the failures and, of a build's last event, the totals.
 pub(super) fn tell(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
-    let Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms } = event else { return Ok(()) };
+    let Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, .. } = event else { return Ok(()) };
     failures.tell(look, out)?;
     let (word, colour) = match status {
         BuildStatus::Done => ("done", Colour::Green),

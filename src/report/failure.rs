@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Problem, Style, render_one};
-use crate::event::{Event, Place, StepFailure, StepStatus};
+use crate::event::{Continuation, Event, Place, StepFailure, StepStatus};
 
 use super::colour::{Colour, Paint};
 use super::sanitize::sanitize;
@@ -43,6 +43,8 @@ pub(super) struct Failures {
     /// By running step: its last lines.
     tails: HashMap<String, VecDeque<String>>,
     failures: Vec<Failure>,
+    /// Where the next build continues.
+    continues: Vec<Continuation>,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl Failures {
                     self.failures.push(Failure { step: step.clone(), reason, tail, log: log.clone(), known });
                 }
             }
+            Event::BuildFinished { continues, .. } => self.continues.clone_from(continues),
             _ => {}
         }
     }
@@ -95,7 +98,13 @@ impl Failures {
             failure.tell(self.go_on.as_ref(), look, out)?;
         }
         match &self.go_on {
-            Some(go_on) if !failures.is_empty() => writeln!(out, "\nto build again: {}\n", sanitize(&go_on.again)),
+            Some(go_on) if !failures.is_empty() => {
+                writeln!(out, "\nto build again: {}", sanitize(&go_on.again))?;
+                for continuation in std::mem::take(&mut self.continues) {
+                    writeln!(out, "  {}", sanitize(&words::continuation(&continuation)))?;
+                }
+                writeln!(out)
+            }
             _ => Ok(()),
         }
     }
@@ -172,7 +181,7 @@ fn keep(kept: &mut String, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Stream;
+    use crate::event::{BuildStatus, Stream};
     use crate::written_through::WrittenThrough;
 
     fn output(line: String) -> Event {
@@ -232,7 +241,23 @@ mod tests {
             let ambiguous = ambiguous.iter().map(ToString::to_string).collect();
             Some(GoOn { shell: "runner shell".into(), ambiguous, again: "runner apply -j 1".into() })
         };
-        let events = [output("boom".into()), event];
+        let end = Event::BuildFinished {
+            status: BuildStatus::Failed,
+            ran: 2,
+            cached: 0,
+            failed: 1,
+            skipped: 0,
+            duration_ms: 1,
+            continues: vec![Continuation {
+                container: "c".into(),
+                step: "configure".into(),
+                failed: "a".into(),
+                again: 2,
+                again_ms: 7_000,
+                why: Some("files are left in /tmp, which is in no layer".into()),
+            }],
+        };
+        let events = [output("boom".into()), event, end];
         let expected = "
   × step a failed: killed
     ╭─[/no/such/folder/build.yaml:12:11]
@@ -250,6 +275,7 @@ mod tests {
   a shell in it, as it failed: runner shell a
 
 to build again: runner apply -j 1
+  continues with step configure: 2 steps before a run again, 7.00s; files are left in /tmp, which is in no layer
 
 ";
         assert_eq!(told_with(go_on(&[]), &events), expected);

@@ -104,7 +104,7 @@ impl Record {
             }
             Event::Warning { step: Some(step), message } => self.step(step).warnings.push(message.clone()),
             Event::Warning { step: None, message } => self.warnings.push(message.clone()),
-            Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms } => {
+            Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, .. } => {
                 self.status = Some(*status);
                 (self.ran, self.cached, self.failed, self.skipped) = (*ran, *cached, *failed, *skipped);
                 self.duration_ms = *duration_ms;

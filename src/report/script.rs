@@ -69,6 +69,7 @@ pub(super) fn passing() -> Vec<Stamped> {
             failed: 0,
             skipped: 0,
             duration_ms: 13_100,
+            continues: Vec::new(),
         },
     ])
 }
@@ -92,6 +93,7 @@ pub(super) fn failing() -> Vec<Stamped> {
             failed: 1,
             skipped: 1,
             duration_ms: 1250,
+            continues: Vec::new(),
         },
     ])
 }

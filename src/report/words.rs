@@ -1,6 +1,6 @@
 //! Durations, sizes and names as people read them.
 
-use crate::event::{StepFailure, StepStatus};
+use crate::event::{Continuation, StepFailure, StepStatus};
 use crate::key::Reason;
 use crate::written_through::WrittenThrough;
 
@@ -118,6 +118,19 @@ pub(super) fn checkpoint_written(bytes: u64) -> String {
 /// Which checkpoint a step begins with.
 pub(super) fn checkpoint_restored(after: &str) -> String {
     format!("continues from the checkpoint after {after}")
+}
+
+/// Where the next build continues.
+pub(super) fn continuation(known: &Continuation) -> String {
+    let Continuation { step, failed, again, again_ms, why, .. } = known;
+    let steps = match again {
+        0 => return format!("continues with step {step}: a checkpoint holds the steps before it"),
+        1 => "1 step before".to_owned(),
+        several => format!("{several} steps before"),
+    };
+    let verb = if *again == 1 { "runs" } else { "run" };
+    let why = why.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+    format!("continues with step {step}: {steps} {failed} {verb} again, {}{why}", duration(*again_ms))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Lower, Workspace, exact};
-use crate::fs::copy_tree::copy_tree;
+use crate::fs::copy_tree::{copy_tree, now_and_then};
 
 /// An image of what was changed in a session, to be copied back.
 #[derive(Debug)]
@@ -63,7 +63,8 @@ impl Saved {
     /// # Errors
     /// Those of the system calls, with the path; the error of the report.
     pub(super) fn restore(&self, to: &Path) -> io::Result<()> {
-        copy_tree(self.mounted.path(), to, &mut |bytes| self.report.tell(Restoring::Bytes(bytes)))?;
+        let mut report = now_and_then(|bytes| self.report.tell(Restoring::Bytes(bytes)));
+        copy_tree(self.mounted.path(), to, &mut report)?;
         exact::restore(&self.file, to)?;
         self.report.tell(Restoring::Done)
     }

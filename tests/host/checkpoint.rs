@@ -270,3 +270,98 @@ steps:
     let built = Built::well(&project);
     assert_eq!((built.status("two"), built.status("three")), ("ran", "ran"), "{}", built.run);
 }
+
+/// As without any setting.
+#[test]
+fn by_default_a_build_continues_behind_the_steps_that_took_over_five_seconds_together() {
+    let project = project(
+        r#"
+mounts:
+  src: { type: bind, source: src, target: /src, options: [ro], cache: ignore }
+containers:
+  c: { rootfs: $TOOLS, mounts: [src] }
+steps:
+  - { name: one, run: "echo one > /file; sleep 2.6" }
+  - { name: two, run: "echo two >> /file; sleep 2.6" }
+  - { name: three, run: "echo three >> /file" }
+  - { name: four, run: "cat /file; cat /src/good" }
+  - { name: layer, snapshot: {} }
+"#,
+    );
+    project.write("src/other", "");
+    let failed = Built::of(&project, &[]);
+    assert_eq!(failed.run.code, 1, "{}", failed.run);
+    let written: Vec<_> = failed.all("checkpoint_written").iter().map(|event| event["step"].clone()).collect();
+    assert_eq!(written, ["two"]);
+    let continues = &failed.all("build_finished")[0]["continues"][0];
+    assert_eq!(continues["step"], "three");
+    assert_eq!((&continues["failed"], &continues["again"]), (&"four".into(), &1.into()));
+    let plain = project.runner(&["apply"]);
+    assert!(plain.stdout.contains("\n  continues with step three: 1 step before four runs again, 0."), "{plain}");
+    project.write("src/good", "good\n");
+    let built = Built::well(&project);
+    let ended = ["one", "two", "three", "four", "layer"].map(|step| built.status(step));
+    assert_eq!(ended, ["cached", "cached", "ran", "ran", "ran"]);
+    assert_eq!(built.lines("four"), ["one", "two", "three", "good"]);
+}
+
+#[test]
+fn by_default_no_build_waits_for_a_copy_that_takes_long_beside_its_steps() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS }
+steps:
+  - name: many
+    run: |
+      mkdir /many; cd /many
+      i=0; while [ $i -lt 40000 ]; do : > $i; i=$((i + 1)); done
+      sleep 5.1
+  - { name: next, run: exit 1 }
+  - { name: layer, snapshot: {} }
+"#,
+    );
+    let failed = Built::of(&project, &[]);
+    assert_eq!((failed.run.code, failed.status("many")), (1, "ran"), "{}", failed.run);
+    assert_eq!(failed.all("checkpoint_written").len() + failed.all("warning").len(), 0, "{}", failed.run);
+    let continues = &failed.all("build_finished")[0]["continues"][0];
+    assert_eq!((&continues["step"], &continues["again"]), (&"many".into(), &1.into()));
+    assert_eq!(continues["why"], "a copy of their changes takes over 2% of the time that they took");
+    assert_eq!(project.left_over(failed.run.pid), Vec::<String>::new());
+}
+
+#[test]
+fn a_build_that_fails_gives_the_reason_for_which_steps_run_again() {
+    let text = MANIFEST.replace("mkdir -p /d/deep", "echo x > /tmp/x; mkdir -p /d/deep");
+    let of = |text: &str| {
+        let project = project(text);
+        project.write("src/other", "");
+        let failed = Built::of(&project, &[]);
+        let continues = &failed.all("build_finished")[0]["continues"][0];
+        let of = |key: &str| continues[key].as_str().unwrap_or_default().to_owned();
+        (of("step"), of("why"))
+    };
+    assert_eq!(of(&text), ("one".into(), "files are left in /tmp, which is in no layer".into()));
+    let off = MANIFEST.replace("checkpoint: 200ms", "checkpoint: off");
+    assert_eq!(of(&off), ("one".into(), "the container has `checkpoint: off`".into()));
+    let (kept, _) = MANIFEST.split_once("  - { name: layer").unwrap();
+    assert_eq!(of(kept), ("one".into(), "no snapshot follows them".into()));
+}
+
+#[test]
+fn a_checkpoint_that_is_still_being_written_when_its_snapshot_is_there_leaves_nothing() {
+    let project = project(
+        r#"
+containers:
+  c: { rootfs: $TOOLS, checkpoint: 100ms }
+steps:
+  - { name: slow, run: "cd /; i=0; while [ $i -lt 30000 ]; do echo $i > f$i; i=$((i + 1)); done" }
+  - { name: quick, run: "rm /f*" }
+  - { name: layer, snapshot: {} }
+"#,
+    );
+    let built = Built::well(&project);
+    let files = |folder: &str| std::fs::read_dir(project.store().join(folder)).unwrap().count();
+    assert_eq!((files("layers/sha256"), files("keys"), files("building")), (1, 1, 0), "{}", built.run);
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::step::Written;
-use crate::build::{Build, StepId};
+use crate::build::{Build, Checkpointing, StepId};
 use crate::digest::Digest;
 use crate::freshness::{Below, Judge, Verdict};
 use crate::key::{Fields, Link, Reason};
@@ -76,12 +76,20 @@ pub enum Admission {
     Run(Vec<Reason>, Option<CheckpointPlan>),
 }
 
-/// What a checkpoint after a step would be kept under.
+/// A checkpoint after a step, should it be due.
 #[derive(Debug, Clone)]
 pub struct CheckpointPlan {
-    pub segment: usize,
+    /// Whose.
+    pub of: Arc<CheckpointedSegment>,
     /// How many steps of the segment have been done then.
     pub steps: usize,
+}
+
+/// A segment whose steps checkpoints can come after.
+#[derive(Debug)]
+pub struct CheckpointedSegment {
+    pub segment: usize,
+    /// The fields of the keys, but for the number of steps and the links below.
     pub draft: Fields,
     pub below: Vec<Link>,
 }
@@ -111,6 +119,8 @@ struct Runs {
     draft: Option<Fields>,
     /// The fields under whose key checkpoints are stored.
     checkpoints: Option<Fields>,
+    /// The same with all that is below, once a step has asked for it.
+    checkpointed: Option<Arc<CheckpointedSegment>>,
     building: Option<Building>,
     begun: Instant,
     /// How many of its first steps are in a checkpoint.
@@ -180,7 +190,8 @@ impl<'a> Parts<'a> {
                 Admission::CachedSnapshot(Arc::clone(recorded))
             }
             State::Runs(runs) if !self.is_resumed(index, step) => {
-                Admission::Run(runs.reasons.clone(), self.checkpoint(index, step, chains))
+                let reasons = runs.reasons.clone();
+                Admission::Run(reasons, self.checkpoint(index, step, chains))
             }
             _ => Admission::Cached,
         }
@@ -203,21 +214,38 @@ impl<'a> Parts<'a> {
         self.segments.get(index).steps[..runs.resumed].contains(&step)
     }
 
-    /// What a checkpoint after a step would be kept under; none where none is to be taken: the container
-    /// has none, the snapshot comes next, or steps run beside each other, so that there is no such moment.
-    fn checkpoint(&self, index: usize, step: StepId, chains: &Chains) -> Option<CheckpointPlan> {
+    /// The checkpoint after a step; none where none can be taken: the container has none, the snapshot comes next, or steps
+    /// run beside each other, so that there is no such moment.
+    fn checkpoint(&mut self, index: usize, step: StepId, chains: &Chains) -> Option<CheckpointPlan> {
         let segment = self.segments.get(index);
-        self.build.container(segment.container).checkpoint?;
         let State::Runs(runs) = &self.states[index] else { return None };
-        let draft = runs.checkpoints.clone()?;
-        let steps = 1 + segment.steps.iter().position(|other| *other == step)?;
+        let of = match &runs.checkpointed {
+            Some(of) => Arc::clone(of),
+            // Once a segment: one may have a thousand steps, and its key names each of them.
+            None => {
+                let draft = runs.checkpoints.as_ref()?;
+                let is_off = self.build.container(segment.container).checkpoint == Checkpointing::Off;
+                let of = if is_off || !segment.is_sequence(self.build) {
+                    None
+                } else {
+                    let below = self.below(index, chains)?;
+                    Some(Arc::new(CheckpointedSegment { segment: index, draft: draft.clone(), below }))
+                };
+                let State::Runs(runs) = &mut self.states[index] else { return None };
+                if of.is_none() {
+                    runs.checkpoints = None;
+                }
+                runs.checkpointed = of;
+                Arc::clone(runs.checkpointed.as_ref()?)
+            }
+        };
+        let State::Runs(runs) = &self.states[index] else { return None };
+        // All before it in the sequence are done.
+        let steps = segment.steps.len() + 1 - runs.open;
+        debug_assert_eq!(segment.steps.get(steps - 1), Some(&step));
         // Of steps that are cut off from their snapshot, more follow another time.
         let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
-        if left == 0 && !segment.is_cut || !segment.is_sequence(self.build) {
-            return None;
-        }
-        let below = self.below(index, chains)?;
-        Some(CheckpointPlan { segment: index, steps, draft, below })
+        (left > 0 || segment.is_cut).then_some(CheckpointPlan { of, steps })
     }
 
     /// A segment was judged; gives the steps that waited for it and may begin now.
@@ -262,6 +290,7 @@ impl<'a> Parts<'a> {
                 reasons,
                 draft,
                 checkpoints,
+                checkpointed: None,
                 building: judged.building,
                 begun: Instant::now(),
                 open: self.segments.get(index).steps.len() - resume.as_ref().map_or(0, |resume| resume.steps),
@@ -290,7 +319,7 @@ impl<'a> Parts<'a> {
         if let Some(index) = self.segments.of_step(step).filter(|_| !well)
             && let State::Runs(runs) = &mut self.states[index]
         {
-            (runs.draft, runs.checkpoints, runs.building) = (None, None, None);
+            (runs.draft, runs.checkpoints, runs.checkpointed, runs.building) = (None, None, None, None);
         }
     }
 

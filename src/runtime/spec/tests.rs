@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Description, HostDevice, spec};
-use crate::build::{Access, Capability, Container, Device, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
+use crate::build::{
+    Access, Capability, Checkpointing, Container, Device, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User,
+};
 use crate::fs::opened::OpenedPaths;
 use crate::runtime::process::{Command, Credentials, process};
 use crate::seccomp::Profile;
@@ -50,7 +52,7 @@ fn container() -> Container {
         has_scripts: false,
         init: false,
         xino: true,
-        checkpoint: None,
+        checkpoint: Checkpointing::Off,
     }
 }
 

@@ -1,50 +1,77 @@
 //! Checkpoints: what a session has changed since its last snapshot, stored between two steps and restored in a later build.
 //!
 //! The next step waits until the changes are copied to the store's disk. Their image is written from the copy, while other
-//! steps run.
+//! steps run, and only as long as the snapshot that follows is not in the store.
+
+mod pace;
+mod table;
 
 use std::fs::DirBuilder;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::setpriority_process;
+
+use pace::Due;
+pub use table::Checkpoints;
 
 use super::parts::CheckpointPlan;
 use super::step::{CHANGES, Work, measured, session, unusable};
 use super::{Context, Failure, milliseconds};
-use crate::build::StepId;
+use crate::build::{Checkpointing, StepId};
 use crate::event::{CheckpointStage, Event};
-use crate::fs::copy_tree::copy_tree;
+use crate::fs::copy_tree::{copy_tree, now_and_then};
 use crate::fs::remove_tree::remove_tree;
 use crate::session::{RestoreReport, Restoring, append_exact};
 use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{Recorded, RecordedLayer};
+use crate::threads::{On, share};
 use crate::warning::{NoCheckpoint, Warning};
+
+/// The nice value of a thread that takes what processors are free: nice(2).
+const LOWEST_PRIORITY: i32 = 19;
 
 /// The changes of a session, for a checkpoint.
 pub enum Changes {
-    /// A copy of it, of which an image is to be written.
+    /// A copy of them, of which an image is to be written.
     Copy(PathBuf),
-    /// An image of it.
+    /// A part of a copy, which took too long.
+    Abandoned(PathBuf),
+    /// An image of them.
     Image(PathBuf),
 }
 
 impl Work<'_, '_> {
-    /// Copies what has changed in the session since the last snapshot, if the step that has just ended was a slow one. Nothing
-    /// of the build depends on it.
-    pub fn checkpoint(&self, took: Duration) -> Option<Changes> {
-        let container = self.context.build.container(self.context.build.step(self.id).container);
-        if container.checkpoint.is_none_or(|slow| took < slow) {
-            return None;
-        }
-        self.changes().unwrap_or_else(|failure| {
-            self.tell_no_checkpoint(NoCheckpoint::Failed { why: failure.reason });
+    /// Copies what has changed in the session since the last snapshot, if a checkpoint is due after the step that has just
+    /// ended. Nothing of the build depends on it.
+    pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) -> Option<Changes> {
+        let most = match self.rooms.checkpoints.due(plan.of.segment, self.checkpointing(), took) {
+            Due::No => return None,
+            Due::Whole => None,
+            Due::Within(most) => Some(most),
+        };
+        let changes = self.changes(plan, most).unwrap_or_else(|failure| {
+            self.has_none(plan, NoCheckpoint::Failed { why: failure.reason });
             None
-        })
+        });
+        match &changes {
+            Some(Changes::Copy(_) | Changes::Image(_)) => self.rooms.checkpoints.copied(plan.of.segment),
+            Some(Changes::Abandoned(_)) => self.has_none(plan, NoCheckpoint::Dear),
+            None => {}
+        }
+        changes
     }
 
-    fn changes(&self) -> Result<Option<Changes>, Failure> {
+    fn checkpointing(&self) -> Checkpointing {
+        self.context.build.container(self.context.build.step(self.id).container).checkpoint
+    }
+
+    /// Copies the changes, in at most that time.
+    fn changes(&self, plan: &CheckpointPlan, most: Option<Duration>) -> Result<Option<Changes>, Failure> {
         let Context { build, lease, interrupt, .. } = self.context;
         let step = build.step(self.id);
         // Between two steps nothing runs in the session: what has changed is the same until the next one begins. To freeze
@@ -53,32 +80,43 @@ impl Work<'_, '_> {
         let session = session(&room)?;
         let left = session.tmpfs_left()?;
         if !left.is_empty() {
-            self.tell_no_checkpoint(NoCheckpoint::TmpfsLeft { targets: left });
+            self.has_none(plan, NoCheckpoint::TmpfsLeft { targets: left });
             return Ok(None);
         }
         let Some(changes) = session.changes() else { return Ok(None) };
         let copy = lease.temp_file(&format!("{}.changes", step.name))?;
-        let mut report = |bytes| {
+        let end = most.and_then(|most| Instant::now().checked_add(most));
+        let mut is_late = false;
+        let mut show = now_and_then(|bytes| {
             self.report(CheckpointStage::Copied, bytes, None);
-            if interrupt.is_set() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+            Ok(())
+        });
+        let mut report = |bytes| {
+            is_late = end.is_some_and(|end| end < Instant::now());
+            if is_late || interrupt.is_set() { Err(io::ErrorKind::Interrupted.into()) } else { show(bytes) }
         };
         let copied = DirBuilder::new().mode(0o700).create(&copy).and_then(|()| copy_tree(changes, &copy, &mut report));
         match copied {
             Ok(()) => Ok(Some(Changes::Copy(copy))),
             _ if interrupt.is_set() => Ok(None),
-            // The store's filesystem has less room, or holds fewer attributes: the next step waits for the image.
-            Err(_) => {
+            _ if is_late => Ok(Some(Changes::Abandoned(copy))),
+            // The store's filesystem has less room, or holds fewer attributes.
+            Err(error) => {
                 remove_tree(&copy).map_err(unusable("remove a copy of the changes"))?;
-                self.image_of(changes).map(|image| Some(Changes::Image(image)))
+                if most.is_some() {
+                    return Err(unusable("copy the changes")(error));
+                }
+                // The next step waits for the image.
+                self.image_of(changes, interrupt.descriptor()).map(|image| Some(Changes::Image(image)))
             }
         }
     }
 
-    fn image_of(&self, changes: &Path) -> Result<PathBuf, Failure> {
-        let Context { build, lease, interrupt, .. } = self.context;
+    fn image_of(&self, changes: &Path, interrupt: BorrowedFd<'_>) -> Result<PathBuf, Failure> {
+        let Context { build, lease, .. } = self.context;
         let image = lease.temp_file(&format!("{}.checkpoint", build.step(self.id).name))?;
         let mut progress = |ImageProgress { bytes, percent }| self.report(CheckpointStage::Written, bytes, percent);
-        write_image(changes, &image, CHANGES, interrupt.descriptor(), &mut progress)?;
+        write_image(changes, &image, CHANGES, interrupt, &mut progress)?;
         append_exact(changes, &image).map_err(unusable("note the times of the changes"))?;
         Ok(image)
     }
@@ -90,43 +128,71 @@ impl Work<'_, '_> {
 
     /// Stores a checkpoint, while the next step runs.
     pub fn keep_checkpoint(&self, plan: &CheckpointPlan, took: Duration, changes: Changes) {
-        self.report(CheckpointStage::Written, 0, None);
-        let kept = match changes {
-            Changes::Image(image) => self.record_checkpoint(plan, took, &image),
+        let image = match changes {
+            Changes::Abandoned(copy) => {
+                // What of it cannot be removed goes with the lease.
+                let _ = remove_tree(&copy);
+                return;
+            }
+            Changes::Image(image) => {
+                self.report(CheckpointStage::Written, 0, None);
+                Ok(image)
+            }
             Changes::Copy(copy) => {
-                let image = self.image_of(&copy);
+                self.report(CheckpointStage::Written, 0, None);
+                let image = self.image_behind(plan, &copy);
                 let removed = remove_tree(&copy).map_err(unusable("remove a copy of the changes"));
-                image
-                    .and_then(|image| removed.map(|()| image))
-                    .and_then(|image| self.record_checkpoint(plan, took, &image))
+                image.and_then(|image| removed.map(|()| image))
             }
         };
-        match kept {
+        match image.and_then(|image| self.record_checkpoint(plan, took, &image)) {
             Ok(Kept::Stored(size)) => {
                 let step = self.context.build.step(self.id).name.clone();
                 self.events.send(Event::CheckpointWritten { step, size });
             }
-            Ok(Kept::Discarded) => self.report(CheckpointStage::Discarded, 0, None),
-            Ok(Kept::InputsChanged) => self.tell_no_checkpoint(NoCheckpoint::InputsChanged),
+            Ok(Kept::InputsChanged) => self.has_none(plan, NoCheckpoint::InputsChanged),
             Err(_) if self.context.interrupt.is_set() => {}
-            Err(failure) => self.tell_no_checkpoint(NoCheckpoint::Failed { why: failure.reason }),
+            Ok(Kept::Discarded) => self.report(CheckpointStage::Discarded, 0, None),
+            Err(_) if self.rooms.checkpoints.are_over(plan.of.segment) => {
+                self.report(CheckpointStage::Discarded, 0, None)
+            }
+            Err(failure) => {
+                self.report(CheckpointStage::Discarded, 0, None);
+                self.has_none(plan, NoCheckpoint::Failed { why: failure.reason });
+            }
         }
+    }
+
+    /// Writes the image of a copy behind the steps: what they and the snapshot want of the processors goes first, and when the
+    /// snapshot is in the store the writing ends.
+    fn image_behind(&self, plan: &CheckpointPlan, copy: &Path) -> Result<PathBuf, Failure> {
+        let interrupt = self.context.interrupt.descriptor();
+        let until = self.rooms.checkpoints.until_over(plan.of.segment, interrupt);
+        let until = until.map_err(unusable("wait for the snapshot after a checkpoint"))?;
+        let mut written = share(1, |on| {
+            if on == On::ItsOwn {
+                // Of this thread, and of those that it starts. Where that is refused it only takes more.
+                let _ = setpriority_process(None, LOWEST_PRIORITY);
+            }
+            self.image_of(copy, until.as_fd())
+        });
+        written.pop().unwrap_or_else(|| Err(Failure::host("no thread wrote the image of a checkpoint")))
     }
 
     fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<Kept, Failure> {
         let Context { build, store, .. } = self.context;
-        let segment = self.judge.segments().get(plan.segment);
-        if self.rooms.are_checkpoints_over(plan.segment) {
+        let segment = self.judge.segments().get(plan.of.segment);
+        if self.rooms.checkpoints.are_over(plan.of.segment) {
             return Ok(Kept::Discarded);
         }
         let (digest, size) = measured(image)?;
         let held = store.put_and_hold(image, &digest)?;
-        if self.judge.changed_since(plan.segment, &plan.draft, &plan.below)?.is_some() {
+        if self.judge.changed_since(plan.of.segment, &plan.of.draft, &plan.of.below)?.is_some() {
             return Ok(Kept::InputsChanged);
         }
         let name = |id: &StepId| build.step(*id).name.clone();
         let recorded = Recorded {
-            fields: plan.draft.of_checkpoint(plan.steps).on(&plan.below),
+            fields: plan.of.draft.of_checkpoint(plan.steps).on(&plan.of.below),
             build: build.name.clone(),
             container: build.container(segment.container).name.clone(),
             steps: segment.steps[..plan.steps].iter().map(name).collect(),
@@ -136,7 +202,7 @@ impl Work<'_, '_> {
             tmpfs_left: Vec::new(),
         };
         store.record_checkpoint(&recorded)?;
-        if self.rooms.keep_checkpoint(plan.segment, held) {
+        if self.rooms.checkpoints.hold(plan.of.segment, plan.steps, held) {
             return Ok(Kept::Stored(size));
         }
         store.remove_checkpoint(&recorded.fields.key())?;
@@ -145,8 +211,12 @@ impl Work<'_, '_> {
         Ok(Kept::Discarded)
     }
 
-    fn tell_no_checkpoint(&self, why: NoCheckpoint) {
-        self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::NoCheckpoint { why });
+    /// There is no checkpoint after the step. By default only the end of a build that fails says so.
+    fn has_none(&self, plan: &CheckpointPlan, why: NoCheckpoint) {
+        self.rooms.checkpoints.missed(plan.of.segment, why.clone());
+        if self.checkpointing() != Checkpointing::WhereCheap {
+            self.events.warn(Some(&self.context.build.step(self.id).name), &Warning::NoCheckpoint { why });
+        }
     }
 
     /// Opens the session where it begins with a checkpoint, which may take long and is no part of the step.

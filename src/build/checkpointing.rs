@@ -1,0 +1,38 @@
+//! The setting `checkpoint` of a container: when what its session has changed is stored between two steps.
+
+use std::time::Duration;
+
+use super::check::Check;
+use super::quantity;
+use crate::diagnostic::Trail;
+
+/// By default, and with `auto`, a step that takes longer is slow.
+pub const SLOW_STEP: Duration = Duration::from_secs(5);
+
+/// When a checkpoint is made between two steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checkpointing {
+    /// Never: `off`.
+    Off,
+    /// By default: when the steps since the last one took longer than [`SLOW_STEP`] and a copy of the changes is cheap beside
+    /// that.
+    WhereCheap,
+    /// After each step that took that long: `auto`, or a time.
+    After(Duration),
+}
+
+impl Check<'_> {
+    pub(super) fn checkpointing(&mut self, setting: Option<&str>, at: &Trail<'_>) -> Checkpointing {
+        match setting {
+            None => Checkpointing::WhereCheap,
+            Some("off") => Checkpointing::Off,
+            Some("auto") => Checkpointing::After(SLOW_STEP),
+            Some(text) => {
+                let slow = self.quantity(at, "checkpoint", text, |text| {
+                    quantity::duration(text).map_err(|_| "write auto, off, or a duration such as 30s".to_owned())
+                });
+                slow.map_or(Checkpointing::Off, Checkpointing::After)
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the next build continues after one that failed: behind the last checkpoint, or at the first step after a snapshot.
+
+use std::time::Duration;
+
+use super::drive::Run;
+use super::milliseconds;
+use crate::build::{Build, Checkpointing, StepId};
+use crate::event::Continuation;
+use crate::plan::Segment;
+use crate::warning::NoCheckpoint;
+
+impl Run<'_, '_> {
+    /// By segment of which a step failed after others; to be called when all checkpoints are written.
+    pub(super) fn continuations(&self) -> Vec<Continuation> {
+        let segments = self.judge.segments();
+        let mut continuations: Vec<(usize, Continuation)> = Vec::new();
+        for failed in &self.broken {
+            let Some(index) = segments.of_step(*failed) else { continue };
+            if continuations.iter().any(|(other, _)| *other == index) {
+                continue;
+            }
+            let (stored, why) = self.rooms.checkpoints.last(index);
+            let known = continuation(self.context.build, segments.get(index), *failed, stored, why, &self.ran);
+            continuations.extend(known.map(|known| (index, known)));
+        }
+        continuations.into_iter().map(|(_, known)| known).collect()
+    }
+}
+
+/// Of one segment, the first `stored` steps of which a checkpoint holds; none where nothing of it came before the step that failed.
+fn continuation(
+    build: &Build,
+    segment: &Segment,
+    failed: StepId,
+    stored: usize,
+    why: Option<NoCheckpoint>,
+    ran: &[(StepId, Duration)],
+) -> Option<Continuation> {
+    let took = |step: &StepId| ran.iter().find(|(other, _)| other == step).map(|(_, took)| *took);
+    let again: Vec<StepId> = segment.steps.iter().skip(stored).copied().filter(|step| took(step).is_some()).collect();
+    if again.is_empty() && stored == 0 {
+        return None;
+    }
+    let container = build.container(segment.container);
+    let why = match why {
+        _ if again.is_empty() => None,
+        _ if segment.snapshot.is_none() && !segment.is_cut => Some("no snapshot follows them".to_owned()),
+        _ if container.checkpoint == Checkpointing::Off => Some("the container has `checkpoint: off`".to_owned()),
+        why => why.map(|why| why.to_string()),
+    };
+    let name = |step: StepId| build.step(step).name.clone();
+    Some(Continuation {
+        container: container.name.clone(),
+        step: name(again.first().copied().unwrap_or(failed)),
+        failed: name(failed),
+        again: again.len(),
+        again_ms: milliseconds(again.iter().filter_map(took).sum()),
+        why,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Plan, Segments, fixture};
+
+    fn of(stored: usize, ran: &[(usize, u64)], why: Option<NoCheckpoint>) -> Option<Continuation> {
+        let build = fixture::build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1]), ("d", 0, &[2])]);
+        let segments = Segments::new(&build, &Plan::new(&build, &[]));
+        let ran: Vec<_> = ran.iter().map(|(step, took)| (StepId(*step), Duration::from_secs(*took))).collect();
+        let mut segment = segments.get(0).clone();
+        segment.is_cut = true;
+        continuation(&build, &segment, StepId(2), stored, why, &ran)
+    }
+
+    fn known(continuation: Option<Continuation>) -> Option<(String, usize, u64)> {
+        continuation.map(|known| (known.step, known.again, known.again_ms))
+    }
+
+    #[test]
+    fn the_next_build_continues_behind_the_last_checkpoint() {
+        assert_eq!(known(of(2, &[(0, 6), (1, 7)], None)), Some(("c".into(), 0, 0)));
+        assert_eq!(known(of(1, &[(0, 6), (1, 2)], None)), Some(("b".into(), 1, 2000)));
+        assert_eq!(known(of(0, &[(0, 6), (1, 2)], None)), Some(("a".into(), 2, 8000)));
+        // The first two were in a checkpoint that the session began with.
+        assert_eq!(known(of(2, &[], None)), Some(("c".into(), 0, 0)));
+        assert_eq!(of(0, &[], None), None);
+    }
+
+    #[test]
+    fn a_step_that_runs_again_has_the_reason() {
+        let why = |stored| of(stored, &[(0, 6), (1, 2)], Some(NoCheckpoint::InputsChanged)).unwrap().why;
+        // The containers of the fixture have no checkpoints.
+        assert_eq!(why(1).as_deref(), Some("the container has `checkpoint: off`"));
+        assert_eq!(why(2), None);
+    }
+}
