@@ -17,10 +17,15 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::descent::Descent;
 use super::in_root::open_on_same_mount as inside;
+use super::regular::reopen;
 
 /// As much is copied at once; as much of zeros in a row becomes a hole.
 const CHUNK: usize = 64 << 10;
+
+/// A longer path is followed in pieces: a name of 255 bytes more is within the system's limit of 4,096.
+const MAX_AT_ONCE: usize = 3800;
 
 /// The kernel's limit of a list of names, and of a value.
 const MAX_ATTRIBUTE: usize = 64 << 10;
@@ -67,9 +72,9 @@ pub fn copy_tree_with_notes(from: &Path, to: &Path, report: &mut Report<'_>) -> 
 fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io::Result<()> {
     let open =
         |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let (from, to) = (open(from)?, open(to)?);
     let mut copy = Copy {
-        from: open(from)?,
-        to: open(to)?,
+        top: to.as_fd(),
         linked: HashMap::new(),
         with_notes,
         progress: Progress { bytes: 0, report },
@@ -77,22 +82,23 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
         names: vec![0; MAX_ATTRIBUTE],
         value: vec![0; MAX_ATTRIBUTE],
     };
-    let mut left = vec![PathBuf::new()];
-    let mut directories = Vec::new();
-    while let Some(directory) = left.pop() {
-        let (from, to) = copy.open(&directory).map_err(told(&directory))?;
-        for name in names(from.as_fd()).map_err(told(&directory))? {
-            let path = directory.join(&name);
-            let entry = Entry { from: from.as_fd(), to: to.as_fd(), name: &name, path: &path };
-            if copy.entry(entry).map_err(told(&path))? == FileType::Directory {
-                left.push(path);
-            }
+    let (mut source, mut target) = (Descent::new(from.as_fd()), Descent::new(to.as_fd()));
+    let mut path = PathBuf::new();
+    // Of the directory that is read and of each above it: those in it that are still to be entered.
+    let mut levels = vec![copy.directory(source.fd(), target.fd(), &path)?];
+    while let Some(rest) = levels.last_mut() {
+        if let Some(name) = rest.pop() {
+            path.push(&name);
+            let entered = source.enter_on_same_mount(name.as_bytes());
+            entered.and_then(|()| target.enter_on_same_mount(name.as_bytes())).map_err(told(&path))?;
+            levels.push(copy.directory(source.fd(), target.fd(), &path)?);
+        } else {
+            // Times of directories change with what is put into them.
+            copy.finish_directory(source.fd(), target.fd(), levels.len() == 1).map_err(told(&path))?;
+            source.leave().and_then(|()| target.leave()).map_err(told(&path))?;
+            levels.pop();
+            path.pop();
         }
-        directories.push(directory);
-    }
-    // Times of directories change with what is put into them, so they come last, the deepest first.
-    for directory in directories.iter().rev() {
-        copy.finish_directory(directory).map_err(told(directory))?;
     }
     Ok(())
 }
@@ -103,8 +109,8 @@ fn told(path: &Path) -> impl Fn(io::Error) -> io::Error {
 }
 
 struct Copy<'a, 'r> {
-    from: OwnedFd,
-    to: OwnedFd,
+    /// Of the copy.
+    top: BorrowedFd<'a>,
     /// Where the first name of a file with several was put, by inode.
     linked: HashMap<u64, PathBuf>,
     with_notes: bool,
@@ -147,9 +153,32 @@ fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
 }
 
 impl Copy<'_, '_> {
-    fn open(&self, directory: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        Ok((inside(self.from.as_fd(), directory, flags)?, inside(self.to.as_fd(), directory, flags)?))
+    /// Copies the entries of a directory, and returns the names of the directories among them, which are made and empty.
+    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<OsString>> {
+        let mut directories = Vec::new();
+        for name in names(from).map_err(told(path))? {
+            let path = path.join(&name);
+            let entry = Entry { from, to, name: &name, path: &path };
+            if self.entry(entry).map_err(told(&path))? == FileType::Directory {
+                directories.push(name);
+            }
+        }
+        Ok(directories)
+    }
+
+    /// Gives a file one more name, in a directory of the copy.
+    fn link(&self, first: &Path, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        // In pieces: the system takes no path of more than 4,096 bytes at once.
+        let (mut directory, mut rest) = (None::<OwnedFd>, first);
+        while rest.as_os_str().len() > MAX_AT_ONCE {
+            let is_short = |path: &&Path| path.as_os_str().len() <= MAX_AT_ONCE;
+            let piece = rest.ancestors().find(is_short).unwrap_or(rest);
+            let from = directory.as_ref().map_or(self.top, AsFd::as_fd);
+            let below = inside(from, piece, OFlags::PATH | OFlags::DIRECTORY)?;
+            rest = rest.strip_prefix(piece).map_err(io::Error::other)?;
+            directory = Some(below);
+        }
+        Ok(linkat(directory.as_ref().map_or(self.top, AsFd::as_fd), rest, to, name, AtFlags::empty())?)
     }
 
     /// Makes one entry; of a directory, only the directory itself.
@@ -159,7 +188,7 @@ impl Copy<'_, '_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory && stat.st_nlink > 1 {
             if let Some(first) = self.linked.get(&stat.st_ino) {
-                linkat(&self.to, first, to, name, AtFlags::empty())?;
+                self.link(first, to, name)?;
                 return Ok(kind);
             }
             self.linked.insert(stat.st_ino, path.to_owned());
@@ -167,9 +196,10 @@ impl Copy<'_, '_> {
         match kind {
             FileType::Directory => mkdirat(to, name, Mode::RWXU)?,
             FileType::RegularFile => {
-                let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let source = File::from(openat(from, name, read, Mode::empty())?);
+                // Whoever was sent a descriptor of this tree can put a FIFO or a device there by now.
+                let place = openat(from, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                let source = reopen(place.as_fd())?;
                 let target = File::from(openat(to, name, write, Mode::RUSR | Mode::WUSR)?);
                 self.content(source, target)?;
             }
@@ -184,16 +214,15 @@ impl Copy<'_, '_> {
         Ok(kind)
     }
 
-    fn finish_directory(&mut self, directory: &Path) -> io::Result<()> {
-        let (from, to) = self.open(directory)?;
-        let stat = statat(&from, ".", AtFlags::empty())?;
+    fn finish_directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, is_top: bool) -> io::Result<()> {
+        let stat = statat(from, ".", AtFlags::empty())?;
         // The top was there before, and has nothing of the other yet.
-        if directory.as_os_str().is_empty() {
-            return self.dress(from.as_fd(), to.as_fd(), OsStr::new("."), &stat, |_| true);
+        if is_top {
+            return self.dress(from, to, OsStr::new("."), &stat, |_| true);
         }
-        let here = |directory: &OwnedFd| by_descriptor(directory.as_fd(), OsStr::new("."));
-        self.attributes(&here(&from), &here(&to), |attribute| attribute == INHERITED)?;
-        Ok(utimensat(&to, ".", &times(&stat), AtFlags::empty())?)
+        let here = |directory| by_descriptor(directory, OsStr::new("."));
+        self.attributes(&here(from), &here(to), |attribute| attribute == INHERITED)?;
+        Ok(utimensat(to, ".", &times(&stat), AtFlags::empty())?)
     }
 
     /// Holes are not read where the filesystem says where they are.
@@ -365,6 +394,44 @@ mod tests {
         assert_eq!(described(&to), described(&from));
         assert_eq!(fs::read(to.join("sparse")).unwrap(), fs::read(from.join("sparse")).unwrap());
         assert!(to.join("sparse").metadata().unwrap().blocks() * 512 < 1 << 20, "the holes are filled");
+    }
+
+    #[test]
+    fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_times() {
+        const DEPTH: usize = 1200;
+        // 255 and fewer bytes, of which no ten fit into a path.
+        let name = |depth: usize| format!("{depth:0width$}", width = 200 + depth % 50);
+        let (_folder, from, to) = directories();
+        let top = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let (source, target) = (top(&from), top(&to));
+        let mut down = Descent::new(source.as_fd());
+        for depth in 0..DEPTH {
+            mkdirat(down.fd(), name(depth), Mode::RWXU).unwrap();
+            down.enter(name(depth).as_bytes()).unwrap();
+        }
+        // One whose first name is at the top, and one all of whose names are at the bottom.
+        let create = OFlags::WRONLY | OFlags::CREATE;
+        for file in ["a", "b"] {
+            openat(down.fd(), file, create, Mode::RUSR).unwrap();
+            linkat(down.fd(), file, down.fd(), format!("{file}-again"), AtFlags::empty()).unwrap();
+        }
+        linkat(down.fd(), "a", &source, "a", AtFlags::empty()).unwrap();
+        let old = Timestamps {
+            last_access: Timespec { tv_sec: 1, tv_nsec: 2 },
+            last_modification: Timespec { tv_sec: 3, tv_nsec: 4 },
+        };
+        utimensat(down.fd(), ".", &old, AtFlags::empty()).unwrap();
+        copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
+        let mut down = Descent::new(target.as_fd());
+        (0..DEPTH).for_each(|depth| down.enter(name(depth).as_bytes()).unwrap());
+        let bottom = statat(down.fd(), ".", AtFlags::empty()).unwrap();
+        assert_eq!((bottom.st_mtime, bottom.st_mtime_nsec), (3, 4));
+        let links = |file: &str| statat(down.fd(), file, AtFlags::empty()).unwrap().st_nlink;
+        assert_eq!(["a", "a-again", "b", "b-again"].map(links), [3, 3, 2, 2]);
+        drop(down);
+        // tempfile would remove them by their paths.
+        super::super::remove_tree::remove_tree(&from).unwrap();
+        super::super::remove_tree::remove_tree(&to).unwrap();
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::dirfd::Identity;
+use super::in_root::open_on_same_mount;
 
 /// As many directories stay open above the one that is read.
 const MOST_OPEN: usize = 16;
@@ -44,6 +45,19 @@ impl<'a> Descent<'a> {
     /// What openat(2) says.
     pub fn enter(&mut self, name: &[u8]) -> io::Result<()> {
         let fd = openat(self.fd(), OsStr::from_bytes(name), FLAGS, Mode::empty())?;
+        self.push(fd)
+    }
+
+    /// The same, where that is on the same mount.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter), and `EXDEV` for a mount point.
+    pub fn enter_on_same_mount(&mut self, name: &[u8]) -> io::Result<()> {
+        let fd = open_on_same_mount(self.fd(), OsStr::from_bytes(name), FLAGS)?;
+        self.push(fd)
+    }
+
+    fn push(&mut self, fd: OwnedFd) -> io::Result<()> {
         let identity = Identity::of(&fd)?;
         if let Some(above) = self.levels.len().checked_sub(MOST_OPEN) {
             self.levels[above].fd = None;
