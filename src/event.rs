@@ -162,7 +162,7 @@ pub enum Event {
         skipped: usize,
         /// From the first event to this one, in milliseconds.
         duration_ms: u64,
-        /// Where the next build of each container continues of which a step failed after others of it had ended well.
+        /// Where the next build continues, for each container that has begun a part and not finished it.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         continues: Vec<Continuation>,
     },
@@ -175,8 +175,6 @@ pub struct Continuation {
     pub container: String,
     /// The first step that runs again.
     pub step: String,
-    /// The step that failed.
-    pub failed: String,
     /// How many steps run again that ended well.
     pub again: usize,
     /// How long these took, in milliseconds.

@@ -196,7 +196,7 @@ impl fmt::Display for NoCheckpoint {
         match self {
             Self::TmpfsLeft { targets } => write!(f, "files are left in {}, which is in no layer", list(targets)),
             Self::InputsChanged => f.write_str("an input of the steps has changed meanwhile"),
-            Self::Dear => f.write_str("a copy of their changes takes over 2% of the time that they took"),
+            Self::Dear => f.write_str("a copy of their changes takes over 2% of the time that they took; `checkpoint: auto` makes it all the same"),
             Self::Failed { why } => f.write_str(why),
         }
     }

@@ -1,4 +1,5 @@
-//! Where the next build continues after one that failed: behind the last checkpoint, or at the first step after a snapshot.
+//! Where the next build continues after one that failed, by container: behind the last checkpoint, or at the first step after a
+//! snapshot.
 
 use std::time::Duration;
 
@@ -10,34 +11,29 @@ use crate::plan::Segment;
 use crate::warning::NoCheckpoint;
 
 impl Run<'_, '_> {
-    /// By segment of which a step failed after others; to be called when all checkpoints are written.
+    /// By segment that has begun and is not done; to be called when all checkpoints are written.
     pub(super) fn continuations(&self) -> Vec<Continuation> {
         let segments = self.judge.segments();
-        let mut continuations: Vec<(usize, Continuation)> = Vec::new();
-        for failed in &self.broken {
-            let Some(index) = segments.of_step(*failed) else { continue };
-            if continuations.iter().any(|(other, _)| *other == index) {
-                continue;
-            }
+        let of = |(index, segment): (usize, &Segment)| {
             let (stored, why) = self.rooms.checkpoints.last(index);
-            let known = continuation(self.context.build, segments.get(index), *failed, stored, why, &self.ran);
-            continuations.extend(known.map(|known| (index, known)));
-        }
-        continuations.into_iter().map(|(_, known)| known).collect()
+            continuation(self.context.build, segment, stored, why, &self.ran)
+        };
+        segments.all().iter().enumerate().filter_map(of).collect()
     }
 }
 
-/// Of one segment, the first `stored` steps of which a checkpoint holds; none where nothing of it came before the step that failed.
+/// Of one segment, the first `stored` steps of which a checkpoint holds; none where it has not begun, or is done.
 fn continuation(
     build: &Build,
     segment: &Segment,
-    failed: StepId,
     stored: usize,
     why: Option<NoCheckpoint>,
     ran: &[(StepId, Duration)],
 ) -> Option<Continuation> {
     let took = |step: &StepId| ran.iter().find(|(other, _)| other == step).map(|(_, took)| *took);
-    let again: Vec<StepId> = segment.steps.iter().skip(stored).copied().filter(|step| took(step).is_some()).collect();
+    let (again, open): (Vec<StepId>, Vec<StepId>) =
+        segment.steps.iter().skip(stored).partition(|step| took(step).is_some());
+    let first_open = open.first().copied()?;
     if again.is_empty() && stored == 0 {
         return None;
     }
@@ -48,11 +44,9 @@ fn continuation(
         _ if container.checkpoint == Checkpointing::Off => Some("the container has `checkpoint: off`".to_owned()),
         why => why.map(|why| why.to_string()),
     };
-    let name = |step: StepId| build.step(step).name.clone();
     Some(Continuation {
         container: container.name.clone(),
-        step: name(again.first().copied().unwrap_or(failed)),
-        failed: name(failed),
+        step: build.step(again.first().copied().unwrap_or(first_open)).name.clone(),
         again: again.len(),
         again_ms: milliseconds(again.iter().filter_map(took).sum()),
         why,
@@ -70,7 +64,7 @@ mod tests {
         let ran: Vec<_> = ran.iter().map(|(step, took)| (StepId(*step), Duration::from_secs(*took))).collect();
         let mut segment = segments.get(0).clone();
         segment.is_cut = true;
-        continuation(&build, &segment, StepId(2), stored, why, &ran)
+        continuation(&build, &segment, stored, why, &ran)
     }
 
     fn known(continuation: Option<Continuation>) -> Option<(String, usize, u64)> {
@@ -85,6 +79,7 @@ mod tests {
         // The first two were in a checkpoint that the session began with.
         assert_eq!(known(of(2, &[], None)), Some(("c".into(), 0, 0)));
         assert_eq!(of(0, &[], None), None);
+        assert_eq!(of(0, &[(0, 1), (1, 1), (2, 1), (3, 1)], None), None);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn apply<'a>(
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
     let chains = Chains::default();
-    let hurry = AtomicBool::new(false);
+    let (hurry, is_stopping) = (AtomicBool::new(false), AtomicBool::new(false));
     let edge = Edge::default();
     let mut run = Run {
         context,
@@ -55,6 +55,7 @@ pub fn apply<'a>(
         clock: Clock::new(context, jobs, begun),
         hurry: &hurry,
         stopped: None,
+        is_stopping: &is_stopping,
         again: VecDeque::new(),
         beside: 0,
         ready: Ready::new(plan, options.keep_going),
@@ -72,7 +73,6 @@ pub fn apply<'a>(
         failed: Vec::new(),
         kept: Vec::new(),
         ran: Vec::new(),
-        broken: Vec::new(),
     };
     thread::scope(|scope| {
         let _ends = EndsWithPanic(context.interrupt);
@@ -124,6 +124,8 @@ pub(super) struct Run<'a, 'e> {
     pub(super) hurry: &'e AtomicBool,
     /// Why nothing more is begun.
     pub(super) stopped: Option<String>,
+    /// The same, for threads: nothing more is begun.
+    pub(super) is_stopping: &'e AtomicBool,
     /// Steps that were held back and may begin now.
     pub(super) again: VecDeque<StepId>,
     /// Threads that judge and record, which take no place of a step.
@@ -150,8 +152,6 @@ pub(super) struct Run<'a, 'e> {
     pub(super) kept: Vec<FailedWith>,
     /// Steps that ran and ended well, and how long each took.
     pub(super) ran: Vec<(StepId, Duration)>,
-    /// Steps that began and did not end well, for whatever reason.
-    pub(super) broken: Vec<StepId>,
 }
 
 impl<'a, 'e> Run<'a, 'e> {

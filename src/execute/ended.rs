@@ -1,6 +1,7 @@
 //! What becomes of a step that has ended, of those that wait for it, and of what it gave.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::drive::Run;
@@ -38,6 +39,8 @@ pub(super) struct Done {
     /// All its tries, and nothing that was done for it afterwards.
     pub(super) took: Duration,
     pub(super) result: Result<Option<Written>, Failure>,
+    /// The layer of a snapshot that is in the store, and as it should be, though the step failed.
+    pub(super) stored: Option<Written>,
     pub(super) log: Option<PathBuf>,
     /// Its session, where that was kept.
     pub(super) kept: Option<Kept>,
@@ -54,7 +57,7 @@ impl Run<'_, '_> {
                 self.ready.done(step, true);
             }
             Report::Done(done) => {
-                let Done { step, took, result, log, kept } = *done;
+                let Done { step, took, result, stored, log, kept } = *done;
                 let was_writing = self.writing.iter().position(|writing| *writing == step);
                 match was_writing {
                     Some(index) => drop(self.writing.swap_remove(index)),
@@ -63,7 +66,7 @@ impl Run<'_, '_> {
                 if self.context.build.container(self.context.build.step(step).container).may_write_to_host() {
                     self.judge.forget();
                 }
-                self.parts.ended(step, result.is_ok());
+                self.parts.ended(step, result.is_ok() || stored.is_some());
                 let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
                 let (reason, exit_code) = match &result {
                     Ok(None) => (None, Some(0)),
@@ -107,7 +110,10 @@ impl Run<'_, '_> {
                     Err(failure) => {
                         self.counts.failed += 1;
                         self.blame(&failure);
-                        self.broken.push(step);
+                        if stored.is_some() {
+                            self.ran.push((step, took));
+                            self.parts.ran(step, stored);
+                        }
                         self.has_failed(step, &failure, kept);
                         // What stands on an image that could not be written is worth nothing, so all ends then.
                         if !self.options.keep_going || was_writing.is_some() {
@@ -189,6 +195,7 @@ impl Run<'_, '_> {
     /// Begins nothing more.
     pub(super) fn stop(&mut self, reason: &str) {
         self.stopped.get_or_insert_with(|| reason.to_owned());
+        self.is_stopping.store(true, Ordering::Relaxed);
         let waiting = self.parts.give_up();
         let held = std::mem::take(&mut self.held);
         let again = std::mem::take(&mut self.again);

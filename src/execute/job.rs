@@ -1,5 +1,6 @@
 //! The job of a step that begins: what its thread does from its start to its report.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use super::attempt::Meanwhile;
 use super::drive::Run;
 use super::ended::{Done, Report};
 use super::parts::CheckpointPlan;
+use super::step::Snapshotted;
 use crate::build::{Action, SnapshotMode, StepId};
 use crate::event::Event;
 use crate::key::Reason;
@@ -36,7 +38,7 @@ impl<'a, 'e> Run<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let Self { context, events, edge, hurry, .. } = *self;
+        let Self { context, events, edge, hurry, is_stopping, .. } = *self;
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
@@ -44,6 +46,7 @@ impl<'a, 'e> Run<'a, 'e> {
         Box::new(move |meanwhile| {
             let started = Instant::now();
             events.send(Event::StepStarted { step: name, container, attempt: 1, reasons });
+            let mut stored = None;
             let (result, log, took, kept) = match &context.build.step(id).action {
                 Action::Snapshot(snapshot) => {
                     work.shows_restoring();
@@ -53,7 +56,15 @@ impl<'a, 'e> Run<'a, 'e> {
                             let _ = sender.send(Report::Frozen { step: id });
                         }
                     };
-                    (edge.guard(|| work.snapshot(snapshot, frozen).map(Some)), None, started.elapsed(), None)
+                    let written = edge.guard(|| work.snapshot(snapshot, frozen));
+                    let result = written.and_then(|Snapshotted { written, failure }| match failure {
+                        None => Ok(Some(written)),
+                        Some(failure) => {
+                            stored = Some(written);
+                            Err(failure)
+                        }
+                    });
+                    (result, None, started.elapsed(), None)
                 }
                 _ => {
                     let turns = edge.guard(|| work.take_turns(hurry));
@@ -68,6 +79,8 @@ impl<'a, 'e> Run<'a, 'e> {
                         .err()
                         .filter(|_| keep_failed)
                         .and_then(|failure| edge.guard(|| Ok(work.keep(failure))).ok().flatten());
+                    let checkpoint =
+                        checkpoint.filter(|plan| !plan.is_before_snapshot || is_stopping.load(Ordering::Relaxed));
                     if let (Ok(()), Some(plan)) = (&result, checkpoint)
                         && let Ok(Some(changes)) = edge.guard(|| Ok(work.checkpoint(&plan, took)))
                     {
@@ -81,7 +94,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     (result.map(|()| None), log, took, kept)
                 }
             };
-            Report::Done(Box::new(Done { step: id, took, result, log, kept }))
+            Report::Done(Box::new(Done { step: id, took, result, stored, log, kept }))
         })
     }
 }

@@ -45,6 +45,23 @@ pub struct Work<'a, 'e> {
     pub id: StepId,
 }
 
+/// An image in the store.
+struct Image {
+    path: PathBuf,
+    digest: Digest,
+    size: u64,
+    /// Why it is not at its output, or not to be used.
+    failure: Option<Failure>,
+}
+
+/// A snapshot whose layer is in the store.
+pub struct Snapshotted {
+    /// The layer.
+    pub written: Written,
+    /// The step fails all the same: its output cannot be written, or the layer is not as it is locked.
+    pub failure: Option<Failure>,
+}
+
 /// How images of what has changed are written that no layer is made of: read once, if at all, they are to be written fast.
 pub(super) const CHANGES: ImageOptions =
     ImageOptions { compression: Compression::Zstd, level: Some(1), source_date_epoch: None };
@@ -233,7 +250,7 @@ impl Work<'_, '_> {
     }
 
     /// Takes the snapshot; `frozen` is called as soon as what it holds is settled.
-    pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<Written, Failure> {
+    pub fn snapshot(&self, snapshot: &Snapshot, frozen: impl FnOnce()) -> Result<Snapshotted, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
         let mut room = self.rooms.alone(step.container)?;
@@ -248,18 +265,18 @@ impl Work<'_, '_> {
                 self.rooms.set_chain(self.id, session.lowers().to_vec(), session.own_layer_count());
                 drop(room);
                 frozen();
-                let (_, digest, size) = self.write(lower.path(), snapshot)?;
-                Ok(Written { digest, size, tmpfs_left })
+                let Image { digest, size, failure, .. } = self.write(lower.path(), snapshot)?;
+                Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
             }
             SnapshotMode::Full => {
                 let whole = session.whole(build.source_date_epoch)?;
                 self.report_acl(whole.with_acl);
-                let (image, digest, size) = self.write(whole.mounted.path(), snapshot)?;
+                let Image { path, digest, size, failure } = self.write(whole.mounted.path(), snapshot)?;
                 whole.mounted.close().map_err(SessionError::Busy)?;
-                let lowers = vec![self.context.workspace.image(&image).map_err(SessionError::Rootfs)?];
+                let lowers = vec![self.context.workspace.image(&path).map_err(SessionError::Rootfs)?];
                 session.rebase(lowers.clone(), 0);
                 self.rooms.set_chain(self.id, lowers, 0);
-                Ok(Written { digest, size, tmpfs_left })
+                Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
             }
         }
     }
@@ -270,8 +287,8 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Writes the image of `root` into the store and to its output; gives its path in the store, digest and size.
-    fn write(&self, root: &Path, snapshot: &Snapshot) -> Result<(PathBuf, Digest, u64), Failure> {
+    /// Writes the image of `root` into the store and to its output.
+    fn write(&self, root: &Path, snapshot: &Snapshot) -> Result<Image, Failure> {
         let Context { build, store, lease, interrupt, .. } = self.context;
         let name = &build.step(self.id).name;
         let temp = lease.temp_file(&format!("{name}.squashfs"))?;
@@ -281,16 +298,21 @@ impl Work<'_, '_> {
         };
         write_image(root, &temp, options, interrupt.descriptor(), &mut progress)?;
         let (digest, size) = measured(&temp)?;
-        self.hold_to_lock(&digest)?;
         let held = store.put_and_hold(&temp, &digest)?;
-        let stored = held.path().to_owned();
+        let path = held.path().to_owned();
         self.rooms.keep(Some(held));
-        if let Some(output) = self.context.paths.output(self.id) {
-            lease.publish(&stored, output)?;
-            self.judge.forget();
+        // From here on the layer is stored, and built again for no failure.
+        let published = self.hold_to_lock(&digest).and_then(|()| {
+            if let Some(output) = self.context.paths.output(self.id) {
+                lease.publish(&path, output)?;
+                self.judge.forget();
+            }
+            Ok(())
+        });
+        if published.is_ok() {
+            self.tell_written(snapshot, &path, &digest, size, false);
         }
-        self.tell_written(snapshot, &stored, &digest, size, false);
-        Ok((stored, digest, size))
+        Ok(Image { path, digest, size, failure: published.err() })
     }
 
     /// Refuses a layer that is not as it is locked.

@@ -20,8 +20,10 @@ impl Judge<'_> {
         if self.build.container(segment.container).checkpoint == Checkpointing::Off || self.options.no_cache {
             return Ok(None);
         }
-        let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - 1);
-        // The last step of a segment runs: that of a snapshot, or one that is asked for.
+        // The last step of a segment runs: that of a snapshot, or one that is asked for. A session that is opened after it needs
+        // only what it has left.
+        let runs_last = !(segment.is_cut && self.options.layers_only);
+        let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - usize::from(runs_last));
         let is_known = |number: &usize| {
             let step = self.build.step(segment.steps[*number - 1]);
             store.has_checkpoint(&self.build.name, &step.name)

@@ -100,8 +100,9 @@ impl Failures {
         match &self.go_on {
             Some(go_on) if !failures.is_empty() => {
                 writeln!(out, "\nto build again: {}", sanitize(&go_on.again))?;
-                for continuation in std::mem::take(&mut self.continues) {
-                    writeln!(out, "  {}", sanitize(&words::continuation(&continuation)))?;
+                let continues = std::mem::take(&mut self.continues);
+                for continuation in &continues {
+                    writeln!(out, "  {}", sanitize(&words::continuation(continuation, continues.len() > 1)))?;
                 }
                 writeln!(out)
             }
@@ -251,7 +252,6 @@ mod tests {
             continues: vec![Continuation {
                 container: "c".into(),
                 step: "configure".into(),
-                failed: "a".into(),
                 again: 2,
                 again_ms: 7_000,
                 why: Some("files are left in /tmp, which is in no layer".into()),
@@ -275,7 +275,7 @@ mod tests {
   a shell in it, as it failed: runner shell a
 
 to build again: runner apply -j 1
-  continues with step configure: 2 steps before a run again, 7.00s; files are left in /tmp, which is in no layer
+  runs again from step configure on (2 steps, 7.00s): files are left in /tmp, which is in no layer
 
 ";
         assert_eq!(told_with(go_on(&[]), &events), expected);

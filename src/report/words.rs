@@ -120,17 +120,16 @@ pub(super) fn checkpoint_restored(after: &str) -> String {
     format!("continues from the checkpoint after {after}")
 }
 
-/// Where the next build continues.
-pub(super) fn continuation(known: &Continuation) -> String {
-    let Continuation { step, failed, again, again_ms, why, .. } = known;
-    let steps = match again {
-        0 => return format!("continues with step {step}: a checkpoint holds the steps before it"),
-        1 => "1 step before".to_owned(),
-        several => format!("{several} steps before"),
-    };
-    let verb = if *again == 1 { "runs" } else { "run" };
-    let why = why.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
-    format!("continues with step {step}: {steps} {failed} {verb} again, {}{why}", duration(*again_ms))
+/// Where the next build continues; with the container, where there are several.
+pub(super) fn continuation(known: &Continuation, is_one_of_several: bool) -> String {
+    let Continuation { container, step, again, again_ms, why } = known;
+    let lead = if is_one_of_several { format!("{container}: ") } else { String::new() };
+    if *again == 0 {
+        return format!("{lead}continues with step {step}, from a checkpoint");
+    }
+    let steps = if *again == 1 { "1 step".to_owned() } else { format!("{again} steps") };
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{lead}runs again from step {step} on ({steps}, {}){why}", duration(*again_ms))
 }
 
 #[cfg(test)]

@@ -83,6 +83,8 @@ pub struct CheckpointPlan {
     pub of: Arc<CheckpointedSegment>,
     /// How many steps of the segment have been done then.
     pub steps: usize,
+    /// The snapshot comes next: the checkpoint is of use only where that is not begun.
+    pub is_before_snapshot: bool,
 }
 
 /// A segment whose steps checkpoints can come after.
@@ -214,8 +216,8 @@ impl<'a> Parts<'a> {
         self.segments.get(index).steps[..runs.resumed].contains(&step)
     }
 
-    /// The checkpoint after a step; none where none can be taken: the container has none, the snapshot comes next, or steps
-    /// run beside each other, so that there is no such moment.
+    /// The checkpoint after a step; none where none can be taken: the container has none, or steps run beside each other, so
+    /// that there is no such moment.
     fn checkpoint(&mut self, index: usize, step: StepId, chains: &Chains) -> Option<CheckpointPlan> {
         let segment = self.segments.get(index);
         let State::Runs(runs) = &self.states[index] else { return None };
@@ -245,7 +247,8 @@ impl<'a> Parts<'a> {
         debug_assert_eq!(segment.steps.get(steps - 1), Some(&step));
         // Of steps that are cut off from their snapshot, more follow another time.
         let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
-        (left > 0 || segment.is_cut).then_some(CheckpointPlan { of, steps })
+        let is_before_snapshot = left == 0 && segment.snapshot.is_some();
+        (left > 0 || is_before_snapshot || segment.is_cut).then_some(CheckpointPlan { of, steps, is_before_snapshot })
     }
 
     /// A segment was judged; gives the steps that waited for it and may begin now.
