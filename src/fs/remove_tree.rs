@@ -9,10 +9,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, fstat, ioctl_getflags, ioctl_setflags, openat,
+    renameat_with, unlinkat,
+};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
+use super::dirfd::reopen;
 use super::in_root::open_on_same_mount;
+use super::regular;
+
+/// A file with one of them can be neither removed nor renamed, and nothing can be removed from such a folder: chattr(1).
+const FIXED: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 
 /// Removes the file, link or folder with all that is in it. What is not there is removed already: two may remove the
 /// same tree.
@@ -59,6 +68,7 @@ fn empty(top: &OwnedFd) -> io::Result<()> {
                 match renameat_with(&folder, inner, top, format!("lifted-{lifted}"), RenameFlags::NOREPLACE) {
                     Err(Errno::EXIST) => {}
                     Err(Errno::NOENT) => return Ok(()),
+                    Err(Errno::PERM) if release(folder.as_fd(), inner) => {}
                     result => return Ok(result?),
                 }
             }
@@ -93,17 +103,39 @@ fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// Whether the entry is gone now; it is not if it is a folder with something in it.
-fn unlink(folder: impl AsFd, name: impl rustix::path::Arg + Copy) -> io::Result<bool> {
-    match unlinkat(&folder, name, AtFlags::empty()) {
+fn unlink(folder: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
+    let unlinked = |flags| match unlinkat(&folder, name, flags) {
+        Err(Errno::PERM) if release(folder.as_fd(), name) => unlinkat(&folder, name, flags),
+        result => result,
+    };
+    match unlinked(AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(true),
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error.into()),
     }
-    match unlinkat(&folder, name, AtFlags::REMOVEDIR) {
+    match unlinked(AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes the flags of chattr(1) from an entry and its folder that keep it where it is. Returns whether there were any.
+fn release(folder: BorrowedFd<'_>, name: impl Arg) -> bool {
+    let unflag = |file: BorrowedFd<'_>| {
+        let flags = ioctl_getflags(file).unwrap_or(IFlags::empty());
+        flags.intersects(FIXED) && ioctl_setflags(file, flags.difference(FIXED)).is_ok()
+    };
+    // Only these have such flags, and a device does something when it is opened.
+    let entry = || -> io::Result<OwnedFd> {
+        let place = openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        match FileType::from_raw_mode(fstat(&place)?.st_mode) {
+            FileType::Directory => Ok(reopen(place.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?),
+            _ => Ok(regular::reopen(place.as_fd())?.into()),
+        }
+    };
+    let is_entry_released = entry().is_ok_and(|entry| unflag(entry.as_fd()));
+    unflag(folder) || is_entry_released
 }
 
 #[cfg(test)]
@@ -115,6 +147,31 @@ mod tests {
     use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 
     use super::*;
+
+    #[test]
+    fn files_and_folders_that_a_step_has_made_immutable_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("top");
+        fs::create_dir_all(top.join("a/b/c")).unwrap();
+        for file in ["file", "a/file", "a/b/file"] {
+            fs::write(top.join(file), "x").unwrap();
+        }
+        for (path, flag) in [
+            ("file", IFlags::IMMUTABLE),
+            ("a/file", IFlags::APPEND),
+            ("a/b/file", IFlags::IMMUTABLE),
+            ("a/b/c", IFlags::IMMUTABLE),
+            ("a/b", IFlags::APPEND),
+            ("a", IFlags::IMMUTABLE),
+            ("", IFlags::IMMUTABLE),
+        ] {
+            let file = fs::File::open(top.join(path)).unwrap();
+            ioctl_setflags(&file, ioctl_getflags(&file).unwrap().union(flag)).unwrap();
+        }
+        assert_eq!(fs::remove_file(top.join("file")).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        remove_tree(&top).unwrap();
+        assert!(!top.exists());
+    }
 
     #[test]
     fn all_kinds_of_entries_are_removed_and_links_are_not_followed() {
