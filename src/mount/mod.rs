@@ -185,6 +185,13 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
         Ok(Superblock { image_bytes: Some(all), file_bytes, .. }) if all > file_bytes => {
             return wrong(format!("it is a squashfs image cut off: {file_bytes} of its {all} bytes are there"));
         }
+        // A loop device has whole sectors, and the image's last tables may lie in the rest.
+        Ok(Superblock { file_bytes, .. }) if !file_bytes.is_multiple_of(SECTOR) => {
+            return wrong(format!(
+                "its length of {file_bytes} bytes is no multiple of {SECTOR}, as that of an image made with `-nopad`; \
+                 `truncate -s %4096 FILE` pads it"
+            ));
+        }
         Ok(found) if errno == Errno::IO || errno == Errno::INVAL && found.compression == GZIP => {
             return wrong(format!("it is a damaged squashfs image: {error}; `dmesg | tail` may say where"));
         }
@@ -205,6 +212,9 @@ fn not_mounted(image: &File, errno: Errno) -> io::Error {
 
 /// The compression that every kernel with squashfs has.
 const GZIP: u16 = 1;
+
+/// The least unit of a loop device, in bytes: loop(4).
+const SECTOR: u64 = 512;
 
 /// The version of the format since Linux 2.6.29.
 const SQUASHFS_VERSION: u16 = 4;

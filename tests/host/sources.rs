@@ -118,6 +118,7 @@ fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
         "unsquashfs -q -n -d root root.squashfs > /dev/null; tar -C root -cf whole.tar .; tar -C root -czf whole.tar.gz .
          head -c 700000 root.squashfs > cut.squashfs; head -c 50 root.squashfs > short.squashfs
          head -c 5000 /dev/zero > zeros.squashfs; : > empty.squashfs
+         mksquashfs root nopad.squashfs -nopad -quiet -no-progress
          head -c 700000 whole.tar > cut.tar; head -c 700000 whole.tar.gz > cut.tar.gz; echo text > text.tar
          printf x > x; tar -P --transform 's,^,a/../../,' -cf upwards.tar x
          cp -a root linked; rm -rf linked/proc; ln -s /tmp linked/proc; cp -a root file; mkdir -p file; : > file/here",
@@ -125,6 +126,7 @@ fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
     for (rootfs, rest, words) in [
         ("squashfs: cut.squashfs", "", "it is a squashfs image cut off: 700000 of its "),
         ("squashfs: short.squashfs", "", "cut off"),
+        ("squashfs: nopad.squashfs", "", "bytes is no multiple of 512, as that of an image made with `-nopad`"),
         ("squashfs: zeros.squashfs", "", "it is no squashfs image"),
         ("squashfs: empty.squashfs", "", "it is no squashfs image"),
         ("tar: cut.tar", "", "the archive is cut off"),
