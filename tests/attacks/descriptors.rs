@@ -112,7 +112,8 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
         build.without(&step, &OUTSIDE)?;
         let refused = build.status(&step) == "failed" && build.reason(&step).contains(cwd);
         // An external runtime says why on the standard error of the step.
-        let refused = refused || build.lines(&step).iter().any(|line| line.contains("cwd") || line.contains(cwd));
+        let says_so = |line: &&str| ["cwd", "working directory", cwd].iter().any(|word| line.contains(word));
+        let refused = refused || build.lines(&step).iter().any(says_so);
         tried(
             refused || build.printed(&step, "TRYING"),
             format!("{build} {step}: {} {:?}", build.reason(&step), build.status(&step)),
