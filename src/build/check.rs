@@ -79,8 +79,8 @@ impl<'a> Check<'a> {
             Ok(time) => return Some(time),
             Err(why) => why,
         };
-        let problem = Problem::new(at, format!("there is no time of a last commit: {why}")).label("needs a commit");
-        self.add(problem.help("make a commit; or set SOURCE_DATE_EPOCH to seconds since 1970, or write them here"));
+        let problem = Problem::new(at, format!("there is no time of a last commit: {why}")).label("has no time");
+        self.add(problem.help("where there is no commit yet, make one; else set SOURCE_DATE_EPOCH to seconds since 1970, or write them here"));
         None
     }
 
