@@ -427,3 +427,13 @@ fn a_shell_in_the_state_before_a_step_begins_with_the_checkpoint_that_holds_it()
     assert_eq!((run.code, run.stdout.as_str()), (0, "one\ntwo\n"), "{run}");
     assert!(!run.stderr.contains("started"), "{run}");
 }
+
+#[test]
+fn a_checkpoint_that_is_made_again_leaves_no_image_of_the_first_one() {
+    let project = failing();
+    for _ in 0..2 {
+        assert_eq!(Built::of(&project, &["--no-cache", "--no-keep-failed"]).run.code, 1);
+        let files = |folder: &str| std::fs::read_dir(project.store().join(folder)).unwrap().count();
+        assert_eq!((files("layers/sha256"), files("keys")), (2, 2));
+    }
+}

@@ -201,7 +201,12 @@ impl Work<'_, '_> {
             layer: Some(RecordedLayer { digest, size, below: Vec::new() }),
             tmpfs_left: Vec::new(),
         };
+        let before = store.recorded(&recorded.fields.key()).and_then(|before| before.layer);
         store.record_checkpoint(&recorded)?;
+        // A build that took nothing from the store made the same one again, with other times in it.
+        if let Some(before) = before.filter(|before| before.digest != digest) {
+            store.remove_unused_layer(&before.digest)?;
+        }
         if self.rooms.checkpoints.hold(plan.of.segment, plan.steps, held) {
             return Ok(Kept::Stored(size));
         }
