@@ -77,7 +77,10 @@ impl Scan {
         let text = self.tree.add_text(name)?;
         let index = self.tree.len() as u32;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory && stat.st_nlink > 1 {
+        // Overlayfs gives all whiteouts of one mount one inode. Where a session was mounted anew between two of them, after a
+        // checkpoint or for another try, they have two, and the layer is to be the same.
+        let is_whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
+        if kind != FileType::Directory && stat.st_nlink > 1 && !is_whiteout {
             let first = *self.links.entry((stat.st_dev, stat.st_ino)).or_insert(index);
             if first != index {
                 let node = Node { name: text, parent: directory, kind: Kind::Link(first), ..*self.tree.node(first) };
