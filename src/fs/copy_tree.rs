@@ -30,6 +30,10 @@ const MAX_AT_ONCE: usize = 3800;
 /// The kernel's limit of a list of names, and of a value.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
+/// Of what the overlay notes, only these mean anything above other mounts: a directory that hides those below, and the
+/// flags of chattr(1).
+const EVERYWHERE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"trusted.overlay.protattr"];
+
 /// A list that files get which are made in its directory: it is copied after them.
 const INHERITED: &[u8] = b"system.posix_acl_default";
 
@@ -222,7 +226,8 @@ impl Copy<'_, '_> {
         }
         let here = |directory| by_descriptor(directory, OsStr::new("."));
         self.attributes(&here(from), &here(to), |attribute| attribute == INHERITED)?;
-        Ok(utimensat(to, ".", &times(&stat), AtFlags::empty())?)
+        utimensat(to, ".", &times(&stat), AtFlags::empty())?;
+        has_time(to, OsStr::new("."), &stat)
     }
 
     /// Holes are not read where the filesystem says where they are.
@@ -277,7 +282,8 @@ impl Copy<'_, '_> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
         }
-        Ok(utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+        utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
+        has_time(to, name, stat)
     }
 
     fn attributes(&mut self, from: &Path, to: &Path, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
@@ -286,14 +292,17 @@ impl Copy<'_, '_> {
             length => length?,
         };
         for name in self.names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            // Of what the overlay notes, only this means anything above other mounts.
-            let is_note = name.starts_with(b"trusted.overlay.") && name != b"trusted.overlay.opaque";
+            let is_note = name.starts_with(b"trusted.overlay.") && !EVERYWHERE.contains(&name);
             if is_note && !self.with_notes || !is_wanted(name) {
                 continue;
             }
             let name = OsStr::from_bytes(name);
             let length = lgetxattr(from, name, &mut self.value)?;
-            lsetxattr(to, name, &self.value[..length], XattrFlags::empty())?;
+            lsetxattr(to, name, &self.value[..length], XattrFlags::empty()).map_err(|error| {
+                // ENOSPC is also said of one that does not fit into its file, on a disk with room.
+                let error = io::Error::from(error);
+                io::Error::new(error.kind(), format!("its attribute {}: {error}", name.display()))
+            })?;
         }
         Ok(())
     }
@@ -305,6 +314,15 @@ fn times(stat: &Stat) -> Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec as _),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec as _),
     }
+}
+
+/// Fails where the copy's filesystem cannot hold a time and has another one in its place: ext4 holds those from 1901 to 2446.
+fn has_time(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+    let is_usual = (0..i64::from(u32::MAX)).contains(&stat.st_mtime);
+    if is_usual || statat(to, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime == stat.st_mtime {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the filesystem of the copy cannot hold its time"))
 }
 
 fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> PathBuf {

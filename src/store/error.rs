@@ -54,6 +54,8 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { action, source, .. } => match source.kind() {
+                // What root may not do others may not either.
+                ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => None,
                 ErrorKind::PermissionDenied => {
                     Some("run as root, or choose another store with `--store FOLDER`".into())
                 }
