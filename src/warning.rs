@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::build::size_text;
+use crate::session::OwnChange;
 use crate::written_through::WrittenThrough;
 
 /// A warning. What went wrong is told in the words of the error, with its causes.
@@ -67,6 +68,8 @@ pub enum NoCheckpoint {
     TmpfsLeft { targets: Vec<PathBuf> },
     /// An input is another by now.
     InputsChanged,
+    /// The steps have changed what their container has of its own, or may have.
+    OwnState { change: OwnChange },
     /// A copy of what the steps have changed takes long beside the steps.
     Dear,
     /// It could not be written.
@@ -196,6 +199,15 @@ impl fmt::Display for NoCheckpoint {
         match self {
             Self::TmpfsLeft { targets } => write!(f, "files are left in {}, which is in no layer", list(targets)),
             Self::InputsChanged => f.write_str("an input of the steps has changed meanwhile"),
+            Self::OwnState { change: OwnChange::Dev } => {
+                f.write_str("files of /dev are not as the container began with, which is in no layer")
+            }
+            Self::OwnState { change: OwnChange::Network } => {
+                f.write_str("its steps may have changed the container's network (NET_ADMIN), which is in no layer")
+            }
+            Self::OwnState { change: OwnChange::Unknown } => f.write_str(
+                "runner may not look at the container's /dev, which is in no layer; it needs CAP_SYS_PTRACE for that",
+            ),
             Self::Dear => f.write_str("a copy of their changes takes over 2% of the time that they took; `checkpoint: auto` makes it all the same"),
             Self::Failed { why } => f.write_str(why),
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{compare, every, variant};
+use crate::session::OwnChange;
 use crate::warning::{NoCheckpoint, NotKept, Warning};
 use crate::written_through::WrittenThrough;
 
@@ -11,6 +12,11 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = every! {
         NoCheckpoint::TmpfsLeft { .. } => [NoCheckpoint::TmpfsLeft { targets: vec!["/tmp".into(), "/run".into()] }],
         NoCheckpoint::InputsChanged => [NoCheckpoint::InputsChanged],
+        NoCheckpoint::OwnState { .. } => [
+            NoCheckpoint::OwnState { change: OwnChange::Dev },
+            NoCheckpoint::OwnState { change: OwnChange::Network },
+            NoCheckpoint::OwnState { change: OwnChange::Unknown },
+        ],
         NoCheckpoint::Dear => [NoCheckpoint::Dear],
         NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: cannot write to its file: No space left on device (os error 28)".into() }],
     };

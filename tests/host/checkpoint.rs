@@ -437,3 +437,77 @@ fn a_checkpoint_that_is_made_again_leaves_no_image_of_the_first_one() {
         assert_eq!((files("layers/sha256"), files("keys")), (2, 2));
     }
 }
+
+/// Steps whose effects differ where a session is mounted anew between them: each of them is in the layer as without.
+#[test]
+fn what_only_a_mount_or_a_container_knows_makes_no_difference_to_a_layer() {
+    let steps = |last: &str| {
+        format!(
+            r#"
+mounts:
+  src: {{ type: bind, source: src, target: /src, options: [ro], cache: ignore }}
+containers:
+  c:
+    rootfs: {{ squashfs: base.squashfs }}
+    mounts: [src]
+    checkpoint: 100ms
+    $MORE
+steps:
+  - {{ name: one, run: "rm -r /a; $ONE; sleep 0.2" }}
+  - {{ name: two, run: "rm -r /b; $TWO; {last}" }}
+  - {{ name: layer, snapshot: {{}} }}
+"#
+        )
+    };
+    for (name, more, one, two, is_checkpointed) in [
+        ("whiteouts", "", "true", "true", true),
+        (
+            "dev",
+            "",
+            "mkdir /dev/build; echo 42 > /dev/build/answer",
+            "cat /dev/build/answer > /x || echo none > /x",
+            false,
+        ),
+        ("node", "", "chmod 600 /dev/null", "stat -c %a /dev/null > /x", false),
+        (
+            "network",
+            "capabilities: { add: [NET_ADMIN] }",
+            "ip addr add 10.1.2.3/32 dev lo",
+            "ip -o addr show dev lo | grep -o 10.1.2.3 > /x || echo none > /x",
+            false,
+        ),
+        (
+            "flags",
+            "capabilities: { add: [LINUX_IMMUTABLE] }",
+            "echo original > /imm; chattr +i /imm",
+            "(echo changed > /imm) || true; cat /imm > /x",
+            true,
+        ),
+        ("late", "", "touch -d @20000000000 /late", "stat -c %Y /late > /x", true),
+        ("early", "", "mkdir /early; touch -d @-5000000000 /early", "stat -c %Y /early > /x", true),
+    ] {
+        let base = project(
+            "
+containers: { c: { rootfs: { programs: [/bin/sh, /bin/cat, /bin/mkdir, /bin/rm, /bin/sleep, /bin/chmod, /bin/touch, /bin/grep,
+  /usr/bin/stat, /usr/bin/chattr, /sbin/ip] } } }
+steps:
+  - { name: fill, run: mkdir -p /a/deep /b }
+  - { name: base, snapshot: { mode: full, output: base.squashfs } }
+",
+        );
+        base.apply();
+        let of = |last: &str, arguments: &[&str]| {
+            let text = steps(last).replace("$MORE", more).replace("$ONE", one).replace("$TWO", two);
+            base.write("build.yaml", &format!("version: 1\n{text}"));
+            Built::of(&base, arguments)
+        };
+        base.write("src/other", "");
+        let failed = of("cat /src/good", &["--no-keep-failed"]);
+        assert_eq!(failed.run.code, 1, "{name}: {}", failed.run);
+        assert_eq!(failed.all("checkpoint_written").len() == 1, is_checkpointed, "{name}: {}", failed.run);
+        base.write("src/good", "");
+        let (resumed, whole) = (of("cat /src/good", &[]), of("cat /src/good", &["--no-cache"]));
+        assert_eq!((resumed.run.code, whole.run.code), (0, 0), "{name}: {}{}", resumed.run, whole.run);
+        assert_eq!(digest(&resumed), digest(&whole), "{name}");
+    }
+}

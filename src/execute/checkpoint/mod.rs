@@ -74,13 +74,18 @@ impl Work<'_, '_> {
     fn changes(&self, plan: &CheckpointPlan, most: Option<Duration>) -> Result<Option<Changes>, Failure> {
         let Context { build, lease, interrupt, .. } = self.context;
         let step = build.step(self.id);
-        // Between two steps nothing runs in the session: what has changed is the same until the next one begins. To freeze
-        // it would not wait for a copy, but would break hard links: what is below is copied up name by name.
+        // Between two steps nothing runs in the session: what has changed is the same until the next one begins, unless a step
+        // has sent a descriptor of it to another container, as it could for a snapshot. To freeze it would not wait for a copy,
+        // but would break hard links: what is below is copied up name by name.
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let left = session.tmpfs_left()?;
         if !left.is_empty() {
             self.has_none(plan, NoCheckpoint::TmpfsLeft { targets: left });
+            return Ok(None);
+        }
+        if let Some(change) = session.own_change()? {
+            self.has_none(plan, NoCheckpoint::OwnState { change });
             return Ok(None);
         }
         let Some(changes) = session.changes() else { return Ok(None) };
