@@ -36,6 +36,18 @@ pub enum Event {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         reasons: Vec<Reason>,
     },
+    /// A step that has started waits for a cache with `sharing: locked`, which another step uses, here or in another runner.
+    StepWaits {
+        /// The step's name.
+        step: String,
+        /// The id of the cache.
+        cache: String,
+    },
+    /// A step that waited has its turn, and begins.
+    StepHasTurn {
+        /// The step's name.
+        step: String,
+    },
     /// A step printed a line.
     StepOutput {
         /// The step's name.

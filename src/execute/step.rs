@@ -124,9 +124,16 @@ impl Work<'_, '_> {
     /// Waits for the step's turn with the caches of its container, until nothing more of the build is to begin.
     pub fn take_turns(&self, hurry: &AtomicBool) -> Result<Vec<CacheTurn>, Failure> {
         let step = self.context.build.step(self.id);
-        let tell = |id: &str| self.events.warn(Some(&step.name), &Warning::CacheInUse { id: id.to_owned() });
+        let mut has_waited = false;
+        let tell = |id: &str| {
+            has_waited = true;
+            self.events.send(Event::StepWaits { step: step.name.clone(), cache: id.to_owned() });
+        };
         let gives_up = || hurry.load(Ordering::Relaxed);
         let turns = take_turns(self.context, step.container, gives_up, tell)?;
+        if has_waited && turns.is_some() {
+            self.events.send(Event::StepHasTurn { step: step.name.clone() });
+        }
         let why = || {
             let why = if self.context.interrupt.is_set() {
                 "interrupted"

@@ -201,6 +201,8 @@ mod tests {
             Event::CheckpointWritten { step: "packages".into(), size: 7 },
             Event::CheckpointRestored { step: "last".into(), after: "packages".into() },
             Event::BuildEstimated { left_ms: 7, untimed: 0 },
+            Event::StepWaits { step: "packages".into(), cache: "/var/cache/apt".into() },
+            Event::StepHasTurn { step: "packages".into() },
         ];
         let told = Vec::from(told.map(|event| stamp(0, event)));
         for line in [passing(), failing(), told].into_iter().flat_map(lines) {

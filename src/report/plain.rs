@@ -105,6 +105,7 @@ impl Reporter for Plain {
                 self.lines(out, step, '*', None, &format!("started in {container}{again}{why}"))
             }
             Event::StepOutput { step, line, .. } => self.lines(out, step, '|', None, line),
+            Event::StepWaits { step, cache } => self.lines(out, step, '*', None, &words::waits(cache)),
             Event::StepFinished { step, status, exit_code, duration_ms, reason, .. } => {
                 let (colour, text) = ending::of_step(*status, *exit_code, *duration_ms, reason.as_deref());
                 self.lines(out, step, '*', Some(colour), &text)
@@ -113,6 +114,7 @@ impl Reporter for Plain {
             Event::SnapshotProgress { .. }
             | Event::CheckpointProgress { .. }
             | Event::BuildEstimated { .. }
+            | Event::StepHasTurn { .. }
             | Event::StepLineGrows { .. } => Ok(()),
             Event::CheckpointWritten { step, size } => {
                 self.lines(out, step, '*', None, &words::checkpoint_written(*size))

@@ -82,6 +82,8 @@ impl Record {
                 }
             }
             Event::StepOutput { .. }
+            | Event::StepWaits { .. }
+            | Event::StepHasTurn { .. }
             | Event::StepLineGrows { .. }
             | Event::SnapshotProgress { .. }
             | Event::CheckpointProgress { .. }

@@ -110,6 +110,11 @@ pub(super) fn ending(status: StepStatus, duration_ms: u64, why: Option<&str>) ->
     }
 }
 
+/// The cache that a step waits for.
+pub(super) fn waits(cache: &str) -> String {
+    format!("waits for the cache {cache}, which another step uses")
+}
+
 /// That a checkpoint is in the store.
 pub(super) fn checkpoint_written(bytes: u64) -> String {
     format!("checkpoint stored ({})", size(bytes))

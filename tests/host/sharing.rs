@@ -46,7 +46,7 @@ fn until(lines: &mut impl Iterator<Item = String>, is: impl Fn(&Value) -> bool) 
 }
 
 fn is_wait(event: &Value) -> bool {
-    event["event"] == "warning" && event["message"] == WAITS
+    event["event"] == "step_waits" && event["cache"] == "db"
 }
 
 #[test]
@@ -67,6 +67,8 @@ fn steps_of_two_containers_have_a_locked_cache_one_after_the_other() {
     let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
     assert_eq!(build.end().run.code, 0, "{rest:?}");
     assert!(!rest.iter().any(is_wait), "the wait of {waits} is shown once: {rest:?}");
+    let has_turn = |event: &&Value| event["event"] == "step_has_turn" && event["step"] == waits.as_str();
+    assert_eq!(rest.iter().filter(has_turn).count(), 1, "{rest:?}");
     assert_eq!(project.left_over(pid), Vec::<String>::new());
 }
 

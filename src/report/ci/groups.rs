@@ -122,6 +122,8 @@ impl Reporter for Groups {
                 return self.advance(stamped.time, out);
             }
             Event::StepStarted { step, .. }
+            | Event::StepWaits { step, .. }
+            | Event::StepHasTurn { step, .. }
             | Event::StepOutput { step, .. }
             | Event::StepFinished { step, .. }
             | Event::SnapshotProgress { step, .. }

@@ -99,6 +99,16 @@ impl Board {
                 self.running(step)?.printed(line);
                 None
             }
+            Event::StepWaits { step, cache } => {
+                self.running(step)?.line = words::waits(cache);
+                None
+            }
+            Event::StepHasTurn { step } => {
+                let running = self.running(step)?;
+                // The wait says nothing of how long the step takes.
+                (running.begun, running.line) = (*time, String::new());
+                None
+            }
             Event::SnapshotProgress { step, bytes, percent } => {
                 self.running(step)?.written = Some((*bytes, *percent));
                 None

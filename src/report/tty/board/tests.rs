@@ -81,6 +81,17 @@ fn an_image_tells_its_share_once_that_is_known_and_its_size_in_any_case() {
 }
 
 #[test]
+fn a_step_that_waits_for_a_cache_says_so_and_its_clock_starts_with_its_turn() {
+    let mut board = board();
+    board.event(&stamp(0, started("docs-tools", "docs", 1)));
+    board.event(&stamp(100, Event::StepWaits { step: "docs-tools".into(), cache: "apt".into() }));
+    let line = |board: &mut Board, milliseconds| board.frame(at(milliseconds), size(80, 24))[3].clone();
+    assert_eq!(line(&mut board, 900), "docs-tools            0.9s  waits for the cache apt, which another step uses");
+    board.event(&stamp(5_000, Event::StepHasTurn { step: "docs-tools".into() }));
+    assert_eq!(line(&mut board, 5_300).trim_end(), "docs-tools            0.3s");
+}
+
+#[test]
 fn a_checkpoint_is_shown_while_it_is_copied_written_and_restored() {
     let mut board = board();
     let progress =
