@@ -62,6 +62,11 @@ impl Fields {
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
+    /// Whether they are of a checkpoint.
+    pub fn is_of_checkpoint(&self) -> bool {
+        self.get("checkpoint").is_some()
+    }
+
     /// Of a checkpoint after the first `steps` steps of the segment whose fields these are.
     pub fn of_checkpoint(&self, steps: usize) -> Self {
         let counts = |name: &str| match name.split_once('/') {

@@ -15,6 +15,7 @@ use super::{BuildId, Store, StoreError};
 use crate::fs::atomic;
 use crate::fs::regular::{self, MOST_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
+use crate::fs::tree_size::tree_size;
 use crate::key::Fields;
 
 /// The folder of the store.
@@ -146,6 +147,15 @@ impl Store {
             remove().map_err(failed("remove", &folder))?;
         }
         Ok(())
+    }
+
+    /// The bytes of all sessions of failed steps.
+    ///
+    /// # Errors
+    /// As [`failed`](Self::failed).
+    pub fn failed_size(&self) -> Result<u64, StoreError> {
+        // One that goes meanwhile takes no space.
+        Ok(self.all_failed()?.iter().filter_map(|folder| tree_size(folder).ok()).sum())
     }
 
     fn all_failed(&self) -> Result<Vec<PathBuf>, StoreError> {

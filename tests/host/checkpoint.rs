@@ -153,8 +153,12 @@ fn checkpoints_are_reported_when_they_are_stored_and_when_a_session_begins_with_
     let resumed = Built::well(&project);
     assert_eq!(of(&resumed, "checkpoint_restored", "step"), ["three"]);
     assert_eq!(of(&resumed, "checkpoint_restored", "after"), ["two"]);
-    let plain = failing().runner(&["apply"]);
+    let project = failing();
+    let plain = project.runner(&["apply"]);
     assert!(plain.stdout.contains("two   * checkpoint stored (4."), "{plain}");
+    let listed = project.runner(&["store", "ls"]);
+    assert!(listed.stdout.contains("/c/two (checkpoint)"), "{listed}");
+    assert!(listed.stdout.contains("2 layers, ") && listed.stdout.contains("; sessions of failed steps, "), "{listed}");
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
+use super::super::site::of_store;
 use super::shown::{Known, ago, origin, short, table};
 use super::{Place, print_json};
 use crate::columns::width;
 use crate::command::{Stop, columns, print};
 use crate::report::size;
+use crate::store::Store;
 
 /// Lists the layers, chain by chain.
 pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
@@ -41,7 +43,12 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
         ]);
     }
     let count = layers.len();
-    let total = format!("{count} {}, {}\n", if count == 1 { "layer" } else { "layers" }, size(total));
+    let failed = place.store.as_ref().map_or(Ok(0), Store::failed_size).map_err(of_store)?;
+    let failed = match failed {
+        0 => String::new(),
+        bytes => format!("; sessions of failed steps, {}", size(bytes)),
+    };
+    let total = format!("{count} {}, {}{failed}\n", if count == 1 { "layer" } else { "layers" }, size(total));
     let table = table(&rows);
     let has_room = columns().is_none_or(|columns| table.lines().all(|line| width(line) <= columns));
     let listed = if has_room { table } else { blocks(&rows[1..]) };

@@ -134,11 +134,12 @@ pub fn ago(time: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// BUILD/CONTAINER/STEP.
+/// BUILD/CONTAINER/STEP, of a checkpoint with that word.
 pub fn origin(record: &RecordFile) -> String {
     let recorded = &record.recorded;
+    let checkpoint = if recorded.fields.is_of_checkpoint() { " (checkpoint)" } else { "" };
     // A build may be named after a folder, whose name may hold anything.
-    sanitize(&format!("{}/{}/{}", recorded.build, recorded.container, record.step())).into_owned()
+    sanitize(&format!("{}/{}/{}{checkpoint}", recorded.build, recorded.container, record.step())).into_owned()
 }
 
 /// Lines of columns, each as wide as it has to be.
