@@ -13,7 +13,7 @@ use crate::written_through::WrittenThrough;
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Warning {
     /// A step failed, and is tried again.
-    Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough> },
+    Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough>, lacks: Option<OwnChange> },
     /// A step was asked to end and still runs.
     StillRuns { left: Duration, is_interrupted: bool },
     /// Squashfs cannot hold what some files have.
@@ -91,13 +91,17 @@ pub enum NotKept {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry { reason, attempt, of, stays } => {
+            Self::Retry { reason, attempt, of, stays, lacks } => {
                 write!(f, "{reason}; try {attempt} of {of}")?;
-                if stays.is_empty() {
-                    return Ok(());
+                if !stays.is_empty() {
+                    let stays = WrittenThrough::list(stays);
+                    write!(f, " begins with the root as it was; what this one wrote to {stays} stays")?;
                 }
-                let stays = WrittenThrough::list(stays);
-                write!(f, " begins with the root as it was; what this one wrote to {stays} stays")
+                match lacks {
+                    Some(OwnChange::Dev) => f.write_str("; the changes of /dev by steps before it are gone"),
+                    Some(OwnChange::Network) => f.write_str("; the container's network begins anew"),
+                    Some(OwnChange::Unknown) | None => Ok(()),
+                }
             }
             Self::StillRuns { left, is_interrupted } => {
                 let left =

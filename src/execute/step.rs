@@ -29,7 +29,7 @@ use crate::fs::regular;
 use crate::lock::{FIX, LockedSnapshot};
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
-use crate::session::{Session, SessionError};
+use crate::session::{Before, Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
 use crate::store::{CacheTurn, Held, Recorded, StoreError};
 use crate::warning::Warning;
@@ -187,7 +187,9 @@ impl Work<'_, '_> {
             }
             tries += 1;
             let stays = WrittenThrough::all(&self.context.build.container(step.container).mounts);
-            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of: step.retries + 1, stays });
+            let lacks = before.as_ref().and_then(Before::lacks);
+            let of = step.retries + 1;
+            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of, stays, lacks });
             if let Some(before) = &before {
                 let restored = self.rooms.restore_before(step.container, before, &stop);
                 let failed = |error| self.interrupted().unwrap_or_else(|| self.lost(error));

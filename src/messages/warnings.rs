@@ -34,7 +34,9 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
     let others = every! {
         Warning::Retry { .. } => [
-            Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3, stays: Vec::new() },
+            Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3, stays: Vec::new(), lacks: None },
+            Warning::Retry { reason: "exit code 1".into(), attempt: 2, of: 2, stays: Vec::new(), lacks: Some(OwnChange::Dev) },
+            Warning::Retry { reason: "exit code 1".into(), attempt: 2, of: 2, stays: Vec::new(), lacks: Some(OwnChange::Network) },
             Warning::Retry {
                 reason: "timed out after 2s".into(),
                 attempt: 2,
@@ -43,6 +45,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
                     WrittenThrough { target: "/src".into(), what: "/work/src".into() },
                     WrittenThrough { target: "/var/cache/apt".into(), what: "the cache apt".into() },
                 ],
+                lacks: None,
             },
         ],
         Warning::StillRuns { .. } => [

@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Seed, Session, SessionError};
+use super::{OwnChange, Seed, Session, SessionError};
 use crate::error::doing;
 use crate::fs::copy_tree::copy_tree_with_notes;
 use crate::fs::remove_tree::remove_tree;
@@ -19,6 +19,15 @@ pub struct Before {
     root: Option<PathBuf>,
     /// By the place of each tmpfs mount.
     tmpfs: Vec<(PathBuf, PathBuf)>,
+    /// The steps before it had changed what is not copied.
+    lacks: Option<OwnChange>,
+}
+
+impl Before {
+    /// Returns the change by steps before it of what is not copied.
+    pub fn lacks(&self) -> Option<OwnChange> {
+        self.lacks
+    }
 }
 
 impl Drop for Before {
@@ -34,7 +43,7 @@ impl Session<'_> {
     /// # Errors
     /// Those of mkdir(2).
     pub fn empty_copy(&self) -> Result<Before, SessionError> {
-        Ok(Before { folder: self.scratch.folder("before")?, root: None, tmpfs: Vec::new() })
+        Ok(Before { folder: self.scratch.folder("before")?, root: None, tmpfs: Vec::new(), lacks: self.own_change()? })
     }
 
     /// Copies what has been changed in it since the last snapshot, and what its tmpfs mounts hold. It must have been started,

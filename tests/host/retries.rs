@@ -170,3 +170,20 @@ steps: [{ name: s, retries: 1000000, run: 'echo try >> /gate/tries; false' }]
     assert_eq!((built.run.code, built.reason("s")), (130, "interrupted"), "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
+
+#[test]
+fn a_retry_that_lacks_what_earlier_steps_left_in_dev_says_so() {
+    let project = project(
+        r#"
+mounts: { out: { type: bind, source: out, target: /out, cache: ignore } }
+containers: { c: { rootfs: $TOOLS, mounts: [out] } }
+steps:
+  - { name: before, run: "echo 42 > /dev/answer" }
+  - { name: again, retries: 1, run: "ls /dev/answer; [ -e /out/tried ] || { touch /out/tried; exit 1; }" }
+"#,
+    );
+    fs::create_dir(project.path("out")).unwrap();
+    let built = Built::of(&project, &[]);
+    let told = warnings(&built, "again");
+    assert!(told[0].ends_with("; the changes of /dev by steps before it are gone"), "{told:?}");
+}
