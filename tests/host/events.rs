@@ -44,6 +44,17 @@ fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
     variants.collect()
 }
 
+/// One of the two steps waits for the other.
+const WAITING: &str = r#"
+mounts: { cache: { type: cache, id: db, target: /db, sharing: locked } }
+containers:
+  a: { rootfs: $TOOLS, mounts: [cache] }
+  b: { rootfs: $TOOLS, mounts: [cache] }
+steps:
+  - { name: one, container: a, run: sleep 1 }
+  - { name: two, container: b, run: sleep 1 }
+"#;
+
 #[test]
 fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     let schema: Value = serde_json::from_str(include_str!("../../schemas/events.v1.schema.json")).unwrap();
@@ -55,8 +66,9 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     let built = Built::of(&project, &["--no-cache"]);
     assert_eq!((first.run.code, built.run.code), (1, 1), "{}", built.run);
     let checkpoints = [(); 2].map(|()| Built::of(&failing, &[]).events);
+    let waiting = Built::well(&crate::built::project(WAITING)).events;
     let mut kinds = BTreeSet::new();
-    for event in first.events.iter().chain(&built.events).chain(checkpoints.iter().flatten()) {
+    for event in first.events.iter().chain(&built.events).chain(checkpoints.iter().flatten()).chain(&waiting) {
         let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{event}: {errors:?}");
         let (kind, fields) = known.iter().find(|(kind, _)| event["event"] == *kind).unwrap();
