@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::build::size_text;
+use crate::freshness::OwnFile;
 use crate::session::OwnChange;
 use crate::written_through::WrittenThrough;
 
@@ -26,8 +27,8 @@ pub enum Warning {
     BuiltElsewhere,
     /// Another step has its turn with a cache.
     CacheInUse { id: String },
-    /// A part of the build was done, and is done again the next time.
-    NotKept { step: String, why: NotKept },
+    /// A part of the build was done, and is done again the next time. `own` are the files that the build wrote to its inputs.
+    NotKept { step: String, why: NotKept, own: Vec<OwnFile> },
     /// The base of a build cannot be read any more, so no result above it is stored.
     NotJudged { why: String },
     /// The digests of host files are not stored for the next build.
@@ -84,6 +85,8 @@ pub enum NotKept {
     Changed { reasons: Vec<String>, is_input: bool },
     /// These inputs were touched while the steps ran, and are as they were by now.
     ChangedBack { inputs: Vec<String> },
+    /// An input is a file that this build writes when all else is over.
+    WillChange,
     /// It could not be looked at again, or not be written down.
     Failed { why: String },
 }
@@ -128,7 +131,16 @@ impl fmt::Display for Warning {
                 "waiting for the cache {id}: another step uses it, here or in another runner, and `sharing: locked` lets one step \
                  at a time use it"
             ),
-            Self::NotKept { step, why } => write!(f, "{step} is not kept for the next build: {why}"),
+            Self::NotKept { step, why, own } => {
+                write!(f, "{step} is not kept for the next build: {why}")?;
+                match why {
+                    _ if !own.is_empty() => own_files(own, f),
+                    NotKept::Changed { is_input: true, .. } => {
+                        f.write_str("; a `.runnerignore` there can name files that the steps do not read")
+                    }
+                    _ => Ok(()),
+                }
+            }
             Self::NotJudged { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
             Self::NotLearnt { why } => {
                 write!(f, "the digests of the inputs are not stored, so the next build reads them again: {why}")
@@ -228,16 +240,21 @@ impl fmt::Display for NotKept {
                     list(inputs)
                 )
             }
-            Self::Changed { reasons, is_input } => {
-                write!(f, "an input has changed meanwhile: {}", reasons.join("; "))?;
-                match is_input {
-                    true => f.write_str("; a `.runnerignore` there can name files that the steps do not read"),
-                    false => Ok(()),
-                }
-            }
+            Self::Changed { reasons, .. } => write!(f, "an input has changed meanwhile: {}", reasons.join("; ")),
+            Self::WillChange => f.write_str("an input will change at the end"),
             Self::Failed { why } => f.write_str(why),
         }
     }
+}
+
+/// That the build wrote its own inputs, and how to leave them out.
+fn own_files(own: &[OwnFile], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let paths: Vec<&Path> = own.iter().map(|file| file.path.as_path()).collect();
+    let mut rules: Vec<&Path> = own.iter().map(|file| file.rules.as_path()).collect();
+    rules.dedup();
+    let them = if own.len() == 1 { "it" } else { "them" };
+    let (paths, rules) = (list(&paths), list(&rules));
+    write!(f, "; this build itself writes {paths}: if the steps do not read {them}, name {them} in {rules}")
 }
 
 fn list(paths: &[impl AsRef<Path>]) -> String {

@@ -143,6 +143,8 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         stop,
         runtime,
         long_read: long_reads.reporter(),
+        log: absolute(wish.files.log.iter()).pop(),
+        reports: absolute(wish.files.reports.iter().map(|(path, _)| path)),
         own_files: wish.lock_file.as_ref().map_or_else(Vec::new, |lock| lock::own_files(build, lock)),
         unreadable: None,
         opened: Arc::clone(paths.opened()),
@@ -232,6 +234,11 @@ fn inputs(judge: &Judge<'_>, summary: &Summary) -> Result<BTreeMap<StepId, Input
         all.extend(judge.lock_inputs(*step)?.map(|inputs| (*step, inputs)));
     }
     Ok(all)
+}
+
+/// Paths from the root on; without those that are none.
+fn absolute<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<PathBuf> {
+    paths.filter_map(|path| std::path::absolute(path).ok()).collect()
 }
 
 /// The containers with the host's network, where the host has no resolv.conf.

@@ -247,6 +247,8 @@ fn build_below<'a>(
         runtime,
         long_read,
         own_files: Vec::new(),
+        log: None,
+        reports: Vec::new(),
         unreadable: None,
         opened: Arc::clone(context.paths.opened()),
     };

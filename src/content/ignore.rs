@@ -13,7 +13,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// What the file is called.
-pub(super) const NAME: &str = ".runnerignore";
+pub const NAME: &str = ".runnerignore";
 
 /// The rules of one file, and those of the folders above.
 #[derive(Debug)]

@@ -62,6 +62,7 @@ use crate::fs::opened::OpenedPaths;
 
 pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
 pub use error::ContentError;
+pub use ignore::NAME as RULES_FILE;
 pub use listing::{Entry, Kind, Listing};
 pub use listings::Listings;
 pub use long_read::LongRead;

@@ -337,8 +337,11 @@ impl<'a, 'e> Run<'a, 'e> {
             crew.hand(move |_| {
                 let step = record.recorded.steps.last().cloned().unwrap_or_default();
                 let kept = edge.guard(|| Ok(keep(judge, context, rooms, record)));
-                let not_kept =
-                    |failure: Failure| Warning::NotKept { step, why: NotKept::Failed { why: failure.reason } };
+                let not_kept = |failure: Failure| Warning::NotKept {
+                    step,
+                    why: NotKept::Failed { why: failure.reason },
+                    own: Vec::new(),
+                };
                 if let Err(warning) = kept.map_err(not_kept).flatten() {
                     events.warn(None, &warning);
                 }

@@ -11,8 +11,9 @@ use super::refusal::hint_of;
 use super::step::Written;
 use super::{Cause, Context, Failure, Rooms, milliseconds};
 use crate::build::{Build, Checkpointing, StepId};
+use crate::content::ContentError;
 use crate::event::{Event, StepFailure, StepStatus};
-use crate::freshness::{Judge, Since, Verdict};
+use crate::freshness::{Judge, JudgeError, Since, Verdict};
 use crate::key::{Fields, Reason};
 use crate::plan::action;
 use crate::store::{Store, StoreError};
@@ -250,19 +251,31 @@ pub(super) fn keep(
     let Context { build, store, .. } = context;
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
-    let not_kept = |why| Warning::NotKept { step: step.clone(), why };
-    let failed = |failure: Failure| not_kept(NotKept::Failed { why: failure.reason });
-    let changed = judge.changed_since(segment, &draft, &below).map_err(|error| failed(error.into()))?;
+    let not_kept = |why, own| Warning::NotKept { step: step.clone(), why, own };
+    let failed = |failure: Failure, own| not_kept(NotKept::Failed { why: failure.reason }, own);
+    let changed = judge.changed_since(segment, &draft, &below);
+    let changed = changed.map_err(|error| {
+        let is_changing = matches!(&error, JudgeError::Content(ContentError::Changing { .. }));
+        let own = if is_changing { judge.own_inputs(segment) } else { Vec::new() };
+        failed(error.into(), own)
+    })?;
     match changed {
         Some(Since::Changed(reasons)) => {
             let is_input = reasons.iter().any(|reason| matches!(reason, Reason::InputChanged { .. }));
             let reasons = reasons.iter().map(Reason::to_string).collect();
-            return Err(not_kept(NotKept::Changed { reasons, is_input }));
+            let own = if is_input { judge.own_inputs(segment) } else { Vec::new() };
+            return Err(not_kept(NotKept::Changed { reasons, is_input }, own));
         }
-        Some(Since::ChangedBack(inputs)) => return Err(not_kept(NotKept::ChangedBack { inputs })),
+        Some(Since::ChangedBack(inputs)) => {
+            return Err(not_kept(NotKept::ChangedBack { inputs }, judge.own_inputs(segment)));
+        }
         None => {}
     }
-    store.record(&recorded, judge.project()).map_err(|error| failed(error.into()))?;
+    let reports = judge.own_reports(segment);
+    if !reports.is_empty() {
+        return Err(not_kept(NotKept::WillChange, reports));
+    }
+    store.record(&recorded, judge.project()).map_err(|error| failed(error.into(), Vec::new()))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
     if judge.segments().get(segment).snapshot.is_some() {

@@ -25,6 +25,7 @@ use crate::digest::Digest;
 use crate::error::{Exit, told_with_hint};
 use crate::event::{Event, Events};
 use crate::freshness::Judge;
+use crate::fs::output::OutputPlace;
 use crate::fs::regular;
 use crate::lock::{FIX, LockedSnapshot};
 use crate::runtime::Outcome;
@@ -313,8 +314,7 @@ impl Work<'_, '_> {
         // From here on the layer is stored, and built again for no failure.
         let published = self.hold_to_lock(&digest).and_then(|()| {
             if let Some(output) = self.context.paths.output(self.id) {
-                lease.publish(&path, output)?;
-                self.judge.forget();
+                self.publish(&path, output)?;
             }
             Ok(())
         });
@@ -322,6 +322,14 @@ impl Work<'_, '_> {
             self.tell_written(snapshot, &path, &digest, size, false);
         }
         Ok(Image { path, digest, size, failure: published.err() })
+    }
+
+    /// Copies an image of the store to its output, unless that is there already.
+    fn publish(&self, stored: &Path, output: &OutputPlace) -> Result<(), Failure> {
+        if self.context.lease.publish(stored, output)? {
+            self.judge.wrote(output.path());
+        }
+        Ok(())
     }
 
     /// Refuses a layer that is not as it is locked.
@@ -358,7 +366,7 @@ impl Work<'_, '_> {
         before: Option<StepId>,
         held: Option<Held>,
     ) -> Result<(), Failure> {
-        let Context { build, store, lease, .. } = self.context;
+        let Context { build, store, .. } = self.context;
         let step = build.step(self.id);
         let (Action::Snapshot(snapshot), Some(layer)) = (&step.action, &recorded.layer) else { return Ok(()) };
         store.touch(recorded)?;
@@ -369,8 +377,7 @@ impl Work<'_, '_> {
         if let Some(output) = self.context.paths.output(self.id)
             && !self.judge.is_file_of(output, &layer.digest, layer.size)
         {
-            lease.publish(&stored, output)?;
-            self.judge.forget();
+            self.publish(&stored, output)?;
         }
         self.rooms.keep(held);
         let whole = snapshot.mode == SnapshotMode::Full;

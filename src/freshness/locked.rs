@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::inputs::read_only_binds;
+use super::own_files::real;
 use super::{Judge, JudgeError};
 use crate::build::StepId;
 use crate::content::{ContentError, Listing};
@@ -88,10 +89,4 @@ fn without_own(listing: &Listing, source: &Path, own: &[PathBuf]) -> Listing {
     let own: Vec<&Path> = own.iter().filter_map(|path| path.strip_prefix(&source).ok()).collect();
     let is_on_the_way = |path: &Path| !path.as_os_str().is_empty() && own.iter().any(|own| own.starts_with(path));
     if own.is_empty() { listing.clone() } else { listing.without(is_on_the_way) }
-}
-
-/// The path of a file with the links to its directory followed, as far as that is there.
-fn real(path: &Path) -> PathBuf {
-    let above = path.ancestors().skip(1).find_map(|above| Some((above, above.canonicalize().ok()?)));
-    above.map_or_else(|| path.to_owned(), |(above, real)| real.join(path.strip_prefix(above).unwrap_or(path)))
 }

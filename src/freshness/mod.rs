@@ -12,6 +12,7 @@ mod forecast;
 mod inputs;
 mod locked;
 mod lookup;
+mod own_files;
 mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::fstat;
 
 pub use forecast::{Forecast, forecast};
+pub use own_files::OwnFile;
 pub use verdict::{Below, JudgeError, Resume, Since, Verdict};
 
 use crate::build::{
@@ -37,6 +39,7 @@ use crate::plan::Segments;
 use crate::runtime::Runtime;
 use crate::session::RAMFS;
 use crate::store::{Recorded, Store};
+use own_files::Written;
 
 /// Kernel filesystems that show nothing of a disk or of another machine.
 const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
@@ -56,6 +59,10 @@ pub struct Options {
     pub opened: Arc<OpenedPaths>,
     /// The files that runner writes for the build, outputs and a lock: no inputs of a lock, though they may lie in a bind.
     pub own_files: Vec<PathBuf>,
+    /// The file that events are written to while the build runs.
+    pub log: Option<PathBuf>,
+    /// The files that are written at the end of the build.
+    pub reports: Vec<PathBuf>,
     /// Why the store cannot be read, where there may be one: what is in it is not known.
     pub unreadable: Option<String>,
     /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
@@ -86,6 +93,7 @@ struct Judged {
     bases: HashMap<ContainerId, State>,
     /// By container: the source that its session has a copy of, as it was found after the copy was made.
     copied: HashMap<ContainerId, Base>,
+    written: Written,
 }
 
 /// The links of a rootfs source, the lowest first, and the state of it.
@@ -208,10 +216,13 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// Where something that the key is made from cannot be told.
     pub fn judge(&self, index: usize, below: &Below, is_open: bool) -> Result<Verdict, JudgeError> {
+        let written = lock(&self.judged).written.len();
         let verdict = self.alone(index, below)?;
         if !matches!(&verdict, Verdict::Stale { draft: None, checkpoints: None, .. }) {
             let binds = self.bind_states(index)?;
-            lock(&self.judged).binds.insert(index, binds);
+            let mut judged = lock(&self.judged);
+            judged.binds.insert(index, binds);
+            judged.written.judged(index, written);
         }
         let Verdict::Fresh(recorded) = &verdict else { return Ok(verdict) };
         let container = self.build.container(self.segments.get(index).container);

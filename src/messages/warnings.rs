@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{compare, every, variant};
+use crate::freshness::OwnFile;
 use crate::session::OwnChange;
 use crate::warning::{NoCheckpoint, NotKept, Warning};
 use crate::written_through::WrittenThrough;
@@ -28,9 +29,21 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
             NotKept::Changed { reasons: vec!["writer changed: squashfs 1 zstd 1.5.6 → squashfs 1 zstd 1.5.7".into()], is_input: false },
         ],
         NotKept::ChangedBack { .. } => [NotKept::ChangedBack { inputs: vec!["/src".into(), "the rootfs of base".into()] }],
+        NotKept::WillChange => [NotKept::WillChange],
         NotKept::Failed { .. } => [NotKept::Failed { why: "cannot write /srv/store/keys/aa: Input/output error".into() }],
     };
-    let not_kept = why.into_iter().map(|why| Warning::NotKept { step: "base-layer".into(), why });
+    let not_kept = |why, own: &[&str]| {
+        let rules = || "/work/.runnerignore".into();
+        let own = own.iter().map(|path| OwnFile { path: path.into(), rules: rules() }).collect();
+        Warning::NotKept { step: "base-layer".into(), why, own }
+    };
+    let outputs = ["/work/out/base.squashfs", "/work/out/sdk.squashfs"];
+    let by_itself = [
+        not_kept(NotKept::Changed { reasons: file(), is_input: true }, &outputs[..1]),
+        not_kept(NotKept::ChangedBack { inputs: vec!["/src".into()] }, &outputs),
+        not_kept(NotKept::WillChange, &["/work/report.html"]),
+    ];
+    let not_kept: Vec<Warning> = why.into_iter().map(|why| not_kept(why, &[])).chain(by_itself).collect();
     let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
     let others = every! {
         Warning::Retry { .. } => [
@@ -83,7 +96,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
             Warning::BuildRefused { why: "cannot bind /work: it contains the store /work/.cache/runner, and …".into() },
         ],
         Warning::NoCheckpoint { .. } => [Warning::NoCheckpoint { why: NoCheckpoint::InputsChanged }],
-        Warning::NotKept { .. } => [Warning::NotKept { step: "base-layer".into(), why: NotKept::Failed { why: why() } }],
+        Warning::NotKept { .. } => [Warning::NotKept { step: "base-layer".into(), why: NotKept::Failed { why: why() }, own: Vec::new() }],
     };
     let all = others.into_iter().chain(no_checkpoint).chain(not_kept);
     compare("warnings", all.map(|warning| format!("{}\nwarning: {warning}\n", variant(&warning))));

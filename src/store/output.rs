@@ -2,12 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, linkat, openat, statat, unlinkat};
 
 use super::error::io as failed;
 use super::{Lease, StoreError, record};
@@ -19,22 +19,33 @@ use crate::fs::regular;
 /// `NAME_MAX` of the filesystems of Linux, in bytes.
 const LONGEST_NAME: usize = 255;
 
+/// The mode of an output, less the umask.
+const MODE: u32 = 0o644;
+
+/// How many bytes of two files are compared at once.
+const COMPARED_AT_ONCE: u64 = 128 << 10;
+
 impl Lease {
-    /// Copies a file of the store to an output, in one instant. Shares the bytes where the filesystem can, see
-    /// copy_file_range(2). When this returns, the output lasts. Its mode is 0644 less the umask.
+    /// Copies a file of the store to an output, in one instant, and says whether it did: an output that is there as it would
+    /// be written is left alone, for a bind may show it to steps, and a change of it is one of their inputs. Shares the bytes
+    /// where the filesystem can, see copy_file_range(2). When this returns, the output lasts. Its mode is 0644 less the umask.
     ///
     /// # Errors
     /// For an output that is no regular file by now, or whose directory a link has taken the place of, and whatever the
     /// copying gives. The output is as it was then.
-    pub fn publish(&self, source: &Path, output: &OutputPlace) -> Result<(), StoreError> {
+    pub fn publish(&self, source: &Path, output: &OutputPlace) -> Result<bool, StoreError> {
         let published = self.replace(source, output);
         published.map_err(|error| StoreError::Publish { path: output.path().to_owned(), source: Box::new(error) })
     }
 
-    fn replace(&self, source: &Path, output: &OutputPlace) -> Result<(), StoreError> {
+    fn replace(&self, source: &Path, output: &OutputPlace) -> Result<bool, StoreError> {
         let directory = output.directory();
         let dir = output.current().map_err(failed("open the directory", directory))?;
         output.check(&dir).map_err(failed("replace", output.path()))?;
+        // One that cannot be compared is replaced, which says what is wrong.
+        if is_as_written(source, &dir, output.name()).unwrap_or(false) {
+            return Ok(false);
+        }
         let half = self.name_half_written(directory, output.name())?;
         let copied = copy(source, &dir, &half, self.is_detached).map_err(failed("write", &directory.join(&half)));
         let copied = copied.and_then(|()| {
@@ -46,7 +57,7 @@ impl Lease {
             // It may not be there; and if it cannot be removed, closing the lease tries again and tells.
             let _ = unlinkat(&dir, &half, AtFlags::empty());
         }
-        copied.and_then(|()| atomic::sync_dir(&dir).map_err(failed("sync", directory)))
+        copied.and_then(|()| atomic::sync_dir(&dir).map_err(failed("sync", directory))).map(|()| true)
     }
 
     /// A name beside the output that the lease knows: whoever finds the lease dead removes the file.
@@ -65,15 +76,54 @@ impl Lease {
     }
 }
 
+/// Whether a file has the bytes, the mode and the owner of an output that is written now, and no other name, by which others
+/// could write to it. Nothing changes in the directory; on a filesystem without nameless files that cannot be known.
+fn is_as_written(source: &Path, dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    let place = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let (found, mut source) = (fstat(&place)?, regular::open(source)?);
+    if found.st_nlink != 1 || u64::try_from(found.st_size) != Ok(source.metadata()?.len()) {
+        return Ok(false);
+    }
+    let new = fstat(nameless(dir)?)?;
+    if (found.st_mode, found.st_uid, found.st_gid) != (new.st_mode, new.st_uid, new.st_gid) {
+        return Ok(false);
+    }
+    let mut file = regular::reopen(place.as_fd())?;
+    if !has_same_bytes(&mut source, &mut file)? {
+        return Ok(false);
+    }
+    file.sync_all()?;
+    atomic::sync_dir(dir)?;
+    // A step may have put something else there meanwhile.
+    let now = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((now.st_dev, now.st_ino) == (found.st_dev, found.st_ino))
+}
+
+fn has_same_bytes(one: &mut File, other: &mut File) -> io::Result<bool> {
+    let (mut bytes, mut others) = (Vec::new(), Vec::new());
+    loop {
+        bytes.clear();
+        others.clear();
+        one.by_ref().take(COMPARED_AT_ONCE).read_to_end(&mut bytes)?;
+        other.by_ref().take(COMPARED_AT_ONCE).read_to_end(&mut others)?;
+        if bytes != others || bytes.is_empty() {
+            return Ok(bytes == others);
+        }
+    }
+}
+
+/// A new file without a name.
+fn nameless(dir: &Dir) -> io::Result<OwnedFd> {
+    Ok(openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::from_raw_mode(MODE))?)
+}
+
 /// Where nobody would find a half-written file after a kill, it has no name before it is whole, if the filesystem can.
 fn copy(source: &Path, dir: &Dir, half: &OsStr, is_nameless: bool) -> io::Result<()> {
     let mut from = regular::open(source)?;
-    let mode = Mode::from_raw_mode(0o644);
-    let nameless = || openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, mode).ok();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let (mut to, has_name) = match is_nameless.then(nameless).flatten() {
+    let (mut to, has_name) = match is_nameless.then(|| nameless(dir).ok()).flatten() {
         Some(file) => (File::from(file), false),
-        None => (File::from(openat(dir, half, flags, mode)?), true),
+        None => (File::from(openat(dir, half, flags, Mode::from_raw_mode(MODE))?), true),
     };
     io::copy(&mut from, &mut to)?;
     to.sync_all()?;
@@ -94,7 +144,7 @@ mod tests {
 
     fn publish(lease: &Lease, source: &Path, output: &Path) -> Result<(), String> {
         let output = OutputPlace::open(output).map_err(|error| error.to_string())?;
-        lease.publish(source, &output).map_err(|error| crate::error::told(&error))
+        lease.publish(source, &output).map(drop).map_err(|error| crate::error::told(&error))
     }
 
     fn lease() -> (tempfile::TempDir, Lease, PathBuf) {

@@ -5,6 +5,7 @@ mod behaviour;
 mod inputs;
 mod killed;
 mod moments;
+mod own_files;
 mod same;
 mod table;
 
