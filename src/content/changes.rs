@@ -66,6 +66,10 @@ pub enum Aspect {
     Owner,
     /// Extended attributes and access control lists.
     Attributes,
+    /// The time, where the old or the new one counts.
+    Time,
+    /// Which names lead to the same file.
+    Links,
 }
 
 impl Changed {
@@ -119,6 +123,8 @@ fn aspects(old: &Entry<'_>, new: &Entry<'_>) -> Vec<Aspect> {
         (same_type && old.mode != new.mode, Aspect::Mode),
         ((old.uid, old.gid) != (new.uid, new.gid), Aspect::Owner),
         (old.attributes != new.attributes, Aspect::Attributes),
+        (old.time != new.time, Aspect::Time),
+        (old.first_name != new.first_name, Aspect::Links),
     ];
     all.into_iter().filter(|(differs, _)| *differs).map(|(_, aspect)| aspect).collect()
 }
@@ -144,6 +150,8 @@ impl fmt::Display for Aspect {
             Self::Mode => "mode",
             Self::Owner => "owner",
             Self::Attributes => "attributes",
+            Self::Time => "time",
+            Self::Links => "links",
         })
     }
 }
@@ -164,7 +172,16 @@ mod tests {
 
     fn entry(path: &str) -> Entry<'_> {
         let kind = Kind::File(Digest::of_bytes(b""));
-        Entry { path: Path::new(path), kind, mode: 0o644, uid: 0, gid: 0, attributes: None }
+        Entry {
+            path: Path::new(path),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            attributes: None,
+            time: None,
+            first_name: None,
+        }
     }
 
     fn told(old: &[Entry<'_>], new: &[Entry<'_>]) -> Vec<String> {
@@ -176,15 +193,17 @@ mod tests {
     #[test]
     fn every_way_to_differ_is_told_by_its_name() {
         let digest = Digest::of_bytes(b"x");
-        let old = ["a", "b", "content", "d", "group", "mode", "same", "type"].map(entry);
+        let old = ["a", "b", "content", "d", "group", "linked", "mode", "same", "time", "type"].map(entry);
         let new = [
             entry("aa"),
             Entry { attributes: Some(digest), ..entry("b") },
             Entry { kind: Kind::File(digest), mode: 0o600, ..entry("content") },
             entry("d"),
             Entry { gid: 1, ..entry("group") },
+            Entry { first_name: Some(Path::new("d")), ..entry("linked") },
             Entry { mode: 0o4644, ..entry("mode") },
             entry("same"),
+            Entry { time: Some(0), ..entry("time") },
             Entry { kind: Kind::Folder, mode: 0o755, ..entry("type") },
             entry("z"),
         ];
@@ -194,7 +213,9 @@ mod tests {
             "b changed (attributes)",
             "content changed (content, mode)",
             "group changed (owner)",
+            "linked changed (links)",
             "mode changed (mode)",
+            "time changed (time)",
             "type changed (type)",
             "z added",
         ];

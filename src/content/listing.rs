@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! `runner listing 1` and a newline, then of each file, by ascending bytes of its path:
-//!   1  what it is: `f`ile, fol`d`er, `l`ink, `c`haracter or `b`lock device, fifo `p`, `s`ocket; | 0x80: with attributes
+//!   1  what it is: `f`ile, fol`d`er, `l`ink, `c`haracter or `b`lock device, fifo `p`, `s`ocket; a capital: with a time or
+//!      another name; | 0x80: with attributes
 //!   2  mode, 07777
 //!   4  uid
 //!   4  gid
@@ -12,6 +13,9 @@
 //! 4 …  of a link: the length of its target, and the target
 //! 4 4  of a device: major, minor
 //!  32  with attributes: their SHA-256
+//!   1  of a capital: 1 with a time, 2 with another name, 3 with both
+//!   8  with a time: seconds since 1970
+//! 4 …  with another name: the length of the first path of the same file, and that path
 //! ```
 //! Numbers are little-endian.
 
@@ -19,7 +23,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::names;
 use crate::digest::Digest;
+use crate::fs::dirfd::Identity;
 
 const MAGIC: &[u8] = b"runner listing 1\n";
 
@@ -27,6 +33,8 @@ const MAGIC: &[u8] = b"runner listing 1\n";
 const HEAD: usize = 1 + 2 + 4 + 4 + 4;
 
 const HAS_ATTRIBUTES: u8 = 0x80;
+const HAS_TIME: u8 = 1;
+const HAS_OTHER_NAME: u8 = 2;
 
 /// The listing of a host path. Compact: it is kept as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +55,10 @@ pub struct Entry<'a> {
     pub gid: u32,
     /// The digest of its extended attributes, if it has any that count.
     pub attributes: Option<Digest>,
+    /// When its content changed, in seconds since 1970, where that is before the time that the walk was given.
+    pub time: Option<i64>,
+    /// The first path of the same file, where that is another one.
+    pub first_name: Option<&'a Path>,
 }
 
 /// What a file is, and what is in it.
@@ -96,11 +108,15 @@ impl Listing {
         std::iter::from_fn(move || read(&mut left))
     }
 
-    /// The same without some files, by their paths.
+    /// The same without some files, by their paths, and without the time of the top, where they come and go.
     #[must_use]
     pub fn without(&self, is_left_out: impl Fn(&Path) -> bool) -> Self {
         let mut draft = Draft::default();
-        self.entries().filter(|entry| !is_left_out(entry.path)).for_each(|entry| draft.push(&entry));
+        for entry in self.entries().filter(|entry| !is_left_out(entry.path)) {
+            let first_name = entry.first_name.filter(|first| !is_left_out(first));
+            let time = entry.time.filter(|_| !entry.path.as_os_str().is_empty());
+            draft.push(&Entry { first_name, time, ..entry });
+        }
         Self::from_drafts(&[draft])
     }
 
@@ -108,11 +124,15 @@ impl Listing {
     pub(super) fn from_drafts(drafts: &[Draft]) -> Self {
         let mut lines: Vec<(&[u8], &[u8])> = drafts.iter().flat_map(Draft::lines).collect();
         lines.sort_unstable();
+        let first_names = names::first_names(drafts.iter().flat_map(Draft::several));
         let length = lines.iter().map(|(_, line)| line.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(MAGIC.len() + length);
         bytes.extend_from_slice(MAGIC);
-        for (_, line) in lines {
-            bytes.extend_from_slice(line);
+        for (path, mut line) in lines {
+            match first_names.get(path).and_then(|first| Some((first, read(&mut line)?))) {
+                Some((first, entry)) => write(&mut bytes, &Entry { first_name: Some(first), ..entry }),
+                None => bytes.extend_from_slice(line),
+            }
         }
         Self(bytes)
     }
@@ -124,30 +144,28 @@ pub(super) struct Draft {
     bytes: Vec<u8>,
     /// Where each line ends.
     ends: Vec<usize>,
+    /// The lines of files that have several names somewhere, with what the file is known by.
+    several: Vec<(Identity, usize)>,
 }
 
 impl Draft {
     pub(super) fn push(&mut self, entry: &Entry<'_>) {
-        let bytes = &mut self.bytes;
-        let letter = entry.kind.letter();
-        bytes.push(if entry.attributes.is_some() { letter | HAS_ATTRIBUTES } else { letter });
-        bytes.extend_from_slice(&entry.mode.to_le_bytes());
-        put(bytes, entry.uid);
-        put(bytes, entry.gid);
-        put_path(bytes, entry.path);
-        match entry.kind {
-            Kind::File(digest) => bytes.extend_from_slice(digest.as_bytes()),
-            Kind::Link(target) => put_path(bytes, target),
-            Kind::CharacterDevice(major, minor) | Kind::BlockDevice(major, minor) => {
-                put(bytes, major);
-                put(bytes, minor);
-            }
-            Kind::Folder | Kind::Fifo | Kind::Socket => {}
-        }
-        if let Some(digest) = entry.attributes {
-            bytes.extend_from_slice(digest.as_bytes());
-        }
-        self.ends.push(bytes.len());
+        write(&mut self.bytes, entry);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The same, of a file that has other names, here or elsewhere.
+    pub(super) fn push_one_of_several(&mut self, entry: &Entry<'_>, file: Identity) {
+        self.several.push((file, self.ends.len()));
+        self.push(entry);
+    }
+
+    /// The paths of files that have several names somewhere.
+    fn several(&self) -> impl Iterator<Item = (Identity, &[u8])> {
+        self.several.iter().filter_map(|(file, at)| {
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            Some((*file, path_of(self.bytes.get(start..self.ends[*at])?)?))
+        })
     }
 
     /// Path and whole line of each.
@@ -156,8 +174,7 @@ impl Draft {
         self.ends.iter().filter_map(move |end| {
             let line = self.bytes.get(start..*end)?;
             start = *end;
-            let (_, mut left) = line.split_at_checked(HEAD - 4)?;
-            Some((take_path(&mut left)?.as_os_str().as_bytes(), line))
+            Some((path_of(line)?, line))
         })
     }
 }
@@ -181,6 +198,44 @@ impl Kind<'_> {
     }
 }
 
+fn write(bytes: &mut Vec<u8>, entry: &Entry<'_>) {
+    let more = [(entry.time.is_some(), HAS_TIME), (entry.first_name.is_some(), HAS_OTHER_NAME)];
+    let more = more.iter().filter(|(has, _)| *has).fold(0, |more, (_, flag)| more | flag);
+    let letter = if more == 0 { entry.kind.letter() } else { entry.kind.letter().to_ascii_uppercase() };
+    bytes.push(if entry.attributes.is_some() { letter | HAS_ATTRIBUTES } else { letter });
+    bytes.extend_from_slice(&entry.mode.to_le_bytes());
+    put(bytes, entry.uid);
+    put(bytes, entry.gid);
+    put_path(bytes, entry.path);
+    match entry.kind {
+        Kind::File(digest) => bytes.extend_from_slice(digest.as_bytes()),
+        Kind::Link(target) => put_path(bytes, target),
+        Kind::CharacterDevice(major, minor) | Kind::BlockDevice(major, minor) => {
+            put(bytes, major);
+            put(bytes, minor);
+        }
+        Kind::Folder | Kind::Fifo | Kind::Socket => {}
+    }
+    if let Some(digest) = entry.attributes {
+        bytes.extend_from_slice(digest.as_bytes());
+    }
+    if more != 0 {
+        bytes.push(more);
+    }
+    if let Some(time) = entry.time {
+        bytes.extend_from_slice(&time.to_le_bytes());
+    }
+    if let Some(first) = entry.first_name {
+        put_path(bytes, first);
+    }
+}
+
+/// The path in a line.
+fn path_of(line: &[u8]) -> Option<&[u8]> {
+    let (_, mut left) = line.split_at_checked(HEAD - 4)?;
+    Some(take_path(&mut left)?.as_os_str().as_bytes())
+}
+
 fn put(bytes: &mut Vec<u8>, number: u32) {
     bytes.extend_from_slice(&number.to_le_bytes());
 }
@@ -198,7 +253,8 @@ fn read<'a>(left: &mut &'a [u8]) -> Option<Entry<'a>> {
     let mode = u16::from_le_bytes(take(left)?);
     let (uid, gid) = (number(left)?, number(left)?);
     let path = take_path(left)?;
-    let kind = match letter & !HAS_ATTRIBUTES {
+    let plain = letter & !HAS_ATTRIBUTES;
+    let kind = match plain.to_ascii_lowercase() {
         b'f' => Kind::File(Digest::from(take(left)?)),
         b'd' => Kind::Folder,
         b'l' => Kind::Link(take_path(left)?),
@@ -209,7 +265,10 @@ fn read<'a>(left: &mut &'a [u8]) -> Option<Entry<'a>> {
         _ => return None,
     };
     let attributes = if letter & HAS_ATTRIBUTES == 0 { None } else { Some(Digest::from(take(left)?)) };
-    Some(Entry { path, kind, mode, uid, gid, attributes })
+    let more = if plain.is_ascii_uppercase() { take::<1>(left)?[0] } else { 0 };
+    let time = if more & HAS_TIME == 0 { None } else { Some(i64::from_le_bytes(take(left)?)) };
+    let first_name = if more & HAS_OTHER_NAME == 0 { None } else { Some(take_path(left)?) };
+    Some(Entry { path, kind, mode, uid, gid, attributes, time, first_name })
 }
 
 fn take<const N: usize>(left: &mut &[u8]) -> Option<[u8; N]> {
@@ -242,6 +301,8 @@ mod tests {
             uid: u32::MAX,
             gid: 70_000,
             attributes: (path.len().is_multiple_of(2)).then_some(digest),
+            time: (path.len() == 1).then_some(-1),
+            first_name: (path.len() > 2).then_some(Path::new("a")),
         };
         [
             entry(b"", Kind::Folder),
@@ -274,15 +335,28 @@ mod tests {
     fn the_format_stays_as_it_is() {
         // A change of it changes every key: raise the version of the listing and of the key then.
         let digest = Digest::of_bytes(b"x");
-        let entry = |path, kind| Entry { path: Path::new(path), kind, mode: 0o755, uid: 1, gid: 2, attributes: None };
+        let entry = |path, kind| Entry {
+            path: Path::new(path),
+            kind,
+            mode: 0o755,
+            uid: 1,
+            gid: 2,
+            attributes: None,
+            time: None,
+            first_name: None,
+        };
         let file = Entry { attributes: Some(digest), ..entry("a", Kind::File(digest)) };
-        let entries = [entry("", Kind::Folder), file, entry("n", Kind::BlockDevice(8, 1))];
+        let old = Entry { time: Some(7), ..entry("o", Kind::Fifo) };
+        let again = Entry { first_name: Some(Path::new("o")), ..Entry { path: Path::new("p"), ..old } };
+        let entries = [entry("", Kind::Folder), file, entry("n", Kind::BlockDevice(8, 1)), old, again];
         let expected = [
             b"runner listing 1\nd\xed\x01\x01\0\0\0\x02\0\0\0\0\0\0\0".as_slice(),
             b"\xe6\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0a",
             digest.as_bytes(),
             digest.as_bytes(),
             b"b\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0n\x08\0\0\0\x01\0\0\0",
+            b"P\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0o\x01\x07\0\0\0\0\0\0\0",
+            b"P\xed\x01\x01\0\0\0\x02\0\0\0\x01\0\0\0p\x03\x07\0\0\0\0\0\0\0\x01\0\0\0o",
         ];
         assert_eq!(listing(&entries).as_bytes(), expected.concat());
     }
@@ -293,6 +367,10 @@ mod tests {
         let left_out = all[2].path;
         let rest = listing(all.iter().filter(|entry| entry.path != left_out));
         assert_eq!(listing(&all).without(|path| path == left_out), rest);
+        let first = all[1].path;
+        let mut rest: Vec<Entry<'_>> = all.iter().filter(|entry| entry.path != first).copied().collect();
+        rest.iter_mut().for_each(|entry| entry.first_name = None);
+        assert_eq!(listing(&all).without(|path| path == first), listing(&rest));
         assert_eq!(listing(&all).without(|_| false), listing(&all));
     }
 

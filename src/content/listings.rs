@@ -70,7 +70,16 @@ mod tests {
     fn listing() -> Listing {
         let mut draft = Draft::default();
         let kind = Kind::File(Digest::of_bytes(b"x"));
-        draft.push(&Entry { path: Path::new("x"), kind, mode: 0o644, uid: 1, gid: 2, attributes: None });
+        draft.push(&Entry {
+            path: Path::new("x"),
+            kind,
+            mode: 0o644,
+            uid: 1,
+            gid: 2,
+            attributes: None,
+            time: None,
+            first_name: None,
+        });
         Listing::from_drafts(&[draft])
     }
 

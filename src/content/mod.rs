@@ -7,11 +7,14 @@
 //! | bytes of a file, target of a link, numbers of a device | a step reads them |
 //! | `user.*`, `security.capability`, POSIX access control lists | `content/attributes.rs` says why these |
 //! | the top itself: type, mode, owner, attributes | it is what a step finds at the mount's target |
+//! | times before `source_date_epoch` | a layer holds them where a step copies them (`cp -a`) |
+//! | which of the paths lead to one file | the same: a layer holds hard links |
 //!
 //! | not in it | why |
 //! | --- | --- |
-//! | times | a step can see them, but each checkout of the same sources has others, so nothing would ever be the same on two machines; what goes into a layer gets clamped times anyway. A step that decides by them, as make(1) does, has to do without them for the same bytes |
-//! | hard links, inode numbers, sizes of folders, holes | other filesystems, and checkouts, have others |
+//! | other times | a step can see them, but each checkout of the same sources has others, so nothing would ever be the same on two machines; a layer has the epoch in place of them. A step that decides by them, as make(1) does, has to do without them for the same bytes |
+//! | all times with `source_date_epoch: none` | no layer is the same twice then |
+//! | names of a file elsewhere, inode numbers, sizes of folders, holes | other filesystems, and checkouts, have others |
 //! | what is in a fifo or behind a socket or a device | it is not the folder's |
 //! | files that `.runnerignore` names | `content/ignore.rs` has the rules |
 //! | where the path is, how it is spelled, the order of the names | the same content is to have the same digest |
@@ -37,6 +40,7 @@ mod ignore;
 mod listing;
 mod listings;
 mod long_read;
+mod names;
 mod queue;
 mod read;
 mod stat;
@@ -118,6 +122,8 @@ pub struct Contents {
     opened: Arc<OpenedPaths>,
     /// A directory that is taken for an empty one.
     hidden: Option<Identity>,
+    /// Of all but a root, times before this one count.
+    times_before: Option<i64>,
 }
 
 impl Contents {
@@ -140,6 +146,7 @@ impl Contents {
             long_read: LongRead::default(),
             opened: Arc::default(),
             hidden: None,
+            times_before: None,
         }
     }
 
@@ -167,6 +174,13 @@ impl Contents {
         Self { hidden, ..self }
     }
 
+    /// The same, in which the times of files count that are before this one, in seconds since 1970: an image whose later
+    /// times are set to it holds them.
+    #[must_use]
+    pub fn with_times_before(self, times_before: Option<i64>) -> Self {
+        Self { times_before, ..self }
+    }
+
     /// What is in this folder or file of the host, such as the source of a bind, but for what `.runnerignore` names.
     ///
     /// # Errors
@@ -174,22 +188,24 @@ impl Contents {
     /// each of several looks; a `.runnerignore` that cannot be understood; what the system refuses, so that nothing
     /// unreadable is left out.
     pub fn of(&self, path: &Path) -> Result<Content, ContentError> {
-        self.walk(path, true)
-    }
-
-    /// All that is in this folder, such as a root filesystem: a `.runnerignore` in it is a file like any other, for
-    /// nobody wrote it for the folder.
-    ///
-    /// # Errors
-    /// As [`Contents::of`].
-    pub fn of_all(&self, path: &Path) -> Result<Content, ContentError> {
         self.walk(path, false)
     }
 
-    fn walk(&self, path: &Path, has_rules: bool) -> Result<Content, ContentError> {
+    /// All that is in this folder, a root filesystem, but for times and names of the same file: a `.runnerignore` in it is a
+    /// file like any other, for nobody wrote it for the folder.
+    ///
+    /// # Errors
+    /// As [`Contents::of`].
+    pub fn of_root(&self, path: &Path) -> Result<Content, ContentError> {
+        self.walk(path, true)
+    }
+
+    fn walk(&self, path: &Path, is_root: bool) -> Result<Content, ContentError> {
         let (threads, hidden) = (self.threads, self.hidden);
-        let walked =
-            self.cached(path, |top, path, known| walk::walk(top, path, Way { known, threads, has_rules, hidden }))?;
+        let times_before = self.times_before.filter(|_| !is_root);
+        let walked = self.cached(path, |top, path, known| {
+            walk::walk(top, path, Way { known, threads, is_root, hidden, times_before })
+        })?;
         let listing = Listing::from_drafts(&walked.drafts);
         let Walked { state, files, bytes, read, .. } = walked;
         Ok(Content { digest: listing.digest(), listing, state, files, bytes, read })

@@ -4,8 +4,10 @@ use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, openat, readlinkat, statx};
 use rustix::io::Result;
+
+use crate::fs::dirfd::Identity;
 
 /// Where a file is: its name in an open folder, so that it stays short however deep the folder is. An empty name is
 /// what the descriptor itself is of.
@@ -58,6 +60,16 @@ pub(super) struct Stat {
     pub(super) gid: u32,
     /// Which device a device node is of: major, minor.
     pub(super) node: (u32, u32),
+    /// How many names it has, anywhere on its filesystem.
+    pub(super) names: u32,
+}
+
+impl Stat {
+    /// Which file it is.
+    pub(super) fn identity(&self) -> Identity {
+        let Stamp { device, inode, .. } = self.stamp;
+        Identity::new(makedev((device >> 32) as u32, device as u32), inode)
+    }
 }
 
 impl<'a> Place<'a> {
@@ -88,6 +100,7 @@ impl<'a> Place<'a> {
             uid: stat.stx_uid,
             gid: stat.stx_gid,
             node: (stat.stx_rdev_major, stat.stx_rdev_minor),
+            names: stat.stx_nlink,
         })
     }
 

@@ -17,7 +17,7 @@ use super::folder::{Folder, Listed, on_host};
 use super::listing::{Draft, Entry, Kind};
 use super::queue::Queue;
 use super::read::{Known, Reader};
-use super::stat::{Place, Stamp, State};
+use super::stat::{Place, Stamp, Stat, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Identity;
 use crate::threads::{self, On};
@@ -31,10 +31,13 @@ pub(super) struct Way<'a> {
     /// What is known of files.
     pub(super) known: &'a Known<'a>,
     pub(super) threads: usize,
-    /// Whether `.runnerignore` is obeyed.
-    pub(super) has_rules: bool,
+    /// Whether it is a root filesystem: then `.runnerignore` is a file like any other, and whoever asks looks at times and
+    /// names of the files.
+    pub(super) is_root: bool,
     /// A directory that is taken for an empty one.
     pub(super) hidden: Option<Identity>,
+    /// Times before this one count, in seconds since 1970.
+    pub(super) times_before: Option<i64>,
 }
 
 /// What a walk found.
@@ -74,6 +77,7 @@ struct Worker<'a> {
     at: &'a Path,
     reader: Reader<'a>,
     attributes: Attributes,
+    way: Way<'a>,
     draft: Draft,
     state: State,
     files: u64,
@@ -81,10 +85,10 @@ struct Worker<'a> {
 }
 
 /// Walks what `top` is of, which is at the host's path `at`, and all below it.
-pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, ContentError> {
+pub(super) fn walk<'a>(top: &'a OwnedFd, at: &'a Path, way: Way<'a>) -> Result<Walked, ContentError> {
     let worker = |attributes: Attributes| {
         let (reader, draft, state) = (Reader::new(way.known), Draft::default(), State::default());
-        Worker { top: top.as_fd(), at, reader, attributes, draft, state, files: 0, bytes: 0 }
+        Worker { top: top.as_fd(), at, reader, attributes, way, draft, state, files: 0, bytes: 0 }
     };
     let mut first = worker(Attributes::of_any_thread());
     let kind = first.entry(&Place::of(top), b"")?;
@@ -92,12 +96,8 @@ pub(super) fn walk(top: &OwnedFd, at: &Path, way: Way<'_>) -> Result<Walked, Con
     if kind != FileType::Directory {
         return Ok(found);
     }
-    let queue = Queue::new(Task::Folder(Folder {
-        path: Vec::new(),
-        rules: None,
-        has_rules: way.has_rules,
-        hidden: way.hidden,
-    }));
+    let queue =
+        Queue::new(Task::Folder(Folder { path: Vec::new(), rules: None, has_rules: !way.is_root, hidden: way.hidden }));
     let others = threads::share(way.threads.max(1), |on| {
         let attributes = match on {
             On::ItsOwn => Attributes::of_own_thread(),
@@ -216,8 +216,21 @@ impl Worker<'_> {
             uid: stat.uid,
             gid: stat.gid,
             attributes,
+            time: self.time(&stat),
+            first_name: None,
         };
-        self.draft.push(&entry);
+        if stat.kind == FileType::Directory || stat.names < 2 || self.way.is_root {
+            self.draft.push(&entry);
+        } else {
+            self.draft.push_one_of_several(&entry, stat.identity());
+        }
         Ok(stat.kind)
+    }
+
+    /// The time of a file, if it counts. Steps do not see that of the hidden directory.
+    fn time(&self, stat: &Stat) -> Option<i64> {
+        let (seconds, _) = stat.stamp.mtime;
+        let before = self.way.times_before?;
+        (seconds < before && self.way.hidden != Some(stat.identity())).then_some(seconds)
     }
 }

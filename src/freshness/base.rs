@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Base, Judge, JudgeError, base_name};
-use crate::build::{ContainerId, Rootfs};
+use crate::build::{Build, ContainerId, Rootfs};
 use crate::content::{ContentError, State};
 use crate::digest::{Digest, Hasher};
 use crate::fs::dirfd::path_of;
@@ -82,7 +82,7 @@ impl Judge<'_> {
 
     /// The digest of all that a folder used as a root gives: what is in it, and what an image of it says beyond that.
     fn folder(&self, top: &Path) -> Result<(Digest, State), JudgeError> {
-        let content = self.contents.of_all(top)?;
+        let content = self.contents.of_root(top)?;
         let mut parts = Parts::default();
         parts.take(content.digest.as_bytes());
         let opened = self.options.opened.get(top);
@@ -96,7 +96,7 @@ impl Judge<'_> {
             let found =
                 found.map_err(|source| ContentError::Io { action: "look at", path: top.join(entry.path), source })?;
             parts.take(self.time_in_image(&found).as_bytes());
-            if found.is_file() && found.nlink() > 1 {
+            if !found.is_dir() && found.nlink() > 1 {
                 let first = names.entry((found.dev(), found.ino())).or_insert_with(|| entry.path.to_owned());
                 parts.take(first.as_os_str().as_bytes());
             }
@@ -135,9 +135,14 @@ impl Judge<'_> {
     /// The time that a file has in an image, if it is the file's own: one later than the epoch becomes the epoch, see
     /// [`normalise`](crate::snapshot::normalise). So a checkout whose times are all later is the same on every machine.
     fn time_in_image(&self, found: &Metadata) -> String {
-        let epoch = self.build.source_date_epoch.and_then(|epoch| i64::try_from(epoch).ok());
+        let epoch = epoch(self.build);
         if epoch.is_some_and(|epoch| found.mtime() >= epoch) { String::new() } else { found.mtime().to_string() }
     }
+}
+
+/// The time that an image has in place of later ones, in seconds since 1970.
+pub(super) fn epoch(build: &Build) -> Option<i64> {
+    build.source_date_epoch.and_then(|epoch| i64::try_from(epoch).ok())
 }
 
 /// Parts that are digested as one, each led by its length.

@@ -125,6 +125,7 @@ impl<'a> Judge<'a> {
                 .until(Arc::clone(&options.stop))
                 .reporting(options.long_read.clone())
                 .with(Arc::clone(&options.opened))
+                .with_times_before(base::epoch(build))
                 .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
             listings: folder("listings").map(|folder| Listings::open(&folder)),
             options,

@@ -17,6 +17,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of the file with that number on the device of that number.
+    pub fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
     /// Of what is open.
     ///
     /// # Errors

@@ -34,7 +34,7 @@
 //! | paths of the host | the same manifest in another folder gives the same |
 //! | what a step finds on the network with `network: host`, and the host's `resolv.conf` | nobody can know it; a step that is to look again says `always` |
 //! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
-//! | times of files that are later than `source_date_epoch` | an image has none that are; earlier ones of a `dir` or `programs` root are in `below` |
+//! | times of files that are later than `source_date_epoch` | an image has none that are; earlier ones of a `dir` or `programs` root are in `below`, those of a read-only bind in `content/TARGET` |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
 
 mod fields;

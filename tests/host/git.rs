@@ -1,10 +1,13 @@
 //! `source_date_epoch: git`, from outside.
 
+use std::fs::{self, File};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::built::{Built, project};
+use crate::cache::{apply, digests, edit, reasons, statuses};
 use crate::project::Project;
 
 const MANIFEST: &str = "
@@ -65,8 +68,58 @@ fn without_a_repository_the_epoch_is_refused_unless_the_environment_has_one() {
 fn a_fifo_that_a_step_left_in_a_repository_is_refused_at_once() {
     let project = project(MANIFEST);
     git(&project, &["init", "-q"], "0");
-    std::fs::remove_file(project.path(".git/HEAD")).unwrap();
+    fs::remove_file(project.path(".git/HEAD")).unwrap();
     mknodat(CWD, project.path(".git/HEAD"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let run = project.runner(&["plan"]);
     assert!(run.code == 2 && run.stderr.contains("it is a FIFO"), "{run}");
+}
+
+/// The image of a copy holds the times of the sources that are older than the last commit.
+const COPY: &str = "
+source_date_epoch: git
+containers: { c: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /src, options: [ro] }] } }
+steps:
+  - { name: copy, container: c, run: 'cp -a /src /copy' }
+  - { name: layer, container: c, snapshot: { output: layer.squashfs } }
+";
+
+/// Sets the time of a file of the sources; later than 2023-11-14 is later than the last commit.
+fn set_time(project: &Project, name: &str, seconds: u64) {
+    let file = File::open(project.path("src").join(name)).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+}
+
+#[test]
+fn sources_older_than_the_commit_are_inputs_by_their_times_and_newer_ones_are_not() {
+    let project = project(COPY);
+    project.write("src/deep/file", "text");
+    git(&project, &["init", "-q"], "0");
+    git(&project, &["commit", "-q", "--allow-empty", "-m", "x"], "1700000000");
+    set_time(&project, "deep/file", 1_000_000_000);
+    let old = apply(&project, &[]);
+    assert_eq!(project.runner(&["lock"]).code, 0);
+    // As in a new clone.
+    set_time(&project, "deep/file", 1_700_000_000);
+    let locked = Built::of(&project, &["--locked"]);
+    assert_eq!(locked.run.code, 4, "{}", locked.run);
+    let cause = "; cause: the content of /src changed: deep/file (time); ";
+    assert!(locked.reason("layer").contains(cause), "{}", locked.run);
+    let new = apply(&project, &[]);
+    assert_eq!(statuses(&new), "copy=ran layer=ran");
+    assert_eq!(reasons(&new, "copy")[0]["files"], serde_json::json!(["deep/file (time)"]), "{}", new.run);
+    assert_ne!(digests(&old), digests(&new));
+    for (time, of) in [(1_900_000_000, &new), (1_000_000_000, &old)] {
+        set_time(&project, "deep/file", time);
+        let built = apply(&project, &[]);
+        assert_eq!((statuses(&built), digests(&built)), ("copy=cached layer=cached".into(), digests(of)), "{time}");
+    }
+    // A directory has a time too.
+    set_time(&project, "deep", 1_000_000_000);
+    let built = apply(&project, &[]);
+    assert_eq!(reasons(&built, "copy")[0]["files"], serde_json::json!(["deep (time)"]), "{}", built.run);
+    // With `none` all times are in the image, and none is an input.
+    edit(&project, "epoch: git", "epoch: none");
+    apply(&project, &[]);
+    set_time(&project, "deep/file", 1000);
+    assert_eq!(statuses(&apply(&project, &[])), "copy=cached layer=cached");
 }

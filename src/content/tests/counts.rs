@@ -132,20 +132,17 @@ fn many_attributes_and_their_order_make_no_difference_to_how_they_are_read() {
 }
 
 #[test]
-fn times_hard_links_and_the_name_of_the_top_do_not_count() {
+fn times_and_the_name_of_the_top_do_not_count() {
     let one = one_of_each();
     let before = content(one.path());
     let file = fs::File::options().write(true).open(one.path().join("file")).unwrap();
     file.set_modified(UNIX_EPOCH).unwrap();
     assert_eq!(content(one.path()).digest, before.digest);
     let other = folder(&[("a", "same"), ("b", "same")]);
-    let apart = content(other.path());
-    fs::remove_file(other.path().join("b")).unwrap();
-    fs::hard_link(other.path().join("a"), other.path().join("b")).unwrap();
-    assert_eq!(content(other.path()).digest, apart.digest);
+    let before = content(other.path());
     let elsewhere = tempfile::tempdir().unwrap();
     fs::rename(other.path(), elsewhere.path().join("name")).unwrap();
-    assert_eq!(content(&elsewhere.path().join("name")).digest, apart.digest);
+    assert_eq!(content(&elsewhere.path().join("name")).digest, before.digest);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn what_is_ignored_does_not_count_at_the_top_and_below() {
 #[test]
 fn in_a_root_filesystem_everything_counts() {
     let folder = folder(&[(".runnerignore", "*"), ("src/.runnerignore", "[z-a]"), ("src/a", "")]);
-    let all = Contents::without_cache().of_all(folder.path()).unwrap();
+    let all = Contents::without_cache().of_root(folder.path()).unwrap();
     assert_eq!(paths(&all), ["", ".runnerignore", "src", "src/.runnerignore", "src/a"]);
     assert_eq!(paths(&content(folder.path())), [""]);
 }

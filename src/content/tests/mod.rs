@@ -5,6 +5,7 @@ mod changing;
 mod counts;
 mod deep;
 mod ignored;
+mod names_and_times;
 mod random;
 
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{Changed, Content, ContentError, Contents};
+use crate::fs::dirfd::Dir;
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{apply, count, edit, reasons};
+use super::{apply, count, digests, edit, reasons};
 use crate::built::{Built, project};
 use crate::project::Project;
 
@@ -99,4 +99,31 @@ steps:
     // By its file: what a program says of itself is known only to one who runs it.
     assert!(told["new"].as_str().unwrap().starts_with("mksquashfs sha256:") && told["new"] != told["old"], "{told}");
     assert_eq!(built.status("tail"), "cached", "the same image came out: {}", built.run);
+}
+
+#[test]
+fn names_of_one_file_in_a_bind_are_names_of_one_file_in_the_image_and_an_input() {
+    let project = project(
+        r#"
+containers: { c: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /src, options: [ro] }] } }
+steps:
+  - { name: copy, run: "cp -a /src /copy; stat -c %h /copy/a" }
+  - { name: layer, snapshot: {} }
+"#,
+    );
+    let [a, z] = ["a", "z"].map(|name| project.path("src").join(name));
+    project.write("src/a", "text");
+    fs::hard_link(&a, &z).unwrap();
+    let linked = apply(&project, &[]);
+    assert_eq!(linked.text("copy"), "2\n");
+    fs::remove_file(&z).unwrap();
+    fs::copy(&a, &z).unwrap();
+    let apart = apply(&project, &[]);
+    assert_eq!(reasons(&apart, "copy")[0]["files"], json!(["z (links)"]), "{}", apart.run);
+    assert_eq!(apart.text("copy"), "1\n");
+    assert_ne!(digests(&apart), digests(&linked));
+    // A name outside is in no image.
+    fs::hard_link(&a, project.path("outside")).unwrap();
+    let built = apply(&project, &[]);
+    assert_eq!((count(&built, "ran"), digests(&built)), (0, digests(&apart)));
 }

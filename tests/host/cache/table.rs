@@ -317,6 +317,22 @@ fn in_the_key() -> Vec<Case> {
                 5,
             ),
         ),
+        // A layer holds both where a step copies them.
+        files(
+            "time-before-epoch",
+            BIND,
+            |folder| set_time(&folder.join("file"), 315_532_799),
+            input(&["file (time)"], 0),
+        ),
+        files(
+            "link",
+            BIND,
+            |folder| {
+                fs::remove_file(folder.join("root/again")).unwrap();
+                fs::hard_link(folder.join("root/file"), folder.join("root/again")).unwrap();
+            },
+            input(&["root/file (links)"], 0),
+        ),
         files("removed", BIND, |folder| fs::remove_file(folder.join("file")).unwrap(), input(&["file (removed)"], 0)),
         root("tar", "rootfs: { tar: in/NAME/root.tar }", repack),
         root("squashfs", "rootfs: { squashfs: in/NAME/root.squashfs }", repack),
@@ -395,6 +411,13 @@ fn out_of_the_key() -> Vec<Case> {
         files("secret", SECRET, write, null()),
         files("ignored-bind", WRITABLE, write, null()),
         files("runnerignore", BIND, |folder| fs::write(folder.join("junk"), "new").unwrap(), null()),
+        files(
+            "link-elsewhere",
+            BIND,
+            |folder| fs::hard_link(folder.join("file"), folder.join("junk")).unwrap(),
+            null(),
+        ),
+        files("time-of-epoch", BIND, |folder| set_time(&folder.join("file"), 315_532_800), null()),
         files(
             "mtime",
             BIND,

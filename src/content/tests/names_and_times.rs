@@ -1,0 +1,103 @@
+//! Times before the epoch, and files with several names: a layer holds both.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
+
+use super::super::Contents;
+use super::*;
+
+const EPOCH: i64 = 1_500_000_000;
+
+fn set_time(path: &Path, seconds: i64) {
+    let time = Timespec { tv_sec: seconds, tv_nsec: 5 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+fn with_epoch(path: &Path) -> Content {
+    Contents { threads: 4, ..Contents::without_cache() }.with_times_before(Some(EPOCH)).of(path).unwrap()
+}
+
+#[test]
+fn a_time_before_the_epoch_counts_and_one_from_it_on_does_not() {
+    let folder = folder(&[("file", "x"), ("folder/below", "y")]);
+    symlink("file", folder.path().join("link")).unwrap();
+    mknodat(CWD, folder.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let later = with_epoch(folder.path());
+    assert_eq!(later.listing, content(folder.path()).listing, "no time is listed");
+    for name in ["", "fifo", "file", "folder", "folder/below", "link"] {
+        let path = if name.is_empty() { folder.path().to_owned() } else { folder.path().join(name) };
+        set_time(&path, EPOCH);
+        assert_eq!(with_epoch(folder.path()).digest, later.digest, "{name}");
+        set_time(&path, EPOCH - 1);
+        let before = with_epoch(folder.path());
+        assert_eq!(changes(&later, &before), [format!("{name} changed (time)")]);
+        set_time(&path, -7);
+        assert_eq!(changes(&before, &with_epoch(folder.path())), [format!("{name} changed (time)")]);
+        assert_eq!(content(folder.path()).digest, later.digest, "no epoch is given");
+        set_time(&path, EPOCH + 1);
+    }
+    assert_eq!(with_epoch(folder.path()).digest, later.digest);
+}
+
+#[test]
+fn the_time_of_a_directory_that_steps_do_not_see_does_not_count() {
+    let folder = folder(&[("store/file", "x")]);
+    let hidden = Dir::open(&folder.path().join("store")).unwrap().identity();
+    let look = || {
+        let contents = Contents::without_cache().with_times_before(Some(EPOCH)).without(Some(hidden));
+        contents.of(folder.path()).unwrap().digest
+    };
+    let before = look();
+    set_time(&folder.path().join("store"), 1000);
+    assert_eq!(look(), before);
+}
+
+#[test]
+fn a_file_with_several_names_is_not_as_several_files_whoever_finds_which_name_first() {
+    let apart = folder(&[("a", "x"), ("m/b", "x"), ("z", "x")]);
+    let linked = folder(&[("m/b", "x")]);
+    for name in ["a", "z"] {
+        fs::hard_link(linked.path().join("m/b"), linked.path().join(name)).unwrap();
+    }
+    let (one, other) = (content(apart.path()), content(linked.path()));
+    assert_eq!(changes(&one, &other), ["m/b changed (links)", "z changed (links)"]);
+    let first_names: Vec<Option<&Path>> = other.listing.entries().map(|entry| entry.first_name).collect();
+    let a = Some(Path::new("a"));
+    assert_eq!(first_names, [None, None, None, a, a]);
+    for _ in 0..10 {
+        assert_eq!(content(linked.path()).listing, other.listing);
+    }
+    assert_eq!(super::super::Listing::from_bytes(other.listing.as_bytes().to_vec()), Some(other.listing));
+}
+
+#[test]
+fn links_and_nodes_with_several_names_count_too() {
+    let folder = tempfile::tempdir().unwrap();
+    symlink("nowhere", folder.path().join("link")).unwrap();
+    symlink("nowhere", folder.path().join("other")).unwrap();
+    mknodat(CWD, folder.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let before = content(folder.path());
+    fs::remove_file(folder.path().join("other")).unwrap();
+    fs::hard_link(folder.path().join("link"), folder.path().join("other")).unwrap();
+    assert_eq!(changes(&before, &content(folder.path())), ["other changed (links)"]);
+    fs::hard_link(folder.path().join("fifo"), folder.path().join("pipe")).unwrap();
+    let fifo = content(folder.path()).listing.entries().find_map(|entry| entry.first_name.map(Path::to_owned));
+    assert_eq!(fifo.as_deref(), Some(Path::new("link")));
+    assert_eq!(content(folder.path()).listing.entries().filter(|entry| entry.first_name.is_some()).count(), 2);
+}
+
+#[test]
+fn a_name_outside_or_left_out_makes_no_difference() {
+    let (folder, outside) = (folder(&[("a", "x"), ("b/c", "y")]), tempfile::tempdir().unwrap());
+    let before = content(folder.path());
+    fs::hard_link(folder.path().join("a"), outside.path().join("a")).unwrap();
+    assert_eq!(content(folder.path()).digest, before.digest);
+    fs::write(folder.path().join("b/.runnerignore"), "/a\n").unwrap();
+    let before = content(folder.path());
+    fs::hard_link(folder.path().join("a"), folder.path().join("b/a")).unwrap();
+    assert_eq!(content(folder.path()).digest, before.digest);
+}
