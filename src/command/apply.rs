@@ -165,8 +165,7 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
             if interrupted {
                 return Err(Exit::Interrupted.into());
             }
-            let hint = error.hint();
-            return Err(Error::new(Exit::Host, error).with_hint(hint).into());
+            return Err(lock::failed(error));
         }
     };
     if let Some(lock) = &wish.locked {

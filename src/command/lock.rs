@@ -197,8 +197,9 @@ fn stop(exit: Exit, error: LockError) -> Stop {
 
 /// A judge's error, for the user.
 pub fn failed(error: JudgeError) -> Stop {
+    let exit = if error.is_of_input() { Exit::Usage } else { Exit::Host };
     let hint = error.hint();
-    Error::new(Exit::Host, error).with_hint(hint).into()
+    Error::new(exit, error).with_hint(hint).into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! | `user.*` | any program may read it |
 //! | `security.capability` | what a program may do when it is run |
 //! | `system.posix_acl_access`, `system.posix_acl_default` | who may do what |
-//! | `trusted.*` | left out: only a step that administers the host can see it, and overlayfs keeps its notes there |
+//! | `trusted.*` | left out: only a step that administers the host can see it, and overlayfs keeps its notes there; some of these no root may have |
 //! | `security.selinux` and the like | left out: what this host's policy says of the path, and not what is in it |
 
 use std::ffi::{CStr, CString};
@@ -17,6 +17,19 @@ use rustix::io::{Errno, Result};
 
 use super::stat::Place;
 use crate::digest::{Digest, Hasher};
+
+/// The marks with which overlayfs does not show a file of its lowest layer, see the kernel's
+/// Documentation/filesystems/overlayfs. The other ones change nothing there.
+const MARKS: [&str; 2] = ["trusted.overlay.metacopy", "trusted.overlay.whiteout"];
+
+/// The extended attributes of a file.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The digest of those that a step can see, if there are any.
+    pub(super) digest: Option<Digest>,
+    /// One of [`MARKS`].
+    pub(super) mark: Option<&'static str>,
+}
 
 /// The kernel's limit of a list of names, and of a value, in bytes.
 const MOST_BYTES: usize = 64 << 10;
@@ -57,36 +70,33 @@ impl Attributes {
         }
     }
 
-    /// The digest of the attributes of a file in the folder [entered](Self::enter) last, if there are any.
+    /// The attributes of a file in the folder [entered](Self::enter) last.
     ///
     /// They are listed each time: some kernels change them on tmpfs without a trace in the ctime.
-    pub(super) fn digest(&self, place: &Place<'_>, kind: FileType) -> Result<Option<Digest>> {
+    pub(super) fn look(&self, place: &Place<'_>, kind: FileType) -> Result<Found> {
         match kind {
             // A link can have none of them.
-            FileType::Symlink => Ok(None),
+            FileType::Symlink => Ok(Found::default()),
             _ if place.is_descriptor() => {
                 let path = place.by_descriptor();
-                digest(|names| listxattr(&path, names), |name, value| getxattr(&path, name, value))
+                found(|names| listxattr(&path, names), |name, value| getxattr(&path, name, value))
             }
-            _ if self.enters => digest_of(place.name()),
-            _ => digest_of(&place.by_descriptor()),
+            _ if self.enters => found_at(place.name()),
+            _ => found_at(&place.by_descriptor()),
         }
     }
 }
 
-fn digest_of(path: &CStr) -> Result<Option<Digest>> {
-    digest(|names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
+fn found_at(path: &CStr) -> Result<Found> {
+    found(|names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
 }
 
-fn digest(
-    list: impl Fn(&mut [u8]) -> Result<usize>,
-    get: impl Fn(&CStr, &mut [u8]) -> Result<usize>,
-) -> Result<Option<Digest>> {
+fn found(list: impl Fn(&mut [u8]) -> Result<usize>, get: impl Fn(&CStr, &mut [u8]) -> Result<usize>) -> Result<Found> {
     // Most files have none.
     let mut few = [0; 512];
     let mut many = Vec::new();
     let names = match list(&mut few) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(None),
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Found::default()),
         Ok(length) => &few[..length],
         Err(Errno::RANGE) => {
             many.resize(MOST_BYTES, 0);
@@ -95,9 +105,11 @@ fn digest(
         }
         Err(errno) => return Err(errno),
     };
-    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).filter(|name| counts(name)).collect();
+    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).collect();
+    let mark = MARKS.into_iter().find(|mark| names.contains(&mark.as_bytes()));
+    names.retain(|name| counts(name));
     if names.is_empty() {
-        return Ok(None);
+        return Ok(Found { digest: None, mark });
     }
     names.sort_unstable();
     let mut hasher = Hasher::new();
@@ -109,7 +121,7 @@ fn digest(
             hasher.update(part);
         }
     }
-    Ok(Some(hasher.finish()))
+    Ok(Found { digest: Some(hasher.finish()), mark })
 }
 
 fn counts(name: &[u8]) -> bool {

@@ -29,9 +29,23 @@ pub enum ContentError {
     /// The caller wants to know no more.
     #[error("interrupted")]
     Stopped,
+    /// Overlayfs takes a file of a root for a mark of its own, so an image would not have what the root has.
+    #[error("cannot use {} in a root: {mark}", path.display())]
+    OverlayMark { path: PathBuf, mark: OverlayMark },
     /// None of the types of inode(7).
     #[error("cannot use {}: it is of a type that is unknown here", path.display())]
     UnknownType { path: PathBuf },
+}
+
+/// What overlayfs takes for a mark of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OverlayMark {
+    /// A device node of a deleted file.
+    #[error("it is a character device 0:0, which overlayfs takes for a deleted file")]
+    Whiteout,
+    /// An extended attribute.
+    #[error("its attribute {0} is overlayfs' own mark and would change what is seen of the root")]
+    Attribute(&'static str),
 }
 
 impl ContentError {
@@ -49,6 +63,11 @@ impl ContentError {
             ),
             Self::Ignore { .. } => Some("write it as gitignore(5) says".into()),
             Self::Io { source, .. } if source.kind() == ErrorKind::NotFound => Some(CHECK_PATH.into()),
+            Self::OverlayMark { .. } => Some(
+                "the directory is, or was copied from, the upper directory of an overlay: mount that overlay, and name the \
+                 directory where it is mounted, or a copy of that"
+                    .into(),
+            ),
             Self::NotAFile { .. } => Some(CHECK_PATH.into()),
             Self::Io { .. } | Self::Stopped | Self::UnknownType { .. } => None,
         }

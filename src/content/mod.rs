@@ -65,7 +65,7 @@ use crate::fs::dirfd::Identity;
 use crate::fs::opened::OpenedPaths;
 
 pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
-pub use error::ContentError;
+pub use error::{ContentError, OverlayMark};
 pub use ignore::NAME as RULES_FILE;
 pub use listing::{Entry, Kind, Listing};
 pub use listings::Listings;
@@ -195,7 +195,7 @@ impl Contents {
     /// file like any other, for nobody wrote it for the folder.
     ///
     /// # Errors
-    /// As [`Contents::of`].
+    /// [`ContentError::OverlayMark`], and as [`Contents::of`].
     pub fn of_root(&self, path: &Path) -> Result<Content, ContentError> {
         self.walk(path, true)
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::FileType;
 
-use super::attributes::Attributes;
-use super::error::{ContentError, changed_or_failed};
+use super::attributes::{Attributes, Found};
+use super::error::{ContentError, OverlayMark, changed_or_failed};
 use super::filesystem::Trust;
 use super::folder::{Folder, Listed, on_host};
 use super::listing::{Draft, Entry, Kind};
@@ -31,8 +31,8 @@ pub(super) struct Way<'a> {
     /// What is known of files.
     pub(super) known: &'a Known<'a>,
     pub(super) threads: usize,
-    /// Whether it is a root filesystem: then `.runnerignore` is a file like any other, and whoever asks looks at times and
-    /// names of the files.
+    /// Whether it is a root filesystem: then `.runnerignore` is a file like any other, nothing may be there that overlayfs
+    /// takes for a mark of its own, and whoever asks looks at times and names of the files.
     pub(super) is_root: bool,
     /// A directory that is taken for an empty one.
     pub(super) hidden: Option<Identity>,
@@ -207,8 +207,13 @@ impl Worker<'_> {
         {
             self.state.take(&stat.stamp);
         }
-        let attributes = self.attributes.digest(place, stat.kind);
-        let attributes = attributes.map_err(changed_or_failed("read the extended attributes of", path))?;
+        let attributes = self.attributes.look(place, stat.kind);
+        let Found { digest: attributes, mark } =
+            attributes.map_err(changed_or_failed("read the extended attributes of", path))?;
+        let whiteout = (kind == Kind::CharacterDevice(0, 0)).then_some(OverlayMark::Whiteout);
+        if let Some(mark) = whiteout.or(mark.map(OverlayMark::Attribute)).filter(|_| self.way.is_root) {
+            return Err(ContentError::OverlayMark { path: path(), mark });
+        }
         let entry = Entry {
             path: Path::new(OsStr::from_bytes(below)),
             kind,

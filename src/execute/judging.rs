@@ -35,8 +35,7 @@ type Look = (Verdict, Option<Digest>, Option<Held>);
 
 impl From<JudgeError> for Failure {
     fn from(error: JudgeError) -> Self {
-        let is_of_input = matches!(&error, JudgeError::Rootfs(error) if error.is_of_input());
-        let cause = if is_of_input { Cause::Input } else { Cause::Host };
+        let cause = if error.is_of_input() { Cause::Input } else { Cause::Host };
         Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
     }
 }

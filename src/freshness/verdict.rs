@@ -45,6 +45,15 @@ pub enum JudgeError {
 }
 
 impl JudgeError {
+    /// Whether an input of the build is wrong, rather than that the host cannot do something.
+    pub fn is_of_input(&self) -> bool {
+        match self {
+            Self::Rootfs(error) => error.is_of_input(),
+            Self::Content(error) => matches!(error, ContentError::OverlayMark { .. }),
+            _ => false,
+        }
+    }
+
     /// What mends it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{compare, errno, every, shown};
-use crate::content::ContentError;
+use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
 use crate::freshness::JudgeError;
 use crate::load::LoadError;
@@ -24,6 +24,10 @@ fn every_error_of_an_input_says_where_why_and_what_to_do() {
         ContentError::Ignore { .. } => [ContentError::Ignore { path: "/work/src/.runnerignore".into(), line: 3, reason: "unclosed character class".into() }],
         ContentError::NotAFile { .. } => [ContentError::NotAFile { path: path() }],
         ContentError::Stopped => [ContentError::Stopped],
+        ContentError::OverlayMark { .. } => [
+            ContentError::OverlayMark { path: path(), mark: OverlayMark::Whiteout },
+            ContentError::OverlayMark { path: path(), mark: OverlayMark::Attribute("trusted.overlay.metacopy") },
+        ],
         ContentError::UnknownType { .. } => [ContentError::UnknownType { path: path() }],
     };
     compare("inputs", shown(errors, ContentError::hint));

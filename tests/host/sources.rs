@@ -3,7 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, removexattr, setxattr};
+
 use crate::built::{Built, names_in, project};
+use crate::cache::{apply, statuses};
 use crate::project::Project;
 
 const SEED: &str = r#"
@@ -144,4 +147,39 @@ fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
         assert!(run.code == 2 && run.stderr.contains(words), "{rootfs}: {run}");
         assert_eq!(seed.left_over(built.run.pid), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_directory_with_marks_of_overlayfs_is_refused_as_a_root_by_their_paths() {
+    let project = project(
+        r#"
+containers: { c: { rootfs: { dir: root } } }
+steps: [{ name: image, snapshot: { mode: full, output: image.squashfs } }]
+"#,
+    );
+    project.write("root/b/file", "text");
+    let (node, file) = (project.path("root/b/gone"), project.path("root/b/file"));
+    apply(&project, &[]);
+    let refused = |words: &str| {
+        // Of a build before, the store has a result.
+        for arguments in [&["plan"][..], &["apply"], &["apply", "--no-cache"], &["lock"]] {
+            let run = project.runner(arguments);
+            let told = format!("{}{}", run.stdout, run.stderr);
+            assert!(run.code == 2 && told.contains(words), "{arguments:?}: {run}");
+            assert!(told.contains("mount that overlay, and name the directory where it is mounted"), "{run}");
+            assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        }
+    };
+    mknodat(CWD, &node, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).unwrap();
+    refused(&format!(
+        "cannot use {} in a root: it is a character device 0:0, which overlayfs takes for a deleted file",
+        node.display()
+    ));
+    fs::remove_file(&node).unwrap();
+    setxattr(&file, "trusted.overlay.metacopy", b"", XattrFlags::empty()).unwrap();
+    refused(&format!("cannot use {} in a root: its attribute trusted.overlay.metacopy is", file.display()));
+    removexattr(&file, "trusted.overlay.metacopy").unwrap();
+    // The mark of a directory that hides nothing.
+    setxattr(project.path("root/b"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+    assert_eq!(statuses(&apply(&project, &[])), "image=cached");
 }

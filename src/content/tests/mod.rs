@@ -7,6 +7,7 @@ mod deep;
 mod ignored;
 mod names_and_times;
 mod random;
+mod root;
 
 use std::fs;
 use std::path::Path;
