@@ -13,8 +13,8 @@ use clap_complete::Shell;
 use crate::error::{Error, Exit};
 
 pub use arguments::{
-    ApplyArgs, GraphArgs, GraphFormat, LockArgs, ManifestArgs, OnArgs, PlanArgs, RunArgs, RuntimeArgs, SchemaOf,
-    SetArgs, ShellArgs, VerifyArgs,
+    ApplyArgs, GraphArgs, GraphFormat, LockArgs, LockFileArgs, ManifestArgs, OnArgs, PlanArgs, RunArgs, RuntimeArgs,
+    SchemaOf, SetArgs, ShellArgs, VerifyArgs,
 };
 pub use store::{GcArgs, StoreCommand};
 pub use targets::targets;

@@ -172,7 +172,8 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         let differences = differences(lock, &sources, build, &plan);
         if !differences.is_empty() {
             site.close()?;
-            return Err(lock::mismatch(&differences).into());
+            let command = wish.go_on.as_ref().map_or("runner lock", |go_on| go_on.lock.as_str());
+            return Err(lock::mismatch(&differences, command).into());
         }
     }
     let (events, receiver) = Events::channel();
@@ -260,7 +261,7 @@ fn differences(lock: &Section, sources: &[LockedRootfs], build: &Build, plan: &P
     let mut differences = lock.rootfs_differences(sources);
     for step in plan.order().iter().map(|id| build.step(*id)) {
         if matches!(step.action, Action::Snapshot(_)) && lock.digest_of(&step.name).is_none() {
-            differences.push(Difference::not_locked(format!("snapshot {}", step.name)));
+            differences.push(Difference::NotLocked { what: format!("snapshot {}", step.name) });
         }
     }
     differences

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::build::Build;
-use crate::cli::{ApplyArgs, Cli};
+use crate::cli::{ApplyArgs, Cli, LockFileArgs, ManifestArgs};
 use crate::escape::word;
 use crate::report::GoOn;
 
@@ -29,5 +29,24 @@ pub fn after_apply(cli: &Cli, args: &ApplyArgs, build: &Build) -> GoOn {
     }
     let is_container = |name: &&String| build.containers.iter().any(|container| container.name == **name);
     let ambiguous = build.steps.iter().map(|step| &step.name).filter(is_container).cloned().collect();
-    GoOn { shell: shell.join(" "), ambiguous, again: called.join(" ") }
+    let lock = lock_command(cli, &args.manifest, &args.lock_file);
+    GoOn { shell: shell.join(" "), ambiguous, again: called.join(" "), lock }
+}
+
+/// Writes the lock of the same manifest and variables.
+pub fn lock_command(cli: &Cli, manifest: &ManifestArgs, lock_file: &LockFileArgs) -> String {
+    let path = |path: &Path| word(&path.to_string_lossy());
+    let mut command =
+        vec![std::env::args_os().next().map_or_else(|| "runner".into(), |arg| word(&arg.to_string_lossy()))];
+    command.push("lock".into());
+    if manifest.manifest != Path::new(DEFAULT_MANIFEST) {
+        command.push(path(&manifest.manifest));
+    }
+    for (name, value) in &manifest.sets.values {
+        command.extend(["--set".into(), word(&format!("{name}={value}"))]);
+    }
+    for (flag, value) in [("--lock-file", &lock_file.path), ("--store", &cli.store)] {
+        command.extend(value.iter().flat_map(|value| [flag.into(), path(value)]));
+    }
+    command.join(" ")
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
+use super::go_on::lock_command;
 use super::plan::tell_empty_store;
 use super::show::not_planted;
 use super::site::{LongReads, runtime};
@@ -14,7 +15,7 @@ use crate::cli::{Cli, LockArgs, ManifestArgs};
 use crate::error::{Error, Exit, told};
 use crate::freshness::{self, Judge, JudgeError, Verdict, forecast};
 use crate::load::Loaded;
-use crate::lock::{self, Difference, FIX, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
+use crate::lock::{self, Difference, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
 use crate::named_paths::WritableBinds;
 use crate::plan::{Plan, Segments};
 use crate::settings::{Partial, Settings};
@@ -129,14 +130,14 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
             }
             // What it gives is not known here, but the lock must name it.
             Verdict::Stale { .. } if lock.digest_of(&step).is_some() => unknown.push(step),
-            Verdict::Stale { .. } => differences.push(Difference::not_locked(format!("snapshot {step}"))),
+            Verdict::Stale { .. } => differences.push(Difference::NotLocked { what: format!("snapshot {step}") }),
         }
     }
     // What cannot be written is learnt again.
     let _ = judge.close();
     differences.extend(left_over(&lock, &build));
     if !differences.is_empty() {
-        return Err(mismatch(&differences).into());
+        return Err(mismatch(&differences, &lock_command(cli, &args.manifest, &args.lock_file)).into());
     }
     if let Some(error) = unreadable.filter(|_| !unknown.is_empty()) {
         let message = format!("cannot compare {} with {}: {}", unknown.join(", "), place.path.display(), told(&error));
@@ -178,11 +179,12 @@ pub fn left_over(lock: &Section, build: &Build) -> Vec<Difference> {
     lock.left_over(|name| build.containers.iter().any(|container| container.name == name), is_snapshot)
 }
 
-/// All that differs, as one error.
-pub fn mismatch(differences: &[Difference]) -> Error {
+/// All that differs, as one error; `command` writes the lock anew.
+pub fn mismatch(differences: &[Difference], command: &str) -> Error {
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
     let message = format!("the lock does not match:\n  {}", lines.join("\n  "));
-    Error::new(Exit::Mismatch, message).with_hint(Some(FIX.to_owned()))
+    let fix = format!("if that is meant, write the lock anew: `{command}`; if not, undo it");
+    Error::new(Exit::Mismatch, message).with_hint(Some(fix))
 }
 
 /// A lock that there is none to read of.
@@ -210,20 +212,24 @@ mod tests {
 
     #[test]
     fn every_difference_from_a_lock_says_of_what_and_how() {
-        let rootfs = || "the rootfs of container base".to_owned();
+        let [rootfs, image] = ["the rootfs of container base", "snapshot image"].map(|what| || what.to_owned());
         let [old, new] = ["old", "new"].map(|text| Digest::of_bytes(text.as_bytes()).to_string());
         let differences = [
-            Difference { what: rootfs(), locked: Some(old.clone()), found: Some(new.clone()), causes: None },
-            Difference::not_locked("snapshot image".into()),
-            Difference { what: "snapshot image".into(), locked: Some(old.clone()), found: None, causes: None },
-            Difference {
-                what: "snapshot image".into(),
-                locked: Some(old.clone()),
-                found: Some(new.clone()),
+            Difference::Other { what: rootfs(), locked: old.clone(), found: new.clone(), causes: None },
+            Difference::NotLocked { what: image() },
+            Difference::Gone { what: image() },
+            Difference::OtherInputs {
+                what: image(),
+                causes: vec!["step make changed".into(), "the content of /src changed: a (content)".into()],
+            },
+            Difference::Other {
+                what: image(),
+                locked: old.clone(),
+                found: new.clone(),
                 causes: Some(vec!["step make changed".into(), "step test is new".into()]),
             },
-            Difference { what: "snapshot image".into(), locked: Some(old), found: Some(new), causes: Some(Vec::new()) },
+            Difference::Other { what: image(), locked: old, found: new, causes: Some(Vec::new()) },
         ];
-        compare("lock-differences", [mismatch(&differences).render()]);
+        compare("lock-differences", [mismatch(&differences, "runner lock sdk.yaml").render()]);
     }
 }

@@ -15,6 +15,7 @@ use crate::content::ContentError;
 use crate::event::{Event, StepFailure, StepStatus};
 use crate::freshness::{Judge, JudgeError, Since, Verdict};
 use crate::key::{Fields, Reason};
+use crate::lock::FIX;
 use crate::plan::action;
 use crate::store::{Store, StoreError};
 use crate::warning::{NotKept, Warning};
@@ -78,10 +79,12 @@ impl Run<'_, '_> {
                     Err(Failure { cause: Cause::Step, exit_code: Some(code), is_explained: false, .. }) => {
                         hint_of(self.context.build, self.context.build.step(step), *code, log.as_deref())
                     }
+                    Err(Failure { cause: Cause::Mismatch, .. }) => Some(FIX.to_owned()),
                     _ => None,
                 };
                 let failure = result.as_ref().err().map(|failure| StepFailure {
                     half_written: if failure.has_run { self.written_through(step) } else { Vec::new() },
+                    mismatched: failure.cause == Cause::Mismatch,
                     ..self.failure(step, kept.is_some(), hint)
                 });
                 let (name, container) = self.names(step);
@@ -177,7 +180,10 @@ impl Run<'_, '_> {
     pub(super) fn failed(&mut self, step: StepId, failure: &Failure) {
         self.counts.failed += 1;
         self.blame(failure);
-        self.finished(step, StepStatus::Failed, Some(failure.reason.clone()));
+        let mismatched = failure.cause == Cause::Mismatch;
+        let known = self.failure(step, false, mismatched.then(|| FIX.to_owned()));
+        let known = StepFailure { mismatched, ..known };
+        self.not_begun(step, StepStatus::Failed, Some(failure.reason.clone()), Some(Box::new(known)));
         let reason = format!("{} failed", self.names(step).0);
         for skipped in self.ready.done(step, false) {
             self.skipped(skipped, &reason);
@@ -215,8 +221,18 @@ impl Run<'_, '_> {
 
     /// Tells the end of a step that was not begun.
     pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
-        self.parts.ended(step, status == StepStatus::Cached);
         let failure = (status == StepStatus::Failed).then(|| Box::new(self.failure(step, false, None)));
+        self.not_begun(step, status, reason, failure);
+    }
+
+    fn not_begun(
+        &mut self,
+        step: StepId,
+        status: StepStatus,
+        reason: Option<String>,
+        failure: Option<Box<StepFailure>>,
+    ) {
+        self.parts.ended(step, status == StepStatus::Cached);
         let (step, container) = self.names(step);
         self.events.send(Event::StepFinished {
             step,
@@ -237,7 +253,14 @@ impl Run<'_, '_> {
     fn failure(&self, id: StepId, kept: bool, hint: Option<String>) -> StepFailure {
         let build = self.context.build;
         let command = action(build, &build.step(id).action);
-        StepFailure { command, place: self.places.of(build, id), kept, hint, half_written: Vec::new() }
+        StepFailure {
+            command,
+            place: self.places.of(build, id),
+            kept,
+            hint,
+            mismatched: false,
+            half_written: Vec::new(),
+        }
     }
 }
 

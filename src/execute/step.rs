@@ -27,7 +27,7 @@ use crate::event::{Event, Events};
 use crate::freshness::Judge;
 use crate::fs::output::OutputPlace;
 use crate::fs::regular;
-use crate::lock::{FIX, LockedSnapshot};
+use crate::lock::LockedSnapshot;
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Before, Session, SessionError};
@@ -343,7 +343,7 @@ impl Work<'_, '_> {
         match lock.snapshot_difference(name, &digest.to_string(), causes) {
             None => Ok(()),
             Some(difference) => Err(Failure {
-                reason: format!("not as the lock says: {difference}; {FIX}"),
+                reason: format!("not as the lock says: {}", difference.without_subject()),
                 exit_code: None,
                 cause: Cause::Mismatch,
                 is_explained: false,

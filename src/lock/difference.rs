@@ -5,44 +5,84 @@ use std::fmt;
 use crate::diagnostic::escaped;
 
 /// The fix of a difference that is meant.
-pub const FIX: &str = "where the change is meant, write the lock anew with `runner lock`";
+pub const FIX: &str = "if the change is meant, `runner lock` writes the lock anew; if not, undo it";
 
 /// The report where no input of a snapshot differs.
 const NO_CAUSE: &str = "cause: none that runner knows of; the same steps gave other bytes, and `runner verify` names the files that differ";
 
-/// A thing that is not as it is locked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// Its subject.
-    pub what: String,
-    /// As it is locked; none for what the lock does not name.
-    pub locked: Option<String>,
-    /// As it is; none for what there is no more.
-    pub found: Option<String>,
-    /// Which of its inputs are others; none where that was not looked at.
-    pub causes: Option<Vec<String>>,
-}
+/// The beginning of a digest.
+const DIGEST: &str = "sha256:";
 
-impl Difference {
-    /// A thing that the lock does not name.
-    pub fn not_locked(what: String) -> Self {
-        Self { what, locked: None, found: None, causes: None }
-    }
+/// As many characters of a digest are shown.
+const DIGITS: usize = 12;
+
+/// A thing that is not as it is locked; `what` is its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// What it holds is something else.
+    Other {
+        /// See above.
+        what: String,
+        /// What is locked.
+        locked: String,
+        /// What is there.
+        found: String,
+        /// Which of its inputs are others; none where that was not looked at.
+        causes: Option<Vec<String>>,
+    },
+    /// It was locked for other inputs. What it holds now is not known.
+    OtherInputs {
+        /// See above.
+        what: String,
+        /// Which of its inputs are others.
+        causes: Vec<String>,
+    },
+    /// The lock does not name it.
+    NotLocked {
+        /// See above.
+        what: String,
+    },
+    /// The lock names it, and the manifest does not.
+    Gone {
+        /// See above.
+        what: String,
+    },
 }
 
 /// On one line: what is in a lock anybody may have written.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = escaped(&self.what);
-        match (&self.locked, &self.found) {
-            (Some(locked), Some(found)) => write!(f, "{what}: locked {}, found {}", escaped(locked), escaped(found))?,
-            (None, _) => write!(f, "{what}: is not in the lock")?,
-            (Some(_), None) => write!(f, "{what}: is locked, and not in the manifest")?,
-        }
-        match &self.causes {
-            None => Ok(()),
-            Some(causes) if causes.is_empty() => write!(f, "; {NO_CAUSE}"),
-            Some(causes) => write!(f, "; cause: {}", escaped(&causes.join("; "))),
+        match self {
+            Self::Other { what, .. } => write!(f, "{}: {}", escaped(what), self.without_subject()),
+            Self::OtherInputs { what, causes } => {
+                write!(f, "{} was locked for other inputs: {}", escaped(what), escaped(&causes.join("; ")))
+            }
+            Self::NotLocked { what } => write!(f, "{}: is not in the lock", escaped(what)),
+            Self::Gone { what } => write!(f, "{}: is locked, and not in the manifest", escaped(what)),
         }
     }
+}
+
+impl Difference {
+    /// The same in a place that names the subject already.
+    pub fn without_subject(&self) -> String {
+        let Self::Other { locked, found, causes, .. } = self else { return self.to_string() };
+        let [short_locked, short_found] = [locked, found].map(|digests| shortened(digests));
+        let [locked, found] = if short_locked == short_found { [locked, found] } else { [&short_locked, &short_found] };
+        let both = format!("locked {}, found {}", escaped(locked), escaped(found));
+        match causes {
+            None => both,
+            Some(causes) if causes.is_empty() => format!("{both}; {NO_CAUSE}"),
+            Some(causes) => format!("{both}; cause: {}", escaped(&causes.join("; "))),
+        }
+    }
+}
+
+/// With the beginning of each digest.
+fn shortened(digests: &str) -> String {
+    let short = |word: &str| match word.strip_prefix(DIGEST).and_then(|hex| hex.char_indices().nth(DIGITS)) {
+        Some((end, _)) => format!("{}…", &word[..DIGEST.len() + end]),
+        None => word.to_owned(),
+    };
+    digests.split(' ').map(short).collect::<Vec<_>>().join(" ")
 }

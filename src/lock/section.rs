@@ -124,11 +124,14 @@ impl Section {
     pub fn rootfs_differences(&self, found: &[LockedRootfs]) -> Vec<Difference> {
         let mut differences = Vec::new();
         for rootfs in found {
-            let locked = self.rootfs.iter().find(|locked| locked.container == rootfs.container);
-            if locked != Some(rootfs) {
-                let what = format!("the rootfs of container {}", rootfs.container);
-                let (locked, found) = (locked.map(LockedRootfs::text), Some(rootfs.text()));
-                differences.push(Difference { what, locked, found, causes: None });
+            let what = format!("the rootfs of container {}", rootfs.container);
+            match self.rootfs.iter().find(|locked| locked.container == rootfs.container) {
+                None => differences.push(Difference::NotLocked { what }),
+                Some(locked) if locked != rootfs => {
+                    let (locked, found) = (locked.text(), rootfs.text());
+                    differences.push(Difference::Other { what, locked, found, causes: None });
+                }
+                Some(_) => {}
             }
         }
         differences
@@ -142,11 +145,11 @@ impl Section {
         causes: impl FnOnce(&LockedSnapshot) -> Vec<String>,
     ) -> Option<Difference> {
         let what = format!("snapshot {step}");
-        let Some(locked) = self.snapshot(step) else { return Some(Difference::not_locked(what)) };
-        (locked.digest != digest).then(|| Difference {
+        let Some(locked) = self.snapshot(step) else { return Some(Difference::NotLocked { what }) };
+        (locked.digest != digest).then(|| Difference::Other {
             what,
-            locked: Some(locked.digest.clone()),
-            found: Some(digest.to_owned()),
+            locked: locked.digest.clone(),
+            found: digest.to_owned(),
             causes: Some(causes(locked)),
         })
     }
@@ -157,11 +160,11 @@ impl Section {
         is_container: impl Fn(&str) -> bool,
         is_snapshot: impl Fn(&str) -> bool,
     ) -> Vec<Difference> {
-        let gone = |what: String, locked: String| Difference { what, locked: Some(locked), found: None, causes: None };
+        let gone = |what: String| Difference::Gone { what };
         let rootfs = self.rootfs.iter().filter(|locked| !is_container(&locked.container));
-        let rootfs = rootfs.map(|locked| gone(format!("the rootfs of container {}", locked.container), locked.text()));
+        let rootfs = rootfs.map(|locked| gone(format!("the rootfs of container {}", locked.container)));
         let snapshots = self.snapshot.iter().filter(|locked| !is_snapshot(&locked.step));
-        let snapshots = snapshots.map(|locked| gone(format!("snapshot {}", locked.step), locked.digest.clone()));
+        let snapshots = snapshots.map(|locked| gone(format!("snapshot {}", locked.step)));
         rootfs.chain(snapshots).collect()
     }
 }

@@ -8,7 +8,7 @@ use super::colour::Colour;
 use super::failure::{Failures, Look};
 use super::words;
 
-/// Tells the failures and, of a build's last event, the totals.
+/// Tells the failures and, of a build's last event, the totals; last of all, how to accept what is not as the lock says.
 pub(super) fn tell(event: &Event, failures: &mut Failures, look: Look, out: &mut dyn Write) -> io::Result<()> {
     let Event::BuildFinished { status, ran, cached, failed, skipped, duration_ms, .. } = event else { return Ok(()) };
     failures.tell(look, out)?;
@@ -24,7 +24,8 @@ pub(super) fn tell(event: &Event, failures: &mut Failures, look: Look, out: &mut
         }
     }
     let line = format!("build {word} in {}: {counts}", words::duration(*duration_ms));
-    writeln!(out, "{}", look.paint.text(Some(colour), &line))
+    writeln!(out, "{}", look.paint.text(Some(colour), &line))?;
+    failures.tell_fix(out)
 }
 
 /// What a step's last line says of how it ended, and its colour.

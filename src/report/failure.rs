@@ -26,6 +26,8 @@ pub struct GoOn {
     pub ambiguous: Vec<String>,
     /// Builds again.
     pub again: String,
+    /// Writes the lock that a build is held to.
+    pub lock: String,
 }
 
 /// How failures are shown.
@@ -45,6 +47,8 @@ pub(super) struct Failures {
     failures: Vec<Failure>,
     /// Where the next build continues.
     continues: Vec<Continuation>,
+    /// A failure that was told is a mismatch with the lock.
+    mismatched: bool,
 }
 
 #[derive(Debug)]
@@ -99,7 +103,13 @@ impl Failures {
         }
         match &self.go_on {
             Some(go_on) if !failures.is_empty() => {
-                writeln!(out, "\nto build again: {}", sanitize(&go_on.again))?;
+                self.mismatched |= failures.iter().any(Failure::is_mismatch);
+                writeln!(out)?;
+                // Of a mismatch alone, the same build would give the same.
+                if failures.iter().all(Failure::is_mismatch) {
+                    return Ok(());
+                }
+                writeln!(out, "to build again: {}", sanitize(&go_on.again))?;
                 let continues = std::mem::take(&mut self.continues);
                 for continuation in &continues {
                     writeln!(out, "  {}", sanitize(&words::continuation(continuation, continues.len() > 1)))?;
@@ -109,9 +119,24 @@ impl Failures {
             _ => Ok(()),
         }
     }
+
+    /// Tells the fix of a mismatch, as the last line of all.
+    pub(super) fn tell_fix(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match &self.go_on {
+            Some(go_on) if std::mem::take(&mut self.mismatched) => {
+                writeln!(out, "if the change is meant, write the lock anew: {}", sanitize(&go_on.lock))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Failure {
+    /// It was not as the lock says.
+    fn is_mismatch(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.mismatched)
+    }
+
     fn tell(&self, go_on: Option<&GoOn>, look: Look, out: &mut dyn Write) -> io::Result<()> {
         let Self { step, reason, tail, log, known } = self;
         let mut reason = reason.iter().flat_map(|reason| reason.lines());
@@ -134,7 +159,9 @@ impl Failure {
         for line in tail {
             writeln!(out, "{}", format!("  | {}", sanitize(line)).trim_end())?;
         }
-        if let Some(hint) = known.as_ref().and_then(|known| known.hint.as_ref()) {
+        // The fix of a mismatch is the last line.
+        let is_last = go_on.is_some() && self.is_mismatch();
+        if let Some(hint) = known.as_ref().and_then(|known| known.hint.as_ref()).filter(|_| !is_last) {
             writeln!(out, "  help: {}", sanitize(hint))?;
         }
         if let Some(left) = known.as_ref().and_then(words::half_written) {
@@ -232,6 +259,7 @@ mod tests {
             place: Some(place),
             kept: true,
             hint: Some("use tape".into()),
+            mismatched: false,
             half_written: vec![WrittenThrough { target: "/src".into(), what: "/work/src".into() }],
         };
         let mut event = failed();
@@ -240,7 +268,12 @@ mod tests {
         }
         let go_on = |ambiguous: &[&str]| {
             let ambiguous = ambiguous.iter().map(ToString::to_string).collect();
-            Some(GoOn { shell: "runner shell".into(), ambiguous, again: "runner apply -j 1".into() })
+            Some(GoOn {
+                shell: "runner shell".into(),
+                ambiguous,
+                again: "runner apply -j 1".into(),
+                lock: "runner lock".into(),
+            })
         };
         let end = Event::BuildFinished {
             status: BuildStatus::Failed,
@@ -280,6 +313,40 @@ to build again: runner apply -j 1
 ";
         assert_eq!(told_with(go_on(&[]), &events), expected);
         assert_eq!(told_with(go_on(&["b", "a"]), &events), expected.replace("shell a", "shell step:a"));
+    }
+
+    #[test]
+    fn the_command_that_accepts_a_mismatch_is_told_last_and_once() {
+        let mismatch = StepFailure {
+            command: "snapshot".into(),
+            place: None,
+            kept: false,
+            hint: Some("write it".into()),
+            mismatched: true,
+            half_written: Vec::new(),
+        };
+        let of = |known: StepFailure| {
+            let mut event = failed();
+            if let Event::StepFinished { failure, .. } = &mut event {
+                *failure = Some(Box::new(known));
+            }
+            event
+        };
+        let go_on = GoOn { shell: "s".into(), ambiguous: Vec::new(), again: "apply".into(), lock: "lock".into() };
+        let told = |events: &[Event]| {
+            let (mut failures, mut out) = (Failures::new(Some(go_on.clone())), Vec::new());
+            events.iter().for_each(|event| failures.event(event));
+            failures.tell(LOOK, &mut out).unwrap();
+            failures.tell_fix(&mut out).unwrap();
+            failures.tell_fix(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let fix = "if the change is meant, write the lock anew: lock\n";
+        let alone = told(&[of(mismatch.clone())]);
+        assert!(alone.ends_with(&format!("a.log\n\n{fix}")) && !alone.contains("apply"), "{alone}");
+        let both = told(&[of(mismatch.clone()), of(StepFailure { mismatched: false, ..mismatch })]);
+        assert!(both.ends_with(&format!("\nto build again: apply\n\n{fix}")), "{both}");
+        assert_eq!(both.matches("help: write it").count(), 1, "{both}");
     }
 
     #[test]

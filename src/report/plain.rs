@@ -135,7 +135,8 @@ impl Reporter for Plain {
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.failures.tell(Look { paint: self.paint, columns: None }, out)
+        self.failures.tell(Look { paint: self.paint, columns: None }, out)?;
+        self.failures.tell_fix(out)
     }
 }
 

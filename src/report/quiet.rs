@@ -24,13 +24,14 @@ impl Reporter for Quiet {
     fn event(&mut self, stamped: &Stamped, out: &mut dyn Write) -> io::Result<()> {
         self.0.event(&stamped.event);
         match stamped.event {
-            Event::BuildFinished { .. } => self.0.tell(LOOK, out),
+            Event::BuildFinished { .. } => self.end(out),
             _ => Ok(()),
         }
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.0.tell(LOOK, out)
+        self.0.tell(LOOK, out)?;
+        self.0.tell_fix(out)
     }
 }
 

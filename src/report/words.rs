@@ -148,6 +148,7 @@ mod tests {
             place: None,
             kept: false,
             hint: hint.map(str::to_owned),
+            mismatched: false,
             half_written: Vec::new(),
         };
         assert_eq!(

@@ -32,6 +32,7 @@ mod interrupted;
 mod layers;
 mod limits;
 mod lock;
+mod lock_check;
 mod many_layers;
 mod mount_points;
 mod mounts;

@@ -110,7 +110,8 @@ impl Reporter for Tty {
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.clear(out)?;
         let look = self.look();
-        self.failures.tell(look, out)
+        self.failures.tell(look, out)?;
+        self.failures.tell_fix(out)
     }
 }
 
