@@ -135,8 +135,8 @@ pub struct LockArgs {
     #[command(flatten)]
     pub manifest: ManifestArgs,
 
-    /// Write nothing and build nothing: tell whether the lock fits the manifest, its inputs, and what is in the store;
-    /// end with 4 where it does not. Needs no privilege.
+    /// Write nothing and build nothing: compare the lock with the manifest, its inputs, and the snapshots in the store; of
+    /// those that are not built here, the inputs. End with 4 where one is another. Needs no privilege.
     #[arg(long, conflicts_with = "progress")]
     pub check: bool,
 

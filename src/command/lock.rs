@@ -128,9 +128,23 @@ fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
                     others.insert(snapshot);
                 }
             }
-            // What it gives is not known here, but the lock must name it.
-            Verdict::Stale { .. } if lock.digest_of(&step).is_some() => unknown.push(step),
-            Verdict::Stale { .. } => differences.push(Difference::NotLocked { what: format!("snapshot {step}") }),
+            // Its result is not known here: its inputs are compared.
+            Verdict::Stale { .. } => {
+                let what = format!("snapshot {step}");
+                match lock.snapshot(&step) {
+                    None => differences.push(Difference::NotLocked { what }),
+                    Some(locked) => {
+                        let mut causes = judge.other_inputs(snapshot, locked).map_err(failed)?;
+                        if causes.is_empty() {
+                            unknown.push(step);
+                        } else {
+                            causes.extend(lock.other_runner());
+                            differences.push(Difference::OtherInputs { what, causes });
+                            others.insert(snapshot);
+                        }
+                    }
+                }
+            }
         }
     }
     // What cannot be written is learnt again.

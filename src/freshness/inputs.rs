@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::{Judge, JudgeError, Seen};
 use crate::build::{Action, Container, Device, MountKind, StepId};
 use crate::content::Content;
+use crate::digest::Digest;
 use crate::fs::opened::OpenedPaths;
+use crate::fs::regular;
 use crate::key::{Fields, Inputs, fields};
 use crate::runtime::Runtime;
 use crate::runtime::spec::{self, HostDevice};
@@ -19,7 +21,11 @@ use crate::store::Store;
 impl Judge<'_> {
     /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
     pub(super) fn draft(&self, index: usize) -> Result<Option<Fields>, JudgeError> {
-        let Some(store) = self.store else { return Ok(None) };
+        self.store.map(|_| self.fields_now(index)).transpose()
+    }
+
+    /// The same, also where there is no store.
+    pub(super) fn fields_now(&self, index: usize) -> Result<Fields, JudgeError> {
         let segment = self.segments.get(index);
         let container = self.build.container(segment.container);
         let mut contents = BTreeMap::new();
@@ -31,10 +37,10 @@ impl Judge<'_> {
             contents,
             nodes: container.devices.iter().map(node).collect::<Result<_, JudgeError>>()?,
             lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
-            runtime: self.runtime(store)?,
-            writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(store, step))?,
+            runtime: self.runtime()?,
+            writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(step))?,
         };
-        Ok(Some(fields(self.build, segment, &inputs)))
+        Ok(fields(self.build, segment, &inputs))
     }
 
     pub(super) fn content(&self, source: &Path) -> Result<Arc<Content>, JudgeError> {
@@ -51,9 +57,9 @@ impl Judge<'_> {
     }
 
     /// What writes the image of a snapshot.
-    fn writer(&self, store: &Store, step: StepId) -> Result<String, JudgeError> {
+    fn writer(&self, step: StepId) -> Result<String, JudgeError> {
         if uses_mksquashfs() {
-            return self.program(store, &find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?);
+            return self.program(&find_mksquashfs().ok_or(JudgeError::NoMksquashfs)?);
         }
         match &self.build.step(step).action {
             Action::Snapshot(snapshot) => Ok(squashfs::writer(snapshot.compression)),
@@ -61,16 +67,16 @@ impl Judge<'_> {
         }
     }
 
-    fn runtime(&self, store: &Store) -> Result<String, JudgeError> {
+    fn runtime(&self) -> Result<String, JudgeError> {
         match &self.options.runtime {
             Runtime::Embedded => Ok("embedded".to_owned()),
-            Runtime::External(program) => self.program(store, program.path()),
+            Runtime::External(program) => self.program(program.path()),
         }
     }
 
-    fn program(&self, store: &Store, path: &Path) -> Result<String, JudgeError> {
+    fn program(&self, path: &Path) -> Result<String, JudgeError> {
         let remember = |seen: &mut Seen, program| drop(seen.programs.insert(path.to_owned(), program));
-        self.remembered(|seen| seen.programs.get(path).cloned(), || described(store, path), remember)
+        self.remembered(|seen| seen.programs.get(path).cloned(), || described(self.store, path), remember)
     }
 }
 
@@ -90,9 +96,10 @@ pub(super) fn read_only_binds(container: &Container) -> impl Iterator<Item = (&P
 }
 
 /// The name of a program and the digest of its file. Its version would say less, and only running it would give that.
-fn described(store: &Store, program: &Path) -> Result<String, JudgeError> {
+fn described(store: Option<&Store>, program: &Path) -> Result<String, JudgeError> {
     let failed = |source| JudgeError::Program { path: program.to_owned(), source };
-    let digest = store.program_digest(program).map_err(failed)?;
+    let digest = store.map_or_else(|| Digest::of_file(&regular::open(program)?), |store| store.program_digest(program));
+    let digest = digest.map_err(failed)?;
     Ok(format!("{} {digest}", program.file_name().unwrap_or_default().display()))
 }
 

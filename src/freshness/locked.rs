@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::inputs::read_only_binds;
 use super::own_files::real;
 use super::{Judge, JudgeError};
-use crate::build::StepId;
+use crate::build::{MountKind, StepId};
 use crate::content::{ContentError, Listing};
 use crate::key::{Fields, Reason};
 use crate::lock::{Inputs, LockedSnapshot};
@@ -18,30 +18,81 @@ impl Judge<'_> {
     /// Where it cannot be read.
     pub fn lock_inputs(&self, snapshot: StepId) -> Result<Option<Inputs>, JudgeError> {
         let Some(index) = self.segments.of_step(snapshot) else { return Ok(None) };
-        match self.draft(index) {
-            Err(JudgeError::Content(ContentError::MadeUp { .. })) => Ok(None),
-            draft => draft?.map(|draft| self.inputs_now(index, &draft)).transpose(),
+        Ok(self.known_inputs(index)?.map(|(_, inputs)| inputs))
+    }
+
+    /// Why a snapshot of which no result is known here was locked for other inputs, in words; empty where it was not, or where
+    /// nobody can know. The content of a bind that a step of the same build may write is not compared: the build comes first.
+    ///
+    /// # Errors
+    /// Where an input cannot be read.
+    pub fn other_inputs(&self, snapshot: StepId, locked: &LockedSnapshot) -> Result<Vec<String>, JudgeError> {
+        let (Some(was), Some(index)) = (&locked.inputs, self.segments.of_step(snapshot)) else { return Ok(Vec::new()) };
+        let Some((fields, now)) = self.known_inputs(index)? else { return Ok(Vec::new()) };
+        let written = self.written_binds(index);
+        let now = now.without_binds(&written);
+        if !was.clone().without_binds(&written).differs_on_any_host(&now) {
+            return Ok(Vec::new());
         }
+        Ok(self.changes(index, was, &fields, &now))
+    }
+
+    /// The present inputs of a segment and the fields that they are from; none where some of them cannot be known.
+    fn known_inputs(&self, index: usize) -> Result<Option<(Fields, Inputs)>, JudgeError> {
+        match self.fields_now(index) {
+            Err(JudgeError::Content(ContentError::MadeUp { .. })) => Ok(None),
+            fields => {
+                let fields = fields?;
+                let inputs = self.inputs_now(index, &fields)?;
+                Ok(Some((fields, inputs)))
+            }
+        }
+    }
+
+    /// The targets of the read-only binds of a segment whose sources a step of the build may write.
+    fn written_binds(&self, index: usize) -> Vec<String> {
+        let mounts = self.build.containers.iter().flat_map(|container| &container.mounts);
+        let sources = mounts.filter(|mount| !mount.is_read_only()).filter_map(|mount| match &mount.kind {
+            MountKind::Bind(source) => Some(real(source)),
+            _ => None,
+        });
+        let sources: Vec<PathBuf> = sources.collect();
+        let is_written = |read: &Path| {
+            let read = real(read);
+            sources.iter().any(|written| written.starts_with(&read) || read.starts_with(written))
+        };
+        let binds = read_only_binds(self.build.container(self.segments.get(index).container));
+        binds.filter(|(_, source)| is_written(source)).map(|(target, _)| target.display().to_string()).collect()
     }
 
     /// Why a snapshot is not as it is locked, in words; empty where no input is another one. With the values and the files
     /// that differ, where the store has a record of the locked inputs and of what was in the binds.
     pub fn causes(&self, snapshot: StepId, locked: &LockedSnapshot) -> Vec<String> {
         let (Some(was), Some(index)) = (&locked.inputs, self.segments.of_step(snapshot)) else { return Vec::new() };
-        let Ok(Some(draft)) = self.draft(index) else { return Vec::new() };
-        let Ok(now) = self.inputs_now(index, &draft) else { return Vec::new() };
-        let is_locked = |old: &Fields| self.inputs_of(index, old, was.on.clone()).with_binds(was.binds.clone()) == *was;
-        let name = &self.build.step(snapshot).name;
-        let old = self.store.and_then(|store| store.last_key_of_any(&self.build.name, name).find(is_locked));
+        let Ok(Some((fields, now))) = self.known_inputs(index) else { return Vec::new() };
+        self.changes(index, was, &fields, &now)
+    }
+
+    /// How the inputs of a segment differ from the locked ones.
+    fn changes(&self, index: usize, was: &Inputs, fields: &Fields, now: &Inputs) -> Vec<String> {
+        let segment = self.segments.get(index);
+        let is_locked = |old: &Fields| {
+            let old = self.inputs_of(index, old, was.on.clone()).with_binds(was.binds.clone());
+            // A lock of an earlier runner has no settings by name.
+            old == *was || Inputs { named_settings: BTreeMap::new(), ..old } == *was
+        };
+        let name = segment.snapshot.map(|snapshot| self.build.step(snapshot).name.as_str());
+        let old = self.store.zip(name);
+        let old = old.and_then(|(store, name)| store.last_key_of_any(&self.build.name, name).find(is_locked));
         let mut causes = match old {
-            None => was.changes(&now),
+            None => was.changes(now),
             Some(old) => {
-                let reasons = self.explained(self.segments.get(index), &old.without_below(), &draft, &[]);
+                let reasons = self.explained(segment, &old.without_below(), fields, &[]);
                 let others = reasons.iter().filter(|reason| !matches!(reason, Reason::InputChanged { .. }));
-                was.base_change(&now).into_iter().chain(others.map(ToString::to_string)).collect()
+                was.base_change(now).into_iter().chain(others.map(ToString::to_string)).collect()
             }
         };
-        for (target, was, now) in was.changed_binds(&now) {
+        for (target, was, now) in was.changed_binds(now) {
             let (files, more) = self.files_between(was, now).unwrap_or_default();
             causes.push(Reason::InputChanged { target: target.to_owned(), files, more }.to_string());
         }
@@ -53,7 +104,7 @@ impl Judge<'_> {
         self.segments.stands_on(self.build, self.segments.of_step(snapshot)?)
     }
 
-    fn inputs_now(&self, index: usize, draft: &Fields) -> Result<Inputs, JudgeError> {
+    fn inputs_now(&self, index: usize, fields: &Fields) -> Result<Inputs, JudgeError> {
         let own: Vec<PathBuf> = self.options.own_files.iter().map(|path| real(path)).collect();
         let mut binds = BTreeMap::new();
         for (target, source) in read_only_binds(self.build.container(self.segments.get(index).container)) {
@@ -65,7 +116,7 @@ impl Judge<'_> {
             }
             binds.insert(target.display().to_string(), digest.to_string());
         }
-        Ok(self.inputs_of(index, draft, self.stands_on(index)).with_binds(binds))
+        Ok(self.inputs_of(index, fields, self.stands_on(index)).with_binds(binds))
     }
 
     fn inputs_of(&self, index: usize, fields: &Fields, on: String) -> Inputs {

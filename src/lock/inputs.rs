@@ -1,14 +1,20 @@
 //! The inputs of a snapshot, as a lock holds them: enough to name the one that differs, and short enough to be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Hasher;
-use crate::key::Fields;
+use crate::key::{Fields, Reason};
 
 /// As many hexadecimal digits of a digest tell two steps apart.
 const DIGITS: usize = 16;
+
+/// A longer value of a setting is stored as a digest.
+const LONGEST_VALUE: usize = 100;
+
+/// The beginning of such a digest.
+const DIGEST: &str = "sha256:";
 
 /// The inputs of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +32,9 @@ pub struct Inputs {
     /// Digests of what is in the read-only binds, by their targets, without the files that runner itself writes there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub binds: BTreeMap<String, String>,
+    /// The settings by name, of long ones a digest; none in a lock that an earlier runner wrote.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named_settings: BTreeMap<String, String>,
 }
 
 impl Inputs {
@@ -34,6 +43,7 @@ impl Inputs {
     pub fn of(fields: &Fields, steps: &[&str], on: String) -> Self {
         let mut tools: BTreeMap<&str, String> = BTreeMap::new();
         let (mut settings, mut of_steps) = (Short::default(), BTreeMap::<&str, Short>::new());
+        let mut named_settings = BTreeMap::new();
         for (name, value) in fields.iter() {
             match name.split_once('/') {
                 Some(("below" | "content", _)) => {}
@@ -45,7 +55,10 @@ impl Inputs {
                 None if name == "format" => drop(tools.insert(name, format!("key format {value}"))),
                 None if name == "user_attributes" => drop(tools.insert(name, "no user.* attributes in memory".into())),
                 None if matches!(name, "runtime" | "writer") => drop(tools.insert(name, value.to_owned())),
-                _ => settings.take(name, value),
+                _ => {
+                    settings.take(name, value);
+                    named_settings.insert(name.to_owned(), short_value(value));
+                }
             }
         }
         // The most important ones first.
@@ -57,6 +70,7 @@ impl Inputs {
             settings: settings.text(),
             steps: of_steps.into_iter().map(|(name, short)| (name.to_owned(), short.text())).collect(),
             binds: BTreeMap::new(),
+            named_settings,
         }
     }
 
@@ -64,6 +78,37 @@ impl Inputs {
     #[must_use]
     pub fn with_binds(self, binds: BTreeMap<String, String>) -> Self {
         Self { binds, ..self }
+    }
+
+    /// The same without the binds that have these targets.
+    #[must_use]
+    pub fn without_binds(mut self, targets: &[String]) -> Self {
+        self.binds.retain(|target, _| !targets.contains(target));
+        self
+    }
+
+    /// Whether they differ on whatever host they are looked at: the tools and the device nodes are those of a host, and another
+    /// runner has another default seccomp profile. With these, the same bytes may come out.
+    pub fn differs_on_any_host(&self, now: &Self) -> bool {
+        let is_of_host = |(name, was, now): &(&str, Option<&str>, Option<&str>)| {
+            let is_default = |value: &Option<&str>| value.is_some_and(|value| value.starts_with("default "));
+            name.starts_with("node/") || *name == "seccomp" && is_default(was) && is_default(now)
+        };
+        let named = self.changed_settings(now);
+        let are_of_host = !named.is_empty() && named.iter().all(is_of_host);
+        let settings_differ = self.settings != now.settings && !are_of_host;
+        settings_differ || self.on != now.on || self.steps != now.steps || self.changed_binds(now).next().is_some()
+    }
+
+    /// The settings that are others, with both values; none where the lock does not have them by name.
+    fn changed_settings<'i>(&'i self, now: &'i Self) -> Vec<(&'i str, Option<&'i str>, Option<&'i str>)> {
+        if self.named_settings.is_empty() {
+            return Vec::new();
+        }
+        let value = |inputs: &'i Self, name: &str| inputs.named_settings.get(name).map(String::as_str);
+        let names: BTreeSet<&String> = self.named_settings.keys().chain(now.named_settings.keys()).collect();
+        let both = names.into_iter().map(|name| (name.as_str(), value(self, name), value(now, name)));
+        both.filter(|(_, was, now)| was != now).collect()
     }
 
     /// Says that the steps start from another root by name, if they do.
@@ -93,10 +138,33 @@ impl Inputs {
         let gone = self.steps.keys().filter(|name| !now.steps.contains_key(*name));
         changes.extend(gone.map(|name| format!("step {name} is gone")));
         if self.settings != now.settings {
-            changes.push("settings of its container, of the snapshot or of the build changed".to_owned());
+            let named = self.changed_settings(now);
+            if named.is_empty() {
+                changes.push("settings of its container, of the snapshot or of the build changed".to_owned());
+            }
+            changes.extend(named.into_iter().map(|(name, was, now)| setting_change(name, was, now)));
         }
         changes
     }
+}
+
+/// The value of a setting as it stands in a lock.
+fn short_value(value: &str) -> String {
+    if value.chars().count() <= LONGEST_VALUE {
+        return value.to_owned();
+    }
+    let mut short = Short::default();
+    short.take("", value);
+    format!("{DIGEST}{}", short.text())
+}
+
+/// In the words of a plan. A digest of a value says nothing to a reader.
+fn setting_change(name: &str, was: Option<&str>, now: Option<&str>) -> String {
+    if [was, now].into_iter().flatten().any(|value| value.starts_with(DIGEST)) {
+        return format!("{name} changed");
+    }
+    let [old, new] = [was, now].map(|value| value.map(str::to_owned));
+    Reason::SettingChanged { field: name.to_owned(), old, new }.to_string()
 }
 
 /// The beginning of a digest of names and values.
@@ -147,7 +215,10 @@ mod tests {
         assert_eq!(changed(&|_, _| {}), "");
         assert_eq!(changed(&|build, _| build.steps[1].action = Action::Run("false".into())), "step b changed");
         let told = changed(&|build, _| build.containers[0].hostname = "other".into());
-        assert_eq!(told, "settings of its container, of the snapshot or of the build changed");
+        assert_eq!(told, "hostname changed: c0 → other");
+        let long = |build: &mut Build| drop(build.containers[0].env.insert("A".into(), "long ".repeat(50)));
+        assert_eq!(changed(&|build, _| long(build)), "env/A changed");
+        assert_eq!(changed(&|build, _| build.source_date_epoch = Some(9)), "source_date_epoch changed: none → 9");
         assert!(
             changed(&|_, inputs| inputs.runtime = "runc 1.1.5".into()).starts_with("the tools are others: embedded")
         );
@@ -156,5 +227,29 @@ mod tests {
             inputs.lacks_user_attributes = true;
         });
         assert!(told.ends_with("no user.* attributes in memory"), "{told}");
+    }
+
+    #[test]
+    fn inputs_that_another_host_or_runner_has_are_no_other_build() {
+        let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
+        let host = crate::key::Inputs { runtime: "embedded".into(), ..Default::default() };
+        let was = of(&steps, &host);
+        let differs = |change: &dyn Fn(&mut Build, &mut crate::key::Inputs)| {
+            let (mut build, mut inputs) = (steps.clone(), host.clone());
+            change(&mut build, &mut inputs);
+            was.differs_on_any_host(&of(&build, &inputs))
+        };
+        assert!(!differs(&|_, _| {}) && !differs(&|_, inputs| inputs.runtime = "runc 1".into()));
+        assert!(!differs(&|_, inputs| drop(inputs.nodes.insert("/dev/kvm".into(), "c 10:232 0600 0:0".into()))));
+        assert!(differs(&|build, _| build.containers[0].hostname = "other".into()));
+        assert!(differs(&|build, _| build.containers[0].seccomp = crate::build::Seccomp::Unconfined));
+        assert!(differs(&|build, _| build.steps[1].action = Action::Run("false".into())));
+        let mut other_default = was.clone();
+        other_default.settings = "0".into();
+        other_default.named_settings.insert("seccomp".into(), "default sha256:0".into());
+        assert!(!was.differs_on_any_host(&other_default));
+        // A lock without the names tells only that one of them is another.
+        other_default.named_settings.clear();
+        assert!(other_default.differs_on_any_host(&was));
     }
 }

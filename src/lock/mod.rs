@@ -31,9 +31,12 @@
 //!
 //! [manifest.snapshot.inputs.binds]
 //! "/src" = "sha256:…"
+//!
+//! [manifest.snapshot.inputs.named_settings]
+//! source_date_epoch = "315532800"
 //! ```
-//! Entries are sorted by name, so that a change of one is a change of few lines. A build is held to the digests alone; the
-//! inputs of a snapshot only explain why it is another one.
+//! Entries are sorted by name, so that a change of one is a change of few lines. A build is held to the digests alone. The
+//! inputs of a snapshot explain why it is another one, and are compared where no result is known.
 
 mod difference;
 mod error;
@@ -168,7 +171,7 @@ fn unwritable(path: &Path, source: io::Error) -> LockError {
 
 /// The text of a lock file. That of 100,000 snapshots is shorter than the most that is read.
 fn read_text(file: &NamedFile) -> io::Result<String> {
-    const MOST_BYTES: u64 = 64 << 20;
+    const MOST_BYTES: u64 = 256 << 20;
     regular::into_text(regular::read_all(file.read()?, MOST_BYTES)?)
 }
 

@@ -24,6 +24,7 @@ fn inputs() -> Inputs {
         settings: "3".into(),
         steps: steps.into(),
         binds: [("/src".to_owned(), "4".to_owned()), ("/gone".to_owned(), "5".to_owned())].into(),
+        named_settings: [("env/A".to_owned(), "b".to_owned())].into(),
     }
 }
 
@@ -84,6 +85,9 @@ test = "2"
 [manifest.snapshot.inputs.binds]
 "/gone" = "5"
 "/src" = "4"
+
+[manifest.snapshot.inputs.named_settings]
+"env/A" = "b"
 
 [[manifest.snapshot]]
 step = "t"
@@ -284,6 +288,8 @@ fn each_input_that_changed_is_named() {
             "settings of its container, of the snapshot or of the build changed",
         ]
     );
+    now.named_settings = [("env/A".to_owned(), "c".to_owned()), ("cwd".to_owned(), "/".to_owned())].into();
+    assert_eq!(was.changes(&now)[5..], ["cwd changed: nothing → /", "env/A changed: b → c"]);
 }
 
 #[test]

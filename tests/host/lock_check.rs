@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::built::{Built, project};
-use crate::project::Project;
+use crate::project::{Project, Run};
 
 const MANIFEST: &str = r#"
 source_date_epoch: 1000
@@ -25,6 +25,119 @@ fn locked(manifest: &str) -> Project {
     let run = project.runner(&["lock"]);
     assert_eq!(run.code, 0, "{run}");
     project
+}
+
+fn check(project: &Project) -> Run {
+    project.runner(&["lock", "--check"])
+}
+
+/// The manifest with this in another's place.
+fn change(project: &Project, from: &str, to: &str) {
+    let text = fs::read_to_string(project.path("build.yaml")).unwrap();
+    assert!(text.contains(from), "{text}");
+    project.write("build.yaml", &text.replace(from, to));
+}
+
+#[test]
+fn a_check_compares_the_inputs_of_a_snapshot_that_is_not_built_here() {
+    for (file, from, to, cause) in [
+        ("build.yaml", "cat /src/a >", "cat /src/a /src/a >", "step copy changed"),
+        ("src/a", "one", "two", "the content of /src changed"),
+        ("build.yaml", "A: one", "A: two", "env/A changed: one → two"),
+        ("build.yaml", "1000", "2000", "source_date_epoch changed: 1000 → 2000"),
+    ] {
+        let project = locked(MANIFEST);
+        let text = fs::read_to_string(project.path(file)).unwrap();
+        project.write(file, &text.replace(from, to));
+        // With the store, that has the locked build, and without any.
+        for with_store in [true, false] {
+            if !with_store {
+                fs::remove_dir_all(project.store()).unwrap();
+            }
+            let check = check(&project);
+            assert_eq!((check.code, check.stdout.as_str()), (4, ""), "{cause}: {check}");
+            let line = format!("  snapshot snap was locked for other inputs: {cause}");
+            assert!(check.stderr.contains(&line), "{cause}: {check}");
+            let last = check.stderr.trim_end().lines().last().unwrap();
+            assert!(last.contains("runner lock`"), "{check}");
+        }
+        assert!(!project.store().exists());
+        assert_eq!(project.runner(&["apply", "--locked"]).code, 4, "{cause}");
+    }
+}
+
+#[test]
+fn a_check_names_the_files_and_the_values_that_the_store_knows() {
+    let project = locked(MANIFEST);
+    project.write("src/a", "two\n");
+    change(&project, "cat /src/a >", "cat /src/a /src/a >");
+    let told = check(&project);
+    let line = "snapshot snap was locked for other inputs: step copy changed: run: cat /src/a > /a; env >> /a → cat /src/a /src/a > /a; env >> /a; \
+                the content of /src changed: a (content)\n";
+    assert!(told.code == 4 && told.stderr.contains(line), "{told}");
+}
+
+#[test]
+fn a_check_of_inputs_that_agree_says_that_nothing_was_built_and_ends_with_0() {
+    let project = locked(MANIFEST);
+    fs::remove_dir_all(project.store()).unwrap();
+    let told = check(&project);
+    assert_eq!(told.code, 0, "{told}");
+    assert!(
+        told.stdout.ends_with("runner.lock: nothing differs\nnot built here, so not compared: snap, top\n"),
+        "{told}"
+    );
+    // The steps of a locked snapshot may be called by another name where nothing else differs: those are its steps.
+    change(&project, "name: more,", "name: other,");
+    let told = check(&project);
+    let line = "snapshot top was locked for other inputs: step other is new; step more is gone\n";
+    assert!(told.code == 4 && told.stderr.contains(line), "{told}");
+}
+
+#[test]
+fn a_check_with_another_tool_compares_what_the_manifest_says() {
+    let project = locked(MANIFEST);
+    fs::remove_dir_all(project.store()).unwrap();
+    let mksquashfs = "RUNNER_MKSQUASHFS=1 exec \"$@\"";
+    let told = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
+    assert_eq!(told.code, 0, "{told}");
+    change(&project, "A: one", "A: two");
+    let told = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
+    assert!(told.code == 4 && told.stderr.contains("the tools are others: "), "{told}");
+}
+
+#[test]
+fn a_check_compares_no_content_that_the_build_writes_first() {
+    let manifest = r#"
+mounts:
+  out: { type: bind, source: stage, target: /out }
+  in: { type: bind, source: stage, target: /in, options: [ro] }
+containers:
+  w: { rootfs: $TOOLS, mounts: [out] }
+  r: { rootfs: $TOOLS, mounts: [in] }
+steps:
+  - { name: make, container: w, run: "echo made > /out/made" }
+  - { name: take, container: r, needs: [make], run: "cat /in/made > /made" }
+  - { name: snap, container: r, snapshot: {} }
+"#;
+    let project = project(manifest);
+    fs::create_dir(project.path("stage")).unwrap();
+    assert_eq!(project.runner(&["lock"]).code, 0);
+    fs::remove_dir_all(project.store()).unwrap();
+    fs::remove_file(project.path("stage/made")).unwrap();
+    let told = check(&project);
+    assert!(told.code == 0 && told.stdout.contains("not compared: snap\n"), "{told}");
+    assert_eq!(project.runner(&["apply", "--locked"]).code, 0);
+}
+
+#[test]
+fn a_bind_that_cannot_be_read_is_an_error_of_a_check() {
+    let project = locked(MANIFEST);
+    let has_been = fs::metadata(project.path("src/a")).unwrap().permissions();
+    fs::set_permissions(project.path("src/a"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let told = crate::commands::by_nobody(&project, &["lock", "--check", "--store", "/nowhere"]);
+    assert!(told.code == 3 && told.stderr.contains("src/a: Permission denied"), "{told}");
+    fs::set_permissions(project.path("src/a"), has_been).unwrap();
 }
 
 #[test]
