@@ -169,7 +169,11 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         }
     };
     if let Some(lock) = &wish.locked {
-        let differences = differences(lock, &sources, build, &plan);
+        let mut differences = differences(lock, &sources, build, &plan);
+        // With targets, it is another part of the manifest that the lock names more of.
+        if wish.targets.is_empty() {
+            differences.extend(lock::left_over(lock, build));
+        }
         if !differences.is_empty() {
             site.close()?;
             let command = wish.go_on.as_ref().map_or("runner lock", |go_on| go_on.lock.as_str());

@@ -141,6 +141,22 @@ fn a_bind_that_cannot_be_read_is_an_error_of_a_check() {
 }
 
 #[test]
+fn a_snapshot_that_has_left_the_manifest_is_refused_before_anything_runs() {
+    let project = locked(MANIFEST);
+    fs::remove_dir_all(project.store()).unwrap();
+    change(&project, "  - { name: top, container: d, snapshot: {} }\n", "");
+    for arguments in [&["apply", "--locked"][..], &["lock", "--check"]] {
+        let run = project.runner(arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (4, ""), "{run}");
+        assert!(run.stderr.contains("  snapshot top: is locked, and not in the manifest\n"), "{run}");
+        assert!(run.stderr.trim_end().lines().last().unwrap().contains("runner lock`"), "{run}");
+    }
+    // A target leaves it out.
+    let run = project.runner(&["apply", "--locked", "--target", "snap"]);
+    assert_eq!(run.code, 0, "{run}");
+}
+
+#[test]
 fn a_mismatch_ends_with_the_command_that_accepts_it() {
     let project = locked(MANIFEST);
     fs::rename(project.path("build.yaml"), project.path("sdk.yaml")).unwrap();
