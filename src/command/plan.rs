@@ -10,6 +10,7 @@ use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
 use crate::error::told;
 use crate::escape;
 use crate::freshness::{self, Judge, forecast};
+use crate::key::Reason;
 use crate::plan::{self, Note, Plan, Segments};
 use crate::settings::{Partial, STORE_OF_ROOT, Settings};
 use crate::store::{Existing, Store};
@@ -78,6 +79,7 @@ pub fn noted(
         let as_value = |reason| serde_json::to_value(reason).unwrap_or_default();
         Note {
             fresh: reasons.is_empty(),
+            unknown: !reasons.is_empty() && reasons.iter().all(Reason::is_open),
             reasons: reasons.iter().map(|reason| (reason.to_string(), as_value(reason))).collect(),
         }
     };

@@ -47,6 +47,7 @@ fn colour(mark: Mark) -> &'static str {
     match mark {
         Mark::Fresh => "lightblue",
         Mark::Due => "white",
+        Mark::Maybe => "lightyellow",
         Mark::Ran => "palegreen",
         Mark::Failed => "lightpink",
         Mark::Skipped => "lightgrey",

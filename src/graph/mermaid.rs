@@ -43,6 +43,7 @@ pub fn mermaid(graph: &Graph, marks: Marks<'_>) -> String {
         for (mark, look) in [
             (Mark::Fresh, "fill:#cfe2ff,stroke:#3b6fb6,color:#000"),
             (Mark::Due, "fill:#fff,stroke:#666,color:#000"),
+            (Mark::Maybe, "fill:#fff3c4,stroke:#8a6d00,color:#000"),
             (Mark::Ran, "fill:#d3f0d8,stroke:#2e7d43,color:#000"),
             (Mark::Failed, "fill:#ffd6d6,stroke:#b3261e,color:#000"),
             (Mark::Skipped, "fill:#e8e8e8,stroke:#888,color:#000"),

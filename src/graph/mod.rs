@@ -24,6 +24,8 @@ pub enum Mark {
     Fresh,
     /// It is to run.
     Due,
+    /// It is to run if a step before it changes an input.
+    Maybe,
     /// It ran.
     Ran,
     /// It failed.
@@ -38,6 +40,7 @@ impl Mark {
         match self {
             Self::Fresh => "fresh",
             Self::Due => "due",
+            Self::Maybe => "maybe",
             Self::Ran => "ran",
             Self::Failed => "failed",
             Self::Skipped => "skipped",

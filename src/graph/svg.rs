@@ -31,10 +31,11 @@ pub const STYLE: &str = "\
 .g-faint{fill:#656d76}.g-box{fill:#f6f8fa;stroke:#9aa4af}.g-edge{fill:none;stroke:#656d76;stroke-width:1.3}
 .g-snapshot{stroke:#8250df;stroke-width:2}.g-need{stroke-dasharray:4 3}.g-head{fill:#656d76}
 .g-snapshot-head{fill:#8250df}.g-dot{fill:#fff;stroke:#656d76;stroke-width:1.5}.g-fresh{fill:#0969da}.g-due{fill:#fff}
+.g-maybe{fill:#bf8700}
 .g-ran{fill:#1a7f37}.g-failed{fill:#cf222e}.g-skipped{fill:#6e7781}
 @media(prefers-color-scheme:dark){.g-text{fill:#e6edf3}.g-faint{fill:#8d96a0}.g-box{fill:#161b22;stroke:#48505a}
 .g-edge{stroke:#8d96a0}.g-snapshot{stroke:#a371f7}.g-head{fill:#8d96a0}.g-snapshot-head{fill:#a371f7}
-.g-dot{fill:#0d1117;stroke:#8d96a0}.g-due{fill:#0d1117}.g-fresh{fill:#58a6ff}.g-ran{fill:#3fb950}.g-failed{fill:#ff7b72}
+.g-dot{fill:#0d1117;stroke:#8d96a0}.g-due{fill:#0d1117}.g-maybe{fill:#d29922}.g-fresh{fill:#58a6ff}.g-ran{fill:#3fb950}.g-failed{fill:#ff7b72}
 .g-skipped{fill:#8b949e}}
 ";
 

@@ -105,8 +105,27 @@ pub enum Reason {
         /// The steps that are waited for.
         steps: Vec<String>,
     },
+    /// Steps before it may write an input. It runs if one of them changes that.
+    InputMayChange {
+        /// The steps.
+        steps: Vec<String>,
+        /// Where it is mounted, or the rootfs.
+        target: String,
+    },
+    /// The layer below may change. It runs if that does.
+    BelowMayChange {
+        /// The snapshot step.
+        step: String,
+    },
     /// The command line says `--no-cache`.
     NoCache,
+}
+
+impl Reason {
+    /// Whether it is not known yet that the step runs.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::InputMayChange { .. } | Self::BelowMayChange { .. })
+    }
 }
 
 /// Returns the differences of two keys. `below` and `steps` are the names of the layers below the new one and of its steps.
@@ -200,6 +219,11 @@ impl fmt::Display for Reason {
             Self::InputUnsettled { steps } => {
                 write!(f, "an input may still be written before its later steps, which wait for {}", steps.join(", "))
             }
+            Self::InputMayChange { steps, target } => {
+                let verb = if steps.len() == 1 { "changes" } else { "change" };
+                write!(f, "runs if {} {verb} {target}", steps.join(" or "))
+            }
+            Self::BelowMayChange { step } => write!(f, "runs if the layer of {step} changes"),
             Self::NoCache => f.write_str("--no-cache"),
         }
     }

@@ -32,6 +32,11 @@ fn every_reason_says_what_is_another_and_how() {
         Reason::NotKept => [Reason::NotKept],
         Reason::TmpfsNeeded { .. } => [Reason::TmpfsNeeded { targets: vec!["/tmp".into(), "/run".into()] }],
         Reason::InputUnsettled { .. } => [Reason::InputUnsettled { steps: vec!["pack".into(), "sign".into()] }],
+        Reason::InputMayChange { .. } => [
+            Reason::InputMayChange { steps: vec!["pack".into()], target: src() },
+            Reason::InputMayChange { steps: vec!["pack".into(), "sign".into()], target: "the rootfs of base".into() },
+        ],
+        Reason::BelowMayChange { .. } => [Reason::BelowMayChange { step: "base-layer".into() }],
         Reason::NoCache => [Reason::NoCache],
     };
     compare("reasons", reasons.iter().map(|reason| format!("{}\n{reason}\n", variant(reason))));

@@ -15,7 +15,7 @@
 //!
 //! `steps` come in the order of the plan and `needs` in the manifest's. `output` is absolute, or null where the layer
 //! only goes to the store; what is not UTF-8 in it is replaced. `level` is null for the compressor's default. `fresh` says
-//! whether the step is in the store, and `reasons` why it is not: the values of [`Reason`](crate::key::Reason). Further keys
+//! whether the step is in the store, and `reasons` why it is not, or why that is not known yet: the values of [`Reason`](crate::key::Reason). Further keys
 //! may be added; `runner plan` adds `limits`, which of a container's hold on this host.
 
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value 
         let needs = plan.needs(*id);
         let needs = needs.iter().map(|needed| build.step(*needed).name.as_str()).collect();
         let mut value = step(build, build.step(*id), needs);
-        let Note { fresh, reasons } = note(*id);
+        let Note { fresh, reasons, .. } = note(*id);
         value["fresh"] = json!(fresh);
         value["reasons"] = reasons.into_iter().map(|(_, reason)| reason).collect();
         value
@@ -89,6 +89,7 @@ mod tests {
         let plan = Plan::new(&build, &[StepId(2)]);
         let note = |step: StepId| Note {
             fresh: step == StepId(0),
+            unknown: false,
             reasons: (step == StepId(1)).then(|| ("never built".into(), json!("why"))).into_iter().collect(),
         };
         assert_eq!(

@@ -7,6 +7,8 @@ use serde_json::Value;
 pub struct Note {
     /// It is in the store, and would not run.
     pub fresh: bool,
+    /// Whether it would run is known only when a step before it has ended.
+    pub unknown: bool,
     /// Why it would run, in words and as values; none where it is fresh.
     pub reasons: Vec<(String, Value)>,
 }

@@ -29,8 +29,9 @@ pub fn text(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note, columns: 
     let mut told: Vec<Vec<(String, serde_json::Value)>> = vec![Vec::new(); build.containers.len()];
     for id in plan.order() {
         let step = build.step(*id);
-        let Note { fresh, reasons } = note(*id);
-        text.push_str(shape.step(build, step, places[id.0], fresh, &after(&plan.needs(*id), &places)).trim_end());
+        let Note { fresh, unknown, reasons } = note(*id);
+        let state = if fresh { "fresh" } else { ["runs", "maybe"][usize::from(unknown)] };
+        text.push_str(shape.step(build, step, places[id.0], state, &after(&plan.needs(*id), &places)).trim_end());
         text.push('\n');
         let told = &mut told[step.container.0];
         if *told != reasons {
@@ -75,10 +76,9 @@ impl Shape {
         self.numbers + self.names + self.containers + "fresh".len() + 4 * GAP
     }
 
-    fn step(&self, build: &Build, step: &Step, number: usize, fresh: bool, after: &str) -> String {
+    fn step(&self, build: &Build, step: &Step, number: usize, state: &str, after: &str) -> String {
         let Self { numbers, names, containers, columns, in_two } = *self;
         let (name, container) = (&step.name, &build.container(step.container).name);
-        let state = if fresh { "fresh" } else { "runs" };
         if let Some(columns) = columns.filter(|_| in_two) {
             let indent = " ".repeat(numbers + GAP);
             let head = format!("{number:numbers$}  {name}  {container}  {state}");
@@ -165,7 +165,7 @@ mod tests {
     use crate::build::Compression;
 
     fn fresh(_: StepId) -> Note {
-        Note { fresh: true, reasons: Vec::new() }
+        Note { fresh: true, ..Note::default() }
     }
 
     fn snapshot(mode: SnapshotMode, output: Option<&str>) -> Action {
@@ -200,8 +200,10 @@ mod tests {
         build.steps[0].action = Action::Run("apt-get install -y --no-install-recommends gcc".into());
         build.steps[1].action = snapshot(SnapshotMode::Layer, Some("/work/out/base.squashfs"));
         let plan = Plan::new(&build, &[]);
-        let why =
-            |_| Note { fresh: false, reasons: vec![("the content of /src changed: name (content)".into(), json!(0))] };
+        let why = |_| Note {
+            reasons: vec![("the content of /src changed: name (content)".into(), json!(0))],
+            ..Note::default()
+        };
         assert_eq!(
             text(&build, &plan, why, Some(59)),
             "1  packages  c0  runs   apt-get install -y --no-install-re…\n   the content of /src changed: name (content)\n\
@@ -237,12 +239,13 @@ mod tests {
     fn why_steps_run_is_told_once_for_those_in_a_row() {
         let build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1])]);
         let note = |step: StepId| Note {
-            fresh: false,
+            unknown: step == StepId(2),
             reasons: vec![(if step == StepId(2) { "other" } else { "never\nbuilt" }.into(), serde_json::Value::Null)],
+            ..Note::default()
         };
         assert_eq!(
             text(&build, &Plan::new(&build, &[]), note, None),
-            "1  a  c0  runs   true\n   never built\n2  b  c0  runs   true  (after 1)\n3  c  c0  runs   true  (after 2)\n   other\n"
+            "1  a  c0  runs   true\n   never built\n2  b  c0  runs   true  (after 1)\n3  c  c0  maybe  true  (after 2)\n   other\n"
         );
     }
 }

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod behaviour;
+mod forecast;
 mod inputs;
 mod killed;
 mod moments;

@@ -1,0 +1,120 @@
+//! Which steps may write what a segment reads of the host, before the segment begins: its state is not known until they have
+//! ended. Pure; no I/O.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::build::{Action, Build, Container, MountKind, Rootfs, StepId};
+
+use super::{Plan, Segments};
+
+/// An input of a segment that steps before it may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenInput {
+    /// The target of a read-only bind, or the rootfs.
+    pub name: String,
+    /// The steps, in the plan's order.
+    pub steps: Vec<StepId>,
+}
+
+/// By segment: its inputs that planned steps may write which come before one of its own.
+pub fn written_inputs(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<WrittenInput>> {
+    let written = written(build, plan);
+    let of_segment = |index: usize| {
+        let segment = segments.get(index);
+        let container = build.container(segment.container);
+        let mut before = None;
+        let mut inputs = Vec::new();
+        for (name, path) in read(container) {
+            let overlaps = |(_, written): &&(StepId, &Path)| written.starts_with(path) || path.starts_with(written);
+            let steps = written.iter().filter(overlaps).map(|(step, _)| *step);
+            let mut steps: Vec<StepId> =
+                steps.filter(|step| build.step(*step).container != segment.container).collect();
+            steps.dedup();
+            if !steps.is_empty() {
+                let before = before.get_or_insert_with(|| all_before(build, &segment.steps));
+                steps.retain(|step| before.contains(step));
+            }
+            if !steps.is_empty() {
+                inputs.push(WrittenInput { name, steps });
+            }
+        }
+        inputs
+    };
+    (0..segments.all().len()).map(of_segment).collect()
+}
+
+/// What a container reads of the host, by the names that reasons have for it.
+fn read(container: &Container) -> Vec<(String, &Path)> {
+    let root = match &container.rootfs {
+        Rootfs::Squashfs(layers) => layers.iter().map(AsRef::as_ref).collect(),
+        Rootfs::Tar(path) | Rootfs::Dir(path) => vec![path.as_path()],
+        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => Vec::new(),
+    };
+    let root = root.into_iter().map(|path| (format!("the rootfs of {}", container.name), path));
+    let mounts = container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored);
+    let binds = mounts.filter_map(|mount| match &mount.kind {
+        MountKind::Bind(source) => Some((mount.target.display().to_string(), source.as_path())),
+        _ => None,
+    });
+    root.chain(binds).collect()
+}
+
+/// What planned steps may write on the host, in their order: the output of a snapshot, the writable binds of any other step.
+fn written<'b>(build: &'b Build, plan: &Plan) -> Vec<(StepId, &'b Path)> {
+    let mut written = Vec::new();
+    for id in plan.order() {
+        let step = build.step(*id);
+        if let Action::Snapshot(snapshot) = &step.action {
+            written.extend(snapshot.output.as_deref().map(|output| (*id, output)));
+            continue;
+        }
+        let mounts = build.container(step.container).mounts.iter().filter(|mount| !mount.is_read_only());
+        written.extend(mounts.filter_map(|mount| match &mount.kind {
+            MountKind::Bind(source) => Some((*id, source.as_path())),
+            _ => None,
+        }));
+    }
+    written
+}
+
+/// All that any of these steps waits for, one after the other.
+fn all_before(build: &Build, steps: &[StepId]) -> HashSet<StepId> {
+    let (mut found, mut open) = (HashSet::new(), steps.to_vec());
+    while let Some(step) = open.pop() {
+        open.extend(build.step(step).needs.iter().filter(|needed| found.insert(**needed)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::build;
+    use super::*;
+    use crate::build::Mount;
+
+    fn bind(source: &str, target: &str, options: &[&str]) -> Mount {
+        let options = options.iter().map(ToString::to_string).collect();
+        Mount { kind: MountKind::Bind(source.into()), target: target.into(), options, ignored: false }
+    }
+
+    #[test]
+    fn a_step_before_a_segment_that_may_write_its_bind_is_found() {
+        // `b` waits for `w` through `m`; `x` comes with no order.
+        let mut build = build(&[("w", 0, &[]), ("m", 1, &[0]), ("a", 2, &[]), ("b", 2, &[1, 2]), ("x", 3, &[])]);
+        build.containers[2].mounts.push(bind("/work/in", "/in", &["ro"]));
+        build.containers[3].mounts.push(bind("/work/in", "/in", &[]));
+        let of = |build: &Build| {
+            let plan = Plan::new(build, &[]);
+            written_inputs(build, &plan, &Segments::new(build, &plan))
+        };
+        assert!(of(&build).iter().all(Vec::is_empty));
+        for (written, is_written) in [("/work/in/deep", true), ("/work", true), ("/work/inner", false)] {
+            build.containers[0].mounts = vec![bind(written, "/out", &[])];
+            let steps = vec![WrittenInput { name: "/in".into(), steps: vec![StepId(0)] }];
+            assert_eq!(of(&build)[2], if is_written { steps } else { vec![] }, "{written}");
+        }
+        build.containers[0].mounts = vec![bind("/work", "/out", &["ro"])];
+        assert!(of(&build).iter().all(Vec::is_empty));
+    }
+}

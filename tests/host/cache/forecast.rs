@@ -1,0 +1,46 @@
+//! What a plan says of steps whose inputs a step of the same build may write first.
+
+use serde_json::json;
+
+use super::{apply, planned, statuses};
+use crate::built::project;
+
+#[test]
+fn a_plan_says_that_it_is_not_known_what_a_step_does_whose_bind_is_written_before_it() {
+    let project = project(
+        r#"
+mounts:
+  write: { type: bind, source: stage, target: /out }
+  read: { type: bind, source: stage, target: /stage, options: [ro] }
+containers:
+  w: { rootfs: $TOOLS, mounts: [write] }
+  r: { rootfs: $TOOLS, mounts: [read] }
+  top: { rootfs: { snapshot: s } }
+steps:
+  - { name: w, container: w, run: "cat /out/next > /out/made" }
+  - { name: r, container: r, needs: [w], run: "cat /stage/made > /made" }
+  - { name: s, container: r, snapshot: {} }
+  - { name: t, container: top, run: "cat /made" }
+  - { name: u, container: top, snapshot: {} }
+"#,
+    );
+    project.write("stage/next", "one\n");
+    apply(&project, &[]);
+    let writable = json!([{ "kind": "writable_bind", "target": "/out" }]);
+    let may_change = json!([{ "kind": "input_may_change", "steps": ["w"], "target": "/stage" }]);
+    let below = json!([{ "kind": "below_may_change", "step": "s" }]);
+    let expected = [("w", &writable), ("r", &may_change), ("s", &may_change), ("t", &below), ("u", &below)];
+    let expected = expected.map(|(name, reasons)| (name.to_owned(), false, reasons.clone()));
+    assert_eq!(planned(&project), expected);
+    let text = project.runner(&["plan"]).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[2].starts_with("2  r  r    maybe  cat") && lines[3] == "   runs if w changes /stage", "{text}");
+    assert!(lines[5].starts_with("4  t  top  maybe  ") && lines[6] == "   runs if the layer of s changes", "{text}");
+    let graph = project.runner(&["graph"]).stdout;
+    assert_eq!(graph.matches(":::due").count() + graph.matches(":::maybe").count(), 5, "{graph}");
+    assert_eq!(graph.matches(":::maybe").count(), 4, "{graph}");
+    // And that is so: the steps are fresh where the same comes out, and run where not.
+    assert_eq!(statuses(&apply(&project, &[])), "r=cached s=cached t=cached u=cached w=ran");
+    project.write("stage/next", "two\n");
+    assert_eq!(statuses(&apply(&project, &[])), "r=ran s=ran t=ran u=ran w=ran");
+}
