@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::build::size_text;
+use crate::build::{Build, ContainerId, size_text};
 use crate::freshness::OwnFile;
+use crate::plan::Unordered;
 use crate::session::OwnChange;
 use crate::written_through::WrittenThrough;
 
@@ -28,7 +29,7 @@ pub enum Warning {
     /// Another step has its turn with a cache.
     CacheInUse { id: String },
     /// A part of the build was done, and is done again the next time. `own` are the files that the build wrote to its inputs.
-    NotKept { step: String, why: NotKept, own: Vec<OwnFile> },
+    NotKept { step: String, why: NotKept, fix: InputFix },
     /// The base of a build cannot be read any more, so no result above it is stored.
     NotJudged { why: String },
     /// The digests of host files are not stored for the next build.
@@ -57,8 +58,54 @@ pub enum Warning {
     NoResolvConf { containers: Vec<String> },
     /// The source of a bind has the store in it.
     StoreInBind { source: PathBuf, store: PathBuf },
+    /// A container reads what the steps of another one write, with no order between them.
+    NoOrder { source: PathBuf, order: MissingOrder },
     /// Each build of the manifest is refused.
     BuildRefused { why: String },
+}
+
+/// Two containers of which the one reads what the other one writes, and the order that would settle it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub struct MissingOrder {
+    pub reader: String,
+    pub writer: String,
+    /// The steps that are to come first.
+    pub needs: Vec<String>,
+    /// The step that is to wait for them.
+    pub step: String,
+}
+
+impl MissingOrder {
+    /// Names its containers and steps.
+    pub fn of(build: &Build, unordered: &Unordered) -> Self {
+        let name = |container: ContainerId| build.container(container).name.clone();
+        Self {
+            reader: name(unordered.reader),
+            writer: name(unordered.writer),
+            needs: unordered.last.iter().map(|step| build.step(*step).name.clone()).collect(),
+            step: build.step(unordered.first).name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for MissingOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`needs: [{}]` in step {}", self.needs.join(", "), self.step)
+    }
+}
+
+/// What keeps an input from changing while steps run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputFix {
+    /// Nobody knows.
+    None,
+    /// The steps do not read the files that changed.
+    Ignore,
+    /// A step of the same build wrote it.
+    Order(Box<MissingOrder>),
+    /// These files of it are written by the build itself.
+    Own(Vec<OwnFile>),
 }
 
 /// Why a step has no checkpoint.
@@ -81,14 +128,25 @@ pub enum NoCheckpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum NotKept {
-    /// An input has changed by now; whether that is a file of the host.
-    Changed { reasons: Vec<String>, is_input: bool },
+    /// An input has changed by now.
+    Changed { reasons: Vec<String> },
     /// These inputs were touched while the steps ran, and are as they were by now.
     ChangedBack { inputs: Vec<String> },
     /// An input is a file that this build writes when all else is over.
     WillChange,
     /// It could not be looked at again, or not be written down.
     Failed { why: String },
+}
+
+impl Warning {
+    /// The warnings of these pairs of containers.
+    pub fn of_unordered(build: &Build, all: &[Unordered]) -> Vec<Self> {
+        let of = |unordered: &Unordered| Self::NoOrder {
+            source: unordered.source.clone(),
+            order: MissingOrder::of(build, unordered),
+        };
+        all.iter().map(of).collect()
+    }
 }
 
 impl fmt::Display for Warning {
@@ -131,16 +189,7 @@ impl fmt::Display for Warning {
                 "waiting for the cache {id}: another step uses it, here or in another runner, and `sharing: locked` lets one step \
                  at a time use it"
             ),
-            Self::NotKept { step, why, own } => {
-                write!(f, "{step} is not kept for the next build: {why}")?;
-                match why {
-                    _ if !own.is_empty() => own_files(own, f),
-                    NotKept::Changed { is_input: true, .. } => {
-                        f.write_str("; a `.runnerignore` there can name files that the steps do not read")
-                    }
-                    _ => Ok(()),
-                }
-            }
+            Self::NotKept { step, why, fix } => write!(f, "{step} is not kept for the next build: {why}{fix}"),
             Self::NotJudged { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
             Self::NotLearnt { why } => {
                 write!(f, "the digests of the inputs are not stored, so the next build reads them again: {why}")
@@ -197,6 +246,14 @@ impl fmt::Display for Warning {
                  those in /etc/hosts, in spite of `network: host`; `ls -l /etc/resolv.conf` shows where it leads",
                 containers.join(", ")
             ),
+            Self::NoOrder { source, order } => write!(
+                f,
+                "container {} reads {}, which steps of container {} write, and nothing orders them: the files may be those of the \
+                 build before; {order} makes it wait",
+                order.reader,
+                source.display(),
+                order.writer
+            ),
             Self::BuildRefused { why } => write!(f, "a build will be refused: {why}"),
             Self::StoreInBind { source, store } => {
                 let (source, store) = (source.display(), store.display());
@@ -240,9 +297,23 @@ impl fmt::Display for NotKept {
                     list(inputs)
                 )
             }
-            Self::Changed { reasons, .. } => write!(f, "an input has changed meanwhile: {}", reasons.join("; ")),
+            Self::Changed { reasons } => write!(f, "an input has changed meanwhile: {}", reasons.join("; ")),
             Self::WillChange => f.write_str("an input will change at the end"),
             Self::Failed { why } => f.write_str(why),
+        }
+    }
+}
+
+/// Behind the report of a change.
+impl fmt::Display for InputFix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Ignore => f.write_str("; a `.runnerignore` there can name files that the steps do not read"),
+            Self::Order(order) => {
+                write!(f, "; container {} writes there at the same time: {order} gives them an order", order.writer)
+            }
+            Self::Own(own) => own_files(own, f),
         }
     }
 }

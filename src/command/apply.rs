@@ -20,7 +20,7 @@ use crate::execute::{self, Context, Options, Rooms, Stay, Summary};
 use crate::freshness::{self, Judge, JudgeError};
 use crate::load::Loaded;
 use crate::lock::{Difference, Inputs, LockedRootfs, Section};
-use crate::named_paths::{NamedPaths, RESOLV_CONF};
+use crate::named_paths::{NamedPaths, RESOLV_CONF, unordered_binds};
 use crate::plan::{Plan, Segments};
 use crate::report::{self, GoOn, Surroundings};
 use crate::settings::{Partial, Settings};
@@ -186,6 +186,9 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
     let mode = surroundings.mode(settings.progress);
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
     site.warn(&events);
+    for warning in Warning::of_unordered(build, &unordered_binds(build, &plan)) {
+        events.warn(None, &warning);
+    }
     let containers = without_resolv_conf(build, &plan, &paths);
     if !containers.is_empty() {
         events.warn(None, &Warning::NoResolvConf { containers });

@@ -35,7 +35,8 @@ use crate::host::ThisHost;
 use crate::kernel_files;
 use crate::load::{LoadError, Loaded, load};
 use crate::manifest;
-use crate::named_paths::{Confinement, binds_that_show_store};
+use crate::named_paths::{Confinement, binds_that_show_store, unordered_binds};
+use crate::plan::Plan;
 use crate::report;
 use crate::resource_limits::{self, MIN_STACK};
 use crate::settings::{EMBEDDED, Partial, Progress, Settings, SettingsError};
@@ -185,9 +186,17 @@ fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), Stop> {
         inside::notice(&format!("warning: {warning}"));
     }
     absent_secrets::warn_of(&build);
+    warn_of_order(&build, &Plan::new(&build, &[]));
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (containers, steps) = (count(build.containers.len(), "container"), count(build.steps.len(), "step"));
     print(format!("{}: {containers}, {steps}: nothing wrong\n", args.manifest.display()).as_bytes())
+}
+
+/// Warns of containers that read what others write, with no order between them.
+fn warn_of_order(build: &Build, plan: &Plan) {
+    for warning in Warning::of_unordered(build, &unordered_binds(build, plan)) {
+        warn(&warning);
+    }
 }
 
 /// The checked build of a manifest.

@@ -4,7 +4,7 @@ use super::inside::notice;
 use super::limits::PlannedLimits;
 use super::lock::failed;
 use super::site::{LongReads, runtime};
-use super::{Stop, absent_secrets, columns, loaded, print, settings_with_warning};
+use super::{Stop, absent_secrets, columns, loaded, print, settings_with_warning, warn_of_order};
 use crate::build::{Build, StepId};
 use crate::cli::{Cli, ManifestArgs, PlanArgs, targets};
 use crate::error::told;
@@ -19,6 +19,7 @@ use crate::store::{Existing, Store};
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), Stop> {
     let text = noted(cli, args.runtime.clone(), &args.manifest, &args.targets, |build, plan, note| {
         absent_secrets::warn_of(build);
+        warn_of_order(build, plan);
         let limits = PlannedLimits::of(build, plan);
         if args.json {
             let mut value = plan::json(build, plan, note);

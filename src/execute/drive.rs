@@ -25,7 +25,7 @@ use crate::key::Reason;
 use crate::plan::{Plan, Ready};
 use crate::store::StoreError;
 use crate::threads::{Crew, On};
-use crate::warning::{NotKept, Warning};
+use crate::warning::{InputFix, NotKept, Warning};
 
 /// Runs the plan to its end.
 pub fn apply<'a>(
@@ -340,7 +340,7 @@ impl<'a, 'e> Run<'a, 'e> {
                 let not_kept = |failure: Failure| Warning::NotKept {
                     step,
                     why: NotKept::Failed { why: failure.reason },
-                    own: Vec::new(),
+                    fix: InputFix::None,
                 };
                 if let Err(warning) = kept.map_err(not_kept).flatten() {
                     events.warn(None, &warning);

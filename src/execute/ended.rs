@@ -1,6 +1,6 @@
 //! What becomes of a step that has ended, of those that wait for it, and of what it gave.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use crate::event::{Event, StepFailure, StepStatus};
 use crate::freshness::{Judge, JudgeError, Since, Verdict};
 use crate::key::{Fields, Reason};
 use crate::lock::FIX;
-use crate::plan::action;
+use crate::named_paths::unordered_binds;
+use crate::plan::{Plan, Unordered, action};
 use crate::store::{Store, StoreError};
-use crate::warning::{NotKept, Warning};
+use crate::warning::{InputFix, MissingOrder, NotKept, Warning};
 use crate::written_through::WrittenThrough;
 
 /// What a thread reports.
@@ -264,6 +265,16 @@ impl Run<'_, '_> {
     }
 }
 
+/// The order that would have kept a step of another container from writing one of these inputs of a segment.
+fn missing_order(judge: &Judge<'_>, build: &Build, segment: usize, inputs: &[&str]) -> Option<Box<MissingOrder>> {
+    let reader = judge.segments().get(segment).container;
+    let is_it = |unordered: &&Unordered| {
+        unordered.reader == reader && inputs.iter().any(|input| unordered.target == Path::new(input))
+    };
+    let all = unordered_binds(build, &Plan::new(build, &[]));
+    all.iter().find(is_it).map(|unordered| Box::new(MissingOrder::of(build, unordered)))
+}
+
 /// Records what a segment gave, unless what its key was made from has changed meanwhile.
 pub(super) fn keep(
     judge: &Judge<'_>,
@@ -274,31 +285,40 @@ pub(super) fn keep(
     let Context { build, store, .. } = context;
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
-    let not_kept = |why, own| Warning::NotKept { step: step.clone(), why, own };
-    let failed = |failure: Failure, own| not_kept(NotKept::Failed { why: failure.reason }, own);
+    let not_kept = |why, fix| Warning::NotKept { step: step.clone(), why, fix };
+    let failed = |failure: Failure, fix| not_kept(NotKept::Failed { why: failure.reason }, fix);
+    let fix_of = |targets: &[&str], otherwise| match missing_order(judge, build, segment, targets) {
+        Some(order) => InputFix::Order(order),
+        None => Some(judge.own_inputs(segment)).filter(|own| !own.is_empty()).map_or(otherwise, InputFix::Own),
+    };
     let changed = judge.changed_since(segment, &draft, &below);
     let changed = changed.map_err(|error| {
         let is_changing = matches!(&error, JudgeError::Content(ContentError::Changing { .. }));
-        let own = if is_changing { judge.own_inputs(segment) } else { Vec::new() };
-        failed(error.into(), own)
+        failed(error.into(), if is_changing { fix_of(&[], InputFix::None) } else { InputFix::None })
     })?;
     match changed {
         Some(Since::Changed(reasons)) => {
-            let is_input = reasons.iter().any(|reason| matches!(reason, Reason::InputChanged { .. }));
+            let inputs = reasons.iter().filter_map(|reason| match reason {
+                Reason::InputChanged { target, .. } => Some(target.as_str()),
+                _ => None,
+            });
+            let inputs: Vec<&str> = inputs.collect();
+            let fix = if inputs.is_empty() { InputFix::None } else { fix_of(&inputs, InputFix::Ignore) };
             let reasons = reasons.iter().map(Reason::to_string).collect();
-            let own = if is_input { judge.own_inputs(segment) } else { Vec::new() };
-            return Err(not_kept(NotKept::Changed { reasons, is_input }, own));
+            return Err(not_kept(NotKept::Changed { reasons }, fix));
         }
         Some(Since::ChangedBack(inputs)) => {
-            return Err(not_kept(NotKept::ChangedBack { inputs }, judge.own_inputs(segment)));
+            let targets: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            let fix = fix_of(&targets, InputFix::None);
+            return Err(not_kept(NotKept::ChangedBack { inputs }, fix));
         }
         None => {}
     }
     let reports = judge.own_reports(segment);
     if !reports.is_empty() {
-        return Err(not_kept(NotKept::WillChange, reports));
+        return Err(not_kept(NotKept::WillChange, InputFix::Own(reports)));
     }
-    store.record(&recorded, judge.project()).map_err(|error| failed(error.into(), Vec::new()))?;
+    store.record(&recorded, judge.project()).map_err(|error| failed(error.into(), InputFix::None))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
     if judge.segments().get(segment).snapshot.is_some() {

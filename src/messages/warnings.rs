@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{compare, every, variant};
 use crate::freshness::OwnFile;
 use crate::session::OwnChange;
-use crate::warning::{NoCheckpoint, NotKept, Warning};
+use crate::warning::{InputFix, MissingOrder, NoCheckpoint, NotKept, Warning};
 use crate::written_through::WrittenThrough;
 
 #[test]
@@ -22,28 +22,36 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: cannot write to its file: No space left on device (os error 28)".into() }],
     };
     let no_checkpoint = why.into_iter().map(|why| Warning::NoCheckpoint { why });
+    let order = || MissingOrder {
+        reader: "app".into(),
+        writer: "tools".into(),
+        needs: vec!["make".into(), "sign".into()],
+        step: "compile".into(),
+    };
     let file = || vec!["the content of /src changed: main.c (content)".to_owned()];
     let why = every! {
         NotKept::Changed { .. } => [
-            NotKept::Changed { reasons: file(), is_input: true },
-            NotKept::Changed { reasons: vec!["writer changed: squashfs 1 zstd 1.5.6 → squashfs 1 zstd 1.5.7".into()], is_input: false },
+            NotKept::Changed { reasons: vec!["writer changed: squashfs 1 zstd 1.5.6 → squashfs 1 zstd 1.5.7".into()] },
         ],
         NotKept::ChangedBack { .. } => [NotKept::ChangedBack { inputs: vec!["/src".into(), "the rootfs of base".into()] }],
         NotKept::WillChange => [NotKept::WillChange],
         NotKept::Failed { .. } => [NotKept::Failed { why: "cannot write /srv/store/keys/aa: Input/output error".into() }],
     };
-    let not_kept = |why, own: &[&str]| {
+    let not_kept = |why, fix| Warning::NotKept { step: "base-layer".into(), why, fix };
+    let own = |paths: &[&str]| {
         let rules = || "/work/.runnerignore".into();
-        let own = own.iter().map(|path| OwnFile { path: path.into(), rules: rules() }).collect();
-        Warning::NotKept { step: "base-layer".into(), why, own }
+        InputFix::Own(paths.iter().map(|path| OwnFile { path: path.into(), rules: rules() }).collect())
     };
     let outputs = ["/work/out/base.squashfs", "/work/out/sdk.squashfs"];
-    let by_itself = [
-        not_kept(NotKept::Changed { reasons: file(), is_input: true }, &outputs[..1]),
-        not_kept(NotKept::ChangedBack { inputs: vec!["/src".into()] }, &outputs),
-        not_kept(NotKept::WillChange, &["/work/report.html"]),
+    let changed = || NotKept::Changed { reasons: file() };
+    let with_fix = [
+        not_kept(changed(), InputFix::Ignore),
+        not_kept(changed(), InputFix::Order(Box::new(order()))),
+        not_kept(changed(), own(&outputs[..1])),
+        not_kept(NotKept::ChangedBack { inputs: vec!["/src".into()] }, own(&outputs)),
+        not_kept(NotKept::WillChange, own(&["/work/report.html"])),
     ];
-    let not_kept: Vec<Warning> = why.into_iter().map(|why| not_kept(why, &[])).chain(by_itself).collect();
+    let not_kept: Vec<Warning> = why.into_iter().map(|why| not_kept(why, InputFix::None)).chain(with_fix).collect();
     let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
     let others = every! {
         Warning::Retry { .. } => [
@@ -92,11 +100,12 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::StoreInBind { .. } => [
             Warning::StoreInBind { source: "/work".into(), store: "/work/.cache/runner".into() },
         ],
+        Warning::NoOrder { .. } => [Warning::NoOrder { source: "/work/stage".into(), order: order() }],
         Warning::BuildRefused { .. } => [
             Warning::BuildRefused { why: "cannot bind /work: it contains the store /work/.cache/runner, and …".into() },
         ],
         Warning::NoCheckpoint { .. } => [Warning::NoCheckpoint { why: NoCheckpoint::InputsChanged }],
-        Warning::NotKept { .. } => [Warning::NotKept { step: "base-layer".into(), why: NotKept::Failed { why: why() }, own: Vec::new() }],
+        Warning::NotKept { .. } => [Warning::NotKept { step: "base-layer".into(), why: NotKept::Failed { why: why() }, fix: InputFix::None }],
     };
     let all = others.into_iter().chain(no_checkpoint).chain(not_kept);
     compare("warnings", all.map(|warning| format!("{}\nwarning: {warning}\n", variant(&warning))));

@@ -8,6 +8,7 @@ pub mod confinement;
 mod error;
 mod host_mounts;
 mod planted;
+mod unordered;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -20,6 +21,7 @@ pub use error::NamedPathError;
 #[cfg(test)]
 pub use planted::PlantedLink;
 pub use planted::WritableBinds;
+pub use unordered::unordered_binds;
 
 use crate::build::{
     Action, Build, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,

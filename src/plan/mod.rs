@@ -18,6 +18,7 @@ mod note;
 mod ready;
 mod segments;
 mod text;
+mod unordered;
 mod written_inputs;
 
 pub use foundation::Foundation;
@@ -28,6 +29,7 @@ pub use note::Note;
 pub use ready::Ready;
 pub use segments::{Segment, Segments};
 pub use text::{action, text};
+pub use unordered::{Unordered, unordered};
 pub use written_inputs::{WrittenInput, written_inputs};
 
 /// The steps of a build that are to be done, in order.

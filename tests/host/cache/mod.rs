@@ -9,6 +9,7 @@ mod moments;
 mod own_files;
 mod same;
 mod table;
+mod unordered;
 
 use std::fs;
 

@@ -1,0 +1,149 @@
+//! Containers that read a directory of the host which the steps of another container write, with no order between them: the
+//! result depends on which of them is faster. Pure; no I/O.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::build::{Build, ContainerId, MountKind, StepId};
+
+use super::Plan;
+
+/// A container that reads what another one writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unordered {
+    /// The container with the read-only bind.
+    pub reader: ContainerId,
+    /// Where that is mounted.
+    pub target: PathBuf,
+    /// The source of the read-only bind.
+    pub source: PathBuf,
+    /// The container with the writable bind.
+    pub writer: ContainerId,
+    /// The steps of the writer that none of its other steps waits for.
+    pub last: Vec<StepId>,
+    /// The first step of the reader.
+    pub first: StepId,
+}
+
+/// All of a plan, once for each pair of containers. `real` gives a path without links. Any order between steps of the two, in
+/// either direction, is taken for one that is meant.
+pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) -> Vec<Unordered> {
+    let binds = |is_read_only: bool| -> Vec<(ContainerId, &Path, &Path, PathBuf)> {
+        let planned = build.containers.iter().enumerate().filter(|(id, _)| !plan.session(ContainerId(*id)).is_empty());
+        planned
+            .flat_map(|(id, container)| container.mounts.iter().map(move |mount| (ContainerId(id), mount)))
+            .filter(|(_, mount)| mount.is_read_only() == is_read_only && !mount.ignored)
+            .filter_map(|(id, mount)| match &mount.kind {
+                MountKind::Bind(source) => Some((id, mount.target.as_path(), source.as_path(), real(source))),
+                _ => None,
+            })
+            .collect()
+    };
+    let written = binds(false);
+    if written.is_empty() {
+        return Vec::new();
+    }
+    let (mut pairs, mut found) = (HashSet::new(), Vec::new());
+    for (reader, target, source, read) in binds(true) {
+        let mut related = None;
+        for (writer, _, _, written) in &written {
+            let overlaps = written.starts_with(&read) || read.starts_with(written);
+            let is_new = overlaps && reader != *writer && !pairs.contains(&(reader, *writer));
+            if !is_new {
+                continue;
+            }
+            let related = related.get_or_insert_with(|| related_to(plan, plan.session(reader)));
+            let steps = plan.session(*writer);
+            let Some(first) = plan.first(reader).filter(|_| steps.iter().all(|step| !related.contains(step))) else {
+                continue;
+            };
+            let is_last = |step: &&StepId| plan.dependents(**step).iter().all(|after| !steps.contains(after));
+            pairs.insert((reader, *writer));
+            found.push(Unordered {
+                reader,
+                target: target.to_owned(),
+                source: source.to_owned(),
+                writer: *writer,
+                last: steps.iter().filter(is_last).copied().collect(),
+                first,
+            });
+        }
+    }
+    found
+}
+
+/// All steps that come before or after one of these.
+fn related_to(plan: &Plan, steps: &[StepId]) -> HashSet<StepId> {
+    let mut related = HashSet::new();
+    for next in [Plan::needs, Plan::dependents] {
+        let (mut seen, mut open) = (HashSet::new(), steps.to_vec());
+        while let Some(step) = open.pop() {
+            open.extend(next(plan, step).into_iter().filter(|next| seen.insert(*next)));
+        }
+        related.extend(seen);
+    }
+    related
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::build;
+    use super::*;
+    use crate::build::Mount;
+
+    fn bind(source: &str, options: &[&str]) -> Mount {
+        let options = options.iter().map(ToString::to_string).collect();
+        Mount { kind: MountKind::Bind(source.into()), target: "/t".into(), options, ignored: false }
+    }
+
+    fn of(build: &Build) -> Vec<Unordered> {
+        unordered(build, &Plan::new(build, &[]), |path| {
+            path.strip_prefix("/link").map_or(path.into(), |rest| Path::new("/work").join(rest))
+        })
+    }
+
+    /// Container 0 writes in steps 0 and 1, container 1 reads in steps 2 and 3.
+    fn two(needs_of_reader: &[usize], needs_of_writer: &[usize]) -> Build {
+        let mut build =
+            build(&[("w1", 0, needs_of_writer), ("w2", 0, &[0]), ("r1", 1, &[]), ("r2", 1, needs_of_reader)]);
+        build.containers[0].mounts.push(bind("/work/stage", &[]));
+        build.containers[1].mounts.push(bind("/work/stage", &["ro"]));
+        build
+    }
+
+    #[test]
+    fn a_container_that_reads_what_another_one_writes_without_an_order_is_found_once() {
+        let mut build = two(&[2], &[]);
+        build.containers[1].mounts.push(bind("/work/stage/deep", &["ro"]));
+        let found = of(&build);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].reader, found[0].writer), (ContainerId(1), ContainerId(0)));
+        assert_eq!((found[0].first, found[0].last.as_slice()), (StepId(2), &[StepId(1)][..]));
+        for (written, is_found) in
+            [("/work", true), ("/work/stage/deep", true), ("/link/stage", true), ("/work/stages", false)]
+        {
+            build.containers[0].mounts = vec![bind(written, &[])];
+            assert_eq!(!of(&build).is_empty(), is_found, "{written}");
+        }
+    }
+
+    #[test]
+    fn any_order_and_any_mount_that_does_not_count_is_none() {
+        assert_eq!(of(&two(&[0, 2], &[])), []);
+        assert_eq!(of(&two(&[2], &[2])), []);
+        let mut build = two(&[2], &[]);
+        build.containers[1].mounts[0].ignored = true;
+        assert_eq!(of(&build), []);
+        build.containers[1].mounts[0] = bind("/work/stage", &[]);
+        assert_eq!(of(&build), []);
+        let mut build = two(&[2], &[]);
+        build.containers[0].mounts[0].ignored = true;
+        assert_eq!(of(&build), []);
+        let mut build = two(&[2], &[]);
+        build.containers[0].mounts.push(bind("/work/stage", &["ro"]));
+        assert_eq!(of(&build).len(), 1);
+        // A plan without the writer has no such pair.
+        let build = two(&[2], &[]);
+        assert_eq!(unordered(&build, &Plan::new(&build, &[StepId(3)]), Path::to_owned), []);
+    }
+}
