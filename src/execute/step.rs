@@ -182,6 +182,10 @@ impl Work<'_, '_> {
             if ended.interrupted || tries > step.retries {
                 let hints = self.hints(&ended, output, &reason);
                 let is_explained = !hints.is_empty();
+                let reason = match step.retries {
+                    1.. if !ended.interrupted => format!("{reason} (try {tries} of {})", step.retries + 1),
+                    _ => reason,
+                };
                 let reason = [vec![reason], hints].concat().join("; ");
                 let failure = Failure::own(reason, Some(ended.outcome.exit_code()));
                 return Err(Failure { is_explained, has_run, ..failure });

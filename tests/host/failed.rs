@@ -102,7 +102,7 @@ steps:
     assert_eq!(built.lines("root"), ["1"]);
     assert_eq!((built.status("slow"), tries("slow")), ("ran", vec![1, 2]));
     assert_eq!(warnings("slow"), [format!("timed out after 1s; try 2 of 2 {stays}")]);
-    assert_eq!((built.reason("never"), tries("never")), ("exit code 6", vec![1, 2, 3]));
+    assert_eq!((built.reason("never"), tries("never")), ("exit code 6 (try 3 of 3)", vec![1, 2, 3]));
     assert_eq!(built.lines("never"), ["try"; 3]);
     assert_eq!(warnings("never"), [2, 3].map(|next| format!("exit code 6; try {next} of 3 {stays}")));
     assert_eq!((built.ending("never")["exit_code"].as_i64(), built.status("after")), (Some(6), "skipped"));
