@@ -98,6 +98,17 @@ impl<'a> Check<'a> {
         name: &str,
         known: impl ExactSizeIterator<Item = &'c str> + Clone,
     ) {
+        self.unknown_of(at, (what, what), name, known);
+    }
+
+    /// The same where only some things of that name, `wanted`, would do.
+    pub fn unknown_of<'c>(
+        &mut self,
+        at: &Trail<'_>,
+        (what, wanted): (&str, &str),
+        name: &str,
+        known: impl ExactSizeIterator<Item = &'c str> + Clone,
+    ) {
         let few: Vec<&str> = if known.len() <= 8 { known.clone().collect() } else { Vec::new() };
         let none = known.len() == 0;
         let near = self.nearest(name, known);
@@ -105,7 +116,7 @@ impl<'a> Check<'a> {
         let problem = problem.label(format!("no {what} has this name"));
         let help = match near {
             Some(near) => Some(format!("did you mean `{near}`?")),
-            None if none => Some(format!("the manifest has no {what}s")),
+            None if none => Some(format!("the manifest has no {wanted}s")),
             None if few.is_empty() => None,
             None => Some(format!("known are {}", few.join(", "))),
         };

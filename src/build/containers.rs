@@ -219,7 +219,7 @@ impl Check<'_> {
     fn rootfs_snapshot(&mut self, name: &str, at: &Trail<'_>, known: &Known<'_>) -> Rootfs {
         let Some(&step) = known.steps.get(name) else {
             if !self.gaps.hide_step_names() {
-                self.unknown(at, "step", name, known.snapshots.iter().map(|(_, name)| *name));
+                self.unknown_of(at, ("step", "snapshot"), name, known.snapshots.iter().map(|(_, name)| *name));
             }
             return Rootfs::Scratch;
         };
