@@ -9,7 +9,7 @@ use super::go_on::lock_command;
 use super::plan::tell_empty_store;
 use super::show::not_planted;
 use super::site::{LongReads, runtime};
-use super::{Stop, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
+use super::{Stop, counted, loaded, loaded_with_text, print, print_beside, settings, settings_with_warning};
 use crate::build::{Action, Build, Step, StepId};
 use crate::cli::{Cli, LockArgs, ManifestArgs};
 use crate::error::{Error, Exit, told};
@@ -85,7 +85,8 @@ pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {
         store.know_lock_file(&path).map_err(|error| failed(error.into()))?;
     }
     let (sources, snapshots) = (section.rootfs.len(), section.snapshot.len());
-    print_beside(&settings, &format!("{}: {sources} rootfs, {snapshots} snapshots\n", path.display()))
+    let snapshots = counted(snapshots, "snapshot");
+    print_beside(&settings, &format!("{}: {sources} rootfs, {snapshots}\n", path.display()))
 }
 
 fn check(cli: &Cli, args: &LockArgs) -> Result<(), Stop> {

@@ -187,9 +187,13 @@ fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), Stop> {
     }
     absent_secrets::warn_of(&build);
     warn_of_order(&build, &Plan::new(&build, &[]));
-    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let (containers, steps) = (count(build.containers.len(), "container"), count(build.steps.len(), "step"));
+    let (containers, steps) = (counted(build.containers.len(), "container"), counted(build.steps.len(), "step"));
     print(format!("{}: {containers}, {steps}: nothing wrong\n", args.manifest.display()).as_bytes())
+}
+
+/// Some things, by their number.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Warns of containers that read what others write, with no order between them.
