@@ -8,9 +8,11 @@ Examples:
   runner apply build.yaml
 
 Environment:
-  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME, RUNNER_PROGRESS and RUNNER_LOCK_FILE stand for --store, --jobs, --runtime,
-  --progress and --lock-file. Below them are the keys store, jobs, progress and lock_file of a runner.toml beside the
-  manifest.
+  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME, RUNNER_PROGRESS and RUNNER_LOCK_FILE stand for --store, --jobs, \
+--runtime, --progress and --lock-file.
+  RUNNER_KEEP_FAILED=false stands for --no-keep-failed.
+  A runner.toml beside the manifest has the keys store, jobs, progress, keep_failed and lock_file; variables and \
+flags come first.
   SOURCE_DATE_EPOCH has the last word over the manifest's.
   RUNNER_MKSQUASHFS=1 has mksquashfs write the images, to compare with those that runner writes.
 
@@ -20,6 +22,7 @@ Exit codes:
   2    the manifest, a setting or the command line is wrong
   3    this host cannot do it: see runner doctor
   4    a lock or a verification does not match
+  101  runner itself has a bug
   130  interrupted";
 
 pub(super) const APPLY: &str = "\
@@ -189,6 +192,18 @@ mod tests {
         for inner in command.get_subcommands() {
             look(inner, &[words, &[inner.get_name().to_owned()]].concat(), count);
         }
+    }
+
+    #[test]
+    fn the_help_names_each_setting_and_exit_code_and_has_a_line_for_each_sentence() {
+        let help = super::RUNNER;
+        for name in ["RUNNER_KEEP_FAILED", "keep_failed", "RUNNER_LOCK_FILE", "lock_file", "\n  101  ", "\n  130  "] {
+            assert!(help.contains(name), "{name}");
+        }
+        // A terminal wraps them to its columns; lines that are broken already would be broken twice.
+        let (_, environment) = help.split_once("Environment:\n").unwrap();
+        let sentences = environment.lines().take_while(|line| !line.is_empty());
+        assert!(sentences.clone().count() == 5 && sentences.clone().all(|line| line.ends_with('.')), "{environment}");
     }
 
     #[test]
