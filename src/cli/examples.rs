@@ -117,7 +117,9 @@ Examples:
 pub(super) const STORE_EXPORT: &str = "\
 Examples:
   # The image of a snapshot that has no output.
-  runner store export base-layer base.squashfs";
+  runner store export base-layer base.squashfs
+  # Into a program.
+  runner store export base-layer - | sha256sum";
 
 pub(super) const STORE_VERIFY: &str = "\
 Examples:

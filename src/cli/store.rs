@@ -64,7 +64,7 @@ pub enum StoreCommand {
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         layer: String,
 
-        /// Where to; replaced if it is there.
+        /// Where to; replaced if it is there. `-` is standard output.
         file: PathBuf,
     },
 

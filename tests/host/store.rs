@@ -167,6 +167,14 @@ fn a_layer_is_exported_whole_or_not_at_all() {
     let run = project.runner_in_shell(script, &["store", "export", "base-layer", "/dev/stdout"]);
     assert!(run.code == 0 && run.stderr.starts_with("wrote /dev/stdout ("), "{run}");
     assert_eq!(fs::read(project.path("streamed")).unwrap(), copy);
+    let run = project.runner_in_shell("exec \"$@\" > piped", &["store", "export", "base-layer", "-"]);
+    assert!(run.code == 0 && run.stderr.starts_with("wrote standard output ("), "{run}");
+    assert_eq!(fs::read(project.path("piped")).unwrap(), copy);
+    assert!(!project.path("-").exists());
+    let run = project.runner_in_shell("exec \"$@\" > /dev/full", &["store", "export", "base-layer", "-"]);
+    assert!(run.code == 3 && run.stderr.contains("cannot write to standard output: No space left"), "{run}");
+    let run = store(&project, &["export", "base-layer", "./-"]);
+    assert!(run.code == 0 && project.path("-").exists(), "{run}");
     damage(&layer(&project, "base-layer").1);
     let run = store(&project, &["export", "base-layer", "new/copy.squashfs"]);
     assert_eq!(run.code, 4, "{run}");

@@ -1,7 +1,8 @@
 //! `runner store export`: a layer's image as a file, or written into a pipe.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::super::site::of_store;
@@ -15,8 +16,17 @@ use crate::fs::output::OutputPlace;
 use crate::named_paths::NamedPathError;
 use crate::report::size;
 
-/// Writes the image, whole or not at all. Into a FIFO or `/dev/stdout` it is copied.
+/// Stands for standard output.
+const STDOUT: &str = "-";
+
+/// Writes the image, whole or not at all. Into standard output, a FIFO or `/dev/stdout` it is copied.
 pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
+    let is_stdout = file == Path::new(STDOUT);
+    if is_stdout && io::stdout().is_terminal() {
+        let hint = "write it to a file or into a pipe: `runner store export LAYER - > FILE`".to_owned();
+        let error = Error::new(Exit::Usage, "standard output is a terminal, and an image is no text");
+        return Err(error.with_hint(Some(hint)).into());
+    }
     let output = std::path::absolute(file).map_err(|error| {
         Error::new(
             Exit::Usage,
@@ -35,21 +45,15 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
     }
     let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
     let wrote = |output: &Path| format!("wrote {} ({}, {digest})\n", output.display(), size(bytes));
+    if is_stdout {
+        let output = Path::new("standard output");
+        return copied(held.path(), output, io::stdout().as_fd().try_clone_to_owned().map(File::from), &wrote(output));
+    }
     // Anything else that cannot be a file is refused below.
     if let Ok(stream) = NamedFile::find(&output)
         && stream.is_stream()
     {
-        let copied = stream.create().and_then(|mut to| io::copy(&mut File::open(held.path())?, &mut to));
-        match copied {
-            // A reader that has enough closes its end.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => {
-                return Err(Error::new(Exit::Host, format!("cannot write to {}: {error}", output.display())).into());
-            }
-            Ok(_) => {}
-        }
-        notice(wrote(&output).trim_end());
-        return Ok(());
+        return copied(held.path(), &output, stream.create(), &wrote(&output));
     }
     let output = OutputPlace::open(&output).map_err(|source| {
         let error = NamedPathError::Output { path: output.clone(), source };
@@ -61,4 +65,17 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
     let closed = lease.close();
     published.and(closed).map_err(of_store)?;
     print(wrote(output.path()).as_bytes())
+}
+
+/// Copies the image into a stream, and says so beside it.
+fn copied(image: &Path, output: &Path, to: io::Result<File>, wrote: &str) -> Result<(), Stop> {
+    match to.and_then(|mut to| io::copy(&mut File::open(image)?, &mut to)) {
+        // A reader that has enough closes its end.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::new(Exit::Host, format!("cannot write to {}: {error}", output.display())).into()),
+        Ok(_) => {
+            notice(wrote.trim_end());
+            Ok(())
+        }
+    }
 }
