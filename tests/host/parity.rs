@@ -31,8 +31,11 @@ const LOOK: &str = r#"
 while read id parent dev root target options rest; do
     echo "mount $target: root=$root options=$options type=${rest##*- }"
 done < /proc/self/mountinfo
-grep -E '^(Umask|Uid|Gid|Groups|SigPnd|ShdPnd|SigBlk|SigIgn|Cap...|NoNewPrivs|Seccomp|NSpgid|NSsid|Cpus_allowed_list|Mems_allowed_list):' \
-    /proc/1/status | while read key value; do echo "status $key $value"; done
+# The shell reads its own: in a pipe it would be seen while it starts a process, when its C library may block all signals.
+while read key value; do case $key in
+    Umask:|Uid:|Gid:|Groups:|SigPnd:|ShdPnd:|SigBlk:|SigIgn:|Cap???:|NoNewPrivs:|Seccomp:) echo "status $key $value";;
+    NSpgid:|NSsid:|Cpus_allowed_list:|Mems_allowed_list:) echo "status $key $value";;
+esac; done < /proc/1/status
 while read line; do echo "limit ${line%%  *}: ${line#*  }"; done < /proc/1/limits
 for name in cgroup ipc mnt net pid time user uts; do echo "namespace $name: $(stat -L -c %i /proc/1/ns/$name)"; done
 for path in /dev /dev/* /dev/pts/* /sys /sys/fs/cgroup/* /src /small /cache /proc/acpi /proc/keys /proc/timer_list; do
