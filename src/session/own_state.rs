@@ -19,6 +19,10 @@ const MAX_ENTRIES: usize = 1000;
 #[derive(Debug)]
 pub struct OwnState(Option<(OwnedFd, Vec<Entry>)>);
 
+/// No device lies deeper. A directory that a step makes is seen at the first level of its own, and each that is entered takes two
+/// descriptors of runner's.
+const MAX_DEPTH: usize = 8;
+
 /// All of an entry that a step can change, with the time of its last change.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
@@ -95,7 +99,7 @@ fn add(directory: BorrowedFd<'_>, top: &Stat, path: &[OsString], entries: &mut V
         }
         let path = [path, std::slice::from_ref(&name)].concat();
         entries.push(Entry::of(path.clone(), &found));
-        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory && path.len() < MAX_DEPTH {
             add(openat(directory, &name, FLAGS, Mode::empty())?.as_fd(), top, &path, entries)?;
         }
     }
@@ -145,5 +149,13 @@ mod tests {
             change(dev);
             assert_ne!(entries(fd.as_fd()).unwrap(), before, "{n}");
         }
+    }
+
+    #[test]
+    fn a_tree_deeper_than_any_of_devices_takes_few_descriptors() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::create_dir_all(folder.path().join(["d"; 100].join("/"))).unwrap();
+        let fd = rustix::fs::open(folder.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        assert_eq!(entries(fd.as_fd()).unwrap().len(), 1 + MAX_DEPTH);
     }
 }
