@@ -32,7 +32,11 @@ fn output(root: &Path, command: &[&str]) -> String {
     let path = "/usr/sbin:/usr/bin:/sbin:/bin";
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-ec", CHROOT]).arg(root).args(command).env("PATH", path);
-    let output = unshare.output().unwrap();
+    let mut output = unshare.output().unwrap();
+    // Another test starts a process just now, which has the program that was written here open until its execve(2).
+    while String::from_utf8_lossy(&output.stderr).contains("Text file busy") {
+        output = unshare.output().unwrap();
+    }
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
