@@ -67,37 +67,35 @@ pub fn forecast(judge: &Judge<'_>, plan: &Plan) -> Result<Forecast, JudgeError> 
 /// judges it after that step.
 fn open(judge: &Judge<'_>, plan: &Plan, verdicts: &[Verdict]) -> Vec<Vec<Reason>> {
     let Judge { build, segments, .. } = judge;
-    let inputs = written_inputs(build, plan, segments);
     let mut open: Vec<Vec<Reason>> = vec![Vec::new(); verdicts.len()];
-    // Until nothing more is found: one that may run may write what another one reads.
+    let is_stale = |index: usize| matches!(verdicts[index], Verdict::Stale { .. });
+    if !(0..verdicts.len()).any(is_stale) {
+        return open;
+    }
+    let inputs = written_inputs(build, plan, segments);
+    // Until nothing more is found: one that may run may write what another one reads. In the plan's order that is mostly once.
     loop {
-        let runs = |step: &StepId| {
-            let segment = segments.of_step(*step);
-            segment.is_some_and(|at| matches!(verdicts[at], Verdict::Stale { .. }) || !open[at].is_empty())
-        };
-        let why = |index: usize| {
-            let named = |steps: &[StepId]| -> Vec<String> {
-                steps.iter().filter(|step| runs(step)).map(|step| build.step(*step).name.clone()).collect()
-            };
-            let inputs = inputs[index].iter().map(|input| (named(&input.steps), &input.name));
-            let written = inputs.filter(|(steps, _)| !steps.is_empty());
-            let mut why: Vec<Reason> =
-                written.map(|(steps, name)| Reason::InputMayChange { steps, target: name.clone() }).collect();
+        let mut has_found = false;
+        for index in plan.order().iter().filter_map(|step| segments.of_step(*step)) {
+            if is_stale(index) || !open[index].is_empty() {
+                continue;
+            }
+            let runs = |step: &StepId| segments.of_step(*step).is_some_and(|at| is_stale(at) || !open[at].is_empty());
+            let name = |step: StepId| build.step(step).name.clone();
+            let mut why = Vec::new();
+            for input in &inputs[index] {
+                let steps: Vec<String> = input.steps.iter().copied().filter(runs).map(name).collect();
+                if !steps.is_empty() {
+                    why.push(Reason::InputMayChange { steps, target: input.name.clone() });
+                }
+            }
             let below = segments.stands_on(build, index).filter(runs);
-            why.extend(below.map(|step| Reason::BelowMayChange { step: build.step(step).name.clone() }));
-            why
-        };
-        let is_fresh = |index: &usize| matches!(verdicts[*index], Verdict::Fresh(_)) && open[*index].is_empty();
-        let found: Vec<(usize, Vec<Reason>)> = (0..verdicts.len())
-            .filter(is_fresh)
-            .map(|index| (index, why(index)))
-            .filter(|(_, why)| !why.is_empty())
-            .collect();
-        if found.is_empty() {
-            return open;
-        }
-        for (index, why) in found {
+            why.extend(below.map(|step| Reason::BelowMayChange { step: name(step) }));
+            has_found |= !why.is_empty();
             open[index] = why;
+        }
+        if !has_found {
+            return open;
         }
     }
 }

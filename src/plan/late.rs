@@ -1,11 +1,9 @@
 //! Which steps a segment waits for before it is judged: those of the same build that may write what it reads of the host.
 //! Pure; no I/O.
 
-use std::path::{Path, PathBuf};
-use std::slice;
+use crate::build::{Build, Mount, MountKind, StepId};
 
-use crate::build::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
-
+use super::host_paths::{PathMap, read, written};
 use super::{Plan, Segments};
 
 /// By segment, the steps outside it that its steps need, where any step of the plan may write what its container reads.
@@ -13,12 +11,11 @@ use super::{Plan, Segments};
 /// A segment is judged when the first of its steps may begin, by what is in its binds then. What a later one of its steps
 /// waits for could still change that.
 pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>> {
-    let written = written(build, plan);
+    let written = PathMap::new(written(build, plan).map(|(step, path)| (path.to_owned(), step)));
     let of_segment = |index: usize| {
         let segment = segments.get(index);
         let container = build.container(segment.container);
-        let is_written = |read: &Path| written.iter().any(|path| path.starts_with(read) || read.starts_with(path));
-        if !read(container).any(is_written) {
+        if !read(container).any(|(_, path)| !written.meeting(path).is_empty()) {
             return Vec::new();
         }
         // Files in a tmpfs mount, or a ramfs, are made again for a later part that is not fresh, so that is to be known as well.
@@ -36,40 +33,11 @@ pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>>
     (0..segments.all().len()).map(of_segment).collect()
 }
 
-/// What of the host is in the keys of a container's segments.
-fn read(container: &Container) -> impl Iterator<Item = &Path> {
-    let root = match &container.rootfs {
-        Rootfs::Squashfs(layers) => layers.as_slice(),
-        Rootfs::Tar(path) | Rootfs::Dir(path) => slice::from_ref(path),
-        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
-    };
-    let is_read = |mount: &&Mount| mount.is_read_only() && !mount.ignored;
-    root.iter().map(PathBuf::as_path).chain(container.mounts.iter().filter(is_read).filter_map(bound))
-}
-
-/// The paths of the host that steps of the plan may write.
-fn written<'a>(build: &'a Build, plan: &'a Plan) -> Vec<&'a Path> {
-    let outputs = plan.order().iter().filter_map(|step| match &build.step(*step).action {
-        Action::Snapshot(snapshot) => snapshot.output.as_deref(),
-        _ => None,
-    });
-    let containers = build.containers.iter();
-    let mounts = containers.flat_map(|container| &container.mounts).filter(|mount| !mount.is_read_only());
-    outputs.chain(mounts.filter_map(bound)).collect()
-}
-
-fn bound(mount: &Mount) -> Option<&Path> {
-    match &mount.kind {
-        MountKind::Bind(source) => Some(source),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::{Compression, Snapshot, SnapshotMode};
+    use crate::build::{Action, Compression, Rootfs, Snapshot, SnapshotMode};
 
     fn bind(source: &str, options: &[&str]) -> Mount {
         let options = options.iter().map(ToString::to_string).collect();

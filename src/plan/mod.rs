@@ -11,6 +11,7 @@ use crate::build::{Build, ContainerId, StepId};
 #[cfg(test)]
 pub(crate) mod fixture;
 mod foundation;
+mod host_paths;
 mod json;
 mod late;
 mod left;

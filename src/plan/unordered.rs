@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::build::{Build, ContainerId, MountKind, StepId};
+use crate::build::{Build, ContainerId, StepId};
 
 use super::Plan;
+use super::host_paths::{PathMap, bound};
 
 /// A container that reads what another one writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,37 +34,33 @@ pub fn unordered(build: &Build, plan: &Plan, real: impl Fn(&Path) -> PathBuf) ->
         planned
             .flat_map(|(id, container)| container.mounts.iter().map(move |mount| (ContainerId(id), mount)))
             .filter(|(_, mount)| mount.is_read_only() == is_read_only && !mount.ignored)
-            .filter_map(|(id, mount)| match &mount.kind {
-                MountKind::Bind(source) => Some((id, mount.target.as_path(), source.as_path(), real(source))),
-                _ => None,
-            })
+            .filter_map(|(id, mount)| Some((id, mount.target.as_path(), bound(mount)?)))
+            .map(|(id, target, source)| (id, target, source, real(source)))
             .collect()
     };
-    let written = binds(false);
+    let written = PathMap::new(binds(false).into_iter().map(|(writer, _, _, path)| (path, writer)));
     if written.is_empty() {
         return Vec::new();
     }
     let (mut pairs, mut found) = (HashSet::new(), Vec::new());
     for (reader, target, source, read) in binds(true) {
         let mut related = None;
-        for (writer, _, _, written) in &written {
-            let overlaps = written.starts_with(&read) || read.starts_with(written);
-            let is_new = overlaps && reader != *writer && !pairs.contains(&(reader, *writer));
-            if !is_new {
+        for writer in written.meeting(&read) {
+            if reader == writer || pairs.contains(&(reader, writer)) {
                 continue;
             }
             let related = related.get_or_insert_with(|| related_to(plan, plan.session(reader)));
-            let steps = plan.session(*writer);
+            let steps = plan.session(writer);
             let Some(first) = plan.first(reader).filter(|_| steps.iter().all(|step| !related.contains(step))) else {
                 continue;
             };
             let is_last = |step: &&StepId| plan.dependents(**step).iter().all(|after| !steps.contains(after));
-            pairs.insert((reader, *writer));
+            pairs.insert((reader, writer));
             found.push(Unordered {
                 reader,
                 target: target.to_owned(),
                 source: source.to_owned(),
-                writer: *writer,
+                writer,
                 last: steps.iter().filter(is_last).copied().collect(),
                 first,
             });
@@ -89,7 +86,7 @@ fn related_to(plan: &Plan, steps: &[StepId]) -> HashSet<StepId> {
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::Mount;
+    use crate::build::{Mount, MountKind};
 
     fn bind(source: &str, options: &[&str]) -> Mount {
         let options = options.iter().map(ToString::to_string).collect();

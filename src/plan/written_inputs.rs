@@ -2,10 +2,10 @@
 //! ended. Pure; no I/O.
 
 use std::collections::HashSet;
-use std::path::Path;
 
-use crate::build::{Action, Build, Container, MountKind, Rootfs, StepId};
+use crate::build::{Build, StepId};
 
+use super::host_paths::{PathMap, read, written};
 use super::{Plan, Segments};
 
 /// An input of a segment that steps before it may write.
@@ -19,63 +19,29 @@ pub struct WrittenInput {
 
 /// By segment: its inputs that planned steps may write which come before one of its own.
 pub fn written_inputs(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<WrittenInput>> {
-    let written = written(build, plan);
+    let written = PathMap::new(written(build, plan).map(|(step, path)| (path.to_owned(), step)));
     let of_segment = |index: usize| {
         let segment = segments.get(index);
         let container = build.container(segment.container);
         let mut before = None;
         let mut inputs = Vec::new();
-        for (name, path) in read(container) {
-            let overlaps = |(_, written): &&(StepId, &Path)| written.starts_with(path) || path.starts_with(written);
-            let steps = written.iter().filter(overlaps).map(|(step, _)| *step);
-            let mut steps: Vec<StepId> =
-                steps.filter(|step| build.step(*step).container != segment.container).collect();
+        for (target, path) in read(container) {
+            let mut steps = written.meeting(path);
+            steps.retain(|step| build.step(*step).container != segment.container);
             steps.dedup();
             if !steps.is_empty() {
                 let before = before.get_or_insert_with(|| all_before(build, &segment.steps));
                 steps.retain(|step| before.contains(step));
             }
             if !steps.is_empty() {
+                let rootfs = || format!("the rootfs of {}", container.name);
+                let name = target.map_or_else(rootfs, |target| target.display().to_string());
                 inputs.push(WrittenInput { name, steps });
             }
         }
         inputs
     };
     (0..segments.all().len()).map(of_segment).collect()
-}
-
-/// What a container reads of the host, by the names that reasons have for it.
-fn read(container: &Container) -> Vec<(String, &Path)> {
-    let root = match &container.rootfs {
-        Rootfs::Squashfs(layers) => layers.iter().map(AsRef::as_ref).collect(),
-        Rootfs::Tar(path) | Rootfs::Dir(path) => vec![path.as_path()],
-        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => Vec::new(),
-    };
-    let root = root.into_iter().map(|path| (format!("the rootfs of {}", container.name), path));
-    let mounts = container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored);
-    let binds = mounts.filter_map(|mount| match &mount.kind {
-        MountKind::Bind(source) => Some((mount.target.display().to_string(), source.as_path())),
-        _ => None,
-    });
-    root.chain(binds).collect()
-}
-
-/// What planned steps may write on the host, in their order: the output of a snapshot, the writable binds of any other step.
-fn written<'b>(build: &'b Build, plan: &Plan) -> Vec<(StepId, &'b Path)> {
-    let mut written = Vec::new();
-    for id in plan.order() {
-        let step = build.step(*id);
-        if let Action::Snapshot(snapshot) = &step.action {
-            written.extend(snapshot.output.as_deref().map(|output| (*id, output)));
-            continue;
-        }
-        let mounts = build.container(step.container).mounts.iter().filter(|mount| !mount.is_read_only());
-        written.extend(mounts.filter_map(|mount| match &mount.kind {
-            MountKind::Bind(source) => Some((*id, source.as_path())),
-            _ => None,
-        }));
-    }
-    written
 }
 
 /// All that any of these steps waits for, one after the other.
@@ -91,7 +57,7 @@ fn all_before(build: &Build, steps: &[StepId]) -> HashSet<StepId> {
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::Mount;
+    use crate::build::{Mount, MountKind};
 
     fn bind(source: &str, target: &str, options: &[&str]) -> Mount {
         let options = options.iter().map(ToString::to_string).collect();

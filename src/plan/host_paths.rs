@@ -1,0 +1,91 @@
+//! The paths of the host that containers read and steps write, and which of them meet. Pure; no I/O.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use crate::build::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
+
+use super::Plan;
+
+/// What of the host is in the keys of a container's segments: each path, with the target of its bind; none for the rootfs.
+pub(super) fn read(container: &Container) -> impl Iterator<Item = (Option<&Path>, &Path)> {
+    let root = match &container.rootfs {
+        Rootfs::Squashfs(layers) => layers.as_slice(),
+        Rootfs::Tar(path) | Rootfs::Dir(path) => std::slice::from_ref(path),
+        Rootfs::Programs(_) | Rootfs::Snapshot(_) | Rootfs::Scratch => &[],
+    };
+    let mounts = container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored);
+    let binds = mounts.filter_map(|mount| Some((Some(mount.target.as_path()), bound(mount)?)));
+    root.iter().map(|path| (None, path.as_path())).chain(binds)
+}
+
+/// What planned steps may write on the host, in their order: the output of a snapshot, the writable binds of any other step.
+pub(super) fn written<'b>(build: &'b Build, plan: &'b Plan) -> impl Iterator<Item = (StepId, &'b Path)> {
+    plan.order().iter().flat_map(|id| {
+        let step = build.step(*id);
+        let (output, mounts) = match &step.action {
+            Action::Snapshot(snapshot) => (snapshot.output.as_deref(), [].as_slice()),
+            _ => (None, build.container(step.container).mounts.as_slice()),
+        };
+        let binds = mounts.iter().filter(|mount| !mount.is_read_only()).filter_map(bound);
+        output.into_iter().chain(binds).map(|path| (*id, path))
+    })
+}
+
+/// The source of a bind.
+pub(super) fn bound(mount: &Mount) -> Option<&Path> {
+    match &mount.kind {
+        MountKind::Bind(source) => Some(source),
+        _ => None,
+    }
+}
+
+/// Values by path, in the order in which they were put in.
+pub(super) struct PathMap<T>(BTreeMap<PathBuf, Vec<(usize, T)>>);
+
+impl<T: Copy> PathMap<T> {
+    pub(super) fn new(all: impl Iterator<Item = (PathBuf, T)>) -> Self {
+        let mut map: BTreeMap<PathBuf, Vec<(usize, T)>> = BTreeMap::new();
+        for (number, (path, value)) in all.enumerate() {
+            map.entry(path).or_default().push((number, value));
+        }
+        Self(map)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the values of the paths that are this one, lie in it, or contain it.
+    pub(super) fn meeting(&self, path: &Path) -> Vec<T> {
+        let above = path.ancestors().skip(1).filter_map(|above| self.0.get(above));
+        // Paths are ordered by their components: those in a directory follow it.
+        let from = self.0.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+        let below = from.take_while(|(other, _)| other.starts_with(path)).map(|(_, values)| values);
+        let mut found: Vec<(usize, T)> = above.chain(below).flatten().copied().collect();
+        found.sort_by_key(|(number, _)| *number);
+        found.into_iter().map(|(_, value)| value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn paths_meet_where_the_one_is_the_other_or_lies_in_it(
+            paths in prop::collection::vec("(/(a|b|ab|a-|a/b)){0,4}", 0..20),
+            asked in "(/(a|b|ab|a-)){0,4}",
+        ) {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| PathBuf::from(format!("/{path}"))).collect();
+            let asked = PathBuf::from(format!("/{asked}"));
+            let map = PathMap::new(paths.iter().cloned().enumerate().map(|(number, path)| (path, number)));
+            let meets = |number: &usize| paths[*number].starts_with(&asked) || asked.starts_with(&paths[*number]);
+            prop_assert_eq!(map.meeting(&asked), (0..paths.len()).filter(meets).collect::<Vec<_>>());
+        }
+    }
+}
