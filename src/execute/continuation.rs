@@ -1,6 +1,7 @@
 //! Where the next build continues after one that failed, by container: behind the last checkpoint, or at the first step after a
 //! snapshot.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::drive::Run;
@@ -13,10 +14,14 @@ use crate::warning::NoCheckpoint;
 impl Run<'_, '_> {
     /// By segment that has begun and is not done; to be called when all checkpoints are written.
     pub(super) fn continuations(&self) -> Vec<Continuation> {
+        if self.counts.failed + self.counts.skipped == 0 {
+            return Vec::new();
+        }
         let segments = self.judge.segments();
+        let ran: HashMap<StepId, Duration> = self.ran.iter().copied().collect();
         let of = |(index, segment): (usize, &Segment)| {
             let (stored, why) = self.rooms.checkpoints.last(index);
-            continuation(self.context.build, segment, stored, why, &self.ran)
+            continuation(self.context.build, segment, stored, why, &ran)
         };
         segments.all().iter().enumerate().filter_map(of).collect()
     }
@@ -28,9 +33,9 @@ fn continuation(
     segment: &Segment,
     stored: usize,
     why: Option<NoCheckpoint>,
-    ran: &[(StepId, Duration)],
+    ran: &HashMap<StepId, Duration>,
 ) -> Option<Continuation> {
-    let took = |step: &StepId| ran.iter().find(|(other, _)| other == step).map(|(_, took)| *took);
+    let took = |step: &StepId| ran.get(step).copied();
     let (again, open): (Vec<StepId>, Vec<StepId>) =
         segment.steps.iter().skip(stored).partition(|step| took(step).is_some());
     let first_open = open.first().copied()?;
@@ -61,7 +66,7 @@ mod tests {
     fn of(stored: usize, ran: &[(usize, u64)], why: Option<NoCheckpoint>) -> Option<Continuation> {
         let build = fixture::build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 0, &[1]), ("d", 0, &[2])]);
         let segments = Segments::new(&build, &Plan::new(&build, &[]));
-        let ran: Vec<_> = ran.iter().map(|(step, took)| (StepId(*step), Duration::from_secs(*took))).collect();
+        let ran = ran.iter().map(|(step, took)| (StepId(*step), Duration::from_secs(*took))).collect();
         let mut segment = segments.get(0).clone();
         segment.is_cut = true;
         continuation(&build, &segment, stored, why, &ran)
