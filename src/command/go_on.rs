@@ -12,41 +12,51 @@ const DEFAULT_MANIFEST: &str = "build.yaml";
 
 /// Of `runner apply`, as it was called: what a shell in a step must be told too is kept.
 pub fn after_apply(cli: &Cli, args: &ApplyArgs, build: &Build) -> GoOn {
-    let called: Vec<String> = std::env::args_os().map(|arg| word(&arg.to_string_lossy())).collect();
-    let mut shell = vec![called.first().cloned().unwrap_or_else(|| "runner".into()), "shell".into()];
-    let path = |path: &Path| word(&path.to_string_lossy());
-    if let Some(store) = &cli.store {
-        shell.extend(["--store".into(), path(store)]);
-    }
-    if args.manifest.manifest != Path::new(DEFAULT_MANIFEST) {
-        shell.extend(["-m".into(), path(&args.manifest.manifest)]);
-    }
-    for (name, value) in &args.manifest.sets.values {
-        shell.extend(["--set".into(), word(&format!("{name}={value}"))]);
-    }
+    let mut shell = begin("shell");
+    option(&mut shell, "--store", cli.store.as_deref());
+    option(&mut shell, "-m", named_manifest(&args.manifest));
+    variables(&mut shell, &args.manifest);
     if let Some(runtime) = &args.runtime.runtime {
         shell.extend(["--runtime".into(), word(runtime)]);
     }
     let is_container = |name: &&String| build.containers.iter().any(|container| container.name == **name);
     let ambiguous = build.steps.iter().map(|step| &step.name).filter(is_container).cloned().collect();
+    let again: Vec<String> = std::env::args_os().map(|arg| word(&arg.to_string_lossy())).collect();
     let lock = lock_command(cli, &args.manifest, &args.lock_file);
-    GoOn { shell: shell.join(" "), ambiguous, again: called.join(" "), lock }
+    GoOn { shell: shell.join(" "), ambiguous, again: again.join(" "), lock }
 }
 
 /// Writes the lock of the same manifest and variables.
 pub fn lock_command(cli: &Cli, manifest: &ManifestArgs, lock_file: &LockFileArgs) -> String {
-    let path = |path: &Path| word(&path.to_string_lossy());
-    let mut command =
-        vec![std::env::args_os().next().map_or_else(|| "runner".into(), |arg| word(&arg.to_string_lossy()))];
-    command.push("lock".into());
-    if manifest.manifest != Path::new(DEFAULT_MANIFEST) {
-        command.push(path(&manifest.manifest));
-    }
+    let mut command = begin("lock");
+    command.extend(named_manifest(manifest).map(path));
+    variables(&mut command, manifest);
+    option(&mut command, "--lock-file", lock_file.path.as_deref());
+    option(&mut command, "--store", cli.store.as_deref());
+    command.join(" ")
+}
+
+/// Runner as it was called, and a command of it.
+fn begin(command: &str) -> Vec<String> {
+    let program = std::env::args_os().next();
+    vec![program.map_or_else(|| "runner".into(), |program| word(&program.to_string_lossy())), command.into()]
+}
+
+fn option(command: &mut Vec<String>, flag: &str, value: Option<&Path>) {
+    command.extend(value.iter().flat_map(|value| [flag.into(), path(value)]));
+}
+
+fn variables(command: &mut Vec<String>, manifest: &ManifestArgs) {
     for (name, value) in &manifest.sets.values {
         command.extend(["--set".into(), word(&format!("{name}={value}"))]);
     }
-    for (flag, value) in [("--lock-file", &lock_file.path), ("--store", &cli.store)] {
-        command.extend(value.iter().flat_map(|value| [flag.into(), path(value)]));
-    }
-    command.join(" ")
+}
+
+/// The manifest, where it is not the one that commands take anyway.
+fn named_manifest(args: &ManifestArgs) -> Option<&Path> {
+    Some(args.manifest.as_path()).filter(|manifest| *manifest != Path::new(DEFAULT_MANIFEST))
+}
+
+fn path(path: &Path) -> String {
+    word(&path.to_string_lossy())
 }
