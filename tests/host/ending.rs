@@ -31,6 +31,20 @@ pub fn assert_nothing_left(project: &Project, built: &Built) {
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{}", built.run);
 }
 
+/// A build whose step is stopped at the gate `half`: by its timeout of three seconds, or by Ctrl-C.
+#[track_caller]
+pub fn stopped(project: &Project, gate: &Gate, step: &str, is_timeout: bool) -> Built {
+    let build = Running::start(project, &[]);
+    gate.await_step("half");
+    if !is_timeout {
+        build.signal(Signal::INT);
+    }
+    let built = build.end();
+    let (code, reason) = if is_timeout { (1, "timed out after 3s") } else { (130, "interrupted") };
+    assert_eq!((built.run.code, built.reason(step)), (code, reason), "{}", built.run);
+    built
+}
+
 /// The processes below one that have ended, and whose exit status nobody has taken.
 fn zombies_below(pid: u32) -> Vec<u32> {
     let stat = |pid: u32| {
@@ -79,14 +93,7 @@ steps:
         );
         let gate = Gate::new(&project);
         project.write("out/Makefile", MAKEFILE);
-        let build = Running::start(&project, &[]);
-        gate.await_step("half");
-        if !is_timeout {
-            build.signal(Signal::INT);
-        }
-        let built = build.end();
-        let (code, reason) = if is_timeout { (1, "timed out after 3s") } else { (130, "interrupted") };
-        assert_eq!((built.run.code, built.reason("make")), (code, reason), "{step}: {}", built.run);
+        let built = stopped(&project, &gate, "make", is_timeout);
         assert_eq!(built.status("image"), "skipped", "{step}");
         assert_eq!(read(&project, "out/product"), None, "{step}");
         assert_eq!(read(&project, "out/next"), None, "{step}");

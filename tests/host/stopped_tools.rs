@@ -5,10 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use rustix::process::Signal;
-
-use crate::built::{Built, Gate, Running, processes_of, project};
-use crate::ending::{assert_nothing_left, read, sleep};
+use crate::built::{Built, Gate, processes_of, project};
+use crate::ending::{assert_nothing_left, read, sleep, stopped};
 use crate::project::Project;
 
 const NINJA: &str = "{ programs: [/bin/sh, /bin/cat, /bin/mv, /bin/sleep, /bin/touch, /usr/bin/ninja] }";
@@ -63,14 +61,7 @@ steps:
         );
         let gate = Gate::new(&project);
         project.write("out/build.ninja", &NINJA_FILE.replace("$mark", &mark));
-        let build = Running::start(&project, &[]);
-        gate.await_step("half");
-        if !is_timeout {
-            build.signal(Signal::INT);
-        }
-        let built = build.end();
-        let (code, reason) = if is_timeout { (1, "timed out after 3s") } else { (130, "interrupted") };
-        assert_eq!((built.run.code, built.reason("ninja")), (code, reason), "{}", built.run);
+        let built = stopped(&project, &gate, "ninja", is_timeout);
         assert_eq!(read(&project, "out/product"), None, "{}", built.run);
         assert_eq!(read(&project, "out/part").as_deref(), Some("whole\n"));
         assert_eq!(processes_of(&command), Vec::<String>::new());
@@ -107,14 +98,7 @@ steps:
         }
         package(&project, &mark);
         let gate = Gate::new(&project);
-        let build = Running::start(&project, &[]);
-        gate.await_step("half");
-        if !is_timeout {
-            build.signal(Signal::INT);
-        }
-        let built = build.end();
-        let (code, reason) = if is_timeout { (1, "timed out after 3s") } else { (130, "interrupted") };
-        assert_eq!((built.run.code, built.reason("dpkg")), (code, reason), "{}", built.run);
+        let built = stopped(&project, &gate, "dpkg", is_timeout);
         assert_eq!(read(&project, "target/etc/tool.conf").as_deref(), Some("half\n"), "{}", built.run);
         let half_written = built.ending("dpkg")["failure"]["half_written"].to_string();
         assert!(half_written.contains("\"/target\""), "{half_written}");
