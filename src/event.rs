@@ -234,7 +234,7 @@ pub struct StepFailure {
     /// A way to fix it, where the last lines of its output or the way it ended suggest one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What came out is not as the lock says.
+    /// The layer is not the locked one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub mismatched: bool,
     /// The writable binds, caches and their like that it may have left half-written files in: nothing puts those back.

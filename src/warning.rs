@@ -28,7 +28,7 @@ pub enum Warning {
     BuiltElsewhere,
     /// Another step has its turn with a cache.
     CacheInUse { id: String },
-    /// A part of the build was done, and is done again the next time. `own` are the files that the build wrote to its inputs.
+    /// A part of the build was done, and is done again the next time.
     NotKept { step: String, why: NotKept, fix: InputFix },
     /// The base of a build cannot be read any more, so no result above it is stored.
     NotJudged { why: String },
@@ -281,7 +281,9 @@ impl fmt::Display for NoCheckpoint {
             Self::OwnState { change: OwnChange::Unknown } => f.write_str(
                 "runner may not look at the container's /dev, which is in no layer; it needs CAP_SYS_PTRACE for that",
             ),
-            Self::Dear => f.write_str("a copy of their changes takes over 2% of the time that they took; `checkpoint: auto` makes it all the same"),
+            Self::Dear => f.write_str(
+                "a copy of their changes takes over 2% of the time that they took; `checkpoint: auto` makes it all the same",
+            ),
             Self::Failed { why } => f.write_str(why),
         }
     }

@@ -37,7 +37,7 @@ pub enum ContentError {
     UnknownType { path: PathBuf },
 }
 
-/// What overlayfs takes for a mark of its own.
+/// A mark of overlayfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OverlayMark {
     /// A device node of a deleted file.

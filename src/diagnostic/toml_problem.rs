@@ -2,7 +2,7 @@
 
 use super::visible::escaped;
 
-/// Returns the line, the column and the problem. What is quoted of the text, such as a key, is escaped.
+/// Returns the line, the column and the problem. Quotations of the text, such as a key, are escaped.
 pub fn toml_problem(text: &str, error: &toml::de::Error) -> String {
     let message = escaped(error.message());
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message.into_owned() };

@@ -142,7 +142,7 @@ enum Cause {
     Step,
     /// This host.
     Host,
-    /// What came out is not as it is locked.
+    /// The layer is not the locked one.
     Mismatch,
     /// The caller, who has not given what a step needs.
     Input,

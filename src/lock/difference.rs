@@ -19,13 +19,13 @@ const DIGITS: usize = 12;
 /// A thing that is not as it is locked; `what` is its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// What it holds is something else.
+    /// Its content is another one.
     Other {
         /// See above.
         what: String,
-        /// What is locked.
+        /// Its digest in the lock.
         locked: String,
-        /// What is there.
+        /// Its digest now.
         found: String,
         /// Which of its inputs are others; none where that was not looked at.
         causes: Option<Vec<String>>,

@@ -135,7 +135,7 @@ impl Work<'_, '_> {
     pub fn keep_checkpoint(&self, plan: &CheckpointPlan, took: Duration, changes: Changes) {
         let image = match changes {
             Changes::Abandoned(copy) => {
-                // What of it cannot be removed goes with the lease.
+                // The lease removes the rest, where some of it cannot be removed now.
                 let _ = remove_tree(&copy);
                 return;
             }
