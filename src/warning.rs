@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::build::{Build, ContainerId, size_text};
 use crate::freshness::OwnFile;
 use crate::plan::Unordered;
-use crate::session::OwnChange;
 use crate::written_through::WrittenThrough;
 
 /// A warning. What went wrong is told in the words of the error, with its causes.
@@ -15,7 +14,7 @@ use crate::written_through::WrittenThrough;
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Warning {
     /// A step failed, and is tried again.
-    Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough>, lacks: Option<OwnChange> },
+    Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough>, new_network: bool },
     /// A step was asked to end and still runs.
     StillRuns { left: Duration, is_interrupted: bool },
     /// Squashfs cannot hold what some files have.
@@ -116,8 +115,8 @@ pub enum NoCheckpoint {
     TmpfsLeft { targets: Vec<PathBuf> },
     /// An input is another by now.
     InputsChanged,
-    /// The steps have changed what their container has of its own, or may have.
-    OwnState { change: OwnChange },
+    /// The steps may change the network of their container.
+    Network,
     /// A copy of what the steps have changed takes long beside the steps.
     Dear,
     /// It could not be written.
@@ -152,17 +151,13 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry { reason, attempt, of, stays, lacks } => {
+            Self::Retry { reason, attempt, of, stays, new_network } => {
                 write!(f, "{reason}; try {attempt} of {of}")?;
                 if !stays.is_empty() {
                     let stays = WrittenThrough::list(stays);
                     write!(f, " begins with the root as it was; what this one wrote to {stays} stays")?;
                 }
-                match lacks {
-                    Some(OwnChange::Dev) => f.write_str("; the changes of /dev by steps before it are gone"),
-                    Some(OwnChange::Network) => f.write_str("; the container's network begins anew"),
-                    Some(OwnChange::Unknown) | None => Ok(()),
-                }
+                if *new_network { f.write_str("; the container's network begins anew") } else { Ok(()) }
             }
             Self::StillRuns { left, is_interrupted } => {
                 let left =
@@ -272,15 +267,9 @@ impl fmt::Display for NoCheckpoint {
         match self {
             Self::TmpfsLeft { targets } => write!(f, "files are left in {}, which is in no layer", list(targets)),
             Self::InputsChanged => f.write_str("an input of the steps has changed meanwhile"),
-            Self::OwnState { change: OwnChange::Dev } => {
-                f.write_str("files of /dev are not as the container began with, which is in no layer")
-            }
-            Self::OwnState { change: OwnChange::Network } => {
+            Self::Network => {
                 f.write_str("its steps may have changed the container's network (NET_ADMIN), which is in no layer")
             }
-            Self::OwnState { change: OwnChange::Unknown } => f.write_str(
-                "runner may not look at the container's /dev, which is in no layer; it needs CAP_SYS_PTRACE for that",
-            ),
             Self::Dear => f.write_str(
                 "a copy of their changes takes over 2% of the time that they took; `checkpoint: auto` makes it all the same",
             ),

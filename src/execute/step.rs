@@ -192,9 +192,9 @@ impl Work<'_, '_> {
             }
             tries += 1;
             let stays = WrittenThrough::all(&self.context.build.container(step.container).mounts);
-            let lacks = before.as_ref().and_then(Before::lacks);
+            let new_network = before.as_ref().is_some_and(Before::has_new_network);
             let of = step.retries + 1;
-            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of, stays, lacks });
+            self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of, stays, new_network });
             if let Some(before) = &before {
                 let restored = self.rooms.restore_before(step.container, before, &stop);
                 let failed = |error| self.interrupted().unwrap_or_else(|| self.lost(error));

@@ -1,7 +1,8 @@
 //! The janitor: a process that lets go of the mount namespaces of steps that have ended.
 //!
 //! When the last hold of a mount namespace closes, the kernel takes its mounts down, and makes whoever closed it wait
-//! until no processor can see them any more. Here nobody waits for that: not the next spare, and not the end of a step.
+//! until no processor can see them any more. Here nobody waits for that: not the next spare, and not the end of a step but of
+//! one that has left files in memory.
 
 use crate::FEED;
 use crate::sys::{self, Fork};
@@ -34,18 +35,31 @@ impl Janitor {
         }
     }
 
-    /// Gives it the hold of a namespace.
-    pub fn take(&self, namespace: i32) {
-        if namespace < 0 {
+    /// Gives it the hold of a namespace, or of a mount that is attached nowhere.
+    pub fn take(&self, hold: i32) {
+        if hold < 0 {
             return;
         }
         if self.0 >= 0 {
             // Where that fails it closes here, which only takes longer.
-            let _ = sys::send(self.0, &[1], Some(namespace));
+            let _ = sys::send(self.0, &[LATER], &[hold]);
         }
-        sys::close(namespace);
+        sys::close(hold);
+    }
+
+    /// Returns when the mounts of all that was given are taken down, and the memory of their files is free.
+    pub fn wait(&self) {
+        // Where it does not answer it has ended, and what it held with it.
+        if self.0 >= 0 && sys::send(self.0, &[ANSWER], &[]).is_ok() {
+            let _ = sys::receive(self.0, &mut [0u8; 1], true);
+        }
     }
 }
+
+/// A message with a hold to close.
+const LATER: u8 = 1;
+/// A message that asks for an answer, which is the same byte.
+const ANSWER: u8 = 2;
 
 fn work(end: i32) -> ! {
     // Of init's descriptors it keeps its own alone.
@@ -59,7 +73,12 @@ fn work(end: i32) -> ! {
     let mut byte = [0u8; 1];
     loop {
         match sys::receive(FEED, &mut byte, true) {
-            Ok(received) if received.length > 0 => received.close(),
+            Ok(received) if received.length > 0 => {
+                received.close();
+                if byte[0] == ANSWER {
+                    let _ = sys::send(FEED, &byte, &[]);
+                }
+            }
             // Init has ended, and so does everything in the container.
             Ok(_) | Err(_) => sys::exit(0),
         }

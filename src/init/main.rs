@@ -22,6 +22,7 @@
 #![no_builtins]
 #![deny(unsafe_code)]
 
+mod dev;
 mod disposition;
 mod ending;
 mod janitor;

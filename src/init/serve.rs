@@ -1,5 +1,6 @@
 //! Init's loop: one poll(2) over the spare, the steps that run, and runner.
 
+use crate::dev::{Dev, Pool};
 use crate::ending::{self, Begun};
 use crate::janitor::Janitor;
 use crate::spare::{self, Privileges, Spare};
@@ -19,6 +20,8 @@ const MOST_LOST: u32 = 100;
 struct Step {
     spare: Spare,
     status: i32,
+    /// Its `/dev`, for a step after it.
+    dev: Option<Dev>,
     /// It was asked to end.
     asked: bool,
     /// It is to be told so, as soon as a process can be made for that.
@@ -37,7 +40,7 @@ pub struct Steps {
 impl Steps {
     const fn new() -> Self {
         let none = Spare { process: -1, number: 0, mounts: -1, pids: -1, is_behind: false };
-        let none = Step { spare: none, status: -1, asked: true, to_tell: false, killed: true };
+        let none = Step { spare: none, status: -1, dev: None, asked: true, to_tell: false, killed: true };
         Self { all: [none; MOST_STEPS], count: 0, messengers: 0 }
     }
 
@@ -64,6 +67,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
     let mut spare = None;
+    let mut devs = Pool::new();
     let mut lost = 0;
     let mut awaited = false;
     // Before anything else takes its place.
@@ -71,7 +75,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let janitor = if feed < 0 { Janitor::none() } else { Janitor::start() };
     loop {
         if spare.is_none() && !awaited && steps.count < MOST_STEPS {
-            spare = make(view, watched, privileges, &mut feed, false);
+            spare = make(view, watched, privileges, &mut feed, false, (&mut devs, &janitor));
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
         }
@@ -84,11 +88,10 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
         steps.reap_messengers(spare.as_ref());
         if let Some(ready @ Spare { process, mounts, pids, .. }) = spare {
             if polled[1].happened != 0 || polled[2].happened != 0 {
-                let mut byte = [0u8; 1];
                 // Also where it has ended: it may have become a step and ended since, between two looks of one poll.
-                match sys::receive(feed, &mut byte, false) {
+                match spare::receive_begun(feed) {
                     // It ended before it took a request: something killed it, or its view is not whole any more.
-                    Err(sys::EAGAIN) if polled[2].happened != 0 => {
+                    None if polled[2].happened != 0 => {
                         let _ = sys::reap(process);
                         sys::close(process);
                         sys::close(pids);
@@ -97,15 +100,15 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
                         awaited = true;
                         spare = None;
                     }
-                    Err(sys::EAGAIN) => {}
-                    received => {
+                    None => {}
+                    Some(spare::Begun { status, is_behind, dev }) => {
+                        let begun = Spare { is_behind, ..ready };
                         // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
-                        let status = received.map_or(-1, |received| received.descriptors[0]);
-                        let step = Spare { is_behind: byte[0] != 0, ..ready };
+                        let killed = status < 0;
                         steps.all[steps.count] =
-                            Step { spare: step, status, asked: false, to_tell: false, killed: status < 0 };
+                            Step { spare: begun, status, dev, asked: false, to_tell: false, killed };
                         steps.count += 1;
-                        if status < 0 {
+                        if killed {
                             sys::kill(process);
                         }
                         lost = 0;
@@ -115,7 +118,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
             }
         } else if asked && awaited {
             if lost < MOST_LOST {
-                spare = make(view, watched, privileges, &mut feed, true);
+                spare = make(view, watched, privileges, &mut feed, true, (&mut devs, &janitor));
             }
             if spare.is_none() {
                 refuse();
@@ -123,16 +126,28 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
             }
             awaited = spare.is_none();
         }
-        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, view, || watched.lost(view));
+        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, &mut devs, view, || watched.lost(view));
     }
 }
 
 /// Makes a spare, and where it is missing the way on which all of them report.
-fn make(view: &View<'_>, watched: Watched, privileges: Privileges, feed: &mut i32, asked: bool) -> Option<Spare> {
+fn make(
+    view: &View<'_>,
+    watched: Watched,
+    privileges: Privileges,
+    feed: &mut i32,
+    asked: bool,
+    (devs, janitor): (&mut Pool, &Janitor),
+) -> Option<Spare> {
     if *feed < 0 {
         *feed = spare::feed().ok()?;
     }
-    spare::make(view, watched, privileges, asked).ok()
+    let dev = devs.take();
+    let made = spare::make(view, watched, privileges, asked, dev).ok();
+    if let (None, Some(dev)) = (&made, dev) {
+        devs.put(dev, janitor);
+    }
+    made
 }
 
 fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, steps: &mut Steps) {
@@ -167,6 +182,7 @@ fn follow(
     steps: &mut Steps,
     polled: &[Poll],
     janitor: &Janitor,
+    devs: &mut Pool,
     view: &View<'_>,
     lost: impl Fn() -> Option<(u64, sys::Errno)>,
 ) {
@@ -182,12 +198,16 @@ fn follow(
                 Ok(Ended::Signaled(signal)) => wire::status(kind::SIGNALED, stage, signal, detail),
                 Err(error) => wire::status(kind::FAILED, stage::PROCESS, error.0, 0),
             };
+            janitor.take(step.spare.mounts);
+            // A limit of memory counts the files of a step in its `/dev`: they are gone when the next one begins.
+            if step.dev.is_some_and(|dev| devs.put_back(dev, view, janitor)) {
+                janitor.wait();
+            }
             // Runner may have lost interest; and a step that failed to start has reported that itself.
-            let _ = sys::send(step.status, &message, None);
+            let _ = sys::send(step.status, &message, &[]);
             sys::close(step.status);
             sys::close(step.spare.process);
             sys::close(step.spare.pids);
-            janitor.take(step.spare.mounts);
             steps.count -= 1;
             steps.all[index] = steps.all[steps.count];
         } else if status.happened & !POLLIN != 0 && !step.killed {
@@ -219,7 +239,7 @@ fn refuse() {
         if received.count >= REQUEST_DESCRIPTORS {
             let status = received.descriptors[REQUEST_DESCRIPTORS - 1];
             let message = wire::status(kind::FAILED, stage::PROCESS, sys::EAGAIN.0, 0);
-            let _ = sys::send(status, &message, None);
+            let _ = sys::send(status, &message, &[]);
         }
         received.close();
     });

@@ -1,5 +1,6 @@
 //! A spare: a process in namespaces of its own, with its view mounted, that waits for a request to become a step.
 
+use crate::dev::Dev;
 use crate::proc;
 use crate::step;
 use crate::sys::{self, Buffer, Fork, Namespace, O_WRONLY, POLLIN, POLLRDHUP, Poll, Received, Result};
@@ -60,11 +61,14 @@ pub fn with_request<T>(wait: bool, user: impl FnOnce(Result<Received>, &'static 
     })
 }
 
-/// Makes a spare of an init with these privileges; `asked` where a request waits for it.
-pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) -> Result<Spare> {
+/// Makes a spare of an init with these privileges; `asked` where a request waits for it. It takes the `/dev`.
+pub fn make(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool, dev: Option<Dev>) -> Result<Spare> {
     match sys::fork_apart()? {
-        Fork::Child => wait(view, watched, privileges, asked),
+        Fork::Child => wait(view, watched, privileges, asked, dev),
         Fork::Parent(number, process) => {
+            if let Some(dev) = dev {
+                sys::close(dev.tree);
+            }
             // Opened while it is init's own still: a step of another user is not init's to look into on every host.
             let open = |kind, path| sys::namespace(process, kind).or_else(|_| proc::open(number, path)).unwrap_or(-1);
             let (mounts, pids) = (open(Namespace::Mount, b"/ns/mnt\0"), open(Namespace::Pid, b"/ns/pid\0"));
@@ -86,12 +90,17 @@ pub fn feed() -> Result<i32> {
 }
 
 /// Gets ready, waits, and becomes the step.
-fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) -> ! {
-    // Of init's descriptors it keeps its own four, and the root where a mount is watched: none of another step's.
-    if sys::close_from(watched.end()).is_err() {
+fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool, dev: Option<Dev>) -> ! {
+    // Of init's descriptors it keeps its own four, the root where a mount is watched, and a `/dev`: none of another step's.
+    let end = watched.end();
+    let kept = match dev {
+        None => sys::close_from(end),
+        Some(dev) => sys::duplicate(dev.tree, end, true).and_then(|()| sys::close_from(end + 1)),
+    };
+    if kept.is_err() {
         sys::exit(125);
     }
-    let ready = prepare(view, watched, privileges);
+    let ready = prepare(view, watched, privileges, dev.map(|dev| Dev { tree: end, ..dev }));
     if !asked && !is_fit_at_request(&ready, view, watched) {
         // Init makes another one for that request.
         sys::exit(0);
@@ -105,11 +114,11 @@ fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) 
         let request = parse(&received, bytes);
         let is_behind = request.as_ref().is_some_and(|request| request.has(wire::INIT));
         // From here on init follows this process as a step.
-        let followed =
-            sys::send(FEED, &[u8::from(is_behind)], Some(status)).and_then(|()| sys::duplicate(status, STATUS, true));
+        let dev = ready.as_ref().ok().and_then(|ready| Some(ready.mounted.dev.as_ref()?.now()));
+        let followed = begun(status, is_behind, dev).and_then(|()| sys::duplicate(status, STATUS, true));
         if let Err(error) = followed {
             // Where init does not follow this process, it cannot report why.
-            let _ = sys::send(status, &wire::status(kind::FAILED, stage::PROCESS, error.0, 0), None);
+            let _ = sys::send(status, &wire::status(kind::FAILED, stage::PROCESS, error.0, 0), &[]);
             sys::exit(125);
         }
         sys::close(status);
@@ -119,7 +128,7 @@ fn wait(view: &View<'_>, watched: Watched, privileges: Privileges, asked: bool) 
             (Ok(ready), Some(request)) => step::become_step(&request, view, &received, ready.score),
         };
         let message = wire::status(kind::FAILED, failure.stage, failure.error.0, failure.detail);
-        let _ = sys::send(STATUS, &message, None);
+        let _ = sys::send(STATUS, &message, &[]);
         sys::exit(125)
     })
 }
@@ -134,7 +143,53 @@ fn is_fit_at_request(ready: &core::result::Result<Ready, step::Failure>, view: &
         && watched.lost(view).is_none()
 }
 
-fn prepare(view: &View<'_>, watched: Watched, privileges: Privileges) -> core::result::Result<Ready, step::Failure> {
+/// The length of the message by which a spare says that it becomes a step.
+const BEGUN: usize = 10;
+
+/// Passes to init the status socket of the step that this process becomes, and its `/dev` for a later step.
+fn begun(status: i32, is_behind: bool, dev: Option<Dev>) -> Result<()> {
+    let mut bytes = [0u8; BEGUN];
+    bytes[0] = u8::from(is_behind);
+    let Some(dev) = dev else { return sys::send(FEED, &bytes, &[status]) };
+    bytes[1] = u8::from(dev.is_settled);
+    bytes[2..].copy_from_slice(&dev.made.to_le_bytes());
+    sys::send(FEED, &bytes, &[status, dev.tree])
+}
+
+/// The message of a spare that becomes a step.
+pub struct Begun {
+    /// The status socket of the step; -1 where it could not be received.
+    pub status: i32,
+    /// See [`Spare::is_behind`].
+    pub is_behind: bool,
+    /// Its `/dev`, which a later step may have.
+    pub dev: Option<Dev>,
+}
+
+/// Receives the message of a spare that becomes a step; none where there is none.
+pub fn receive_begun(feed: i32) -> Option<Begun> {
+    let mut bytes = [0u8; BEGUN];
+    match sys::receive(feed, &mut bytes, false) {
+        Err(sys::EAGAIN) => None,
+        Err(_) => Some(Begun { status: -1, is_behind: false, dev: None }),
+        Ok(received) => {
+            let [is_behind, is_settled, made @ ..] = bytes;
+            let dev = received.descriptors[..received.count].get(1).map(|tree| Dev {
+                tree: *tree,
+                made: u64::from_le_bytes(made),
+                is_settled: is_settled != 0,
+            });
+            Some(Begun { status: received.descriptors[0], is_behind: is_behind != 0, dev })
+        }
+    }
+}
+
+fn prepare(
+    view: &View<'_>,
+    watched: Watched,
+    privileges: Privileges,
+    dev: Option<Dev>,
+) -> core::result::Result<Ready, step::Failure> {
     if let Some(error) = watched.failed() {
         return Err(step::Failure::new(stage::PROCESS)(error));
     }
@@ -145,7 +200,7 @@ fn prepare(view: &View<'_>, watched: Watched, privileges: Privileges) -> core::r
     if !privileges.is_bound {
         step::bound(u64::MAX, view.bounding).map_err(step::Failure::new(stage::CAPABILITIES))?;
     }
-    let mounted = view::mount(view)?;
+    let mounted = view::mount(view, dev)?;
     sys::new_keyring().or_else(step::without_keyrings).map_err(step::Failure::new(stage::KEYRING))?;
     // Of a proc that is mounted nowhere, so not below the root.
     let score = sys::open(PROC, b"self/oom_score_adj\0", O_WRONLY).map_err(step::Failure::new(stage::OOM_SCORE))?;

@@ -133,7 +133,7 @@ fn own_null(stream: i32) -> sys::Result<i32> {
     if sys::kind(stream)? != FileKind::Null {
         return Ok(stream);
     }
-    // Not blocking: an earlier step may have put a fifo there.
+    // Not blocking: the manifest may list another device in its place.
     let null = sys::open(AT_FDCWD, b"/dev/null\0", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)?;
     if sys::kind(null)? != FileKind::Null {
         return Err(sys::EINVAL);
@@ -149,7 +149,7 @@ fn terminal(request: &Request<'_>) -> sys::Result<i32> {
     let master = sys::open(AT_FDCWD, b"/dev/ptmx\0", O_RDWR | O_NOCTTY | O_NONBLOCK)?;
     sys::block(master)?;
     sys::unlock_terminal(master)?;
-    // By the master and not by a path, which an earlier step could have replaced.
+    // By the master and not by a path.
     let slave = sys::ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY)? as i32;
     sys::give(slave, request.uid)?;
     if request.rows > 0 && request.columns > 0 {
@@ -158,7 +158,7 @@ fn terminal(request: &Request<'_>) -> sys::Result<i32> {
     }
     sys::ioctl(slave, TIOCSCTTY, 0)?;
     console(master)?;
-    sys::send(STATUS, &wire::status(kind::TERMINAL, 0, 0, 0), Some(master))?;
+    sys::send(STATUS, &wire::status(kind::TERMINAL, 0, 0, 0), &[master])?;
     Ok(slave)
 }
 
@@ -172,9 +172,8 @@ fn console(master: i32) -> sys::Result<()> {
     target[..PREFIX.len()].copy_from_slice(PREFIX);
     target[PREFIX.len()..PREFIX.len() + number.len()].copy_from_slice(number);
     let target = &target[..=PREFIX.len() + number.len()];
-    match sys::link(target, PATH) {
-        // That of an earlier step, or a device that the manifest lists.
-        Err(sys::EEXIST) if sys::is_link(PATH) => sys::unlink(PATH).and_then(|()| sys::link(target, PATH)),
+    match sys::link(target, AT_FDCWD, PATH) {
+        // A device that the manifest lists.
         Err(sys::EEXIST) => Ok(()),
         other => other,
     }

@@ -1,6 +1,7 @@
 //! A step's own view, mounted over the container's in a mount namespace that only the spare is in, and looked at again
 //! when a request comes.
 
+use crate::dev::{self, Dev};
 use crate::step::Failure;
 use crate::sys::{self, AT_FDCWD, FileKind, O_DIRECTORY, O_NOFOLLOW, O_PATH, Result};
 use crate::wire::{View, ViewMount, stage};
@@ -14,18 +15,41 @@ const MOUNT_ATTR_NOEXEC: u64 = 8;
 const LOCKED: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 /// The filesystems that were mounted anew, by the numbers of their mounts.
-pub struct Mounted(&'static [usize]);
+pub struct Mounted {
+    numbers: &'static [usize],
+    /// The `/dev` among them, for a step after this one.
+    pub dev: Option<OwnDev>,
+}
+
+/// The `/dev` of this process.
+pub struct OwnDev {
+    dev: Dev,
+    /// When it was made; none where each change of it is seen already.
+    made_at: Option<sys::Time>,
+    is_reusable: bool,
+}
+
+impl OwnDev {
+    /// Returns it, as a step is about to begin.
+    pub fn now(&self) -> Dev {
+        let is_settled = |made_at| sys::file_time().is_ok_and(|now| made_at < now);
+        let is_settled = self.is_reusable && self.made_at.is_none_or(is_settled);
+        Dev { is_settled, ..self.dev }
+    }
+}
 
 impl Mounted {
     /// Whether each of them is where it was mounted. The read-only and the hidden paths lie in one of them.
     pub fn is_whole(&self, view: &View<'_>) -> bool {
-        let mut targets = fresh_targets(view);
-        self.0.iter().all(|number| {
-            let found = targets.next().and_then(|target| sys::mount_seen_at(target).ok());
+        self.numbers.iter().zip(fresh_targets(view)).filter(|(number, _)| **number != IN_DEV).all(|(number, target)| {
+            let found = sys::mount_seen_at(target).ok();
             found.is_some_and(|found| found.is_top && found.number == *number as u64)
         })
     }
 }
+
+/// Stands for the number of a mount in a `/dev`, whose place no other step sees.
+const IN_DEV: usize = usize::MAX;
 
 fn words(count: usize) -> Result<&'static mut [usize]> {
     if count == 0 { Ok(&mut []) } else { sys::map_words(count) }
@@ -34,20 +58,34 @@ fn words(count: usize) -> Result<&'static mut [usize]> {
 fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     view.mounts().filter_map(|mount| match mount {
         ViewMount::Fresh { target, .. } => Some(target),
-        ViewMount::ReadOnly(_) | ViewMount::Masked(_) | ViewMount::Below(_) | ViewMount::Watched(_) => None,
+        _ => None,
     })
 }
 
-/// Mounts all of it, in order.
-pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
+/// Mounts all of it, in order, with a `/dev` of an earlier step where there is one.
+pub fn mount(view: &View<'_>, given: Option<Dev>) -> core::result::Result<Mounted, Failure> {
     // The descriptors at first, and in the end the numbers.
     let fresh_mounts = words(fresh_targets(view).count()).map_err(Failure::new(stage::MOUNT))?;
     let mut made = 0;
     let lifted = lift(view)?;
     let mut lifted = lifted.iter();
-    let mut hidden = Hidden { null: -1, lacks_null: false, bare: -1, empty: -1 };
+    let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
+    let mut dev = None;
     for (index, mount) in view.mounts().enumerate() {
         let mounted = match mount {
+            ViewMount::Fresh { target, .. }
+                if index < view.dev_entries
+                    && let Some(given) = given =>
+            {
+                fresh_mounts[made] = if index == 0 { given.tree as usize } else { IN_DEV };
+                made += 1;
+                if index == 0 {
+                    open_or_make(target, true).and_then(|place| put_over(given.tree, place))
+                } else {
+                    Ok(())
+                }
+            }
+            ViewMount::Directory(_) | ViewMount::Node { .. } | ViewMount::Link { .. } if given.is_some() => Ok(()),
             ViewMount::Fresh { over_empty, attributes, kind, target, options } => fresh(kind, attributes, options)
                 .and_then(|mount| {
                     let place = open_or_make(target, true)?;
@@ -56,28 +94,71 @@ pub fn mount(view: &View<'_>) -> core::result::Result<Mounted, Failure> {
                     }
                     fresh_mounts[made] = mount as usize;
                     made += 1;
-                    let moved = sys::mount_over(mount, place);
-                    sys::close(place);
-                    moved
+                    put_over(mount, place)
                 }),
             ViewMount::ReadOnly(path) => read_only(Inside::find(view, &fresh_mounts[..made], path)),
             ViewMount::Masked(path) => hidden.mask(Inside::find(view, &fresh_mounts[..made], path)),
             ViewMount::Below(target) => lifted.next().ok_or(sys::EINVAL).and_then(|mount| put(*mount as i32, target)),
             ViewMount::Watched(_) => Ok(()),
+            ViewMount::Directory(_) | ViewMount::Node { .. } | ViewMount::Link { .. } => {
+                fresh_mounts[..made].last().ok_or(sys::EINVAL).and_then(|at| make(*at as i32, mount))
+            }
         };
         mounted.map_err(|error| {
-            // A place that cannot be hidden for want of the null device is whole itself.
-            let stage = if hidden.lacks_null { stage::STDIO } else { stage::MOUNT };
+            let stage = match mount {
+                ViewMount::Directory(_) | ViewMount::Node { .. } | ViewMount::Link { .. } => stage::DEV,
+                _ => stage::MOUNT,
+            };
             Failure { stage, error, detail: index as u64 }
         })?;
+        if index + 1 == view.dev_entries {
+            // Where it cannot be cloned, a later step has another one made.
+            dev = own_dev(fresh_mounts[0] as i32, given, view).ok();
+            for slot in fresh_mounts[1..made].iter_mut().filter(|slot| **slot != IN_DEV) {
+                sys::close(*slot as i32);
+                *slot = IN_DEV;
+            }
+        }
     }
     hidden.close();
-    for slot in fresh_mounts.iter_mut() {
+    for slot in fresh_mounts.iter_mut().filter(|slot| **slot != IN_DEV) {
         let mount = *slot as i32;
         *slot = sys::mount_of(mount).map_err(Failure::new(stage::MOUNT))?.number as usize;
         sys::close(mount);
     }
-    Ok(Mounted(fresh_mounts))
+    Ok(Mounted { numbers: fresh_mounts, dev })
+}
+
+/// Puts a mount, which stays open, over a place.
+fn put_over(mount: i32, place: i32) -> Result<()> {
+    let moved = sys::mount_over(mount, place);
+    sys::close(place);
+    moved
+}
+
+fn own_dev(dev: i32, given: Option<Dev>, view: &View<'_>) -> Result<OwnDev> {
+    let (made, made_at) = match given {
+        Some(given) => (given.made, None),
+        None => dev::digest(dev, view).map(|found| (found.digest, Some(found.changed).filter(|_| !view.fine_times)))?,
+    };
+    Ok(OwnDev {
+        dev: Dev { tree: sys::clone_mount(dev, true)?, made, is_settled: false },
+        made_at,
+        is_reusable: view.reuses_dev,
+    })
+}
+
+/// Makes a file in a filesystem that nobody else sees yet.
+fn make(at: i32, file: ViewMount<'_>) -> Result<()> {
+    match file {
+        ViewMount::Directory(path) => sys::make_directory(at, path),
+        ViewMount::Link { target, path } => sys::link(target, at, path),
+        ViewMount::Node { mode, major, minor, uid, gid, path } => {
+            sys::make_node(at, path, mode, (major, minor))?;
+            if (uid, gid) == (0, 0) { Ok(()) } else { sys::give_in(at, path, uid, gid) }
+        }
+        _ => Err(sys::EINVAL),
+    }
 }
 
 /// A path in a filesystem that was mounted anew, from the descriptor of that: the directory that it is mounted on may lie in
@@ -201,8 +282,6 @@ fn read_only(path: Inside<'_>) -> Result<()> {
 /// What hides a path: the null device over a file, one empty directory over each directory.
 struct Hidden {
     null: i32,
-    /// Whether an earlier step, or one that runs beside, has replaced or removed the null device.
-    lacks_null: bool,
     /// A mount of an empty directory, attached nowhere.
     bare: i32,
     /// The first directory that is hidden, which the others are cloned from.
@@ -228,9 +307,7 @@ impl Hidden {
             other => other?,
         };
         if sys::kind(place)? != FileKind::Directory {
-            let null = self.clone_null();
-            self.lacks_null = null.is_err();
-            return over(null?, place);
+            return over(self.clone_null()?, place);
         }
         if self.empty >= 0 {
             return over(sys::clone_mount(self.empty, false)?, place);
@@ -246,15 +323,10 @@ impl Hidden {
         Ok(())
     }
 
-    /// Clones the mount of /dev/null, if it still is that: an earlier step may have put something else there.
+    /// Clones a mount of the step's own /dev/null.
     fn clone_null(&mut self) -> Result<i32> {
         if self.null < 0 {
-            let null = open(b"/dev/null\0")?;
-            if sys::kind(null)? != FileKind::Null {
-                sys::close(null);
-                return Err(sys::EINVAL);
-            }
-            self.null = null;
+            self.null = open(b"/dev/null\0")?;
         }
         sys::clone_mount(self.null, false)
     }

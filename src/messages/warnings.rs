@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{compare, every, variant};
 use crate::freshness::OwnFile;
-use crate::session::OwnChange;
 use crate::warning::{InputFix, MissingOrder, NoCheckpoint, NotKept, Warning};
 use crate::written_through::WrittenThrough;
 
@@ -13,11 +12,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = every! {
         NoCheckpoint::TmpfsLeft { .. } => [NoCheckpoint::TmpfsLeft { targets: vec!["/tmp".into(), "/run".into()] }],
         NoCheckpoint::InputsChanged => [NoCheckpoint::InputsChanged],
-        NoCheckpoint::OwnState { .. } => [
-            NoCheckpoint::OwnState { change: OwnChange::Dev },
-            NoCheckpoint::OwnState { change: OwnChange::Network },
-            NoCheckpoint::OwnState { change: OwnChange::Unknown },
-        ],
+        NoCheckpoint::Network => [NoCheckpoint::Network],
         NoCheckpoint::Dear => [NoCheckpoint::Dear],
         NoCheckpoint::Failed { .. } => [NoCheckpoint::Failed { why: "cannot write the image: cannot write to its file: No space left on device (os error 28)".into() }],
     };
@@ -55,9 +50,8 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
     let why = || "cannot remove /srv/store/tmp/x: Device or resource busy (os error 16)".to_owned();
     let others = every! {
         Warning::Retry { .. } => [
-            Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3, stays: Vec::new(), lacks: None },
-            Warning::Retry { reason: "exit code 1".into(), attempt: 2, of: 2, stays: Vec::new(), lacks: Some(OwnChange::Dev) },
-            Warning::Retry { reason: "exit code 1".into(), attempt: 2, of: 2, stays: Vec::new(), lacks: Some(OwnChange::Network) },
+            Warning::Retry { reason: "exit code 100".into(), attempt: 2, of: 3, stays: Vec::new(), new_network: false },
+            Warning::Retry { reason: "exit code 1".into(), attempt: 2, of: 2, stays: Vec::new(), new_network: true },
             Warning::Retry {
                 reason: "timed out after 2s".into(),
                 attempt: 2,
@@ -66,7 +60,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
                     WrittenThrough { target: "/src".into(), what: "/work/src".into() },
                     WrittenThrough { target: "/var/cache/apt".into(), what: "the cache apt".into() },
                 ],
-                lacks: None,
+                new_network: false,
             },
         ],
         Warning::StillRuns { .. } => [

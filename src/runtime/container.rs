@@ -92,8 +92,6 @@ pub struct Container {
     /// Its cgroups, where all steps are in the same.
     watch: Option<Arc<Watch>>,
     held_mounts: Arc<HeldMounts>,
-    /// Its `/dev` as a place, where all steps have the same.
-    dev: Option<OwnedFd>,
 }
 
 /// Where requests go.
@@ -223,10 +221,9 @@ impl Container {
         }
         let answer = sent.and_then(|()| protocol::receive(&here));
         let held_mounts = Arc::clone(held_mounts);
-        let mut container = Self { channel: channel(here), helper, watch: None, held_mounts, dev: None };
+        let mut container = Self { channel: channel(here), helper, watch: None, held_mounts };
         let error = match answer {
-            Ok(Some((Opened::Ready(limits), descriptors))) => {
-                container.dev = descriptors.into_iter().next();
+            Ok(Some((Opened::Ready(limits), _))) => {
                 container.watch = watch.map(|mut watch| {
                     watch.expect(limits);
                     Arc::new(watch)
@@ -247,11 +244,6 @@ impl Container {
             Err(failed @ RuntimeError::Failed(_)) if is_closed => Err(failed),
             _ => Err(error),
         }
-    }
-
-    /// Its `/dev` as a place, where all its steps have the same; for the caller to hold.
-    pub fn take_dev(&mut self) -> Option<OwnedFd> {
-        self.dev.take()
     }
 
     /// Starts a process in it, the first one of its namespace or, with `init`, behind one that reaps.

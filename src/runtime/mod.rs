@@ -24,7 +24,7 @@ pub mod protocol;
 pub mod spec;
 pub mod status;
 mod watch;
-#[path = "../init/wire.rs"]
+#[path = "../init/wire/mod.rs"]
 pub mod wire;
 
 use std::io;

@@ -18,6 +18,7 @@ pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
     ("openat", &[]),
     ("openat2", &[]),
     ("statx", &[]),
+    ("clock_gettime", &[(0, 5)]),
     ("write", &[]),
     ("mmap", &[]),
     ("setsid", &[]),
@@ -35,7 +36,6 @@ pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
     ("getcwd", &[]),
     ("fchown", &[]),
     ("ioctl", &[(1, 0x5441)]),
-    ("unlinkat", &[]),
     ("symlinkat", &[]),
     ("execve", &[]),
     ("exit_group", &[]),
@@ -43,7 +43,7 @@ pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
 
 /// The system calls that a session's init makes, and each process that it makes before that one is a step: see
 /// `src/init/sys/number.rs`.
-pub const SETUP_CALLS: [&str; 55] = [
+pub const SETUP_CALLS: [&str; 56] = [
     "read",
     "write",
     "close",
@@ -72,13 +72,14 @@ pub const SETUP_CALLS: [&str; 55] = [
     "capset",
     "prctl",
     "getdents64",
+    "clock_gettime",
     "exit_group",
     "waitid",
     "keyctl",
     "openat",
     "mkdirat",
     "mknodat",
-    "unlinkat",
+    "fchownat",
     "symlinkat",
     "ppoll",
     "dup3",

@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{OwnChange, Seed, Session, SessionError};
+use super::{Seed, Session, SessionError};
 use crate::error::doing;
 use crate::fs::copy_tree::copy_tree_with_notes;
 use crate::fs::remove_tree::remove_tree;
@@ -19,14 +19,14 @@ pub struct Before {
     root: Option<PathBuf>,
     /// By the place of each tmpfs mount.
     tmpfs: Vec<(PathBuf, PathBuf)>,
-    /// The steps before it had changed what is not copied.
-    lacks: Option<OwnChange>,
+    /// Steps before it may have changed the network, which is not copied.
+    has_new_network: bool,
 }
 
 impl Before {
-    /// Returns the change by steps before it of what is not copied.
-    pub fn lacks(&self) -> Option<OwnChange> {
-        self.lacks
+    /// Whether a network that steps before it may have changed begins anew.
+    pub fn has_new_network(&self) -> bool {
+        self.has_new_network
     }
 }
 
@@ -43,7 +43,8 @@ impl Session<'_> {
     /// # Errors
     /// Those of mkdir(2).
     pub fn empty_copy(&self) -> Result<Before, SessionError> {
-        Ok(Before { folder: self.scratch.folder("before")?, root: None, tmpfs: Vec::new(), lacks: self.own_change()? })
+        let (folder, has_new_network) = (self.scratch.folder("before")?, self.may_change_network());
+        Ok(Before { folder, root: None, tmpfs: Vec::new(), has_new_network })
     }
 
     /// Copies what has been changed in it since the last snapshot, and what its tmpfs mounts hold. It must have been started,

@@ -4,11 +4,21 @@ use std::collections::BTreeSet;
 
 use caps::CapSet;
 
-use super::SessionError;
+use super::{Session, SessionError};
 use crate::build::{Capability, Container, DEFAULT_CAPABILITIES, Network};
+use crate::runtime::Runtime;
 
 /// What each session takes: device nodes, overlays of other users' directories, groups and bounding sets of its processes.
 const ALWAYS: [Capability; 4] = [Capability::DacOverride, Capability::Mknod, Capability::Setgid, Capability::Setpcap];
+
+impl Session<'_> {
+    /// Whether the steps may change a network that they share, and that no layer holds. With an external runtime each step has a
+    /// network of its own.
+    pub fn may_change_network(&self) -> bool {
+        let has_own = self.container.network == Network::None && *self.workspace.runtime() == Runtime::Embedded;
+        has_own && self.container.capabilities.contains(&Capability::NetAdmin)
+    }
+}
 
 /// Refuses a container for which the caller has too few.
 ///

@@ -18,7 +18,6 @@ mod inspect;
 mod kept;
 mod layer;
 mod mounts;
-mod own_state;
 mod scratch;
 mod script;
 mod secrets;
@@ -45,8 +44,6 @@ pub use layer::Lower;
 pub use mounts::RAMFS;
 use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
-pub use own_state::OwnChange;
-use own_state::OwnState;
 use rustix::fs::{Mode, OFlags};
 pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
@@ -109,7 +106,6 @@ struct Live {
     runtime: container::Container,
     /// Its config.json as it is kept, if it is.
     kept: Option<Spec>,
-    own_state: OwnState,
     root: OwnedFd,
     overlay: Mounted,
     upper: PathBuf,
@@ -238,11 +234,10 @@ impl<'a> Session<'a> {
             capabilities: &self.container.capabilities,
             held_mounts: self.workspace.held_mounts(),
         };
-        let mut runtime = runtime.open(helper, bundle)?;
-        let own_state = OwnState::of(runtime.take_dev()).map_err(doing("look at /dev of the container"))?;
+        let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
-        Ok(Live { runtime, kept, own_state, root, overlay, upper })
+        Ok(Live { runtime, kept, root, overlay, upper })
     }
 
     /// What config.json says in a bundle that is kept: it can be run by hand, when nothing of this session is left.

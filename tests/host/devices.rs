@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::built::{Built, Running, names_in, project};
-use crate::project::Project;
+use crate::project::{Project, RUNTIME};
 
 /// loop-control: there on every host that runs these tests, and opening it changes nothing.
 const LISTED: &str = r#"
@@ -128,4 +128,97 @@ fn only_listed_devices_can_be_opened_with_cgroup_v2_too() {
     command.args(["-m", "sh", "-c", script, "sh"]).arg(runner.get_program()).args(runner.get_args());
     command.current_dir(runner.get_current_dir().unwrap()).env("RUNNER_STORE", project.store());
     check(&project, &Running::spawn(command).end());
+}
+
+/// As with a container for each step: no step sees what another one made, removed or changed in `/dev`; the mounts of the
+/// container that lie there stay.
+#[test]
+fn each_step_has_a_dev_of_its_own() {
+    let project = project(
+        r#"
+devices:
+  deep: { path: /dev/loop-control, target: /dev/deep/er/node, mode: "0640", uid: 1234, gid: 99999 }
+mounts:
+  kept: { type: tmpfs, target: /dev/kept/below }
+  shared: { type: bind, source: shared, target: /dev/shm/shared, cache: ignore }
+containers: { c: { rootfs: $TOOLS, devices: [deep], mounts: [kept, shared] } }
+steps:
+  - { name: first, run: ls -AlR --time-style=+ /dev }
+  - name: change
+    run: |
+      rm -r /dev/zero /dev/fd /dev/deep
+      chmod 600 /dev/null
+      chown 1 /dev/full
+      mkdir /dev/new
+      echo text > /dev/new/file
+      echo text > /dev/shm/file
+      ln -sfn /new /dev/ptmx
+      echo kept > /dev/kept/below/file
+      echo shared > /dev/shm/shared/file
+  - { name: shown, run: cat /dev/kept/below/file /dev/shm/shared/file; rm /dev/kept/below/file /dev/shm/shared/file }
+  - { name: last, run: ls -AlR --time-style=+ /dev }
+  - { name: a, needs: [last], run: "echo > /dev/a; echo > /dev/kept/below/a; until [ -e /dev/kept/below/b ]; do sleep 0.01; done; [ ! -e /dev/b ]" }
+  - { name: b, needs: [last], run: "echo > /dev/b; echo > /dev/kept/below/b; until [ -e /dev/kept/below/a ]; do sleep 0.01; done; [ ! -e /dev/a ]" }
+  - { name: layer, needs: [a, b], snapshot: { output: layer.squashfs } }
+"#,
+    );
+    std::fs::create_dir(project.path("shared")).unwrap();
+    let built = Built::of(&project, &["-j", "2"]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    assert_eq!(built.lines("first"), built.lines("last"));
+    assert!(built.lines("first").iter().any(|line| line.starts_with("crw-r----- 1 1234 99999")), "{}", built.run);
+    assert_eq!(built.lines("shown"), ["kept", "shared"]);
+    let names = names_in(&project.path("layer.squashfs"));
+    assert!(!names.iter().any(|name| name.contains("dev")), "{names:?}");
+    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+/// `embedded` gives the `/dev` of a step that has ended to a later one, but none that is not as it was made.
+#[test]
+fn a_dev_that_a_step_has_changed_in_any_way_is_given_to_no_other_step() {
+    const CHANGES: [&str; 15] = [
+        "chmod 600 /dev/null",
+        "chown 1 /dev/full",
+        "chmod 666 /dev/full",
+        "touch -d @1 /dev/tty",
+        "echo > /dev/file",
+        "mkdir /dev/net",
+        "rm /dev/zero",
+        "ln /dev/zero /dev/one",
+        "ln -sfn /etc /dev/fd",
+        "rm /dev/random; mknod /dev/random c 1 9",
+        "chmod 755 /dev/mqueue",
+        "chmod 700 /dev",
+        "echo > /dev/shm/file",
+        "chmod 755 /dev/shm",
+        "chmod 600 /dev/pts/ptmx",
+    ];
+    // No step changes urandom, so its last change is the time when the `/dev` was made. A kernel's clock may have ticks of 10 ms.
+    const MADE: &str = "stat -c made=%z /dev/urandom";
+    const LIST: &str = "ls -AlR --time-style=+%Y /dev; sleep 0.02";
+    let mut steps = String::new();
+    let mut add = |name: &str, run: &str| steps += &format!("  - {{ name: {name}, run: {run:?} }}\n");
+    for n in 0..20 {
+        add(&format!("same-{n}"), &format!("{MADE}; {LIST}"));
+    }
+    for (n, change) in CHANGES.iter().enumerate() {
+        add(&format!("change-{n}"), change);
+        add(&format!("after-{n}"), &format!("{MADE}; {LIST}"));
+        add(&format!("later-{n}"), &format!("{MADE}; {LIST}"));
+    }
+    let project = project(&format!("containers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps:\n{steps}"));
+    let built = Built::of(&project, &[]);
+    assert_eq!(built.run.code, 0, "{}", built.run);
+    let (made, files) = (|step: &str| built.lines(step).remove(0), |step: &str| built.lines(step).split_off(1));
+    let first = files("same-0");
+    for (n, change) in CHANGES.iter().enumerate() {
+        for after in ["after", "later"] {
+            assert_eq!(files(&format!("{after}-{n}")), first, "{change}");
+        }
+    }
+    let mut made: Vec<String> = (0..20).map(|n| made(&format!("same-{n}"))).collect();
+    made.sort();
+    made.dedup();
+    // With an external runtime each is another one.
+    assert!(RUNTIME != "embedded" || made.len() < 15, "none was given to a later step: {made:?}");
 }

@@ -84,8 +84,8 @@ impl Work<'_, '_> {
             self.has_none(plan, NoCheckpoint::TmpfsLeft { targets: left });
             return Ok(None);
         }
-        if let Some(change) = session.own_change()? {
-            self.has_none(plan, NoCheckpoint::OwnState { change });
+        if session.may_change_network() {
+            self.has_none(plan, NoCheckpoint::Network);
             return Ok(None);
         }
         let Some(changes) = session.changes() else { return Ok(None) };

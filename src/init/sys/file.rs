@@ -73,7 +73,6 @@ pub enum FileKind {
     Directory,
     /// /dev/null, by its number.
     Null,
-    Link,
     Other,
 }
 
@@ -83,24 +82,76 @@ struct Statx {
     before_mode: [u32; 7],
     mode: u16,
     padding: u16,
-    before_rdev: [u32; 24],
+    number: u64,
+    before_changed: [u32; 14],
+    changed: Time,
+    modified: Time,
     major: u32,
     minor: u32,
     after: [u32; 30],
 }
 
-pub fn kind(descriptor: i32) -> Result<FileKind> {
-    const AT_EMPTY_PATH: usize = 0x1000;
+/// A time of a file, as statx(2) has it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time {
+    pub seconds: i64,
+    pub nanoseconds: u32,
+    padding: u32,
+}
+
+impl Time {
+    /// Before every time of a file.
+    pub const FIRST: Self = Self { seconds: i64::MIN, nanoseconds: 0, padding: 0 };
+}
+
+/// Looks at a file below a directory, a link itself; an empty path stands for the directory.
+fn stat(directory: i32, path: &[u8]) -> Result<Statx> {
+    const AT_EMPTY_PATH_AND_NO_LINK: usize = 0x1000 | 0x100;
     const STATX_BASIC_STATS: usize = 0x7ff;
-    let mut stat =
-        Statx { before_mode: [0; 7], mode: 0, padding: 0, before_rdev: [0; 24], major: 0, minor: 0, after: [0; 30] };
-    let empty = [0u8];
+    let mut stat = Statx {
+        before_mode: [0; 7],
+        mode: 0,
+        padding: 0,
+        number: 0,
+        before_changed: [0; 14],
+        changed: Time::FIRST,
+        modified: Time::FIRST,
+        major: 0,
+        minor: 0,
+        after: [0; 30],
+    };
     let arguments =
-        [fd(descriptor), empty.as_ptr() as usize, AT_EMPTY_PATH, STATX_BASIC_STATS, (&raw mut stat) as usize];
+        [fd(directory), text(path)?, AT_EMPTY_PATH_AND_NO_LINK, STATX_BASIC_STATS, (&raw mut stat) as usize];
     checked(number::STATX, arguments)?;
+    Ok(stat)
+}
+
+/// A file and its last change.
+pub struct Change {
+    /// The inode's number.
+    pub number: u64,
+    /// When anything of it was changed last.
+    pub changed: Time,
+}
+
+/// Returns the last change of a file below a directory, of a link itself; an empty path stands for the directory.
+pub fn change_of(directory: i32, path: &[u8]) -> Result<Change> {
+    stat(directory, path).map(|stat| Change { number: stat.number, changed: stat.changed })
+}
+
+/// Returns the time that a file would have that is changed now.
+pub fn file_time() -> Result<Time> {
+    const CLOCK_REALTIME_COARSE: usize = 5;
+    let mut time = [0i64; 2];
+    checked(number::CLOCK_GETTIME, [CLOCK_REALTIME_COARSE, (&raw mut time) as usize])?;
+    Ok(Time { seconds: time[0], nanoseconds: time[1] as u32, padding: 0 })
+}
+
+pub fn kind(descriptor: i32) -> Result<FileKind> {
+    let stat = stat(descriptor, &[0])?;
     Ok(match stat.mode & 0o170_000 {
         0o040_000 => FileKind::Directory,
-        0o120_000 => FileKind::Link,
         0o020_000 if (stat.major, stat.minor) == (1, 3) => FileKind::Null,
         _ => FileKind::Other,
     })
@@ -156,24 +207,24 @@ pub fn make_file(directory: i32, path: &[u8]) -> Result<()> {
     checked(number::MKNODAT, [fd(directory), text(path)?, S_IFREG | 0o644, 0]).map(drop)
 }
 
+/// Makes a node, of root, with the mode that has its type too. The device has a major and a minor number.
+pub fn make_node(directory: i32, path: &[u8], mode: u32, device: (u32, u32)) -> Result<()> {
+    let (major, minor) = (u64::from(device.0), u64::from(device.1));
+    // As makedev(3) has it.
+    let device = (major & 0xffff_f000) << 32 | (major & 0xfff) << 8 | (minor & 0xffff_ff00) << 12 | minor & 0xff;
+    checked(number::MKNODAT, [fd(directory), text(path)?, mode as usize, device as usize]).map(drop)
+}
+
 /// Makes a symbolic link.
-pub fn link(target: &[u8], path: &[u8]) -> Result<()> {
-    checked(number::SYMLINKAT, [text(target)?, fd(AT_FDCWD), text(path)?]).map(drop)
+pub fn link(target: &[u8], directory: i32, path: &[u8]) -> Result<()> {
+    checked(number::SYMLINKAT, [text(target)?, fd(directory), text(path)?]).map(drop)
 }
 
-/// Removes a file that is no directory.
-pub fn unlink(path: &[u8]) -> Result<()> {
-    checked(number::UNLINKAT, [fd(AT_FDCWD), text(path)?, 0]).map(drop)
-}
-
-/// Whether a path is a symbolic link.
-pub fn is_link(path: &[u8]) -> bool {
-    let opened = open(AT_FDCWD, path, O_PATH | O_NOFOLLOW);
-    opened.is_ok_and(|place| {
-        let found = kind(place);
-        close(place);
-        found.is_ok_and(|kind| kind == FileKind::Link)
-    })
+/// Gives a file, or a link itself, to a user and a group.
+pub fn give_in(directory: i32, path: &[u8], uid: u32, gid: u32) -> Result<()> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    let owner = [uid as usize, gid as usize];
+    checked(number::FCHOWNAT, [fd(directory), text(path)?, owner[0], owner[1], AT_SYMLINK_NOFOLLOW]).map(drop)
 }
 
 /// Writes a few bytes at once.

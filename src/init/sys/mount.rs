@@ -13,8 +13,13 @@ pub fn new_filesystem(kind: &[u8]) -> Result<i32> {
     Ok(checked(number::FSOPEN, [text(kind)?, FSOPEN_CLOEXEC])? as i32)
 }
 
+/// Sets an option, which has no value where that is empty.
 pub fn set_option(context: i32, key: &[u8], value: &[u8]) -> Result<()> {
+    const SET_FLAG: usize = 0;
     const SET_STRING: usize = 1;
+    if value == NOTHING {
+        return checked(number::FSCONFIG, [fd(context), SET_FLAG, text(key)?, 0, 0]).map(drop);
+    }
     checked(number::FSCONFIG, [fd(context), SET_STRING, text(key)?, text(value)?, 0]).map(drop)
 }
 

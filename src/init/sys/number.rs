@@ -33,13 +33,14 @@ mod own {
     pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const PRCTL: usize = 157;
     pub const GETDENTS64: usize = 217;
+    pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const WAITID: usize = 247;
     pub const KEYCTL: usize = 250;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
-    pub const UNLINKAT: usize = 263;
+    pub const FCHOWNAT: usize = 260;
     pub const SYMLINKAT: usize = 266;
     pub const PPOLL: usize = 271;
     pub const DUP3: usize = 292;
@@ -57,9 +58,9 @@ mod own {
     pub const IOCTL: usize = 29;
     pub const MKNODAT: usize = 33;
     pub const MKDIRAT: usize = 34;
-    pub const UNLINKAT: usize = 35;
     pub const SYMLINKAT: usize = 36;
     pub const FCHDIR: usize = 50;
+    pub const FCHOWNAT: usize = 54;
     pub const FCHOWN: usize = 55;
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
@@ -70,6 +71,7 @@ mod own {
     pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
     pub const WAITID: usize = 95;
+    pub const CLOCK_GETTIME: usize = 113;
     pub const KILL: usize = 129;
     pub const RT_SIGACTION: usize = 134;
     pub const RT_SIGPROCMASK: usize = 135;

@@ -1,8 +1,8 @@
 //! Packets and descriptors over unix(7) sockets.
 
-use core::mem::size_of;
+use core::mem::{size_of, size_of_val};
 
-use super::call::{EBADMSG, ENOBUFS, ENOMEM, ETOOMANYREFS, Result, again, checked, fd};
+use super::call::{EBADMSG, EINVAL, ENOBUFS, ENOMEM, ETOOMANYREFS, Result, again, checked, fd};
 use super::file::{O_CLOEXEC, close};
 use super::number;
 
@@ -42,12 +42,17 @@ struct Message {
     flags: i32,
 }
 
-/// Sends a packet with at most one descriptor; never raises SIGPIPE.
-pub fn send(socket: i32, bytes: &[u8], descriptor: Option<i32>) -> Result<()> {
+/// Sends a packet with as many descriptors as one holds; never raises SIGPIPE.
+pub fn send(socket: i32, bytes: &[u8], descriptors: &[i32]) -> Result<()> {
     const MSG_NOSIGNAL: usize = 0x4000;
     let part = [bytes.as_ptr() as usize, bytes.len()];
-    let mut rights =
-        Rights { length: RIGHTS_HEADER + 4, level: SOL_SOCKET, kind: SCM_RIGHTS, descriptors: [-1; MOST_DESCRIPTORS] };
+    let length = size_of_val(descriptors);
+    let mut rights = Rights {
+        length: RIGHTS_HEADER + length,
+        level: SOL_SOCKET,
+        kind: SCM_RIGHTS,
+        descriptors: [-1; MOST_DESCRIPTORS],
+    };
     let mut message = Message {
         name: 0,
         name_length: 0,
@@ -57,10 +62,10 @@ pub fn send(socket: i32, bytes: &[u8], descriptor: Option<i32>) -> Result<()> {
         control_length: 0,
         flags: 0,
     };
-    if let Some(descriptor) = descriptor {
-        rights.descriptors[0] = descriptor;
+    if !descriptors.is_empty() {
+        rights.descriptors.get_mut(..descriptors.len()).ok_or(EINVAL)?.copy_from_slice(descriptors);
         message.control = (&raw const rights) as usize;
-        message.control_length = RIGHTS_HEADER + 8;
+        message.control_length = RIGHTS_HEADER + length.next_multiple_of(8);
     }
     patiently(number::SENDMSG, [fd(socket), (&raw const message) as usize, MSG_NOSIGNAL]).map(drop)
 }

@@ -2,9 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sched::CloneFlags;
@@ -18,7 +17,6 @@ use super::setup::{Inheritance, become_init};
 use super::{Open, Prepare, sealed};
 use crate::cgroup::ContainerGroup;
 use crate::error::{doing, told};
-use crate::fs::in_root;
 use crate::runtime::container::last_words;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{devices, reap};
@@ -60,22 +58,9 @@ fn serve() -> io::Result<bool> {
             return Ok(true);
         }
     };
-    // Where this process may not look into init, nobody knows later whether steps have changed it.
-    let dev = device_directory(&init).ok();
-    let dev: Vec<BorrowedFd<'_>> = dev.iter().map(AsFd::as_fd).collect();
-    send(&socket, &Opened::Ready(group.set_limits()), &dev)?;
+    send(&socket, &Opened::Ready(group.set_limits()), &[])?;
     wait(&init, &group, &socket)?;
     Ok(group.remove())
-}
-
-/// Opens `/dev` of the container as a place.
-fn device_directory(init: &OwnedFd) -> io::Result<OwnedFd> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", init.as_raw_fd()))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    let pid = pid.ok_or_else(|| io::Error::other("fdinfo names no process"))?.trim();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
-    Ok(in_root::open(root, Path::new("/dev"), OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)?)
 }
 
 /// Waits for the end of init, which comes with the end of runner: but something inside may have frozen init.

@@ -91,7 +91,7 @@ pub(super) fn open(helper: Helper, bundle: Bundle<'_>) -> Result<Container, Runt
     let described = || -> io::Result<_> {
         let filter = filter::of(spec)?;
         let view = sealed("view", &view::encode(spec, &filter, bounding)?)?;
-        Ok((view, view::targets(spec, view::may_unmount(&filter, bounding)), filter.refused))
+        Ok((view, view::targets(spec, view::may_unmount(&filter, bounding))?, filter.refused))
     };
     let (view, targets, refused) = described().map_err(|error| RuntimeError::Create(error.to_string()))?;
     let open = Open { spec: for_helper(spec) };

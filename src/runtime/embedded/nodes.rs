@@ -1,17 +1,10 @@
-//! `/dev` of a container: the usual nodes and links, and the devices that config.json lists.
+//! The content of a step's own `/dev`: the usual nodes and links, and the devices that config.json lists.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mkdirat, mknodat, openat, symlinkat,
-};
-use rustix::io::Errno;
-
-use crate::error::doing;
-use crate::fs::in_root;
 
 /// Character devices that every container has: name, major and minor.
 const NODES: [(&str, u32, u32); 6] =
@@ -27,84 +20,114 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Makes them in the `/dev` that is mounted in `root`. A `/dev` that the manifest binds is left as it is.
-///
-/// # Errors
-/// With the node.
-pub fn make(root: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
-    let dev = spec.mounts().iter().flatten().rfind(|mount| mount.destination() == Path::new("/dev"));
-    if dev.is_none_or(|mount| mount.typ().as_deref() == Some("bind")) {
-        return Ok(());
-    }
-    let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let dev = in_root::open(root, Path::new("/dev"), flags).map_err(doing("open /dev of the container"))?;
-    for (name, major, minor) in NODES {
-        let node = Node { kind: FileType::CharacterDevice, major, minor, mode: 0o666, uid: 0, gid: 0 };
-        node.make(dev.as_fd(), name).map_err(doing(format_args!("make the device node /dev/{name}")))?;
-    }
-    // The root is not entered yet: this is the host's, and so the kernel's.
-    let has_core = Path::new("/proc/kcore").exists();
-    for (name, target) in LINKS.into_iter().filter(|(name, _)| *name != "core" || has_core) {
-        match symlinkat(target, &dev, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(doing(format_args!("make the link /dev/{name}"))(error)),
-        }
-    }
-    for device in spec.linux().as_ref().and_then(|linux| linux.devices().as_ref()).into_iter().flatten() {
-        make_device(dev.as_fd(), device)
-            .map_err(doing(format_args!("make the device node {}", device.path().display())))?;
-    }
-    Ok(())
+/// A file of `/dev`, with its path from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevFile {
+    pub path: PathBuf,
+    pub kind: DevFileKind,
 }
 
-fn make_device(dev: BorrowedFd<'_>, device: &LinuxDevice) -> io::Result<()> {
-    let path = device.path().strip_prefix("/dev").map_err(io::Error::other)?;
-    let mut names: Vec<&std::ffi::OsStr> = path.iter().collect();
-    let name = names.pop().ok_or_else(|| io::Error::other("it has no name"))?;
-    let mut at: OwnedFd = dev.try_clone_to_owned()?;
-    for directory in names {
-        match mkdirat(&at, directory, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+/// What a file of `/dev` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DevFileKind {
+    /// For the files below it.
+    Directory,
+    /// The mode has the type too, see mknod(2).
+    Node { mode: u32, major: u32, minor: u32, uid: u32, gid: u32 },
+    /// A symbolic link.
+    Link { target: OsString },
+}
+
+/// Lists the files, a directory before the files in it. A device that config.json lists takes the place of a usual file of its
+/// name, as with runc.
+///
+/// # Errors
+/// Where config.json lists a device that is not below `/dev`, or with a negative number.
+pub fn files(spec: &Spec) -> io::Result<Vec<DevFile>> {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref()).into_iter().flatten();
+    let devices = devices.map(of_device).collect::<io::Result<Vec<DevFile>>>()?;
+    // The root is not entered yet: this is the host's, and so the kernel's.
+    let has_core = Path::new("/proc/kcore").exists();
+    let links = LINKS.into_iter().filter(|(name, _)| *name != "core" || has_core);
+    let usual = NODES.map(|(name, major, minor)| {
+        let mode = libc::S_IFCHR | 0o666;
+        DevFile { path: name.into(), kind: DevFileKind::Node { mode, major, minor, uid: 0, gid: 0 } }
+    });
+    let links =
+        links.map(|(name, target)| DevFile { path: name.into(), kind: DevFileKind::Link { target: target.into() } });
+    let mut files: Vec<DevFile> = Vec::new();
+    for file in usual.into_iter().chain(links).chain(devices) {
+        files.retain(|other| other.path != file.path);
+        for directory in
+            file.path.ancestors().skip(1).filter(|path| *path != Path::new("")).collect::<Vec<_>>().iter().rev()
+        {
+            if !files.iter().any(|other| other.path == *directory) {
+                files.push(DevFile { path: directory.to_path_buf(), kind: DevFileKind::Directory });
+            }
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        at = openat(&at, directory, flags, Mode::empty())?;
+        files.push(file);
     }
-    let number = |number: i64| u32::try_from(number).map_err(io::Error::other);
-    let node = Node {
-        kind: match device.typ() {
-            LinuxDeviceType::B => FileType::BlockDevice,
-            LinuxDeviceType::P => FileType::Fifo,
-            _ => FileType::CharacterDevice,
-        },
+    Ok(files)
+}
+
+fn of_device(device: &LinuxDevice) -> io::Result<DevFile> {
+    let wrong =
+        |why: &dyn std::fmt::Display| io::Error::other(format!("the device {}: {why}", device.path().display()));
+    let path = device.path().strip_prefix("/dev").map_err(|error| wrong(&error))?;
+    if path == OsStr::new("") {
+        return Err(wrong(&"it has no name"));
+    }
+    let number = |number: i64| u32::try_from(number).map_err(|error| wrong(&error));
+    let kind = match device.typ() {
+        LinuxDeviceType::B => libc::S_IFBLK,
+        LinuxDeviceType::P => libc::S_IFIFO,
+        _ => libc::S_IFCHR,
+    };
+    let kind = DevFileKind::Node {
+        mode: kind | device.file_mode().unwrap_or(0o666) & 0o7777,
         major: number(device.major())?,
         minor: number(device.minor())?,
-        mode: device.file_mode().unwrap_or(0o666),
         uid: device.uid().unwrap_or_default(),
         gid: device.gid().unwrap_or_default(),
     };
-    // In place of a usual one of that name, as with runc.
-    match rustix::fs::unlinkat(&at, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
+    Ok(DevFile { path: path.to_owned(), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::{LinuxBuilder, LinuxDeviceBuilder, SpecBuilder};
+
+    use super::*;
+
+    fn listed(devices: &[(&str, i64)]) -> io::Result<Vec<DevFile>> {
+        let devices = devices.iter().map(|(path, minor)| {
+            let device = LinuxDeviceBuilder::default().path(*path).typ(LinuxDeviceType::B).major(7).minor(*minor);
+            device.file_mode(0o640u32).uid(3u32).gid(6u32).build().unwrap()
+        });
+        let linux = LinuxBuilder::default().devices(devices.collect::<Vec<_>>()).build().unwrap();
+        files(&SpecBuilder::default().linux(linux).build().unwrap())
     }
-    node.make(at.as_fd(), name)
-}
 
-struct Node {
-    kind: FileType,
-    major: u32,
-    minor: u32,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-}
+    #[test]
+    fn a_listed_device_replaces_a_usual_one_and_its_directories_come_before_it_once() {
+        let files = listed(&[("/dev/null", 1), ("/dev/net/deep/tun", 2), ("/dev/net/tap", 3)]).unwrap();
+        let names: Vec<&str> = files.iter().map(|file| file.path.to_str().unwrap()).collect();
+        let usual = ["zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr"];
+        assert_eq!(names[..9], usual);
+        let listed = ["ptmx", "null", "net", "net/deep", "net/deep/tun", "net/tap"];
+        assert_eq!(names[names.len() - 6..], listed);
+        let null = files.iter().find(|file| file.path == Path::new("null")).unwrap();
+        let mode = libc::S_IFBLK | 0o640;
+        assert_eq!(null.kind, DevFileKind::Node { mode, major: 7, minor: 1, uid: 3, gid: 6 });
+        let net = files.iter().find(|file| file.path == Path::new("net")).unwrap();
+        assert_eq!(net.kind, DevFileKind::Directory);
+    }
 
-impl Node {
-    fn make(&self, at: BorrowedFd<'_>, name: impl AsRef<Path>) -> io::Result<()> {
-        let name = name.as_ref();
-        mknodat(at, name, self.kind, Mode::empty(), makedev(self.major, self.minor))?;
-        chownat(at, name, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)), AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(chmodat(at, name, Mode::from_raw_mode(self.mode), AtFlags::empty())?)
+    #[test]
+    fn devices_that_cannot_be_made_in_dev_are_refused() {
+        assert!(listed(&[]).is_ok());
+        for device in [("/etc/loop", 0), ("/dev", 0), ("/dev/loop", -1), ("/dev/loop", i64::MAX)] {
+            assert!(listed(&[device]).is_err(), "{device:?}");
+        }
     }
 }

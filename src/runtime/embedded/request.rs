@@ -227,7 +227,7 @@ impl Started {
     pub fn outcome(&self, failure: StartFailure) -> Outcome {
         let used: &[&str] = match failure.stage {
             stage::SESSION => &["setsid"],
-            stage::TERMINAL => &["openat", "ioctl", "fchown", "symlinkat", "unlinkat", "sendmsg"],
+            stage::TERMINAL => &["openat", "ioctl", "fchown", "symlinkat", "sendmsg"],
             stage::STDIO => &["openat", "statx", "dup3", "fcntl", "close_range"],
             stage::LIMITS => &["prlimit64"],
             stage::GROUPS => &["setgroups"],
@@ -258,9 +258,12 @@ impl Started {
             stage::PROCESS => return refused(format!("no process can be made: {error}")),
             stage::EXECUTE => return self.not_executed(errno),
             stage::LOST_MOUNT => return refused(self.without_mount(detail)),
-            stage::MOUNT => {
+            stage::MOUNT | stage::DEV => {
                 let place = usize::try_from(detail).ok().and_then(|index| self.mount.get(index));
                 let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
+                if stage == stage::DEV {
+                    return refused(format!("it cannot make {place}: {error}"));
+                }
                 let changed = "an earlier step or a mount of the container has put something else there";
                 return refused(match errno {
                     libc::ENOENT | libc::ENOTDIR | libc::EINVAL | libc::ELOOP => {
@@ -281,8 +284,8 @@ impl Started {
                 let fix = "`runner doctor` shows whether this kernel takes one; `seccomp: unconfined` does without";
                 return refused(format!("it cannot load its seccomp filter: {error}; {fix}"));
             }
-            stage::STDIO if matches!(errno, libc::EINVAL | libc::ELOOP | libc::ENXIO | libc::ENOENT) => {
-                let why = "an earlier step or a mount of the container has replaced or removed it";
+            stage::STDIO if matches!(errno, libc::EINVAL | libc::ENXIO) => {
+                let why = "the container lists another device with the target /dev/null";
                 return refused(format!("its /dev/null is not the null device: {why}"));
             }
             stage::SESSION => "start a session of processes".to_owned(),
@@ -334,7 +337,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::runtime::wire::{Limit, Request};
+    use crate::runtime::wire::Request;
+    use crate::runtime::wire::request::Limit;
 
     fn process(argv: &[String], env: &[String], groups: Vec<u32>) -> Process {
         let capabilities = LinuxCapabilitiesBuilder::default()
@@ -434,13 +438,13 @@ mod tests {
             Outcome::NotStarted { why, code } => format!("{code} {why}"),
             other => panic!("{other:?}"),
         };
-        let mut all: Vec<String> = (0..=20).map(|stage| words(stage, libc::EIO, 0)).collect();
+        let mut all: Vec<String> = (0..=21).map(|stage| words(stage, libc::EIO, 0)).collect();
         all.push(words(stage::EXECUTE, libc::ENOENT, 0));
         all.push(words(stage::EXECUTE, libc::E2BIG, 0));
         all.push(words(stage::DIRECTORY, libc::ELOOP, 0));
         all.push(words(stage::DIRECTORY, libc::EACCES, 0));
         all.push(words(stage::SECCOMP, libc::EINVAL, 0));
-        all.push(words(stage::STDIO, libc::ELOOP, 0));
+        all.push(words(stage::STDIO, libc::EINVAL, 0));
         all.push(words(stage::MOUNT, libc::ENOENT, 0));
         all.push(words(stage::MOUNT, libc::EIO, 9));
         for outcome in [Outcome::Exited { code: 125 }, Outcome::Signaled { signal: libc::SIGSYS }] {

@@ -1,4 +1,4 @@
-//! The container's first process, from its clone to init: namespaces, mounts, `/dev`, the new root, the program.
+//! The container's first process, from its clone to init: namespaces, mounts, the new root, the program.
 //!
 //! Nothing hostile runs yet, but the root is hostile: every place in it is a descriptor that was resolved inside it, and
 //! no path is mounted on.
@@ -14,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, open_tree};
 
-use super::{cgroup_mounts, nodes, view};
+use super::{cgroup_mounts, view};
 use crate::error::doing;
 use crate::fs::in_root::{self, open_beneath};
 use crate::runtime::attach::{self, Attached};
@@ -59,15 +59,19 @@ pub fn become_init(spec: &Spec, inheritance: Inheritance) -> io::Result<Infallib
     let mut attached = Attached::default();
     for mount in spec.mounts().iter().flatten() {
         if view::is_fresh(mount) {
-            // Only its place: each step mounts its own.
-            attached.place(root_fd.as_fd(), mount.destination(), true)?;
+            // Only its place: each step mounts its own, and makes the places in those.
+            if !view::is_in_fresh(spec, mount) {
+                attached.place(root_fd.as_fd(), mount.destination(), true)?;
+            }
+            if view::holds_mounts(spec, mount) {
+                attached.attach(root_fd.as_fd(), mount)?;
+            }
         } else if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
             cgroup_mounts::attach(&mut attached, root_fd.as_fd(), mount)?;
         } else {
             attached.attach(root_fd.as_fd(), mount)?;
         }
     }
-    nodes::make(root_fd.as_fd(), spec)?;
     protect(root_fd.as_fd(), &attached, spec)?;
     drop(attached);
     if root.readonly() == Some(true) {

@@ -1,5 +1,6 @@
 //! The plan of a step's own view in the flat form that init takes: what belongs to one process table or IPC namespace.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,46 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Mount, Spec};
 
 use super::filter::Filter;
+use super::nodes::{self, DevFile, DevFileKind};
 use super::request::Writer;
 use crate::runtime::lost_mount::mounts_at_risk;
 use crate::runtime::options::Options;
+use crate::runtime::spec;
 use crate::runtime::wire::view;
+use crate::seccomp::Kernel;
 
 /// Whether each step gets a mount anew, and the container itself has none.
 pub fn is_fresh(mount: &Mount) -> bool {
-    let default_shm = mount.destination() == Path::new("/dev/shm") && mount.typ().as_deref() == Some("tmpfs");
-    matches!(mount.typ().as_deref(), Some("proc" | "mqueue")) || default_shm
+    match mount.typ().as_deref() {
+        Some("proc" | "mqueue" | "devpts") => true,
+        // Others are the session's, and bound.
+        Some("tmpfs") => is_dev(mount) || mount.destination() == Path::new("/dev/shm"),
+        _ => false,
+    }
+}
+
+/// Whether a mount is the `/dev` that is made of config.json's devices.
+fn is_dev(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
+}
+
+/// Whether a mount is a filesystem in `/dev` that is the same for each step until one changes it.
+fn is_in_dev(mount: &Mount) -> bool {
+    let place = mount.destination();
+    match mount.typ().as_deref() {
+        Some("devpts") => place == Path::new("/dev/pts"),
+        Some("tmpfs") => place == Path::new("/dev/shm"),
+        _ => false,
+    }
+}
+
+/// Whether a mount lies in one that each step gets anew.
+pub fn is_in_fresh(spec: &Spec, mount: &Mount) -> bool {
+    let place = mount.destination();
+    let before = spec.mounts().iter().flatten().take_while(|other| *other != mount);
+    before
+        .filter(|other| is_fresh(other))
+        .any(|above| place != above.destination() && place.starts_with(above.destination()))
 }
 
 /// Whether a mount is over a directory that `setup` has made for it, and that only a step that may unmount can write to.
@@ -31,7 +63,7 @@ fn is_over_empty(spec: &Spec, mount: &Mount) -> bool {
     }
     let below = |other: &&Mount| mount.destination().starts_with(other.destination());
     let last = spec.mounts().iter().flatten().take_while(|other| *other != mount).filter(below).last();
-    last.is_some_and(|last| last.destination() == Path::new("/dev") && last.typ().as_deref() == Some("tmpfs"))
+    last.is_some_and(is_dev)
 }
 
 /// Whether a path lies in a process table, which only a step has.
@@ -47,34 +79,76 @@ pub fn may_unmount(filter: &Filter, bounding: u64) -> bool {
     bounding & SYS_ADMIN != 0 || filter.inherited.is_empty() || filter.mounts || filter.namespaces
 }
 
-/// Where each mount of the view is, by its number.
-pub fn targets(spec: &Spec, may_unmount: bool) -> Vec<PathBuf> {
-    let own = own(spec).into_iter().map(|mount| mount.destination().clone());
-    let watched = watched(spec, may_unmount).into_iter().map(|mount| mount.destination().clone());
-    own.chain(watched).chain(read_only(spec).map(PathBuf::from)).chain(masked(spec).map(PathBuf::from)).collect()
+/// Whether a mount is a `/dev` that the container has too, under that of each step: one in which mounts of the container lie,
+/// which each step takes over. Of a process table there is never a second one, for it would show init.
+pub fn holds_mounts(spec: &Spec, mount: &Mount) -> bool {
+    let in_dev = |other: &Mount| mount.destination() != other.destination() && other.destination().starts_with("/dev");
+    is_dev(mount) && spec.mounts().iter().flatten().any(|other| in_dev(other) && !is_fresh(other))
 }
 
-/// The mounts that each step makes: those that are anew, and the container's that lie below one of them.
-fn own(spec: &Spec) -> Vec<&Mount> {
-    let mut fresh: Vec<&Path> = Vec::new();
-    let mut own = Vec::new();
-    for mount in spec.mounts().iter().flatten() {
-        let place = mount.destination();
-        if is_fresh(mount) {
-            fresh.push(place);
-        } else if !fresh.iter().any(|above| place != *above && place.starts_with(above)) {
-            continue;
+/// One entry of the view.
+enum Entry<'a> {
+    /// A mount that is made anew.
+    Fresh(&'a Mount),
+    /// A file in `/dev` that is made anew.
+    File(DevFile),
+    /// A mount of the container that lies in one that is made anew.
+    Below(&'a Mount),
+    /// A mount of the container that is looked at before each step and after it.
+    Watched(&'a Mount),
+    ReadOnly(&'a str),
+    Masked(&'a str),
+}
+
+impl Entry<'_> {
+    fn target(&self) -> PathBuf {
+        match self {
+            Self::Fresh(mount) | Self::Below(mount) | Self::Watched(mount) => mount.destination().clone(),
+            Self::File(file) => Path::new("/dev").join(&file.path),
+            Self::ReadOnly(path) | Self::Masked(path) => PathBuf::from(path),
         }
-        own.push(mount);
     }
-    own
 }
 
-/// The mounts of the container that are looked at before each step and after it; those of a step's own are its own.
-fn watched(spec: &Spec, may_unmount: bool) -> Vec<&Mount> {
-    let own = own(spec);
-    let removable = mounts_at_risk(spec, may_unmount);
-    removable.into_iter().filter(|mount| !own.contains(mount)).collect()
+/// Lists what makes a `/dev`, with the places of the filesystems that are mounted in it.
+fn own_dev(spec: &Spec) -> io::Result<Vec<Entry<'_>>> {
+    let mounts = || spec.mounts().iter().flatten();
+    let Some(dev) = mounts().find(|mount| is_dev(mount)) else {
+        return Ok(mounts().filter(|mount| is_in_dev(mount)).map(Entry::Fresh).collect());
+    };
+    let mut entries = vec![Entry::Fresh(dev)];
+    entries.extend(nodes::files(spec)?.into_iter().map(Entry::File));
+    let places =
+        mounts().filter(|mount| is_fresh(mount)).filter_map(|mount| mount.destination().strip_prefix("/dev").ok());
+    let places = places.filter(|path| path.components().count() == 1).map(Path::to_owned);
+    entries.extend(places.map(|path| Entry::File(DevFile { path, kind: DevFileKind::Directory })));
+    entries.extend(mounts().filter(|mount| is_in_dev(mount)).map(Entry::Fresh));
+    Ok(entries)
+}
+
+/// Lists all of the view, in the order in which it is made.
+fn entries(spec: &Spec, may_unmount: bool) -> io::Result<Vec<Entry<'_>>> {
+    let mut entries = own_dev(spec)?;
+    for mount in spec.mounts().iter().flatten() {
+        if is_fresh(mount) && !is_dev(mount) && !is_in_dev(mount) {
+            entries.push(Entry::Fresh(mount));
+        } else if !is_fresh(mount) && is_in_fresh(spec, mount) {
+            entries.push(Entry::Below(mount));
+        }
+    }
+    let at_risk = mounts_at_risk(spec, may_unmount).into_iter();
+    entries.extend(at_risk.filter(|mount| !is_fresh(mount)).map(Entry::Watched));
+    entries.extend(read_only(spec).map(|path| Entry::ReadOnly(path)));
+    entries.extend(masked(spec).map(|path| Entry::Masked(path)));
+    Ok(entries)
+}
+
+/// Where each entry of the view is, by its number.
+///
+/// # Errors
+/// As [`nodes::files`].
+pub fn targets(spec: &Spec, may_unmount: bool) -> io::Result<Vec<PathBuf>> {
+    Ok(entries(spec, may_unmount)?.iter().map(Entry::target).collect())
 }
 
 fn read_only(spec: &Spec) -> impl Iterator<Item = &String> {
@@ -87,53 +161,91 @@ fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
     linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(spec, path))
 }
 
+/// Whether a step may have the `/dev` of one that has ended. Steps that may unmount see what lies below a mount in it, and other
+/// mounts of the container are put in each `/dev` anew.
+fn reuses_dev(spec: &Spec, may_unmount: bool) -> bool {
+    !may_unmount && !spec.mounts().iter().flatten().any(|mount| holds_mounts(spec, mount))
+}
+
+/// Whether each change of a file in a tmpfs that follows a look at it has another time, however soon: Linux has had such
+/// multigrain timestamps since 6.13, see its Documentation/filesystems/multigrain-ts.rst.
+fn has_fine_times(kernel: Kernel) -> bool {
+    (kernel.version, kernel.revision) >= (6, 13)
+}
+
 /// The whole plan, with the seccomp filter that each step gets and the capabilities that each may have.
 ///
 /// # Errors
-/// Where a mount has an option that takes no value: none of these filesystems has one.
+/// As [`nodes::files`].
 pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>> {
     let may_unmount = may_unmount(filter, bounding);
     let mut bytes = Writer::default();
     let confined = !filter.inherited.is_empty() && !filter.mounts;
-    bytes.0.push(if filter.first { view::FILTER_FIRST } else { 0 } | if confined { view::CONFINED } else { 0 });
+    let flags = [
+        (filter.first, view::FILTER_FIRST),
+        (confined, view::CONFINED),
+        (spec::kernel().is_ok_and(has_fine_times), view::FINE_TIMES),
+        (reuses_dev(spec, may_unmount), view::REUSES_DEV),
+    ];
+    bytes.0.push(flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag));
     bytes.u64(bounding);
     for program in [&filter.inherited, &filter.own] {
         bytes.count(program.len());
         bytes.0.extend(program);
     }
-    bytes.count(targets(spec, may_unmount).len());
-    for mount in own(spec) {
-        if !is_fresh(mount) {
-            bytes.0.push(view::BELOW);
-            bytes.text(mount.destination().as_os_str().as_bytes());
-            continue;
+    let has_dev = spec.mounts().iter().flatten().any(is_dev);
+    bytes.count(if has_dev { own_dev(spec)?.len() } else { 0 });
+    let entries = entries(spec, may_unmount)?;
+    bytes.count(entries.len());
+    for entry in &entries {
+        match entry {
+            Entry::Fresh(mount) => encode_fresh(&mut bytes, spec, mount),
+            Entry::File(file) => encode_file(&mut bytes, file),
+            Entry::Below(mount) => tagged(&mut bytes, view::BELOW, mount.destination().as_os_str()),
+            Entry::Watched(mount) => tagged(&mut bytes, view::WATCHED, mount.destination().as_os_str()),
+            Entry::ReadOnly(path) => tagged(&mut bytes, view::READ_ONLY, path),
+            Entry::Masked(path) => tagged(&mut bytes, view::MASKED, path),
         }
-        let options = Options::of(mount);
-        let kind = mount.typ().as_deref().unwrap_or_default().as_bytes();
-        let mut pairs: Vec<&[u8]> = vec![b"source", kind];
-        for (key, value) in &options.data {
-            let value = value.as_ref().ok_or_else(|| io::Error::other(format!("the option {key} needs a value")))?;
-            pairs.extend([key.as_bytes(), value.as_bytes()]);
-        }
-        bytes.0.push(if is_over_empty(spec, mount) { view::FRESH_OVER_EMPTY } else { view::FRESH });
-        bytes.u64(options.set);
-        bytes.text(kind);
-        bytes.text(mount.destination().as_os_str().as_bytes());
-        bytes.texts(&pairs);
-    }
-    for mount in watched(spec, may_unmount) {
-        bytes.0.push(view::WATCHED);
-        bytes.text(mount.destination().as_os_str().as_bytes());
-    }
-    for path in read_only(spec) {
-        bytes.0.push(view::READ_ONLY);
-        bytes.text(path.as_bytes());
-    }
-    for path in masked(spec) {
-        bytes.0.push(view::MASKED);
-        bytes.text(path.as_bytes());
     }
     Ok(bytes.0)
+}
+
+fn tagged(bytes: &mut Writer, tag: u8, path: impl AsRef<OsStr>) {
+    bytes.0.push(tag);
+    bytes.text(path.as_ref().as_bytes());
+}
+
+fn encode_fresh(bytes: &mut Writer, spec: &Spec, mount: &Mount) {
+    let options = Options::of(mount);
+    let kind = mount.typ().as_deref().unwrap_or_default().as_bytes();
+    let mut pairs: Vec<&[u8]> = vec![b"source", kind];
+    for (key, value) in &options.data {
+        pairs.extend([key.as_bytes(), value.as_deref().unwrap_or_default().as_bytes()]);
+    }
+    bytes.0.push(if is_over_empty(spec, mount) { view::FRESH_OVER_EMPTY } else { view::FRESH });
+    bytes.u64(options.set);
+    bytes.text(kind);
+    bytes.text(mount.destination().as_os_str().as_bytes());
+    bytes.texts(&pairs);
+}
+
+fn encode_file(bytes: &mut Writer, file: &DevFile) {
+    let path = file.path.as_os_str();
+    match &file.kind {
+        DevFileKind::Directory => tagged(bytes, view::DIRECTORY, path),
+        DevFileKind::Node { mode, major, minor, uid, gid } => {
+            bytes.0.push(view::NODE);
+            for number in [mode, major, minor, uid, gid] {
+                bytes.u32(*number);
+            }
+            bytes.text(path.as_bytes());
+        }
+        DevFileKind::Link { target } => {
+            bytes.0.push(view::LINK);
+            bytes.text(target.as_bytes());
+            bytes.text(path.as_bytes());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -165,34 +277,91 @@ mod tests {
         SpecBuilder::default().mounts(mounts).linux(linux.unwrap()).build().unwrap()
     }
 
+    fn in_words(view: &View<'_>) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.strip_suffix(b"\0").unwrap().to_vec()).unwrap();
+        view.mounts()
+            .map(|mount| match mount {
+                ViewMount::Fresh { over_empty, attributes, kind, target, options } => {
+                    let over = if over_empty { " over an empty directory" } else { "" };
+                    let options: Vec<String> = options.map(text).collect();
+                    format!("{} {} {attributes}{over}: {}", text(kind), text(target), options.join(" "))
+                }
+                ViewMount::Directory(path) => format!("directory {}", text(path)),
+                ViewMount::Node { mode, major, minor, path, .. } => {
+                    format!("node {} {mode:o} {major}:{minor}", text(path))
+                }
+                ViewMount::Link { target, path } => format!("link {} to {}", text(path), text(target)),
+                ViewMount::Below(path) => format!("below {}", text(path)),
+                ViewMount::ReadOnly(path) => format!("read-only {}", text(path)),
+                ViewMount::Masked(path) => format!("masked {}", text(path)),
+                ViewMount::Watched(path) => format!("watched {}", text(path)),
+            })
+            .collect()
+    }
+
     #[test]
-    fn a_view_has_the_mounts_of_a_process_table_and_no_others() {
+    fn a_view_has_a_dev_and_the_mounts_of_a_process_table_and_no_others() {
         let spec = spec();
-        let expected = ["/proc", "/dev/shm", "/mqueue", "/dev/shm/below", "/dev/mqueue", "/proc/sys", "/proc/keys"]
-            .map(PathBuf::from);
-        assert_eq!(targets(&spec, false), expected);
         let filter = Filter { inherited: vec![1; 16], own: vec![2; 8], first: true, ..Filter::default() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
         let view = View::parse(&bytes).unwrap();
         assert_eq!((view.inherited_filter, view.own_filter), (&[1u8; 16][..], &[2u8; 8][..]));
         assert_eq!((view.filter_first, view.bounding), (true, 1 << 40 | 3));
         assert!(view.confined);
-        let mounts: Vec<_> = view.mounts().collect();
-        assert_eq!(mounts.len(), targets(&spec, false).len());
-        assert!(matches!(
-            mounts[0],
-            ViewMount::Fresh { over_empty: false, attributes: 14, kind: b"proc\0", target: b"/proc\0", .. }
-        ));
-        let ViewMount::Fresh { over_empty: false, options, .. } = mounts[1] else { panic!("{mounts:?}") };
-        assert_eq!(
-            options.collect::<Vec<_>>(),
-            [&b"source\0"[..], b"tmpfs\0", b"mode\0", b"1777\0", b"size\0", b"65536k\0"]
-        );
-        assert!(matches!(mounts[2], ViewMount::Fresh { over_empty: false, kind: b"mqueue\0", .. }));
-        assert!(matches!(mounts[3], ViewMount::Below(b"/dev/shm/below\0")));
-        assert!(matches!(mounts[4], ViewMount::Fresh { over_empty: true, kind: b"mqueue\0", .. }));
-        assert!(matches!(mounts[5], ViewMount::ReadOnly(b"/proc/sys\0")));
-        assert!(matches!(mounts[6], ViewMount::Masked(b"/proc/keys\0")));
+        let words = in_words(&view);
+        assert_eq!(words.len(), targets(&spec, false).unwrap().len());
+        // As many as the host has, whose kernel may have no core.
+        let files = nodes::files(&spec).unwrap().len();
+        assert_eq!(words[..2], ["tmpfs /dev 0: source tmpfs mode 755", "node null 20666 1:3"]);
+        let after = [
+            "directory shm",
+            "directory mqueue",
+            "tmpfs /dev/shm 0: source tmpfs mode 1777 size 65536k",
+            "proc /proc 14: source proc",
+            "mqueue /mqueue 0: source mqueue",
+            "below /dev/shm/below",
+            "below /dev/shmother",
+            "mqueue /dev/mqueue 0 over an empty directory: source mqueue",
+            "read-only /proc/sys",
+            "masked /proc/keys",
+        ];
+        assert_eq!(words[files + 1..], after);
+    }
+
+    #[test]
+    fn a_dev_is_for_a_later_step_too_where_nothing_of_the_container_lies_in_it_and_none_may_unmount() {
+        let dev_entries = |spec: &Spec, bounding: u64| {
+            let filter = Filter { inherited: vec![1; 16], ..Filter::default() };
+            let bytes = encode(spec, &filter, bounding).unwrap();
+            let view = View::parse(&bytes).unwrap();
+            let words: Vec<String> = in_words(&view).into_iter().take(view.dev_entries).collect();
+            (words, view.reuses_dev)
+        };
+        let of = |targets: &[(&str, &str)]| {
+            let mount = |(target, kind): &(&str, &str)| {
+                MountBuilder::default().destination(*target).typ(*kind).options(Vec::new()).build().unwrap()
+            };
+            SpecBuilder::default().mounts(targets.iter().map(mount).collect::<Vec<_>>()).build().unwrap()
+        };
+        let usual = [
+            ("/proc", "proc"),
+            ("/dev", "tmpfs"),
+            ("/dev/pts", "devpts"),
+            ("/dev/mqueue", "mqueue"),
+            ("/dev/shm", "tmpfs"),
+        ];
+        let (usual_dev, is_reused) = dev_entries(&of(&usual), 0);
+        assert!(is_reused);
+        assert_eq!(usual_dev[0], "tmpfs /dev 0: source tmpfs");
+        let over = "0 over an empty directory: source";
+        let last = [format!("devpts /dev/pts {over} devpts"), format!("tmpfs /dev/shm {over} tmpfs")];
+        assert_eq!(usual_dev[usual_dev.len() - 2..], last);
+        assert_eq!(dev_entries(&of(&usual), 1 << 21), (usual_dev.clone(), false));
+        for other in [("/dev/kept", "bind"), ("/dev/shm/kept", "bind"), ("/dev/kept", "hugetlbfs")] {
+            assert!(!dev_entries(&of(&[&usual[..], &[other]].concat()), 0).1, "{other:?}");
+        }
+        assert_eq!(dev_entries(&of(&[&usual[..], &[("/device", "bind")]].concat()), 0), (usual_dev, true));
+        assert!(dev_entries(&of(&[("/proc", "proc"), ("/dev", "bind")]), 0).0.is_empty());
     }
 
     #[test]
@@ -205,7 +374,7 @@ mod tests {
         let watched = |filter: &Filter, bounding: u64| -> Vec<_> {
             let bytes = encode(&spec, filter, bounding).unwrap();
             let view = View::parse(&bytes).unwrap();
-            let mounts = view.mounts().zip(targets(&spec, may_unmount(filter, bounding)));
+            let mounts = view.mounts().zip(targets(&spec, may_unmount(filter, bounding)).unwrap());
             mounts.filter(|(mount, _)| matches!(mount, ViewMount::Watched(_))).map(|(_, target)| target).collect()
         };
         assert_eq!(watched(&confining, !(1 << 21)), [PathBuf::from("/shared/below")]);

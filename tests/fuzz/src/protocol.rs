@@ -10,7 +10,8 @@ use std::os::unix::net::UnixStream;
 use libfuzzer_sys::fuzz_target;
 use runner::runtime::protocol::{self, Opened, Start};
 use runner::runtime::status::{self, Status};
-use runner::runtime::wire::{END, Limit, Request, Texts, View, ViewMount};
+use runner::runtime::wire::request::Limit;
+use runner::runtime::wire::{END, Request, Texts, View, ViewMount};
 
 /// A longer text than this is cut when it is sent.
 const MAX_TEXT: usize = 8 << 10;
@@ -87,6 +88,7 @@ fn view_again(view: &View<'_>) -> Vec<u8> {
         count(&mut bytes, program.len());
         bytes.extend(program);
     }
+    count(&mut bytes, view.dev_entries);
     count(&mut bytes, view.mounts().count());
     for mount in view.mounts() {
         match mount {
@@ -111,6 +113,22 @@ fn view_again(view: &View<'_>) -> Vec<u8> {
             }
             ViewMount::Watched(path) => {
                 bytes.push(6);
+                text(&mut bytes, path);
+            }
+            ViewMount::Directory(path) => {
+                bytes.push(7);
+                text(&mut bytes, path);
+            }
+            ViewMount::Node { mode, major, minor, uid, gid, path } => {
+                bytes.push(8);
+                for number in [mode, major, minor, uid, gid] {
+                    bytes.extend(number.to_le_bytes());
+                }
+                text(&mut bytes, path);
+            }
+            ViewMount::Link { target, path } => {
+                bytes.push(9);
+                text(&mut bytes, target);
                 text(&mut bytes, path);
             }
         }
