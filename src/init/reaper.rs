@@ -4,7 +4,7 @@
 //! The program is not the first process of its PID namespace then, so a signal of default action that it sends to itself ends
 //! it. This process has no more rights than the step, and no descriptor.
 
-use crate::sys::{self, Ended, Errno, Result, SIGCHLD, SIGTERM, operation};
+use crate::sys::{self, Ended, Errno, Result, SIGCHLD, SIGCONT, SIGTERM, operation};
 
 /// The arguments of this program as a session's init: its name, and the 0 that ends them.
 pub const OWN_ARGUMENTS: usize = 2;
@@ -25,6 +25,10 @@ pub fn go_behind() -> Result<()> {
     sys::block_signals()?;
     match sys::fork_plainly() {
         Ok(None) => {
+            // With CAP_SYS_PTRACE a program may look into the first process, which has closed its descriptors by then. Where a
+            // seccomp profile refuses one of the calls for that, nothing comes.
+            const MOST_MILLISECONDS: i64 = 1000;
+            let _ = sys::await_one(SIGCONT, MOST_MILLISECONDS);
             sys::new_group();
             sys::take_terminal();
             sys::default_signals();
@@ -95,6 +99,7 @@ fn complain(words: &[&[u8]]) {
 /// then all of them are waited for, so that they can clean up.
 fn serve(program: u32) -> ! {
     let _ = sys::close_from(0);
+    sys::signal_number(program, SIGCONT);
     let (mut code, mut is_ending) = (None, false);
     loop {
         match sys::await_signal() {

@@ -203,6 +203,14 @@ pub fn await_signal() -> Result<Signal> {
     Ok(Signal { number, is_from_outside: information[SI_CODE] == SI_USER && information[SI_PID] == 0 })
 }
 
+/// Waits for one signal, which must be blocked, for at most so long.
+pub fn await_one(signal: usize, milliseconds: i64) -> Result<()> {
+    let set = 1u64 << (signal - 1);
+    let most = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+    let arguments = [(&raw const set) as usize, 0, (&raw const most) as usize, SET_BYTES];
+    again(number::RT_SIGTIMEDWAIT, arguments).map(drop)
+}
+
 /// Makes a group of processes of this one.
 pub fn new_group() {
     let _ = checked(number::SETPGID, [0, 0]);
