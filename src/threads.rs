@@ -24,6 +24,8 @@ type Job<'s> = Box<dyn FnOnce(On) + Send + 's>;
 pub struct Crew<'s, 'e> {
     scope: &'s Scope<'s, 'e>,
     queue: Arc<Queue<'s>>,
+    /// The most threads.
+    most: usize,
 }
 
 struct Queue<'s> {
@@ -35,6 +37,7 @@ struct State<'s> {
     jobs: VecDeque<Job<'s>>,
     /// Threads that wait for a job; as many of them as there are jobs have been woken.
     idle: usize,
+    threads: usize,
     is_dismissed: bool,
 }
 
@@ -42,25 +45,32 @@ struct State<'s> {
 pub struct Dismissal<'s>(Arc<Queue<'s>>);
 
 impl<'s, 'e> Crew<'s, 'e> {
-    /// A crew whose threads end when the second value is dropped.
+    /// Returns a crew of as many threads as there are jobs at once, which end when the second value is dropped.
     pub fn new(scope: &'s Scope<'s, 'e>) -> (Self, Dismissal<'s>) {
-        let state = State { jobs: VecDeque::new(), idle: 0, is_dismissed: false };
-        let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
-        (Self { scope, queue: Arc::clone(&queue) }, Dismissal(queue))
+        Self::bounded(scope, usize::MAX)
     }
 
-    /// Does a job on a thread of its own, or at once on the caller's where the host refuses one.
+    /// Returns a crew of at most so many threads, for jobs that wait for no other one.
+    pub fn bounded(scope: &'s Scope<'s, 'e>, most: usize) -> (Self, Dismissal<'s>) {
+        let state = State { jobs: VecDeque::new(), idle: 0, threads: 0, is_dismissed: false };
+        let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
+        (Self { scope, queue: Arc::clone(&queue), most }, Dismissal(queue))
+    }
+
+    /// Does a job on a thread of its own, or at once on the caller's where the host refuses one. In a bounded crew the job waits
+    /// for a thread.
     ///
     /// The job must not wait for its caller.
     pub fn hand(&self, job: impl FnOnce(On) + Send + 's) {
         let job: Job<'s> = Box::new(job);
         let mut state = self.queue.state();
-        if state.idle > state.jobs.len() {
+        if state.idle > state.jobs.len() || state.threads >= self.most {
             state.jobs.push_back(job);
             drop(state);
             self.queue.changed.notify_one();
             return;
         }
+        state.threads += 1;
         drop(state);
         // A failed spawn drops its closure; a second handle keeps the job.
         let shared = Arc::new(Mutex::new(Some(job)));
@@ -76,6 +86,7 @@ impl<'s, 'e> Crew<'s, 'e> {
         if Builder::new().spawn_scoped(self.scope, work).is_err()
             && let Some(job) = take(&shared)
         {
+            self.queue.state().threads -= 1;
             job(On::Callers);
         }
     }
@@ -179,6 +190,26 @@ mod tests {
             let next = receiver.recv().unwrap();
             assert!(first.contains(&next), "{next:?} {first:?}");
         });
+    }
+
+    #[test]
+    fn a_bounded_crew_does_all_jobs_with_no_more_threads() {
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let done = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let (crew, _dismissal) = Crew::bounded(scope, 3);
+            for _ in 0..50 {
+                let (running, most, done) = (&running, &most, &done);
+                crew.hand(move |_| {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    done.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        });
+        assert_eq!(done.into_inner(), 50);
+        assert!((1..=3).contains(&most.into_inner()));
     }
 
     #[test]

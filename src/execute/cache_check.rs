@@ -1,10 +1,10 @@
-//! The thread that judges a segment, and waits for another runner that is building it.
+//! The cache check of a segment, which waits for another runner that builds the same.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::parts::{Chains, Judged};
+use super::segment_table::{Checked, LayerChains};
 use super::{Cause, Context, Failure, Rooms};
 use crate::digest::Digest;
 use crate::error::told_with_hint;
@@ -17,17 +17,19 @@ use crate::warning::Warning;
 /// How often it is looked whether another runner is done.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// What a judging thread works with.
+/// A cache check and what it works with.
 #[derive(Clone, Copy)]
-pub struct Judging<'a, 'e> {
+pub struct CacheCheck<'a, 'e> {
     pub context: Context<'a>,
     pub judge: &'e Judge<'e>,
     pub rooms: &'e Rooms<'a>,
-    pub chains: &'e Chains,
+    pub chains: &'e LayerChains,
     pub events: &'e Events,
     pub segment: usize,
-    /// It is not to wait any longer.
-    pub hurry: &'e AtomicBool,
+    /// It must not wait any longer.
+    pub stop_waiting: &'e AtomicBool,
+    /// Reports that it waits.
+    pub waits: &'e dyn Fn(),
 }
 
 /// What one look at a segment finds.
@@ -40,40 +42,41 @@ impl From<JudgeError> for Failure {
     }
 }
 
-impl Judging<'_, '_> {
-    /// Judges it; comes back when it is fresh, or is this runner's to build.
-    pub fn run(self) -> Result<Judged, Failure> {
+impl CacheCheck<'_, '_> {
+    /// Checks the segment; returns when it is fresh, or this runner is to build it.
+    pub fn run(self) -> Result<Checked, Failure> {
         let below = self.judge.below(self.segment, |step| self.chains.get(step))?;
-        let mut told = false;
+        let mut has_reported = false;
         loop {
-            let Some((verdict, key, held)) = self.look(&below)? else { continue };
+            let Some((verdict, key, pin)) = self.look(&below)? else { continue };
             let known = below.clone();
-            let found = |verdict| Ok(Judged { verdict, below: known, building: None, wait_for: None, held });
+            let found = |verdict| Ok(Checked { verdict, below: known, building: None, until: None, pin });
             let Verdict::Stale { reasons, draft: Some(draft), .. } = &verdict else { return found(verdict) };
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             if let Below::Unwritten(snapshot) = below {
                 let may_be_fresh = !reasons.iter().any(anyway) && self.judge.may_be_fresh(self.segment, draft);
-                let wait_for = may_be_fresh.then_some(snapshot);
-                return Ok(Judged { verdict, below, building: None, wait_for, held: None });
+                let until = may_be_fresh.then_some(snapshot);
+                return Ok(Checked { verdict, below, building: None, until, pin: None });
             }
             let Some(key) = key.filter(|_| !self.context.store.is_read_only()) else { return found(verdict) };
             if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
                 // Another one may have built it between the look and now.
-                let Some((verdict, _, held)) = self.look(&below)? else { continue };
+                let Some((verdict, _, pin)) = self.look(&below)? else { continue };
                 let Verdict::Stale { reasons, .. } = &verdict else {
-                    return Ok(Judged { verdict, below, building: None, wait_for: None, held });
+                    return Ok(Checked { verdict, below, building: None, until: None, pin });
                 };
                 // Only now: whoever else saw the damage may have put a good one there since.
                 self.set_aside(reasons)?;
-                return Ok(Judged { verdict, below, building: Some(building), wait_for: None, held });
+                return Ok(Checked { verdict, below, building: Some(building), until: None, pin });
             }
-            let hurry = self.context.interrupt.is_set() || self.hurry.load(Ordering::Relaxed);
-            if hurry || reasons.iter().any(anyway) {
+            let must_not_wait = self.context.interrupt.is_set() || self.stop_waiting.load(Ordering::Relaxed);
+            if must_not_wait || reasons.iter().any(anyway) {
                 return found(verdict);
             }
-            if !told {
-                told = true;
-                self.tell_waiting();
+            if !has_reported {
+                has_reported = true;
+                (self.waits)();
+                self.events.warn(self.last_step(), &Warning::BuiltElsewhere);
             }
             let mut polled = [PollFd::from_borrowed_fd(self.context.interrupt.descriptor(), PollFlags::IN)];
             // Woken early or not, it looks again.
@@ -121,10 +124,6 @@ impl Judging<'_, '_> {
             self.events.warn(self.last_step(), &Warning::Damaged { digest: digest.clone() });
         }
         Ok(())
-    }
-
-    fn tell_waiting(&self) {
-        self.events.warn(self.last_step(), &Warning::BuiltElsewhere);
     }
 
     fn last_step(&self) -> Option<&str> {

@@ -1,246 +1,243 @@
-//! What becomes of a step that has ended, of those that wait for it, and of what it gave.
+//! What follows from a message: the end of each step is reported and counted, and the scheduler takes its outcome.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::drive::Run;
-use super::failed::Kept;
-use super::parts::{Judged, ToRecord};
+use super::dispatcher::Dispatcher;
+use super::message::{Action, Message, SkipReason};
 use super::refusal::hint_of;
-use super::step::Written;
-use super::{Cause, Context, Failure, Rooms, milliseconds};
-use crate::build::{Build, Checkpointing, StepId};
-use crate::content::ContentError;
+use super::segment_table::Checked;
+use super::worker::{StepDone, WorkerMessage};
+use super::{Cause, Failure, milliseconds};
+use crate::build::StepId;
+use crate::digest::Digest;
 use crate::event::{Event, StepFailure, StepStatus};
-use crate::freshness::{Judge, JudgeError, Since, Verdict};
-use crate::key::{Fields, Reason};
+use crate::freshness::Verdict;
+use crate::key::Reason;
 use crate::lock::FIX;
-use crate::named_paths::unordered_binds;
-use crate::plan::{Plan, Unordered, action};
-use crate::store::{Store, StoreError};
-use crate::warning::{InputFix, MissingOrder, NotKept, Warning};
+use crate::plan::action;
+use crate::store::StoreError;
 use crate::written_through::WrittenThrough;
 
-/// What a thread reports.
-pub(super) enum Report {
-    /// All of a step is over; a snapshot has written something.
-    Done(Box<Done>),
-    /// A step is over that the store had.
-    Taken { step: StepId, result: Result<(), Failure> },
-    /// A segment is judged.
-    Judged { segment: usize, result: Box<Result<Judged, Failure>> },
-    /// What a segment gave is in the store, or cannot be.
-    Recorded,
-    /// What a snapshot holds is settled; its image is still being written.
-    Frozen { step: StepId },
+/// The steps by how they ended, and what came of them.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) ran: usize,
+    pub(super) cached: usize,
+    pub(super) failed: usize,
+    pub(super) skipped: usize,
+    pub(super) step_failed: bool,
+    pub(super) mismatched: bool,
+    pub(super) wrong_input: bool,
+    pub(super) layers: Vec<(StepId, Digest)>,
 }
 
-/// How a step ended that was run.
-pub(super) struct Done {
-    pub(super) step: StepId,
-    /// All its tries, and nothing that was done for it afterwards.
-    pub(super) took: Duration,
-    pub(super) result: Result<Option<Written>, Failure>,
-    /// The layer of a snapshot that is in the store, and as it should be, though the step failed.
-    pub(super) stored: Option<Written>,
-    pub(super) log: Option<PathBuf>,
-    /// Its session, where that was kept.
-    pub(super) kept: Option<Kept>,
-}
-
-impl Run<'_, '_> {
-    /// A thread has reported.
-    pub(super) fn take(&mut self, report: Report) {
-        match report {
-            Report::Frozen { step } => {
-                self.running -= 1;
-                self.clock.frozen(step);
-                self.writing.push(step);
-                self.ready.done(step, true);
-            }
-            Report::Done(done) => {
-                let Done { step, took, result, stored, log, kept } = *done;
-                let was_writing = self.writing.iter().position(|writing| *writing == step);
-                match was_writing {
-                    Some(index) => drop(self.writing.swap_remove(index)),
-                    None => self.running -= 1,
-                }
-                if self.context.build.container(self.context.build.step(step).container).may_write_to_host() {
-                    self.judge.forget();
-                }
-                self.parts.ended(step, result.is_ok() || stored.is_some());
-                let status = if result.is_ok() { StepStatus::Ran } else { StepStatus::Failed };
-                let (reason, exit_code) = match &result {
-                    Ok(None) => (None, Some(0)),
-                    Ok(Some(_)) => (None, None),
-                    Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
-                };
-                let hint = match &result {
-                    Err(Failure { cause: Cause::Step, exit_code: Some(code), is_explained: false, .. }) => {
-                        hint_of(self.context.build, self.context.build.step(step), *code, log.as_deref())
-                    }
-                    Err(Failure { cause: Cause::Mismatch, .. }) => Some(FIX.to_owned()),
-                    _ => None,
-                };
-                let failure = result.as_ref().err().map(|failure| StepFailure {
-                    half_written: if failure.has_run { self.written_through(step) } else { Vec::new() },
-                    mismatched: failure.cause == Cause::Mismatch,
-                    ..self.failure(step, kept.is_some(), hint)
-                });
-                let (name, container) = self.names(step);
-                let duration_ms = milliseconds(took);
-                self.events.send(Event::StepFinished {
-                    step: name.clone(),
-                    container,
-                    status,
-                    exit_code,
-                    duration_ms,
-                    log,
-                    reason,
-                    failure: failure.map(Box::new),
-                });
-                let reason = format!("{name} failed");
-                for skipped in self.ready.done(step, result.is_ok()) {
-                    self.skipped(skipped, &reason);
-                }
-                match result {
-                    Ok(written) => {
-                        self.counts.ran += 1;
-                        self.clock.ran(step, duration_ms);
-                        self.ran.push((step, took));
-                        self.layers.extend(written.as_ref().map(|written| (step, written.digest)));
-                        self.parts.ran(step, written);
-                    }
-                    Err(failure) => {
-                        self.counts.failed += 1;
-                        self.blame(&failure);
-                        if stored.is_some() {
-                            self.ran.push((step, took));
-                            self.parts.ran(step, stored);
-                        }
-                        self.has_failed(step, &failure, kept);
-                        // What stands on an image that could not be written is worth nothing, so all ends then.
-                        if !self.options.keep_going || was_writing.is_some() {
-                            self.stop(&reason);
-                        }
-                    }
-                }
-            }
-            Report::Taken { step, result } => {
-                self.running -= 1;
-                match result {
-                    Ok(()) => {
-                        self.parts.taken(step, self.judge, self.chains);
-                        self.counts.cached += 1;
-                        let layer = self.parts.layer_of(step);
-                        self.layers.extend(layer.map(|layer| (step, layer)));
-                        self.finished(step, StepStatus::Cached, None);
-                        self.ready.done(step, true);
-                    }
-                    Err(failure) => self.failed(step, &failure),
-                }
-            }
-            Report::Judged { segment, result } => {
-                self.beside -= 1;
-                match *result {
-                    Ok(mut judged) => {
-                        // What its steps see is yet to be written: a checkpoint may hold work on what was there before.
-                        if self.parts.is_unsettled(segment)
-                            && let Verdict::Stale { resume, .. } = &mut judged.verdict
-                            && resume.take().is_some()
-                        {
-                            judged.held = None;
-                        }
-                        let resumed = match &judged.verdict {
-                            Verdict::Stale { resume: Some(resume), .. } => Some(resume.steps),
-                            _ => None,
-                        };
-                        if let Some(steps) = resumed
-                            && let Some(held) = judged.held.take_if(|_| judged.wait_for.is_none())
-                        {
-                            let known = self.judge.segments().get(segment);
-                            let after = self.context.build.step(known.steps[steps - 1]).name.clone();
-                            self.rooms.set_seed(known.container, held.path().to_owned(), after);
-                            self.rooms.checkpoints.hold(segment, steps, held);
-                        }
-                        self.again.extend(self.parts.judged(segment, judged, self.chains));
-                    }
-                    Err(failure) => {
-                        for step in self.parts.not_judged(segment) {
-                            self.failed(step, &failure);
-                        }
-                    }
-                }
-            }
-            Report::Recorded => self.beside -= 1,
-        }
-    }
-
-    /// A step that did not begin has failed, for something outside it.
-    pub(super) fn failed(&mut self, step: StepId, failure: &Failure) {
-        self.counts.failed += 1;
-        self.blame(failure);
-        let mismatched = failure.cause == Cause::Mismatch;
-        let known = self.failure(step, false, mismatched.then(|| FIX.to_owned()));
-        let known = StepFailure { mismatched, ..known };
-        self.not_begun(step, StepStatus::Failed, Some(failure.reason.clone()), Some(Box::new(known)));
-        let reason = format!("{} failed", self.names(step).0);
-        for skipped in self.ready.done(step, false) {
-            self.skipped(skipped, &reason);
-        }
-        if !self.options.keep_going {
-            self.stop(&reason);
-        }
-    }
-
+impl Totals {
     fn blame(&mut self, failure: &Failure) {
+        self.failed += 1;
         self.step_failed |= failure.cause == Cause::Step;
         self.mismatched |= failure.cause == Cause::Mismatch;
         self.wrong_input |= failure.cause == Cause::Input;
     }
+}
 
-    /// Begins nothing more.
-    pub(super) fn stop(&mut self, reason: &str) {
-        self.stopped.get_or_insert_with(|| reason.to_owned());
-        self.is_stopping.store(true, Ordering::Relaxed);
-        let waiting = self.parts.give_up();
-        let held = std::mem::take(&mut self.held);
-        let again = std::mem::take(&mut self.again);
-        for step in held.into_iter().chain(again).chain(waiting) {
-            self.give_up(step, reason);
+impl Dispatcher<'_, '_> {
+    /// Handles a message of a thread. Returns the actions that follow.
+    pub(super) fn handle(&mut self, message: WorkerMessage) -> Vec<Action> {
+        let message = match message {
+            WorkerMessage::Frozen { step } => {
+                self.clock.frozen(step);
+                Message::Frozen { step }
+            }
+            WorkerMessage::Done(done) => self.done(*done),
+            WorkerMessage::Taken { step, result } => {
+                let is_ok = result.is_ok();
+                match result {
+                    Ok(()) => {
+                        self.totals.layers.extend(self.table.stored_layer(step).map(|layer| (step, layer)));
+                        self.report_cached(step);
+                    }
+                    Err(failure) => self.report_failed(step, &failure),
+                }
+                Message::Taken { step, is_ok }
+            }
+            WorkerMessage::CheckWaits { segment } => Message::CheckWaits { segment },
+            WorkerMessage::Checked { segment, result } => self.checked(segment, *result),
+            WorkerMessage::Committed { segment, locks } => {
+                let mut locked = Vec::new();
+                for (above, lock) in locks {
+                    if self.table.add_lock(above, lock) {
+                        locked.push(above);
+                    }
+                }
+                Message::Committed { segment, locked }
+            }
+        };
+        self.scheduler.handle(message)
+    }
+
+    fn done(&mut self, done: StepDone) -> Message {
+        let StepDone { step, took, result, stored, log, kept } = done;
+        let build = self.context.build;
+        if build.container(build.step(step).container).may_write_to_host() {
+            self.judge.forget();
         }
-        for step in self.ready.stop() {
-            self.skipped(step, reason);
+        let (is_ok, is_stored) = (result.is_ok(), stored.is_some());
+        let (reason, exit_code) = match &result {
+            Ok(None) => (None, Some(0)),
+            Ok(Some(_)) => (None, None),
+            Err(failure) => (Some(failure.reason.clone()), failure.exit_code),
+        };
+        let hint = match &result {
+            Err(Failure { cause: Cause::Step, exit_code: Some(code), is_explained: false, .. }) => {
+                hint_of(build, build.step(step), *code, log.as_deref())
+            }
+            Err(Failure { cause: Cause::Mismatch, .. }) => Some(FIX.to_owned()),
+            _ => None,
+        };
+        let failure = result.as_ref().err().map(|failure| {
+            Box::new(StepFailure {
+                half_written: if failure.has_run { self.written_through(step) } else { Vec::new() },
+                mismatched: failure.cause == Cause::Mismatch,
+                ..self.failure(step, kept.is_some(), hint)
+            })
+        });
+        let (name, container) = self.names(step);
+        let status = if is_ok { StepStatus::Ran } else { StepStatus::Failed };
+        let duration_ms = milliseconds(took);
+        self.events.send(Event::StepFinished {
+            step: name,
+            container,
+            status,
+            exit_code,
+            duration_ms,
+            log,
+            reason,
+            failure,
+        });
+        match result {
+            Ok(written) => {
+                self.totals.ran += 1;
+                self.clock.ran(step, duration_ms);
+                self.ran.push((step, took));
+                if let Some(written) = written {
+                    self.totals.layers.push((step, written.digest));
+                    self.table.add_written(step, written);
+                }
+            }
+            Err(failure) => {
+                self.totals.blame(&failure);
+                if let Some(stored) = stored {
+                    self.ran.push((step, took));
+                    self.table.add_written(step, stored);
+                }
+                self.has_failed(step, &failure, kept);
+            }
+        }
+        Message::Ended { step, is_ok, is_stored }
+    }
+
+    fn checked(&mut self, segment: usize, result: Result<Checked, Failure>) -> Message {
+        let mut checked = match result {
+            Ok(checked) => checked,
+            Err(failure) => {
+                self.failure = Some(failure);
+                return Message::Checked { segment, outcome: super::message::CheckOutcome::Failed };
+            }
+        };
+        if self.scheduler.has_unsettled_inputs(segment) {
+            self.distrust(segment, &mut checked);
+        }
+        if let Verdict::Stale { resume: Some(resume), .. } = &checked.verdict
+            && checked.until.is_none()
+            && let Some(pin) = checked.pin.take()
+        {
+            let known = self.judge.segments().get(segment);
+            let after = self.context.build.step(known.steps[resume.steps - 1]).name.clone();
+            self.rooms.set_seed(known.container, pin.path().to_owned(), after);
+            self.rooms.checkpoints.hold(segment, resume.steps, pin);
+        }
+        Message::Checked { segment, outcome: self.table.add(segment, checked) }
+    }
+
+    /// Has a segment run whose steps see files that are yet to be written: the record or the checkpoint may hold work on the files
+    /// that were there before.
+    fn distrust(&self, segment: usize, checked: &mut Checked) {
+        match &mut checked.verdict {
+            Verdict::Stale { resume, .. } => {
+                if resume.take().is_some() {
+                    checked.pin = None;
+                }
+            }
+            Verdict::Fresh(recorded) => {
+                let steps = self.scheduler.open_barriers(segment);
+                let steps = steps.map(|step| self.context.build.step(step).name.clone()).collect();
+                let draft = Some(recorded.fields.without_below());
+                let reasons = vec![Reason::InputUnsettled { steps }];
+                checked.verdict = Verdict::Stale { reasons, checkpoints: draft.clone(), draft, resume: None };
+                checked.pin = None;
+            }
         }
     }
 
-    pub(super) fn skipped(&mut self, step: StepId, reason: &str) {
-        self.counts.skipped += 1;
-        self.finished(step, StepStatus::Skipped, Some(reason.to_owned()));
+    /// Reports a step whose results are in the store.
+    pub(super) fn report_cached(&mut self, step: StepId) {
+        self.totals.cached += 1;
+        self.report_not_run(step, StepStatus::Cached, None, None);
     }
 
-    /// Tells the end of a step that was not begun.
-    pub(super) fn finished(&mut self, step: StepId, status: StepStatus, reason: Option<String>) {
-        let failure = (status == StepStatus::Failed).then(|| Box::new(self.failure(step, false, None)));
-        self.not_begun(step, status, reason, failure);
+    /// Reports a step that does not begin.
+    pub(super) fn report_skipped(&mut self, step: StepId, reason: SkipReason) {
+        self.totals.skipped += 1;
+        let reason = match reason {
+            SkipReason::Failed(step) => format!("{} failed", self.names(step).0),
+            SkipReason::Interrupted => "the build was interrupted".to_owned(),
+            SkipReason::Bug => "runner has a bug".to_owned(),
+            SkipReason::NoParentLayer => "the layer that it is built on was not written".to_owned(),
+        };
+        self.report_not_run(step, StepStatus::Skipped, Some(reason), None);
     }
 
-    fn not_begun(
-        &mut self,
+    /// Reports a step as failed whose segment could not be checked.
+    pub(super) fn report_unchecked(&mut self, step: StepId) {
+        if let Some(failure) = self.failure.take() {
+            self.report_failed(step, &failure);
+            self.failure = Some(failure);
+        }
+    }
+
+    /// Reports a step as failed that would run, while the store cannot be written to.
+    pub(super) fn report_read_only(&mut self, step: StepId) {
+        let error = StoreError::ReadOnly { path: self.context.store.root().to_owned() };
+        let why: Vec<String> = self.table.reasons(step).iter().map(Reason::to_string).collect();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
+        let hint = error.hint().unwrap_or_default();
+        self.report_failed(step, &Failure::host(format!("{error}, and the step would run{why}; {hint}")));
+    }
+
+    /// Reports a step as failed that did not begin, for something outside it.
+    fn report_failed(&mut self, step: StepId, failure: &Failure) {
+        self.totals.blame(failure);
+        let mismatched = failure.cause == Cause::Mismatch;
+        let known = self.failure(step, false, mismatched.then(|| FIX.to_owned()));
+        let known = Box::new(StepFailure { mismatched, ..known });
+        self.report_not_run(step, StepStatus::Failed, Some(failure.reason.clone()), Some(known));
+    }
+
+    fn report_not_run(
+        &self,
         step: StepId,
         status: StepStatus,
         reason: Option<String>,
         failure: Option<Box<StepFailure>>,
     ) {
-        self.parts.ended(step, status == StepStatus::Cached);
         let (step, container) = self.names(step);
+        let duration_ms = milliseconds(Duration::ZERO);
         self.events.send(Event::StepFinished {
             step,
             container,
             status,
             exit_code: None,
-            duration_ms: 0,
+            duration_ms,
             log: None,
             reason,
             failure,
@@ -253,9 +250,8 @@ impl Run<'_, '_> {
 
     fn failure(&self, id: StepId, kept: bool, hint: Option<String>) -> StepFailure {
         let build = self.context.build;
-        let command = action(build, &build.step(id).action);
         StepFailure {
-            command,
+            command: action(build, &build.step(id).action),
             place: self.places.of(build, id),
             kept,
             hint,
@@ -263,88 +259,4 @@ impl Run<'_, '_> {
             half_written: Vec::new(),
         }
     }
-}
-
-/// The order that would have kept a step of another container from writing one of these inputs of a segment.
-fn missing_order(judge: &Judge<'_>, build: &Build, segment: usize, inputs: &[&str]) -> Option<Box<MissingOrder>> {
-    let reader = judge.segments().get(segment).container;
-    let is_it = |unordered: &&Unordered| {
-        unordered.reader == reader && inputs.iter().any(|input| unordered.target == Path::new(input))
-    };
-    let all = unordered_binds(build, &Plan::new(build, &[]));
-    all.iter().find(is_it).map(|unordered| Box::new(MissingOrder::of(build, unordered)))
-}
-
-/// Records what a segment gave, unless what its key was made from has changed meanwhile.
-pub(super) fn keep(
-    judge: &Judge<'_>,
-    context: Context<'_>,
-    rooms: &Rooms<'_>,
-    record: ToRecord,
-) -> Result<(), Warning> {
-    let Context { build, store, .. } = context;
-    let ToRecord { segment, draft, below, recorded, building } = record;
-    let step = recorded.steps.last().cloned().unwrap_or_default();
-    let not_kept = |why, fix| Warning::NotKept { step: step.clone(), why, fix };
-    let failed = |failure: Failure, fix| not_kept(NotKept::Failed { why: failure.reason }, fix);
-    let fix_of = |targets: &[&str], otherwise| match missing_order(judge, build, segment, targets) {
-        Some(order) => InputFix::Order(order),
-        None => Some(judge.own_inputs(segment)).filter(|own| !own.is_empty()).map_or(otherwise, InputFix::Own),
-    };
-    let changed = judge.changed_since(segment, &draft, &below);
-    let changed = changed.map_err(|error| {
-        let is_changing = matches!(&error, JudgeError::Content(ContentError::Changing { .. }));
-        failed(error.into(), if is_changing { fix_of(&[], InputFix::None) } else { InputFix::None })
-    })?;
-    match changed {
-        Some(Since::Changed(reasons)) => {
-            let inputs = reasons.iter().filter_map(|reason| match reason {
-                Reason::InputChanged { target, .. } => Some(target.as_str()),
-                _ => None,
-            });
-            let inputs: Vec<&str> = inputs.collect();
-            let fix = if inputs.is_empty() { InputFix::None } else { fix_of(&inputs, InputFix::Ignore) };
-            let reasons = reasons.iter().map(Reason::to_string).collect();
-            return Err(not_kept(NotKept::Changed { reasons }, fix));
-        }
-        Some(Since::ChangedBack(inputs)) => {
-            let targets: Vec<&str> = inputs.iter().map(String::as_str).collect();
-            let fix = fix_of(&targets, InputFix::None);
-            return Err(not_kept(NotKept::ChangedBack { inputs }, fix));
-        }
-        None => {}
-    }
-    let reports = judge.own_reports(segment);
-    if !reports.is_empty() {
-        return Err(not_kept(NotKept::WillChange, InputFix::Own(reports)));
-    }
-    store.record(&recorded, judge.project()).map_err(|error| failed(error.into(), InputFix::None))?;
-    // Not before: whoever waits for it looks for the record.
-    drop(building);
-    if judge.segments().get(segment).snapshot.is_some() {
-        rooms.checkpoints.end(segment);
-        // The image of one that cannot be removed is removed by a collection.
-        let _ = remove_checkpoints(judge, build, store, segment, &draft.on(&below));
-    }
-    Ok(())
-}
-
-/// Removes the checkpoints of a segment whose snapshot is in the store: nothing continues from them any more.
-fn remove_checkpoints(
-    judge: &Judge<'_>,
-    build: &Build,
-    store: &Store,
-    segment: usize,
-    fields: &Fields,
-) -> Result<(), StoreError> {
-    let segment = judge.segments().get(segment);
-    if build.container(segment.container).checkpoint == Checkpointing::Off {
-        return Ok(());
-    }
-    for (n, step) in segment.steps.iter().enumerate() {
-        if store.has_checkpoint(&build.name, &build.step(*step).name) {
-            store.remove_checkpoint(&fields.of_checkpoint(n + 1).key())?;
-        }
-    }
-    Ok(())
 }

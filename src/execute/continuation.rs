@@ -4,17 +4,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::drive::Run;
+use super::dispatcher::Dispatcher;
 use super::milliseconds;
 use crate::build::{Build, Checkpointing, StepId};
 use crate::event::Continuation;
 use crate::plan::Segment;
 use crate::warning::NoCheckpoint;
 
-impl Run<'_, '_> {
+impl Dispatcher<'_, '_> {
     /// By segment that has begun and is not done; to be called when all checkpoints are written.
     pub(super) fn continuations(&self) -> Vec<Continuation> {
-        if self.counts.failed + self.counts.skipped == 0 {
+        if self.totals.failed + self.totals.skipped == 0 {
             return Vec::new();
         }
         let segments = self.judge.segments();

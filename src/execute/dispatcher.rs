@@ -1,31 +1,42 @@
-//! Drives a run: begins each step when it may begin, and does what its segment's state says.
+//! The loop of a run: receives what threads report, asks the scheduler, and performs its actions.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cache_check::CacheCheck;
 use super::clock::{Clock, Stage};
+use super::commit::commit;
+use super::completion::Totals;
 use super::edge::{Edge, EndsWithPanic};
-use super::ended::{Report, keep};
 use super::failed::FailedWith;
-use super::job::{StepJob, hand};
-use super::judging::Judging;
-use super::parts::{Admission, Chains, Parts};
+use super::message::{Action, Message, SkipReason};
 use super::place::Places;
+use super::scheduler::{Limits, Scheduler, Shape};
+use super::segment_table::{LayerChains, SegmentTable};
 use super::step;
+use super::worker::{StepJob, WorkerMessage, hand};
 use super::{Context, Failure, Options, Rooms, Stay, Summary, milliseconds};
-use crate::build::{Action, ContainerId, StepId};
-use crate::digest::Digest;
-use crate::event::{BuildStatus, Event, Events, StepStatus};
+use crate::build::{Action as StepAction, ContainerId, StepId};
+use crate::event::{BuildStatus, Event, Events};
 use crate::freshness::Judge;
-use crate::key::Reason;
-use crate::plan::{Plan, Ready};
-use crate::store::StoreError;
+use crate::plan::{Plan, late};
 use crate::threads::{Crew, On};
-use crate::warning::{InputFix, NotKept, Warning};
+use crate::warning::Warning;
+
+/// Threads that record results and close sessions.
+const MAX_BACKGROUND: usize = 4;
+
+/// The threads of a run.
+#[derive(Clone, Copy)]
+struct Crews<'c, 's, 'e> {
+    /// For steps and cache checks, whose numbers the scheduler bounds, and for the images of checkpoints.
+    steps: &'c Crew<'s, 'e>,
+    /// For jobs that wait for nothing.
+    background: &'c Crew<'s, 'e>,
+}
 
 /// Runs the plan to its end.
 pub fn apply<'a>(
@@ -40,10 +51,10 @@ pub fn apply<'a>(
     let jobs = options.jobs.max(1);
     events.send(Event::BuildStarted { name: context.build.name.clone(), steps: plan.order().len() });
     let (sender, receiver) = mpsc::channel();
-    let chains = Chains::default();
-    let (hurry, is_stopping) = (AtomicBool::new(false), AtomicBool::new(false));
+    let chains = LayerChains::default();
+    let (stop_waiting, is_stopping) = (AtomicBool::new(false), AtomicBool::new(false));
     let edge = Edge::default();
-    let mut run = Run {
+    let mut dispatcher = Dispatcher {
         context,
         edge: &edge,
         plan,
@@ -51,24 +62,17 @@ pub fn apply<'a>(
         chains: &chains,
         rooms,
         events,
-        parts: Parts::new(context.build, plan, judge.segments()),
+        scheduler: Scheduler::new(
+            shape(context, plan, judge),
+            Limits { jobs, keep_going: options.keep_going, can_store: !context.store.is_read_only() },
+        ),
+        table: SegmentTable::new(context.build, judge.segments(), &chains),
         clock: Clock::new(context, jobs, begun),
-        hurry: &hurry,
-        stopped: None,
+        stop_waiting: &stop_waiting,
         is_stopping: &is_stopping,
-        again: VecDeque::new(),
-        beside: 0,
-        ready: Ready::new(plan, options.keep_going),
-        held: VecDeque::new(),
-        running: 0,
-        writing: Vec::new(),
-        closed: vec![false; context.build.containers.len()],
-        counts: Counts::default(),
         options,
-        step_failed: false,
-        mismatched: false,
-        wrong_input: false,
-        layers: Vec::new(),
+        totals: Totals::default(),
+        failure: None,
         places: Places::default(),
         failed: Vec::new(),
         kept: Vec::new(),
@@ -76,163 +80,265 @@ pub fn apply<'a>(
     };
     thread::scope(|scope| {
         let _ends = EndsWithPanic(context.interrupt);
-        let (crew, _dismissal) = Crew::new(scope);
-        run.drive(&crew, jobs, &sender, &receiver);
+        let (steps, _dismissal) = Crew::new(scope);
+        let (background, _background_dismissal) = Crew::bounded(scope, MAX_BACKGROUND);
+        dispatcher.run(Crews { steps: &steps, background: &background }, &sender, &receiver);
     });
-    run.keep_failed();
-    let continues = run.continuations();
-    run.clock.close();
-    let status = match (context.interrupt.is_set(), run.counts.failed) {
+    dispatcher.keep_failed();
+    let continues = dispatcher.continuations();
+    dispatcher.clock.close();
+    let Dispatcher { totals, failed, .. } = dispatcher;
+    let status = match (context.interrupt.is_set(), totals.failed) {
         (true, _) => BuildStatus::Interrupted,
         (false, 0) if !edge.has_panicked() => BuildStatus::Done,
         (false, _) => BuildStatus::Failed,
     };
-    let Counts { ran, cached, failed, skipped } = run.counts;
+    let Totals { ran, cached, failed: failures, skipped, .. } = totals;
     events.send(Event::BuildFinished {
         status,
         ran,
         cached,
-        failed,
+        failed: failures,
         skipped,
         duration_ms: milliseconds(begun.elapsed()),
         continues,
     });
-    let Run { step_failed, mismatched, wrong_input, failed, layers, .. } = run;
+    let Totals { step_failed, mismatched, wrong_input, layers, .. } = totals;
     Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
 }
 
-/// Steps by how they ended.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) ran: usize,
-    pub(super) cached: usize,
-    pub(super) failed: usize,
-    pub(super) skipped: usize,
+fn shape<'s>(context: Context<'s>, plan: &'s Plan, judge: &Judge<'s>) -> Shape<'s> {
+    let (build, segments) = (context.build, judge.segments());
+    Shape {
+        plan,
+        segments,
+        containers: build.steps.iter().map(|step| step.container).collect(),
+        parents: (0..segments.all().len()).map(|index| segments.stands_on(build, index)).collect(),
+        barriers: late(build, plan, segments),
+        sees_output: Box::new(move |container, snapshot| context.paths.shows_output(container, snapshot)),
+    }
 }
 
-/// All state of a run.
-pub(super) struct Run<'a, 'e> {
+/// A run, on the thread that decides.
+pub(super) struct Dispatcher<'a, 'e> {
     pub(super) context: Context<'a>,
     /// Has the panics of threads reported.
     pub(super) edge: &'e Edge,
     pub(super) plan: &'e Plan,
     pub(super) judge: &'e Judge<'e>,
-    pub(super) chains: &'e Chains,
-    pub(super) parts: Parts<'e>,
-    pub(super) clock: Clock<'a>,
-    /// Tells threads that wait for another runner to wait no longer.
-    pub(super) hurry: &'e AtomicBool,
-    /// Why nothing more is begun.
-    pub(super) stopped: Option<String>,
-    /// The same, for threads: nothing more is begun.
-    pub(super) is_stopping: &'e AtomicBool,
-    /// Steps that were held back and may begin now.
-    pub(super) again: VecDeque<StepId>,
-    /// Threads that judge and record, which take no place of a step.
-    pub(super) beside: usize,
+    pub(super) chains: &'e LayerChains,
     pub(super) rooms: &'e Rooms<'a>,
     pub(super) events: &'e Events,
-    pub(super) ready: Ready<'e>,
-    /// Steps that may begin but for an image that they could see being written.
-    pub(super) held: VecDeque<StepId>,
-    pub(super) running: usize,
-    /// Snapshots that are frozen and being written.
-    pub(super) writing: Vec<StepId>,
-    pub(super) closed: Vec<bool>,
-    pub(super) counts: Counts,
+    pub(super) scheduler: Scheduler<'e>,
+    pub(super) table: SegmentTable<'e>,
+    pub(super) clock: Clock<'a>,
+    /// Has threads that wait for another runner wait no longer.
+    pub(super) stop_waiting: &'e AtomicBool,
+    /// For threads: nothing more begins.
+    pub(super) is_stopping: &'e AtomicBool,
     pub(super) options: Options,
-    pub(super) step_failed: bool,
-    pub(super) mismatched: bool,
-    pub(super) wrong_input: bool,
-    pub(super) layers: Vec<(StepId, Digest)>,
+    pub(super) totals: Totals,
+    /// The failure of the cache check that is being handled.
+    pub(super) failure: Option<Failure>,
     pub(super) places: Places,
     /// Steps that failed by themselves.
     pub(super) failed: Vec<StepId>,
-    /// Those of them whose sessions are being kept.
+    /// Those of them whose sessions are to be stored.
     pub(super) kept: Vec<FailedWith>,
     /// Steps that ran and ended well, and how long each took.
     pub(super) ran: Vec<(StepId, Duration)>,
 }
 
-impl<'a, 'e> Run<'a, 'e> {
-    fn drive<'s>(&mut self, crew: &Crew<'s, '_>, jobs: usize, sender: &Sender<Report>, receiver: &Receiver<Report>)
+impl<'a, 'e> Dispatcher<'a, 'e> {
+    fn run<'s>(&mut self, crews: Crews<'_, 's, '_>, sender: &Sender<WorkerMessage>, receiver: &Receiver<WorkerMessage>)
     where
         'a: 's,
         'e: 's,
     {
+        let mut actions = self.scheduler.start();
         loop {
-            let mut last: Option<(StepId, StepJob<'s>)> = None;
-            if self.context.interrupt.is_set() {
-                self.stop("the build was interrupted");
-            } else if let Some(reason) = self.stopped.clone() {
-                // What was being judged or waited for may begin now, and must not.
-                self.stop(&reason);
-            }
-            if self.edge.has_panicked() {
-                self.stop("runner has a bug");
-            }
-            // Nothing that begins now is to go by the last wait, in which this runner may have been stuck.
-            self.hurry.store(self.stopped.is_some(), Ordering::Relaxed);
-            while self.running < jobs {
-                let Some(step) = self.next() else { break };
-                let Some(job) = self.admit(crew, step, sender) else { continue };
-                if let Some((_, before)) = last.replace((step, job)) {
-                    hand(crew, before, sender.clone());
+            let job = self.perform(actions, crews, sender);
+            self.show_state_to_threads();
+            // An interrupt or a panic can have come while the last message was handled.
+            if let Some(reason) = self.reason_to_stop() {
+                if let Some((_, job)) = job {
+                    hand(crews.steps, job, sender.clone());
                 }
-            }
-            self.close_sessions(crew);
-            if let Some((step, job)) = last {
-                if self.is_alone(step) {
-                    // A report from another thread would take two wake-ups, as much as many a step.
-                    let run = RefCell::new(&mut *self);
-                    let report = job(&|| run.borrow_mut().estimate_in_time());
-                    self.take(report);
-                    self.settle(crew, sender);
-                    continue;
-                }
-                hand(crew, job, sender.clone());
-            }
-            if self.running == 0 && self.writing.is_empty() && self.beside == 0 {
-                self.again.extend(self.parts.unsettle());
-                if self.again.is_empty() {
-                    return;
-                }
+                actions = self.scheduler.handle(Message::Stop { reason });
                 continue;
             }
-            // What others wait for here must not wait for them.
-            let is_stuck = self.running == 0 && self.writing.is_empty() && self.parts.is_any_built();
-            self.hurry.store(is_stuck || self.stopped.is_some(), Ordering::Relaxed);
-            // The sender above lives as long as this loop, so there is always a report to come.
-            let Some(report) = self.report(receiver) else { return };
-            self.take(report);
-            self.settle(crew, sender);
+            let message = match job {
+                // A report from another thread would take two wake-ups, as much as many a step.
+                Some((step, job)) if self.is_alone(step) => {
+                    let dispatcher = RefCell::new(&mut *self);
+                    Some(job(&|| dispatcher.borrow_mut().estimate_in_time()))
+                }
+                Some((_, job)) => {
+                    hand(crews.steps, job, sender.clone());
+                    self.receive(receiver)
+                }
+                None if self.scheduler.is_finished() => return,
+                None => self.receive(receiver),
+            };
+            // The sender above lives as long as this loop, so there is always a message to come.
+            let Some(message) = message else { return };
+            actions = self.handle(message);
         }
+    }
+
+    fn reason_to_stop(&self) -> Option<SkipReason> {
+        if self.scheduler.is_stopped() {
+            None
+        } else if self.context.interrupt.is_set() {
+            Some(SkipReason::Interrupted)
+        } else {
+            self.edge.has_panicked().then_some(SkipReason::Bug)
+        }
+    }
+
+    fn show_state_to_threads(&self) {
+        self.stop_waiting.store(self.scheduler.must_not_wait(), Ordering::Relaxed);
+        self.is_stopping.store(self.scheduler.is_stopped(), Ordering::Relaxed);
     }
 
     /// Whether a step that begins now is all that there is to do until its end. A snapshot reports before it has ended.
     fn is_alone(&self, step: StepId) -> bool {
-        let is_snapshot = matches!(self.context.build.step(step).action, Action::Snapshot(_));
-        !is_snapshot && self.running == 1 && self.writing.is_empty() && self.beside == 0
+        !matches!(self.context.build.step(step).action, StepAction::Snapshot(_)) && self.scheduler.is_alone()
     }
 
-    /// Reports how much is left, where that is due, and returns when it is due again.
-    fn estimate_in_time(&mut self) -> Option<Instant> {
-        if self.clock.due()? <= Instant::now() {
-            self.estimate();
+    /// Performs the actions. Returns the last step that begins, which may run on this thread.
+    fn perform<'s>(
+        &mut self,
+        actions: Vec<Action>,
+        crews: Crews<'_, 's, '_>,
+        sender: &Sender<WorkerMessage>,
+    ) -> Option<(StepId, StepJob<'s>)>
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let mut last: Option<(StepId, StepJob<'s>)> = None;
+        for action in actions {
+            match action {
+                Action::Check { segment } => self.check(segment, crews.steps, sender.clone()),
+                Action::Run { step } => {
+                    self.clock.begins(step);
+                    let reasons = self.table.reasons(step);
+                    let open = judge_open(&self.scheduler, self.judge, step);
+                    let checkpoint = self.table.checkpoint(step, open);
+                    let job = self.job(crews.steps, step, reasons, checkpoint, sender.clone());
+                    if let Some((_, before)) = last.replace((step, job)) {
+                        hand(crews.steps, before, sender.clone());
+                    }
+                }
+                Action::Take { step } => self.take(step, crews.steps, sender.clone()),
+                Action::ReportCached { step } => self.report_cached(step),
+                Action::Skip { step, reason } => self.report_skipped(step, reason),
+                Action::Fail { step } => self.report_unchecked(step),
+                Action::CannotStore { step } => self.report_read_only(step),
+                Action::Link { segment } => self.table.link(segment, self.judge),
+                Action::Commit { segment } => self.commit(segment, crews.background, sender.clone()),
+                Action::Abandon { segment } => self.table.abandon(segment),
+                Action::CloseSession { container } => self.close_session(container, crews.background),
+            }
         }
-        self.clock.due()
+        last
     }
 
-    /// What a thread reports next. Tells while it waits how long what is left takes.
-    fn report(&mut self, receiver: &Receiver<Report>) -> Option<Report> {
+    fn check<'s>(&self, segment: usize, crew: &Crew<'s, '_>, sender: Sender<WorkerMessage>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let Self { context, edge, judge, rooms, chains, events, stop_waiting, .. } = *self;
+        crew.hand(move |on| {
+            // On the dispatcher's thread nobody can end its wait for another runner.
+            static AT_ONCE: AtomicBool = AtomicBool::new(true);
+            let stop_waiting = if on == On::Callers { &AT_ONCE } else { stop_waiting };
+            let waits = || drop(sender.send(WorkerMessage::CheckWaits { segment }));
+            let check = CacheCheck { context, judge, rooms, chains, events, segment, stop_waiting, waits: &waits };
+            let result = Box::new(edge.guard(|| check.run()));
+            let _ = sender.send(WorkerMessage::Checked { segment, result });
+        });
+    }
+
+    fn take<'s>(&mut self, step: StepId, crew: &Crew<'s, '_>, sender: Sender<WorkerMessage>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let fresh = self.table.take_fresh(step);
+        let (work, edge) = (self.work(step), self.edge);
+        let segments = self.judge.segments();
+        let before = segments.of_step(step).and_then(|index| segments.before(index));
+        crew.hand(move |_| {
+            let take = || match fresh {
+                Some((recorded, pin)) => work.take_from_store(&recorded, before, pin),
+                None => Err(Failure::host("the record of the snapshot is gone")),
+            };
+            let _ = sender.send(WorkerMessage::Taken { step, result: edge.guard(take) });
+        });
+    }
+
+    fn commit<'s>(&mut self, segment: usize, crew: &Crew<'s, '_>, sender: Sender<WorkerMessage>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let to_commit = self.table.take_commit(segment);
+        let Self { judge, context, rooms, events, edge, .. } = *self;
+        crew.hand(move |_| {
+            let locks = edge.guard(|| Ok(commit(judge, context, rooms, events, to_commit))).unwrap_or_else(|failure| {
+                events.warn(None, &Warning::NotJudged { why: failure.reason });
+                Vec::new()
+            });
+            let _ = sender.send(WorkerMessage::Committed { segment, locks });
+        });
+    }
+
+    /// Closes a session whose last step is over, while others run.
+    fn close_session<'s>(&self, id: ContainerId, crew: &Crew<'s, '_>)
+    where
+        'a: 's,
+        'e: 's,
+    {
+        let stays = match self.options.stay {
+            Stay::None => false,
+            Stay::Container(container) => container == id,
+            Stay::Failed => self.failed.iter().any(|step| self.context.build.step(*step).container == id),
+        };
+        if stays {
+            return;
+        }
+        let (rooms, events, edge) = (self.rooms, self.events, self.edge);
+        let container = self.context.build.container(id).name.clone();
+        crew.hand(move |_| {
+            if let Err(failure) = edge.guard(|| Ok(rooms.close(id)?)) {
+                events.warn(None, &Warning::Session { container, why: failure.reason });
+            }
+        });
+    }
+
+    pub(super) fn work(&self, id: StepId) -> step::Work<'a, 'e> {
+        let Self { context, judge, rooms, events, .. } = *self;
+        step::Work { context, judge, rooms, events, id }
+    }
+
+    pub(super) fn names(&self, id: StepId) -> (String, String) {
+        let step = self.context.build.step(id);
+        (step.name.clone(), self.context.build.container(step.container).name.clone())
+    }
+
+    /// Returns the next message. Reports the remaining time while it waits.
+    fn receive(&mut self, receiver: &Receiver<WorkerMessage>) -> Option<WorkerMessage> {
         while let Some(due) = self.clock.due() {
             let left = due.saturating_duration_since(Instant::now());
             match receiver.recv_timeout(left) {
-                // Reports without a pause must not keep it from telling.
-                Ok(report) if !left.is_zero() => return Some(report),
-                Ok(report) => {
+                // Messages without a pause must not prevent an estimate.
+                Ok(message) if !left.is_zero() => return Some(message),
+                Ok(message) => {
                     self.estimate();
-                    return Some(report);
+                    return Some(message);
                 }
                 Err(RecvTimeoutError::Timeout) => self.estimate(),
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -241,12 +347,20 @@ impl<'a, 'e> Run<'a, 'e> {
         receiver.recv().ok()
     }
 
+    /// Reports the remaining time, where that is due, and returns when it is due again.
+    fn estimate_in_time(&mut self) -> Option<Instant> {
+        if self.clock.due()? <= Instant::now() {
+            self.estimate();
+        }
+        self.clock.due()
+    }
+
     fn estimate(&mut self) {
-        let Self { clock, ready, parts, writing, plan, .. } = self;
+        let Self { clock, scheduler, plan, .. } = self;
         let estimated = clock.estimate(plan, |step| {
-            if writing.contains(&step) {
-                Some(Stage::Written { is_awaited: parts.is_awaited(step) })
-            } else if ready.is_over(step) || parts.is_cached(step) {
+            if scheduler.is_writing(step) {
+                Some(Stage::Written { is_awaited: scheduler.is_awaited(step) })
+            } else if scheduler.is_over(step) || scheduler.is_cached(step) {
                 None
             } else {
                 Some(Stage::Open)
@@ -256,171 +370,9 @@ impl<'a, 'e> Run<'a, 'e> {
             self.events.send(estimated);
         }
     }
+}
 
-    /// Does with a step what its segment's state says. Returns the job of one that begins.
-    fn admit<'s>(&mut self, crew: &Crew<'s, '_>, step: StepId, sender: &Sender<Report>) -> Option<StepJob<'s>>
-    where
-        'a: 's,
-        'e: 's,
-    {
-        let sender = sender.clone();
-        match self.parts.admit(step, self.chains) {
-            Admission::Wait => {}
-            Admission::Judge(segment) => {
-                self.beside += 1;
-                let Self { context, edge, judge, rooms, chains, events, hurry, .. } = *self;
-                crew.hand(move |on| {
-                    // On this thread there is nobody to end its wait for another runner.
-                    static AT_ONCE: AtomicBool = AtomicBool::new(true);
-                    let hurry = if on == On::Callers { &AT_ONCE } else { hurry };
-                    let judging = Judging { context, judge, rooms, chains, events, segment, hurry };
-                    let result = Box::new(edge.guard(|| judging.run()));
-                    let _ = sender.send(Report::Judged { segment, result });
-                });
-            }
-            Admission::Run(reasons, _) if self.context.store.is_read_only() => self.cannot_write(step, &reasons),
-            Admission::Run(reasons, checkpoint) => {
-                self.running += 1;
-                self.clock.begins(step);
-                return Some(self.begin(crew, step, reasons, checkpoint, sender));
-            }
-            Admission::Cached => {
-                self.counts.cached += 1;
-                self.finished(step, StepStatus::Cached, None);
-                self.ready.done(step, true);
-            }
-            Admission::CachedSnapshot(recorded) => {
-                self.running += 1;
-                let held = self.parts.take_held(step);
-                let (work, edge) = (self.work(step), self.edge);
-                let segments = self.judge.segments();
-                let before = segments.of_step(step).and_then(|index| segments.before(index));
-                crew.hand(move |_| {
-                    let result = edge.guard(|| work.take_from_store(&recorded, before, held));
-                    let _ = sender.send(Report::Taken { step, result });
-                });
-            }
-        }
-        None
-    }
-
-    /// A step would run, and nothing of it could be stored.
-    fn cannot_write(&mut self, step: StepId, reasons: &[Reason]) {
-        let error = StoreError::ReadOnly { path: self.context.store.root().to_owned() };
-        let why: Vec<String> = reasons.iter().map(Reason::to_string).collect();
-        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
-        let hint = error.hint().unwrap_or_default();
-        self.failed(step, &Failure::host(format!("{error}, and the step would run{why}; {hint}")));
-    }
-
-    pub(super) fn work(&self, id: StepId) -> step::Work<'a, 'e> {
-        let Self { context, judge, rooms, events, .. } = *self;
-        step::Work { context, judge, rooms, events, id }
-    }
-
-    /// Records what has become known, and lets begin what has waited for it.
-    fn settle<'s>(&mut self, crew: &Crew<'s, '_>, sender: &Sender<Report>)
-    where
-        'a: 's,
-        'e: 's,
-    {
-        let settled = self.parts.settle(self.judge, self.chains, self.context.store);
-        let (to_record, ready) = settled.unwrap_or_else(|error| {
-            self.events.warn(None, &Warning::NotJudged { why: Failure::from(error).reason });
-            (Vec::new(), Vec::new())
-        });
-        self.again.extend(ready);
-        for record in to_record {
-            self.beside += 1;
-            let Self { judge, context, rooms, events, edge, .. } = *self;
-            let sender = sender.clone();
-            crew.hand(move |_| {
-                let step = record.recorded.steps.last().cloned().unwrap_or_default();
-                let kept = edge.guard(|| Ok(keep(judge, context, rooms, record)));
-                let not_kept = |failure: Failure| Warning::NotKept {
-                    step,
-                    why: NotKept::Failed { why: failure.reason },
-                    fix: InputFix::None,
-                };
-                if let Err(warning) = kept.map_err(not_kept).flatten() {
-                    events.warn(None, &warning);
-                }
-                let _ = sender.send(Report::Recorded);
-            });
-        }
-        // With nothing under way nothing more becomes known.
-        if self.parts.is_any_waiting() && self.running == 0 && self.writing.is_empty() && self.beside == 0 {
-            for step in self.parts.give_up() {
-                self.give_up(step, "the layer that it is built on was not written");
-            }
-        }
-    }
-
-    /// A step that was handed out is not begun.
-    pub(super) fn give_up(&mut self, step: StepId, reason: &str) {
-        let skipped = self.ready.done(step, false);
-        for step in std::iter::once(step).chain(skipped) {
-            self.skipped(step, reason);
-        }
-    }
-
-    /// A step that may begin now.
-    fn next(&mut self) -> Option<StepId> {
-        if let Some(step) = self.again.pop_front() {
-            return Some(step);
-        }
-        if let Some(index) = self.held.iter().position(|step| !self.must_wait(*step)) {
-            return self.held.remove(index);
-        }
-        while let Some(step) = self.ready.next() {
-            if !self.must_wait(step) {
-                return Some(step);
-            }
-            self.held.push_back(step);
-        }
-        None
-    }
-
-    /// Whether the step's container can see an image that is being written: what the step would find there would be a
-    /// matter of luck.
-    fn must_wait(&self, step: StepId) -> bool {
-        let container = self.context.build.step(step).container;
-        self.writing.iter().any(|writing| self.context.paths.shows_output(container, *writing))
-    }
-
-    pub(super) fn names(&self, id: StepId) -> (String, String) {
-        let step = self.context.build.step(id);
-        (step.name.clone(), self.context.build.container(step.container).name.clone())
-    }
-
-    /// Closes each session whose last step is over, while others run.
-    fn close_sessions<'s>(&mut self, crew: &Crew<'s, '_>)
-    where
-        'a: 's,
-        'e: 's,
-    {
-        for index in 0..self.closed.len() {
-            let id = ContainerId(index);
-            let steps = self.plan.session(id);
-            if self.closed[index] || !steps.iter().all(|step| self.ready.is_over(*step)) {
-                continue;
-            }
-            self.closed[index] = true;
-            let stays = match self.options.stay {
-                Stay::None => false,
-                Stay::Container(container) => container == id,
-                Stay::Failed => self.failed.iter().any(|step| self.context.build.step(*step).container == id),
-            };
-            if stays {
-                continue;
-            }
-            let (rooms, events, edge) = (self.rooms, self.events, self.edge);
-            let container = self.context.build.container(id).name.clone();
-            crew.hand(move |_| {
-                if let Err(failure) = edge.guard(|| Ok(rooms.close(id)?)) {
-                    events.warn(None, &Warning::Session { container, why: failure.reason });
-                }
-            });
-        }
-    }
+/// How many steps of a step's segment have not ended, itself among them.
+fn judge_open(scheduler: &Scheduler<'_>, judge: &Judge<'_>, step: StepId) -> usize {
+    judge.segments().of_step(step).map_or(0, |segment| scheduler.open_steps(segment))
 }

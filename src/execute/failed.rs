@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::drive::Run;
+use super::dispatcher::Dispatcher;
 use super::step::{CHANGES, Work, session, unusable};
 use super::{Cause, Failure};
 use crate::build::StepId;
@@ -77,7 +77,7 @@ impl Work<'_, '_> {
     }
 }
 
-impl Run<'_, '_> {
+impl Dispatcher<'_, '_> {
     pub(super) fn has_failed(&mut self, step: StepId, failure: &Failure, kept: Option<Kept>) {
         if failure.cause == Cause::Step {
             self.failed.push(step);
@@ -100,7 +100,7 @@ impl Run<'_, '_> {
         let FailedWith { step: id, reason, kept: Kept { half, changes, tmpfs } } = failed;
         let build = self.context.build;
         let Foundation { base, snapshots } = Foundation::of(build, self.plan, id);
-        let layer = |snapshot: &StepId| self.layers.iter().find(|(step, _)| step == snapshot);
+        let layer = |snapshot: &StepId| self.totals.layers.iter().find(|(step, _)| step == snapshot);
         let layers: Vec<String> =
             snapshots.iter().filter_map(|snapshot| Some(layer(snapshot)?.1.to_string())).collect();
         if layers.len() < snapshots.len() {

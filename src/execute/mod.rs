@@ -1,42 +1,46 @@
-//! Runs a plan: owns all state of the run, starts sessions and steps, and tells what happens by events.
+//! Runs a plan: owns all state of the run, starts sessions and steps, and reports by events.
 //!
-//! One thread, the caller's, decides; each running step, each image being written and each segment being judged or
-//! recorded has a thread of its own, which reports its end. A layer snapshot reports twice: when its folder is frozen, for
-//! what comes next needs no more, and when its image is written.
+//! The `dispatcher`, on the caller's thread, receives messages, and performs the actions that the `scheduler` gives for them.
+//! Each running step, each image being written, each cache check and each recording has a thread of its own, which sends a
+//! message at its end. A layer snapshot sends two: when its directory is frozen, which is all that the next steps need, and
+//! when its image is written.
 
 mod attempt;
+mod cache_check;
 mod caches;
 mod checkpoint;
 mod clock;
+mod commit;
+mod completion;
 mod continuation;
-mod drive;
+mod dispatcher;
 mod edge;
-mod ended;
 mod ending;
 mod explained;
 mod failed;
 mod file_capabilities;
 mod hints;
 mod interrupt;
-mod job;
-mod judging;
 mod masked;
+mod message;
 mod output;
-mod parts;
 mod place;
 mod refusal;
 mod room;
+mod scheduler;
+mod segment_table;
 mod shared;
 mod step;
 mod streams;
 mod terminal;
+mod worker;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 pub use attempt::Attempt;
 pub use caches::take_turns;
-pub use drive::apply;
+pub use dispatcher::apply;
 pub use failed::RestoreError;
 pub use interrupt::Interrupt;
 pub use room::Rooms;

@@ -1,38 +1,28 @@
-//! What becomes of each segment while a plan runs: it is judged, and then taken from the store, or run and recorded.
+//! What a run knows of each segment: the result of its cache check, the layers below it, what its snapshot wrote.
 //!
-//! A segment is judged when the first of its steps may begin. What it stands on may be frozen and not yet written then:
-//! it waits for that only if it could be fresh after all, and runs at once where something else has changed.
-//!
-//! What a segment reads of the host may be written by the same build before a later one of its steps: it is judged when
-//! all steps that these wait for are over. Where they wait for its own first steps in turn, nobody can say what will be
-//! read, and it runs.
-//!
-//! Who runs a segment holds the right to build its key, so that other runners wait for it. A key that becomes known while
-//! the segment is running already is taken before what is below it is recorded: only then do others come to know it.
-//!
-//! Who holds such a right and has nothing running, for the next step waits for one of a segment that another holds, does
-//! not wait: the other could be waiting for the same reason.
+//! A segment is recorded by what it was checked by. Asked for again, these could be others: a base can be replaced while the
+//! segment runs.
 
-mod settle;
-
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::milliseconds;
 use super::step::Written;
 use crate::build::{Build, Checkpointing, StepId};
 use crate::digest::Digest;
+use crate::execute::message::{CheckOutcome, Stale};
 use crate::freshness::{Below, Judge, Verdict};
 use crate::key::{Fields, Link, Reason};
-use crate::plan::{Plan, Segments, late};
-use crate::store::{Building, Held, Recorded};
+use crate::plan::Segments;
+use crate::store::{Building, Held, Recorded, RecordedLayer};
 
-/// What snapshots stand on, each with itself, as far as they are written.
+/// By snapshot: its layer and all layers below it, where all of them are known.
 #[derive(Debug, Default)]
-pub struct Chains(Mutex<HashMap<StepId, Vec<Link>>>);
+pub struct LayerChains(Mutex<HashMap<StepId, Vec<Link>>>);
 
-impl Chains {
-    /// Of a snapshot that is written or fresh.
+impl LayerChains {
+    /// Returns that of a snapshot which is written or in the store.
     pub fn get(&self, snapshot: StepId) -> Option<Vec<Link>> {
         self.lock().get(&snapshot).cloned()
     }
@@ -46,77 +36,71 @@ impl Chains {
     }
 }
 
-/// What a judging thread found out.
+/// The result of a cache check.
 #[derive(Debug)]
-pub struct Judged {
+pub struct Checked {
     /// The verdict.
     pub verdict: Verdict,
-    /// The links below, by which it was judged.
+    /// The layers below, by which it was checked.
     pub below: Below,
-    /// The right to build it, where it is stale and its key is known.
+    /// The lock on its key, where it is stale and its key is known.
     pub building: Option<Building>,
-    /// It may be fresh once this snapshot is written.
-    pub wait_for: Option<StepId>,
-    /// Its layer, where it is fresh and has one: kept from being removed.
-    pub held: Option<Held>,
-}
-
-/// What is to be done with a step that may begin.
-#[derive(Debug)]
-pub enum Admission {
-    /// Its segment is to be judged first; the step waits.
-    Judge(usize),
-    /// It waits for its segment's verdict.
-    Wait,
-    /// What it did is in a layer of the store, or in the checkpoint that the session begins with.
-    Cached,
-    /// It is a snapshot that is in the store.
-    CachedSnapshot(Arc<Recorded>),
-    /// It is to be run, for these reasons.
-    Run(Vec<Reason>, Option<CheckpointPlan>),
+    /// The store may have it: that is known when this snapshot is written.
+    pub until: Option<StepId>,
+    /// Its layer, where it is fresh and has one: pinned, so that no collection removes it.
+    pub pin: Option<Held>,
 }
 
 /// A checkpoint after a step, should it be due.
 #[derive(Debug, Clone)]
 pub struct CheckpointPlan {
-    /// Whose.
+    /// Of this segment.
     pub of: Arc<CheckpointedSegment>,
     /// How many steps of the segment have been done then.
     pub steps: usize,
-    /// The snapshot comes next: the checkpoint is of use only where that is not begun.
+    /// The snapshot comes next: the checkpoint is of use only where that does not begin.
     pub is_before_snapshot: bool,
 }
 
-/// A segment whose steps checkpoints can come after.
+/// A segment with checkpoints between its steps.
 #[derive(Debug)]
 pub struct CheckpointedSegment {
     pub segment: usize,
-    /// The fields of the keys, but for the number of steps and the links below.
+    /// The fields of the keys, without the number of steps and the layers below.
     pub draft: Fields,
     pub below: Vec<Link>,
 }
 
-/// A segment that is run and is to be recorded.
+/// A segment that has run and is to be recorded.
 #[derive(Debug)]
 pub struct ToRecord {
     pub segment: usize,
     pub draft: Fields,
     pub below: Vec<Link>,
     pub recorded: Recorded,
-    /// Given back when all is recorded.
+    /// Unlocked when all is recorded.
     pub building: Option<Building>,
 }
 
+/// The work of recording a segment.
 #[derive(Debug)]
-enum State {
-    Unjudged,
-    Judging(Vec<StepId>),
-    Fresh(Arc<Recorded>, Option<Held>),
-    Runs(Box<Runs>),
+pub struct ToCommit {
+    /// The segments above that run already, with the fields of their keys: these become known with the layers below them, and
+    /// are to be locked before others can know them.
+    pub above: Vec<(usize, Fields)>,
+    pub links: Vec<Link>,
+    pub record: Option<ToRecord>,
 }
 
 #[derive(Debug)]
-struct Runs {
+enum Entry {
+    Unknown,
+    Fresh(Arc<Recorded>, Option<Held>),
+    Stale(Box<StaleSegment>),
+}
+
+#[derive(Debug)]
+struct StaleSegment {
     reasons: Vec<Reason>,
     draft: Option<Fields>,
     /// The fields under whose key checkpoints are stored.
@@ -125,125 +109,100 @@ struct Runs {
     checkpointed: Option<Arc<CheckpointedSegment>>,
     building: Option<Building>,
     begun: Instant,
-    /// How many of its first steps are in a checkpoint.
-    resumed: usize,
-    /// Steps that have not ended well.
-    open: usize,
     written: Option<Written>,
 }
 
-/// The state of all segments of a plan.
+/// All segments of a plan.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct SegmentTable<'a> {
     build: &'a Build,
     segments: &'a Segments,
-    states: Vec<State>,
-    /// By segment: the links below by which it was judged, where they were known. Asked for again, they could be others: a
-    /// base can be replaced while the segment runs.
+    chains: &'a LayerChains,
+    entries: Vec<Entry>,
+    /// By segment: the layers below by which it was checked, where they were known.
     below: Vec<Option<Vec<Link>>>,
-    /// Steps that wait for a snapshot to be written, before their segment is judged again.
-    waiting: Vec<(StepId, StepId)>,
-    /// By segment: steps that are to be over before it is judged.
-    late: Vec<Vec<StepId>>,
-    /// Steps that are over, well or not; a snapshot when it is written.
-    over: HashSet<StepId>,
-    /// Steps that wait for those in `late`.
-    early: Vec<StepId>,
-    /// Segments whose `late` will never be over.
-    unsettled: HashSet<usize>,
+    /// By snapshot: the segments directly above its layer.
+    above: HashMap<StepId, Vec<usize>>,
 }
 
-impl<'a> Parts<'a> {
-    pub fn new(build: &'a Build, plan: &Plan, segments: &'a Segments) -> Self {
-        let states = segments.all().iter().map(|_| State::Unjudged).collect();
-        let below = vec![None; segments.all().len()];
-        let late = late(build, plan, segments);
-        let (waiting, early) = (Vec::new(), Vec::new());
-        Self { build, segments, states, below, waiting, late, over: HashSet::new(), early, unsettled: HashSet::new() }
-    }
-
-    /// The links below a segment, as far as they are known: those by which it was judged, else those of a snapshot that
-    /// was written since.
-    fn below(&self, index: usize, chains: &Chains) -> Option<Vec<Link>> {
-        self.below[index].clone().or_else(|| chains.get(self.segments.stands_on(self.build, index)?))
-    }
-
-    /// A step may begin.
-    pub fn admit(&mut self, step: StepId, chains: &Chains) -> Admission {
-        let Some(index) = self.segments.of_step(step) else { return Admission::Run(Vec::new(), None) };
-        let is_settled = self.is_settled(index);
-        match &mut self.states[index] {
-            State::Unjudged if !is_settled => {
-                self.early.push(step);
-                return Admission::Wait;
+impl<'a> SegmentTable<'a> {
+    /// Returns one in which nothing is known.
+    pub fn new(build: &'a Build, segments: &'a Segments, chains: &'a LayerChains) -> Self {
+        let entries = segments.all().iter().map(|_| Entry::Unknown).collect();
+        let mut above: HashMap<StepId, Vec<usize>> = HashMap::new();
+        for index in 0..segments.all().len() {
+            if let Some(snapshot) = segments.stands_on(build, index) {
+                above.entry(snapshot).or_default().push(index);
             }
-            state @ State::Unjudged => {
-                *state = State::Judging(vec![step]);
-                return Admission::Judge(index);
-            }
-            State::Judging(held) => {
-                held.push(step);
-                return Admission::Wait;
-            }
-            State::Fresh(..) | State::Runs(_) => {}
         }
-        match &self.states[index] {
-            State::Fresh(recorded, _) if self.segments.get(index).snapshot == Some(step) => {
-                Admission::CachedSnapshot(Arc::clone(recorded))
-            }
-            State::Runs(runs) if !self.is_resumed(index, step) => {
-                let reasons = runs.reasons.clone();
-                Admission::Run(reasons, self.checkpoint(index, step, chains))
-            }
-            _ => Admission::Cached,
+        Self { build, segments, chains, entries, below: vec![None; segments.all().len()], above }
+    }
+
+    /// Adds the result of a cache check. Returns it as the scheduler needs it.
+    pub fn add(&mut self, index: usize, checked: Checked) -> CheckOutcome {
+        if let Some(until) = checked.until {
+            return CheckOutcome::Unknown { until };
         }
-    }
-
-    /// Whether steps wait for that snapshot to be written.
-    pub fn is_awaited(&self, snapshot: StepId) -> bool {
-        self.waiting.iter().any(|(_, awaited)| *awaited == snapshot)
-    }
-
-    /// Whether what the step gives is in the store, as far as that is known.
-    pub fn is_cached(&self, step: StepId) -> bool {
-        self.segments
-            .of_step(step)
-            .is_some_and(|index| matches!(self.states[index], State::Fresh(..)) || self.is_resumed(index, step))
-    }
-
-    fn is_resumed(&self, index: usize, step: StepId) -> bool {
-        let State::Runs(runs) = &self.states[index] else { return false };
-        self.segments.get(index).steps[..runs.resumed].contains(&step)
-    }
-
-    /// The checkpoint after a step; none where none can be taken: the container has none, or steps run beside each other, so
-    /// that there is no such moment.
-    fn checkpoint(&mut self, index: usize, step: StepId, chains: &Chains) -> Option<CheckpointPlan> {
-        let segment = self.segments.get(index);
-        let State::Runs(runs) = &self.states[index] else { return None };
-        let of = match &runs.checkpointed {
-            Some(of) => Arc::clone(of),
-            // Once a segment: one may have a thousand steps, and its key names each of them.
-            None => {
-                let draft = runs.checkpoints.as_ref()?;
-                let is_off = self.build.container(segment.container).checkpoint == Checkpointing::Off;
-                let of = if is_off || !segment.is_sequence(self.build) {
-                    None
-                } else {
-                    let below = self.below(index, chains)?;
-                    Some(Arc::new(CheckpointedSegment { segment: index, draft: draft.clone(), below }))
+        let has_parents = matches!(checked.below, Below::Known(_));
+        if let Below::Known(below) = checked.below {
+            self.below[index] = Some(below);
+        }
+        match checked.verdict {
+            Verdict::Fresh(recorded) => {
+                self.entries[index] = Entry::Fresh(Arc::from(recorded), checked.pin);
+                CheckOutcome::Fresh
+            }
+            Verdict::Stale { reasons, draft, checkpoints, resume } => {
+                let stale = Stale {
+                    resumed: resume.map_or(0, |resume| resume.steps),
+                    has_parents,
+                    is_for_parent: reasons.iter().any(|reason| matches!(reason, Reason::BelowIsBuilt { .. })),
+                    is_recordable: draft.is_some(),
+                    is_locked: checked.building.is_some(),
                 };
-                let State::Runs(runs) = &mut self.states[index] else { return None };
-                if of.is_none() {
-                    runs.checkpoints = None;
-                }
-                runs.checkpointed = of;
-                Arc::clone(runs.checkpointed.as_ref()?)
+                self.entries[index] = Entry::Stale(Box::new(StaleSegment {
+                    reasons,
+                    draft,
+                    checkpoints,
+                    checkpointed: None,
+                    building: checked.building,
+                    begun: Instant::now(),
+                    written: None,
+                }));
+                CheckOutcome::Stale(stale)
             }
-        };
-        let State::Runs(runs) = &self.states[index] else { return None };
+        }
+    }
+
+    fn stale(&mut self, index: usize) -> Option<&mut StaleSegment> {
+        match &mut self.entries[index] {
+            Entry::Stale(stale) => Some(stale),
+            _ => None,
+        }
+    }
+
+    /// Returns the layers below a segment, as far as they are known: those by which it was checked, else those of a snapshot that
+    /// was written since.
+    fn below(&self, index: usize) -> Option<Vec<Link>> {
+        self.below[index].clone().or_else(|| self.chains.get(self.segments.stands_on(self.build, index)?))
+    }
+
+    /// Returns the reasons for which a step runs.
+    pub fn reasons(&self, step: StepId) -> Vec<Reason> {
+        match self.segments.of_step(step).map(|index| &self.entries[index]) {
+            Some(Entry::Stale(stale)) => stale.reasons.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the checkpoint after a step that begins, where `open` steps of its segment have not ended; none where none can be
+    /// taken: the container has none, or steps run side by side, so that there is no such moment.
+    pub fn checkpoint(&mut self, step: StepId, open: usize) -> Option<CheckpointPlan> {
+        let index = self.segments.of_step(step)?;
+        let of = self.checkpointed(index)?;
+        let segment = self.segments.get(index);
         // All before it in the sequence are done.
-        let steps = segment.steps.len() + 1 - runs.open;
+        let steps = segment.steps.len() + 1 - open;
         debug_assert_eq!(segment.steps.get(steps - 1), Some(&step));
         // Of steps that are cut off from their snapshot, more follow another time.
         let left = segment.steps.len().checked_sub(steps + usize::from(segment.snapshot.is_some()))?;
@@ -251,149 +210,120 @@ impl<'a> Parts<'a> {
         (left > 0 || is_before_snapshot || segment.is_cut).then_some(CheckpointPlan { of, steps, is_before_snapshot })
     }
 
-    /// A segment was judged; gives the steps that waited for it and may begin now.
-    pub fn judged(&mut self, index: usize, judged: Judged, chains: &Chains) -> Vec<StepId> {
-        let held = match std::mem::replace(&mut self.states[index], State::Unjudged) {
-            State::Judging(held) => held,
-            _ => Vec::new(),
+    /// Returns a segment's part of its checkpoints, made once: a segment may have a thousand steps, and its key names each.
+    fn checkpointed(&mut self, index: usize) -> Option<Arc<CheckpointedSegment>> {
+        let segment = self.segments.get(index);
+        let stale = self.stale(index)?;
+        if let Some(of) = &stale.checkpointed {
+            return Some(Arc::clone(of));
+        }
+        let draft = stale.checkpoints.take()?;
+        let is_off = self.build.container(segment.container).checkpoint == Checkpointing::Off;
+        if is_off || !segment.is_sequence(self.build) {
+            return None;
+        }
+        let Some(below) = self.below(index) else {
+            self.stale(index)?.checkpoints = Some(draft);
+            return None;
         };
-        if let Some(snapshot) = judged.wait_for {
-            if chains.get(snapshot).is_none() {
-                self.waiting.extend(held.into_iter().map(|step| (step, snapshot)));
-                return Vec::new();
-            }
-            // Written meanwhile: they are admitted again, and the segment is judged by what is known now.
-            return held;
-        }
-        let is_unwritten = |reason: &Reason| matches!(reason, Reason::BelowIsBuilt { .. });
-        let was_unwritten =
-            matches!(&judged.verdict, Verdict::Stale { reasons, .. } if reasons.iter().any(is_unwritten));
-        let on = self.segments.stands_on(self.build, index);
-        if was_unwritten && on.is_some_and(|snapshot| chains.get(snapshot).is_some()) {
-            // The same: run as it is, it would be without the right to build its key.
-            return held;
-        }
-        let verdict = match judged.verdict {
-            Verdict::Fresh(recorded) if self.unsettled.contains(&index) => {
-                let steps = self.late[index].iter().filter(|step| !self.over.contains(*step));
-                let steps = steps.map(|step| self.build.step(*step).name.clone()).collect();
-                let draft = Some(recorded.fields.without_below());
-                let reasons = vec![Reason::InputUnsettled { steps }];
-                Verdict::Stale { reasons, checkpoints: draft.clone(), draft, resume: None }
-            }
-            verdict => verdict,
-        };
-        if let Below::Known(below) = judged.below {
-            self.below[index] = Some(below);
-        }
-        self.states[index] = match verdict {
-            Verdict::Fresh(recorded) => State::Fresh(Arc::from(recorded), judged.held),
-            Verdict::Stale { reasons, draft, checkpoints, resume } => State::Runs(Box::new(Runs {
-                resumed: resume.as_ref().map_or(0, |resume| resume.steps),
-                reasons,
-                draft,
-                checkpoints,
-                checkpointed: None,
-                building: judged.building,
-                begun: Instant::now(),
-                open: self.segments.get(index).steps.len() - resume.as_ref().map_or(0, |resume| resume.steps),
-                written: None,
-            })),
-        };
-        held
+        let of = Arc::new(CheckpointedSegment { segment: index, draft, below });
+        self.stale(index)?.checkpointed = Some(Arc::clone(&of));
+        Some(of)
     }
 
-    /// A segment cannot be judged; gives the steps that waited for it.
-    pub fn not_judged(&mut self, index: usize) -> Vec<StepId> {
-        match std::mem::replace(&mut self.states[index], State::Unjudged) {
-            State::Judging(held) => held,
-            _ => Vec::new(),
-        }
-    }
-
-    /// Steps that wait for a snapshot, which will never be written: all of them.
-    pub fn give_up(&mut self) -> Vec<StepId> {
-        self.waiting.drain(..).map(|(step, _)| step).chain(self.early.drain(..)).collect()
-    }
-
-    /// A step is over, well or not. What it is a part of is not kept if not, and others may build that.
-    pub fn ended(&mut self, step: StepId, well: bool) {
-        self.over.insert(step);
-        if let Some(index) = self.segments.of_step(step).filter(|_| !well)
-            && let State::Runs(runs) = &mut self.states[index]
-        {
-            (runs.draft, runs.checkpoints, runs.checkpointed, runs.building) = (None, None, None, None);
-        }
-    }
-
-    /// Whether others wait for a segment that is not done.
-    pub fn is_any_built(&self) -> bool {
-        self.states.iter().any(|state| matches!(state, State::Runs(runs) if runs.open > 0 && runs.building.is_some()))
-    }
-
-    fn is_settled(&self, index: usize) -> bool {
-        self.unsettled.contains(&index) || self.late[index].iter().all(|step| self.over.contains(step))
-    }
-
-    /// Whether a segment is judged before all that its steps see is written.
-    pub fn is_unsettled(&self, index: usize) -> bool {
-        self.unsettled.contains(&index)
-    }
-
-    /// Nothing is under way: the steps that wait for others to be over begin without.
-    pub fn unsettle(&mut self) -> Vec<StepId> {
-        let early = std::mem::take(&mut self.early);
-        let segments = early.iter().filter_map(|step| self.segments.of_step(*step));
-        let segments: Vec<usize> = segments.collect();
-        if !segments.iter().any(|index| self.is_settled(*index)) {
-            // One at a time, for what it does may be all that another one waits for.
-            self.unsettled.extend(segments.first());
-        }
-        early
-    }
-
-    /// Whether any step waits for a snapshot to be written.
-    pub fn is_any_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// What the store has of the segment that a step is in, if that is fresh.
-    fn recorded(&self, step: StepId) -> Option<&Recorded> {
-        match &self.states[self.segments.of_step(step)?] {
-            State::Fresh(recorded, _) => Some(recorded),
+    /// Returns the record of a step's segment that is in the store, with the pin on its layer.
+    pub fn take_fresh(&mut self, step: StepId) -> Option<(Arc<Recorded>, Option<Held>)> {
+        match &mut self.entries[self.segments.of_step(step)?] {
+            Entry::Fresh(recorded, pin) => Some((Arc::clone(recorded), pin.take())),
             _ => None,
         }
     }
 
-    /// Gives the hold on a fresh snapshot's layer to whoever goes on to use it.
-    pub fn take_held(&mut self, step: StepId) -> Option<Held> {
-        match &mut self.states[self.segments.of_step(step)?] {
-            State::Fresh(_, held) => held.take(),
+    /// Returns the layer of a snapshot that the store had.
+    pub fn stored_layer(&self, snapshot: StepId) -> Option<Digest> {
+        match &self.entries[self.segments.of_step(snapshot)?] {
+            Entry::Fresh(recorded, _) => recorded.layer.as_ref().map(|layer| layer.digest),
             _ => None,
         }
     }
 
-    /// The layer of a snapshot that is in the store.
-    pub fn layer_of(&self, step: StepId) -> Option<Digest> {
-        let is_snapshot = self.segments.get(self.segments.of_step(step)?).snapshot == Some(step);
-        self.recorded(step)?.layer.as_ref().filter(|_| is_snapshot).map(|layer| layer.digest)
-    }
-
-    /// A step of the store is done with: a snapshot's layer is what others stand on.
-    pub fn taken(&mut self, step: StepId, judge: &Judge<'_>, chains: &Chains) {
-        if let (Some(index), Some(layer)) = (self.segments.of_step(step), self.layer_of(step))
-            && let Some(below) = self.below(index, chains)
-        {
-            chains.insert(step, judge.above(step, &below, &layer));
+    /// Adds the layer that a snapshot wrote.
+    pub fn add_written(&mut self, snapshot: StepId, written: Written) {
+        let index = self.segments.of_step(snapshot);
+        if let Some(stale) = index.and_then(|index| self.stale(index)) {
+            stale.written = Some(written);
         }
     }
 
-    /// A step that was run ended well; a snapshot with what it wrote.
-    pub fn ran(&mut self, step: StepId, written: Option<Written>) {
-        let Some(index) = self.segments.of_step(step) else { return };
-        if let State::Runs(runs) = &mut self.states[index] {
-            runs.open -= 1;
-            runs.written = written.or(runs.written.take());
+    /// Adds a segment's layer to the chains.
+    pub fn link(&mut self, index: usize, judge: &Judge<'_>) {
+        let Some(snapshot) = self.segments.get(index).snapshot else { return };
+        let digest = match &self.entries[index] {
+            Entry::Fresh(recorded, _) => recorded.layer.as_ref().map(|layer| layer.digest),
+            Entry::Stale(stale) => stale.written.as_ref().map(|written| written.digest),
+            Entry::Unknown => None,
+        };
+        if let (Some(below), Some(digest)) = (self.below(index), digest) {
+            self.chains.insert(snapshot, judge.above(snapshot, &below, &digest));
         }
+    }
+
+    /// Drops what can be recorded of a segment, and unlocks its key.
+    pub fn abandon(&mut self, index: usize) {
+        if let Some(stale) = self.stale(index) {
+            (stale.draft, stale.checkpoints, stale.checkpointed, stale.building) = (None, None, None, None);
+        }
+    }
+
+    /// Adds a lock on the key of a segment that runs already. Returns whether it is of any use still.
+    pub fn add_lock(&mut self, index: usize, lock: Building) -> bool {
+        match self.stale(index) {
+            Some(stale) if stale.draft.is_some() => {
+                stale.building = Some(lock);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the work of recording a segment.
+    pub fn take_commit(&mut self, index: usize) -> ToCommit {
+        let segment = self.segments.get(index);
+        let links = segment.snapshot.and_then(|snapshot| self.chains.get(snapshot)).unwrap_or_default();
+        let others = segment.snapshot.and_then(|snapshot| self.above.get(&snapshot)).into_iter().flatten();
+        let unlocked = others.filter_map(|other| match &self.entries[*other] {
+            Entry::Stale(stale) if stale.building.is_none() => Some((*other, stale.draft.clone()?)),
+            _ => None,
+        });
+        let above = unlocked.collect();
+        let record = self.take_record(index, &links);
+        ToCommit { above, links, record }
+    }
+
+    fn take_record(&mut self, index: usize, links: &[Link]) -> Option<ToRecord> {
+        let segment = self.segments.get(index);
+        let below = self.below(index)?;
+        let build = self.build;
+        let stale = self.stale(index)?;
+        let draft = stale.draft.take()?;
+        let written = stale.written.as_ref();
+        let layers =
+            |links: &[Link]| links.iter().filter_map(|link| link.id.strip_prefix("layer ")?.parse().ok()).collect();
+        let recorded = Recorded {
+            fields: draft.on(&below),
+            build: build.name.clone(),
+            container: build.container(segment.container).name.clone(),
+            steps: segment.steps.iter().map(|step| build.step(*step).name.clone()).collect(),
+            duration_ms: milliseconds(stale.begun.elapsed()),
+            time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            layer: written.map(|written| RecordedLayer {
+                digest: written.digest,
+                size: written.size,
+                // All below it without itself, which is nothing for a full image.
+                below: layers(&links[..links.len().saturating_sub(1)]),
+            }),
+            tmpfs_left: written.map(|written| written.tmpfs_left.clone()).unwrap_or_default(),
+        };
+        Some(ToRecord { segment: index, draft, below, recorded, building: stale.building.take() })
     }
 }

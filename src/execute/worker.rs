@@ -1,44 +1,76 @@
-//! The job of a step that begins: what its thread does from its start to its report.
+//! The job of a step, on a thread of its own, and the messages by which threads report to the dispatcher.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::Failure;
 use super::attempt::Meanwhile;
-use super::drive::Run;
-use super::ended::{Done, Report};
-use super::parts::CheckpointPlan;
-use super::step::Snapshotted;
+use super::dispatcher::Dispatcher;
+use super::failed::Kept;
+use super::segment_table::{Checked, CheckpointPlan};
+use super::step::{Snapshotted, Written};
 use crate::build::{Action, SnapshotMode, StepId};
 use crate::event::Event;
 use crate::key::Reason;
+use crate::store::Building;
 use crate::threads::Crew;
 
+/// A message of a thread.
+pub(super) enum WorkerMessage {
+    /// All of a step is over; a snapshot has written something.
+    Done(Box<StepDone>),
+    /// A snapshot that the store had is taken from it, or cannot be.
+    Taken { step: StepId, result: Result<(), Failure> },
+    /// A segment is checked.
+    Checked { segment: usize, result: Box<Result<Checked, Failure>> },
+    /// The check of a segment waits for another runner.
+    CheckWaits { segment: usize },
+    /// The results of a segment are in the store, or cannot be. With the locks on the keys of segments above it.
+    Committed { segment: usize, locks: Vec<(usize, Building)> },
+    /// The content of a snapshot is settled; its image is still being written.
+    Frozen { step: StepId },
+}
+
+/// The end of a step that was run.
+pub(super) struct StepDone {
+    pub(super) step: StepId,
+    /// All its tries, without the work that was done for it afterwards.
+    pub(super) took: Duration,
+    pub(super) result: Result<Option<Written>, Failure>,
+    /// The layer of a snapshot that is in the store, and as it should be, though the step failed.
+    pub(super) stored: Option<Written>,
+    pub(super) log: Option<PathBuf>,
+    /// Its session, where that was stored.
+    pub(super) kept: Option<Kept>,
+}
+
 /// Runs a step to its end.
-pub(super) type StepJob<'s> = Box<dyn FnOnce(Meanwhile<'_>) -> Report + Send + 's>;
+pub(super) type StepJob<'s> = Box<dyn FnOnce(Meanwhile<'_>) -> WorkerMessage + Send + 's>;
 
 /// Runs a step on another thread.
-pub(super) fn hand<'s>(crew: &Crew<'s, '_>, job: StepJob<'s>, sender: Sender<Report>) {
+pub(super) fn hand<'s>(crew: &Crew<'s, '_>, job: StepJob<'s>, sender: Sender<WorkerMessage>) {
     crew.hand(move |_| {
         let _ = sender.send(job(&|| None));
     });
 }
 
-impl<'a, 'e> Run<'a, 'e> {
-    /// The job of a step that begins now.
-    pub(super) fn begin<'s>(
+impl<'a, 'e> Dispatcher<'a, 'e> {
+    /// Returns the job of a step that begins now.
+    pub(super) fn job<'s>(
         &self,
         crew: &Crew<'s, '_>,
         id: StepId,
         reasons: Vec<Reason>,
         checkpoint: Option<CheckpointPlan>,
-        sender: Sender<Report>,
+        sender: Sender<WorkerMessage>,
     ) -> StepJob<'s>
     where
         'a: 's,
         'e: 's,
     {
-        let Self { context, events, edge, hurry, is_stopping, .. } = *self;
+        let Self { context, events, edge, stop_waiting, is_stopping, .. } = *self;
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
         let work = self.work(id);
@@ -53,7 +85,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     let frozen = || {
                         // A full image is what its container goes on above, so nothing can run before it is written.
                         if snapshot.mode == SnapshotMode::Layer {
-                            let _ = sender.send(Report::Frozen { step: id });
+                            let _ = sender.send(WorkerMessage::Frozen { step: id });
                         }
                     };
                     let written = edge.guard(|| work.snapshot(snapshot, frozen));
@@ -67,7 +99,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     (result, None, started.elapsed(), None)
                 }
                 _ => {
-                    let turns = edge.guard(|| work.take_turns(hurry));
+                    let turns = edge.guard(|| work.take_turns(stop_waiting));
                     let turns = turns.and_then(|turns| edge.guard(|| work.restore_checkpoint()).map(|()| turns));
                     // How long it has waited says nothing of how long it takes.
                     let started = Instant::now();
@@ -94,7 +126,7 @@ impl<'a, 'e> Run<'a, 'e> {
                     (result.map(|()| None), log, took, kept)
                 }
             };
-            Report::Done(Box::new(Done { step: id, took, result, stored, log, kept }))
+            WorkerMessage::Done(Box::new(StepDone { step: id, took, result, stored, log, kept }))
         })
     }
 }

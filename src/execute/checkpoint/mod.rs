@@ -19,7 +19,7 @@ use rustix::process::setpriority_process;
 use pace::Due;
 pub use table::Checkpoints;
 
-use super::parts::CheckpointPlan;
+use super::segment_table::CheckpointPlan;
 use super::step::{CHANGES, Work, measured, session, unusable};
 use super::{Context, Failure, milliseconds};
 use crate::build::{Checkpointing, StepId};

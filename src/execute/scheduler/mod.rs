@@ -1,0 +1,626 @@
+//! The scheduler: takes messages and gives actions. It decides which step begins when, and has no I/O, thread or lock.
+//!
+//! A step begins when all that it needs is over, or frozen; when its segment is checked against the store; when no output is
+//! being written that its container sees; and when one of the `jobs` places is free. The scheduler checks a segment when its
+//! first step may begin:
+//!
+//! - The layer below it may not be written by then. The segment waits for that layer only where its results may be in the store
+//!   after all; otherwise its steps run at once.
+//! - The same build may still write files of the host that the segment reads (`barriers`). The segment is checked when all steps
+//!   are over that its steps wait for. Where those wait for the segment's own first steps, nobody can know which files the
+//!   steps will read, and they run.
+//!
+//! A segment's results are recorded once those of the segment below it are.
+
+mod segment;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use self::segment::{Commit, SegmentState};
+use super::message::{Action, CheckOutcome, Message, SkipReason};
+use crate::build::{ContainerId, StepId};
+use crate::plan::{Plan, Segments};
+
+/// Cache checks at once.
+const MAX_CHECKS: usize = 4;
+
+/// The plan as the scheduler needs it.
+pub struct Shape<'a> {
+    pub plan: &'a Plan,
+    pub segments: &'a Segments,
+    /// By step: its container.
+    pub containers: Vec<ContainerId>,
+    /// By segment: the snapshot whose layer is directly below it.
+    pub parents: Vec<Option<StepId>>,
+    /// By segment: steps that may still write what it reads.
+    pub barriers: Vec<Vec<StepId>>,
+    /// Whether a container sees the output of a snapshot.
+    pub sees_output: Box<dyn Fn(ContainerId, StepId) -> bool + 'a>,
+}
+
+/// The limits of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Steps at once.
+    pub jobs: usize,
+    /// After a failure, steps that do not need the failed one still begin.
+    pub keep_going: bool,
+    /// Steps can run: the store can be written to.
+    pub can_store: bool,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StepState {
+    /// It needs so many steps that are not over yet.
+    Waiting(usize),
+    /// It may begin.
+    Ready,
+    /// It may begin but for this.
+    Blocked(Blocker),
+    Running,
+    /// It is frozen, and its image is being written.
+    Written,
+    Over,
+}
+
+/// An obstacle to a step that needs no other step any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocker {
+    /// The cache check of its segment.
+    CacheCheck,
+    /// The image of this snapshot.
+    ParentLayer(StepId),
+    /// An output that is being written.
+    Output,
+    /// Steps that may write what its segment reads.
+    Inputs,
+}
+
+/// The state of a run.
+pub struct Scheduler<'a> {
+    shape: Shape<'a>,
+    limits: Limits,
+    /// By step; those that are not planned are over.
+    steps: Vec<StepState>,
+    segments: Vec<SegmentState>,
+    /// By step: the segments directly above the layer of that snapshot.
+    children: Vec<Vec<usize>>,
+    /// By step: the layer of that snapshot and all layers below it are known.
+    is_linked: Vec<bool>,
+    /// By step: its position in the plan's order.
+    positions: Vec<usize>,
+    /// Positions of the steps that may begin.
+    ready: BinaryHeap<Reverse<usize>>,
+    /// Steps that were blocked and may begin now, the first one first.
+    unblocked: VecDeque<StepId>,
+    /// Segments to check.
+    unchecked: VecDeque<usize>,
+    running: usize,
+    checks: usize,
+    waiting_checks: usize,
+    commits: usize,
+    writing: Vec<StepId>,
+    /// Steps with [`Blocker::ParentLayer`], [`Blocker::Output`] or [`Blocker::Inputs`].
+    blocked: Vec<StepId>,
+    stopped: Option<SkipReason>,
+    /// By container: its steps that are neither over nor frozen.
+    open: Vec<usize>,
+}
+
+impl<'a> Scheduler<'a> {
+    /// Returns one that has begun nothing.
+    pub fn new(shape: Shape<'a>, limits: Limits) -> Self {
+        let steps = shape.containers.len();
+        let containers = shape.containers.iter().map(|container| container.0 + 1).max().unwrap_or(0);
+        let mut scheduler = Self {
+            steps: vec![StepState::Over; steps],
+            segments: shape.segments.all().iter().map(|segment| SegmentState::new(segment.steps.len())).collect(),
+            children: vec![Vec::new(); steps],
+            is_linked: vec![false; steps],
+            positions: vec![0; steps],
+            ready: BinaryHeap::new(),
+            unblocked: VecDeque::new(),
+            unchecked: VecDeque::new(),
+            running: 0,
+            checks: 0,
+            waiting_checks: 0,
+            commits: 0,
+            writing: Vec::new(),
+            blocked: Vec::new(),
+            stopped: None,
+            open: vec![0; containers],
+            limits: Limits { jobs: limits.jobs.max(1), ..limits },
+            shape,
+        };
+        for (segment, parent) in scheduler.shape.parents.iter().enumerate() {
+            if let Some(parent) = parent {
+                scheduler.children[parent.0].push(segment);
+            }
+        }
+        for (position, step) in scheduler.shape.plan.order().iter().enumerate() {
+            let needs = scheduler.shape.plan.needs(*step).len();
+            scheduler.positions[step.0] = position;
+            scheduler.open[scheduler.shape.containers[step.0].0] += 1;
+            scheduler.steps[step.0] = StepState::Waiting(needs);
+            if needs == 0 {
+                scheduler.steps[step.0] = StepState::Ready;
+                scheduler.ready.push(Reverse(position));
+            }
+        }
+        scheduler
+    }
+
+    /// Returns the first actions.
+    pub fn start(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// Returns the actions that follow from a message, in their order.
+    pub fn handle(&mut self, message: Message) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match message {
+            Message::Checked { segment, outcome } => self.checked(segment, outcome, &mut actions),
+            Message::CheckWaits { segment } => {
+                if self.segments[segment].check_waits() {
+                    self.checks -= 1;
+                    self.waiting_checks += 1;
+                }
+            }
+            Message::Frozen { step } => {
+                self.running -= 1;
+                self.writing.push(step);
+                self.steps[step.0] = StepState::Written;
+                self.release(step, &mut actions);
+            }
+            Message::Ended { step, is_ok, is_stored } => self.ended(step, is_ok, is_stored, &mut actions),
+            Message::Taken { step, is_ok } => {
+                self.running -= 1;
+                if is_ok {
+                    self.over(step, &mut actions);
+                    self.link(step, &mut actions);
+                } else {
+                    self.failed(step, &mut actions);
+                }
+            }
+            Message::Committed { segment, locked } => {
+                self.commits -= 1;
+                self.segments[segment].commit = Commit::Done;
+                for locked in locked {
+                    self.segments[locked].is_locked = self.segments[locked].is_recordable;
+                }
+                if let Some(snapshot) = self.shape.segments.get(segment).snapshot {
+                    for child in self.children[snapshot.0].clone() {
+                        self.commit(child, &mut actions);
+                    }
+                }
+            }
+            Message::Stop { reason } => self.stop(reason, &mut actions),
+        }
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// Whether nothing will happen any more.
+    pub fn is_finished(&self) -> bool {
+        !self.is_under_way() && self.steps.iter().all(|step| *step == StepState::Over)
+    }
+
+    /// Whether a check must not wait for another runner: that runner may wait for a key that this one has locked, while nothing
+    /// runs here.
+    pub fn must_not_wait(&self) -> bool {
+        let is_idle = self.running == 0 && self.writing.is_empty();
+        self.stopped.is_some() || is_idle && self.segments.iter().any(SegmentState::is_awaited_by_others)
+    }
+
+    /// Whether nothing more begins.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Whether the one running step is all that is under way.
+    pub fn is_alone(&self) -> bool {
+        self.running == 1 && self.writing.is_empty() && self.checks + self.waiting_checks + self.commits == 0
+    }
+
+    /// Whether a step is over, or was never planned.
+    pub fn is_over(&self, step: StepId) -> bool {
+        self.steps.get(step.0).is_none_or(|state| *state == StepState::Over)
+    }
+
+    /// Whether the image of a snapshot is being written.
+    pub fn is_writing(&self, step: StepId) -> bool {
+        self.steps[step.0] == StepState::Written
+    }
+
+    /// Whether steps wait for the image of a snapshot.
+    pub fn is_awaited(&self, snapshot: StepId) -> bool {
+        self.blocked.iter().any(|step| self.steps[step.0] == StepState::Blocked(Blocker::ParentLayer(snapshot)))
+    }
+
+    /// Whether the results of a step are in the store, as far as that is known.
+    pub fn is_cached(&self, step: StepId) -> bool {
+        self.shape
+            .segments
+            .of_step(step)
+            .is_some_and(|segment| self.segments[segment].is_cached(&self.shape.segments.get(segment).steps, step))
+    }
+
+    /// Whether a segment is checked although files that it reads may still be written.
+    pub fn has_unsettled_inputs(&self, segment: usize) -> bool {
+        self.segments[segment].ignores_barriers
+    }
+
+    /// Returns the steps that may still write what a segment reads.
+    pub fn open_barriers(&self, segment: usize) -> impl Iterator<Item = StepId> {
+        self.shape.barriers[segment].iter().copied().filter(|step| !self.is_over(*step))
+    }
+
+    /// How many steps a stale segment still has to end well, this one among them.
+    pub fn open_steps(&self, segment: usize) -> usize {
+        self.segments[segment].open
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.running + self.checks + self.waiting_checks + self.commits > 0 || !self.writing.is_empty()
+    }
+
+    /// Begins all that may begin.
+    fn advance(&mut self, actions: &mut Vec<Action>) {
+        loop {
+            self.unblock();
+            while self.stopped.is_none()
+                && self.running < self.limits.jobs
+                && let Some(step) = self.next_step()
+            {
+                self.admit(step, actions);
+            }
+            while self.stopped.is_none()
+                && self.running < self.limits.jobs
+                && self.checks < MAX_CHECKS
+                && let Some(segment) = self.unchecked.pop_front()
+            {
+                self.checks += 1;
+                self.segments[segment].check_begins();
+                actions.push(Action::Check { segment });
+            }
+            if self.is_under_way() || self.stopped.is_some() || !self.break_deadlock(actions) {
+                return;
+            }
+        }
+    }
+
+    /// Has the steps whose obstacle is gone begin.
+    fn unblock(&mut self) {
+        let blocked = std::mem::take(&mut self.blocked);
+        for step in blocked {
+            let StepState::Blocked(blocker) = self.steps[step.0] else { continue };
+            let is_blocked = match blocker {
+                Blocker::CacheCheck => continue,
+                Blocker::ParentLayer(snapshot) => !self.is_linked[snapshot.0],
+                Blocker::Output => self.sees_output_being_written(step),
+                Blocker::Inputs => !self.is_settled(self.segment_of(step)),
+            };
+            if is_blocked {
+                self.blocked.push(step);
+            } else {
+                self.steps[step.0] = StepState::Ready;
+                self.unblocked.push_back(step);
+            }
+        }
+    }
+
+    /// Returns a step that may begin, in the plan's order where none was blocked.
+    fn next_step(&mut self) -> Option<StepId> {
+        loop {
+            let step = match self.unblocked.pop_front() {
+                Some(step) => step,
+                None => self.shape.plan.order()[self.ready.pop()?.0],
+            };
+            if self.steps[step.0] != StepState::Ready {
+                continue;
+            }
+            // The step could find the output half written.
+            if !self.sees_output_being_written(step) {
+                return Some(step);
+            }
+            self.block(step, Blocker::Output);
+        }
+    }
+
+    fn block(&mut self, step: StepId, blocker: Blocker) {
+        self.steps[step.0] = StepState::Blocked(blocker);
+        if blocker != Blocker::CacheCheck {
+            self.blocked.push(step);
+        }
+    }
+
+    fn sees_output_being_written(&self, step: StepId) -> bool {
+        let container = self.shape.containers[step.0];
+        self.writing.iter().any(|writing| (self.shape.sees_output)(container, *writing))
+    }
+
+    fn segment_of(&self, step: StepId) -> usize {
+        // Each planned step is in a segment, and no other one is ever ready.
+        self.shape.segments.of_step(step).unwrap_or_default()
+    }
+
+    fn is_settled(&self, segment: usize) -> bool {
+        self.segments[segment].ignores_barriers || self.open_barriers(segment).next().is_none()
+    }
+
+    /// Begins a step, or has it wait for its segment's check.
+    fn admit(&mut self, step: StepId, actions: &mut Vec<Action>) {
+        let index = self.segment_of(step);
+        let known = self.shape.segments.get(index);
+        let segment = &self.segments[index];
+        if segment.is_unchecked() && !self.is_settled(index) {
+            return self.block(step, Blocker::Inputs);
+        }
+        let segment = &mut self.segments[index];
+        if segment.is_unchecked() {
+            segment.check_is_due();
+            self.unchecked.push_back(index);
+        }
+        let segment = &mut self.segments[index];
+        if segment.is_being_checked() {
+            segment.blocked.push(step);
+            return self.block(step, Blocker::CacheCheck);
+        }
+        if segment.is_fresh() && known.snapshot == Some(step) {
+            self.running += 1;
+            self.steps[step.0] = StepState::Running;
+            actions.push(Action::Take { step });
+        } else if segment.is_cached(&known.steps, step) {
+            actions.push(Action::ReportCached { step });
+            self.over(step, actions);
+        } else if self.limits.can_store {
+            self.running += 1;
+            self.steps[step.0] = StepState::Running;
+            actions.push(Action::Run { step });
+        } else {
+            actions.push(Action::CannotStore { step });
+            self.failed(step, actions);
+        }
+    }
+
+    fn checked(&mut self, index: usize, outcome: CheckOutcome, actions: &mut Vec<Action>) {
+        if self.segments[index].check_has_waited() {
+            self.waiting_checks -= 1;
+        } else {
+            self.checks -= 1;
+        }
+        let blocked = std::mem::take(&mut self.segments[index].blocked);
+        let parent = self.shape.parents[index];
+        let is_parent_linked = parent.is_some_and(|parent| self.is_linked[parent.0]);
+        match outcome {
+            CheckOutcome::Failed => {
+                self.segments[index].check_again();
+                for step in blocked {
+                    // The failure of one of them may skip the others.
+                    if !self.is_over(step) {
+                        actions.push(Action::Fail { step });
+                        self.failed(step, actions);
+                    }
+                }
+                return;
+            }
+            CheckOutcome::Unknown { until } if !self.is_linked[until.0] => {
+                self.segments[index].check_again();
+                for step in blocked {
+                    if !self.is_over(step) {
+                        self.block(step, Blocker::ParentLayer(until));
+                    }
+                }
+                return;
+            }
+            // The layer was written meanwhile: now the whole key is known.
+            CheckOutcome::Unknown { .. } => self.segments[index].check_again(),
+            CheckOutcome::Stale(stale) if stale.is_for_parent && is_parent_linked => self.segments[index].check_again(),
+            CheckOutcome::Fresh => {
+                self.segments[index].is_fresh_now();
+                self.segments[index].has_parents = true;
+            }
+            CheckOutcome::Stale(stale) => {
+                self.segments[index].is_stale_now(&stale);
+                self.segments[index].has_parents |= is_parent_linked;
+                if self.stopped.is_some() {
+                    self.abandon(index, actions);
+                }
+            }
+        }
+        for step in blocked {
+            if !self.is_over(step) {
+                self.steps[step.0] = StepState::Ready;
+                self.unblocked.push_back(step);
+            }
+        }
+    }
+
+    fn ended(&mut self, step: StepId, is_ok: bool, is_stored: bool, actions: &mut Vec<Action>) {
+        let was_written = self.steps[step.0] == StepState::Written;
+        if was_written {
+            self.writing.retain(|writing| *writing != step);
+        } else {
+            self.running -= 1;
+        }
+        let index = self.segment_of(step);
+        if is_ok || is_stored {
+            self.segments[index].open -= 1;
+            self.segments[index].has_image = self.shape.segments.get(index).snapshot == Some(step);
+        }
+        if is_ok {
+            self.over(step, actions);
+        } else {
+            self.failed(step, actions);
+            if was_written {
+                // Steps have begun on a layer that could not be written.
+                self.stop(SkipReason::Failed(step), actions);
+            }
+        }
+        self.link_if_known(index, actions);
+        self.commit(index, actions);
+    }
+
+    /// Marks a step as over: the steps that need it may begin.
+    fn over(&mut self, step: StepId, actions: &mut Vec<Action>) {
+        let was_released = self.steps[step.0] == StepState::Written;
+        self.steps[step.0] = StepState::Over;
+        if !was_released {
+            self.release(step, actions);
+        }
+    }
+
+    fn release(&mut self, step: StepId, actions: &mut Vec<Action>) {
+        for dependent in self.shape.plan.dependents(step) {
+            if let StepState::Waiting(needs @ 1..) = &mut self.steps[dependent.0] {
+                *needs -= 1;
+                if *needs == 0 {
+                    self.steps[dependent.0] = StepState::Ready;
+                    self.ready.push(Reverse(self.positions[dependent.0]));
+                }
+            }
+        }
+        self.close_session_after(step, actions);
+    }
+
+    fn close_session_after(&mut self, step: StepId, actions: &mut Vec<Action>) {
+        let container = self.shape.containers[step.0];
+        self.open[container.0] -= 1;
+        if self.open[container.0] == 0 {
+            actions.push(Action::CloseSession { container });
+        }
+    }
+
+    /// Skips the steps that a failed one keeps from beginning.
+    fn failed(&mut self, step: StepId, actions: &mut Vec<Action>) {
+        let was_released = self.steps[step.0] == StepState::Written;
+        self.steps[step.0] = StepState::Over;
+        if !was_released {
+            self.skip_dependents(step, SkipReason::Failed(step), actions);
+            self.close_session_after(step, actions);
+        }
+        let index = self.segment_of(step);
+        if !self.segments[index].has_image {
+            self.abandon(index, actions);
+        }
+        if !self.limits.keep_going {
+            self.stop(SkipReason::Failed(step), actions);
+        }
+    }
+
+    fn skip_dependents(&mut self, step: StepId, reason: SkipReason, actions: &mut Vec<Action>) {
+        let mut skipped = Vec::new();
+        let mut open = self.shape.plan.dependents(step);
+        while let Some(next) = open.pop() {
+            if matches!(self.steps[next.0], StepState::Waiting(_)) && !skipped.contains(&next) {
+                open.extend(self.shape.plan.dependents(next));
+                skipped.push(next);
+            }
+        }
+        skipped.sort_by_key(|step| self.positions[step.0]);
+        self.skip_all(skipped, reason, actions);
+    }
+
+    fn skip_all(&mut self, steps: Vec<StepId>, reason: SkipReason, actions: &mut Vec<Action>) {
+        for step in steps {
+            self.steps[step.0] = StepState::Over;
+            actions.push(Action::Skip { step, reason });
+            self.abandon(self.segment_of(step), actions);
+            self.close_session_after(step, actions);
+        }
+    }
+
+    fn stop(&mut self, reason: SkipReason, actions: &mut Vec<Action>) {
+        let reason = *self.stopped.get_or_insert(reason);
+        let has_not_begun = |step: &StepId| {
+            matches!(self.steps[step.0], StepState::Waiting(_) | StepState::Ready | StepState::Blocked(_))
+        };
+        let skipped = self.shape.plan.order().iter().copied().filter(has_not_begun).collect();
+        self.ready.clear();
+        self.unblocked.clear();
+        self.unchecked.clear();
+        self.blocked.clear();
+        self.skip_all(skipped, reason, actions);
+    }
+
+    /// Marks a segment as one whose results are not recorded: others may build it.
+    fn abandon(&mut self, index: usize, actions: &mut Vec<Action>) {
+        if self.segments[index].abandon() {
+            actions.push(Action::Abandon { segment: index });
+        }
+    }
+
+    fn link_if_known(&mut self, index: usize, actions: &mut Vec<Action>) {
+        let segment = &self.segments[index];
+        if let Some(snapshot) = self.shape.segments.get(index).snapshot
+            && segment.has_image
+            && segment.has_parents
+            && !self.is_linked[snapshot.0]
+        {
+            self.link(snapshot, actions);
+        }
+    }
+
+    /// Marks a snapshot's layer and all layers below it as known.
+    fn link(&mut self, snapshot: StepId, actions: &mut Vec<Action>) {
+        self.is_linked[snapshot.0] = true;
+        let index = self.segment_of(snapshot);
+        actions.push(Action::Link { segment: index });
+        self.commit(index, actions);
+        for child in self.children[snapshot.0].clone() {
+            self.segments[child].has_parents = true;
+            self.link_if_known(child, actions);
+            self.commit(child, actions);
+        }
+    }
+
+    /// Records the results of a segment that are complete, once those of the segment below it are recorded.
+    fn commit(&mut self, index: usize, actions: &mut Vec<Action>) {
+        let is_parent_done = self.shape.parents[index].is_none_or(|parent| {
+            let parent = &self.segments[self.segment_of(parent)];
+            parent.is_fresh() || parent.commit == Commit::Done
+        });
+        let snapshot = self.shape.segments.get(index).snapshot;
+        let is_complete = match snapshot {
+            // Others learn of the keys above it then, so these are locked even where nothing is recorded.
+            Some(snapshot) => self.is_linked[snapshot.0],
+            None => self.segments[index].is_recordable && self.segments[index].open == 0,
+        };
+        let segment = &mut self.segments[index];
+        if segment.is_stale()
+            && segment.has_parents
+            && is_complete
+            && is_parent_done
+            && segment.commit == Commit::NotYet
+        {
+            segment.commit = Commit::Running;
+            self.commits += 1;
+            actions.push(Action::Commit { segment: index });
+        }
+    }
+
+    /// Returns whether anything may begin where nothing is under way.
+    fn break_deadlock(&mut self, actions: &mut Vec<Action>) -> bool {
+        let is_for_layer = |step: &StepId| matches!(self.steps[step.0], StepState::Blocked(Blocker::ParentLayer(_)));
+        if let Some(step) = self.blocked.iter().copied().find(is_for_layer) {
+            self.blocked.retain(|other| *other != step);
+            let reason = SkipReason::NoParentLayer;
+            self.skip_all(vec![step], reason, actions);
+            self.skip_dependents(step, reason, actions);
+            return true;
+        }
+        // One at a time: the steps of one segment may be all that another one waits for.
+        let waits_for_inputs = |step: &StepId| self.steps[step.0] == StepState::Blocked(Blocker::Inputs);
+        let Some(step) = self.blocked.iter().copied().find(waits_for_inputs) else { return false };
+        let index = self.segment_of(step);
+        self.segments[index].ignores_barriers = true;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

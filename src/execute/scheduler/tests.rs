@@ -1,0 +1,373 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::build::{Action as StepAction, Build, Compression, Rootfs, Snapshot, SnapshotMode};
+use crate::execute::message::Stale;
+use crate::plan::fixture::build;
+
+/// A build of some containers, whose steps and snapshots are as `validate` wants them, with needs between containers.
+#[derive(Debug, Clone)]
+struct Case {
+    build: Build,
+    barriers: Vec<Vec<StepId>>,
+    sees: BTreeSet<(usize, usize)>,
+    jobs: usize,
+    keep_going: bool,
+    /// Decides the outcomes and their order.
+    dice: Vec<u32>,
+}
+
+fn snapshot() -> StepAction {
+    let mode = SnapshotMode::Layer;
+    StepAction::Snapshot(Snapshot { mode, output: None, compression: Compression::Zstd, level: None })
+}
+
+/// By container, segments of some steps side by side, each with a snapshot or not.
+fn any_case() -> impl Strategy<Value = Case> {
+    let segments = prop::collection::vec((1..4usize, any::<bool>()), 1..4);
+    let containers = prop::collection::vec((segments, prop::option::of(0..100usize)), 1..5);
+    let extra = (
+        prop::collection::vec((0..100usize, 0..100usize), 0..8),
+        prop::collection::vec((0..100usize, 0..100usize), 0..4),
+        prop::collection::vec((0..5usize, 0..100usize), 0..4),
+    );
+    (containers, extra, 1..5usize, any::<bool>(), prop::collection::vec(any::<u32>(), 400)).prop_map(
+        |(containers, (needs, barriers, sees), jobs, keep_going, dice)| {
+            let mut steps: Vec<(usize, Vec<usize>, bool)> = Vec::new();
+            let mut snapshots: Vec<usize> = Vec::new();
+            let mut roots = Vec::new();
+            for (container, (segments, root)) in containers.iter().enumerate() {
+                let root = root.filter(|_| !snapshots.is_empty()).map(|root| snapshots[root % snapshots.len()]);
+                roots.push(root);
+                let mut before: Vec<usize> = root.into_iter().collect();
+                for (count, has_snapshot) in segments {
+                    let of_segment: Vec<usize> = (steps.len()..steps.len() + count).collect();
+                    steps.extend(of_segment.iter().map(|_| (container, before.clone(), false)));
+                    before = of_segment;
+                    if *has_snapshot {
+                        snapshots.push(steps.len());
+                        steps.push((container, before.clone(), true));
+                        before = vec![steps.len() - 1];
+                    }
+                }
+            }
+            for (from, to) in needs {
+                let (from, to) = (from % steps.len(), to % steps.len());
+                // From an earlier step to a later one, so that there is no cycle.
+                if from < to && !steps[to].1.contains(&from) {
+                    steps[to].1.push(from);
+                }
+            }
+            let listed: Vec<(String, usize, Vec<usize>)> = steps
+                .iter()
+                .enumerate()
+                .map(|(n, (container, needs, _))| (format!("s{n}"), *container, needs.clone()))
+                .collect();
+            let listed: Vec<(&str, usize, &[usize])> =
+                listed.iter().map(|(name, container, needs)| (name.as_str(), *container, needs.as_slice())).collect();
+            let mut build = build(&listed);
+            for (n, (_, _, is_snapshot)) in steps.iter().enumerate() {
+                if *is_snapshot {
+                    build.steps[n].action = snapshot();
+                }
+            }
+            for (container, root) in roots.into_iter().enumerate() {
+                if let Some(root) = root {
+                    build.containers[container].rootfs = Rootfs::Snapshot(StepId(root));
+                }
+            }
+            let plan = Plan::new(&build, &[]);
+            let segments = Segments::new(&build, &plan);
+            let mut by_segment = vec![Vec::new(); segments.all().len()];
+            for (segment, step) in barriers {
+                let (segment, step) = (segment % by_segment.len(), StepId(step % steps.len()));
+                if segments.of_step(step) != Some(segment) {
+                    by_segment[segment].push(step);
+                }
+            }
+            let sees = sees
+                .into_iter()
+                .filter(|_| !snapshots.is_empty())
+                .map(|(container, snapshot)| (container, snapshots[snapshot % snapshots.len()]));
+            Case { sees: sees.collect(), barriers: by_segment, build, jobs, keep_going, dice }
+        },
+    )
+}
+
+/// The end of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ran,
+    Cached,
+    Failed,
+    Skipped,
+}
+
+/// Performs actions, in any order and with any outcome, and checks that each was allowed.
+struct World<'a> {
+    case: &'a Case,
+    plan: &'a Plan,
+    segments: &'a Segments,
+    dice: std::iter::Cycle<std::slice::Iter<'a, u32>>,
+    /// Actions that are under way.
+    open: Vec<Action>,
+    ends: BTreeMap<StepId, End>,
+    frozen: BTreeSet<StepId>,
+    writing: BTreeSet<StepId>,
+    stale: BTreeMap<usize, Stale>,
+    checks: usize,
+    waiting: BTreeSet<usize>,
+    committing: BTreeSet<usize>,
+    committed: BTreeSet<usize>,
+    linked: BTreeSet<usize>,
+    fresh: BTreeSet<usize>,
+    abandoned: BTreeSet<usize>,
+    closed: BTreeSet<usize>,
+    failed: bool,
+    stopped: bool,
+}
+
+impl World<'_> {
+    fn dice(&mut self, sides: u32) -> u32 {
+        self.dice.next().unwrap() % sides
+    }
+
+    fn end(&mut self, step: StepId, end: End) {
+        assert_eq!(self.ends.insert(step, end), None, "{step:?} ended twice");
+        self.failed |= end == End::Failed;
+    }
+
+    fn is_released(&self, step: StepId) -> bool {
+        self.frozen.contains(&step) || matches!(self.ends.get(&step), Some(End::Ran | End::Cached))
+    }
+
+    fn may_begin(&self, step: StepId) {
+        for needed in self.plan.needs(step) {
+            assert!(self.is_released(needed), "{step:?} begins before {needed:?}");
+        }
+        assert!(!self.stopped && (self.case.keep_going || !self.failed), "{step:?} begins after the end");
+        let container = self.case.build.step(step).container.0;
+        let seen = self.writing.iter().find(|writing| self.case.sees.contains(&(container, writing.0)));
+        assert_eq!(seen, None, "{step:?} sees an output being written");
+    }
+
+    fn running(&self) -> usize {
+        let is_running = |action: &&Action| match action {
+            Action::Run { step } => !self.frozen.contains(step),
+            Action::Take { .. } => true,
+            _ => false,
+        };
+        self.open.iter().filter(is_running).count()
+    }
+
+    fn take(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match &action {
+                Action::Check { segment } => {
+                    assert!(!self.stale.contains_key(segment) && !self.fresh.contains(segment), "checked twice");
+                    self.checks += 1;
+                    assert!(self.checks <= MAX_CHECKS);
+                    self.open.push(action);
+                }
+                Action::Run { step } => {
+                    self.may_begin(*step);
+                    let segment = self.segments.of_step(*step).unwrap();
+                    let stale = &self.stale[&segment];
+                    assert!(!self.segments.get(segment).steps[..stale.resumed].contains(step));
+                    self.open.push(action);
+                }
+                Action::Take { step } => {
+                    self.may_begin(*step);
+                    assert!(self.fresh.contains(&self.segments.of_step(*step).unwrap()));
+                    self.open.push(action);
+                }
+                Action::ReportCached { step } => {
+                    self.may_begin(*step);
+                    self.end(*step, End::Cached);
+                }
+                Action::Skip { step, .. } => self.end(*step, End::Skipped),
+                Action::Fail { step } | Action::CannotStore { step } => self.end(*step, End::Failed),
+                Action::Link { segment } => {
+                    let snapshot = self.segments.get(*segment).snapshot.unwrap();
+                    assert!(self.linked.insert(snapshot.0), "linked twice");
+                    if let Some(parent) = self.segments.stands_on(&self.case.build, *segment) {
+                        let is_known = self.stale.get(segment).is_some_and(|stale| stale.has_parents);
+                        let is_known = is_known || self.fresh.contains(segment);
+                        assert!(is_known || self.linked.contains(&parent.0), "linked before its parent");
+                    }
+                }
+                Action::Commit { segment } => {
+                    assert!(self.stale.contains_key(segment));
+                    if let Some(parent) = self.segments.stands_on(&self.case.build, *segment) {
+                        let parent = self.segments.of_step(parent).unwrap();
+                        assert!(self.fresh.contains(&parent) || self.committed.contains(&parent), "before its parent");
+                    }
+                    let known = self.segments.get(*segment);
+                    let is_well = |step: &StepId| matches!(self.ends.get(step), Some(End::Ran | End::Cached));
+                    let is_all = known.steps.iter().all(is_well);
+                    assert!(is_all || known.snapshot.is_some(), "a segment without a snapshot is recorded half done");
+                    assert!(self.committing.insert(*segment), "committed twice");
+                    self.open.push(action);
+                }
+                Action::Abandon { segment } => assert!(self.abandoned.insert(*segment), "abandoned twice"),
+                Action::CloseSession { container } => {
+                    for step in self.plan.session(*container) {
+                        assert!(self.ends.contains_key(step) || self.frozen.contains(step), "{step:?} is still open");
+                    }
+                    assert!(self.closed.insert(container.0), "closed twice");
+                }
+            }
+            assert!(self.running() <= self.case.jobs, "more than {} at once", self.case.jobs);
+        }
+    }
+
+    /// Has one of the actions that are under way end, or come a stage further.
+    fn step(&mut self, scheduler: &Scheduler<'_>) -> Message {
+        if self.dice(40) == 0 {
+            self.stopped = true;
+            return Message::Stop { reason: SkipReason::Interrupted };
+        }
+        let at = self.dice(u32::try_from(self.open.len()).unwrap()) as usize;
+        match self.open[at].clone() {
+            Action::Check { segment } => {
+                let waits = !self.waiting.contains(&segment) && self.dice(4) == 0;
+                if waits {
+                    self.checks -= 1;
+                    self.waiting.insert(segment);
+                    return Message::CheckWaits { segment };
+                }
+                self.open.remove(at);
+                if !self.waiting.remove(&segment) {
+                    self.checks -= 1;
+                }
+                let outcome = self.outcome(segment, scheduler);
+                Message::Checked { segment, outcome }
+            }
+            Action::Run { step } => {
+                let is_snapshot = matches!(self.case.build.step(step).action, StepAction::Snapshot(_));
+                if is_snapshot && !self.frozen.contains(&step) && self.dice(2) == 0 {
+                    self.frozen.insert(step);
+                    self.writing.insert(step);
+                    return Message::Frozen { step };
+                }
+                self.open.remove(at);
+                let was_writing = self.writing.remove(&step);
+                let is_ok = self.dice(8) != 0;
+                let is_stored = is_snapshot && !is_ok && self.dice(2) == 0;
+                self.end(step, if is_ok { End::Ran } else { End::Failed });
+                self.stopped |= !is_ok && was_writing;
+                Message::Ended { step, is_ok, is_stored }
+            }
+            Action::Take { step } => {
+                self.open.remove(at);
+                let is_ok = self.dice(10) != 0;
+                self.end(step, if is_ok { End::Cached } else { End::Failed });
+                Message::Taken { step, is_ok }
+            }
+            Action::Commit { segment } => {
+                self.open.remove(at);
+                self.committed.insert(segment);
+                Message::Committed { segment, locked: Vec::new() }
+            }
+            other => panic!("{other:?} does not end"),
+        }
+    }
+
+    fn outcome(&mut self, segment: usize, scheduler: &Scheduler<'_>) -> CheckOutcome {
+        let parent = self.segments.stands_on(&self.case.build, segment);
+        let unwritten = parent.filter(|parent| !self.linked.contains(&parent.0));
+        match self.dice(8) {
+            0 => CheckOutcome::Failed,
+            1..3 if unwritten.is_none() && !scheduler.has_unsettled_inputs(segment) => {
+                self.fresh.insert(segment);
+                CheckOutcome::Fresh
+            }
+            3 if let Some(until) = unwritten => CheckOutcome::Unknown { until },
+            _ => {
+                let steps = self.segments.get(segment).steps.len();
+                let is_sequence = self.segments.get(segment).is_sequence(&self.case.build);
+                let most = if is_sequence && unwritten.is_none() { steps - 1 } else { 0 };
+                let stale = Stale {
+                    resumed: self.dice(u32::try_from(most + 1).unwrap()) as usize,
+                    has_parents: unwritten.is_none(),
+                    is_for_parent: unwritten.is_some() && self.dice(2) == 0,
+                    is_recordable: self.dice(4) != 0,
+                    is_locked: self.dice(2) == 0,
+                };
+                self.stale.insert(segment, stale.clone());
+                CheckOutcome::Stale(stale)
+            }
+        }
+    }
+}
+
+fn scheduler<'a>(case: &'a Case, plan: &'a Plan, segments: &'a Segments) -> Scheduler<'a> {
+    let shape = Shape {
+        plan,
+        segments,
+        containers: case.build.steps.iter().map(|step| step.container).collect(),
+        parents: (0..segments.all().len()).map(|index| segments.stands_on(&case.build, index)).collect(),
+        barriers: case.barriers.clone(),
+        sees_output: Box::new(|container, step| case.sees.contains(&(container.0, step.0))),
+    };
+    Scheduler::new(shape, Limits { jobs: case.jobs, keep_going: case.keep_going, can_store: true })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_plan_ends_with_each_step_once_and_in_order_whatever_happens_and_in_any_order(case in any_case()) {
+        let plan = Plan::new(&case.build, &[]);
+        let segments = Segments::new(&case.build, &plan);
+        let mut scheduler = scheduler(&case, &plan, &segments);
+        let mut world = World {
+            case: &case,
+            plan: &plan,
+            segments: &segments,
+            dice: case.dice.iter().cycle(),
+            open: Vec::new(),
+            ends: BTreeMap::new(),
+            frozen: BTreeSet::new(),
+            writing: BTreeSet::new(),
+            stale: BTreeMap::new(),
+            checks: 0,
+            waiting: BTreeSet::new(),
+            committing: BTreeSet::new(),
+            committed: BTreeSet::new(),
+            linked: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            failed: false,
+            stopped: false,
+        };
+        let actions = scheduler.start();
+        world.take(actions);
+        while !world.open.is_empty() {
+            let message = world.step(&scheduler);
+            // A check that found its segment's layer below unwritten is made again where that is written by now.
+            let is_again = match &message {
+                Message::Checked { segment, outcome: CheckOutcome::Stale(stale) } => {
+                    let parent = segments.stands_on(&case.build, *segment);
+                    stale.is_for_parent && parent.is_some_and(|parent| world.linked.contains(&parent.0))
+                }
+                _ => false,
+            };
+            if let (true, Message::Checked { segment, .. }) = (is_again, &message) {
+                world.stale.remove(segment);
+            }
+            let actions = scheduler.handle(message);
+            world.take(actions);
+        }
+        prop_assert!(scheduler.is_finished());
+        prop_assert_eq!(world.ends.len(), plan.order().len());
+        let containers: BTreeSet<usize> = case.build.steps.iter().map(|step| step.container.0).collect();
+        prop_assert_eq!(&world.closed, &containers);
+        if !world.failed && !world.stopped {
+            prop_assert!(world.ends.values().all(|end| matches!(end, End::Ran | End::Cached)));
+        }
+    }
+}
