@@ -107,15 +107,26 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Gives a temporary file its name, in place of what has that name.
-pub fn persist(temp: NamedTempFile, to: &Path) -> io::Result<()> {
+fn persist(temp: NamedTempFile, to: &Path) -> io::Result<()> {
     rename(temp.path(), to)?;
     // It has another name now, and stays.
     let _ = temp.into_temp_path().keep();
     Ok(())
 }
 
+/// Gives a file that is written, at `temp`, its name unless there is one of that name, and returns whether it did; it lasts when
+/// this returns.
+pub fn persist_new_lasting(file: &File, temp: &Path, to: &Path) -> io::Result<bool> {
+    file.sync_all()?;
+    let is_renamed = rename_new(temp, to)?;
+    if is_renamed {
+        sync_dir(File::open(to.parent().unwrap_or(Path::new("/")))?)?;
+    }
+    Ok(is_renamed)
+}
+
 /// Renames a file, unless there is one of the new name; whether it was renamed.
-pub fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::EXIST) => Ok(false),
         // NFS and some FUSE filesystems have no such rename: there it replaces.
@@ -174,9 +185,103 @@ fn age(file: &Path) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::symlink;
     use std::time::SystemTime;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A way to write a file, and what has its name before.
+    #[derive(Debug, Clone, Copy)]
+    enum Way {
+        Write,
+        Lasting,
+        Replace,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Before {
+        /// Whatever the writes before gave it.
+        Same,
+        /// A link to a file outside.
+        Link,
+        /// A directory that is not empty.
+        Directory,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn after_any_writes_each_name_has_the_last_bytes_whole_and_nothing_else_is_there(
+            known in prop::collection::vec("[^/\0]{1,60}", 4),
+            writes in prop::collection::vec((
+                0..4_usize,
+                prop::sample::select(vec![Way::Write, Way::Lasting, Way::Replace]),
+                prop::sample::select(vec![Before::Same, Before::Same, Before::Link, Before::Directory]),
+                prop::collection::vec(any::<u8>(), 0..3000),
+            ), 1..20),
+        ) {
+            let top = tempfile::tempdir_in("/dev/shm").unwrap();
+            let (folder, outside) = (top.path().join("folder"), top.path().join("outside"));
+            fs::create_dir(&folder).unwrap();
+            fs::write(&outside, "outside").unwrap();
+            let dir = super::super::dirfd::Dir::open(&folder).unwrap();
+            let mut expected: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+            for (at, way, before, bytes) in writes {
+                let name = known[at].as_str();
+                if name == "." || name == ".." {
+                    continue;
+                }
+                let path = folder.join(name);
+                if before != Before::Same {
+                    let _ = fs::remove_file(&path);
+                    expected.remove(name);
+                }
+                match before {
+                    Before::Same => {}
+                    Before::Link => symlink(&outside, &path).unwrap(),
+                    Before::Directory => fs::create_dir_all(path.join("full")).unwrap(),
+                }
+                let written = match way {
+                    Way::Write => write(&folder, name, &bytes),
+                    Way::Lasting => write_lasting(&folder, name, &bytes),
+                    Way::Replace => replace(&dir, OsStr::new(name), &bytes, Permissions::New),
+                };
+                prop_assert_eq!(written.is_err(), before == Before::Directory);
+                if before == Before::Directory {
+                    fs::remove_dir_all(&path).unwrap();
+                } else {
+                    expected.insert(name, bytes);
+                }
+                sweep(&folder, None);
+            }
+            let found: BTreeMap<String, Vec<u8>> = names(&folder)
+                .into_iter()
+                .map(|name| {
+                    let path = folder.join(&name);
+                    assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{name:?}");
+                    let bytes = fs::read(path).unwrap();
+                    (name, bytes)
+                })
+                .collect();
+            prop_assert!(found.iter().map(|(name, bytes)| (name.as_str(), bytes)).eq(expected.iter().map(|(n, b)| (*n, b))));
+            prop_assert_eq!(fs::read(&outside).unwrap(), b"outside");
+        }
+    }
+
+    #[test]
+    fn a_written_file_gets_a_new_name_and_never_one_that_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let [temp, to] = ["temp", "to"].map(|name| folder.path().join(name));
+        for (text, is_new) in [("one", true), ("two", false)] {
+            fs::write(&temp, text).unwrap();
+            assert_eq!(persist_new_lasting(&File::open(&temp).unwrap(), &temp, &to).unwrap(), is_new);
+            assert_eq!((fs::read_to_string(&to).unwrap().as_str(), temp.exists()), ("one", !is_new));
+        }
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> =
@@ -210,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_callers_file_is_replaced_and_a_link_in_its_place_is_not_followed() {
-        use std::os::unix::fs::{PermissionsExt, symlink};
+        use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("name");
         fs::write(folder.path().join("outside"), "kept").unwrap();

@@ -95,10 +95,8 @@ impl Store {
                     fs::remove_file(&layer)?;
                 }
                 file.set_permissions(Permissions::from_mode(0o444))?;
-                file.sync_all()?;
                 // Another runner's equal layer may be mounted already, and would take room twice.
-                if atomic::rename_new(temp, &layer)? {
-                    atomic::sync_dir(File::open(layer.parent().unwrap_or(&self.root))?)?;
+                if atomic::persist_new_lasting(&file, temp, &layer)? {
                     return Ok(file);
                 }
             }

@@ -113,7 +113,7 @@ impl Store {
         }
         // Beside the folders: the file that makes a folder a store.
         atomic::sweep(&self.root, None);
-        for folder in ["keys", "last", "timings", "programs"] {
+        for folder in ["keys", "last", "timings", "programs", "lock-files"] {
             atomic::sweep(&self.root.join(folder), None);
         }
         // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder

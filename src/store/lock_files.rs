@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -37,17 +37,13 @@ impl Store {
         }
         let path = without_links_above(path).map_err(failed("find the lock file", path))?;
         let folder = self.root.join("lock-files");
-        let known = folder.join(Digest::of_bytes(path.as_os_str().as_bytes()).hex());
+        let name = Digest::of_bytes(path.as_os_str().as_bytes()).hex();
+        let known = folder.join(&name);
         if known.exists() {
             return Ok(());
         }
-        let write = || -> io::Result<()> {
-            let mut temp = tempfile::Builder::new().prefix(".new-").tempfile_in(&folder)?;
-            temp.write_all(path.as_os_str().as_bytes())?;
-            temp.as_file().sync_all()?;
-            atomic::persist(temp, &known)
-        };
-        write().map_err(failed("write", &known))
+        let written = atomic::write_lasting(&folder, &name, path.as_os_str().as_bytes());
+        written.map_err(failed("write", &known))
     }
 
     /// The known lock files that are there.
@@ -60,7 +56,9 @@ impl Store {
             let mut paths = BTreeSet::new();
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
-                if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+                // An earlier version called half-written ones `.new-`.
+                let half = [atomic::HALF_WRITTEN, ".new-"];
+                if half.iter().any(|half| entry.file_name().as_encoded_bytes().starts_with(half.as_bytes())) {
                     continue;
                 }
                 let path = PathBuf::from(OsStr::from_bytes(&regular::read(&entry.path(), MOST_PATH)?));
@@ -132,6 +130,20 @@ mod tests {
         assert_eq!(store.lock_files().unwrap(), [path.canonicalize().unwrap()].into());
         fs::remove_file(&path).unwrap();
         assert!(store.lock_files().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_half_written_entry_is_no_lock_file_and_goes_with_the_next_sweep() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let path = folder.path().join("runner.lock");
+        fs::write(&path, "").unwrap();
+        for half in [".half-x", ".new-x"] {
+            fs::write(store.root().join("lock-files").join(half), path.as_os_str().as_bytes()).unwrap();
+        }
+        assert!(store.lock_files().unwrap().is_empty());
+        store.sweep().unwrap();
+        assert!(!store.root().join("lock-files/.half-x").exists());
     }
 
     #[test]
