@@ -48,6 +48,14 @@ pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     if unlink(dir, name)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
 }
 
+/// Removes all that is in a directory, which itself stays; links on the way to it are followed.
+///
+/// # Errors
+/// As [`remove_tree`], and where it is no directory.
+pub fn empty_directory(path: &Path) -> io::Result<()> {
+    empty(&openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// Empties a folder. What is gone meanwhile is taken for removed.
 fn empty(top: &OwnedFd) -> io::Result<()> {
     let mut lifted = 0_u64;
@@ -191,6 +199,22 @@ mod tests {
         remove_tree(&tree_path).unwrap();
         assert!(!tree_path.exists() && outside.join("kept").exists());
         remove_tree(&tree_path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_emptied_stays_and_no_link_in_it_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (top, outside) = (folder.path().join("top"), folder.path().join("outside"));
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        for link in ["link", "a/link"] {
+            symlink(&outside, top.join(link)).unwrap();
+        }
+        empty_directory(&top).unwrap();
+        assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+        assert!(outside.join("kept").exists());
+        assert!(empty_directory(&outside.join("kept")).is_err());
     }
 
     #[test]

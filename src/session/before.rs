@@ -3,14 +3,14 @@
 //!
 //! The root is copied and not frozen: above a frozen directory later renames fail with EXDEV, and hard links break.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Seed, Session, SessionError};
 use crate::error::doing;
 use crate::fs::copy_tree::copy_tree_with_notes;
-use crate::fs::remove_tree::remove_tree;
+use crate::fs::remove_tree::{empty_directory, remove_tree};
 
 /// A copy of what was changed in a session. Dropped, it is removed.
 #[derive(Debug)]
@@ -90,9 +90,7 @@ impl Session<'_> {
         }
         for (place, copied) in &before.tmpfs {
             let put_back = || -> io::Result<()> {
-                for entry in fs::read_dir(place)? {
-                    remove_tree(&entry?.path())?;
-                }
+                empty_directory(place)?;
                 copy_tree_with_notes(copied, place, &mut |_| wanted(stop))
             };
             put_back().map_err(doing("put a tmpfs back")).map_err(SessionError::Copy)?;
