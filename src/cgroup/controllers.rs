@@ -6,12 +6,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{FlockOperation, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::dir::{GroupDir, children};
 use super::error::CgroupError;
 use super::home::HOST_LEAF;
+use crate::fs::xattr::XattrFile;
 
 /// The extended attribute that names the controllers that runner has switched on for the groups below.
 const ENABLED: &str = "trusted.runner.enabled";
@@ -118,8 +119,8 @@ pub(super) fn is_free(group: &GroupDir) -> bool {
 
 /// Whether whoever manages `group` has left it to the processes in it, which may then be moved into groups below.
 pub(super) fn is_delegated(group: &GroupDir) -> bool {
-    let mut byte = [0];
-    DELEGATED.into_iter().any(|name| fgetxattr(group, name, &mut byte[..]).is_ok_and(|length| byte[..length] == *b"1"))
+    let file = XattrFile::open(group.as_fd());
+    DELEGATED.into_iter().any(|name| file.value(name).is_ok_and(|value| value.is_some_and(|value| value == b"1")))
 }
 
 /// Gives the groups below `group` a controller for a limit that the manifest does not ask for: if the group has the
@@ -157,7 +158,7 @@ fn give_back(group: &GroupDir) {
         // A controller that somebody else uses by now stays on.
         let _ = group.write(ENABLED_BELOW, &format!("-{controller}"));
     }
-    let _ = fremovexattr(group, ENABLED);
+    let _ = XattrFile::open(group.as_fd()).remove(ENABLED);
     let Ok(leaf) = group.child(HOST_LEAF) else { return };
     for _ in 0..ROUNDS {
         if move_all(&leaf, group).is_err() || leaf.remove().is_ok() {
@@ -167,9 +168,8 @@ fn give_back(group: &GroupDir) {
 }
 
 fn switched_on(group: &GroupDir) -> Vec<String> {
-    let mut bytes = [0; 256];
-    let length = fgetxattr(group, ENABLED, &mut bytes[..]).unwrap_or(0);
-    String::from_utf8_lossy(&bytes[..length]).split_whitespace().map(str::to_owned).collect()
+    let names = XattrFile::open(group.as_fd()).value(ENABLED).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&names).split_whitespace().map(str::to_owned).collect()
 }
 
 /// Written before anything is switched on: killed in between, runner leaves a name too many, which does no harm.
@@ -180,7 +180,7 @@ fn note(group: &GroupDir, needs: &[Need]) -> io::Result<()> {
             names.push(need.controller.to_owned());
         }
     }
-    Ok(fsetxattr(group, ENABLED, names.join(" ").as_bytes(), XattrFlags::empty())?)
+    Ok(XattrFile::open(group.as_fd()).set(ENABLED, names.join(" ").as_bytes())?)
 }
 
 fn vacate(group: &GroupDir) -> io::Result<()> {
@@ -231,9 +231,9 @@ mod tests {
         let group = made.v2().unwrap();
         let mut found = vec![is_delegated(group)];
         for (name, value) in [("trusted.delegate", "0"), ("trusted.delegate", "1"), ("user.delegate", "1")] {
-            fsetxattr(group, name, value.as_bytes(), XattrFlags::empty()).unwrap();
+            XattrFile::open(group.as_fd()).set(name, value.as_bytes()).unwrap();
             found.push(is_delegated(group));
-            fremovexattr(group, name).unwrap();
+            XattrFile::open(group.as_fd()).remove(name).unwrap();
         }
         assert!(made.remove());
         assert_eq!(found, [false, false, true, true]);

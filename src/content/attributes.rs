@@ -8,15 +8,15 @@
 //! | `trusted.*` | left out: only a step that administers the host can see it, and overlayfs keeps its notes there; some of these no root may have |
 //! | `security.selinux` and the like | left out: what this host's policy says of the path, and not what is in it |
 
-use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{FileType, getxattr, lgetxattr, listxattr, llistxattr};
-use rustix::io::{Errno, Result};
+use rustix::fs::FileType;
+use rustix::io::Result;
 
 use super::stat::Place;
 use crate::digest::{Digest, Hasher};
+use crate::fs::xattr::{XattrFile, XattrReader};
 
 /// The marks with which overlayfs does not show a file of its lowest layer, see the kernel's
 /// Documentation/filesystems/overlayfs. The other ones change nothing there.
@@ -31,9 +31,6 @@ pub(super) struct Found {
     pub(super) mark: Option<&'static str>,
 }
 
-/// The kernel's limit of a list of names, and of a value, in bytes.
-const MOST_BYTES: usize = 64 << 10;
-
 /// Reads attributes.
 ///
 /// Before Linux 6.13 no call takes a file's name in an open folder for that, and a way through `/proc/self/fd` takes
@@ -42,18 +39,19 @@ const MOST_BYTES: usize = 64 << 10;
 pub(super) struct Attributes {
     /// Whether this thread has a working directory of its own, and may change it.
     enters: bool,
+    reader: XattrReader,
 }
 
 impl Attributes {
     /// For a thread that ends with the walk: its working directory becomes another one than the process'.
     pub(super) fn of_own_thread() -> Self {
         // Some containers forbid it, by seccomp(2). It is slower then.
-        Self { enters: unshare(CloneFlags::CLONE_FS).is_ok() }
+        Self { enters: unshare(CloneFlags::CLONE_FS).is_ok(), reader: XattrReader::default() }
     }
 
     /// For any thread.
     pub(super) fn of_any_thread() -> Self {
-        Self { enters: false }
+        Self { enters: false, reader: XattrReader::default() }
     }
 
     /// To be called before the attributes of what is in a folder are asked for.
@@ -73,55 +71,33 @@ impl Attributes {
     /// The attributes of a file in the folder [entered](Self::enter) last.
     ///
     /// They are listed each time: some kernels change them on tmpfs without a trace in the ctime.
-    pub(super) fn look(&self, place: &Place<'_>, kind: FileType) -> Result<Found> {
+    pub(super) fn look(&mut self, place: &Place<'_>, kind: FileType) -> Result<Found> {
         match kind {
             // A link can have none of them.
             FileType::Symlink => Ok(Found::default()),
-            _ if place.is_descriptor() => {
-                let path = place.by_descriptor();
-                found(|names| listxattr(&path, names), |name, value| getxattr(&path, name, value))
+            _ if self.enters && !place.is_descriptor() => self.found(&XattrFile::here(place.name())),
+            _ => self.found(&place.xattr_file()?),
+        }
+    }
+
+    fn found(&mut self, file: &XattrFile<'_>) -> Result<Found> {
+        let all = self.reader.names(file)?;
+        let mark = MARKS.into_iter().find(|mark| all.iter().any(|name| name == mark.as_bytes()));
+        let mut names: Vec<&[u8]> = all.iter().filter(|name| counts(name)).collect();
+        if names.is_empty() {
+            return Ok(Found { digest: None, mark });
+        }
+        names.sort_unstable();
+        let mut hasher = Hasher::new();
+        for name in names {
+            let value = self.reader.value(file, name)?;
+            for part in [name, value] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part);
             }
-            _ if self.enters => found_at(place.name()),
-            _ => found_at(&place.by_descriptor()),
         }
+        Ok(Found { digest: Some(hasher.finish()), mark })
     }
-}
-
-fn found_at(path: &CStr) -> Result<Found> {
-    found(|names| llistxattr(path, names), |name, value| lgetxattr(path, name, value))
-}
-
-fn found(list: impl Fn(&mut [u8]) -> Result<usize>, get: impl Fn(&CStr, &mut [u8]) -> Result<usize>) -> Result<Found> {
-    // Most files have none.
-    let mut few = [0; 512];
-    let mut many = Vec::new();
-    let names = match list(&mut few) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Found::default()),
-        Ok(length) => &few[..length],
-        Err(Errno::RANGE) => {
-            many.resize(MOST_BYTES, 0);
-            let length = list(&mut many)?;
-            &many[..length]
-        }
-        Err(errno) => return Err(errno),
-    };
-    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).collect();
-    let mark = MARKS.into_iter().find(|mark| names.contains(&mark.as_bytes()));
-    names.retain(|name| counts(name));
-    if names.is_empty() {
-        return Ok(Found { digest: None, mark });
-    }
-    names.sort_unstable();
-    let mut hasher = Hasher::new();
-    let mut value = vec![0; MOST_BYTES];
-    for name in names {
-        let length = get(&CString::new(name).unwrap_or_default(), &mut value)?;
-        for part in [name, &value[..length]] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-    Ok(Found { digest: Some(hasher.finish()), mark })
 }
 
 fn counts(name: &[u8]) -> bool {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Dir, FileType, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Result;
 
 use super::error::{ContentError, changed_or_failed};
@@ -17,6 +17,7 @@ use super::ignore::{self, Rules};
 use super::stat::{Place, Stat};
 use crate::fs::dirfd::Identity;
 use crate::fs::in_root::open_without_links;
+use crate::fs::list::{Entry, entries};
 use crate::fs::regular;
 
 /// As many bytes of a path are given to a system call at once; it takes less than 4096.
@@ -166,21 +167,8 @@ fn list_unless(is_hidden: bool, folder: &OwnedFd) -> Result<Vec<(CString, FileTy
 
 /// Names and types, in no order.
 fn list(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
-    let mut names = Vec::new();
-    for item in Dir::read_from(folder)? {
-        let item = item?;
-        let name = item.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        let kind = match item.file_type() {
-            // Some filesystems do not say.
-            FileType::Unknown => Place::new(folder.as_fd(), name).stat()?.kind,
-            kind => kind,
-        };
-        names.push((name.to_owned(), kind));
-    }
-    Ok(names)
+    let named = |entry: Entry| entry.kind(folder.as_fd()).map(|kind| (entry.into_c_name(), kind));
+    entries(folder.as_fd())?.into_iter().map(named).collect()
 }
 
 /// More than any list of rules takes; the whole of it is compiled.

@@ -1,13 +1,15 @@
 //! One file on the host: where it is, and what statx(2) says of it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, openat, readlinkat, statx};
 use rustix::io::Result;
 
-use crate::fs::dirfd::Identity;
+use crate::fs::dirfd::{Identity, path_of};
+use crate::fs::xattr::XattrFile;
 
 /// Where a file is: its name in an open folder, so that it stays short however deep the folder is. An empty name is
 /// what the descriptor itself is of.
@@ -108,7 +110,7 @@ impl<'a> Place<'a> {
     pub(super) fn open(&self, flags: OFlags) -> Result<OwnedFd> {
         if self.is_descriptor() {
             // The descriptor may be one that only says where the file is: this opens the same file anew.
-            return openat(CWD, self.by_descriptor(), flags | OFlags::CLOEXEC, Mode::empty());
+            return openat(CWD, path_of(self.folder), flags | OFlags::CLOEXEC, Mode::empty());
         }
         openat(self.folder, self.name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     }
@@ -128,16 +130,11 @@ impl<'a> Place<'a> {
         self.name.is_empty()
     }
 
-    /// A path of it for the calls that take no descriptor; one that [is a descriptor](Self::is_descriptor) is to be
-    /// followed.
-    pub(super) fn by_descriptor(&self) -> CString {
-        let name = self.name.to_bytes();
-        let mut path = format!("/proc/self/fd/{}", self.folder.as_raw_fd()).into_bytes();
-        if !name.is_empty() {
-            path.push(b'/');
-            path.extend_from_slice(name);
+    /// Returns it for the calls of xattr(7).
+    pub(super) fn xattr_file(&self) -> Result<XattrFile<'static>> {
+        if self.is_descriptor() {
+            return Ok(XattrFile::opened(self.folder));
         }
-        // Neither part has a NUL.
-        CString::new(path).unwrap_or_default()
+        XattrFile::entry(self.folder, OsStr::from_bytes(self.name.to_bytes()))
     }
 }

@@ -1,17 +1,17 @@
 //! POSIX access control lists, which squashfs cannot hold: taken off as `setfacl -b` takes them off, see acl(5).
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, getxattr, openat, removexattr};
+use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, openat};
 use rustix::io::Errno;
+
+use super::dirfd::path_of;
+use super::xattr::XattrFile;
 
 const ACCESS: &CStr = c"system.posix_acl_access";
 const DEFAULT: &CStr = c"system.posix_acl_default";
-
-/// The kernel's limit of a value.
-const MAX_BYTES: usize = 64 << 10;
 
 /// `POSIX_ACL_XATTR_VERSION` of linux/posix_acl_xattr.h, and tags of entries.
 const VERSION: u32 = 2;
@@ -36,23 +36,18 @@ pub fn remove(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
         return Ok(());
     }
-    // The kernel's own link, which leads to what is open.
-    let path = &*CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
-    let mut value = vec![0; MAX_BYTES];
-    let group = match getxattr(path, ACCESS, &mut value) {
-        Ok(length) => Some(group(&value[..length]).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let file = XattrFile::opened(place.as_fd());
+    let is_none = || io::Error::from(io::ErrorKind::InvalidData);
+    let group = file.value(ACCESS)?.map(|list| group(&list).ok_or_else(is_none)).transpose()?;
     for name in [ACCESS, DEFAULT] {
-        match removexattr(path, name) {
+        match file.remove(name) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
     }
     if let Some(group) = group {
         let mode = fstat(&place)?.st_mode & 0o7777;
-        chmod(path, Mode::from_raw_mode(mode & !0o070 | u32::from(group) << 3))?;
+        chmod(path_of(place.as_fd()), Mode::from_raw_mode(mode & !0o070 | u32::from(group) << 3))?;
     }
     Ok(())
 }
@@ -77,6 +72,7 @@ fn group(list: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 

@@ -6,29 +6,28 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat, linkat, mkdirat, mknodat,
+    openat, readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::descent::Descent;
 use super::in_root::open_on_same_mount as inside;
+use super::list::entries;
 use super::regular::reopen;
+use super::xattr::{XattrFile, XattrReader};
 
 /// As much is copied at once; as much of zeros in a row becomes a hole.
 const CHUNK: usize = 64 << 10;
 
 /// A longer path is followed in pieces: a name of 255 bytes more is within the system's limit of 4,096.
 const MAX_AT_ONCE: usize = 3800;
-
-/// The kernel's limit of a list of names, and of a value.
-const MAX_ATTRIBUTE: usize = 64 << 10;
 
 /// Of what the overlay notes, only these mean anything above other mounts: a directory that hides those below, and the
 /// flags of chattr(1).
@@ -83,8 +82,7 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
         with_notes,
         progress: Progress { bytes: 0, report },
         buffer: vec![0; CHUNK],
-        names: vec![0; MAX_ATTRIBUTE],
-        value: vec![0; MAX_ATTRIBUTE],
+        attributes: XattrReader::default(),
     };
     let (mut source, mut target) = (Descent::new(from.as_fd()), Descent::new(to.as_fd()));
     let mut path = PathBuf::new();
@@ -120,8 +118,7 @@ struct Copy<'a, 'r> {
     with_notes: bool,
     progress: Progress<'a, 'r>,
     buffer: Vec<u8>,
-    names: Vec<u8>,
-    value: Vec<u8>,
+    attributes: XattrReader,
 }
 
 /// An entry to be copied: a name in a directory of the one tree, and the same directory of the other.
@@ -145,26 +142,15 @@ impl Progress<'_, '_> {
     }
 }
 
-fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    Ok(names)
-}
-
 impl Copy<'_, '_> {
     /// Copies the entries of a directory, and returns the names of the directories among them, which are made and empty.
     fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<OsString>> {
         let mut directories = Vec::new();
-        for name in names(from).map_err(told(path))? {
-            let path = path.join(&name);
-            let entry = Entry { from, to, name: &name, path: &path };
-            if self.entry(entry).map_err(told(&path))? == FileType::Directory {
-                directories.push(name);
+        for entry in entries(from).map_err(|error| told(path)(error.into()))? {
+            let path = path.join(entry.name());
+            let copied = self.entry(Entry { from, to, name: entry.name(), path: &path });
+            if copied.map_err(told(&path))? == FileType::Directory {
+                directories.push(entry.into_name());
             }
         }
         Ok(directories)
@@ -213,7 +199,7 @@ impl Copy<'_, '_> {
             }
             kind => mknodat(to, name, kind, Mode::empty(), stat.st_rdev)?,
         }
-        self.dress(from, to, name, &stat, |attribute| attribute != INHERITED)?;
+        self.copy_metadata(from, to, name, &stat, |attribute| attribute != INHERITED)?;
         self.progress.add(0)?;
         Ok(kind)
     }
@@ -222,10 +208,10 @@ impl Copy<'_, '_> {
         let stat = statat(from, ".", AtFlags::empty())?;
         // The top was there before, and has nothing of the other yet.
         if is_top {
-            return self.dress(from, to, OsStr::new("."), &stat, |_| true);
+            return self.copy_metadata(from, to, OsStr::new("."), &stat, |_| true);
         }
-        let here = |directory| by_descriptor(directory, OsStr::new("."));
-        self.attributes(&here(from), &here(to), |attribute| attribute == INHERITED)?;
+        let (from, copy) = (XattrFile::open(from), XattrFile::open(to));
+        self.attributes(&from, &copy, |attribute| attribute == INHERITED)?;
         utimensat(to, ".", &times(&stat), AtFlags::empty())?;
         has_time(to, OsStr::new("."), &stat)
     }
@@ -268,7 +254,7 @@ impl Copy<'_, '_> {
     }
 
     /// Owner, extended attributes, mode and times. In this order: a change of owner takes capabilities and setuid away.
-    fn dress(
+    fn copy_metadata(
         &mut self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
@@ -278,7 +264,7 @@ impl Copy<'_, '_> {
     ) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        self.attributes(&by_descriptor(from, name), &by_descriptor(to, name), is_wanted)?;
+        self.attributes(&XattrFile::entry(from, name)?, &XattrFile::entry(to, name)?, is_wanted)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
         }
@@ -286,22 +272,21 @@ impl Copy<'_, '_> {
         has_time(to, name, stat)
     }
 
-    fn attributes(&mut self, from: &Path, to: &Path, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
-        let length = match llistxattr(from, &mut self.names) {
-            Err(Errno::OPNOTSUPP) => 0,
-            length => length?,
-        };
-        for name in self.names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    fn attributes(
+        &mut self,
+        from: &XattrFile<'_>,
+        to: &XattrFile<'_>,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<()> {
+        for name in self.attributes.names(from)?.iter() {
             let is_note = name.starts_with(b"trusted.overlay.") && !EVERYWHERE.contains(&name);
             if is_note && !self.with_notes || !is_wanted(name) {
                 continue;
             }
-            let name = OsStr::from_bytes(name);
-            let length = lgetxattr(from, name, &mut self.value)?;
-            lsetxattr(to, name, &self.value[..length], XattrFlags::empty()).map_err(|error| {
+            to.set(name, self.attributes.value(from, name)?).map_err(|error| {
                 // ENOSPC is also said of one that does not fit into its file, on a disk with room.
                 let error = io::Error::from(error);
-                io::Error::new(error.kind(), format!("its attribute {}: {error}", name.display()))
+                io::Error::new(error.kind(), format!("its attribute {}: {error}", OsStr::from_bytes(name).display()))
             })?;
         }
         Ok(())
@@ -323,10 +308,6 @@ fn has_time(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::Unsupported, "the filesystem of the copy cannot hold its time"))
-}
-
-fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
-    Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Files by descriptor: the one place that resolves paths with openat2(2), renames, and removes trees.
+//! Files by descriptor: the one place that resolves paths with openat2(2), renames, reads extended attributes, and walks, copies
+//! and removes trees.
 
 pub mod acl;
 pub mod atomic;
@@ -6,9 +7,11 @@ pub mod copy_tree;
 pub mod descent;
 pub mod dirfd;
 pub mod in_root;
+pub mod list;
 pub mod named_file;
 pub mod opened;
 pub mod output;
 pub mod regular;
 pub mod remove_tree;
 pub mod tree_size;
+pub mod xattr;

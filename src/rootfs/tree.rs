@@ -8,15 +8,16 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fsetxattr, futimens, linkat, mkdirat, mknodat, openat, setxattr, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, futimens,
+    linkat, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use crate::fs::in_root;
+use crate::fs::xattr::XattrFile;
 
 /// What an inode has beside its content.
 #[derive(Debug, Clone)]
@@ -234,11 +235,9 @@ impl Tree {
         if !meta.xattrs.is_empty() {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let inode = openat(folder, name, flags, Mode::empty()).doing("open it to set attributes")?;
-            // fsetxattr(2) refuses O_PATH descriptors and setxattrat(2) came with Linux 6.13: the link in /proc leads
-            // to the inode itself, a symlink included.
-            let link = format!("/proc/self/fd/{}", inode.as_raw_fd());
+            let file = XattrFile::opened(inode.as_fd());
             for (key, value) in &meta.xattrs {
-                setxattr(&link, key, value, XattrFlags::empty()).doing(&setting(key))?;
+                file.set(key, value).doing(&setting(key))?;
             }
         }
         utimensat(folder, name, &both(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).doing("set the time")
@@ -314,7 +313,7 @@ fn set_owner_mode_xattrs(file: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeEr
     fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).doing("set the owner")?;
     fchmod(file, Mode::from_raw_mode(meta.mode)).doing("set the mode")?;
     for (key, value) in &meta.xattrs {
-        fsetxattr(file, key, value, XattrFlags::empty()).doing(&setting(key))?;
+        XattrFile::open(file).set(key, value).doing(&setting(key))?;
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, statvfs};
 
 use super::Session;
-use crate::fs::dirfd::path_of;
 use crate::fs::in_root;
+use crate::fs::xattr::XattrFile;
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
 
 /// As many entries of a directory are looked at.
@@ -75,11 +75,8 @@ impl Space {
 impl Session<'_> {
     /// The `security.capability` of a file of the root, see capabilities(7), links followed inside it.
     pub fn file_capabilities(&self, path: &Path) -> Option<Vec<u8>> {
-        const MOST: usize = 24;
         let file = in_root::open(self.live().ok()?.root.as_fd(), path, OFlags::PATH).ok()?;
-        let mut bytes = [0u8; MOST];
-        let length = rustix::fs::getxattr(path_of(file.as_fd()), "security.capability", &mut bytes[..]).ok()?;
-        Some(bytes[..length].to_vec())
+        XattrFile::opened(file.as_fd()).value("security.capability").ok()?
     }
 
     /// Returns the file at a path, links followed inside the mount or the root that it is in; none where only the container
@@ -137,8 +134,9 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 /// Whether a file of a layer is a whiteout, or a directory that hides what is below it.
 fn deletes(path: &Path) -> bool {
     let Ok(found) = path.symlink_metadata() else { return false };
-    let mut value = [0u8; 1];
-    let mut opaque =
-        || rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]).is_ok_and(|length| length > 0);
-    (found.file_type().is_char_device() && found.rdev() == 0) || (found.is_dir() && opaque())
+    let is_opaque = || -> Option<bool> {
+        let place = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(!XattrFile::opened(place.as_fd()).value("trusted.overlay.opaque").ok()??.is_empty())
+    };
+    (found.file_type().is_char_device() && found.rdev() == 0) || (found.is_dir() && is_opaque() == Some(true))
 }

@@ -8,17 +8,16 @@ use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Timestamps, XattrFlags, chmodat, chownat, fgetxattr, flistxattr, stat,
-    utimensat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timestamps, chmodat, chownat, stat, utimensat};
 
 use super::{SessionError, scratch};
 use crate::error::doing;
 use crate::fs::in_root::{self, Cover, ResolvedPath, resolve_covered};
+use crate::fs::xattr::{XattrFile, XattrReader};
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
 
 /// Something to be mounted: where, and whether on a folder or on a file.
@@ -163,28 +162,20 @@ pub fn copy_attributes(root: rustix::fd::BorrowedFd<'_>, path: &Path, copy: &Pat
         AtFlags::empty(),
     )?;
     chmodat(CWD, copy, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
-    let mut names = vec![0; 64 << 10];
-    let length = match flistxattr(&folder, &mut names) {
-        Ok(length) => length,
-        // A squashfs image that was written without extended attributes.
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        Err(error) => return Err(error.into()),
-    };
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        use std::os::unix::ffi::OsStrExt;
-        if name.starts_with(b"trusted.overlay.") {
-            continue;
+    let attributes =
+        XattrReader::default().read(&XattrFile::open(folder.as_fd()), |name| !name.starts_with(b"trusted.overlay."))?;
+    if !attributes.is_empty() {
+        let place = rustix::fs::open(copy, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let copy = XattrFile::opened(place.as_fd());
+        for (name, value) in &attributes {
+            copy.set(&name[..], value).map_err(|error| {
+                io::Error::other(format!(
+                    "the scratch does not take the extended attribute {} of {}: {error}; scratch: {{disk: true}} may",
+                    OsStr::from_bytes(name).display(),
+                    path.display()
+                ))
+            })?;
         }
-        let name = OsStr::from_bytes(name);
-        let mut value = vec![0; 64 << 10];
-        let length = fgetxattr(&folder, name, &mut value)?;
-        rustix::fs::setxattr(copy, name, &value[..length], XattrFlags::empty()).map_err(|error| {
-            io::Error::other(format!(
-                "the scratch does not take the extended attribute {} of {}: {error}; scratch: {{disk: true}} may",
-                name.display(),
-                path.display()
-            ))
-        })?;
     }
     copy_times(root, path, copy)
 }

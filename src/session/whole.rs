@@ -6,15 +6,13 @@
 //! changed in an overlay of its own, above the layers.
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, linkat, llistxattr, mkdirat, statat, unlinkat,
-    utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, linkat, mkdirat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -22,6 +20,8 @@ use super::{Lower, Session, SessionError};
 use crate::error::doing;
 use crate::fs::acl;
 use crate::fs::in_root::open_beneath;
+use crate::fs::list::entries;
+use crate::fs::xattr::{XattrFile, XattrReader};
 use crate::mount::{Mounted, mount_overlay};
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
 
@@ -61,7 +61,13 @@ impl Session<'_> {
         }
         let mounted = mount_overlay(&lowers, Some((&upper, &work)), &target, self.numbers())?;
         let root = open(mounted.path())?;
-        let mut fixed = Fixed { root: root.as_fd(), epoch, linked: HashMap::new(), with_acl: Default::default() };
+        let mut fixed = Fixed {
+            root: root.as_fd(),
+            epoch,
+            linked: HashMap::new(),
+            reader: XattrReader::default(),
+            with_acl: Default::default(),
+        };
         fixed.add_mount_points().map_err(doing("make /proc, /sys and /dev in the image"))?;
         if self.lowers.iter().any(Lower::is_wider_than_squashfs) {
             fixed.all().map_err(doing("make the root fit an image"))?;
@@ -83,6 +89,7 @@ struct Fixed<'a> {
     epoch: Option<u64>,
     /// Where the first name of a changed file with several is, by the file's number: changed, it is a file of its own.
     linked: HashMap<(u64, u64), PathBuf>,
+    reader: XattrReader,
     with_acl: (Vec<PathBuf>, u64),
 }
 
@@ -105,6 +112,8 @@ impl Fixed<'_> {
         set_time(self.root, ".", self.held(&before))
     }
 
+    /// Changes all that must be changed. It opens each directory by its path from the root: a directory of an overlay that was
+    /// changed may have another number, and [`Walk`](crate::fs::walk::Walk) knows directories by their numbers.
     fn all(&mut self) -> io::Result<()> {
         let mut left = vec![PathBuf::new()];
         while let Some(below) = left.pop() {
@@ -113,20 +122,13 @@ impl Fixed<'_> {
             let folder =
                 open_at(self.root, if below.as_os_str().is_empty() { Path::new(".") } else { &below }).map_err(told)?;
             let before = statat(&folder, ".", AtFlags::empty()).map_err(|error| told(error.into()))?;
-            let mut names = Vec::new();
-            for item in Dir::read_from(&folder)? {
-                let name = item?.file_name().to_bytes().to_vec();
-                if name != b"." && name != b".." {
-                    names.push(OsString::from_vec(name));
-                }
-            }
             let mut relinked = false;
-            for name in names {
-                let path = below.join(&name);
+            for item in entries(folder.as_fd())? {
+                let path = below.join(item.name());
                 let told = |error: io::Error| {
                     io::Error::new(error.kind(), format!("{}: {error}", Path::new("/").join(&path).display()))
                 };
-                let (kind, linked) = self.entry(folder.as_fd(), &name, &path).map_err(told)?;
+                let (kind, linked) = self.entry(folder.as_fd(), item.name(), &path).map_err(told)?;
                 relinked |= linked;
                 if kind == FileType::Directory {
                     left.push(path);
@@ -168,16 +170,7 @@ impl Fixed<'_> {
 
     /// Takes access control lists off, and says whether there were any.
     fn lists(&mut self, folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<bool> {
-        let mut short = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-        short.extend_from_slice(name.as_bytes());
-        let short = CString::new(short)?;
-        // 64 KiB is the kernel's limit of a list of names.
-        let mut names = vec![0; 64 << 10];
-        let length = match llistxattr(&*short, &mut names) {
-            Err(Errno::OPNOTSUPP) => 0,
-            length => length?,
-        };
-        if !names[..length].split(|byte| *byte == 0).any(acl::is_list) {
+        if !self.reader.names(&XattrFile::entry(folder, name)?)?.iter().any(acl::is_list) {
             return Ok(false);
         }
         let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;

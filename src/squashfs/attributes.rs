@@ -4,25 +4,19 @@
 //! of a value that several sets have all but the first have its place.
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-
-use rustix::fs::{lgetxattr, llistxattr};
-use rustix::io::Errno;
 
 use super::compressor::Compressor;
 use super::error::WriteError;
 use super::metadata::{Metadata, Table};
 use super::tree::NO_ATTRIBUTES;
+use crate::fs::xattr::{XattrFile, XattrReader};
 
 /// The beginnings of names, by their number in an image.
 const PREFIXES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-
-/// The kernel's limit of a list of names, and of a value.
-const MOST_BYTES: usize = 64 << 10;
 
 /// With the number of a prefix: the value's place follows, and not the value.
 const ELSEWHERE: u16 = 1 << 8;
@@ -39,43 +33,15 @@ type Pairs = Vec<(u16, Vec<u8>, Vec<u8>)>;
 ///
 /// # Errors
 /// What listxattr(2) and getxattr(2) say.
-pub(super) fn read(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Pairs> {
-    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    let path = CString::new(path).map_err(io::Error::other)?;
-    // Most entries have none.
-    let mut few = [0; 1024];
-    let mut many = Vec::new();
-    let names = match llistxattr(&path, &mut few) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Ok(length) => &few[..length],
-        Err(Errno::RANGE) => {
-            many.resize(MOST_BYTES, 0);
-            let length = llistxattr(&path, &mut many)?;
-            &many[..length]
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
-    names.sort_unstable_by(|one, other| other.cmp(one));
-    let mut pairs = Vec::new();
-    for name in names {
-        let found = PREFIXES.iter().enumerate().find_map(|(n, prefix)| Some((n as u16, name.strip_prefix(*prefix)?)));
-        let Some((prefix, rest)) = found else { continue };
-        let mut value = vec![0; 256];
-        let length = match lgetxattr(&path, OsStr::from_bytes(name), &mut value) {
-            Err(Errno::RANGE) => {
-                value.resize(MOST_BYTES, 0);
-                lgetxattr(&path, OsStr::from_bytes(name), &mut value)?
-            }
-            length => length?,
-        };
-        value.truncate(length);
-        // Hundreds of thousands of them may be there until the image is whole.
-        value.shrink_to_fit();
-        pairs.push((prefix, rest.to_vec(), value));
-    }
-    Ok(pairs)
+pub(super) fn read(reader: &mut XattrReader, directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Pairs> {
+    let prefix_of = |name: &[u8]| PREFIXES.iter().position(|prefix| name.starts_with(prefix));
+    let mut found = reader.read(&XattrFile::entry(directory, name)?, |name| prefix_of(name).is_some())?;
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    let pairs = found.into_iter().filter_map(|(name, value)| {
+        let prefix = prefix_of(&name)?;
+        Some((prefix as u16, name[PREFIXES[prefix].len()..].to_vec(), value))
+    });
+    Ok(pairs.collect())
 }
 
 /// All sets together are in memory until the image is whole, and have no more.
@@ -210,8 +176,9 @@ mod tests {
         }
         let directory = fs::File::open(folder.path()).unwrap();
         let expected = [pair(0, "z", b""), pair(0, "a", &long), pair(1, "overlay.opaque", b"y")];
-        assert_eq!(read(directory.as_fd(), b"file").unwrap(), expected);
-        assert_eq!(read(directory.as_fd(), b".").unwrap(), []);
+        let mut reader = XattrReader::default();
+        assert_eq!(read(&mut reader, directory.as_fd(), OsStr::new("file")).unwrap(), expected);
+        assert_eq!(read(&mut reader, directory.as_fd(), OsStr::new(".")).unwrap(), []);
     }
 
     #[test]

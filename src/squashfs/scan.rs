@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, readlinkat, statat};
 
 use super::WriteOptions;
 use super::attributes::{self, Attributes};
@@ -14,6 +14,8 @@ use super::error::WriteError;
 use super::ids::Ids;
 use super::tree::{Kind, Node, ROOT, Text, Tree};
 use super::walk::{self, Watch};
+use crate::fs::list::entries;
+use crate::fs::xattr::XattrReader;
 
 /// The tree as it was read.
 #[derive(Debug, Default)]
@@ -21,6 +23,7 @@ pub(super) struct Scan {
     pub tree: Tree,
     pub ids: Ids,
     pub attributes: Attributes,
+    reader: XattrReader,
     /// The first entry of each file that has several names, by device and inode.
     links: HashMap<(u64, u64), u32>,
     latest: u32,
@@ -39,7 +42,7 @@ pub(super) fn scan(top: BorrowedFd<'_>, options: WriteOptions, watch: Watch<'_>)
     let mut scan = Scan { latest, longest_path, ..Scan::default() };
     let failed = |source: io::Error| WriteError::Read { path: "/".into(), source };
     let stat = rustix::fs::fstat(top).map_err(|error| failed(error.into()))?;
-    let set = attributes::read(top, b".").map_err(failed)?;
+    let set = attributes::read(&mut scan.reader, top, OsStr::new(".")).map_err(failed)?;
     let root = scan.node(Text::default(), ROOT, &stat, Kind::Directory { first: 0, count: 0 }, set)?;
     scan.tree.add(root)?;
     scan.tree.set_children(ROOT, 1);
@@ -105,7 +108,8 @@ impl Scan {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(failed(&self.tree, io::Error::other("it is of an unknown kind"))),
         };
-        let set = attributes::read(fd, name).map_err(|error| failed(&self.tree, error))?;
+        let set = attributes::read(&mut self.reader, fd, OsStr::from_bytes(name));
+        let set = set.map_err(|error| failed(&self.tree, error))?;
         let node = self.node(text, directory, &stat, kind, set)?;
         self.tree.add(node)?;
         Ok(())
@@ -137,14 +141,7 @@ impl Scan {
 
 /// Returns the names in a directory, sorted by their bytes as readers look them up.
 fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
-        }
-    }
+    let mut names: Vec<_> = entries(directory)?.into_iter().map(|entry| entry.into_c_name().into_bytes()).collect();
     names.sort_unstable();
     // A filesystem that was made to do harm may list a name again and again.
     names.dedup();

@@ -4,14 +4,14 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use crate::fs::dirfd;
 use crate::fs::in_root;
+use crate::fs::list::{Entry, entries};
 use crate::fs::remove_tree::remove_tree_at;
 use crate::mount::MountTable;
 
@@ -78,9 +78,7 @@ fn names_mounted_on(table: &MountTable, target: &Path) -> Option<Vec<OsString>> 
 
 fn names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     let open = dirfd::reopen(directory.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let entries = Dir::new(open)?.map(|entry| Ok(OsString::from_vec(entry?.file_name().to_bytes().to_vec())));
-    let names: io::Result<Vec<OsString>> = entries.collect();
-    Ok(names?.into_iter().filter(|name| name != "." && name != "..").collect())
+    Ok(entries(open.as_fd())?.into_iter().map(Entry::into_name).collect())
 }
 
 #[cfg(test)]
