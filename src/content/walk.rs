@@ -1,4 +1,6 @@
 //! Walks a host path with several threads, and lists what is in it.
+//!
+//! Each thread takes whatever directory is next, so none goes down into a tree and up again as `fs/walk` does.
 
 use std::ffi::OsStr;
 use std::ops::Range;

@@ -13,6 +13,9 @@ use super::in_root::open_on_same_mount;
 /// As many directories stay open above the one that is read.
 const MOST_OPEN: usize = 16;
 
+/// No path of as many `..` is too long for a system call.
+const MAX_UP: usize = 1000;
+
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory on the way down.
@@ -71,16 +74,39 @@ impl<'a> Descent<'a> {
     /// # Errors
     /// What openat(2) says; where the directory has been moved meanwhile.
     pub fn leave(&mut self) -> io::Result<()> {
-        let Some(left) = self.levels.pop() else { return Ok(()) };
-        if let (Some(above), Some(below)) = (self.levels.last_mut(), left.fd)
-            && above.fd.is_none()
-        {
-            let fd = openat(below, "..", FLAGS, Mode::empty())?;
-            if Identity::of(&fd)? != above.identity {
-                return Err(io::Error::other("it was moved while it was read"));
+        self.leave_levels(1)
+    }
+
+    /// Goes back by as many levels at once: none of those between is opened again.
+    ///
+    /// # Errors
+    /// As [`leave`](Self::leave).
+    pub fn leave_levels(&mut self, count: usize) -> io::Result<()> {
+        let mut at = self.levels.len().saturating_sub(count);
+        let mut below: Option<OwnedFd> = None;
+        for level in self.levels.drain(at..) {
+            // The uppermost that is open still; the last one always is.
+            match (&below, level.fd) {
+                (None, None) => at += 1,
+                (None, fd) => below = fd,
+                (Some(_), _) => {}
             }
-            above.fd = Some(fd);
         }
+        let length = self.levels.len();
+        let (Some(above), Some(mut below)) = (self.levels.last_mut(), below) else { return Ok(()) };
+        if above.fd.is_some() {
+            return Ok(());
+        }
+        let mut up = at + 1 - length;
+        while up > 0 {
+            let piece = up.min(MAX_UP);
+            below = openat(below, vec![".."; piece].join("/"), FLAGS, Mode::empty())?;
+            up -= piece;
+        }
+        if Identity::of(&below)? != above.identity {
+            return Err(io::Error::other("it was moved while it was read"));
+        }
+        above.fd = Some(below);
         Ok(())
     }
 }
@@ -120,6 +146,29 @@ mod tests {
             rustix::fs::unlinkat(descent.fd(), name.as_str(), rustix::fs::AtFlags::REMOVEDIR).unwrap();
         }
         assert_eq!(Identity::of(descent.fd()).unwrap(), Identity::of(&top).unwrap());
+    }
+
+    #[test]
+    fn any_number_of_levels_is_left_at_once() {
+        const DEPTH: usize = 2500;
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let top = open(folder.path());
+        let mut descent = Descent::new(top.as_fd());
+        let mut identities = vec![Identity::of(&top).unwrap()];
+        for _ in 0..DEPTH {
+            rustix::fs::mkdirat(descent.fd(), "d", Mode::RWXU).unwrap();
+            descent.enter(b"d").unwrap();
+            identities.push(Identity::of(descent.fd()).unwrap());
+        }
+        // Within those that are open, to the last of them, past them, far, and above the top.
+        for (count, depth) in
+            [(0, 2500), (3, 2497), (12, 2485), (1, 2484), (2, 2482), (40, 2442), (2100, 342), (999, 0)]
+        {
+            descent.leave_levels(count).unwrap();
+            assert_eq!(Identity::of(descent.fd()).unwrap(), identities[depth], "{count}");
+        }
+        drop(descent);
+        crate::fs::remove_tree::remove_tree(&folder.path().join("d")).unwrap();
     }
 
     #[test]

@@ -14,4 +14,5 @@ pub mod output;
 pub mod regular;
 pub mod remove_tree;
 pub mod tree_size;
+pub mod walk;
 pub mod xattr;

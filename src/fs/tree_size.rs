@@ -2,24 +2,16 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, statat};
 use rustix::io::Errno;
 
-use super::descent::Descent;
+use super::walk::{MountPoints, Walk};
 
 /// The unit of st_blocks, see stat(2).
 const BLOCK: u64 = 512;
-
-/// Counts the blocks of files, each file once.
-#[derive(Default)]
-struct Count {
-    bytes: u64,
-    /// Files with several names, by device and inode.
-    seen: HashSet<(u64, u64)>,
-}
 
 /// Returns how many bytes all files of a directory take on their disk. No link is followed, and what is mounted inside is left
 /// out.
@@ -30,49 +22,32 @@ pub fn tree_size(path: &Path) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(path, flags, Mode::empty())?;
     let device = rustix::fs::fstat(&top)?.st_dev;
-    let (mut descent, mut count) = (Descent::new(top.as_fd()), Count::default());
-    let mut left = vec![count.directory(top.as_fd(), device)?];
-    while let Some(directories) = left.last_mut() {
-        let Some(name) = directories.pop() else {
-            left.pop();
-            descent.leave()?;
-            continue;
-        };
-        match descent.enter(&name) {
+    // Files with several names, which count once, by device and inode.
+    let (mut bytes, mut seen) = (0, HashSet::new());
+    let mut walk = Walk::new(top.as_fd(), MountPoints::Enter);
+    loop {
+        match walk.advance() {
+            Ok(true) => {}
+            Ok(false) => return Ok(bytes),
             // Gone, or a file by now.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
-            entered => entered?,
+            Err(error) => return Err(error),
         }
-        left.push(count.directory(descent.fd(), device)?);
-    }
-    Ok(count.bytes)
-}
-
-impl Count {
-    /// Counts the files of a directory, and returns the names of the directories in it.
-    fn directory(&mut self, directory: BorrowedFd<'_>, device: u64) -> io::Result<Vec<Vec<u8>>> {
-        let mut directories = Vec::new();
-        for entry in Dir::read_from(directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        for entry in walk.entries()? {
+            let stat = match statat(walk.fd(), entry.name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 stat => stat?,
             };
             let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let mut is_new = || stat.st_nlink < 2 || self.seen.insert((stat.st_dev, stat.st_ino));
+            let mut is_new = || stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino));
             if stat.st_dev != device || !is_directory && !is_new() {
                 continue;
             }
-            self.bytes += BLOCK * u64::try_from(stat.st_blocks).unwrap_or_default();
+            bytes += BLOCK * u64::try_from(stat.st_blocks).unwrap_or_default();
             if is_directory {
-                directories.push(name.to_bytes().to_vec());
+                walk.enter(entry.into_name());
             }
         }
-        Ok(directories)
     }
 }
 

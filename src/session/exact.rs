@@ -10,23 +10,21 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lsetxattr, statat,
-    utimensat,
-};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, statat, utimensat};
 
+use crate::fs::acl;
 use crate::fs::in_root::open_on_same_mount as inside;
 use crate::fs::regular;
+use crate::fs::walk::{MountPoints, Walk};
+use crate::fs::xattr::{XattrFile, XattrReader};
 
 const END: &[u8; 8] = b"runner.x";
 /// The length of the table, and the mark.
 const END_BYTES: u64 = 16;
-const ACL: &[u8] = b"system.posix_acl_";
 /// The kernel's limit of a list of names, and of a value; no path is longer.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
@@ -69,10 +67,9 @@ pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
         let above = entry.path.parent().unwrap_or(Path::new(""));
         let above =
             inside(top.as_fd(), above, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| restored(error.into()))?;
-        let path = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
+        let file = XattrFile::entry(above.as_fd(), name).map_err(|error| restored(error.into()))?;
         for (name, value) in &entry.lists {
-            lsetxattr(&path, OsStr::from_bytes(name), value, XattrFlags::empty())
-                .map_err(|error| restored(error.into()))?;
+            file.set(&name[..], value).map_err(|error| restored(error.into()))?;
         }
         let time = Timespec { tv_sec: entry.seconds, tv_nsec: entry.nanoseconds.into() };
         let times = Timestamps { last_access: time, last_modification: time };
@@ -85,47 +82,25 @@ pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
 fn each(folder: &Path, mut take: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(folder, flags, Mode::empty())?;
-    let mut buffers = [vec![0; MAX_ATTRIBUTE], vec![0; MAX_ATTRIBUTE]];
-    take(entry(top.as_fd(), OsStr::new("."), PathBuf::new(), &mut buffers)?)?;
-    let mut left = vec![PathBuf::new()];
-    while let Some(below) = left.pop() {
-        let fd = inside(top.as_fd(), &below, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        for item in Dir::read_from(&fd)? {
-            let item = item?;
-            let name = OsString::from_vec(item.file_name().to_bytes().to_vec());
-            if name == "." || name == ".." {
-                continue;
-            }
-            let path = below.join(&name);
-            let is_folder = match item.file_type() {
-                FileType::Unknown => {
-                    let stat = statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-                }
-                kind => kind == FileType::Directory,
-            };
-            take(entry(fd.as_fd(), &name, path.clone(), &mut buffers)?)?;
-            if is_folder {
-                left.push(path);
+    let mut reader = XattrReader::default();
+    take(entry(top.as_fd(), OsStr::new("."), PathBuf::new(), &mut reader)?)?;
+    let mut walk = Walk::new(top.as_fd(), MountPoints::Refuse);
+    while walk.advance()? {
+        for item in walk.entries()? {
+            let path = walk.path().join(item.name());
+            let kind = item.kind(walk.fd())?;
+            take(entry(walk.fd(), item.name(), path, &mut reader)?)?;
+            if kind == FileType::Directory {
+                walk.enter(item.into_name());
             }
         }
     }
     Ok(())
 }
 
-fn entry(above: BorrowedFd<'_>, name: &OsStr, path: PathBuf, buffers: &mut [Vec<u8>; 2]) -> io::Result<Entry> {
-    let [names, value] = buffers;
+fn entry(above: BorrowedFd<'_>, name: &OsStr, path: PathBuf, reader: &mut XattrReader) -> io::Result<Entry> {
     let stat = statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let place = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
-    let length = match llistxattr(&place, &mut *names) {
-        Err(Errno::OPNOTSUPP) => 0,
-        length => length?,
-    };
-    let mut lists = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(ACL)) {
-        let length = lgetxattr(&place, OsStr::from_bytes(name), &mut *value)?;
-        lists.push((name.to_vec(), value[..length].to_vec()));
-    }
+    let lists = reader.read(&XattrFile::entry(above, name)?, acl::is_list)?;
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     Ok(Entry { path, seconds: stat.st_mtime, nanoseconds, lists })
 }
@@ -227,6 +202,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use proptest::prelude::*;
+    use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
     use super::*;
 

@@ -9,19 +9,16 @@
 //! | `trusted.overlay.opaque` of a directory that hides nothing | with `xino` the kernel gives it to every new one, and the layer would hide what another base has there |
 //! | POSIX access control lists, as `setfacl -b` does | squashfs cannot hold them; the build reports them |
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lremovexattr,
-    lsetxattr, statat, utimensat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, statat, utimensat};
 
 use crate::fs::acl;
-use crate::fs::in_root::open_on_same_mount;
+use crate::fs::walk::{MountPoints, Walk};
+use crate::fs::xattr::{XattrFile, XattrReader};
 
 /// No program opens a longer path, see path_resolution(7): not what reads an image, and not what copies a checkpoint back.
 pub(super) const MOST_PATH_BYTES: usize = 4095;
@@ -44,152 +41,107 @@ pub struct Normalised {
 /// # Errors
 /// What the system calls say, with the path; a path that is too long.
 pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bool) -> io::Result<Normalised> {
-    let mut seen = Normalised::default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(root, flags, Mode::empty())?;
-    entry(top.as_fd(), OsStr::new("."), Path::new("/"), epoch, is_below, &mut seen)?;
-    // Paths and no descriptors, of which a process may have a thousand: a folder may be deeper.
-    let mut left = vec![PathBuf::from("/")];
-    while let Some(folder) = left.pop() {
+    let mut pass = Pass { epoch, is_below, reader: XattrReader::default(), seen: Normalised::default() };
+    pass.entry(top.as_fd(), OsStr::new("."), Path::new("/"))?;
+    // A step of another container may have a descriptor in here, and put links in the place of directories.
+    let mut walk = Walk::new(top.as_fd(), MountPoints::Refuse);
+    loop {
+        let advanced = walk.advance();
+        let folder = Path::new("/").join(walk.path());
         let told = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let below = folder.strip_prefix("/").unwrap_or(&folder);
-        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-        // A step of another container may have a descriptor in here, and put links in the place of directories.
-        let fd = open_on_same_mount(&top, below, OFlags::RDONLY | OFlags::DIRECTORY);
-        let fd = fd.map_err(|error| told(&folder, error.into()))?;
-        for (name, kind) in list(&fd).map_err(|error| told(&folder, error))? {
-            let path = folder.join(&name);
+        if !advanced.map_err(|error| told(&folder, error))? {
+            return Ok(pass.seen);
+        }
+        for entry in walk.entries().map_err(|error| told(&folder, error))? {
+            let path = folder.join(entry.name());
             if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
                 return Err(io::Error::other(format!(
                     "{}… : the path is longer than 4095 bytes, and no program can open it",
                     path.display().to_string().chars().take(80).collect::<String>()
                 )));
             }
-            entry(fd.as_fd(), &name, &path, epoch, is_below, &mut seen).map_err(|error| told(&path, error))?;
+            let kind = entry.kind(walk.fd()).map_err(|error| told(&folder, error.into()))?;
+            pass.entry(walk.fd(), entry.name(), &path).map_err(|error| told(&path, error))?;
             if kind == FileType::Directory {
-                left.push(path);
+                walk.enter(entry.into_name());
             }
         }
     }
-    Ok(seen)
 }
 
-fn list(folder: &OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
-    let mut entries = Vec::new();
-    for item in Dir::read_from(folder)? {
-        let item = item?;
-        let name = item.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let kind = match item.file_type() {
-            FileType::Unknown => {
-                FileType::from_raw_mode(statat(folder, item.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
-            }
-            kind => kind,
-        };
-        entries.push((OsString::from_vec(name.to_vec()), kind));
-    }
-    Ok(entries)
-}
-
-fn entry(
-    folder: BorrowedFd<'_>,
-    name: &OsStr,
-    path: &Path,
+/// One walk: its rules, and its findings.
+struct Pass<'a> {
     epoch: Option<u64>,
-    is_below: &dyn Fn(&Path) -> bool,
-    seen: &mut Normalised,
-) -> io::Result<()> {
-    seen.entries += 1;
-    // By descriptor and name, so that it stays short however deep the folder is.
-    let short = by_descriptor(folder, name)?;
-    if attributes(&short, path, is_below, seen)? {
-        acl::remove(folder, name)?;
-    }
-    let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if let Some(seconds) = clamped(&stat, epoch) {
-        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-        let times = Timestamps { last_access: time, last_modification: time };
-        utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    }
-    Ok(())
+    is_below: &'a dyn Fn(&Path) -> bool,
+    reader: XattrReader,
+    seen: Normalised,
 }
 
-fn by_descriptor(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<CString> {
-    let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.as_bytes());
-    CString::new(path).map_err(io::Error::other)
-}
+impl Pass<'_> {
+    fn entry(&mut self, folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()> {
+        self.seen.entries += 1;
+        if self.attributes(&XattrFile::entry(folder, name)?, path)? {
+            acl::remove(folder, name)?;
+        }
+        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(seconds) = clamped(&stat, self.epoch) {
+            let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            let times = Timestamps { last_access: time, last_modification: time };
+            utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    }
 
-/// Puts the attributes of an entry in order; says whether it has access control lists.
-fn attributes(
-    short: &CString,
-    path: &Path,
-    is_below: &dyn Fn(&Path) -> bool,
-    seen: &mut Normalised,
-) -> io::Result<bool> {
-    // Most entries have none; 64 KiB is the kernel's limit of a list of names.
-    let mut names = [0; 1024];
-    let mut more = Vec::new();
-    let names = match llistxattr(short, &mut names) {
-        Ok(length) => &names[..length],
-        Err(rustix::io::Errno::RANGE) => {
-            more.resize(64 << 10, 0);
-            let length = llistxattr(short, &mut more)?;
-            &more[..length]
+    /// Puts the attributes of an entry in order; says whether it has access control lists.
+    fn attributes(&mut self, file: &XattrFile<'_>, path: &Path) -> io::Result<bool> {
+        let names = self.reader.names(file)?;
+        let mut has_acl = false;
+        let mut kept = Vec::new();
+        for name in names.iter() {
+            if name.starts_with(b"trusted.overlay.") && (name != b"trusted.overlay.opaque" || !(self.is_below)(path)) {
+                file.remove(name)?;
+            } else if acl::is_list(name) {
+                has_acl = true;
+            } else {
+                kept.push(name);
+            }
         }
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    let mut has_acl = false;
-    let mut kept = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if name.starts_with(b"trusted.overlay.") && (name != b"trusted.overlay.opaque" || !is_below(path)) {
-            lremovexattr(short, OsStr::from_bytes(name))?;
-        } else if acl::is_list(name) {
-            has_acl = true;
-        } else {
-            kept.push(name);
+        self.put_in_order(file, &kept)?;
+        if has_acl {
+            self.seen.with_acl.1 += 1;
+            if self.seen.with_acl.0.len() < MOST_TOLD {
+                self.seen.with_acl.0.push(path.to_owned());
+            }
         }
+        Ok(has_acl)
     }
-    put_in_order(short, &kept)?;
-    if has_acl {
-        seen.with_acl.1 += 1;
-        if seen.with_acl.0.len() < MOST_TOLD {
-            seen.with_acl.0.push(path.to_owned());
-        }
-    }
-    Ok(has_acl)
-}
 
-/// Sets the attributes anew, the last name first as tmpfs lists them, where they are listed in another order.
-///
-/// A filesystem that lists them as they were set, as ext4 mostly does, then lists them so too. One that has an order of
-/// its own keeps it; and what a security module answers for, like `security.selinux`, stays as it is.
-fn put_in_order(short: &CString, names: &[&[u8]]) -> io::Result<()> {
-    let ours =
-        |name: &&[u8]| [b"user.".as_slice(), b"trusted.", b"security.capability"].iter().any(|by| name.starts_with(by));
-    if names.is_sorted_by(|one, next| one >= next) || !names.iter().all(ours) {
-        return Ok(());
+    /// Sets the attributes anew, the last name first as tmpfs lists them, where they are listed in another order.
+    ///
+    /// A filesystem that lists them as they were set, as ext4 mostly does, then lists them so too. One that has an order of
+    /// its own keeps it; and what a security module answers for, like `security.selinux`, stays as it is.
+    fn put_in_order(&mut self, file: &XattrFile<'_>, names: &[&[u8]]) -> io::Result<()> {
+        let ours = |name: &&[u8]| {
+            [b"user.".as_slice(), b"trusted.", b"security.capability"].iter().any(|by| name.starts_with(by))
+        };
+        if names.is_sorted_by(|one, next| one >= next) || !names.iter().all(ours) {
+            return Ok(());
+        }
+        let mut all = Vec::new();
+        for name in names {
+            all.push((*name, self.reader.value(file, name)?.to_vec()));
+        }
+        all.sort_by(|one, other| other.cmp(one));
+        for (name, _) in &all {
+            file.remove(*name)?;
+        }
+        for (name, value) in &all {
+            file.set(*name, value)?;
+        }
+        Ok(())
     }
-    let mut all = Vec::new();
-    for name in names {
-        // 64 KiB is the kernel's limit of a value.
-        let mut value = vec![0; 64 << 10];
-        let length = lgetxattr(short, OsStr::from_bytes(name), &mut value)?;
-        value.truncate(length);
-        value.shrink_to_fit();
-        all.push((OsStr::from_bytes(name), value));
-    }
-    all.sort_by(|one, other| other.cmp(one));
-    for (name, _) in &all {
-        lremovexattr(short, *name)?;
-    }
-    for (name, value) in &all {
-        lsetxattr(short, *name, value, XattrFlags::empty())?;
-    }
-    Ok(())
 }
 
 /// The time to be set, if it is not the one that is there.
@@ -204,6 +156,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::time::{Duration, UNIX_EPOCH};
+
+    use rustix::fs::XattrFlags;
 
     use super::*;
 

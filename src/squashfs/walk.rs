@@ -1,4 +1,6 @@
 //! Visits each directory of a tree, each before those in it, with a descriptor of it.
+//!
+//! The tree in memory has the names, in their order, and a second walk opens its files; `fs/walk` would have a copy of them.
 
 use std::io;
 use std::os::fd::BorrowedFd;
