@@ -1,11 +1,11 @@
 //! What differs between two listings: which files, and how.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::listing::{Entry, Listing};
+use crate::difference::pairs::{Pair, pairs};
 
 /// As many files are told.
 pub const MOST_TOLD: usize = 10;
@@ -76,28 +76,21 @@ impl Changed {
     /// Compares two listings.
     pub fn between(old: &Listing, new: &Listing) -> Self {
         let mut changed = Self::default();
-        let (mut old, mut new) = (old.entries().peekable(), new.entries().peekable());
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return changed,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(old), Some(new)) => old.path.as_os_str().as_bytes().cmp(new.path.as_os_str().as_bytes()),
-            };
-            let old = if order.is_le() { old.next() } else { None };
-            let new = if order.is_ge() { new.next() } else { None };
-            match (old, new) {
-                (Some(old), Some(new)) => {
+        let order =
+            |old: &Entry<'_>, new: &Entry<'_>| old.path.as_os_str().as_bytes().cmp(new.path.as_os_str().as_bytes());
+        for pair in pairs(old.entries(), new.entries(), order) {
+            match pair {
+                Pair::First(old) => changed.push(&old, How::Removed),
+                Pair::Second(new) => changed.push(&new, How::Added),
+                Pair::Both(old, new) => {
                     let aspects = aspects(&old, &new);
                     if !aspects.is_empty() {
                         changed.push(&new, How::Changed(aspects));
                     }
                 }
-                (Some(old), None) => changed.push(&old, How::Removed),
-                (None, Some(new)) => changed.push(&new, How::Added),
-                (None, None) => {}
             }
         }
+        changed
     }
 
     /// Whether nothing differs.

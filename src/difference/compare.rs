@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat};
 
 use super::node::{Attribute, Kind, Node};
+use super::pairs::{Pair, pairs};
 use super::{Aspect, Difference, DifferenceError, How};
+use crate::fs::descent::Descent;
 use crate::fs::in_root::open_beneath;
+use crate::fs::list::{Entry, entries};
 use crate::fs::regular;
+use crate::fs::xattr::XattrReader;
 
 /// How much of a file is read at once, in bytes.
 const BUFFER: usize = 128 << 10;
@@ -21,103 +25,138 @@ const BUFFER: usize = 128 << 10;
 /// One of the two: its root, and where that is for people.
 type Side<'a> = (BorrowedFd<'a>, &'a Path);
 
-/// A folder that is being walked. It is open only meanwhile: a tree may be deeper than a process may have descriptors.
-struct Frame {
-    path: PathBuf,
-    /// What is still to be looked at, and in which of the two it is.
-    names: std::collections::btree_map::IntoIter<OsString, [bool; 2]>,
+/// A directory that is being walked.
+struct Level {
+    /// In which of the two it is.
+    is_in: [bool; 2],
+    /// The names in it that are still to be looked at, and in which of the two they are.
+    names: std::vec::IntoIter<(OsString, [bool; 2])>,
 }
 
 struct Walk<'a> {
     sides: [Side<'a>; 2],
+    /// In each of the two, the directory that is walked, or the last one above it that is there.
+    descents: [Descent<'a>; 2],
+    /// By how many levels the walk is above them.
+    left: [usize; 2],
+    /// Below the tops.
+    path: PathBuf,
     told: Vec<Difference>,
     buffers: [Vec<u8>; 2],
+    reader: XattrReader,
 }
 
 /// All that differs.
 pub(super) fn compare(sides: [Side<'_>; 2]) -> Result<Vec<Difference>, DifferenceError> {
-    let mut walk = Walk { sides, told: Vec::new(), buffers: [vec![0; BUFFER], vec![0; BUFFER]] };
-    let roots = [0, 1].map(|side| walk.node(side, sides[side].0, OsStr::new(""), Path::new("")));
-    let [one, other] = roots;
-    walk.changed(PathBuf::new(), aspects(&one?, &other?));
-    let mut frames = vec![walk.frame(PathBuf::new(), [true; 2])?];
-    while let Some(mut frame) = frames.pop() {
-        if let Some(inner) = walk.until_folder(&mut frame)? {
-            frames.extend([frame, inner]);
+    let open = |(top, at): Side<'_>| {
+        // That of an image is open as `O_PATH`.
+        let opened = open_beneath(top, "", OFlags::RDONLY | OFlags::DIRECTORY);
+        opened.map_err(super::failed("open", at))
+    };
+    let tops = [open(sides[0])?, open(sides[1])?];
+    let mut walk = Walk {
+        sides,
+        descents: tops.each_ref().map(|top| Descent::new(top.as_fd())),
+        left: [0; 2],
+        path: PathBuf::new(),
+        told: Vec::new(),
+        buffers: [vec![0; BUFFER], vec![0; BUFFER]],
+        reader: XattrReader::default(),
+    };
+    let [one, other] = [0, 1].map(|side| walk.node(side, OsStr::new("")));
+    walk.changed(aspects(&one?, &other?));
+    let mut levels = vec![walk.level([true; 2])?];
+    while let Some(level) = levels.last_mut() {
+        if let Some((name, is_in)) = level.names.next() {
+            walk.leave()?;
+            walk.path.push(&name);
+            let is_directory = walk.entry(&name, is_in)?;
+            if is_directory.contains(&true) {
+                walk.enter(&name, is_directory)?;
+                levels.push(walk.level(is_directory)?);
+            } else {
+                walk.path.pop();
+            }
+        } else {
+            (0..2).filter(|side| level.is_in[*side]).for_each(|side| walk.left[side] += 1);
+            walk.path.pop();
+            levels.pop();
         }
     }
     Ok(walk.told)
 }
 
 impl Walk<'_> {
-    /// Compares what is in a folder up to the first folder in it, which is to be walked next.
-    fn until_folder(&mut self, frame: &mut Frame) -> Result<Option<Frame>, DifferenceError> {
-        let mut folders = [None, None];
-        for (name, is_in) in frame.names.by_ref() {
-            let mut nodes = [None, None];
-            for side in (0..2).filter(|side| is_in[*side]) {
-                if folders[side].is_none() {
-                    folders[side] = Some(self.open(side, &frame.path)?);
+    /// Compares an entry of the directory that is walked, and returns in which of the two it is a directory.
+    fn entry(&mut self, name: &OsStr, is_in: [bool; 2]) -> Result<[bool; 2], DifferenceError> {
+        let [one, other] = [0, 1].map(|side| is_in[side].then(|| self.node(side, name)).transpose());
+        let nodes = [one?, other?];
+        let is_directory = nodes.each_ref().map(|node| node.as_ref().is_some_and(|node| node.kind.is_folder()));
+        match nodes {
+            [Some(one), Some(other)] => {
+                let mut found = aspects(&one, &other);
+                if (one.kind, other.kind) == (Kind::File, Kind::File)
+                    && let Some(at) = self.first_difference(name)?
+                {
+                    found.insert(0, Aspect::Content { sizes: (one.size, other.size), at });
                 }
-                if let Some(folder) = &folders[side] {
-                    nodes[side] = Some(self.node(side, folder.as_fd(), &name, &frame.path)?);
-                }
+                self.changed(found);
             }
-            let path = frame.path.join(&name);
-            let walked = nodes.each_ref().map(|node| node.as_ref().is_some_and(|node| node.kind.is_folder()));
-            match nodes {
-                [Some(one), Some(other)] => {
-                    let mut found = aspects(&one, &other);
-                    if let ([Some(first), Some(second)], Kind::File, Kind::File) = (&folders, one.kind, other.kind)
-                        && let Some(at) = self.first_difference([first, second], &name, &path)?
-                    {
-                        found.insert(0, Aspect::Content { sizes: (one.size, other.size), at });
-                    }
-                    self.changed(path.clone(), found);
-                }
-                [Some(one), None] => self.tell(path.clone(), How::Removed(one.kind)),
-                [None, Some(other)] => self.tell(path.clone(), How::Added(other.kind)),
-                [None, None] => {}
-            }
-            if walked.contains(&true) {
-                return self.frame(path, walked).map(Some);
-            }
+            [Some(one), None] => self.tell(How::Removed(one.kind)),
+            [None, Some(other)] => self.tell(How::Added(other.kind)),
+            [None, None] => {}
         }
-        Ok(None)
+        Ok(is_directory)
     }
 
-    fn frame(&self, path: PathBuf, is_in: [bool; 2]) -> Result<Frame, DifferenceError> {
-        let mut names: BTreeMap<OsString, [bool; 2]> = BTreeMap::new();
+    fn enter(&mut self, name: &OsStr, is_in: [bool; 2]) -> Result<(), DifferenceError> {
         for side in (0..2).filter(|side| is_in[*side]) {
-            let folder = self.open(side, &path)?;
-            for name in list(&folder).map_err(self.failed("list", side, &path))? {
-                names.entry(name).or_default()[side] = true;
-            }
+            self.descents[side].enter(name.as_bytes()).map_err(self.failed("open", side))?;
         }
-        Ok(Frame { path, names: names.into_iter() })
+        Ok(())
     }
 
-    fn open(&self, side: usize, path: &Path) -> Result<OwnedFd, DifferenceError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = open_beneath(self.sides[side].0, path, flags);
-        opened.map_err(|error| self.failed("open", side, path)(error.into()))
+    /// Goes back to the directory that is walked.
+    fn leave(&mut self) -> Result<(), DifferenceError> {
+        for side in 0..2 {
+            let left = std::mem::take(&mut self.left[side]);
+            self.descents[side].leave_levels(left).map_err(self.failed("go back to", side))?;
+        }
+        Ok(())
     }
 
-    fn node(&self, side: usize, folder: BorrowedFd<'_>, name: &OsStr, at: &Path) -> Result<Node, DifferenceError> {
-        Node::read(folder, name).map_err(self.failed("look at", side, &at.join(name)))
+    /// Lists the directory that is walked.
+    fn level(&self, is_in: [bool; 2]) -> Result<Level, DifferenceError> {
+        let list = |side: usize| -> Result<Vec<OsString>, DifferenceError> {
+            if !is_in[side] {
+                return Ok(Vec::new());
+            }
+            let all = entries(self.descents[side].fd()).map_err(|error| self.failed("list", side)(error.into()))?;
+            let mut names: Vec<OsString> = all.into_iter().map(Entry::into_name).collect();
+            names.sort_unstable();
+            Ok(names)
+        };
+        let all = pairs(list(0)?.into_iter(), list(1)?.into_iter(), |one, other| one.cmp(other));
+        let names = all.map(|pair| match pair {
+            Pair::First(name) => (name, [true, false]),
+            Pair::Second(name) => (name, [false, true]),
+            Pair::Both(name, _) => (name, [true, true]),
+        });
+        Ok(Level { is_in, names: names.collect::<Vec<_>>().into_iter() })
+    }
+
+    /// Looks at an entry of the directory that is walked; with no name, at that itself.
+    fn node(&mut self, side: usize, name: &OsStr) -> Result<Node, DifferenceError> {
+        let node = Node::read(&mut self.reader, self.descents[side].fd(), name);
+        node.map_err(self.failed("look at", side))
     }
 
     /// Where the contents of two files differ.
-    fn first_difference(
-        &mut self,
-        folders: [&OwnedFd; 2],
-        name: &OsStr,
-        path: &Path,
-    ) -> Result<Option<u64>, DifferenceError> {
+    fn first_difference(&mut self, name: &OsStr) -> Result<Option<u64>, DifferenceError> {
         let open = |side: usize| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let place = openat(folders[side], name, flags, Mode::empty()).map_err(io::Error::from);
-            place.and_then(|place| regular::reopen(place.as_fd())).map_err(self.failed("open", side, path))
+            let place = openat(self.descents[side].fd(), name, flags, Mode::empty()).map_err(io::Error::from);
+            place.and_then(|place| regular::reopen(place.as_fd())).map_err(self.failed("open", side))
         };
         let mut files = [open(0)?, open(1)?];
         let mut buffers = std::mem::take(&mut self.buffers);
@@ -125,7 +164,7 @@ impl Walk<'_> {
         let result = loop {
             let mut lengths = [0; 2];
             for side in 0..2 {
-                lengths[side] = fill(&mut files[side], &mut buffers[side]).map_err(self.failed("read", side, path))?;
+                lengths[side] = fill(&mut files[side], &mut buffers[side]).map_err(self.failed("read", side))?;
             }
             let [one, other] = [0, 1].map(|side| &buffers[side][..lengths[side]]);
             if one != other {
@@ -141,18 +180,18 @@ impl Walk<'_> {
         Ok(result)
     }
 
-    fn changed(&mut self, path: PathBuf, aspects: Vec<Aspect>) {
+    fn changed(&mut self, aspects: Vec<Aspect>) {
         if !aspects.is_empty() {
-            self.tell(path, How::Changed(aspects));
+            self.tell(How::Changed(aspects));
         }
     }
 
-    fn tell(&mut self, path: PathBuf, how: How) {
-        self.told.push(Difference { path, how });
+    fn tell(&mut self, how: How) {
+        self.told.push(Difference { path: self.path.clone(), how });
     }
 
-    fn failed(&self, action: &'static str, side: usize, below: &Path) -> impl Fn(io::Error) -> DifferenceError + use<> {
-        super::failed(action, &self.sides[side].1.join(below))
+    fn failed(&self, action: &'static str, side: usize) -> impl Fn(io::Error) -> DifferenceError + use<> {
+        super::failed(action, &self.sides[side].1.join(&self.path))
     }
 }
 
@@ -184,17 +223,6 @@ fn attributes(one: &BTreeMap<OsString, Vec<u8>>, other: &BTreeMap<OsString, Vec<
         (None, _) => Some(Attribute::Added(name.clone())),
     };
     names.into_iter().filter_map(differ).collect()
-}
-
-fn list(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    Ok(names)
 }
 
 /// Reads until the buffer is full or the file ends; how much that was.

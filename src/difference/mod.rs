@@ -8,6 +8,7 @@
 
 mod compare;
 mod node;
+pub(crate) mod pairs;
 #[cfg(test)]
 mod tests;
 

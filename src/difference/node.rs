@@ -1,18 +1,16 @@
 //! One file of a tree: what there is to compare of it.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, StatxFlags, getxattr, lgetxattr, listxattr, llistxattr, readlinkat, statx};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, StatxFlags, readlinkat, statx};
 
-/// The kernel's limit of a list of names, and of a value, in bytes.
-const MOST_BYTES: usize = 64 << 10;
+use crate::fs::xattr::{XattrFile, XattrReader};
 
 /// How a layer says that a folder takes the place of the one below it, see the kernel's
 /// Documentation/filesystems/overlayfs.
@@ -76,10 +74,13 @@ impl Kind {
 
 impl Node {
     /// Of the file of that name in a folder; with no name, of the folder itself.
-    pub(super) fn read(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
+    pub(super) fn read(reader: &mut XattrReader, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
         let stat = statx(folder, name, flags, StatxFlags::BASIC_STATS)?;
-        let mut attributes = attributes(folder, name)?;
+        let file = if name.is_empty() { XattrFile::open(folder) } else { XattrFile::entry(folder, name)? };
+        let attributes = reader.read(&file, |_| true)?;
+        let mut attributes: BTreeMap<_, _> =
+            attributes.into_iter().map(|(name, value)| (OsString::from_vec(name), value)).collect();
         let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
         let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::RegularFile => Kind::File,
@@ -109,38 +110,6 @@ impl Node {
             attributes,
         })
     }
-}
-
-fn attributes(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
-    let mut path = format!("/proc/self/fd/{}", folder.as_raw_fd()).into_bytes();
-    let is_folder = name.is_empty();
-    if !is_folder {
-        path.push(b'/');
-        path.extend_from_slice(name.as_bytes());
-    }
-    let path = CString::new(path).map_err(io::Error::other)?;
-    // Most files have none.
-    let mut names = vec![0; 512];
-    let list = |names: &mut [u8]| if is_folder { listxattr(&path, names) } else { llistxattr(&path, names) };
-    let length = match list(&mut names) {
-        Err(Errno::RANGE) => {
-            names.resize(MOST_BYTES, 0);
-            list(&mut names)?
-        }
-        // A squashfs image in which nothing has any.
-        Err(Errno::OPNOTSUPP) => 0,
-        length => length?,
-    };
-    names.truncate(length);
-    let mut attributes = BTreeMap::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let name = OsStr::from_bytes(name);
-        let mut value = vec![0; MOST_BYTES];
-        let length = if is_folder { getxattr(&path, name, &mut value)? } else { lgetxattr(&path, name, &mut value)? };
-        value.truncate(length);
-        attributes.insert(name.to_owned(), value);
-    }
-    Ok(attributes)
 }
 
 impl fmt::Display for Kind {
