@@ -16,12 +16,9 @@ use super::error::{ContentError, changed_or_failed};
 use super::ignore::{self, Rules};
 use super::stat::{Place, Stat};
 use crate::fs::dirfd::Identity;
-use crate::fs::in_root::open_without_links;
+use crate::fs::in_root::{open_without_links, shorten};
 use crate::fs::list::{Entry, entries};
 use crate::fs::regular;
-
-/// As many bytes of a path are given to a system call at once; it takes less than 4096.
-const PIECE: usize = 3800;
 
 /// A folder that is yet to be looked at.
 #[derive(Debug)]
@@ -147,17 +144,9 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Opens the folder at a path of any length. A link on the way has come there since, and is not followed.
 fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
-    let open = |from: BorrowedFd<'_>, path: &[u8]| open_without_links(from, path, OFlags::RDONLY | OFlags::DIRECTORY);
-    let mut left = path;
-    let mut at: Option<OwnedFd> = None;
-    // A name is at most 255 bytes, so there is a slash to cut at.
-    while left.len() > PIECE
-        && let Some(end) = left[..PIECE].iter().rposition(|byte| *byte == b'/')
-    {
-        at = Some(open(at.as_ref().map_or(top, AsFd::as_fd), &left[..end])?);
-        left = &left[end + 1..];
-    }
-    open(at.as_ref().map_or(top, AsFd::as_fd), left)
+    let open = |from: BorrowedFd<'_>, path: &Path| open_without_links(from, path, OFlags::RDONLY | OFlags::DIRECTORY);
+    let (at, rest) = shorten(top, Path::new(OsStr::from_bytes(path)), open)?;
+    open(at.as_ref().map_or(top, AsFd::as_fd), rest)
 }
 
 /// As [`list`]; nothing for the directory that is hidden.

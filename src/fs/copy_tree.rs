@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,16 +18,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::descent::Descent;
-use super::in_root::open_on_same_mount as inside;
+use super::in_root::{open_on_same_mount as inside, shorten};
 use super::list::entries;
 use super::regular::reopen;
 use super::xattr::{XattrFile, XattrReader};
 
 /// As much is copied at once; as much of zeros in a row becomes a hole.
 const CHUNK: usize = 64 << 10;
-
-/// A longer path is followed in pieces: a name of 255 bytes more is within the system's limit of 4,096.
-const MAX_AT_ONCE: usize = 3800;
 
 /// Of what the overlay notes, only these mean anything above other mounts: a directory that hides those below, and the
 /// flags of chattr(1).
@@ -158,16 +155,8 @@ impl Copy<'_, '_> {
 
     /// Gives a file one more name, in a directory of the copy.
     fn link(&self, first: &Path, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-        // In pieces: the system takes no path of more than 4,096 bytes at once.
-        let (mut directory, mut rest) = (None::<OwnedFd>, first);
-        while rest.as_os_str().len() > MAX_AT_ONCE {
-            let is_short = |path: &&Path| path.as_os_str().len() <= MAX_AT_ONCE;
-            let piece = rest.ancestors().find(is_short).unwrap_or(rest);
-            let from = directory.as_ref().map_or(self.top, AsFd::as_fd);
-            let below = inside(from, piece, OFlags::PATH | OFlags::DIRECTORY)?;
-            rest = rest.strip_prefix(piece).map_err(io::Error::other)?;
-            directory = Some(below);
-        }
+        let open = |from: BorrowedFd<'_>, piece: &Path| inside(from, piece, OFlags::PATH | OFlags::DIRECTORY);
+        let (directory, rest) = shorten(self.top, first, open)?;
         Ok(linkat(directory.as_ref().map_or(self.top, AsFd::as_fd), rest, to, name, AtFlags::empty())?)
     }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
@@ -182,6 +182,30 @@ pub fn open_without_links(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rust
     look_up(dir, path, flags, ResolveFlags::NO_SYMLINKS)
 }
 
+/// A piece of a path has at most as many bytes: with a name of 255 more it is within the system's limit of 4,096.
+const MAX_PIECE: usize = 3800;
+
+/// Follows a path of any length below `dir` until one system call takes the rest of it. Returns the directory that the rest begins
+/// at, where that is not `dir`, and the rest. `open` opens the directory at a piece of the path.
+///
+/// # Errors
+/// Those of `open`.
+pub fn shorten<'p>(
+    dir: BorrowedFd<'_>,
+    path: &'p Path,
+    open: impl Fn(BorrowedFd<'_>, &Path) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<(Option<OwnedFd>, &'p Path)> {
+    let (mut at, mut rest) = (None::<OwnedFd>, path.as_os_str().as_bytes());
+    // A name has at most 255 bytes, so there is a slash to cut at.
+    while rest.len() > MAX_PIECE
+        && let Some(end) = rest[..=MAX_PIECE].iter().rposition(|byte| *byte == b'/')
+    {
+        at = Some(open(at.as_ref().map_or(dir, AsFd::as_fd), Path::new(OsStr::from_bytes(&rest[..end])))?);
+        rest = &rest[end + 1..];
+    }
+    Ok((at, Path::new(OsStr::from_bytes(rest))))
+}
+
 /// An empty path is the directory itself.
 fn look_up(dir: impl AsFd, path: impl Arg, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
     path.into_with_c_str(|path| {
@@ -295,6 +319,25 @@ mod tests {
             assert!(
                 open_beneath(&fd, path, OFlags::PATH).is_ok() && open_without_links(&fd, path, OFlags::PATH).is_ok()
             );
+        }
+    }
+
+    #[test]
+    fn a_long_path_is_cut_into_pieces_that_make_it_up_again() {
+        let (_folder, fd) = root();
+        let name = "n".repeat(255);
+        for count in 0..60 {
+            let path = PathBuf::from(vec![name.as_str(); count].join("/"));
+            let pieces = std::cell::RefCell::new(PathBuf::new());
+            let open = |_: BorrowedFd<'_>, piece: &Path| {
+                assert!(piece.as_os_str().len() <= MAX_PIECE);
+                pieces.borrow_mut().push(piece);
+                open_beneath(&fd, "", OFlags::PATH)
+            };
+            let (at, rest) = shorten(fd.as_fd(), &path, open).unwrap();
+            assert_eq!(at.is_some(), count * 256 > MAX_PIECE + 1);
+            assert!(rest.as_os_str().len() <= MAX_PIECE);
+            assert_eq!(pieces.into_inner().join(rest).components().count(), count);
         }
     }
 
