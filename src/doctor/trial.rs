@@ -7,12 +7,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::thread;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::Check;
 use super::trusted::distrust;
 use crate::build::Compression;
 use crate::error::told;
+use crate::fs::xattr::XattrFile;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
 use crate::snapshot::{ImageOptions, find_mksquashfs, uses_mksquashfs, write_image};
 
@@ -163,7 +164,10 @@ fn overlay(lower: &Path, folder: &Path) -> Check {
 fn attributes(folder: &Path) -> Check {
     let name = "attributes";
     let path = folder.join("source/kept");
-    let set = |attribute: &str| rustix::fs::setxattr(&path, attribute, b"x", XattrFlags::empty());
+    let set = |attribute: &str| -> io::Result<()> {
+        let place = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(XattrFile::opened(place.as_fd()).set(attribute, b"x")?)
+    };
     if let Err(error) = set("trusted.runner") {
         let mend = "boot a kernel with CONFIG_TMPFS_XATTR, or use `scratch: {disk: true}`";
         return Check::warning(name, format!("no trusted.* attributes on tmpfs: {error}"), mend);

@@ -3,16 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, linkat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat};
 
 use super::error::io as failed;
 use super::{Lease, StoreError, record};
 use crate::fs::atomic;
-use crate::fs::dirfd::{Dir, path_of};
+use crate::fs::dirfd::Dir;
 use crate::fs::output::OutputPlace;
 use crate::fs::regular;
 
@@ -47,7 +47,10 @@ impl Lease {
             return Ok(false);
         }
         let half = self.name_half_written(directory, output.name())?;
-        let copied = copy(source, &dir, &half, self.is_detached).map_err(failed("write", &directory.join(&half)));
+        // Where nobody would find a half-written file after a kill, it has no name before it is whole.
+        let copied = regular::open(source)
+            .and_then(|source| atomic::copy_half(source, &dir, &half, MODE, self.is_detached))
+            .map_err(failed("write", &directory.join(&half)));
         let copied = copied.and_then(|()| {
             // A step may have put something else there meanwhile.
             let renamed = output.check(&dir).and_then(|()| atomic::rename_at(&dir, &half, output.name()));
@@ -84,7 +87,7 @@ fn is_as_written(source: &Path, dir: &Dir, name: &OsStr) -> io::Result<bool> {
     if found.st_nlink != 1 || u64::try_from(found.st_size) != Ok(source.metadata()?.len()) {
         return Ok(false);
     }
-    let new = fstat(nameless(dir)?)?;
+    let new = fstat(atomic::nameless(dir, MODE)?)?;
     if (found.st_mode, found.st_uid, found.st_gid) != (new.st_mode, new.st_uid, new.st_gid) {
         return Ok(false);
     }
@@ -110,27 +113,6 @@ fn has_same_bytes(one: &mut File, other: &mut File) -> io::Result<bool> {
             return Ok(bytes == others);
         }
     }
-}
-
-/// A new file without a name.
-fn nameless(dir: &Dir) -> io::Result<OwnedFd> {
-    Ok(openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::from_raw_mode(MODE))?)
-}
-
-/// Where nobody would find a half-written file after a kill, it has no name before it is whole, if the filesystem can.
-fn copy(source: &Path, dir: &Dir, half: &OsStr, is_nameless: bool) -> io::Result<()> {
-    let mut from = regular::open(source)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let (mut to, has_name) = match is_nameless.then(|| nameless(dir).ok()).flatten() {
-        Some(file) => (File::from(file), false),
-        None => (File::from(openat(dir, half, flags, Mode::from_raw_mode(MODE))?), true),
-    };
-    io::copy(&mut from, &mut to)?;
-    to.sync_all()?;
-    if !has_name {
-        linkat(CWD, path_of(to.as_fd()), dir, half, AtFlags::SYMLINK_FOLLOW)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
