@@ -11,7 +11,7 @@ use super::lock::{self, Place};
 use super::run::keyboard;
 use super::show::{self, Files};
 use super::site::{LongReads, Site, of_store};
-use super::{Stop, absent_secrets, go_on, in_background, loaded_with_text, settings, shell, tell};
+use super::{Stop, absent_secrets, in_background, loaded_with_text, next_steps, settings, shell, tell};
 use crate::build::{Action, Build, Network, StepId};
 use crate::cli::{ApplyArgs, Cli, targets};
 use crate::error::{Error, Exit, told_with_hint};
@@ -22,7 +22,7 @@ use crate::load::Loaded;
 use crate::lock::{Difference, Inputs, LockedRootfs, Section};
 use crate::named_paths::{NamedPaths, RESOLV_CONF, unordered_binds};
 use crate::plan::{Plan, Segments};
-use crate::report::{self, GoOn, Surroundings};
+use crate::report::{self, NextSteps, OutputEnvironment};
 use crate::settings::{Partial, Settings};
 use crate::warning::Warning;
 
@@ -52,7 +52,7 @@ pub struct Wish {
     /// Written beside the display.
     pub files: Files,
     /// The commands to go on with after a failure.
-    pub go_on: Option<GoOn>,
+    pub next_steps: Option<NextSteps>,
 }
 
 /// What came of it.
@@ -88,7 +88,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
     let bundles = args.runtime.bundle_dir.clone();
     let files = Files { log: args.log_file.clone(), reports: args.reports.clone() };
     let (keep_going, no_cache) = (args.keep_going, args.no_cache);
-    let go_on = Some(go_on::after_apply(cli, args, &build));
+    let next_steps = Some(next_steps::after_apply(cli, args, &build));
     let keyboard = match args.shell_on_failure {
         true => Some(keyboard("without one, `runner shell STEP` opens a shell afterwards")?),
         false => None,
@@ -105,7 +105,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
         lock_file: Some(place.path),
         bundles,
         files,
-        go_on,
+        next_steps,
     };
     exit(&build_all(&settings, source, &build, &wish)?.summary)
 }
@@ -113,8 +113,8 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), Stop> {
 /// Builds, shown as the settings say.
 pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &Wish) -> Result<Built, Stop> {
     let plan = Plan::new(build, &wish.targets);
-    let surroundings = Surroundings::of_stdout();
-    let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.go_on.clone())?;
+    let surroundings = OutputEnvironment::of_stdout();
+    let beside = show::beside(&wish.files, &surroundings, build, &plan, wish.next_steps.clone())?;
     let mut site = Site::open(settings)?;
     let segments = Segments::new(build, &plan);
     let opened = site.keep_bundles(wish.bundles.as_deref(), build);
@@ -176,7 +176,7 @@ pub fn build_all(settings: &Settings, source: Source<'_>, build: &Build, wish: &
         }
         if !differences.is_empty() {
             site.close()?;
-            let command = wish.go_on.as_ref().map_or("runner lock", |go_on| go_on.lock.as_str());
+            let command = wish.next_steps.as_ref().map_or("runner lock", |next_steps| next_steps.lock.as_str());
             return Err(lock::mismatch(&differences, command).into());
         }
     }

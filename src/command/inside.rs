@@ -17,7 +17,7 @@ use crate::freshness::{self, Judge};
 use crate::key;
 use crate::load::Loaded;
 use crate::plan::{Plan, Segments};
-use crate::report::{self, Beside, Mode, duration, sanitize};
+use crate::report::{self, Mode, ReportOutputs, duration, sanitize};
 use crate::session::SessionError;
 use crate::settings::{Partial, Settings};
 use crate::store::{CacheTurn, KeptFailure, StoreError};
@@ -230,8 +230,9 @@ fn build_below<'a>(
     let plan = Plan::new(context.build, steps);
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());
-    let reporter =
-        in_background(move || report::run(receiver, Mode::Plain { colour: false }, io::stderr(), Beside::default()))?;
+    let reporter = in_background(move || {
+        report::run(receiver, Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())
+    })?;
     let options = Options { stay, ..Options::of(settings.jobs) };
     let segments = Segments::new(context.build, &plan);
     // What the store has of a session that is gone on in is no use but as a layer.

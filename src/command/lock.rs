@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::absent_secrets::Source;
 use super::apply::{Wish, build_all, exit};
-use super::go_on::lock_command;
+use super::next_steps::lock_command;
 use super::plan::tell_empty_store;
 use super::show::not_planted;
 use super::site::{LongReads, runtime};

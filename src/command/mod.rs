@@ -3,12 +3,12 @@
 mod absent_secrets;
 mod apply;
 mod doctor;
-mod go_on;
 mod graph;
 mod inside;
 mod limits;
 mod lock;
 mod man;
+mod next_steps;
 mod outline;
 mod plan;
 mod run;

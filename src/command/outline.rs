@@ -8,14 +8,14 @@ use crate::fs::regular;
 use crate::graph::Graph;
 use crate::manifest;
 use crate::plan::Plan;
-use crate::report::Outline;
+use crate::report::ReportContext;
 
 /// Of a build and its plan; `manifest` is what the manifest is called. Where the manifest cannot be read any more, no
 /// step has a line.
-pub fn outline(build: &Build, plan: &Plan, manifest: String) -> Outline {
+pub fn outline(build: &Build, plan: &Plan, manifest: String) -> ReportContext {
     let text = regular::read_text(&build.manifest, manifest::LARGEST as u64).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    Outline { graph: Graph::new(build, plan), manifest, lines: lines(build, plan, text) }
+    ReportContext { graph: Graph::new(build, plan), manifest, lines: lines(build, plan, text) }
 }
 
 fn lines(build: &Build, plan: &Plan, text: &str) -> HashMap<String, usize> {

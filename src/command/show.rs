@@ -13,7 +13,7 @@ use crate::error::{Error, Exit};
 use crate::fs::named_file::NamedFile;
 use crate::named_paths::WritableBinds;
 use crate::plan::Plan;
-use crate::report::{Beside, Format, GoOn, Shown, Surroundings};
+use crate::report::{Format, NextSteps, OutputEnvironment, ReportOutputs, Shown};
 
 /// What is to be written beside the display.
 #[derive(Debug, Default)]
@@ -31,11 +31,11 @@ pub struct Files {
 /// With [`Exit::Usage`], where one cannot be written.
 pub fn beside(
     files: &Files,
-    surroundings: &Surroundings,
+    surroundings: &OutputEnvironment,
     build: &Build,
     plan: &Plan,
-    go_on: Option<GoOn>,
-) -> Result<Beside, Error> {
+    next_steps: Option<NextSteps>,
+) -> Result<ReportOutputs, Error> {
     let all = files.reports.iter().map(|(path, _)| ("write the report", path.as_path()));
     let all = all.chain(files.log.as_deref().map(|path| ("write the log file", path)));
     let all = all.chain(surroundings.summary.as_deref().map(|path| ("write the summary", path)));
@@ -52,12 +52,12 @@ pub fn beside(
         make_private(path, file)?;
     }
     let is_outlined = !files.reports.is_empty() || surroundings.ci.is_some();
-    Ok(Beside {
+    Ok(ReportOutputs {
         log,
         reports,
         summary: surroundings.summary.as_deref().map(summary).transpose()?,
-        outline: is_outlined.then(|| Arc::new(outline(build, plan, manifest(build)))),
-        go_on,
+        context: is_outlined.then(|| Arc::new(outline(build, plan, manifest(build)))),
+        next_steps,
         private,
     })
 }
@@ -132,7 +132,7 @@ fn why(folder: &Path, error: &io::Error) -> (String, Option<String>) {
 pub fn told(shown: Shown) -> Result<(), Stop> {
     let failed =
         |what: String, error: io::Error| Err(Error::new(Exit::Host, format!("cannot write {what}: {error}")).into());
-    if let Some((path, error)) = shown.beside.into_iter().next() {
+    if let Some((path, error)) = shown.outputs.into_iter().next() {
         return failed(path.display().to_string(), error);
     }
     match shown.display {

@@ -25,7 +25,7 @@ use crate::freshness::{self, Judge, Verdict, forecast};
 use crate::load::Loaded;
 use crate::lock::{LockError, Section};
 use crate::plan::{Plan, Segments};
-use crate::report::{self, Surroundings};
+use crate::report::{self, OutputEnvironment};
 use crate::settings::{Partial, Settings};
 use crate::store::Store;
 
@@ -148,7 +148,7 @@ fn compare(
     let (events, receiver) = Events::channel();
     let events = events.masking(context.workspace.secrets());
     long_reads.are_events(&events);
-    let surroundings = Surroundings::of_stdout();
+    let surroundings = OutputEnvironment::of_stdout();
     let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
     let mode = surroundings.mode(settings.progress);
     let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;

@@ -17,16 +17,16 @@ const LINES: usize = 20;
 /// Bytes of a line that are kept for the tail: a step that prints without line ends must not fill the memory.
 const LINE_BYTES: usize = 4096;
 
-/// The commands to go on with after a failure, as a shell takes them.
+/// The commands that a failure suggests, quoted for a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GoOn {
-    /// Opens a shell in a step: the step's name is to follow.
+pub struct NextSteps {
+    /// Opens a shell in a step; the step's name is appended.
     pub shell: String,
-    /// Names of steps that are a container's too, and so are to be led by `step:`.
+    /// The names that both a step and a container have: `step:` is written before them.
     pub ambiguous: Vec<String>,
-    /// Builds again.
+    /// Runs the same build again.
     pub again: String,
-    /// Writes the lock that a build is held to.
+    /// Writes the lock file.
     pub lock: String,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Look {
 /// Reads events and remembers what failed.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    go_on: Option<GoOn>,
+    next_steps: Option<NextSteps>,
     /// By running step: its last lines.
     tails: HashMap<String, VecDeque<String>>,
     failures: Vec<Failure>,
@@ -61,8 +61,8 @@ struct Failure {
 }
 
 impl Failures {
-    pub(super) fn new(go_on: Option<GoOn>) -> Self {
-        Self { go_on, ..Self::default() }
+    pub(super) fn new(next_steps: Option<NextSteps>) -> Self {
+        Self { next_steps, ..Self::default() }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -99,17 +99,17 @@ impl Failures {
     pub(super) fn tell(&mut self, look: Look, out: &mut dyn Write) -> io::Result<()> {
         let failures = std::mem::take(&mut self.failures);
         for failure in &failures {
-            failure.tell(self.go_on.as_ref(), look, out)?;
+            failure.tell(self.next_steps.as_ref(), look, out)?;
         }
-        match &self.go_on {
-            Some(go_on) if !failures.is_empty() => {
+        match &self.next_steps {
+            Some(next_steps) if !failures.is_empty() => {
                 self.mismatched |= failures.iter().any(Failure::is_mismatch);
                 writeln!(out)?;
                 // Of a mismatch alone, the same build would give the same.
                 if failures.iter().all(Failure::is_mismatch) {
                     return Ok(());
                 }
-                writeln!(out, "to build again: {}", sanitize(&go_on.again))?;
+                writeln!(out, "to build again: {}", sanitize(&next_steps.again))?;
                 let continues = std::mem::take(&mut self.continues);
                 for continuation in &continues {
                     writeln!(out, "  {}", sanitize(&words::continuation(continuation, continues.len() > 1)))?;
@@ -122,9 +122,9 @@ impl Failures {
 
     /// Tells the fix of a mismatch, as the last line of all.
     pub(super) fn tell_fix(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        match &self.go_on {
-            Some(go_on) if std::mem::take(&mut self.mismatched) => {
-                writeln!(out, "if the change is meant, write the lock anew: {}", sanitize(&go_on.lock))
+        match &self.next_steps {
+            Some(next_steps) if std::mem::take(&mut self.mismatched) => {
+                writeln!(out, "if the change is meant, write the lock anew: {}", sanitize(&next_steps.lock))
             }
             _ => Ok(()),
         }
@@ -137,7 +137,7 @@ impl Failure {
         self.known.as_ref().is_some_and(|known| known.mismatched)
     }
 
-    fn tell(&self, go_on: Option<&GoOn>, look: Look, out: &mut dyn Write) -> io::Result<()> {
+    fn tell(&self, next_steps: Option<&NextSteps>, look: Look, out: &mut dyn Write) -> io::Result<()> {
         let Self { step, reason, tail, log, known } = self;
         let mut reason = reason.iter().flat_map(|reason| reason.lines());
         let first = reason.next().map(|line| format!(": {}", sanitize(line))).unwrap_or_default();
@@ -160,7 +160,7 @@ impl Failure {
             writeln!(out, "{}", format!("  | {}", sanitize(line)).trim_end())?;
         }
         // The fix of a mismatch is the last line.
-        let is_last = go_on.is_some() && self.is_mismatch();
+        let is_last = next_steps.is_some() && self.is_mismatch();
         if let Some(hint) = known.as_ref().and_then(|known| known.hint.as_ref()).filter(|_| !is_last) {
             writeln!(out, "  help: {}", sanitize(hint))?;
         }
@@ -170,10 +170,10 @@ impl Failure {
         if let Some(log) = log {
             writeln!(out, "  log: {}", sanitize(&log.to_string_lossy()))?;
         }
-        match go_on {
-            Some(go_on) if known.as_ref().is_some_and(|known| known.kept) => {
-                let kind = if go_on.ambiguous.contains(step) { "step:" } else { "" };
-                writeln!(out, "  a shell in it, as it failed: {} {kind}{}", sanitize(&go_on.shell), sanitize(step))
+        match next_steps {
+            Some(next_steps) if known.as_ref().is_some_and(|known| known.kept) => {
+                let kind = if next_steps.ambiguous.contains(step) { "step:" } else { "" };
+                writeln!(out, "  a shell in it, as it failed: {} {kind}{}", sanitize(&next_steps.shell), sanitize(step))
             }
             _ => Ok(()),
         }
@@ -231,8 +231,8 @@ mod tests {
 
     const LOOK: Look = Look { paint: Paint(false), columns: None };
 
-    fn told_with(go_on: Option<GoOn>, events: &[Event]) -> String {
-        let mut failures = Failures::new(go_on);
+    fn told_with(next_steps: Option<NextSteps>, events: &[Event]) -> String {
+        let mut failures = Failures::new(next_steps);
         events.iter().for_each(|event| failures.event(event));
         let mut out = Vec::new();
         failures.tell(LOOK, &mut out).unwrap();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_shown_where_it_stands_with_the_commands_to_go_on_with() {
+    fn a_failure_is_shown_at_its_place_with_the_next_steps() {
         let place = Place {
             manifest: "/no/such/folder/build.yaml".into(),
             line: 12,
@@ -266,9 +266,9 @@ mod tests {
         if let Event::StepFinished { failure, reason, .. } = &mut event {
             (*failure, *reason) = (Some(Box::new(known)), Some("killed\nby hand".into()));
         }
-        let go_on = |ambiguous: &[&str]| {
+        let next_steps = |ambiguous: &[&str]| {
             let ambiguous = ambiguous.iter().map(ToString::to_string).collect();
-            Some(GoOn {
+            Some(NextSteps {
                 shell: "runner shell".into(),
                 ambiguous,
                 again: "runner apply -j 1".into(),
@@ -311,8 +311,8 @@ to build again: runner apply -j 1
   runs again from step configure on (2 steps, 7.00s): files are left in /tmp, which is in no layer
 
 ";
-        assert_eq!(told_with(go_on(&[]), &events), expected);
-        assert_eq!(told_with(go_on(&["b", "a"]), &events), expected.replace("shell a", "shell step:a"));
+        assert_eq!(told_with(next_steps(&[]), &events), expected);
+        assert_eq!(told_with(next_steps(&["b", "a"]), &events), expected.replace("shell a", "shell step:a"));
     }
 
     #[test]
@@ -332,9 +332,10 @@ to build again: runner apply -j 1
             }
             event
         };
-        let go_on = GoOn { shell: "s".into(), ambiguous: Vec::new(), again: "apply".into(), lock: "lock".into() };
+        let next_steps =
+            NextSteps { shell: "s".into(), ambiguous: Vec::new(), again: "apply".into(), lock: "lock".into() };
         let told = |events: &[Event]| {
-            let (mut failures, mut out) = (Failures::new(Some(go_on.clone())), Vec::new());
+            let (mut failures, mut out) = (Failures::new(Some(next_steps.clone())), Vec::new());
             events.iter().for_each(|event| failures.event(event));
             failures.tell(LOOK, &mut out).unwrap();
             failures.tell_fix(&mut out).unwrap();

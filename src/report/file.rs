@@ -10,7 +10,7 @@ use crate::fs::atomic::Permissions;
 use crate::fs::named_file::NamedFile;
 
 use super::record::Record;
-use super::{Outline, Reporter, html, junit};
+use super::{ReportContext, Reporter, html, junit};
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Format {
 pub(super) struct FileReport {
     file: NamedFile,
     format: Format,
-    outline: Option<Arc<Outline>>,
+    context: Option<Arc<ReportContext>>,
     permissions: Permissions,
     record: Record,
 }
@@ -49,10 +49,10 @@ impl FileReport {
     pub(super) fn new(
         file: NamedFile,
         format: Format,
-        outline: Option<Arc<Outline>>,
+        context: Option<Arc<ReportContext>>,
         permissions: Permissions,
     ) -> Self {
-        Self { file, format, outline, permissions, record: Record::default() }
+        Self { file, format, context, permissions, record: Record::default() }
     }
 }
 
@@ -64,8 +64,8 @@ impl Reporter for FileReport {
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
         let text = match self.format {
-            Format::Html => html::page(&self.record, self.outline.as_deref()),
-            Format::Junit => junit::document(&self.record, self.outline.as_deref()).map_err(io::Error::other)?,
+            Format::Html => html::page(&self.record, self.context.as_deref()),
+            Format::Junit => junit::document(&self.record, self.context.as_deref()).map_err(io::Error::other)?,
             Format::Json => format!("{}\n", escape::json(&serde_json::to_string_pretty(&self.record)?)),
         };
         self.file.replace(text.as_bytes(), self.permissions)

@@ -115,7 +115,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::script::{failing, passing, show, stamp};
-    use super::super::{Beside, Mode};
+    use super::super::{Mode, ReportOutputs};
     use super::*;
     use crate::event::{CheckpointStage, Events, Stream};
 
@@ -230,7 +230,7 @@ mod tests {
             events.send(Event::Warning { step: Some(name), message: line.clone() });
             drop(events);
             let mut out = Vec::new();
-            super::super::run(receiver, Mode::Json, &mut out, Beside::default()).display.unwrap();
+            super::super::run(receiver, Mode::Json, &mut out, ReportOutputs::default()).display.unwrap();
             let out = String::from_utf8(out).unwrap();
             let values: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             prop_assert_eq!(values.len(), 2);

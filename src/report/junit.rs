@@ -8,13 +8,13 @@ use crate::event::StepStatus;
 
 use super::log_text::last_lines;
 use super::record::{Record, StepRecord};
-use super::{Outline, words};
+use super::{ReportContext, words};
 
 /// Of each step's log.
 const LOG_BYTES: u64 = 64 << 10;
 
 /// The document.
-pub(super) fn document(record: &Record, outline: Option<&Outline>) -> Result<String, SerializeError> {
+pub(super) fn document(record: &Record, context: Option<&ReportContext>) -> Result<String, SerializeError> {
     let mut report = Report::new(text(&record.name));
     report.set_time(Duration::from_millis(record.duration_ms));
     let mut suites: Vec<TestSuite> = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn document(record: &Record, outline: Option<&Outline>) -> Result<Str
                 suites.len() - 1
             }
         };
-        suites[at].add_test_case(case(step, outline));
+        suites[at].add_test_case(case(step, context));
     }
     for suite in &mut suites {
         let time = suite.test_cases.iter().filter_map(|case| case.time).sum();
@@ -37,7 +37,7 @@ pub(super) fn document(record: &Record, outline: Option<&Outline>) -> Result<Str
     report.to_string()
 }
 
-fn case(step: &StepRecord, outline: Option<&Outline>) -> TestCase {
+fn case(step: &StepRecord, context: Option<&ReportContext>) -> TestCase {
     let why =
         words::reason_and_hint(step.reason.as_deref(), step.exit_code, step.failure.as_deref()).unwrap_or_default();
     let lines = || step.log.iter().flat_map(|log| last_lines(log, LOG_BYTES)).collect::<Vec<_>>().join("\n");
@@ -68,8 +68,8 @@ fn case(step: &StepRecord, outline: Option<&Outline>) -> TestCase {
         case.add_property(("digest", snapshot.digest.as_str()));
         case.add_property(("size", snapshot.size.to_string().as_str()));
     }
-    if let Some((outline, line)) = outline.and_then(|outline| Some((outline, outline.lines.get(&step.name)?))) {
-        case.extra.insert("file".into(), text(&outline.manifest).into());
+    if let Some((context, line)) = context.and_then(|context| Some((context, context.lines.get(&step.name)?))) {
+        case.extra.insert("file".into(), text(&context.manifest).into());
         case.extra.insert("line".into(), line.to_string().into());
     }
     let said = lines();

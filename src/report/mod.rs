@@ -1,8 +1,8 @@
 //! Reporters: what people and programs see of a build. They are fed by events alone and change nothing of the work.
 
-mod choice;
 mod ci;
 mod colour;
+mod context;
 mod ending;
 mod failure;
 mod file;
@@ -10,7 +10,7 @@ mod html;
 mod json;
 mod junit;
 mod log_text;
-mod outline;
+mod output_environment;
 mod plain;
 mod quiet;
 mod record;
@@ -37,12 +37,12 @@ use plain::Plain;
 use quiet::Quiet;
 use tty::Tty;
 
-pub use choice::Surroundings;
 pub use ci::Ci;
-pub use failure::GoOn;
+pub use context::ReportContext;
+pub use failure::NextSteps;
 pub use file::Format;
 pub use json::events_schema_text;
-pub use outline::Outline;
+pub use output_environment::OutputEnvironment;
 pub use sanitize::sanitize;
 pub(crate) use words::{duration, size};
 
@@ -102,19 +102,19 @@ const REST: Duration = Duration::from_millis(1);
 /// As much is written at once.
 const AT_ONCE: usize = 64 << 10;
 
-/// What is written beside the display.
+/// The files that a build's reporters write in addition to the display, and the facts that they need for it.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct ReportOutputs {
     /// A file for the events as JSON lines, and its path.
     pub log: Option<(PathBuf, File)>,
     /// Reports to write at the end.
     pub reports: Vec<(NamedFile, Format)>,
     /// A file that a summary in Markdown is added to: `$GITHUB_STEP_SUMMARY`.
     pub summary: Option<NamedFile>,
-    /// What is known before the first event, for those who show it.
-    pub outline: Option<Arc<Outline>>,
-    /// The commands to go on with after a failure.
-    pub go_on: Option<GoOn>,
+    /// The facts that are known before the first event, for the reporters that show them.
+    pub context: Option<Arc<ReportContext>>,
+    /// The commands that a failure suggests.
+    pub next_steps: Option<NextSteps>,
     /// The build has secrets: its files are for their owner alone.
     pub private: bool,
 }
@@ -124,46 +124,46 @@ pub struct Beside {
 pub struct Shown {
     /// The first error of the display.
     pub display: io::Result<()>,
-    /// The first error of each file beside it.
-    pub beside: Vec<(PathBuf, io::Error)>,
+    /// The first error of each other output.
+    pub outputs: Vec<(PathBuf, io::Error)>,
 }
 
 /// Shows events until all senders are gone. Meant for a thread of its own.
 ///
 /// What was written is flushed whenever no event waits. After an error, a broken pipe for example, nothing is written
 /// there any more; all else goes on, and so does the build: it is the caller who decides what such an error means.
-pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, beside: Beside) -> Shown {
+pub fn run(events: Receiver<Stamped>, mode: Mode, out: impl Write, outputs: ReportOutputs) -> Shown {
     let reporter: Box<dyn Reporter> = match mode {
-        Mode::Tty { colour } => Box::new(Tty::new(colour, beside.go_on)),
-        Mode::Plain { colour } => Box::new(Plain::new(colour, beside.go_on)),
-        Mode::Groups { ci, colour } => Box::new(Groups::new(ci, colour, beside.outline.clone(), beside.go_on)),
+        Mode::Tty { colour } => Box::new(Tty::new(colour, outputs.next_steps)),
+        Mode::Plain { colour } => Box::new(Plain::new(colour, outputs.next_steps)),
+        Mode::Groups { ci, colour } => Box::new(Groups::new(ci, colour, outputs.context.clone(), outputs.next_steps)),
         Mode::Json => Box::new(Json::default()),
-        Mode::Quiet => Box::new(Quiet::new(beside.go_on)),
+        Mode::Quiet => Box::new(Quiet::new(outputs.next_steps)),
     };
     let mut sinks = vec![Sink::new(reporter, out)];
     let mut paths = Vec::new();
-    if let Some((path, file)) = beside.log {
+    if let Some((path, file)) = outputs.log {
         sinks.push(Sink::new(Box::new(Json::default()), file));
         paths.push(path);
     }
-    let permissions = if beside.private { Permissions::Exactly(0o600) } else { Permissions::New };
-    for (file, format) in beside.reports {
+    let permissions = if outputs.private { Permissions::Exactly(0o600) } else { Permissions::New };
+    for (file, format) in outputs.reports {
         let path = file.path().to_owned();
-        let report = FileReport::new(file, format, beside.outline.clone(), permissions);
+        let report = FileReport::new(file, format, outputs.context.clone(), permissions);
         sinks.push(Sink::new(Box::new(report), io::sink()));
         paths.push(path);
     }
-    if let Some(file) = beside.summary {
+    if let Some(file) = outputs.summary {
         let path = file.path().to_owned();
-        let summary = Summary::new(file, beside.outline);
+        let summary = Summary::new(file, outputs.context);
         sinks.push(Sink::new(Box::new(summary), io::sink()));
         paths.push(path);
     }
     show(&events, &mut sinks);
     let mut results = sinks.into_iter().map(Sink::close);
     let display = results.next().unwrap_or(Ok(()));
-    let beside = paths.into_iter().zip(results).filter_map(|(path, result)| Some((path, result.err()?))).collect();
-    Shown { display, beside }
+    let outputs = paths.into_iter().zip(results).filter_map(|(path, result)| Some((path, result.err()?))).collect();
+    Shown { display, outputs }
 }
 
 /// A reporter and where it writes, until that fails.
@@ -300,7 +300,7 @@ mod tests {
             let (events, receiver) = mpsc::sync_channel(1);
             let tries = AtomicUsize::new(0);
             let result = thread::scope(|scope| {
-                let reporter = scope.spawn(|| run(receiver, mode, Gone(&tries), Beside::default()).display);
+                let reporter = scope.spawn(|| run(receiver, mode, Gone(&tries), ReportOutputs::default()).display);
                 for _ in 0..10_000 {
                     // Fails if the reporter no longer takes events.
                     let event = Event::Warning { step: None, message: "x".into() };
@@ -319,7 +319,7 @@ mod tests {
         let (events, receiver) = Events::channel();
         let (mut reader, writer) = io::pipe().unwrap();
         thread::scope(|scope| {
-            scope.spawn(|| run(receiver, Mode::Plain { colour: false }, writer, Beside::default()));
+            scope.spawn(|| run(receiver, Mode::Plain { colour: false }, writer, ReportOutputs::default()));
             events.send(Event::Warning { step: None, message: "now".into() });
             let mut seen = [0; 13];
             io::Read::read_exact(&mut reader, &mut seen).unwrap();

@@ -15,7 +15,7 @@ use crate::event::{Event, Stamped};
 use crate::key::Reason;
 
 use super::colour::{Colour, Paint};
-use super::failure::{Failures, GoOn, Look};
+use super::failure::{Failures, Look, NextSteps};
 use super::sanitize::sanitize;
 use super::{Reporter, ending, words};
 
@@ -39,8 +39,8 @@ struct Lead {
 }
 
 impl Plain {
-    pub(super) fn new(colour: bool, go_on: Option<GoOn>) -> Self {
-        let (lead, failures, told) = (Lead::default(), Failures::new(go_on), HashMap::new());
+    pub(super) fn new(colour: bool, next_steps: Option<NextSteps>) -> Self {
+        let (lead, failures, told) = (Lead::default(), Failures::new(next_steps), HashMap::new());
         Self { paint: Paint(colour), width: 0, lead, failures, told }
     }
 

@@ -6,7 +6,7 @@ use crate::event::{Event, Stamped};
 
 use super::Reporter;
 use super::colour::Paint;
-use super::failure::{Failures, GoOn, Look};
+use super::failure::{Failures, Look, NextSteps};
 
 /// Says nothing of a build that goes well.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(super) struct Quiet(Failures);
 const LOOK: Look = Look { paint: Paint(false), columns: None };
 
 impl Quiet {
-    pub(super) fn new(go_on: Option<GoOn>) -> Self {
-        Self(Failures::new(go_on))
+    pub(super) fn new(next_steps: Option<NextSteps>) -> Self {
+        Self(Failures::new(next_steps))
     }
 }
 

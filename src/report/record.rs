@@ -11,7 +11,7 @@ use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus};
 use crate::graph::Mark;
 use crate::key::Reason;
 
-use super::Outline;
+use super::ReportContext;
 
 /// A build.
 #[derive(Debug, Default, Serialize)]
@@ -127,7 +127,7 @@ impl Record {
     }
 
     /// The marks of a graph's steps.
-    pub(super) fn marks(&self, outline: &Outline) -> impl Fn(StepId) -> Mark {
+    pub(super) fn marks(&self, context: &ReportContext) -> impl Fn(StepId) -> Mark {
         let mark = |name: &str| match self.index.get(name).and_then(|at| self.steps[*at].status) {
             Some(StepStatus::Ran) => Mark::Ran,
             Some(StepStatus::Cached) => Mark::Fresh,
@@ -135,7 +135,7 @@ impl Record {
             Some(StepStatus::Skipped) => Mark::Skipped,
             None => Mark::Due,
         };
-        let marks: HashMap<StepId, Mark> = outline.graph.steps().map(|(id, name)| (id, mark(name))).collect();
+        let marks: HashMap<StepId, Mark> = context.graph.steps().map(|(id, name)| (id, mark(name))).collect();
         move |step| marks.get(&step).copied().unwrap_or(Mark::Due)
     }
 }

@@ -106,6 +106,6 @@ pub(super) fn show(events: Vec<Stamped>, mode: Mode) -> String {
     }
     drop(sender);
     let mut out = Vec::new();
-    super::run(receiver, mode, &mut out, super::Beside::default()).display.unwrap();
+    super::run(receiver, mode, &mut out, super::ReportOutputs::default()).display.unwrap();
     String::from_utf8(out).unwrap()
 }

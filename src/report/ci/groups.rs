@@ -9,10 +9,10 @@ use std::time::SystemTime;
 
 use crate::event::{Event, Stamped, StepStatus};
 
-use super::super::failure::GoOn;
+use super::super::failure::NextSteps;
 use super::super::plain::Plain;
 use super::super::sanitize::sanitize;
-use super::super::{Outline, Reporter, words};
+use super::super::{ReportContext, Reporter, words};
 use super::{Ci, syntax};
 
 /// As much of a step's lines waits; the log has all.
@@ -23,7 +23,7 @@ const MOST_WAITING: usize = 1 << 20;
 pub(in crate::report) struct Groups {
     ci: Ci,
     plain: Plain,
-    outline: Option<Arc<Outline>>,
+    context: Option<Arc<ReportContext>>,
     /// In the order in which they began. The first is the one whose group is open.
     steps: Vec<Step>,
 }
@@ -41,8 +41,13 @@ struct Step {
 }
 
 impl Groups {
-    pub(in crate::report) fn new(ci: Ci, colour: bool, outline: Option<Arc<Outline>>, go_on: Option<GoOn>) -> Self {
-        Self { ci, plain: Plain::new(colour, go_on), outline, steps: Vec::new() }
+    pub(in crate::report) fn new(
+        ci: Ci,
+        colour: bool,
+        context: Option<Arc<ReportContext>>,
+        next_steps: Option<NextSteps>,
+    ) -> Self {
+        Self { ci, plain: Plain::new(colour, next_steps), context, steps: Vec::new() }
     }
 
     /// The plain lines of an event.
@@ -59,7 +64,7 @@ impl Groups {
         let Event::StepFinished { step, status: StepStatus::Failed, exit_code, reason, failure, .. } = event else {
             return String::new();
         };
-        let place = self.outline.as_deref().and_then(|outline| Some((&*outline.manifest, *outline.lines.get(step)?)));
+        let place = self.context.as_deref().and_then(|context| Some((&*context.manifest, *context.lines.get(step)?)));
         let why = words::reason_and_hint(reason.as_deref(), *exit_code, failure.as_deref()).unwrap_or_default();
         let why = why.lines().map(sanitize).collect::<Vec<_>>().join("\n");
         syntax::error(self.ci, place, &format!("step {} failed", sanitize(step)), &why)

@@ -9,7 +9,7 @@ use crate::fs::named_file::NamedFile;
 use crate::graph::mermaid;
 
 use super::super::record::Record;
-use super::super::{Outline, Reporter, words};
+use super::super::{ReportContext, Reporter, words};
 
 /// GitHub takes a megabyte.
 const MOST_ROWS: usize = 500;
@@ -18,13 +18,13 @@ const MOST_ROWS: usize = 500;
 #[derive(Debug)]
 pub(in crate::report) struct Summary {
     file: NamedFile,
-    outline: Option<Arc<Outline>>,
+    context: Option<Arc<ReportContext>>,
     record: Record,
 }
 
 impl Summary {
-    pub(in crate::report) fn new(file: NamedFile, outline: Option<Arc<Outline>>) -> Self {
-        Self { file, outline, record: Record::default() }
+    pub(in crate::report) fn new(file: NamedFile, context: Option<Arc<ReportContext>>) -> Self {
+        Self { file, context, record: Record::default() }
     }
 }
 
@@ -35,12 +35,12 @@ impl Reporter for Summary {
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
-        let text = markdown(&self.record, self.outline.as_deref());
+        let text = markdown(&self.record, self.context.as_deref());
         self.file.append()?.write_all(text.as_bytes())
     }
 }
 
-fn markdown(record: &Record, outline: Option<&Outline>) -> String {
+fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
     let status = match record.status {
         Some(BuildStatus::Done) => "✅ done",
         Some(BuildStatus::Failed) => "❌ failed",
@@ -85,9 +85,9 @@ fn markdown(record: &Record, outline: Option<&Outline>) -> String {
     }
     if record.steps.len() > MOST_ROWS {
         let _ = writeln!(text, "\n… and {} more steps", record.steps.len() - MOST_ROWS);
-    } else if let Some(outline) = outline {
-        let marks = record.marks(outline);
-        let graph = mermaid(&outline.graph, Some(&marks));
+    } else if let Some(context) = context {
+        let marks = record.marks(context);
+        let graph = mermaid(&context.graph, Some(&marks));
         let _ = writeln!(text, "\n<details><summary>Graph</summary>\n\n```mermaid\n{graph}```\n\n</details>");
     }
     text.push('\n');

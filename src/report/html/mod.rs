@@ -12,7 +12,7 @@ use crate::graph::svg;
 
 use super::log_text::last_lines;
 use super::record::{Record, StepRecord};
-use super::{Outline, words};
+use super::{ReportContext, words};
 
 /// Of each step's log.
 const LOG_BYTES: u64 = 256 << 10;
@@ -20,7 +20,7 @@ const LOG_BYTES: u64 = 256 << 10;
 const CSS: &str = include_str!("page.css");
 
 /// The page.
-pub(super) fn page(record: &Record, outline: Option<&Outline>) -> String {
+pub(super) fn page(record: &Record, outline: Option<&ReportContext>) -> String {
     let mut page = Page::default();
     let name = markup(&record.name);
     page.line(format_args!(
@@ -151,7 +151,7 @@ impl Page {
         self.line(format_args!("</div>"));
     }
 
-    fn steps(&mut self, record: &Record, outline: Option<&Outline>) {
+    fn steps(&mut self, record: &Record, outline: Option<&ReportContext>) {
         self.line(format_args!(
             "<h2>Steps</h2>\n<table>\n<tr><th></th><th>Step</th><th>Container</th><th class=\"number\">Time</th><th>Image</th></tr>"
         ));

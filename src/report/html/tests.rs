@@ -77,7 +77,7 @@ fn a_log_can_be_unfolded_and_that_of_a_failed_step_is_open() {
     }
     let build = fixture::build(&[("hello", 0, &[]), ("image", 0, &[0])]);
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
-    let outline = Outline { graph, manifest: "a&b.yaml".into(), lines: [("hello".to_owned(), 7)].into() };
+    let outline = ReportContext { graph, manifest: "a&b.yaml".into(), lines: [("hello".to_owned(), 7)].into() };
     let page = page(&record(events), Some(&outline));
     let log = "<details open><summary class=\"faint\">2 lines</summary><pre>\n\n\
                &lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;</pre>";

@@ -18,7 +18,7 @@ use rustix::termios::tcgetwinsize;
 use crate::event::{Event, Stamped};
 
 use super::colour::Paint;
-use super::failure::{Failures, GoOn, Look};
+use super::failure::{Failures, Look, NextSteps};
 use super::{Reporter, ending};
 
 use board::Board;
@@ -42,11 +42,11 @@ pub(super) struct Tty {
 
 impl Tty {
     /// On standard output.
-    pub(super) fn new(colour: bool, go_on: Option<GoOn>) -> Self {
-        Self::sized(colour, go_on, Box::new(size_of_stdout))
+    pub(super) fn new(colour: bool, next_steps: Option<NextSteps>) -> Self {
+        Self::sized(colour, next_steps, Box::new(size_of_stdout))
     }
 
-    fn sized(colour: bool, go_on: Option<GoOn>, size: Box<dyn Fn() -> Size>) -> Self {
+    fn sized(colour: bool, next_steps: Option<NextSteps>, size: Box<dyn Fn() -> Size>) -> Self {
         let screen = Screen::new(size());
         let bar = ProgressBar::new_spinner();
         bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
@@ -55,7 +55,8 @@ impl Tty {
             bar.set_style(style);
         }
         let paint = Paint(colour);
-        let (board, failures) = (Board::new(paint, std::env::current_dir().unwrap_or_default()), Failures::new(go_on));
+        let (board, failures) =
+            (Board::new(paint, std::env::current_dir().unwrap_or_default()), Failures::new(next_steps));
         Self { paint, size, board, above: Vec::new(), failures, screen, bar, next: None }
     }
 

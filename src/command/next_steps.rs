@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::build::Build;
 use crate::cli::{ApplyArgs, Cli, LockFileArgs, ManifestArgs};
 use crate::escape::word;
-use crate::report::GoOn;
+use crate::report::NextSteps;
 
 /// The manifest that commands take where none is named.
 const DEFAULT_MANIFEST: &str = "build.yaml";
 
 /// Of `runner apply`, as it was called: what a shell in a step must be told too is kept.
-pub fn after_apply(cli: &Cli, args: &ApplyArgs, build: &Build) -> GoOn {
+pub fn after_apply(cli: &Cli, args: &ApplyArgs, build: &Build) -> NextSteps {
     let mut shell = begin("shell");
     option(&mut shell, "--store", cli.store.as_deref());
     option(&mut shell, "-m", named_manifest(&args.manifest));
@@ -23,7 +23,7 @@ pub fn after_apply(cli: &Cli, args: &ApplyArgs, build: &Build) -> GoOn {
     let ambiguous = build.steps.iter().map(|step| &step.name).filter(is_container).cloned().collect();
     let again: Vec<String> = std::env::args_os().map(|arg| word(&arg.to_string_lossy())).collect();
     let lock = lock_command(cli, &args.manifest, &args.lock_file);
-    GoOn { shell: shell.join(" "), ambiguous, again: again.join(" "), lock }
+    NextSteps { shell: shell.join(" "), ambiguous, again: again.join(" "), lock }
 }
 
 /// Writes the lock of the same manifest and variables.

@@ -1,4 +1,4 @@
-//! Which way of showing fits where it is shown.
+//! The environment that standard output belongs to (a terminal, a CI job, a file), and the display that fits it.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -8,25 +8,25 @@ use crate::settings::Progress;
 
 use super::{Ci, Mode};
 
-/// What is known of where the build is shown.
+/// The properties of standard output and of the process's environment variables that decide how a build is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Surroundings {
-    /// It is a terminal.
+pub struct OutputEnvironment {
+    /// Standard output is a terminal.
     pub terminal: bool,
-    /// `TERM` says that it is one without a movable cursor, or nothing.
+    /// `TERM` is unset, or names a terminal without a movable cursor.
     pub dumb: bool,
     /// `NO_COLOR` has a value.
     pub no_colour: bool,
     /// `CLICOLOR_FORCE` has a value other than 0.
     pub force_colour: bool,
-    /// The CI system that runs this, if runner knows it.
+    /// The CI system that runs this process, if runner recognises it.
     pub ci: Option<Ci>,
-    /// The file for the summary of a GitHub job.
+    /// The summary file of a GitHub job.
     pub summary: Option<PathBuf>,
 }
 
-impl Surroundings {
-    /// Those of standard output.
+impl OutputEnvironment {
+    /// Reads the environment of this process.
     pub fn of_stdout() -> Self {
         Self::new(io::stdout().is_terminal(), |name| std::env::var_os(name))
     }
@@ -50,12 +50,13 @@ impl Surroundings {
         }
     }
 
-    /// Whether to colour: <https://no-color.org> first, then <https://bixense.com/clicolors>.
+    /// Returns whether to print colours: as <https://no-color.org> says first, then as
+    /// <https://bixense.com/clicolors> says.
     pub fn colour(&self) -> bool {
         !self.no_colour && (self.force_colour || self.terminal && !self.dumb)
     }
 
-    /// How to show what is asked for.
+    /// Returns the display for the progress mode that the user chose.
     pub fn mode(&self, progress: Progress) -> Mode {
         let colour = self.colour();
         match (progress, self.ci) {
@@ -75,11 +76,11 @@ mod tests {
 
     fn mode(terminal: bool, variables: &[(&str, &str)], progress: Progress) -> Mode {
         let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
-        Surroundings::new(terminal, value).mode(progress)
+        OutputEnvironment::new(terminal, value).mode(progress)
     }
 
     #[test]
-    fn a_terminal_has_lines_that_change_and_anything_else_has_plain_ones() {
+    fn a_terminal_gets_the_live_display_and_other_outputs_get_plain_lines() {
         let xterm = ("TERM", "xterm");
         let (tty, plain) = (|colour| Mode::Tty { colour }, |colour| Mode::Plain { colour });
         for (terminal, variables, shown) in [
