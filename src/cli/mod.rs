@@ -3,21 +3,17 @@
 mod arguments;
 mod examples;
 mod store;
-mod targets;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-
-use crate::error::{Error, Exit};
 
 pub use arguments::{
     ApplyArgs, GraphArgs, GraphFormat, LockArgs, LockFileArgs, ManifestArgs, OnArgs, PlanArgs, RunArgs, RuntimeArgs,
     SchemaOf, SetArgs, ShellArgs, VerifyArgs,
 };
 pub use store::{GcArgs, StoreCommand};
-pub use targets::targets;
 
 /// Builds root filesystems from a manifest.
 #[derive(Debug, Parser)]
@@ -111,24 +107,6 @@ pub enum Command {
     },
 }
 
-/// The manifest's path, if there is something.
-///
-/// # Errors
-/// With [`Exit::Usage`] where there is nothing or a folder.
-pub fn manifest(path: &Path) -> Result<&Path, Error> {
-    let problem = match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => "it is a folder".to_owned(),
-        Ok(_) => return Ok(path),
-        Err(error) => error.to_string(),
-    };
-    let hint = match path.join("build.yaml") {
-        inside if inside.is_file() => format!("name the file in it: {}", inside.display()),
-        _ => "name the manifest, as in `runner apply path/to/build.yaml`".to_owned(),
-    };
-    let message = format!("cannot read the manifest {}: {problem}", path.display());
-    Err(Error::new(Exit::Usage, message).with_hint(Some(hint)))
-}
-
 /// The completion script for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     // Into memory first: clap_complete panics where its output fails, as a closed pipe does.
@@ -143,6 +121,7 @@ mod tests {
     use clap::error::ErrorKind;
 
     use std::num::NonZeroUsize;
+    use std::path::Path;
 
     use super::*;
     use crate::report::Format;
@@ -260,20 +239,6 @@ mod tests {
             assert_eq!(refused(line).1, 2, "{line}");
         }
         assert_eq!(refused("runner apply --help"), (ErrorKind::DisplayHelp, 0));
-    }
-
-    #[test]
-    fn a_missing_manifest_is_told_with_what_to_do() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("build.yaml");
-        let error = manifest(&path).unwrap_err();
-        assert_eq!(error.exit(), Exit::Usage);
-        let told = format!("cannot read the manifest {}: No such file or directory (os error 2)", path.display());
-        assert_eq!(error.to_string(), told);
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(manifest(&path).unwrap(), path);
-        let hint = format!("name the file in it: {}", path.display());
-        assert_eq!(manifest(folder.path()).unwrap_err().hint(), Some(hint.as_str()));
     }
 
     #[test]

@@ -1,27 +1,18 @@
-//! Secrets that a manifest names and that are not there: a warning, or the refusal of a build that would need one.
+//! The secrets that a manifest names and the host does not have: a warning, or the refusal of a build that needs one.
 
 use std::collections::HashSet;
-use std::path::Path;
 
-use super::lock::failed;
-use super::{Stop, style, warn};
+use super::analysis::Analysis;
+use super::command_error::CommandError;
+use super::console::{style, warn};
+use super::manifest_file::ManifestFile;
 use crate::build::{Build, ContainerId, Secret};
 use crate::diagnostic::{Problem, render};
 use crate::error::Exit;
-use crate::freshness::{Judge, Verdict, forecast};
-use crate::plan::{Plan, Segments};
+use crate::freshness::{Judge, Verdict};
 use crate::warning::Warning;
 
-/// A manifest as its user knows it: its path, and the text that places are in.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// As the user gave it.
-    pub path: &'a Path,
-    /// Its text.
-    pub text: &'a str,
-}
-
-/// Warns of those that a build would not find.
+/// Warns of the secrets that a build would miss.
 pub fn warn_of(build: &Build) {
     let mut known = HashSet::new();
     for absent in &build.absent_secrets {
@@ -37,33 +28,38 @@ pub fn warn_of(build: &Build) {
     }
 }
 
-/// Refuses a build in which these containers run and do not find a secret.
+/// Refuses a build if a container that runs needs a secret that is absent.
 ///
 /// # Errors
-/// Every problem, with its place in the manifest.
-pub fn refuse(source: Source<'_>, build: &Build, runs: impl Fn(ContainerId) -> bool) -> Result<(), Stop> {
+/// Every such secret, with its place in the manifest.
+pub fn refuse(manifest: &ManifestFile, runs: impl Fn(ContainerId) -> bool) -> Result<(), CommandError> {
+    let build = &manifest.build;
     let is_needed = |secret: &Secret| build.containers_with(secret).any(&runs);
     let absent = build.absent_secrets.iter().filter(|absent| is_needed(&absent.secret));
     let problems: Vec<Problem> = absent.map(|absent| absent.problem.clone()).collect();
     if problems.is_empty() {
         return Ok(());
     }
-    let path = source.path.display().to_string();
-    Err(Stop::Shown(Exit::Usage, render(&problems, &path, source.text, style())))
+    let path = manifest.path.display().to_string();
+    Err(CommandError::Report(Exit::Usage, render(&problems, &path, &manifest.text, style())))
 }
 
-/// The same for a plan: a container of which the store has all that is planned does not run.
+/// Refuses a plan likewise. A container does not run if the store has the results of all its planned steps.
 ///
 /// # Errors
-/// As [`refuse`]; what judging the plan gives.
-pub fn refuse_planned(source: Source<'_>, build: &Build, plan: &Plan, judge: &Judge<'_>) -> Result<(), Stop> {
+/// As [`refuse`], and if an input of the plan cannot be read.
+pub fn refuse_planned(
+    manifest: &ManifestFile,
+    analysis: &Analysis<'_>,
+    checker: &Judge<'_>,
+) -> Result<(), CommandError> {
+    let build = &manifest.build;
     if build.absent_secrets.is_empty() {
         return Ok(());
     }
-    let segments = Segments::new(build, plan);
-    let forecast = forecast(judge, plan).map_err(failed)?;
+    let forecast = analysis.forecast(checker)?;
     let is_fresh = |segment: usize| matches!(forecast.verdict(segment), Verdict::Fresh(_));
-    let run = plan.order().iter().filter(|step| !segments.of_step(**step).is_some_and(is_fresh));
-    let run: HashSet<ContainerId> = run.map(|step| build.step(*step).container).collect();
-    refuse(source, build, |container| run.contains(&container))
+    let stale = analysis.plan.order().iter().filter(|step| !analysis.segments.of_step(**step).is_some_and(is_fresh));
+    let running: HashSet<ContainerId> = stale.map(|step| build.step(*step).container).collect();
+    refuse(manifest, |container| running.contains(&container))
 }

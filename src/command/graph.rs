@@ -1,15 +1,16 @@
-//! `runner graph`: the plan as a picture, with what is in the store already told apart.
+//! `runner graph`: the plan as a picture that shows which steps are in the store.
 
-use super::plan::noted;
-use super::{Stop, print};
+use super::annotated_plan::show_plan;
+use super::command_error::CommandError;
+use super::console::print;
 use crate::cli::{Cli, GraphArgs, GraphFormat};
 use crate::graph::{Graph, Mark, dot, mermaid, svg};
 use crate::plan::Note;
 
 /// Prints the graph of the plan.
-pub fn graph(cli: &Cli, args: &GraphArgs) -> Result<(), Stop> {
-    let text = noted(cli, None, &args.manifest, &args.targets, |build, plan, note| {
-        let graph = Graph::new(build, plan);
+pub fn graph(cli: &Cli, args: &GraphArgs) -> Result<(), CommandError> {
+    let text = show_plan(cli, None, &args.manifest, &args.targets, |analysis, note| {
+        let graph = Graph::new(analysis.build, &analysis.plan);
         let mark = |step| match note(step) {
             Note { fresh: true, .. } => Mark::Fresh,
             Note { unknown: true, .. } => Mark::Maybe,

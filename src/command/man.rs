@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
-use super::Stop;
+use super::command_error::CommandError;
 use crate::cli::Cli;
 use crate::error::{Error, Exit};
 
@@ -19,13 +19,13 @@ const SECTIONS: [(&str, &str); 3] = [
 ];
 
 /// Writes `runner.1` and a page for each command into a folder, which is made where it is missing.
-pub fn man(folder: &Path) -> Result<(), Stop> {
+pub fn man(folder: &Path) -> Result<(), CommandError> {
     let mut command = Cli::command();
     command.build();
     let written = fs::create_dir_all(folder).and_then(|()| pages(&command, folder));
     let failed =
         |error| Error::new(Exit::Host, format!("cannot write manual pages into {}: {error}", folder.display()));
-    written.map_err(failed).map_err(Stop::from)
+    written.map_err(failed).map_err(CommandError::from)
 }
 
 /// The pages of a command and of all below it that help shows.

@@ -1,66 +1,67 @@
-//! `runner verify`: builds afresh in an empty store, and compares what comes out with the lock or with the store.
+//! `runner verify`: builds again in an empty store, and compares the layers with the lock or with the store.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::absent_secrets::Source;
-use super::apply::exit;
-use super::lock::{self, Place, failed};
-use super::show::{self, Files};
-use super::site::{LongReads, Site, of_store, runtime};
-use super::store::told;
-use super::{Stop, absent_secrets, in_background, loaded_with_text, print_beside, settings};
+use super::analysis::{Analysis, StoreView};
+use super::command_error::{CommandError, check_error, store_error};
+use super::console::print_result;
+use super::effective_settings::settings;
+use super::environment::BuildEnvironment;
+use super::lock_file::{self, LockFile};
+use super::manifest_file::ManifestFile;
+use super::plan_run::{CheckedPlan, Unsaved, result_of};
+use super::report_outputs::{self, OutputFiles};
+use super::{absent_secrets, target};
 use crate::build::{Action, Build, ContainerId, StepId};
-use crate::cli::{Cli, VerifyArgs, targets};
+use crate::cli::{Cli, VerifyArgs};
 use crate::diagnostic::escaped;
 use crate::difference::between_images;
 use crate::digest::Digest;
 use crate::error::{Error, Exit};
-use crate::event::Events;
-use crate::execute::{self, Context, Options, Rooms, Summary};
-use crate::freshness::{self, Judge, Verdict, forecast};
-use crate::load::Loaded;
+use crate::execute::{Context, Options, Rooms, Summary};
+use crate::freshness::{self, Judge, Verdict};
 use crate::lock::{LockError, Section};
-use crate::plan::{Plan, Segments};
-use crate::report::{self, OutputEnvironment};
+use crate::report::{OutputEnvironment, difference_line};
 use crate::settings::{Partial, Settings};
 use crate::store::Store;
 
-/// As many files of one snapshot are told.
-const MOST_TOLD: usize = 100;
+/// The number of differing files that are listed for a snapshot.
+const MAX_FILES: usize = 100;
 
-/// Builds what is asked for again, and tells each snapshot that is another; ends with [`Exit::Mismatch`] then.
-pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), Stop> {
+/// Builds the requested steps again, and prints each snapshot that differs; ends with [`Exit::Mismatch`] if one does.
+pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
     let (jobs, progress, lock_file) = (args.jobs, args.progress, args.lock_file.path.clone());
     let flags = Partial { store: cli.store.clone(), jobs, progress, lock_file, ..Partial::default() };
     let settings = settings(flags, &args.manifest.manifest)?;
-    let Loaded { build, text } = loaded_with_text(&args.manifest.manifest, &args.manifest.sets)?;
-    let plan = Plan::new(&build, &targets(&build, &args.targets)?);
-    let place = Place::of(&settings, &build, &args.manifest)?;
-    let lock = match place.read() {
+    let manifest = ManifestFile::load(&args.manifest.manifest, &args.manifest.sets)?;
+    let build = &manifest.build;
+    let targets = target::steps(build, &args.targets)?;
+    let analysis = Analysis::new(build, &targets);
+    let lock_file = LockFile::of(&settings, build, &args.manifest)?;
+    let lock = match lock_file.read() {
         Ok(lock) => Some(lock),
         Err(LockError::Missing { .. } | LockError::NoSection { .. }) => None,
-        Err(error) => return Err(lock::unreadable(error)),
+        Err(error) => return Err(lock_file::unreadable(error)),
     };
-    let expected = expected(&settings, &build, &plan, lock.as_ref())?;
-    // It takes nothing from the store.
-    let run: HashSet<ContainerId> = plan.order().iter().map(|step| build.step(*step).container).collect();
-    let source = Source { path: &args.manifest.manifest, text: &text };
-    absent_secrets::refuse(source, &build, |container| run.contains(&container))?;
-    let site = Site::open(&settings)?;
-    let locked = lock.as_ref().map(|lock| (lock, lock::own_files(&build, &place.path)));
-    let compared = compare(&site, &settings, without_outputs(build), &plan, &expected, locked);
-    site.close()?;
-    let Compared { summary, text, same } = compared?;
-    exit(&summary)?;
-    print_beside(&settings, &text)?;
-    if same { Ok(()) } else { Err(Exit::Mismatch.into()) }
+    let expected = expected(&settings, &analysis, lock.as_ref())?;
+    // Every container runs, for nothing is taken from the store.
+    let running: HashSet<ContainerId> = analysis.plan.order().iter().map(|step| build.step(*step).container).collect();
+    absent_secrets::refuse(&manifest, |container| running.contains(&container))?;
+    let own_files = lock.as_ref().map(|_| lock_file::written_files(build, &lock_file.path)).unwrap_or_default();
+    let rebuild = without_outputs(build.clone());
+    let analysis = Analysis::new(&rebuild, &targets);
+    let verification =
+        Verification { settings: &settings, analysis: &analysis, expected, lock: lock.as_ref(), own_files };
+    let (summary, results) = BuildEnvironment::within(&settings, |environment| verification.run(environment))?;
+    result_of(&summary)?;
+    print_result(&settings, &results.text)?;
+    if results.all_same { Ok(()) } else { Err(Exit::Mismatch.into()) }
 }
 
-/// Nothing outside the store is written.
+/// Removes the outputs, so that nothing outside the store is written.
 fn without_outputs(mut build: Build) -> Build {
     for step in &mut build.steps {
         if let Action::Snapshot(snapshot) = &mut step.action {
@@ -70,28 +71,24 @@ fn without_outputs(mut build: Build) -> Build {
     build
 }
 
-/// The digest that each planned snapshot is to have: as it is locked, else as the store has it.
+/// Returns the expected digest of each planned snapshot: the locked one, else the one in the store.
+///
+/// # Errors
+/// With [`Exit::Usage`], if a snapshot has neither.
 fn expected(
     settings: &Settings,
-    build: &Build,
-    plan: &Plan,
+    analysis: &Analysis<'_>,
     lock: Option<&Section>,
-) -> Result<BTreeMap<StepId, Digest>, Stop> {
-    let segments = Segments::new(build, plan);
-    let store = Store::open_existing(&settings.store).map_err(of_store)?.store();
-    let options = freshness::Options {
-        runtime: runtime(&settings.runtime)?,
-        long_read: LongReads::default().reporter(),
-        ..Default::default()
-    };
-    let judge = Judge::new(build, &segments, store.as_ref(), options);
-    let forecast = forecast(&judge, plan).map_err(failed)?;
-    // What cannot be written is learnt again.
-    let _ = judge.close();
+) -> Result<BTreeMap<StepId, Digest>, CommandError> {
+    let store = StoreView::open(settings)?;
+    let checker = analysis.read_only_checker(settings, &store, freshness::Options::default())?;
+    let forecast = analysis.forecast(&checker)?;
+    // If the digests of inputs cannot be stored, the build reads the inputs again.
+    let _ = checker.close();
     let (mut expected, mut unknown) = (BTreeMap::new(), Vec::new());
-    for (index, segment) in segments.all().iter().enumerate() {
+    for (index, segment) in analysis.segments.all().iter().enumerate() {
         let Some(snapshot) = segment.snapshot else { continue };
-        let name = &build.step(snapshot).name;
+        let name = &analysis.build.step(snapshot).name;
         let locked = lock.and_then(|lock| lock.digest_of(name)?.parse().ok());
         let stored = || match forecast.verdict(index) {
             Verdict::Fresh(recorded) => recorded.layer.as_ref().map(|layer| layer.digest),
@@ -110,109 +107,97 @@ fn expected(
     Err(Error::new(Exit::Usage, message).with_hint(Some("build it first with `runner apply`".into())).into())
 }
 
-struct Compared {
-    summary: Summary,
+/// The second build, and the digests that it is compared with.
+struct Verification<'v> {
+    settings: &'v Settings,
+    analysis: &'v Analysis<'v>,
+    expected: BTreeMap<StepId, Digest>,
+    lock: Option<&'v Section>,
+    /// The files that runner writes for the first build.
+    own_files: Vec<PathBuf>,
+}
+
+/// The result of the comparison.
+struct Results {
     text: String,
-    same: bool,
+    all_same: bool,
 }
 
-/// Builds in a store inside the scratch of this one, which goes with it however this process ends.
-fn compare(
-    site: &Site,
-    settings: &Settings,
-    build: Build,
-    plan: &Plan,
-    expected: &BTreeMap<StepId, Digest>,
-    lock: Option<(&Section, Vec<PathBuf>)>,
-) -> Result<Compared, Stop> {
-    let (lock, own_files) = lock.unzip();
-    let paths = site.open_paths(&build, plan.order(), None)?;
-    let outer = site.context(&build, &paths);
-    let folder = outer.lease.scratch_dir("verify").map_err(of_store)?;
-    let store = Store::open(&folder).map_err(of_store)?;
-    let lease = store.lease().map_err(of_store)?;
-    let build_id = store.new_build(SystemTime::now()).map_err(of_store)?;
-    let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
-    let segments = Segments::new(&build, plan);
-    let (stop, runtime) = (context.interrupt.flag(), context.workspace.runtime().clone());
-    let long_reads = LongReads::default();
-    let judged_by = freshness::Options {
-        stop,
-        runtime,
-        long_read: long_reads.reporter(),
-        own_files: own_files.unwrap_or_default(),
-        opened: Arc::clone(paths.opened()),
-        ..Default::default()
-    };
-    let judge = Judge::new(&build, &segments, Some(&store), judged_by);
-    let (events, receiver) = Events::channel();
-    let events = events.masking(context.workspace.secrets());
-    long_reads.are_events(&events);
-    let surroundings = OutputEnvironment::of_stdout();
-    let beside = show::beside(&Files::default(), &surroundings, &build, plan, None)?;
-    let mode = surroundings.mode(settings.progress);
-    let reporter = in_background(move || report::run(receiver, mode, io::stdout(), beside))?;
-    site.warn(&events);
-    let rooms = Rooms::new(context);
-    let options = Options::of(settings.jobs);
-    let summary = execute::apply(context, plan, &judge, options, &rooms, &events);
-    let result = results(&judge, &build, &summary, expected, lock, [outer.store, &store]);
-    // The reporter ends when nobody can report anything any more.
-    drop((rooms, events, judge));
-    // A standard output that is gone is found out when the result is printed.
-    let _ = reporter.join();
-    let (text, same) = result?;
-    lease.close().map_err(of_store)?;
-    Ok(Compared { summary, text, same })
-}
-
-/// Each snapshot, whether it is the expected one, and if not, why and in which files; and whether all are. The first store
-/// has the expected layers, the second one those that were built.
-fn results(
-    judge: &Judge<'_>,
-    build: &Build,
-    summary: &Summary,
-    expected: &BTreeMap<StepId, Digest>,
-    lock: Option<&Section>,
-    [before, now]: [&Store; 2],
-) -> Result<(String, bool), Stop> {
-    let mut text = String::new();
-    let mut others = HashSet::new();
-    let sources = if lock.is_some() { judge.sources().map_err(failed)? } else { Vec::new() };
-    for (step, found) in &summary.layers {
-        let name = &build.step(*step).name;
-        let Some(wanted) = expected.get(step) else { continue };
-        if wanted == found {
-            text.push_str(&format!("{name}: the same, {found}\n"));
-            continue;
-        }
-        text.push_str(&format!("{name}: expected {wanted}, built {found}\n"));
-        if let Some((lock, locked)) = lock.and_then(|lock| Some((lock, lock.snapshot(name)?))) {
-            let causes = lock::causes(judge, build, lock, *step, locked, &sources, &others);
-            text.push_str(&caused(&causes));
-        }
-        others.insert(*step);
-        text.push_str(&files(before.layer_path(wanted), now.layer_path(found)));
+impl Verification<'_> {
+    /// Builds in a store inside the scratch directory of the first store, which is removed however this process ends.
+    fn run(&self, environment: &BuildEnvironment) -> Result<(Summary, Results), CommandError> {
+        let Self { settings, analysis, .. } = *self;
+        let paths = environment.open_paths(analysis.build, analysis.plan.order(), None)?;
+        let outer = environment.context(analysis.build, &paths);
+        let directory = outer.lease.scratch_dir("verify").map_err(store_error)?;
+        let store = Store::open(&directory).map_err(store_error)?;
+        let lease = store.lease().map_err(store_error)?;
+        let build_id = store.new_build(SystemTime::now()).map_err(store_error)?;
+        let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
+        let options = freshness::Options { own_files: self.own_files.clone(), ..Default::default() };
+        let checked = CheckedPlan::new(context, analysis, options);
+        let output = OutputEnvironment::of_stdout();
+        let outputs = report_outputs::open(&OutputFiles::default(), &output, analysis.build, &analysis.plan, None)?;
+        let run = checked.show(output.mode(settings.progress), io::stdout(), outputs)?;
+        environment.warn(&run.events);
+        let rooms = Rooms::new(context);
+        let summary = run.run(&rooms, Options::of(settings.jobs));
+        let results = self.results(&run.checker, &summary, [outer.store, &store]);
+        drop(rooms);
+        // A standard output that cannot be written to is reported when the results are printed.
+        let _ = run.close(Unsaved::Ignore);
+        let results = results?;
+        lease.close().map_err(store_error)?;
+        Ok((summary, results))
     }
-    Ok((text, others.is_empty()))
+
+    /// Compares each snapshot. The first store has the expected layers, the second one those of the second build.
+    fn results(
+        &self,
+        checker: &Judge<'_>,
+        summary: &Summary,
+        [expected, built]: [&Store; 2],
+    ) -> Result<Results, CommandError> {
+        let build = self.analysis.build;
+        let mut text = String::new();
+        let mut others = HashSet::new();
+        let sources = if self.lock.is_some() { checker.sources().map_err(check_error)? } else { Vec::new() };
+        for (step, found) in &summary.layers {
+            let name = &build.step(*step).name;
+            let Some(wanted) = self.expected.get(step) else { continue };
+            if wanted == found {
+                text.push_str(&format!("{name}: the same, {found}\n"));
+                continue;
+            }
+            text.push_str(&format!("{name}: expected {wanted}, built {found}\n"));
+            if let Some((lock, locked)) = self.lock.and_then(|lock| Some((lock, lock.snapshot(name)?))) {
+                let causes = lock_file::causes(checker, build, lock, *step, locked, &sources, &others);
+                text.push_str(&cause_lines(&causes));
+            }
+            others.insert(*step);
+            text.push_str(&file_lines(expected.layer_path(wanted), built.layer_path(found)));
+        }
+        Ok(Results { text, all_same: others.is_empty() })
+    }
 }
 
-/// Causes, each on its line, whatever the lock says that they quote.
-fn caused(causes: &[String]) -> String {
+/// Returns a line for each cause. A cause may quote the lock, which may hold any text.
+fn cause_lines(causes: &[String]) -> String {
     causes.iter().map(|cause| format!("  cause: {}\n", escaped(cause))).collect()
 }
 
-/// The files that differ, the first difference first.
-fn files(wanted: PathBuf, found: PathBuf) -> String {
+/// Returns a line for each file that differs, up to [`MAX_FILES`].
+fn file_lines(wanted: PathBuf, found: PathBuf) -> String {
     if !wanted.exists() {
         return "  the image that was expected is not in the store, so its files cannot be compared\n".to_owned();
     }
     match between_images(&wanted, &found) {
         Ok(differences) => {
-            let mut text: String =
-                differences.iter().take(MOST_TOLD).map(|difference| format!("  {}", told(difference))).collect();
-            if differences.len() > MOST_TOLD {
-                text.push_str(&format!("  and {} more\n", differences.len() - MOST_TOLD));
+            let lines =
+                differences.iter().take(MAX_FILES).map(|difference| format!("  {}", difference_line(difference)));
+            let mut text: String = lines.collect();
+            if differences.len() > MAX_FILES {
+                text.push_str(&format!("  and {} more\n", differences.len() - MAX_FILES));
             }
             if differences.is_empty() {
                 text.push_str("  no file differs: the images were written in another way\n");
@@ -228,9 +213,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_quotes_the_lock_is_one_line_on_which_nothing_acts() {
+    fn a_cause_that_quotes_control_characters_stays_on_one_line_without_them() {
         let causes = ["step a changed", "runner 1\n::error::b\u{1b}[2J wrote the lock"].map(str::to_owned);
         let text = "  cause: step a changed\n  cause: runner 1\\n::error::b\\u{1b}[2J wrote the lock\n";
-        assert_eq!(caused(&causes), text);
+        assert_eq!(cause_lines(&causes), text);
     }
 }

@@ -45,7 +45,7 @@ pub use failed::RestoreError;
 pub use interrupt::Interrupt;
 pub use room::Rooms;
 pub use step::run;
-pub use terminal::{Inside, run_inside, run_on_terminal};
+pub use terminal::{SessionTarget, run_inside, run_on_terminal};
 
 use crate::build::{Build, ContainerId, StepId};
 use crate::digest::Digest;

@@ -20,7 +20,7 @@ use crate::warning::Warning;
 
 /// What a command runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inside {
+pub struct SessionTarget {
     /// The container.
     pub container: ContainerId,
     /// The step whose environment, user and working folder it has; without one, it has the container's.
@@ -36,7 +36,7 @@ pub struct Inside {
 pub fn run_on_terminal<'a>(
     context: Context<'a>,
     rooms: &Rooms<'a>,
-    inside: Inside,
+    inside: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
@@ -54,7 +54,7 @@ pub fn run_on_terminal<'a>(
 pub fn run_inside<'a>(
     context: Context<'a>,
     rooms: &Rooms<'a>,
-    inside: Inside,
+    inside: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
@@ -71,7 +71,7 @@ pub fn run_inside<'a>(
 fn process_inside(
     context: Context<'_>,
     session: &Session<'_>,
-    inside: Inside,
+    inside: SessionTarget,
     argv: &[String],
 ) -> Result<Process, SessionError> {
     let mut container = context.build.container(inside.container).clone();

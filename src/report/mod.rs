@@ -3,6 +3,7 @@
 mod ci;
 mod colour;
 mod context;
+mod difference;
 mod ending;
 mod failure;
 mod file;
@@ -39,6 +40,7 @@ use tty::Tty;
 
 pub use ci::Ci;
 pub use context::ReportContext;
+pub use difference::difference_line;
 pub use failure::NextSteps;
 pub use file::Format;
 pub use json::events_schema_text;

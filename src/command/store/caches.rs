@@ -4,12 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::super::site::{clear_left_over, of_store};
+use super::place::Place;
 use super::shown::{ago, table, time};
-use super::{Place, print_json};
 use crate::cli::GcArgs;
 use crate::columns::width;
-use crate::command::{Stop, columns, print, warn};
+use crate::command::command_error::CommandError;
+use crate::command::command_error::store_error;
+use crate::command::console::print_json;
+use crate::command::console::{columns, print, warn};
+use crate::command::leftovers;
 use crate::error::Error;
 use crate::report::{sanitize, size};
 use crate::store::Cache;
@@ -17,7 +20,7 @@ use crate::store::Cache;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Lists the caches, the one used last first.
-pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
+pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
     let caches = caches(place)?;
     let total = bytes(&caches);
     if as_json {
@@ -38,19 +41,19 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
 }
 
 /// Removes the caches that no build uses, unless only that was asked for, and reports each.
-pub fn gc(place: &Place, args: &GcArgs) -> Result<(), Stop> {
+pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     let now = SystemTime::now();
     let since = args.keep_days.and_then(|days| now.checked_sub(DAY * days)).unwrap_or(now);
     let (mut removed, mut kept) = (Vec::new(), Vec::new());
     if let Some(store) = &place.store {
         if !args.dry_run {
-            for warning in clear_left_over(store)? {
+            for warning in leftovers::remove(store)? {
                 warn(&warning);
             }
         }
         for cache in caches(place)?.into_iter().filter(|cache| cache.is_in_use || cache.used < since) {
-            let goes =
-                !cache.is_in_use && (args.dry_run || store.remove_cache(&cache.path, cache.used).map_err(of_store)?);
+            let goes = !cache.is_in_use
+                && (args.dry_run || store.remove_cache(&cache.path, cache.used).map_err(store_error)?);
             if goes { removed.push(cache) } else { kept.push(cache) }
         }
     }
@@ -74,7 +77,7 @@ pub fn gc(place: &Place, args: &GcArgs) -> Result<(), Stop> {
 }
 
 fn caches(place: &Place) -> Result<Vec<Cache>, Error> {
-    place.store.as_ref().map_or(Ok(Vec::new()), |store| store.caches().map_err(of_store))
+    place.store.as_ref().map_or(Ok(Vec::new()), |store| store.caches().map_err(store_error))
 }
 
 fn bytes(caches: &[Cache]) -> u64 {

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::super::site::of_store;
 use super::naming::named;
-use super::{Place, print_json};
-use crate::command::{Stop, print};
+use super::place::Place;
+use crate::command::command_error::CommandError;
+use crate::command::command_error::store_error;
+use crate::command::console::print;
+use crate::command::console::print_json;
 use crate::difference::{Aspect, Difference, DifferenceError, How, between_images};
 use crate::error::{Error, Exit};
-use crate::report::sanitize;
+use crate::report::difference_line;
 use crate::store::Held;
 
 /// One of the two: its file, which is held if it is the store's.
@@ -20,7 +22,7 @@ struct Image {
 }
 
 /// Tells each file that differs.
-pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), Stop> {
+pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), CommandError> {
     if !rustix::process::geteuid().is_root() {
         let hint = "run it with sudo, or in a container with --privileged".to_owned();
         return Err(Error::new(Exit::Host, "cannot mount the images: that needs root").with_hint(Some(hint)).into());
@@ -30,7 +32,7 @@ pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), Stop> 
     if as_json {
         return print_json(&json!({ "differences": differences.iter().map(as_value).collect::<Vec<_>>() }));
     }
-    let mut text: String = differences.iter().map(told).collect();
+    let mut text: String = differences.iter().map(difference_line).collect();
     text.push_str(&match differences.len() {
         0 => "nothing differs\n".to_owned(),
         1 => "1 file differs\n".to_owned(),
@@ -54,7 +56,7 @@ fn image(place: &Place, name: &str) -> Result<Image, Error> {
         }
         found => found?,
     };
-    let held = store.hold_layer(&digest).map_err(of_store)?;
+    let held = store.hold_layer(&digest).map_err(store_error)?;
     let held =
         held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
     Ok(Image { path: held.path().to_owned(), _held: Some(held) })
@@ -63,26 +65,6 @@ fn image(place: &Place, name: &str) -> Result<Image, Error> {
 fn of_difference(error: DifferenceError) -> Error {
     let hint = error.hint();
     Error::new(Exit::Host, error).with_hint(hint)
-}
-
-/// `+` added, `-` removed, `~` changed.
-pub fn told(difference: &Difference) -> String {
-    let path = shown(&difference.path);
-    match &difference.how {
-        How::Added(kind) => format!("+ {path}  {kind}\n"),
-        How::Removed(kind) => format!("- {path}  {kind}\n"),
-        How::Changed(aspects) => {
-            let aspects: Vec<String> =
-                aspects.iter().map(|aspect| sanitize(&aspect.to_string()).into_owned()).collect();
-            format!("~ {path}  {}\n", aspects.join("; "))
-        }
-    }
-}
-
-/// From the root on, and on one line whatever is in its name.
-fn shown(path: &Path) -> String {
-    let text = Path::new("/").join(path).display().to_string();
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 fn as_value(difference: &Difference) -> Value {

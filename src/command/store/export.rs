@@ -5,11 +5,12 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::super::site::of_store;
-use super::Place;
 use super::naming::named;
-use crate::command::inside::notice;
-use crate::command::{Stop, print};
+use super::place::Place;
+use crate::command::command_error::CommandError;
+use crate::command::command_error::store_error;
+use crate::command::console::notice;
+use crate::command::console::print;
 use crate::error::{Error, Exit};
 use crate::fs::named_file::NamedFile;
 use crate::fs::output::OutputPlace;
@@ -20,7 +21,7 @@ use crate::report::size;
 const STDOUT: &str = "-";
 
 /// Writes the image, whole or not at all. Into standard output, a FIFO or `/dev/stdout` it is copied.
-pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
+pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), CommandError> {
     let is_stdout = file == Path::new(STDOUT);
     if is_stdout && io::stdout().is_terminal() {
         let hint = "write it to a file or into a pipe: `runner store export LAYER - > FILE`".to_owned();
@@ -35,11 +36,11 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
     })?;
     let (store, known) = place.known()?;
     let digest = named(&known.inventory, name)?;
-    let held = store.hold_layer(&digest).map_err(of_store)?;
+    let held = store.hold_layer(&digest).map_err(store_error)?;
     let held =
         held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
     // A copy does not carry the digest with it, so this is the last time that it can be told.
-    if !store.verify_layer(&digest).map_err(of_store)? {
+    if !store.verify_layer(&digest).map_err(store_error)? {
         let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();
         return Err(Error::new(Exit::Mismatch, format!("the layer {digest} is damaged")).with_hint(Some(hint)).into());
     }
@@ -60,15 +61,15 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), Stop> {
         let hint = error.hint();
         Error::new(error.exit(), error).with_hint(hint)
     })?;
-    let lease = store.lease().map_err(of_store)?;
+    let lease = store.lease().map_err(store_error)?;
     let published = lease.publish(held.path(), &output);
     let closed = lease.close();
-    published.and(closed).map_err(of_store)?;
+    published.and(closed).map_err(store_error)?;
     print(wrote(output.path()).as_bytes())
 }
 
 /// Copies the image into a stream, and says so beside it.
-fn copied(image: &Path, output: &Path, to: io::Result<File>, wrote: &str) -> Result<(), Stop> {
+fn copied(image: &Path, output: &Path, to: io::Result<File>, wrote: &str) -> Result<(), CommandError> {
     match to.and_then(|mut to| io::copy(&mut File::open(image)?, &mut to)) {
         // A reader that has enough closes its end.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -5,12 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::super::site::{clear_left_over, of_store};
+use super::place::Place;
 use super::shown::{ago, short, time};
-use super::{Place, print_json};
 use crate::cli::GcArgs;
-use crate::command::warn;
-use crate::command::{Stop, print};
+use crate::command::command_error::CommandError;
+use crate::command::command_error::store_error;
+use crate::command::console::print;
+use crate::command::console::print_json;
+use crate::command::console::warn;
+use crate::command::leftovers;
 use crate::error::{Error, Exit};
 use crate::report::{sanitize, size};
 use crate::store::{Collection, Effect, Policy, Store, StoreError, What, Why, named_in_lock_file};
@@ -21,12 +24,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DAYS: u32 = 30;
 
 /// Tells each thing that goes, and removes it unless only that was asked for.
-pub fn gc(place: &Place, args: &GcArgs) -> Result<(), Stop> {
+pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     let now = SystemTime::now();
     let policy = policy(place, args, now)?;
     let (mut gone, mut kept) = (Vec::new(), Vec::new());
     if let Some(store) = &place.store {
-        let effects = store.collectable(&policy, before(now, args.keep_days.unwrap_or(DAYS)), now).map_err(of_store)?;
+        let effects =
+            store.collectable(&policy, before(now, args.keep_days.unwrap_or(DAYS)), now).map_err(store_error)?;
         if args.dry_run {
             gone = effects;
         } else {
@@ -63,7 +67,7 @@ fn policy(place: &Place, args: &GcArgs, now: SystemTime) -> Result<Policy, Error
     let days = args.keep_days.or(if args.max_size.is_none() { Some(DAYS) } else { None });
     let mut policy = Policy { unused_since: days.map(|days| before(now, days)), ..Policy::default() };
     policy.max_size = args.max_size;
-    let known = place.store.as_ref().map(|store| store.lock_files().map_err(of_store)).transpose()?;
+    let known = place.store.as_ref().map(|store| store.lock_files().map_err(store_error)).transpose()?;
     for path in args.keep_locks.iter().chain(known.iter().flatten()) {
         // What it names cannot be told, so nothing can be removed.
         let wrong = |error: StoreError| {
@@ -82,13 +86,13 @@ fn before(now: SystemTime, days: u32) -> SystemTime {
 
 /// What is gone, and what has stayed.
 fn carry_out(store: &Store, effects: Vec<Effect>) -> Result<(Vec<Effect>, Vec<Effect>), Error> {
-    for warning in clear_left_over(store)? {
+    for warning in leftovers::remove(store)? {
         warn(&warning);
     }
     let mut collection = Collection::new(store);
     let (mut gone, mut kept) = (Vec::new(), Vec::new());
     for effect in effects {
-        if collection.remove(&effect).map_err(of_store)? { gone.push(effect) } else { kept.push(effect) }
+        if collection.remove(&effect).map_err(store_error)? { gone.push(effect) } else { kept.push(effect) }
     }
     Ok((gone, kept))
 }

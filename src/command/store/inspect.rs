@@ -6,9 +6,11 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::naming::named;
+use super::place::Place;
 use super::shown::{Known, ago, origin, time};
-use super::{Place, print_json};
-use crate::command::{Stop, print};
+use crate::command::command_error::CommandError;
+use crate::command::console::print;
+use crate::command::console::print_json;
 use crate::digest::Digest;
 use crate::report::{duration, sanitize, size};
 use crate::store::{RecordFile, Recorded};
@@ -17,7 +19,7 @@ use crate::store::{RecordFile, Recorded};
 const NAMES: usize = 12;
 
 /// Tells what there is to know of a layer.
-pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), Stop> {
+pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), CommandError> {
     let (store, known) = place.known()?;
     let digest = named(&known.inventory, name)?;
     let Some(layer) = known.inventory.layers.get(&digest) else { return Ok(()) };

@@ -4,16 +4,18 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::super::site::of_store;
+use super::place::Place;
 use super::shown::{Known, ago, origin, short, table};
-use super::{Place, print_json};
 use crate::columns::width;
-use crate::command::{Stop, columns, print};
+use crate::command::command_error::CommandError;
+use crate::command::command_error::store_error;
+use crate::command::console::print_json;
+use crate::command::console::{columns, print};
 use crate::report::size;
 use crate::store::Store;
 
 /// Lists the layers, chain by chain.
-pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
+pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
     let known = place.store.as_ref().map(Known::read).transpose()?;
     let total = known.as_ref().map_or(0, |known| known.inventory.size());
     let layers = known.as_ref().map(Known::layers).unwrap_or_default();
@@ -43,7 +45,7 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), Stop> {
         ]);
     }
     let count = layers.len();
-    let failed = place.store.as_ref().map_or(Ok(0), Store::failed_size).map_err(of_store)?;
+    let failed = place.store.as_ref().map_or(Ok(0), Store::failed_size).map_err(store_error)?;
     let failed = match failed {
         0 => String::new(),
         bytes => format!("; sessions of failed steps, {}", size(bytes)),

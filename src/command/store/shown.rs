@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::report::sanitize;
 use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
 
-use super::super::site::of_store;
-use crate::command::warn;
+use crate::command::command_error::store_error;
+use crate::command::console::warn;
 
 /// As many hexadecimal digits of a digest are shown where it is one of many.
 const SHORT: usize = 12;
@@ -29,12 +29,12 @@ pub struct Known {
 impl Known {
     /// Reads the store.
     pub fn read(store: &Store) -> Result<Self, Error> {
-        let inventory = store.inventory().map_err(of_store)?;
+        let inventory = store.inventory().map_err(store_error)?;
         let mut locked: BTreeMap<Digest, Vec<PathBuf>> = BTreeMap::new();
-        for path in store.lock_files().map_err(of_store)? {
+        for path in store.lock_files().map_err(store_error)? {
             // What it names is told, and not decided by: that is for a collection, which refuses.
             let named = named_in_lock_file(&path).unwrap_or_else(|error| {
-                warn(&of_store(error));
+                warn(&store_error(error));
                 BTreeSet::new()
             });
             named.into_iter().for_each(|digest| locked.entry(digest).or_default().push(path.clone()));

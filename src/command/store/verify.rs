@@ -2,20 +2,22 @@
 
 use serde_json::json;
 
-use super::super::site::of_store;
-use super::{Place, print_json};
-use crate::command::{Stop, print};
+use super::place::Place;
+use crate::command::command_error::CommandError;
+use crate::command::command_error::store_error;
+use crate::command::console::print;
+use crate::command::console::print_json;
 use crate::error::Exit;
 use crate::report::sanitize;
 use crate::store::Damage;
 
 /// Ends with [`Exit::Mismatch`] if anything was damaged.
-pub fn verify(place: &Place, as_json: bool) -> Result<(), Stop> {
+pub fn verify(place: &Place, as_json: bool) -> Result<(), CommandError> {
     let (mut damages, mut layers) = (Vec::new(), 0);
     if let Some(store) = &place.store {
-        let inventory = store.inventory().map_err(of_store)?;
+        let inventory = store.inventory().map_err(store_error)?;
         layers = inventory.layers.len();
-        damages = store.verify(&inventory).map_err(of_store)?;
+        damages = store.verify(&inventory).map_err(store_error)?;
     }
     if as_json {
         let damaged: Vec<_> = damages

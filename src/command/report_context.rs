@@ -1,4 +1,4 @@
-//! What reporters are told of a build before it begins.
+//! The facts about a build that its reporters get before it begins.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,9 @@ use crate::manifest;
 use crate::plan::Plan;
 use crate::report::ReportContext;
 
-/// Of a build and its plan; `manifest` is what the manifest is called. Where the manifest cannot be read any more, no
-/// step has a line.
-pub fn outline(build: &Build, plan: &Plan, manifest: String) -> ReportContext {
+/// Returns the graph of the plan and the manifest line of each step. `manifest` is the shown path of the manifest. If the
+/// file cannot be read any more, no step has a line.
+pub fn report_context(build: &Build, plan: &Plan, manifest: String) -> ReportContext {
     let text = regular::read_text(&build.manifest, manifest::LARGEST as u64).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     ReportContext { graph: Graph::new(build, plan), manifest, lines: lines(build, plan, text) }

@@ -1,0 +1,49 @@
+//! A plan with the cache status of each step, for `runner plan` and `runner graph`. Nothing runs.
+
+use super::analysis::{Analysis, StoreView};
+use super::command_error::CommandError;
+use super::effective_settings::settings_with_warning;
+use super::manifest_file::ManifestFile;
+use super::target;
+use crate::build::StepId;
+use crate::cli::{Cli, ManifestArgs};
+use crate::freshness;
+use crate::key::Reason;
+use crate::plan::Note;
+use crate::settings::Partial;
+
+/// Plans the requested steps, and returns the text that `show` makes of the plan and of the note on each step.
+///
+/// A store that does not exist has no results. The results in a store that this user may not read are unknown.
+pub fn show_plan(
+    cli: &Cli,
+    runtime: Option<String>,
+    args: &ManifestArgs,
+    targets: &[String],
+    show: impl FnOnce(&Analysis<'_>, &dyn Fn(StepId) -> Note) -> String,
+) -> Result<String, CommandError> {
+    let flags = Partial { store: cli.store.clone(), runtime, ..Partial::default() };
+    let settings = settings_with_warning(flags, &args.manifest)?;
+    let manifest = ManifestFile::load(&args.manifest, &args.sets)?;
+    let analysis = Analysis::new(&manifest.build, &target::steps(&manifest.build, targets)?);
+    let store = StoreView::open(&settings)?;
+    store.notice_if_missing(&settings);
+    let checker = analysis.read_only_checker(&settings, &store, freshness::Options::default())?;
+    let forecast = analysis.forecast(&checker)?;
+    // A user who may not write to the store reads the inputs again the next time.
+    let _ = checker.close();
+    let segments = &analysis.segments;
+    let note = |step: StepId| {
+        let segment = segments.of_step(step);
+        let is_resumed = |segment: &usize| segments.get(*segment).steps[..forecast.resumed(*segment)].contains(&step);
+        let running = segment.filter(|segment| !is_resumed(segment));
+        let reasons = running.map_or(&[][..], |segment| forecast.reasons(segment));
+        let as_value = |reason| serde_json::to_value(reason).unwrap_or_default();
+        Note {
+            fresh: reasons.is_empty(),
+            unknown: !reasons.is_empty() && reasons.iter().all(Reason::is_open),
+            reasons: reasons.iter().map(|reason| (reason.to_string(), as_value(reason))).collect(),
+        }
+    };
+    Ok(show(&analysis, &note))
+}

@@ -1,0 +1,170 @@
+//! The environment of a build: the store and this process's lease in it, a private mount namespace, the workspace of
+//! sessions, and the interrupt that signals set.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::command_error::{CommandError, store_error, thread_error};
+use super::{leftovers, runtime, signals};
+use crate::build::{Build, ContainerId, StepId};
+use crate::error::{Error, Exit};
+use crate::event::Events;
+use crate::execute::{Context, Interrupt};
+use crate::fs::dirfd::Dir;
+use crate::mount::enter_private_namespace;
+use crate::named_paths::{Confinement, NamedPaths, WritableBinds};
+use crate::resource_limits;
+use crate::runtime::{Runtime, cgroups};
+use crate::session::{Workspace, read_all_secrets};
+use crate::settings::Settings;
+use crate::store::{BuildId, Lease, Store};
+use crate::warning::Warning;
+
+/// Everything that a build needs of the host.
+#[derive(Debug)]
+pub struct BuildEnvironment {
+    store: Store,
+    // Closed in this order: the mounts before the directories below them.
+    workspace: Workspace,
+    lease: Lease,
+    interrupt: Arc<Interrupt>,
+    build_id: BuildId,
+    warnings: Vec<Warning>,
+}
+
+impl BuildEnvironment {
+    /// Opens an environment, does `work` in it, and closes it whether `work` succeeds or fails. Must be called before any
+    /// thread starts.
+    ///
+    /// # Errors
+    /// With [`Exit::Host`], without root, or if the store or the host cannot be used; else the error of `work`.
+    pub fn within<T>(
+        settings: &Settings,
+        work: impl FnOnce(&mut Self) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let mut environment = Self::open(settings)?;
+        let result = work(&mut environment);
+        environment.close()?;
+        result
+    }
+
+    fn open(settings: &Settings) -> Result<Self, CommandError> {
+        if !rustix::process::geteuid().is_root() {
+            let hint = "run it with sudo, or in a container with --privileged".to_owned();
+            let error = Error::new(Exit::Host, "cannot mount root filesystems: that needs root");
+            return Err(error.with_hint(Some(hint)).into());
+        }
+        let runtime = runtime::find_working(&settings.runtime)?;
+        enter_private_namespace().map_err(|error| {
+            let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
+            Error::new(Exit::Host, format!("cannot enter a mount namespace of its own: {error}")).with_hint(Some(hint))
+        })?;
+        resource_limits::raise_nofile().map_err(|error| {
+            let hint = error.hint();
+            Error::new(Exit::Host, error).with_hint(Some(hint))
+        })?;
+        // Before the first write: a signal that ends this process at once would leave a file half-written.
+        let interrupt = Arc::new(Interrupt::new().map_err(host_error("make a pipe for interrupts"))?);
+        signals::handle(Arc::clone(&interrupt)).map_err(|error| thread_error("heed signals", error))?;
+        let store = Store::open(&settings.store).map_err(store_error)?;
+        let mut warnings: Vec<Warning> = settings.ignored.clone().into_iter().collect();
+        warnings.extend(leftovers::remove(&store)?);
+        let lease = store.lease().map_err(store_error)?;
+        let disk = store.root().join("scratch").join(lease.id());
+        let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
+        let workspace = workspace.map_err(host_error("make room for sessions"))?;
+        let build_id = store.new_build(SystemTime::now()).map_err(store_error)?;
+        Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
+    }
+
+    /// Stores the OCI bundles of containers in this directory, if one is given.
+    ///
+    /// # Errors
+    /// With [`Exit::Usage`], if the directory cannot be opened or created, is a symbolic link, or lies behind one that a
+    /// step of an earlier build may have made.
+    pub fn store_bundles(&mut self, directory: Option<&Path>, build: &Build) -> Result<(), Error> {
+        let Some(directory) = directory else { return Ok(()) };
+        let failed = |why: String| {
+            let error = format!("cannot keep bundles in {}: {why}", directory.display());
+            Error::new(Exit::Usage, error).with_hint(Some("choose another one with `--bundle-dir FOLDER`".into()))
+        };
+        // A step of an earlier build may have made the link.
+        if directory.components().collect::<PathBuf>().is_symlink() {
+            return Err(failed("it is a symbolic link".into()));
+        }
+        if let Some(planted) = WritableBinds::of(build).planted(directory) {
+            return Err(failed(planted.to_string()).with_hint(Some(planted.hint())));
+        }
+        let directory = Dir::open_or_create(directory, 0o700).map_err(|error| failed(error.to_string()))?;
+        self.workspace.keep_bundles(directory);
+        Ok(())
+    }
+
+    /// Opens the host paths that the build names for the containers of these steps and for the container of `session`, and
+    /// the outputs of these steps.
+    ///
+    /// # Errors
+    /// If a path cannot be used.
+    pub fn open_paths(
+        &self,
+        build: &Build,
+        steps: &[StepId],
+        session: Option<ContainerId>,
+    ) -> Result<NamedPaths, Error> {
+        let containers = steps.iter().map(|id| build.step(*id).container).chain(session).collect();
+        let external = match self.workspace.runtime() {
+            Runtime::Embedded => None,
+            Runtime::External(program) => program.path().file_name(),
+        };
+        let confinement = Confinement::of(external.map(OsStr::to_string_lossy).as_deref());
+        NamedPaths::open(build, steps, &containers, self.store.root(), &confinement).map_err(|error| {
+            let hint = error.hint();
+            Error::new(error.exit(), error).with_hint(hint)
+        })
+    }
+
+    /// Reads the secrets of the build, and returns the context for runs of its plans.
+    pub fn context<'a>(&'a self, build: &'a Build, paths: &'a NamedPaths) -> Context<'a> {
+        read_all_secrets(build, paths, self.workspace.secrets());
+        Context {
+            build,
+            store: &self.store,
+            lease: &self.lease,
+            workspace: &self.workspace,
+            paths,
+            interrupt: &self.interrupt,
+            build_id: &self.build_id,
+            locked: None,
+        }
+    }
+
+    /// Reports the warnings that came up while the environment was opened.
+    pub fn warn(&self, events: &Events) {
+        for warning in &self.warnings {
+            events.warn(None, warning);
+        }
+    }
+
+    /// Unmounts and removes everything that the environment made.
+    fn close(self) -> Result<(), CommandError> {
+        let Self { workspace, lease, .. } = self;
+        workspace.close().map_err(host_error("take the sessions' folder down"))?;
+        // A helper that was killed, by the kernel for want of memory for example, could not remove its container's cgroups.
+        if !cgroups::remove_own(lease.id()) {
+            let hint = "the next start of runner tries again; nothing has to be done".to_owned();
+            let message = format!("cannot remove the cgroups of the build {}: one is still in use", lease.id());
+            let error = Error::new(Exit::Host, message).with_hint(Some(hint));
+            // The lease stays locked until this process ends. Then the next start of runner finds it unlocked, and tries again.
+            std::mem::forget(lease);
+            return Err(error.into());
+        }
+        Ok(lease.close().map_err(store_error)?)
+    }
+}
+
+fn host_error<E: Display>(action: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::new(Exit::Host, format!("cannot {action}: {error}"))
+}

@@ -1,0 +1,85 @@
+//! A shell in a session, as the step of the session or else as root, for `runner shell` and `--shell-on-failure`.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::cache_turns;
+use super::command_error::CommandError;
+use super::console::notice;
+use crate::build::StepId;
+use crate::error::told;
+use crate::execute::{self, Attempt, Context, Outcome, Rooms, SessionTarget};
+use crate::report::sanitize;
+use crate::session::{Session, SessionError};
+use crate::written_through::WrittenThrough;
+
+/// The shells that a root may have, in the order of preference.
+const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
+
+/// Returns the command line of the best shell that the root has.
+pub fn default_shell(session: &Session<'_>) -> io::Result<Vec<String>> {
+    let shell = SHELLS.iter().find(|shell| session.has(Path::new(shell))).ok_or_else(|| {
+        io::Error::other(format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor ")))
+    })?;
+    Ok(vec![(*shell).to_owned()])
+}
+
+/// Runs a shell as the step of the session. If it cannot start so, because the step's user or working directory is wrong for
+/// example, runs it as root in `/`.
+pub fn run_as_step_or_root(
+    target: SessionTarget,
+    run: impl Fn(SessionTarget) -> Result<Attempt, SessionError>,
+) -> Result<Attempt, SessionError> {
+    let why = match run(target) {
+        Ok(Attempt { outcome: Outcome::NotStarted { why, .. }, .. }) if target.step.is_some() => why,
+        Err(error @ SessionError::User(_)) if target.step.is_some() => told(&error),
+        result => return result,
+    };
+    notice(&format!("as root in /, for not as the step: {}", sanitize(&why)));
+    run(SessionTarget { as_root: true, ..target })
+}
+
+/// Lists the mounts that outlast the session: files written to them stay on the host or in the store.
+pub fn list_lasting_mounts(context: Context<'_>, target: SessionTarget) {
+    let mounts = WrittenThrough::all(&context.build.container(target.container).mounts);
+    if !mounts.is_empty() {
+        notice(&format!("files written to these mounts stay: {}", sanitize(&WrittenThrough::list(&mounts))));
+    }
+}
+
+/// Opens a shell in each step that failed, one after the other, in the session as the step left it.
+pub fn open_in_failed_steps<'c>(context: Context<'c>, rooms: &Rooms<'c>, failed: &[StepId], keyboard: BorrowedFd<'_>) {
+    for (n, id) in failed.iter().enumerate() {
+        let step = context.build.step(*id);
+        // A session that could not be opened has nothing to look at.
+        if !rooms.is_open(step.container) {
+            continue;
+        }
+        let name = sanitize(&step.name);
+        let number = if failed.len() > 1 { format!(" ({} of {})", n + 1, failed.len()) } else { String::new() };
+        notice(&format!(
+            "a shell in {name}, which failed{number}; what is done in it goes into no layer; `exit` leaves it"
+        ));
+        let target = SessionTarget { container: step.container, step: Some(*id), as_root: false };
+        let _turns = match cache_turns::take(context, step.container) {
+            Ok(turns) => turns,
+            Err(CommandError::Error(error)) => {
+                notice(&format!("warning: no shell in {name}: {}", told(&error)));
+                continue;
+            }
+            Err(_) => return,
+        };
+        list_lasting_mounts(context, target);
+        let run = |target| execute::run_on_terminal(context, rooms, target, default_shell, keyboard, &mut io::stdout());
+        match run_as_step_or_root(target, run) {
+            Ok(attempt) if attempt.interrupted => return,
+            Ok(attempt) => {
+                if let Outcome::NotStarted { why, .. } = attempt.outcome {
+                    notice(&format!("warning: no shell in {name}: {why}"));
+                }
+            }
+            Err(error) => notice(&format!("warning: no shell in {name}: {}", told(&error))),
+        }
+    }
+}

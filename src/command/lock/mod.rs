@@ -1,0 +1,45 @@
+//! `runner lock`: writes the lock of a manifest, or compares the lock with the manifest.
+
+mod check;
+
+use super::build_run::{self, BuildRequest};
+use super::command_error::{CommandError, store_error};
+use super::console::{counted, print_result};
+use super::effective_settings::settings;
+use super::lock_file::{LockFile, lock_error};
+use super::manifest_file::ManifestFile;
+use super::plan_run::result_of;
+use crate::cli::{Cli, LockArgs};
+use crate::error::Exit;
+use crate::lock::{self, LockedSnapshot, Section};
+use crate::settings::Partial;
+use crate::store::Store;
+
+/// Builds the manifest and writes its lock; with `--check`, compares the two.
+pub fn lock(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
+    if args.check {
+        return check::check(cli, args);
+    }
+    let lock_file = args.lock_file.path.clone();
+    let flags = Partial { store: cli.store.clone(), progress: args.progress, lock_file, ..Partial::default() };
+    let settings = settings(flags, &args.manifest.manifest)?;
+    let manifest = ManifestFile::load(&args.manifest.manifest, &args.manifest.sets)?;
+    let LockFile { path, section } = LockFile::of(&settings, &manifest.build, &args.manifest)?;
+    let file = lock::find(&path).map_err(|error| lock_error(Exit::Usage, error))?;
+    let request = BuildRequest { sources: true, lock_file: Some(path.clone()), ..BuildRequest::default() };
+    let mut result = build_run::build(&settings, &manifest, &request)?;
+    result_of(&result.summary)?;
+    let snapshots = result.summary.layers.iter().map(|(step, digest)| LockedSnapshot {
+        step: manifest.build.step(*step).name.clone(),
+        digest: digest.to_string(),
+        inputs: result.inputs.remove(step),
+    });
+    let section = Section::new(section, result.sources, snapshots.collect());
+    lock::write(&file, &section).map_err(|error| lock_error(Exit::Host, error))?;
+    if let Some(store) = Store::open_existing(&settings.store).map_err(store_error)?.store() {
+        store.know_lock_file(&path).map_err(store_error)?;
+    }
+    let (sources, snapshots) = (section.rootfs.len(), section.snapshot.len());
+    let snapshots = counted(snapshots, "snapshot");
+    print_result(&settings, &format!("{}: {sources} rootfs, {snapshots}\n", path.display()))
+}

@@ -1,0 +1,178 @@
+//! The session of a container or step, opened with everything that it is built on, for a command or a shell of the user.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::SystemTime;
+
+use super::analysis::Analysis;
+use super::command_error::{CommandError, store_error};
+use super::console::notice;
+use super::effective_settings::settings_with_warning;
+use super::environment::BuildEnvironment;
+use super::manifest_file::ManifestFile;
+use super::plan_run::{CheckedPlan, Unsaved, result_of, unless_interrupted};
+use super::{absent_secrets, cache_turns, caller_input};
+use crate::build::{Build, Rootfs, StepId};
+use crate::cli::{Cli, OnArgs};
+use crate::error::{Error, Exit, told};
+use crate::execute::{Attempt, Context, Options, Outcome, RestoreError, Rooms, SessionTarget, Stay};
+use crate::freshness;
+use crate::key;
+use crate::plan::Plan;
+use crate::report::{Mode, ReportOutputs, duration, sanitize};
+use crate::session::SessionError;
+use crate::settings::{Partial, Settings};
+use crate::store::{KeptFailure, StoreError};
+
+/// Opens the session of the target that `find` resolves the name to, does `work` in it, and closes it. Returns the exit code
+/// of the work as the result of the command.
+pub fn run_in_session(
+    cli: &Cli,
+    on: &OnArgs,
+    name: &str,
+    find: impl FnOnce(&Build, &str) -> Result<SessionTarget, Error>,
+    work: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, SessionTarget) -> Result<Attempt, SessionError>,
+) -> Result<(), CommandError> {
+    let flags = Partial { store: cli.store.clone(), runtime: on.runtime.runtime.clone(), ..Partial::default() };
+    let settings = settings_with_warning(flags, &on.manifest)?;
+    let manifest = ManifestFile::load(&on.manifest, &on.sets)?;
+    let build = &manifest.build;
+    let target = find(build, name)?;
+    absent_secrets::refuse(&manifest, |container| container == target.container)?;
+    let attempt = BuildEnvironment::within(&settings, |environment| {
+        environment.store_bundles(on.runtime.bundle_dir.as_deref(), build)?;
+        let paths = environment.open_paths(build, &steps_before(build, target), Some(target.container))?;
+        let context = environment.context(build, &paths);
+        if context.store.is_read_only() {
+            // A read-only store cannot record the leftovers of a session that is killed.
+            return Err(store_error(StoreError::ReadOnly { path: context.store.root().to_owned() }).into());
+        }
+        let rooms = Rooms::new(context);
+        let opened = Opening { context, manifest: &manifest, settings: &settings, rooms: &rooms };
+        let attempt = opened.open(target).and_then(|restored| {
+            let _turns = cache_turns::take(context, target.container)?;
+            let attempt = work(context, &rooms, target).map_err(|error| {
+                let hint = error.hint();
+                Error::new(error.exit(), error).with_hint(hint)
+            });
+            // The stored session is in use until the work ends.
+            drop(restored);
+            Ok(attempt?)
+        });
+        let closed = rooms.close_all();
+        let attempt = attempt?;
+        closed.map_err(|error| Error::new(Exit::Host, error))?;
+        Ok(attempt)
+    })?;
+    result_of_attempt(&attempt)
+}
+
+/// Does likewise, with the caller's terminal. Without a terminal, the error has this hint.
+pub fn run_on_terminal(
+    cli: &Cli,
+    on: &OnArgs,
+    name: &str,
+    find: impl FnOnce(&Build, &str) -> Result<SessionTarget, Error>,
+    hint: &str,
+    work: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, SessionTarget, BorrowedFd<'_>) -> Result<Attempt, SessionError>,
+) -> Result<(), CommandError> {
+    let keyboard = caller_input::keyboard(hint)?;
+    run_in_session(cli, on, name, find, |context, rooms, target| work(context, rooms, target, keyboard.as_fd()))
+}
+
+/// Returns the exit code of a program that ran in a session as the result of a command.
+fn result_of_attempt(attempt: &Attempt) -> Result<(), CommandError> {
+    if attempt.interrupted {
+        return Err(Exit::Interrupted.into());
+    }
+    if let Outcome::NotStarted { why, .. } = &attempt.outcome {
+        notice(&format!("error: cannot start: {why}"));
+    }
+    match u8::try_from(attempt.outcome.exit_code()) {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(CommandError::Code(code.into())),
+        Err(_) => Err(Exit::StepFailed.into()),
+    }
+}
+
+/// Returns the steps that may have to run before the session can be opened.
+fn steps_before(build: &Build, target: SessionTarget) -> Vec<StepId> {
+    let needs = match (target.step, &build.container(target.container).rootfs) {
+        (Some(step), _) => build.step(step).needs.clone(),
+        (None, Rootfs::Snapshot(base)) => vec![*base],
+        (None, _) => Vec::new(),
+    };
+    if needs.is_empty() { Vec::new() } else { Plan::new(build, &needs).order().to_vec() }
+}
+
+/// The parts that opening a session needs.
+struct Opening<'o, 'c> {
+    context: Context<'c>,
+    manifest: &'o ManifestFile,
+    settings: &'o Settings,
+    rooms: &'o Rooms<'c>,
+}
+
+impl Opening<'_, '_> {
+    /// Brings the session of the target into its state: for a container, the state before its first step; for a step whose
+    /// failed session is stored, that session; for another step, the state before it.
+    fn open(&self, target: SessionTarget) -> Result<Option<KeptFailure>, CommandError> {
+        let build = self.context.build;
+        let Some(step) = target.step else {
+            if let Rootfs::Snapshot(base) = build.container(target.container).rootfs {
+                self.build(&[base], Stay::None)?;
+            }
+            return Ok(None);
+        };
+        let known = build.step(step);
+        let stored = self.context.store.failed(&build.project, &known.name).map_err(store_error)?;
+        let stored = stored.filter(|stored| stored.step.container == build.container(target.container).name);
+        if let Some(stored) = stored {
+            self.rooms.restore(target.container, &stored).map_err(|error| restore_error(&error, &stored))?;
+            describe_failure(build, step, &stored);
+            return Ok(Some(stored));
+        }
+        if !known.needs.is_empty() {
+            self.build(&known.needs, Stay::Container(target.container))?;
+        }
+        notice(&format!("the session before {}; what is done in it is kept nowhere", sanitize(&known.name)));
+        Ok(None)
+    }
+
+    /// Builds these steps and everything that they need, shown on standard error.
+    fn build(&self, steps: &[StepId], stay: Stay) -> Result<(), CommandError> {
+        let Self { context, manifest, settings, rooms } = *self;
+        let analysis = Analysis::new(context.build, steps);
+        // The caller continues in a session that stays open, so its steps must run, also those whose success is stored.
+        let options = freshness::Options { layers_only: stay != Stay::None, ..Default::default() };
+        let checked = CheckedPlan::new(context, &analysis, options);
+        absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
+            .map_err(|error| unless_interrupted(context, error))?;
+        let run = checked.show(Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())?;
+        let summary = run.run(rooms, Options { stay, ..Options::of(settings.jobs) });
+        // Nothing can be done about a standard error that cannot be written to.
+        let _ = run.close(Unsaved::Ignore);
+        result_of(&summary)
+    }
+}
+
+fn restore_error(error: &RestoreError, stored: &KeptFailure) -> Error {
+    let step = &stored.step.step;
+    let message = format!("cannot open the session of {step} as it was when it failed: {}", told(error));
+    Error::new(Exit::Host, message).with_hint(error.hint())
+}
+
+/// Prints when and why the step failed, and the changes of the manifest since then.
+fn describe_failure(build: &Build, step: StepId, stored: &KeptFailure) {
+    let failed = &stored.step;
+    let then = humantime::parse_rfc3339(&failed.time).ok();
+    let ago = then.and_then(|then| SystemTime::now().duration_since(then).ok());
+    let ago = ago.map(|ago| duration(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)) + " ago").unwrap_or_default();
+    let name = sanitize(&failed.step);
+    notice(&format!("{name} failed {ago}: {}", sanitize(failed.reason.lines().next().unwrap_or_default())));
+    let changed = key::reasons(&failed.fields, &key::of_step(build, step), &[], &[&failed.step]);
+    for reason in changed {
+        notice(&format!("warning: since then the manifest has changed: {}", sanitize(&reason.to_string())));
+    }
+    notice("its session as it was then; what is done in it is kept nowhere");
+}
