@@ -9,7 +9,7 @@ use crate::build::StepId;
 use crate::cli::{Cli, ManifestArgs};
 use crate::freshness;
 use crate::key::Reason;
-use crate::plan::Note;
+use crate::report::plan::Note;
 use crate::settings::Partial;
 
 /// Plans the requested steps, and returns the text that `show` makes of the plan and of the note on each step.

@@ -5,7 +5,7 @@ use super::command_error::CommandError;
 use super::console::print;
 use crate::cli::{Cli, GraphArgs, GraphFormat};
 use crate::graph::{Graph, Mark, dot, mermaid, svg};
-use crate::plan::Note;
+use crate::report::plan::Note;
 
 /// Prints the graph of the plan.
 pub fn graph(cli: &Cli, args: &GraphArgs) -> Result<(), CommandError> {

@@ -25,7 +25,6 @@ mod manifest_file;
 mod next_steps;
 mod plan;
 mod plan_run;
-mod planned_limits;
 mod planted_links;
 mod process_setup;
 mod report_context;

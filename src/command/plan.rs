@@ -4,10 +4,11 @@ use super::absent_secrets;
 use super::annotated_plan::show_plan;
 use super::command_error::CommandError;
 use super::console::{columns, print, warn};
-use super::planned_limits::PlannedLimits;
+use crate::cgroup::Home;
 use crate::cli::{Cli, PlanArgs};
 use crate::escape;
-use crate::plan;
+use crate::report::plan::{self, HostLimits, PlannedLimits};
+use crate::resource_limits::{default_nofile, settable_nofile};
 
 /// Prints the plan as text or as JSON.
 pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), CommandError> {
@@ -15,7 +16,15 @@ pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), CommandError> {
         let (build, plan) = (analysis.build, &analysis.plan);
         absent_secrets::warn_of(build);
         analysis.order_warnings().iter().for_each(|warning| warn(warning));
-        let limits = PlannedLimits::of(build, plan);
+        // A user who may not read the cgroups of this process, which would be those of a build, gets no list of limits.
+        let limits = Home::of_this_process().map_or_else(
+            |_| PlannedLimits::default(),
+            |home| {
+                let standing = |controller: &str| home.standing(controller);
+                let (settable, default) = (settable_nofile(), default_nofile());
+                PlannedLimits::new(build, plan, &HostLimits { standing: &standing, settable, default })
+            },
+        );
         if args.json {
             let mut value = plan::json(build, plan, note);
             value["limits"] = limits.json();

@@ -5,15 +5,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::place::Place;
-use super::shown::{ago, table, time};
 use crate::cli::GcArgs;
-use crate::columns::width;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print_json;
 use crate::command::console::{columns, print, warn};
 use crate::command::leftovers;
 use crate::error::Error;
+use crate::report::listing::{ago, table_or_blocks, time};
 use crate::report::{sanitize, size};
 use crate::store::Cache;
 
@@ -31,12 +30,9 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
         return print(format!("no caches in {}\n", place.path.display()).as_bytes());
     }
     let now = SystemTime::now();
-    let mut rows = vec![["CACHE", "SIZE", "USED"].map(String::from).to_vec()];
-    rows.extend(caches.iter().map(|cache| vec![name(cache), shown_size(cache), used(cache, now)]));
-    let listed = table(&rows);
-    let has_room = columns().is_none_or(|columns| listed.lines().all(|line| width(line) <= columns));
-    let block = |row: &Vec<String>| format!("{}\n  {}, used {}\n", row[0], row[1], row[2]);
-    let listed = if has_room { listed } else { rows[1..].iter().map(block).collect() };
+    let rows = caches.iter().map(|cache| vec![name(cache), shown_size(cache), used(cache, now)]).collect();
+    let block = |row: &[String]| format!("{}\n  {}, used {}\n", row[0], row[1], row[2]);
+    let listed = table_or_blocks(&["CACHE", "SIZE", "USED"], rows, columns(), block);
     print(format!("{listed}{}, {}\n", count(caches.len()), size(total)).as_bytes())
 }
 

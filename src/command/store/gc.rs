@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::place::Place;
-use super::shown::{ago, short, time};
 use crate::cli::GcArgs;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
@@ -15,6 +14,7 @@ use crate::command::console::print_json;
 use crate::command::console::warn;
 use crate::command::leftovers;
 use crate::error::{Error, Exit};
+use crate::report::listing::{ago, short, time};
 use crate::report::{sanitize, size};
 use crate::store::{Collection, Effect, Policy, Store, StoreError, What, Why, named_in_lock_file};
 

@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::naming::named;
 use super::place::Place;
-use super::shown::{Known, ago, origin, time};
+use super::shown::{Known, origin};
 use crate::command::command_error::CommandError;
 use crate::command::console::print;
 use crate::command::console::print_json;
 use crate::digest::Digest;
+use crate::report::listing::{ago, time};
 use crate::report::{duration, sanitize, size};
 use crate::store::{RecordFile, Recorded};
 

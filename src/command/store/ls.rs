@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::place::Place;
-use super::shown::{Known, ago, origin, short, table};
-use crate::columns::width;
+use super::shown::{Known, origin};
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print_json;
 use crate::command::console::{columns, print};
+use crate::report::listing::{ago, short, table_or_blocks};
 use crate::report::size;
 use crate::store::Store;
 
@@ -28,8 +28,7 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
         return print(format!("no layers in {}\n", place.path.display()).as_bytes());
     };
     let now = SystemTime::now();
-    let mut rows =
-        vec![["LAYER", "SIZE", "BUILT", "USED", "BUILD/CONTAINER/STEP", "KEPT BY"].map(String::from).to_vec()];
+    let mut rows = Vec::new();
     for (digest, layer) in &layers {
         let giving = known.inventory.giving(digest);
         let by = giving.first().map_or("-".to_owned(), |(_, record)| origin(record));
@@ -51,35 +50,27 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
         bytes => format!("; sessions of failed steps, {}", size(bytes)),
     };
     let total = format!("{count} {}, {}{failed}\n", if count == 1 { "layer" } else { "layers" }, size(total));
-    let table = table(&rows);
-    let has_room = columns().is_none_or(|columns| table.lines().all(|line| width(line) <= columns));
-    let listed = if has_room { table } else { blocks(&rows[1..]) };
-    print((listed + &total).as_bytes())
+    let header = ["LAYER", "SIZE", "BUILT", "USED", "BUILD/CONTAINER/STEP", "KEPT BY"];
+    print((table_or_blocks(&header, rows, columns(), block) + &total).as_bytes())
 }
 
-/// A few lines a layer, for terminals that have no room for all of it beside each other.
-fn blocks(rows: &[Vec<String>]) -> String {
-    let block = |row: &Vec<String>| {
-        let [layer, size, built, used, by, kept] = row.as_slice() else { return row.join("  ") + "\n" };
-        let kept = if kept.is_empty() { String::new() } else { format!("  kept by {kept}\n") };
-        format!("{layer}  {size}\n  {by}\n  built {built}, used {used}\n{kept}")
-    };
-    rows.iter().map(block).collect()
+/// Returns the row of a layer as a few short lines.
+fn block(row: &[String]) -> String {
+    let [layer, size, built, used, by, kept] = row else { return row.join("  ") + "\n" };
+    let kept = if kept.is_empty() { String::new() } else { format!("  kept by {kept}\n") };
+    format!("{layer}  {size}\n  {by}\n  built {built}, used {used}\n{kept}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::blocks;
+    use super::block;
 
     #[test]
-    fn a_layer_without_room_for_a_line_has_a_few() {
-        let row = |kept: &str| {
-            ["5e5ad39b92a4", "8.6 MiB", "2h ago", "1m ago", "sdk/base/layer", kept].map(String::from).to_vec()
-        };
-        assert_eq!(
-            blocks(&[row(""), row("1 layer above")]),
-            "5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n\
-             5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n  kept by 1 layer above\n"
-        );
+    fn the_block_of_a_layer_has_a_line_for_what_keeps_it_if_there_is_something() {
+        let row =
+            |kept: &str| ["5e5ad39b92a4", "8.6 MiB", "2h ago", "1m ago", "sdk/base/layer", kept].map(String::from);
+        let block_of_unused = "5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n";
+        assert_eq!(block(&row("")), block_of_unused);
+        assert_eq!(block(&row("1 layer above")), format!("{block_of_unused}  kept by 1 layer above\n"));
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::shown::short;
 use crate::diagnostic::nearest;
 use crate::digest::Digest;
 use crate::error::{Error, Exit};
+use crate::report::listing::short;
 use crate::store::{Inventory, RecordFile};
 
 /// The layer of that name.

@@ -3,20 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::report::listing::time;
 use crate::report::sanitize;
 use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
 
 use crate::command::command_error::store_error;
 use crate::command::console::warn;
-
-/// As many hexadecimal digits of a digest are shown where it is one of many.
-const SHORT: usize = 12;
 
 /// What is in the store, with what is known of each layer.
 pub struct Known {
@@ -112,28 +110,6 @@ fn built(key: &Digest, record: &RecordFile) -> Value {
     })
 }
 
-/// RFC 3339, in whole seconds.
-pub fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
-/// The beginning of a digest, which is enough to name it by.
-pub fn short(digest: &Digest) -> String {
-    digest.hex()[..SHORT].to_owned()
-}
-
-/// How long ago that was: `12s ago`, `3d ago`.
-pub fn ago(time: SystemTime, now: SystemTime) -> String {
-    // A time to come is that of another clock.
-    let seconds = now.duration_since(time).unwrap_or(Duration::ZERO).as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s ago"),
-        60..3600 => format!("{}m ago", seconds / 60),
-        3600..86_400 => format!("{}h ago", seconds / 3600),
-        _ => format!("{}d ago", seconds / 86_400),
-    }
-}
-
 /// BUILD/CONTAINER/STEP, of a checkpoint with that word.
 pub fn origin(record: &RecordFile) -> String {
     let recorded = &record.recorded;
@@ -142,33 +118,12 @@ pub fn origin(record: &RecordFile) -> String {
     sanitize(&format!("{}/{}/{}{checkpoint}", recorded.build, recorded.container, record.step())).into_owned()
 }
 
-/// Lines of columns, each as wide as it has to be.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::store::{Recorded, RecordedLayer};
-
-    #[test]
-    fn ages_are_told_in_their_largest_unit() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000);
-        let told =
-            [0, 59, 60, 3599, 3600, 86_399, 86_400, 9_000_000].map(|age| ago(now - Duration::from_secs(age), now));
-        assert_eq!(told, ["0s ago", "59s ago", "1m ago", "59m ago", "1h ago", "23h ago", "1d ago", "104d ago"]);
-        assert_eq!(ago(now + Duration::from_secs(5), now), "0s ago");
-    }
 
     #[test]
     fn layers_are_listed_chain_by_chain_with_the_base_first() {
@@ -198,11 +153,5 @@ mod tests {
         let known = Known { used: inventory.used(), above: inventory.above(), inventory, locked: BTreeMap::new() };
         let listed: Vec<Digest> = known.layers().into_iter().map(|(digest, _)| *digest).collect();
         assert_eq!(listed, [9, 5, 1, 2, 7].map(digest));
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["A".into(), "B".into()], vec!["über".into(), "x".into()], vec!["-".into()]];
-        assert_eq!(table(&rows), "A     B\nüber  x\n-\n");
     }
 }

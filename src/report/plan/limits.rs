@@ -1,43 +1,43 @@
-//! Which limits of a plan's containers hold on this host, for `runner plan`.
+//! The limits of a plan's containers, and which of them are in force on this host.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::build::{Build, ContainerId, Limits, size_text};
-use crate::cgroup::{Home, Standing};
+use crate::cgroup::Standing;
 use crate::columns::wrap;
 use crate::plan::Plan;
-use crate::resource_limits::{default_nofile, settable_nofile};
 
 /// The limits of the containers of a plan.
+#[derive(Default)]
 pub struct PlannedLimits<'a> {
-    /// In the order in which the plan needs them.
+    /// The containers by name, in the order of the plan.
     containers: Vec<(&'a str, Vec<Planned>)>,
-    /// The default of open files, where the caller may not have as many as usual and a container has the default.
+    /// The default number of open files, if the caller allows fewer than the usual default and a container has the default.
     nofile: Option<u64>,
 }
 
 /// A limit of a container.
 struct Planned {
     key: &'static str,
-    /// As in the manifest.
+    /// The value as the manifest would write it.
     value: Value,
     is_default: bool,
     by: By,
 }
 
-/// The kernel's means that enforce a limit.
+/// The mechanism of the kernel that enforces a limit.
 enum By {
     /// A cgroup.
     Group(Standing),
-    /// The limit of each process; the host allows no more than that, where it is less than the manifest asks for.
+    /// The limit of each process. The value is the host's maximum if the manifest asks for more.
     Process { too_much_for: Option<u64> },
 }
 
 impl Planned {
-    /// Whether it will hold: for the default nothing of the host's is changed, and no process moved but where the group
-    /// is delegated.
+    /// Returns whether the limit is in force. For a default limit, runner changes nothing of the host, and moves processes
+    /// only in a delegated cgroup.
     fn holds(&self) -> bool {
         match &self.by {
             By::Group(Standing::Holds | Standing::Moves { is_delegated: true, .. }) => true,
@@ -81,26 +81,32 @@ impl Planned {
     }
 }
 
+/// The facts about this host that decide whether limits are in force.
+pub struct HostLimits<'h> {
+    /// The standing of a cgroup controller.
+    pub standing: &'h dyn Fn(&str) -> Standing,
+    /// The largest number of open files that this process can set, if it is limited.
+    pub settable: Option<u64>,
+    /// The number of open files of a container without a limit.
+    pub default: u64,
+}
+
 impl<'a> PlannedLimits<'a> {
-    /// Looks at the cgroups of this process, which would be those of a build. Lists nothing where this user may not look.
-    pub fn of(build: &'a Build, plan: &Plan) -> Self {
-        let Ok(home) = Home::of_this_process() else { return Self { containers: Vec::new(), nofile: None } };
+    /// Returns the limits of a plan's containers.
+    pub fn new(build: &'a Build, plan: &Plan, host: &HostLimits<'_>) -> Self {
         let mut seen = BTreeSet::new();
-        let containers = plan.order().iter().map(|id| build.step(*id).container).filter(|id| seen.insert(id.0));
+        let ids: Vec<ContainerId> =
+            plan.order().iter().map(|id| build.step(*id).container).filter(|id| seen.insert(id.0)).collect();
+        let nofile = Some(host.default).filter(|default| *default < Limits::DEFAULT_NOFILE);
+        let nofile = nofile.filter(|_| ids.iter().any(|id| build.container(*id).limits.nofile.is_none()));
         let planned = |id: ContainerId| {
             let container = build.container(id);
-            (
-                container.name.as_str(),
-                limits(container.limits, &|controller| home.standing(controller), settable_nofile()),
-            )
+            (container.name.as_str(), limits(container.limits, host.standing, host.settable))
         };
-        let containers: Vec<ContainerId> = containers.collect();
-        let most = Some(default_nofile()).filter(|most| *most < Limits::DEFAULT_NOFILE);
-        let nofile = most.filter(|_| containers.iter().any(|id| build.container(*id).limits.nofile.is_none()));
-        Self { containers: containers.into_iter().map(planned).collect(), nofile }
+        Self { containers: ids.into_iter().map(planned).collect(), nofile }
     }
 
-    /// For programs: of each container, each limit with whether it holds and whether it is a default.
+    /// Returns, for programs, the limits of each container: the value, whether it is a default, and whether it is in force.
     pub fn json(&self) -> Value {
         let limit = |planned: &Planned| {
             let Planned { key, value, is_default, .. } = planned;
@@ -112,7 +118,7 @@ impl<'a> PlannedLimits<'a> {
         Value::Object(self.containers.iter().map(container).collect())
     }
 
-    /// For people: a line for each container that sets limits, and one for a default that does not hold.
+    /// Returns, for people, a line for each container that sets limits, and a line for a default that is not in force.
     pub fn text(&self, columns: Option<usize>) -> String {
         let mut lines = Vec::new();
         for (name, limits) in &self.containers {
@@ -143,13 +149,13 @@ fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<
         planned.push(Planned { key: "memory", value, is_default: false, by });
     }
     if let Some(millicpus) = limits.millicpus {
-        // At most as many processors as there are: exact in 53 bits.
+        // No host has so many processors that the number is inexact in 53 bits.
         let cpus = f64::from(u32::try_from(millicpus).unwrap_or(u32::MAX)) / 1000.0;
         planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, by: standing("cpu") });
     }
     let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
     let moves = |by: &By| matches!(by, By::Group(Standing::Moves { .. }));
-    // Processes that are moved for another limit of the container leave nothing to be moved for the default.
+    // If another limit of the container moves the processes, the default moves none.
     let by = match standing("pids") {
         left if is_default && moves(&left) && planned.iter().any(|limit| moves(&limit.by)) => {
             By::Group(Standing::Holds)
@@ -172,14 +178,14 @@ mod tests {
     const ALL: Limits = Limits { nofile: None, memory: Some(96 << 20), millicpus: Some(1500), pids: Some(40) };
 
     #[test]
-    fn limits_that_hold_are_listed_and_a_default_that_holds_is_not() {
+    fn limits_in_force_are_listed_except_defaults() {
         let text = planned(ALL, &Standing::Holds).text(None);
         assert_eq!(text, "limits of c: memory 96MiB holds; cpus 1.5 holds; pids 40 holds\n");
         assert_eq!(planned(NONE, &Standing::Holds).text(None), "");
     }
 
     #[test]
-    fn a_limit_of_the_manifest_moves_processes_and_the_default_does_not() {
+    fn a_limit_of_the_manifest_moves_processes_and_a_default_does_not() {
         let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
         let limits = planned(Limits { pids: Some(40), ..NONE }, &moves);
         assert_eq!(
@@ -197,21 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn where_another_limit_moves_processes_the_default_holds_too() {
+    fn a_default_is_in_force_if_another_limit_moves_the_processes() {
         let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
         let limits = planned(Limits { memory: Some(96 << 20), ..NONE }, &moves);
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
     }
 
     #[test]
-    fn in_a_delegated_group_the_default_moves_processes_too() {
+    fn in_a_delegated_group_a_default_moves_processes_too() {
         let limits = planned(NONE, &Standing::Moves { group: "/g".into(), is_delegated: true });
         assert_eq!(limits.text(None), "");
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
     }
 
     #[test]
-    fn for_the_default_nothing_is_switched_on_in_the_hosts_root() {
+    fn a_default_enables_no_controller_in_the_root_group() {
         let off = Standing::SwitchesOn("/h".into());
         assert_eq!(
             planned(NONE, &off).text(None),
@@ -221,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn open_files_are_listed_and_a_number_that_the_host_does_not_allow_is_said_to_stop_the_steps() {
+    fn a_number_of_open_files_above_the_hosts_maximum_is_reported() {
         let text = |nofile| planned(Limits { nofile, ..NONE }, &Standing::Holds).text(None);
         assert_eq!(text(Some(64)), "limits of c: nofile 64 holds\n");
         assert_eq!(
@@ -235,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_controller_is_named_with_the_group_that_lacks_it() {
+    fn a_missing_controller_is_reported_with_the_group_that_lacks_it() {
         let text =
             planned(Limits { millicpus: Some(500), pids: Some(1), ..NONE }, &Standing::Lacks("/g".into())).text(None);
         assert!(text.starts_with("limits of c: cpus 0.5 does not hold: /g does not have its controller; "), "{text}");

@@ -13,18 +13,19 @@
 //! }
 //! ```
 //!
-//! `steps` come in the order of the plan and `needs` in the manifest's. `output` is absolute, or null where the layer
-//! only goes to the store; what is not UTF-8 in it is replaced. `level` is null for the compressor's default. `fresh` says
-//! whether the step is in the store, and `reasons` why it is not, or why that is not known yet: the values of [`Reason`](crate::key::Reason). Further keys
-//! may be added; `runner plan` adds `limits`, which of a container's hold on this host.
+//! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
+//! goes to the store; bytes of the path that are not UTF-8 are replaced. `level` is null for the compressor's default.
+//! `fresh` says whether the step is in the store, and `reasons` why it is not, or why that is unknown yet: the values of
+//! [`Reason`](crate::key::Reason). Keys may be added later; `runner plan` adds `limits`, which says for each container which
+//! of its limits are in force on this host.
 
 use serde_json::{Value, json};
 
+use super::Note;
 use crate::build::{Action, Build, Compression, Snapshot, SnapshotMode, Step, StepId};
+use crate::plan::Plan;
 
-use super::{Note, Plan};
-
-/// The plan as the module's documentation describes it.
+/// Returns the plan in the format of the module's documentation.
 pub fn json(build: &Build, plan: &Plan, note: impl Fn(StepId) -> Note) -> Value {
     let steps = plan.order().iter().map(|id| {
         let needs = plan.needs(*id);
@@ -73,11 +74,11 @@ fn snapshot(snapshot: &Snapshot) -> Value {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::fixture::build;
     use super::*;
+    use crate::plan::fixture::build;
 
     #[test]
-    fn the_plan_is_as_documented() {
+    fn the_plan_has_the_documented_format() {
         let mut build = build(&[("a", 0, &[]), ("b", 0, &[0]), ("c", 1, &[1]), ("other", 1, &[])]);
         build.steps[1].action = Action::Exec(vec!["true".into()]);
         build.steps[2].action = Action::Snapshot(Snapshot {

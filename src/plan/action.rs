@@ -1,0 +1,61 @@
+//! The action of a step as one line of text.
+
+use std::path::Path;
+
+use crate::build::{Action, Build, Snapshot, SnapshotMode};
+use crate::columns::{fit, width};
+use crate::escape;
+
+/// The columns that a long action is cut to.
+pub const MAX_COLUMNS: usize = 60;
+
+/// Returns the action on one line, cut to [`MAX_COLUMNS`].
+pub fn action(build: &Build, action: &Action) -> String {
+    action_in_columns(build, action, MAX_COLUMNS)
+}
+
+/// Returns the action on one line, cut to this number of columns.
+pub fn action_in_columns(build: &Build, action: &Action, columns: usize) -> String {
+    match action {
+        Action::Run(script) => {
+            let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
+            let first = lines.next().unwrap_or_default();
+            cut(first, lines.next().is_some(), columns)
+        }
+        Action::Exec(argv) => {
+            cut(&argv.iter().map(|word| escape::word(word)).collect::<Vec<_>>().join(" "), false, columns)
+        }
+        Action::Snapshot(snapshot) => cut(&self::snapshot(build, snapshot), false, columns),
+    }
+}
+
+fn snapshot(build: &Build, snapshot: &Snapshot) -> String {
+    let mode = match snapshot.mode {
+        SnapshotMode::Layer => "layer",
+        SnapshotMode::Full => "full image",
+    };
+    match &snapshot.output {
+        Some(output) => format!("snapshot: {mode} → {}", without_controls(&relative(output, &build.folder))),
+        None => format!("snapshot: {mode}"),
+    }
+}
+
+fn relative(path: &Path, directory: &Path) -> String {
+    path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// Returns the command in this number of columns, with `…` in place of the omitted text. `has_more`: the command has
+/// further lines.
+fn cut(command: &str, has_more: bool, columns: usize) -> String {
+    let command = without_controls(command);
+    if !has_more {
+        return fit(&command, columns);
+    }
+    // If the whole first line fits, the `…` stands for the further lines.
+    if width(&command) + 2 <= columns { format!("{command} …") } else { fit(&(command + " …"), columns) }
+}
+
+/// Returns the text with spaces in place of control characters, which would break the line or move a terminal's cursor.
+pub fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
