@@ -10,27 +10,27 @@ use clap::{Args, ValueEnum};
 use crate::report::Format;
 use crate::settings::Progress;
 
-/// The manifest and what is set in it.
+/// The manifest and its variables.
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
     /// The manifest.
     #[arg(default_value = "build.yaml")]
     pub manifest: PathBuf,
 
-    /// Variables set by the command line.
+    /// Variables from the command line.
     #[command(flatten)]
     pub sets: SetArgs,
 }
 
-/// Variables set by the command line.
+/// Variables from the command line.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Set a variable of the manifest, in place of its value there; repeatable.
+    /// Set a variable of the manifest, overriding its value there; repeatable.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     pub values: Vec<(String, String)>,
 }
 
-/// The lock that a build is held to.
+/// The lock that a build must match.
 #[derive(Debug, Args)]
 pub struct LockFileArgs {
     /// The lock file [default: runner.lock beside the manifest].
@@ -38,15 +38,14 @@ pub struct LockFileArgs {
     pub path: Option<PathBuf>,
 }
 
-/// What runs the containers.
+/// The container runtime.
 #[derive(Debug, Args)]
 pub struct RuntimeArgs {
-    /// What runs the containers: `embedded`, an OCI runtime in PATH such as `runc`, or the path of one [default:
-    /// embedded].
+    /// The container runtime: `embedded`, an OCI runtime in PATH such as `runc`, or the path of one [default: embedded].
     #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
     pub runtime: Option<String>,
 
-    /// Keep the OCI bundle of each container, with its config.json, in this folder.
+    /// Store the OCI bundle of each container, with its config.json, in this directory.
     #[arg(long, value_name = "FOLDER")]
     pub bundle_dir: Option<PathBuf>,
 }
@@ -54,28 +53,28 @@ pub struct RuntimeArgs {
 /// The arguments of `runner apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The manifest and what is set in it.
+    /// The manifest and its variables.
     #[command(flatten)]
     pub manifest: ManifestArgs,
 
-    /// Do this step and what it needs, and nothing else; repeatable.
+    /// Run only this step and the steps that it needs; repeatable.
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
 
-    /// How many steps may run at once [default: the number of processors].
+    /// The number of steps that may run in parallel [default: the number of processors].
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
 
-    /// After a failure, go on with what does not depend on it.
+    /// After a failure, continue with the steps that do not depend on the failed one.
     #[arg(long)]
     pub keep_going: bool,
 
-    /// Do not keep the sessions of steps that fail, for `runner shell` [default: keep them, unless `CI` is `true`].
+    /// Do not store the sessions of failed steps for `runner shell` [default: store them, unless `CI` is `true`].
     #[arg(long)]
     pub no_keep_failed: bool,
 
-    /// Open a shell in each step that has failed, when the others that were running have ended: in its session, with its
-    /// environment, user and working folder. Needs a terminal.
+    /// After the build, open a shell in the session of each failed step, with the step's environment, user and working
+    /// directory. Needs a terminal.
     #[arg(long)]
     pub shell_on_failure: bool,
 
@@ -83,27 +82,27 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub no_cache: bool,
 
-    /// Hold rootfs sources and snapshots to `runner.lock`; end with 4 where one is another.
+    /// Require rootfs sources and snapshots to match `runner.lock`; exit with 4 if one differs.
     #[arg(long)]
     pub locked: bool,
 
-    /// The lock that the build is held to.
+    /// The lock that the build must match.
     #[command(flatten)]
     pub lock_file: LockFileArgs,
 
-    /// What runs the containers.
+    /// The container runtime.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 
-    /// How the build is shown [default: auto].
+    /// The display of the build [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
 
-    /// Write the events as JSON lines to this file too, however the build is shown.
+    /// Write the events as JSON lines to this file, in addition to the display.
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
-    /// Write a report when the build is over: a page (.html), JUnit's XML (.xml) or JSON (.json); repeatable.
+    /// Write a report at the end of the build: a web page (.html), JUnit XML (.xml) or JSON (.json); repeatable.
     #[arg(long = "report", value_name = "FILE", value_parser = OsStringValueParser::new().try_map(report))]
     pub reports: Vec<(PathBuf, Format)>,
 }
@@ -111,15 +110,15 @@ pub struct ApplyArgs {
 /// The arguments of `runner plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The manifest and what is set in it.
+    /// The manifest and its variables.
     #[command(flatten)]
     pub manifest: ManifestArgs,
 
-    /// Plan this step and what it needs, and nothing else; repeatable.
+    /// Plan only this step and the steps that it needs; repeatable.
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
 
-    /// What is to run the containers, as with `apply`: what another has built is not taken from the store.
+    /// The container runtime, as with `apply`: results of another runtime are not taken from the store.
     #[arg(long, value_name = "RUNTIME", value_parser = NonEmptyStringValueParser::new())]
     pub runtime: Option<String>,
 
@@ -131,12 +130,12 @@ pub struct PlanArgs {
 /// The arguments of `runner lock`.
 #[derive(Debug, Args)]
 pub struct LockArgs {
-    /// The manifest and what is set in it.
+    /// The manifest and its variables.
     #[command(flatten)]
     pub manifest: ManifestArgs,
 
-    /// Write nothing and build nothing: compare the lock with the manifest, its inputs, and the snapshots in the store; of
-    /// those that are not built here, the inputs. End with 4 where one is another. Needs no privilege.
+    /// Write and build nothing: compare the lock with the manifest and with the snapshots in the store; of a snapshot that is
+    /// not built here, compare the inputs. Exit with 4 if something differs. Needs no privilege.
     #[arg(long, conflicts_with = "progress")]
     pub check: bool,
 
@@ -144,7 +143,7 @@ pub struct LockArgs {
     #[command(flatten)]
     pub lock_file: LockFileArgs,
 
-    /// How the build is shown [default: auto].
+    /// The display of the build [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
 }
@@ -152,11 +151,11 @@ pub struct LockArgs {
 /// The arguments of `runner verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The manifest and what is set in it.
+    /// The manifest and its variables.
     #[command(flatten)]
     pub manifest: ManifestArgs,
 
-    /// Build this step and what it needs, and nothing else; repeatable.
+    /// Build only this step and the steps that it needs; repeatable.
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
 
@@ -164,11 +163,11 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub lock_file: LockFileArgs,
 
-    /// How many steps may run at once [default: the number of processors].
+    /// The number of steps that may run in parallel [default: the number of processors].
     #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
 
-    /// How the build is shown [default: auto].
+    /// The display of the build [default: auto].
     #[arg(long, value_name = "MODE")]
     pub progress: Option<Progress>,
 }
@@ -176,29 +175,29 @@ pub struct VerifyArgs {
 /// The arguments of `runner graph`.
 #[derive(Debug, Args)]
 pub struct GraphArgs {
-    /// The manifest and what is set in it.
+    /// The manifest and its variables.
     #[command(flatten)]
     pub manifest: ManifestArgs,
 
-    /// Draw this step and what it needs, and nothing else; repeatable.
+    /// Draw only this step and the steps that it needs; repeatable.
     #[arg(long = "target", value_name = "STEP", value_parser = NonEmptyStringValueParser::new())]
     pub targets: Vec<String>,
 
-    /// What to write.
+    /// The format of the graph.
     #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
     pub format: GraphFormat,
 }
 
-/// What a schema describes.
+/// The subject of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaOf {
     /// The manifest.
     Manifest,
-    /// A line of `--progress json` and of `--log-file`.
+    /// A line of `--progress json` or `--log-file`.
     Events,
 }
 
-/// How a graph is written.
+/// The format of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GraphFormat {
     /// For Graphviz.
@@ -209,18 +208,18 @@ pub enum GraphFormat {
     Svg,
 }
 
-/// What a command runs on.
+/// The manifest and the runtime of a session.
 #[derive(Debug, Args)]
 pub struct OnArgs {
     /// The manifest.
     #[arg(short, long, default_value = "build.yaml")]
     pub manifest: PathBuf,
 
-    /// Variables set by the command line.
+    /// Variables from the command line.
     #[command(flatten)]
     pub sets: SetArgs,
 
-    /// What runs the containers.
+    /// The container runtime.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 }
@@ -236,7 +235,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub on: OnArgs,
 
-    /// Give the command this terminal.
+    /// Connect the command to this terminal.
     #[arg(short, long)]
     pub terminal: bool,
 
@@ -248,7 +247,7 @@ pub struct RunArgs {
 /// The arguments of `runner shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// The name of a container, or of a step; `container:NAME` or `step:NAME` where both have it.
+    /// The name of a container or a step; `container:NAME` or `step:NAME` if both have the name.
     #[arg(value_name = "CONTAINER|STEP", value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
 
@@ -256,7 +255,7 @@ pub struct ShellArgs {
     #[command(flatten)]
     pub on: OnArgs,
 
-    /// The shell, by its path in the root or its name in PATH [default: /bin/bash if it is there, else /bin/sh].
+    /// The path of the shell in the root, or its name in PATH [default: /bin/bash if it exists, else /bin/sh].
     #[arg(long, value_name = "PROGRAM", value_parser = NonEmptyStringValueParser::new())]
     pub shell: Option<String>,
 }
@@ -274,6 +273,6 @@ fn jobs(text: &str) -> Result<NonZeroUsize, String> {
 
 fn report(path: OsString) -> Result<(PathBuf, Format), String> {
     let path = PathBuf::from(path);
-    let format = Format::of(&path).ok_or("end its name in .html, .xml or .json")?;
+    let format = Format::of(&path).ok_or("the name must end in .html, .xml or .json")?;
     Ok((path, format))
 }

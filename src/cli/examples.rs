@@ -1,42 +1,42 @@
-//! What the help of each command ends with: examples, each below what it does.
+//! The examples at the end of each command's help, each below a comment that explains it.
 
 pub(super) const RUNNER: &str = "\
 Examples:
-  # See that the manifest is right, what would run, and build.
+  # Check the manifest, list the steps that would run, and build.
   runner validate build.yaml
   runner plan build.yaml
   runner apply build.yaml
 
 Environment:
-  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME, RUNNER_PROGRESS and RUNNER_LOCK_FILE stand for --store, --jobs, \
+  RUNNER_STORE, RUNNER_JOBS, RUNNER_RUNTIME, RUNNER_PROGRESS and RUNNER_LOCK_FILE set --store, --jobs, \
 --runtime, --progress and --lock-file.
-  RUNNER_KEEP_FAILED=false stands for --no-keep-failed.
-  A runner.toml beside the manifest has the keys store, jobs, progress, keep_failed and lock_file; variables and \
-flags come first.
-  SOURCE_DATE_EPOCH has the last word over the manifest's.
-  RUNNER_MKSQUASHFS=1 has mksquashfs write the images, to compare with those that runner writes.
+  RUNNER_KEEP_FAILED=false sets --no-keep-failed.
+  A runner.toml beside the manifest has the keys store, jobs, progress, keep_failed and lock_file; variables \
+override it, and flags override both.
+  SOURCE_DATE_EPOCH overrides that of the manifest.
+  RUNNER_MKSQUASHFS=1 makes mksquashfs write the images, to compare them with those of runner.
 
 Exit codes:
   0    done
   1    a step failed
   2    the manifest, a setting or the command line is wrong
-  3    this host cannot do it: see runner doctor
+  3    this host cannot build: see runner doctor
   4    a lock or a verification does not match
   101  runner itself has a bug
   130  interrupted";
 
 pub(super) const APPLY: &str = "\
 Examples:
-  # All that build.yaml in this folder describes.
+  # Everything that build.yaml in this directory describes.
   runner apply
-  # One step and what it needs, with another value of a variable.
+  # One step and the steps that it needs, with another value of a variable.
   runner apply sdk/build.yaml --target sdk-image --set suite=trixie
-  # For a CI job: all failures at once, a page to look at, and JUnit's XML.
+  # For a CI job: all failures at once, a web page, and JUnit XML.
   runner apply --keep-going --report build.html --report build.xml";
 
 pub(super) const PLAN: &str = "\
 Examples:
-  # What would run, what is in the store already, and why the rest is not.
+  # Which steps are in the store, which would run, and why?
   runner plan
   # The names of the steps that would run.
   runner plan --json | jq -r '.steps[] | select(.fresh | not).name'";
@@ -50,7 +50,7 @@ Examples:
 
 pub(super) const VALIDATE: &str = "\
 Examples:
-  # build.yaml in this folder.
+  # build.yaml in this directory.
   runner validate
   # Another, with another value of a variable.
   runner validate sdk/build.yaml --set suite=trixie";
@@ -59,21 +59,21 @@ pub(super) const LOCK: &str = "\
 Examples:
   # Write runner.lock beside build.yaml, to be committed with it.
   runner lock
-  # Before a merge: does the lock still fit?
+  # Before a merge: does the lock still match?
   runner lock --check";
 
 pub(super) const VERIFY: &str = "\
 Examples:
-  # Does everything come out the same again?
+  # Does a second build give the same snapshots?
   runner verify
-  # One image and what it needs.
+  # One image and the steps that it needs.
   runner verify --target sdk-image";
 
 pub(super) const RUN: &str = "\
 Examples:
   # What is in the root of a container?
   runner run base -- cat /etc/os-release
-  # A program that wants a terminal.
+  # A program that needs a terminal.
   runner run -t base -m sdk/build.yaml -- top";
 
 pub(super) const SHELL: &str = "\
@@ -89,16 +89,16 @@ pub(super) const STORE: &str = "\
 Examples:
   # What takes the space?
   runner store ls
-  # Make room.
+  # Free space.
   runner store gc --max-size 20GiB";
 
 pub(super) const STORE_LS: &str = "\
 Examples:
-  # The layers, with what built them and what keeps them.
+  # The layers, with their builds and the reasons why they are needed.
   runner store ls
   # For a program.
   runner store ls --json | jq -r '.layers[].digest'
-  # The cache mounts, and what they take.
+  # The cache mounts and their sizes.
   runner store ls --caches";
 
 pub(super) const STORE_INSPECT: &str = "\
@@ -111,7 +111,7 @@ Examples:
 
 pub(super) const STORE_DIFF: &str = "\
 Examples:
-  # What differs between a layer and an image of before?
+  # What differs between a layer and an older image?
   runner store diff base-layer old/base.squashfs";
 
 pub(super) const STORE_EXPORT: &str = "\
@@ -128,11 +128,11 @@ Examples:
 
 pub(super) const STORE_GC: &str = "\
 Examples:
-  # What would go?
+  # What would be removed?
   runner store gc --dry-run
   # Every night: nothing older than a week, and 20 GiB at most.
   runner store gc --keep-days 7 --max-size 20GiB
-  # The cache mounts that nobody used for a month.
+  # The cache mounts that no build used for a month.
   runner store gc --caches --keep-days 30";
 
 pub(super) const SCHEMA: &str = "\
@@ -168,7 +168,8 @@ mod tests {
 
     use crate::cli::Cli;
 
-    /// The examples in a help, as the shell would split them: without quotes, and up to a pipe or a redirection.
+    /// Returns the examples in a help, split into words as a shell does it: no example has quotes, and each ends before a
+    /// pipe or a redirection.
     fn examples(help: &str) -> Vec<Vec<String>> {
         let (_, after) = help.split_once("\nExamples:\n").unwrap_or_else(|| panic!("no examples: {help}"));
         let section = after.lines().take_while(|line| !line.is_empty());
@@ -188,8 +189,11 @@ mod tests {
                 assert!(example.starts_with(words), "{example:?} is no example of {words:?}");
             }
             *count += found.len();
-            // What the flattened groups of arguments are is not for the user.
-            assert!(!help.contains("what is set in it") && !help.contains("set by the command line"), "{help}");
+            // The descriptions of the flattened groups of arguments are not for the user.
+            assert!(
+                !help.contains("The manifest and its variables") && !help.contains("from the command line"),
+                "{help}"
+            );
         }
         for inner in command.get_subcommands() {
             look(inner, &[words, &[inner.get_name().to_owned()]].concat(), count);
@@ -202,14 +206,14 @@ mod tests {
         for name in ["RUNNER_KEEP_FAILED", "keep_failed", "RUNNER_LOCK_FILE", "lock_file", "\n  101  ", "\n  130  "] {
             assert!(help.contains(name), "{name}");
         }
-        // A terminal wraps them to its columns; lines that are broken already would be broken twice.
+        // Help is wrapped to the columns of the terminal; a line that is wrapped already would be wrapped twice.
         let (_, environment) = help.split_once("Environment:\n").unwrap();
         let sentences = environment.lines().take_while(|line| !line.is_empty());
         assert!(sentences.clone().count() == 5 && sentences.clone().all(|line| line.ends_with('.')), "{environment}");
     }
 
     #[test]
-    fn every_help_has_examples_and_each_of_them_can_be_written() {
+    fn every_help_has_examples_and_each_of_them_is_parsed() {
         let mut count = 0;
         look(&Cli::command(), &["runner".to_owned()], &mut count);
         assert!(count > 60, "{count}");

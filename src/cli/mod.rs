@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, as clap reads it.
+//! The command line, as clap parses it.
 
 mod arguments;
 mod examples;
@@ -25,29 +25,29 @@ pub use store::{GcArgs, StoreCommand};
     after_help = examples::RUNNER
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 
-    /// Where layers, logs and caches are kept [default: $RUNNER_STORE, else /var/cache/runner as root, else
+    /// The directory of layers, logs and caches [default: $RUNNER_STORE, else /var/cache/runner as root, else
     /// $XDG_CACHE_HOME/runner].
     #[arg(long, global = true, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build: run the steps and write the snapshots.
     ///
-    /// What is in the store already is not built again; `runner plan` tells what that is, and why the rest is not. After a
-    /// failure nothing new is started. Needs root.
+    /// Results that are in the store are not built again; `runner plan` lists them, and says why the others are built. After a
+    /// failure, no further step starts. Needs root.
     #[command(after_help = examples::APPLY)]
     Apply(ApplyArgs),
 
-    /// Show what would run, in order. Needs no privilege.
+    /// List the steps in order, and say which would run and why. Needs no privilege.
     ///
-    /// `fresh` steps are in the store already. Below the others stands why they are not.
+    /// Steps marked `fresh` are in the store. Below each other step are the reasons why it would run.
     #[command(after_help = examples::PLAN)]
     Plan(PlanArgs),
 
@@ -55,15 +55,15 @@ pub enum Command {
     #[command(after_help = examples::GRAPH)]
     Graph(GraphArgs),
 
-    /// Check the manifest and tell every problem in it.
+    /// Check the manifest and report every problem in it.
     #[command(after_help = examples::VALIDATE)]
     Validate(ManifestArgs),
 
-    /// Write the digests of all rootfs sources and snapshots to runner.lock; builds what is not in the store.
+    /// Write the digests of all rootfs sources and snapshots to runner.lock; builds the snapshots that are not in the store.
     #[command(after_help = examples::LOCK)]
     Lock(LockArgs),
 
-    /// Build again in an empty store and compare with runner.lock, or with what the store has; name the files that differ.
+    /// Build again in an empty store, compare the snapshots with runner.lock or the store, and list the files that differ.
     #[command(after_help = examples::VERIFY)]
     Verify(VerifyArgs),
 
@@ -71,31 +71,31 @@ pub enum Command {
     #[command(after_help = examples::RUN)]
     Run(RunArgs),
 
-    /// Open a shell in a container before its first step, or in a step: as it was when it failed in the last build, else
-    /// before it. What is done in it goes into no layer.
+    /// Open a shell in a container before its first step, or in a step: in its state after a failure in the last build, else
+    /// in the state before it. Changes go into no layer.
     #[command(after_help = examples::SHELL)]
     Shell(ShellArgs),
 
-    /// Look at what is kept between builds, and remove what is not needed.
+    /// Show the results that are stored between builds, and remove the unused ones.
     #[command(subcommand, after_help = examples::STORE, subcommand_required = true)]
     Store(StoreCommand),
 
     /// Print the JSON Schema of the manifest or of the events.
     #[command(after_help = examples::SCHEMA)]
     Schema {
-        /// What it describes.
+        /// The subject of the schema.
         #[arg(value_enum, default_value_t = SchemaOf::Manifest)]
         of: SchemaOf,
     },
 
-    /// Tell what this host has and lacks, with the commands that mend it.
+    /// Check whether this host can build, and print the commands that fix it.
     #[command(after_help = examples::DOCTOR)]
     Doctor,
 
     /// Print a completion script for a shell.
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
-        /// The shell that it is for.
+        /// The shell.
         shell: Shell,
     },
 
@@ -107,7 +107,7 @@ pub enum Command {
     },
 }
 
-/// The completion script for a shell.
+/// Returns the completion script for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     // Into memory first: clap_complete panics where its output fails, as a closed pipe does.
     let mut script = Vec::new();
@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn clap_finds_no_fault_in_the_definition() {
+    fn the_definition_passes_the_checks_of_clap() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn apply_takes_all_its_options() {
+    fn apply_is_parsed_with_all_its_options() {
         let line = "runner apply other.yaml --target a --target b -j 3 --set k=v --set x=y=z --set e= --keep-going \
                     --no-cache --locked --progress json --log-file l.json --report r.html --report r.xml --store /s";
         let cli = parse(line).unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn apply_needs_nothing() {
+    fn apply_is_parsed_without_arguments() {
         let Command::Apply(args) = parse("runner apply").unwrap().command else { panic!("not apply") };
         assert_eq!(args.manifest.manifest, Path::new("build.yaml"));
         assert!(
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_and_a_shell_are_asked_for() {
+    fn the_options_of_run_and_shell_are_parsed() {
         let Command::Run(args) = parse("runner run -t base --runtime runc -- top").unwrap().command else { panic!() };
         assert!(args.terminal);
         assert_eq!(args.on.runtime.runtime.as_deref(), Some("runc"));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_commands_are_known() {
+    fn the_other_commands_are_parsed() {
         assert!(matches!(
             parse("runner plan x.yaml --json --target a").unwrap().command,
             Command::Plan(PlanArgs { json: true, .. })
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn lock_and_verify_take_progress_and_a_check_which_builds_nothing_does_not() {
+    fn lock_and_verify_take_progress_but_lock_with_check_does_not() {
         let Command::Lock(args) = parse("runner lock --progress json").unwrap().command else { panic!("not lock") };
         assert_eq!((args.check, args.progress), (false, Some(Progress::Json)));
         let Command::Verify(args) = parse("runner verify --progress quiet").unwrap().command else { panic!() };
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_ends_with_2() {
+    fn a_wrong_command_line_exits_with_2() {
         for line in [
             "runner",
             "runner build",

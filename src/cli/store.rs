@@ -1,4 +1,4 @@
-//! `runner store`: what can be asked of the store.
+//! The arguments of `runner store`.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 use super::examples;
 use crate::build::size;
 
-/// A century: what is older was written by a clock that is wrong.
-const MOST_DAYS: u32 = 36500;
+/// A century. Only a wrong clock gives an older time.
+const MAX_DAYS: u32 = 36500;
 
-/// What to do with the store. A LAYER is a digest, the beginning of one, or the name of the step that wrote it.
+/// The command of the store. A LAYER is a digest, the beginning of a digest, or the name of the step that wrote it.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// List the layers, chain by chain with the base first, or the cache mounts.
@@ -26,7 +26,7 @@ pub enum StoreCommand {
         json: bool,
     },
 
-    /// Tell all that is known of a layer: what built it, its key, and what it stands on.
+    /// Show everything that is known about a layer: its builds, their keys, and the layers that it is built on.
     #[command(after_help = examples::STORE_INSPECT)]
     Inspect {
         /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
@@ -38,17 +38,17 @@ pub enum StoreCommand {
         json: bool,
     },
 
-    /// Tell which files differ between two layers or images, and how. Needs root.
+    /// List the files that differ between two layers or images, and how they differ. Needs root.
     ///
-    /// The images are compared as they are, each without what it stands on. What a layer removes of those below it is told
-    /// as such.
+    /// Each image is compared without the layers that it is built on. If a layer removes a file of
+    /// those, the removal is listed.
     #[command(after_help = examples::STORE_DIFF)]
     Diff {
         /// Digest, beginning of a digest, STEP, BUILD/STEP, BUILD/CONTAINER/STEP, or an image file.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         a: String,
 
-        /// The same.
+        /// The second layer or image, in the same form.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         b: String,
 
@@ -64,12 +64,11 @@ pub enum StoreCommand {
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         layer: String,
 
-        /// Where to; replaced if it is there. `-` is standard output.
+        /// The file, which is replaced if it exists; `-` is standard output.
         file: PathBuf,
     },
 
-    /// Read every layer, and set aside what is not as it was written: the next build makes it anew. Ends with 4 if
-    /// anything was damaged.
+    /// Read every layer and set damaged ones aside; the next build writes them again. Exits with 4 if one is damaged.
     #[command(after_help = examples::STORE_VERIFY)]
     Verify {
         /// Print JSON.
@@ -77,10 +76,11 @@ pub enum StoreCommand {
         json: bool,
     },
 
-    /// Remove what is not needed: layers, what was used longest ago first, and old logs, records and sessions of failed steps.
+    /// Remove unused layers, the longest unused first, and old logs, records and sessions of failed steps.
     ///
-    /// Without --keep-days and --max-size, what was not used for 30 days. Never what a running build uses, what a lock file
-    /// names, or what such a layer stands on. Cache mounts stay, unless --caches asks for them, and nothing else, to be removed.
+    /// Without --keep-days and --max-size, everything that was not used for 30 days is removed. The layers that a running build
+    /// uses or a lock file names are never removed, nor the layers that these are built on. Cache mounts are removed only with
+    /// --caches, which removes nothing else.
     #[command(after_help = examples::STORE_GC)]
     Gc(GcArgs),
 }
@@ -88,24 +88,24 @@ pub enum StoreCommand {
 /// The arguments of `runner store gc`.
 #[derive(Debug, Args)]
 pub struct GcArgs {
-    /// Remove what was not used for so many days [default: 30; of layers, with --max-size alone, no limit; of caches, 0].
+    /// Remove everything that was not used for N days [default: 30; for layers, with --max-size alone, no limit; for caches, 0].
     #[arg(long, value_name = "N", value_parser = days)]
     pub keep_days: Option<u32>,
 
-    /// Remove layers until all take no more than that, such as 20GiB.
+    /// Remove layers until the remaining ones take at most this size, such as 20GiB.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_size: Option<u64>,
 
-    /// Keep what this lock file names, as well as what is named in the known ones; repeatable.
+    /// Keep the layers that this lock file names, in addition to those that the known lock files name; repeatable.
     #[arg(long = "keep-lock", value_name = "FILE")]
     pub keep_locks: Vec<PathBuf>,
 
-    /// Remove the cache mounts and nothing else: all that no running build uses, or with --keep-days those that no build used
-    /// for so long. The next build makes them anew.
+    /// Remove cache mounts and nothing else: all that no running build uses, or with --keep-days those that no build used for
+    /// so long. The next build creates them again.
     #[arg(long, conflicts_with_all = ["max_size", "keep_locks"])]
     pub caches: bool,
 
-    /// Tell what would be removed, and remove nothing.
+    /// List the removals, and remove nothing.
     #[arg(long)]
     pub dry_run: bool,
 
@@ -115,11 +115,11 @@ pub struct GcArgs {
 }
 
 fn days(text: &str) -> Result<u32, String> {
-    let days = text.parse().ok().filter(|days| *days <= MOST_DAYS);
-    days.ok_or_else(|| format!("write a number of days from 0 to {MOST_DAYS}"))
+    let days = text.parse().ok().filter(|days| *days <= MAX_DAYS);
+    days.ok_or_else(|| format!("write a number of days from 0 to {MAX_DAYS}"))
 }
 
-/// A size; unlike one of a manifest, 0 has a meaning.
+/// Parses a size. Unlike in a manifest, 0 is valid.
 fn bytes(text: &str) -> Result<u64, String> {
     if text == "0" { Ok(0) } else { size(text) }
 }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn gc_takes_all_its_options_and_needs_none() {
+    fn gc_is_parsed_with_all_its_options_and_without_any() {
         let line = "runner store gc --keep-days 0 --max-size 1.5GiB --keep-lock a --keep-lock b --dry-run --json";
         let StoreCommand::Gc(args) = parse(line).unwrap() else { panic!("not gc") };
         assert_eq!((args.keep_days, args.max_size), (Some(0), Some(3 << 29)));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_commands_are_known_and_wrong_ones_end_with_2() {
+    fn the_other_commands_are_parsed_and_wrong_ones_exit_with_2() {
         assert!(matches!(parse("runner store ls --json").unwrap(), StoreCommand::Ls { json: true, caches: false }));
         assert!(matches!(parse("runner store diff a b").unwrap(), StoreCommand::Diff { json: false, .. }));
         for line in [

@@ -98,7 +98,7 @@ impl StoreView {
         if is_missing && settings.is_default_store && !rustix::process::geteuid().is_root() {
             let store = settings.store.display();
             notice(&format!(
-                "note: this user has no store in {store}; `--store {STORE_OF_ROOT}` looks at that of root"
+                "note: this user has no store in {store}; `--store {STORE_OF_ROOT}` selects the store of root"
             ));
         }
     }

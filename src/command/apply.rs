@@ -30,7 +30,7 @@ pub fn apply(cli: &Cli, args: &ApplyArgs) -> Result<(), CommandError> {
     };
     let targets = target::steps(&manifest.build, &args.targets)?;
     let keyboard = match args.shell_on_failure {
-        true => Some(caller_input::keyboard("without one, `runner shell STEP` opens a shell afterwards")?),
+        true => Some(caller_input::keyboard("without a terminal, open a shell after the build: `runner shell STEP`")?),
         false => None,
     };
     let request = BuildRequest {

@@ -16,7 +16,7 @@ use crate::terminal;
 /// With [`Exit::Usage`] and this hint, if one of them is not a terminal.
 pub fn keyboard(hint: &str) -> Result<OwnedFd, Error> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        let error = "cannot open a terminal inside: standard input or standard output is no terminal";
+        let error = "cannot open a terminal in the container: standard input or standard output is not a terminal";
         return Err(Error::new(Exit::Usage, error).with_hint(Some(hint.to_owned())));
     }
     terminal::keyboard().map_err(|error| Error::new(Exit::Host, format!("cannot open the terminal: {error}")))
@@ -49,6 +49,6 @@ pub fn stdin() -> io::Result<OwnedFd> {
 /// With [`Exit::Host`], if the kind of standard input is unknown.
 pub fn has_script() -> Result<bool, Error> {
     let kind = rustix::fs::fstat(io::stdin()).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    let kind = kind.map_err(|error| Error::new(Exit::Host, format!("cannot look at standard input: {error}")))?;
+    let kind = kind.map_err(|error| Error::new(Exit::Host, format!("cannot examine standard input: {error}")))?;
     Ok(matches!(kind, FileType::RegularFile | FileType::Fifo | FileType::Socket))
 }

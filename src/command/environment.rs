@@ -60,22 +60,23 @@ impl BuildEnvironment {
         let runtime = runtime::find_working(&settings.runtime)?;
         enter_private_namespace().map_err(|error| {
             let hint = "run it with CAP_SYS_ADMIN: in Docker, `docker run --privileged`".to_owned();
-            Error::new(Exit::Host, format!("cannot enter a mount namespace of its own: {error}")).with_hint(Some(hint))
+            Error::new(Exit::Host, format!("cannot enter a private mount namespace: {error}")).with_hint(Some(hint))
         })?;
         resource_limits::raise_nofile().map_err(|error| {
             let hint = error.hint();
             Error::new(Exit::Host, error).with_hint(Some(hint))
         })?;
         // Before the first write: a signal that ends this process at once would leave a file half-written.
-        let interrupt = Arc::new(Interrupt::new().map_err(host_error("make a pipe for interrupts"))?);
-        signals::handle(Arc::clone(&interrupt)).map_err(|error| thread_error("heed signals", error))?;
+        let interrupt = Arc::new(Interrupt::new().map_err(host_error("create a pipe for interrupts"))?);
+        signals::handle(Arc::clone(&interrupt))
+            .map_err(|error| thread_error("start the thread that handles signals", error))?;
         let store = Store::open(&settings.store).map_err(store_error)?;
         let mut warnings: Vec<Warning> = settings.ignored.clone().into_iter().collect();
         warnings.extend(leftovers::remove(&store)?);
         let lease = store.lease().map_err(store_error)?;
         let disk = store.root().join("scratch").join(lease.id());
         let workspace = Workspace::open(&store.mnt(), &disk, lease.id(), runtime);
-        let workspace = workspace.map_err(host_error("make room for sessions"))?;
+        let workspace = workspace.map_err(host_error("prepare the workspace of the sessions"))?;
         let build_id = store.new_build(SystemTime::now()).map_err(store_error)?;
         Ok(Self { store, workspace, lease, interrupt, build_id, warnings })
     }
@@ -88,8 +89,8 @@ impl BuildEnvironment {
     pub fn store_bundles(&mut self, directory: Option<&Path>, build: &Build) -> Result<(), Error> {
         let Some(directory) = directory else { return Ok(()) };
         let failed = |why: String| {
-            let error = format!("cannot keep bundles in {}: {why}", directory.display());
-            Error::new(Exit::Usage, error).with_hint(Some("choose another one with `--bundle-dir FOLDER`".into()))
+            let error = format!("cannot store the OCI bundles in {}: {why}", directory.display());
+            Error::new(Exit::Usage, error).with_hint(Some("choose another directory with `--bundle-dir`".into()))
         };
         // A step of an earlier build may have made the link.
         if directory.components().collect::<PathBuf>().is_symlink() {
@@ -151,10 +152,10 @@ impl BuildEnvironment {
     /// Unmounts and removes everything that the environment made.
     fn close(self) -> Result<(), CommandError> {
         let Self { workspace, lease, .. } = self;
-        workspace.close().map_err(host_error("take the sessions' folder down"))?;
+        workspace.close().map_err(host_error("remove the workspace of the sessions"))?;
         // A helper that was killed, by the kernel for want of memory for example, could not remove its container's cgroups.
         if !cgroups::remove_own(lease.id()) {
-            let hint = "the next start of runner tries again; nothing has to be done".to_owned();
+            let hint = "nothing needs to be done: the next start of runner tries again".to_owned();
             let message = format!("cannot remove the cgroups of the build {}: one is still in use", lease.id());
             let error = Error::new(Exit::Host, message).with_hint(Some(hint));
             // The lease stays locked until this process ends. Then the next start of runner finds it unlocked, and tries again.

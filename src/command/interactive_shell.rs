@@ -36,7 +36,7 @@ pub fn run_as_step_or_root(
         Err(error @ SessionError::User(_)) if target.step.is_some() => told(&error),
         result => return result,
     };
-    notice(&format!("as root in /, for not as the step: {}", sanitize(&why)));
+    notice(&format!("cannot start as the step's user ({}); opened as root in / instead", sanitize(&why)));
     run(SessionTarget { as_root: true, ..target })
 }
 
@@ -58,14 +58,12 @@ pub fn open_in_failed_steps<'c>(context: Context<'c>, rooms: &Rooms<'c>, failed:
         }
         let name = sanitize(&step.name);
         let number = if failed.len() > 1 { format!(" ({} of {})", n + 1, failed.len()) } else { String::new() };
-        notice(&format!(
-            "a shell in {name}, which failed{number}; what is done in it goes into no layer; `exit` leaves it"
-        ));
+        notice(&format!("a shell in {name}, which failed{number}; changes in it go into no layer; `exit` closes it"));
         let target = SessionTarget { container: step.container, step: Some(*id), as_root: false };
         let _turns = match cache_turns::take(context, step.container) {
             Ok(turns) => turns,
             Err(CommandError::Error(error)) => {
-                notice(&format!("warning: no shell in {name}: {}", told(&error)));
+                notice(&format!("warning: cannot open a shell in {name}: {}", told(&error)));
                 continue;
             }
             Err(_) => return,
@@ -76,10 +74,10 @@ pub fn open_in_failed_steps<'c>(context: Context<'c>, rooms: &Rooms<'c>, failed:
             Ok(attempt) if attempt.interrupted => return,
             Ok(attempt) => {
                 if let Outcome::NotStarted { why, .. } = attempt.outcome {
-                    notice(&format!("warning: no shell in {name}: {why}"));
+                    notice(&format!("warning: cannot open a shell in {name}: {why}"));
                 }
             }
-            Err(error) => notice(&format!("warning: no shell in {name}: {}", told(&error))),
+            Err(error) => notice(&format!("warning: cannot open a shell in {name}: {}", told(&error))),
         }
     }
 }

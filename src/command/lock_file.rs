@@ -95,7 +95,7 @@ pub fn causes(
             sources.iter().any(differs).then(|| format!("the rootfs of {name}"))
         }
     };
-    let base = base.map(|base| format!("{base}, which it is built on, is another one"));
+    let base = base.map(|base| format!("it is built on {base}, which differs"));
     base.into_iter().chain(checker.causes(snapshot, locked)).chain(lock.other_runner()).collect()
 }
 
@@ -103,7 +103,7 @@ pub fn causes(
 pub fn mismatch(differences: &[Difference], command: &str) -> Error {
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
     let message = format!("the lock does not match:\n  {}", lines.join("\n  "));
-    let fix = format!("if that is meant, write the lock anew: `{command}`; if not, undo it");
+    let fix = format!("if the change is intended, write the lock again with `{command}`; if not, undo the change");
     Error::new(Exit::Mismatch, message).with_hint(Some(fix))
 }
 

@@ -40,7 +40,7 @@ impl ManifestFile {
 /// Returns the path if something other than a directory is there.
 fn existing(path: &Path) -> Result<&Path, Error> {
     let problem = match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => "it is a folder".to_owned(),
+        Ok(metadata) if metadata.is_dir() => "it is a directory".to_owned(),
         Ok(_) => return Ok(path),
         Err(error) => error.to_string(),
     };
@@ -60,8 +60,9 @@ fn source_date_epoch() -> Result<Option<u64>, Error> {
     let seconds = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let seconds = seconds.and_then(|text| text.parse().ok());
     seconds.map(Some).ok_or_else(|| {
-        let message = format!("the variable {name} is `{}`, and not a number of seconds", value.display());
-        Error::new(Exit::Usage, message).with_hint(Some(format!("unset {name}, or set it to seconds since 1970")))
+        let message = format!("the variable {name} is `{}`, which is not a number of seconds", value.display());
+        Error::new(Exit::Usage, message)
+            .with_hint(Some(format!("unset {name}, or set it to a number of seconds since 1970")))
     })
 }
 

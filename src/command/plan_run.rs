@@ -65,7 +65,7 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
         let events = events.masking(context.workspace.secrets());
         long_reads.send_to(&events);
         let reporter = threads::start("report", move || report::run(receiver, mode, out, outputs))
-            .map_err(|error| thread_error("show what happens", error))?;
+            .map_err(|error| thread_error("start the thread that reports the build", error))?;
         Ok(PlanRun { context, analysis, reporter, checker, events })
     }
 }

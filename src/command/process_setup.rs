@@ -16,7 +16,8 @@ pub fn make_room_for_the_stack() -> Result<(), ExitCode> {
     let Some(limit) = resource_limits::raise_stack() else { return Ok(()) };
     let message =
         format!("runner needs a stack of {}, and its caller limits it to {}", size_text(MIN_STACK), size_text(limit));
-    let hint = "raise that with `ulimit -Hs unlimited; ulimit -s 8192`, or `LimitSTACK=` of a systemd unit".to_owned();
+    let hint =
+        "raise the limit with `ulimit -Hs unlimited; ulimit -s 8192`, or `LimitSTACK=` of a systemd unit".to_owned();
     print_to_stderr(&Error::new(Exit::Host, message).with_hint(Some(hint)).render());
     Err(Exit::Host.into())
 }

@@ -104,10 +104,11 @@ fn unwritable(kind: &str, path: &Path, error: &io::Error) -> Error {
 fn reason_and_hint(directory: &Path, error: &io::Error) -> (String, Option<String>) {
     let directory = directory.display();
     match error.kind() {
-        io::ErrorKind::NotADirectory => (format!("{directory} is no folder"), None),
-        io::ErrorKind::NotFound => {
-            (format!("there is no folder {directory}"), Some(format!("make it with `mkdir -p {directory}`")))
-        }
+        io::ErrorKind::NotADirectory => (format!("{directory} is not a directory"), None),
+        io::ErrorKind::NotFound => (
+            format!("the directory {directory} does not exist"),
+            Some(format!("create it with `mkdir -p {directory}`")),
+        ),
         _ => (error.to_string(), None),
     }
 }

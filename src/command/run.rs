@@ -16,7 +16,7 @@ use crate::warning::Warning;
 /// Runs the command, and returns its exit code as the result.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<(), CommandError> {
     if args.terminal {
-        let hint = "without one: `runner run CONTAINER -- CMD…`";
+        let hint = "without a terminal: `runner run CONTAINER -- CMD…`";
         return run_on_terminal(cli, &args.on, &args.container, container, hint, |context, rooms, target, keyboard| {
             let argv = |_: &Session<'_>| Ok(args.command.clone());
             execute::run_on_terminal(context, rooms, target, argv, keyboard, &mut io::stdout())

@@ -135,7 +135,7 @@ impl Opening<'_, '_> {
         if !known.needs.is_empty() {
             self.build(&known.needs, Stay::Container(target.container))?;
         }
-        notice(&format!("the session before {}; what is done in it is kept nowhere", sanitize(&known.name)));
+        notice(&format!("the session before {}; changes in it are discarded", sanitize(&known.name)));
         Ok(None)
     }
 
@@ -174,5 +174,5 @@ fn describe_failure(build: &Build, step: StepId, stored: &KeptFailure) {
     for reason in changed {
         notice(&format!("warning: since then the manifest has changed: {}", sanitize(&reason.to_string())));
     }
-    notice("its session as it was then; what is done in it is kept nowhere");
+    notice("its session as it was then; changes in it are discarded");
 }

@@ -33,7 +33,7 @@ pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), CommandError> {
             })
         });
     }
-    let hint = "without one, give the shell its commands on standard input: `echo id | runner shell NAME`";
+    let hint = "without a terminal, give the shell its commands on standard input: `echo id | runner shell NAME`";
     run_on_terminal(cli, &args.on, &args.name, container_or_step, hint, |context, rooms, target, keyboard| {
         list_lasting_mounts(context, target);
         run_as_step_or_root(target, |target| {

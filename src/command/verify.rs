@@ -102,8 +102,7 @@ fn expected(
     if unknown.is_empty() {
         return Ok(expected);
     }
-    let message =
-        format!("there is nothing to compare {} with: neither a lock nor the store has it", unknown.join(", "));
+    let message = format!("cannot compare {}: no digest in the lock or in the store", unknown.join(", "));
     Err(Error::new(Exit::Usage, message).with_hint(Some("build it first with `runner apply`".into())).into())
 }
 
@@ -189,7 +188,7 @@ fn cause_lines(causes: &[String]) -> String {
 /// Returns a line for each file that differs, up to [`MAX_FILES`].
 fn file_lines(wanted: PathBuf, found: PathBuf) -> String {
     if !wanted.exists() {
-        return "  the image that was expected is not in the store, so its files cannot be compared\n".to_owned();
+        return "  the expected image is not in the store, so its files cannot be compared\n".to_owned();
     }
     match between_images(&wanted, &found) {
         Ok(differences) => {
@@ -200,7 +199,7 @@ fn file_lines(wanted: PathBuf, found: PathBuf) -> String {
                 text.push_str(&format!("  and {} more\n", differences.len() - MAX_FILES));
             }
             if differences.is_empty() {
-                text.push_str("  no file differs: the images were written in another way\n");
+                text.push_str("  no file differs: the two images store the same files in different ways\n");
             }
             text
         }

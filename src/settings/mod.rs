@@ -63,7 +63,7 @@ pub const EMBEDDED: &str = "embedded";
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// What fits where it is shown.
+    /// The display that fits the output.
     Auto,
     /// Lines that change in place, on a terminal.
     Tty,
@@ -71,7 +71,7 @@ pub enum Progress {
     Plain,
     /// A JSON object a line.
     Json,
-    /// Nothing but errors.
+    /// Only errors.
     Quiet,
 }
 

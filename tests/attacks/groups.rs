@@ -68,7 +68,7 @@ impl Home {
 }
 
 /// The group of this suite, if the limits of the container `c` hold there. A group that is not delegated may lack a
-/// controller, and runner moves no process in it for a default: the plan must say which limit does not hold and how it
+/// controller, and runner moves no process in it for a default: the plan must say which limit is not enforced and how it
 /// would, and `apply` must build nothing without a limit of the manifest. They hold then in a group that is delegated.
 pub fn limits_home(lab: &Lab, project: &Project) -> Result<Home, Failure> {
     let plan = project.runner(&["plan", "--json"])?;
@@ -80,7 +80,7 @@ pub fn limits_home(lab: &Lab, project: &Project) -> Result<Home, Failure> {
     }
     let words = project.runner(&["plan"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for (key, limit) in &lost {
-        let said = words.contains(&format!("{key} ")) && words.contains("does not hold: ");
+        let said = words.contains(&format!("{key} ")) && words.contains("is not enforced: ");
         safe(said, format!("`{key}` does not hold, and the plan does not say so: {words}"))?;
         if limit["default"] != true {
             let build = project.apply(&[])?;

@@ -50,7 +50,10 @@ fn caches_are_listed_and_emptied_but_for_those_in_use() {
     );
     assert!(of("/idle")["size"].as_u64().unwrap() >= 200 << 10, "{listed}");
     let run = caches(&project, &["gc", "--caches"]);
-    assert!(run.stdout.contains("cache my-apt (") && run.stdout.contains("it stays, for a build uses it"), "{run}");
+    assert!(
+        run.stdout.contains("cache my-apt (") && run.stdout.contains("not removed, because a build uses it"),
+        "{run}"
+    );
     assert!(run.code == 0 && run.stdout.ends_with("nothing to remove\n"), "{run}");
     gate.open("stay");
     assert_eq!(build.end().run.code, 0);

@@ -38,7 +38,7 @@ fn a_plan_of_a_user_without_a_store_names_that_store_and_the_one_of_root() {
     let shell = format!("exec 9< \"$1\"; shift; unset RUNNER_STORE; HOME=$PWD exec {nobody} /proc/self/fd/9 \"$@\"");
     let store = project.path(".cache/runner");
     let note = format!(
-        "note: this user has no store in {}; `--store /var/cache/runner` looks at that of root\n",
+        "note: this user has no store in {}; `--store /var/cache/runner` selects the store of root\n",
         store.display()
     );
     for command in [&["plan"][..], &["plan", "--json"], &["graph"]] {

@@ -123,7 +123,7 @@ fn a_plan_shows_which_limits_hold() {
     );
     let plan = project.runner(&["plan"]);
     assert!(
-        plan.stdout.contains("limits of c: memory 96MiB holds") && plan.stdout.contains("; pids 40 holds"),
+        plan.stdout.contains("limits of c: memory 96MiB is enforced") && plan.stdout.contains("; pids 40 is enforced"),
         "{plan}"
     );
     let plan: serde_json::Value = serde_json::from_str(&project.runner(&["plan", "--json"]).stdout).unwrap();

@@ -38,7 +38,7 @@ fn a_link_that_a_step_left_is_followed_by_nothing_that_the_command_line_names() 
             "cannot write the log file work/log.json: it is a symbolic link to ../victim",
         ),
         (["--report", &at("report.html")], "cannot write the report work/report.html: it is a symbolic link to"),
-        (["--bundle-dir", &at("bundles")], "cannot keep bundles in work/bundles: it is a symbolic link"),
+        (["--bundle-dir", &at("bundles")], "cannot store the OCI bundles in work/bundles: it is a symbolic link"),
         (["--store", &at("store")], "/work/store: it is a symbolic link to ../victim/store"),
     ] {
         let run = project.runner(&[&["apply"], &arguments[..]].concat());

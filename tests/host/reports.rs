@@ -47,9 +47,9 @@ fn a_build_that_fails_is_told_in_each_kind_of_report() {
 fn a_report_that_cannot_be_written_is_refused_before_anything_runs() {
     let project = project(MANIFEST);
     for (report, why) in [
-        ("none/r.html", "cannot write the report none/r.html: there is no folder none"),
-        ("build.yaml/r.xml", "cannot write the report build.yaml/r.xml: build.yaml is no folder"),
-        ("r.pdf", "end its name in .html, .xml or .json"),
+        ("none/r.html", "cannot write the report none/r.html: the directory none does not exist"),
+        ("build.yaml/r.xml", "cannot write the report build.yaml/r.xml: build.yaml is not a directory"),
+        ("r.pdf", "the name must end in .html, .xml or .json"),
     ] {
         let run = project.runner(&["apply", "--report", report]);
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");

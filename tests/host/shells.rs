@@ -112,7 +112,7 @@ steps:
     for (step, why) in [("user", "nobody is not in /etc/passwd of the rootfs"), ("folder", "/no/where: No such file")] {
         let mut terminal = Terminal::new(&project, &["shell", step]);
         // What is typed before goes to what could not be started.
-        terminal.await_text("as root in /, for not as the step: ");
+        terminal.await_text("cannot start as the step's user (");
         terminal.await_text(why);
         let shown = typed(terminal, &["id -u; pwd"], 6);
         assert!(shown.contains("\n0\n/\n"), "{shown}");
@@ -181,8 +181,8 @@ fn a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_s
     assert_eq!((run.code, run.stdout.as_str()), (7, "one\n"), "{run}");
     let run = project.runner(&["shell", "breaks"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
-    let hint = "help: without one, give the shell its commands on standard input: `echo id | runner shell NAME`";
-    assert!(run.stderr.contains("is no terminal") && run.stderr.contains(hint), "{run}");
+    let hint = "help: without a terminal, give the shell its commands on standard input: `echo id | runner shell NAME`";
+    assert!(run.stderr.contains("is not a terminal") && run.stderr.contains(hint), "{run}");
 }
 
 #[test]
@@ -190,8 +190,8 @@ fn a_shell_on_failure_needs_a_terminal_and_is_told_so_before_anything_runs() {
     let project = project();
     let run = project.runner(&["apply", "--shell-on-failure"]);
     assert_eq!(run.code, 2, "{run}");
-    let hint = "help: without one, `runner shell STEP` opens a shell afterwards";
-    assert!(run.stderr.contains("is no terminal") && run.stderr.contains(hint), "{run}");
+    let hint = "help: without a terminal, open a shell after the build: `runner shell STEP`";
+    assert!(run.stderr.contains("is not a terminal") && run.stderr.contains(hint), "{run}");
     assert!(run.stdout.is_empty() && !project.store().exists(), "{run}");
 }
 

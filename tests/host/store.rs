@@ -115,7 +115,7 @@ fn layers_are_listed_and_told_with_what_built_them_and_what_they_stand_on() {
     for text in [
         &format!("layer       {app}\n"),
         "\nbuilt by    demo/app/app-layer\n",
-        &format!("\nstands on   {base}  demo/base/base-layer\n"),
+        &format!("\nbuilt on    {base}  demo/base/base-layer\n"),
         "\nkey         sha256:",
         "\n  step/00000/run = rm -r /data/kept /data/gone; mkdir /data/kept\n                 | chmod 600 /data/greeting\n",
     ] {
@@ -149,7 +149,7 @@ fn what_differs_between_two_images_is_told_and_nothing_stays_mounted() {
     assert_eq!((run.code, run.stdout.as_str()), (0, "nothing differs\n"), "{run}");
     let run = store(&project, &["diff", "base-layer", "nothing"]);
     assert_eq!(run.code, 2, "{run}");
-    assert!(run.stderr.contains("the layer `nothing` in the store, and `nothing` is no file"), "{run}");
+    assert!(run.stderr.contains("the layer `nothing` in the store, and `nothing` is not a file"), "{run}");
     let run = store(&project, &["diff", "./build.yaml", "base-layer"]);
     assert_eq!(run.code, 3, "{run}");
     assert!(run.stderr.contains("./build.yaml is no squashfs image"), "{run}");
@@ -213,7 +213,7 @@ fn what_is_not_needed_is_removed_and_nothing_by_a_dry_run() {
     assert_eq!(json(&project, &["ls", "--json"])["layers"].as_array().unwrap().len(), 2);
     let run = store(&project, &["gc", "--max-size", "4KiB"]);
     assert_eq!(run.code, 0, "{run}");
-    assert!(run.stdout.contains(" of demo/app-layer (4.0 KiB): for room, used last "), "{run}");
+    assert!(run.stdout.contains(" of demo/app-layer (4.0 KiB): to free space, last used "), "{run}");
     assert!(run.stdout.ends_with("removed 1 layer, 4.0 KiB\n"), "{run}");
     assert_eq!(json(&project, &["ls", "--json"])["layers"][0]["digest"], base.to_string());
     project.apply();

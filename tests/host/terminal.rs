@@ -176,7 +176,7 @@ fn without_a_terminal_there_is_none_to_give() {
     for arguments in [&["shell", "c"][..], &["run", "-t", "c", "--", "sh"][..]] {
         let run = project.runner(arguments);
         assert_eq!(run.code, 2, "{run}");
-        assert!(run.stderr.contains("standard input or standard output is no terminal"), "{run}");
+        assert!(run.stderr.contains("standard input or standard output is not a terminal"), "{run}");
     }
     let run = project.runner(&["run", "step", "--", "true"]);
     assert_eq!(run.code, 2, "{run}");

@@ -1,4 +1,4 @@
-//! Cache mounts: `runner store ls --caches`, and `runner store gc --caches`, which empties them.
+//! `runner store ls --caches` and `runner store gc --caches`: the cache mounts.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ use crate::store::Cache;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Lists the caches, the one used last first.
+/// Lists the caches, the last used one first.
 pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
     let caches = caches(place)?;
     let total = bytes(&caches);
@@ -36,11 +36,11 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
     print(format!("{listed}{}, {}\n", count(caches.len()), size(total)).as_bytes())
 }
 
-/// Removes the caches that no build uses, unless only that was asked for, and reports each.
+/// Removes the caches that no build uses, or only lists them (`--dry-run`).
 pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     let now = SystemTime::now();
     let since = args.keep_days.and_then(|days| now.checked_sub(DAY * days)).unwrap_or(now);
-    let (mut removed, mut kept) = (Vec::new(), Vec::new());
+    let (mut removed, mut in_use) = (Vec::new(), Vec::new());
     if let Some(store) = &place.store {
         if !args.dry_run {
             for warning in leftovers::remove(store)? {
@@ -48,21 +48,23 @@ pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
             }
         }
         for cache in caches(place)?.into_iter().filter(|cache| cache.is_in_use || cache.used < since) {
-            let goes = !cache.is_in_use
+            let is_removed = !cache.is_in_use
                 && (args.dry_run || store.remove_cache(&cache.path, cache.used).map_err(store_error)?);
-            if goes { removed.push(cache) } else { kept.push(cache) }
+            if is_removed { removed.push(cache) } else { in_use.push(cache) }
         }
     }
     let total = bytes(&removed);
     if args.json {
         let all = |caches: &[Cache]| caches.iter().map(as_value).collect::<Vec<_>>();
         let did = if args.dry_run { "would_remove" } else { "removed" };
-        return print_json(&json!({ "dry_run": args.dry_run, did: all(&removed), "kept": all(&kept), "size": total }));
+        return print_json(
+            &json!({ "dry_run": args.dry_run, did: all(&removed), "kept": all(&in_use), "size": total }),
+        );
     }
     let line = |cache: &Cache| format!("cache {} ({}): used {}", name(cache), shown_size(cache), used(cache, now));
     let mut text: String = removed.iter().map(|cache| line(cache) + "\n").collect();
-    for cache in &kept {
-        text += &format!("cache {} ({}): it stays, for a build uses it\n", name(cache), shown_size(cache));
+    for cache in &in_use {
+        text += &format!("cache {} ({}): not removed, because a build uses it\n", name(cache), shown_size(cache));
     }
     let did = if args.dry_run { "would remove" } else { "removed" };
     text += &match removed.len() {
@@ -84,7 +86,7 @@ fn count(number: usize) -> String {
     format!("{number} {}", if number == 1 { "cache" } else { "caches" })
 }
 
-/// Its id; of one whose id is not known, its directory.
+/// Returns the id of a cache, or its directory if the id is unknown.
 fn name(cache: &Cache) -> String {
     match &cache.id {
         Some(id) => sanitize(&id.replace('\n', " ")).into_owned(),

@@ -1,4 +1,4 @@
-//! `runner store diff`: which files differ between two layers or images, and how.
+//! `runner store diff`: the files that differ between two layers or images.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,13 @@ use crate::error::{Error, Exit};
 use crate::report::difference_line;
 use crate::store::Held;
 
-/// One of the two: its file, which is held if it is the store's.
+/// One of the two images: its file and, if the store has it, the lock that protects it from removal.
 struct Image {
     path: PathBuf,
-    _held: Option<Held>,
+    _lock: Option<Held>,
 }
 
-/// Tells each file that differs.
+/// Prints each file that differs.
 pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), CommandError> {
     if !rustix::process::geteuid().is_root() {
         let hint = "run it with sudo, or in a container with --privileged".to_owned();
@@ -41,25 +41,25 @@ pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), Comman
     print(text.as_bytes())
 }
 
-/// A word with a slash in it, or that names no layer, may be a file.
+/// Returns the image of this name. A name with a slash, or one that no layer has, may be a file.
 fn image(place: &Place, name: &str) -> Result<Image, Error> {
     let path = Path::new(name);
     if name.contains('/') && path.is_file() {
-        return Ok(Image { path: path.to_owned(), _held: None });
+        return Ok(Image { path: path.to_owned(), _lock: None });
     }
     let found = place.known().and_then(|(store, known)| Ok((store, named(&known.inventory, name)?)));
     let (store, digest) = match found {
-        Err(_) if path.is_file() => return Ok(Image { path: path.to_owned(), _held: None }),
+        Err(_) if path.is_file() => return Ok(Image { path: path.to_owned(), _lock: None }),
         Err(error) if error.exit() == Exit::Usage => {
             let hint = error.hint().map(str::to_owned);
-            return Err(Error::new(Exit::Usage, format!("{error}, and `{name}` is no file")).with_hint(hint));
+            return Err(Error::new(Exit::Usage, format!("{error}, and `{name}` is not a file")).with_hint(hint));
         }
         found => found?,
     };
     let held = store.hold_layer(&digest).map_err(store_error)?;
     let held =
         held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
-    Ok(Image { path: held.path().to_owned(), _held: Some(held) })
+    Ok(Image { path: held.path().to_owned(), _lock: Some(held) })
 }
 
 fn of_difference(error: DifferenceError) -> Error {

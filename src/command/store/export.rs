@@ -1,4 +1,4 @@
-//! `runner store export`: a layer's image as a file, or written into a pipe.
+//! `runner store export`: writes a layer's image to a file or into a pipe.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -17,21 +17,22 @@ use crate::fs::output::OutputPlace;
 use crate::named_paths::NamedPathError;
 use crate::report::size;
 
-/// Stands for standard output.
+/// The name of standard output on the command line.
 const STDOUT: &str = "-";
 
-/// Writes the image, whole or not at all. Into standard output, a FIFO or `/dev/stdout` it is copied.
+/// Writes the image to a file, which gets the whole image or is not changed. Copies the image into standard output, a FIFO
+/// or `/dev/stdout`.
 pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), CommandError> {
     let is_stdout = file == Path::new(STDOUT);
     if is_stdout && io::stdout().is_terminal() {
         let hint = "write it to a file or into a pipe: `runner store export LAYER - > FILE`".to_owned();
-        let error = Error::new(Exit::Usage, "standard output is a terminal, and an image is no text");
+        let error = Error::new(Exit::Usage, "standard output is a terminal, and an image is binary");
         return Err(error.with_hint(Some(hint)).into());
     }
     let output = std::path::absolute(file).map_err(|error| {
         Error::new(
             Exit::Usage,
-            format!("cannot find the current folder, which {} starts from: {error}", file.display()),
+            format!("cannot find the current directory, which {} is relative to: {error}", file.display()),
         )
     })?;
     let (store, known) = place.known()?;
@@ -39,9 +40,9 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), CommandError
     let held = store.hold_layer(&digest).map_err(store_error)?;
     let held =
         held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
-    // A copy does not carry the digest with it, so this is the last time that it can be told.
+    // The file does not carry its digest, so a damaged image is found here or never.
     if !store.verify_layer(&digest).map_err(store_error)? {
-        let hint = "`runner store verify` sets it aside, and the next build makes it anew".to_owned();
+        let hint = "`runner store verify` sets it aside, and the next build writes it again".to_owned();
         return Err(Error::new(Exit::Mismatch, format!("the layer {digest} is damaged")).with_hint(Some(hint)).into());
     }
     let bytes = known.inventory.layers.get(&digest).map_or(0, |layer| layer.size);
@@ -50,7 +51,7 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), CommandError
         let output = Path::new("standard output");
         return copied(held.path(), output, io::stdout().as_fd().try_clone_to_owned().map(File::from), &wrote(output));
     }
-    // Anything else that cannot be a file is refused below.
+    // `OutputPlace::open` below refuses everything else that is not a regular file.
     if let Ok(stream) = NamedFile::find(&output)
         && stream.is_stream()
     {
@@ -68,10 +69,10 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), CommandError
     print(wrote(output.path()).as_bytes())
 }
 
-/// Copies the image into a stream, and says so beside it.
+/// Copies the image into a stream, and prints a notice to standard error.
 fn copied(image: &Path, output: &Path, to: io::Result<File>, wrote: &str) -> Result<(), CommandError> {
     match to.and_then(|mut to| io::copy(&mut File::open(image)?, &mut to)) {
-        // A reader that has enough closes its end.
+        // The reader may close the pipe early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Error::new(Exit::Host, format!("cannot write to {}: {error}", output.display())).into()),
         Ok(_) => {

@@ -1,4 +1,4 @@
-//! `runner store gc`: removes what is not needed.
+//! `runner store gc`: removes unused layers and other files.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -20,43 +20,45 @@ use crate::store::{Collection, Effect, Policy, Store, StoreError, What, Why, nam
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long what nobody uses is kept where nothing else is said.
+/// The days without use after which something is removed, if the command line names no other number.
 const DAYS: u32 = 30;
 
-/// Tells each thing that goes, and removes it unless only that was asked for.
+/// Prints each removal, and carries it out unless `--dry-run` is given.
 pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     let now = SystemTime::now();
     let policy = policy(place, args, now)?;
-    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let (mut removed, mut reused) = (Vec::new(), Vec::new());
     if let Some(store) = &place.store {
         let effects =
             store.collectable(&policy, before(now, args.keep_days.unwrap_or(DAYS)), now).map_err(store_error)?;
         if args.dry_run {
-            gone = effects;
+            removed = effects;
         } else {
-            (gone, kept) = carry_out(store, effects)?;
+            (removed, reused) = remove(store, effects)?;
         }
     }
-    let bytes: u64 = gone.iter().map(|effect| effect.size).sum();
+    let bytes: u64 = removed.iter().map(|effect| effect.size).sum();
     if args.json {
         let all = |effects: &[Effect]| effects.iter().map(as_json).collect::<Vec<_>>();
         let name = if args.dry_run { "would_remove" } else { "removed" };
-        return print_json(&json!({ "dry_run": args.dry_run, name: all(&gone), "kept": all(&kept), "size": bytes }));
+        return print_json(
+            &json!({ "dry_run": args.dry_run, name: all(&removed), "kept": all(&reused), "size": bytes }),
+        );
     }
     let mut text = String::new();
-    for (effects, end) in [(&gone, ""), (&kept, "; it stays, for it has just come into use")] {
-        effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", told(effect, now, &place.path))));
+    for (effects, end) in [(&removed, ""), (&reused, "; not removed, because it has just come into use")] {
+        effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", line(effect, now, &place.path))));
     }
-    let layers = gone.iter().filter(|effect| matches!(effect.what, What::Layer { .. })).count();
-    let others = gone.len() - layers;
+    let layers = removed.iter().filter(|effect| matches!(effect.what, What::Layer { .. })).count();
+    let others = removed.len() - layers;
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let counts = match (layers, others) {
-        (0, others) => count(others, "thing"),
+        (0, others) => count(others, "item"),
         (layers, 0) => count(layers, "layer"),
-        (layers, others) => format!("{} and {}", count(layers, "layer"), count(others, "other thing")),
+        (layers, others) => format!("{} and {}", count(layers, "layer"), count(others, "other item")),
     };
     let did = if args.dry_run { "would remove" } else { "removed" };
-    text.push_str(&match gone.len() {
+    text.push_str(&match removed.len() {
         0 => "nothing to remove\n".to_owned(),
         _ => format!("{did} {counts}, {}\n", size(bytes)),
     });
@@ -69,7 +71,7 @@ fn policy(place: &Place, args: &GcArgs, now: SystemTime) -> Result<Policy, Error
     policy.max_size = args.max_size;
     let known = place.store.as_ref().map(|store| store.lock_files().map_err(store_error)).transpose()?;
     for path in args.keep_locks.iter().chain(known.iter().flatten()) {
-        // What it names cannot be told, so nothing can be removed.
+        // The layers that the lock file names are unknown, so no layer can be removed.
         let wrong = |error: StoreError| {
             let hint = error.hint();
             Error::new(Exit::Usage, error).with_hint(hint)
@@ -79,51 +81,51 @@ fn policy(place: &Place, args: &GcArgs, now: SystemTime) -> Result<Policy, Error
     Ok(policy)
 }
 
-/// So many days ago; none is all that is not of this very moment.
+/// Returns the time this many days ago.
 fn before(now: SystemTime, days: u32) -> SystemTime {
     now.checked_sub(DAY * days).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// What is gone, and what has stayed.
-fn carry_out(store: &Store, effects: Vec<Effect>) -> Result<(Vec<Effect>, Vec<Effect>), Error> {
+/// Removes the effects. Returns those that are removed, and those that have come into use meanwhile.
+fn remove(store: &Store, effects: Vec<Effect>) -> Result<(Vec<Effect>, Vec<Effect>), Error> {
     for warning in leftovers::remove(store)? {
         warn(&warning);
     }
     let mut collection = Collection::new(store);
-    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let (mut removed, mut reused) = (Vec::new(), Vec::new());
     for effect in effects {
-        if collection.remove(&effect).map_err(store_error)? { gone.push(effect) } else { kept.push(effect) }
+        if collection.remove(&effect).map_err(store_error)? { removed.push(effect) } else { reused.push(effect) }
     }
-    Ok((gone, kept))
+    Ok((removed, reused))
 }
 
-fn told(effect: &Effect, now: SystemTime, store: &Path) -> String {
+fn line(effect: &Effect, now: SystemTime, store: &Path) -> String {
     let what = match &effect.what {
         What::Layer { digest, step, .. } => {
             let step = step.as_ref().map(|step| format!(" of {}", sanitize(step))).unwrap_or_default();
             format!("layer {}{step}", short(digest))
         }
-        What::Record { .. } => format!("record {}", below(effect, store)),
-        What::Logs => below(effect, store),
-        What::Failed => format!("session of a failed step {}", below(effect, store)),
-        What::Damaged => format!("damaged layer {}", below(effect, store)),
-        What::Listing => format!("listing {}", below(effect, store)),
-        What::LastKey => format!("last key {}", below(effect, store)),
-        What::Timings => below(effect, store),
-        What::LeftOver => format!("left over: {}", below(effect, store)),
+        What::Record { .. } => format!("record {}", path_in_store(effect, store)),
+        What::Logs => path_in_store(effect, store),
+        What::Failed => format!("session of a failed step {}", path_in_store(effect, store)),
+        What::Damaged => format!("damaged layer {}", path_in_store(effect, store)),
+        What::Listing => format!("listing {}", path_in_store(effect, store)),
+        What::LastKey => format!("last key {}", path_in_store(effect, store)),
+        What::Timings => path_in_store(effect, store),
+        What::LeftOver => format!("leftover {}", path_in_store(effect, store)),
     };
     let why = match effect.why {
-        Why::Unused(used) => format!("used last {}", ago(used, now)),
-        Why::Room(used) => format!("for room, used last {}", ago(used, now)),
-        Why::NoLayer => "its layer is gone".to_owned(),
+        Why::Unused(used) => format!("last used {}", ago(used, now)),
+        Why::Room(used) => format!("to free space, last used {}", ago(used, now)),
+        Why::NoLayer => "its layer no longer exists".to_owned(),
         Why::Unreadable => "it cannot be read".to_owned(),
-        Why::Unnamed => "nothing names it any more".to_owned(),
-        Why::LeftOver => "the runner that wrote it is gone".to_owned(),
+        Why::Unnamed => "nothing refers to it any more".to_owned(),
+        Why::LeftOver => "the runner that wrote it no longer runs".to_owned(),
     };
     format!("{what} ({}): {why}", size(effect.size))
 }
 
-fn below(effect: &Effect, store: &Path) -> String {
+fn path_in_store(effect: &Effect, store: &Path) -> String {
     effect.path.strip_prefix(store).unwrap_or(&effect.path).display().to_string()
 }
 

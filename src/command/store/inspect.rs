@@ -1,4 +1,4 @@
-//! `runner store inspect`: all that is known of a layer.
+//! `runner store inspect`: everything that is known about a layer.
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -16,10 +16,10 @@ use crate::report::listing::{ago, time};
 use crate::report::{duration, sanitize, size};
 use crate::store::{RecordFile, Recorded};
 
-/// How many columns the names of what is told take.
+/// The columns of the names.
 const NAMES: usize = 12;
 
-/// Tells what there is to know of a layer.
+/// Prints everything that is known about the layer.
 pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), CommandError> {
     let (store, known) = place.known()?;
     let digest = named(&known.inventory, name)?;
@@ -52,10 +52,10 @@ pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), CommandEr
         line(&mut text, "last used", &format!("{} ({})", time(*used), ago(*used, now)));
     }
     for kept in known.kept_by(&digest) {
-        line(&mut text, "kept by", &kept);
+        line(&mut text, "needed by", &kept);
     }
     if giving.is_empty() {
-        text.push_str("\nno record tells what built it\n");
+        text.push_str("\nno record says how it was built\n");
     }
     for (key, record) in giving {
         built(&mut text, &known, key, record);
@@ -71,12 +71,12 @@ fn built(text: &mut String, known: &Known, key: &Digest, record: &RecordFile) {
     line(text, "steps", &sanitize(&recorded.steps.join(", ")));
     let below = recorded.layer.as_ref().map(|layer| layer.below.as_slice()).unwrap_or_default();
     if below.is_empty() {
-        line(text, "stands on", "no other layer");
+        line(text, "built on", "no other layer");
     }
     for (n, below) in below.iter().enumerate() {
         let step = known.inventory.giving(below).first().map(|(_, record)| format!("  {}", origin(record)));
         let gone = if known.inventory.layers.contains_key(below) { "" } else { "  not in the store" };
-        let name = if n == 0 { "stands on" } else { "" };
+        let name = if n == 0 { "built on" } else { "" };
         line(text, name, &format!("{below}{}{gone}", step.unwrap_or_default()));
     }
     line(text, "key", &key.to_string());

@@ -1,4 +1,4 @@
-//! `runner store ls`: the layers.
+//! `runner store ls`: the list of layers.
 
 use std::time::SystemTime;
 
@@ -50,14 +50,14 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
         bytes => format!("; sessions of failed steps, {}", size(bytes)),
     };
     let total = format!("{count} {}, {}{failed}\n", if count == 1 { "layer" } else { "layers" }, size(total));
-    let header = ["LAYER", "SIZE", "BUILT", "USED", "BUILD/CONTAINER/STEP", "KEPT BY"];
+    let header = ["LAYER", "SIZE", "BUILT", "USED", "BUILD/CONTAINER/STEP", "NEEDED BY"];
     print((table_or_blocks(&header, rows, columns(), block) + &total).as_bytes())
 }
 
 /// Returns the row of a layer as a few short lines.
 fn block(row: &[String]) -> String {
     let [layer, size, built, used, by, kept] = row else { return row.join("  ") + "\n" };
-    let kept = if kept.is_empty() { String::new() } else { format!("  kept by {kept}\n") };
+    let kept = if kept.is_empty() { String::new() } else { format!("  needed by {kept}\n") };
     format!("{layer}  {size}\n  {by}\n  built {built}, used {used}\n{kept}")
 }
 
@@ -71,6 +71,6 @@ mod tests {
             |kept: &str| ["5e5ad39b92a4", "8.6 MiB", "2h ago", "1m ago", "sdk/base/layer", kept].map(String::from);
         let block_of_unused = "5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n";
         assert_eq!(block(&row("")), block_of_unused);
-        assert_eq!(block(&row("1 layer above")), format!("{block_of_unused}  kept by 1 layer above\n"));
+        assert_eq!(block(&row("1 layer above")), format!("{block_of_unused}  needed by 1 layer above\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! `runner store`: what is kept between builds, looked at and cleared away.
+//! `runner store`: shows the results that are stored between builds, and removes the unused ones.
 
 mod caches;
 mod diff;
@@ -21,7 +21,7 @@ use crate::store::Store;
 
 use place::Place;
 
-/// Carries out one of its commands. Where there is no store, none is made.
+/// Runs a command of `runner store`. If there is no store, none is created.
 pub fn store(cli: &Cli, command: &StoreCommand) -> Result<(), CommandError> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
     let path = settings_with_warning(flags, Path::new("build.yaml"))?.store;

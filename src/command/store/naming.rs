@@ -1,4 +1,4 @@
-//! The layer that a word on the command line names: a digest, the beginning of one, STEP, BUILD/STEP, or
+//! The layer that a name on the command line stands for: a digest, the beginning of a digest, STEP, BUILD/STEP, or
 //! BUILD/CONTAINER/STEP as `ls` shows it. Pure.
 
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use crate::error::{Error, Exit};
 use crate::report::listing::short;
 use crate::store::{Inventory, RecordFile};
 
-/// The layer of that name.
+/// Returns the layer of this name.
 ///
 /// # Errors
-/// With [`Exit::Usage`] where there is none or more than one.
+/// With [`Exit::Usage`], if no layer or more than one has the name.
 pub fn named(inventory: &Inventory, name: &str) -> Result<Digest, Error> {
     let usage = |message: String, hint: String| Err(Error::new(Exit::Usage, message).with_hint(Some(hint)));
     if let Ok(digest) = name.parse::<Digest>()
@@ -48,18 +48,18 @@ pub fn named(inventory: &Inventory, name: &str) -> Result<Digest, Error> {
         many => {
             let shown: Vec<String> = many.iter().take(5).map(|digest| short(digest)).collect();
             let more = if many.len() > 5 { ", …" } else { "" };
-            let message = format!("`{name}` is the beginning of {} layers", many.len());
-            usage(message, format!("write more of it: {}{more}", shown.join(", ")))
+            let message = format!("the digests of {} layers begin with `{name}`", many.len());
+            usage(message, format!("write more digits: {}{more}", shown.join(", ")))
         }
     }
 }
 
-/// Of each build that has a step of that name, the record that was built last and whose layer is there.
+/// Returns, for each build that has a step of this name, the newest record whose layer is in the store.
 fn by_step<'a>(inventory: &'a Inventory, name: &str) -> Vec<(&'a str, &'a RecordFile)> {
     let mut newest: BTreeMap<&str, &RecordFile> = BTreeMap::new();
     for record in there(inventory).filter(|record| is_of(record, name)) {
         let newest = newest.entry(&record.recorded.build).or_insert(record);
-        // The times are whole seconds.
+        // The recorded times are whole seconds, so the times of the files decide between equal ones.
         if (&newest.recorded.time, newest.modified) < (&record.recorded.time, record.modified) {
             *newest = record;
         }
@@ -68,7 +68,7 @@ fn by_step<'a>(inventory: &'a Inventory, name: &str) -> Vec<(&'a str, &'a Record
 }
 
 fn is_of(record: &RecordFile, name: &str) -> bool {
-    // A build may have a slash in its name, a step has none.
+    // The name of a build may have slashes, that of a step has none.
     let (build, step) = name.rsplit_once('/').map_or((None, name), |(build, step)| (Some(build), step));
     let recorded = &record.recorded;
     let container = |name: &str| name.strip_suffix(&recorded.container)?.strip_suffix('/').map(str::to_owned);
@@ -76,7 +76,7 @@ fn is_of(record: &RecordFile, name: &str) -> bool {
     record.step() == step && build.is_none_or(is_build)
 }
 
-/// The records whose layer is in the store.
+/// Returns the records whose layer is in the store.
 fn there(inventory: &Inventory) -> impl Iterator<Item = &RecordFile> {
     inventory.records.values().filter(|record| record.layer().is_some_and(|layer| inventory.layers.contains_key(layer)))
 }
@@ -122,39 +122,42 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_is_named_by_its_digest_the_beginning_of_it_or_its_step() {
+    fn a_layer_is_found_by_its_digest_a_prefix_or_its_step() {
         let (inventory, [first, second, third]) = inventory();
         let find = |name: &str| named(&inventory, name).unwrap();
         assert_eq!(find(&first.to_string()), first);
         assert_eq!(find(&first.hex()), first);
         assert_eq!((find("ca"), find("sha256:caab"), find("sdk"), find("two/sdk")), (third, third, third, third));
-        // As `ls` shows it.
+        // The name as `ls` shows it.
         assert_eq!((find("two/c/sdk"), find("one/c/base")), (third, second));
-        // Of several builds of a step the last whose layer is there.
+        // The newest record of a step whose layer is in the store.
         assert_eq!((find("one/base"), find("two/base")), (second, first));
     }
 
     #[test]
-    fn what_names_none_or_several_is_refused_with_what_to_write() {
+    fn an_unknown_or_ambiguous_name_is_refused_with_a_hint() {
         let (inventory, _) = inventory();
-        let told = |name: &str| {
+        let refusal = |name: &str| {
             let error = named(&inventory, name).unwrap_err();
             assert_eq!(error.exit(), Exit::Usage);
             format!("{error}; {}", error.hint().unwrap())
         };
-        assert_eq!(told("base"), "the step `base` is in several builds; write one of `one/base`, `two/base`");
-        assert_eq!(told("ab"), "`ab` is the beginning of 2 layers; write more of it: abababababab, abababababab");
-        assert_eq!(told("skd"), "cannot find the layer `skd` in the store; did you mean `sdk`?");
+        assert_eq!(refusal("base"), "the step `base` is in several builds; write one of `one/base`, `two/base`");
+        assert_eq!(
+            refusal("ab"),
+            "the digests of 2 layers begin with `ab`; write more digits: abababababab, abababababab"
+        );
+        assert_eq!(refusal("skd"), "cannot find the layer `skd` in the store; did you mean `sdk`?");
         let list = "`runner store ls` lists the layers";
         assert_eq!(
-            told("old"),
+            refusal("old"),
             format!("cannot find the layer `old` in the store: it was built, and is no longer there; {list}")
         );
         for name in ["sha256:", "three/base", "CA"] {
-            assert!(told(name).ends_with(list), "{}", told(name));
+            assert!(refusal(name).ends_with(list), "{}", refusal(name));
         }
         for name in ["two/d/sdk", "c/sdk", "twoc/sdk"] {
-            assert!(told(name).starts_with(&format!("cannot find the layer `{name}`")), "{}", told(name));
+            assert!(refusal(name).starts_with(&format!("cannot find the layer `{name}`")), "{}", refusal(name));
         }
     }
 }

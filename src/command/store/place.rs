@@ -21,7 +21,7 @@ impl Place {
     /// With [`Exit::Usage`], if there is no store.
     pub fn known(&self) -> Result<(&Store, Known), Error> {
         let none = || Error::new(Exit::Usage, format!("there is no store at {}", self.path.display()));
-        let hint = || Some("choose another with `--store FOLDER`; `runner apply` makes one".to_owned());
+        let hint = || Some("choose another one with `--store`; `runner apply` creates one".to_owned());
         let store = self.store.as_ref().ok_or_else(|| none().with_hint(hint()))?;
         Ok((store, Known::read(store)?))
     }

@@ -1,4 +1,4 @@
-//! A layer as it is shown: the same values for people and, as JSON, for programs.
+//! The facts about a layer, as text for people and as JSON for programs.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
 use crate::command::command_error::store_error;
 use crate::command::console::warn;
 
-/// What is in the store, with what is known of each layer.
+/// The content of the store, with the facts about each layer.
 pub struct Known {
     pub inventory: Inventory,
     pub used: BTreeMap<Digest, SystemTime>,
@@ -30,7 +30,7 @@ impl Known {
         let inventory = store.inventory().map_err(store_error)?;
         let mut locked: BTreeMap<Digest, Vec<PathBuf>> = BTreeMap::new();
         for path in store.lock_files().map_err(store_error)? {
-            // What it names is told, and not decided by: that is for a collection, which refuses.
+            // An unreadable lock file is only a warning here; `runner store gc` refuses it.
             let named = named_in_lock_file(&path).unwrap_or_else(|error| {
                 warn(&store_error(error));
                 BTreeSet::new()
@@ -54,7 +54,7 @@ impl Known {
         layers.filter_map(|layer| self.inventory.layers.get_key_value(&layer)).collect()
     }
 
-    /// Why a collection would not remove it, in words.
+    /// Returns the reasons why `runner store gc` would not remove the layer.
     pub fn kept_by(&self, digest: &Digest) -> Vec<String> {
         let mut kept = Vec::new();
         if self.inventory.layers.get(digest).is_some_and(|layer| layer.is_held) {
@@ -69,7 +69,7 @@ impl Known {
         kept
     }
 
-    /// All of it but the key's fields.
+    /// Returns the facts as JSON, without the fields of the key.
     pub fn json(&self, digest: &Digest, layer: &LayerFile) -> Value {
         let above: Vec<String> = self.above.get(digest).into_iter().flatten().map(ToString::to_string).collect();
         let locks = self.locked.get(digest).into_iter().flatten();
@@ -87,7 +87,7 @@ impl Known {
         })
     }
 
-    /// When it was written: by its newest record, else by the filesystem.
+    /// Returns the time when the layer was written: that of its newest record, else that of its file.
     pub fn written(&self, digest: &Digest, layer: &LayerFile) -> Option<String> {
         let giving = self.inventory.giving(digest);
         giving.first().map(|(_, record)| record.recorded.time.clone()).or_else(|| layer.written.map(time))
@@ -110,11 +110,11 @@ fn built(key: &Digest, record: &RecordFile) -> Value {
     })
 }
 
-/// BUILD/CONTAINER/STEP, of a checkpoint with that word.
+/// Returns BUILD/CONTAINER/STEP, and marks a checkpoint.
 pub fn origin(record: &RecordFile) -> String {
     let recorded = &record.recorded;
     let checkpoint = if recorded.fields.is_of_checkpoint() { " (checkpoint)" } else { "" };
-    // A build may be named after a folder, whose name may hold anything.
+    // A build may have the name of its directory, which may contain any character.
     sanitize(&format!("{}/{}/{}{checkpoint}", recorded.build, recorded.container, record.step())).into_owned()
 }
 

@@ -1,4 +1,4 @@
-//! `runner store verify`: reads all layers, and sets aside what is not as it was written.
+//! `runner store verify`: reads all layers, and sets the damaged ones aside.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::error::Exit;
 use crate::report::sanitize;
 use crate::store::Damage;
 
-/// Ends with [`Exit::Mismatch`] if anything was damaged.
+/// Checks the store; ends with [`Exit::Mismatch`] if something is damaged.
 pub fn verify(place: &Place, as_json: bool) -> Result<(), CommandError> {
     let (mut damages, mut layers) = (Vec::new(), 0);
     if let Some(store) = &place.store {
@@ -45,7 +45,7 @@ pub fn verify(place: &Place, as_json: bool) -> Result<(), CommandError> {
         let read = if layers == 1 { "1 layer read".to_owned() } else { format!("{layers} layers read") };
         text.push_str(&match damages.len() {
             0 => format!("{read}: nothing wrong\n"),
-            many => format!("{read}: {many} damaged; the next build makes anew what it needs\n"),
+            many => format!("{read}: {many} damaged; the next build restores those that it needs\n"),
         });
         print(text.as_bytes())?;
     }

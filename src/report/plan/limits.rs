@@ -13,13 +13,13 @@ use crate::plan::Plan;
 #[derive(Default)]
 pub struct PlannedLimits<'a> {
     /// The containers by name, in the order of the plan.
-    containers: Vec<(&'a str, Vec<Planned>)>,
+    containers: Vec<(&'a str, Vec<PlannedLimit>)>,
     /// The default number of open files, if the caller allows fewer than the usual default and a container has the default.
     nofile: Option<u64>,
 }
 
 /// A limit of a container.
-struct Planned {
+struct PlannedLimit {
     key: &'static str,
     /// The value as the manifest would write it.
     value: Value,
@@ -35,10 +35,10 @@ enum By {
     Process { too_much_for: Option<u64> },
 }
 
-impl Planned {
+impl PlannedLimit {
     /// Returns whether the limit is in force. For a default limit, runner changes nothing of the host, and moves processes
     /// only in a delegated cgroup.
-    fn holds(&self) -> bool {
+    fn is_enforced(&self) -> bool {
         match &self.by {
             By::Group(Standing::Holds | Standing::Moves { is_delegated: true, .. }) => true,
             By::Group(Standing::SwitchesOn(_) | Standing::Moves { .. }) => !self.is_default,
@@ -47,36 +47,38 @@ impl Planned {
         }
     }
 
-    fn words(&self) -> String {
+    fn text(&self) -> String {
         let value = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
         let what = format!("{} {value}", self.key);
         let standing = match &self.by {
             By::Group(standing) => standing,
-            By::Process { too_much_for: None } => return format!("{what} holds"),
+            By::Process { too_much_for: None } => return format!("{what} is enforced"),
             By::Process { too_much_for: Some(most) } => {
-                return format!("{what} cannot be had, and no step of the container starts: this host allows {most}");
+                return format!("{what} is not possible, so no step of the container starts: this host allows {most}");
             }
         };
         match standing {
             Standing::SwitchesOn(group) if self.is_default => {
-                format!("{what}, the default, does not hold: its controller is off in {}", group.display())
+                format!("{what}, the default, is not enforced: its controller is off in {}", group.display())
             }
             Standing::Moves { group, is_delegated: false } if self.is_default => {
                 format!(
-                    "{what}, the default, does not hold: {} has processes of its own and is not delegated; `systemd-run \
-                     --scope -p Delegate=yes runner …` starts runner in a group in which it holds",
+                    "{what}, the default, is not enforced: {} has processes of its own and is not delegated; `systemd-run \
+                     --scope -p Delegate=yes runner …` starts runner in a group that enforces it",
                     group.display()
                 )
             }
-            Standing::Holds | Standing::SwitchesOn(_) => format!("{what} holds"),
+            Standing::Holds | Standing::SwitchesOn(_) => format!("{what} is enforced"),
             Standing::Moves { group, .. } => {
                 format!(
-                    "{what} holds, for which the processes in {} are moved into runner-host below it",
+                    "{what} is enforced (for this, the processes in {} are moved into runner-host below it)",
                     group.display()
                 )
             }
-            Standing::Lacks(group) => format!("{what} does not hold: {} does not have its controller", group.display()),
-            Standing::Nowhere => format!("{what} does not hold: no cgroup hierarchy has its controller"),
+            Standing::Lacks(group) => {
+                format!("{what} is not enforced: {} does not have its controller", group.display())
+            }
+            Standing::Nowhere => format!("{what} is not enforced: no cgroup hierarchy has its controller"),
         }
     }
 }
@@ -108,11 +110,11 @@ impl<'a> PlannedLimits<'a> {
 
     /// Returns, for programs, the limits of each container: the value, whether it is a default, and whether it is in force.
     pub fn json(&self) -> Value {
-        let limit = |planned: &Planned| {
-            let Planned { key, value, is_default, .. } = planned;
-            ((*key).to_owned(), json!({ "value": value, "default": is_default, "holds": planned.holds() }))
+        let limit = |planned: &PlannedLimit| {
+            let PlannedLimit { key, value, is_default, .. } = planned;
+            ((*key).to_owned(), json!({ "value": value, "default": is_default, "holds": planned.is_enforced() }))
         };
-        let container = |(name, limits): &(&str, Vec<Planned>)| {
+        let container = |(name, limits): &(&str, Vec<PlannedLimit>)| {
             ((*name).to_owned(), Value::Object(limits.iter().map(limit).collect()))
         };
         Value::Object(self.containers.iter().map(container).collect())
@@ -122,47 +124,47 @@ impl<'a> PlannedLimits<'a> {
     pub fn text(&self, columns: Option<usize>) -> String {
         let mut lines = Vec::new();
         for (name, limits) in &self.containers {
-            let set: Vec<String> = limits.iter().filter(|limit| !limit.is_default).map(Planned::words).collect();
+            let set: Vec<String> = limits.iter().filter(|limit| !limit.is_default).map(PlannedLimit::text).collect();
             if !set.is_empty() {
                 lines.push(format!("limits of {name}: {}", set.join("; ")));
             }
         }
         let all = self.containers.iter().flat_map(|(_, limits)| limits);
-        lines.extend(all.filter(|limit| limit.is_default && !limit.holds()).map(Planned::words).next());
+        lines.extend(all.filter(|limit| limit.is_default && !limit.is_enforced()).map(PlannedLimit::text).next());
         lines.extend(self.nofile.map(|most| {
             let usual = Limits::DEFAULT_NOFILE;
-            format!("nofile {most}: the default, {usual}, is more than the caller of runner may have (`ulimit -Hn`)")
+            format!("nofile {most}: the default, {usual}, is above the limit of runner's caller (`ulimit -Hn`)")
         }));
         lines.iter().map(|line| wrap(line, "", "  ", columns.unwrap_or(usize::MAX))).collect()
     }
 }
 
-fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<u64>) -> Vec<Planned> {
+fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<u64>) -> Vec<PlannedLimit> {
     let standing = |controller| By::Group(standing(controller));
     let mut planned = Vec::new();
     let default = settable.map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE));
     let (files, is_default) = (limits.nofile.unwrap_or(default), limits.nofile.is_none());
     let by = By::Process { too_much_for: settable.filter(|most| files > *most) };
-    planned.push(Planned { key: "nofile", value: json!(files), is_default, by });
+    planned.push(PlannedLimit { key: "nofile", value: json!(files), is_default, by });
     if let Some(bytes) = limits.memory {
         let (value, by) = (json!(size_text(bytes)), standing("memory"));
-        planned.push(Planned { key: "memory", value, is_default: false, by });
+        planned.push(PlannedLimit { key: "memory", value, is_default: false, by });
     }
     if let Some(millicpus) = limits.millicpus {
         // No host has so many processors that the number is inexact in 53 bits.
         let cpus = f64::from(u32::try_from(millicpus).unwrap_or(u32::MAX)) / 1000.0;
-        planned.push(Planned { key: "cpus", value: json!(cpus), is_default: false, by: standing("cpu") });
+        planned.push(PlannedLimit { key: "cpus", value: json!(cpus), is_default: false, by: standing("cpu") });
     }
     let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
     let moves = |by: &By| matches!(by, By::Group(Standing::Moves { .. }));
     // If another limit of the container moves the processes, the default moves none.
     let by = match standing("pids") {
-        left if is_default && moves(&left) && planned.iter().any(|limit| moves(&limit.by)) => {
+        pids if is_default && moves(&pids) && planned.iter().any(|limit| moves(&limit.by)) => {
             By::Group(Standing::Holds)
         }
         found => found,
     };
-    planned.push(Planned { key: "pids", value, is_default, by });
+    planned.push(PlannedLimit { key: "pids", value, is_default, by });
     planned
 }
 
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn limits_in_force_are_listed_except_defaults() {
         let text = planned(ALL, &Standing::Holds).text(None);
-        assert_eq!(text, "limits of c: memory 96MiB holds; cpus 1.5 holds; pids 40 holds\n");
+        assert_eq!(text, "limits of c: memory 96MiB is enforced; cpus 1.5 is enforced; pids 40 is enforced\n");
         assert_eq!(planned(NONE, &Standing::Holds).text(None), "");
     }
 
@@ -190,14 +192,14 @@ mod tests {
         let limits = planned(Limits { pids: Some(40), ..NONE }, &moves);
         assert_eq!(
             limits.text(None),
-            "limits of c: pids 40 holds, for which the processes in /g are moved into runner-host below it\n"
+            "limits of c: pids 40 is enforced (for this, the processes in /g are moved into runner-host below it)\n"
         );
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 40, "default": false, "holds": true }));
         let limits = planned(NONE, &moves);
         assert_eq!(
             limits.text(None),
-            "pids 32768, the default, does not hold: /g has processes of its own and is not delegated; `systemd-run --scope \
-             -p Delegate=yes runner …` starts runner in a group in which it holds\n"
+            "pids 32768, the default, is not enforced: /g has processes of its own and is not delegated; `systemd-run --scope \
+             -p Delegate=yes runner …` starts runner in a group that enforces it\n"
         );
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": false }));
     }
@@ -221,18 +223,18 @@ mod tests {
         let off = Standing::SwitchesOn("/h".into());
         assert_eq!(
             planned(NONE, &off).text(None),
-            "pids 32768, the default, does not hold: its controller is off in /h\n"
+            "pids 32768, the default, is not enforced: its controller is off in /h\n"
         );
-        assert_eq!(planned(Limits { pids: Some(40), ..NONE }, &off).text(None), "limits of c: pids 40 holds\n");
+        assert_eq!(planned(Limits { pids: Some(40), ..NONE }, &off).text(None), "limits of c: pids 40 is enforced\n");
     }
 
     #[test]
     fn a_number_of_open_files_above_the_hosts_maximum_is_reported() {
         let text = |nofile| planned(Limits { nofile, ..NONE }, &Standing::Holds).text(None);
-        assert_eq!(text(Some(64)), "limits of c: nofile 64 holds\n");
+        assert_eq!(text(Some(64)), "limits of c: nofile 64 is enforced\n");
         assert_eq!(
             text(Some(10_001)),
-            "limits of c: nofile 10001 cannot be had, and no step of the container starts: this host allows 10000\n"
+            "limits of c: nofile 10001 is not possible, so no step of the container starts: this host allows 10000\n"
         );
         let json = planned(Limits { nofile: Some(10_001), ..NONE }, &Standing::Holds).json();
         assert_eq!(json["c"]["nofile"], json!({ "value": 10_001, "default": false, "holds": false }));
@@ -244,6 +246,6 @@ mod tests {
     fn a_missing_controller_is_reported_with_the_group_that_lacks_it() {
         let text =
             planned(Limits { millicpus: Some(500), pids: Some(1), ..NONE }, &Standing::Lacks("/g".into())).text(None);
-        assert!(text.starts_with("limits of c: cpus 0.5 does not hold: /g does not have its controller; "), "{text}");
+        assert!(text.starts_with("limits of c: cpus 0.5 is not enforced: /g does not have its controller; "), "{text}");
     }
 }
