@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod bounds;
-mod browser;
 mod built;
 mod cache;
 mod cache_mounts;
@@ -41,7 +40,6 @@ mod names;
 mod namespace;
 mod odd_paths;
 mod one_tree;
-mod page;
 mod parity;
 mod paths;
 mod privileges;

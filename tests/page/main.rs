@@ -1,4 +1,17 @@
 //! The page of a report in a browser: what a person looks for is there, in a wide window and a narrow one, light and dark.
+//!
+//! `cargo test --locked --test page` runs it; `cargo test` alone does not, for it needs Chromium (`apt-get install chromium`).
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
+mod browser;
+#[path = "../host/built.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod built;
+#[path = "../host/heed.rs"]
+mod heed;
+#[path = "../host/project.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod project;
 
 use serde_json::{Value, json};
 
