@@ -40,12 +40,12 @@ pub fn all(tally: &Tally) {
     let errors = AtomicUsize::new(0);
     let queue = Mutex::new(chosen.into_iter());
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                let project = Sample::new().project;
+        for project in [(); AT_ONCE].map(|()| Sample::new().project) {
+            let (errors, queue, right) = (&errors, &queue, &right);
+            scope.spawn(move || {
                 loop {
                     let Some(injection) = queue.lock().unwrap().next() else { return };
-                    if one(&project, &injection, &right, tally) && is_error(injection.fault) {
+                    if one(&project, &injection, right, tally) && is_error(injection.fault) {
                         errors.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::built::descendants;
 use crate::judge::{self, Finding, Kind};
 use crate::project::{Project, Run};
 use crate::pty::Terminal;
@@ -131,7 +132,7 @@ fn end(project: &Project, way: Way, moment: Duration, random: &mut Random) -> Op
         Way::Signal(signal) if early => kill(pid, signal).unwrap(),
         Way::ClosedPipe => drop((build.stdout.take(), build.stderr.take())),
         Way::KilledChild => {
-            let below = processes_below(build.id());
+            let below = descendants(build.id());
             if let Some(chosen) = below.get(random.below(below.len())) {
                 // It may have ended by now.
                 let _ = kill(Pid::from_raw(chosen.cast_signed()), Signal::SIGKILL);
@@ -167,15 +168,6 @@ fn wait(child: &mut Child) -> Option<i32> {
     None
 }
 
-/// All processes that it has started, and those that they have.
-fn processes_below(pid: u32) -> Vec<u32> {
-    let children = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().flat_map(|task| {
-        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<u32>>()
-    });
-    children.flat_map(|child| [vec![child], processes_below(child)].concat()).collect()
-}
-
 /// Ends a build whose container is frozen, so that no signal reaches the processes in it.
 fn frozen(tally: &Tally, signal: Signal) {
     let sample = Sample::with_gate();
@@ -209,7 +201,7 @@ fn frozen(tally: &Tally, signal: Signal) {
 
 /// The cgroups of a runner's container, wherever this host has the freezer.
 fn groups_of(pid: u32) -> Vec<PathBuf> {
-    let below = processes_below(pid);
+    let below = descendants(pid);
     let mut groups: Vec<PathBuf> = below.iter().flat_map(|pid| memberships(*pid)).collect();
     groups.sort();
     groups.dedup();

@@ -23,6 +23,9 @@ mod project;
 #[path = "../host/pty.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod pty;
+#[path = "../host/runtime.rs"]
+#[expect(dead_code, unused_macros, reason = "other tests use the rest")]
+mod runtime;
 mod runtimes;
 mod sample;
 mod sites;

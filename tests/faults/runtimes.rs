@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::built::children;
 use crate::judge;
 use crate::project::Run;
 use crate::sample::Sample;
@@ -103,15 +104,6 @@ fn killed_helper(tally: &Tally) {
     found.extend(judge::whole(&sample.project, &sample.right, false));
     found.extend(judge::next_build(&sample.project, &sample.right, &[pid]));
     tally.add("runtime", "the process that calls the runtime is killed", found, || run.to_string());
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let mut children = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    children
 }
 
 fn is_helper(pid: u32) -> bool {

@@ -1,9 +1,9 @@
 //! The build under test: two containers, the second on the layer of the first, with scratch in memory and on disk.
 
 use std::fs;
-use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::built::wait_for;
 use crate::judge::{self, Outputs};
 use crate::project::{Project, Run};
 
@@ -70,14 +70,7 @@ impl Sample {
 
     #[track_caller]
     pub fn await_gate(&self) {
-        const TRIES: u32 = 6000;
-        for _ in 0..TRIES {
-            if self.project.path("gate/here").exists() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        panic!("the step never began");
+        wait_for("the step at the gate", || self.project.path("gate/here").exists().then_some(()));
     }
 
     pub fn open_gate(&self) {
@@ -86,17 +79,7 @@ impl Sample {
 
     /// Runs a shell command in a mount namespace of its own; `"$@"` is runner without arguments.
     pub fn in_namespace(&self, shell: &str) -> Run {
-        let runner = self.project.command(&[]);
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", shell, "sh"]).arg(runner.get_program());
-        command.current_dir(self.project.path(""));
-        for (name, value) in runner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let output = command.output().unwrap();
+        let output = self.project.shell_in_namespace(shell, &[]).output().unwrap();
         Run::new(std::process::id(), &output)
     }
 }

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -93,17 +93,9 @@ struct Tracer<'a> {
 #[expect(clippy::zombie_processes, reason = "the tracer waits for all that it traces")]
 pub fn build(project: &Project, injection: Option<&Injection>) -> Traced {
     let file = |name: &str| File::create(project.path(name)).unwrap();
-    let runner = project.command(&["apply"]);
-    let mut command = Command::new("sh");
-    // It waits for a line, so it is not yet runner when the tracer comes.
-    command.args(["-c", r#"read -r go; exec "$@" </dev/null"#, "sh"]).arg(runner.get_program()).args(runner.get_args());
-    command.current_dir(project.path("")).stdin(Stdio::piped());
-    for (name, value) in runner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    // The shell waits for a line, so it is not yet runner when the tracer comes.
+    let mut command = project.shell(r#"read -r go; exec "$@" </dev/null"#, &["apply"]);
+    command.stdin(Stdio::piped());
     let mut child = command.stdout(file("stdout.txt")).stderr(file("stderr.txt")).spawn().unwrap();
     let pid = Pid::from_raw(child.id().cast_signed());
     let options = Options::PTRACE_O_TRACESYSGOOD

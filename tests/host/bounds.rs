@@ -179,14 +179,7 @@ steps:
   - { name: s, run: stat -c "%n %a" /dev/deep /dev/deep/down /opt /opt/deep }
 "#,
     );
-    let mut shell = Command::new("sh");
-    let runner = project.command(&["apply", "--progress", "json"]);
-    shell.args(["-c", "umask 0; exec \"$@\"", "sh"]).arg(runner.get_program()).args(runner.get_args());
-    for (name, value) in runner.get_envs().filter_map(|(name, value)| Some((name, value?))) {
-        shell.env(name, value);
-    }
-    shell.current_dir(project.path(""));
-    let built = crate::built::Running::spawn(shell).end();
+    let built = Running::spawn(project.shell("umask 0; exec \"$@\"", &["apply", "--progress", "json"])).end();
     assert_eq!(built.run.code, 0, "{}", built.run);
     for line in built.lines("s") {
         assert!(line.ends_with(" 755"), "{line}");
@@ -225,9 +218,17 @@ steps:
     assert_eq!(reason("other"), "exit code 1");
 }
 
+/// Gives this process the loop devices with the numbers from 77 to 79, which nothing else on a host takes, until the file is
+/// closed.
+fn take_loop_numbers() -> File {
+    let file = File::create(std::env::temp_dir().join("runner-test-loop-numbers")).unwrap();
+    file.lock().unwrap();
+    file
+}
+
 #[test]
 fn a_file_that_a_step_leaves_attached_to_a_loop_device_is_detached() {
-    // One of its own, which nothing else takes.
+    let _turn = take_loop_numbers();
     let number = 77;
     let node = format!("/dev/loop{number}");
     let backing = format!("/sys/block/loop{number}/loop/backing_file");
@@ -277,7 +278,8 @@ steps:
 
 #[test]
 fn a_file_left_attached_by_a_killed_build_is_detached_by_the_next_start() {
-    // Of their own, which nothing else takes; the second is attached to a file of the host in between.
+    let _turn = take_loop_numbers();
+    // The second is attached to a file of the host in between.
     let numbers = [78, 79];
     let nodes = numbers.map(|number| format!("/dev/loop{number}"));
     let backing = |number: u32| format!("/sys/block/loop{number}/loop/backing_file");
@@ -315,4 +317,13 @@ steps:
     assert_eq!(next.code, 0, "{next}");
     assert!(!std::path::Path::new(&backing(numbers[0])).exists(), "{own} is still attached");
     assert!(stays, "a device of the host was detached");
+}
+
+also_with_runc! {
+    a_scratch_in_memory_holds_no_more_empty_files_than_pages,
+    a_user_whose_number_means_no_change_does_not_run_as_root,
+    directories_above_a_device_are_closed_to_others_whatever_the_umask,
+    a_step_that_a_bind_or_a_full_scratch_stops_is_told_the_option_that_it_may_need,
+    a_file_that_a_step_leaves_attached_to_a_loop_device_is_detached,
+    a_file_left_attached_by_a_killed_build_is_detached_by_the_next_start,
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -105,6 +106,19 @@ impl Built {
         String::from_utf8(self.log(step)).unwrap()
     }
 
+    /// The digest of the image that a snapshot step wrote.
+    #[track_caller]
+    pub fn digest(&self, step: &str) -> &str {
+        let written = self.all("snapshot_written").into_iter().find(|event| event["step"] == step);
+        written.unwrap_or_else(|| panic!("{step} wrote no image: {}", self.run))["digest"].as_str().unwrap()
+    }
+
+    /// The messages of the warnings about a step.
+    pub fn warnings_of(&self, step: &str) -> Vec<&str> {
+        let warnings = self.all("warning").into_iter().filter(|event| event["step"] == step);
+        warnings.map(|event| event["message"].as_str().unwrap()).collect()
+    }
+
     /// What a step printed, by line.
     #[track_caller]
     pub fn lines(&self, step: &str) -> Vec<String> {
@@ -194,6 +208,28 @@ impl Gate {
     pub fn open(&self, name: &str) {
         fs::write(self.0.join(format!("{name}.open")), "").unwrap();
     }
+}
+
+/// Returns a number of seconds that no other process of this host sleeps for, so that a test finds its own sleeps.
+pub fn unique_seconds() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // All have as many digits: none is the beginning of another.
+    format!("1{:07}{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The processes that a process has started and that still run, in the order of their numbers.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let numbers = |list: String| list.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<u32>>();
+    let mut children: Vec<u32> = lists.flat_map(numbers).collect();
+    children.sort_unstable();
+    children
+}
+
+/// The same with those that they have started: each before its own.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    children(pid).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
 }
 
 /// The processes of this host whose command line begins so.

@@ -329,3 +329,17 @@ fn without_proc_or_the_null_device_commands_that_need_them_say_so_and_the_others
         assert_eq!(schema.code, 0, "{change}: {schema}");
     }
 }
+
+also_with_runc! {
+    signals_that_the_caller_ignores_stay_ignored_and_steps_begin_with_default_ones,
+    a_step_that_writes_more_than_the_caller_allows_is_killed_as_everywhere,
+    wherever_a_limit_of_memory_ends_runner_the_build_names_it,
+    a_step_that_the_limit_of_processor_time_ends_names_it,
+    the_least_open_files_that_runner_takes_are_enough_for_a_build,
+    a_container_that_a_limit_of_file_sizes_keeps_from_being_made_fails_with_its_name,
+    a_low_limit_of_the_stack_is_raised_or_refused_in_words,
+    limits_that_builds_do_not_come_near_change_nothing,
+    the_default_of_open_files_is_no_more_than_the_caller_may_have_and_a_number_of_the_manifest_must_be_had,
+    where_few_open_files_are_enough_for_a_build_doctor_says_so_and_where_they_are_too_few_it_names_the_limit,
+    a_capability_that_the_caller_lacks_is_named_before_anything_of_the_container_runs,
+}

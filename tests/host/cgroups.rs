@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResourcesBuil
 use runner::cgroup::{Home, LimitedGroup};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
+use crate::built::{Built, Gate, Running, descendants, processes_of, project, unique_seconds, wait_for};
 use crate::project::Project;
 
 /// Mounts every hierarchy that the kernel names below /h, as a step may that has CAP_SYS_ADMIN.
@@ -58,7 +58,7 @@ fn a_step_that_kills_its_cgroup_kills_no_process_of_the_host() {
         "{}",
         "\n  - name: kill\n    run: |\n      $MOUNT_ALL\n      for file in /h/*/cgroup.kill; do echo 1 > $file; done\n",
     );
-    let mut bystander = Command::new("sleep").arg("1000001").spawn().unwrap();
+    let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     let built = Built::of(&project, &[]);
     let survived = bystander.try_wait().unwrap().is_none();
     bystander.kill().unwrap();
@@ -83,7 +83,7 @@ fn a_step_that_mounts_the_hierarchies_cannot_lift_its_limits() {
     run: |
       $MOUNT_ALL
       for file in /h/*/pids.max; do [ -e $file ] && (echo max > $file) || true; done
-      for i in $(seq 40); do sleep 1000002 & done
+      for i in $(seq 40); do sleep 1000 & done
       echo never
 "#,
     );
@@ -136,8 +136,8 @@ const FREEZE: &str = r#"$MOUNT_ALL
 "#;
 
 /// A project whose step freezes itself, and the command that it leaves running then, in no other test.
-fn freezing(timeout: &str, number: u32) -> (Project, String) {
-    let mark = format!("{}{number}", std::process::id());
+fn freezing(timeout: &str) -> (Project, String) {
+    let mark = unique_seconds();
     let script = FREEZE.replace("$MARK", &mark);
     let project = hostile("{}", &format!("\n  - name: freeze\n    {timeout}\n    run: |\n      {script}\n"));
     (project, format!("sleep {mark}"))
@@ -146,7 +146,7 @@ fn freezing(timeout: &str, number: u32) -> (Project, String) {
 #[test]
 fn a_step_that_freezes_itself_is_ended_by_its_timeout() {
     // Thawed to end, it may freeze itself once more.
-    let (project, frozen) = freezing("timeout: 2s\n    grace: 1s", 1);
+    let (project, frozen) = freezing("timeout: 2s\n    grace: 1s");
     let built = Built::of(&project, &[]);
     assert!(built.reason("freeze").starts_with("timed out after 2s"), "{}", built.run);
     assert_eq!(processes_of(&frozen), Vec::<String>::new());
@@ -155,7 +155,7 @@ fn a_step_that_freezes_itself_is_ended_by_its_timeout() {
 
 #[test]
 fn a_step_that_freezes_itself_is_ended_by_an_interrupt() {
-    let (project, frozen) = freezing("timeout: 1h\n    grace: 1s", 2);
+    let (project, frozen) = freezing("timeout: 1h\n    grace: 1s");
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
     gate.await_step("frozen");
@@ -169,14 +169,14 @@ fn a_step_that_freezes_itself_is_ended_by_an_interrupt() {
 
 #[test]
 fn what_a_killed_runner_leaves_frozen_is_gone_after_the_next_start() {
-    let (project, frozen) = freezing("timeout: 1h", 3);
+    let (project, frozen) = freezing("timeout: 1h");
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
     gate.await_step("frozen");
     wait_for("a frozen group", || is_any_frozen(build.pid()).then_some(()));
     let pid = build.pid();
     // Its helpers at the same time: then nothing is left that could clear up.
-    let helpers = children_of(pid);
+    let helpers = descendants(pid);
     for process in [vec![pid], helpers].concat() {
         match kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL) {
             // A helper ends by itself when runner has.
@@ -207,21 +207,9 @@ fn is_any_frozen(runner: u32) -> bool {
     false
 }
 
-fn children_of(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let all = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    let direct: Vec<u32> = all.chain([text]).flat_map(|text| numbers(&text)).collect();
-    direct.iter().flat_map(|child| children_of(*child)).chain(direct.clone()).collect()
-}
-
-fn numbers(text: &str) -> Vec<u32> {
-    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
-}
-
 /// A group with those limits, as that of a service or a CI job, and the shell commands with which runner is started in it.
 fn caller(name: &str, memory: i64, pids: i64) -> (LimitedGroup, String) {
-    let name = format!("test-{name}-{}", std::process::id());
+    let name = format!("test-{name}-{}", unique_seconds());
     let memory = LinuxMemoryBuilder::default().limit(memory).build().unwrap();
     let pids = LinuxPidsBuilder::default().limit(pids).build().unwrap();
     let resources = LinuxResourcesBuilder::default().memory(memory).pids(pids).build().unwrap();
@@ -263,7 +251,7 @@ fn a_callers_limit_that_is_too_small_for_runner_itself_is_named_with_its_value()
 #[test]
 fn a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from() {
     let (caller, shell) = caller("caller", 64 << 20, 50);
-    let many = "for i in $(seq 60); do sleep 1000004 & done; echo never";
+    let many = "for i in $(seq 60); do sleep 1000 & done; echo never";
     let project =
         project(&format!("containers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps: [{{ name: many, run: '{many}' }}]\n"));
     let in_group = |arguments: &[&str]| project.runner_in_shell(&shell, arguments);
@@ -363,4 +351,21 @@ fn a_step_whose_limit_is_lifted_from_outside_fails_and_says_so() {
         "{reason}"
     );
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+also_with_runc! {
+    a_step_that_mounts_the_hierarchies_sees_no_group_of_the_host,
+    a_step_that_kills_its_cgroup_kills_no_process_of_the_host,
+    a_step_that_mounts_the_hierarchies_cannot_lift_its_limits,
+    a_step_cannot_allow_itself_other_devices,
+    a_step_that_freezes_itself_is_ended_by_its_timeout,
+    a_step_that_freezes_itself_is_ended_by_an_interrupt,
+    what_a_killed_runner_leaves_frozen_is_gone_after_the_next_start,
+    a_callers_limit_that_is_too_small_for_runner_itself_is_named_with_its_value,
+    a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from,
+    a_group_of_the_caller_that_allows_no_more_groups_is_named_with_its_file,
+    the_kernel_ends_a_step_for_want_of_memory_before_it_ends_runner,
+    a_v1_group_of_the_caller_that_refuses_a_device_is_named_with_the_command_that_allows_it,
+    a_build_runs_where_runner_is_scheduled_in_real_time,
+    a_step_whose_limit_is_lifted_from_outside_fails_and_says_so,
 }

@@ -1,16 +1,19 @@
 //! Five layers that do all that can be done to a tree, against the same commands on a plain folder.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::namespace::in_private_namespace;
 use crate::project::Project;
+use crate::root::unpack;
 use crate::tree::Tree;
 
 /// The programs of the root. GNU's, for what they say of themselves is not looked at.
-pub const BASE: &str = "
+const BASE: &str = "
 version: 1
 source_date_epoch: none
 containers:
@@ -109,35 +112,39 @@ cp -a /data/mode-only /data/copied; chmod 1755 /; chown 0:70000 /; touch -d @700
 "#,
 ];
 
-/// The base's image in a project of its own.
-pub fn base() -> Project {
-    let project = Project::new(BASE);
-    project.apply();
-    project
+/// The base, and what all layers make of it in a plain folder: the same for all tests, so it is made once.
+struct Expected {
+    /// The image of the base. The file has no name, so it goes with the process.
+    base: File,
+    tree: Tree,
+    /// Nothing of the tree was made before that time, in seconds since 1970.
+    since: i64,
 }
 
-/// What the plain folder holds after all layers, and the time before which nothing of it was made.
-fn plain(project: &Project) -> (Tree, i64) {
-    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let folder = project.path("plain");
-    let mut unpack = Command::new("unsquashfs");
-    unpack.args(["-quiet", "-no-progress", "-d"]).args([&folder, &project.path("base.squashfs")]);
-    let done = unpack.output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    // The GNU programs want /proc to change the mode of what is no file.
-    in_private_namespace(|_| {
-        rustix::mount::mount_bind("/proc", folder.join("proc")).unwrap();
-        for script in LAYERS {
-            let script = format!("umask 022\n{script}");
-            let mut chroot = Command::new("chroot");
-            chroot.arg(&folder).args(["/bin/sh", "-ec", &script]).env_clear();
-            let done = chroot.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
-            assert!(done.status.success(), "{}\nof {script}", String::from_utf8_lossy(&done.stderr));
-        }
-    });
-    let time = fs::metadata(&folder).unwrap().modified().unwrap();
-    fs::File::open(&folder).unwrap().set_modified(time).unwrap();
-    (Tree::read(&folder), i64::try_from(start).unwrap())
+fn expected() -> &'static Expected {
+    static EXPECTED: OnceLock<Expected> = OnceLock::new();
+    EXPECTED.get_or_init(|| {
+        let project = Project::new(BASE);
+        project.apply();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let folder = project.path("plain");
+        unpack(&project.path("base.squashfs"), &folder);
+        // The GNU programs want /proc to change the mode of what is no file.
+        in_private_namespace(|_| {
+            rustix::mount::mount_bind("/proc", folder.join("proc")).unwrap();
+            for script in LAYERS {
+                let script = format!("umask 022\n{script}");
+                let mut chroot = Command::new("chroot");
+                chroot.arg(&folder).args(["/bin/sh", "-ec", &script]).env_clear();
+                let done = chroot.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+                assert!(done.status.success(), "{}\nof {script}", String::from_utf8_lossy(&done.stderr));
+            }
+        });
+        let time = fs::metadata(&folder).unwrap().modified().unwrap();
+        File::open(&folder).unwrap().set_modified(time).unwrap();
+        let base = File::open(project.path("base.squashfs")).unwrap();
+        Expected { base, tree: Tree::read(&folder), since: i64::try_from(since).unwrap() }
+    })
 }
 
 /// A manifest of all layers on the base: in one container, or each in one on the layer before.
@@ -165,16 +172,16 @@ fn manifest(mode: &str, one_container: bool) -> String {
 
 /// Builds all layers and compares what the images of `chosen` come to, mounted, with the plain folder.
 fn compare(mode: &str, one_container: bool, images: &[&str]) {
-    let project = base();
-    let (wanted, fresh) = plain(&project);
-    project.write("build.yaml", &manifest(mode, one_container));
+    let Expected { base, tree, since } = expected();
+    let project = Project::new(&manifest(mode, one_container));
+    fs::copy(format!("/proc/self/fd/{}", base.as_raw_fd()), project.path("base.squashfs")).unwrap();
     let run = project.apply();
     let images: Vec<PathBuf> = images.iter().map(|image| project.path(image)).collect();
     let found = in_private_namespace(|mounts| match &images[..] {
         [image] => Tree::read(&mounts.image(image)),
         images => Tree::read(&mounts.chain(images)),
     });
-    let differences = found.differences(&wanted, fresh);
+    let differences = found.differences(tree, *since);
     assert!(differences.is_empty(), "{}\n{run}", differences.join("\n"));
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
     holes_take_no_room(&images, &project.path("base.squashfs"), &found);
@@ -210,4 +217,8 @@ fn five_full_images_of_one_container_end_equal_to_a_plain_folder() {
 #[test]
 fn five_full_images_of_five_containers_end_equal_to_a_plain_folder() {
     compare("full", false, &["out/4.squashfs"]);
+}
+
+also_with_runc! {
+    five_layers_of_one_container_are_equal_to_a_plain_folder,
 }

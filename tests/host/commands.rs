@@ -231,3 +231,7 @@ fn the_completion_script_of_bash_completes_commands() {
     let run = project.runner_in_shell(&format!("exec bash -c '{script}' bash \"$@\""), &["completions", "bash"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "validate\n"), "{run}");
 }
+
+also_with_runc! {
+    doctor_finds_that_this_host_can_build_and_leaves_nothing,
+}

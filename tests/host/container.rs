@@ -177,3 +177,11 @@ steps:
     assert_eq!(built.lines("read"), ["tmp", "deep"]);
     assert_eq!(fs::read_to_string(project.path("out/file")).unwrap(), "out\n");
 }
+
+also_with_runc! {
+    the_environment_is_what_the_manifest_says_and_nothing_of_the_hosts,
+    a_step_starts_in_its_own_folder_or_its_containers_or_the_root,
+    the_host_name_is_the_containers_name_or_what_it_says,
+    without_a_network_there_is_a_loopback_of_its_own_and_with_the_hosts_there_is_that,
+    a_read_only_root_cannot_be_written_but_what_is_mounted_on_it_can,
+}

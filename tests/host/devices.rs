@@ -1,9 +1,8 @@
 //! Devices: those that the manifest lists are there with exactly what it says, and no other can be opened.
 
-use std::process::Command;
-
 use crate::built::{Built, Running, names_in, project};
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
+use crate::runtime::runtime;
 
 /// loop-control: there on every host that runs these tests, and opening it changes nothing.
 const LISTED: &str = r#"
@@ -123,10 +122,7 @@ fn only_listed_devices_can_be_opened_and_only_as_listed() {
 fn only_listed_devices_can_be_opened_with_cgroup_v2_too() {
     let project = listed();
     let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
-    let runner = project.command(&["apply", "--progress", "json"]);
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, "sh"]).arg(runner.get_program()).args(runner.get_args());
-    command.current_dir(runner.get_current_dir().unwrap()).env("RUNNER_STORE", project.store());
+    let command = project.shell_in_namespace(script, &["apply", "--progress", "json"]);
     check(&project, &Running::spawn(command).end());
 }
 
@@ -220,5 +216,12 @@ fn a_dev_that_a_step_has_changed_in_any_way_is_given_to_no_other_step() {
     made.sort();
     made.dedup();
     // With an external runtime each is another one.
-    assert!(RUNTIME != "embedded" || made.len() < 15, "none was given to a later step: {made:?}");
+    assert!(runtime() != "embedded" || made.len() < 15, "none was given to a later step: {made:?}");
+}
+
+also_with_runc! {
+    only_listed_devices_can_be_opened_and_only_as_listed,
+    only_listed_devices_can_be_opened_with_cgroup_v2_too,
+    each_step_has_a_dev_of_its_own,
+    a_dev_that_a_step_has_changed_in_any_way_is_given_to_no_other_step,
 }

@@ -13,14 +13,14 @@ use nix::pty::{Winsize, openpty};
 use crate::built::{Gate, project, wait_for};
 use crate::project::Project;
 
-/// A terminal, and runner on it.
-struct Terminal {
+/// The screen of a terminal, and runner on it.
+struct Screen {
     screen: Arc<Mutex<vt100::Parser>>,
     reader: Option<JoinHandle<()>>,
     runner: Child,
 }
 
-impl Terminal {
+impl Screen {
     fn start(project: &Project, columns: u16, rows: u16, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
@@ -59,7 +59,7 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
+impl Drop for Screen {
     /// A test that fails must not leave runner waiting for ever.
     fn drop(&mut self) {
         let _ = self.runner.kill();
@@ -97,7 +97,7 @@ fn a_screen_of_80_or_of_40_columns_is_right_and_the_log_whole_whatever_a_step_pr
     {
         let project = project(WILD);
         let gate = Gate::new(&project);
-        let terminal = Terminal::start(&project, columns, 10, &[], &[]);
+        let terminal = Screen::start(&project, columns, 10, &[], &[]);
         gate.await_step("shown");
         terminal.await_line(line);
         // What is painted at once may be read in two.
@@ -133,7 +133,7 @@ steps:
 "#,
     );
     let gate = Gate::new(&project);
-    let terminal = Terminal::start(&project, 80, 24, &["-j", "8"], &[]);
+    let terminal = Screen::start(&project, 80, 24, &["-j", "8"], &[]);
     for text in ["first", "second", "third", "0 done, 3 running, 0 left"] {
         terminal.await_line(text);
     }
@@ -154,7 +154,7 @@ steps:
 #[test]
 fn a_dumb_terminal_has_plain_lines() {
     let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: a, run: echo hello }]\n");
-    let (lines, code) = Terminal::start(&project, 80, 24, &[], &[("TERM", "dumb")]).end();
+    let (lines, code) = Screen::start(&project, 80, 24, &[], &[("TERM", "dumb")]).end();
     assert_eq!(code, Some(0), "{lines:#?}");
     assert!(lines.contains(&"a * started in c".to_owned()) && lines.contains(&"a | hello".to_owned()), "{lines:#?}");
 }
@@ -178,7 +178,7 @@ fn a_line_that_grows_by_carriage_returns_is_shown_while_it_grows_and_is_one_line
         let project = project(PROGRESS);
         let gate = Gate::new(&project);
         let log = project.path("events.jsonl");
-        let terminal = Terminal::start(&project, columns, 10, &["--log-file", log.to_str().unwrap()], &[]);
+        let terminal = Screen::start(&project, columns, 10, &["--log-file", log.to_str().unwrap()], &[]);
         for (place, line) in [
             ("ten", "  10% [downloading]"),
             ("twenty", "  20% [downloading]"),

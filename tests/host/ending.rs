@@ -6,7 +6,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::built::{Built, Gate, Running, compile, processes_of, project, wait_for};
+use crate::built::{Built, Gate, Running, compile, processes_of, project, unique_seconds, wait_for};
 use crate::project::Project;
 
 /// A root with make(1) beside the usual programs.
@@ -20,10 +20,10 @@ pub fn read(project: &Project, name: &str) -> Option<String> {
     fs::read_to_string(project.path(name)).ok()
 }
 
-/// A command that no other test, here or elsewhere on this host, takes for its own.
-pub fn sleep(number: u32) -> (String, String) {
-    let mark = format!("{}{number:02}", 7_000_000 + std::process::id());
-    (format!("sleep {mark}"), mark)
+/// A command that no other process of this host is, and its argument.
+pub fn sleep() -> (String, String) {
+    let seconds = unique_seconds();
+    (format!("sleep {seconds}"), seconds)
 }
 
 #[track_caller]
@@ -65,17 +65,14 @@ fn zombies_below(pid: u32) -> Vec<u32> {
 
 #[test]
 fn make_leaves_no_half_written_target_and_its_shell_starts_nothing_more() {
-    for (number, (step, is_timeout)) in [
+    for (step, is_timeout) in [
         ("exec: [make, -C, /out, $MARK], timeout: 3s", true),
         ("run: 'make -C /out $MARK; touch /out/next', timeout: 3s", true),
         ("run: 'cd /out; make $MARK || touch /out/next', timeout: 3s", true),
         ("exec: [make, -C, /out, $MARK]", false),
         ("run: 'make -C /out $MARK; touch /out/next'", false),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let (command, mark) = sleep(u32::try_from(number).unwrap());
+    ] {
+        let (command, mark) = sleep();
         let project = project(
             &r#"
 mounts:
@@ -105,10 +102,8 @@ steps:
 
 #[test]
 fn nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from() {
-    for (number, run) in
-        ["exec: [sleep, $MARK]", "run: exec sleep $MARK", "run: sleep $MARK; sleep $MARK"].iter().enumerate()
-    {
-        let (command, mark) = sleep(10 + u32::try_from(number).unwrap());
+    for run in ["exec: [sleep, $MARK]", "run: exec sleep $MARK", "run: sleep $MARK; sleep $MARK"] {
+        let (command, mark) = sleep();
         for user in ["0", "1234"] {
             let step = run.replace("$MARK", &mark);
             let project = project(&format!(
@@ -126,7 +121,7 @@ fn nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from() {
 
 #[test]
 fn every_process_of_a_step_may_finish_what_it_does_and_no_other_step_is_told() {
-    let (command, mark) = sleep(20);
+    let (command, mark) = sleep();
     let script = "finish() { sleep 0.3; echo $1 >> /gate/finished; exit 3; }\n";
     let project = project(
         &r#"
@@ -178,7 +173,7 @@ steps:
 
 #[test]
 fn a_writer_that_ignores_sigterm_is_killed_after_its_grace_and_one_that_catches_it_finishes() {
-    let (command, mark) = sleep(30);
+    let (command, mark) = sleep();
     let project = project(
         &r#"
 mounts: { $GATE }
@@ -269,7 +264,7 @@ fn a_command_that_is_interrupted_may_end_by_itself() {
 /// Each of these would keep an end that waits for all processes from coming: it comes with the end of the grace.
 #[test]
 fn hostile_processes_delay_an_end_by_their_grace_and_no_longer() {
-    let (command, mark) = sleep(40);
+    let (command, mark) = sleep();
     for (what, limits, script) in [
         ("ignore SIGTERM, and clone", "{}", "trap '' TERM; while :; do sleep $MARK & sleep 0.01; done"),
         (
@@ -304,7 +299,7 @@ fn hostile_processes_delay_an_end_by_their_grace_and_no_longer() {
 
 #[test]
 fn a_profile_that_refuses_to_send_signals_delays_no_end() {
-    let (command, mark) = sleep(50);
+    let (command, mark) = sleep();
     for refused in ["kill", "clone", "seccomp", "setns"] {
         let project = project(&format!(
             "containers: {{ c: {{ rootfs: $TOOLS, seccomp: profile.json }} }}\n\
@@ -403,4 +398,17 @@ steps:
     );
     assert_eq!(read(&project, "out/caught").as_deref(), Some("whole\n"), "{}", built.run);
     assert_nothing_left(&project, &built);
+}
+
+also_with_runc! {
+    make_leaves_no_half_written_target_and_its_shell_starts_nothing_more,
+    nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from,
+    every_process_of_a_step_may_finish_what_it_does_and_no_other_step_is_told,
+    a_writer_that_ignores_sigterm_is_killed_after_its_grace_and_one_that_catches_it_finishes,
+    a_second_interrupt_ends_the_grace_and_the_build_in_order,
+    a_command_that_is_interrupted_may_end_by_itself,
+    hostile_processes_delay_an_end_by_their_grace_and_no_longer,
+    a_profile_that_refuses_to_send_signals_delays_no_end,
+    a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_threads_does,
+    a_step_that_leaves_no_process_to_tell_it_is_told_when_there_is_one,
 }

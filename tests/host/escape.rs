@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::built::{Built, compile, project};
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
+use crate::root::make_root;
+use crate::runtime::runtime;
 
 /// What runs the containers, by its file on this host.
 fn program() -> PathBuf {
-    if RUNTIME == "runc" {
+    if runtime() == "runc" {
         let found = Command::new("sh").args(["-c", "command -v runc"]).output().unwrap();
         String::from_utf8(found.stdout).unwrap().trim().into()
     } else {
@@ -125,7 +127,7 @@ steps:
         let built = Built::of(&project, &["--keep-going"]);
         let lines = built.lines("attack");
         assert_eq!(built.text("next"), "works\n", "{name}");
-        if RUNTIME == "embedded" {
+        if runtime() == "embedded" {
             // That program is init's, in sealed memory: it loads no library, and without its descriptors it ends.
             assert_eq!((built.ending("attack")["exit_code"].as_i64(), lines.len()), (Some(1), 0), "{name}: {lines:?}");
         } else {
@@ -186,22 +188,7 @@ steps:
     for folder in ["dev", "proc", "sys", "tmp"] {
         fs::create_dir_all(project.path("victim").join(folder)).unwrap();
     }
-    let seed = crate::built::project(
-        "
-containers:
-  c: { rootfs: $TOOLS }
-steps:
-  - { name: image, snapshot: { mode: full, output: image.squashfs } }
-",
-    );
-    seed.apply();
-    let unpacked = Command::new("unsquashfs")
-        .args(["-q", "-n", "-d"])
-        .arg(project.path("root"))
-        .arg(seed.path("image.squashfs"))
-        .status()
-        .unwrap();
-    assert!(unpacked.success());
+    make_root(&project.path("root"));
     fs::create_dir_all(project.path("root/etc")).unwrap();
     for (at, to) in links {
         let at = project.path("root").join(at);
@@ -362,4 +349,13 @@ steps:
         assert_eq!(contents(&project.path("victim")), before, "{lead}");
         assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
     }
+}
+
+also_with_runc! {
+    the_program_that_runs_containers_cannot_be_written_to_from_inside,
+    below_a_steps_proc_there_is_no_way_to_init_either,
+    folders_of_a_root_that_are_links_to_the_host_lead_nowhere,
+    a_resolv_conf_that_is_a_link_or_a_folder_harms_nobody,
+    no_library_of_a_root_is_loaded_into_what_sets_a_container_up,
+    a_mount_inside_another_one_does_not_follow_what_a_step_has_put_there,
 }

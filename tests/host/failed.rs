@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::built::{Built, Gate, Running, compile, processes_of, project};
+use crate::built::{Built, Gate, Running, compile, processes_of, project, unique_seconds};
 use crate::project::Project;
 
 const MANIFEST: &str = "
@@ -37,8 +37,9 @@ fn a_step_that_fails_stops_what_needs_it_and_leaves_outputs_of_before() {
 
 #[test]
 fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
+    let seconds = unique_seconds();
     let project = project(
-        r#"
+        &r#"
 containers:
   c: { rootfs: $TOOLS }
 steps:
@@ -49,18 +50,19 @@ steps:
     run: |
       trap '' INT TERM HUP
       echo begun
-      sleep 9182736 &
-      setsid sleep 9182736 &
-      sleep 9182736
+      sleep SECONDS &
+      setsid sleep SECONDS &
+      sleep SECONDS
   - { name: after, run: echo never }
-"#,
+"#
+        .replace("SECONDS", &seconds),
     );
     let built = Built::of(&project, &[]);
     assert_eq!(built.run.code, 1, "{}", built.run);
     assert_eq!((built.status("quick"), built.status("slow"), built.status("after")), ("ran", "failed", "skipped"));
     let reason = "timed out after 1s 500ms, and was killed 200ms after SIGTERM";
     assert_eq!((built.reason("slow"), built.text("slow").as_str()), (reason, "begun\n"));
-    assert_eq!(processes_of("sleep 9182736"), Vec::<String>::new());
+    assert_eq!(processes_of(&format!("sleep {seconds}")), Vec::<String>::new());
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
     let plain = project.runner(&["apply"]);
     assert_eq!(plain.code, 1, "{plain}");
@@ -81,7 +83,7 @@ containers:
 steps:
   - { name: second, retries: 5, run: "echo try >> /out/second; echo try >> /second; [ $(wc -l < /out/second) = 2 ]" }
   - { name: root, run: wc -l < /second }
-  - { name: slow, retries: 1, timeout: 1s, run: "echo try >> /out/slow; [ $(wc -l < /out/slow) = 2 ] || sleep 9182737" }
+  - { name: slow, retries: 1, timeout: 1s, run: "echo try >> /out/slow; [ $(wc -l < /out/slow) = 2 ] || sleep 1000" }
   - { name: never, retries: 2, run: echo try; exit 6 }
   - { name: after, run: echo never }
 "#,
@@ -92,19 +94,15 @@ steps:
         let started = built.all("step_started").into_iter().filter(|event| event["step"] == step);
         started.map(|event| event["attempt"].as_u64().unwrap()).collect::<Vec<_>>()
     };
-    let warnings = |step: &str| {
-        let warnings = built.all("warning").into_iter().filter(|event| event["step"] == step);
-        warnings.map(|event| event["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
     assert_eq!((built.status("second"), tries("second")), ("ran", vec![1, 2]));
     let stays = "begins with the root as it was; what this one wrote to /out (the cache /out) stays";
-    assert_eq!(warnings("second"), [format!("exit code 1; try 2 of 6 {stays}")]);
+    assert_eq!(built.warnings_of("second"), [format!("exit code 1; try 2 of 6 {stays}")]);
     assert_eq!(built.lines("root"), ["1"]);
     assert_eq!((built.status("slow"), tries("slow")), ("ran", vec![1, 2]));
-    assert_eq!(warnings("slow"), [format!("timed out after 1s; try 2 of 2 {stays}")]);
+    assert_eq!(built.warnings_of("slow"), [format!("timed out after 1s; try 2 of 2 {stays}")]);
     assert_eq!((built.reason("never"), tries("never")), ("exit code 6 (try 3 of 3)", vec![1, 2, 3]));
     assert_eq!(built.lines("never"), ["try"; 3]);
-    assert_eq!(warnings("never"), [2, 3].map(|next| format!("exit code 6; try {next} of 3 {stays}")));
+    assert_eq!(built.warnings_of("never"), [2, 3].map(|next| format!("exit code 6; try {next} of 3 {stays}")));
     assert_eq!((built.ending("never")["exit_code"].as_i64(), built.status("after")), (Some(6), "skipped"));
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
@@ -112,7 +110,7 @@ steps:
 #[test]
 fn an_end_by_a_signal_is_told_with_its_number_and_name() {
     // A process that no other test, here or elsewhere on this host, takes for its own.
-    let sleep = format!("sleep {}", 9_000_000 + std::process::id());
+    let sleep = format!("sleep {}", unique_seconds());
     let project = project(
         r#"
 mounts:
@@ -158,4 +156,10 @@ fn process_of(command: &str) -> Option<Pid> {
     };
     let found = std::fs::read_dir("/proc").unwrap().flatten().find(named)?;
     Pid::from_raw(found.file_name().to_str()?.parse().ok()?)
+}
+
+also_with_runc! {
+    a_step_that_takes_too_long_is_ended_with_all_that_it_started,
+    a_step_is_tried_again_as_often_as_it_may_be_and_no_more,
+    an_end_by_a_signal_is_told_with_its_number_and_name,
 }

@@ -5,8 +5,9 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::built::{Built, Gate, Running, project};
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
 use crate::pty::Terminal;
+use crate::runtime::runtime;
 
 fn of(container: &str, steps: &str) -> Project {
     let project = project(&format!(
@@ -84,7 +85,7 @@ fn a_command_that_cannot_be_executed_has_the_code_of_a_shell() {
         project.write("gate/not-executable", "#!/bin/sh\n");
         let built = Built::of(&project, &[]);
         assert_eq!(built.ending("s")["exit_code"], code, "{}", built.run);
-        match RUNTIME {
+        match runtime() {
             "embedded" => assert!(built.reason("s").starts_with("cannot start: "), "{}", built.run),
             _ => assert!(built.text("s").starts_with(&format!("runner-init: {log}")), "{}", built.run),
         }
@@ -178,4 +179,15 @@ fn a_command_behind_the_first_process_has_the_terminal_in_its_hands() {
     terminal.press("\u{3}");
     assert_eq!(terminal.end().code(), Some(130), "{}", terminal.shown);
     assert!(terminal.is_as_before());
+}
+
+also_with_runc! {
+    a_signal_that_a_step_sends_to_itself_ends_it_as_under_a_shell,
+    signals_to_the_first_process_are_passed_on_and_its_program_is_another,
+    orphans_are_reaped,
+    a_command_that_cannot_be_executed_has_the_code_of_a_shell,
+    a_step_that_is_to_end_is_waited_for_with_all_that_it_started,
+    orphans_are_reaped_and_the_programs_end_is_reported_while_a_step_is_to_end,
+    nothing_inside_can_write_to_the_first_process_its_program_or_its_descriptors,
+    a_command_behind_the_first_process_has_the_terminal_in_its_hands,
 }

@@ -73,3 +73,7 @@ fn a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need() {
     assert_eq!(built.reason("readable"), "exit code 1");
     assert!(built.ending("node")["failure"].get("hint").is_none(), "{}", built.run);
 }
+
+also_with_runc! {
+    a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need,
+}

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::prctl::set_child_subreaper;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use crate::built::{Built, Gate, Running, processes_of, project, wait_for};
+use crate::built::{Built, Gate, Running, descendants, processes_of, project, unique_seconds, wait_for};
 use crate::project::{Project, Run};
 
 /// A step that would last for ever, with children, on scratch in memory and on disk.
@@ -27,7 +28,7 @@ steps:
     run: |
       trap '' INT TERM HUP
       head -c 1000000 /dev/urandom > /big
-      setsid sleep 8642975 &
+      setsid sleep 1000 &
       echo last words
       sh /gate/meet half-way
   - { name: image, container: c, snapshot: { output: out/image.squashfs } }
@@ -47,20 +48,6 @@ const NEXT: &str = "version: 1
 containers: { c: { rootfs: { programs: [/bin/true] } } }
 steps: [{ name: x, exec: [/bin/true] }]
 ";
-
-fn children(pid: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
-        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned();
-        if parent == pid.to_string() {
-            let child = process.file_name().to_string_lossy().parse().unwrap();
-            found.push(child);
-            found.extend(children(child));
-        }
-    }
-    found
-}
 
 fn kill(pid: u32) {
     // It may have ended by itself.
@@ -108,9 +95,8 @@ fn whole(project: &Project, image: &Path) -> bool {
 #[test]
 fn a_signal_ends_a_build_in_order() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
-        // A process that no other test, here or elsewhere on this host, takes for its own.
-        let sleep = format!("sleep {}", 8_000_000 + std::process::id());
-        let project = project(&ENDLESS.replace("sleep 8642975", &sleep));
+        let sleep = format!("sleep {}", unique_seconds());
+        let project = project(&ENDLESS.replace("sleep 1000", &sleep));
         let build = half_way(&project);
         wait_for("the step's child", || (processes_of(&sleep).len() == 1).then_some(()));
         build.signal(signal);
@@ -154,7 +140,7 @@ fn a_killed_runner_leaves_nothing_of_a_step() {
 fn a_runner_killed_with_all_its_helpers_leaves_nothing() {
     let project = project(ENDLESS);
     let build = half_way(&project);
-    let all = children(build.pid());
+    let all = descendants(build.pid());
     assert!(all.len() >= 4, "a helper, init, a spare and the step: {all:?}");
     kill(build.pid());
     all.into_iter().for_each(kill);
@@ -166,10 +152,13 @@ fn a_runner_killed_with_all_its_helpers_leaves_nothing() {
 
 #[test]
 fn what_a_helper_of_a_killed_runner_still_works_on_is_left_alone_until_it_has_ended() {
+    // The setting below is one of the whole process, and the same test runs with each runtime.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let project = project(ENDLESS);
     let build = half_way(&project);
     let pid = build.pid();
-    let helper = Pid::from_raw(children(pid)[0].cast_signed()).unwrap();
+    let helper = Pid::from_raw(descendants(pid)[0].cast_signed()).unwrap();
     // The kernel ends a stopped process whose parent has died, unless someone of its session takes it over.
     set_child_subreaper(true).unwrap();
     kill_process(helper, Signal::STOP).unwrap();
@@ -191,7 +180,7 @@ fn a_session_whose_helpers_are_killed_fails_the_step_and_leaves_nothing() {
     for only_the_helper in [true, false] {
         let project = project(ENDLESS);
         let build = half_way(&project);
-        let all = children(build.pid());
+        let all = descendants(build.pid());
         let helper = all[0];
         if only_the_helper {
             kill(helper);
@@ -341,4 +330,13 @@ fn a_signal_while_the_store_is_made_leaves_nothing_half_written_in_it() {
         assert_eq!(run.code, 130, "{run}");
         assert_eq!(project.left_over(pid), Vec::<String>::new(), "{run}");
     }
+}
+
+also_with_runc! {
+    a_signal_ends_a_build_in_order,
+    a_killed_runner_leaves_nothing_of_a_step,
+    a_runner_killed_with_all_its_helpers_leaves_nothing,
+    what_a_helper_of_a_killed_runner_still_works_on_is_left_alone_until_it_has_ended,
+    a_session_whose_helpers_are_killed_fails_the_step_and_leaves_nothing,
+    whenever_a_runner_is_killed_outputs_and_layers_are_whole_or_not_there,
 }

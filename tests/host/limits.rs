@@ -4,8 +4,8 @@ use std::fs;
 
 use runner::cgroup::Home;
 
-use crate::built::{Built, Gate, Running, processes_of, project};
-use crate::project::RUNTIME;
+use crate::built::{Built, Gate, Running, processes_of, project, unique_seconds};
+use crate::runtime::runtime;
 
 /// What is in a file of the cgroup that limits a runner's only container, by its name on cgroup v1 or on v2.
 #[track_caller]
@@ -57,7 +57,7 @@ steps:
         assert!(quota == "150000" || quota == "150000 100000", "{moment}: {quota}");
         assert_eq!(limit(["memory.limit_in_bytes", "memory.max"]), (96 << 20).to_string(), "{moment}");
         // The embedded runtime's init, its spare and its janitor are no step's.
-        let processes = if RUNTIME == "embedded" { "43" } else { "40" };
+        let processes = if runtime() == "embedded" { "43" } else { "40" };
         assert_eq!(limit(["pids.max", "pids.max"]), processes, "{moment}");
         gate.open(moment);
     }
@@ -95,7 +95,7 @@ steps:
     lines.sort_unstable();
     // cpu and cpu,cpuacct are names of one hierarchy.
     lines.dedup();
-    let processes = if RUNTIME == "embedded" { "43" } else { "40" };
+    let processes = if runtime() == "embedded" { "43" } else { "40" };
     let pids = format!("pids.max {processes}");
     let is_v1 = lines.iter().any(|line| line.starts_with("cpu.cfs"));
     let cpu = if is_v1 { "cpu.cfs_quota_us 150000" } else { "cpu.max 150000 100000" };
@@ -145,22 +145,24 @@ fn a_container_without_limits_of_its_own_has_the_default_number_of_processes() {
 
 #[test]
 fn a_step_may_have_as_many_processes_as_its_container_allows_and_no_more() {
+    let seconds = unique_seconds();
     let project = project(
-        r#"
+        &r#"
 containers:
   c: { rootfs: $TOOLS, limits: { pids: 12 } }
 steps:
   - name: as-many
     run: |
-      for i in 1 2 3 4 5 6 7 8 9 10 11; do sleep 6655443 & done
+      for i in 1 2 3 4 5 6 7 8 9 10 11; do sleep SECONDS & done
       set -- /proc/[0-9]*; echo $#
   - name: one-more
     needs: [as-many]
-    run: for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep 6655443 & done; echo never
+    run: for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep SECONDS & done; echo never
   - { name: bomb, needs: [as-many], timeout: 1s, run: "b() { b | b & }; b & while :; do :; done" }
   - { name: after, needs: [as-many], run: echo works }
   - { name: other, needs: [as-many], run: exit 3 }
-"#,
+"#
+        .replace("SECONDS", &seconds),
     );
     let built = Built::of(&project, &["--keep-going", "-j", "1"]);
     assert_eq!(built.run.code, 1, "{}", built.run);
@@ -173,7 +175,7 @@ steps:
     assert!(text.contains("12\n") && text.contains("fork") && !text.contains("never"), "{text}");
     assert_eq!(built.reason("bomb"), "timed out after 1s");
     assert_eq!(built.text("after"), "works\n");
-    assert_eq!(processes_of("sleep 6655443"), Vec::<String>::new());
+    assert_eq!(processes_of(&format!("sleep {seconds}")), Vec::<String>::new());
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
 
@@ -220,11 +222,21 @@ steps:
     );
     let built = Built::of(&project, &["--keep-going"]);
     assert_eq!(built.text("enough"), "it runs\n");
-    if RUNTIME == "embedded" {
+    if runtime() == "embedded" {
         return assert_eq!(built.text("one"), "it runs\n");
     }
     let hint = "runc itself needs more processes and threads in the container to start a step than the 1 of `pids` under limits; \
                 `limits: {pids: 16}` or `--runtime embedded` leaves enough";
     assert!(built.reason("one").starts_with("cannot start: ") && built.reason("one").ends_with(hint), "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+also_with_runc! {
+    processors_and_memory_are_limited_by_the_cgroup_and_a_step_cannot_lift_that,
+    a_step_reads_its_limits_in_its_own_cgroup,
+    memory_that_steps_have_left_in_dev_shm_is_free_for_the_next,
+    a_container_without_limits_of_its_own_has_the_default_number_of_processes,
+    a_step_may_have_as_many_processes_as_its_container_allows_and_no_more,
+    a_process_that_takes_more_memory_than_it_may_is_killed_and_the_step_says_so,
+    a_limit_of_one_process_holds_for_a_step_and_an_external_runtime_that_needs_more_is_named,
 }

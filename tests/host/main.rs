@@ -1,7 +1,12 @@
 //! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
 //!
-//! All of them run with each runtime: `tests/runc` is this folder by another name, see [`project::RUNTIME`].
+//! They run with the embedded runtime. Those whose result can depend on the runtime run with runc too: each file lists its own in
+//! `also_with_runc!`, see [`runtime`]. `cargo test --test host with_runc` runs these alone.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
+// Its macro is for the modules after it.
+#[macro_use]
+mod runtime;
 
 mod bounds;
 mod built;
@@ -49,6 +54,7 @@ mod quick;
 mod recipes;
 mod reports;
 mod retries;
+mod root;
 mod rules;
 mod run;
 mod runtimes;

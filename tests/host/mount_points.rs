@@ -241,3 +241,11 @@ steps:
     }
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
+
+also_with_runc! {
+    mount_points_are_in_no_snapshot_and_folders_above_them_stay_as_they_were,
+    mounts_below_what_a_layer_has_deleted_or_emptied_bring_nothing_back,
+    the_hosts_resolv_conf_is_readable_and_in_no_snapshot_whatever_the_root_has_there,
+    a_mount_below_one_that_each_step_has_anew_is_seen_by_each_step,
+    a_mount_on_a_target_of_the_other_kind_is_a_mistake_of_the_manifest_and_names_both,
+}

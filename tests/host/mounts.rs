@@ -52,11 +52,7 @@ steps:
     fs::create_dir(project.path("ro/below")).unwrap();
     // A mount below the read-only one, which a flag of that one alone would leave open.
     let script = "mount -t tmpfs none ro/below && echo below > ro/below/file && exec \"$@\"";
-    let runner = project.command(&["apply", "--progress", "json"]);
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, "sh"]).arg(runner.get_program()).args(runner.get_args());
-    command.current_dir(runner.get_current_dir().unwrap()).env("RUNNER_STORE", project.store());
-    let built = Running::spawn(command).end();
+    let built = Running::spawn(project.shell_in_namespace(script, &["apply", "--progress", "json"])).end();
     assert_eq!(built.run.code, 0, "{}", built.run);
     assert_eq!(built.lines("read"), ["ro", "below", "rw", "note", "open", "rw", "program", "noexec"]);
     assert_eq!(built.lines("write"), ["changed", "5", "kept"]);
@@ -350,4 +346,16 @@ steps:
     assert_eq!(built.text("next"), "text\ntext\n");
     assert!(built.reason("remove").starts_with("its mount /src/below is gone: a step has removed"), "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+}
+
+also_with_runc! {
+    a_bind_mount_is_the_hosts_folder_or_file_and_read_only_where_it_says_so,
+    a_tmpfs_has_the_size_mode_owner_and_flags_that_its_options_say,
+    caches_of_one_id_are_one_folder_and_of_another_id_another,
+    a_secret_is_readable_by_the_steps_and_nowhere_in_the_store_or_an_image,
+    a_filesystem_of_the_kernel_is_mounted_with_its_options,
+    a_mount_below_another_one_is_seen_whatever_their_order_in_the_manifest,
+    another_proc_and_another_sysfs_show_and_change_no_more_than_the_usual_ones,
+    a_step_of_another_user_is_told_how_a_secret_or_a_cache_becomes_its_own,
+    a_step_that_unmounts_its_own_view_of_a_mount_takes_it_from_no_other_step,
 }

@@ -104,3 +104,9 @@ steps:
         "{told:?}"
     );
 }
+
+also_with_runc! {
+    localhost_and_the_own_host_name_resolve_in_a_root_without_a_hosts_file,
+    a_step_can_replace_what_it_finds_and_the_next_ones_see_what_it_made,
+    a_resolv_conf_of_the_host_that_leads_nowhere_is_reported,
+}

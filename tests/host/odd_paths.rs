@@ -133,3 +133,8 @@ fn a_store_on_an_overlay_keeps_scratch_in_memory_and_refuses_it_on_disk_in_words
     assert!(words.contains("is itself on an overlay") && words.contains("scratch: {tmpfs: SIZE}"), "{run}");
     assert_eq!(odd.project.left_over(run.pid), Vec::<String>::new());
 }
+
+also_with_runc! {
+    a_store_a_project_and_a_temporary_directory_of_any_name_work,
+    names_that_are_not_utf8_work_but_for_a_store_which_is_refused_before_it_is_made,
+}

@@ -267,3 +267,7 @@ fn a_tree_is_the_same_in_session_checkpoint_frozen_directory_layer_and_full_imag
         try_trees(first..(first + TREES_OF_A_BUILD).min(count), epoch, scratch);
     }
 }
+
+also_with_runc! {
+    a_tree_is_the_same_in_session_checkpoint_frozen_directory_layer_and_full_image,
+}

@@ -6,16 +6,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use crate::built::{Built, Running, project};
-use crate::project::{Project, RUNTIME, Run};
+use crate::project::{Project, Run};
+use crate::root::make_root;
+use crate::runtime::runtime;
 
 /// Builds, started from a shell command in a mount namespace of its own; `"$@"` is runner and its arguments.
 fn built_after(project: &Project, script: &str, arguments: &[&str]) -> Built {
-    let runner = project.command(&[arguments, &["apply", "--progress", "json"]].concat());
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, "sh"]).arg(runner.get_program()).args(runner.get_args());
-    command.current_dir(runner.get_current_dir().unwrap());
-    command.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Running::spawn(command).end()
+    Running::spawn(project.shell_in_namespace(script, &[arguments, &["apply", "--progress", "json"]].concat())).end()
 }
 
 /// What a step can find of the store below a directory: one line for each thing that it should not.
@@ -63,7 +60,7 @@ steps:
 "
         ));
         project.write("token", "secret");
-        if RUNTIME != "embedded" && !options.contains("ro") {
+        if runtime() != "embedded" && !options.contains("ro") {
             assert_refused(&project.runner(&["apply"]));
             continue;
         }
@@ -106,7 +103,7 @@ steps:
     compile_rename(&project, "rename");
     let store = project.path("cache/of/runner");
     let run = project.runner(&["--store", store.to_str().unwrap(), "apply"]);
-    if RUNTIME != "embedded" {
+    if runtime() != "embedded" {
         return assert_refused(&run);
     }
     assert_eq!(run.code, 0, "{run}");
@@ -146,7 +143,7 @@ steps:
     let script = "\"$@\" > /dev/null; mkdir -p src/alias src/above src/keys; mount --bind store src/alias && mount --bind . src/above && \
                   mount --bind store/keys src/keys && exec \"$@\"";
     let built = built_after(&project, script, &[]);
-    if RUNTIME != "embedded" {
+    if runtime() != "embedded" {
         return assert_refused(&built.run);
     }
     assert_eq!(built.run.code, 0, "{}", built.run);
@@ -187,12 +184,12 @@ steps: [{ name: s, exec: [/bin/true] }]
     for (store, warns) in [("store", true), ("not/yet/there", true), ("link/store", true), ("/nowhere/store", false)] {
         let _ = symlink(".", project.path("link"));
         let run = project.runner(&["--store", store, "validate"]);
-        let words = match RUNTIME {
+        let words = match runtime() {
             "embedded" => "warning: the bind source",
             _ => "warning: a build will be refused: cannot bind",
         };
         assert_eq!((run.code, run.stderr.contains(words)), (0, warns), "{store}: {run}");
-        let rest = if RUNTIME == "embedded" { "an empty, read-only directory" } else { "`--store DIRECTORY`" };
+        let rest = if runtime() == "embedded" { "an empty, read-only directory" } else { "`--store DIRECTORY`" };
         assert_eq!(run.stderr.contains(rest), warns, "{store}: {run}");
     }
     assert!(!project.path("not").exists());
@@ -261,24 +258,13 @@ steps:
   - { name: image, container: image, needs: [swap], run: cat /name }
 "#,
     );
-    let tools = crate::built::project(
-        "
-containers:
-  c: { rootfs: $TOOLS }
-steps:
-  - { name: image, snapshot: { mode: full, output: image.squashfs } }
-",
-    );
-    tools.apply();
     for (top, name) in [("work", "named"), ("victim", "host")] {
         for file in ["folder/name", "file"] {
             project.write(&format!("{top}/{file}"), &format!("{name}\n"));
         }
         project.write(&format!("{top}/token"), &format!("token-{name}\n"));
         let root = project.path(top).join("root");
-        let mut unpack = Command::new("unsquashfs");
-        unpack.args(["-q", "-n", "-d"]).arg(&root).arg(tools.path("image.squashfs"));
-        assert!(unpack.status().unwrap().success());
+        make_root(&root);
         fs::write(root.join("name"), format!("{name}\n")).unwrap();
         let run = |program: &str, arguments: &[&str]| {
             let ended = Command::new(program).args(arguments).current_dir(project.path(top)).output().unwrap();
@@ -476,4 +462,15 @@ steps:
     symlink("out", project.path("link")).unwrap();
     let run = project.runner(&["validate"]);
     assert_eq!((run.code, run.stderr.contains("two snapshots have the same output")), (2, true), "{run}");
+}
+
+also_with_runc! {
+    a_bind_that_contains_the_store_shows_and_changes_nothing_of_it,
+    a_store_below_other_directories_cannot_be_moved_out_of_its_cover,
+    the_store_is_not_seen_through_a_mount_below_the_source_either,
+    validate_warns_of_a_bind_that_contains_the_store,
+    a_bind_that_contains_the_store_is_refused_where_another_container_may_mount,
+    what_the_manifest_names_is_what_it_was_when_the_build_began,
+    set_uid_programs_and_devices_in_a_bind_or_cache_have_no_effect_unless_asked_for,
+    a_file_that_the_build_writes_is_bound_as_it_is_then_by_whatever_path,
 }

@@ -1,7 +1,7 @@
 //! What a step may do, read back inside: user, groups, capabilities, no-new-privileges, open files.
 
 use crate::built::{Built, compile, project};
-use crate::project::RUNTIME;
+use crate::runtime::runtime;
 
 /// The bit of each capability is its place, as in linux/capability.h.
 const CAPABILITIES: [&str; 41] = [
@@ -148,7 +148,7 @@ impl Privileges {
 #[test]
 fn what_the_manifest_says_of_privileges_is_what_a_step_has() {
     // runc refuses numbers that are negative where they have a sign.
-    let (uid, gid) = if RUNTIME == "embedded" { ("4000000000", "3000000000") } else { ("2147483647", "2147483646") };
+    let (uid, gid) = if runtime() == "embedded" { ("4000000000", "3000000000") } else { ("2147483647", "2147483646") };
     let project = project(
         r#"
 containers:
@@ -292,7 +292,7 @@ steps:
                 execute it; leave CHOWN out of `drop` under its `capabilities`";
     assert!(built.reason("by-shell").ends_with(hint), "{}", built.reason("by-shell"));
     // What is not in the bounding set a file cannot give: the kernel refuses to run it.
-    if RUNTIME == "embedded" {
+    if runtime() == "embedded" {
         let reason = "cannot start: /with-capability cannot be executed: Operation not permitted";
         assert_eq!(built.reason("dropped"), format!("{reason}; {hint}"));
     } else {
@@ -354,4 +354,13 @@ steps:
     std::fs::create_dir(project.path("tools")).unwrap();
     compile(&project, "tools/bind", BIND, &["-static"]);
     project.apply();
+}
+
+also_with_runc! {
+    what_the_manifest_says_of_privileges_is_what_a_step_has,
+    a_user_has_the_groups_that_an_earlier_step_gave_it,
+    a_user_that_is_not_in_the_root_fails_the_step_with_the_file_it_is_not_in,
+    a_file_gives_capabilities_and_users_only_where_new_privileges_are_allowed,
+    more_open_files_than_the_host_allows_are_told_with_what_it_allows,
+    a_step_of_another_user_than_root_binds_each_port_of_a_network_of_its_own,
 }

@@ -9,16 +9,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::heed;
-
-/// What runs the containers: these tests are compiled twice, as `host` for the runtime that is built in, and as `runc`.
-pub const RUNTIME: &str = match env!("CARGO_CRATE_NAME").as_bytes() {
-    b"runc" => "runc",
-    _ => "embedded",
-};
+use crate::runtime::runtime;
 
 /// A project in a temporary folder.
 pub struct Project {
     folder: TempDir,
+    runtime: &'static str,
     /// Cgroups that were there before: a test that was killed may have left some, and numbers of processes come again.
     groups_before: BTreeSet<PathBuf>,
 }
@@ -37,7 +33,7 @@ impl Project {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
         heed::heed_signals();
         let folder = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
-        let project = Self { folder, groups_before: groups().into_iter().collect() };
+        let project = Self { folder, runtime: runtime(), groups_before: groups().into_iter().collect() };
         project.write("build.yaml", manifest);
         project
     }
@@ -58,10 +54,41 @@ impl Project {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        self.surrounded(Command::new(env!("CARGO_BIN_EXE_runner")), arguments)
+    }
+
+    /// A command that ends with runner and its arguments: a program that starts it.
+    pub fn command_by(&self, program: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_runner"));
+        self.surrounded(command, arguments)
+    }
+
+    /// A shell command, in which `"$@"` is runner and its arguments.
+    pub fn shell(&self, shell: &str, arguments: &[&str]) -> Command {
+        self.command_by(&["sh", "-c", shell, "sh"], arguments)
+    }
+
+    /// The same in a mount namespace of its own.
+    pub fn shell_in_namespace(&self, shell: &str, arguments: &[&str]) -> Command {
+        self.command_by(&["unshare", "--mount", "sh", "-c", shell, "sh"], arguments)
+    }
+
+    fn surrounded(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME);
-        without_surroundings(&mut command);
+        command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", self.runtime);
+        // Runner heeds what comes from the test alone, also where a CI system runs it.
+        for name in [
+            "CI",
+            "SOURCE_DATE_EPOCH",
+            "NO_COLOR",
+            "CLICOLOR_FORCE",
+            "GITHUB_ACTIONS",
+            "GITHUB_STEP_SUMMARY",
+            "GITLAB_CI",
+        ] {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -75,16 +102,6 @@ impl Project {
         let child = self.spawn(arguments);
         let pid = child.id();
         Run::new(pid, &child.wait_with_output().unwrap())
-    }
-
-    /// A shell command, in which `"$@"` is runner and its arguments.
-    pub fn shell(&self, shell: &str, arguments: &[&str]) -> Command {
-        let runner = self.command(arguments);
-        let mut command = Command::new("sh");
-        command.args(["-c", shell, "sh"]).arg(runner.get_program()).args(runner.get_args()).stdin(Stdio::null());
-        command.current_dir(self.folder.path()).env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", RUNTIME);
-        without_surroundings(&mut command);
-        command
     }
 
     /// Runs runner from a shell command, in which `"$@"` is runner and its arguments.
@@ -157,15 +174,6 @@ fn groups() -> Vec<PathBuf> {
         }
     }
     groups
-}
-
-/// What runner heeds must come from the test alone, also where a CI system runs it.
-fn without_surroundings(command: &mut Command) {
-    for name in
-        ["CI", "SOURCE_DATE_EPOCH", "NO_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI"]
-    {
-        command.env_remove(name);
-    }
 }
 
 fn half_written(folder: &Path, store: &Path, left: &mut Vec<String>) {

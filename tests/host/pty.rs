@@ -1,14 +1,14 @@
 //! Runner on a terminal of its own, with what is typed and what is shown.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::built::wait_for;
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
 
 /// A terminal with runner on it.
 pub struct Terminal {
@@ -31,10 +31,7 @@ impl Terminal {
         let name = ptsname(&screen, Vec::new()).unwrap();
         let line = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         tcsetwinsize(&screen, size(21, 93)).unwrap();
-        let runner = project.command(arguments);
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(runner.get_program()).args(arguments);
-        command.current_dir(project.path("")).env("RUNNER_STORE", project.store()).env("RUNNER_RUNTIME", RUNTIME);
+        let mut command = project.command_by(&["setsid", "--ctty"], arguments);
         let end = || Stdio::from(line.try_clone().unwrap());
         let process = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self { screen, line: line.into(), process, shown: String::new() }

@@ -46,3 +46,7 @@ fn the_events_tell_the_build_and_the_digest_of_each_image() {
         assert_eq!(event["size"], image.metadata().unwrap().len());
     }
 }
+
+also_with_runc! {
+    a_chain_of_two_layers_is_built_and_leaves_nothing,
+}

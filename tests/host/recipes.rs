@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::built::{names_in, project};
+use crate::built::names_in;
 use crate::project::{Project, Run};
-use crate::runtimes::{by_hand, run_bundle, unpack};
+use crate::root::{make_root, unpack};
+use crate::runtimes::{by_hand, run_bundle};
 
 /// A project with a copy of that example in the folder `example`.
 fn copy_of(name: &str) -> Project {
@@ -60,7 +61,7 @@ fn an_sdk_is_bootstrapped_and_used_and_its_bundles_run_by_hand() {
     assert!(names.iter().any(|name| name == "hello") && !names.iter().any(|name| name == "hello.o"), "{names:?}");
     assert_eq!(names_in(&project.path("example/out/product.squashfs")), ["/opt/product/hello.tar"]);
     let [first, second] = ["kept/bootstrap", "kept/work"].map(|bundle| project.path(bundle));
-    unpack(&first, &project.path("example/out/sdk.squashfs"));
+    unpack(&project.path("example/out/sdk.squashfs"), &first.join("rootfs"));
     let hand = run_bundle(&first);
     assert_eq!(hand.code, 0, "{hand}");
     fs::remove_dir(second.join("rootfs")).unwrap();
@@ -73,12 +74,8 @@ fn an_sdk_is_bootstrapped_and_used_and_its_bundles_run_by_hand() {
 fn the_bundles_of_the_debian_example_run_by_hand() {
     let project = copy_of("debian-sdk");
     // Their config.json is what is looked at here: what takes a mirror of Debian stands in the root as a script.
-    let seed = project_with_tools();
     let root = project.path("root");
-    run(
-        Path::new("unsquashfs"),
-        &["-q", "-n", "-d", root.to_str().unwrap(), seed.path("root.squashfs").to_str().unwrap()],
-    );
+    make_root(&root);
     let compiler = "mkdir -p /usr/local/bin; printf '#!/bin/sh\\necho compiled\\n' > $5; chmod 755 $5";
     for (name, script) in [("apt-get", "exit 0"), ("gcc", compiler)] {
         let path = root.join("usr/bin").join(name);
@@ -94,18 +91,6 @@ fn the_bundles_of_the_debian_example_run_by_hand() {
         let hand = by_hand(&project.path("kept").join(container), &project.path("example/out/sdk.squashfs"));
         assert_eq!(hand.code, 0, "{hand}");
     }
-}
-
-/// A root with the usual programs, in an image.
-fn project_with_tools() -> Project {
-    let project = project(
-        "
-containers: { c: { rootfs: $TOOLS } }
-steps: [{ name: root, snapshot: { mode: full, output: root.squashfs } }]
-",
-    );
-    project.apply();
-    project
 }
 
 /// The text between two lines of README.md.
@@ -124,4 +109,8 @@ fn the_first_manifest_of_the_readme_gives_the_layer_that_it_shows() {
     let digest = |line: &str| line.split_once("sha256:").unwrap().1.trim_end_matches(')').to_owned();
     let written = run.stdout.lines().find(|line| line.starts_with("base-layer * wrote ")).unwrap();
     assert_eq!(digest(shown.next().unwrap()), digest(written), "{run}");
+}
+
+also_with_runc! {
+    the_quick_start_builds_and_its_bundles_run_by_hand,
 }

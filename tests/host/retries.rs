@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::built::{Built, names_in, project};
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
+use crate::runtime::runtime;
 
 /// What the first try finds, and takes apart before it fails.
 const MANIFEST: &str = r#"
@@ -44,16 +45,6 @@ fn of(scratch: &str, tries: u32) -> (Project, Built) {
     (project, built)
 }
 
-fn digest(built: &Built) -> String {
-    let layers = built.all("snapshot_written");
-    layers.last().unwrap()["digest"].as_str().unwrap().to_owned()
-}
-
-fn warnings(built: &Built, step: &str) -> Vec<String> {
-    let warnings = built.all("warning").into_iter().filter(|event| event["step"] == step);
-    warnings.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
-}
-
 #[test]
 fn each_try_begins_as_the_first_one_did_and_its_layer_is_as_of_one_that_ends_well_at_once() {
     for scratch in ["", ", scratch: { disk: true }"] {
@@ -63,14 +54,14 @@ fn each_try_begins_as_the_first_one_did_and_its_layer_is_as_of_one_that_ends_wel
         let (first, rest) = lines.split_at(lines.len() / 3);
         assert_eq!((rest.len(), first), (2 * first.len(), &rest[..first.len()]), "{scratch}: {}", third.run);
         assert_eq!((first, &rest[first.len()..]), (at_once.lines("again").as_slice(), first), "{scratch}");
-        assert_eq!(digest(&third), digest(&at_once), "{scratch}: {}", third.run);
+        assert_eq!(third.digest("layer"), at_once.digest("layer"), "{scratch}: {}", third.run);
         // The bind is as the tries left it, and each warning says so.
         assert_eq!(fs::read_to_string(project.path("out/tries")).unwrap(), "try\n".repeat(3));
         let stays = format!("/out ({})", project.path("out").display());
         let told = |try_: u32| {
             format!("exit code 1; try {try_} of 3 begins with the root as it was; what this one wrote to {stays} stays")
         };
-        assert_eq!(warnings(&third, "again"), [told(2), told(3)], "{scratch}");
+        assert_eq!(third.warnings_of("again"), [told(2), told(3)], "{scratch}");
     }
 }
 
@@ -93,11 +84,11 @@ steps:
     project.write("out/Makefile", MAKEFILE);
     let built = Built::well(&project);
     assert_eq!(built.lines("make").last().map(String::as_str), Some("whole"), "{}", built.run);
-    let told = warnings(&built, "make");
+    let told = built.warnings_of("make");
     assert!(told[0].starts_with("timed out after 3s, and was killed 200ms after SIGTERM; try 2 of 2"), "{told:?}");
     assert!(names_in(&project.path("layer.squashfs")).contains(&"/product".to_owned()));
     let again = Built::well(&project);
-    assert_eq!((again.status("make"), digest(&again)), ("cached", digest(&built)), "{}", again.run);
+    assert_eq!((again.status("make"), again.digest("layer")), ("cached", built.digest("layer")), "{}", again.run);
 }
 
 #[test]
@@ -183,8 +174,17 @@ steps:
     );
     fs::create_dir(project.path("out")).unwrap();
     let built = Built::of(&project, &[]);
-    let told = warnings(&built, "again");
+    let told = built.warnings_of("again");
     let has_lost = told[0].ends_with("; the container's network begins anew");
     // With an external runtime each step has a network of its own.
-    assert_eq!(has_lost, RUNTIME == "embedded", "{told:?}");
+    assert_eq!(has_lost, runtime() == "embedded", "{told:?}");
+}
+
+also_with_runc! {
+    each_try_begins_as_the_first_one_did_and_its_layer_is_as_of_one_that_ends_well_at_once,
+    a_make_that_was_killed_in_its_first_try_gives_the_right_layer_in_the_second_and_that_is_what_is_cached,
+    a_step_that_may_be_tried_again_undoes_nothing_of_another_one_that_is_ready_at_the_same_time,
+    a_root_that_does_not_fit_twice_is_refused_before_a_step_that_may_be_tried_again,
+    an_interrupt_between_two_tries_is_the_end,
+    a_retry_with_another_network_than_earlier_steps_left_says_so,
 }

@@ -1,7 +1,7 @@
 //! Where device rules cannot be enforced: nothing runs that could make the node of a disk, and what runs opens none.
 
 use crate::built::{Built, project};
-use crate::project::RUNTIME;
+use crate::runtime::runtime;
 
 /// Runner on a host whose cgroups are v2 alone, and whose kernel has no BPF to set device rules with.
 const WITHOUT_RULES: &str = "unshare -m sh -c 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
@@ -51,7 +51,7 @@ fn a_container_that_may_make_nodes_is_refused_where_rules_cannot_be_enforced() {
 fn a_container_that_may_not_make_nodes_runs_without_rules_if_its_runtime_does() {
     let project = project("\ncontainers: { c: { rootfs: $TOOLS, capabilities: { drop: [MKNOD] } } }\nsteps: []\n");
     let run = project.runner_in_shell(WITHOUT_RULES, &["run", "c", "--", "head", "-c", "3", "/dev/zero"]);
-    if RUNTIME == "runc" {
+    if runtime() == "runc" {
         assert_eq!(run.code, 125, "{run}");
         assert!(run.stderr.contains("cannot start: runc create failed: ") && run.stderr.contains("bpf"), "{run}");
     } else {
@@ -76,4 +76,11 @@ mknod /loop-control c 10 237; (exec 3< /loop-control) 2>&1 | grep -o "Operation 
     assert!(mounts[3].split(',').any(|option| option == "ro"), "{run}");
     assert_eq!(lines[1..], ["0::/", "Read-only file system", "Operation not permitted"], "{run}");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+}
+
+also_with_runc! {
+    who_may_make_no_nodes_opens_none_that_its_root_came_with,
+    a_container_that_may_make_nodes_is_refused_where_rules_cannot_be_enforced,
+    a_container_that_may_not_make_nodes_runs_without_rules_if_its_runtime_does,
+    on_cgroup_v2_alone_its_own_group_is_mounted_read_only_and_devices_are_refused,
 }

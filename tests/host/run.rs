@@ -111,3 +111,12 @@ fn a_caller_that_ignores_its_children_and_a_mount_whose_name_is_no_text_stop_no_
     assert_eq!(run.code, 0, "{run}");
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
 }
+
+also_with_runc! {
+    the_exit_code_is_the_commands_own,
+    a_command_that_is_not_there_is_127_and_one_that_cannot_be_executed_126,
+    a_session_of_its_own_has_the_containers_root_mounts_user_and_environment,
+    standard_input_is_passed_through_byte_by_byte_to_its_end,
+    a_command_ends_when_nobody_reads_what_it_prints_any_more,
+    a_caller_that_ignores_its_children_and_a_mount_whose_name_is_no_text_stop_no_build,
+}

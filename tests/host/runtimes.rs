@@ -9,8 +9,10 @@ use std::thread;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::built::{Built, Gate, Running, project, wait_for};
-use crate::project::{Project, RUNTIME, Run};
+use crate::built::{Built, Gate, Running, project, unique_seconds, wait_for};
+use crate::project::{Project, Run};
+use crate::root::unpack;
+use crate::runtime::runtime;
 
 const ONE: &str = "\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo it runs }]\n";
 
@@ -67,10 +69,9 @@ fn hanging(project: &Project, call: &str) -> String {
 
 #[test]
 fn a_call_of_a_runtime_that_does_not_end_is_killed_and_the_step_fails_in_words() {
-    let failed = |call: &str| {
-        let project = project(ONE);
-        let runtime = hanging(&project, call);
-        let built = Built::of(&project, &["--runtime", &runtime]);
+    let failed = |call: &str, project: &Project| {
+        let runtime = hanging(project, call);
+        let built = Built::of(project, &["--runtime", &runtime]);
         if call == "delete" {
             // By then the step has ended.
             assert_eq!(built.run.code, 0, "{}", built.run);
@@ -80,8 +81,11 @@ fn a_call_of_a_runtime_that_does_not_end_is_killed_and_the_step_fails_in_words()
         }
         assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{call}");
     };
+    let projects = ["create", "start", "delete"].map(|call| (call, project(ONE)));
     thread::scope(|scope| {
-        ["create", "start", "delete"].map(|call| scope.spawn(move || failed(call))).map(|each| each.join().unwrap())
+        for (call, project) in &projects {
+            scope.spawn(move || failed(call, project));
+        }
     });
 }
 
@@ -174,20 +178,13 @@ fn many_steps_at_once_print_much_and_nothing_is_lost() {
 
 /// Runs a kept bundle by hand, on the root in that image.
 pub fn by_hand(bundle: &Path, image: &Path) -> Run {
-    unpack(bundle, image);
+    unpack(image, &bundle.join("rootfs"));
     run_bundle(bundle)
-}
-
-/// Puts the root in that image where a bundle has its own.
-pub fn unpack(bundle: &Path, image: &Path) {
-    let rootfs = bundle.join("rootfs");
-    let unpacked = Command::new("unsquashfs").args(["-q", "-n", "-f", "-d"]).arg(&rootfs).arg(image).status().unwrap();
-    assert!(unpacked.success());
 }
 
 /// Runs a bundle with its root.
 pub fn run_bundle(bundle: &Path) -> Run {
-    let id = format!("runner-test-{}-{}", std::process::id(), bundle.file_name().unwrap().to_str().unwrap());
+    let id = format!("runner-test-{}", unique_seconds());
     Run::new(0, &Command::new(runc()).args(["run", "--bundle"]).arg(bundle).arg(id).output().unwrap())
 }
 
@@ -289,7 +286,7 @@ fn a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor() {
             "{line}"
         );
     }
-    let own = if RUNTIME == "runc" { "runc version" } else { "runs a container" };
+    let own = if runtime() == "runc" { "runc version" } else { "runs a container" };
     assert!(doctor.stdout.contains(own), "{doctor}");
 }
 
@@ -361,7 +358,7 @@ steps:
 ",
     );
     let built = Built::of(&project, &["--keep-going"]);
-    if RUNTIME == "runc" {
+    if runtime() == "runc" {
         // runc enters it as root, as README says, and opens the null device of the host for a step.
         for step in ["enter", "other"] {
             assert_eq!(built.text(step), "it runs\n");
@@ -372,4 +369,14 @@ steps:
     assert!(reason.contains("directory /closed: the step's user may not enter it"), "{reason}");
     let reason = built.reason("other");
     assert!(reason.contains("its /dev/null is not the null device: the container lists another device"), "{reason}");
+}
+
+also_with_runc! {
+    two_builds_of_one_manifest_at_once_do_not_clash,
+    many_steps_at_once_print_much_and_nothing_is_lost,
+    a_bundle_that_is_kept_runs_by_hand_and_holds_no_secret,
+    the_helper_takes_the_mounts_of_other_sessions_to_no_container,
+    a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor,
+    more_arguments_and_variables_than_the_kernel_takes_are_refused_with_both_numbers,
+    a_working_directory_that_the_user_may_not_enter_and_another_device_as_dev_null_are_named,
 }

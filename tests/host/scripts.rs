@@ -101,3 +101,9 @@ steps:
     assert!(some[0] == "1" && some[1] != "0" && some[2] == "open", "{}", built.run);
     assert_eq!(built.lines("open"), ["1 mounted", "none"], "{}", built.run);
 }
+
+also_with_runc! {
+    a_text_that_begins_with_an_interpreter_is_a_script_of_it,
+    a_container_and_a_step_may_name_a_shell_of_their_own_and_another_shell_is_another_step,
+    unmasked_paths_are_open_and_with_all_of_them_a_user_namespace_can_mount_its_own_proc,
+}

@@ -6,7 +6,8 @@ use std::process::Command;
 use runner::seccomp::{Architecture, Kernel, Profile, compile};
 
 use crate::built::{self, Built, project};
-use crate::project::{Project, RUNTIME};
+use crate::project::Project;
+use crate::runtime::runtime;
 
 /// Makes calls, and prints for each whether it was made or how it failed.
 const CALLS: &str = r##"
@@ -308,7 +309,7 @@ steps:
     let hint = built.ending("killed")["failure"]["hint"].as_str().unwrap_or_default();
     assert!(hint.contains("/killing.json of container killing ends a process (SIGSYS)"), "{}", built.run);
     assert_eq!(built.status("missing"), "failed", "{}", built.run);
-    if RUNTIME == "embedded" {
+    if runtime() == "embedded" {
         assert!(built.reason("missing").contains("/no/such/program is not there"), "{}", built.reason("missing"));
     }
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
@@ -345,11 +346,20 @@ steps:
     assert_eq!(built.status("runs"), "ran", "{}", built.run);
     for (step, call) in [("silent", "sendmsg"), ("partly", "sendmsg"), ("user", "setresuid")] {
         // runc loads such a filter once the user is set, and finds out itself that a program is missing.
-        if RUNTIME == "embedded" {
+        if runtime() == "embedded" {
             let reason = built.reason(step);
             assert_eq!(built.status(step), "failed", "{reason}");
             let words = format!("the container's seccomp profile refuses `{call}`, with which runner starts a step");
             assert!(reason.contains(&words), "{step}: {reason}");
         }
     }
+}
+
+also_with_runc! {
+    the_default_profile_refuses_what_reaches_the_host_and_unconfined_does_not,
+    a_profile_of_ones_own_is_heeded_and_counts_as_an_input,
+    a_step_that_fails_for_the_profile_is_told_so,
+    a_step_that_lacks_a_capability_is_told_that_and_works_with_it,
+    a_process_that_may_not_end_ends_all_the_same_and_one_that_the_profile_ends_is_told_so,
+    a_step_that_its_profile_keeps_from_starting_names_the_profile_and_the_call,
 }

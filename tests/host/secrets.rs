@@ -267,3 +267,8 @@ steps:
     assert_eq!(built.lines("root"), ["0:0 400", &(2 * ONE_LINE.len()).to_string()]);
     assert!(built.text("other").contains("Permission denied"), "{}", built.run);
 }
+
+also_with_runc! {
+    a_secret_is_masked_in_what_a_single_command_prints_on_a_pipe_and_on_a_terminal,
+    a_secret_belongs_to_the_user_of_each_step_unless_its_options_say_whose_it_is,
+}

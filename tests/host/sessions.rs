@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 
-use crate::built::{Built, Gate, Running, names_in, processes_of, project, wait_for};
+use crate::built::{Built, Gate, Running, names_in, processes_of, project, unique_seconds, wait_for};
 
 #[test]
 fn what_a_step_writes_is_seen_by_the_next_and_after_a_snapshot_too() {
@@ -37,8 +37,10 @@ steps:
 
 #[test]
 fn no_process_and_no_ipc_object_outlives_its_step() {
+    let seconds = unique_seconds();
+    let sleep = format!("sleep {seconds}");
     let project = project(
-        r#"
+        &r#"
 mounts:
   $GATE
 containers:
@@ -46,9 +48,9 @@ containers:
 steps:
   - name: leave
     run: |
-      sleep 7654321 &
-      setsid sleep 7654321 > /gate/kept-open 2>&1 < /dev/null &
-      (setsid sh -c 'trap "" HUP TERM INT; sleep 7654321' &)
+      sleep SECONDS &
+      setsid sleep SECONDS > /gate/kept-open 2>&1 < /dev/null &
+      (setsid sh -c 'trap "" HUP TERM INT; sleep SECONDS' &)
       ipcmk -M 4096; ipcmk -Q; ipcmk -S 1
       echo shm > /dev/shm/left
       mkdir /dev/mqueue/x 2> /dev/null || touch /dev/mqueue/queue
@@ -59,15 +61,16 @@ steps:
       cd /proc; echo processes [0-9]*
       for kind in shm msg sem; do wc -l < /proc/sysvipc/$kind; done
       echo left /dev/shm/* /dev/mqueue/*
-"#,
+"#
+        .replace("SECONDS", &seconds),
     );
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
     gate.await_step("leave");
-    wait_for("what the step leaves behind", || (processes_of("sleep 7654321").len() == 3).then_some(()));
+    wait_for("what the step leaves behind", || (processes_of(&sleep).len() == 3).then_some(()));
     gate.open("leave");
     gate.await_step("look");
-    assert_eq!(processes_of("sleep 7654321"), Vec::<String>::new());
+    assert_eq!(processes_of(&sleep), Vec::<String>::new());
     gate.open("look");
     let built = build.end();
     assert_eq!(built.run.code, 0, "{}", built.run);
@@ -297,4 +300,16 @@ steps:
     for number in built.lines("small") {
         assert!(number.parse::<u64>().unwrap() <= u64::from(u32::MAX), "{}", built.run);
     }
+}
+
+also_with_runc! {
+    what_a_step_writes_is_seen_by_the_next_and_after_a_snapshot_too,
+    no_process_and_no_ipc_object_outlives_its_step,
+    steps_that_run_at_once_in_one_container_see_and_signal_only_themselves,
+    no_step_waits_for_the_end_of_one_that_it_was_to_run_beside,
+    the_end_of_a_step_is_reported_while_one_that_began_after_it_runs,
+    no_descriptor_of_runner_leaks_into_a_step,
+    a_root_starts_anew_in_each_build_and_a_cache_does_not,
+    a_step_starts_although_the_process_made_ready_for_it_found_its_proc_in_the_way,
+    files_and_directories_have_the_same_numbers_after_the_kernel_has_forgotten_them,
 }

@@ -265,3 +265,11 @@ steps: [{ name: s, container: c, run: 'true' }, { name: t, container: d, run: 't
     let run = shell("d");
     assert!(!run.stderr.contains("stays"), "{run}");
 }
+
+also_with_runc! {
+    a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_build,
+    a_step_that_failed_for_its_user_or_its_folder_can_be_looked_into_as_root,
+    a_shell_before_a_step_has_what_the_steps_before_it_do,
+    several_failures_have_a_shell_each_one_after_the_other,
+    a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_some,
+}

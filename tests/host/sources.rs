@@ -183,3 +183,7 @@ steps: [{ name: image, snapshot: { mode: full, output: image.squashfs } }]
     setxattr(project.path("root/b"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
     assert_eq!(statuses(&apply(&project, &[])), "image=cached");
 }
+
+also_with_runc! {
+    a_root_from_nothing_holds_what_the_steps_put_there_and_nothing_else,
+}

@@ -92,3 +92,10 @@ steps:
     assert_eq!(sorted("step"), ["7 0", "a", "b"]);
     assert_eq!(sorted("root"), ["0 0", "a"]);
 }
+
+also_with_runc! {
+    no_step_changes_the_hosts_null_device_through_its_standard_input,
+    a_file_on_standard_input_is_read_and_cannot_be_changed,
+    a_command_that_does_not_read_its_input_ends_all_the_same,
+    a_step_of_another_user_can_open_its_own_streams_by_path,
+}

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use crate::built::{Built, project};
+use crate::root::make_root;
 
 /// A root that a hostile step has made, with links to the kernel's own filesystems.
 const LINKS: &str = r#"
@@ -139,17 +140,8 @@ steps:
     exec: [/tools/sh, -c, "stat -f -c '%b %n' /dev/shm /dev/own; cat /proc/sys/kernel/ostype"]
 "#,
     );
-    let seed = crate::built::project(
-        "\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: i, snapshot: { mode: full, output: i.squashfs } }]\n",
-    );
-    seed.apply();
-    let unpack = std::process::Command::new("unsquashfs")
-        .args(["-q", "-n", "-d"])
-        .arg(project.path("root"))
-        .arg(seed.path("i.squashfs"))
-        .status();
-    assert!(unpack.unwrap().success());
     let root = project.path("root");
+    make_root(&root);
     std::fs::create_dir_all(root.join("dev")).unwrap();
     symlink("bin", root.join("tools")).unwrap();
     for name in ["shm", "own"] {
@@ -157,4 +149,11 @@ steps:
     }
     let built = Built::well(&project);
     assert_eq!(built.lines("s"), ["768 /dev/shm", "512 /dev/own", "Linux"]);
+}
+
+also_with_runc! {
+    a_target_that_a_link_of_the_root_leads_to_the_kernels_own_files_is_refused,
+    a_target_below_another_mount_is_not_led_out_of_it_by_what_a_step_has_put_there,
+    a_link_of_the_root_leads_a_target_into_another_mount_and_a_link_in_that_one_leads_it_nowhere,
+    a_target_that_the_manifest_writes_below_dev_is_mounted_there_whatever_the_root_hides,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcsetwinsize;
 
-use crate::built::wait_for;
+use crate::built::{unique_seconds, wait_for};
 use crate::project::Project;
 use crate::pty::{Terminal, size};
 
@@ -46,7 +46,7 @@ until [ "$(stty size)" = '40 100' ]; do sleep 0.05; done; exit 42"#;
     assert!(terminal.is_as_before());
 }
 
-/// The sleep of that many seconds, which no other test starts: whether it is in the foreground of its terminal, and
+/// The sleep of that many seconds: whether it is in the foreground of its terminal, and
 /// whether it is stopped; see stat in proc(5).
 fn sleep_state(seconds: &str) -> Option<(bool, bool)> {
     let of_sleep = |path: &Path| {
@@ -60,15 +60,10 @@ fn sleep_state(seconds: &str) -> Option<(bool, bool)> {
     Some((fields[2] == fields[5], fields[0] == "T"))
 }
 
-/// A number of seconds that no other process of this host sleeps for.
-fn unique(base: u32) -> String {
-    (base * 10_000_000 + std::process::id()).to_string()
-}
-
 #[test]
 fn control_c_and_control_z_go_to_the_inside() {
     let project = Project::new(MANIFEST);
-    let seconds = unique(1);
+    let seconds = unique_seconds();
     let await_sleep = |wished| wait_for("the sleep", || (sleep_state(&seconds) == Some(wished)).then_some(()));
     let mut terminal = Terminal::new(&project, &["shell", "c"]);
     // Quoted so that what is echoed is not what is waited for.
@@ -94,7 +89,7 @@ fn control_c_and_control_z_go_to_the_inside() {
 #[test]
 fn control_c_ends_a_command_that_does_nothing_about_it_and_no_other() {
     let project = Project::new(MANIFEST);
-    let seconds = unique(2);
+    let seconds = unique_seconds();
     let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sleep", &seconds]);
     wait_for("the sleep", || (sleep_state(&seconds) == Some((true, false))).then_some(()));
     wait_for("raw mode", || (!terminal.is_as_before()).then_some(()));
@@ -116,7 +111,7 @@ fn the_terminal_is_given_back_however_runner_ends() {
         [(Signal::TERM, Some(130)), (Signal::INT, Some(130)), (Signal::QUIT, Some(130)), (Signal::KILL, None)]
     {
         let project = Project::new(MANIFEST);
-        let seconds = unique(3);
+        let seconds = unique_seconds();
         let script = format!("echo started; sleep {seconds}");
         let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sh", "-c", &script]);
         terminal.await_text("started\r\n");
@@ -181,4 +176,14 @@ fn without_a_terminal_there_is_none_to_give() {
     let run = project.runner(&["run", "step", "--", "true"]);
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stderr.contains("a step has that name, in the container `c`"), "{run}");
+}
+
+also_with_runc! {
+    a_command_has_a_real_terminal_of_the_callers_size_and_follows_it,
+    control_c_and_control_z_go_to_the_inside,
+    control_c_ends_a_command_that_does_nothing_about_it_and_no_other,
+    the_terminal_is_given_back_however_runner_ends,
+    all_that_is_printed_before_the_end_is_shown,
+    a_user_may_use_the_terminal_that_it_is_given,
+    a_shell_is_bash_where_the_root_has_it_and_leaves_no_layer,
 }

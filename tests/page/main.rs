@@ -12,6 +12,9 @@ mod heed;
 #[path = "../host/project.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod project;
+#[path = "../host/runtime.rs"]
+#[expect(dead_code, unused_macros, reason = "other tests use the rest")]
+mod runtime;
 
 use serde_json::{Value, json};
 

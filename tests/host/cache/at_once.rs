@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 
 use super::{apply, digests, edit, statuses};
-use crate::built::{Built, Gate, Running, project, wait_for};
+use crate::built::{Built, Gate, Running, descendants, project, wait_for};
 use crate::project::Project;
 
 /// Three containers in a chain, and two beside them. Each step says in a cache mount that it ran.
@@ -126,16 +126,8 @@ fn when_one_of_eight_builds_is_killed_another_takes_over() {
 
 /// Whether a process below that one has a command line with this word.
 fn has_step(pid: u32, word: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|process| {
-        let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { return false };
-        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned();
-        if parent != pid.to_string() {
-            return false;
-        }
-        let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-        let child = process.file_name().to_string_lossy().parse().unwrap();
-        command.contains(word) || has_step(child, word)
-    })
+    let line = |child: &u32| fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+    descendants(pid).iter().any(|child| line(child).contains(word))
 }
 
 #[test]

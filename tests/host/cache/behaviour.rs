@@ -301,3 +301,7 @@ fn the_last_build_of_another_project_with_the_same_names_explains_nothing() {
     let by_link = plan(&["link.yaml"]);
     assert!(by_link.stdout.contains("echo one > /file"), "{by_link}");
 }
+
+also_with_runc! {
+    a_second_build_runs_nothing_opens_nothing_and_puts_back_outputs_only_where_they_are_not_right,
+}

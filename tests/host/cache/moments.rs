@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::{digests, warnings};
 use crate::built::{Built, Running, project, wait_for};
 use crate::project::Project;
+use crate::root::unpack;
 
 /// The segment of the container `c` reads each of its inputs. The step `ahead` runs before that segment is judged.
 const MANIFEST: &str = r#"
@@ -50,7 +51,7 @@ steps:
     made.apply();
     for root in ["one", "two"] {
         let [image, archive, tree] = ["squashfs", "tar", "dir"].map(|kind| made.path(&format!("{root}.{kind}")));
-        run(Command::new("unsquashfs").args(["-q", "-n", "-d"]).args([&tree, &image]));
+        unpack(&image, &tree);
         run(Command::new("tar").arg("-C").arg(&tree).arg("-cf").args([&archive, Path::new(".")]));
     }
     made
