@@ -140,7 +140,7 @@ steps:
       child one &
       setsid sh -c ". /gate/finish; trap 'finish two' TERM; touch /gate/two.here; while :; do sleep 0.02 || :; done" &
       # In a group of processes that is stopped: it takes the signal when it continues.
-      child three & sleep 0.5; kill -STOP $!
+      child three & until [ -e /gate/three.here ]; do sleep 0.02; done; kill -STOP $!
       touch /gate/three.stopped
       sleep $MARK &
       wait

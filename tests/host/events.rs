@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::built::{Built, project};
+use crate::built::{Built, Gate, Running, project, wait_for};
 
 const MANIFEST: &str = r#"
 containers:
@@ -13,10 +13,24 @@ containers:
   next: { rootfs: { snapshot: layer } }
 steps:
   - { name: once, container: c, run: "printf 'out \\377'; echo err >&2" }
-  - { name: large, container: c, run: "dd if=/dev/urandom of=/data bs=1M count=24" }
-  - { name: layer, container: c, snapshot: { compression: xz } }
+  - { name: layer, container: c, snapshot: {} }
   - { name: again, container: next, run: "false", retries: 1 }
   - { name: never, container: next, run: "true" }
+"#;
+
+/// A build of a step that takes two seconds, as the build before it has shown.
+fn estimated() -> Built {
+    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: slow, run: sleep 2 }]\n");
+    Built::well(&project);
+    Built::of(&project, &["--no-cache"])
+}
+
+/// An image that takes some time, so that its progress is reported.
+const LARGE: &str = r#"
+containers: { c: { rootfs: $TOOLS } }
+steps:
+  - { name: large, run: "dd if=/dev/urandom of=/data bs=1M count=24" }
+  - { name: image, snapshot: { compression: xz } }
 "#;
 
 /// A step with a checkpoint after it, and one that fails.
@@ -44,16 +58,28 @@ fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
     variants.collect()
 }
 
-/// One of the two steps waits for the other.
+/// One of the two steps waits for the other, which has the cache until the gate is open.
 const WAITING: &str = r#"
-mounts: { cache: { type: cache, id: db, target: /db, sharing: locked } }
+mounts: { $GATE, cache: { type: cache, id: db, target: /db, sharing: locked } }
 containers:
-  a: { rootfs: $TOOLS, mounts: [cache] }
-  b: { rootfs: $TOOLS, mounts: [cache] }
+  a: { rootfs: $TOOLS, mounts: [gate, cache] }
+  b: { rootfs: $TOOLS, mounts: [gate, cache] }
 steps:
-  - { name: one, container: a, run: sleep 1 }
-  - { name: two, container: b, run: sleep 1 }
+  - { name: one, container: a, run: sh /gate/meet turn }
+  - { name: two, container: b, run: sh /gate/meet turn }
 "#;
+
+fn waiting() -> Vec<Value> {
+    let project = project(WAITING);
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &["-j", "2", "--log-file", "events.jsonl"]);
+    wait_for("a step to wait", || {
+        let text = fs::read_to_string(project.path("events.jsonl")).unwrap_or_default();
+        text.contains("\"step_waits\"").then_some(())
+    });
+    gate.open("turn");
+    build.end().events
+}
 
 #[test]
 fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
@@ -62,13 +88,21 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     let known = known(&schema);
     let (failing, project) = (project(CHECKPOINT), project(MANIFEST));
     let first = Built::of(&project, &[]);
-    // By now it is known how long the steps take.
     let built = Built::of(&project, &["--no-cache"]);
     assert_eq!((first.run.code, built.run.code), (1, 1), "{}", built.run);
     let checkpoints = [(); 2].map(|()| Built::of(&failing, &[]).events);
-    let waiting = Built::well(&crate::built::project(WAITING)).events;
+    let (waiting, estimated, large) =
+        (waiting(), estimated().events, Built::well(&crate::built::project(LARGE)).events);
     let mut kinds = BTreeSet::new();
-    for event in first.events.iter().chain(&built.events).chain(checkpoints.iter().flatten()).chain(&waiting) {
+    for event in first
+        .events
+        .iter()
+        .chain(&built.events)
+        .chain(checkpoints.iter().flatten())
+        .chain(&waiting)
+        .chain(&estimated)
+        .chain(&large)
+    {
         let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{event}: {errors:?}");
         let (kind, fields) = known.iter().find(|(kind, _)| event["event"] == *kind).unwrap();
@@ -125,9 +159,7 @@ fn a_step_that_prints_nothing_has_its_exit_code_and_a_snapshot_has_none() {
 /// The thread that reports it runs the step, too, where there is only one.
 #[test]
 fn how_much_is_left_is_reported_while_the_only_step_runs() {
-    let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: slow, run: sleep 2 }]\n");
-    Built::well(&project);
-    let built = Built::of(&project, &["--no-cache"]);
+    let built = estimated();
     let kinds: Vec<&str> = built.events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     let place =
         |kind: &str| kinds.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));

@@ -37,7 +37,8 @@ fn signals_to_the_first_process_are_passed_on_and_its_program_is_another() {
     let script = r#"  - name: s
     run: |
       [ $$ != 1 ] || echo first
-      trap 'echo passed on' USR1; kill -USR1 1; sleep 0.3
+      trap 'echo passed on; touch /dev/shm/passed' USR1; kill -USR1 1
+      until [ -e /dev/shm/passed ]; do sleep 0.02; done
       sleep 1000 & sleep 1000 & exit 7
 "#;
     for container in ["init: true", "init: true, user: 1234"] {
@@ -55,12 +56,21 @@ fn signals_to_the_first_process_are_passed_on_and_its_program_is_another() {
 
 #[test]
 fn orphans_are_reaped() {
-    // The program that the shell becomes waits for no child.
+    // The program that the shell becomes waits for no child. Orphans that are still there after fifty looks stay there.
     let script = r#"  - name: s
     run: |
-      (sleep 0.1 & sleep 0.1 &)
-      (sleep 0.5; for process in /proc/[0-9]*; do grep -h "^State:.*zombie" $process/status || :; done; echo looked) &
-      exec sleep 1.5
+      mkfifo /end
+      (sleep 0.1 & echo $! >> /orphans; sleep 0.1 & echo $! >> /orphans)
+      (
+        looks=0 left=both
+        while [ -n "$left" ] && [ $looks -lt 50 ]; do
+          looks=$((looks + 1)) left=; sleep 0.02
+          for orphan in $(cat /orphans); do [ ! -e /proc/$orphan ] || left="$left $orphan"; done
+        done
+        for orphan in $left; do grep -h "^State:.*zombie" /proc/$orphan/status || :; done
+        echo looked > /end
+      ) &
+      exec cat /end
 "#;
     for (container, zombies) in [("init: true", false), ("init: false", true)] {
         let project = of(container, script);
@@ -121,9 +131,9 @@ fn orphans_are_reaped_and_the_programs_end_is_reported_while_a_step_is_to_end() 
     grace: 1h
     run: |
       finish() {
-        (sleep 0.1 & sleep 0.1 &); sleep 0.6
-        for process in /proc/[0-9]*; do grep -h "^State:.*zombie" $process/status || :; done
-        echo looked; exit 5
+        (sleep 0.1 & echo $! >> /orphans; sleep 0.1 & echo $! >> /orphans)
+        for orphan in $(cat /orphans); do while [ -e /proc/$orphan ]; do sleep 0.02; done; done
+        echo reaped; exit 5
       }
       trap finish TERM
       while :; do sleep 0.02 || :; done
@@ -133,7 +143,7 @@ fn orphans_are_reaped_and_the_programs_end_is_reported_while_a_step_is_to_end() 
     assert_eq!(
         // A shell may say how the process that it waited for ended.
         (built.reason("s"), &built.ending("s")["exit_code"], built.text("s").replace("Terminated\n", "").as_str()),
-        ("timed out after 2s", &5.into(), "looked\n"),
+        ("timed out after 2s", &5.into(), "reaped\n"),
         "{}",
         built.run
     );

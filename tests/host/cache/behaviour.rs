@@ -1,12 +1,12 @@
 //! What a build takes from the store, and how it goes on above that.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
 use super::{apply, count, digests, edit, planned, reasons, statuses, warnings};
-use crate::built::{Built, project};
+use crate::built::{Built, Running, project};
 use crate::project::Project;
 
 /// Two layers in one container, and one in another on them. Each step says in a cache mount that it ran.
@@ -252,27 +252,39 @@ steps:
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
 
+/// Without the store no key needs the digest of the image. This image is only written when the step above it has run.
 #[test]
-fn what_is_taken_from_no_store_waits_for_no_image_that_it_might_have_been_built_on() {
+fn a_build_without_cache_starts_a_step_before_the_image_below_it_is_written() {
     let project = project(
         "
+mounts: { way: { type: bind, source: way, target: /way, cache: ignore } }
 containers:
   base: { rootfs: $TOOLS }
-  above: { rootfs: { snapshot: layer } }
+  above: { rootfs: { snapshot: layer }, mounts: [way] }
 steps:
-  - { name: fill, container: base, run: head -c 12000000 /dev/urandom > /data }
-  - { name: layer, container: base, snapshot: { compression: xz } }
-  - { name: next, container: above, run: 'true' }
+  - { name: fill, container: base, run: echo text > /data }
+  - { name: layer, container: base, snapshot: {} }
+  - { name: next, container: above, run: touch /way/next }
   - { name: image, container: above, snapshot: {} }
 ",
     );
+    fs::create_dir(project.path("way")).unwrap();
     assert_eq!(Built::of(&project, &[]).run.code, 0);
-    let built = Built::of(&project, &["--no-cache"]);
-    assert_eq!(built.run.code, 0, "{}", built.run);
-    let at = |kind: &str, step: &str| {
-        built.events.iter().position(|event| event["event"] == kind && event["step"] == step).unwrap()
-    };
-    assert!(at("step_started", "next") < at("snapshot_written", "layer"), "{}", built.run);
+    fs::remove_file(project.path("way/next")).unwrap();
+    let way = project.path("way").display().to_string();
+    project.write(
+        "bin/mksquashfs",
+        &format!("#!/bin/sh\nuntil [ -e {way}/next ]; do sleep 0.02; done\nPATH=${{PATH#*:}} exec mksquashfs \"$@\"\n"),
+    );
+    fs::set_permissions(project.path("bin/mksquashfs"), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = project.command(&["apply", "--progress", "json", "--no-cache"]);
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    let built = Running::spawn({
+        command.env("RUNNER_MKSQUASHFS", "1").env("PATH", path);
+        command
+    })
+    .end();
+    assert_eq!((built.run.code, built.status("next")), (0, "ran"), "{}", built.run);
 }
 
 #[test]

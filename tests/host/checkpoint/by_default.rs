@@ -1,7 +1,7 @@
 //! Checkpoints where a container sets none, the reasons that a failed build gives, and the bytes after one that is continued.
 
 use super::{MANIFEST, failing};
-use crate::built::{Built, project};
+use crate::built::{Built, Gate, Running, project, wait_for};
 use crate::runtime::runtime;
 
 /// As without any setting.
@@ -89,7 +89,7 @@ fn a_checkpoint_that_is_still_being_written_when_its_snapshot_is_there_leaves_no
 containers:
   c: { rootfs: $TOOLS, checkpoint: 100ms }
 steps:
-  - { name: slow, run: "cd /; i=0; while [ $i -lt 30000 ]; do echo $i > f$i; i=$((i + 1)); done" }
+  - { name: slow, run: "cd /; i=0; while [ $i -lt 10000 ]; do echo $i > f$i; i=$((i + 1)); done" }
   - { name: quick, run: "rm /f*" }
   - { name: layer, snapshot: {} }
 "#,
@@ -106,17 +106,26 @@ fn a_slow_step_that_ends_after_the_build_has_failed_is_in_a_checkpoint_though_it
         r#"
 mounts:
   src: { type: bind, source: src, target: /src, options: [ro], cache: ignore }
+  gate: { type: bind, source: gate, target: /gate, cache: ignore }
 containers:
-  a: { rootfs: $TOOLS, checkpoint: 200ms }
+  a: { rootfs: $TOOLS, mounts: [gate], checkpoint: 200ms }
   b: { rootfs: $TOOLS, mounts: [src] }
 steps:
-  - { name: slow, container: a, run: "echo slow > /file; sleep 1.5" }
+  - { name: slow, container: a, run: "echo slow > /file; sh /gate/meet slow; sleep 0.3" }
   - { name: layer, container: a, snapshot: {} }
-  - { name: other, container: b, run: "sleep 0.3; cat /src/good" }
+  - { name: other, container: b, run: "cat /src/good" }
 "#,
     );
     project.write("src/other", "");
-    let failed = Built::of(&project, &["-j", "2"]);
+    let gate = Gate::new(&project);
+    let build = Running::start(&project, &["-j", "2", "--log-file", "events.jsonl"]);
+    gate.await_step("slow");
+    wait_for("the other step to fail", || {
+        let text = std::fs::read_to_string(project.path("events.jsonl")).unwrap_or_default();
+        text.lines().any(|line| line.contains("\"step_finished\"") && line.contains("\"other\"")).then_some(())
+    });
+    gate.open("slow");
+    let failed = build.end();
     let ended = ["slow", "layer", "other"].map(|step| failed.status(step));
     assert_eq!((failed.run.code, ended), (1, ["ran", "skipped", "failed"]), "{}", failed.run);
     let continues = &failed.all("build_finished")[0]["continues"];
