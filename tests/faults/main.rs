@@ -33,6 +33,7 @@ mod tally;
 mod tracer;
 
 use std::process::ExitCode;
+use std::thread;
 
 use tally::Tally;
 
@@ -50,8 +51,13 @@ fn main() -> ExitCode {
     }
     let only = arguments.iter().find(|argument| !argument.starts_with('-'));
     let tally = Tally::default();
-    for (_, run) in PARTS.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))) {
-        run(&tally);
-    }
+    let chosen = PARTS.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str())));
+    // All at once: each waits more than it computes.
+    thread::scope(|scope| {
+        for (name, run) in chosen {
+            let part = thread::Builder::new().name((*name).to_owned());
+            part.spawn_scoped(scope, || run(&tally)).unwrap();
+        }
+    });
     if tally.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
