@@ -13,7 +13,7 @@ use crate::built::{Built, Gate, Running, project};
 const MANY: &str = "n=0; while [ $n -lt FILES ] && true 2> /dev/null > $1/file$n; do n=$((n+1)); done; echo $n";
 
 #[test]
-fn a_scratch_in_memory_holds_no_more_empty_files_than_pages() {
+fn a_scratch_in_memory_takes_no_more_empty_files_than_it_has_pages() {
     let project = project(&format!(
         r#"
 mounts:
@@ -139,7 +139,7 @@ fn an_image_of_a_terabyte_of_hole_is_named_while_it_is_read_and_a_signal_ends_th
 }
 
 #[test]
-fn a_user_whose_number_means_no_change_does_not_run_as_root() {
+fn a_user_with_the_number_4294967295_does_not_run_as_root() {
     let project = project(
         r#"
 containers:
@@ -187,7 +187,7 @@ steps:
 }
 
 #[test]
-fn a_step_that_a_bind_or_a_full_scratch_stops_is_told_the_option_that_it_may_need() {
+fn a_step_that_a_bind_or_a_full_scratch_stops_gets_a_hint_with_the_option() {
     let project = project(
         r#"
 mounts:
@@ -320,10 +320,10 @@ steps:
 }
 
 also_with_runc! {
-    a_scratch_in_memory_holds_no_more_empty_files_than_pages,
-    a_user_whose_number_means_no_change_does_not_run_as_root,
+    a_scratch_in_memory_takes_no_more_empty_files_than_it_has_pages,
+    a_user_with_the_number_4294967295_does_not_run_as_root,
     directories_above_a_device_are_closed_to_others_whatever_the_umask,
-    a_step_that_a_bind_or_a_full_scratch_stops_is_told_the_option_that_it_may_need,
+    a_step_that_a_bind_or_a_full_scratch_stops_gets_a_hint_with_the_option,
     a_file_that_a_step_leaves_attached_to_a_loop_device_is_detached,
     a_file_left_attached_by_a_killed_build_is_detached_by_the_next_start,
 }

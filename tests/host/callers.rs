@@ -190,7 +190,7 @@ fn limits_that_builds_do_not_come_near_change_nothing() {
 }
 
 #[test]
-fn the_default_of_open_files_is_no_more_than_the_caller_may_have_and_a_number_of_the_manifest_must_be_had() {
+fn the_default_nofile_fits_the_callers_limit_and_a_higher_one_of_the_manifest_is_refused() {
     let project = project(
         r#"
 containers:
@@ -226,7 +226,7 @@ steps:
 }
 
 #[test]
-fn where_few_open_files_are_enough_for_a_build_doctor_says_so_and_where_they_are_too_few_it_names_the_limit() {
+fn doctor_and_a_build_agree_on_a_limit_of_open_files() {
     let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo it runs }]\n");
     let shell = |limit: &str| {
         format!("ulimit {limit} && exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource \"$@\"")
@@ -285,7 +285,7 @@ steps:
 }
 
 #[test]
-fn a_caller_that_may_mount_nothing_is_refused_and_doctor_names_what_is_missing() {
+fn a_caller_without_sys_admin_is_refused_and_doctor_names_missing_capabilities() {
     let project = project(IMAGE);
     let shell = |dropped: &str| format!("exec capsh --drop={dropped} -- -c 'exec \"$@\"' sh \"$@\"");
     let run = project.runner_in_shell(&shell("cap_sys_admin"), &["apply"]);
@@ -339,7 +339,7 @@ also_with_runc! {
     a_container_that_a_limit_of_file_sizes_keeps_from_being_made_fails_with_its_name,
     a_low_limit_of_the_stack_is_raised_or_refused_in_words,
     limits_that_builds_do_not_come_near_change_nothing,
-    the_default_of_open_files_is_no_more_than_the_caller_may_have_and_a_number_of_the_manifest_must_be_had,
-    where_few_open_files_are_enough_for_a_build_doctor_says_so_and_where_they_are_too_few_it_names_the_limit,
+    the_default_nofile_fits_the_callers_limit_and_a_higher_one_of_the_manifest_is_refused,
+    doctor_and_a_build_agree_on_a_limit_of_open_files,
     a_capability_that_the_caller_lacks_is_named_before_anything_of_the_container_runs,
 }

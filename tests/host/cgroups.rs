@@ -168,7 +168,7 @@ fn a_step_that_freezes_itself_is_ended_by_an_interrupt() {
 }
 
 #[test]
-fn what_a_killed_runner_leaves_frozen_is_gone_after_the_next_start() {
+fn the_next_start_removes_a_frozen_step_of_a_killed_runner() {
     let (project, frozen) = freezing("timeout: 1h");
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
@@ -329,7 +329,7 @@ fn a_build_runs_where_runner_is_scheduled_in_real_time() {
 }
 
 #[test]
-fn a_step_whose_limit_is_lifted_from_outside_fails_and_says_so() {
+fn a_step_whose_limit_is_raised_from_outside_fails_and_says_so() {
     let project = hostile("{ pids: 77 }", "\n  - { name: lifted, run: sh /gate/meet now }\n");
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
@@ -360,12 +360,12 @@ also_with_runc! {
     a_step_cannot_allow_itself_other_devices,
     a_step_that_freezes_itself_is_ended_by_its_timeout,
     a_step_that_freezes_itself_is_ended_by_an_interrupt,
-    what_a_killed_runner_leaves_frozen_is_gone_after_the_next_start,
+    the_next_start_removes_a_frozen_step_of_a_killed_runner,
     a_callers_limit_that_is_too_small_for_runner_itself_is_named_with_its_value,
     a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from,
     a_group_of_the_caller_that_allows_no_more_groups_is_named_with_its_file,
     the_kernel_ends_a_step_for_want_of_memory_before_it_ends_runner,
     a_v1_group_of_the_caller_that_refuses_a_device_is_named_with_the_command_that_allows_it,
     a_build_runs_where_runner_is_scheduled_in_real_time,
-    a_step_whose_limit_is_lifted_from_outside_fails_and_says_so,
+    a_step_whose_limit_is_raised_from_outside_fails_and_says_so,
 }

@@ -200,25 +200,25 @@ const LAYER_IMAGES: [&str; 6] =
     ["base.squashfs", "out/0.squashfs", "out/1.squashfs", "out/2.squashfs", "out/3.squashfs", "out/4.squashfs"];
 
 #[test]
-fn five_layers_of_one_container_are_equal_to_a_plain_folder() {
+fn five_layers_of_one_container_are_equal_to_a_plain_directory() {
     compare("layer", true, &LAYER_IMAGES);
 }
 
 #[test]
-fn five_layers_of_five_containers_are_equal_to_a_plain_folder() {
+fn five_layers_of_five_containers_are_equal_to_a_plain_directory() {
     compare("layer", false, &LAYER_IMAGES);
 }
 
 #[test]
-fn five_full_images_of_one_container_end_equal_to_a_plain_folder() {
+fn five_full_images_of_one_container_end_equal_to_a_plain_directory() {
     compare("full", true, &["out/4.squashfs"]);
 }
 
 #[test]
-fn five_full_images_of_five_containers_end_equal_to_a_plain_folder() {
+fn five_full_images_of_five_containers_end_equal_to_a_plain_directory() {
     compare("full", false, &["out/4.squashfs"]);
 }
 
 also_with_runc! {
-    five_layers_of_one_container_are_equal_to_a_plain_folder,
+    five_layers_of_one_container_are_equal_to_a_plain_directory,
 }

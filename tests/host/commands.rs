@@ -51,7 +51,7 @@ fn a_plan_of_a_user_without_a_store_names_that_store_and_the_one_of_root() {
 }
 
 #[test]
-fn plan_validate_and_schema_need_no_privilege_and_apply_says_what_it_needs() {
+fn plan_validate_and_schema_need_no_privilege_and_apply_asks_for_root() {
     let project = project(MANIFEST);
     let plan = by_nobody(&project, &["plan"]);
     assert_eq!((plan.code, plan.stderr.as_str()), (0, ""), "{plan}");
@@ -81,7 +81,7 @@ fn plan_validate_and_schema_need_no_privilege_and_apply_says_what_it_needs() {
 }
 
 #[test]
-fn a_plan_of_one_who_may_not_read_the_store_says_so_and_why() {
+fn a_plan_without_access_to_the_store_says_so_and_why() {
     let project = project(MANIFEST);
     assert_eq!(Built::of(&project, &["--target", "read"]).run.code, 0);
     for arguments in [&["plan"][..], &["plan", "--json"]] {
@@ -115,7 +115,7 @@ fn a_wrong_manifest_ends_every_command_that_reads_it_with_2_before_anything_runs
 }
 
 #[test]
-fn targets_and_what_they_need_are_done_and_nothing_else_with_the_variables_of_the_command_line() {
+fn a_build_of_a_target_runs_only_the_steps_that_it_needs_with_the_variables_of_the_command_line() {
     let project = project(MANIFEST);
     let built = Built::of(&project, &["--target", "read", "--set", "word=of the command line"]);
     assert_eq!(built.run.code, 0, "{}", built.run);
@@ -126,7 +126,7 @@ fn targets_and_what_they_need_are_done_and_nothing_else_with_the_variables_of_th
 }
 
 #[test]
-fn after_a_failure_what_does_not_depend_on_it_goes_on_where_that_is_asked_for() {
+fn with_keep_going_steps_that_do_not_depend_on_a_failed_one_run() {
     let project = project(MANIFEST);
     let built = Built::of(&project, &["--keep-going", "-j", "1"]);
     assert_eq!(built.run.code, 1, "{}", built.run);

@@ -74,7 +74,7 @@ steps:
 ";
 
 #[test]
-fn no_time_in_an_image_is_after_the_default_epoch_and_older_ones_are_kept() {
+fn times_in_an_image_after_the_default_epoch_are_clamped_and_older_ones_stay() {
     let project = Project::new(TIMES);
     project.apply();
     for image in ["layer.squashfs", "full.squashfs"] {

@@ -8,7 +8,7 @@ use crate::built::{Built, Gate, Running, project};
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[test]
-fn the_environment_is_what_the_manifest_says_and_nothing_of_the_hosts() {
+fn the_environment_is_that_of_the_manifest_and_nothing_of_the_hosts() {
     let project = project(
         r#"
 containers:
@@ -55,7 +55,7 @@ steps:
 }
 
 #[test]
-fn a_step_starts_in_its_own_folder_or_its_containers_or_the_root() {
+fn a_step_starts_in_its_own_directory_or_its_containers_or_the_root() {
     let project = project(
         r#"
 mounts:
@@ -81,7 +81,7 @@ steps:
 }
 
 #[test]
-fn the_host_name_is_the_containers_name_or_what_it_says() {
+fn the_host_name_is_the_containers_name_or_its_hostname_key() {
     let project = project(
         r#"
 containers:
@@ -146,7 +146,7 @@ steps:
 }
 
 #[test]
-fn a_read_only_root_cannot_be_written_but_what_is_mounted_on_it_can() {
+fn a_read_only_root_cannot_be_written_but_the_mounts_on_it_can() {
     let project = project(
         r#"
 mounts:
@@ -179,9 +179,9 @@ steps:
 }
 
 also_with_runc! {
-    the_environment_is_what_the_manifest_says_and_nothing_of_the_hosts,
-    a_step_starts_in_its_own_folder_or_its_containers_or_the_root,
-    the_host_name_is_the_containers_name_or_what_it_says,
+    the_environment_is_that_of_the_manifest_and_nothing_of_the_hosts,
+    a_step_starts_in_its_own_directory_or_its_containers_or_the_root,
+    the_host_name_is_the_containers_name_or_its_hostname_key,
     without_a_network_there_is_a_loopback_of_its_own_and_with_the_hosts_there_is_that,
-    a_read_only_root_cannot_be_written_but_what_is_mounted_on_it_can,
+    a_read_only_root_cannot_be_written_but_the_mounts_on_it_can,
 }

@@ -43,7 +43,7 @@ fn of(store: &Path, path: &Path) -> Content {
 }
 
 #[test]
-fn an_image_in_the_place_of_another_with_the_same_times_and_inodes_is_told_apart() {
+fn an_image_mounted_in_place_of_another_with_equal_times_and_inodes_is_another_input() {
     let folder = tempfile::tempdir().unwrap();
     let images = ["one", "two"].map(|text| image(folder.path(), text, text));
     in_private_namespace(|mounts| {
@@ -64,7 +64,7 @@ fn an_image_in_the_place_of_another_with_the_same_times_and_inodes_is_told_apart
 }
 
 #[test]
-fn an_overlay_of_images_is_told_apart_from_another_one() {
+fn an_overlay_of_other_images_is_another_input() {
     let folder = tempfile::tempdir().unwrap();
     let [low, one, two] = ["low", "one", "two"].map(|text| image(folder.path(), text, text));
     in_private_namespace(|mounts| {
@@ -85,7 +85,7 @@ fn an_overlay_of_images_is_told_apart_from_another_one() {
 }
 
 #[test]
-fn what_is_mounted_below_a_folder_is_part_of_it() {
+fn a_mount_below_a_directory_is_part_of_its_content() {
     in_private_namespace(|_| {
         let (folder, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let below = folder.path().join("below");
@@ -108,7 +108,7 @@ fn what_is_mounted_below_a_folder_is_part_of_it() {
 }
 
 #[test]
-fn what_the_kernel_makes_up_below_a_folder_is_refused_unless_it_is_ignored() {
+fn a_kernel_filesystem_below_a_directory_is_refused_unless_it_is_ignored() {
     in_private_namespace(|_| {
         let folder = tempfile::tempdir().unwrap();
         let below = folder.path().join("below/proc");

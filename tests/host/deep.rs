@@ -5,7 +5,7 @@ use crate::project::Project;
 use crate::tree::Tree;
 
 #[test]
-fn a_folder_deeper_than_the_usual_limit_of_descriptors_comes_back_from_a_layer_and_a_full_image() {
+fn a_directory_of_1200_levels_comes_back_from_a_layer_and_a_full_image() {
     let path = ["d"; 1200].join("/");
     let project = Project::new(&format!(
         "

@@ -121,7 +121,7 @@ fn a_screen_of_80_or_of_40_columns_is_right_and_the_log_whole_whatever_a_step_pr
 }
 
 #[test]
-fn steps_that_run_at_once_have_a_line_each_and_a_failure_is_told_at_the_end() {
+fn parallel_steps_have_a_line_each_and_a_failure_is_shown_at_the_end() {
     let project = project(
         r#"
 mounts: { $GATE }

@@ -101,7 +101,7 @@ steps:
 }
 
 #[test]
-fn nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from() {
+fn a_first_process_without_a_handler_for_sigterm_is_killed_without_grace() {
     for run in ["exec: [sleep, $MARK]", "run: exec sleep $MARK", "run: sleep $MARK; sleep $MARK"] {
         let (command, mark) = sleep();
         for user in ["0", "1234"] {
@@ -120,7 +120,7 @@ fn nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from() {
 }
 
 #[test]
-fn every_process_of_a_step_may_finish_what_it_does_and_no_other_step_is_told() {
+fn every_process_of_a_step_gets_sigterm_and_time_to_finish_and_no_other_step_does() {
     let (command, mark) = sleep();
     let script = "finish() { sleep 0.3; echo $1 >> /gate/finished; exit 3; }\n";
     let project = project(
@@ -370,7 +370,7 @@ fn a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_t
 }
 
 #[test]
-fn a_step_that_leaves_no_process_to_tell_it_is_told_when_there_is_one() {
+fn a_step_at_its_process_limit_is_sent_sigterm_as_soon_as_a_process_ends() {
     // The shell in brackets ends when it can make no process, and the one outside takes its place in the count.
     let project = project(
         r#"
@@ -402,13 +402,13 @@ steps:
 
 also_with_runc! {
     make_leaves_no_half_written_target_and_its_shell_starts_nothing_more,
-    nobody_waits_for_a_first_process_that_the_kernel_keeps_sigterm_from,
-    every_process_of_a_step_may_finish_what_it_does_and_no_other_step_is_told,
+    a_first_process_without_a_handler_for_sigterm_is_killed_without_grace,
+    every_process_of_a_step_gets_sigterm_and_time_to_finish_and_no_other_step_does,
     a_writer_that_ignores_sigterm_is_killed_after_its_grace_and_one_that_catches_it_finishes,
     a_second_interrupt_ends_the_grace_and_the_build_in_order,
     a_command_that_is_interrupted_may_end_by_itself,
     hostile_processes_delay_an_end_by_their_grace_and_no_longer,
     a_profile_that_refuses_to_send_signals_delays_no_end,
     a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_threads_does,
-    a_step_that_leaves_no_process_to_tell_it_is_told_when_there_is_one,
+    a_step_at_its_process_limit_is_sent_sigterm_as_soon_as_a_process_ends,
 }

@@ -232,7 +232,7 @@ fn host_files() -> Vec<Option<Vec<u8>>> {
 }
 
 #[test]
-fn folders_of_a_root_that_are_links_to_the_host_lead_nowhere() {
+fn directories_of_a_root_that_are_links_to_the_host_lead_nowhere() {
     let up = "../../../../../../../../../../../..VICTIM";
     for lead in ["VICTIM", up] {
         let links = ["etc", "run", "var"].map(|name| (name, format!("{lead}/{name}")));
@@ -255,7 +255,7 @@ fn folders_of_a_root_that_are_links_to_the_host_lead_nowhere() {
 }
 
 #[test]
-fn a_resolv_conf_that_is_a_link_or_a_folder_harms_nobody() {
+fn a_resolv_conf_that_is_a_link_or_a_directory_changes_no_file_of_the_host() {
     for to in [
         "/etc/shadow",
         "VICTIM/shadow",
@@ -296,7 +296,7 @@ fn users_are_not_looked_up_outside_the_root() {
 }
 
 #[test]
-fn no_library_of_a_root_is_loaded_into_what_sets_a_container_up() {
+fn no_library_of_a_root_is_loaded_into_the_process_that_sets_the_container_up() {
     let project = hostile("network: none", &[]);
     let library = r#"
 #include <fcntl.h>
@@ -317,7 +317,7 @@ __attribute__((constructor)) static void loaded(void) {
 }
 
 #[test]
-fn a_mount_inside_another_one_does_not_follow_what_a_step_has_put_there() {
+fn a_mount_inside_another_one_does_not_follow_a_link_that_a_step_put_there() {
     let project = project(
         r#"
 mounts:
@@ -354,8 +354,8 @@ steps:
 also_with_runc! {
     the_program_that_runs_containers_cannot_be_written_to_from_inside,
     below_a_steps_proc_there_is_no_way_to_init_either,
-    folders_of_a_root_that_are_links_to_the_host_lead_nowhere,
-    a_resolv_conf_that_is_a_link_or_a_folder_harms_nobody,
-    no_library_of_a_root_is_loaded_into_what_sets_a_container_up,
-    a_mount_inside_another_one_does_not_follow_what_a_step_has_put_there,
+    directories_of_a_root_that_are_links_to_the_host_lead_nowhere,
+    a_resolv_conf_that_is_a_link_or_a_directory_changes_no_file_of_the_host,
+    no_library_of_a_root_is_loaded_into_the_process_that_sets_the_container_up,
+    a_mount_inside_another_one_does_not_follow_a_link_that_a_step_put_there,
 }

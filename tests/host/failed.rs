@@ -18,7 +18,7 @@ steps:
 ";
 
 #[test]
-fn a_step_that_fails_stops_what_needs_it_and_leaves_outputs_of_before() {
+fn a_failed_step_skips_its_dependents_and_leaves_earlier_outputs() {
     let project = Project::new(MANIFEST);
     project.write("out/rest.squashfs", "of an earlier build");
     let run = project.runner(&["apply"]);
@@ -108,7 +108,7 @@ steps:
 }
 
 #[test]
-fn an_end_by_a_signal_is_told_with_its_number_and_name() {
+fn a_step_ended_by_a_signal_is_reported_with_its_number_and_name() {
     // A process that no other test, here or elsewhere on this host, takes for its own.
     let sleep = format!("sleep {}", unique_seconds());
     let project = project(
@@ -161,5 +161,5 @@ fn process_of(command: &str) -> Option<Pid> {
 also_with_runc! {
     a_step_that_takes_too_long_is_ended_with_all_that_it_started,
     a_step_is_tried_again_as_often_as_it_may_be_and_no_more,
-    an_end_by_a_signal_is_told_with_its_number_and_name,
+    a_step_ended_by_a_signal_is_reported_with_its_number_and_name,
 }

@@ -80,7 +80,7 @@ steps:
 }
 
 #[test]
-fn a_full_image_of_a_directory_or_an_archive_clamps_times_that_it_cannot_hold() {
+fn a_full_image_of_a_directory_or_an_archive_clamps_times_out_of_its_range() {
     for (epoch, future) in [("", "1980-01-01 00:00"), ("source_date_epoch: none", "2106-02-07 06:28")] {
         let project = project(&format!(
             r#"
@@ -164,7 +164,7 @@ steps:
 "#;
 
 #[test]
-fn a_session_that_resumes_at_a_checkpoint_has_the_same_times_and_lists_and_gives_the_same_bytes() {
+fn a_session_resumed_at_a_checkpoint_has_the_same_times_and_lists_and_gives_the_same_bytes() {
     let prepared = || {
         let project = project(RESUMED);
         make_root(&project);

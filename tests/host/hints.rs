@@ -42,7 +42,7 @@ steps:
 const SMALL: &str = "mkdir src && exec unshare -m sh -c 'mount -t tmpfs -o size=1m none src && exec \"$@\"' sh \"$@\"";
 
 #[test]
-fn a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need() {
+fn a_failed_step_gets_a_hint_with_the_mount_device_or_key_that_it_may_need() {
     let project = project(MANIFEST);
     let mut command = project.shell(SMALL, &["apply", "--keep-going", "-j1", "--progress", "json"]);
     let output = command.env("RUNNER_TEST_TOKEN", "a-token-of-the-tests").output().unwrap();
@@ -75,5 +75,5 @@ fn a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need() {
 }
 
 also_with_runc! {
-    a_failed_step_is_told_the_mount_the_device_and_the_key_that_it_may_need,
+    a_failed_step_gets_a_hint_with_the_mount_device_or_key_that_it_may_need,
 }

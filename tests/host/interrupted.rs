@@ -151,7 +151,7 @@ fn a_runner_killed_with_all_its_helpers_leaves_nothing() {
 }
 
 #[test]
-fn what_a_helper_of_a_killed_runner_still_works_on_is_left_alone_until_it_has_ended() {
+fn files_of_a_killed_runner_stay_until_its_last_helper_has_ended() {
     // The setting below is one of the whole process, and the same test runs with each runtime.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,7 +288,7 @@ steps:
 }
 
 #[test]
-fn what_a_bind_holds_is_read_no_further_when_the_build_is_interrupted() {
+fn an_interrupt_ends_the_reading_of_a_bind() {
     let project = project(
         "
 mounts: { src: { type: bind, source: src, target: /src, options: [ro] } }
@@ -336,7 +336,7 @@ also_with_runc! {
     a_signal_ends_a_build_in_order,
     a_killed_runner_leaves_nothing_of_a_step,
     a_runner_killed_with_all_its_helpers_leaves_nothing,
-    what_a_helper_of_a_killed_runner_still_works_on_is_left_alone_until_it_has_ended,
+    files_of_a_killed_runner_stay_until_its_last_helper_has_ended,
     a_session_whose_helpers_are_killed_fails_the_step_and_leaves_nothing,
     whenever_a_runner_is_killed_outputs_and_layers_are_whole_or_not_there,
 }

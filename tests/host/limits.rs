@@ -117,7 +117,7 @@ fn memory_that_steps_have_left_in_dev_shm_is_free_for_the_next() {
 }
 
 #[test]
-fn a_plan_shows_which_limits_hold() {
+fn a_plan_shows_the_limits_that_are_enforced() {
     let project = project(
         "containers: { c: { rootfs: $TOOLS, limits: { memory: 96MiB, pids: 40 } } }\nsteps: [{ name: s, run: echo }]\n",
     );
@@ -209,7 +209,7 @@ steps:
 }
 
 #[test]
-fn a_limit_of_one_process_holds_for_a_step_and_an_external_runtime_that_needs_more_is_named() {
+fn a_limit_of_one_process_is_enforced_and_an_external_runtime_that_needs_more_is_named() {
     let project = project(
         "
 containers:
@@ -238,5 +238,5 @@ also_with_runc! {
     a_container_without_limits_of_its_own_has_the_default_number_of_processes,
     a_step_may_have_as_many_processes_as_its_container_allows_and_no_more,
     a_process_that_takes_more_memory_than_it_may_is_killed_and_the_step_says_so,
-    a_limit_of_one_process_holds_for_a_step_and_an_external_runtime_that_needs_more_is_named,
+    a_limit_of_one_process_is_enforced_and_an_external_runtime_that_needs_more_is_named,
 }

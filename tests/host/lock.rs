@@ -30,7 +30,7 @@ fn locked() -> Project {
 }
 
 #[test]
-fn a_lock_holds_a_build_to_its_inputs_and_results_and_names_what_differs() {
+fn a_locked_build_fails_when_an_input_or_a_result_differs_and_names_it() {
     let project = locked();
     let text = fs::read_to_string(project.path("runner.lock")).unwrap();
     let lock: toml::Table = toml::from_str(&text).unwrap();
@@ -67,7 +67,7 @@ fn a_lock_holds_a_build_to_its_inputs_and_results_and_names_what_differs() {
 }
 
 #[test]
-fn a_check_by_a_user_who_may_not_read_the_store_fails_unless_something_else_differs() {
+fn a_check_without_access_to_the_store_fails_unless_something_else_differs() {
     let project = locked();
     let check = by_nobody(&project, &["lock", "--check"]);
     assert_eq!((check.code, check.stdout.as_str()), (3, ""), "{check}");
@@ -97,7 +97,7 @@ fn lock_and_verify_show_a_build_as_asked_for_and_print_their_result_beside_event
 }
 
 #[test]
-fn a_lock_that_is_missing_or_names_too_little_or_too_much_is_told() {
+fn a_lock_that_is_missing_or_names_too_little_or_too_much_is_reported() {
     let project = locked();
     let text = fs::read_to_string(project.path("runner.lock")).unwrap();
     fs::remove_file(project.path("runner.lock")).unwrap();
@@ -122,7 +122,7 @@ fn locked_build(project: &Project, variables: &str) -> Built {
 }
 
 #[test]
-fn a_mismatch_names_what_changed_with_its_values_where_the_store_has_the_locked_build() {
+fn a_mismatch_names_the_changed_field_with_its_values_if_the_store_has_the_locked_build() {
     let project = locked();
     let text = fs::read_to_string(project.path("build.yaml")).unwrap();
     let causes = |from: &str, to: &str| {
@@ -144,7 +144,7 @@ fn a_mismatch_names_what_changed_with_its_values_where_the_store_has_the_locked_
 }
 
 #[test]
-fn a_mismatch_names_the_part_that_changed_where_the_store_is_another_one() {
+fn a_mismatch_names_the_changed_part_if_the_store_is_another_one() {
     let project = locked();
     let text = fs::read_to_string(project.path("build.yaml")).unwrap();
     fs::remove_dir_all(project.store()).unwrap();

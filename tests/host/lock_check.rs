@@ -95,7 +95,7 @@ fn a_check_of_inputs_that_agree_says_that_nothing_was_built_and_ends_with_0() {
 }
 
 #[test]
-fn a_check_with_another_tool_compares_what_the_manifest_says() {
+fn a_check_with_another_tool_compares_the_fields_of_the_manifest() {
     let project = locked(MANIFEST);
     fs::remove_dir_all(project.store()).unwrap();
     let mksquashfs = "RUNNER_MKSQUASHFS=1 exec \"$@\"";

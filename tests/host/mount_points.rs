@@ -60,7 +60,7 @@ steps:
 ";
 
 #[test]
-fn mount_points_are_in_no_snapshot_and_folders_above_them_stay_as_they_were() {
+fn mount_points_are_in_no_snapshot_and_directories_above_them_stay_as_they_were() {
     let project = Project::new(NOTHING);
     project.write("file", "text\n");
     let run = project.apply();
@@ -118,7 +118,7 @@ steps:
 ";
 
 #[test]
-fn mounts_below_what_a_layer_has_deleted_or_emptied_bring_nothing_back() {
+fn mounts_below_deleted_or_emptied_directories_bring_nothing_back() {
     let project = Project::new(DELETED);
     let run = project.apply();
     assert_eq!(project.left_over(run.pid), Vec::<String>::new());
@@ -243,8 +243,8 @@ steps:
 }
 
 also_with_runc! {
-    mount_points_are_in_no_snapshot_and_folders_above_them_stay_as_they_were,
-    mounts_below_what_a_layer_has_deleted_or_emptied_bring_nothing_back,
+    mount_points_are_in_no_snapshot_and_directories_above_them_stay_as_they_were,
+    mounts_below_deleted_or_emptied_directories_bring_nothing_back,
     the_hosts_resolv_conf_is_readable_and_in_no_snapshot_whatever_the_root_has_there,
     a_mount_below_one_that_each_step_has_anew_is_seen_by_each_step,
     a_mount_on_a_target_of_the_other_kind_is_a_mistake_of_the_manifest_and_names_both,

@@ -13,7 +13,7 @@ fn names(image: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_bind_mount_is_the_hosts_folder_or_file_and_read_only_where_it_says_so() {
+fn a_bind_mount_is_the_hosts_directory_or_file_and_read_only_where_it_says_so() {
     let project = project(
         r#"
 mounts:
@@ -109,7 +109,7 @@ steps:
 }
 
 #[test]
-fn caches_of_one_id_are_one_folder_and_of_another_id_another() {
+fn caches_of_one_id_are_one_directory_and_of_another_id_another() {
     let project = project(
         r#"
 mounts:
@@ -291,7 +291,7 @@ steps:
 }
 
 #[test]
-fn a_step_of_another_user_is_told_how_a_secret_or_a_cache_becomes_its_own() {
+fn a_step_of_another_user_gets_a_hint_how_a_secret_or_a_cache_becomes_its_own() {
     let mounts = |secret: &str, cache: &str| {
         format!(
             "[{{ type: secret, source: key, target: /run/key, options: [{secret}] }}, {{ type: cache, id: 'c{cache}', target: \
@@ -349,13 +349,13 @@ steps:
 }
 
 also_with_runc! {
-    a_bind_mount_is_the_hosts_folder_or_file_and_read_only_where_it_says_so,
+    a_bind_mount_is_the_hosts_directory_or_file_and_read_only_where_it_says_so,
     a_tmpfs_has_the_size_mode_owner_and_flags_that_its_options_say,
-    caches_of_one_id_are_one_folder_and_of_another_id_another,
+    caches_of_one_id_are_one_directory_and_of_another_id_another,
     a_secret_is_readable_by_the_steps_and_nowhere_in_the_store_or_an_image,
     a_filesystem_of_the_kernel_is_mounted_with_its_options,
     a_mount_below_another_one_is_seen_whatever_their_order_in_the_manifest,
     another_proc_and_another_sysfs_show_and_change_no_more_than_the_usual_ones,
-    a_step_of_another_user_is_told_how_a_secret_or_a_cache_becomes_its_own,
+    a_step_of_another_user_gets_a_hint_how_a_secret_or_a_cache_becomes_its_own,
     a_step_that_unmounts_its_own_view_of_a_mount_takes_it_from_no_other_step,
 }

@@ -61,7 +61,7 @@ fn a_link_that_a_step_left_is_followed_by_nothing_that_the_command_line_names() 
 }
 
 #[test]
-fn a_log_goes_into_a_stream_of_the_caller_and_a_report_into_a_fifo_and_no_device_node_of_a_step_is_written_to() {
+fn a_log_to_standard_output_and_a_report_to_a_fifo_are_written_and_a_device_node_is_refused() {
     let project = project(
         "
 mounts:
@@ -94,7 +94,7 @@ steps:
 }
 
 #[test]
-fn what_the_command_line_names_is_written_where_it_was_when_the_build_began() {
+fn files_of_the_command_line_are_written_into_the_directories_opened_at_the_start() {
     let project = project(
         "
 mounts:

@@ -57,7 +57,7 @@ steps:
 "#;
 
 #[test]
-fn a_step_can_replace_what_it_finds_and_the_next_ones_see_what_it_made() {
+fn a_step_can_replace_resolv_conf_and_later_steps_see_its_file() {
     let of_host = fs::read_to_string("/etc/resolv.conf").unwrap();
     for (change, in_layer, expected) in [
         ("ln -sf /run/x /etc/resolv.conf", true, "/run/x\n".to_owned()),
@@ -107,6 +107,6 @@ steps:
 
 also_with_runc! {
     localhost_and_the_own_host_name_resolve_in_a_root_without_a_hosts_file,
-    a_step_can_replace_what_it_finds_and_the_next_ones_see_what_it_made,
+    a_step_can_replace_resolv_conf_and_later_steps_see_its_file,
     a_resolv_conf_of_the_host_that_leads_nowhere_is_reported,
 }

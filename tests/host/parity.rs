@@ -88,7 +88,7 @@ fn seen(project: &Project, container: &str, runtime: &str) -> BTreeMap<String, S
 }
 
 #[test]
-fn a_step_sees_the_same_as_with_runc_but_for_what_is_meant_to_differ() {
+fn a_step_sees_the_same_as_with_runc_but_for_intended_differences() {
     let project = project(MANIFEST);
     project.write("src/file", "");
     for container in ["plain", "other"] {

@@ -151,7 +151,7 @@ steps:
 }
 
 #[test]
-fn what_is_in_the_store_or_contains_it_cannot_be_named() {
+fn a_path_in_the_store_or_above_it_is_refused() {
     for (container, words) in [
         ("rootfs: $TOOLS, mounts: [{ type: bind, source: store/layers, target: /x }]", "it is in the store"),
         ("rootfs: $TOOLS, mounts: [{ type: bind, source: link, target: /x, options: [ro] }]", "it is in the store"),
@@ -228,7 +228,7 @@ steps:
 }
 
 #[test]
-fn what_the_manifest_names_is_what_it_was_when_the_build_began() {
+fn paths_of_the_manifest_are_used_as_they_were_when_the_build_began() {
     // Each is replaced by a link to a file or directory of the host that the manifest does not name.
     let project = project(
         r#"
@@ -470,7 +470,7 @@ also_with_runc! {
     the_store_is_not_seen_through_a_mount_below_the_source_either,
     validate_warns_of_a_bind_that_contains_the_store,
     a_bind_that_contains_the_store_is_refused_where_another_container_may_mount,
-    what_the_manifest_names_is_what_it_was_when_the_build_began,
+    paths_of_the_manifest_are_used_as_they_were_when_the_build_began,
     set_uid_programs_and_devices_in_a_bind_or_cache_have_no_effect_unless_asked_for,
     a_file_that_the_build_writes_is_bound_as_it_is_then_by_whatever_path,
 }

@@ -146,7 +146,7 @@ impl Privileges {
 }
 
 #[test]
-fn what_the_manifest_says_of_privileges_is_what_a_step_has() {
+fn a_step_has_the_privileges_that_the_manifest_gives() {
     // runc refuses numbers that are negative where they have a sign.
     let (uid, gid) = if runtime() == "embedded" { ("4000000000", "3000000000") } else { ("2147483647", "2147483646") };
     let project = project(
@@ -304,7 +304,7 @@ steps:
 }
 
 #[test]
-fn more_open_files_than_the_host_allows_are_told_with_what_it_allows() {
+fn more_open_files_than_the_host_allows_are_refused_with_its_limit() {
     let project = project(
         r#"
 containers:
@@ -357,10 +357,10 @@ steps:
 }
 
 also_with_runc! {
-    what_the_manifest_says_of_privileges_is_what_a_step_has,
+    a_step_has_the_privileges_that_the_manifest_gives,
     a_user_has_the_groups_that_an_earlier_step_gave_it,
     a_user_that_is_not_in_the_root_fails_the_step_with_the_file_it_is_not_in,
     a_file_gives_capabilities_and_users_only_where_new_privileges_are_allowed,
-    more_open_files_than_the_host_allows_are_told_with_what_it_allows,
+    more_open_files_than_the_host_allows_are_refused_with_its_limit,
     a_step_of_another_user_than_root_binds_each_port_of_a_network_of_its_own,
 }

@@ -30,7 +30,7 @@ fn a_chain_of_two_layers_is_built_and_leaves_nothing() {
 }
 
 #[test]
-fn the_events_tell_the_build_and_the_digest_of_each_image() {
+fn the_events_report_the_build_and_the_digest_of_each_image() {
     let project = Project::new(MANIFEST);
     let (events, run) = project.events(&[]);
     assert_eq!(run.code, 0, "{run}");

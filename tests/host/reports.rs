@@ -18,7 +18,7 @@ steps:
 "#;
 
 #[test]
-fn a_build_that_fails_is_told_in_each_kind_of_report() {
+fn each_kind_of_report_shows_a_failed_build() {
     let project = project(MANIFEST);
     fs::create_dir(project.path("out")).unwrap();
     let reports = ["--report", "r.html", "--report", "out/r.xml", "--report", "r.json"];

@@ -46,7 +46,7 @@ fn of(scratch: &str, tries: u32) -> (Project, Built) {
 }
 
 #[test]
-fn each_try_begins_as_the_first_one_did_and_its_layer_is_as_of_one_that_ends_well_at_once() {
+fn each_try_starts_from_the_same_state_and_gives_the_layer_of_a_build_without_retries() {
     for scratch in ["", ", scratch: { disk: true }"] {
         let (_first, at_once) = of(scratch, 1);
         let (project, third) = of(scratch, 3);
@@ -70,7 +70,7 @@ const MAKEFILE: &str = "product:\n\ttrap '' TERM; echo half > $@; [ -e /out/seco
                         echo whole > $@\n";
 
 #[test]
-fn a_make_that_was_killed_in_its_first_try_gives_the_right_layer_in_the_second_and_that_is_what_is_cached() {
+fn a_make_killed_in_its_first_try_gives_the_right_layer_in_the_second_which_is_cached() {
     let project = project(
         "
 mounts: { out: { type: bind, source: out, target: /out, cache: ignore } }
@@ -92,7 +92,7 @@ steps:
 }
 
 #[test]
-fn a_step_that_may_be_tried_again_undoes_nothing_of_another_one_that_is_ready_at_the_same_time() {
+fn a_retry_undoes_nothing_of_a_parallel_step() {
     let steps: String = (0..6)
         .map(|n| {
             let fails = if n % 2 == 0 { format!("[ $(wc -l < /out/{n}) = 2 ]") } else { ":".to_owned() };
@@ -142,7 +142,7 @@ steps:
 }
 
 #[test]
-fn an_interrupt_between_two_tries_is_the_end() {
+fn an_interrupt_between_two_tries_ends_the_build() {
     let project = project(
         "
 mounts: { $GATE }
@@ -181,10 +181,10 @@ steps:
 }
 
 also_with_runc! {
-    each_try_begins_as_the_first_one_did_and_its_layer_is_as_of_one_that_ends_well_at_once,
-    a_make_that_was_killed_in_its_first_try_gives_the_right_layer_in_the_second_and_that_is_what_is_cached,
-    a_step_that_may_be_tried_again_undoes_nothing_of_another_one_that_is_ready_at_the_same_time,
+    each_try_starts_from_the_same_state_and_gives_the_layer_of_a_build_without_retries,
+    a_make_killed_in_its_first_try_gives_the_right_layer_in_the_second_which_is_cached,
+    a_retry_undoes_nothing_of_a_parallel_step,
     a_root_that_does_not_fit_twice_is_refused_before_a_step_that_may_be_tried_again,
-    an_interrupt_between_two_tries_is_the_end,
+    an_interrupt_between_two_tries_ends_the_build,
     a_retry_with_another_network_than_earlier_steps_left_says_so,
 }

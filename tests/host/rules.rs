@@ -24,7 +24,7 @@ steps:
 "#;
 
 #[test]
-fn who_may_make_no_nodes_opens_none_that_its_root_came_with() {
+fn a_container_without_mknod_opens_no_device_node_of_its_root() {
     let project = project(MANIFEST);
     let built = Built::well(&project);
     let character = ["character special file 1:5", "character special file a:ed"];
@@ -79,7 +79,7 @@ mknod /loop-control c 10 237; (exec 3< /loop-control) 2>&1 | grep -o "Operation 
 }
 
 also_with_runc! {
-    who_may_make_no_nodes_opens_none_that_its_root_came_with,
+    a_container_without_mknod_opens_no_device_node_of_its_root,
     a_container_that_may_make_nodes_is_refused_where_rules_cannot_be_enforced,
     a_container_that_may_not_make_nodes_runs_without_rules_if_its_runtime_does,
     on_cgroup_v2_alone_its_own_group_is_mounted_read_only_and_devices_are_refused,

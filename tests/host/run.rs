@@ -91,7 +91,7 @@ fn standard_input_is_passed_through_byte_by_byte_to_its_end() {
 }
 
 #[test]
-fn a_command_ends_when_nobody_reads_what_it_prints_any_more() {
+fn a_command_ends_when_its_output_pipe_is_closed() {
     let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
     let run = project.runner_in_shell(
         "timeout 60 \"$@\" | head -n 1; echo \"ended ${PIPESTATUS:-}\"",
@@ -102,7 +102,7 @@ fn a_command_ends_when_nobody_reads_what_it_prints_any_more() {
 }
 
 #[test]
-fn a_caller_that_ignores_its_children_and_a_mount_whose_name_is_no_text_stop_no_build() {
+fn a_build_works_with_ignored_sigchld_and_a_mount_name_that_is_not_utf8() {
     let project = project(
         "\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo > /f }, { name: l, snapshot: {} }]\n",
     );
@@ -117,6 +117,6 @@ also_with_runc! {
     a_command_that_is_not_there_is_127_and_one_that_cannot_be_executed_126,
     a_session_of_its_own_has_the_containers_root_mounts_user_and_environment,
     standard_input_is_passed_through_byte_by_byte_to_its_end,
-    a_command_ends_when_nobody_reads_what_it_prints_any_more,
-    a_caller_that_ignores_its_children_and_a_mount_whose_name_is_no_text_stop_no_build,
+    a_command_ends_when_its_output_pipe_is_closed,
+    a_build_works_with_ignored_sigchld_and_a_mount_name_that_is_not_utf8,
 }

@@ -68,7 +68,7 @@ fn hanging(project: &Project, call: &str) -> String {
 }
 
 #[test]
-fn a_call_of_a_runtime_that_does_not_end_is_killed_and_the_step_fails_in_words() {
+fn a_runtime_call_that_hangs_is_killed_and_the_step_fails_with_the_reason() {
     let failed = |call: &str, project: &Project| {
         let runtime = hanging(project, call);
         let built = Built::of(project, &["--runtime", &runtime]);
@@ -122,7 +122,7 @@ fn runc_is_found_in_path_by_its_other_name_too() {
 }
 
 #[test]
-fn what_is_no_runtime_is_refused_before_anything_runs() {
+fn a_program_that_is_no_runtime_is_refused_before_anything_runs() {
     let project = project(ONE);
     for (runtime, said) in
         [("/bin/false", "asked for its `--version`, it tells none"), ("/nowhere/crun", "No such file or directory")]
@@ -189,7 +189,7 @@ pub fn run_bundle(bundle: &Path) -> Run {
 }
 
 #[test]
-fn a_bundle_that_is_kept_runs_by_hand_and_holds_no_secret() {
+fn a_written_bundle_runs_by_hand_and_contains_no_secret() {
     let project = project(
         r#"
 mounts:
@@ -267,7 +267,7 @@ steps:
 }
 
 #[test]
-fn a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor() {
+fn doctor_reports_whether_crun_can_run_here_as_a_build_with_it_does() {
     let project = project(ONE);
     let doctor = project.runner(&["doctor"]);
     let line = doctor.stdout.lines().find(|line| line.split_whitespace().nth(1) == Some("crun")).unwrap();
@@ -291,7 +291,7 @@ fn a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor() {
 }
 
 #[test]
-fn what_one_runtime_has_built_another_builds_again_to_the_same_bytes() {
+fn another_runtime_builds_again_and_gives_the_same_bytes() {
     let project = project(
         r#"
 containers:
@@ -374,9 +374,9 @@ steps:
 also_with_runc! {
     two_builds_of_one_manifest_at_once_do_not_clash,
     many_steps_at_once_print_much_and_nothing_is_lost,
-    a_bundle_that_is_kept_runs_by_hand_and_holds_no_secret,
+    a_written_bundle_runs_by_hand_and_contains_no_secret,
     the_helper_takes_the_mounts_of_other_sessions_to_no_container,
-    a_crun_that_runs_here_passes_and_one_that_does_not_is_told_by_doctor,
+    doctor_reports_whether_crun_can_run_here_as_a_build_with_it_does,
     more_arguments_and_variables_than_the_kernel_takes_are_refused_with_both_numbers,
     a_working_directory_that_the_user_may_not_enter_and_another_device_as_dev_null_are_named,
 }

@@ -41,7 +41,7 @@ fn digests(project: &Project, shell: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn two_projects_with_two_stores_write_the_same_images_in_memory_and_on_disk_under_any_umask() {
+fn images_are_the_same_in_memory_and_on_disk_under_any_umask() {
     let memory = manifest("{ tmpfs: 1GiB }");
     let wanted = digests(&Project::new(&memory), r#"exec "$@""#);
     assert_eq!(digests(&Project::new(&memory), r#"umask 077; exec "$@""#), wanted, "with umask 077");

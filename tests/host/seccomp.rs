@@ -121,7 +121,7 @@ fn ending(built: &Built, step: &str, call: &str) -> String {
 }
 
 #[test]
-fn the_default_profile_refuses_what_reaches_the_host_and_unconfined_does_not() {
+fn the_default_profile_refuses_calls_that_reach_the_host_and_unconfined_does_not() {
     let project = with_calls(
         "
 containers:
@@ -201,7 +201,7 @@ steps:
 }
 
 #[test]
-fn a_profile_of_ones_own_is_heeded_and_counts_as_an_input() {
+fn a_seccomp_profile_of_the_manifest_is_applied_and_is_an_input() {
     let project = with_calls(
         "
 containers:
@@ -233,7 +233,7 @@ steps:
 }
 
 #[test]
-fn a_step_that_fails_for_the_profile_is_told_so() {
+fn a_step_that_its_seccomp_profile_stops_gets_a_hint_with_the_call() {
     let project = with_calls(
         "
 containers:
@@ -262,7 +262,7 @@ steps:
 }
 
 #[test]
-fn a_step_that_lacks_a_capability_is_told_that_and_works_with_it() {
+fn a_step_that_lacks_a_capability_gets_a_hint_and_works_with_it() {
     let steps = |container: &str| {
         format!(
             "  - {{ name: mount{container}, container: c{container}, exec: [mount, -t, tmpfs, none, /mnt] }}\n\
@@ -290,7 +290,7 @@ fn a_step_that_lacks_a_capability_is_told_that_and_works_with_it() {
 }
 
 #[test]
-fn a_process_that_may_not_end_ends_all_the_same_and_one_that_the_profile_ends_is_told_so() {
+fn a_process_whose_profile_refuses_exit_ends_and_one_that_its_profile_kills_gets_a_hint() {
     let project = with_calls(
         "
 containers:
@@ -356,10 +356,10 @@ steps:
 }
 
 also_with_runc! {
-    the_default_profile_refuses_what_reaches_the_host_and_unconfined_does_not,
-    a_profile_of_ones_own_is_heeded_and_counts_as_an_input,
-    a_step_that_fails_for_the_profile_is_told_so,
-    a_step_that_lacks_a_capability_is_told_that_and_works_with_it,
-    a_process_that_may_not_end_ends_all_the_same_and_one_that_the_profile_ends_is_told_so,
+    the_default_profile_refuses_calls_that_reach_the_host_and_unconfined_does_not,
+    a_seccomp_profile_of_the_manifest_is_applied_and_is_an_input,
+    a_step_that_its_seccomp_profile_stops_gets_a_hint_with_the_call,
+    a_step_that_lacks_a_capability_gets_a_hint_and_works_with_it,
+    a_process_whose_profile_refuses_exit_ends_and_one_that_its_profile_kills_gets_a_hint,
     a_step_that_its_profile_keeps_from_starting_names_the_profile_and_the_call,
 }

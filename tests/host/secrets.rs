@@ -132,7 +132,7 @@ fn reports_of_a_build_without_secrets_are_as_any_file() {
 }
 
 #[test]
-fn a_secret_is_masked_in_what_a_single_command_prints_on_a_pipe_and_on_a_terminal() {
+fn a_secret_is_masked_in_the_output_of_a_command_on_a_pipe_and_on_a_terminal() {
     let project = prepared();
     let script = "cat /run/secrets/token /run/secrets/key; base64 /run/secrets/key; cat /run/secrets/token >&2";
     let run = run_with(&project, &["run", "c", "--", "sh", "-c", script]);
@@ -183,7 +183,7 @@ fn with_token(project: &Project, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn secrets_that_are_not_there_are_all_reported_with_their_places_before_any_step_that_needs_them_runs() {
+fn missing_secrets_are_all_reported_with_their_places_before_their_steps_run() {
     let project = absent();
     let variable = [
         "× the variable `RUNNER_TEST_TOKN` of the secret is not set",
@@ -213,7 +213,7 @@ fn secrets_that_are_not_there_are_all_reported_with_their_places_before_any_step
 }
 
 #[test]
-fn a_secret_that_is_not_there_stops_no_command_that_runs_nothing() {
+fn a_missing_secret_stops_no_command_that_runs_nothing() {
     let project = absent();
     let warnings = [
         "warning: the variable RUNNER_TEST_TOKN of a secret is not set, so no step of base can start; run `export \
@@ -244,7 +244,7 @@ fn a_container_whose_results_are_in_the_store_needs_no_secret() {
 }
 
 #[test]
-fn a_secret_belongs_to_the_user_of_each_step_unless_its_options_say_whose_it_is() {
+fn a_secret_belongs_to_the_user_of_each_step_unless_its_options_name_an_owner() {
     let project = project(
         r#"
 mounts:
@@ -269,6 +269,6 @@ steps:
 }
 
 also_with_runc! {
-    a_secret_is_masked_in_what_a_single_command_prints_on_a_pipe_and_on_a_terminal,
-    a_secret_belongs_to_the_user_of_each_step_unless_its_options_say_whose_it_is,
+    a_secret_is_masked_in_the_output_of_a_command_on_a_pipe_and_on_a_terminal,
+    a_secret_belongs_to_the_user_of_each_step_unless_its_options_name_an_owner,
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use crate::built::{Built, Gate, Running, names_in, processes_of, project, unique_seconds, wait_for};
 
 #[test]
-fn what_a_step_writes_is_seen_by_the_next_and_after_a_snapshot_too() {
+fn the_files_of_a_step_are_seen_by_the_next_one_and_after_a_snapshot() {
     let project = project(
         r#"
 mounts:
@@ -120,7 +120,7 @@ until [ -e /done-$2 ]; do sleep 0.02; done
 }
 
 #[test]
-fn no_step_waits_for_the_end_of_one_that_it_was_to_run_beside() {
+fn two_first_steps_of_a_session_run_in_parallel() {
     // Both find the session not started; whoever starts it must not keep the other out.
     let mut manifest = String::from("containers:\n");
     for container in 0..8 {
@@ -303,10 +303,10 @@ steps:
 }
 
 also_with_runc! {
-    what_a_step_writes_is_seen_by_the_next_and_after_a_snapshot_too,
+    the_files_of_a_step_are_seen_by_the_next_one_and_after_a_snapshot,
     no_process_and_no_ipc_object_outlives_its_step,
     steps_that_run_at_once_in_one_container_see_and_signal_only_themselves,
-    no_step_waits_for_the_end_of_one_that_it_was_to_run_beside,
+    two_first_steps_of_a_session_run_in_parallel,
     the_end_of_a_step_is_reported_while_one_that_began_after_it_runs,
     no_descriptor_of_runner_leaks_into_a_step,
     a_root_starts_anew_in_each_build_and_a_cache_does_not,

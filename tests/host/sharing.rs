@@ -50,7 +50,7 @@ fn is_wait(event: &Value) -> bool {
 }
 
 #[test]
-fn steps_of_two_containers_have_a_locked_cache_one_after_the_other() {
+fn steps_of_two_containers_use_a_locked_cache_in_turn() {
     let (project, gate) = with_sharing("locked");
     // With the time that the one with a timeout may take, its wait is over.
     project.write(
@@ -73,7 +73,7 @@ fn steps_of_two_containers_have_a_locked_cache_one_after_the_other() {
 }
 
 #[test]
-fn steps_have_a_shared_cache_at_once() {
+fn steps_use_a_shared_cache_in_parallel() {
     let (project, gate) = with_sharing("shared");
     gate.open("turn");
     assert_eq!(Built::of(&project, &["-j", "2"]).all("warning"), Vec::<&Value>::new());
@@ -130,7 +130,7 @@ fn ctrl_c_ends_the_wait_for_a_cache_and_not_the_step_that_uses_it() {
 }
 
 #[test]
-fn a_command_waits_for_its_turn_too_and_a_killed_runner_gives_its_own_back() {
+fn a_command_waits_for_a_locked_cache_until_the_runner_that_uses_it_is_killed() {
     let (project, gate) = with_sharing("locked");
     let first = Running::start(&project, &["--target", "one"]);
     gate.await_step("turn");

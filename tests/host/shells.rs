@@ -98,7 +98,7 @@ fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_b
 }
 
 #[test]
-fn a_step_that_failed_for_its_user_or_its_folder_can_be_looked_into_as_root() {
+fn a_step_that_failed_for_its_user_or_its_directory_can_be_looked_into_as_root() {
     let project = Project::new(
         "version: 1
 containers: { c: { rootfs: { programs: [/bin/sh, /usr/bin/id] } } }
@@ -120,7 +120,7 @@ steps:
 }
 
 #[test]
-fn a_shell_before_a_step_has_what_the_steps_before_it_do() {
+fn a_shell_before_a_step_sees_the_results_of_the_steps_before_it() {
     let project = project();
     let commands = ["cat /two /tmp/two; echo $A; pwd; id -u", "ls /w/three"];
     let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &commands, 6);
@@ -186,7 +186,7 @@ fn a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_s
 }
 
 #[test]
-fn a_shell_on_failure_needs_a_terminal_and_is_told_so_before_anything_runs() {
+fn shell_on_failure_without_a_terminal_is_refused_before_anything_runs() {
     let project = project();
     let run = project.runner(&["apply", "--shell-on-failure"]);
     assert_eq!(run.code, 2, "{run}");
@@ -196,7 +196,7 @@ fn a_shell_on_failure_needs_a_terminal_and_is_told_so_before_anything_runs() {
 }
 
 #[test]
-fn a_session_is_not_kept_of_a_build_that_is_interrupted_and_goes_with_a_collection() {
+fn an_interrupted_build_stores_no_failed_session_and_gc_removes_stored_ones() {
     let project = built::project(
         "
 mounts:
@@ -238,7 +238,7 @@ steps:
 }
 
 #[test]
-fn a_shell_names_the_mounts_whose_files_stay_when_it_is_left() {
+fn a_shell_names_the_mounts_whose_files_stay_after_it() {
     let project = built::project(
         "
 mounts:
@@ -268,8 +268,8 @@ steps: [{ name: s, container: c, run: 'true' }, { name: t, container: d, run: 't
 
 also_with_runc! {
     a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_build,
-    a_step_that_failed_for_its_user_or_its_folder_can_be_looked_into_as_root,
-    a_shell_before_a_step_has_what_the_steps_before_it_do,
+    a_step_that_failed_for_its_user_or_its_directory_can_be_looked_into_as_root,
+    a_shell_before_a_step_sees_the_results_of_the_steps_before_it,
     several_failures_have_a_shell_each_one_after_the_other,
     a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_some,
 }

@@ -30,7 +30,7 @@ fn shell(project: &Project, script: &str) {
 }
 
 #[test]
-fn a_root_from_an_image_a_folder_and_any_archive_is_the_same_root() {
+fn a_root_from_an_image_a_directory_and_any_archive_is_the_same_root() {
     let seed = project(SEED);
     seed.apply();
     let archives = ["tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2"];
@@ -86,7 +86,7 @@ fn a_root_from_an_image_a_folder_and_any_archive_is_the_same_root() {
 }
 
 #[test]
-fn a_root_from_nothing_holds_what_the_steps_put_there_and_nothing_else() {
+fn an_empty_root_contains_only_the_files_of_its_steps() {
     let project = project(
         r#"
 mounts:
@@ -185,5 +185,5 @@ steps: [{ name: image, snapshot: { mode: full, output: image.squashfs } }]
 }
 
 also_with_runc! {
-    a_root_from_nothing_holds_what_the_steps_put_there_and_nothing_else,
+    an_empty_root_contains_only_the_files_of_its_steps,
 }

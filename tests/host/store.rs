@@ -88,7 +88,7 @@ fn no_command_makes_a_store_where_there_is_none() {
 }
 
 #[test]
-fn layers_are_listed_and_told_with_what_built_them_and_what_they_stand_on() {
+fn layers_are_listed_with_their_steps_and_the_layers_below() {
     let project = built();
     let list = json(&project, &["ls", "--json"]);
     assert_eq!(list["layers"].as_array().unwrap().len(), 2);
@@ -128,7 +128,7 @@ fn layers_are_listed_and_told_with_what_built_them_and_what_they_stand_on() {
 }
 
 #[test]
-fn what_differs_between_two_images_is_told_and_nothing_stays_mounted() {
+fn store_diff_shows_the_differences_of_two_images_and_leaves_nothing_mounted() {
     let project = built();
     let run = store(&project, &["diff", "base-layer", "app-layer"]);
     assert_eq!(run.code, 0, "{run}");
@@ -201,7 +201,7 @@ fn a_damaged_layer_is_found_set_aside_and_built_anew() {
 }
 
 #[test]
-fn what_is_not_needed_is_removed_and_nothing_by_a_dry_run() {
+fn gc_removes_layers_that_are_not_needed_and_nothing_with_dry_run() {
     let project = built();
     let (base, _) = layer(&project, "base-layer");
     let run = store(&project, &["gc"]);
@@ -327,7 +327,7 @@ fn a_step_that_would_run_on_a_read_only_store_is_refused_with_the_reason() {
 }
 
 #[test]
-fn builds_go_on_while_what_they_stand_on_is_collected_as_soon_as_nobody_holds_it() {
+fn gc_leaves_the_layers_of_running_builds_until_they_end() {
     let project = project(MANIFEST);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -360,7 +360,7 @@ fn builds_go_on_while_what_they_stand_on_is_collected_as_soon_as_nobody_holds_it
 }
 
 #[test]
-fn what_the_lock_beside_a_manifest_names_is_kept_for_as_long_as_that_is_there() {
+fn gc_leaves_the_layers_of_a_lock_file_as_long_as_its_manifest_exists() {
     let project = built();
     let run = project.runner(&["lock"]);
     assert_eq!(run.code, 0, "{run}");

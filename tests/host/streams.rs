@@ -64,7 +64,7 @@ fn a_file_on_standard_input_is_read_and_cannot_be_changed() {
 }
 
 #[test]
-fn a_command_that_does_not_read_its_input_ends_all_the_same() {
+fn a_command_that_does_not_read_its_input_ends() {
     let project = project("\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: []\n");
     let mut command = project.command(&["run", "c", "--", "head", "-c", "3"]);
     let run = Run::new(0, &command.stdin(File::open("/dev/zero").unwrap()).output().unwrap());
@@ -96,6 +96,6 @@ steps:
 also_with_runc! {
     no_step_changes_the_hosts_null_device_through_its_standard_input,
     a_file_on_standard_input_is_read_and_cannot_be_changed,
-    a_command_that_does_not_read_its_input_ends_all_the_same,
+    a_command_that_does_not_read_its_input_ends,
     a_step_of_another_user_can_open_its_own_streams_by_path,
 }

@@ -68,7 +68,7 @@ fn a_target_that_a_link_of_the_root_leads_to_the_kernels_own_files_is_refused() 
 }
 
 #[test]
-fn a_target_below_another_mount_is_not_led_out_of_it_by_what_a_step_has_put_there() {
+fn a_link_that_a_step_put_into_a_mount_leads_no_target_below_it_out() {
     let project = project(
         r#"
 mounts:
@@ -93,7 +93,7 @@ steps:
 }
 
 #[test]
-fn a_link_of_the_root_leads_a_target_into_another_mount_and_a_link_in_that_one_leads_it_nowhere() {
+fn a_link_of_the_root_can_lead_a_target_into_a_mount_and_a_link_in_that_mount_is_refused() {
     let project = project(
         r#"
 mounts:
@@ -153,7 +153,7 @@ steps:
 
 also_with_runc! {
     a_target_that_a_link_of_the_root_leads_to_the_kernels_own_files_is_refused,
-    a_target_below_another_mount_is_not_led_out_of_it_by_what_a_step_has_put_there,
-    a_link_of_the_root_leads_a_target_into_another_mount_and_a_link_in_that_one_leads_it_nowhere,
+    a_link_that_a_step_put_into_a_mount_leads_no_target_below_it_out,
+    a_link_of_the_root_can_lead_a_target_into_a_mount_and_a_link_in_that_mount_is_refused,
     a_target_that_the_manifest_writes_below_dev_is_mounted_there_whatever_the_root_hides,
 }

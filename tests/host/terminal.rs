@@ -166,7 +166,7 @@ fn a_shell_is_bash_where_the_root_has_it_and_leaves_no_layer() {
 }
 
 #[test]
-fn without_a_terminal_there_is_none_to_give() {
+fn run_t_and_shell_without_a_terminal_are_refused() {
     let project = Project::new(MANIFEST);
     for arguments in [&["shell", "c"][..], &["run", "-t", "c", "--", "sh"][..]] {
         let run = project.runner(arguments);

@@ -77,7 +77,7 @@ fn a_plan_a_graph_and_a_comparison_with_the_lock_run_no_program() {
 }
 
 #[test]
-fn doctor_runs_no_program_of_another_user_that_nobody_has_named() {
+fn doctor_runs_no_unnamed_program_of_another_user() {
     let project = project(ONE);
     for name in ["runc", "crun", "mksquashfs"] {
         evil(&project, name);

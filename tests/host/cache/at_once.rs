@@ -131,7 +131,7 @@ fn has_step(pid: u32, word: &str) -> bool {
 }
 
 #[test]
-fn a_build_that_failed_neither_waits_for_another_nor_has_another_wait_nor_begins_a_step() {
+fn a_failed_build_neither_waits_for_another_runner_nor_starts_a_step() {
     let project = project(
         r#"
 containers:
@@ -162,7 +162,7 @@ steps:
 }
 
 #[test]
-fn what_failed_in_a_build_that_goes_on_may_be_built_by_another() {
+fn a_step_that_failed_with_keep_going_can_be_built_by_another_runner() {
     let project = project(
         r#"
 containers:
@@ -188,7 +188,7 @@ steps:
 }
 
 #[test]
-fn parts_that_wait_for_each_others_steps_do_not_wait_for_each_others_keys() {
+fn segments_that_wait_for_each_others_steps_do_not_wait_for_each_others_locks() {
     let alike = project(
         r#"
 containers:

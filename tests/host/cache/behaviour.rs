@@ -39,7 +39,7 @@ fn layer(project: &Project, built: &Built, step: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_second_build_runs_nothing_opens_nothing_and_puts_back_outputs_only_where_they_are_not_right() {
+fn a_second_build_runs_and_mounts_nothing_and_restores_changed_outputs() {
     let project = project(CHAIN);
     let first = apply(&project, &[]);
     assert_eq!((count(&first, "ran"), count(&first, "cached")), (6, 0));
@@ -76,7 +76,7 @@ fn a_second_build_runs_nothing_opens_nothing_and_puts_back_outputs_only_where_th
 }
 
 #[test]
-fn a_build_goes_on_from_the_deepest_layer_that_is_there() {
+fn a_build_continues_from_the_highest_stored_layer() {
     let project = project(CHAIN);
     apply(&project, &[]);
     edit(&project, "ls /data", "ls -a /data");
@@ -99,7 +99,7 @@ fn a_build_goes_on_from_the_deepest_layer_that_is_there() {
 }
 
 #[test]
-fn what_stands_on_a_layer_that_comes_out_the_same_is_not_built_again() {
+fn layers_above_a_rebuilt_layer_with_the_same_digest_stay_cached() {
     let project = project(CHAIN);
     let first = apply(&project, &[]);
     edit(&project, "mkdir /data; echo a", "mkdir -p /data; echo a");
@@ -109,7 +109,7 @@ fn what_stands_on_a_layer_that_comes_out_the_same_is_not_built_again() {
 }
 
 #[test]
-fn a_failure_is_not_kept_and_what_was_built_before_it_is() {
+fn a_failed_step_is_not_cached_and_the_layers_before_it_are() {
     let project = project(CHAIN);
     edit(&project, "ls /data", "ls /data; exit 7");
     let built = Built::of(&project, &[]);
@@ -124,7 +124,7 @@ fn a_failure_is_not_kept_and_what_was_built_before_it_is() {
 }
 
 #[test]
-fn always_and_no_cache_run_steps_and_refresh_what_is_kept() {
+fn always_and_no_cache_run_steps_and_refresh_the_stored_records() {
     let project = project(CHAIN);
     let first = apply(&project, &[]);
     let record = || {
@@ -157,7 +157,7 @@ fn always_and_no_cache_run_steps_and_refresh_what_is_kept() {
 }
 
 #[test]
-fn only_what_a_target_needs_is_looked_at() {
+fn a_build_of_a_target_checks_only_the_steps_that_it_needs() {
     let project = project(CHAIN);
     assert_eq!(statuses(&apply(&project, &["--target", "base-1"])), "a=ran base-1=ran");
     let built = apply(&project, &["--target", "base-2"]);
@@ -170,7 +170,7 @@ fn only_what_a_target_needs_is_looked_at() {
 }
 
 #[test]
-fn a_layer_that_is_gone_or_damaged_is_built_again() {
+fn a_missing_or_damaged_layer_is_built_again() {
     let project = project(CHAIN);
     let first = apply(&project, &[]);
     let layer = layer(&project, &first, "base-2");
@@ -202,7 +202,7 @@ fn a_layer_that_is_gone_or_damaged_is_built_again() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_none() {
+fn a_layer_with_a_damaged_record_is_built_again() {
     let project = project(CHAIN);
     apply(&project, &[]);
     for entry in fs::read_dir(project.store().join("keys")).unwrap().flatten() {
@@ -315,5 +315,5 @@ fn the_last_build_of_another_project_with_the_same_names_explains_nothing() {
 }
 
 also_with_runc! {
-    a_second_build_runs_nothing_opens_nothing_and_puts_back_outputs_only_where_they_are_not_right,
+    a_second_build_runs_and_mounts_nothing_and_restores_changed_outputs,
 }

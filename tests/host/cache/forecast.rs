@@ -6,7 +6,7 @@ use super::{apply, planned, statuses};
 use crate::built::project;
 
 #[test]
-fn a_plan_says_that_it_is_not_known_what_a_step_does_whose_bind_is_written_before_it() {
+fn a_plan_marks_a_step_as_unknown_if_an_earlier_step_writes_its_bind() {
     let project = project(
         r#"
 mounts:

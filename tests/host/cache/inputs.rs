@@ -32,7 +32,7 @@ steps:
 }
 
 #[test]
-fn steps_after_the_last_snapshot_are_kept_where_all_of_them_ask_for_it() {
+fn steps_after_the_last_snapshot_are_cached_if_all_of_them_ask_for_it() {
     let project = project(
         r#"
 containers:
@@ -56,7 +56,7 @@ steps:
 }
 
 #[test]
-fn what_was_left_in_a_tmpfs_mount_is_made_again_for_later_steps_that_run() {
+fn steps_run_again_if_a_later_step_needs_their_files_in_a_tmpfs() {
     let project = project(
         r#"
 mounts: { tmp: { type: tmpfs, target: /tmp } }
@@ -93,7 +93,7 @@ steps:
 }
 
 #[test]
-fn what_changes_while_steps_read_it_is_not_kept() {
+fn an_input_that_changes_while_steps_read_it_is_not_cached() {
     let project = project(
         r#"
 mounts:
@@ -147,7 +147,7 @@ steps:
 "#;
 
 #[test]
-fn what_a_step_of_the_build_writes_to_a_bind_is_what_is_looked_at_after_it() {
+fn a_step_after_a_write_to_its_bind_reads_the_new_file() {
     let project = project(WRITER);
     project.write("text/file", "one");
     fs::create_dir(project.path("gen")).unwrap();
@@ -164,7 +164,7 @@ fn what_a_step_of_the_build_writes_to_a_bind_is_what_is_looked_at_after_it() {
 }
 
 #[test]
-fn an_image_that_the_build_writes_to_a_bind_is_what_is_looked_at_after_it() {
+fn a_step_after_an_output_in_its_bind_reads_the_new_image() {
     let project = project(
         r#"
 containers:
@@ -189,7 +189,7 @@ steps:
 }
 
 #[test]
-fn of_two_parts_that_are_alike_one_is_built_and_the_other_taken_and_a_failure_ends_both() {
+fn of_two_equal_segments_one_is_built_and_one_cached_and_a_failure_ends_both() {
     let project = project(
         r#"
 containers:
@@ -246,7 +246,7 @@ steps:
 }
 
 #[test]
-fn an_image_written_into_a_folder_that_its_own_steps_read_is_told_and_can_be_ignored() {
+fn an_output_in_a_bind_of_its_own_steps_gets_a_warning_and_can_be_ignored() {
     let project = project(
         r#"
 containers:
@@ -267,7 +267,7 @@ steps:
 }
 
 #[test]
-fn parts_that_wait_for_each_other_and_read_what_is_written_run() {
+fn segments_that_wait_for_each_other_and_read_written_binds_run() {
     let project = project(
         r#"
 mounts:

@@ -49,7 +49,7 @@ fn keys_and_digests(project: &Project, shell: &str) -> (Vec<String>, Vec<String>
 }
 
 #[test]
-fn another_folder_another_store_another_umask_and_one_job_give_the_same_keys_and_digests() {
+fn keys_and_digests_do_not_depend_on_directory_store_umask_or_jobs() {
     let wanted = keys_and_digests(&made(), r#"exec "$@""#);
     for shell in [r#"umask 077; exec "$@""#, r#"umask 0; exec nice "$@" -j 1"#] {
         assert_eq!(keys_and_digests(&made(), shell), wanted, "{shell}");

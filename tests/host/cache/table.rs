@@ -447,7 +447,7 @@ fn out_of_the_key() -> Vec<Case> {
 }
 
 #[test]
-fn a_change_of_what_is_not_in_the_key_runs_nothing() {
+fn a_change_outside_the_key_runs_nothing() {
     let cases = out_of_the_key();
     let project = project(&cases);
     let head = "mounts: { named: { type: tmpfs, target: /named } }\n";

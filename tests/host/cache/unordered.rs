@@ -21,7 +21,7 @@ steps:
 "#;
 
 #[test]
-fn a_container_that_reads_what_another_one_writes_is_warned_of_once_with_the_order_that_is_missing() {
+fn an_unordered_read_of_another_containers_writes_gets_one_warning_with_the_missing_order() {
     let project = project(MANIFEST);
     fs::create_dir_all(project.path("stage/deep")).unwrap();
     symlink("stage", project.path("link")).unwrap();

@@ -101,7 +101,7 @@ steps:
 }
 
 #[test]
-fn a_slow_step_that_ends_after_the_build_has_failed_is_in_a_checkpoint_though_its_snapshot_is_skipped() {
+fn a_slow_step_that_ends_after_a_failure_is_in_a_checkpoint() {
     let project = project(
         r#"
 mounts:
@@ -162,7 +162,7 @@ steps:
 }
 
 #[test]
-fn a_shell_in_the_state_before_a_step_begins_with_the_checkpoint_that_holds_it() {
+fn a_shell_before_a_step_starts_from_the_checkpoint_of_that_state() {
     let project = failing();
     assert_eq!(Built::of(&project, &["--no-keep-failed"]).run.code, 1);
     let run = project.runner_in_shell("echo 'cat /d/file' | \"$@\"", &["shell", "three"]);
@@ -182,7 +182,7 @@ fn a_checkpoint_that_is_made_again_leaves_no_image_of_the_first_one() {
 
 /// Steps whose effects differ where a session is mounted anew between them: each of them is in the layer as without.
 #[test]
-fn what_only_a_mount_or_a_container_knows_makes_no_difference_to_a_layer() {
+fn a_build_continued_from_a_checkpoint_gives_the_same_layer_whatever_the_session_lost() {
     let steps = |last: &str| {
         format!(
             r#"
@@ -257,5 +257,5 @@ steps:
 }
 
 also_with_runc! {
-    what_only_a_mount_or_a_container_knows_makes_no_difference_to_a_layer,
+    a_build_continued_from_a_checkpoint_gives_the_same_layer_whatever_the_session_lost,
 }

@@ -40,7 +40,7 @@ fn statuses(built: &Built) -> Vec<&str> {
 }
 
 #[test]
-fn a_build_that_failed_goes_on_after_its_last_slow_step_and_gives_the_same_bytes() {
+fn a_failed_build_continues_after_its_last_slow_step_and_gives_the_same_bytes() {
     let project = failing();
     let failed = Built::of(&project, &[]);
     assert_eq!(failed.run.code, 1, "{}", failed.run);
@@ -65,7 +65,7 @@ fn a_build_that_failed_goes_on_after_its_last_slow_step_and_gives_the_same_bytes
 }
 
 #[test]
-fn a_checkpoint_of_steps_that_have_changed_is_not_gone_on_from() {
+fn a_build_does_not_continue_from_a_checkpoint_of_changed_steps() {
     let project = failing();
     assert_eq!(Built::of(&project, &[]).run.code, 1);
     let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
@@ -227,7 +227,7 @@ steps:
 }
 
 #[test]
-fn where_files_are_left_in_a_tmpfs_there_is_no_checkpoint_and_that_is_told() {
+fn files_in_a_tmpfs_prevent_a_checkpoint_with_a_warning() {
     let text = MANIFEST.replace("mkdir -p /d/deep", "echo x > /tmp/x; mkdir -p /d/deep");
     let project = project(&text);
     project.write("src/other", "");
@@ -240,7 +240,7 @@ fn where_files_are_left_in_a_tmpfs_there_is_no_checkpoint_and_that_is_told() {
 
 /// A container sees the output of a later step in a bind: a checkpoint of what it did with the one before is no use then.
 #[test]
-fn a_checkpoint_from_before_a_step_wrote_what_the_session_sees_is_not_restored() {
+fn a_checkpoint_older_than_a_write_to_a_bind_of_the_session_is_not_restored() {
     let project = project(
         r#"
 mounts:
@@ -274,5 +274,5 @@ steps:
 }
 
 also_with_runc! {
-    a_build_that_failed_goes_on_after_its_last_slow_step_and_gives_the_same_bytes,
+    a_failed_build_continues_after_its_last_slow_step_and_gives_the_same_bytes,
 }
