@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::built::descendants;
 use crate::judge::{self, Finding, Kind};
+use crate::numbers::Numbers;
 use crate::project::{Project, Run};
 use crate::pty::Terminal;
 use crate::sample::Sample;
@@ -49,7 +50,7 @@ const WAYS: [Way; 8] = [
 ];
 
 pub fn all(tally: &Tally) {
-    let mut random = Random::new();
+    let mut random = Numbers(seed());
     println!("moments by the seed {}; RUNNER_TEST_SEED={0} tries them again", random.0);
     let sample = Sample::new();
     let begun = Instant::now();
@@ -60,7 +61,7 @@ pub fn all(tally: &Tally) {
             for folder in ["store", "out"] {
                 let _ = fs::remove_dir_all(sample.project.path(folder));
             }
-            let moment = whole.mul_f64(random.part());
+            let moment = whole.mul_f64(part(&mut random));
             let ended = end(&sample.project, way, moment, &mut random);
             let Some((run, early)) = ended else {
                 tally.add(
@@ -108,7 +109,7 @@ fn codes(way: Way) -> &'static [i32] {
 }
 
 /// Builds, and ends the build at that moment; true if it ran until then. None where it does not end.
-fn end(project: &Project, way: Way, moment: Duration, random: &mut Random) -> Option<(Run, bool)> {
+fn end(project: &Project, way: Way, moment: Duration, random: &mut Numbers) -> Option<(Run, bool)> {
     if way == Way::ClosedTerminal {
         let mut terminal = Terminal::new(project, &["apply"]);
         // setsid(1) itself fails on a terminal that is gone, and before it the process has the name of this one.
@@ -133,9 +134,9 @@ fn end(project: &Project, way: Way, moment: Duration, random: &mut Random) -> Op
         Way::ClosedPipe => drop((build.stdout.take(), build.stderr.take())),
         Way::KilledChild => {
             let below = descendants(build.id());
-            if let Some(chosen) = below.get(random.below(below.len())) {
+            if !below.is_empty() {
                 // It may have ended by now.
-                let _ = kill(Pid::from_raw(chosen.cast_signed()), Signal::SIGKILL);
+                let _ = kill(Pid::from_raw(random.of(&below).cast_signed()), Signal::SIGKILL);
             }
         }
         Way::Signal(_) | Way::ClosedTerminal => {}
@@ -230,29 +231,13 @@ fn freeze(group: &std::path::Path) -> bool {
     fs::write(group.join("freezer.state"), "FROZEN").is_ok() || fs::write(group.join("cgroup.freeze"), "1").is_ok()
 }
 
-/// Numbers that look random, the same again from the same seed: SplitMix64.
-struct Random(u64);
+/// The seed of the moments: that of the caller, or one that nobody can foresee.
+fn seed() -> u64 {
+    let seed = std::env::var("RUNNER_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    seed.unwrap_or_else(|| RandomState::new().build_hasher().finish())
+}
 
-impl Random {
-    fn new() -> Self {
-        let seed = std::env::var("RUNNER_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-        Self(seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to 1.
-    fn part(&mut self) -> f64 {
-        f64::from(u32::try_from(self.next() >> 32).unwrap()) / f64::from(u32::MAX)
-    }
-
-    /// One of that many; 0 of none.
-    fn below(&mut self, count: usize) -> usize {
-        usize::try_from(self.next() >> 1).unwrap().checked_rem(count).unwrap_or(0)
-    }
+/// From 0 to 1.
+fn part(numbers: &mut Numbers) -> f64 {
+    f64::from(u32::try_from(numbers.next() >> 32).unwrap()) / f64::from(u32::MAX)
 }

@@ -17,6 +17,8 @@ mod hosts;
 mod injected;
 mod judge;
 mod kills;
+#[path = "../host/numbers.rs"]
+mod numbers;
 #[path = "../host/project.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod project;

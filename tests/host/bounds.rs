@@ -202,14 +202,7 @@ steps:
 "#,
     );
     std::fs::create_dir(project.path("src")).unwrap();
-    let made = Command::new("sh")
-        .args([
-            "-ec",
-            "mknod src/null c 1 3; chmod 666 src/null; printf '#!/bin/sh\nid -u\n' > src/id; chmod 4755 src/id",
-        ])
-        .current_dir(project.path(""))
-        .status();
-    assert!(made.unwrap().success());
+    project.script("mknod src/null c 1 3; chmod 666 src/null; printf '#!/bin/sh\nid -u\n' > src/id; chmod 4755 src/id");
     let built = Built::of(&project, &["--keep-going"]);
     let reason = |step: &str| built.reason(step).to_owned();
     assert!(reason("node").contains("/src/null is a device node") && reason("node").contains("`options: [dev]`"));

@@ -1,7 +1,6 @@
 //! What squashfs cannot hold: the same before and after an image, on the first build, the second, and a resumed one.
 
 use std::fs;
-use std::process::Command;
 
 use rustix::fs::{XattrFlags, lsetxattr};
 
@@ -29,13 +28,6 @@ fn make_root(project: &Project) {
     for name in ["proc", "sys", "dev"] {
         let _ = fs::remove_dir(root.join(name));
     }
-}
-
-#[track_caller]
-fn shell(project: &Project, script: &str) -> String {
-    let done = Command::new("sh").args(["-ec", script]).current_dir(project.path("")).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
 }
 
 #[test]
@@ -96,14 +88,13 @@ steps:
 "#
         ));
         make_root(&project);
-        shell(
-            &project,
+        project.script(
             "touch -d @-100 root/past; ln root/past root/past-too; touch -d @5000000000 root/future; mkdir root/old
              touch -h -d @-7 root/old; touch -d @1000 root/held; tar -C root --format=pax -cf root.tar .",
         );
         Built::well(&project);
         for image in ["c.squashfs", "t.squashfs"] {
-            let list = shell(&project, &format!("TZ=UTC unsquashfs -lls -d '' {image}"));
+            let list = project.script(&format!("TZ=UTC unsquashfs -lls -d '' {image}"));
             let time = |name: &str| {
                 let line = list.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
                 line.split_whitespace().skip(3).take(2).collect::<Vec<_>>().join(" ")
@@ -113,13 +104,12 @@ steps:
             }
             assert_eq!(time("/held"), "1970-01-01 00:16", "{image} {epoch}");
             assert_eq!(time("/future"), future, "{image} {epoch}");
-            shell(
-                &project,
-                &format!("unsquashfs -q -n -d u {image} past past-too > /dev/null; [ u/past -ef u/past-too ]; rm -r u"),
-            );
+            project.script(&format!(
+                "unsquashfs -q -n -d u {image} past past-too > /dev/null; [ u/past -ef u/past-too ]; rm -r u"
+            ));
         }
         // The directory itself is only read.
-        assert_eq!(shell(&project, "stat -c %Y root/past root/old"), "-100\n-7\n");
+        assert_eq!(project.script("stat -c %Y root/past root/old"), "-100\n-7\n");
     }
 }
 
@@ -138,7 +128,7 @@ steps:
     make_root(&project);
     Built::well(&project);
     assert_eq!(names_in(&project.path("layer.squashfs")).len(), 1);
-    let list = shell(&project, "TZ=UTC unsquashfs -lls -d '' full.squashfs");
+    let list = project.script("TZ=UTC unsquashfs -lls -d '' full.squashfs");
     let lines: Vec<&str> =
         list.lines().filter(|line| [" /proc", " /sys", " /dev"].iter().any(|end| line.ends_with(end))).collect();
     assert_eq!(lines.len(), 3, "{list}");
@@ -171,7 +161,7 @@ fn a_session_resumed_at_a_checkpoint_has_the_same_times_and_lists_and_gives_the_
         project.write("src/other", "");
         let shared = project.path("root/shared");
         fs::create_dir(&shared).unwrap();
-        shell(&project, "find root -exec touch -h -d @1000 {} +");
+        project.script("find root -exec touch -h -d @1000 {} +");
         lsetxattr(&shared, "system.posix_acl_default", &acl_for_1000(5, 7), XattrFlags::empty()).unwrap();
         project
     };

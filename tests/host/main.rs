@@ -43,6 +43,7 @@ mod mounts;
 mod named_files;
 mod names;
 mod namespace;
+mod numbers;
 mod odd_paths;
 mod one_tree;
 mod parity;

@@ -13,6 +13,7 @@ use rustix::fs::{
 };
 
 use crate::built::{Built, compile, project};
+use crate::numbers::Numbers;
 use crate::project::Project;
 
 const LIST: &str = include_str!("list_tree.c");
@@ -43,32 +44,12 @@ steps:
 /// As many trees a build has; `RUNNER_TEST_TREES` sets how many are tried in all.
 const TREES_OF_A_BUILD: u64 = 50;
 
-/// Numbers that are the same each time, by SplitMix64.
-struct Numbers(u64);
+fn one_in(numbers: &mut Numbers, count: u64) -> bool {
+    numbers.below(count) == 0
+}
 
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
-    }
-
-    fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most)).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
+fn bytes(numbers: &mut Numbers, most: u64) -> Vec<u8> {
+    (0..numbers.below(most)).map(|_| numbers.next().to_le_bytes()[0]).collect()
 }
 
 /// Makes a tree in `top`, which is not there yet.
@@ -125,7 +106,7 @@ fn file(path: &Path, numbers: &mut Numbers) {
             let around = (128 << 10) + numbers.below(3) - 1;
             file.write_all_at(&vec![b'x'; usize::try_from(around).unwrap()], 0).unwrap();
         }
-        _ => file.write_all_at(&numbers.bytes(5000), 0).unwrap(),
+        _ => file.write_all_at(&bytes(numbers, 5000), 0).unwrap(),
     }
 }
 
@@ -143,25 +124,25 @@ fn attributes(path: &Path, numbers: &mut Numbers) {
             .unwrap_or_else(|error| panic!("{name} of {}: {error}", path.display()));
     };
     if kind.is_file() || kind.is_dir() {
-        if numbers.one_in(3) {
-            set("user.a", &numbers.bytes(300));
+        if one_in(numbers, 3) {
+            set("user.a", &bytes(numbers, 300));
         }
-        if numbers.one_in(4) {
+        if one_in(numbers, 4) {
             set("user.b", b"of several");
         }
-        if numbers.one_in(5) {
+        if one_in(numbers, 5) {
             set("system.posix_acl_access", &list(numbers));
         }
     }
-    if kind.is_dir() && numbers.one_in(4) {
+    if kind.is_dir() && one_in(numbers, 4) {
         set("system.posix_acl_default", &list(numbers));
     }
-    if kind.is_file() && numbers.one_in(4) {
+    if kind.is_file() && one_in(numbers, 4) {
         // Version 2 of capabilities(7): CAP_NET_RAW, permitted and effective.
         set("security.capability", &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
-    if numbers.one_in(4) {
-        set("trusted.t", &numbers.bytes(40));
+    if one_in(numbers, 4) {
+        set("trusted.t", &bytes(numbers, 40));
     }
     // From 1901 to 2200.
     let seconds = i64::try_from(numbers.below(9_435_571_200)).unwrap() - 2_177_452_800;

@@ -112,6 +112,14 @@ impl Project {
         Run::new(pid, &child.wait_with_output().unwrap())
     }
 
+    /// Runs a shell script of the host in the project's directory; returns what it prints.
+    #[track_caller]
+    pub fn script(&self, script: &str) -> String {
+        let done = Command::new("sh").args(["-ec", script]).current_dir(self.folder.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
     /// Builds, and fails the test with all that was printed if that fails.
     #[track_caller]
     pub fn apply(&self) -> Run {

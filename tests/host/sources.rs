@@ -1,13 +1,11 @@
 //! Where a root filesystem comes from: each source gives the same root, and is as before after a build on it.
 
 use std::fs;
-use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, removexattr, setxattr};
 
 use crate::built::{Built, names_in, project};
 use crate::cache::{apply, statuses};
-use crate::project::Project;
 
 const SEED: &str = r#"
 containers: { c: { rootfs: $TOOLS } }
@@ -21,13 +19,6 @@ steps:
 
 const LOOK: &str =
     r#"run: "cd /data; stat -c '%n %F %a %h %u %s' file hard link node fifo; cat file; echo new > /new; rm link""#;
-
-/// Commands in the project's folder.
-#[track_caller]
-fn shell(project: &Project, script: &str) {
-    let done = Command::new("sh").args(["-ec", script]).current_dir(project.path("")).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
 
 #[test]
 fn a_root_from_an_image_a_directory_and_any_archive_is_the_same_root() {
@@ -52,17 +43,16 @@ fn a_root_from_an_image_a_directory_and_any_archive_is_the_same_root() {
         .collect();
     let project = project(&format!("containers:\n{containers}steps:\n{steps}"));
     fs::copy(seed.path("root.squashfs"), project.path("root.squashfs")).unwrap();
-    shell(
-        &project,
+    project.script(
         "unsquashfs -q -n -d root root.squashfs > /dev/null; tar --numeric-owner --xattrs -C root -cf root.tar .
          gzip -k root.tar; xz -0 -k root.tar; zstd -q -1 root.tar; bzip2 -k root.tar",
     );
     let state = "(find root root.* -printf '%p %y %m %U %G %s %T@ %C@\\n'; sha256sum root.*) | sort > ../$(basename $PWD).STATE";
     let before = project.path("").with_extension("before");
     let after = project.path("").with_extension("after");
-    shell(&project, &state.replace("STATE", "before"));
+    project.script(&state.replace("STATE", "before"));
     let built = Built::well(&project);
-    shell(&project, &state.replace("STATE", "after"));
+    project.script(&state.replace("STATE", "after"));
     assert_eq!(fs::read_to_string(&before).unwrap(), fs::read_to_string(&after).unwrap());
     fs::remove_file(before).unwrap();
     fs::remove_file(after).unwrap();
@@ -116,9 +106,7 @@ steps:
 fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
     let seed = project(SEED);
     seed.apply();
-    shell(
-        &seed,
-        "unsquashfs -q -n -d root root.squashfs > /dev/null; tar -C root -cf whole.tar .; tar -C root -czf whole.tar.gz .
+    seed.script("unsquashfs -q -n -d root root.squashfs > /dev/null; tar -C root -cf whole.tar .; tar -C root -czf whole.tar.gz .
          head -c 700000 root.squashfs > cut.squashfs; head -c 50 root.squashfs > short.squashfs
          head -c 5000 /dev/zero > zeros.squashfs; : > empty.squashfs
          mksquashfs root nopad.squashfs -nopad -quiet -no-progress
