@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::legend::Signs;
 use super::{Graph, Mark, Marks};
 
 /// A text for `dot -Tsvg`, say; <https://graphviz.org/doc/info/lang.html>.
@@ -24,7 +25,7 @@ pub fn dot(graph: &Graph, marks: Marks<'_>) -> String {
             };
             let shape = if step.snapshot.is_some() { ", shape=cylinder, style=filled" } else { "" };
             let mark = graph.mark(*node, marks);
-            let mark = mark.map(|mark| format!(", fillcolor={}, tooltip={}", colour(mark), mark.word()));
+            let mark = mark.map(|mark| format!(", fillcolor={}, tooltip={}", colour(mark), quoted(mark.meaning())));
             line(4, format!("s{node} [label={}{shape}{}];", quoted(&label), mark.unwrap_or_default()));
         }
         line(2, "}".to_owned());
@@ -39,8 +40,34 @@ pub fn dot(graph: &Graph, marks: Marks<'_>) -> String {
             line(2, format!("s{from} -> s{to};"));
         }
     }
+    legend(graph, marks).into_iter().for_each(|(indent, entry)| line(indent, entry));
     text.push_str("}\n");
     text
+}
+
+/// The lines of the legend, each with its indent.
+fn legend(graph: &Graph, marks: Marks<'_>) -> Vec<(usize, String)> {
+    let signs = Signs::of(graph, marks);
+    if graph.nodes.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![(2, "subgraph cluster_legend {".to_owned()), (4, "label=\"Legend\";".to_owned())];
+    let mut entry = |is_used: bool, line: &str| {
+        if is_used {
+            lines.push((4, line.to_owned()));
+        }
+    };
+    entry(signs.step, "l_step [label=\"step\"];");
+    entry(signs.snapshot, "l_snapshot [label=\"snapshot\", shape=cylinder, style=filled];");
+    entry(signs.root, "l_container [label=\"container\", style=filled];");
+    entry(signs.step && signs.snapshot, "l_step -> l_snapshot [label=\"before\"];");
+    entry(signs.root, "l_snapshot -> l_container [label=\"root of\", style=bold];");
+    for mark in signs.marks {
+        let (word, meaning) = (mark.word(), quoted(mark.meaning()));
+        entry(true, &format!("l_{word} [label={meaning}, fillcolor={}];", colour(mark)));
+    }
+    lines.push((2, "}".to_owned()));
+    lines
 }
 
 fn colour(mark: Mark) -> &'static str {

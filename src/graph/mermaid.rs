@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::legend::Signs;
 use super::{Graph, Mark, Marks};
 
 /// A flowchart; <https://mermaid.js.org/syntax/flowchart.html>.
@@ -39,6 +40,7 @@ pub fn mermaid(graph: &Graph, marks: Marks<'_>) -> String {
             line(2, format!("s{from} --> s{to}"));
         }
     }
+    legend(graph, marks).into_iter().for_each(|(indent, entry)| line(indent, entry));
     if marks.is_some() {
         for (mark, look) in [
             (Mark::Fresh, "fill:#cfe2ff,stroke:#3b6fb6,color:#000"),
@@ -52,6 +54,29 @@ pub fn mermaid(graph: &Graph, marks: Marks<'_>) -> String {
         }
     }
     text
+}
+
+/// The lines of the legend, each with its indent.
+fn legend(graph: &Graph, marks: Marks<'_>) -> Vec<(usize, String)> {
+    let signs = Signs::of(graph, marks);
+    if graph.nodes.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![(2, "subgraph legend[\"Legend\"]".to_owned())];
+    let mut entry = |is_used: bool, line: &str| {
+        if is_used {
+            lines.push((4, line.to_owned()));
+        }
+    };
+    entry(signs.step, "l_step[\"step\"]");
+    entry(signs.snapshot, "l_snapshot[(\"snapshot\")]");
+    entry(signs.step && signs.snapshot, "l_step -->|\"before\"| l_snapshot");
+    entry(signs.root, "l_snapshot ==>|\"root of\"| l_container[\"container\"]");
+    for mark in signs.marks {
+        entry(true, &format!("l_{}[\"{}\"]:::{}", mark.word(), mark.meaning(), mark.word()));
+    }
+    lines.push((2, "end".to_owned()));
+    lines
 }
 
 /// Without anything that means something to Mermaid or, later, to HTML: by its entity codes.

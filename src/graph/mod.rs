@@ -1,10 +1,11 @@
 //! The plan as a picture: containers as boxes with their steps, snapshots as edges from a box to the next. Pure.
 //!
 //! One model, [`Graph`], and three ways to write it: for Graphviz ([`dot`]), for Markdown ([`mermaid`]), and drawn, with
-//! no other program ([`svg`]).
+//! no other program ([`svg`]). Each has a legend of the signs and colours that are in it.
 
 mod dot;
 mod layout;
+mod legend;
 mod mermaid;
 mod svg;
 
@@ -15,7 +16,7 @@ use crate::plan::Plan;
 
 pub use dot::dot;
 pub use mermaid::mermaid;
-pub use svg::{STYLE, svg};
+pub use svg::svg;
 
 /// What tells a step apart from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,21 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// All of them.
+    const ALL: [Self; 6] = [Self::Fresh, Self::Due, Self::Maybe, Self::Ran, Self::Failed, Self::Skipped];
+
+    /// Returns its meaning, for a legend.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Fresh => "in the store",
+            Self::Due => "runs",
+            Self::Maybe => "may run",
+            Self::Ran => "ran",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+
     /// One word, for classes and labels.
     pub fn word(self) -> &'static str {
         match self {

@@ -59,6 +59,14 @@ fn dot_has_a_cluster_for_each_container_and_an_edge_to_it_for_its_snapshot() {
   s1 -> s2;
   s3 -> s4;
   s4 -> s5;
+  subgraph cluster_legend {
+    label="Legend";
+    l_step [label="step"];
+    l_snapshot [label="snapshot", shape=cylinder, style=filled];
+    l_container [label="container", style=filled];
+    l_step -> l_snapshot [label="before"];
+    l_snapshot -> l_container [label="root of", style=bold];
+  }
 }
 "#
     );
@@ -86,6 +94,12 @@ fn mermaid_has_a_subgraph_for_each_container_and_nothing_unescaped() {
   s1 --> s2
   s3 --> s4
   s4 --> s5
+  subgraph legend["Legend"]
+    l_step["step"]
+    l_snapshot[("snapshot")]
+    l_step -->|"before"| l_snapshot
+    l_snapshot ==>|"root of"| l_container["container"]
+  end
 "#
     );
 }
@@ -93,9 +107,12 @@ fn mermaid_has_a_subgraph_for_each_container_and_nothing_unescaped() {
 #[test]
 fn marks_tell_steps_apart_in_each_language() {
     let graph = graph();
-    assert!(dot(&graph, Some(&mark)).contains("s0 [label=\"packages\", fillcolor=lightblue, tooltip=fresh];"));
+    assert!(
+        dot(&graph, Some(&mark)).contains("s0 [label=\"packages\", fillcolor=lightblue, tooltip=\"in the store\"];")
+    );
     let mermaid = mermaid(&graph, Some(&mark));
     assert!(mermaid.contains("s0[\"packages\"]:::fresh") && mermaid.contains("classDef fresh "), "{mermaid}");
+    assert!(mermaid.contains("    l_fresh[\"in the store\"]:::fresh\n"), "{mermaid}");
     let svg = svg(&graph, Some(&mark));
     for class in ["g-dot g-fresh", "g-dot g-due", "g-dot g-ran", "g-dot g-failed", "g-dot g-skipped"] {
         assert!(svg.contains(class), "{class}");
@@ -113,26 +130,26 @@ fn the_picture_is_the_same_each_time_and_is_escaped() {
             && first.contains("tar: a&lt;b&gt;&quot;&amp;\\.tar")
     );
     assert_eq!(first.matches("class=\"g-box\"").count(), 3);
-    assert_eq!(first.matches("g-edge g-snapshot").count(), 1);
-    assert_eq!(first.matches("g-edge g-need").count(), 1);
+    // Each kind of edge once in the picture and once in its legend.
+    assert_eq!(first.matches("g-edge g-snapshot").count(), 2);
+    assert_eq!(first.matches("g-edge g-need").count(), 2);
 }
 
 #[test]
-fn boxes_do_not_overlap() {
-    let sizes: Vec<(f64, f64)> =
-        (0..12).map(|n| (80.0 + f64::from(n * 13 % 90), 40.0 + f64::from(n * 29 % 120))).collect();
-    let edges = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (0, 4), (4, 0), (5, 6), (5, 7), (7, 8), (6, 8), (9, 10)];
-    let (corners, width, height) = layout::place(&sizes, &edges.into_iter().collect());
-    for (a, (corner, size)) in corners.iter().zip(&sizes).enumerate() {
-        assert!(corner.x >= 0.0 && corner.y >= 0.0 && corner.x + size.0 <= width && corner.y + size.1 <= height);
-        for (b, (other, of)) in corners.iter().zip(&sizes).enumerate().skip(a + 1) {
-            let apart = corner.x + size.0 <= other.x
-                || other.x + of.0 <= corner.x
-                || corner.y + size.1 <= other.y
-                || other.y + of.1 <= corner.y;
-            assert!(apart, "{a} {corner:?} {size:?} and {b} {other:?} {of:?}");
-        }
-    }
+fn the_legend_has_the_signs_and_colours_of_the_picture_and_no_others() {
+    let texts = |svg: &str| -> Vec<String> {
+        let texts = svg.lines().filter(|line| line.starts_with("<text class=\"g-text g-faint\""));
+        texts.map(|line| line.split(['>', '<']).nth(2).unwrap().to_owned()).collect()
+    };
+    let all = texts(&svg(&graph(), None));
+    let legend = ["step", "snapshot", "order in a container", "snapshot is the root of", "needed by"];
+    assert!(all.ends_with(&legend.map(String::from)), "{all:?}");
+    let all = texts(&svg(&graph(), Some(&mark)));
+    let legend = ["needed by", "in the store", "runs", "ran", "failed", "skipped"];
+    assert!(all.ends_with(&legend.map(String::from)) && !all.contains(&"step".to_owned()), "{all:?}");
+    let build = build(&[("a", 0, &[]), ("b", 0, &[0])]);
+    let all = texts(&svg(&Graph::new(&build, &Plan::new(&build, &[])), None));
+    assert_eq!(all, ["scratch", "step", "order in a container"]);
 }
 
 #[test]
@@ -140,4 +157,5 @@ fn a_build_without_steps_is_drawn_too() {
     let build = build(&[]);
     let graph = Graph::new(&build, &Plan::new(&build, &[]));
     assert!(svg(&graph, None).ends_with("</svg>\n") && dot(&graph, None).ends_with("}\n"));
+    assert!(!svg(&graph, None).contains("<text") && !mermaid(&graph, None).contains("Legend"));
 }

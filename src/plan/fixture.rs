@@ -29,7 +29,7 @@ pub(crate) fn build(steps: &[(&str, usize, &[usize])]) -> Build {
 }
 
 /// A build without cycles whose steps come in any order, and some of its steps.
-pub(super) fn any_build() -> impl Strategy<Value = (Build, Vec<StepId>)> {
+pub(crate) fn any_build() -> impl Strategy<Value = (Build, Vec<StepId>)> {
     let steps = (1..40usize).prop_flat_map(|count| {
         let rank = Just((0..count).collect::<Vec<_>>()).prop_shuffle();
         let needs = prop::collection::vec(prop::collection::vec(0..count, 0..4), count);

@@ -1,0 +1,36 @@
+//! The signs and colours that a graph's picture has, for its legend.
+
+use super::{Graph, Mark, Marks};
+
+/// Which signs a picture has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// A step that is no snapshot.
+    pub(super) step: bool,
+    /// A snapshot.
+    pub(super) snapshot: bool,
+    /// A line from a step to one of the same container that waits for it.
+    pub(super) order: bool,
+    /// A line from a step to one of another container that waits for it.
+    pub(super) need: bool,
+    /// A line from a snapshot to a container.
+    pub(super) root: bool,
+    /// Each mark of a step, once.
+    pub(super) marks: Vec<Mark>,
+}
+
+impl Signs {
+    /// Returns the signs of a graph's picture.
+    pub(super) fn of(graph: &Graph, marks: Marks<'_>) -> Self {
+        let edges = graph.nodes.iter().flat_map(|node| node.needs.iter().map(|need| (graph.nodes[*need].of, node.of)));
+        let is_marked = |mark: &Mark| (0..graph.nodes.len()).any(|node| graph.mark(node, marks) == Some(*mark));
+        Self {
+            step: graph.nodes.iter().any(|node| node.snapshot.is_none()),
+            snapshot: graph.nodes.iter().any(|node| node.snapshot.is_some()),
+            order: edges.clone().any(|(from, to)| from == to),
+            need: edges.clone().any(|(from, to)| from != to),
+            root: graph.boxes.iter().any(|container| container.below.is_some()),
+            marks: Mark::ALL.into_iter().filter(is_marked).collect(),
+        }
+    }
+}
