@@ -12,6 +12,7 @@ mod svg;
 use std::path::Path;
 
 use crate::build::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
+use crate::escape::word;
 use crate::plan::Plan;
 
 pub use dot::dot;
@@ -95,6 +96,8 @@ struct Cluster {
 struct Node {
     step: StepId,
     name: String,
+    /// What it does, as the manifest says it.
+    command: String,
     /// For a snapshot, what of the root it holds and where it goes.
     snapshot: Option<String>,
     /// The box that it is in.
@@ -137,7 +140,8 @@ impl Graph {
             let of = box_of[step.container.0];
             let below = boxes[of].below;
             let needs = plan.needs(*id).into_iter().filter_map(node_of).filter(|need| Some(*need) != below).collect();
-            Node { step: *id, name: step.name.clone(), snapshot: snapshot(build, &step.action), of, row, needs }
+            let (snapshot, command) = (snapshot(build, &step.action), command(build, &step.action));
+            Node { step: *id, name: step.name.clone(), command, snapshot, of, row, needs }
         });
         let nodes = nodes.collect();
         Self { name: build.name.clone(), boxes, nodes }
@@ -146,6 +150,11 @@ impl Graph {
     /// The names of the planned steps.
     pub fn steps(&self) -> impl Iterator<Item = (StepId, &str)> {
         self.nodes.iter().map(|node| (node.step, node.name.as_str()))
+    }
+
+    /// Returns what each planned step does: the text of a script, a command line, or the words for a snapshot.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.nodes.iter().map(|node| (node.name.as_str(), node.command.as_str()))
     }
 
     fn mark(&self, node: usize, marks: Marks<'_>) -> Option<Mark> {
@@ -166,6 +175,14 @@ fn root(build: &Build, rootfs: &Rootfs) -> String {
         Rootfs::Programs(programs) => format!("{} programs", programs.len()),
         Rootfs::Snapshot(step) => format!("snapshot: {}", build.step(*step).name),
         Rootfs::Scratch => "scratch".to_owned(),
+    }
+}
+
+fn command(build: &Build, action: &Action) -> String {
+    match action {
+        Action::Run(script) => script.trim().to_owned(),
+        Action::Exec(argv) => argv.iter().map(|argument| word(argument)).collect::<Vec<_>>().join(" "),
+        Action::Snapshot(_) => format!("snapshot: {}", snapshot(build, action).unwrap_or_default()),
     }
 }
 

@@ -38,6 +38,8 @@
         background: behind(document.body),
         rows: Object.fromEntries(all("tr[id]").filter(row => box(row).height > 0)
             .map(row => [row.id.replace("step-", ""), all(".badge", row)[0].innerText])),
+        about: Object.fromEntries(all("tr[id]").map(row => [row.id.replace("step-", ""), row.cells[1].innerText])),
+        legend: all(".legend > span").map(entry => entry.innerText.trim()),
         colours: Object.fromEntries(all("tr[id] .badge").map(badge => [badge.innerText, behind(badge)])),
         fresh: all(".fresh a").map(link => [link.innerText, link.hash, behind(link)]),
         axis: all(".time").map(axis => [box(axis).left, box(axis).right])[0],
@@ -46,7 +48,7 @@
             return { name: bar.innerText, hash: bar.hash, colour: behind(bar), left, right, top, bottom };
         })),
         graph: all("svg text").map(text => text.textContent),
-        logs: all("details").map(details => {
+        logs: all(".log details").map(details => {
             const pre = details.querySelector("pre");
             const before = [details.open, pre.checkVisibility()];
             details.querySelector("summary").click();

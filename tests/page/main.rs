@@ -101,6 +101,28 @@ fn look(browser: &mut Browser, width: u32, background: &str) {
     for text in ["base", "left", "right", "snapshot: layer", LONG] {
         assert!(seen["graph"].as_array().unwrap().contains(&json!(text)), "{text}: {:#}", seen["graph"]);
     }
+    let legend = [
+        "ran ran in this build",
+        "cached taken from the store, did not run",
+        "failed ran and failed",
+        "skipped did not begin",
+        "step in the timeline",
+        "snapshot in the timeline",
+    ];
+    assert_eq!(seen["legend"], json!(legend));
+    for text in ["snapshot is the root of", "in the store", "ran", "failed", "skipped"] {
+        assert!(seen["graph"].as_array().unwrap().contains(&json!(text)), "{text}: {:#}", seen["graph"]);
+    }
+    let stored = "taken from the store: nothing that it depends on has changed";
+    for (step, command, why) in [
+        ("write", "echo '<b>&amp;</b>' > /file", stored),
+        ("layer", "snapshot: layer → out/layer.squashfs", stored),
+        ("one", "echo '</pre><script>document.title = 1</script>'; sh /gate/meet one", "why it ran: "),
+        (LONG, "echo '<img src=http://192.0.2.1/x.png>'; exit 7", "exit code 7"),
+    ] {
+        let about = seen["about"][step].as_str().unwrap();
+        assert!(about.contains(command) && about.contains(why), "{about}");
+    }
     timeline(&seen);
     logs(&seen["logs"]);
 }

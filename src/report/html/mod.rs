@@ -1,7 +1,10 @@
-//! A build as one HTML page without any other part: a timeline, the graph, each step with its log.
+//! A build as one HTML page without any other part: a timeline, the graph, each step with its command, the reason why it
+//! ran, and its log.
 //!
 //! What steps print is hostile: all text is escaped, and a policy in the page's head keeps a browser from running or
 //! loading anything, should something slip through.
+
+mod steps;
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -10,12 +13,8 @@ use crate::escape::markup;
 use crate::event::{BuildStatus, StepStatus};
 use crate::graph::svg;
 
-use super::log_text::last_lines;
 use super::record::{Record, StepRecord};
 use super::{ReportContext, words};
-
-/// Of each step's log.
-const LOG_BYTES: u64 = 256 << 10;
 
 const CSS: &str = include_str!("page.css");
 
@@ -29,6 +28,7 @@ pub(super) fn page(record: &Record, outline: Option<&ReportContext>) -> String {
          style-src 'unsafe-inline'\">\n<title>{name}</title>\n<style>\n{CSS}</style>\n</head>\n<body>"
     ));
     page.head(record);
+    page.legend(record);
     page.timeline(record);
     if let Some(outline) = outline {
         let marks = record.marks(outline);
@@ -38,6 +38,19 @@ pub(super) fn page(record: &Record, outline: Option<&ReportContext>) -> String {
     page.steps(record, outline);
     page.line(format_args!("</body>\n</html>"));
     page.0
+}
+
+/// How a step may end.
+const STATUSES: [StepStatus; 4] = [StepStatus::Ran, StepStatus::Cached, StepStatus::Failed, StepStatus::Skipped];
+
+/// Returns the meaning of a badge and of a colour, for the legend.
+fn meaning(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Ran => "ran in this build",
+        StepStatus::Cached => "taken from the store, did not run",
+        StepStatus::Failed => "ran and failed",
+        StepStatus::Skipped => "did not begin",
+    }
 }
 
 /// A class and what it is called.
@@ -81,6 +94,27 @@ impl Page {
         for warning in &record.warnings {
             self.line(format_args!("<p class=\"warning\">warning: {}</p>", markup(warning)));
         }
+    }
+
+    /// Explains the badges and bars that are on the page.
+    fn legend(&mut self, record: &Record) {
+        let has = |status: &StepStatus| record.steps.iter().any(|step| step.status == Some(*status));
+        let mut entries: Vec<String> = STATUSES
+            .into_iter()
+            .filter(has)
+            .map(|status| format!("<span class=\"badge {0}\">{0}</span> {1}", word(Some(status)), meaning(status)))
+            .collect();
+        if record.steps.iter().any(|step| step.begun.is_some()) {
+            entries.push("<span class=\"sample\"></span> step in the timeline".to_owned());
+        }
+        if record.steps.iter().any(|step| step.begun.is_some() && step.snapshot.is_some()) {
+            entries.push("<span class=\"sample snapshot\"></span> snapshot in the timeline".to_owned());
+        }
+        if entries.is_empty() {
+            return;
+        }
+        let entries: Vec<String> = entries.iter().map(|entry| format!("<span>{entry}</span>")).collect();
+        self.line(format_args!("<div class=\"legend faint\">{}</div>", entries.join("\n")));
     }
 
     /// A lane for each of the steps that ran at once.
@@ -150,68 +184,6 @@ impl Page {
         }
         self.line(format_args!("</div>"));
     }
-
-    fn steps(&mut self, record: &Record, outline: Option<&ReportContext>) {
-        self.line(format_args!(
-            "<h2>Steps</h2>\n<table>\n<tr><th></th><th>Step</th><th>Container</th><th class=\"number\">Time</th><th>Image</th></tr>"
-        ));
-        for step in &record.steps {
-            let status = word(step.status);
-            let name = markup(&step.name);
-            let mut about = format!("<strong>{name}</strong>");
-            if let Some((outline, line)) = outline.and_then(|outline| Some((outline, outline.lines.get(&step.name)?))) {
-                about.push_str(&format!(" <span class=\"faint mono\">{}:{line}</span>", markup(&outline.manifest)));
-            }
-            if step.attempts > 1 {
-                about.push_str(&format!(" <span class=\"faint\">tried {} times</span>", step.attempts));
-            }
-            let failed = step.exit_code.filter(|_| step.status == Some(StepStatus::Failed));
-            if let Some(why) = words::reason_and_hint(step.reason.as_deref(), failed, step.failure.as_deref()) {
-                about.push_str(&format!("<br><span class=\"faint\">{}</span>", markup(&why)));
-            }
-            if let Some(why) = words::why(&step.reasons) {
-                about.push_str(&format!("<br><span class=\"faint\">runs: {}</span>", markup(&why)));
-            }
-            for warning in &step.warnings {
-                about.push_str(&format!("<p class=\"warning\">warning: {}</p>", markup(warning)));
-            }
-            let time = step.begun.map(|_| words::duration(step.duration_ms)).unwrap_or_default();
-            let image = step.snapshot.as_ref().map(|snapshot| {
-                format!(
-                    "{}<br><code>{}</code><br><code class=\"faint\">{}</code>",
-                    words::size(snapshot.size),
-                    markup(&snapshot.path.to_string_lossy()),
-                    markup(snapshot.digest.get(..19).unwrap_or(&snapshot.digest)),
-                )
-            });
-            self.line(format_args!(
-                "<tr id=\"step-{name}\"><td><span class=\"badge {status}\">{status}</span></td><td>{about}</td><td>{}</td>\
-                 <td class=\"number\">{time}</td><td>{}</td></tr>",
-                markup(&step.container),
-                image.unwrap_or_default()
-            ));
-            if let Some(log) = log(step) {
-                self.line(format_args!("<tr class=\"log\"><td></td><td colspan=\"4\">{log}</td></tr>"));
-            }
-        }
-        self.line(format_args!("</table>"));
-    }
-}
-
-/// The step's log, to be unfolded; that of a failed step is open.
-fn log(step: &StepRecord) -> Option<String> {
-    let lines = last_lines(step.log.as_ref()?, LOG_BYTES);
-    if lines.is_empty() {
-        return None;
-    }
-    let open = if step.status == Some(StepStatus::Failed) { " open" } else { "" };
-    let count = lines.len();
-    let what = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
-    // The first line end after <pre> is not shown, so there is one.
-    Some(format!(
-        "<details{open}><summary class=\"faint\">{what}</summary><pre>\n{}</pre></details>",
-        markup(&lines.join("\n"))
-    ))
 }
 
 fn since(begin: SystemTime, time: SystemTime) -> u64 {

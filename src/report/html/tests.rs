@@ -4,8 +4,10 @@ use proptest::prelude::*;
 
 use super::super::script::{failing, finished, passing, stamp, started};
 use super::*;
+use crate::build::{Action, Compression, Snapshot, SnapshotMode};
 use crate::event::{Event, Stamped};
 use crate::graph::Graph;
+use crate::key::Reason;
 use crate::plan::{Plan, fixture};
 
 fn record(events: Vec<Stamped>) -> Record {
@@ -84,6 +86,63 @@ fn a_log_can_be_unfolded_and_that_of_a_failed_step_is_open() {
     assert!(page.contains(log) && page.contains("a&amp;b.yaml:7"), "{page}");
     assert!(page.contains("g-dot g-failed") && page.contains("g-dot g-skipped"), "{page}");
     assert!(is_well_formed(&page), "{page}");
+}
+
+#[test]
+fn each_step_has_its_command_and_why_it_ran_or_that_it_was_in_the_store() {
+    let mut build = fixture::build(&[("tools", 0, &[]), ("packages", 0, &[0]), ("base-layer", 0, &[1])]);
+    build.steps[0].action = Action::Exec(vec!["cc".into(), "a b".into()]);
+    build.steps[1].action = Action::Run("\nset -e\necho '<b>'\n".into());
+    let (mode, output) = (SnapshotMode::Layer, Some("/work/out/base.squashfs".into()));
+    build.steps[2].action = Action::Snapshot(Snapshot { mode, output, compression: Compression::Zstd, level: None });
+    let graph = Graph::new(&build, &Plan::new(&build, &[]));
+    let outline = ReportContext { graph, manifest: "build.yaml".into(), lines: Default::default() };
+    let mut events = passing();
+    for stamped in &mut events {
+        if let Event::StepStarted { step, reasons, .. } = &mut stamped.event {
+            reasons.push(if step == "packages" { Reason::NeverBuilt } else { Reason::Always { step: "a<b".into() } });
+        }
+    }
+    let page = page(&record(events), Some(&outline));
+    for text in [
+        "<strong>tools</strong><div><code>cc &#39;a b&#39;</code></div><div class=\"faint\">taken from the store: nothing \
+         that it depends on has changed</div>",
+        "<details class=\"command\"><summary><code>set -e …</code></summary><pre>\nset -e\necho \
+         &#39;&lt;b&gt;&#39;</pre></details><div class=\"faint\">why it ran: never built</div>",
+        "<div><code>snapshot: layer → out/base.squashfs</code></div><div class=\"faint\">why it ran: step a&lt;b runs \
+         always</div>",
+    ] {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
+    assert!(is_well_formed(&page), "{page}");
+}
+
+#[test]
+fn the_legend_explains_the_badges_and_bars_that_are_on_the_page_and_no_others() {
+    let legend = |events| {
+        let page = page(&record(events), None);
+        let (_, after) = page.split_once("<div class=\"legend faint\">").unwrap_or_else(|| panic!("{page}"));
+        let (legend, _) = after.split_once("</div>").unwrap();
+        legend.lines().map(|line| line.replace("<span>", "").replace("</span>", "")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        legend(passing()),
+        [
+            "<span class=\"badge ran\">ran ran in this build",
+            "<span class=\"badge cached\">cached taken from the store, did not run",
+            "<span class=\"sample\"> step in the timeline",
+            "<span class=\"sample snapshot\"> snapshot in the timeline",
+        ]
+    );
+    assert_eq!(
+        legend(failing()),
+        [
+            "<span class=\"badge failed\">failed ran and failed",
+            "<span class=\"badge skipped\">skipped did not begin",
+            "<span class=\"sample\"> step in the timeline",
+        ]
+    );
+    assert!(!page(&record(Vec::new()), None).contains("class=\"legend"));
 }
 
 #[test]
