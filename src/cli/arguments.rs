@@ -14,7 +14,7 @@ use crate::settings::Progress;
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
     /// The manifest.
-    #[arg(default_value = "build.yaml")]
+    #[arg(value_name = "MANIFEST", default_value = "build.yaml")]
     pub manifest: PathBuf,
 
     /// Variables from the command line.
@@ -46,7 +46,7 @@ pub struct RuntimeArgs {
     pub runtime: Option<String>,
 
     /// Store the OCI bundle of each container, with its config.json, in this directory.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     pub bundle_dir: Option<PathBuf>,
 }
 
@@ -184,7 +184,7 @@ pub struct GraphArgs {
     pub targets: Vec<String>,
 
     /// The format of the graph.
-    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = GraphFormat::Mermaid)]
     pub format: GraphFormat,
 }
 
@@ -212,7 +212,7 @@ pub enum GraphFormat {
 #[derive(Debug, Args)]
 pub struct OnArgs {
     /// The manifest.
-    #[arg(short, long, default_value = "build.yaml")]
+    #[arg(short, long, value_name = "MANIFEST", default_value = "build.yaml")]
     pub manifest: PathBuf,
 
     /// Variables from the command line.
@@ -228,7 +228,7 @@ pub struct OnArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The container's name in the manifest.
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "CONTAINER", value_parser = NonEmptyStringValueParser::new())]
     pub container: String,
 
     /// The manifest and the runtime.

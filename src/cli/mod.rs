@@ -31,7 +31,7 @@ pub struct Cli {
 
     /// The directory of layers, logs and caches [default: $RUNNER_STORE, else /var/cache/runner as root, else
     /// $XDG_CACHE_HOME/runner].
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
 }
 
@@ -84,7 +84,7 @@ pub enum Command {
     #[command(after_help = examples::SCHEMA)]
     Schema {
         /// The subject of the schema.
-        #[arg(value_enum, default_value_t = SchemaOf::Manifest)]
+        #[arg(value_name = "KIND", value_enum, default_value_t = SchemaOf::Manifest)]
         of: SchemaOf,
     },
 
@@ -96,13 +96,15 @@ pub enum Command {
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell.
+        #[arg(value_name = "SHELL")]
         shell: Shell,
     },
 
-    /// Write the manual pages into a folder.
+    /// Write the manual pages into a directory.
     #[command(hide = true, after_help = examples::MAN)]
     Man {
-        /// The folder.
+        /// The directory.
+        #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
 }
@@ -120,6 +122,7 @@ mod tests {
     use clap::ValueEnum as _;
     use clap::error::ErrorKind;
 
+    use std::collections::BTreeSet;
     use std::num::NonZeroUsize;
     use std::path::Path;
 
@@ -139,6 +142,48 @@ mod tests {
     #[test]
     fn the_definition_passes_the_checks_of_clap() {
         Cli::command().debug_assert();
+    }
+
+    /// The names of the values that a command and those below it take, and the help of each.
+    fn value_names(command: &clap::Command, names: &mut BTreeSet<String>) {
+        let help = command.clone().render_long_help().to_string();
+        let takes_value = |argument: &&clap::Arg| argument.get_action().takes_values();
+        for argument in command.get_arguments().filter(takes_value) {
+            let name = argument.get_value_names().unwrap_or_default().first();
+            let name = name.unwrap_or_else(|| panic!("{argument} of {} names no value", command.get_name()));
+            let is_shown = [format!("<{name}>"), format!("[{name}]")].iter().any(|shown| help.contains(shown));
+            assert!(is_shown, "{name}: {help}");
+            names.insert(name.to_string());
+        }
+        command.get_subcommands().for_each(|inner| value_names(inner, names));
+    }
+
+    #[test]
+    fn every_value_has_a_name_in_the_help_and_each_name_means_one_thing() {
+        let mut names = BTreeSet::new();
+        value_names(&Cli::command(), &mut names);
+        let known = [
+            "CMD",
+            "CONTAINER",
+            "CONTAINER|STEP",
+            "DAYS",
+            "DIR",
+            "FILE",
+            "FORMAT",
+            "KIND",
+            "LAYER",
+            "LAYER|FILE",
+            "MANIFEST",
+            "MODE",
+            "N",
+            "NAME=VALUE",
+            "PROGRAM",
+            "RUNTIME",
+            "SHELL",
+            "SIZE",
+            "STEP",
+        ];
+        assert_eq!(names, known.map(String::from).into());
     }
 
     #[test]

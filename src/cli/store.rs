@@ -30,7 +30,7 @@ pub enum StoreCommand {
     #[command(after_help = examples::STORE_INSPECT)]
     Inspect {
         /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_name = "LAYER", value_parser = NonEmptyStringValueParser::new())]
         layer: String,
 
         /// Print JSON.
@@ -45,11 +45,11 @@ pub enum StoreCommand {
     #[command(after_help = examples::STORE_DIFF)]
     Diff {
         /// Digest, beginning of a digest, STEP, BUILD/STEP, BUILD/CONTAINER/STEP, or an image file.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_name = "LAYER|FILE", value_parser = NonEmptyStringValueParser::new())]
         a: String,
 
         /// The second layer or image, in the same form.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_name = "LAYER|FILE", value_parser = NonEmptyStringValueParser::new())]
         b: String,
 
         /// Print JSON.
@@ -61,10 +61,11 @@ pub enum StoreCommand {
     #[command(after_help = examples::STORE_EXPORT)]
     Export {
         /// Digest, beginning of a digest, STEP, BUILD/STEP or BUILD/CONTAINER/STEP.
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_name = "LAYER", value_parser = NonEmptyStringValueParser::new())]
         layer: String,
 
         /// The file, which is replaced if it exists; `-` is standard output.
+        #[arg(value_name = "FILE")]
         file: PathBuf,
     },
 
@@ -88,8 +89,8 @@ pub enum StoreCommand {
 /// The arguments of `runner store gc`.
 #[derive(Debug, Args)]
 pub struct GcArgs {
-    /// Remove everything that was not used for N days [default: 30; for layers, with --max-size alone, no limit; for caches, 0].
-    #[arg(long, value_name = "N", value_parser = days)]
+    /// Remove everything that was not used for so many days [default: 30; for layers, with --max-size alone, no limit; for caches, 0].
+    #[arg(long, value_name = "DAYS", value_parser = days)]
     pub keep_days: Option<u32>,
 
     /// Remove layers until the remaining ones take at most this size, such as 20GiB.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use clap::CommandFactory as _;
+use clap::{ArgAction, CommandFactory as _};
 use clap_mangen::Man;
 
 use super::command_error::CommandError;
@@ -33,12 +33,61 @@ fn pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
     let man = Man::new(command.clone()).source(concat!("runner ", env!("CARGO_PKG_VERSION"))).manual("runner");
     let mut page = Vec::new();
     man.render(&mut page)?;
-    let mut page = String::from_utf8_lossy(&page).into_owned();
+    let mut page = with_synopsis(&String::from_utf8_lossy(&page), command);
     for (help, section) in SECTIONS {
         page = page.replace(help, section);
     }
     fs::write(folder.join(man.get_filename()), page)?;
     command.get_subcommands().filter(|inner| !inner.is_hide_set()).try_for_each(|inner| pages(inner, folder))
+}
+
+/// Returns a page whose synopsis names the value of each option; that of clap_mangen names the options alone.
+fn with_synopsis(page: &str, command: &clap::Command) -> String {
+    const HEAD: &str = ".SH SYNOPSIS\n";
+    let Some((before, after)) = page.split_once(HEAD) else { return page.to_owned() };
+    let rest = after.find("\n.SH ").map_or("", |at| &after[at..]);
+    format!("{before}{HEAD}{}{rest}", synopsis(command))
+}
+
+/// Returns a command with its options and arguments, and the names of their values.
+fn synopsis(command: &clap::Command) -> String {
+    let shown = |argument: &&clap::Arg| !argument.is_hide_set();
+    let options =
+        command.get_opts().chain(command.get_arguments().filter(|argument| !argument.get_action().takes_values()));
+    let mut parts = vec![bold(command.get_bin_name().unwrap_or(command.get_name()))];
+    parts.extend(options.filter(shown).map(option));
+    parts.extend(command.get_positionals().filter(shown).map(positional));
+    if command.get_subcommands().any(|inner| !inner.is_hide_set()) {
+        parts.push("<\\fISUBCOMMAND\\fR>".to_owned());
+    }
+    parts.join(" ")
+}
+
+fn option(argument: &clap::Arg) -> String {
+    let short = argument.get_short().map(|short| bold(&format!("-{short}")));
+    let long = argument.get_long().map(|long| bold(&format!("--{long}")));
+    let names: Vec<String> = short.into_iter().chain(long).collect();
+    let value = argument.get_action().takes_values().then(|| format!(" <{}>", value(argument))).unwrap_or_default();
+    let again = if matches!(argument.get_action(), ArgAction::Append) { "..." } else { "" };
+    format!("[{}{value}]{again}", names.join("|"))
+}
+
+fn positional(argument: &clap::Arg) -> String {
+    let dashes = if argument.is_last_set() { "\\-\\- " } else { "" };
+    let again = if matches!(argument.get_action(), ArgAction::Append) { "..." } else { "" };
+    let (open, close) = if argument.is_required_set() { ('<', '>') } else { ('[', ']') };
+    format!("{dashes}{open}{}{close}{again}", value(argument))
+}
+
+/// The name of a value, in italics.
+fn value(argument: &clap::Arg) -> String {
+    let name = argument.get_value_names().and_then(<[_]>::first).map_or_else(String::new, ToString::to_string);
+    format!("\\fI{name}\\fR")
+}
+
+/// A name as roff prints it in bold; its hyphens are those of a terminal.
+fn bold(text: &str) -> String {
+    format!("\\fB{}\\fR", text.replace('-', "\\-"))
 }
 
 #[cfg(test)]
@@ -67,5 +116,34 @@ mod tests {
             assert!(page.contains(&format!("\n.SH {section}\n")), "{page}");
         }
         assert!(man(Path::new("/dev/null/man")).is_err());
+    }
+
+    #[test]
+    fn a_page_names_the_value_of_each_option_and_argument_in_its_synopsis_and_its_options() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(man(folder.path()).is_ok());
+        let page = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let synopsis = |name: &str| {
+            let page = page(name);
+            let (_, after) = page.split_once("\n.SH SYNOPSIS\n").unwrap();
+            after
+                .lines()
+                .next()
+                .unwrap()
+                .replace("\\-", "-")
+                .replace("\\fB", "")
+                .replace("\\fI", "")
+                .replace("\\fR", "")
+        };
+        let apply = synopsis("runner-apply.1");
+        for part in ["runner apply [", " [-j|--jobs <N>] ", " [--set <NAME=VALUE>]... ", " [--keep-going] "] {
+            assert!(apply.contains(part), "{part}: {apply}");
+        }
+        assert!(apply.ends_with(" [MANIFEST]"), "{apply}");
+        let options = page("runner-apply.1");
+        assert!(options.contains("\\fB\\-\\-jobs\\fR \\fI<N>\\fR"), "{options}");
+        assert!(synopsis("runner-run.1").ends_with(" <CONTAINER> -- <CMD>..."), "{}", synopsis("runner-run.1"));
+        assert!(synopsis("runner-store-diff.1").ends_with(" <LAYER|FILE> <LAYER|FILE>"));
+        assert!(synopsis("runner-store.1").ends_with(" <SUBCOMMAND>"));
     }
 }
