@@ -234,7 +234,7 @@ impl JsonSchema for Epoch {
                 "enum": ["git", "none"],
                 "enumDescriptions": [
                     "The time of the last commit of the repository that the manifest is in.",
-                    "Real times are kept.",
+                    "Snapshots store real times.",
                 ],
             },
         ] })

@@ -90,7 +90,7 @@ pub(super) fn network(schema: &mut Schema) {
         "network",
         &[
             ("none", "A network of its own, with a loopback interface and nothing else."),
-            ("host", "The host's, with its /etc/resolv.conf, which is in no snapshot."),
+            ("host", "The network of the host, with its /etc/resolv.conf, which is in no snapshot."),
         ],
     );
 }
@@ -98,7 +98,7 @@ pub(super) fn network(schema: &mut Schema) {
 pub(super) fn checkpoint(schema: &mut Schema) {
     let slow = json!({
         "type": "string",
-        "description": "After each step that took longer than that: a number with its unit.",
+        "description": "A time: after each step that took longer.",
         "examples": ["30s"],
     });
     let known =
@@ -109,7 +109,7 @@ pub(super) fn checkpoint(schema: &mut Schema) {
 pub(super) fn seccomp(schema: &mut Schema) {
     let file = json!({
         "type": "string",
-        "description": "A profile in Docker's JSON: a path, relative to the manifest. Names of calls that are not known are ignored.",
+        "description": "A profile in Docker's JSON: a path, relative to the manifest. Unknown names of system calls are ignored.",
         "examples": ["seccomp.json"],
     });
     let known = [
@@ -127,8 +127,11 @@ pub(super) fn snapshot_mode(schema: &mut Schema) {
         schema,
         "mode",
         &[
-            ("layer", "The changes since the layer below. It makes sense above the layers that it was made on."),
-            ("full", "The whole root filesystem, to be mounted or shipped alone."),
+            (
+                "layer",
+                "The changes since the layer below. Such an image must be mounted above the layers that it was built on.",
+            ),
+            ("full", "The whole root filesystem, which can be mounted or shipped alone."),
         ],
     );
 }
@@ -139,22 +142,25 @@ pub(super) fn compression(schema: &mut Schema) {
         "compression",
         &[
             ("zstd", "Fast, and small enough."),
-            ("gzip", "For readers that know nothing else."),
+            ("gzip", "For programs that read no other compression."),
             ("xz", "The smallest, and slow to write and to read."),
             ("lz4", "The fastest, and larger."),
-            ("none", "The files as they are."),
+            ("none", "Not compressed."),
         ],
     );
 }
 
 pub(super) fn mount_type(schema: &mut Schema) {
     let known = [
-        ("bind", "A file or folder of the host: `source`."),
-        ("tmpfs", "Memory, kept over the steps of a container."),
-        ("cache", "A folder of the store, kept between builds, and shared by all manifests that use its `id`."),
+        ("bind", "A file or directory of the host: `source`."),
+        ("tmpfs", "A filesystem in memory, for all steps of the container's session."),
+        (
+            "cache",
+            "A directory of the store, which later builds find again, and which all manifests with its `id` share.",
+        ),
         (
             "secret",
-            "A file of the host (`source`) or a variable of its environment (`env`), readable by the steps; in no log and no key.",
+            "A file of the host (`source`) or a variable of its environment (`env`), readable by the steps. It is in no log and no key.",
         ),
     ];
     let filesystem = json!({
@@ -167,7 +173,11 @@ pub(super) fn mount_type(schema: &mut Schema) {
 }
 
 pub(super) fn mount_cache(schema: &mut Schema) {
-    one_of(schema, "cache", &[("ignore", "Its content does not change the steps' results, and is not read.")]);
+    one_of(
+        schema,
+        "cache",
+        &[("ignore", "The content does not change the results of the steps, and runner does not read it.")],
+    );
 }
 
 pub(super) fn sharing(schema: &mut Schema) {
@@ -177,11 +187,11 @@ pub(super) fn sharing(schema: &mut Schema) {
         &[
             (
                 "shared",
-                "Any number of steps at once: for programs that lock their own files, such as cargo and ccache.",
+                "Any number of steps at the same time: for programs that lock their own files, such as cargo and ccache.",
             ),
             (
                 "locked",
-                "One step at a time, the others wait: for programs that fail where another one runs, such as apt.",
+                "One step at a time, while the others wait: for programs that fail where another one runs, such as apt.",
             ),
         ],
     );
