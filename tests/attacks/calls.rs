@@ -229,9 +229,11 @@ steps:
     safe(!is_promised || there() == "THERE of-host-root\n", format!("the host's root has now: {}", there()))
 }
 
-/// SECURITY.md and README.md say that keys of root are not safe from root where its calls for keys are let through.
+/// SECURITY.md and the book say that keys of root are not safe from root where its calls for keys are let through.
 fn said_of_keys() -> Verdict {
-    for (page, words) in [("SECURITY.md", "**Keys of the host's root**"), ("README.md", "keys of the host's root")] {
+    for (page, words) in
+        [("SECURITY.md", "**Keys of the host's root**"), ("docs/src/steps.md", "keys of the host's root")]
+    {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
         safe(text.contains(words), format!("{page} does not say that root reaches the keys of the host's root"))?;
     }

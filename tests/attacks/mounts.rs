@@ -210,10 +210,11 @@ steps: [{{ name: s, always: true, run: '{step}' }}]
     build.tried("s", "TRYING")?;
     let again = in_one_store(&victim)?;
     let shared = build.printed("s", "of-the-victim") || again.printed("s", "evil");
-    // Where builds share a cache by its target, README must say so: whoever runs hostile builds chooses ids.
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let said = readme.lines().any(|line| line.contains("`cache`") && line.contains("same `id`"));
-    safe(!shared || said, "a build reads and writes another build's cache, and README does not say so")
+    // Where builds share a cache by its target, the book must say so: users who run hostile builds choose ids.
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/mounts.md");
+    let page = fs::read_to_string(page).unwrap();
+    let said = page.lines().any(|line| line.contains("`cache`") && line.contains("same `id`"));
+    safe(!shared || said, "a build reads and writes another build's cache, and the book does not say so")
 }
 
 fn links(lab: &Lab) -> Verdict {

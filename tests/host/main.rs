@@ -8,6 +8,7 @@
 #[macro_use]
 mod runtime;
 
+mod book;
 mod bounds;
 mod built;
 mod cache;
@@ -46,6 +47,9 @@ mod namespace;
 mod numbers;
 mod odd_paths;
 mod one_tree;
+#[path = "../book/pages.rs"]
+#[expect(dead_code, reason = "tests of the book use the rest")]
+mod pages;
 mod parity;
 mod paths;
 mod privileges;

@@ -93,22 +93,16 @@ fn the_bundles_of_the_debian_example_run_by_hand() {
     }
 }
 
-/// The text between two lines of README.md.
-fn in_readme(from: &str, to: &str) -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, after) = readme.split_once(from).unwrap();
-    after.split_once(to).unwrap().0.to_owned()
-}
-
-#[test]
-fn the_first_manifest_of_the_readme_gives_the_layer_that_it_shows() {
-    let chapter = in_readme("## A first manifest", "\n## ");
-    let (_, after) = chapter.split_once("cat > build.yaml <<'END'\n").unwrap();
-    let project = Project::new(after.split_once("END\n").unwrap().0);
-    let (run, mut shown) = (project.apply(), chapter.lines().filter(|line| line.starts_with("base-layer * wrote ")));
-    let digest = |line: &str| line.split_once("sha256:").unwrap().1.trim_end_matches(')').to_owned();
-    let written = run.stdout.lines().find(|line| line.starts_with("base-layer * wrote ")).unwrap();
-    assert_eq!(digest(shown.next().unwrap()), digest(written), "{run}");
+/// A root with the usual programs, in an image.
+fn project_with_tools() -> Project {
+    let project = project(
+        "
+containers: { c: { rootfs: $TOOLS } }
+steps: [{ name: root, snapshot: { mode: full, output: root.squashfs } }]
+",
+    );
+    project.apply();
+    project
 }
 
 also_with_runc! {

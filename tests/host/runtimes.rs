@@ -359,7 +359,7 @@ steps:
     );
     let built = Built::of(&project, &["--keep-going"]);
     if runtime() == "runc" {
-        // runc enters it as root, as README says, and opens the null device of the host for a step.
+        // runc enters it as root, as docs/src/runtimes.md says, and opens the null device of the host for a step.
         for step in ["enter", "other"] {
             assert_eq!(built.text(step), "it runs\n");
         }
