@@ -25,6 +25,7 @@ pub mod load;
 pub mod lock;
 pub mod loopdev;
 pub mod manifest;
+pub mod manual;
 #[cfg(test)]
 mod messages;
 pub mod mount;

@@ -197,6 +197,15 @@ pub enum SchemaOf {
     Events,
 }
 
+/// The subject of a page of reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReferenceOf {
+    /// The keys of the manifest.
+    Manifest,
+    /// The commands.
+    Commands,
+}
+
 /// The format of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GraphFormat {

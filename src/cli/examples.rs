@@ -160,7 +160,13 @@ Examples:
 pub(super) const MAN: &str = "\
 Examples:
   # For all users.
-  runner man /usr/local/share/man/man1";
+  runner man /usr/local/share/man";
+
+pub(super) const REFERENCE: &str = "\
+Examples:
+  # After a change of a description.
+  runner reference manifest > docs/src/manifest.md
+  runner reference commands > docs/src/commands.md";
 
 #[cfg(test)]
 mod tests {

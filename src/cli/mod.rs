@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use arguments::{
-    ApplyArgs, GraphArgs, GraphFormat, LockArgs, LockFileArgs, ManifestArgs, OnArgs, PlanArgs, RunArgs, RuntimeArgs,
-    SchemaOf, SetArgs, ShellArgs, VerifyArgs,
+    ApplyArgs, GraphArgs, GraphFormat, LockArgs, LockFileArgs, ManifestArgs, OnArgs, PlanArgs, ReferenceOf, RunArgs,
+    RuntimeArgs, SchemaOf, SetArgs, ShellArgs, VerifyArgs,
 };
 pub use store::{GcArgs, StoreCommand};
 
@@ -100,12 +100,20 @@ pub enum Command {
         shell: Shell,
     },
 
-    /// Write the manual pages into a directory.
+    /// Write the manual pages into a directory, in man1 and man5 below it.
     #[command(hide = true, after_help = examples::MAN)]
     Man {
         /// The directory.
         #[arg(value_name = "DIR")]
-        folder: PathBuf,
+        directory: PathBuf,
+    },
+
+    /// Print a page of the book that is made from the schema or from the commands.
+    #[command(hide = true, after_help = examples::REFERENCE)]
+    Reference {
+        /// The subject of the page.
+        #[arg(value_name = "KIND", value_enum)]
+        of: ReferenceOf,
     },
 }
 

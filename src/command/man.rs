@@ -10,6 +10,7 @@ use clap_mangen::Man;
 use super::command_error::CommandError;
 use crate::cli::Cli;
 use crate::error::{Error, Exit};
+use crate::manual;
 
 /// What a help ends with, and the sections of man-pages(7) that these parts are in a manual page.
 const SECTIONS: [(&str, &str); 3] = [
@@ -18,13 +19,18 @@ const SECTIONS: [(&str, &str); 3] = [
     ("\n\nExit codes:\n", "\n.SH EXIT STATUS\n"),
 ];
 
-/// Writes `runner.1` and a page for each command into a folder, which is made where it is missing.
-pub fn man(folder: &Path) -> Result<(), CommandError> {
+/// Writes `man1/runner.1`, a page for each command beside it, and `man5/runner.yaml.5` into a directory, which is made where it
+/// is missing.
+pub fn man(directory: &Path) -> Result<(), CommandError> {
     let mut command = Cli::command();
     command.build();
-    let written = fs::create_dir_all(folder).and_then(|()| pages(&command, folder));
+    let [commands, files] = ["man1", "man5"].map(|section| directory.join(section));
+    let written = fs::create_dir_all(&commands)
+        .and_then(|()| fs::create_dir_all(&files))
+        .and_then(|()| pages(&command, &commands))
+        .and_then(|()| fs::write(files.join("runner.yaml.5"), manual::manual_page()));
     let failed =
-        |error| Error::new(Exit::Host, format!("cannot write manual pages into {}: {error}", folder.display()));
+        |error| Error::new(Exit::Host, format!("cannot write manual pages into {}: {error}", directory.display()));
     written.map_err(failed).map_err(CommandError::from)
 }
 
@@ -67,7 +73,7 @@ fn option(argument: &clap::Arg) -> String {
     let short = argument.get_short().map(|short| bold(&format!("-{short}")));
     let long = argument.get_long().map(|long| bold(&format!("--{long}")));
     let names: Vec<String> = short.into_iter().chain(long).collect();
-    let value = argument.get_action().takes_values().then(|| format!(" <{}>", value(argument))).unwrap_or_default();
+    let value = if argument.get_action().takes_values() { format!(" <{}>", value(argument)) } else { String::new() };
     let again = if matches!(argument.get_action(), ArgAction::Append) { "..." } else { "" };
     format!("[{}{value}]{again}", names.join("|"))
 }
@@ -105,10 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_page_with_examples_for_each_command_that_help_shows() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("man1");
-        assert!(man(&path).is_ok());
+    fn there_is_a_page_with_examples_for_each_command_that_help_shows_and_one_for_the_manifest() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().join("man");
+        assert!(man(&top).is_ok());
+        assert!(fs::read_to_string(top.join("man5/runner.yaml.5")).unwrap().starts_with(".TH runner.yaml 5 "));
+        let path = top.join("man1");
         let count = look(&Cli::command(), "runner", &path);
         assert_eq!(fs::read_dir(&path).unwrap().count(), count);
         let page = fs::read_to_string(path.join("runner.1")).unwrap();
@@ -122,7 +130,7 @@ mod tests {
     fn a_page_names_the_value_of_each_option_and_argument_in_its_synopsis_and_its_options() {
         let folder = tempfile::tempdir().unwrap();
         assert!(man(folder.path()).is_ok());
-        let page = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let page = |name: &str| fs::read_to_string(folder.path().join("man1").join(name)).unwrap();
         let synopsis = |name: &str| {
             let page = page(name);
             let (_, after) = page.split_once("\n.SH SYNOPSIS\n").unwrap();

@@ -44,10 +44,11 @@ use std::process::ExitCode;
 use command_error::CommandError;
 use console::{print, print_to_stderr};
 
-use crate::cli::{self, Cli, Command, SchemaOf};
+use crate::cli::{self, Cli, Command, ReferenceOf, SchemaOf};
 use crate::error::Exit;
 use crate::kernel_files;
 use crate::manifest;
+use crate::manual;
 use crate::report;
 use crate::sys;
 
@@ -70,7 +71,11 @@ pub fn run(cli: Cli) -> ExitCode {
 /// Checks that the files of the kernel that the command needs are there.
 fn check_kernel_files(command: &Command) -> Result<(), CommandError> {
     match command {
-        Command::Schema { .. } | Command::Doctor | Command::Man { .. } | Command::Completions { .. } => Ok(()),
+        Command::Schema { .. }
+        | Command::Reference { .. }
+        | Command::Doctor
+        | Command::Man { .. }
+        | Command::Completions { .. } => Ok(()),
         // They open files through /proc/self/fd.
         Command::Validate(_) | Command::Store(_) | Command::Plan(_) | Command::Graph(_) => {
             Ok(kernel_files::check_proc()?)
@@ -96,7 +101,9 @@ fn run_command(cli: &Cli) -> Result<(), CommandError> {
         Command::Schema { of: SchemaOf::Manifest } => print(manifest::schema_text().as_bytes()),
         Command::Schema { of: SchemaOf::Events } => print(report::events_schema_text().as_bytes()),
         Command::Doctor => doctor::doctor(cli),
-        Command::Man { folder } => man::man(folder),
+        Command::Man { directory } => man::man(directory),
+        Command::Reference { of: ReferenceOf::Manifest } => print(manual::manifest_page().as_bytes()),
+        Command::Reference { of: ReferenceOf::Commands } => print(manual::commands_page().as_bytes()),
         Command::Completions { shell } => print(&cli::completions(*shell)),
     }
 }

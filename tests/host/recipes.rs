@@ -93,18 +93,6 @@ fn the_bundles_of_the_debian_example_run_by_hand() {
     }
 }
 
-/// A root with the usual programs, in an image.
-fn project_with_tools() -> Project {
-    let project = project(
-        "
-containers: { c: { rootfs: $TOOLS } }
-steps: [{ name: root, snapshot: { mode: full, output: root.squashfs } }]
-",
-    );
-    project.apply();
-    project
-}
-
 also_with_runc! {
     the_quick_start_builds_and_its_bundles_run_by_hand,
 }
