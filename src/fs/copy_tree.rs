@@ -1,6 +1,8 @@
 //! Copies a tree that steps have made, as it is: owners, modes, times, extended attributes, hard links, holes, device nodes,
 //! and with them the overlay's whiteouts and opaque directories. Its content is hostile: no link is followed, and nothing
 //! outside the two directories is touched.
+//!
+//! It walks both trees at once and finishes each directory after those in it, so it uses [`Descent`] itself and not `fs/walk`.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

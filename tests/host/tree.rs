@@ -1,4 +1,6 @@
 //! A folder read whole, with everything that a layer must bring back, and compared with another one.
+//!
+//! It shares no code with runner, so that no mistake of runner's own comparison (`difference`) hides in it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

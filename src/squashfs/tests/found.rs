@@ -1,4 +1,6 @@
 //! All that there is to see of a tree, by path, read by the calls of the standard library and of xattr(7).
+//!
+//! It shares no code with the writer and with `difference`, so that no mistake of theirs hides in it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
