@@ -59,7 +59,7 @@ pub struct Injection {
 /// The result of a traced build.
 pub struct Traced {
     pub run: Run,
-    /// All calls that were made, in order.
+    /// All calls that were made, in order; up to the fault, where there is one.
     pub sites: Vec<Site>,
     /// Whether the fault was injected.
     pub fired: bool,
@@ -163,12 +163,31 @@ impl Tracer<'_> {
                 }
                 WaitStatus::PtraceSyscall(pid) => {
                     self.syscall(pid);
-                    resume(pid, None);
+                    self.resume(pid, None);
                 }
                 WaitStatus::PtraceEvent(pid, signal, event) => self.event(pid, signal, event),
-                WaitStatus::Stopped(pid, signal) => resume(pid, Some(signal)),
+                WaitStatus::Stopped(pid, signal) => self.resume(pid, Some(signal)),
                 _ => {}
             }
+        }
+    }
+
+    /// Lets a thread run: to its next system call, or without the tracer when the fault is injected and its call has returned.
+    fn resume(&mut self, pid: Pid, signal: Option<Signal>) {
+        let has_result = self.threads.get(&pid.as_raw()).is_some_and(|thread| thread.result.is_some());
+        let resumed = if self.fired && !has_result {
+            // The first one may have to be killed still.
+            if pid != self.first {
+                self.forget(pid);
+            }
+            ptrace::detach(pid, signal)
+        } else {
+            ptrace::syscall(pid, signal)
+        };
+        match resumed {
+            // It has just been killed; its end comes.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => panic!("ptrace {pid}: {error}"),
         }
     }
 
@@ -186,16 +205,16 @@ impl Tracer<'_> {
                     self.threads.insert(new, Thread { role, result: None });
                     self.alive.lock().unwrap().insert(new);
                     if self.waiting.remove(&new) {
-                        resume(Pid::from_raw(new), None);
+                        self.resume(Pid::from_raw(new), None);
                     }
                 }
-                resume(pid, None);
+                self.resume(pid, None);
             }
             libc::PTRACE_EVENT_EXEC => match role_of(pid) {
                 Some(role) => {
                     self.begun = true;
                     self.threads.insert(pid.as_raw(), Thread { role, result: None });
-                    resume(pid, None);
+                    self.resume(pid, None);
                 }
                 // The shell that is to become runner.
                 None if pid == self.first && !self.begun => drop(ptrace::cont(pid, None)),
@@ -207,12 +226,12 @@ impl Tracer<'_> {
             },
             libc::PTRACE_EVENT_STOP if signal == Signal::SIGTRAP => {
                 if self.threads.contains_key(&pid.as_raw()) {
-                    resume(pid, None);
+                    self.resume(pid, None);
                 } else {
                     self.waiting.insert(pid.as_raw());
                 }
             }
-            _ => resume(pid, None),
+            _ => self.resume(pid, None),
         }
     }
 
@@ -250,14 +269,6 @@ impl Tracer<'_> {
             let _ = ptrace::setregs(pid, registers);
         }
         self.sites.push(site);
-    }
-}
-
-fn resume(pid: Pid, signal: Option<Signal>) {
-    match ptrace::syscall(pid, signal) {
-        // It has just been killed; its end comes.
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => panic!("ptrace {pid}: {error}"),
     }
 }
 
