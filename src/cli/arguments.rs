@@ -269,6 +269,18 @@ pub struct ShellArgs {
     pub shell: Option<String>,
 }
 
+/// The arguments of `runner __complete`.
+#[derive(Debug, Args)]
+pub struct CompleteArgs {
+    /// The line up to the cursor, as it was typed.
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    pub line: Option<OsString>,
+
+    /// The words after `runner`, without their quotes; the last is unfinished.
+    #[arg(last = true, value_name = "WORD")]
+    pub words: Vec<OsString>,
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),

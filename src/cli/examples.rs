@@ -168,6 +168,11 @@ Examples:
   runner reference manifest > docs/src/manifest.md
   runner reference commands > docs/src/commands.md";
 
+pub(super) const COMPLETE: &str = "\
+Examples:
+  # The steps of build.yaml whose names begin so.
+  runner __complete -- apply --target pack";
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};

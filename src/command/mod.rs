@@ -8,6 +8,7 @@ mod build_run;
 mod cache_turns;
 mod caller_input;
 mod command_error;
+mod complete;
 mod console;
 mod doctor;
 mod effective_settings;
@@ -75,7 +76,8 @@ fn check_kernel_files(command: &Command) -> Result<(), CommandError> {
         | Command::Reference { .. }
         | Command::Doctor
         | Command::Man { .. }
-        | Command::Completions { .. } => Ok(()),
+        | Command::Completions { .. }
+        | Command::Complete(_) => Ok(()),
         // They open files through /proc/self/fd.
         Command::Validate(_) | Command::Store(_) | Command::Plan(_) | Command::Graph(_) => {
             Ok(kernel_files::check_proc()?)
@@ -105,5 +107,6 @@ fn run_command(cli: &Cli) -> Result<(), CommandError> {
         Command::Reference { of: ReferenceOf::Manifest } => print(manual::manifest_page().as_bytes()),
         Command::Reference { of: ReferenceOf::Commands } => print(manual::commands_page().as_bytes()),
         Command::Completions { shell } => print(&cli::completions(*shell)),
+        Command::Complete(args) => complete::complete(args),
     }
 }

@@ -223,15 +223,6 @@ fn on_a_terminal_of_40_columns_no_line_is_wider_but_one_of_a_single_word() {
     }
 }
 
-#[test]
-fn the_completion_script_of_bash_completes_commands() {
-    let project = project(MANIFEST);
-    let script =
-        "eval \"$(\"$@\")\"; COMP_WORDS=(runner va); COMP_CWORD=1; _runner runner va runner; echo \"${COMPREPLY[@]}\"";
-    let run = project.runner_in_shell(&format!("exec bash -c '{script}' bash \"$@\""), &["completions", "bash"]);
-    assert_eq!((run.code, run.stdout.as_str()), (0, "validate\n"), "{run}");
-}
-
 also_with_runc! {
     doctor_finds_that_this_host_can_build_and_leaves_nothing,
 }
