@@ -211,10 +211,10 @@ steps:
     assert_eq!(reason("other"), "exit code 1");
 }
 
-/// Gives this process the loop devices with the numbers from 77 to 79, which nothing else on a host takes, until the file is
-/// closed.
+/// Gives this test the loop devices with the numbers from 77 to 79, which nothing else on a host takes, until the file is
+/// closed: the lock on the node is one of the whole host.
 fn take_loop_numbers() -> File {
-    let file = File::create(std::env::temp_dir().join("runner-test-loop-numbers")).unwrap();
+    let file = File::open("/dev/loop-control").unwrap();
     file.lock().unwrap();
     file
 }
