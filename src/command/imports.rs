@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// The commands: each has a file, or a directory whose files belong to the command.
-const COMMANDS: [&str; 11] =
-    ["apply", "doctor", "graph", "lock", "man", "plan", "run", "shell", "store", "validate", "verify"];
+const COMMANDS: [&str; 12] =
+    ["apply", "complete", "doctor", "graph", "lock", "man", "plan", "run", "shell", "store", "validate", "verify"];
 
 /// The imports of each file. A file is named by its module's path below `command`; `mod.rs` is the empty path.
 type Imports = BTreeMap<String, BTreeSet<String>>;

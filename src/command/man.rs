@@ -12,15 +12,15 @@ use crate::cli::Cli;
 use crate::error::{Error, Exit};
 use crate::manual;
 
-/// What a help ends with, and the sections of man-pages(7) that these parts are in a manual page.
+/// The parts at the end of a help, and the sections of man-pages(7) that they become.
 const SECTIONS: [(&str, &str); 3] = [
     (".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n"),
     ("\n\nEnvironment:\n", "\n.SH ENVIRONMENT\n"),
     ("\n\nExit codes:\n", "\n.SH EXIT STATUS\n"),
 ];
 
-/// Writes `man1/runner.1`, a page for each command beside it, and `man5/runner.yaml.5` into a directory, which is made where it
-/// is missing.
+/// Writes `man1/runner.1`, a page for each command beside it, and `man5/runner.yaml.5` into a directory, which is created if it is
+/// missing.
 pub fn man(directory: &Path) -> Result<(), CommandError> {
     let mut command = Cli::command();
     command.build();
@@ -34,8 +34,8 @@ pub fn man(directory: &Path) -> Result<(), CommandError> {
     written.map_err(failed).map_err(CommandError::from)
 }
 
-/// The pages of a command and of all below it that help shows.
-fn pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
+/// Writes the pages of a command and of all commands below it that help shows.
+fn pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
     let man = Man::new(command.clone()).source(concat!("runner ", env!("CARGO_PKG_VERSION"))).manual("runner");
     let mut page = Vec::new();
     man.render(&mut page)?;
@@ -43,8 +43,8 @@ fn pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
     for (help, section) in SECTIONS {
         page = page.replace(help, section);
     }
-    fs::write(folder.join(man.get_filename()), page)?;
-    command.get_subcommands().filter(|inner| !inner.is_hide_set()).try_for_each(|inner| pages(inner, folder))
+    fs::write(directory.join(man.get_filename()), page)?;
+    command.get_subcommands().filter(|inner| !inner.is_hide_set()).try_for_each(|inner| pages(inner, directory))
 }
 
 /// Returns a page whose synopsis names the value of each option; that of clap_mangen names the options alone.
@@ -100,14 +100,14 @@ fn bold(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A page for the command, and for each below it.
-    fn look(command: &clap::Command, name: &str, folder: &Path) -> usize {
+    /// Checks the pages of a command and of the commands below it, and returns their number.
+    fn look(command: &clap::Command, name: &str, directory: &Path) -> usize {
         let page =
-            fs::read_to_string(folder.join(format!("{name}.1"))).unwrap_or_else(|error| panic!("{name}: {error}"));
+            fs::read_to_string(directory.join(format!("{name}.1"))).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(page.contains("\n.SH EXAMPLES\n  # ") && !page.contains("EXTRA"), "{page}");
         assert!(page.contains(concat!("\"runner ", env!("CARGO_PKG_VERSION"), "\"")), "{page}");
         let shown = command.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help");
-        1 + shown.map(|inner| look(inner, &format!("{name}-{}", inner.get_name()), folder)).sum::<usize>()
+        1 + shown.map(|inner| look(inner, &format!("{name}-{}", inner.get_name()), directory)).sum::<usize>()
     }
 
     #[test]
@@ -128,9 +128,9 @@ mod tests {
 
     #[test]
     fn a_page_names_the_value_of_each_option_and_argument_in_its_synopsis_and_its_options() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(man(folder.path()).is_ok());
-        let page = |name: &str| fs::read_to_string(folder.path().join("man1").join(name)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        assert!(man(directory.path()).is_ok());
+        let page = |name: &str| fs::read_to_string(directory.path().join("man1").join(name)).unwrap();
         let synopsis = |name: &str| {
             let page = page(name);
             let (_, after) = page.split_once("\n.SH SYNOPSIS\n").unwrap();

@@ -62,7 +62,7 @@ fn a_locked_build_fails_when_an_input_or_a_result_differs_and_names_it() {
         let run = project.runner(arguments);
         assert_eq!((run.code, run.stdout.as_str()), (4, ""), "{run}");
         assert!(run.stderr.contains("the rootfs of container base: locked programs sha256:0000"), "{run}");
-        assert!(run.stderr.contains("runner lock`; if not, undo it\n"), "{run}");
+        assert!(run.stderr.contains("runner lock`; if not, undo the change\n"), "{run}");
     }
 }
 

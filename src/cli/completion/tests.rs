@@ -20,8 +20,10 @@ fn commands_and_options_have_what_their_help_says() {
     assert_eq!(about, "Build: run the steps and write the snapshots");
     assert!(!values("").iter().any(|value| value == "man" || value == "__complete"), "{commands:?}");
     let options = at("apply --");
-    let jobs =
-        ("--jobs".to_owned(), "<N> How many steps may run at once [default: the number of processors]".to_owned());
+    let jobs = (
+        "--jobs".to_owned(),
+        "<N> The number of steps that may run in parallel [default: the number of processors]".to_owned(),
+    );
     assert!(options.candidates.contains(&jobs), "{options:?}");
     assert!(values("apply -").contains(&"--store".to_owned()));
     assert_eq!(values("store "), ["ls", "inspect", "diff", "export", "verify", "gc"]);
