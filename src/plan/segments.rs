@@ -1,6 +1,6 @@
 //! The parts of a session that are cached as one: the steps up to a snapshot, and those after the last. Pure; no I/O.
 
-use crate::build::{Action, Build, ContainerId, Rootfs, Step, StepId};
+use crate::build::{Action, Build, ContainerId, Rootfs, StepId};
 
 use super::Plan;
 
@@ -32,6 +32,8 @@ pub struct Segments {
     of_step: Vec<Option<usize>>,
     /// By container: its segments' indices, in order.
     of_container: Vec<Vec<usize>>,
+    /// By segment: its place among those of its container.
+    places: Vec<usize>,
 }
 
 impl Segments {
@@ -39,6 +41,10 @@ impl Segments {
     /// so all that comes before it in the plan is before it in time too.
     pub fn new(build: &Build, plan: &Plan) -> Self {
         let mut all = Vec::new();
+        let mut snapshots = vec![0; build.containers.len()];
+        for step in build.steps.iter().filter(|step| matches!(step.action, Action::Snapshot(_))) {
+            snapshots[step.container.0] += 1;
+        }
         let mut of_container = vec![Vec::new(); build.containers.len()];
         for (index, of_container) in of_container.iter_mut().enumerate() {
             let container = ContainerId(index);
@@ -52,13 +58,10 @@ impl Segments {
                 }
             }
             if !steps.is_empty() {
-                of_container.push(all.len());
                 // A snapshot that is not planned comes after all that is: it is ordered with every step.
-                let is_left_out = |(index, step): (usize, &Step)| {
-                    let is_snapshot = step.container == container && matches!(step.action, Action::Snapshot(_));
-                    is_snapshot && !plan.session(container).contains(&StepId(index))
-                };
-                let is_cut = build.steps.iter().enumerate().any(is_left_out);
+                let planned = of_container.len();
+                let is_cut = snapshots[index] > planned;
+                of_container.push(all.len());
                 all.push(Segment { container, steps, snapshot: None, is_cut });
             }
         }
@@ -68,7 +71,11 @@ impl Segments {
                 of_step[step.0] = Some(index);
             }
         }
-        Self { all, of_step, of_container }
+        let mut places = vec![0; all.len()];
+        for (place, index) in of_container.iter().flat_map(|indices| indices.iter().enumerate()) {
+            places[*index] = place;
+        }
+        Self { all, of_step, of_container, places }
     }
 
     /// All of them.
@@ -94,8 +101,7 @@ impl Segments {
     /// The snapshot that a segment goes on above: the one before it in its container, if any.
     pub fn before(&self, index: usize) -> Option<StepId> {
         let of_container = self.of_container(self.all[index].container);
-        let at = of_container.iter().position(|other| *other == index)?;
-        self.all[of_container[at.checked_sub(1)?]].snapshot
+        self.all[of_container[self.places[index].checked_sub(1)?]].snapshot
     }
 
     /// The snapshot that a segment stands on: the one before it in its container, else the one that its root is, if any.
@@ -108,9 +114,7 @@ impl Segments {
 
     /// The segments of the same container that come after this one.
     pub fn after(&self, index: usize) -> &[usize] {
-        let of_container = self.of_container(self.all[index].container);
-        let at = of_container.iter().position(|other| *other == index).map_or(of_container.len(), |at| at + 1);
-        &of_container[at..]
+        &self.of_container(self.all[index].container)[self.places[index] + 1..]
     }
 }
 
