@@ -170,7 +170,7 @@ fn describe_failure(build: &Build, step: StepId, stored: &KeptFailure) {
     let ago = ago.map(|ago| duration(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)) + " ago").unwrap_or_default();
     let name = sanitize(&failed.step);
     notice(&format!("{name} failed {ago}: {}", sanitize(failed.reason.lines().next().unwrap_or_default())));
-    let changed = key::reasons(&failed.fields, &key::of_step(build, step), &[], &[&failed.step]);
+    let changed = key::reasons(&failed.fields, &key::of_step(build, step), None, &[&failed.step]);
     for reason in changed {
         notice(&format!("warning: since then the manifest has changed: {}", sanitize(&reason.to_string())));
     }

@@ -22,10 +22,10 @@ pub(super) fn commit(
     events: &Events,
     to_commit: ToCommit,
 ) -> Vec<(usize, Building)> {
-    let ToCommit { above, links, record } = to_commit;
+    let ToCommit { above, parents, record } = to_commit;
     let mut locks = Vec::new();
     for (segment, draft) in above {
-        match context.store.try_building(&draft.on(&links).key()) {
+        match context.store.try_building(&draft.on(&parents).key()) {
             Ok(lock) => locks.extend(lock.map(|lock| (segment, lock))),
             Err(error) => {
                 events.warn(None, &Warning::NotJudged { why: Failure::from(JudgeError::from(error)).reason });
@@ -88,7 +88,7 @@ fn keep(judge: &Judge<'_>, context: Context<'_>, rooms: &Rooms<'_>, record: ToRe
     if !reports.is_empty() {
         return Err(not_kept(NotKept::WillChange, InputFix::Own(reports)));
     }
-    store.record(&recorded, judge.project()).map_err(|error| failed(error.into(), InputFix::None))?;
+    store.record(&recorded, &below, judge.project()).map_err(|error| failed(error.into(), InputFix::None))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
     if judge.segments().get(segment).snapshot.is_some() {

@@ -13,25 +13,25 @@ use crate::build::{Build, Checkpointing, StepId};
 use crate::digest::Digest;
 use crate::execute::message::{CheckOutcome, Stale};
 use crate::freshness::{Below, Judge, Verdict};
-use crate::key::{Fields, Link, Reason};
+use crate::key::{Fields, Parents, Reason};
 use crate::plan::Segments;
 use crate::store::{Building, Held, Recorded, RecordedLayer};
 
 /// By snapshot: its layer and all layers below it, where all of them are known.
 #[derive(Debug, Default)]
-pub struct LayerChains(Mutex<HashMap<StepId, Vec<Link>>>);
+pub struct LayerChains(Mutex<HashMap<StepId, Parents>>);
 
 impl LayerChains {
     /// Returns that of a snapshot which is written or in the store.
-    pub fn get(&self, snapshot: StepId) -> Option<Vec<Link>> {
+    pub fn get(&self, snapshot: StepId) -> Option<Parents> {
         self.lock().get(&snapshot).cloned()
     }
 
-    fn insert(&self, snapshot: StepId, links: Vec<Link>) {
-        self.lock().insert(snapshot, links);
+    fn insert(&self, snapshot: StepId, parents: Parents) {
+        self.lock().insert(snapshot, parents);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StepId, Vec<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<StepId, Parents>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,7 +68,7 @@ pub struct CheckpointedSegment {
     pub segment: usize,
     /// The fields of the keys, without the number of steps and the layers below.
     pub draft: Fields,
-    pub below: Vec<Link>,
+    pub below: Parents,
 }
 
 /// A segment that has run and is to be recorded.
@@ -76,7 +76,7 @@ pub struct CheckpointedSegment {
 pub struct ToRecord {
     pub segment: usize,
     pub draft: Fields,
-    pub below: Vec<Link>,
+    pub below: Parents,
     pub recorded: Recorded,
     /// Unlocked when all is recorded.
     pub building: Option<Building>,
@@ -88,7 +88,8 @@ pub struct ToCommit {
     /// The segments above that run already, with the fields of their keys: these become known with the layers below them, and
     /// are to be locked before others can know them.
     pub above: Vec<(usize, Fields)>,
-    pub links: Vec<Link>,
+    /// The parents of what is built on the segment's layer.
+    pub parents: Parents,
     pub record: Option<ToRecord>,
 }
 
@@ -120,7 +121,7 @@ pub struct SegmentTable<'a> {
     chains: &'a LayerChains,
     entries: Vec<Entry>,
     /// By segment: the layers below by which it was checked, where they were known.
-    below: Vec<Option<Vec<Link>>>,
+    below: Vec<Option<Parents>>,
     /// By snapshot: the segments directly above its layer.
     above: HashMap<StepId, Vec<usize>>,
 }
@@ -183,7 +184,7 @@ impl<'a> SegmentTable<'a> {
 
     /// Returns the layers below a segment, as far as they are known: those by which it was checked, else those of a snapshot that
     /// was written since.
-    fn below(&self, index: usize) -> Option<Vec<Link>> {
+    fn below(&self, index: usize) -> Option<Parents> {
         self.below[index].clone().or_else(|| self.chains.get(self.segments.stands_on(self.build, index)?))
     }
 
@@ -289,26 +290,25 @@ impl<'a> SegmentTable<'a> {
     /// Returns the work of recording a segment.
     pub fn take_commit(&mut self, index: usize) -> ToCommit {
         let segment = self.segments.get(index);
-        let links = segment.snapshot.and_then(|snapshot| self.chains.get(snapshot)).unwrap_or_default();
+        let parents = segment.snapshot.and_then(|snapshot| self.chains.get(snapshot)).unwrap_or_default();
         let others = segment.snapshot.and_then(|snapshot| self.above.get(&snapshot)).into_iter().flatten();
         let unlocked = others.filter_map(|other| match &self.entries[*other] {
             Entry::Stale(stale) if stale.building.is_none() => Some((*other, stale.draft.clone()?)),
             _ => None,
         });
         let above = unlocked.collect();
-        let record = self.take_record(index, &links);
-        ToCommit { above, links, record }
+        // On all below it without itself, which is nothing for a full image.
+        let record = self.take_record(index, &parents.below());
+        ToCommit { above, parents, record }
     }
 
-    fn take_record(&mut self, index: usize, links: &[Link]) -> Option<ToRecord> {
+    fn take_record(&mut self, index: usize, under_layer: &Parents) -> Option<ToRecord> {
         let segment = self.segments.get(index);
         let below = self.below(index)?;
         let build = self.build;
         let stale = self.stale(index)?;
         let draft = stale.draft.take()?;
         let written = stale.written.as_ref();
-        let layers =
-            |links: &[Link]| links.iter().filter_map(|link| link.id.strip_prefix("layer ")?.parse().ok()).collect();
         let recorded = Recorded {
             fields: draft.on(&below),
             build: build.name.clone(),
@@ -316,12 +316,7 @@ impl<'a> SegmentTable<'a> {
             steps: segment.steps.iter().map(|step| build.step(*step).name.clone()).collect(),
             duration_ms: milliseconds(stale.begun.elapsed()),
             time: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-            layer: written.map(|written| RecordedLayer {
-                digest: written.digest,
-                size: written.size,
-                // All below it without itself, which is nothing for a full image.
-                below: layers(&links[..links.len().saturating_sub(1)]),
-            }),
+            layer: written.map(|written| RecordedLayer::on(under_layer, written.digest, written.size)),
             tmpfs_left: written.map(|written| written.tmpfs_left.clone()).unwrap_or_default(),
         };
         Some(ToRecord { segment: index, draft, below, recorded, building: stale.building.take() })

@@ -1,4 +1,4 @@
-//! What a rootfs source holds, as the lowest link of what a session stands on.
+//! The content of a rootfs source, as the lowest parent of what is built on it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Base, Judge, JudgeError, base_name};
-use crate::build::{Build, ContainerId, Rootfs};
+use super::{Base, Judge, JudgeError, base_name, lock};
+use crate::build::{Action, Build, ContainerId, Rootfs, Snapshot, SnapshotMode};
 use crate::content::{ContentError, State};
 use crate::digest::{Digest, Hasher};
 use crate::fs::dirfd::path_of;
-use crate::key::Link;
+use crate::key::{Link, Parents};
 use crate::lock::LockedRootfs;
 use crate::rootfs::{self, Source};
 
@@ -26,13 +26,67 @@ struct SourceContent {
 }
 
 impl Judge<'_> {
-    /// The links of a rootfs that is no snapshot: one, or of several layers one each.
-    pub(super) fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Base, JudgeError> {
+    /// A container's rootfs source, and the state of that.
+    pub(super) fn base_of(&self, id: ContainerId) -> Result<Base, JudgeError> {
+        let container = self.build.container(id);
+        self.remembered(
+            |seen| seen.bases.get(&id).cloned(),
+            || self.base(&container.name, &container.rootfs),
+            |seen, base| drop(seen.bases.insert(id, base)),
+        )
+    }
+
+    /// The rootfs source below a segment that has run. A tar or programs are copied when a session opens, so that a later
+    /// change is not seen in it: they are looked at once for each session, for it takes as long as all else of a small layer.
+    pub(super) fn base_below(&self, index: usize, bottom: ContainerId) -> Result<Base, JudgeError> {
+        if !matches!(self.build.container(bottom).rootfs, Rootfs::Tar(_) | Rootfs::Programs(_)) {
+            return self.base_of(bottom);
+        }
+        let container = self.segments.get(index).container;
+        if let Some(known) = lock(&self.judged).copied.get(&container) {
+            return Ok(known.clone());
+        }
+        let base = self.base_of(bottom)?;
+        lock(&self.judged).copied.insert(container, base.clone());
+        Ok(base)
+    }
+
+    /// The session of a container is opened anew.
+    pub fn reopens(&self, container: ContainerId) {
+        lock(&self.judged).copied.remove(&container);
+    }
+
+    /// The container whose rootfs source a segment's session has at its bottom, below all layers; none where a full image
+    /// is there.
+    pub(super) fn bottom(&self, index: usize) -> Option<ContainerId> {
+        let mut known = lock(&self.bottoms);
+        let (mut passed, mut index) = (Vec::new(), index);
+        let bottom = loop {
+            if let Some(bottom) = known.get(&index) {
+                break *bottom;
+            }
+            passed.push(index);
+            let Some(on) = self.segments.stands_on(self.build, index) else {
+                break Some(self.segments.get(index).container);
+            };
+            let is_full = |snapshot: &Snapshot| snapshot.mode == SnapshotMode::Full;
+            match self.segments.of_step(on) {
+                Some(_) if matches!(&self.build.step(on).action, Action::Snapshot(it) if is_full(it)) => break None,
+                Some(below) => index = below,
+                None => break None,
+            }
+        };
+        known.extend(passed.into_iter().map(|index| (index, bottom)));
+        bottom
+    }
+
+    /// The parents that a rootfs source gives which is no snapshot: one, or of several layers one each.
+    fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Base, JudgeError> {
         // Without a store nothing is looked up, and an image may be large.
         let source = if self.store.is_none() { None } else { self.source(rootfs)? };
         let name = base_name(container);
         let Some(SourceContent { kind, digests, state }) = source else {
-            return Ok((vec![Link { name, id: "scratch".to_owned() }], State::default()));
+            return Ok((Parents::default().with(Link { name, id: "scratch".to_owned() }), State::default()));
         };
         let is_only = digests.len() == 1;
         let link = |(n, digest): (usize, &Digest)| Link {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Below, Judge, JudgeError, Verdict};
 use crate::build::StepId;
-use crate::key::{Link, Reason};
+use crate::key::{Parents, Reason};
 use crate::plan::{Plan, written_inputs};
 
 /// A verdict for each segment.
@@ -43,7 +43,7 @@ impl Forecast {
 /// # Errors
 /// As [`Judge::judge`].
 pub fn forecast(judge: &Judge<'_>, plan: &Plan) -> Result<Forecast, JudgeError> {
-    let mut known: HashMap<StepId, Vec<Link>> = HashMap::new();
+    let mut known: HashMap<StepId, Parents> = HashMap::new();
     let mut verdicts: Vec<Option<Verdict>> = vec![None; judge.segments.all().len()];
     for step in plan.order() {
         let Some(index) = judge.segments.of_step(*step).filter(|index| verdicts[*index].is_none()) else { continue };

@@ -87,7 +87,7 @@ impl Judge<'_> {
         let mut causes = match old {
             None => was.changes(now),
             Some(old) => {
-                let reasons = self.explained(segment, &old.without_below(), fields, &[]);
+                let reasons = self.explained(segment, &old.without_below(), fields, None);
                 let others = reasons.iter().filter(|reason| !matches!(reason, Reason::InputChanged { .. }));
                 was.base_change(now).into_iter().chain(others.map(ToString::to_string)).collect()
             }

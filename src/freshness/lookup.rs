@@ -1,9 +1,10 @@
 //! What the store has of a segment, and what tells that from what is wanted.
 
-use super::{Judge, JudgeError, Resume};
+use super::{Judge, JudgeError, Resume, lock};
 use crate::build::{Build, Checkpointing};
 use crate::content::Changed;
-use crate::key::{Fields, Link, Reason, reasons};
+use crate::digest::Digest;
+use crate::key::{Fields, Link, Parents, Reason, reasons};
 use crate::plan::Segment;
 use crate::store::{LayerState, Recorded};
 
@@ -13,7 +14,7 @@ impl Judge<'_> {
         &self,
         segment: &Segment,
         draft: &Fields,
-        below: &[Link],
+        below: &Parents,
     ) -> Result<Option<Box<Resume>>, JudgeError> {
         let mut steps = segment.steps.iter().map(|step| self.build.step(*step));
         let Some(store) = self.store else { return Ok(None) };
@@ -44,7 +45,7 @@ impl Judge<'_> {
         &self,
         segment: &Segment,
         fields: Fields,
-        below: &[Link],
+        below: &Parents,
     ) -> Result<Result<Recorded, Vec<Reason>>, JudgeError> {
         let Some(store) = self.store else { return Ok(Err(vec![self.without_store()])) };
         if let Some(recorded) = store.recorded(&fields.key()) {
@@ -58,15 +59,23 @@ impl Judge<'_> {
         let Build { name, project, .. } = self.build;
         let last = segment.steps.last().and_then(|step| store.last_key(name, project, &self.build.step(*step).name));
         let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
-        let mut reasons = self.explained(segment, &old, &fields, below);
+        let changed = self.changed_below(&old, below);
+        let mut reasons = self.explained(segment, &old, &fields, changed);
         if reasons.is_empty() {
             reasons.push(Reason::Collected);
         }
         Ok(Err(reasons))
     }
 
-    /// What tells two keys of a segment apart, with the files that differ. `below` is what the new one stands on.
-    pub(super) fn explained(&self, segment: &Segment, old: &Fields, new: &Fields, below: &[Link]) -> Vec<Reason> {
+    /// The differences of two keys of a segment, with the files that differ. `below` is the name of the parent that changed, if
+    /// one did.
+    pub(super) fn explained(
+        &self,
+        segment: &Segment,
+        old: &Fields,
+        new: &Fields,
+        below: Option<String>,
+    ) -> Vec<Reason> {
         let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
         let mut reasons = reasons(old, new, below, &names);
         for reason in &mut reasons {
@@ -75,6 +84,40 @@ impl Judge<'_> {
             }
         }
         reasons
+    }
+
+    /// The name of the lowest parent that is another one than it was under an old key.
+    fn changed_below(&self, old: &Fields, new: &Parents) -> Option<String> {
+        let known = match old.below() {
+            _ if old.below() == new.digest() => return None,
+            None => Some(old.listed_below()),
+            Some(digest) => self.old_parents(&digest),
+        };
+        // Of parents that the store has lost it is known that they were others, and not from which one on.
+        known.map_or_else(|| new.top().map(|top| top.name.clone()), |old| new.changed_since(&old))
+    }
+
+    /// The parents of that digest; none where the store has not all of them. Each is read once: the segments of a session have
+    /// most in common.
+    fn old_parents(&self, digest: &Digest) -> Option<Parents> {
+        let mut known = lock(&self.old_parents);
+        let (mut unknown, mut next) = (Vec::new(), Some(*digest));
+        let mut parents = loop {
+            match next {
+                None => break Some(Parents::default()),
+                Some(digest) if known.contains_key(&digest) => break known[&digest].clone(),
+                Some(digest) => {
+                    let Some(record) = self.store.and_then(|store| store.parent(&digest)) else { break None };
+                    next = record.below;
+                    unknown.push((digest, record.id));
+                }
+            }
+        };
+        for (digest, id) in unknown.into_iter().rev() {
+            parents = parents.map(|parents| parents.with(Link { name: String::new(), id }));
+            known.insert(digest, parents.clone());
+        }
+        parents
     }
 
     /// The files that differ between what was in a bind and what is, where both are known.

@@ -1,6 +1,6 @@
 //! What of a build is in the store already, and why the rest is not: keys made from what is on the host, and looked up.
 //!
-//! A segment is *fresh* if its key was built before and what it gave is in the store, whole. Its key holds the digests
+//! A segment is *fresh* if its key was built before and what it gave is in the store, whole. Its key holds a digest
 //! of all that it stands on, so a segment above one that is still to be built cannot be told; it is judged again when that
 //! has been built, and may be fresh after all, if the same came out.
 //!
@@ -26,15 +26,13 @@ pub use forecast::{Forecast, forecast};
 pub use own_files::OwnFile;
 pub use verdict::{Below, JudgeError, Resume, Since, Verdict};
 
-use crate::build::{
-    Action, Build, Checkpointing, Container, ContainerId, Mount, MountKind, Rootfs, SnapshotMode, StepId,
-};
+use crate::build::{Action, Build, Checkpointing, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
 use crate::content::{Content, ContentError, Contents, Listings, LongRead, State};
 use crate::digest::Digest;
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::OpenedPaths;
 use crate::fs::output::OutputPlace;
-use crate::key::{Fields, Link, Reason};
+use crate::key::{Fields, Parents, Reason};
 use crate::plan::Segments;
 use crate::runtime::Runtime;
 use crate::session::RAMFS;
@@ -82,6 +80,10 @@ pub struct Judge<'a> {
     /// Looked at once, until [`Judge::forget`].
     seen: Mutex<Seen>,
     judged: Mutex<Judged>,
+    /// The parents of old keys, by their digests; none where the store has lost some.
+    old_parents: Mutex<HashMap<Digest, Option<Parents>>>,
+    /// By segment: see [`Judge::bottom`].
+    bottoms: Mutex<HashMap<usize, Option<ContainerId>>>,
 }
 
 /// The states of the inputs when segments were judged by them.
@@ -96,8 +98,8 @@ struct Judged {
     written: Written,
 }
 
-/// The links of a rootfs source, the lowest first, and the state of it.
-type Base = (Vec<Link>, State);
+/// A rootfs source as the parents of what is built on it, and the state of it.
+type Base = (Parents, State);
 
 /// What was found on the host.
 #[derive(Debug, Default)]
@@ -108,7 +110,7 @@ struct Seen {
     contents: HashMap<PathBuf, Arc<Content>>,
     /// The programs that run the steps and write the images, by their paths.
     programs: HashMap<PathBuf, String>,
-    /// The links of rootfs sources.
+    /// Rootfs sources.
     bases: HashMap<ContainerId, Base>,
 }
 
@@ -131,6 +133,8 @@ impl<'a> Judge<'a> {
             options,
             seen: Mutex::default(),
             judged: Mutex::default(),
+            old_parents: Mutex::default(),
+            bottoms: Mutex::default(),
         }
     }
 
@@ -148,67 +152,22 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// Where what is in a rootfs source cannot be told.
-    pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Vec<Link>>) -> Result<Below, JudgeError> {
+    pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Parents>) -> Result<Below, JudgeError> {
         let Some(on) = self.segments.stands_on(self.build, index) else {
             let container = self.segments.get(index).container;
-            let (links, state) = self.base_of(container)?;
+            let (source, state) = self.base_of(container)?;
             lock(&self.judged).bases.insert(container, state);
-            return Ok(Below::Known(links));
+            return Ok(Below::Known(source));
         };
         Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
     }
 
-    /// The links of a container's rootfs source, and the state of that.
-    fn base_of(&self, id: ContainerId) -> Result<Base, JudgeError> {
-        let container = self.build.container(id);
-        self.remembered(
-            |seen| seen.bases.get(&id).cloned(),
-            || self.base(&container.name, &container.rootfs),
-            |seen, base| drop(seen.bases.insert(id, base)),
-        )
-    }
-
-    /// The rootfs source below a segment that has run. A tar or programs are copied when a session opens, so that a later
-    /// change is not seen in it: they are looked at once for each session, for it takes as long as all else of a small layer.
-    fn base_below(&self, index: usize, bottom: ContainerId) -> Result<Base, JudgeError> {
-        if !matches!(self.build.container(bottom).rootfs, Rootfs::Tar(_) | Rootfs::Programs(_)) {
-            return self.base_of(bottom);
-        }
-        let container = self.segments.get(index).container;
-        if let Some(known) = lock(&self.judged).copied.get(&container) {
-            return Ok(known.clone());
-        }
-        let base = self.base_of(bottom)?;
-        lock(&self.judged).copied.insert(container, base.clone());
-        Ok(base)
-    }
-
-    /// The session of a container is opened anew.
-    pub fn reopens(&self, container: ContainerId) {
-        lock(&self.judged).copied.remove(&container);
-    }
-
-    /// The container whose rootfs source a segment's session has at its bottom, below all layers; none where a full image
-    /// is there.
-    fn bottom(&self, index: usize) -> Option<ContainerId> {
-        let mut index = index;
-        while let Some(on) = self.segments.stands_on(self.build, index) {
-            if matches!(&self.build.step(on).action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full)
-            {
-                return None;
-            }
-            index = self.segments.of_step(on)?;
-        }
-        Some(self.segments.get(index).container)
-    }
-
     /// What stands above and with a snapshot, given what stands below it and its layer.
-    pub fn above(&self, snapshot: StepId, below: &[Link], layer: &Digest) -> Vec<Link> {
+    pub fn above(&self, snapshot: StepId, below: &Parents, layer: &Digest) -> Parents {
         let step = self.build.step(snapshot);
         let whole = matches!(&step.action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full);
-        let mut links = if whole { Vec::new() } else { below.to_vec() };
-        links.push(Link { name: step.name.clone(), id: format!("layer {layer}") });
-        links
+        let none = Parents::default();
+        if whole { &none } else { below }.with_layer(&step.name, layer)
     }
 
     /// Judges a segment, and those after it as far as that matters. `is_open`: steps before it have run in its session,
@@ -250,18 +209,16 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// Where that cannot be told any more.
-    pub fn changed_since(&self, index: usize, draft: &Fields, below: &[Link]) -> Result<Option<Since>, JudgeError> {
+    pub fn changed_since(&self, index: usize, draft: &Fields, below: &Parents) -> Result<Option<Since>, JudgeError> {
         self.forget();
-        let mut now = below.to_vec();
         let bottom = self.bottom(index);
         let base = bottom.map(|container| self.base_below(index, container)).transpose()?;
-        for (link, of_base) in now.iter_mut().zip(base.iter().flat_map(|(links, _)| links)) {
-            *link = of_base.clone();
-        }
+        let now = base.as_ref().map_or_else(|| below.clone(), |(source, _)| below.on_source(source));
         let new = self.draft(index)?.unwrap_or_default();
         let (old, new) = (draft.on(below), new.on(&now));
         if old != new {
-            return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, &now))));
+            let changed = now.changed_since(below);
+            return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, changed))));
         }
         let (binds, judged) = (self.bind_states(index)?, lock(&self.judged));
         let old = judged.binds.get(&index);
@@ -326,15 +283,13 @@ impl<'a> Judge<'a> {
     }
 
     fn is_any_after_stale(&self, index: usize, below: &Below, recorded: &Recorded) -> Result<bool, JudgeError> {
-        let mut links = match below {
-            Below::Known(links) => links.clone(),
-            Below::Unwritten(_) => return Ok(true),
-        };
+        let Below::Known(below) = below else { return Ok(true) };
+        let mut below = below.clone();
         let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
         for after in self.segments.after(index) {
             let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
-            links = self.above(snapshot, &links, &layer);
-            match self.alone(*after, &Below::Known(links.clone()))? {
+            below = self.above(snapshot, &below, &layer);
+            match self.alone(*after, &Below::Known(below.clone()))? {
                 Verdict::Stale { .. } => return Ok(true),
                 Verdict::Fresh(recorded) => {
                     at = (self.segments.get(*after).snapshot, recorded.layer.map(|layer| layer.digest));

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::build::StepId;
 use crate::content::ContentError;
-use crate::key::{Fields, Link, Reason};
+use crate::key::{Fields, Parents, Reason};
 use crate::rootfs::RootfsError;
 use crate::runtime::spec::HostDevice;
 use crate::store::{Recorded, RecordedLayer, StoreError};
@@ -112,7 +112,7 @@ pub struct Resume {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Below {
     /// All of it is known.
-    Known(Vec<Link>),
+    Known(Parents),
     /// The layer that this snapshot step is to write is not.
     Unwritten(StepId),
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Inputs, Link};
+use super::{FORMAT, Inputs, Link, Parents};
 use crate::build::{
     Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch, Seccomp,
     Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::plan::Segment;
 use crate::seccomp::Profile;
 
-/// The fields that say what the root stands on.
+/// The field that says what the root is built on. Before format 6 there was a group of that name, with a field for each parent.
 const BELOW: &str = "below";
 
 /// Named values, in the order of their names.
@@ -47,18 +47,28 @@ impl Fields {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The same, on what a root stands on, the lowest first. Until that is known, they are no key's.
-    pub fn on(&self, below: &[Link]) -> Self {
+    /// The same, on what a root is built on. Until that is known, they are no key's.
+    pub fn on(&self, below: &Parents) -> Self {
         let mut fields = self.clone();
-        for (n, link) in below.iter().enumerate() {
-            fields.set(format!("{BELOW}/{n:05}"), link.id.clone());
+        if let Some(digest) = below.digest() {
+            fields.set(BELOW, digest.to_string());
         }
         fields
     }
 
-    /// The same without what the root stands on.
+    /// The digest of what the root is built on; none of fields that list it, and of those without it.
+    pub fn below(&self) -> Option<Digest> {
+        self.get(BELOW)?.parse().ok()
+    }
+
+    /// What the root is built on, where the fields list it: before format 6 they did.
+    pub fn listed_below(&self) -> Parents {
+        let listed = self.iter().filter(|(name, _)| *name != BELOW && is_below(name));
+        listed.map(|(name, id)| Link { name: name.to_owned(), id: id.to_owned() }).collect()
+    }
+
+    /// The same without what the root is built on.
     pub fn without_below(&self) -> Self {
-        let is_below = |name: &str| name.split_once('/').is_some_and(|(group, _)| group == BELOW);
         Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
@@ -81,9 +91,14 @@ impl Fields {
         fields
     }
 
-    fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+    pub(super) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.insert(name.into(), value.into());
     }
+}
+
+/// Whether a field says what the root is built on.
+pub fn is_below(name: &str) -> bool {
+    name.split_once('/').map_or(name, |(group, _)| group) == BELOW
 }
 
 /// The fields of a segment's key, but for what it stands on.

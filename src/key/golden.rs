@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{FORMAT, Fields, Inputs, Link, fields, reasons};
+use super::{FORMAT, Fields, Inputs, Link, Parents, fields, reasons};
 use crate::build::{
     Access, Action, Build, CacheMount, Capability, Compression, Device, Limits, Mount, MountKind, Network, Principal,
     Rootfs, Scratch, Seccomp, Secret, Sharing, Snapshot, SnapshotMode, StepId, Unmask, User,
@@ -73,11 +73,11 @@ fn inputs() -> Inputs {
 fn of(build: &Build, inputs: &Inputs) -> Fields {
     let segments = Segments::new(build, &Plan::new(build, &[]));
     let link = |id: &str| Link { name: "x".into(), id: id.into() };
-    fields(build, segments.get(0), inputs).on(&[link("squashfs sha256:00"), link("layer sha256:11")])
+    let below: Parents = [link("squashfs sha256:00"), link("layer sha256:11")].into_iter().collect();
+    fields(build, segments.get(0), inputs).on(&below)
 }
 
-const FIELDS: &str = r#"below/00000 = "squashfs sha256:00"
-below/00001 = "layer sha256:11"
+const FIELDS: &str = r#"below = "sha256:4e3e3bee5ba46070cbc94781b0621dcb3c1f000857ff83652347f75d84330f17"
 capabilities = "CHOWN SYS_PTRACE"
 content//src = "sha256:41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d"
 cwd = "/work dir"
@@ -85,7 +85,7 @@ device//dev/kvm0 = "/dev/kvm rw uid=0 gid=108 mode=0660"
 env/A = "1"
 env/EMPTY = ""
 env/LINES = "one\ntwo"
-format = "5"
+format = "6"
 hostname = "host"
 limits/memory = "1073741824"
 limits/millicpus = "1500"
@@ -118,7 +118,7 @@ writer = "squashfs 1 zstd 1.5.7"
 xino = "false"
 "#;
 
-const KEY: &str = "sha256:d6719543b2c8b3b0d5aa548f2416933cf7096be0ebd8b79b90d43c78e5c5cf15";
+const KEY: &str = "sha256:4903a018615375303491c2bc78938ab6159d9849d2b78fb0b29d5c46a3997936";
 
 #[test]
 fn the_fields_and_the_key_of_a_build_are_what_they_were() {
@@ -128,7 +128,7 @@ fn the_fields_and_the_key_of_a_build_are_what_they_were() {
         "the key is another one than it was: if that is meant, raise FORMAT and mend this test, else mend the key";
     assert_eq!(text, FIELDS, "{wrong}");
     assert_eq!(fields.key().to_string(), KEY, "{wrong}");
-    assert_eq!(FORMAT, "5", "{wrong}");
+    assert_eq!(FORMAT, "6", "{wrong}");
 }
 
 fn profile(default: &str) -> Seccomp {
@@ -243,7 +243,7 @@ fn each_change_alone_is_another_key_with_a_reason() {
         change(&mut build, &mut inputs);
         let new = of(&build, &inputs);
         assert_eq!(keys.insert(new.key(), name), None, "{name}");
-        assert!(!reasons(&old, &new, &[], &["a", "b", "c", "s"]).is_empty(), "{name}");
+        assert!(!reasons(&old, &new, None, &["a", "b", "c", "s"]).is_empty(), "{name}");
     }
 }
 

@@ -6,7 +6,7 @@
 //! | field | why it is in |
 //! | --- | --- |
 //! | `format` | what this table says; raised with each change of it that is meant |
-//! | `below/N` | the root that the steps start from: what the rootfs source holds, by content, and each layer on it |
+//! | `below` | the root that the steps start from: one digest of the rootfs source, by its content, and of each layer on it, see [`Parents`] |
 //! | `runtime` | the runtime, with its program's digest where it is not runner's own: it makes what a step sees |
 //! | `writer` | what writes the image: the version of runner's own writer and of its compressor, or with `RUNNER_MKSQUASHFS=1` that program's digest: another one writes other bytes (not where no image is written) |
 //! | `source_date_epoch` | in each step's environment, and in the times of the image |
@@ -36,31 +36,28 @@
 //! | `always`, `cache`, the setting `checkpoint`, `-j` | whether and when steps run, not what they give |
 //! | times of files that are later than `source_date_epoch` | an image has none that are; earlier ones of a `dir` or `programs` root are in `below`, those of a read-only bind in `content/TARGET` |
 //! | `SOURCE` of a writable bind | steps that have one are not cached, unless it says `cache: ignore` |
+//!
+//! `format` counts the changes of what a key is made of. Format 6: `below` is one field; before, there was a `below/N` for each
+//! parent, so that a key on many layers took long. A key of another format is never found, so what was built under it is built
+//! once more; a step that was last built under one is compared with it as with any other key.
 
 mod fields;
 #[cfg(test)]
 mod golden;
+mod parents;
 mod reason;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use fields::{Fields, fields, of_step};
+pub use fields::{Fields, fields, is_below, of_step};
+pub use parents::{Link, ParentRecord, Parents};
 pub use reason::{Reason, reasons};
 
 use crate::digest::Digest;
 
 /// The version of the table above.
-pub const FORMAT: &str = "5";
-
-/// One of the things that a root stands on: a rootfs source, or a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// What gave it, for people: a snapshot step or a rootfs source.
-    pub name: String,
-    /// What it holds: a word for its kind, and a digest.
-    pub id: String,
-}
+pub const FORMAT: &str = "6";
 
 /// What is to be known of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Fields, Link};
+use super::{Fields, is_below};
 
 /// As many characters of a value are shown.
 const WIDTH: usize = 60;
@@ -128,11 +128,13 @@ impl Reason {
     }
 }
 
-/// Returns the differences of two keys. `below` and `steps` are the names of the layers below the new one and of its steps.
+/// Returns the differences of two keys. `below` is the name of the lowest parent that is another one, if any is; `steps` are
+/// the names of the steps.
 ///
 /// Of an input that changed, which files did is for the caller to say.
-pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Vec<Reason> {
-    let mut reasons: Vec<Reason> = Vec::new();
+pub fn reasons(old: &Fields, new: &Fields, below: Option<String>, steps: &[&str]) -> Vec<Reason> {
+    // The layers above one that changed have changed with it: the lowest is the reason.
+    let mut reasons: Vec<Reason> = below.into_iter().map(|what| Reason::BelowChanged { what }).collect();
     let names = old.iter().chain(new.iter()).map(|(name, _)| name);
     let differs = |name: &str| old.get(name) != new.get(name);
     let mut names: Vec<&str> = names.filter(|name| differs(name)).collect();
@@ -141,14 +143,7 @@ pub fn reasons(old: &Fields, new: &Fields, below: &[Link], steps: &[&str]) -> Ve
     for name in names {
         let (before, now) = (old.get(name).map(str::to_owned), new.get(name).map(str::to_owned));
         let reason = match name.split_once('/') {
-            Some(("below", n)) => {
-                // What stands on a layer that changed has changed with it: the lowest is the reason.
-                if reasons.iter().any(|reason| matches!(reason, Reason::BelowChanged { .. })) {
-                    continue;
-                }
-                let link = n.parse().ok().and_then(|n: usize| below.get(n));
-                Reason::BelowChanged { what: link.map_or("a layer less".to_owned(), |link| link.name.clone()) }
-            }
+            _ if is_below(name) => continue,
             Some(("content", target)) if before.is_some() && now.is_some() => {
                 Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 }
             }
@@ -253,7 +248,7 @@ fn shown(value: Option<&str>, from: usize) -> String {
 mod tests {
     use super::*;
     use crate::build::{Action, Build, Rootfs, StepId};
-    use crate::key::{Inputs, fields};
+    use crate::key::{Inputs, Link, Parents, fields};
     use crate::plan::fixture::build;
     use crate::plan::{Plan, Segments};
 
@@ -262,8 +257,11 @@ mod tests {
         fields(build, segments.get(0), inputs).on(&below("squashfs 1", "2"))
     }
 
-    fn below(rootfs: &str, layer: &str) -> [Link; 2] {
-        [("rootfs", rootfs), ("layer", layer)].map(|(name, id)| Link { name: name.into(), id: id.into() })
+    fn below(rootfs: &str, layer: &str) -> Parents {
+        [("rootfs", rootfs), ("layer", layer)]
+            .map(|(name, id)| Link { name: name.into(), id: id.into() })
+            .into_iter()
+            .collect()
     }
 
     fn two_steps() -> Build {
@@ -284,7 +282,7 @@ mod tests {
     fn a_changed_step_is_told_with_what_it_was_and_is() {
         let (old, mut new) = (two_steps(), two_steps());
         new.steps[1].action = Action::Run("false\ntrue".into());
-        let reasons = reasons(&of(&old, &inputs()), &of(&new, &inputs()), &[], &["a", "b"]);
+        let reasons = reasons(&of(&old, &inputs()), &of(&new, &inputs()), None, &["a", "b"]);
         assert_eq!(
             reasons,
             [Reason::StepChanged {
@@ -311,9 +309,28 @@ mod tests {
     #[test]
     fn of_layers_that_changed_the_lowest_is_told() {
         let old = of(&two_steps(), &inputs());
-        let new = old.without_below().on(&below("squashfs 9", "8"));
-        let reasons = reasons(&old, &new, &below("squashfs 9", "8"), &["a", "b"]);
-        assert_eq!(reasons, [Reason::BelowChanged { what: "rootfs".into() }]);
+        let now = below("squashfs 9", "8");
+        let new = old.without_below().on(&now);
+        let what = now.changed_since(&below("squashfs 1", "2"));
+        assert_eq!(reasons(&old, &new, what, &["a", "b"]), [Reason::BelowChanged { what: "rootfs".into() }]);
+    }
+
+    #[test]
+    fn a_key_of_a_former_format_differs_in_that_and_in_the_parents_that_are_others() {
+        let new = of(&two_steps(), &inputs());
+        let mut former = new.without_below();
+        for (name, value) in [("below/00000", "squashfs 1"), ("below/00001", "2"), ("format", "5")] {
+            former.set(name, value);
+        }
+        assert_eq!((former.below(), former.listed_below()), (None, below("squashfs 1", "2")));
+        assert_eq!(former.without_below().get("format"), Some("5"));
+        let told = |now: &Parents| {
+            let reasons = reasons(&former, &new, now.changed_since(&former.listed_below()), &["a", "b"]);
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let format = "format changed: 5 → 6";
+        assert_eq!(told(&below("squashfs 1", "2")), [format]);
+        assert_eq!(told(&below("squashfs 1", "3")), ["a layer below changed: layer", format]);
     }
 
     #[test]
@@ -324,7 +341,7 @@ mod tests {
         let (build, mut other) = (two_steps(), two_steps());
         other.containers[0].hostname = "h".into();
         let told: Vec<String> =
-            reasons(&of(&build, &old), &of(&other, &new), &[], &[]).iter().map(ToString::to_string).collect();
+            reasons(&of(&build, &old), &of(&other, &new), None, &[]).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
             ["the content of /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]
@@ -337,7 +354,7 @@ mod tests {
         named.steps[0].name = "another".into();
         named.steps[0].retries = 3;
         named.containers[0].rootfs = Rootfs::Snapshot(StepId(0));
-        assert_eq!(reasons(&of(&two_steps(), &inputs()), &of(&named, &inputs()), &[], &[]), []);
+        assert_eq!(reasons(&of(&two_steps(), &inputs()), &of(&named, &inputs()), None, &[]), []);
         assert_eq!(of(&two_steps(), &inputs()).key(), of(&named, &inputs()).key());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Hasher;
-use crate::key::{Fields, Reason};
+use crate::key::{Fields, Reason, is_below};
 
 /// As many hexadecimal digits of a digest tell two steps apart.
 const DIGITS: usize = 16;
@@ -44,9 +44,9 @@ impl Inputs {
         let mut tools: BTreeMap<&str, String> = BTreeMap::new();
         let (mut settings, mut of_steps) = (Short::default(), BTreeMap::<&str, Short>::new());
         let mut named_settings = BTreeMap::new();
-        for (name, value) in fields.iter() {
+        for (name, value) in fields.iter().filter(|(name, _)| !is_below(name)) {
             match name.split_once('/') {
-                Some(("below" | "content", _)) => {}
+                Some(("content", _)) => {}
                 Some(("step", rest)) => {
                     let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
                     let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or(n);

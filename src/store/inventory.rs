@@ -1,6 +1,7 @@
 //! What is in the store, read once: layers, the records that give them, and when each was used.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -9,8 +10,10 @@ use std::time::SystemTime;
 
 use super::error::io as failed;
 use super::held::is_held;
+use super::stacks::Stacks;
 use super::{Recorded, Store, StoreError};
 use crate::digest::Digest;
+use crate::key::ParentRecord;
 
 /// What is in the store.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +21,11 @@ pub struct Inventory {
     /// By digest.
     pub layers: BTreeMap<Digest, LayerFile>,
     /// By key.
-    pub records: BTreeMap<Digest, RecordFile>,
+    pub(super) records: BTreeMap<Digest, RecordFile>,
+    /// By layer: the keys of the records that give it.
+    giving: HashMap<Digest, Vec<Digest>>,
+    /// The parents that records are built on, by the digest of each and of those below it.
+    parents: HashMap<Digest, ParentRecord>,
     /// Records that cannot be read, or are not of the key that they are named after.
     pub unreadable: BTreeSet<Digest>,
 }
@@ -59,11 +66,12 @@ impl Store {
             match self.recorded(&key) {
                 Some(recorded) => {
                     let modified = metadata.modified().map_err(failed("look at", &path))?;
-                    inventory.records.insert(key, RecordFile { recorded, modified });
+                    inventory.add(key, RecordFile { recorded, modified });
                 }
                 None => drop(inventory.unreadable.insert(key)),
             }
         }
+        self.find_parents(&mut inventory);
         let folder = self.root.join("layers/sha256");
         let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         for entry in entries.map_err(failed("list", &folder))? {
@@ -79,6 +87,17 @@ impl Store {
             inventory.layers.insert(digest, layer);
         }
         Ok(inventory)
+    }
+
+    /// Looks up the parents that no record is built on directly: what was built on them was not recorded, or is gone.
+    fn find_parents(&self, inventory: &mut Inventory) {
+        let lower = inventory.records.values().filter_map(|record| record.recorded.layer.as_ref()?.lower);
+        let mut next: BTreeSet<Digest> = lower.filter(|lower| !inventory.parents.contains_key(lower)).collect();
+        while let Some(digest) = next.pop_first() {
+            let Some(parent) = self.parent(&digest) else { continue };
+            next.extend(parent.below.filter(|below| !inventory.parents.contains_key(below)));
+            inventory.parents.insert(digest, parent);
+        }
     }
 }
 
@@ -96,70 +115,63 @@ fn look(path: &PathBuf) -> Result<Option<Metadata>, StoreError> {
 }
 
 impl Inventory {
+    /// Adds a record.
+    pub(crate) fn add(&mut self, key: Digest, record: RecordFile) {
+        if let Some(layer) = &record.recorded.layer {
+            self.giving.entry(layer.digest).or_default().push(key);
+            let parent = layer.below.last().map(|top| ParentRecord::of_layer(top, layer.lower));
+            // One of a former runner names all of its parents, and has no digest of them.
+            if let (Some(parent), Some(digest)) = (parent, record.recorded.fields.below())
+                && parent.digest() == digest
+            {
+                self.parents.insert(digest, parent);
+            }
+        }
+        self.records.insert(key, record);
+    }
+
+    /// The records, in the order of their keys.
+    pub fn records(&self) -> impl Iterator<Item = (&Digest, &RecordFile)> {
+        self.records.iter()
+    }
+
     /// The records that give a layer, the one built last first.
     pub fn giving(&self, layer: &Digest) -> Vec<(&Digest, &RecordFile)> {
-        let mut giving: Vec<_> = self.records.iter().filter(|(_, record)| record.layer() == Some(layer)).collect();
-        giving.sort_by(|(_, one), (_, other)| other.recorded.time.cmp(&one.recorded.time));
+        let keys = self.giving.get(layer).into_iter().flatten();
+        let mut giving: Vec<_> = keys.filter_map(|key| self.records.get_key_value(key)).collect();
+        giving.sort_by_key(|(key, record)| (Reverse(&record.recorded.time), *key));
         giving
     }
 
-    /// The records whose layer is in the store.
-    pub fn chains(&self) -> Vec<Chain<'_>> {
-        let mut chains = Vec::new();
-        let mut newest: BTreeMap<&Digest, usize> = BTreeMap::new();
-        for (key, record) in &self.records {
-            let Some(layer) = record.recorded.layer.as_ref().filter(|layer| self.layers.contains_key(&layer.digest))
-            else {
-                continue;
-            };
-            let below = layer.below.iter().filter(|below| self.layers.contains_key(below));
-            let layers = below.chain([&layer.digest]).copied().collect();
-            let newer = newest.entry(&layer.digest).or_insert(chains.len());
-            chains.push(Chain { key, layers, used: record.modified, is_newest: false });
-            let time = |at: usize| {
-                let record = chains.get(at).and_then(|chain: &Chain<'_>| self.records.get(chain.key));
-                record.map(|record| (record.modified, &record.recorded.time))
-            };
-            if time(chains.len() - 1) > time(*newer) {
-                *newer = chains.len() - 1;
-            }
-        }
-        for (layer, at) in newest {
-            // A build that writes a layer once more uses it before there is a record.
-            let written = self.layers.get(layer).map(|layer| layer.modified);
-            chains[at].used = written.map_or(chains[at].used, |written| written.max(chains[at].used));
-            chains[at].is_newest = true;
-        }
-        chains
+    /// The topmost of the parents of that digest, if it is known.
+    pub(super) fn parent(&self, digest: &Digest) -> Option<&ParentRecord> {
+        self.parents.get(digest)
     }
 
-    /// For each layer in the store, those in the store that it stands on, the lowest first, by the record of it that was used
-    /// last: the same layer may have come out on others before.
-    pub fn below(&self) -> BTreeMap<Digest, Vec<Digest>> {
-        let newest = self.chains().into_iter().filter(|chain| chain.is_newest);
-        newest.filter_map(|chain| chain.layers.split_last().map(|(layer, below)| (*layer, below.to_vec()))).collect()
+    /// The layers that what was built is built on, also those that are not in the store, as far as they are known; the lowest
+    /// first.
+    pub fn layers_below(&self, recorded: &Recorded) -> Vec<Digest> {
+        let Some(layer) = &recorded.layer else { return Vec::new() };
+        let lower = layer.lower.and_then(|digest| self.parent(&digest));
+        let lower = std::iter::successors(lower, |parent| self.parent(parent.below.as_ref()?));
+        let mut layers: Vec<Digest> = lower.filter_map(ParentRecord::layer).collect();
+        layers.reverse();
+        layers.extend(&layer.below);
+        layers
     }
 
-    /// For each layer in the store, those in the store that stand on it, by the records of them that were used last.
-    pub fn above(&self) -> BTreeMap<Digest, BTreeSet<Digest>> {
-        let mut above: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
-        for (layer, below) in self.below() {
-            for below in below {
-                above.entry(below).or_default().insert(layer);
-            }
-        }
-        above
+    /// What the layers are built on.
+    pub fn stacks(&self) -> Stacks {
+        Stacks::new(self)
     }
 
-    /// When each layer was used last: itself, or one that stands on it, by the record that says so.
-    pub fn used(&self) -> BTreeMap<Digest, SystemTime> {
+    /// When each layer was used last: itself, or one that is built on it, by the record that says so.
+    pub fn used(&self, stacks: &Stacks) -> BTreeMap<Digest, SystemTime> {
         let mut used: BTreeMap<Digest, SystemTime> =
             self.layers.iter().map(|(digest, layer)| (*digest, layer.modified)).collect();
-        for chain in self.chains() {
-            for layer in &chain.layers {
-                if let Some(used) = used.get_mut(layer) {
-                    *used = chain.used.max(*used);
-                }
+        for stack in stacks.all() {
+            if let (Some(used), Some(time)) = (used.get_mut(&stack.layer), stack.used) {
+                *used = time.max(*used);
             }
         }
         used
@@ -169,19 +181,6 @@ impl Inventory {
     pub fn size(&self) -> u64 {
         self.layers.values().map(|layer| layer.size).sum()
     }
-}
-
-/// A record with the layers in the store that its result is made of.
-#[derive(Debug, Clone)]
-pub struct Chain<'a> {
-    /// The record's key.
-    pub key: &'a Digest,
-    /// The lowest first; the layer that the record gives comes last.
-    pub layers: Vec<Digest>,
-    /// When it was used last.
-    pub used: SystemTime,
-    /// Of the records that give the layer it is the one that was used last.
-    pub is_newest: bool,
 }
 
 impl RecordFile {
@@ -194,26 +193,11 @@ impl RecordFile {
     pub fn layer(&self) -> Option<&Digest> {
         self.recorded.layer.as_ref().map(|layer| &layer.digest)
     }
-}
 
-/// A layer and all that is reached from it, each after what is reached from it, but for what is `done` and what only that
-/// leads to.
-pub(super) fn closure(
-    from: Digest,
-    next: &BTreeMap<Digest, BTreeSet<Digest>>,
-    done: impl Fn(&Digest) -> bool,
-) -> Vec<Digest> {
-    let (mut seen, mut ordered) = (BTreeSet::new(), Vec::new());
-    let mut left = vec![(from, false)];
-    while let Some((digest, is_finished)) = left.pop() {
-        if is_finished {
-            ordered.push(digest);
-        } else if !done(&digest) && seen.insert(digest) {
-            left.push((digest, true));
-            left.extend(next.get(&digest).into_iter().flatten().map(|next| (*next, false)));
-        }
+    /// Whether it was used later than another one. Of two that were used at once, the one that was built later.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        (self.modified, &self.recorded.time) > (other.modified, &other.recorded.time)
     }
-    ordered
 }
 
 #[cfg(test)]
@@ -222,6 +206,7 @@ pub(super) mod fixture {
 
     use super::super::RecordedLayer;
     use super::*;
+    use crate::key::Parents;
 
     /// A digest for a number.
     pub fn id(number: u8) -> Digest {
@@ -232,7 +217,16 @@ pub(super) mod fixture {
         SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 60 * 60)
     }
 
-    /// What was built: the layer of that number, on those, with a key of its own for each `key`.
+    /// What was built by this runner: the last of these layers on the others, with a key of its own for each `key`.
+    pub fn chained(key: u32, chain: &[u8], size: u64) -> Recorded {
+        let (layer, below) = chain.split_last().unwrap();
+        let parents = below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
+        let recorded = recorded(key, None, &[], size);
+        let layer = Some(RecordedLayer::on(&parents, id(*layer), size));
+        Recorded { fields: recorded.fields.on(&parents), layer, ..recorded }
+    }
+
+    /// What a former runner built: the layer of that number, on those, with a key of its own for each `key`.
     pub fn recorded(key: u32, layer: Option<u8>, below: &[u8], size: u64) -> Recorded {
         let fields = serde_json::from_value(serde_json::json!({ "step/00000/run": key.to_string() })).unwrap();
         let below = below.iter().map(|number| id(*number)).collect();
@@ -243,7 +237,7 @@ pub(super) mod fixture {
             steps: vec!["a".into(), format!("s{key}")],
             duration_ms: 7,
             time: "2023-11-14T22:13:20Z".into(),
-            layer: layer.map(|layer| RecordedLayer { digest: id(layer), size, below }),
+            layer: layer.map(|layer| RecordedLayer { digest: id(layer), size, below, lower: None }),
             tmpfs_left: Vec::new(),
         }
     }
@@ -254,7 +248,13 @@ pub(super) mod fixture {
         }
 
         pub(in super::super) fn add_record(&mut self, recorded: Recorded, used: u64) {
-            self.records.insert(recorded.fields.key(), RecordFile { recorded, modified: days(used) });
+            self.add(recorded.fields.key(), RecordFile { recorded, modified: days(used) });
+        }
+
+        pub(in super::super) fn remove_record(&mut self, key: &Digest) {
+            let records = std::mem::take(&mut self.records).into_iter().filter(|(other, _)| other != key);
+            (self.giving, self.parents) = (HashMap::new(), HashMap::new());
+            records.for_each(|(key, record)| self.add(key, record));
         }
     }
 }
@@ -263,6 +263,7 @@ pub(super) mod fixture {
 mod tests {
     use super::fixture::{days, id, recorded};
     use super::*;
+    use crate::key::Parents;
 
     #[test]
     fn a_layer_is_used_when_one_that_stands_on_it_is() {
@@ -272,11 +273,11 @@ mod tests {
         inventory.add_record(recorded(2, Some(2), &[1], 10), 5);
         inventory.add_record(recorded(3, Some(3), &[1, 2], 10), 9);
         inventory.add_record(recorded(4, Some(4), &[9], 10), 3);
-        let used = inventory.used();
+        let stacks = inventory.stacks();
+        let used = inventory.used(&stacks);
         assert_eq!([1, 2, 3, 4].map(|number| used[&id(number)]), [9, 9, 9, 3].map(days));
-        assert_eq!(inventory.above()[&id(1)], [id(2), id(3)].into());
-        assert_eq!(inventory.below()[&id(3)], [1, 2].map(id));
-        assert_eq!(inventory.below().get(&id(4)), Some(&Vec::new()));
+        assert_eq!(stacks.layers_above(&id(1)), [id(2), id(3)].into());
+        assert_eq!(stacks.newest(&id(4)).and_then(|stack| stacks.all()[stack].below), None);
         assert_eq!(inventory.size(), 40);
     }
 
@@ -290,9 +291,11 @@ mod tests {
             inventory.add_record(recorded(u32::from(number), Some(number), &[], 10), day);
             inventory.add_record(recorded(10 + u32::from(number), Some(4), &[number], 10), day);
         }
-        let used = inventory.used();
+        let stacks = inventory.stacks();
+        let used = inventory.used(&stacks);
         assert_eq!([1, 2, 3, 4].map(|number| used[&id(number)]), [2, 3, 9, 9].map(days));
-        assert_eq!(inventory.above(), [(id(3), [id(4)].into())].into());
+        assert_eq!(stacks.layers_above(&id(3)), [id(4)].into());
+        assert!([1, 2].iter().all(|number| stacks.layers_above(&id(*number)).is_empty()));
     }
 
     #[test]
@@ -301,7 +304,7 @@ mod tests {
         (1..=2).for_each(|number| inventory.add_layer(number, 10, u64::from(number), false));
         inventory.add_record(recorded(1, Some(1), &[2], 10), 1);
         inventory.add_record(recorded(2, Some(2), &[1], 10), 2);
-        assert_eq!(inventory.used().into_values().collect::<Vec<_>>(), [days(2); 2]);
+        assert_eq!(inventory.used(&inventory.stacks()).into_values().collect::<Vec<_>>(), [days(2); 2]);
     }
 
     #[test]
@@ -311,7 +314,7 @@ mod tests {
         fs::write(store.layer_path(&id(1)), "layer").unwrap();
         fs::write(store.root().join("layers/sha256/other.squashfs"), "").unwrap();
         fs::write(store.root().join("keys/.new-x"), "").unwrap();
-        store.record(&recorded(1, Some(1), &[], 5), Path::new("/b/build.yaml")).unwrap();
+        store.record(&recorded(1, Some(1), &[], 5), &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         fs::write(store.key_path(&id(7)), "{").unwrap();
         let held = store.hold_layer(&id(1)).unwrap();
         let inventory = store.inventory().unwrap();

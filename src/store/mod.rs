@@ -5,6 +5,8 @@
 //! format                       the layout's version, `1`
 //! layers/sha256/<hex>.squashfs a layer under its digest; 0444, whole or not there
 //! keys/<hex>.json              what was built under a key, with the key's fields; whole or not there
+//! parents/<hex>.json           the topmost parent that something was built on, a layer or a rootfs source, and the digest of those
+//!                              below it; <hex> is the digest of both
 //! last/<hex>.json              the last keys of a step; by project; <hex> is the SHA-256 of the build's name, NUL, and the step's
 //! timings/<hex>.json           how long the steps of a build last took; by project; <hex> is the SHA-256 of the build's name
 //! building/<hex>               locked by who builds that key
@@ -35,6 +37,12 @@
 //! - The file lists the half-written files that are outside the store, beside their outputs: absolute paths, each
 //!   ended by a NUL, on the disk before the file that it names is created.
 //! - Layers and records are written without a lock: they are renamed into place, and two of one name are equal.
+//! - A record holds one digest of all that its result is built on, and names the layer directly below. The record of that one
+//!   names the next: so the chain is followed from record to record, and where there is no record of a parent, in `parents/`.
+//!   A parent is written before what names it. One that a crash has lost is not there: what it was built on is then not known,
+//!   a layer counts as built on what is known, and a reason names the layer directly below. No key depends on it.
+//! - Records of keys before format 6 list all layers that theirs is built on. No key finds them any more; they are listed, and
+//!   collected, with their layers.
 //! - Who uses a layer holds a shared lock on its file, from before it is looked at. Who removes one has a lock on it that
 //!   nobody shares, or leaves it. Here, too, a lock on a file that is unlinked is worth nothing.
 //! - A build holds a shared lock on its folder of logs.
@@ -61,9 +69,11 @@ mod lock;
 mod lock_files;
 mod log;
 mod output;
+mod parents;
 mod program;
 mod record;
 mod recorded;
+mod stacks;
 mod timings;
 mod verify;
 
@@ -90,6 +100,7 @@ pub use lease::{DeadLease, Lease, Swept};
 pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
 pub use recorded::{Recorded, RecordedLayer};
+pub use stacks::{Stack, Stacks};
 pub use timings::{Timing, Timings};
 pub use verify::Damage;
 
@@ -103,10 +114,11 @@ const FORMAT: &str = "1";
 const MAX_PROJECTS: usize = 8;
 
 /// The folders of a store.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 17] = [
     "layers",
     "layers/sha256",
     "keys",
+    "parents",
     "last",
     "timings",
     "building",

@@ -12,7 +12,7 @@ use super::{MAX_PROJECTS, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MOST_OF_OURS};
-use crate::key::Fields;
+use crate::key::{Fields, Parents};
 
 /// What was built under a key. Written when all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,13 +39,24 @@ pub struct Recorded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedLayer {
     /// Its name in the store.
-    #[serde(with = "digest_text")]
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
-    /// The layers that it stands on, the lowest first; none for a full image.
-    #[serde(with = "digest_texts")]
+    /// The layers that it is built on, the lowest first; none for a full image. A record of a key before format 6 lists all of
+    /// them, a later one the topmost.
     pub below: Vec<Digest>,
+    /// The digest of the parents below those, see [`Parents`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<Digest>,
+}
+
+impl RecordedLayer {
+    /// A layer on these parents.
+    pub fn on(parents: &Parents, digest: Digest, size: u64) -> Self {
+        let top = parents.record().and_then(|top| Some((top.layer()?, top.below)));
+        let lower = top.and_then(|(_, below)| below);
+        Self { digest, size, below: top.map(|(layer, _)| layer).into_iter().collect(), lower }
+    }
 }
 
 /// The last keys of a step, one for each project that has a build and a step of that name, the one used last at the end.
@@ -70,11 +81,13 @@ impl Store {
         (recorded.fields.key() == *key).then_some(recorded)
     }
 
-    /// Remembers what was built, and that this was the last key of its last step in that project. Lasts when this returns.
+    /// Remembers what was built on these parents, and that this was the last key of its last step in that project. Lasts when
+    /// this returns.
     ///
     /// # Errors
     /// Whatever writing gives; nothing is remembered then.
-    pub fn record(&self, recorded: &Recorded, project: &Path) -> Result<(), StoreError> {
+    pub fn record(&self, recorded: &Recorded, parents: &Parents, project: &Path) -> Result<(), StoreError> {
+        self.put_parents(parents)?;
         let key = recorded.fields.key();
         self.write_whole(&self.key_path(&key), recorded, true)?;
         let Some(step) = recorded.steps.last() else { return Ok(()) };
@@ -187,7 +200,7 @@ impl Store {
         self.root.join(format!("last/{}.json", id.hex()))
     }
 
-    fn write_whole(&self, path: &Path, value: &impl Serialize, lasting: bool) -> Result<(), StoreError> {
+    pub(super) fn write_whole(&self, path: &Path, value: &impl Serialize, lasting: bool) -> Result<(), StoreError> {
         let (folder, name) = (path.parent().unwrap_or(&self.root), path.file_name().unwrap_or_default());
         let put = if lasting { atomic::write_lasting } else { atomic::write };
         let write = || put(folder, &name.to_string_lossy(), &serde_json::to_vec_pretty(value)?);
@@ -195,37 +208,8 @@ impl Store {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&regular::read(path, MOST_OF_OURS).ok()?).ok()
-}
-
-mod digest_text {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    use crate::digest::Digest;
-
-    pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(digest)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-mod digest_texts {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    use crate::digest::Digest;
-
-    pub fn serialize<S: Serializer>(digests: &[Digest], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(digests.iter().map(ToString::to_string))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Digest>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
-    }
 }
 
 #[cfg(test)]
@@ -234,7 +218,8 @@ mod tests {
 
     fn recorded(value: &str) -> Recorded {
         let fields = serde_json::from_value(serde_json::json!({ "step/00000/run": value })).unwrap();
-        let layer = RecordedLayer { digest: Digest::of_bytes(b"l"), size: 1, below: vec![Digest::of_bytes(b"b")] };
+        let layer =
+            RecordedLayer { digest: Digest::of_bytes(b"l"), size: 1, below: vec![Digest::of_bytes(b"b")], lower: None };
         Recorded {
             fields,
             build: "b".into(),
@@ -254,8 +239,8 @@ mod tests {
         let (one, two) = (recorded("one"), recorded("two"));
         let (here, there) = (Path::new("/a/build.yaml"), Path::new("/b/build.yaml"));
         assert_eq!((store.recorded(&one.fields.key()), store.last_key("b", here, "s")), (None, None));
-        store.record(&one, here).unwrap();
-        store.record(&two, here).unwrap();
+        store.record(&one, &Parents::default(), here).unwrap();
+        store.record(&two, &Parents::default(), here).unwrap();
         assert_eq!(store.recorded(&one.fields.key()), Some(one.clone()));
         assert_eq!(store.last_key("b", here, "s"), Some(two.fields.clone()));
         assert_eq!(store.last_key("b", here, "a"), None);
@@ -282,11 +267,30 @@ mod tests {
     }
 
     #[test]
+    fn a_record_names_the_layer_below_its_own_and_those_of_a_former_runner_list_all() {
+        let [one, two, three] = [b"1", b"2", b"3"].map(|layer| Digest::of_bytes(layer));
+        let source = Parents::default().with(crate::key::Link { name: "base".into(), id: "dir 1".into() });
+        let (first, second) = (source.with_layer("one", &one), source.with_layer("one", &one).with_layer("two", &two));
+        let on = |parents: &Parents| {
+            let layer = RecordedLayer::on(parents, three, 7);
+            (layer.below, layer.lower)
+        };
+        assert_eq!(on(&source), (vec![], None));
+        assert_eq!(on(&first), (vec![one], source.digest()));
+        assert_eq!(on(&second), (vec![two], first.digest()));
+        assert_eq!(on(&Parents::default().with_layer("full", &one)), (vec![one], None));
+        let former = serde_json::json!({ "digest": three, "size": 7, "below": [one, two] });
+        let layer: RecordedLayer = serde_json::from_value(former.clone()).unwrap();
+        assert_eq!((&layer.below, layer.lower), (&vec![one, two], None));
+        assert_eq!(serde_json::to_value(&layer).unwrap(), former);
+    }
+
+    #[test]
     fn a_record_that_is_damaged_or_of_another_key_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let one = recorded("one");
-        store.record(&one, Path::new("/build.yaml")).unwrap();
+        store.record(&one, &Parents::default(), Path::new("/build.yaml")).unwrap();
         let path = store.key_path(&one.fields.key());
         let text = fs::read_to_string(&path).unwrap();
         for damaged in [&text[..text.len() / 2], "", &text.replace("one", "two")] {

@@ -93,6 +93,7 @@ mod tests {
 
     use super::super::inventory::fixture::recorded;
     use super::*;
+    use crate::key::Parents;
 
     fn built(store: &Store, key: u32, bytes: &[u8], size: u64, below: &[Digest]) -> (Digest, Digest) {
         let digest = Digest::of_bytes(bytes);
@@ -100,7 +101,7 @@ mod tests {
         let layer = recorded.layer.as_mut().unwrap();
         (layer.digest, layer.below) = (digest, below.to_vec());
         fs::write(store.layer_path(&digest), bytes).unwrap();
-        store.record(&recorded, Path::new("/b/build.yaml")).unwrap();
+        store.record(&recorded, &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         (digest, recorded.fields.key())
     }
 

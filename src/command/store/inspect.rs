@@ -69,7 +69,7 @@ fn built(text: &mut String, known: &Known, key: &Digest, record: &RecordFile) {
     line(text, "built by", &origin(record));
     line(text, "at", &format!("{}, in {}", recorded.time, duration(recorded.duration_ms)));
     line(text, "steps", &sanitize(&recorded.steps.join(", ")));
-    let below = recorded.layer.as_ref().map(|layer| layer.below.as_slice()).unwrap_or_default();
+    let below = known.inventory.layers_below(recorded);
     if below.is_empty() {
         line(text, "built on", "no other layer");
     }

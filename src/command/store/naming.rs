@@ -41,7 +41,7 @@ pub fn named(inventory: &Inventory, name: &str) -> Result<Digest, Error> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "`runner store ls` lists the layers".to_owned(),
             };
-            let was_there = inventory.records.values().any(|record| record.layer().is_some() && is_of(record, name));
+            let was_there = inventory.records().any(|(_, record)| record.layer().is_some() && is_of(record, name));
             let gone = if was_there { ": it was built, and is no longer there" } else { "" };
             usage(format!("cannot find the layer `{name}` in the store{gone}"), hint)
         }
@@ -78,7 +78,8 @@ fn is_of(record: &RecordFile, name: &str) -> bool {
 
 /// Returns the records whose layer is in the store.
 fn there(inventory: &Inventory) -> impl Iterator<Item = &RecordFile> {
-    inventory.records.values().filter(|record| record.layer().is_some_and(|layer| inventory.layers.contains_key(layer)))
+    let records = inventory.records().map(|(_, record)| record);
+    records.filter(|record| record.layer().is_some_and(|layer| inventory.layers.contains_key(layer)))
 }
 
 #[cfg(test)]
@@ -97,10 +98,10 @@ mod tests {
             steps: vec![step.into()],
             duration_ms: 1,
             time: format!("2026-01-0{day}T00:00:00Z"),
-            layer: Some(RecordedLayer { digest: *layer, size: 1, below: Vec::new() }),
+            layer: Some(RecordedLayer { digest: *layer, size: 1, below: Vec::new(), lower: None }),
             tmpfs_left: Vec::new(),
         };
-        inventory.records.insert(recorded.fields.key(), RecordFile { recorded, modified: SystemTime::UNIX_EPOCH });
+        inventory.add(recorded.fields.key(), RecordFile { recorded, modified: SystemTime::UNIX_EPOCH });
     }
 
     fn inventory() -> (Inventory, [Digest; 3]) {

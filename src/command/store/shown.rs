@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::report::listing::time;
 use crate::report::sanitize;
-use crate::store::{Inventory, LayerFile, RecordFile, Store, named_in_lock_file};
+use crate::store::{Inventory, LayerFile, RecordFile, Stacks, Store, named_in_lock_file};
 
 use crate::command::command_error::store_error;
 use crate::command::console::warn;
@@ -20,7 +20,9 @@ use crate::command::console::warn;
 pub struct Known {
     pub inventory: Inventory,
     pub used: BTreeMap<Digest, SystemTime>,
-    above: BTreeMap<Digest, BTreeSet<Digest>>,
+    stacks: Stacks,
+    /// By layer: how many are built on it.
+    above: BTreeMap<Digest, usize>,
     locked: BTreeMap<Digest, Vec<PathBuf>>,
 }
 
@@ -37,21 +39,42 @@ impl Known {
             });
             named.into_iter().for_each(|digest| locked.entry(digest).or_default().push(path.clone()));
         }
-        Ok(Self { used: inventory.used(), above: inventory.above(), inventory, locked })
+        Ok(Self::of(inventory, locked))
+    }
+
+    fn of(inventory: Inventory, locked: BTreeMap<Digest, Vec<PathBuf>>) -> Self {
+        let stacks = inventory.stacks();
+        Self { used: inventory.used(&stacks), above: stacks.counts_above(), stacks, inventory, locked }
     }
 
     /// The layers, chain by chain: the chain used last first, and of each the base first. One of several chains stands in
     /// the first of them.
     pub fn layers(&self) -> Vec<(&Digest, &LayerFile)> {
-        let below = self.inventory.below();
-        let chain = |top: &Digest| below.get(top).into_iter().flatten().copied().chain([*top]).collect::<Vec<_>>();
-        let mut chains: Vec<Vec<Digest>> = self.inventory.layers.keys().map(chain).collect();
-        let used = |layers: &[Digest]| layers.iter().filter_map(|layer| self.used.get(layer)).max();
+        let stacks = &self.stacks;
+        let used = |layer: &Digest| self.used.get(layer).copied();
+        // By stack: when any of its layers was used last, and how many it has.
+        let mut wholes: Vec<(Option<SystemTime>, usize)> = Vec::with_capacity(stacks.all().len());
+        for stack in stacks.all() {
+            let (below, count) = stack.below.map_or((None, 0), |below| wholes[below]);
+            wholes.push((used(&stack.layer).max(below), count + 1));
+        }
+        let mut tops: Vec<(&Digest, Option<usize>)> =
+            self.inventory.layers.keys().map(|layer| (layer, stacks.newest(layer))).collect();
         // The longest of those that were used at the same time has all that the others have.
-        chains.sort_by_key(|chain| Reverse((used(chain), used(&chain[chain.len() - 1..]), chain.len())));
-        let mut listed = BTreeSet::new();
-        let layers = chains.into_iter().flatten().filter(|layer| listed.insert(*layer));
-        layers.filter_map(|layer| self.inventory.layers.get_key_value(&layer)).collect()
+        tops.sort_by_key(|(top, stack)| {
+            let (whole, count) = stack.map_or((used(top), 1), |stack| wholes[stack]);
+            Reverse((whole, used(top), count))
+        });
+        let (mut listed, mut is_listed) = (BTreeSet::new(), vec![false; wholes.len()]);
+        let mut layers = Vec::with_capacity(tops.len());
+        for (top, stack) in tops {
+            let new = stacks.downwards(stack).take_while(|stack| !std::mem::replace(&mut is_listed[*stack], true));
+            let mut chain: Vec<Digest> = new.map(|stack| stacks.all()[stack].layer).collect();
+            chain.reverse();
+            chain.push(*top);
+            layers.extend(chain.into_iter().filter(|layer| listed.insert(*layer)));
+        }
+        layers.iter().filter_map(|layer| self.inventory.layers.get_key_value(layer)).collect()
     }
 
     /// Returns the reasons why `runner store gc` would not remove the layer.
@@ -61,7 +84,7 @@ impl Known {
             kept.push("a running build".to_owned());
         }
         kept.extend(self.locked.get(digest).into_iter().flatten().map(|path| path.display().to_string()));
-        match self.above.get(digest).map_or(0, BTreeSet::len) {
+        match self.above.get(digest).copied().unwrap_or_default() {
             0 => {}
             1 => kept.push("1 layer above".to_owned()),
             many => kept.push(format!("{many} layers above")),
@@ -71,7 +94,7 @@ impl Known {
 
     /// Returns the facts as JSON, without the fields of the key.
     pub fn json(&self, digest: &Digest, layer: &LayerFile) -> Value {
-        let above: Vec<String> = self.above.get(digest).into_iter().flatten().map(ToString::to_string).collect();
+        let above: Vec<String> = self.stacks.layers_above(digest).iter().map(ToString::to_string).collect();
         let locks = self.locked.get(digest).into_iter().flatten();
         json!({
             "digest": digest.to_string(),
@@ -83,7 +106,7 @@ impl Known {
                 "lock_files": locks.map(|path| path.display().to_string()).collect::<Vec<_>>(),
                 "layers_above": above,
             },
-            "built": self.inventory.giving(digest).into_iter().map(|(key, record)| built(key, record)).collect::<Vec<_>>(),
+            "built": self.inventory.giving(digest).into_iter().map(|(key, record)| self.built(key, record)).collect::<Vec<_>>(),
         })
     }
 
@@ -92,22 +115,22 @@ impl Known {
         let giving = self.inventory.giving(digest);
         giving.first().map(|(_, record)| record.recorded.time.clone()).or_else(|| layer.written.map(time))
     }
-}
 
-fn built(key: &Digest, record: &RecordFile) -> Value {
-    let recorded = &record.recorded;
-    let below = recorded.layer.iter().flat_map(|layer| &layer.below);
-    json!({
-        "build": recorded.build,
-        "container": recorded.container,
-        "step": record.step(),
-        "steps": recorded.steps,
-        "key": key.to_string(),
-        "below": below.map(ToString::to_string).collect::<Vec<_>>(),
-        "duration_ms": recorded.duration_ms,
-        "time": recorded.time,
-        "used": time(record.modified),
-    })
+    fn built(&self, key: &Digest, record: &RecordFile) -> Value {
+        let recorded = &record.recorded;
+        let below = self.inventory.layers_below(recorded);
+        json!({
+            "build": recorded.build,
+            "container": recorded.container,
+            "step": record.step(),
+            "steps": recorded.steps,
+            "key": key.to_string(),
+            "below": below.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "duration_ms": recorded.duration_ms,
+            "time": recorded.time,
+            "used": time(record.modified),
+        })
+    }
 }
 
 /// Returns BUILD/CONTAINER/STEP, and marks a checkpoint.
@@ -145,12 +168,13 @@ mod tests {
                     digest: digest(layer),
                     size: 1,
                     below: below.iter().map(|n| digest(*n)).collect(),
+                    lower: None,
                 }),
                 tmpfs_left: Vec::new(),
             };
-            inventory.records.insert(recorded.fields.key(), RecordFile { recorded, modified: day(used) });
+            inventory.add(recorded.fields.key(), RecordFile { recorded, modified: day(used) });
         }
-        let known = Known { used: inventory.used(), above: inventory.above(), inventory, locked: BTreeMap::new() };
+        let known = Known::of(inventory, BTreeMap::new());
         let listed: Vec<Digest> = known.layers().into_iter().map(|(digest, _)| *digest).collect();
         assert_eq!(listed, [9, 5, 1, 2, 7].map(digest));
     }

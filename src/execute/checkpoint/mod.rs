@@ -26,6 +26,7 @@ use crate::build::{Checkpointing, StepId};
 use crate::event::{CheckpointStage, Event};
 use crate::fs::copy_tree::{copy_tree, now_and_then};
 use crate::fs::remove_tree::remove_tree;
+use crate::key::Parents;
 use crate::session::{RestoreReport, Restoring, append_exact};
 use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{Recorded, RecordedLayer};
@@ -203,7 +204,7 @@ impl Work<'_, '_> {
             steps: segment.steps[..plan.steps].iter().map(name).collect(),
             duration_ms: milliseconds(took),
             time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            layer: Some(RecordedLayer { digest, size, below: Vec::new() }),
+            layer: Some(RecordedLayer::on(&Parents::default(), digest, size)),
             tmpfs_left: Vec::new(),
         };
         let before = store.recorded(&recorded.fields.key()).and_then(|before| before.layer);

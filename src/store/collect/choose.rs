@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::super::Inventory;
-use super::super::inventory::closure;
+use super::super::{Inventory, Stacks};
+use super::forest::Forest;
 use crate::digest::Digest;
 
 /// What is to be removed.
@@ -36,95 +36,85 @@ pub(super) struct Removal {
     pub cause: Cause,
     /// The keys of the records whose results need it.
     pub records: Vec<Digest>,
-    /// The layers that stand on it in any of these: where one of them turns out to be in use, it stays.
+    /// The layers above it in any of these that are removed before it, without those above them: where one of them turns out to
+    /// be in use, it stays.
     pub above: BTreeSet<Digest>,
 }
 
-/// The layers to be removed, each after those that stand on it and on nothing else.
+/// The layers to be removed, each after those that are built on it and on nothing else.
 ///
 /// A record is what is used: with a layer go the records that need it. A layer that another record gives or needs stays.
 pub(super) fn choose(inventory: &Inventory, policy: &Policy) -> Vec<Removal> {
-    let chains = inventory.chains();
-    let kept = kept(inventory, policy);
-    let mut needing: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
-    for (index, chain) in chains.iter().enumerate() {
-        for layer in &chain.layers {
-            needing.entry(*layer).or_default().push(index);
-        }
-    }
-    let needing = |layer: &Digest| needing.get(layer).map_or(&[][..], Vec::as_slice);
-    let used = inventory.used();
+    let stacks = inventory.stacks();
+    let kept = kept(inventory, &stacks, policy);
+    let used = inventory.used(&stacks);
     let mut order: Vec<(SystemTime, Digest)> =
         used.iter().filter(|(digest, _)| !kept.contains(digest)).map(|(digest, used)| (*used, *digest)).collect();
     order.sort_unstable();
-    let (mut size, mut gone, mut forgotten) = (inventory.size(), BTreeSet::new(), BTreeSet::new());
-    let mut removals: Vec<Removal> = Vec::new();
+    let (mut size, mut removals) = (inventory.size(), Vec::new());
+    let mut forest = Forest::new(&stacks);
     let has_room = |size: u64| policy.max_size.is_none_or(|most| size <= most);
     for (time, digest) in order {
         let is_unused = policy.unused_since.is_some_and(|since| time < since);
         if !is_unused && has_room(size) {
             break;
         }
-        if gone.contains(&digest) {
+        if forest.is_gone(&digest) {
             continue;
         }
         // Those above it that nothing but its records needs.
-        let goes = |layer: &Digest, forgotten: &BTreeSet<usize>| {
-            let is_of_it = |index: &usize| forgotten.contains(index) || chains[*index].layers.contains(&digest);
-            !kept.contains(layer) && used.get(layer) <= Some(&time) && needing(layer).iter().all(is_of_it)
-        };
-        let mut above: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
-        for index in needing(&digest).iter().filter(|index| !forgotten.contains(*index)) {
-            let from = chains[*index].layers.iter().skip_while(|layer| **layer != digest);
-            let mut lower = digest;
-            for layer in from.skip(1).filter(|layer| !gone.contains(*layer) && goes(layer, &forgotten)) {
-                above.entry(lower).or_default().insert(*layer);
-                lower = *layer;
-            }
-        }
-        let group = closure(digest, &above, |layer| gone.contains(layer));
-        for (n, layer) in group.iter().enumerate() {
-            // Layers may stand on each other in a circle, of which none is left alone.
-            let is_whole =
-                || group[..n].iter().filter_map(|layer| above.get(layer)).all(|above| above.is_subset(&gone));
-            if !is_unused && has_room(size) && is_whole() {
+        let goes = |layer: &Digest| !kept.contains(layer) && used.get(layer) <= Some(&time);
+        let above = forest.going_above(&digest, goes);
+        let mut broken: BTreeSet<Digest> = BTreeSet::new();
+        for layer in closure(digest, &above) {
+            // Layers may be built on each other in a circle, of which none is left alone.
+            if !is_unused && has_room(size) && broken.is_empty() {
                 break;
             }
-            size -= inventory.layers.get(layer).map_or(0, |layer| layer.size);
-            let records = needing(layer).iter().filter(|index| forgotten.insert(**index));
-            removals.push(Removal {
-                layer: *layer,
-                cause: if is_unused { Cause::Unused } else { Cause::Room },
-                records: records.map(|index| *chains[*index].key).collect(),
-                above: needing(layer)
-                    .iter()
-                    .flat_map(|index| those_above(&chains[*index].layers, layer))
-                    .copied()
-                    .collect(),
-            });
-            gone.insert(*layer);
+            size -= inventory.layers.get(&layer).map_or(0, |layer| layer.size);
+            let cause = if is_unused { Cause::Unused } else { Cause::Room };
+            let (records, first) = forest.remove(&layer);
+            removals.push(Removal { layer, cause, records, above: first });
+            broken.extend(above.get(&layer).into_iter().flatten().filter(|above| !forest.is_gone(above)));
+            broken.remove(&layer);
         }
     }
     removals
 }
 
-/// Those of a chain that stand on one of its layers.
-fn those_above<'c>(chain: &'c [Digest], layer: &'c Digest) -> impl Iterator<Item = &'c Digest> {
-    chain.iter().skip_while(move |other| *other != layer).skip(1)
+/// A layer and all that is reached from it, each after what is reached from it.
+fn closure(from: Digest, next: &BTreeMap<Digest, BTreeSet<Digest>>) -> Vec<Digest> {
+    let (mut seen, mut ordered) = (BTreeSet::new(), Vec::new());
+    let mut open = vec![(from, false)];
+    while let Some((digest, is_finished)) = open.pop() {
+        if is_finished {
+            ordered.push(digest);
+        } else if seen.insert(digest) {
+            open.push((digest, true));
+            open.extend(next.get(&digest).into_iter().flatten().map(|next| (*next, false)));
+        }
+    }
+    ordered
 }
 
-/// The layers that are in use or locked, with those that they stand on.
-fn kept(inventory: &Inventory, policy: &Policy) -> BTreeSet<Digest> {
-    let below = inventory.below();
-    let needed = inventory.layers.iter().filter(|(digest, layer)| layer.is_held || policy.locked.contains(digest));
-    needed.flat_map(|(digest, _)| below.get(digest).into_iter().flatten().chain([digest])).copied().collect()
+/// The layers that are in use or locked, with those that they are built on.
+fn kept(inventory: &Inventory, stacks: &Stacks, policy: &Policy) -> BTreeSet<Digest> {
+    let (mut kept, mut is_kept) = (BTreeSet::new(), vec![false; stacks.all().len()]);
+    for (digest, layer) in &inventory.layers {
+        if layer.is_held || policy.locked.contains(digest) {
+            let new = stacks.downwards(stacks.newest(digest));
+            let new = new.take_while(|stack| !std::mem::replace(&mut is_kept[*stack], true));
+            kept.extend(new.map(|stack| stacks.all()[stack].layer).chain([*digest]));
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::inventory::fixture::{days, id, recorded};
+    use super::super::super::inventory::fixture::{chained, days, id, recorded};
     use super::*;
 
     fn chosen(inventory: &Inventory, policy: &Policy) -> Vec<Digest> {
@@ -156,7 +146,7 @@ mod tests {
         let mut inventory = chain();
         // Now the lone one is the one that was used longest ago.
         inventory.add_layer(4, 10, 0, false);
-        inventory.records.retain(|_, record| record.layer() != Some(&id(4)));
+        inventory.remove_record(&recorded(4, None, &[], 0).fields.key());
         assert_eq!(chosen(&inventory, &most(40)), []);
         assert_eq!(chosen(&inventory, &most(39)), [id(4)]);
         let of_both = Policy { unused_since: Some(days(1)), max_size: Some(0), ..Policy::default() };
@@ -204,7 +194,7 @@ mod tests {
         assert_eq!(of(&removals), [1, 2].map(id));
         // With the record that says that the product came out on the base that goes. The product stays for another record.
         let records: BTreeSet<Digest> = removals[0].records.iter().copied().collect();
-        assert_eq!((records, &removals[0].above), ([key(1), key(11)].into(), &[id(9)].into()));
+        assert_eq!((records, &removals[0].above), ([key(1), key(11)].into(), &[].into()));
         for most in [20, 29] {
             let room = Policy { max_size: Some(most), ..Policy::default() };
             assert_eq!(of(&choose(&inventory, &room)), [1, 2].map(id));
@@ -242,7 +232,13 @@ mod tests {
                 inventory.add_layer(number, size, used, is_held);
             }
             for (key, (layer, below, used)) in (0..).zip(records) {
-                inventory.add_record(recorded(key, Some(layer), &below, 1), used);
+                // Of this runner, and of a former one.
+                let of_this = |mut chain: Vec<u8>| {
+                    chain.push(layer);
+                    chained(key, &chain, 1)
+                };
+                let recorded = if key % 3 == 0 { recorded(key, Some(layer), &below, 1) } else { of_this(below) };
+                inventory.add_record(recorded, used);
             }
             inventory
         })
@@ -258,13 +254,33 @@ mod tests {
         })
     }
 
+    /// A record with the layers in the store that its result is made of.
+    struct Chain {
+        key: Digest,
+        /// The lowest first; the layer that the record gives comes last.
+        layers: Vec<Digest>,
+    }
+
+    fn chains(stacks: &Stacks) -> Vec<Chain> {
+        let chain = |(index, key): (usize, &Digest)| {
+            let mut layers: Vec<Digest> =
+                stacks.downwards(Some(index)).map(|stack| stacks.all()[stack].layer).collect();
+            layers.reverse();
+            Chain { key: *key, layers }
+        };
+        let keys =
+            stacks.all().iter().enumerate().flat_map(|(index, stack)| stack.keys.iter().map(move |key| (index, key)));
+        keys.map(chain).collect()
+    }
+
     proptest! {
         #[test]
         fn nothing_needed_goes_and_all_that_is_to_go_does(inventory in inventories(), policy in policies()) {
             let removals = choose(&inventory, &policy);
-            let (chains, kept, used) = (inventory.chains(), super::kept(&inventory, &policy), inventory.used());
+            let stacks = inventory.stacks();
+            let (chains, kept, used) = (chains(&stacks), super::kept(&inventory, &stacks, &policy), inventory.used(&stacks));
             let mut left: BTreeSet<Digest> = inventory.layers.keys().copied().collect();
-            let mut records: BTreeSet<&Digest> = chains.iter().map(|chain| chain.key).collect();
+            let mut records: BTreeSet<&Digest> = chains.iter().map(|chain| &chain.key).collect();
             let order: Vec<BTreeSet<Digest>> =
                 chains.iter().map(|chain| chain.layers.iter().copied().collect()).collect();
             let is_round = chains.iter().zip(&order).any(|(chain, layers)| layers.len() < chain.layers.len())
@@ -282,7 +298,7 @@ mod tests {
                     prop_assert!(records.remove(key), "a record goes twice");
                 }
                 // What is left of the records is whole.
-                for (chain, layers) in chains.iter().zip(&order).filter(|(chain, _)| records.contains(chain.key)) {
+                for (chain, layers) in chains.iter().zip(&order).filter(|(chain, _)| records.contains(&chain.key)) {
                     prop_assert!(layers.is_subset(&left), "{} lacks a layer", chain.key);
                 }
             }

@@ -39,7 +39,7 @@ pub enum What {
         step: Option<String>,
         /// The keys of the records whose results need it.
         records: Vec<Digest>,
-        /// Those that stand on it; they are to go first.
+        /// Those right above it that are to go first.
         above: BTreeSet<Digest>,
     },
     /// What says that something was built.
@@ -57,6 +57,8 @@ pub enum What {
     Damaged,
     /// What was in a folder of the host.
     Listing,
+    /// What something was built on.
+    Parent,
     /// The last key of a step.
     LastKey,
     /// How long the steps of a build took.
@@ -94,7 +96,7 @@ impl Effect {
 }
 
 pub(super) fn layers(store: &Store, inventory: &Inventory, policy: &Policy) -> Vec<Effect> {
-    let used = inventory.used();
+    let used = inventory.used(&inventory.stacks());
     let effect = |Removal { layer: digest, cause, records, above }: Removal| {
         let (layer, used) = (inventory.layers.get(&digest)?, *used.get(&digest)?);
         let giving = inventory.giving(&digest);

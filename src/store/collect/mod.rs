@@ -3,6 +3,7 @@
 
 mod choose;
 mod effect;
+mod forest;
 mod rest;
 
 use std::time::SystemTime;

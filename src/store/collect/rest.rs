@@ -32,6 +32,7 @@ pub(super) fn rest(
     let (kept, fields): (BTreeSet<Digest>, Vec<Fields>) =
         records.map(|(key, record)| (*key, record.recorded.fields.clone())).unzip();
     let mut named: BTreeSet<Digest> = fields.iter().flat_map(named).collect();
+    let mut built_on: Vec<Digest> = fields.iter().filter_map(Fields::below).collect();
     let mut effects = Vec::new();
     each(store, "last", &mut effects, |entry, metadata| {
         let fields = store.last_fields(&entry.path());
@@ -41,16 +42,22 @@ pub(super) fn rest(
             named.extend(fields.iter().flat_map(self::named));
         }
         let goes = !is_half_written(entry) && !is_kept && is_before(metadata, now, FORGOTTEN)?;
+        built_on.extend(fields.iter().filter(|_| !goes).filter_map(Fields::below));
         Ok(goes.then_some((What::LastKey, Why::Unused(modified), metadata.len())))
+    })?;
+    let built_on = with_parents(store, built_on);
+    each(store, "parents", &mut effects, |entry, metadata| {
+        // A half-written one is named by none.
+        let is_named = digest_of(entry, ".json").is_some_and(|digest| built_on.contains(&digest));
+        let goes = !is_named && is_before(metadata, now, YOUNG)?;
+        Ok(goes.then_some((What::Parent, Why::Unnamed, metadata.len())))
     })?;
     each(store, "timings", &mut effects, |_, metadata| {
         let goes = is_before(metadata, now, FORGOTTEN)?;
         Ok(goes.then_some((What::Timings, Why::Unused(metadata.modified()?), metadata.len())))
     })?;
     each(store, "listings", &mut effects, |entry, metadata| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let digest = name.strip_suffix(".zst").and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-        let is_named = digest.is_none_or(|digest| named.contains(&digest));
+        let is_named = digest_of(entry, ".zst").is_none_or(|digest| named.contains(&digest));
         let goes = !is_named && is_before(metadata, now, YOUNG)?;
         Ok(goes.then_some((What::Listing, Why::Unnamed, metadata.len())))
     })?;
@@ -88,6 +95,22 @@ pub(super) fn rest(
         Ok((!is_held(&entry.path())?).then_some((What::LeftOver, Why::LeftOver, metadata.len())))
     })?;
     Ok(effects)
+}
+
+/// The digest that a file is named after.
+fn digest_of(entry: &DirEntry, end: &str) -> Option<Digest> {
+    format!("sha256:{}", entry.file_name().to_str()?.strip_suffix(end)?).parse().ok()
+}
+
+/// These parents, by their digests, and all below them.
+fn with_parents(store: &Store, mut open: Vec<Digest>) -> BTreeSet<Digest> {
+    let mut all = BTreeSet::new();
+    while let Some(digest) = open.pop() {
+        if all.insert(digest) {
+            open.extend(store.parent(&digest).and_then(|parent| parent.below));
+        }
+    }
+    all
 }
 
 /// The digests in the fields of a key: those of contents, which listings explain, among them.

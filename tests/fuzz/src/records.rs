@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
 use runner::digest::Digest;
+use runner::key::Parents;
 use runner::store::{FailedStep, Policy, Recorded, Store};
 use tempfile::TempDir;
 
@@ -43,7 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
     let recorded = store.recorded(&key);
     assert_eq!(recorded, written);
     if let Some(recorded) = &recorded {
-        store.record(recorded, Path::new("/b/build.yaml")).expect("a record that was read cannot be written");
+        store.record(recorded, &Parents::default(), Path::new("/b/build.yaml")).expect("a record that was read cannot be written");
         assert_eq!(store.recorded(&key).as_ref(), Some(recorded));
         if let Some(step) = recorded.steps.last() {
             assert_eq!(

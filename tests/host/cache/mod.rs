@@ -7,6 +7,7 @@ mod inputs;
 mod killed;
 mod moments;
 mod own_files;
+mod parents;
 mod same;
 mod table;
 mod unordered;

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::time::Duration;
 
-use super::super::super::inventory::fixture::{days, id, recorded};
+use super::super::super::inventory::fixture::{chained, days, id, recorded};
 use super::*;
 use crate::content::Listings;
+use crate::key::Parents;
 use crate::store::Timings;
 
 /// A store with layers 1 ← 2 and 3, built and used on days 1, 2 and 3.
@@ -15,7 +16,7 @@ fn store() -> (tempfile::TempDir, Store) {
     for (number, below) in [(1, &[][..]), (2, &[1]), (3, &[])] {
         let recorded = recorded(u32::from(number), Some(number), below, 10);
         fs::write(store.layer_path(&id(number)), "0123456789").unwrap();
-        store.record(&recorded, Path::new("/b/build.yaml")).unwrap();
+        store.record(&recorded, &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         for path in [store.layer_path(&id(number)), store.key_path(&recorded.fields.key())] {
             set_used(&path, u64::from(number));
         }
@@ -90,7 +91,7 @@ fn records_without_a_layer_and_unreadable_and_outdated_ones_go() {
     fs::write(&unreadable, "{").unwrap();
     for (key, layer, day) in [(20, Some(2), 1), (21, None, 1), (22, None, 9)] {
         let recorded = recorded(key, layer, &[1], 10);
-        store.record(&recorded, Path::new("/b/build.yaml")).unwrap();
+        store.record(&recorded, &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         set_used(&store.key_path(&recorded.fields.key()), day);
     }
     let effects = store.collectable(&Policy::default(), days(5), SystemTime::now()).unwrap();
@@ -164,7 +165,7 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
     let mut named = recorded(30, Some(3), &[], 10);
     let fields = serde_json::json!({ "content/src": id(40).to_string(), "below/00000": format!("dir {}", id(41)) });
     named.fields = serde_json::from_value(fields).unwrap();
-    store.record(&named, Path::new("/b/build.yaml")).unwrap();
+    store.record(&named, &Parents::default(), Path::new("/b/build.yaml")).unwrap();
     let half = [store.root().join("keys/.new-old"), store.root().join("programs/.new-young")];
     let listed = [40, 41, 42].map(|number| listings.path(&id(number)));
     let damaged = store.root().join("damaged/x.squashfs");
@@ -186,6 +187,29 @@ fn listings_go_when_nothing_names_them_and_half_written_files_when_they_are_old(
     let later = SystemTime::now() + Duration::from_secs(60);
     let effects = store.collectable(&Policy::default(), later, later).unwrap();
     assert!(effects.iter().any(|effect| effect.what == What::Damaged && effect.path == damaged));
+}
+
+#[test]
+fn parents_go_when_no_record_and_no_last_key_names_them_or_those_above() {
+    let (_folder, store) = store();
+    let parents =
+        |below: &[u8]| below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
+    let now = SystemTime::now() + Duration::from_secs(2 * 24 * 60 * 60);
+    for (key, chain) in [(40, &[1, 2, 3][..]), (41, &[1, 3, 2])] {
+        store.record(&chained(key, chain, 10), &parents(&chain[..2]), Path::new("/b/build.yaml")).unwrap();
+    }
+    let going = || {
+        let effects = store.collectable(&Policy::default(), days(0), now).unwrap();
+        effects.into_iter().filter(|effect| effect.what == What::Parent).map(|effect| effect.path).collect::<Vec<_>>()
+    };
+    let path = |below: &[u8]| store.parents_path(&parents(below).digest().unwrap());
+    assert!([&[1][..], &[1, 2], &[1, 3]].iter().all(|below| path(below).exists()));
+    assert_eq!(going(), [] as [PathBuf; 0]);
+    // The last key explains for a year what the record was.
+    store.forget(&chained(41, &[1, 3, 2], 10).fields.key()).unwrap();
+    assert_eq!(going(), [] as [PathBuf; 0]);
+    fs::remove_file(store.last_path("b", "s41")).unwrap();
+    assert_eq!(going(), [path(&[1, 3])]);
 }
 
 #[test]
