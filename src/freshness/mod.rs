@@ -112,6 +112,8 @@ struct Seen {
     programs: HashMap<PathBuf, String>,
     /// Rootfs sources.
     bases: HashMap<ContainerId, Base>,
+    /// By segment and the digest of what it is built on: whether it or one after it is stale.
+    stale_from: HashMap<(usize, Option<Digest>), bool>,
 }
 
 impl<'a> Judge<'a> {
@@ -286,17 +288,33 @@ impl<'a> Judge<'a> {
         let Below::Known(below) = below else { return Ok(true) };
         let mut below = below.clone();
         let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
+        let (mut fresh, mut is_stale) = (Vec::new(), false);
+        let forgotten = lock(&self.seen).forgotten;
         for after in self.segments.after(index) {
             let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
             below = self.above(snapshot, &below, &layer);
+            let from = (*after, below.digest());
+            // Asked of one segment after the other, each would look at all that follow.
+            if let Some(known) = lock(&self.seen).stale_from.get(&from) {
+                is_stale = *known;
+                break;
+            }
+            fresh.push(from);
             match self.alone(*after, &Below::Known(below.clone()))? {
-                Verdict::Stale { .. } => return Ok(true),
+                Verdict::Stale { .. } => {
+                    is_stale = true;
+                    break;
+                }
                 Verdict::Fresh(recorded) => {
                     at = (self.segments.get(*after).snapshot, recorded.layer.map(|layer| layer.digest));
                 }
             }
         }
-        Ok(false)
+        let mut seen = lock(&self.seen);
+        if seen.forgotten == forgotten {
+            seen.stale_from.extend(fresh.into_iter().map(|from| (from, is_stale)));
+        }
+        Ok(is_stale)
     }
 
     fn alone(&self, index: usize, below: &Below) -> Result<Verdict, JudgeError> {
