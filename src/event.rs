@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::key::Reason;
+use crate::cache::key::Reason;
 use crate::written_through::WrittenThrough;
 
 pub use queue::{Events, Stamped};

@@ -1,13 +1,13 @@
-//! The real host behind [`crate::build::Host`].
+//! The real host behind [`crate::model::Host`].
 
 use std::fs::{self, FileType};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::build::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::fs::regular;
 use crate::git;
+use crate::model::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::mount::MountTable;
 use crate::seccomp::Kernel;
 

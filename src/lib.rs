@@ -1,6 +1,6 @@
 //! runner: a declarative, manifest-driven build runner for root filesystems.
 
-pub mod build;
+pub mod cache;
 pub mod cgroup;
 pub mod cli;
 pub mod columns;
@@ -14,13 +14,11 @@ pub mod error;
 pub mod escape;
 pub mod event;
 pub mod execute;
-pub mod freshness;
 pub(crate) mod fs;
 pub mod git;
 pub mod graph;
 pub mod host;
 mod kernel_files;
-pub mod key;
 pub mod load;
 pub mod lock;
 pub mod loopdev;
@@ -28,6 +26,7 @@ pub mod manifest;
 pub mod manual;
 #[cfg(test)]
 mod messages;
+pub mod model;
 pub mod mount;
 mod named_paths;
 mod oom_score;

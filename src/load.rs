@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::build::{self, Build, Host};
 use crate::diagnostic::{Problem, Style, render};
 use crate::fs::regular;
 use crate::manifest;
+use crate::model::{self, Build, Host};
 
 /// Why a manifest gave no build.
 #[derive(Debug, thiserror::Error)]
@@ -102,11 +102,11 @@ pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Re
 /// Every problem.
 pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Result<Build, Vec<Problem>> {
     match manifest::parse(text, sets) {
-        Ok(manifest) => build::validate(&manifest, path, host),
+        Ok(manifest) => model::validate(&manifest, path, host),
         Err(manifest::Broken { mut problems, rest }) => {
             if let Some(rest) = rest {
                 let (manifest, gaps) = *rest;
-                problems.extend(build::problems(&manifest, path, host, &gaps));
+                problems.extend(model::problems(&manifest, path, host, &gaps));
             }
             Err(problems)
         }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use thiserror::Error;
 
-use crate::build::{Limits, size_text};
+use crate::model::{Limits, size_text};
 
 /// As many open files runner needs at least: it makes a group in each cgroup hierarchy for each container, and must be able
 /// to remove them all.

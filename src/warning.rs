@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::build::{Build, ContainerId, size_text};
-use crate::freshness::OwnFile;
+use crate::cache::OwnFile;
+use crate::model::{Build, ContainerId, size_text};
 use crate::plan::Unordered;
 use crate::written_through::WrittenThrough;
 
@@ -30,7 +30,7 @@ pub enum Warning {
     /// A part of the build was done, and is done again the next time.
     NotKept { step: String, why: NotKept, fix: InputFix },
     /// The base of a build cannot be read any more, so no result above it is stored.
-    NotJudged { why: String },
+    NotChecked { why: String },
     /// The digests of host files are not stored for the next build.
     NotLearnt { why: String },
     /// The session of a step that failed in an earlier build cannot be removed.
@@ -185,7 +185,7 @@ impl fmt::Display for Warning {
                  at a time use it"
             ),
             Self::NotKept { step, why, fix } => write!(f, "{step} is not kept for the next build: {why}{fix}"),
-            Self::NotJudged { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
+            Self::NotChecked { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
             Self::NotLearnt { why } => {
                 write!(f, "the digests of the inputs are not stored, so the next build reads them again: {why}")
             }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::build::{Mount, MountKind};
+use crate::model::{Mount, MountKind};
 
 /// Filesystems that end with their session, or with a step.
 const IN_MEMORY: [&str; 9] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "ramfs", "securityfs", "sysfs", "tmpfs"];
@@ -44,7 +44,7 @@ impl WrittenThrough {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::{CacheMount, Sharing};
+    use crate::model::{CacheMount, Sharing};
 
     #[test]
     fn writable_binds_and_caches_are_named_and_what_ends_with_the_session_is_not() {

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::examples;
-use crate::build::size;
+use crate::model::size;
 
 /// A century. Only a wrong clock gives an older time.
 const MAX_DAYS: u32 = 36500;

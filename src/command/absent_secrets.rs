@@ -6,10 +6,10 @@ use super::analysis::Analysis;
 use super::command_error::CommandError;
 use super::console::{style, warn};
 use super::manifest_file::ManifestFile;
-use crate::build::{Build, ContainerId, Secret};
+use crate::cache::{CacheChecker, CacheStatus};
 use crate::diagnostic::{Problem, render};
 use crate::error::Exit;
-use crate::freshness::{Judge, Verdict};
+use crate::model::{Build, ContainerId, Secret};
 use crate::warning::Warning;
 
 /// Warns of the secrets that a build would miss.
@@ -51,14 +51,14 @@ pub fn refuse(manifest: &ManifestFile, runs: impl Fn(ContainerId) -> bool) -> Re
 pub fn refuse_planned(
     manifest: &ManifestFile,
     analysis: &Analysis<'_>,
-    checker: &Judge<'_>,
+    checker: &CacheChecker<'_>,
 ) -> Result<(), CommandError> {
     let build = &manifest.build;
     if build.absent_secrets.is_empty() {
         return Ok(());
     }
     let forecast = analysis.forecast(checker)?;
-    let is_fresh = |segment: usize| matches!(forecast.verdict(segment), Verdict::Fresh(_));
+    let is_fresh = |segment: usize| matches!(forecast.status(segment), CacheStatus::Fresh(_));
     let stale = analysis.plan.order().iter().filter(|step| !analysis.segments.of_step(**step).is_some_and(is_fresh));
     let running: HashSet<ContainerId> = stale.map(|step| build.step(*step).container).collect();
     refuse(manifest, |container| running.contains(&container))

@@ -4,9 +4,9 @@ use super::command_error::{CommandError, check_error, store_error};
 use super::console::notice;
 use super::long_reads::LongReads;
 use super::runtime;
-use crate::build::{Build, StepId};
+use crate::cache::{self, CacheChecker, Forecast, forecast};
 use crate::error::told;
-use crate::freshness::{self, Forecast, Judge, forecast};
+use crate::model::{Build, StepId};
 use crate::named_paths::unordered_binds;
 use crate::plan::{Plan, Segments};
 use crate::settings::{STORE_OF_ROOT, Settings};
@@ -32,8 +32,8 @@ impl<'a> Analysis<'a> {
     }
 
     /// Returns a cache checker for the segments.
-    pub fn checker<'s>(&'s self, store: Option<&'s Store>, options: freshness::Options) -> Judge<'s> {
-        Judge::new(self.build, &self.segments, store, options)
+    pub fn checker<'s>(&'s self, store: Option<&'s Store>, options: cache::Options) -> CacheChecker<'s> {
+        CacheChecker::new(self.build, &self.segments, store, options)
     }
 
     /// Returns a cache checker for a command that runs nothing.
@@ -44,9 +44,9 @@ impl<'a> Analysis<'a> {
         &'s self,
         settings: &Settings,
         store: &'s StoreView,
-        options: freshness::Options,
-    ) -> Result<Judge<'s>, CommandError> {
-        let options = freshness::Options {
+        options: cache::Options,
+    ) -> Result<CacheChecker<'s>, CommandError> {
+        let options = cache::Options {
             runtime: runtime::find(&settings.runtime)?,
             long_read: LongReads::default().reporter(),
             unreadable: store.unreadable.as_ref().map(|error| told(error)),
@@ -59,7 +59,7 @@ impl<'a> Analysis<'a> {
     ///
     /// # Errors
     /// If an input of a segment cannot be read.
-    pub fn forecast(&self, checker: &Judge<'_>) -> Result<Forecast, CommandError> {
+    pub fn forecast(&self, checker: &CacheChecker<'_>) -> Result<Forecast, CommandError> {
         Ok(forecast(checker, &self.plan).map_err(check_error)?)
     }
 

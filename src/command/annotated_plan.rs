@@ -5,10 +5,10 @@ use super::command_error::CommandError;
 use super::effective_settings::settings_with_warning;
 use super::manifest_file::ManifestFile;
 use super::target;
-use crate::build::StepId;
+use crate::cache;
+use crate::cache::key::Reason;
 use crate::cli::{Cli, ManifestArgs};
-use crate::freshness;
-use crate::key::Reason;
+use crate::model::StepId;
 use crate::report::plan::Note;
 use crate::settings::Partial;
 
@@ -28,7 +28,7 @@ pub fn show_plan(
     let analysis = Analysis::new(&manifest.build, &target::steps(&manifest.build, targets)?);
     let store = StoreView::open(&settings)?;
     store.notice_if_missing(&settings);
-    let checker = analysis.read_only_checker(&settings, &store, freshness::Options::default())?;
+    let checker = analysis.read_only_checker(&settings, &store, cache::Options::default())?;
     let forecast = analysis.forecast(&checker)?;
     // A user who may not write to the store reads the inputs again the next time.
     let _ = checker.close();

@@ -13,12 +13,12 @@ use super::manifest_file::ManifestFile;
 use super::plan_run::{CheckedPlan, PlanRun, Unsaved, result_of, unless_interrupted};
 use super::report_outputs::OutputFiles;
 use super::{absent_secrets, interactive_shell, lock_file, report_outputs};
-use crate::build::{Build, Network, StepId};
+use crate::cache::{self, CacheCheckError, CacheChecker};
 use crate::error::{Error, Exit, told_with_hint};
 use crate::event::{BuildStatus, Events};
-use crate::execute::{Context, Options, Rooms, Stay, Summary};
-use crate::freshness::{self, Judge, JudgeError};
+use crate::execute::{Context, KeepOpen, Options, SessionPool, Summary};
 use crate::lock::{Inputs, LockedRootfs, Section};
+use crate::model::{Build, Network, StepId};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
 use crate::report::{NextSteps, OutputEnvironment};
 use crate::settings::Settings;
@@ -99,8 +99,8 @@ pub fn build(
     })
 }
 
-fn check_options(build: &Build, request: &BuildRequest) -> freshness::Options {
-    freshness::Options {
+fn check_options(build: &Build, request: &BuildRequest) -> cache::Options {
+    cache::Options {
         no_cache: request.no_cache,
         log: absolute(request.files.log.iter()).pop(),
         reports: absolute(request.files.reports.iter().map(|(path, _)| path)),
@@ -116,7 +116,7 @@ fn absolute<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<PathBuf> {
 
 /// Returns the digests of all rootfs sources if a lock needs them: a lock is of all of them, a build only of those that it
 /// uses.
-fn sources(checker: &Judge<'_>, request: &BuildRequest) -> Result<Vec<LockedRootfs>, JudgeError> {
+fn sources(checker: &CacheChecker<'_>, request: &BuildRequest) -> Result<Vec<LockedRootfs>, CacheCheckError> {
     if request.sources || request.locked.is_some() { checker.sources() } else { Ok(Vec::new()) }
 }
 
@@ -173,13 +173,13 @@ fn run_and_close<'c>(
     settings: &Settings,
     request: &BuildRequest,
 ) -> Result<(Summary, BTreeMap<StepId, Inputs>), CommandError> {
-    let rooms = Rooms::new(context);
+    let rooms = SessionPool::new(context);
     if request.forget_failed
         && let Err(error) = context.store.forget_failed(&context.build.project)
     {
         run.events.warn(None, &Warning::FailedStays { why: told_with_hint(&error, error.hint()) });
     }
-    let stay = if request.keyboard.is_some() { Stay::Failed } else { Stay::None };
+    let stay = if request.keyboard.is_some() { KeepOpen::Failed } else { KeepOpen::None };
     let (keep_going, keep_failed) = (request.keep_going, request.keep_failed);
     let summary = run.run(&rooms, Options { keep_going, keep_failed, stay, ..Options::of(settings.jobs) });
     let inputs = if request.sources && summary.status == BuildStatus::Done {
@@ -202,7 +202,7 @@ fn run_and_close<'c>(
 }
 
 /// Returns the inputs of the snapshots that were built or found in the store.
-fn inputs(checker: &Judge<'_>, summary: &Summary) -> Result<BTreeMap<StepId, Inputs>, JudgeError> {
+fn inputs(checker: &CacheChecker<'_>, summary: &Summary) -> Result<BTreeMap<StepId, Inputs>, CacheCheckError> {
     let mut all = BTreeMap::new();
     for (step, _) in &summary.layers {
         all.extend(checker.lock_inputs(*step)?.map(|inputs| (*step, inputs)));

@@ -2,9 +2,9 @@
 
 use super::command_error::{CommandError, store_error};
 use super::console::notice;
-use crate::build::ContainerId;
 use crate::error::Exit;
 use crate::execute::{self, Context};
+use crate::model::ContainerId;
 use crate::report::sanitize;
 use crate::store::CacheTurn;
 use crate::warning::Warning;

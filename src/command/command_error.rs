@@ -4,9 +4,9 @@ use std::error::Error as StdError;
 use std::io;
 use std::process::ExitCode;
 
+use crate::cache::CacheCheckError;
 use crate::cgroup::ProcessLimit;
 use crate::error::{Error, Exit};
-use crate::freshness::JudgeError;
 use crate::store::StoreError;
 
 /// The reason why a command ends without success.
@@ -38,7 +38,7 @@ pub fn store_error(error: StoreError) -> Error {
 }
 
 /// Returns the error of a cache check as the error of a command.
-pub fn check_error(error: JudgeError) -> Error {
+pub fn check_error(error: CacheCheckError) -> Error {
     let exit = if error.is_of_input() { Exit::Usage } else { Exit::Host };
     let hint = error.hint();
     Error::new(exit, error).with_hint(hint)

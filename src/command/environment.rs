@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use super::command_error::{CommandError, store_error, thread_error};
 use super::{leftovers, runtime, signals};
-use crate::build::{Build, ContainerId, StepId};
 use crate::error::{Error, Exit};
 use crate::event::Events;
 use crate::execute::{Context, Interrupt};
 use crate::fs::dirfd::Dir;
+use crate::model::{Build, ContainerId, StepId};
 use crate::mount::enter_private_namespace;
 use crate::named_paths::{Confinement, NamedPaths, WritableBinds};
 use crate::resource_limits;

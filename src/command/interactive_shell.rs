@@ -7,9 +7,9 @@ use std::path::Path;
 use super::cache_turns;
 use super::command_error::CommandError;
 use super::console::notice;
-use crate::build::StepId;
 use crate::error::told;
-use crate::execute::{self, Attempt, Context, Outcome, Rooms, SessionTarget};
+use crate::execute::{self, Attempt, Context, Outcome, SessionPool, SessionTarget};
+use crate::model::StepId;
 use crate::report::sanitize;
 use crate::session::{Session, SessionError};
 use crate::written_through::WrittenThrough;
@@ -49,7 +49,12 @@ pub fn list_lasting_mounts(context: Context<'_>, target: SessionTarget) {
 }
 
 /// Opens a shell in each step that failed, one after the other, in the session as the step left it.
-pub fn open_in_failed_steps<'c>(context: Context<'c>, rooms: &Rooms<'c>, failed: &[StepId], keyboard: BorrowedFd<'_>) {
+pub fn open_in_failed_steps<'c>(
+    context: Context<'c>,
+    rooms: &SessionPool<'c>,
+    failed: &[StepId],
+    keyboard: BorrowedFd<'_>,
+) {
     for (n, id) in failed.iter().enumerate() {
         let step = context.build.step(*id);
         // A session that could not be opened has nothing to look at.

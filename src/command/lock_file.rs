@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
 use super::planted_links;
-use crate::build::{Action, Build, Step, StepId};
+use crate::cache::CacheChecker;
 use crate::cli::ManifestArgs;
 use crate::error::{Error, Exit};
-use crate::freshness::Judge;
 use crate::lock::{self, Difference, LockError, LockedRootfs, LockedSnapshot, Section, SectionId};
+use crate::model::{Action, Build, Step, StepId};
 use crate::named_paths::WritableBinds;
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -79,7 +79,7 @@ pub fn unknown_to_manifest(lock: &Section, build: &Build) -> Vec<Difference> {
 /// Returns the reasons why a snapshot differs from the locked one. `others` are the other snapshots that differ, `sources`
 /// the present digests of the rootfs sources.
 pub fn causes(
-    checker: &Judge<'_>,
+    checker: &CacheChecker<'_>,
     build: &Build,
     lock: &Section,
     snapshot: StepId,

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
 use super::console::style;
-use crate::build::Build;
 use crate::cli::SetArgs;
 use crate::error::{Error, Exit};
 use crate::host::ThisHost;
 use crate::load::{LoadError, Loaded, load};
+use crate::model::Build;
 
 /// A checked manifest, with the text that the places of later problems refer to.
 pub struct ManifestFile {

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::build::Build;
 use crate::cli::{ApplyArgs, Cli, LockFileArgs, ManifestArgs};
 use crate::escape::word;
+use crate::model::Build;
 use crate::report::NextSteps;
 
 /// The manifest that commands use if the command line names none.

@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use super::analysis::Analysis;
 use super::command_error::{CommandError, thread_error};
 use super::long_reads::LongReads;
+use crate::cache::{self, CacheChecker};
 use crate::error::{Exit, told_with_hint};
 use crate::event::{BuildStatus, Events};
-use crate::execute::{self, Context, Options, Rooms, Summary};
-use crate::freshness::{self, Judge};
+use crate::execute::{self, Context, Options, SessionPool, Summary};
 use crate::report::{self, Mode, ReportOutputs, Shown};
 use crate::threads;
 use crate::warning::Warning;
@@ -21,7 +21,7 @@ pub struct CheckedPlan<'p, 'c> {
     analysis: &'p Analysis<'p>,
     long_reads: LongReads,
     /// The cache checker.
-    pub checker: Judge<'p>,
+    pub checker: CacheChecker<'p>,
 }
 
 /// A plan that runs, shown by a reporter on a thread of its own.
@@ -30,16 +30,16 @@ pub struct PlanRun<'p, 'c> {
     analysis: &'p Analysis<'p>,
     reporter: JoinHandle<Shown>,
     /// The cache checker.
-    pub checker: Judge<'p>,
+    pub checker: CacheChecker<'p>,
     /// The events, which the reporter shows until their last sender is dropped.
     pub events: Events,
 }
 
 impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
     /// Makes the cache checker of a plan. Of the options, those that follow from the context are set here.
-    pub fn new(context: Context<'c>, analysis: &'p Analysis<'p>, options: freshness::Options) -> Self {
+    pub fn new(context: Context<'c>, analysis: &'p Analysis<'p>, options: cache::Options) -> Self {
         let long_reads = LongReads::default();
-        let options = freshness::Options {
+        let options = cache::Options {
             stop: context.interrupt.flag(),
             runtime: context.workspace.runtime().clone(),
             long_read: long_reads.reporter(),
@@ -72,7 +72,7 @@ impl<'p, 'c: 'p> CheckedPlan<'p, 'c> {
 
 impl<'c> PlanRun<'_, 'c> {
     /// Runs the steps of the plan.
-    pub fn run(&self, rooms: &Rooms<'c>, options: Options) -> Summary {
+    pub fn run(&self, rooms: &SessionPool<'c>, options: Options) -> Summary {
         execute::apply(self.context, &self.analysis.plan, &self.checker, options, rooms, &self.events)
     }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::console::print_to_stderr;
-use crate::build::size_text;
 use crate::error::{Error, Exit};
+use crate::model::size_text;
 use crate::resource_limits::{self, MIN_STACK};
 use crate::sys;
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::build::Build;
 use crate::diagnostic::{At, Path, YamlPlaces};
 use crate::fs::regular;
 use crate::graph::Graph;
 use crate::manifest;
+use crate::model::Build;
 use crate::plan::Plan;
 use crate::report::ReportContext;
 

@@ -12,17 +12,17 @@ use super::environment::BuildEnvironment;
 use super::manifest_file::ManifestFile;
 use super::plan_run::{CheckedPlan, Unsaved, result_of, unless_interrupted};
 use super::{absent_secrets, cache_turns, caller_input};
-use crate::build::{Build, Rootfs, StepId};
+use crate::cache;
+use crate::cache::key;
 use crate::cli::{Cli, OnArgs};
 use crate::error::{Error, Exit, told};
-use crate::execute::{Attempt, Context, Options, Outcome, RestoreError, Rooms, SessionTarget, Stay};
-use crate::freshness;
-use crate::key;
+use crate::execute::{Attempt, Context, KeepOpen, Options, Outcome, RestoreError, SessionPool, SessionTarget};
+use crate::model::{Build, Rootfs, StepId};
 use crate::plan::Plan;
 use crate::report::{Mode, ReportOutputs, duration, sanitize};
 use crate::session::SessionError;
 use crate::settings::{Partial, Settings};
-use crate::store::{KeptFailure, StoreError};
+use crate::store::{StoreError, StoredFailedSession};
 
 /// Opens the session of the target that `find` resolves the name to, does `work` in it, and closes it. Returns the exit code
 /// of the work as the result of the command.
@@ -31,7 +31,7 @@ pub fn run_in_session(
     on: &OnArgs,
     name: &str,
     find: impl FnOnce(&Build, &str) -> Result<SessionTarget, Error>,
-    work: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, SessionTarget) -> Result<Attempt, SessionError>,
+    work: impl for<'a> FnOnce(Context<'a>, &SessionPool<'a>, SessionTarget) -> Result<Attempt, SessionError>,
 ) -> Result<(), CommandError> {
     let flags = Partial { store: cli.store.clone(), runtime: on.runtime.runtime.clone(), ..Partial::default() };
     let settings = settings_with_warning(flags, &on.manifest)?;
@@ -47,7 +47,7 @@ pub fn run_in_session(
             // A read-only store cannot record the leftovers of a session that is killed.
             return Err(store_error(StoreError::ReadOnly { path: context.store.root().to_owned() }).into());
         }
-        let rooms = Rooms::new(context);
+        let rooms = SessionPool::new(context);
         let opened = Opening { context, manifest: &manifest, settings: &settings, rooms: &rooms };
         let attempt = opened.open(target).and_then(|restored| {
             let _turns = cache_turns::take(context, target.container)?;
@@ -74,7 +74,7 @@ pub fn run_on_terminal(
     name: &str,
     find: impl FnOnce(&Build, &str) -> Result<SessionTarget, Error>,
     hint: &str,
-    work: impl for<'a> FnOnce(Context<'a>, &Rooms<'a>, SessionTarget, BorrowedFd<'_>) -> Result<Attempt, SessionError>,
+    work: impl for<'a> FnOnce(Context<'a>, &SessionPool<'a>, SessionTarget, BorrowedFd<'_>) -> Result<Attempt, SessionError>,
 ) -> Result<(), CommandError> {
     let keyboard = caller_input::keyboard(hint)?;
     run_in_session(cli, on, name, find, |context, rooms, target| work(context, rooms, target, keyboard.as_fd()))
@@ -110,17 +110,17 @@ struct Opening<'o, 'c> {
     context: Context<'c>,
     manifest: &'o ManifestFile,
     settings: &'o Settings,
-    rooms: &'o Rooms<'c>,
+    rooms: &'o SessionPool<'c>,
 }
 
 impl Opening<'_, '_> {
     /// Brings the session of the target into its state: for a container, the state before its first step; for a step whose
     /// failed session is stored, that session; for another step, the state before it.
-    fn open(&self, target: SessionTarget) -> Result<Option<KeptFailure>, CommandError> {
+    fn open(&self, target: SessionTarget) -> Result<Option<StoredFailedSession>, CommandError> {
         let build = self.context.build;
         let Some(step) = target.step else {
             if let Rootfs::Snapshot(base) = build.container(target.container).rootfs {
-                self.build(&[base], Stay::None)?;
+                self.build(&[base], KeepOpen::None)?;
             }
             return Ok(None);
         };
@@ -133,18 +133,18 @@ impl Opening<'_, '_> {
             return Ok(Some(stored));
         }
         if !known.needs.is_empty() {
-            self.build(&known.needs, Stay::Container(target.container))?;
+            self.build(&known.needs, KeepOpen::Container(target.container))?;
         }
         notice(&format!("the session before {}; changes in it are discarded", sanitize(&known.name)));
         Ok(None)
     }
 
     /// Builds these steps and everything that they need, shown on standard error.
-    fn build(&self, steps: &[StepId], stay: Stay) -> Result<(), CommandError> {
+    fn build(&self, steps: &[StepId], stay: KeepOpen) -> Result<(), CommandError> {
         let Self { context, manifest, settings, rooms } = *self;
         let analysis = Analysis::new(context.build, steps);
         // The caller continues in a session that stays open, so its steps must run, also those whose success is stored.
-        let options = freshness::Options { layers_only: stay != Stay::None, ..Default::default() };
+        let options = cache::Options { layers_only: stay != KeepOpen::None, ..Default::default() };
         let checked = CheckedPlan::new(context, &analysis, options);
         absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
             .map_err(|error| unless_interrupted(context, error))?;
@@ -156,14 +156,14 @@ impl Opening<'_, '_> {
     }
 }
 
-fn restore_error(error: &RestoreError, stored: &KeptFailure) -> Error {
+fn restore_error(error: &RestoreError, stored: &StoredFailedSession) -> Error {
     let step = &stored.step.step;
     let message = format!("cannot open the session of {step} as it was when it failed: {}", told(error));
     Error::new(Exit::Host, message).with_hint(error.hint())
 }
 
 /// Prints when and why the step failed, and the changes of the manifest since then.
-fn describe_failure(build: &Build, step: StepId, stored: &KeptFailure) {
+fn describe_failure(build: &Build, step: StepId, stored: &StoredFailedSession) {
     let failed = &stored.step;
     let then = humantime::parse_rfc3339(&failed.time).ok();
     let ago = then.and_then(|then| SystemTime::now().duration_since(then).ok());

@@ -1,9 +1,9 @@
 //! The names on a command line, resolved: to steps of the build, or to the container or step that a session is opened for.
 
-use crate::build::{Build, ContainerId, StepId};
 use crate::diagnostic::nearest;
 use crate::error::{Error, Exit};
 use crate::execute::SessionTarget;
+use crate::model::{Build, ContainerId, StepId};
 
 /// Returns the steps of these names, in the same order.
 ///

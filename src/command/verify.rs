@@ -15,15 +15,15 @@ use super::manifest_file::ManifestFile;
 use super::plan_run::{CheckedPlan, Unsaved, result_of};
 use super::report_outputs::{self, OutputFiles};
 use super::{absent_secrets, target};
-use crate::build::{Action, Build, ContainerId, StepId};
+use crate::cache::{self, CacheChecker, CacheStatus};
 use crate::cli::{Cli, VerifyArgs};
 use crate::diagnostic::escaped;
 use crate::difference::between_images;
 use crate::digest::Digest;
 use crate::error::{Error, Exit};
-use crate::execute::{Context, Options, Rooms, Summary};
-use crate::freshness::{self, Judge, Verdict};
+use crate::execute::{Context, Options, SessionPool, Summary};
 use crate::lock::{LockError, Section};
+use crate::model::{Action, Build, ContainerId, StepId};
 use crate::report::{OutputEnvironment, difference_line};
 use crate::settings::{Partial, Settings};
 use crate::store::Store;
@@ -81,7 +81,7 @@ fn expected(
     lock: Option<&Section>,
 ) -> Result<BTreeMap<StepId, Digest>, CommandError> {
     let store = StoreView::open(settings)?;
-    let checker = analysis.read_only_checker(settings, &store, freshness::Options::default())?;
+    let checker = analysis.read_only_checker(settings, &store, cache::Options::default())?;
     let forecast = analysis.forecast(&checker)?;
     // If the digests of inputs cannot be stored, the build reads the inputs again.
     let _ = checker.close();
@@ -90,9 +90,9 @@ fn expected(
         let Some(snapshot) = segment.snapshot else { continue };
         let name = &analysis.build.step(snapshot).name;
         let locked = lock.and_then(|lock| lock.digest_of(name)?.parse().ok());
-        let stored = || match forecast.verdict(index) {
-            Verdict::Fresh(recorded) => recorded.layer.as_ref().map(|layer| layer.digest),
-            Verdict::Stale { .. } => None,
+        let stored = || match forecast.status(index) {
+            CacheStatus::Fresh(recorded) => recorded.layer.as_ref().map(|layer| layer.digest),
+            CacheStatus::Stale { .. } => None,
         };
         match locked.or_else(stored) {
             Some(digest) => drop(expected.insert(snapshot, digest)),
@@ -133,13 +133,13 @@ impl Verification<'_> {
         let lease = store.lease().map_err(store_error)?;
         let build_id = store.new_build(SystemTime::now()).map_err(store_error)?;
         let context = Context { store: &store, lease: &lease, build_id: &build_id, ..outer };
-        let options = freshness::Options { own_files: self.own_files.clone(), ..Default::default() };
+        let options = cache::Options { own_files: self.own_files.clone(), ..Default::default() };
         let checked = CheckedPlan::new(context, analysis, options);
         let output = OutputEnvironment::of_stdout();
         let outputs = report_outputs::open(&OutputFiles::default(), &output, analysis.build, &analysis.plan, None)?;
         let run = checked.show(output.mode(settings.progress), io::stdout(), outputs)?;
         environment.warn(&run.events);
-        let rooms = Rooms::new(context);
+        let rooms = SessionPool::new(context);
         let summary = run.run(&rooms, Options::of(settings.jobs));
         let results = self.results(&run.checker, &summary, [outer.store, &store]);
         drop(rooms);
@@ -153,7 +153,7 @@ impl Verification<'_> {
     /// Compares each snapshot. The first store has the expected layers, the second one those of the second build.
     fn results(
         &self,
-        checker: &Judge<'_>,
+        checker: &CacheChecker<'_>,
         summary: &Summary,
         [expected, built]: [&Store; 2],
     ) -> Result<Results, CommandError> {

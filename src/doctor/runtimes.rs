@@ -14,9 +14,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::trusted::distrust;
 use super::{Check, cgroup};
-use crate::build::{Capability, Checkpointing, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::error::told;
 use crate::fs::opened::OpenedPaths;
+use crate::model::{Capability, Checkpointing, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::mount::enter_private_namespace;
 use crate::named_paths::NamedPaths;
 use crate::rootfs;

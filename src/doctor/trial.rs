@@ -11,9 +11,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Check;
 use super::trusted::distrust;
-use crate::build::Compression;
 use crate::error::told;
 use crate::fs::xattr::XattrFile;
+use crate::model::Compression;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
 use crate::snapshot::{ImageOptions, find_mksquashfs, uses_mksquashfs, write_image};
 

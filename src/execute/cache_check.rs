@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::segment_table::{Checked, LayerChains};
-use super::{Cause, Context, Failure, Rooms};
+use super::{Cause, Context, Failure, SessionPool};
+use crate::cache::key::Reason;
+use crate::cache::{Below, CacheCheckError, CacheChecker, CacheStatus, is_memory};
 use crate::digest::Digest;
 use crate::error::told_with_hint;
 use crate::event::Events;
-use crate::freshness::{Below, Judge, JudgeError, Verdict, is_memory};
-use crate::key::Reason;
-use crate::store::Held;
+use crate::store::LayerPin;
 use crate::warning::Warning;
 
 /// How often it is looked whether another runner is done.
@@ -21,8 +21,8 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 #[derive(Clone, Copy)]
 pub struct CacheCheck<'a, 'e> {
     pub context: Context<'a>,
-    pub judge: &'e Judge<'e>,
-    pub rooms: &'e Rooms<'a>,
+    pub checker: &'e CacheChecker<'e>,
+    pub rooms: &'e SessionPool<'a>,
     pub chains: &'e LayerChains,
     pub events: &'e Events,
     pub segment: usize,
@@ -33,10 +33,10 @@ pub struct CacheCheck<'a, 'e> {
 }
 
 /// What one look at a segment finds.
-type Look = (Verdict, Option<Digest>, Option<Held>);
+type Look = (CacheStatus, Option<Digest>, Option<LayerPin>);
 
-impl From<JudgeError> for Failure {
-    fn from(error: JudgeError) -> Self {
+impl From<CacheCheckError> for Failure {
+    fn from(error: CacheCheckError) -> Self {
         let cause = if error.is_of_input() { Cause::Input } else { Cause::Host };
         Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
     }
@@ -45,33 +45,33 @@ impl From<JudgeError> for Failure {
 impl CacheCheck<'_, '_> {
     /// Checks the segment; returns when it is fresh, or this runner is to build it.
     pub fn run(self) -> Result<Checked, Failure> {
-        let below = self.judge.below(self.segment, |step| self.chains.get(step))?;
+        let below = self.checker.below(self.segment, |step| self.chains.get(step))?;
         let mut has_reported = false;
         loop {
-            let Some((verdict, key, pin)) = self.look(&below)? else { continue };
+            let Some((status, key, pin)) = self.look(&below)? else { continue };
             let known = below.clone();
-            let found = |verdict| Ok(Checked { verdict, below: known, building: None, until: None, pin });
-            let Verdict::Stale { reasons, draft: Some(draft), .. } = &verdict else { return found(verdict) };
+            let found = |status| Ok(Checked { status, below: known, building: None, until: None, pin });
+            let CacheStatus::Stale { reasons, draft: Some(draft), .. } = &status else { return found(status) };
             let anyway = |reason: &Reason| matches!(reason, Reason::Always { .. } | Reason::NoCache);
             if let Below::Unwritten(snapshot) = below {
-                let may_be_fresh = !reasons.iter().any(anyway) && self.judge.may_be_fresh(self.segment, draft);
+                let may_be_fresh = !reasons.iter().any(anyway) && self.checker.may_be_fresh(self.segment, draft);
                 let until = may_be_fresh.then_some(snapshot);
-                return Ok(Checked { verdict, below, building: None, until, pin: None });
+                return Ok(Checked { status, below, building: None, until, pin: None });
             }
-            let Some(key) = key.filter(|_| !self.context.store.is_read_only()) else { return found(verdict) };
-            if let Some(building) = self.context.store.try_building(&key).map_err(JudgeError::from)? {
+            let Some(key) = key.filter(|_| !self.context.store.is_read_only()) else { return found(status) };
+            if let Some(building) = self.context.store.try_lock_key(&key).map_err(CacheCheckError::from)? {
                 // Another one may have built it between the look and now.
-                let Some((verdict, _, pin)) = self.look(&below)? else { continue };
-                let Verdict::Stale { reasons, .. } = &verdict else {
-                    return Ok(Checked { verdict, below, building: None, until: None, pin });
+                let Some((status, _, pin)) = self.look(&below)? else { continue };
+                let CacheStatus::Stale { reasons, .. } = &status else {
+                    return Ok(Checked { status, below, building: None, until: None, pin });
                 };
                 // Only now: whoever else saw the damage may have put a good one there since.
                 self.set_aside(reasons)?;
-                return Ok(Checked { verdict, below, building: Some(building), until: None, pin });
+                return Ok(Checked { status, below, building: Some(building), until: None, pin });
             }
             let must_not_wait = self.context.interrupt.is_set() || self.stop_waiting.load(Ordering::Relaxed);
             if must_not_wait || reasons.iter().any(anyway) {
-                return found(verdict);
+                return found(status);
             }
             if !has_reported {
                 has_reported = true;
@@ -84,14 +84,14 @@ impl CacheCheck<'_, '_> {
         }
     }
 
-    /// The verdict, the key where it is known, and the hold on the layer of what is fresh; nothing where that was
+    /// The status, the key where it is known, and the hold on the layer of what is fresh; nothing where that was
     /// removed since it was looked at.
     fn look(&self, below: &Below) -> Result<Option<Look>, Failure> {
-        let container = self.judge.segments().get(self.segment).container;
+        let container = self.checker.segments().get(self.segment).container;
         let is_open = self.rooms.is_open(container);
-        let mut verdict = self.judge.judge(self.segment, below, is_open)?;
+        let mut status = self.checker.check(self.segment, below, is_open)?;
         let mounts = &self.context.build.container(container).mounts;
-        if let Verdict::Stale { resume, .. } = &mut verdict
+        if let CacheStatus::Stale { resume, .. } = &mut status
             && is_open
             && mounts.iter().any(|mount| is_memory(&mount.kind))
         {
@@ -99,35 +99,35 @@ impl CacheCheck<'_, '_> {
             *resume = None;
         }
         let mut held = None;
-        let layer = match &verdict {
-            Verdict::Fresh(recorded) => recorded.layer.as_ref(),
-            Verdict::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
+        let layer = match &status {
+            CacheStatus::Fresh(recorded) => recorded.layer.as_ref(),
+            CacheStatus::Stale { resume, .. } => resume.as_ref().map(|resume| &resume.layer),
         };
         if let Some(layer) = layer {
-            held = self.context.store.hold_layer(&layer.digest).map_err(JudgeError::from)?;
+            held = self.context.store.pin_layer(&layer.digest).map_err(CacheCheckError::from)?;
             if held.is_none() {
                 return Ok(None);
             }
         }
-        let key = match (&verdict, below) {
-            (Verdict::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
+        let key = match (&status, below) {
+            (CacheStatus::Stale { draft: Some(draft), .. }, Below::Known(below)) => Some(draft.on(below).key()),
             _ => None,
         };
-        Ok(Some((verdict, key, held)))
+        Ok(Some((status, key, held)))
     }
 
     fn set_aside(&self, reasons: &[Reason]) -> Result<(), Failure> {
         for reason in reasons {
             let Reason::Damaged { digest } = reason else { continue };
             let Ok(layer) = digest.parse() else { continue };
-            self.context.store.set_layer_aside(&layer).map_err(JudgeError::from)?;
+            self.context.store.set_layer_aside(&layer).map_err(CacheCheckError::from)?;
             self.events.warn(self.last_step(), &Warning::Damaged { digest: digest.clone() });
         }
         Ok(())
     }
 
     fn last_step(&self) -> Option<&str> {
-        let step = self.judge.segments().get(self.segment).steps.last()?;
+        let step = self.checker.segments().get(self.segment).steps.last()?;
         Some(&self.context.build.step(*step).name)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Context;
-use crate::build::{ContainerId, MountKind, Sharing};
+use crate::model::{ContainerId, MountKind, Sharing};
 use crate::store::{CacheTurn, StoreError};
 
 /// How often it is looked whether it is this one's turn.

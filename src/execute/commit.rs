@@ -3,37 +3,37 @@
 use std::path::Path;
 
 use super::segment_table::{ToCommit, ToRecord};
-use super::{Context, Failure, Rooms};
-use crate::build::{Build, Checkpointing};
+use super::{Context, Failure, SessionPool};
+use crate::cache::key::{Fields, Reason};
+use crate::cache::{CacheCheckError, CacheChecker, Since};
 use crate::content::ContentError;
 use crate::event::Events;
-use crate::freshness::{Judge, JudgeError, Since};
-use crate::key::{Fields, Reason};
+use crate::model::{Build, Checkpointing};
 use crate::named_paths::unordered_binds;
 use crate::plan::{Plan, Unordered};
-use crate::store::{Building, Store, StoreError};
+use crate::store::{BuildLock, Store, StoreError};
 use crate::warning::{InputFix, MissingOrder, NotKept, Warning};
 
 /// Locks the keys of the segments above that run already, then records the segment. Returns the locks.
 pub(super) fn commit(
-    judge: &Judge<'_>,
+    checker: &CacheChecker<'_>,
     context: Context<'_>,
-    rooms: &Rooms<'_>,
+    rooms: &SessionPool<'_>,
     events: &Events,
     to_commit: ToCommit,
-) -> Vec<(usize, Building)> {
+) -> Vec<(usize, BuildLock)> {
     let ToCommit { above, parents, record } = to_commit;
     let mut locks = Vec::new();
     for (segment, draft) in above {
-        match context.store.try_building(&draft.on(&parents).key()) {
+        match context.store.try_lock_key(&draft.on(&parents).key()) {
             Ok(lock) => locks.extend(lock.map(|lock| (segment, lock))),
             Err(error) => {
-                events.warn(None, &Warning::NotJudged { why: Failure::from(JudgeError::from(error)).reason });
+                events.warn(None, &Warning::NotChecked { why: Failure::from(CacheCheckError::from(error)).reason });
             }
         }
     }
     if let Some(record) = record
-        && let Err(warning) = keep(judge, context, rooms, record)
+        && let Err(warning) = keep(checker, context, rooms, record)
     {
         events.warn(None, &warning);
     }
@@ -41,8 +41,13 @@ pub(super) fn commit(
 }
 
 /// Returns the order that would have prevented a step of another container from writing one of these inputs of a segment.
-fn missing_order(judge: &Judge<'_>, build: &Build, segment: usize, inputs: &[&str]) -> Option<Box<MissingOrder>> {
-    let reader = judge.segments().get(segment).container;
+fn missing_order(
+    checker: &CacheChecker<'_>,
+    build: &Build,
+    segment: usize,
+    inputs: &[&str],
+) -> Option<Box<MissingOrder>> {
+    let reader = checker.segments().get(segment).container;
     let is_it = |unordered: &&Unordered| {
         unordered.reader == reader && inputs.iter().any(|input| unordered.target == Path::new(input))
     };
@@ -51,19 +56,24 @@ fn missing_order(judge: &Judge<'_>, build: &Build, segment: usize, inputs: &[&st
 }
 
 /// Records what a segment gave, unless what its key was made from has changed meanwhile.
-fn keep(judge: &Judge<'_>, context: Context<'_>, rooms: &Rooms<'_>, record: ToRecord) -> Result<(), Warning> {
+fn keep(
+    checker: &CacheChecker<'_>,
+    context: Context<'_>,
+    rooms: &SessionPool<'_>,
+    record: ToRecord,
+) -> Result<(), Warning> {
     let Context { build, store, .. } = context;
     let ToRecord { segment, draft, below, recorded, building } = record;
     let step = recorded.steps.last().cloned().unwrap_or_default();
     let not_kept = |why, fix| Warning::NotKept { step: step.clone(), why, fix };
     let failed = |failure: Failure, fix| not_kept(NotKept::Failed { why: failure.reason }, fix);
-    let fix_of = |targets: &[&str], otherwise| match missing_order(judge, build, segment, targets) {
+    let fix_of = |targets: &[&str], otherwise| match missing_order(checker, build, segment, targets) {
         Some(order) => InputFix::Order(order),
-        None => Some(judge.own_inputs(segment)).filter(|own| !own.is_empty()).map_or(otherwise, InputFix::Own),
+        None => Some(checker.own_inputs(segment)).filter(|own| !own.is_empty()).map_or(otherwise, InputFix::Own),
     };
-    let changed = judge.changed_since(segment, &draft, &below);
+    let changed = checker.changed_since(segment, &draft, &below);
     let changed = changed.map_err(|error| {
-        let is_changing = matches!(&error, JudgeError::Content(ContentError::Changing { .. }));
+        let is_changing = matches!(&error, CacheCheckError::Content(ContentError::Changing { .. }));
         failed(error.into(), if is_changing { fix_of(&[], InputFix::None) } else { InputFix::None })
     })?;
     match changed {
@@ -84,30 +94,30 @@ fn keep(judge: &Judge<'_>, context: Context<'_>, rooms: &Rooms<'_>, record: ToRe
         }
         None => {}
     }
-    let reports = judge.own_reports(segment);
+    let reports = checker.own_reports(segment);
     if !reports.is_empty() {
         return Err(not_kept(NotKept::WillChange, InputFix::Own(reports)));
     }
-    store.record(&recorded, &below, judge.project()).map_err(|error| failed(error.into(), InputFix::None))?;
+    store.record(&recorded, &below, checker.project()).map_err(|error| failed(error.into(), InputFix::None))?;
     // Not before: whoever waits for it looks for the record.
     drop(building);
-    if judge.segments().get(segment).snapshot.is_some() {
+    if checker.segments().get(segment).snapshot.is_some() {
         rooms.checkpoints.end(segment);
         // The image of one that cannot be removed is removed by a collection.
-        let _ = remove_checkpoints(judge, build, store, segment, &draft.on(&below));
+        let _ = remove_checkpoints(checker, build, store, segment, &draft.on(&below));
     }
     Ok(())
 }
 
 /// Removes the checkpoints of a segment whose snapshot is in the store: nothing continues from them any more.
 fn remove_checkpoints(
-    judge: &Judge<'_>,
+    checker: &CacheChecker<'_>,
     build: &Build,
     store: &Store,
     segment: usize,
     fields: &Fields,
 ) -> Result<(), StoreError> {
-    let segment = judge.segments().get(segment);
+    let segment = checker.segments().get(segment);
     if build.container(segment.container).checkpoint == Checkpointing::Off {
         return Ok(());
     }

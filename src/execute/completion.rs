@@ -8,12 +8,12 @@ use super::refusal::hint_of;
 use super::segment_table::Checked;
 use super::worker::{StepDone, WorkerMessage};
 use super::{Cause, Failure, milliseconds};
-use crate::build::StepId;
+use crate::cache::CacheStatus;
+use crate::cache::key::Reason;
 use crate::digest::Digest;
 use crate::event::{Event, StepFailure, StepStatus};
-use crate::freshness::Verdict;
-use crate::key::Reason;
 use crate::lock::FIX;
+use crate::model::StepId;
 use crate::plan::action;
 use crate::store::StoreError;
 use crate::written_through::WrittenThrough;
@@ -79,7 +79,7 @@ impl Dispatcher<'_, '_> {
         let StepDone { step, took, result, stored, log, kept } = done;
         let build = self.context.build;
         if build.container(build.step(step).container).may_write_to_host() {
-            self.judge.forget();
+            self.checker.forget();
         }
         let (is_ok, is_stored) = (result.is_ok(), stored.is_some());
         let (reason, exit_code) = match &result {
@@ -147,11 +147,11 @@ impl Dispatcher<'_, '_> {
         if self.scheduler.has_unsettled_inputs(segment) {
             self.distrust(segment, &mut checked);
         }
-        if let Verdict::Stale { resume: Some(resume), .. } = &checked.verdict
+        if let CacheStatus::Stale { resume: Some(resume), .. } = &checked.status
             && checked.until.is_none()
             && let Some(pin) = checked.pin.take()
         {
-            let known = self.judge.segments().get(segment);
+            let known = self.checker.segments().get(segment);
             let after = self.context.build.step(known.steps[resume.steps - 1]).name.clone();
             self.rooms.set_seed(known.container, pin.path().to_owned(), after);
             self.rooms.checkpoints.hold(segment, resume.steps, pin);
@@ -162,18 +162,18 @@ impl Dispatcher<'_, '_> {
     /// Has a segment run whose steps see files that are yet to be written: the record or the checkpoint may hold work on the files
     /// that were there before.
     fn distrust(&self, segment: usize, checked: &mut Checked) {
-        match &mut checked.verdict {
-            Verdict::Stale { resume, .. } => {
+        match &mut checked.status {
+            CacheStatus::Stale { resume, .. } => {
                 if resume.take().is_some() {
                     checked.pin = None;
                 }
             }
-            Verdict::Fresh(recorded) => {
+            CacheStatus::Fresh(recorded) => {
                 let steps = self.scheduler.open_barriers(segment);
                 let steps = steps.map(|step| self.context.build.step(step).name.clone()).collect();
                 let draft = Some(recorded.fields.without_below());
                 let reasons = vec![Reason::InputUnsettled { steps }];
-                checked.verdict = Verdict::Stale { reasons, checkpoints: draft.clone(), draft, resume: None };
+                checked.status = CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume: None };
                 checked.pin = None;
             }
         }

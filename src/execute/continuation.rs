@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::dispatcher::Dispatcher;
 use super::milliseconds;
-use crate::build::{Build, Checkpointing, StepId};
 use crate::event::Continuation;
+use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segment;
 use crate::warning::NoCheckpoint;
 
@@ -17,7 +17,7 @@ impl Dispatcher<'_, '_> {
         if self.totals.failed + self.totals.skipped == 0 {
             return Vec::new();
         }
-        let segments = self.judge.segments();
+        let segments = self.checker.segments();
         let ran: HashMap<StepId, Duration> = self.ran.iter().copied().collect();
         let of = |(index, segment): (usize, &Segment)| {
             let (stored, why) = self.rooms.checkpoints.last(index);

@@ -7,21 +7,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cache_check::CacheCheck;
-use super::clock::{Clock, Stage};
 use super::commit::commit;
 use super::completion::Totals;
 use super::edge::{Edge, EndsWithPanic};
-use super::failed::FailedWith;
+use super::failed::PendingFailedSession;
 use super::message::{Action, Message, SkipReason};
 use super::place::Places;
 use super::scheduler::{Limits, Scheduler, Shape};
 use super::segment_table::{LayerChains, SegmentTable};
 use super::step;
+use super::timing::{Stage, TimingHistory};
 use super::worker::{StepJob, WorkerMessage, hand};
-use super::{Context, Failure, Options, Rooms, Stay, Summary, milliseconds};
-use crate::build::{Action as StepAction, ContainerId, StepId};
+use super::{Context, Failure, KeepOpen, Options, SessionPool, Summary, milliseconds};
+use crate::cache::CacheChecker;
 use crate::event::{BuildStatus, Event, Events};
-use crate::freshness::Judge;
+use crate::model::{Action as StepAction, ContainerId, StepId};
 use crate::plan::{Plan, late};
 use crate::threads::{Crew, On};
 use crate::warning::Warning;
@@ -42,9 +42,9 @@ struct Crews<'c, 's, 'e> {
 pub fn apply<'a>(
     context: Context<'a>,
     plan: &Plan,
-    judge: &Judge<'_>,
+    checker: &CacheChecker<'_>,
     options: Options,
-    rooms: &Rooms<'a>,
+    rooms: &SessionPool<'a>,
     events: &Events,
 ) -> Summary {
     let begun = Instant::now();
@@ -58,16 +58,16 @@ pub fn apply<'a>(
         context,
         edge: &edge,
         plan,
-        judge,
+        checker,
         chains: &chains,
         rooms,
         events,
         scheduler: Scheduler::new(
-            shape(context, plan, judge),
+            shape(context, plan, checker),
             Limits { jobs, keep_going: options.keep_going, can_store: !context.store.is_read_only() },
         ),
-        table: SegmentTable::new(context.build, judge.segments(), &chains),
-        clock: Clock::new(context, jobs, begun),
+        table: SegmentTable::new(context.build, checker.segments(), &chains),
+        clock: TimingHistory::new(context, jobs, begun),
         stop_waiting: &stop_waiting,
         is_stopping: &is_stopping,
         options,
@@ -107,8 +107,8 @@ pub fn apply<'a>(
     Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
 }
 
-fn shape<'s>(context: Context<'s>, plan: &'s Plan, judge: &Judge<'s>) -> Shape<'s> {
-    let (build, segments) = (context.build, judge.segments());
+fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -> Shape<'s> {
+    let (build, segments) = (context.build, checker.segments());
     Shape {
         plan,
         segments,
@@ -125,13 +125,13 @@ pub(super) struct Dispatcher<'a, 'e> {
     /// Has the panics of threads reported.
     pub(super) edge: &'e Edge,
     pub(super) plan: &'e Plan,
-    pub(super) judge: &'e Judge<'e>,
+    pub(super) checker: &'e CacheChecker<'e>,
     pub(super) chains: &'e LayerChains,
-    pub(super) rooms: &'e Rooms<'a>,
+    pub(super) rooms: &'e SessionPool<'a>,
     pub(super) events: &'e Events,
     pub(super) scheduler: Scheduler<'e>,
     pub(super) table: SegmentTable<'e>,
-    pub(super) clock: Clock<'a>,
+    pub(super) clock: TimingHistory<'a>,
     /// Has threads that wait for another runner wait no longer.
     pub(super) stop_waiting: &'e AtomicBool,
     /// For threads: nothing more begins.
@@ -144,7 +144,7 @@ pub(super) struct Dispatcher<'a, 'e> {
     /// Steps that failed by themselves.
     pub(super) failed: Vec<StepId>,
     /// Those of them whose sessions are to be stored.
-    pub(super) kept: Vec<FailedWith>,
+    pub(super) kept: Vec<PendingFailedSession>,
     /// Steps that ran and ended well, and how long each took.
     pub(super) ran: Vec<(StepId, Duration)>,
 }
@@ -224,7 +224,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
                 Action::Run { step } => {
                     self.clock.begins(step);
                     let reasons = self.table.reasons(step);
-                    let open = judge_open(&self.scheduler, self.judge, step);
+                    let open = open_steps(&self.scheduler, self.checker, step);
                     let checkpoint = self.table.checkpoint(step, open);
                     let job = self.job(crews.steps, step, reasons, checkpoint, sender.clone());
                     if let Some((_, before)) = last.replace((step, job)) {
@@ -236,7 +236,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
                 Action::Skip { step, reason } => self.report_skipped(step, reason),
                 Action::Fail { step } => self.report_unchecked(step),
                 Action::CannotStore { step } => self.report_read_only(step),
-                Action::Link { segment } => self.table.link(segment, self.judge),
+                Action::Link { segment } => self.table.link(segment, self.checker),
                 Action::Commit { segment } => self.commit(segment, crews.background, sender.clone()),
                 Action::Abandon { segment } => self.table.abandon(segment),
                 Action::CloseSession { container } => self.close_session(container, crews.background),
@@ -250,13 +250,13 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'a: 's,
         'e: 's,
     {
-        let Self { context, edge, judge, rooms, chains, events, stop_waiting, .. } = *self;
+        let Self { context, edge, checker, rooms, chains, events, stop_waiting, .. } = *self;
         crew.hand(move |on| {
             // On the dispatcher's thread nobody can end its wait for another runner.
             static AT_ONCE: AtomicBool = AtomicBool::new(true);
             let stop_waiting = if on == On::Callers { &AT_ONCE } else { stop_waiting };
             let waits = || drop(sender.send(WorkerMessage::CheckWaits { segment }));
-            let check = CacheCheck { context, judge, rooms, chains, events, segment, stop_waiting, waits: &waits };
+            let check = CacheCheck { context, checker, rooms, chains, events, segment, stop_waiting, waits: &waits };
             let result = Box::new(edge.guard(|| check.run()));
             let _ = sender.send(WorkerMessage::Checked { segment, result });
         });
@@ -269,7 +269,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
     {
         let fresh = self.table.take_fresh(step);
         let (work, edge) = (self.work(step), self.edge);
-        let segments = self.judge.segments();
+        let segments = self.checker.segments();
         let before = segments.of_step(step).and_then(|index| segments.before(index));
         crew.hand(move |_| {
             let take = || match fresh {
@@ -286,12 +286,13 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'e: 's,
     {
         let to_commit = self.table.take_commit(segment);
-        let Self { judge, context, rooms, events, edge, .. } = *self;
+        let Self { checker, context, rooms, events, edge, .. } = *self;
         crew.hand(move |_| {
-            let locks = edge.guard(|| Ok(commit(judge, context, rooms, events, to_commit))).unwrap_or_else(|failure| {
-                events.warn(None, &Warning::NotJudged { why: failure.reason });
-                Vec::new()
-            });
+            let locks =
+                edge.guard(|| Ok(commit(checker, context, rooms, events, to_commit))).unwrap_or_else(|failure| {
+                    events.warn(None, &Warning::NotChecked { why: failure.reason });
+                    Vec::new()
+                });
             let _ = sender.send(WorkerMessage::Committed { segment, locks });
         });
     }
@@ -303,9 +304,9 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'e: 's,
     {
         let stays = match self.options.stay {
-            Stay::None => false,
-            Stay::Container(container) => container == id,
-            Stay::Failed => self.failed.iter().any(|step| self.context.build.step(*step).container == id),
+            KeepOpen::None => false,
+            KeepOpen::Container(container) => container == id,
+            KeepOpen::Failed => self.failed.iter().any(|step| self.context.build.step(*step).container == id),
         };
         if stays {
             return;
@@ -320,8 +321,8 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
     }
 
     pub(super) fn work(&self, id: StepId) -> step::Work<'a, 'e> {
-        let Self { context, judge, rooms, events, .. } = *self;
-        step::Work { context, judge, rooms, events, id }
+        let Self { context, checker, rooms, events, .. } = *self;
+        step::Work { context, checker, rooms, events, id }
     }
 
     pub(super) fn names(&self, id: StepId) -> (String, String) {
@@ -373,6 +374,6 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
 }
 
 /// How many steps of a step's segment have not ended, itself among them.
-fn judge_open(scheduler: &Scheduler<'_>, judge: &Judge<'_>, step: StepId) -> usize {
-    judge.segments().of_step(step).map_or(0, |segment| scheduler.open_steps(segment))
+fn open_steps(scheduler: &Scheduler<'_>, checker: &CacheChecker<'_>, step: StepId) -> usize {
+    checker.segments().of_step(step).map_or(0, |segment| scheduler.open_steps(segment))
 }

@@ -6,26 +6,26 @@ use std::time::SystemTime;
 use super::dispatcher::Dispatcher;
 use super::step::{CHANGES, Work, session, unusable};
 use super::{Cause, Failure};
-use crate::build::StepId;
+use crate::cache::key;
 use crate::error::told_with_hint;
 use crate::event::Event;
-use crate::key;
-use crate::plan::Foundation;
+use crate::model::StepId;
+use crate::plan::LayerStack;
 use crate::session::{SessionError, append_exact};
 use crate::snapshot::{ImageProgress, write_image};
-use crate::store::{FailedStep, HalfKept, StoreError};
+use crate::store::{FailedSessionDraft, FailedStep, StoreError};
 use crate::warning::Warning;
 
 /// What was kept of a session. Which layers it stands on may not be known yet, for they may still be being written.
 #[derive(Debug)]
 pub struct Kept {
-    half: HalfKept,
+    half: FailedSessionDraft,
     changes: bool,
     tmpfs: Vec<PathBuf>,
 }
 
 /// A step that failed, and what was kept of it.
-pub(super) struct FailedWith {
+pub(super) struct PendingFailedSession {
     step: StepId,
     reason: String,
     kept: Kept,
@@ -55,7 +55,7 @@ impl Work<'_, '_> {
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
         let folder = self.context.lease.temp_file(&format!("failed{}", self.id.0))?;
-        let half = HalfKept::begin(folder).map_err(unusable("make a folder in the store"))?;
+        let half = FailedSessionDraft::begin(folder).map_err(unusable("make a folder in the store"))?;
         let write = |from: &std::path::Path, to: PathBuf| {
             let mut progress = |ImageProgress { bytes, percent }| {
                 self.events.send(Event::SnapshotProgress { step: step.name.clone(), bytes, percent });
@@ -82,7 +82,7 @@ impl Dispatcher<'_, '_> {
         if failure.cause == Cause::Step {
             self.failed.push(step);
         }
-        self.kept.extend(kept.map(|kept| FailedWith { step, reason: failure.reason.clone(), kept }));
+        self.kept.extend(kept.map(|kept| PendingFailedSession { step, reason: failure.reason.clone(), kept }));
     }
 
     /// Puts what was kept where `runner shell` finds it, now that all is written that will be.
@@ -96,10 +96,10 @@ impl Dispatcher<'_, '_> {
         }
     }
 
-    fn put_failed(&self, failed: FailedWith) -> Result<(), StoreError> {
-        let FailedWith { step: id, reason, kept: Kept { half, changes, tmpfs } } = failed;
+    fn put_failed(&self, failed: PendingFailedSession) -> Result<(), StoreError> {
+        let PendingFailedSession { step: id, reason, kept: Kept { half, changes, tmpfs } } = failed;
         let build = self.context.build;
-        let Foundation { base, snapshots } = Foundation::of(build, self.plan, id);
+        let LayerStack { base, snapshots } = LayerStack::of(build, self.plan, id);
         let layer = |snapshot: &StepId| self.totals.layers.iter().find(|(step, _)| step == snapshot);
         let layers: Vec<String> =
             snapshots.iter().filter_map(|snapshot| Some(layer(snapshot)?.1.to_string())).collect();

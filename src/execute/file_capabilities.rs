@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::build::{Capability, DEFAULT_CAPABILITIES, PROGRAM_PATH};
+use crate::model::{Capability, DEFAULT_CAPABILITIES, PROGRAM_PATH};
 
 /// EPERM in the words of the C library and of runc, in small letters.
 const REFUSED: &str = "operation not permitted";

@@ -1,6 +1,6 @@
 //! The messages that the scheduler takes, and the actions that it gives: identities and outcomes, without what they carry.
 
-use crate::build::{ContainerId, StepId};
+use crate::model::{ContainerId, StepId};
 
 /// An event that the scheduler decides by.
 #[derive(Debug, Clone, PartialEq, Eq)]

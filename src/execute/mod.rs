@@ -9,7 +9,6 @@ mod attempt;
 mod cache_check;
 mod caches;
 mod checkpoint;
-mod clock;
 mod commit;
 mod completion;
 mod continuation;
@@ -26,13 +25,14 @@ mod message;
 mod output;
 mod place;
 mod refusal;
-mod room;
 mod scheduler;
 mod segment_table;
-mod shared;
+mod session_pool;
+mod start_once;
 mod step;
 mod streams;
 mod terminal;
+mod timing;
 mod worker;
 
 use std::num::NonZeroUsize;
@@ -43,14 +43,14 @@ pub use caches::take_turns;
 pub use dispatcher::apply;
 pub use failed::RestoreError;
 pub use interrupt::Interrupt;
-pub use room::Rooms;
+pub use session_pool::SessionPool;
 pub use step::run;
 pub use terminal::{SessionTarget, run_inside, run_on_terminal};
 
-use crate::build::{Build, ContainerId, StepId};
 use crate::digest::Digest;
 use crate::event::BuildStatus;
 use crate::lock::Section;
+use crate::model::{Build, ContainerId, StepId};
 use crate::named_paths::NamedPaths;
 pub use crate::runtime::Outcome;
 use crate::session::Workspace;
@@ -66,19 +66,19 @@ pub struct Options {
     /// Keeps the sessions of steps that fail in the store, for a shell.
     pub keep_failed: bool,
     /// Which sessions are open when the run has ended, for the caller to go on in and to close.
-    pub stay: Stay,
+    pub stay: KeepOpen,
 }
 
 impl Options {
     /// So many steps at once, and nothing else out of the ordinary.
     pub fn of(jobs: NonZeroUsize) -> Self {
-        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: Stay::None }
+        Self { jobs: jobs.get(), keep_going: false, keep_failed: false, stay: KeepOpen::None }
     }
 }
 
 /// Sessions that outlive a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stay {
+pub enum KeepOpen {
     /// None.
     None,
     /// That of a container.

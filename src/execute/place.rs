@@ -2,11 +2,11 @@
 
 use std::cell::OnceCell;
 
-use crate::build::{Build, StepId};
 use crate::diagnostic::{At, Path, YamlPlaces};
 use crate::event::Place;
 use crate::fs::regular;
 use crate::manifest;
+use crate::model::{Build, StepId};
 
 /// Lines of the manifest before and after the step's name that come along.
 const AROUND: usize = 1;

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::build::{Build, DEFAULT_CAPABILITIES, Step};
 use crate::fs::regular;
+use crate::model::{Build, DEFAULT_CAPABILITIES, Step};
 use crate::runtime::spec;
 use crate::seccomp::{Architecture, Permissions, hint, killed};
 

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use super::milliseconds;
 use super::step::Written;
-use crate::build::{Build, Checkpointing, StepId};
+use crate::cache::key::{Fields, Parents, Reason};
+use crate::cache::{Below, CacheChecker, CacheStatus};
 use crate::digest::Digest;
 use crate::execute::message::{CheckOutcome, Stale};
-use crate::freshness::{Below, Judge, Verdict};
-use crate::key::{Fields, Parents, Reason};
+use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segments;
-use crate::store::{Building, Held, Recorded, RecordedLayer};
+use crate::store::{BuildLock, CacheRecord, LayerPin, RecordedLayer};
 
 /// By snapshot: its layer and all layers below it, where all of them are known.
 #[derive(Debug, Default)]
@@ -39,16 +39,16 @@ impl LayerChains {
 /// The result of a cache check.
 #[derive(Debug)]
 pub struct Checked {
-    /// The verdict.
-    pub verdict: Verdict,
+    /// The status.
+    pub status: CacheStatus,
     /// The layers below, by which it was checked.
     pub below: Below,
     /// The lock on its key, where it is stale and its key is known.
-    pub building: Option<Building>,
+    pub building: Option<BuildLock>,
     /// The store may have it: that is known when this snapshot is written.
     pub until: Option<StepId>,
     /// Its layer, where it is fresh and has one: pinned, so that no collection removes it.
-    pub pin: Option<Held>,
+    pub pin: Option<LayerPin>,
 }
 
 /// A checkpoint after a step, should it be due.
@@ -77,9 +77,9 @@ pub struct ToRecord {
     pub segment: usize,
     pub draft: Fields,
     pub below: Parents,
-    pub recorded: Recorded,
+    pub recorded: CacheRecord,
     /// Unlocked when all is recorded.
-    pub building: Option<Building>,
+    pub building: Option<BuildLock>,
 }
 
 /// The work of recording a segment.
@@ -96,7 +96,7 @@ pub struct ToCommit {
 #[derive(Debug)]
 enum Entry {
     Unknown,
-    Fresh(Arc<Recorded>, Option<Held>),
+    Fresh(Arc<CacheRecord>, Option<LayerPin>),
     Stale(Box<StaleSegment>),
 }
 
@@ -108,7 +108,7 @@ struct StaleSegment {
     checkpoints: Option<Fields>,
     /// The same with all that is below, once a step has asked for it.
     checkpointed: Option<Arc<CheckpointedSegment>>,
-    building: Option<Building>,
+    building: Option<BuildLock>,
     begun: Instant,
     written: Option<Written>,
 }
@@ -148,12 +148,12 @@ impl<'a> SegmentTable<'a> {
         if let Below::Known(below) = checked.below {
             self.below[index] = Some(below);
         }
-        match checked.verdict {
-            Verdict::Fresh(recorded) => {
+        match checked.status {
+            CacheStatus::Fresh(recorded) => {
                 self.entries[index] = Entry::Fresh(Arc::from(recorded), checked.pin);
                 CheckOutcome::Fresh
             }
-            Verdict::Stale { reasons, draft, checkpoints, resume } => {
+            CacheStatus::Stale { reasons, draft, checkpoints, resume } => {
                 let stale = Stale {
                     resumed: resume.map_or(0, |resume| resume.steps),
                     has_parents,
@@ -233,7 +233,7 @@ impl<'a> SegmentTable<'a> {
     }
 
     /// Returns the record of a step's segment that is in the store, with the pin on its layer.
-    pub fn take_fresh(&mut self, step: StepId) -> Option<(Arc<Recorded>, Option<Held>)> {
+    pub fn take_fresh(&mut self, step: StepId) -> Option<(Arc<CacheRecord>, Option<LayerPin>)> {
         match &mut self.entries[self.segments.of_step(step)?] {
             Entry::Fresh(recorded, pin) => Some((Arc::clone(recorded), pin.take())),
             _ => None,
@@ -257,7 +257,7 @@ impl<'a> SegmentTable<'a> {
     }
 
     /// Adds a segment's layer to the chains.
-    pub fn link(&mut self, index: usize, judge: &Judge<'_>) {
+    pub fn link(&mut self, index: usize, checker: &CacheChecker<'_>) {
         let Some(snapshot) = self.segments.get(index).snapshot else { return };
         let digest = match &self.entries[index] {
             Entry::Fresh(recorded, _) => recorded.layer.as_ref().map(|layer| layer.digest),
@@ -265,7 +265,7 @@ impl<'a> SegmentTable<'a> {
             Entry::Unknown => None,
         };
         if let (Some(below), Some(digest)) = (self.below(index), digest) {
-            self.chains.insert(snapshot, judge.above(snapshot, &below, &digest));
+            self.chains.insert(snapshot, checker.above(snapshot, &below, &digest));
         }
     }
 
@@ -277,7 +277,7 @@ impl<'a> SegmentTable<'a> {
     }
 
     /// Adds a lock on the key of a segment that runs already. Returns whether it is of any use still.
-    pub fn add_lock(&mut self, index: usize, lock: Building) -> bool {
+    pub fn add_lock(&mut self, index: usize, lock: BuildLock) -> bool {
         match self.stale(index) {
             Some(stale) if stale.draft.is_some() => {
                 stale.building = Some(lock);
@@ -309,7 +309,7 @@ impl<'a> SegmentTable<'a> {
         let stale = self.stale(index)?;
         let draft = stale.draft.take()?;
         let written = stale.written.as_ref();
-        let recorded = Recorded {
+        let recorded = CacheRecord {
             fields: draft.on(&below),
             build: build.name.clone(),
             container: build.container(segment.container).name.clone(),

@@ -16,23 +16,23 @@ use super::explained::words;
 use super::hints::only_layer;
 use super::masked;
 use super::output::Output;
-use super::room::Stored;
-use super::{Cause, Context, Failure, Rooms};
-use crate::build::{
-    Action, Compression, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter,
-};
+use super::session_pool::Stored;
+use super::{Cause, Context, Failure, SessionPool};
+use crate::cache::CacheChecker;
 use crate::digest::Digest;
 use crate::error::{Exit, told_with_hint};
 use crate::event::{Event, Events};
-use crate::freshness::Judge;
 use crate::fs::output::OutputPlace;
 use crate::fs::regular;
 use crate::lock::LockedSnapshot;
+use crate::model::{
+    Action, Compression, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter,
+};
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Before, Session, SessionError};
 use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
-use crate::store::{CacheTurn, Held, Recorded, StoreError};
+use crate::store::{CacheRecord, CacheTurn, LayerPin, StoreError};
 use crate::warning::Warning;
 use crate::written_through::WrittenThrough;
 
@@ -40,8 +40,8 @@ use crate::written_through::WrittenThrough;
 #[derive(Clone, Copy)]
 pub struct Work<'a, 'e> {
     pub context: Context<'a>,
-    pub judge: &'e Judge<'e>,
-    pub rooms: &'e Rooms<'a>,
+    pub checker: &'e CacheChecker<'e>,
+    pub rooms: &'e SessionPool<'a>,
     pub events: &'e Events,
     pub id: StepId,
 }
@@ -312,7 +312,7 @@ impl Work<'_, '_> {
         };
         write_image(root, &temp, options, interrupt.descriptor(), &mut progress)?;
         let (digest, size) = measured(&temp)?;
-        let held = store.put_and_hold(&temp, &digest)?;
+        let held = store.put_and_pin(&temp, &digest)?;
         let path = held.path().to_owned();
         self.rooms.keep(Some(held));
         // From here on the layer is stored, and built again for no failure.
@@ -331,7 +331,7 @@ impl Work<'_, '_> {
     /// Copies an image of the store to its output, unless that is there already.
     fn publish(&self, stored: &Path, output: &OutputPlace) -> Result<(), Failure> {
         if self.context.lease.publish(stored, output)? {
-            self.judge.wrote(output.path());
+            self.checker.wrote(output.path());
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Work<'_, '_> {
         let Some(lock) = self.context.locked else { return Ok(()) };
         let name = &self.context.build.step(self.id).name;
         let causes = |locked: &LockedSnapshot| {
-            let causes = self.judge.causes(self.id, locked);
+            let causes = self.checker.causes(self.id, locked);
             causes.into_iter().chain(lock.other_runner()).collect()
         };
         match lock.snapshot_difference(name, &digest.to_string(), causes) {
@@ -366,9 +366,9 @@ impl Work<'_, '_> {
     /// the layer in the store. `before` is the snapshot before it in its container.
     pub fn take_from_store(
         &self,
-        recorded: &Recorded,
+        recorded: &CacheRecord,
         before: Option<StepId>,
-        held: Option<Held>,
+        held: Option<LayerPin>,
     ) -> Result<(), Failure> {
         let Context { build, store, .. } = self.context;
         let step = build.step(self.id);
@@ -379,7 +379,7 @@ impl Work<'_, '_> {
         let _ = store.set_last_key(&build.name, &build.project, &step.name, &recorded.fields);
         let stored = store.layer_path(&layer.digest);
         if let Some(output) = self.context.paths.output(self.id)
-            && !self.judge.is_file_of(output, &layer.digest, layer.size)
+            && !self.checker.is_file_of(output, &layer.digest, layer.size)
         {
             self.publish(&stored, output)?;
         }
@@ -387,7 +387,7 @@ impl Work<'_, '_> {
         let whole = snapshot.mode == SnapshotMode::Full;
         self.rooms.set_stored(self.id, Stored { image: stored.clone(), before: before.filter(|_| !whole), whole });
         self.rooms.resume(step.container, self.id)?;
-        self.judge.reopens(step.container);
+        self.checker.reopens(step.container);
         self.tell_written(snapshot, &stored, &layer.digest, layer.size, true);
         Ok(())
     }
@@ -410,7 +410,7 @@ pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
 /// Where the session cannot be opened or closed; not where the command fails.
 pub fn run<'a>(
     context: Context<'a>,
-    rooms: &Rooms<'a>,
+    rooms: &SessionPool<'a>,
     id: ContainerId,
     argv: &[String],
     stdin: OwnedFd,

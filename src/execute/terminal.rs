@@ -10,8 +10,8 @@ use oci_spec::runtime::{BoxBuilder, Process};
 use super::attempt::{Attempt, Patience, Sink, Trial};
 use super::masked::{self, MaskedWriter};
 use super::step::{process_in, session};
-use super::{Context, Rooms};
-use crate::build::{ContainerId, Principal, Step, StepId, User};
+use super::{Context, SessionPool};
+use crate::model::{ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::Begun;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
@@ -35,7 +35,7 @@ pub struct SessionTarget {
 /// Where the session cannot be opened, or the terminal be taken over; not where the command fails.
 pub fn run_on_terminal<'a>(
     context: Context<'a>,
-    rooms: &Rooms<'a>,
+    rooms: &SessionPool<'a>,
     inside: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
@@ -53,7 +53,7 @@ pub fn run_on_terminal<'a>(
 /// Where the session cannot be opened; not where the command fails.
 pub fn run_inside<'a>(
     context: Context<'a>,
-    rooms: &Rooms<'a>,
+    rooms: &SessionPool<'a>,
     inside: SessionTarget,
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     stdin: OwnedFd,

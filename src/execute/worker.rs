@@ -11,10 +11,10 @@ use super::dispatcher::Dispatcher;
 use super::failed::Kept;
 use super::segment_table::{Checked, CheckpointPlan};
 use super::step::{Snapshotted, Written};
-use crate::build::{Action, SnapshotMode, StepId};
+use crate::cache::key::Reason;
 use crate::event::Event;
-use crate::key::Reason;
-use crate::store::Building;
+use crate::model::{Action, SnapshotMode, StepId};
+use crate::store::BuildLock;
 use crate::threads::Crew;
 
 /// A message of a thread.
@@ -28,7 +28,7 @@ pub(super) enum WorkerMessage {
     /// The check of a segment waits for another runner.
     CheckWaits { segment: usize },
     /// The results of a segment are in the store, or cannot be. With the locks on the keys of segments above it.
-    Committed { segment: usize, locks: Vec<(usize, Building)> },
+    Committed { segment: usize, locks: Vec<(usize, BuildLock)> },
     /// The content of a snapshot is settled; its image is still being written.
     Frozen { step: StepId },
 }

@@ -11,8 +11,8 @@ mod svg;
 
 use std::path::Path;
 
-use crate::build::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
 use crate::escape::word;
+use crate::model::{Action, Build, ContainerId, Rootfs, SnapshotMode, StepId};
 use crate::plan::Plan;
 
 pub use dot::dot;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::build::{Compression, Snapshot};
+use crate::model::{Compression, Snapshot};
 use crate::plan::fixture::build;
 
 /// Two containers, the second on a layer of the first, and a third that a step of the second waits for.

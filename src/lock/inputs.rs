@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::key::{Fields, Reason, is_below};
 use crate::digest::Hasher;
-use crate::key::{Fields, Reason, is_below};
 
 /// As many hexadecimal digits of a digest tell two steps apart.
 const DIGITS: usize = 16;
@@ -189,12 +189,12 @@ impl Short {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::{Action, Build, Scratch};
-    use crate::key::fields;
+    use crate::cache::key::fields;
+    use crate::model::{Action, Build, Scratch};
     use crate::plan::fixture::build;
     use crate::plan::{Plan, Segments};
 
-    fn of(build: &Build, inputs: &crate::key::Inputs) -> Inputs {
+    fn of(build: &Build, inputs: &crate::cache::key::Inputs) -> Inputs {
         let segments = Segments::new(build, &Plan::new(build, &[]));
         Inputs::of(&fields(build, segments.get(0), inputs), &["a", "b"], "the rootfs of c0".into())
     }
@@ -202,12 +202,13 @@ mod tests {
     #[test]
     fn each_kind_of_input_changes_its_own_part() {
         let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
-        let host = crate::key::Inputs { runtime: "embedded".into(), writer: "squashfs 1".into(), ..Default::default() };
+        let host =
+            crate::cache::key::Inputs { runtime: "embedded".into(), writer: "squashfs 1".into(), ..Default::default() };
         let was = of(&steps, &host);
-        assert_eq!(was.tools, format!("embedded, key format {}", crate::key::FORMAT));
+        assert_eq!(was.tools, format!("embedded, key format {}", crate::cache::key::FORMAT));
         assert_eq!(was.steps.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert!(was.settings.len() == DIGITS && was.steps.values().all(|digest| digest.len() == DIGITS));
-        let changed = |change: &dyn Fn(&mut Build, &mut crate::key::Inputs)| {
+        let changed = |change: &dyn Fn(&mut Build, &mut crate::cache::key::Inputs)| {
             let (mut build, mut inputs) = (steps.clone(), host.clone());
             change(&mut build, &mut inputs);
             was.changes(&of(&build, &inputs)).join("; ")
@@ -232,9 +233,9 @@ mod tests {
     #[test]
     fn inputs_that_another_host_or_runner_has_are_no_other_build() {
         let steps = build(&[("a", 0, &[]), ("b", 0, &[0])]);
-        let host = crate::key::Inputs { runtime: "embedded".into(), ..Default::default() };
+        let host = crate::cache::key::Inputs { runtime: "embedded".into(), ..Default::default() };
         let was = of(&steps, &host);
-        let differs = |change: &dyn Fn(&mut Build, &mut crate::key::Inputs)| {
+        let differs = |change: &dyn Fn(&mut Build, &mut crate::cache::key::Inputs)| {
             let (mut build, mut inputs) = (steps.clone(), host.clone());
             change(&mut build, &mut inputs);
             was.differs_on_any_host(&of(&build, &inputs))
@@ -242,7 +243,7 @@ mod tests {
         assert!(!differs(&|_, _| {}) && !differs(&|_, inputs| inputs.runtime = "runc 1".into()));
         assert!(!differs(&|_, inputs| drop(inputs.nodes.insert("/dev/kvm".into(), "c 10:232 0600 0:0".into()))));
         assert!(differs(&|build, _| build.containers[0].hostname = "other".into()));
-        assert!(differs(&|build, _| build.containers[0].seccomp = crate::build::Seccomp::Unconfined));
+        assert!(differs(&|build, _| build.containers[0].seccomp = crate::model::Seccomp::Unconfined));
         assert!(differs(&|build, _| build.steps[1].action = Action::Run("false".into())));
         let mut other_default = was.clone();
         other_default.settings = "0".into();

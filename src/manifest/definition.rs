@@ -1,7 +1,7 @@
 //! The manifest as the user writes it: plain types, nothing resolved, nothing checked but types and keys.
 //!
 //! Every key is optional here, also those that must be there: a missing key is found with all the other mistakes, by
-//! [`validate`](crate::build::validate), and not alone, by serde. The documentation of the fields is what the JSON Schema says.
+//! [`validate`](crate::model::validate), and not alone, by serde. The documentation of the fields is what the JSON Schema says.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

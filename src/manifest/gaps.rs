@@ -6,13 +6,13 @@ use crate::diagnostic::{Path, Problem, Segment};
 
 /// The paths whose values were refused and taken away.
 #[derive(Debug, Default)]
-pub struct Gaps {
+pub struct UnknownPaths {
     paths: HashSet<Path>,
     /// A step may have a name that is not known.
     step_names: bool,
 }
 
-impl Gaps {
+impl UnknownPaths {
     /// A manifest of which everything is known.
     pub fn none() -> Self {
         Self::default()
@@ -56,11 +56,11 @@ impl Gaps {
 
 #[cfg(test)]
 mod tests {
-    use super::{Gaps, Path};
+    use super::{Path, UnknownPaths};
 
     #[test]
     fn a_gap_covers_itself_and_all_inside_it() {
-        let mut gaps = Gaps::none();
+        let mut gaps = UnknownPaths::none();
         let step = Path::top().then("steps").then(1);
         gaps.add(step.clone());
         assert!(gaps.covers(&step) && gaps.covers(&step.then("name")));

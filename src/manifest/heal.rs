@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use super::gaps::Gaps;
+use super::gaps::UnknownPaths;
 use super::habits::habit;
 use super::prepare::empty_element;
 use super::quotes::fix_of_map;
@@ -17,7 +17,7 @@ use crate::diagnostic::{Path, Place, Problem, Segment, nearest};
 const MOST_TRIES: usize = 50;
 
 /// Reads what can be read of `tree`.
-pub(super) fn heal(tree: Value, gaps: &mut Gaps) -> (Manifest, Vec<Problem>) {
+pub(super) fn heal(tree: Value, gaps: &mut UnknownPaths) -> (Manifest, Vec<Problem>) {
     let mut healer = Healer { problems: Vec::new(), gaps };
     let Value::Mapping(mut top) = tree else {
         if !healer.gaps.covers(&Path::top()) {
@@ -55,7 +55,7 @@ pub(super) fn heal(tree: Value, gaps: &mut Gaps) -> (Manifest, Vec<Problem>) {
 
 struct Healer<'g> {
     problems: Vec<Problem>,
-    gaps: &'g mut Gaps,
+    gaps: &'g mut UnknownPaths,
 }
 
 impl Healer<'_> {

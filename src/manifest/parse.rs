@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::gaps::Gaps;
+use super::gaps::UnknownPaths;
 use super::heal::heal;
 use super::prepare::prepare;
 use super::{Manifest, yaml};
@@ -17,7 +17,7 @@ pub struct Broken {
     /// At least one.
     pub problems: Vec<Problem>,
     /// What could be read all the same, and what is missing of it; `None` if the text is not YAML.
-    pub rest: Option<Box<(Manifest, Gaps)>>,
+    pub rest: Option<Box<(Manifest, UnknownPaths)>>,
 }
 
 /// Reads a manifest. `sets` overrides its variables.
@@ -27,7 +27,7 @@ pub fn parse(text: &str, sets: &BTreeMap<String, String>) -> Result<Manifest, Br
     }
     let not_yaml = |problem: Box<Problem>| Broken { problems: vec![*problem], rest: None };
     let mut document = yaml::read(text).map_err(not_yaml)?;
-    let mut gaps = Gaps::none();
+    let mut gaps = UnknownPaths::none();
     let mut problems = prepare(&mut document.value, sets, &mut gaps);
     if problems.is_empty() && !document.doubled {
         if let Ok(manifest) = serde_yaml::from_value(document.value) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_yaml::Value;
 
-use super::gaps::Gaps;
+use super::gaps::UnknownPaths;
 use crate::diagnostic::{At, Path, Place, Problem, Segment, Trail, nearest};
 
 /// Stands for an element of a list that was taken away, so that those after it keep their places.
@@ -12,7 +12,7 @@ pub(super) const TAKEN_AWAY: &str = "\0";
 
 /// Puts variables into all text but that under `vars`, and takes out nulls, tags and keys that are not text, each of
 /// which gives a problem. `sets` goes before what `vars` says.
-pub(super) fn prepare(tree: &mut Value, sets: &BTreeMap<String, String>, gaps: &mut Gaps) -> Vec<Problem> {
+pub(super) fn prepare(tree: &mut Value, sets: &BTreeMap<String, String>, gaps: &mut UnknownPaths) -> Vec<Problem> {
     let mut walk = Walk { variables: variables(tree), problems: Vec::new(), gaps };
     for (name, value) in sets {
         if let Some(variable) = walk.variables.get_mut(name) {
@@ -58,7 +58,7 @@ fn variables(tree: &Value) -> HashMap<String, Option<String>> {
 struct Walk<'g> {
     variables: HashMap<String, Option<String>>,
     problems: Vec<Problem>,
-    gaps: &'g mut Gaps,
+    gaps: &'g mut UnknownPaths,
 }
 
 impl Walk<'_> {

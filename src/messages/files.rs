@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{compare, errno, every, shown};
+use crate::cache::CacheCheckError;
 use crate::content::{ContentError, OverlayMark};
 use crate::difference::DifferenceError;
-use crate::freshness::JudgeError;
 use crate::load::LoadError;
 use crate::rootfs::RootfsError;
 use crate::store::StoreError;
@@ -64,14 +64,14 @@ fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
 fn every_error_of_a_judgement_says_where_why_and_what_to_do() {
     let path = PathBuf::from("/dev/kvm");
     let errors = every! {
-        JudgeError::Content(_) => [JudgeError::Content(ContentError::Changing { path: "/work/src".into() })],
-        JudgeError::Device { .. } => [JudgeError::Device { path, source: errno(libc::ENOENT) }],
-        JudgeError::Rootfs(_) => [JudgeError::Rootfs(RootfsError::Read { path: "/work/base.tar".into(), source: errno(libc::ENOENT) })],
-        JudgeError::Store(_) => [JudgeError::Store(StoreError::NotAStore { path: "/etc".into() })],
-        JudgeError::NoMksquashfs => [JudgeError::NoMksquashfs],
-        JudgeError::Program { .. } => [JudgeError::Program { path: "/usr/bin/crun".into(), source: errno(libc::EACCES) }],
+        CacheCheckError::Content(_) => [CacheCheckError::Content(ContentError::Changing { path: "/work/src".into() })],
+        CacheCheckError::Device { .. } => [CacheCheckError::Device { path, source: errno(libc::ENOENT) }],
+        CacheCheckError::Rootfs(_) => [CacheCheckError::Rootfs(RootfsError::Read { path: "/work/base.tar".into(), source: errno(libc::ENOENT) })],
+        CacheCheckError::Store(_) => [CacheCheckError::Store(StoreError::NotAStore { path: "/etc".into() })],
+        CacheCheckError::NoMksquashfs => [CacheCheckError::NoMksquashfs],
+        CacheCheckError::Program { .. } => [CacheCheckError::Program { path: "/usr/bin/crun".into(), source: errno(libc::EACCES) }],
     };
-    compare("judgement", shown(errors, JudgeError::hint));
+    compare("judgement", shown(errors, CacheCheckError::hint));
 }
 
 #[test]

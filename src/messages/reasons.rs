@@ -1,7 +1,7 @@
 //! Why a step is not taken from the store.
 
 use super::{compare, digest, every, variant};
-use crate::key::Reason;
+use crate::cache::key::Reason;
 
 #[test]
 fn every_reason_says_what_is_another_and_how() {

@@ -5,10 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use super::{compare, errno, every, shown};
-use crate::build::Capability;
 use crate::error::doing;
 use crate::execute::RestoreError;
 use crate::fs::in_root::link_in_mount;
+use crate::model::Capability;
 use crate::mount::OverlayError;
 use crate::named_paths::confinement::Power;
 use crate::named_paths::{Confinement, NamedPathError, PlantedLink, ShowsStore};

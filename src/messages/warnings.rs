@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{compare, every, variant};
-use crate::freshness::OwnFile;
+use crate::cache::OwnFile;
 use crate::warning::{InputFix, MissingOrder, NoCheckpoint, NotKept, Warning};
 use crate::written_through::WrittenThrough;
 
@@ -74,7 +74,7 @@ fn every_warning_says_what_it_is_about_and_what_to_do() {
         Warning::Damaged { .. } => [Warning::Damaged { digest: super::digest("x").to_string() }],
         Warning::BuiltElsewhere => [Warning::BuiltElsewhere],
         Warning::CacheInUse { .. } => [Warning::CacheInUse { id: "/var/cache/apt".into() }],
-        Warning::NotJudged { .. } => [Warning::NotJudged { why: why() }],
+        Warning::NotChecked { .. } => [Warning::NotChecked { why: why() }],
         Warning::NotLearnt { .. } => [Warning::NotLearnt { why: why() }],
         Warning::FailedStays { .. } => [Warning::FailedStays { why: why() }],
         Warning::FailedNotKept { .. } => [Warning::FailedNotKept { why: "cannot write the image: No space left on device".into() }],

@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use crate::build::{Capability, Container, Mount};
+use crate::model::{Capability, Container, Mount};
 use crate::runtime::spec;
-use crate::seccomp::{Action, Architecture, compile, may_allow, number, verdict};
+use crate::seccomp::{Action, Architecture, compile, may_allow, number, status};
 use crate::sys::{LEAST_LANDLOCK, landlock_version};
 
 /// Whether a step is confined to what is below its root, whatever descriptors it is sent.
@@ -90,7 +90,7 @@ fn permitted(program: &[u64]) -> Option<&'static str> {
     };
     let clones = |machine, number| {
         NAMESPACES.into_iter().any(|flags| {
-            let answer = verdict(program, machine, number, &[flags as u64, 0, 0, 0, 0, 0]);
+            let answer = status(program, machine, number, &[flags as u64, 0, 0, 0, 0, 0]);
             matches!(answer, Action::Allow | Action::Log)
         })
     };

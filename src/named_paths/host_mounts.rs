@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::confinement::Confinement;
 use super::{NamedPathError, binds};
-use crate::build::{Build, Container, ContainerId, Mount, MountKind, Network};
+use crate::model::{Build, Container, ContainerId, Mount, MountKind, Network};
 use crate::mount::{Location, MountTable};
 
 /// The first bind with which containers of the build that run can do so; `tops` says where the sources are.

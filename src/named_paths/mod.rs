@@ -23,12 +23,12 @@ pub use planted::PlantedLink;
 pub use planted::WritableBinds;
 pub use unordered::unordered_binds;
 
-use crate::build::{
-    Action, Build, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
-};
 use crate::fs::dirfd::Dir;
 use crate::fs::opened::{OpenedFile, OpenedPaths};
 use crate::fs::output::OutputPlace;
+use crate::model::{
+    Action, Build, Container, ContainerId, Mount, MountKind, Network, Rootfs, Secret, Snapshot, StepId,
+};
 use crate::mount::{Location, MountTable, paths_in_options};
 
 /// What a container with the host's network finds at the same path.

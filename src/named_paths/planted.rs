@@ -11,8 +11,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::build::{Build, MountKind};
 use crate::diagnostic::escaped;
+use crate::model::{Build, MountKind};
 
 /// As many links the kernel follows in one path, see path_resolution(7).
 const MAX_LINKS: usize = 40;

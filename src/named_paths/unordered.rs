@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::build::Build;
+use crate::model::Build;
 use crate::plan::{Plan, Unordered, unordered};
 
 /// Finds them all. A source that is not there, or cannot be looked at, is taken as it is written.

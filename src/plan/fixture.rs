@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use crate::build::{
+use crate::model::{
     Action, Build, Checkpointing, Container, ContainerId, Limits, Network, Principal, Rootfs, Scratch, Seccomp, Step,
     StepId, User,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use crate::build::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
+use crate::model::{Action, Build, Container, Mount, MountKind, Rootfs, StepId};
 
 use super::Plan;
 

@@ -1,14 +1,14 @@
-//! Which steps a segment waits for before it is judged: those of the same build that may write what it reads of the host.
+//! Which steps a segment waits for before it is checked: those of the same build that may write what it reads of the host.
 //! Pure; no I/O.
 
-use crate::build::{Build, Mount, MountKind, StepId};
+use crate::model::{Build, Mount, MountKind, StepId};
 
 use super::host_paths::{PathMap, read, written};
 use super::{Plan, Segments};
 
 /// By segment, the steps outside it that its steps need, where any step of the plan may write what its container reads.
 ///
-/// A segment is judged when the first of its steps may begin, by what is in its binds then. What a later one of its steps
+/// A segment is checked when the first of its steps may begin, by what is in its binds then. What a later one of its steps
 /// waits for could still change that.
 pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>> {
     let written = PathMap::new(written(build, plan).map(|(step, path)| (path.to_owned(), step)));
@@ -37,7 +37,7 @@ pub fn late(build: &Build, plan: &Plan, segments: &Segments) -> Vec<Vec<StepId>>
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::{Action, Compression, Rootfs, Snapshot, SnapshotMode};
+    use crate::model::{Action, Compression, Rootfs, Snapshot, SnapshotMode};
 
     fn bind(source: &str, options: &[&str]) -> Mount {
         let options = options.iter().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use petgraph::Direction;
 
-use crate::build::StepId;
+use crate::model::StepId;
 
 use super::Plan;
 
@@ -32,7 +32,7 @@ pub enum State {
 }
 
 /// Milliseconds until all is over: of what may begin, the first by the plan's order takes the next of `jobs` places, as
-/// with [`Ready`](super::Ready). `rest` tells what is left of a step; of none that is over, and the same each time.
+/// the scheduler has it. `rest` tells what is left of a step; of none that is over, and the same each time.
 pub fn left(plan: &Plan, jobs: usize, rest: impl Fn(StepId) -> Option<Rest>) -> u64 {
     let rests: Vec<Option<Rest>> =
         plan.nodes.iter().enumerate().map(|(step, node)| rest(StepId(step)).filter(|_| node.is_some())).collect();
@@ -189,14 +189,16 @@ mod tests {
         ) {
             // Follows a build that goes as it was said, and asks at each end of a step.
             let plan = Plan::new(&build, &targets);
-            let mut ready = super::super::Ready::new(&plan, false);
             let mut begun: Vec<Option<u64>> = vec![None; times.len()];
             let mut over = vec![false; times.len()];
             let mut now = 0;
             let whole = left(&plan, jobs, |step| waiting(times[step.0], times[step.0]));
             loop {
                 while begun.iter().flatten().count() - over.iter().filter(|over| **over).count() < jobs {
-                    let Some(step) = ready.next() else { break };
+                    let may_begin = |step: &&StepId| {
+                        begun[step.0].is_none() && plan.needs(**step).iter().all(|needed| over[needed.0])
+                    };
+                    let Some(step) = plan.order().iter().find(may_begin) else { break };
                     begun[step.0] = Some(now);
                 }
                 let rest = |step: StepId| match begun[step.0] {
@@ -210,7 +212,6 @@ mod tests {
                 let Some((time, step)) = next else { break };
                 now = time;
                 over[step.0] = true;
-                ready.done(step, true);
             }
         }
     }

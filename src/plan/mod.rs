@@ -6,25 +6,23 @@ use std::collections::BinaryHeap;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::build::{Build, ContainerId, StepId};
+use crate::model::{Build, ContainerId, StepId};
 
 mod action;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod foundation;
 mod host_paths;
 mod late;
+mod layer_stack;
 mod left;
-mod ready;
 mod segments;
 mod unordered;
 mod written_inputs;
 
 pub use action::{MAX_COLUMNS, action, action_in_columns, without_controls};
-pub use foundation::Foundation;
 pub use late::late;
+pub use layer_stack::LayerStack;
 pub use left::{Rest, State, left};
-pub use ready::Ready;
 pub use segments::{Segment, Segments};
 pub use unordered::{Unordered, unordered};
 pub use written_inputs::{WrittenInput, written_inputs};

@@ -1,6 +1,6 @@
 //! The parts of a session that are cached as one: the steps up to a snapshot, and those after the last. Pure; no I/O.
 
-use crate::build::{Action, Build, ContainerId, Rootfs, StepId};
+use crate::model::{Action, Build, ContainerId, Rootfs, StepId};
 
 use super::Plan;
 
@@ -122,7 +122,7 @@ impl Segments {
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::{Compression, Snapshot, SnapshotMode};
+    use crate::model::{Compression, Snapshot, SnapshotMode};
 
     fn snapshot() -> Action {
         let mode = SnapshotMode::Layer;

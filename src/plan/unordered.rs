@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::build::{Build, ContainerId, StepId};
+use crate::model::{Build, ContainerId, StepId};
 
 use super::Plan;
 use super::host_paths::{PathMap, bound};
@@ -86,7 +86,7 @@ fn related_to(plan: &Plan, steps: &[StepId]) -> HashSet<StepId> {
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::{Mount, MountKind};
+    use crate::model::{Mount, MountKind};
 
     fn bind(source: &str, options: &[&str]) -> Mount {
         let options = options.iter().map(ToString::to_string).collect();

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::build::{Build, StepId};
+use crate::model::{Build, StepId};
 
 use super::host_paths::{PathMap, read, written};
 use super::{Plan, Segments};
@@ -57,7 +57,7 @@ fn all_before(build: &Build, steps: &[StepId]) -> HashSet<StepId> {
 mod tests {
     use super::super::fixture::build;
     use super::*;
-    use crate::build::{Mount, MountKind};
+    use crate::model::{Mount, MountKind};
 
     fn bind(source: &str, target: &str, options: &[&str]) -> Mount {
         let options = options.iter().map(ToString::to_string).collect();

@@ -11,8 +11,8 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use crate::cache::key::Reason;
 use crate::event::{Event, Stamped};
-use crate::key::Reason;
 
 use super::colour::{Colour, Paint};
 use super::failure::{Failures, Look, NextSteps};

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use crate::build::StepId;
+use crate::cache::key::Reason;
 use crate::event::{BuildStatus, Event, Stamped, StepFailure, StepStatus};
 use crate::graph::Mark;
-use crate::key::Reason;
+use crate::model::StepId;
 
 use super::ReportContext;
 

@@ -1,7 +1,7 @@
 //! Durations, sizes and names as people read them.
 
+use crate::cache::key::Reason;
 use crate::event::{Continuation, StepFailure, StepStatus};
-use crate::key::Reason;
 use crate::written_through::WrittenThrough;
 
 /// `0.04s`, `12.3s`, `3m05s`, `2h00m`; the less the longer it took.

@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     ProcessBuilder, User, UserBuilder,
 };
 
-use crate::build::Container;
+use crate::model::Container;
 use crate::resource_limits;
 
 /// The environment of every process before what the manifest adds.

@@ -12,8 +12,8 @@ use oci_spec::runtime::{
 };
 use rustix::fs::{FileType, major, minor};
 
-use crate::build::{Container, Device, Limits, MASKED_PATHS, Network, READ_ONLY_PATHS, Unmask};
 use crate::fs::opened::OpenedPaths;
+use crate::model::{Container, Device, Limits, MASKED_PATHS, Network, READ_ONLY_PATHS, Unmask};
 use crate::seccomp::{Architecture, Kernel};
 
 /// The mounts of every container, unless one of its own has the same target.

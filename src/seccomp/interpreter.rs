@@ -25,7 +25,7 @@ pub(super) fn argument(index: u8) -> (u32, u32) {
 
 /// What the kernel does with a call under that filter. The number is that of [`number`](super::number); a program that
 /// the kernel would not take, or that does not end, ends the process.
-pub fn verdict(program: &[u64], architecture: Architecture, number: u32, arguments: &[u64; 6]) -> Action {
+pub fn status(program: &[u64], architecture: Architecture, number: u32, arguments: &[u64; 6]) -> Action {
     let mut input = [0; WORDS];
     (input[0], input[1]) = (number, architecture.audit());
     for (words, argument) in input[4..].chunks_exact_mut(2).zip(arguments) {

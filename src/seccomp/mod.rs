@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! the default ───────┐                                        ┌─▶ config.json, for external runtimes
-//! Docker's JSON ─────┴─▶ Profile ──resolve──▶ LinuxSeccomp ───┴─compile──▶ classic BPF, verdict
+//! Docker's JSON ─────┴─▶ Profile ──resolve──▶ LinuxSeccomp ───┴─compile──▶ classic BPF, status
 //! ```
 //!
 //! - A [`Profile`] depends on no machine: its rules say for which capabilities, architectures and kernels they hold.
 //! - [`Profile::resolve`] leaves the rules that hold here. All runtimes are given the same ones.
-//! - [`compile`] makes the filter that the kernel runs at each system call, and [`verdict`] says what such a filter
+//! - [`compile`] makes the filter that the kernel runs at each system call, and [`status`] says what such a filter
 //!   answers.
 //! - [`hint`] says what to do where a step failed for what was refused, or for want of a capability.
 //!
@@ -48,7 +48,7 @@ mod tree;
 pub use compile::{CompileError, MAX_INSTRUCTIONS, Split, compile, compile_split};
 pub use document::ProfileError;
 pub use hint::{Permissions, hint, killed};
-pub use interpreter::{always_allows, may_allow, may_fake, verdict};
+pub use interpreter::{always_allows, may_allow, may_fake, status};
 pub use numbers::number;
 use oci_spec::runtime::Arch;
 pub use profile::{Kernel, Profile};

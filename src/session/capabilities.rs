@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use caps::CapSet;
 
 use super::{Session, SessionError};
-use crate::build::{Capability, Container, DEFAULT_CAPABILITIES, Network};
+use crate::model::{Capability, Container, DEFAULT_CAPABILITIES, Network};
 use crate::runtime::Runtime;
 
 /// What each session takes: device nodes, overlays of other users' directories, groups and bounding sets of its processes.

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::Full;
 use super::capabilities::names;
-use crate::build::Capability;
 use crate::error::{Exit, told};
+use crate::model::Capability;
 use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
 use crate::runtime::spec::HostDevice;

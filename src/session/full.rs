@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::inspect::Space;
 use super::{Scratch, SessionError, Workspace};
-use crate::build::size_text;
+use crate::model::size_text;
 
 /// A place without room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

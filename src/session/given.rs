@@ -14,10 +14,10 @@ use rustix::io::Errno;
 
 use super::Lower;
 use super::skeleton::{below, make};
-use crate::build::{Container, Network};
 use crate::error::doing;
 use crate::fs::in_root::{self, ResolvedPath, resolve};
 use crate::fs::regular;
+use crate::model::{Container, Network};
 use crate::named_paths::{NamedPaths, RESOLV_CONF};
 
 const HOSTS: &str = "/etc/hosts";

@@ -54,10 +54,10 @@ pub use start::Start;
 pub use whole::Whole;
 pub use workspace::Workspace;
 
-use crate::build::{Capability, Container, User};
 use crate::error::doing;
 use crate::fs::in_root::{open_beneath, resolve};
 use crate::loopdev::LentLoopDevices;
+use crate::model::{Capability, Container, User};
 use crate::mount::{FileNumbers, Mounted, bind_read_only, mount_overlay};
 use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep};

@@ -17,8 +17,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat
 use super::filesystems::{kernel, new_tmpfs};
 use super::secrets;
 use super::skeleton::MountPoint;
-use crate::build::{Container, MountKind, Secret};
 use crate::error::doing;
+use crate::model::{Container, MountKind, Secret};
 use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point};
 use crate::named_paths::NamedPaths;
 use crate::runtime::embedded::INIT;

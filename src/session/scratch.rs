@@ -6,9 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::build;
 use crate::error::doing;
 use crate::fs::remove_tree::remove_tree;
+use crate::model;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 
 /// A folder for changes; gone with the last that uses it.
@@ -44,14 +44,14 @@ impl Scratch {
     ///
     /// # Errors
     /// What mount(2) or mkdir(2) say.
-    pub fn create(kind: build::Scratch, caller: Option<u64>, place: &Path, disk: &Path) -> io::Result<Self> {
+    pub fn create(kind: model::Scratch, caller: Option<u64>, place: &Path, disk: &Path) -> io::Result<Self> {
         let made =
             |path: &Path| private_folder(path).map_err(doing(format_args!("make the folder {}", path.display())));
         made(place)?;
         let in_memory = match kind {
-            build::Scratch::Default => Some(default_size(caller)),
-            build::Scratch::Tmpfs(bytes) => Some(bytes),
-            build::Scratch::Disk => None,
+            model::Scratch::Default => Some(default_size(caller)),
+            model::Scratch::Tmpfs(bytes) => Some(bytes),
+            model::Scratch::Disk => None,
         };
         let (mounted, disk) = match in_memory {
             Some(bytes) => {

@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use crate::build::{Build, Container, MountKind, Secret};
 use crate::error::doing;
 use crate::fs::opened::OpenedFile;
 use crate::fs::regular;
+use crate::model::{Build, Container, MountKind, Secret};
 use crate::named_paths::NamedPaths;
 use crate::secret::Secrets;
 

@@ -1,6 +1,6 @@
 //! The start of a session: its helper gets ready while its layers and its root are mounted.
 
-use crate::build::{Container, MountKind, Network, Secret};
+use crate::model::{Container, MountKind, Network, Secret};
 use crate::named_paths::NamedPaths;
 use crate::resource_limits::settable_nofile;
 use crate::runtime::Ahead;

@@ -7,9 +7,9 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
-use crate::build::{Principal, User};
 use crate::error::doing;
 use crate::fs::{in_root, regular};
+use crate::model::{Principal, User};
 use crate::runtime::process::Credentials;
 
 /// Past this a passwd or group file is taken for an attack.

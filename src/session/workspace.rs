@@ -15,7 +15,7 @@ use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
 use crate::runtime::{HeldMounts, Runtime, cgroups};
 use crate::secret::Secrets;
-use crate::{build, cgroup, oom_score};
+use crate::{cgroup, model, oom_score};
 
 /// With less than this the kernel may end runner before a step: it needs some, and what steps write to roots
 /// in memory counts too.
@@ -187,7 +187,7 @@ impl Workspace {
     ///
     /// # Errors
     /// What mount(2) or mkdir(2) say.
-    pub fn scratch(&self, kind: build::Scratch) -> io::Result<Scratch> {
+    pub fn scratch(&self, kind: model::Scratch) -> io::Result<Scratch> {
         let name = format!("scratch{}", self.number());
         let scratch = Scratch::create(kind, self.memory_limit(), &self.root.path().join(&name), &self.disk.join(&name));
         scratch.map_err(doing("make the scratch, where changes live"))

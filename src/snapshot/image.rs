@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use super::mksquashfs;
 use super::normalise::MOST_PATH_BYTES;
-use crate::build::{Compression, Snapshot};
 use crate::cgroup::ProcessLimit;
+use crate::model::{Compression, Snapshot};
 use crate::squashfs::{self, WriteError, WriteOptions, WriteProgress};
 
 /// How often it is told how far an image that grows is.

@@ -15,8 +15,8 @@ use super::bar::{self, Bar};
 use super::image::{ImageError, ImageOptions, ImageProgress, Interrupt, TOLD_EACH};
 use super::stall::{PATIENCE, Stall, bytes_moved};
 use super::version::MKSQUASHFS;
-use crate::build::Compression;
 use crate::fs::regular;
+use crate::model::Compression;
 use crate::sys;
 
 /// As much of what mksquashfs says is kept for an error.

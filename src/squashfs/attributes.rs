@@ -149,7 +149,7 @@ mod tests {
     use rustix::fs::{XattrFlags, setxattr};
 
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
     use crate::squashfs::codec::Codec;
 
     fn pair(prefix: u16, name: &str, value: &[u8]) -> (u16, Vec<u8>, Vec<u8>) {

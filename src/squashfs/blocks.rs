@@ -308,7 +308,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
     use crate::squashfs::codec::Codec;
 
     fn written(put: impl FnOnce(&mut Blocks<'_, '_, '_>)) -> (Written, File) {

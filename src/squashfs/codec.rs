@@ -1,6 +1,6 @@
 //! Which compressor an image has, and what the image says of it.
 
-use crate::build::Compression;
+use crate::model::Compression;
 
 /// The level of zstd where none is asked for: its own default, 15 in mksquashfs(1), takes fourteen times as long for a
 /// seventh less.

@@ -9,7 +9,7 @@ use zstd::bulk::Compressor as Zstd;
 
 use super::BLOCK_SIZE;
 use super::codec::Codec;
-use crate::build::Compression;
+use crate::model::Compression;
 
 /// From this level on zstd searches in tables whose layout depends on the blocks that the same context compressed before:
 /// such a context serves for one block.

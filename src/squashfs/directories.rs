@@ -144,7 +144,7 @@ fn offset(bytes: u64) -> Result<u32, WriteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
     use crate::squashfs::codec::Codec;
 
     fn none() -> Compressor {

@@ -169,7 +169,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
     use crate::squashfs::codec::Codec;
 
     /// The inode's bytes, without those that all have.

@@ -126,7 +126,7 @@ pub(super) fn stored(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
     use crate::squashfs::codec::Codec;
 
     fn compressor(compression: Compression) -> Compressor {

@@ -50,7 +50,7 @@ use std::thread;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::build::Compression;
+use crate::model::Compression;
 use blocks::Blocks;
 use codec::Codec;
 pub use codec::ZSTD_LEVEL;

@@ -231,7 +231,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
     use crate::squashfs::BLOCK_SIZE;
 
     fn codec() -> Codec {

@@ -162,7 +162,7 @@ mod tests {
 
     use super::super::tests::options;
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
 
     fn scanned(path: &std::path::Path) -> Scan {
         let (never, _writer) = io::pipe().unwrap();

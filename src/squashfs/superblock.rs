@@ -81,7 +81,7 @@ impl Superblock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Compression;
+    use crate::model::Compression;
 
     #[test]
     fn each_field_is_where_the_kernel_reads_it() {

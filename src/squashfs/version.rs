@@ -1,6 +1,6 @@
 //! What is in a cache key of the writer: what it writes, and the compressor that is linked in.
 
-use crate::build::Compression;
+use crate::model::Compression;
 
 /// The version of what the writer writes. To be raised with each change of the bytes of any image.
 const FORMAT: u32 = 2;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::error::io as failed;
-use super::held::{is_held, touch};
+use super::layer_pin::{is_held, touch};
 use super::lock::{is_linked, try_lock};
-use super::{Held, Store, StoreError, make_folder};
-use crate::build::Sharing;
+use super::{LayerPin, Store, StoreError, make_folder};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular;
 use crate::fs::tree_size::tree_size;
+use crate::model::Sharing;
 
 /// A manifest takes no more.
 const MAX_ID: u64 = 4 << 20;
@@ -47,7 +47,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of making and locking its files.
-    pub fn use_cache(&self, id: &str) -> Result<Held, StoreError> {
+    pub fn use_cache(&self, id: &str) -> Result<LayerPin, StoreError> {
         let path = self.cache_path(id);
         let in_use = path.with_extension("use");
         let lock = || -> io::Result<File> {
@@ -68,7 +68,7 @@ impl Store {
         };
         let file = lock().and_then(|file| note(&file).map(|()| file)).map_err(failed("lock", &in_use))?;
         make_folder(&path, 0o755)?;
-        Ok(Held::new(path, file))
+        Ok(LayerPin::new(path, file))
     }
 
     /// Takes the turn of a step with a cache; none while other steps use it in a way that excludes this one.

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
-use super::held::{hold, hold_alone};
+use super::layer_pin::{hold, hold_alone};
 use super::{BuildId, Store, StoreError};
+use crate::cache::key::Fields;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MOST_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
 use crate::fs::tree_size::tree_size;
-use crate::key::Fields;
 
 /// The folder of the store.
 pub(super) const FOLDER: &str = "failed";
@@ -51,9 +51,9 @@ pub struct FailedStep {
 
 /// A folder in which a session is being kept.
 #[derive(Debug)]
-pub struct HalfKept(PathBuf);
+pub struct FailedSessionDraft(PathBuf);
 
-impl HalfKept {
+impl FailedSessionDraft {
     /// In that folder, made for it.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl HalfKept {
 
 /// The session of a step that failed, which stays as long as this is there.
 #[derive(Debug)]
-pub struct KeptFailure {
+pub struct StoredFailedSession {
     /// What is known of it.
     pub step: FailedStep,
     folder: PathBuf,
@@ -84,7 +84,7 @@ pub struct KeptFailure {
     _held: File,
 }
 
-impl KeptFailure {
+impl StoredFailedSession {
     /// The image of what had changed, if anything had.
     pub fn changes(&self) -> Option<PathBuf> {
         self.step.changes.then(|| self.folder.join(CHANGES))
@@ -101,8 +101,14 @@ impl Store {
     ///
     /// # Errors
     /// Whatever writing and renaming gives; nothing is kept then.
-    pub fn keep_failed(&self, build: &BuildId, n: usize, half: HalfKept, step: &FailedStep) -> Result<(), StoreError> {
-        let HalfKept(folder) = half;
+    pub fn keep_failed(
+        &self,
+        build: &BuildId,
+        n: usize,
+        half: FailedSessionDraft,
+        step: &FailedStep,
+    ) -> Result<(), StoreError> {
+        let FailedSessionDraft(folder) = half;
         let to = self.root.join(FOLDER).join(format!("{build}.{n}"));
         let put = || {
             fs::write(folder.join(STATE), serde_json::to_vec_pretty(step)?)?;
@@ -115,14 +121,14 @@ impl Store {
     ///
     /// # Errors
     /// Whatever listing and locking gives.
-    pub fn failed(&self, manifest: &Path, step: &str) -> Result<Option<KeptFailure>, StoreError> {
-        let mut found: Option<KeptFailure> = None;
+    pub fn failed(&self, manifest: &Path, step: &str) -> Result<Option<StoredFailedSession>, StoreError> {
+        let mut found: Option<StoredFailedSession> = None;
         for folder in self.all_failed()? {
             let Some(held) = hold(&folder).map_err(failed("hold", &folder))? else { continue };
             let Some(known) = read(&folder) else { continue };
             let is_later = found.as_ref().is_none_or(|found| found.folder < folder);
             if known.manifest == manifest && known.step == step && is_later {
-                found = Some(KeptFailure { step: known, folder, _held: held });
+                found = Some(StoredFailedSession { step: known, folder, _held: held });
             }
         }
         Ok(found)
@@ -202,7 +208,7 @@ mod tests {
     fn keep(store: &Store, n: usize, step: &FailedStep) {
         let build = store.new_build(SystemTime::now()).unwrap();
         let lease = store.lease().unwrap();
-        let half = HalfKept::begin(lease.temp_file(&n.to_string()).unwrap()).unwrap();
+        let half = FailedSessionDraft::begin(lease.temp_file(&n.to_string()).unwrap()).unwrap();
         fs::write(half.changes(), "changes").unwrap();
         fs::write(half.tmpfs(0), "tmp").unwrap();
         store.keep_failed(&build, n, half, step).unwrap();

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::error::io as failed;
-use super::held::is_held;
+use super::layer_pin::is_held;
 use super::stacks::Stacks;
-use super::{Recorded, Store, StoreError};
+use super::{CacheRecord, Store, StoreError};
+use crate::cache::key::ParentRecord;
 use crate::digest::Digest;
-use crate::key::ParentRecord;
 
 /// What is in the store.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +47,7 @@ pub struct LayerFile {
 #[derive(Debug, Clone)]
 pub struct RecordFile {
     /// What it says.
-    pub recorded: Recorded,
+    pub recorded: CacheRecord,
     /// When it was used last.
     pub modified: SystemTime,
 }
@@ -150,7 +150,7 @@ impl Inventory {
 
     /// The layers that what was built is built on, also those that are not in the store, as far as they are known; the lowest
     /// first.
-    pub fn layers_below(&self, recorded: &Recorded) -> Vec<Digest> {
+    pub fn layers_below(&self, recorded: &CacheRecord) -> Vec<Digest> {
         let Some(layer) = &recorded.layer else { return Vec::new() };
         let lower = layer.lower.and_then(|digest| self.parent(&digest));
         let lower = std::iter::successors(lower, |parent| self.parent(parent.below.as_ref()?));
@@ -206,7 +206,7 @@ pub(super) mod fixture {
 
     use super::super::RecordedLayer;
     use super::*;
-    use crate::key::Parents;
+    use crate::cache::key::Parents;
 
     /// A digest for a number.
     pub fn id(number: u8) -> Digest {
@@ -218,19 +218,19 @@ pub(super) mod fixture {
     }
 
     /// What was built by this runner: the last of these layers on the others, with a key of its own for each `key`.
-    pub fn chained(key: u32, chain: &[u8], size: u64) -> Recorded {
+    pub fn chained(key: u32, chain: &[u8], size: u64) -> CacheRecord {
         let (layer, below) = chain.split_last().unwrap();
         let parents = below.iter().fold(Parents::default(), |parents, number| parents.with_layer("", &id(*number)));
         let recorded = recorded(key, None, &[], size);
         let layer = Some(RecordedLayer::on(&parents, id(*layer), size));
-        Recorded { fields: recorded.fields.on(&parents), layer, ..recorded }
+        CacheRecord { fields: recorded.fields.on(&parents), layer, ..recorded }
     }
 
     /// What a former runner built: the layer of that number, on those, with a key of its own for each `key`.
-    pub fn recorded(key: u32, layer: Option<u8>, below: &[u8], size: u64) -> Recorded {
+    pub fn recorded(key: u32, layer: Option<u8>, below: &[u8], size: u64) -> CacheRecord {
         let fields = serde_json::from_value(serde_json::json!({ "step/00000/run": key.to_string() })).unwrap();
         let below = below.iter().map(|number| id(*number)).collect();
-        Recorded {
+        CacheRecord {
             fields,
             build: "b".into(),
             container: "c".into(),
@@ -247,7 +247,7 @@ pub(super) mod fixture {
             self.layers.insert(id(number), LayerFile { size, written: None, modified: days(used), is_held });
         }
 
-        pub(in super::super) fn add_record(&mut self, recorded: Recorded, used: u64) {
+        pub(in super::super) fn add_record(&mut self, recorded: CacheRecord, used: u64) {
             self.add(recorded.fields.key(), RecordFile { recorded, modified: days(used) });
         }
 
@@ -263,7 +263,7 @@ pub(super) mod fixture {
 mod tests {
     use super::fixture::{days, id, recorded};
     use super::*;
-    use crate::key::Parents;
+    use crate::cache::key::Parents;
 
     #[test]
     fn a_layer_is_used_when_one_that_stands_on_it_is() {
@@ -316,7 +316,7 @@ mod tests {
         fs::write(store.root().join("keys/.new-x"), "").unwrap();
         store.record(&recorded(1, Some(1), &[], 5), &Parents::default(), Path::new("/b/build.yaml")).unwrap();
         fs::write(store.key_path(&id(7)), "{").unwrap();
-        let held = store.hold_layer(&id(1)).unwrap();
+        let held = store.pin_layer(&id(1)).unwrap();
         let inventory = store.inventory().unwrap();
         assert_eq!(inventory.layers.keys().collect::<Vec<_>>(), [&id(1)]);
         assert!(inventory.layers[&id(1)].is_held && inventory.layers[&id(1)].size == 5);

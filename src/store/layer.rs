@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::fs::atomic;
 
 use super::error::io as failed;
-use super::held::{Held, hold, touch};
+use super::layer_pin::{LayerPin, hold, touch};
 use super::{Store, StoreError};
 use crate::fs::regular;
 
@@ -75,7 +75,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever syncing and renaming gives; the file is then where it was.
-    pub fn put_and_hold(&self, temp: &Path, digest: &Digest) -> Result<Held, StoreError> {
+    pub fn put_and_pin(&self, temp: &Path, digest: &Digest) -> Result<LayerPin, StoreError> {
         let layer = self.layer_path(digest);
         let put = || -> io::Result<File> {
             let file = regular::open(temp)?;
@@ -102,7 +102,7 @@ impl Store {
             }
         };
         let file = put().map_err(failed("put the layer", &layer))?;
-        Ok(Held::new(layer, file))
+        Ok(LayerPin::new(layer, file))
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
         let put = |bytes: &[u8]| {
             let temp = lease.temp_file("layer").unwrap();
             fs::write(&temp, bytes).unwrap();
-            let path = store.put_and_hold(&temp, &digest).unwrap().path().to_owned();
+            let path = store.put_and_pin(&temp, &digest).unwrap().path().to_owned();
             assert!(!temp.exists());
             (path.metadata().unwrap().ino(), path)
         };
@@ -164,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = Digest::of_bytes(b"layer");
-        assert!(store.put_and_hold(&folder.path().join("tmp/none"), &digest).is_err());
+        assert!(store.put_and_pin(&folder.path().join("tmp/none"), &digest).is_err());
         assert!(!store.layer_path(&digest).exists());
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use crate::digest::Digest;
 
 use super::error::io as failed;
-use super::held::hold;
+use super::layer_pin::hold;
 use super::{Store, StoreError, file_name};
 use crate::fs::regular;
 

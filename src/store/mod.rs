@@ -55,15 +55,15 @@
 //! - Locks of a cache are on files beside its directory: a step may lock the directory itself. A step locks the turn of each
 //!   cache of its container, in the order of their ids; whoever removes a cache has both of its locks alone.
 
-mod building;
+mod build_lock;
 mod caches;
-mod collect;
 mod error;
 mod existing;
 mod failed;
-mod held;
+mod gc;
 mod inventory;
 mod layer;
+mod layer_pin;
 mod lease;
 mod lock;
 mod lock_files;
@@ -87,19 +87,19 @@ use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular;
 
-pub use self::failed::{FailedStep, HalfKept, KeptFailure};
-pub use building::Building;
+pub use self::failed::{FailedSessionDraft, FailedStep, StoredFailedSession};
+pub use build_lock::BuildLock;
 pub use caches::{Cache, CacheTurn};
-pub use collect::{Cause, Collection, Effect, Policy, What, Why};
 pub use error::StoreError;
 pub use existing::Existing;
-pub use held::Held;
+pub use gc::{Cause, Collection, Effect, Policy, What, Why};
 pub use inventory::{Inventory, LayerFile, RecordFile};
 pub use layer::LayerState;
+pub use layer_pin::LayerPin;
 pub use lease::{DeadLease, Lease, Swept};
 pub use lock_files::named_in_lock_file;
 pub use log::BuildId;
-pub use recorded::{Recorded, RecordedLayer};
+pub use recorded::{CacheRecord, RecordedLayer};
 pub use stacks::{Stack, Stacks};
 pub use timings::{Timing, Timings};
 pub use verify::Damage;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use super::recorded::read;
 use super::{Store, StoreError};
+use crate::cache::key::{ParentRecord, Parents};
 use crate::digest::Digest;
-use crate::key::{ParentRecord, Parents};
 
 impl Store {
     /// The topmost of the parents of that digest; none where it is not there, or is damaged.

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
 use super::{MAX_PROJECTS, Store, StoreError};
+use crate::cache::key::{Fields, Parents};
 use crate::digest::Digest;
 use crate::fs::atomic;
 use crate::fs::regular::{self, MOST_OF_OURS};
-use crate::key::{Fields, Parents};
 
 /// What was built under a key. Written when all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct CacheRecord {
     /// The key's fields: the key is their digest.
     pub fields: Fields,
     /// The build's name.
@@ -76,8 +76,8 @@ struct LastKey {
 
 impl Store {
     /// What was built under that key. A record that cannot be read, or is not of that key, is none.
-    pub fn recorded(&self, key: &Digest) -> Option<Recorded> {
-        let recorded: Recorded = read(&self.key_path(key))?;
+    pub fn recorded(&self, key: &Digest) -> Option<CacheRecord> {
+        let recorded: CacheRecord = read(&self.key_path(key))?;
         (recorded.fields.key() == *key).then_some(recorded)
     }
 
@@ -86,7 +86,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever writing gives; nothing is remembered then.
-    pub fn record(&self, recorded: &Recorded, parents: &Parents, project: &Path) -> Result<(), StoreError> {
+    pub fn record(&self, recorded: &CacheRecord, parents: &Parents, project: &Path) -> Result<(), StoreError> {
         self.put_parents(parents)?;
         let key = recorded.fields.key();
         self.write_whole(&self.key_path(&key), recorded, true)?;
@@ -114,7 +114,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever writing gives.
-    pub fn record_checkpoint(&self, recorded: &Recorded) -> Result<(), StoreError> {
+    pub fn record_checkpoint(&self, recorded: &CacheRecord) -> Result<(), StoreError> {
         self.write_whole(&self.key_path(&recorded.fields.key()), recorded, true)?;
         let step = recorded.steps.last().map_or("", String::as_str);
         self.write_whole(&self.checkpoint_path(&recorded.build, step), &(), false)
@@ -216,11 +216,11 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 mod tests {
     use super::*;
 
-    fn recorded(value: &str) -> Recorded {
+    fn recorded(value: &str) -> CacheRecord {
         let fields = serde_json::from_value(serde_json::json!({ "step/00000/run": value })).unwrap();
         let layer =
             RecordedLayer { digest: Digest::of_bytes(b"l"), size: 1, below: vec![Digest::of_bytes(b"b")], lower: None };
-        Recorded {
+        CacheRecord {
             fields,
             build: "b".into(),
             container: "c".into(),
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_record_names_the_layer_below_its_own_and_those_of_a_former_runner_list_all() {
         let [one, two, three] = [b"1", b"2", b"3"].map(|layer| Digest::of_bytes(layer));
-        let source = Parents::default().with(crate::key::Link { name: "base".into(), id: "dir 1".into() });
+        let source = Parents::default().with(crate::cache::key::Link { name: "base".into(), id: "dir 1".into() });
         let (first, second) = (source.with_layer("one", &one), source.with_layer("one", &one).with_layer("two", &two));
         let on = |parents: &Parents| {
             let layer = RecordedLayer::on(parents, three, 7);

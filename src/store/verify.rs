@@ -69,7 +69,7 @@ impl Store {
             let mut damaged = Vec::new();
             while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // One that was collected meanwhile is not there to be damaged.
-                if let Some(_held) = self.hold_layer(digest)?
+                if let Some(_held) = self.pin_layer(digest)?
                     && !self.verify_layer(digest)?
                 {
                     damaged.push(**digest);
@@ -93,7 +93,7 @@ mod tests {
 
     use super::super::inventory::fixture::recorded;
     use super::*;
-    use crate::key::Parents;
+    use crate::cache::key::Parents;
 
     fn built(store: &Store, key: u32, bytes: &[u8], size: u64, below: &[Digest]) -> (Digest, Digest) {
         let digest = Digest::of_bytes(bytes);

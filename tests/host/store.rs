@@ -222,7 +222,7 @@ fn gc_removes_layers_that_are_not_needed_and_nothing_with_dry_run() {
     // What is in use, or named by a lock file, stays with what it stands on.
     let (app, _) = layer(&project, "app-layer");
     let opened = Store::open(&project.store()).unwrap();
-    let held = opened.hold_layer(&app).unwrap().unwrap();
+    let held = opened.pin_layer(&app).unwrap().unwrap();
     assert_eq!(json(&project, &["inspect", "app-layer", "--json"])["kept_by"]["running_build"], true);
     let run = store(&project, &["gc", "--max-size", "0"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "nothing to remove\n"), "{run}");

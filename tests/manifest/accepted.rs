@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use runner::build::{
+use runner::diagnostic::{Problem, Style, render};
+use runner::load::{LoadError, check, load};
+use runner::model::{
     Access, Action, Build, CacheMount, Capability, Compression, ContainerId, Limits, MountKind, Network, Principal,
     Rootfs, Scratch, Seccomp, Secret, Sharing, SnapshotMode, StepId, Unmask, User,
 };
-use runner::diagnostic::{Problem, Style, render};
-use runner::load::{LoadError, check, load};
 use runner::seccomp::Profile;
 
 use crate::host::FakeHost;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runner::build::{FileKind, Host};
+use runner::model::{FileKind, Host};
 use runner::seccomp::Kernel;
 
 /// What is at which absolute path; nothing else is there. Stricter than a disk: a path that is not absolute, or has `.`
@@ -95,7 +95,7 @@ impl Host for FakeHost {
 
     fn real(&self, path: &Path) -> PathBuf {
         assert!(path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0));
-        runner::build::lexical(path)
+        runner::model::lexical(path)
     }
 
     fn names(&self, folder: &Path) -> Vec<String> {

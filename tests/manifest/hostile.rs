@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use proptest::prelude::*;
-use runner::build::Build;
 use runner::diagnostic::{Problem, Style, render};
 use runner::load::{check, load};
+use runner::model::Build;
 
 use crate::host::FakeHost;
 

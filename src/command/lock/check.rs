@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::build::StepId;
+use crate::cache::{self, CacheChecker, CacheStatus};
 use crate::cli::{Cli, LockArgs};
 use crate::command::analysis::{Analysis, StoreView};
 use crate::command::command_error::{CommandError, check_error};
@@ -12,8 +12,8 @@ use crate::command::lock_file::{self, LockFile};
 use crate::command::manifest_file::ManifestFile;
 use crate::command::next_steps::lock_command;
 use crate::error::{Error, Exit, told};
-use crate::freshness::{self, Judge, Verdict};
 use crate::lock::{Difference, LockedRootfs, LockedSnapshot, Section};
+use crate::model::StepId;
 use crate::settings::Partial;
 
 /// Compares, and ends with [`Exit::Mismatch`] if something differs.
@@ -27,7 +27,7 @@ pub fn check(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
     let store = StoreView::open(&settings)?;
     store.notice_if_missing(&settings);
     let own_files = lock_file::written_files(&manifest.build, &lock_file.path);
-    let options = freshness::Options { own_files, ..Default::default() };
+    let options = cache::Options { own_files, ..Default::default() };
     let checker = analysis.read_only_checker(&settings, &store, options)?;
     let (mut differences, unknown) = Comparison::of(&analysis, &checker, &lock)?;
     // A user who may not write to the store reads the inputs again the next time.
@@ -52,7 +52,7 @@ pub fn check(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
 /// The comparison of a lock with the rootfs sources and with each snapshot of a plan.
 struct Comparison<'a> {
     analysis: &'a Analysis<'a>,
-    checker: &'a Judge<'a>,
+    checker: &'a CacheChecker<'a>,
     lock: &'a Section,
     sources: Vec<LockedRootfs>,
     differences: Vec<Difference>,
@@ -66,7 +66,7 @@ impl<'a> Comparison<'a> {
     /// Compares. Returns the differences, and the snapshots whose digests are unknown here.
     fn of(
         analysis: &'a Analysis<'a>,
-        checker: &'a Judge<'a>,
+        checker: &'a CacheChecker<'a>,
         lock: &'a Section,
     ) -> Result<(Vec<Difference>, Vec<String>), CommandError> {
         let sources = checker.sources().map_err(check_error)?;
@@ -76,13 +76,13 @@ impl<'a> Comparison<'a> {
         let forecast = analysis.forecast(checker)?;
         for (index, segment) in analysis.segments.all().iter().enumerate() {
             let Some(snapshot) = segment.snapshot else { continue };
-            match forecast.verdict(index) {
-                Verdict::Fresh(recorded) => {
+            match forecast.status(index) {
+                CacheStatus::Fresh(recorded) => {
                     if let Some(layer) = &recorded.layer {
                         comparison.compare_digest(snapshot, &layer.digest.to_string());
                     }
                 }
-                Verdict::Stale { .. } => comparison.compare_inputs(snapshot)?,
+                CacheStatus::Stale { .. } => comparison.compare_inputs(snapshot)?,
             }
         }
         Ok((comparison.differences, comparison.unknown))

@@ -13,12 +13,12 @@ use crate::command::console::print_json;
 use crate::difference::{Aspect, Difference, DifferenceError, How, between_images};
 use crate::error::{Error, Exit};
 use crate::report::difference_line;
-use crate::store::Held;
+use crate::store::LayerPin;
 
 /// One of the two images: its file and, if the store has it, the lock that protects it from removal.
 struct Image {
     path: PathBuf,
-    _lock: Option<Held>,
+    _lock: Option<LayerPin>,
 }
 
 /// Prints each file that differs.
@@ -56,7 +56,7 @@ fn image(place: &Place, name: &str) -> Result<Image, Error> {
         }
         found => found?,
     };
-    let held = store.hold_layer(&digest).map_err(store_error)?;
+    let held = store.pin_layer(&digest).map_err(store_error)?;
     let held =
         held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
     Ok(Image { path: held.path().to_owned(), _lock: Some(held) })

@@ -37,7 +37,7 @@ pub fn export(place: &Place, name: &str, file: &Path) -> Result<(), CommandError
     })?;
     let (store, known) = place.known()?;
     let digest = named(&known.inventory, name)?;
-    let held = store.hold_layer(&digest).map_err(store_error)?;
+    let held = store.pin_layer(&digest).map_err(store_error)?;
     let held =
         held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
     // The file does not carry its digest, so a damaged image is found here or never.

@@ -14,7 +14,7 @@ use crate::command::console::print_json;
 use crate::digest::Digest;
 use crate::report::listing::{ago, time};
 use crate::report::{duration, sanitize, size};
-use crate::store::{RecordFile, Recorded};
+use crate::store::{CacheRecord, RecordFile};
 
 /// The columns of the names.
 const NAMES: usize = 12;
@@ -64,7 +64,7 @@ pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), CommandEr
 }
 
 fn built(text: &mut String, known: &Known, key: &Digest, record: &RecordFile) {
-    let recorded: &Recorded = &record.recorded;
+    let recorded: &CacheRecord = &record.recorded;
     text.push('\n');
     line(text, "built by", &origin(record));
     line(text, "at", &format!("{}, in {}", recorded.time, duration(recorded.duration_ms)));

@@ -87,11 +87,11 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::store::{LayerFile, Recorded, RecordedLayer};
+    use crate::store::{CacheRecord, LayerFile, RecordedLayer};
 
     fn record(inventory: &mut Inventory, build: &str, step: &str, day: u8, layer: &Digest) {
         let fields = serde_json::from_value(serde_json::json!({ "x": format!("{build} {step} {day}") })).unwrap();
-        let recorded = Recorded {
+        let recorded = CacheRecord {
             fields,
             build: build.into(),
             container: "c".into(),

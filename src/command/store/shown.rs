@@ -146,7 +146,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::{Recorded, RecordedLayer};
+    use crate::store::{CacheRecord, RecordedLayer};
 
     #[test]
     fn layers_are_listed_chain_by_chain_with_the_base_first() {
@@ -157,7 +157,7 @@ mod tests {
         for (layer, below, used) in [(9, &[][..], 3), (5, &[9], 3), (1, &[9, 5], 3), (2, &[9], 1), (7, &[], 2)] {
             let file = LayerFile { size: 1, written: None, modified: day(used), is_held: false };
             inventory.layers.insert(digest(layer), file);
-            let recorded = Recorded {
+            let recorded = CacheRecord {
                 fields: serde_json::from_value(json!({ "x": layer.to_string() })).unwrap(),
                 build: "b".into(),
                 container: "c".into(),

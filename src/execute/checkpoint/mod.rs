@@ -22,14 +22,14 @@ pub use table::Checkpoints;
 use super::segment_table::CheckpointPlan;
 use super::step::{CHANGES, Work, measured, session, unusable};
 use super::{Context, Failure, milliseconds};
-use crate::build::{Checkpointing, StepId};
+use crate::cache::key::Parents;
 use crate::event::{CheckpointStage, Event};
 use crate::fs::copy_tree::{copy_tree, now_and_then};
 use crate::fs::remove_tree::remove_tree;
-use crate::key::Parents;
+use crate::model::{Checkpointing, StepId};
 use crate::session::{RestoreReport, Restoring, append_exact};
 use crate::snapshot::{ImageProgress, write_image};
-use crate::store::{Recorded, RecordedLayer};
+use crate::store::{CacheRecord, RecordedLayer};
 use crate::threads::{On, share};
 use crate::warning::{NoCheckpoint, Warning};
 
@@ -187,17 +187,17 @@ impl Work<'_, '_> {
 
     fn record_checkpoint(&self, plan: &CheckpointPlan, took: Duration, image: &Path) -> Result<Kept, Failure> {
         let Context { build, store, .. } = self.context;
-        let segment = self.judge.segments().get(plan.of.segment);
+        let segment = self.checker.segments().get(plan.of.segment);
         if self.rooms.checkpoints.are_over(plan.of.segment) {
             return Ok(Kept::Discarded);
         }
         let (digest, size) = measured(image)?;
-        let held = store.put_and_hold(image, &digest)?;
-        if self.judge.changed_since(plan.of.segment, &plan.of.draft, &plan.of.below)?.is_some() {
+        let held = store.put_and_pin(image, &digest)?;
+        if self.checker.changed_since(plan.of.segment, &plan.of.draft, &plan.of.below)?.is_some() {
             return Ok(Kept::InputsChanged);
         }
         let name = |id: &StepId| build.step(*id).name.clone();
-        let recorded = Recorded {
+        let recorded = CacheRecord {
             fields: plan.of.draft.of_checkpoint(plan.steps).on(&plan.of.below),
             build: build.name.clone(),
             container: build.container(segment.container).name.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::build::{Checkpointing, SLOW_STEP};
+use crate::model::{Checkpointing, SLOW_STEP};
 
 /// By default the copy of the changes may take this part of the time that the steps took.
 const SHARE: u32 = 50;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::pace::{Due, Pace};
-use crate::build::Checkpointing;
-use crate::store::Held;
+use crate::model::Checkpointing;
+use crate::store::LayerPin;
 use crate::warning::NoCheckpoint;
 
 /// The checkpoints of all segments of a build.
@@ -19,7 +19,7 @@ pub struct Checkpoints(Mutex<HashMap<usize, OfSegment>>);
 
 #[derive(Debug, Default)]
 struct OfSegment {
-    held: Vec<Held>,
+    held: Vec<LayerPin>,
     pace: Pace,
     /// How many steps the last one in the store holds the changes of.
     steps: usize,
@@ -56,7 +56,7 @@ impl Checkpoints {
     }
 
     /// Keeps one, of so many steps, in the store until the segment is there. Returns false where the segment is there already.
-    pub fn hold(&self, segment: usize, steps: usize, held: Held) -> bool {
+    pub fn hold(&self, segment: usize, steps: usize, held: LayerPin) -> bool {
         self.with(segment, |of| {
             if !of.are_over {
                 of.held.push(held);

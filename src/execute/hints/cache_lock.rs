@@ -1,7 +1,7 @@
 //! Names the key of a cache mount that lets one step in at a time, where a program found another one's lock in it.
 
 use super::{Failed, mount_of, paths};
-use crate::build::{CacheMount, Container, MountKind, Sharing};
+use crate::model::{CacheMount, Container, MountKind, Sharing};
 
 /// A lock that is taken, in the words of apt, dpkg, apk and pacman.
 const TAKEN: &[&str] = &["could not get lock", "unable to lock", "could not lock", "could not open lock file"];

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use super::{Failed, Inside, mount_of, paths};
-use crate::build::{Capability, Container, Mount, MountKind};
+use crate::model::{Capability, Container, Mount, MountKind};
 use crate::runtime::process::Credentials;
 use crate::session::FileInside;
 
@@ -127,7 +127,7 @@ fn allows(mount: &Mount, option: &str, opposite: &str) -> bool {
 mod tests {
     use super::super::fixture::{Found, container, user};
     use super::*;
-    use crate::build::{CacheMount, Secret};
+    use crate::model::{CacheMount, Secret};
 
     const CHARACTER: u32 = 0o020666;
     const SET_UID: u32 = 0o104755;

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, major, minor};
 
 use super::{Failed, Inside, mount_of, paths};
-use crate::build::{Container, Device};
+use crate::model::{Container, Device};
 use crate::session::FileInside;
 
 /// EPERM, by which the rules of a cgroup refuse a device, and ENOENT.
@@ -116,7 +116,7 @@ pub(super) fn on_host(path: &Path, node: Option<FileInside>) -> Option<PathBuf> 
 mod tests {
     use super::super::fixture::{Found, container, hinted};
     use super::*;
-    use crate::build::Access;
+    use crate::model::Access;
 
     fn found() -> Found {
         let mut found = Found { devices: vec!["/dev/kvm".into(), "/dev/sda".into()], ..Found::default() };

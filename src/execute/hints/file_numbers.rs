@@ -1,7 +1,7 @@
 //! Names the key that gives inode numbers which old 32-bit programs can hold.
 
 use super::Failed;
-use crate::build::Container;
+use crate::model::Container;
 
 /// EOVERFLOW of stat(2) and readdir(3), as the C library says it.
 const TOO_LARGE: &[&str] = &["value too large for defined data type"];

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failed, Inside, mount_of, paths};
-use crate::build::{Container, Mount, MountKind, Scratch, size_text};
+use crate::model::{Container, Mount, MountKind, Scratch, size_text};
 use crate::session::{Space, scratch_files};
 
 /// ENOSPC, as the C library and as JavaScript say it.
@@ -122,7 +122,7 @@ fn left(space: Space) -> String {
 mod tests {
     use super::super::fixture::{Found, container, hinted};
     use super::*;
-    use crate::build::CacheMount;
+    use crate::model::CacheMount;
 
     const FREE: Space = Space { bytes: 8 << 20, free_bytes: 4 << 20, files: 2048, free_files: 2000 };
 

@@ -1,7 +1,7 @@
 //! Names the key that lets a user namespace mount a proc(5) of its own, which the kernel refuses where parts of /proc are hidden.
 
 use super::Failed;
-use crate::build::{Container, Unmask};
+use crate::model::{Container, Unmask};
 
 /// EPERM in the words of the C library, in small letters.
 const REFUSED: &[&str] = &["operation not permitted", "permission denied"];
@@ -23,7 +23,7 @@ pub(super) fn hint(container: &Container, failed: Failed<'_>) -> Option<String> 
 mod tests {
     use super::super::fixture::{Found, container, hinted};
     use super::*;
-    use crate::build::Seccomp;
+    use crate::model::Seccomp;
 
     #[test]
     fn a_proc_that_cannot_be_mounted_names_the_key_where_that_is_all_that_is_missing() {

@@ -14,7 +14,7 @@ mod read_only;
 
 use std::path::{Path, PathBuf};
 
-use crate::build::{Container, Mount};
+use crate::model::{Container, Mount};
 use crate::runtime::process::Credentials;
 use crate::session::{FileInside, Session, Space};
 
@@ -115,7 +115,7 @@ mod fixture {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::build::MountKind;
+    use crate::model::MountKind;
     use crate::plan::fixture::build;
 
     /// The files, filesystems and devices inside, by path.

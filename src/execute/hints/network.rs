@@ -1,7 +1,7 @@
 //! Says that a container has no network, where a step looked for one.
 
 use super::Failed;
-use crate::build::{Container, Network};
+use crate::model::{Container, Network};
 
 /// How programs report a name that they could not look up, and a host that they could not reach: the C library, apt, curl,
 /// wget, BusyBox, Go, Node and pip.

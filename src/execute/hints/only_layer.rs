@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Inside;
-use crate::build::{Container, Rootfs};
+use crate::model::{Container, Rootfs};
 
 /// The shells that a whole root has.
 const SHELLS: [&str; 3] = ["/bin/sh", "/usr/bin/sh", "/bin/busybox"];

@@ -1,7 +1,7 @@
 //! Names the limit of open files that a step has met.
 
 use super::Failed;
-use crate::build::Container;
+use crate::model::Container;
 use crate::resource_limits::{default_nofile, settable_nofile};
 
 /// EMFILE, and not ENFILE, which is of the whole host.

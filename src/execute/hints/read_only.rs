@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failed, Inside, mount_of, paths};
-use crate::build::{Container, MountKind};
+use crate::model::{Container, MountKind};
 
 /// EROFS.
 const READ_ONLY: &[&str] = &["read-only file system", "erofs"];
@@ -55,7 +55,7 @@ fn cause(container: &Container, path: &Path, inside: &impl Inside) -> Option<Str
 mod tests {
     use super::super::fixture::{Found, container, hinted};
     use super::*;
-    use crate::build::Secret;
+    use crate::model::Secret;
 
     #[test]
     fn the_directory_that_hides_the_store_is_named_as_that_and_not_as_a_mount_of_the_manifest() {

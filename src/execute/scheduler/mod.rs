@@ -19,7 +19,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use self::segment::{Commit, SegmentState};
 use super::message::{Action, CheckOutcome, Message, SkipReason};
-use crate::build::{ContainerId, StepId};
+use crate::model::{ContainerId, StepId};
 use crate::plan::{Plan, Segments};
 
 /// Cache checks at once.

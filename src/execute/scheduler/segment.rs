@@ -1,7 +1,7 @@
 //! How far a segment is: checked against the store, run, recorded.
 
-use crate::build::StepId;
 use crate::execute::message::Stale;
+use crate::model::StepId;
 
 /// How far the cache check of a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

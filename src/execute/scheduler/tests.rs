@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::build::{Action as StepAction, Build, Compression, Rootfs, Snapshot, SnapshotMode};
 use crate::execute::message::Stale;
+use crate::model::{Action as StepAction, Build, Compression, Rootfs, Snapshot, SnapshotMode};
 use crate::plan::fixture::build;
 
 /// A build of some containers, whose steps and snapshots are as `validate` wants them, with needs between containers.

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::build::{Action, Build, Compression, Rootfs, Snapshot, SnapshotMode, StepId};
 use crate::graph::Mark;
+use crate::model::{Action, Build, Compression, Rootfs, Snapshot, SnapshotMode, StepId};
 use crate::plan::{Plan, fixture};
 
 /// The number after `name="` in a line.

@@ -62,7 +62,7 @@ fn clone(namespaces: u64) -> Result<Fork> {
     }
 }
 
-/// Clones this process by clone(2), which seccomp profiles judge by its flags where they refuse clone3(2). Returns the number
+/// Clones this process by clone(2), which seccomp profiles checker by its flags where they refuse clone3(2). Returns the number
 /// of the child, and none in the child.
 pub fn fork_plainly() -> Result<Option<u32>> {
     checked(number::CLONE, [SIGCHLD as usize, 0, 0, 0, 0]).map(|pid| Some(pid as u32).filter(|pid| *pid != 0))

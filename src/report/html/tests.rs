@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::super::script::{failing, finished, passing, stamp, started};
 use super::*;
-use crate::build::{Action, Compression, Snapshot, SnapshotMode};
+use crate::cache::key::Reason;
 use crate::event::{Event, Stamped};
 use crate::graph::Graph;
-use crate::key::Reason;
+use crate::model::{Action, Compression, Snapshot, SnapshotMode};
 use crate::plan::{Plan, fixture};
 
 fn record(events: Vec<Stamped>) -> Record {

@@ -16,13 +16,13 @@
 //! `steps` are in the order of the plan, and `needs` in the manifest's order. `output` is absolute, or null if the layer only
 //! goes to the store; bytes of the path that are not UTF-8 are replaced. `level` is null for the compressor's default.
 //! `fresh` says whether the step is in the store, and `reasons` why it is not, or why that is unknown yet: the values of
-//! [`Reason`](crate::key::Reason). Keys may be added later; `runner plan` adds `limits`, which says for each container which
+//! [`Reason`](crate::cache::key::Reason). Keys may be added later; `runner plan` adds `limits`, which says for each container which
 //! of its limits are in force on this host.
 
 use serde_json::{Value, json};
 
 use super::Note;
-use crate::build::{Action, Build, Compression, Snapshot, SnapshotMode, Step, StepId};
+use crate::model::{Action, Build, Compression, Snapshot, SnapshotMode, Step, StepId};
 use crate::plan::Plan;
 
 /// Returns the plan in the format of the module's documentation.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::build::{Build, ContainerId, Limits, size_text};
 use crate::cgroup::Standing;
 use crate::columns::wrap;
+use crate::model::{Build, ContainerId, Limits, size_text};
 use crate::plan::Plan;
 
 /// The limits of the containers of a plan.

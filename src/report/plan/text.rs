@@ -1,8 +1,8 @@
 //! The plan as text for people: a line for each step.
 
 use super::Note;
-use crate::build::{Build, Step, StepId};
 use crate::columns::wrap;
+use crate::model::{Build, Step, StepId};
 use crate::plan::{MAX_COLUMNS, Plan, action_in_columns, without_controls};
 
 /// If fewer columns remain for an action, the action gets a line of its own.
@@ -108,7 +108,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::build::{Action, Compression, Snapshot, SnapshotMode};
+    use crate::model::{Action, Compression, Snapshot, SnapshotMode};
     use crate::plan::fixture::build;
 
     fn fresh(_: StepId) -> Note {

@@ -71,7 +71,7 @@ fn bytes(program: &[u64]) -> Vec<u8> {
     program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect()
 }
 
-/// Whether a step behind the filter can get a mount namespace of its own: clone(2) is judged by its flags, clone3(2) has them
+/// Whether a step behind the filter can get a mount namespace of its own: clone(2) is checked by its flags, clone3(2) has them
 /// where no filter looks.
 fn makes_namespaces(program: &[u64], native: Architecture) -> bool {
     const FLAGS: u64 = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::SIGCHLD) as u64;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Description, HostDevice, spec};
-use crate::build::{
+use crate::fs::opened::OpenedPaths;
+use crate::model::{
     Access, Capability, Checkpointing, Container, Device, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User,
 };
-use crate::fs::opened::OpenedPaths;
 use crate::runtime::process::{Command, Credentials, process};
 use crate::seccomp::Profile;
 

@@ -11,7 +11,7 @@ use crate::seccomp::assembler::{Instruction, code};
 use crate::seccomp::numbers::{X32_BIT, table};
 use crate::seccomp::{
     Action, Architecture, CompileError, MAX_INSTRUCTIONS, SETUP_CALLS, Split, compile, compile_split, interpreter,
-    number, verdict,
+    number, status,
 };
 
 const ACTIONS: [LinuxSeccompAction; 8] = [
@@ -212,7 +212,7 @@ proptest! {
     ) {
         let program = compile(&filter).unwrap();
         for ((of, called), arguments) in calls {
-            let got = verdict(&program, of, called, &arguments);
+            let got = status(&program, of, called, &arguments);
             prop_assert_eq!(got, expected(&filter, of, called, &arguments), "{:?} {} {:?}", of, called, arguments);
         }
     }
@@ -225,8 +225,8 @@ proptest! {
     ) {
         let both = compile_split(&filter, Architecture::X86_64, &split).unwrap();
         for ((of, called), arguments) in calls {
-            let others = verdict(&both.others, of, called, &arguments);
-            let split = both.split.as_ref().map_or(Action::Allow, |program| verdict(program, of, called, &arguments));
+            let others = status(&both.others, of, called, &arguments);
+            let split = both.split.as_ref().map_or(Action::Allow, |program| status(program, of, called, &arguments));
             let expected = expected(&filter, of, called, &arguments);
             prop_assert!(
                 (others, split) == (expected, Action::Allow) || (others, split) == (Action::Allow, expected)
@@ -239,7 +239,7 @@ proptest! {
 
     #[test]
     fn the_interpreter_ends_on_any_program(program in prop::collection::vec(any::<u64>(), 0..50)) {
-        verdict(&program, Architecture::X86_64, 0, &[0; 6]);
+        status(&program, Architecture::X86_64, 0, &[0; 6]);
     }
 }
 
@@ -253,7 +253,7 @@ fn the_default_filter_answers_every_number_of_a_call_as_its_rules_say() {
         for called in (0..560).map(|number| number | bit) {
             for value in values {
                 let arguments = [value, 0, 0, 0, 0, 0];
-                let got = verdict(&program, of, called, &arguments);
+                let got = status(&program, of, called, &arguments);
                 assert_eq!(got, expected(&filter, of, called, &arguments), "{of:?} {called} {value}");
             }
         }
@@ -266,7 +266,7 @@ fn of_the_default_filter_little_is_loaded_by_each_step() {
     let own = both.split.unwrap();
     assert!(own.len() < 60 && both.others.len() > 250, "{} {}", own.len(), both.others.len());
     let answer = |program: &[u64], name| {
-        verdict(program, Architecture::X86_64, number(Architecture::X86_64, name).unwrap(), &[0; 6])
+        status(program, Architecture::X86_64, number(Architecture::X86_64, name).unwrap(), &[0; 6])
     };
     assert_eq!([answer(&both.others, "fsopen"), answer(&own, "fsopen")], [Action::Allow, Action::Errno(1)]);
     assert_eq!([answer(&both.others, "bpf"), answer(&own, "bpf")], [Action::Errno(1), Action::Allow]);
@@ -308,7 +308,7 @@ fn jumps_farther_than_255_instructions_arrive() {
     assert!(program.len() > 2000 && program.len() <= MAX_INSTRUCTIONS, "{}", program.len());
     assert!(program.iter().any(|packed| Instruction::unpack(*packed).code == code::JUMP));
     for (n, number) in calls.values().enumerate() {
-        let of = |value: u64| verdict(&program, Architecture::X86_64, *number, &[value, value, 0, 0, 0, 0]);
+        let of = |value: u64| status(&program, Architecture::X86_64, *number, &[value, value, 0, 0, 0, 0]);
         assert_eq!((of(n as u64), of(n as u64 + 1)), (Action::Errno(n as u16 % 4000), Action::Allow));
     }
     let both = [Arch::ScmpArchX86_64, Arch::ScmpArchX86];

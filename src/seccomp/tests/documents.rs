@@ -4,7 +4,7 @@ use oci_spec::runtime::Capability;
 use proptest::prelude::*;
 
 use super::KERNEL;
-use crate::seccomp::{Action, Architecture, Profile, compile, number, verdict};
+use crate::seccomp::{Action, Architecture, Profile, compile, number, status};
 
 const WHOLE: &str = r#"{
   "defaultAction": "SCMP_ACT_ERRNO",
@@ -28,7 +28,7 @@ fn answer(profile: &Profile, capabilities: &[Capability], name: &str, arguments:
     let filter = profile.resolve(capabilities, Architecture::X86_64, KERNEL).unwrap();
     let number = number(Architecture::X86_64, name).unwrap();
     let arguments = [arguments[0], arguments[1], 0, 0, 0, 0];
-    verdict(&compile(&filter).unwrap(), Architecture::X86_64, number, &arguments)
+    status(&compile(&filter).unwrap(), Architecture::X86_64, number, &arguments)
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn architectures_that_are_listed_stand_beside_the_machines_own() {
     let json = serde_json::to_value(&filter).unwrap();
     assert_eq!(json["architectures"], serde_json::json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_S390"]));
     let program = compile(&filter).unwrap();
-    assert_eq!(verdict(&program, Architecture::X86, 1, &[0; 6]), Action::KillProcess);
+    assert_eq!(status(&program, Architecture::X86, 1, &[0; 6]), Action::KillProcess);
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use oci_spec::runtime::Capability;
 
 use super::{KERNEL, standard};
-use crate::seccomp::{Action, Architecture, Kernel, Profile, compile, number, verdict};
+use crate::seccomp::{Action, Architecture, Kernel, Profile, compile, number, status};
 
 const EPERM: Action = Action::Errno(1);
 const ENOSYS: Action = Action::Errno(38);
 
 fn answer(capabilities: &[Capability], name: &str, first: u64) -> Action {
     let number = number(Architecture::X86_64, name).unwrap();
-    verdict(&compile(&standard(capabilities)).unwrap(), Architecture::X86_64, number, &[first, 0, 0, 0, 0, 0])
+    status(&compile(&standard(capabilities)).unwrap(), Architecture::X86_64, number, &[first, 0, 0, 0, 0, 0])
 }
 
 #[test]
@@ -104,17 +104,17 @@ fn calls_of_later_kernels_are_not_there() {
         for (number, expected) in [(newest, Action::Allow), (newest + 1, ENOSYS), (newest + 10_000, ENOSYS)] {
             let is_listed = !matches!(of, Architecture::Aarch64 | Architecture::Arm);
             let expected = if is_listed { expected } else { Action::KillProcess };
-            assert_eq!(verdict(&program, of, number, &[0; 6]), expected, "{of:?} {number}");
+            assert_eq!(status(&program, of, number, &[0; 6]), expected, "{of:?} {number}");
         }
     }
-    assert_eq!(verdict(&program, Architecture::X86_64, u32::MAX, &[0; 6]), ENOSYS);
+    assert_eq!(status(&program, Architecture::X86_64, u32::MAX, &[0; 6]), ENOSYS);
 }
 
 #[test]
 fn an_old_kernel_has_no_tracing_and_each_machine_its_own_calls() {
     let at = |machine, kernel, name: &str| {
         let filter = Profile::standard().resolve(&[], machine, kernel).unwrap();
-        verdict(&compile(&filter).unwrap(), machine, number(machine, name).unwrap(), &[0; 6])
+        status(&compile(&filter).unwrap(), machine, number(machine, name).unwrap(), &[0; 6])
     };
     let old = Kernel { version: 4, revision: 7 };
     assert_eq!(at(Architecture::X86_64, old, "ptrace"), EPERM);
@@ -124,8 +124,8 @@ fn an_old_kernel_has_no_tracing_and_each_machine_its_own_calls() {
     let filter = Profile::standard().resolve(&[], Architecture::Aarch64, KERNEL).unwrap();
     let program = compile(&filter).unwrap();
     let set_tls = number(Architecture::Arm, "set_tls").unwrap();
-    assert_eq!(verdict(&program, Architecture::Arm, set_tls, &[0; 6]), Action::Allow);
-    assert_eq!(verdict(&program, Architecture::X86_64, 0, &[0; 6]), Action::KillProcess);
+    assert_eq!(status(&program, Architecture::Arm, set_tls, &[0; 6]), Action::Allow);
+    assert_eq!(status(&program, Architecture::X86_64, 0, &[0; 6]), Action::KillProcess);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use super::super::data::MOST_BYTES;
 use super::super::{BLOCK_SIZE, WriteError, WriteOptions, WriteProgress, write};
 use super::{ALL, folder, found, image, mounted, options, try_image, unpacked};
-use crate::build::Compression;
+use crate::model::Compression;
 
 #[test]
 fn a_directory_of_many_long_names_is_listed_and_each_name_is_found() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{WriteError, WriteOptions, WriteProgress, write};
-use crate::build::Compression;
+use crate::model::Compression;
 use crate::mount::open_squashfs;
 
 pub(super) const ALL: [Compression; 5] =

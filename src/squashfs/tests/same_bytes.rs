@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::{BLOCK_SIZE, WriteOptions};
 use super::{ALL, folder, image, options};
-use crate::build::Compression;
+use crate::model::Compression;
 
 /// Files of all sizes, some of them equal, made in one order or the other.
 fn make(root: &Path, is_backwards: bool) {

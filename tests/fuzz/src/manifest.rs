@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
-use runner::build::{FileKind, Host, lexical};
 use runner::diagnostic::{Style, render};
 use runner::load::check;
+use runner::model::{FileKind, Host, lexical};
 use runner::seccomp::Kernel;
 
 /// A host on which half of all paths exist.

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
+use runner::cache::key::Parents;
 use runner::digest::Digest;
-use runner::key::Parents;
-use runner::store::{FailedStep, Policy, Recorded, Store};
+use runner::store::{CacheRecord, FailedStep, Policy, Store};
 use tempfile::TempDir;
 
 static STORE: LazyLock<(TempDir, Store)> = LazyLock::new(|| {
@@ -24,7 +24,7 @@ fn put(directory: &str, name: &str, bytes: &[u8]) {
     fs::write(STORE.1.root().join(directory).join(name), bytes).expect("cannot write a record");
 }
 
-fn layers(recorded: Option<&Recorded>) -> BTreeSet<PathBuf> {
+fn layers(recorded: Option<&CacheRecord>) -> BTreeSet<PathBuf> {
     let layers = recorded.and_then(|recorded| recorded.layer.as_ref());
     let digests = layers.into_iter().flat_map(|layer| layer.below.iter().chain([&layer.digest]));
     digests.map(|digest| STORE.1.layer_path(digest)).collect()
@@ -32,7 +32,7 @@ fn layers(recorded: Option<&Recorded>) -> BTreeSet<PathBuf> {
 
 fuzz_target!(|bytes: &[u8]| {
     let store = &STORE.1;
-    let written: Option<Recorded> = serde_json::from_slice(bytes).ok();
+    let written: Option<CacheRecord> = serde_json::from_slice(bytes).ok();
     let key = written.as_ref().map_or_else(|| Digest::of_bytes(b"key"), |recorded| recorded.fields.key());
     put("keys", &format!("{}.json", key.hex()), bytes);
     put("last", &format!("{}.json", Digest::of_bytes(b"build\0step").hex()), bytes);
@@ -44,7 +44,9 @@ fuzz_target!(|bytes: &[u8]| {
     let recorded = store.recorded(&key);
     assert_eq!(recorded, written);
     if let Some(recorded) = &recorded {
-        store.record(recorded, &Parents::default(), Path::new("/b/build.yaml")).expect("a record that was read cannot be written");
+        store
+            .record(recorded, &Parents::default(), Path::new("/b/build.yaml"))
+            .expect("a record that was read cannot be written");
         assert_eq!(store.recorded(&key).as_ref(), Some(recorded));
         if let Some(step) = recorded.steps.last() {
             assert_eq!(

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use oci_spec::runtime::{Capability, LinuxSeccomp, LinuxSeccompAction};
-use runner::seccomp::{Action, Architecture, CompileError, Kernel, MAX_INSTRUCTIONS, Profile, compile, verdict};
+use runner::seccomp::{Action, Architecture, CompileError, Kernel, MAX_INSTRUCTIONS, Profile, compile, status};
 
 /// The bytes of `struct seccomp_data`.
 const INPUT: u64 = 64;
@@ -37,7 +37,7 @@ fn check(filter: &LinuxSeccomp, program: &[u64], machine: Architecture) {
     let may = |action| actions.contains(&action);
     for number in (0..480).chain([0x4000_0000, 0x4000_0208, 0x00ff_ffff, u32::MAX]) {
         for arguments in [[0; 6], [u64::MAX; 6], [1, 2, 3, 4, 5, 6]] {
-            match verdict(program, machine, number, &arguments) {
+            match status(program, machine, number, &arguments) {
                 Action::Allow => assert!(may(LinuxSeccompAction::ScmpActAllow)),
                 Action::Log => assert!(may(LinuxSeccompAction::ScmpActLog)),
                 Action::Trace(_) => assert!(may(LinuxSeccompAction::ScmpActTrace)),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runner::key::Fields;
+use runner::cache::key::Fields;
 use serde_json::{Value, json};
 
 use super::{apply, count, digests, edit, planned, reasons, statuses};

@@ -1,0 +1,215 @@
+//! The content of a rootfs source, as the lowest parent of what is built on it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Base, CacheCheckError, CacheChecker, base_name, lock};
+use crate::cache::key::{Link, Parents};
+use crate::content::{ContentError, State};
+use crate::digest::{Digest, Hasher};
+use crate::fs::dirfd::path_of;
+use crate::lock::LockedRootfs;
+use crate::model::{Action, Build, ContainerId, Rootfs, Snapshot, SnapshotMode};
+use crate::rootfs::{self, Source};
+
+/// The content of a rootfs source.
+struct SourceContent {
+    kind: &'static str,
+    /// Of its layers, the lowest first; of most sources there is one.
+    digests: Vec<Digest>,
+    state: State,
+}
+
+impl CacheChecker<'_> {
+    /// A container's rootfs source, and the state of that.
+    pub(super) fn base_of(&self, id: ContainerId) -> Result<Base, CacheCheckError> {
+        let container = self.build.container(id);
+        self.remembered(
+            |seen| seen.bases.get(&id).cloned(),
+            || self.base(&container.name, &container.rootfs),
+            |seen, base| drop(seen.bases.insert(id, base)),
+        )
+    }
+
+    /// The rootfs source below a segment that has run. A tar or programs are copied when a session opens, so that a later
+    /// change is not seen in it: they are looked at once for each session, for it takes as long as all else of a small layer.
+    pub(super) fn base_below(&self, index: usize, bottom: ContainerId) -> Result<Base, CacheCheckError> {
+        if !matches!(self.build.container(bottom).rootfs, Rootfs::Tar(_) | Rootfs::Programs(_)) {
+            return self.base_of(bottom);
+        }
+        let container = self.segments.get(index).container;
+        if let Some(known) = lock(&self.checked).copied.get(&container) {
+            return Ok(known.clone());
+        }
+        let base = self.base_of(bottom)?;
+        lock(&self.checked).copied.insert(container, base.clone());
+        Ok(base)
+    }
+
+    /// The session of a container is opened anew.
+    pub fn reopens(&self, container: ContainerId) {
+        lock(&self.checked).copied.remove(&container);
+    }
+
+    /// The container whose rootfs source a segment's session has at its bottom, below all layers; none where a full image
+    /// is there.
+    pub(super) fn bottom(&self, index: usize) -> Option<ContainerId> {
+        let mut known = lock(&self.bottoms);
+        let (mut passed, mut index) = (Vec::new(), index);
+        let bottom = loop {
+            if let Some(bottom) = known.get(&index) {
+                break *bottom;
+            }
+            passed.push(index);
+            let Some(on) = self.segments.stands_on(self.build, index) else {
+                break Some(self.segments.get(index).container);
+            };
+            let is_full = |snapshot: &Snapshot| snapshot.mode == SnapshotMode::Full;
+            match self.segments.of_step(on) {
+                Some(_) if matches!(&self.build.step(on).action, Action::Snapshot(it) if is_full(it)) => break None,
+                Some(below) => index = below,
+                None => break None,
+            }
+        };
+        known.extend(passed.into_iter().map(|index| (index, bottom)));
+        bottom
+    }
+
+    /// The parents that a rootfs source gives which is no snapshot: one, or of several layers one each.
+    fn base(&self, container: &str, rootfs: &Rootfs) -> Result<Base, CacheCheckError> {
+        // Without a store nothing is looked up, and an image may be large.
+        let source = if self.store.is_none() { None } else { self.source(rootfs)? };
+        let name = base_name(container);
+        let Some(SourceContent { kind, digests, state }) = source else {
+            return Ok((Parents::default().with(Link { name, id: "scratch".to_owned() }), State::default()));
+        };
+        let is_only = digests.len() == 1;
+        let link = |(n, digest): (usize, &Digest)| Link {
+            name: if is_only { name.clone() } else { format!("{name}, layer {}", n + 1) },
+            id: format!("{kind} {digest}"),
+        };
+        Ok((digests.iter().enumerate().map(link).collect(), state))
+    }
+
+    /// What the rootfs sources of the planned containers hold.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn sources(&self) -> Result<Vec<LockedRootfs>, CacheCheckError> {
+        let mut sources = Vec::new();
+        for (index, container) in self.build.containers.iter().enumerate() {
+            if self.segments.of_container(ContainerId(index)).is_empty() {
+                continue;
+            }
+            if let Some(SourceContent { kind, digests, .. }) = self.source(&container.rootfs)? {
+                let digests = digests.iter().map(ToString::to_string).collect();
+                sources.push(LockedRootfs { container: container.name.clone(), kind: kind.to_owned(), digests });
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Looks at a rootfs source; none for an empty root and for a snapshot, which has links of its own.
+    fn source(&self, rootfs: &Rootfs) -> Result<Option<SourceContent>, CacheCheckError> {
+        let (kind, (digest, state)) = match rootfs {
+            Rootfs::Scratch | Rootfs::Snapshot(_) => return Ok(None),
+            Rootfs::Squashfs(layers) => {
+                let (mut digests, mut state) = (Vec::new(), State::default());
+                for path in layers {
+                    let (digest, found) = self.contents.of_file_with_state(path)?;
+                    digests.push(digest);
+                    state = state.and(found);
+                }
+                return Ok(Some(SourceContent { kind: "squashfs", digests, state }));
+            }
+            Rootfs::Tar(path) => ("tar", self.contents.of_file_with_state(path)?),
+            Rootfs::Dir(path) => ("dir", self.folder(path)?),
+            Rootfs::Programs(programs) => ("programs", self.programs(programs)?),
+        };
+        Ok(Some(SourceContent { kind, digests: vec![digest], state }))
+    }
+
+    /// The digest of all that a folder used as a root gives: what is in it, and what an image of it says beyond that.
+    fn folder(&self, top: &Path) -> Result<(Digest, State), CacheCheckError> {
+        let content = self.contents.of_root(top)?;
+        let mut parts = Parts::default();
+        parts.take(content.digest.as_bytes());
+        let opened = self.options.opened.get(top);
+        let opened = opened.map_err(|source| ContentError::Io { action: "open", path: top.to_owned(), source })?;
+        let at = opened.as_ref().map_or_else(|| top.to_owned(), |opened| path_of(opened.as_fd()));
+        let mut names = HashMap::new();
+        for entry in content.listing.entries() {
+            let path = at.join(entry.path);
+            // The top itself may be a link to the folder, as it may be in a mount.
+            let found = if entry.path.as_os_str().is_empty() { at.metadata() } else { path.symlink_metadata() };
+            let found =
+                found.map_err(|source| ContentError::Io { action: "look at", path: top.join(entry.path), source })?;
+            parts.take(self.time_in_image(&found).as_bytes());
+            if !found.is_dir() && found.nlink() > 1 {
+                let first = names.entry((found.dev(), found.ino())).or_insert_with(|| entry.path.to_owned());
+                parts.take(first.as_os_str().as_bytes());
+            }
+        }
+        Ok((parts.digest(), content.state))
+    }
+
+    /// The digest of all that a root of programs is made of: paths, links, permission bits, times and contents.
+    fn programs(&self, programs: &[PathBuf]) -> Result<(Digest, State), CacheCheckError> {
+        let (mut parts, mut state) = (Parts::default(), State::default());
+        for (path, source) in rootfs::sources(programs)? {
+            parts.take(&path);
+            // What the root has and the host has not has a fixed time.
+            let host = Path::new("/").join(OsStr::from_bytes(&path)).symlink_metadata();
+            let time = host.map(|found| self.time_in_image(&found)).unwrap_or_default();
+            match source {
+                Source::Folder => parts.take(b"folder"),
+                Source::Link(target) => {
+                    parts.take(format!("link {time}").as_bytes());
+                    parts.take(&target);
+                }
+                Source::File(file, mode) => {
+                    parts.take(format!("file {mode:o} {time}").as_bytes());
+                    let (digest, found) = self.contents.of_file_with_state(&file)?;
+                    parts.take(digest.as_bytes());
+                    state = state.and(found);
+                }
+            }
+        }
+        for program in programs {
+            parts.take(program.as_os_str().as_bytes());
+        }
+        Ok((parts.digest(), state))
+    }
+
+    /// The time that a file has in an image, if it is the file's own: one later than the epoch becomes the epoch, see
+    /// [`normalise`](crate::snapshot::normalise). So a checkout whose times are all later is the same on every machine.
+    fn time_in_image(&self, found: &Metadata) -> String {
+        let epoch = epoch(self.build);
+        if epoch.is_some_and(|epoch| found.mtime() >= epoch) { String::new() } else { found.mtime().to_string() }
+    }
+}
+
+/// The time that an image has in place of later ones, in seconds since 1970.
+pub(super) fn epoch(build: &Build) -> Option<i64> {
+    build.source_date_epoch.and_then(|epoch| i64::try_from(epoch).ok())
+}
+
+/// Parts that are digested as one, each led by its length.
+#[derive(Default)]
+struct Parts(Hasher);
+
+impl Parts {
+    fn take(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    fn digest(self) -> Digest {
+        self.0.finish()
+    }
+}

@@ -1,0 +1,120 @@
+//! What the key of a segment is made from, as it is on the host now.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CacheCheckError, CacheChecker, Seen};
+use crate::cache::key::{Fields, Inputs, fields};
+use crate::content::Content;
+use crate::digest::Digest;
+use crate::fs::opened::OpenedPaths;
+use crate::fs::regular;
+use crate::model::{Action, Container, Device, MountKind, StepId};
+use crate::runtime::Runtime;
+use crate::runtime::spec::{self, HostDevice};
+use crate::seccomp::Kernel;
+use crate::snapshot::{find_mksquashfs, uses_mksquashfs};
+use crate::squashfs;
+use crate::store::Store;
+
+impl CacheChecker<'_> {
+    /// The fields of a segment's key but for what it stands on; none where there is no store to keep anything in.
+    pub(super) fn draft(&self, index: usize) -> Result<Option<Fields>, CacheCheckError> {
+        self.store.map(|_| self.fields_now(index)).transpose()
+    }
+
+    /// The same, also where there is no store.
+    pub(super) fn fields_now(&self, index: usize) -> Result<Fields, CacheCheckError> {
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut contents = BTreeMap::new();
+        for (target, source) in read_only_binds(container) {
+            contents.insert(target.to_owned(), self.content(source)?.digest);
+        }
+        let node = |device: &Device| Ok((device.target.clone(), self::node(device, &self.options.opened)?));
+        let inputs = Inputs {
+            contents,
+            nodes: container.devices.iter().map(node).collect::<Result<_, CacheCheckError>>()?,
+            lacks_user_attributes: lacks_user_attributes(spec::kernel().ok()),
+            runtime: self.runtime()?,
+            writer: segment.snapshot.map_or(Ok(String::new()), |step| self.writer(step))?,
+        };
+        Ok(fields(self.build, segment, &inputs))
+    }
+
+    pub(super) fn content(&self, source: &Path) -> Result<Arc<Content>, CacheCheckError> {
+        let look = || {
+            let content = Arc::new(self.contents.of(source)?);
+            if let Some(listings) = &self.listings {
+                // It only explains; a store that cannot be written to is told by whatever must be written there.
+                let _ = listings.put(&content.digest, &content.listing);
+            }
+            Ok(content)
+        };
+        let remember = |seen: &mut Seen, content| drop(seen.contents.insert(source.to_owned(), content));
+        self.remembered(|seen| seen.contents.get(source).cloned(), look, remember)
+    }
+
+    /// What writes the image of a snapshot.
+    fn writer(&self, step: StepId) -> Result<String, CacheCheckError> {
+        if uses_mksquashfs() {
+            return self.program(&find_mksquashfs().ok_or(CacheCheckError::NoMksquashfs)?);
+        }
+        match &self.build.step(step).action {
+            Action::Snapshot(snapshot) => Ok(squashfs::writer(snapshot.compression)),
+            Action::Run(_) | Action::Exec(_) => Ok(String::new()),
+        }
+    }
+
+    fn runtime(&self) -> Result<String, CacheCheckError> {
+        match &self.options.runtime {
+            Runtime::Embedded => Ok("embedded".to_owned()),
+            Runtime::External(program) => self.program(program.path()),
+        }
+    }
+
+    fn program(&self, path: &Path) -> Result<String, CacheCheckError> {
+        let remember = |seen: &mut Seen, program| drop(seen.programs.insert(path.to_owned(), program));
+        self.remembered(|seen| seen.programs.get(path).cloned(), || described(self.store, path), remember)
+    }
+}
+
+/// Whether a tmpfs of that kernel refuses `user.*` attributes, see tmpfs(5). Of one that is not known nothing is said.
+fn lacks_user_attributes(kernel: Option<Kernel>) -> bool {
+    kernel.is_some_and(|kernel| (kernel.version, kernel.revision) < (6, 6))
+}
+
+/// The targets and the sources of the binds whose content is in the key.
+pub(super) fn read_only_binds(container: &Container) -> impl Iterator<Item = (&Path, &Path)> {
+    container.mounts.iter().filter(|mount| mount.is_read_only() && !mount.ignored).filter_map(|mount| {
+        match &mount.kind {
+            MountKind::Bind(source) => Some((mount.target.as_path(), source.as_path())),
+            _ => None,
+        }
+    })
+}
+
+/// The name of a program and the digest of its file. Its version would say less, and only running it would give that.
+fn described(store: Option<&Store>, program: &Path) -> Result<String, CacheCheckError> {
+    let failed = |source| CacheCheckError::Program { path: program.to_owned(), source };
+    let digest = store.map_or_else(|| Digest::of_file(&regular::open(program)?), |store| store.program_digest(program));
+    let digest = digest.map_err(failed)?;
+    Ok(format!("{} {digest}", program.file_name().unwrap_or_default().display()))
+}
+
+/// The device node that a step finds: kind, numbers, mode and owner.
+fn node(device: &Device, opened: &OpenedPaths) -> Result<String, CacheCheckError> {
+    let found = HostDevice::look_up(device, opened);
+    let HostDevice { node, .. } =
+        found.map_err(|source| CacheCheckError::Device { path: device.path.clone(), source })?;
+    Ok(format!(
+        "{} {}:{} {:04o} {}:{}",
+        node.typ().as_str(),
+        node.major(),
+        node.minor(),
+        node.file_mode().unwrap_or_default(),
+        node.uid().unwrap_or_default(),
+        node.gid().unwrap_or_default(),
+    ))
+}

@@ -1,0 +1,300 @@
+//! The fields of a key, as the table of the parent module says.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FORMAT, Inputs, Link, Parents};
+use crate::digest::Digest;
+use crate::model::{
+    Action, Build, Compression, Container, Device, Limits, Mount, MountKind, Network, Principal, Scratch, Seccomp,
+    Secret, Snapshot, SnapshotMode, Step, StepId, Unmask, User, interpreter,
+};
+use crate::plan::Segment;
+use crate::seccomp::Profile;
+
+/// The field that says what the root is built on. Before format 6 there was a group of that name, with a field for each parent.
+const BELOW: &str = "below";
+
+/// Named values, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fields(BTreeMap<String, String>);
+
+impl Fields {
+    /// The key: each name and value led by its length, so that no two lists of fields are the same bytes.
+    pub fn key(&self) -> Digest {
+        let mut bytes = Vec::new();
+        for (name, value) in &self.0 {
+            for text in [name, value] {
+                bytes.extend((text.len() as u64).to_le_bytes());
+                bytes.extend(text.as_bytes());
+            }
+        }
+        Digest::of_bytes(&bytes)
+    }
+
+    /// The value of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The same, on what a root is built on. Until that is known, they are no key's.
+    pub fn on(&self, below: &Parents) -> Self {
+        let mut fields = self.clone();
+        if let Some(digest) = below.digest() {
+            fields.set(BELOW, digest.to_string());
+        }
+        fields
+    }
+
+    /// The digest of what the root is built on; none of fields that list it, and of those without it.
+    pub fn below(&self) -> Option<Digest> {
+        self.get(BELOW)?.parse().ok()
+    }
+
+    /// What the root is built on, where the fields list it: before format 6 they did.
+    pub fn listed_below(&self) -> Parents {
+        let listed = self.iter().filter(|(name, _)| *name != BELOW && is_below(name));
+        listed.map(|(name, id)| Link { name: name.to_owned(), id: id.to_owned() }).collect()
+    }
+
+    /// The same without what the root is built on.
+    pub fn without_below(&self) -> Self {
+        Self(self.0.iter().filter(|(name, _)| !is_below(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
+    /// Whether they are of a checkpoint.
+    pub fn is_of_checkpoint(&self) -> bool {
+        self.get("checkpoint").is_some()
+    }
+
+    /// Of a checkpoint after the first `steps` steps of the segment whose fields these are.
+    pub fn of_checkpoint(&self, steps: usize) -> Self {
+        let counts = |name: &str| match name.split_once('/') {
+            Some(("step", rest)) => {
+                rest.split('/').next().and_then(|n| n.parse().ok()).is_some_and(|n: usize| n < steps)
+            }
+            _ => !matches!(name, "snapshot" | "writer"),
+        };
+        let mut fields =
+            Self(self.0.iter().filter(|(name, _)| counts(name)).map(|(n, v)| (n.clone(), v.clone())).collect());
+        fields.set("checkpoint", steps.to_string());
+        fields
+    }
+
+    pub(super) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.insert(name.into(), value.into());
+    }
+}
+
+/// Whether a field says what the root is built on.
+pub fn is_below(name: &str) -> bool {
+    name.split_once('/').map_or(name, |(group, _)| group) == BELOW
+}
+
+/// The fields of a segment's key, but for what it stands on.
+pub fn fields(build: &Build, segment: &Segment, inputs: &Inputs) -> Fields {
+    let mut fields = Fields::default();
+    fields.set("format", FORMAT);
+    fields.set("runtime", inputs.runtime.clone());
+    let epoch = build.source_date_epoch.map_or("none".to_owned(), |seconds| seconds.to_string());
+    fields.set("source_date_epoch", epoch);
+    container(&mut fields, build.container(segment.container), inputs);
+    for (n, id) in segment.steps.iter().enumerate() {
+        let step = build.step(*id);
+        match &step.action {
+            Action::Snapshot(snapshot) => {
+                fields.set("writer", inputs.writer.clone());
+                fields.set("snapshot", self::snapshot(snapshot));
+            }
+            _ => {
+                let shell = build.container(segment.container).shell.as_ref();
+                self::step(&mut fields, &format!("step/{n:05}"), step, shell, after(build, segment, n));
+            }
+        }
+    }
+    fields
+}
+
+/// What a container and one of its steps are like, without what is known of the host: fields to be compared, no key.
+pub fn of_step(build: &Build, id: StepId) -> Fields {
+    let (mut fields, step) = (Fields::default(), build.step(id));
+    container(&mut fields, build.container(step.container), &Inputs::default());
+    self::step(&mut fields, "step/00000", step, build.container(step.container).shell.as_ref(), None);
+    fields
+}
+
+fn container(fields: &mut Fields, container: &Container, inputs: &Inputs) {
+    fields.set("hostname", container.hostname.clone());
+    let network = match container.network {
+        Network::None => "none",
+        Network::Host => "host",
+    };
+    fields.set("network", network);
+    fields.set("user", user(&container.user));
+    fields.set("cwd", path(&container.cwd));
+    env(fields, "env", &container.env);
+    let capabilities: Vec<String> = container.capabilities.iter().map(ToString::to_string).collect();
+    fields.set("capabilities", capabilities.join(" "));
+    fields.set("no_new_privileges", container.no_new_privileges.to_string());
+    fields.set("seccomp", seccomp(&container.seccomp));
+    match &container.unmask {
+        Unmask::All => fields.set("unmask", "all"),
+        Unmask::Paths(paths) if !paths.is_empty() => {
+            fields.set("unmask", paths.iter().map(|path| self::path(path)).collect::<Vec<_>>().join(" "));
+        }
+        Unmask::Paths(_) => {}
+    }
+    if container.init {
+        fields.set("init", "true");
+    }
+    fields.set("xino", container.xino.to_string());
+    fields.set("read_only", container.read_only.to_string());
+    let limits = container.limits;
+    fields.set("limits/nofile", limits.nofile.unwrap_or(Limits::DEFAULT_NOFILE).to_string());
+    let pids = limits.pids.unwrap_or(Limits::DEFAULT_PIDS);
+    let optional = [("memory", limits.memory), ("millicpus", limits.millicpus), ("pids", Some(pids))];
+    for (name, limit) in optional.into_iter().filter_map(|(name, limit)| Some((name, limit?))) {
+        fields.set(format!("limits/{name}"), limit.to_string());
+    }
+    for mount in &container.mounts {
+        fields.set(format!("mount/{}", path(&mount.target)), self::mount(mount));
+    }
+    if inputs.lacks_user_attributes && container.scratch != Scratch::Disk {
+        fields.set("user_attributes", "none");
+    }
+    for (target, digest) in &inputs.contents {
+        fields.set(format!("content/{}", path(target)), digest.to_string());
+    }
+    for (target, node) in &inputs.nodes {
+        fields.set(format!("node/{}", path(target)), node.clone());
+    }
+    for device in &container.devices {
+        fields.set(format!("device/{}", path(&device.target)), self::device(device));
+    }
+}
+
+fn step(fields: &mut Fields, at: &str, step: &Step, shell: Option<&Vec<String>>, after: Option<String>) {
+    match &step.action {
+        Action::Run(script) => {
+            fields.set(format!("{at}/run"), script.clone());
+            if let Some(shell) = step.shell.as_ref().or(shell).filter(|_| interpreter(script).is_none()) {
+                fields.set(format!("{at}/shell"), quoted(shell));
+            }
+        }
+        Action::Exec(argv) => fields.set(format!("{at}/exec"), quoted(argv)),
+        Action::Snapshot(_) => {}
+    }
+    env(fields, &format!("{at}/env"), &step.env);
+    if let Some(cwd) = &step.cwd {
+        fields.set(format!("{at}/cwd"), path(cwd));
+    }
+    if let Some(user) = &step.user {
+        fields.set(format!("{at}/user"), self::user(user));
+    }
+    if let Some(after) = after {
+        fields.set(format!("{at}/after"), after);
+    }
+}
+
+/// Which steps of the segment the `n`th waits for, by number; nothing where that is just the one before.
+fn after(build: &Build, segment: &Segment, n: usize) -> Option<String> {
+    let place = |needed: &StepId| segment.steps.iter().position(|step| step == needed);
+    let needed: Vec<usize> = build.step(segment.steps[n]).needs.iter().filter_map(place).collect();
+    let default: Vec<usize> = n.checked_sub(1).into_iter().collect();
+    (needed != default).then(|| needed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+}
+
+fn env(fields: &mut Fields, at: &str, env: &BTreeMap<String, String>) {
+    for (name, value) in env {
+        fields.set(format!("{at}/{name}"), value.clone());
+    }
+}
+
+/// By what a profile says, wherever it stands; the default is another one with another runner.
+fn seccomp(seccomp: &Seccomp) -> String {
+    static STANDARD: OnceLock<Digest> = OnceLock::new();
+    match seccomp {
+        Seccomp::Default => format!("default {}", STANDARD.get_or_init(|| Profile::standard().digest())),
+        Seccomp::Unconfined => "unconfined".to_owned(),
+        Seccomp::Profile(profile, _) => profile.digest().to_string(),
+    }
+}
+
+fn user(user: &User) -> String {
+    let principal = |principal: &Principal| match principal {
+        Principal::Id(id) => id.to_string(),
+        Principal::Name(name) => name.clone(),
+    };
+    match &user.group {
+        Some(group) => format!("{}:{}", principal(&user.user), principal(group)),
+        None => principal(&user.user),
+    }
+}
+
+fn mount(mount: &Mount) -> String {
+    let what = match &mount.kind {
+        MountKind::Bind(_) => "bind".to_owned(),
+        MountKind::Tmpfs => "tmpfs".to_owned(),
+        MountKind::Cache(cache) => format!("cache {:?}", cache.id),
+        // A file's id is its target, for its path is the host's.
+        MountKind::Secret(Secret::File(_)) => "secret".to_owned(),
+        MountKind::Secret(Secret::Variable(name)) => format!("secret {name:?}"),
+        MountKind::Kernel(kind, source) => format!("{kind} {source:?}"),
+    };
+    let ignored = if mount.ignored { " ignored" } else { "" };
+    format!("{what}{ignored} {}", quoted(&mount.options))
+}
+
+fn device(device: &Device) -> String {
+    let mut text = path(&device.path) + " ";
+    let access = device.access;
+    let letters = [(access.read, 'r'), (access.write, 'w'), (access.mknod, 'm')];
+    text.extend(letters.iter().filter(|(on, _)| *on).map(|(_, letter)| letter));
+    let optional = [("uid", device.uid), ("gid", device.gid)];
+    for (name, id) in optional.into_iter().filter_map(|(name, id)| Some((name, id?))) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {name}={id}");
+    }
+    if let Some(mode) = device.mode {
+        let _ = write!(text, " mode={mode:04o}");
+    }
+    text
+}
+
+fn snapshot(snapshot: &Snapshot) -> String {
+    let mode = match snapshot.mode {
+        SnapshotMode::Layer => "layer",
+        SnapshotMode::Full => "full",
+    };
+    let compression = match snapshot.compression {
+        Compression::Zstd => "zstd",
+        Compression::Gzip => "gzip",
+        Compression::Xz => "xz",
+        Compression::Lz4 => "lz4",
+        Compression::None => "none",
+    };
+    match snapshot.level {
+        Some(level) => format!("{mode} {compression} {level}"),
+        None => format!("{mode} {compression}"),
+    }
+}
+
+/// Each in quotes, so that where one ends is plain.
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A path of the manifest, which is UTF-8.
+fn path(path: &Path) -> String {
+    PathBuf::from(path).display().to_string()
+}

@@ -1,0 +1,360 @@
+//! Why a step is not taken from the cache, as a value.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Fields, is_below};
+
+/// As many characters of a value are shown.
+const WIDTH: usize = 60;
+/// As many of them, of a long one, stand before what differs.
+const BEFORE: usize = 20;
+
+/// One reason. Serialised, it is in `runner plan --json` and in the events of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// Nothing of it is in the store.
+    NeverBuilt,
+    /// The store cannot be read, so what is in it is not known.
+    StoreUnreadable {
+        /// The call that failed, and the system's error.
+        why: String,
+    },
+    /// A step differs from what it was when it was last built.
+    StepChanged {
+        /// The step's name.
+        step: String,
+        /// `run`, `exec`, `env/NAME`, `cwd`, `user`, `after`; `step` for one that is new or gone.
+        field: String,
+        /// The old value; none where there was none.
+        old: Option<String>,
+        /// The new value; none where there is none any more.
+        new: Option<String>,
+    },
+    /// A setting of the container, the snapshot or the build differs.
+    SettingChanged {
+        /// The field's name in the key.
+        field: String,
+        /// The old value.
+        old: Option<String>,
+        /// The new value.
+        new: Option<String>,
+    },
+    /// The content of a read-only bind differs.
+    InputChanged {
+        /// Where it is mounted.
+        target: String,
+        /// The first files that differ and how, where that is still known.
+        files: Vec<String>,
+        /// How many more do.
+        more: u64,
+    },
+    /// The root that the steps start from differs.
+    BelowChanged {
+        /// The snapshot step, or the rootfs source.
+        what: String,
+    },
+    /// The layer below is itself to be built, so what it will hold is not known yet.
+    BelowIsBuilt {
+        /// The snapshot step.
+        step: String,
+    },
+    /// It was built, and is not in the store any more.
+    Collected,
+    /// It is in the store, and is not as it was written.
+    Damaged {
+        /// The layer.
+        digest: String,
+    },
+    /// Something else runs the steps or writes the image.
+    ToolChanged {
+        /// `runtime` or `writer`, of images.
+        tool: String,
+        /// The old value.
+        old: String,
+        /// The new value.
+        new: String,
+    },
+    /// The steps can write to a folder of the host.
+    WritableBind {
+        /// Where it is mounted.
+        target: String,
+    },
+    /// The content of a mount cannot be known: the kernel makes it up, or it is on a disk or another machine.
+    UnknownInput {
+        /// Where it is mounted.
+        target: String,
+    },
+    /// A step of it says `always`.
+    Always {
+        /// The step's name.
+        step: String,
+    },
+    /// No snapshot keeps what it does, and not all such steps of its container say `cache: true`.
+    NotKept,
+    /// A later step of the session runs, and could read what this part left in a tmpfs mount.
+    TmpfsNeeded {
+        /// Where files were left.
+        targets: Vec<String>,
+    },
+    /// Steps of this build that may write what these steps read wait themselves for these.
+    InputUnsettled {
+        /// The steps that are waited for.
+        steps: Vec<String>,
+    },
+    /// Steps before it may write an input. It runs if one of them changes that.
+    InputMayChange {
+        /// The steps.
+        steps: Vec<String>,
+        /// Where it is mounted, or the rootfs.
+        target: String,
+    },
+    /// The layer below may change. It runs if that does.
+    BelowMayChange {
+        /// The snapshot step.
+        step: String,
+    },
+    /// The command line says `--no-cache`.
+    NoCache,
+}
+
+impl Reason {
+    /// Whether it is not known yet that the step runs.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::InputMayChange { .. } | Self::BelowMayChange { .. })
+    }
+}
+
+/// Returns the differences of two keys. `below` is the name of the lowest parent that is another one, if any is; `steps` are
+/// the names of the steps.
+///
+/// Of an input that changed, which files did is for the caller to say.
+pub fn reasons(old: &Fields, new: &Fields, below: Option<String>, steps: &[&str]) -> Vec<Reason> {
+    // The layers above one that changed have changed with it: the lowest is the reason.
+    let mut reasons: Vec<Reason> = below.into_iter().map(|what| Reason::BelowChanged { what }).collect();
+    let names = old.iter().chain(new.iter()).map(|(name, _)| name);
+    let differs = |name: &str| old.get(name) != new.get(name);
+    let mut names: Vec<&str> = names.filter(|name| differs(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let (before, now) = (old.get(name).map(str::to_owned), new.get(name).map(str::to_owned));
+        let reason = match name.split_once('/') {
+            _ if is_below(name) => continue,
+            Some(("content", target)) if before.is_some() && now.is_some() => {
+                Reason::InputChanged { target: target.to_owned(), files: Vec::new(), more: 0 }
+            }
+            // A bind that is new or gone is told once, as a mount, and what the manifest says of a device as that.
+            Some(("content", _)) => continue,
+            Some(("node", target)) if differs(&format!("device/{target}")) => continue,
+            // Another compression has another compressor.
+            None if name == "writer" && differs("snapshot") => continue,
+            Some(("step", rest)) => {
+                let (n, field) = rest.split_once('/').unwrap_or((rest, ""));
+                let step = n.parse().ok().and_then(|n: usize| steps.get(n)).copied().unwrap_or("the last").to_owned();
+                Reason::StepChanged { step, field: field.to_owned(), old: before, new: now }
+            }
+            None if matches!(name, "runtime" | "writer") => Reason::ToolChanged {
+                tool: name.to_owned(),
+                old: before.unwrap_or_default(),
+                new: now.unwrap_or_default(),
+            },
+            _ => Reason::SettingChanged { field: name.to_owned(), old: before, new: now },
+        };
+        reasons.push(reason);
+    }
+    reasons
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverBuilt => f.write_str("never built"),
+            Self::StoreUnreadable { why } => {
+                write!(f, "what is in the store is not known: {why}; run this as the user that it belongs to")
+            }
+            Self::StepChanged { step, field, old, new } => {
+                write!(f, "step {step} changed: {field}: {}", change(old.as_deref(), new.as_deref()))
+            }
+            Self::SettingChanged { field, old, new } => {
+                write!(f, "{field} changed: {}", change(old.as_deref(), new.as_deref()))
+            }
+            Self::InputChanged { target, files, more } => {
+                let files: Vec<String> = files.iter().map(|file| shown(Some(file), 0)).collect();
+                write!(
+                    f,
+                    "the content of {target} changed{}{}",
+                    if files.is_empty() { "" } else { ": " },
+                    files.join(", ")
+                )?;
+                if *more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+            }
+            Self::BelowChanged { what } => write!(f, "a layer below changed: {what}"),
+            Self::BelowIsBuilt { step } => write!(f, "the layer below is built first: {step}"),
+            Self::Collected => f.write_str("it was built, and is no longer in the store"),
+            Self::Damaged { digest } => write!(f, "its layer was damaged: {digest}"),
+            Self::ToolChanged { tool, old, new } => write!(f, "{tool} changed: {old} → {new}"),
+            Self::WritableBind { target } => {
+                write!(f, "the content of {target} cannot be known: writable and not `cache: ignore`")
+            }
+            Self::UnknownInput { target } => {
+                write!(
+                    f,
+                    "the content of {target} cannot be known: its filesystem does not tell, and it is not `cache: ignore`"
+                )
+            }
+            Self::Always { step } => write!(f, "step {step} runs always"),
+            Self::NotKept => f.write_str("no snapshot follows, and not every such step says `cache: true`"),
+            Self::TmpfsNeeded { targets } => {
+                write!(f, "later steps run, and could read what it left in {}", targets.join(", "))
+            }
+            Self::InputUnsettled { steps } => {
+                write!(f, "an input may still be written before its later steps, which wait for {}", steps.join(", "))
+            }
+            Self::InputMayChange { steps, target } => {
+                let verb = if steps.len() == 1 { "changes" } else { "change" };
+                write!(f, "runs if {} {verb} {target}", steps.join(" or "))
+            }
+            Self::BelowMayChange { step } => write!(f, "runs if the layer of {step} changes"),
+            Self::NoCache => f.write_str("--no-cache"),
+        }
+    }
+}
+
+/// The old value and the new one. Of long ones, the part where they begin to differ.
+fn change(old: Option<&str>, new: Option<&str>) -> String {
+    let same = old.zip(new).map_or(0, |(old, new)| old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count());
+    let is_long = [old, new].into_iter().flatten().any(|value| value.chars().count() > WIDTH);
+    let from = if is_long { same.saturating_sub(BEFORE) } else { 0 };
+    format!("{} → {}", shown(old, from), shown(new, from))
+}
+
+/// On one line, not too long, and without so many characters at the beginning.
+fn shown(value: Option<&str>, from: usize) -> String {
+    let Some(value) = value else { return "nothing".to_owned() };
+    let before = (from > 0).then_some('…');
+    let rest = value.chars().skip(from).map(|c| if c.is_control() { ' ' } else { c });
+    let line: String = before.into_iter().chain(rest).collect();
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::key::{Inputs, Link, Parents, fields};
+    use crate::model::{Action, Build, Rootfs, StepId};
+    use crate::plan::fixture::build;
+    use crate::plan::{Plan, Segments};
+
+    fn of(build: &Build, inputs: &Inputs) -> Fields {
+        let segments = Segments::new(build, &Plan::new(build, &[]));
+        fields(build, segments.get(0), inputs).on(&below("squashfs 1", "2"))
+    }
+
+    fn below(rootfs: &str, layer: &str) -> Parents {
+        [("rootfs", rootfs), ("layer", layer)]
+            .map(|(name, id)| Link { name: name.into(), id: id.into() })
+            .into_iter()
+            .collect()
+    }
+
+    fn two_steps() -> Build {
+        build(&[("a", 0, &[]), ("b", 0, &[0])])
+    }
+
+    fn inputs() -> Inputs {
+        Inputs {
+            lacks_user_attributes: false,
+            contents: [("/src".into(), crate::digest::Digest::of_bytes(b""))].into(),
+            nodes: [].into(),
+            runtime: "embedded".into(),
+            writer: "squashfs 1 zstd 1.5.7".into(),
+        }
+    }
+
+    #[test]
+    fn a_changed_step_is_told_with_what_it_was_and_is() {
+        let (old, mut new) = (two_steps(), two_steps());
+        new.steps[1].action = Action::Run("false\ntrue".into());
+        let reasons = reasons(&of(&old, &inputs()), &of(&new, &inputs()), None, &["a", "b"]);
+        assert_eq!(
+            reasons,
+            [Reason::StepChanged {
+                step: "b".into(),
+                field: "run".into(),
+                old: Some("true".into()),
+                new: Some("false\ntrue".into())
+            }]
+        );
+        assert_eq!(reasons[0].to_string(), "step b changed: run: true → false true");
+    }
+
+    #[test]
+    fn of_long_values_what_differs_is_shown() {
+        let long = |middle: &str| format!("{}\n{middle} {}", "a ".repeat(40), "z".repeat(80));
+        let told = change(Some(&long("one")), Some(&long("two")));
+        let cut = |middle: &str| format!("… a a a a a a a a a  {middle} {}…", "z".repeat(34));
+        assert_eq!(told, format!("{} → {}", cut("one"), cut("two")));
+        assert!(told.chars().count() <= 2 * WIDTH + 3, "{told}");
+        assert_eq!(change(Some("a b"), Some("a c")), "a b → a c");
+        assert_eq!(change(None, Some(&"é".repeat(61))), format!("nothing → {}…", "é".repeat(59)));
+    }
+
+    #[test]
+    fn of_layers_that_changed_the_lowest_is_told() {
+        let old = of(&two_steps(), &inputs());
+        let now = below("squashfs 9", "8");
+        let new = old.without_below().on(&now);
+        let what = now.changed_since(&below("squashfs 1", "2"));
+        assert_eq!(reasons(&old, &new, what, &["a", "b"]), [Reason::BelowChanged { what: "rootfs".into() }]);
+    }
+
+    #[test]
+    fn a_key_of_a_former_format_differs_in_that_and_in_the_parents_that_are_others() {
+        let new = of(&two_steps(), &inputs());
+        let mut former = new.without_below();
+        for (name, value) in [("below/00000", "squashfs 1"), ("below/00001", "2"), ("format", "5")] {
+            former.set(name, value);
+        }
+        assert_eq!((former.below(), former.listed_below()), (None, below("squashfs 1", "2")));
+        assert_eq!(former.without_below().get("format"), Some("5"));
+        let told = |now: &Parents| {
+            let reasons = reasons(&former, &new, now.changed_since(&former.listed_below()), &["a", "b"]);
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let format = "format changed: 5 → 6";
+        assert_eq!(told(&below("squashfs 1", "2")), [format]);
+        assert_eq!(told(&below("squashfs 1", "3")), ["a layer below changed: layer", format]);
+    }
+
+    #[test]
+    fn an_input_a_tool_and_a_setting_are_told_apart() {
+        let (old, mut new) = (inputs(), inputs());
+        new.contents.insert("/src".into(), crate::digest::Digest::of_bytes(b"x"));
+        new.runtime = "runc 1.1.5".into();
+        let (build, mut other) = (two_steps(), two_steps());
+        other.containers[0].hostname = "h".into();
+        let told: Vec<String> =
+            reasons(&of(&build, &old), &of(&other, &new), None, &[]).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            ["the content of /src changed", "hostname changed: c0 → h", "runtime changed: embedded → runc 1.1.5"]
+        );
+    }
+
+    #[test]
+    fn nothing_tells_equal_keys_apart() {
+        let mut named = two_steps();
+        named.steps[0].name = "another".into();
+        named.steps[0].retries = 3;
+        named.containers[0].rootfs = Rootfs::Snapshot(StepId(0));
+        assert_eq!(reasons(&of(&two_steps(), &inputs()), &of(&named, &inputs()), None, &[]), []);
+        assert_eq!(of(&two_steps(), &inputs()).key(), of(&named, &inputs()).key());
+    }
+}

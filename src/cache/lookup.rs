@@ -1,0 +1,135 @@
+//! What the store has of a segment, and what tells that from what is wanted.
+
+use super::{CacheCheckError, CacheChecker, Resume, lock};
+use crate::cache::key::{Fields, Link, Parents, Reason, reasons};
+use crate::content::Changed;
+use crate::digest::Digest;
+use crate::model::{Build, Checkpointing};
+use crate::plan::Segment;
+use crate::store::{CacheRecord, LayerState};
+
+impl CacheChecker<'_> {
+    /// The last checkpoint that a stale segment can go on from.
+    pub(super) fn resume(
+        &self,
+        segment: &Segment,
+        draft: &Fields,
+        below: &Parents,
+    ) -> Result<Option<Box<Resume>>, CacheCheckError> {
+        let mut steps = segment.steps.iter().map(|step| self.build.step(*step));
+        let Some(store) = self.store else { return Ok(None) };
+        if self.build.container(segment.container).checkpoint == Checkpointing::Off || self.options.no_cache {
+            return Ok(None);
+        }
+        // The last step of a segment runs: that of a snapshot, or one that is asked for. A session that is opened after it needs
+        // only what it has left.
+        let runs_last = !(segment.is_cut && self.options.layers_only);
+        let most = steps.position(|step| step.always).unwrap_or(segment.steps.len() - usize::from(runs_last));
+        let is_known = |number: &usize| {
+            let step = self.build.step(segment.steps[*number - 1]);
+            store.has_checkpoint(&self.build.name, &step.name)
+        };
+        for steps in (1..=most).rev().filter(is_known) {
+            let recorded = store.recorded(&draft.of_checkpoint(steps).on(below).key());
+            if let Some(layer) = recorded.and_then(|recorded| recorded.layer)
+                && matches!(store.look_at_layer(&layer.digest, layer.size)?, LayerState::Whole(_))
+            {
+                return Ok(Some(Box::new(Resume { steps, layer })));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is under a key, or why that is nothing.
+    pub(super) fn look_up(
+        &self,
+        segment: &Segment,
+        fields: Fields,
+        below: &Parents,
+    ) -> Result<Result<CacheRecord, Vec<Reason>>, CacheCheckError> {
+        let Some(store) = self.store else { return Ok(Err(vec![self.without_store()])) };
+        if let Some(recorded) = store.recorded(&fields.key()) {
+            let Some(layer) = &recorded.layer else { return Ok(Ok(recorded)) };
+            return Ok(match store.look_at_layer(&layer.digest, layer.size)? {
+                LayerState::Whole(_) => Ok(recorded),
+                LayerState::Missing => Err(vec![Reason::Collected]),
+                LayerState::Damaged => Err(vec![Reason::Damaged { digest: layer.digest.to_string() }]),
+            });
+        }
+        let Build { name, project, .. } = self.build;
+        let last = segment.steps.last().and_then(|step| store.last_key(name, project, &self.build.step(*step).name));
+        let Some(old) = last else { return Ok(Err(vec![Reason::NeverBuilt])) };
+        let changed = self.changed_below(&old, below);
+        let mut reasons = self.explained(segment, &old, &fields, changed);
+        if reasons.is_empty() {
+            reasons.push(Reason::Collected);
+        }
+        Ok(Err(reasons))
+    }
+
+    /// The differences of two keys of a segment, with the files that differ. `below` is the name of the parent that changed, if
+    /// one did.
+    pub(super) fn explained(
+        &self,
+        segment: &Segment,
+        old: &Fields,
+        new: &Fields,
+        below: Option<String>,
+    ) -> Vec<Reason> {
+        let names: Vec<&str> = segment.steps.iter().map(|step| self.build.step(*step).name.as_str()).collect();
+        let mut reasons = reasons(old, new, below, &names);
+        for reason in &mut reasons {
+            if let Reason::InputChanged { target, files, more } = reason {
+                (*files, *more) = self.changed_files(target, old, new).unwrap_or_default();
+            }
+        }
+        reasons
+    }
+
+    /// The name of the lowest parent that is another one than it was under an old key.
+    fn changed_below(&self, old: &Fields, new: &Parents) -> Option<String> {
+        let known = match old.below() {
+            _ if old.below() == new.digest() => return None,
+            None => Some(old.listed_below()),
+            Some(digest) => self.old_parents(&digest),
+        };
+        // Of parents that the store has lost it is known that they were others, and not from which one on.
+        known.map_or_else(|| new.top().map(|top| top.name.clone()), |old| new.changed_since(&old))
+    }
+
+    /// The parents of that digest; none where the store has not all of them. Each is read once: the segments of a session have
+    /// most in common.
+    fn old_parents(&self, digest: &Digest) -> Option<Parents> {
+        let mut known = lock(&self.old_parents);
+        let (mut unknown, mut next) = (Vec::new(), Some(*digest));
+        let mut parents = loop {
+            match next {
+                None => break Some(Parents::default()),
+                Some(digest) if known.contains_key(&digest) => break known[&digest].clone(),
+                Some(digest) => {
+                    let Some(record) = self.store.and_then(|store| store.parent(&digest)) else { break None };
+                    next = record.below;
+                    unknown.push((digest, record.id));
+                }
+            }
+        };
+        for (digest, id) in unknown.into_iter().rev() {
+            parents = parents.map(|parents| parents.with(Link { name: String::new(), id }));
+            known.insert(digest, parents.clone());
+        }
+        parents
+    }
+
+    /// The files that differ between what was in a bind and what is, where both are known.
+    fn changed_files(&self, target: &str, old: &Fields, new: &Fields) -> Option<(Vec<String>, u64)> {
+        let name = format!("content/{target}");
+        self.files_between(old.get(&name)?, new.get(&name)?)
+    }
+
+    /// The files that differ between two contents, by their digests, where both are known.
+    pub(super) fn files_between(&self, old: &str, new: &str) -> Option<(Vec<String>, u64)> {
+        let listing = |digest: &str| self.listings.as_ref()?.get(&digest.parse().ok()?);
+        let Changed { first, more } = Changed::between(&listing(old)?, &listing(new)?);
+        Some((first.iter().map(ToString::to_string).collect(), more))
+    }
+}

@@ -1,0 +1,432 @@
+//! What of a build is in the store already, and why the rest is not: keys made from what is on the host, and looked up.
+//!
+//! A segment is *fresh* if its key was built before and what it gave is in the store, whole. Its key holds a digest
+//! of all that it stands on, so a segment above one that is still to be built cannot be told; it is checked again when that
+//! has been built, and may be fresh after all, if the same came out.
+//!
+//! Files that a segment's steps leave in a tmpfs mount are in no layer. Where there were some, and a later segment of the
+//! session is not fresh, the segment is not either: the later steps could read them.
+
+mod base;
+mod forecast;
+mod inputs;
+pub mod key;
+mod locked;
+mod lookup;
+mod own_files;
+mod status;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::fstat;
+
+pub use forecast::{Forecast, forecast};
+pub use own_files::OwnFile;
+pub use status::{Below, CacheCheckError, CacheStatus, Resume, Since};
+
+use crate::cache::key::{Fields, Parents, Reason};
+use crate::content::{Content, ContentError, Contents, Listings, LongRead, State};
+use crate::digest::Digest;
+use crate::fs::dirfd::Dir;
+use crate::fs::opened::OpenedPaths;
+use crate::fs::output::OutputPlace;
+use crate::model::{Action, Build, Checkpointing, Container, ContainerId, Mount, MountKind, SnapshotMode, StepId};
+use crate::plan::Segments;
+use crate::runtime::Runtime;
+use crate::session::RAMFS;
+use crate::store::{CacheRecord, Store};
+use own_files::Written;
+
+/// Kernel filesystems that show nothing of a disk or of another machine.
+const KNOWN_FILESYSTEMS: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "ramfs", "cgroup2"];
+
+/// How a checker checks.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Nothing is taken from the store.
+    pub no_cache: bool,
+    /// Set where nothing more is to be found out.
+    pub stop: Arc<AtomicBool>,
+    /// Told of inputs that take long to read.
+    pub long_read: LongRead,
+    /// Steps that no snapshot follows are run, also those whose success is kept: their session is gone on in.
+    pub layers_only: bool,
+    /// The host paths of the build, where they were opened: before anything runs, they are looked at by their paths.
+    pub opened: Arc<OpenedPaths>,
+    /// The files that runner writes for the build, outputs and a lock: no inputs of a lock, though they may lie in a bind.
+    pub own_files: Vec<PathBuf>,
+    /// The file that events are written to while the build runs.
+    pub log: Option<PathBuf>,
+    /// The files that are written at the end of the build.
+    pub reports: Vec<PathBuf>,
+    /// Why the store cannot be read, where there may be one: what is in it is not known.
+    pub unreadable: Option<String>,
+    /// What runs the containers. What the embedded runtime makes of a step is part of what a key's format stands for.
+    pub runtime: Runtime,
+}
+
+/// Checks the segments of one plan.
+#[derive(Debug)]
+pub struct CacheChecker<'a> {
+    build: &'a Build,
+    segments: &'a Segments,
+    /// None where there is none yet: then nothing is fresh.
+    store: Option<&'a Store>,
+    contents: Contents,
+    listings: Option<Listings>,
+    options: Options,
+    /// Looked at once, until [`CacheChecker::forget`].
+    seen: Mutex<Seen>,
+    checked: Mutex<Checked>,
+    /// The parents of old keys, by their digests; none where the store has lost some.
+    old_parents: Mutex<HashMap<Digest, Option<Parents>>>,
+    /// By segment: see [`CacheChecker::bottom`].
+    bottoms: Mutex<HashMap<usize, Option<ContainerId>>>,
+}
+
+/// The states of the inputs when segments were checked by them.
+#[derive(Debug, Default)]
+struct Checked {
+    /// By segment: of its read-only binds, by their targets.
+    binds: HashMap<usize, BTreeMap<PathBuf, State>>,
+    /// Of rootfs sources.
+    bases: HashMap<ContainerId, State>,
+    /// By container: the source that its session has a copy of, as it was found after the copy was made.
+    copied: HashMap<ContainerId, Base>,
+    written: Written,
+}
+
+/// A rootfs source as the parents of what is built on it, and the state of it.
+type Base = (Parents, State);
+
+/// What was found on the host.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How often all was forgotten: what was looked at before is not remembered after.
+    forgotten: u64,
+    /// By host path.
+    contents: HashMap<PathBuf, Arc<Content>>,
+    /// The programs that run the steps and write the images, by their paths.
+    programs: HashMap<PathBuf, String>,
+    /// Rootfs sources.
+    bases: HashMap<ContainerId, Base>,
+    /// By segment and the digest of what it is built on: whether it or one after it is stale.
+    stale_from: HashMap<(usize, Option<Digest>), bool>,
+}
+
+impl<'a> CacheChecker<'a> {
+    /// Of a plan's segments, by what is in the store.
+    pub fn new(build: &'a Build, segments: &'a Segments, store: Option<&'a Store>, options: Options) -> Self {
+        let folder = |name: &str| store.map(|store| store.root().join(name));
+        Self {
+            build,
+            segments,
+            store,
+            contents: folder("stat")
+                .map_or_else(Contents::without_cache, |folder| Contents::open(&folder))
+                .until(Arc::clone(&options.stop))
+                .reporting(options.long_read.clone())
+                .with(Arc::clone(&options.opened))
+                .with_times_before(base::epoch(build))
+                .without(options.opened.hidden().or_else(|| Some(Dir::open(store?.root()).ok()?.identity()))),
+            listings: folder("listings").map(|folder| Listings::open(&folder)),
+            options,
+            seen: Mutex::default(),
+            checked: Mutex::default(),
+            old_parents: Mutex::default(),
+            bottoms: Mutex::default(),
+        }
+    }
+
+    /// Which project the plan is of.
+    pub fn project(&self) -> &'a Path {
+        &self.build.project
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> &'a Segments {
+        self.segments
+    }
+
+    /// What a segment stands on; `known` gives what stands below and with a snapshot that was written or is fresh.
+    ///
+    /// # Errors
+    /// Where what is in a rootfs source cannot be told.
+    pub fn below(&self, index: usize, known: impl Fn(StepId) -> Option<Parents>) -> Result<Below, CacheCheckError> {
+        let Some(on) = self.segments.stands_on(self.build, index) else {
+            let container = self.segments.get(index).container;
+            let (source, state) = self.base_of(container)?;
+            lock(&self.checked).bases.insert(container, state);
+            return Ok(Below::Known(source));
+        };
+        Ok(known(on).map_or(Below::Unwritten(on), Below::Known))
+    }
+
+    /// What stands above and with a snapshot, given what stands below it and its layer.
+    pub fn above(&self, snapshot: StepId, below: &Parents, layer: &Digest) -> Parents {
+        let step = self.build.step(snapshot);
+        let whole = matches!(&step.action, Action::Snapshot(snapshot) if snapshot.mode == SnapshotMode::Full);
+        let none = Parents::default();
+        if whole { &none } else { below }.with_layer(&step.name, layer)
+    }
+
+    /// Checks a segment, and those after it as far as that matters. `is_open`: steps before it have run in its session,
+    /// so its tmpfs mounts need not be empty.
+    ///
+    /// # Errors
+    /// Where something that the key is made from cannot be told.
+    pub fn check(&self, index: usize, below: &Below, is_open: bool) -> Result<CacheStatus, CacheCheckError> {
+        let written = lock(&self.checked).written.len();
+        let status = self.alone(index, below)?;
+        if !matches!(&status, CacheStatus::Stale { draft: None, checkpoints: None, .. }) {
+            let binds = self.bind_states(index)?;
+            let mut checked = lock(&self.checked);
+            checked.binds.insert(index, binds);
+            checked.written.checked(index, written);
+        }
+        let CacheStatus::Fresh(recorded) = &status else { return Ok(status) };
+        let container = self.build.container(self.segments.get(index).container);
+        let tmpfs = container.mounts.iter().filter(|mount| is_open && is_memory(&mount.kind));
+        let mut targets: Vec<String> = tmpfs.map(|mount| mount.target.display().to_string()).collect();
+        if targets.is_empty() {
+            targets = texts(&recorded.tmpfs_left);
+        }
+        if !targets.is_empty() && self.is_any_after_stale(index, below, recorded)? {
+            let draft = Some(recorded.fields.without_below());
+            let reasons = vec![Reason::TmpfsNeeded { targets }];
+            return Ok(CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume: None });
+        }
+        Ok(status)
+    }
+
+    /// The states of a segment's binds, by the looks that its key was made from.
+    fn bind_states(&self, index: usize) -> Result<BTreeMap<PathBuf, State>, CacheCheckError> {
+        let binds = inputs::read_only_binds(self.build.container(self.segments.get(index).container));
+        binds.map(|(target, source)| Ok((target.to_owned(), self.content(source)?.state))).collect()
+    }
+
+    /// What of all that a key was made from has changed since, if anything: what was built meanwhile is not kept.
+    ///
+    /// # Errors
+    /// Where that cannot be told any more.
+    pub fn changed_since(
+        &self,
+        index: usize,
+        draft: &Fields,
+        below: &Parents,
+    ) -> Result<Option<Since>, CacheCheckError> {
+        self.forget();
+        let bottom = self.bottom(index);
+        let base = bottom.map(|container| self.base_below(index, container)).transpose()?;
+        let now = base.as_ref().map_or_else(|| below.clone(), |(source, _)| below.on_source(source));
+        let new = self.draft(index)?.unwrap_or_default();
+        let (old, new) = (draft.on(below), new.on(&now));
+        if old != new {
+            let changed = now.changed_since(below);
+            return Ok(Some(Since::Changed(self.explained(self.segments.get(index), &old, &new, changed))));
+        }
+        let (binds, checked) = (self.bind_states(index)?, lock(&self.checked));
+        let old = checked.binds.get(&index);
+        let touched = binds.iter().filter(|(target, state)| old.is_some_and(|old| old.get(*target) != Some(*state)));
+        let mut inputs: Vec<String> = touched.map(|(target, _)| target.display().to_string()).collect();
+        if let (Some(container), Some((_, state))) = (bottom, base)
+            && checked.bases.get(&container).is_some_and(|old| *old != state)
+        {
+            inputs.push(base_name(&self.build.container(container).name));
+        }
+        Ok((!inputs.is_empty()).then_some(Since::ChangedBack(inputs)))
+    }
+
+    /// Whether a segment could be fresh once what it stands on is known: all else is as it was when it was last built.
+    pub fn may_be_fresh(&self, index: usize, draft: &Fields) -> bool {
+        let last = self.segments.get(index).steps.last().map(|step| self.build.step(*step).name.as_str());
+        let (Some(last), Some(store)) = (last, self.store) else { return false };
+        let mut old = store.last_key_of_any(&self.build.name, last);
+        old.any(|old| old.without_below() == *draft)
+    }
+
+    /// Whether an output is there and has that digest.
+    pub fn is_file_of(&self, output: &OutputPlace, digest: &Digest, size: u64) -> bool {
+        let is_file = || fstat(output.file().ok()?).ok().filter(|found| u64::try_from(found.st_size) == Ok(size));
+        is_file().is_some() && self.contents.of_file(output.path()).is_ok_and(|found| found == *digest)
+    }
+
+    /// Forgets what is in host paths: something was written that they may show.
+    pub fn forget(&self) {
+        let mut seen = lock(&self.seen);
+        *seen = Seen { forgotten: seen.forgotten + 1, ..Seen::default() };
+    }
+
+    /// What was found before; else looks, and remembers that unless all was forgotten meanwhile.
+    fn remembered<T: Clone>(
+        &self,
+        find: impl FnOnce(&Seen) -> Option<T>,
+        look: impl FnOnce() -> Result<T, CacheCheckError>,
+        remember: impl FnOnce(&mut Seen, T),
+    ) -> Result<T, CacheCheckError> {
+        let (found, forgotten) = {
+            let seen = lock(&self.seen);
+            (find(&seen), seen.forgotten)
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let found = look()?;
+        let mut seen = lock(&self.seen);
+        if seen.forgotten == forgotten {
+            remember(&mut seen, found.clone());
+        }
+        Ok(found)
+    }
+
+    /// Writes what was learnt about host files, so that the next build need not read them.
+    ///
+    /// # Errors
+    /// Where it cannot be written: the next build is slower, and no less right.
+    pub fn close(self) -> Result<(), CacheCheckError> {
+        if self.store.is_some() { Ok(self.contents.close()?) } else { Ok(()) }
+    }
+
+    fn is_any_after_stale(&self, index: usize, below: &Below, recorded: &CacheRecord) -> Result<bool, CacheCheckError> {
+        let Below::Known(below) = below else { return Ok(true) };
+        let mut below = below.clone();
+        let mut at = (self.segments.get(index).snapshot, recorded.layer.as_ref().map(|layer| layer.digest));
+        let (mut fresh, mut is_stale) = (Vec::new(), false);
+        let forgotten = lock(&self.seen).forgotten;
+        for after in self.segments.after(index) {
+            let (Some(snapshot), Some(layer)) = at else { return Ok(true) };
+            below = self.above(snapshot, &below, &layer);
+            let from = (*after, below.digest());
+            // Asked of one segment after the other, each would look at all that follow.
+            if let Some(known) = lock(&self.seen).stale_from.get(&from) {
+                is_stale = *known;
+                break;
+            }
+            fresh.push(from);
+            match self.alone(*after, &Below::Known(below.clone()))? {
+                CacheStatus::Stale { .. } => {
+                    is_stale = true;
+                    break;
+                }
+                CacheStatus::Fresh(recorded) => {
+                    at = (self.segments.get(*after).snapshot, recorded.layer.map(|layer| layer.digest));
+                }
+            }
+        }
+        let mut seen = lock(&self.seen);
+        if seen.forgotten == forgotten {
+            seen.stale_from.extend(fresh.into_iter().map(|from| (from, is_stale)));
+        }
+        Ok(is_stale)
+    }
+
+    fn alone(&self, index: usize, below: &Below) -> Result<CacheStatus, CacheCheckError> {
+        let segment = self.segments.get(index);
+        let container = self.build.container(segment.container);
+        let mut reasons: Vec<Reason> = unknown(container).collect();
+        if !reasons.is_empty() {
+            return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+        }
+        let steps = || segment.steps.iter().map(|step| self.build.step(*step));
+        if segment.snapshot.is_none() && (self.options.layers_only || !steps().all(|step| step.cache)) {
+            reasons.push(Reason::NotKept);
+            return self.cut_short(index, below, reasons);
+        }
+        if self.options.no_cache {
+            reasons.push(Reason::NoCache);
+        }
+        let always = steps().filter(|step| step.always);
+        reasons.extend(always.map(|step| Reason::Always { step: step.name.clone() }));
+        let draft = match self.draft(index) {
+            Err(CacheCheckError::Content(ContentError::MadeUp { path, .. })) => {
+                reasons.push(Reason::UnknownInput { target: self.target_of(container, &path) });
+                return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+            }
+            draft => draft?,
+        };
+        match (below, &draft) {
+            _ if self.options.unreadable.is_some() => reasons.push(self.without_store()),
+            (Below::Unwritten(step), _) => {
+                reasons.push(Reason::BelowIsBuilt { step: self.build.step(*step).name.clone() });
+            }
+            (Below::Known(below), Some(draft)) if reasons.is_empty() => {
+                match self.look_up(segment, draft.on(below), below)? {
+                    Ok(recorded) => return Ok(CacheStatus::Fresh(Box::new(recorded))),
+                    Err(why) => reasons = why,
+                }
+            }
+            (Below::Known(_), Some(_)) => {}
+            (Below::Known(_), None) => reasons.push(self.without_store()),
+        }
+        let resume = match (below, &draft) {
+            (Below::Known(below), Some(draft)) => self.resume(segment, draft, below)?,
+            _ => None,
+        };
+        Ok(CacheStatus::Stale { reasons, checkpoints: draft.clone(), draft, resume })
+    }
+
+    /// Of steps whose results are not stored: they may be the first of those that a snapshot follows, and be in a checkpoint.
+    fn cut_short(&self, index: usize, below: &Below, reasons: Vec<Reason>) -> Result<CacheStatus, CacheCheckError> {
+        let segment = self.segments.get(index);
+        let has_checkpoints =
+            segment.is_cut && self.build.container(segment.container).checkpoint != Checkpointing::Off;
+        let (Below::Known(below), true) = (below, has_checkpoints) else {
+            return Ok(CacheStatus::Stale { reasons, draft: None, checkpoints: None, resume: None });
+        };
+        let checkpoints = match self.draft(index) {
+            Err(CacheCheckError::Content(ContentError::MadeUp { .. })) => None,
+            draft => draft?,
+        };
+        let resume = checkpoints.as_ref().map_or(Ok(None), |fields| self.resume(segment, fields, below))?;
+        Ok(CacheStatus::Stale { reasons, draft: None, checkpoints, resume })
+    }
+
+    /// Why a segment is not fresh where there is no store, or none that can be read.
+    fn without_store(&self) -> Reason {
+        self.options.unreadable.clone().map_or(Reason::NeverBuilt, |why| Reason::StoreUnreadable { why })
+    }
+
+    fn target_of(&self, container: &Container, source: &Path) -> String {
+        let is_it = |mount: &&Mount| matches!(&mount.kind, MountKind::Bind(bound) if source.starts_with(bound));
+        let mount = container.mounts.iter().find(is_it);
+        mount.map_or(source, |mount| mount.target.as_path()).display().to_string()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a container's rootfs source in reasons.
+fn base_name(container: &str) -> String {
+    format!("the rootfs of {container}")
+}
+
+/// The mounts of which nobody can say what is in them.
+fn unknown(container: &Container) -> impl Iterator<Item = Reason> {
+    container.mounts.iter().filter(|mount| !mount.ignored).filter_map(|mount| {
+        let target = mount.target.display().to_string();
+        match &mount.kind {
+            MountKind::Bind(_) if !mount.is_read_only() => Some(Reason::WritableBind { target }),
+            MountKind::Kernel(kind, _) if !KNOWN_FILESYSTEMS.contains(&kind.as_str()) => {
+                Some(Reason::UnknownInput { target })
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Whether files left in such a mount last as long as the session, and are in no layer.
+pub fn is_memory(kind: &MountKind) -> bool {
+    match kind {
+        MountKind::Kernel(kind, _) => kind == RAMFS,
+        kind => *kind == MountKind::Tmpfs,
+    }
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}

@@ -1,0 +1,414 @@
+//! Checks of containers: the root filesystem, and the settings that steps run under.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::check::{Check, has_nul, missing};
+use super::host::FileKind;
+use super::build::{Container, Device, Limits, Mount, Network, Principal, Rootfs, Scratch, StepId, User};
+use super::quantity;
+use crate::diagnostic::{Place, Problem, Trail};
+use crate::manifest::{ContainerDef, LayersDef, LimitsDef, Named, Reference, RootfsDef, ScratchDef};
+
+/// What is not the container's own but is looked up by it.
+pub(super) struct Known<'m> {
+    /// Mounts by name.
+    pub mounts: BTreeMap<&'m str, Mount>,
+    /// Devices by name.
+    pub devices: BTreeMap<&'m str, Device>,
+    /// Indices of steps by name, the first of each name.
+    pub steps: HashMap<&'m str, usize>,
+    /// Steps that write a snapshot, by index, and their names in order.
+    pub snapshots: Vec<(usize, &'m str)>,
+    /// The steps' outputs, as far as can be said without links.
+    pub outputs: HashMap<PathBuf, &'m str>,
+}
+
+/// With fewer open files no step starts: three are its standard streams, shells use numbers from 10 on, and runc needs some.
+const LEAST_NOFILE: u64 = 16;
+
+/// With less memory a container does not start, or the kernel takes minutes to make room for its first program.
+const LEAST_MEMORY: u64 = 6 << 20;
+/// sethostname(2) takes no more.
+const LONGEST_HOSTNAME: usize = 64;
+
+impl Check<'_> {
+    pub(super) fn containers(&mut self, defs: &Named<ContainerDef>, known: &Known<'_>) -> Vec<Container> {
+        let top = Trail::TOP.key("containers");
+        defs.iter().map(|(name, def)| self.container(name, def, &top.key(name), known)).collect()
+    }
+
+    fn container(&mut self, name: &str, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Container {
+        self.name(|| Place::key(at.path()), "container", name);
+        let networks = [("none", Network::None), ("host", Network::Host)];
+        let capabilities = self.capabilities(def.capabilities.as_ref(), &at.key("capabilities"));
+        Container {
+            name: name.to_owned(),
+            rootfs: self.rootfs(def.rootfs.as_ref(), at, known),
+            hostname: self.hostname(name, def.hostname.as_deref(), at),
+            read_only: def.read_only.unwrap_or(false),
+            network: match &def.network {
+                Some(word) => self.choice(&at.key("network"), "network", word, &networks, Network::None),
+                None => Network::None,
+            },
+            user: match &def.user {
+                Some(user) => self.user(&at.key("user"), user),
+                None => User { user: Principal::Id(0), group: Some(Principal::Id(0)) },
+            },
+            cwd: match &def.cwd {
+                Some(cwd) => self.absolute(&at.key("cwd"), "cwd", cwd),
+                None => PathBuf::from("/"),
+            },
+            env: self.env(&at.key("env"), def.env.as_ref()),
+            seccomp: self.seccomp(def.seccomp.as_deref(), &at.key("seccomp"), &capabilities),
+            capabilities,
+            no_new_privileges: def.no_new_privileges.unwrap_or(true),
+            mounts: self.container_mounts(def, at, known),
+            devices: self.container_devices(def, at, known),
+            limits: self.limits(def.limits.as_ref(), &at.key("limits")),
+            scratch: self.scratch(def.scratch.as_ref(), &at.key("scratch")),
+            unmask: self.unmask(def.unmask.as_ref(), &at.key("unmask")),
+            shell: self.shell(def.shell.as_ref(), &at.key("shell")),
+            has_scripts: false,
+            init: def.init.unwrap_or(false),
+            xino: def.xino.unwrap_or(true),
+            checkpoint: self.checkpointing(def.checkpoint.as_deref(), &at.key("checkpoint")),
+        }
+    }
+
+    fn rootfs(&mut self, def: Option<&RootfsDef>, at: &Trail<'_>, known: &Known<'_>) -> Rootfs {
+        const KINDS: &str = "squashfs, tar, dir, programs, snapshot or scratch";
+        let Some(def) = def else {
+            let problem = Problem::new(missing(at, "rootfs"), "the container has no rootfs").label("in this container");
+            self.add(problem.help(format!("write `rootfs: {{ … }}` with one of {KINDS}")));
+            return Rootfs::Scratch;
+        };
+        let at = at.key("rootfs");
+        let there = [
+            ("squashfs", def.squashfs.is_some()),
+            ("tar", def.tar.is_some()),
+            ("dir", def.dir.is_some()),
+            ("programs", def.programs.is_some()),
+            ("snapshot", def.snapshot.is_some()),
+            ("scratch", def.scratch.is_some()),
+        ];
+        let mut kinds = there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind);
+        match (kinds.next(), kinds.next()) {
+            (None, _) => {
+                let only_a_gap = there.iter().any(|(kind, _)| self.gaps.covers(&at.key(kind).path()));
+                if !only_a_gap {
+                    let problem = Problem::new(&at, "the rootfs comes from nowhere").label("a source is missing");
+                    self.add(problem.help(format!("write one of {KINDS}")));
+                }
+            }
+            (Some(first), Some(second)) => {
+                let problem = Problem::new(Place::key(at.key(second).path()), "the rootfs has more than one source");
+                let problem = problem.label("a second source").related(Place::key(at.key(first).path()), "the first");
+                self.add(problem.help("keep one of them"));
+            }
+            (Some(_), None) => {}
+        }
+        if let Some(layers) = &def.squashfs {
+            return Rootfs::Squashfs(self.rootfs_layers(layers, &at.key("squashfs"), known));
+        }
+        if let Some(archive) = &def.tar {
+            return Rootfs::Tar(self.rootfs_path(&at.key("tar"), archive, &[FileKind::File], known));
+        }
+        if let Some(folder) = &def.dir {
+            let path = self.rootfs_path(&at.key("dir"), folder, &[FileKind::Dir], known);
+            self.nothing_mounted_below(&at.key("dir"), &path);
+            return Rootfs::Dir(path);
+        }
+        if let Some(programs) = &def.programs {
+            return Rootfs::Programs(self.programs(programs, &at.key("programs")));
+        }
+        if let Some(step) = &def.snapshot {
+            return self.rootfs_snapshot(step, &at.key("snapshot"), known);
+        }
+        if def.scratch == Some(false) {
+            let problem = Problem::new(&at.key("scratch"), "`scratch: false` is no rootfs").label("this is false");
+            self.add(problem.help("write `scratch: true` for an empty root, or another source"));
+        }
+        Rootfs::Scratch
+    }
+
+    fn rootfs_layers(&mut self, layers: &LayersDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<PathBuf> {
+        let layers = match layers {
+            LayersDef::One(image) => return vec![self.rootfs_path(at, image, &[FileKind::File], known)],
+            LayersDef::Stack(layers) => layers,
+        };
+        if layers.is_empty() {
+            let problem = Problem::new(at, "the list of layers is empty").label("no image");
+            self.add(problem.help("write the images, the lowest first, such as [base.squashfs, sdk.squashfs]"));
+        }
+        let mut first: HashMap<PathBuf, usize> = HashMap::new();
+        let mut paths = Vec::new();
+        for (n, image) in layers.iter().enumerate() {
+            let layer = at.index(n);
+            let path = self.rootfs_path(&layer, image, &[FileKind::File], known);
+            if !image.is_empty()
+                && let Some(before) = first.insert(self.real_input(&path), n)
+            {
+                let problem = Problem::new(&layer, format!("the image `{image}` is listed twice as a layer"));
+                let problem = problem.label("again here").related(&at.index(before), "first listed here");
+                self.add(problem.help("list each image once, the lowest first"));
+            }
+            paths.push(path);
+        }
+        paths
+    }
+
+    fn rootfs_path(&mut self, at: &Trail<'_>, written: &str, kinds: &[FileKind], known: &Known<'_>) -> PathBuf {
+        let path = self.on_host(at, "rootfs", written);
+        if let Some(step) = known.outputs.get(&self.real_input(&path)) {
+            let problem = Problem::new(at, format!("the rootfs `{written}` is what step `{step}` writes"));
+            let problem = problem.label("not there before the step is done");
+            self.add(
+                problem.help(format!("write `rootfs: {{ snapshot: {step} }}`, and the steps come in the right order")),
+            );
+        } else if !written.is_empty() {
+            self.exists(at, "rootfs", &path, kinds);
+        }
+        path
+    }
+
+    /// Refuses a directory below which something is mounted: an overlay's layer is one filesystem, so that steps would find
+    /// empty directories there. Where a session mounts something itself, nothing is missed.
+    fn nothing_mounted_below(&mut self, at: &Trail<'_>, folder: &Path) {
+        if has_nul(folder) || self.host.kind(folder).ok() != Some(FileKind::Dir) {
+            return;
+        }
+        let own = |mount: &PathBuf| ["proc", "sys", "dev"].iter().any(|own| mount.starts_with(folder.join(own)));
+        let mounts: Vec<PathBuf> = self.host.mounts_below(folder).into_iter().filter(|mount| !own(mount)).collect();
+        let Some(first) = mounts.first() else { return };
+        let more = if mounts.len() > 1 { format!(" and {} more", mounts.len() - 1) } else { String::new() };
+        let problem = Problem::new(at, format!("something is mounted at {}{more}, below the rootfs", first.display()));
+        let problem = problem.label("its content would not be in the root");
+        self.add(
+            problem.help(format!(
+                "`umount {}`, and copy into the directory what the root is to have of it",
+                first.display()
+            )),
+        );
+    }
+
+    fn programs(&mut self, programs: &[String], at: &Trail<'_>) -> Vec<PathBuf> {
+        if programs.is_empty() {
+            let problem = Problem::new(at, "the list of programs is empty").label("no program");
+            self.add(problem.help("write the programs that the steps need, such as [sh, ls]"));
+        }
+        let program = |(n, program): (usize, &String)| {
+            let at = at.index(n);
+            if program.contains('/') || program.is_empty() || program.contains('\0') {
+                let path = self.on_host(&at, "program", program);
+                if !program.is_empty() {
+                    self.exists(&at, "program", &path, &[FileKind::File]);
+                }
+                return path;
+            }
+            self.host.program(program).unwrap_or_else(|| {
+                let problem = Problem::new(&at, format!("the program `{program}` is not on this host"));
+                let problem = problem.label("not found in PATH");
+                self.add(problem.help("install it, or write its absolute path"));
+                PathBuf::new()
+            })
+        };
+        programs.iter().enumerate().map(program).collect()
+    }
+
+    fn rootfs_snapshot(&mut self, name: &str, at: &Trail<'_>, known: &Known<'_>) -> Rootfs {
+        let Some(&step) = known.steps.get(name) else {
+            if !self.gaps.hide_step_names() {
+                self.unknown_of(at, ("step", "snapshot"), name, known.snapshots.iter().map(|(_, name)| *name));
+            }
+            return Rootfs::Scratch;
+        };
+        if known.snapshots.binary_search_by_key(&step, |(snapshot, _)| *snapshot).is_err() {
+            let steps = Trail::TOP.key("steps");
+            let action = steps.index(step).key("snapshot").path();
+            if !self.gaps.covers(&action) {
+                let problem =
+                    Problem::new(at, format!("step `{name}` is no snapshot")).label("a snapshot step is wanted");
+                let problem = problem.related(&steps.index(step).key("name"), "this step");
+                let near = self.nearest(name, known.snapshots.iter().map(|(_, name)| *name));
+                let help = match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        format!("write a step after `{name}` in its container with `snapshot: {{}}`, and its name here")
+                    }
+                };
+                self.add(problem.help(help));
+            }
+        }
+        Rootfs::Snapshot(StepId(step))
+    }
+
+    fn hostname(&mut self, name: &str, hostname: Option<&str>, at: &Trail<'_>) -> String {
+        let Some(hostname) = hostname else {
+            if name.len() > LONGEST_HOSTNAME {
+                let message =
+                    format!("the container's name is too long for its host name ({LONGEST_HOSTNAME} characters)");
+                let problem = Problem::new(Place::key(at.path()), message).label("the default host name");
+                self.add(problem.help("write a `hostname`, or a shorter name"));
+            }
+            return name.to_owned();
+        };
+        let at = at.key("hostname");
+        let wrong = hostname.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.')));
+        let problem = match wrong {
+            _ if hostname.is_empty() => Problem::new(&at, "the host name is empty"),
+            Some(wrong) => Problem::new(&at, format!("the host name {hostname:?} has {wrong:?} in it")),
+            None if hostname.len() > LONGEST_HOSTNAME => {
+                Problem::new(&at, format!("the host name is longer than {LONGEST_HOSTNAME} characters"))
+            }
+            None => return hostname.to_owned(),
+        };
+        self.add(problem.label("1 to 64 letters, digits, `-` and `.`"));
+        hostname.to_owned()
+    }
+
+    fn container_mounts(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<Mount> {
+        let list = at.key("mounts");
+        let mut mounts: Vec<Mount> = Vec::new();
+        let mut targets: HashMap<PathBuf, usize> = HashMap::new();
+        for (n, reference) in def.mounts.iter().flatten().enumerate() {
+            let at = list.index(n);
+            let mount = match reference {
+                Reference::Here(def) => self.mount(def, &at),
+                Reference::Name(name) => match known.mounts.get(name.as_str()) {
+                    Some(mount) => mount.clone(),
+                    None => {
+                        if !self.is_gap("mounts", name) {
+                            self.unknown(&at, "mount", name, known.mounts.keys().copied());
+                        }
+                        continue;
+                    }
+                },
+            };
+            let is_known = !mount.target.as_os_str().is_empty();
+            if let Some(first) = targets.get(&mount.target).filter(|_| is_known) {
+                let message = format!("two mounts of the container have the target `{}`", mount.target.display());
+                let problem = Problem::new(&at, message).label("this would hide the first");
+                self.add(problem.related(&list.index(*first), "the first").help("give one of them another target"));
+            }
+            targets.entry(mount.target.clone()).or_insert(n);
+            mounts.push(mount);
+        }
+        for mount in &mounts {
+            if let Some(n) = targets.get(&mount.target) {
+                self.mount_point(&list.index(*n), mount, &mounts, &known.mounts);
+            }
+        }
+        mounts
+    }
+
+    fn container_devices(&mut self, def: &ContainerDef, at: &Trail<'_>, known: &Known<'_>) -> Vec<Device> {
+        let list = at.key("devices");
+        let mut devices: Vec<Device> = Vec::new();
+        let mut targets: HashMap<PathBuf, usize> = HashMap::new();
+        for (n, reference) in def.devices.iter().flatten().enumerate() {
+            let at = list.index(n);
+            let device = match reference {
+                Reference::Here(def) => self.device(def, &at),
+                Reference::Name(path) if path.starts_with('/') => self.device_at(&at, path),
+                Reference::Name(name) => match known.devices.get(name.as_str()) {
+                    Some(device) => device.clone(),
+                    None => {
+                        if !self.is_gap("devices", name) {
+                            self.unknown(&at, "device", name, known.devices.keys().copied());
+                        }
+                        continue;
+                    }
+                },
+            };
+            let is_known = !device.target.as_os_str().is_empty();
+            if let Some(first) = targets.get(&device.target).filter(|_| is_known) {
+                let message = format!("two devices of the container have the target `{}`", device.target.display());
+                let problem = Problem::new(&at, message).label("again");
+                self.add(problem.related(&list.index(*first), "the first").help("keep one of them"));
+            }
+            targets.entry(device.target.clone()).or_insert(n);
+            devices.push(device);
+        }
+        devices
+    }
+
+    /// Whether what defines `name` was there and was taken away.
+    pub(super) fn is_gap(&self, section: &str, name: &str) -> bool {
+        !self.gaps.is_empty() && self.gaps.covers(&Trail::TOP.key(section).key(name).path())
+    }
+
+    fn limits(&mut self, def: Option<&LimitsDef>, at: &Trail<'_>) -> Limits {
+        let mut limits = Limits { nofile: None, memory: None, millicpus: None, pids: None };
+        let Some(def) = def else { return limits };
+        for (key, value, least) in [("nofile", def.nofile, LEAST_NOFILE), ("pids", def.pids, 1)] {
+            if let Some(value) = value.filter(|value| *value < least) {
+                let problem = Problem::new(&at.key(key), format!("`{key}` is {value}")).label("nothing could run");
+                self.add(problem.help(format!("write {least} or more, or leave it out")));
+            }
+        }
+        if let Some(value) = def.pids.filter(|value| *value > Limits::MAX_PIDS) {
+            let most = Limits::MAX_PIDS;
+            let problem = Problem::new(&at.key("pids"), format!("`pids` is {value}")).label("more than the kernel has");
+            self.add(problem.help(format!("write {most} or less, or leave it out")));
+        }
+        limits.nofile = def.nofile;
+        limits.pids = def.pids;
+        limits.memory =
+            def.memory.as_ref().and_then(|text| self.quantity(&at.key("memory"), "size", text, quantity::size));
+        if limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            let text = def.memory.as_ref().map_or("", |text| text);
+            let problem = Problem::new(&at.key("memory"), format!("`memory` is {text}")).label("nothing could run");
+            self.add(problem.help("write 6MiB or more, and more for what the steps run; or leave it out"));
+        }
+        limits.millicpus =
+            def.cpus.as_ref().and_then(|text| self.quantity(&at.key("cpus"), "number", text, quantity::millicpus));
+        limits
+    }
+
+    /// Text that a parser understands, or tells what to write instead.
+    pub(super) fn quantity<T>(
+        &mut self,
+        at: &Trail<'_>,
+        what: &str,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(text) {
+            Ok(quantity) => Some(quantity),
+            Err(help) => {
+                self.add(Problem::new(at, format!("{text:?} is no {what} that can be taken")).label("here").help(help));
+                None
+            }
+        }
+    }
+
+    fn scratch(&mut self, def: Option<&ScratchDef>, at: &Trail<'_>) -> Scratch {
+        let default = Scratch::Default;
+        let Some(def) = def else { return default };
+        match (&def.tmpfs, def.disk) {
+            (Some(size), None) => {
+                self.quantity(&at.key("tmpfs"), "size", size, quantity::size).map_or(default, Scratch::Tmpfs)
+            }
+            (None, Some(true)) => Scratch::Disk,
+            (None, Some(false)) => {
+                let problem = Problem::new(&at.key("disk"), "`disk: false` is no scratch").label("this is false");
+                self.add(problem.help("write `disk: true`, or `tmpfs: SIZE`"));
+                default
+            }
+            (Some(_), Some(_)) => {
+                let problem = Problem::new(Place::key(at.key("disk").path()), "the scratch is in two places");
+                let problem = problem.label("on disk").related(Place::key(at.key("tmpfs").path()), "and in memory");
+                self.add(problem.help("keep one of `tmpfs` and `disk`"));
+                default
+            }
+            (None, None) => {
+                if !["tmpfs", "disk"].iter().any(|key| self.gaps.covers(&at.key(key).path())) {
+                    let problem = Problem::new(at, "the scratch is nowhere").label("a place is missing");
+                    self.add(problem.help("write `tmpfs: SIZE` or `disk: true`, or leave `scratch` out"));
+                }
+                default
+            }
+        }
+    }
+}

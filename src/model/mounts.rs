@@ -1,0 +1,498 @@
+//! Checks of mounts: their type, what goes with it, and their options.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::check::{Check, Looked, has_nul, missing};
+use super::host::FileKind;
+use super::build::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
+use super::process::NOBODYS_ID;
+use crate::diagnostic::{Place, Problem, Trail, nearest};
+use crate::manifest::MountDef;
+
+/// Options of any mount of a known type.
+const ACCESS: &[&str] = &["ro", "rw", "nodev", "nosuid", "noexec"];
+/// Options of binds and tmpfs beside those.
+const FLAGS: &[&str] = &["dev", "suid", "exec", "noatime", "relatime", "nodiratime"];
+/// Of binds beside those.
+const BIND: &[&str] = &["bind", "rbind", "private", "rprivate", "slave", "rslave", "shared", "rshared"];
+/// Of a cache beside the options of any mount.
+const WITH_PRIVILEGES: &[&str] = &["suid", "dev"];
+const OWNER: &[&str] = &["mode", "uid", "gid"];
+const TMPFS: &[&str] = &["size", "mode", "uid", "gid", "nr_inodes"];
+
+/// Filesystems of Linux, also those that a module brings; `FUSE` ones have a name behind a dot.
+const FILESYSTEMS: [&str; 72] = [
+    "9p",
+    "adfs",
+    "affs",
+    "afs",
+    "anon_inodefs",
+    "autofs",
+    "bcachefs",
+    "bdev",
+    "befs",
+    "bfs",
+    "binder",
+    "binfmt_misc",
+    "bpf",
+    "btrfs",
+    "ceph",
+    "cgroup",
+    "cgroup2",
+    "cifs",
+    "coda",
+    "configfs",
+    "cpuset",
+    "cramfs",
+    "dax",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "ecryptfs",
+    "efivarfs",
+    "efs",
+    "erofs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "fuse",
+    "fuseblk",
+    "fusectl",
+    "gfs2",
+    "hfs",
+    "hfsplus",
+    "hostfs",
+    "hpfs",
+    "hugetlbfs",
+    "iso9660",
+    "jffs2",
+    "jfs",
+    "minix",
+    "mqueue",
+    "msdos",
+    "nfs",
+    "nfs4",
+    "nilfs2",
+    "nsfs",
+    "ntfs3",
+    "ocfs2",
+    "orangefs",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "resctrl",
+    "romfs",
+    "securityfs",
+    "selinuxfs",
+    "smb3",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+    "udf",
+    "vfat",
+    "xfs",
+];
+
+/// The types that are no filesystem of the kernel alone.
+const TYPES: [&str; 4] = ["bind", "tmpfs", "cache", "secret"];
+
+/// The files of /proc that a mount may replace with every runtime.
+const REPLACEABLE: [&str; 8] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
+
+/// Where each step has a filesystem or a device of its own, which programs count on.
+const OF_EACH_STEP: [&str; 12] = [
+    "/proc",
+    "/dev",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/pts",
+    "/sys",
+];
+
+impl Check<'_> {
+    pub(super) fn mount(&mut self, def: &MountDef, at: &Trail<'_>) -> Mount {
+        let target = match &def.target {
+            Some(target) => {
+                let at = at.key("target");
+                let path = self.absolute(&at, "target", target);
+                if target == "/" {
+                    let problem = Problem::new(&at, "nothing can be mounted over the root").label("this is the root");
+                    self.add(problem.help("write the folder inside that it is for; the root comes from `rootfs`"));
+                }
+                self.below_kernels(&at, &path);
+                path
+            }
+            None => {
+                let problem = Problem::new(missing(at, "target"), "the mount has no target").label("in this mount");
+                self.add(problem.help("write `target: /path/inside`"));
+                Default::default()
+            }
+        };
+        let kind = match def.r#type.as_deref() {
+            None => {
+                let problem = Problem::new(missing(at, "type"), "the mount has no type").label("in this mount");
+                self.add(problem.help("write `type: bind`, `tmpfs`, `cache`, `secret` or a kernel filesystem"));
+                MountKind::Tmpfs
+            }
+            Some("") => {
+                let problem = Problem::new(&at.key("type"), "the mount's type is empty").label("a type is missing");
+                self.add(problem.help("write `type: bind`, `tmpfs`, `cache`, `secret` or a kernel filesystem"));
+                MountKind::Tmpfs
+            }
+            Some("bind") => self.bind(def, at),
+            Some("tmpfs") => {
+                self.only(def, at, "a tmpfs", &[]);
+                self.options(def, at, &[ACCESS, FLAGS], TMPFS);
+                MountKind::Tmpfs
+            }
+            Some("cache") => {
+                self.only(def, at, "a cache", &["id", "sharing"]);
+                self.options(def, at, &[ACCESS, WITH_PRIVILEGES], OWNER);
+                if let Some(id) = &def.id {
+                    self.no_nul(&at.key("id"), id);
+                    if id.is_empty() {
+                        let problem = Problem::new(&at.key("id"), "the cache's id is empty").label("an id is missing");
+                        self.add(problem.help("leave it out: the target is the default"));
+                    }
+                }
+                let id = def.id.clone().unwrap_or_else(|| target.display().to_string());
+                MountKind::Cache(CacheMount { id, sharing: self.sharing(def, at) })
+            }
+            Some("secret") => self.secret(def, at),
+            Some(filesystem) => {
+                self.no_nul(&at.key("type"), filesystem);
+                self.filesystem(&at.key("type"), filesystem);
+                self.only(def, at, &format!("a {filesystem} mount"), &["source", "cache"]);
+                let source = def.source.clone().unwrap_or_else(|| filesystem.to_owned());
+                self.no_nul(&at.key("source"), &source);
+                for (n, option) in def.options.iter().flatten().enumerate() {
+                    self.option_text(&at.key("options").index(n), option);
+                }
+                MountKind::Kernel(filesystem.to_owned(), source)
+            }
+        };
+        if matches!(kind, MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Secret(_)) && def.target.is_some() {
+            self.over_a_steps_own(&at.key("target"), &target);
+        }
+        let ignored = self.ignored(def, at);
+        Mount { kind, target, options: def.options.clone().unwrap_or_default(), ignored }
+    }
+
+    /// Refuses a type that neither runner nor any Linux knows, unless this one does.
+    fn filesystem(&mut self, at: &Trail<'_>, name: &str) {
+        let is_known = FILESYSTEMS.contains(&name) || name.starts_with("fuse.") || name.starts_with("fuseblk.");
+        if is_known || self.host.filesystems().iter().any(|loaded| loaded == name) {
+            return;
+        }
+        let problem = Problem::new(at, format!("`{name}` is no type of mount")).label("not known here");
+        let help = match self.nearest(name, TYPES.iter().chain(&FILESYSTEMS).copied().collect::<Vec<_>>().into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "write `bind`, `tmpfs`, `cache`, `secret` or a filesystem of the kernel; where this kernel has one called \
+                 `{name}`, `modprobe {name}` makes it known"
+            ),
+        };
+        self.add(problem.help(help));
+    }
+
+    /// Programs do not work without what each step has there.
+    fn over_a_steps_own(&mut self, at: &Trail<'_>, target: &Path) {
+        if OF_EACH_STEP.iter().any(|own| Path::new(own) == target) {
+            let problem = Problem::new(at, format!("nothing of a build can be mounted over {}", target.display()));
+            let problem = problem.label("each step has its own here");
+            self.add(problem.help("mount it elsewhere: programs do not work without what a step has there"));
+        }
+    }
+
+    /// The kernel alone makes files below /proc and /dev/mqueue: no mount point can be made there.
+    fn below_kernels(&mut self, at: &Trail<'_>, target: &Path) {
+        let name = target.strip_prefix("/proc").ok().and_then(Path::to_str);
+        let problem = if name.is_some_and(|name| !name.is_empty() && !REPLACEABLE.contains(&name)) {
+            let help = format!("below /proc a file can replace {} alone; mount it elsewhere", REPLACEABLE.join(", "));
+            Problem::new(at, format!("nothing can be mounted on {}", target.display())).label("below /proc").help(help)
+        } else if target.starts_with("/dev/mqueue") && target != Path::new("/dev/mqueue") {
+            Problem::new(at, format!("nothing can be mounted on {}", target.display()))
+                .label("below /dev/mqueue")
+                .help("mount it elsewhere: each step has message queues of its own there, and nothing else")
+        } else {
+            return;
+        };
+        self.add(problem);
+    }
+
+    /// Refuses a mount in a read-only bind whose source has no place for it: none can be made there. A step may make it
+    /// where the manifest has a writable bind of it.
+    pub(super) fn mount_point(
+        &mut self,
+        at: &Trail<'_>,
+        mount: &Mount,
+        mounts: &[Mount],
+        known: &BTreeMap<&str, Mount>,
+    ) {
+        let is_above = |other: &&Mount| {
+            other.target.is_absolute() && mount.target != other.target && mount.target.starts_with(&other.target)
+        };
+        let above = mounts.iter().filter(is_above).max_by_key(|other| other.target.components().count());
+        let Some(Mount { kind: MountKind::Bind(source), target, .. }) = above.filter(|above| above.is_read_only())
+        else {
+            return;
+        };
+        let Ok(below) = mount.target.strip_prefix(target) else { return };
+        let place = source.join(below);
+        if has_nul(&place) || !source.is_absolute() {
+            return;
+        }
+        // Inside, a link may lead elsewhere than on the host.
+        let on_the_way = place.ancestors().take_while(|path| path != source);
+        let mut on_the_way = on_the_way.map(|path| self.host.node(path));
+        let has_link = on_the_way.any(|node| matches!(node, Ok(FileKind::Symlink)));
+        let may_make = |other: &Mount| match &other.kind {
+            MountKind::Bind(source) => {
+                !other.is_read_only() && (place.starts_with(source) || source.starts_with(&place))
+            }
+            _ => false,
+        };
+        let is_missing = |kind: io::Result<FileKind>| kind.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if has_link
+            || self.host.kind(source).ok() != Some(FileKind::Dir)
+            || !is_missing(self.host.kind(&place))
+            || mounts.iter().chain(known.values()).any(may_make)
+        {
+            return;
+        }
+        let message = format!("there is no {} to mount {} on", place.display(), mount.target.display());
+        let problem = Problem::new(at, message).label(format!("{} is read-only", target.display()));
+        let is_folder = match &mount.kind {
+            MountKind::Bind(source) => self.host.kind(source).ok() == Some(FileKind::Dir),
+            MountKind::Secret(_) => false,
+            MountKind::Tmpfs | MountKind::Cache(_) | MountKind::Kernel(..) => true,
+        };
+        let make = if is_folder { "mkdir -p" } else { "touch" };
+        self.add(problem.help(format!("make it before: `{make} {}`", place.display())));
+    }
+
+    fn sharing(&mut self, def: &MountDef, at: &Trail<'_>) -> Sharing {
+        let Some(word) = &def.sharing else { return Sharing::Shared };
+        let words = [("shared", Sharing::Shared), ("locked", Sharing::Locked)];
+        self.choice(&at.key("sharing"), "sharing", word, &words, Sharing::Shared)
+    }
+
+    /// Whether `cache: ignore` is said.
+    fn ignored(&mut self, def: &MountDef, at: &Trail<'_>) -> bool {
+        let Some(word) = &def.cache else { return false };
+        let at = at.key("cache");
+        self.choice(&at, "cache", word, &[("ignore", ())], ());
+        true
+    }
+
+    fn bind(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {
+        self.only(def, at, "a bind mount", &["source", "cache"]);
+        self.options(def, at, &[ACCESS, FLAGS, BIND], &[]);
+        let Some(source) = &def.source else {
+            let problem = Problem::new(missing(at, "source"), "the bind mount has no source").label("in this mount");
+            self.add(problem.help("write `source: PATH`, relative to the manifest"));
+            return MountKind::Bind(Default::default());
+        };
+        let at = at.key("source");
+        let path = self.on_host(&at, "bind source", source);
+        if self.is_of_output(&at, source, &path) {
+            return MountKind::Bind(path);
+        }
+        if !source.is_empty() {
+            use FileKind::{BlockDevice, CharDevice, Dir, File, Other};
+            self.exists(&at, "bind source", &path, &[Dir, File, CharDevice, BlockDevice, Other]);
+        }
+        MountKind::Bind(path)
+    }
+
+    /// Refuses a source that is not there, and that the first build makes for an output, which it does too late.
+    fn is_of_output(&mut self, at: &Trail<'_>, source: &str, path: &Path) -> bool {
+        let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        if source.is_empty() || has_nul(path) || !self.host.node(path).is_err_and(is_missing) {
+            return false;
+        }
+        let found = self.outputs.iter().find(|(output, _)| *output != path && output.starts_with(path));
+        let Some((_, step)) = found else { return false };
+        let problem =
+            Problem::new(at, format!("the bind source `{}` does not exist", path.display())).label("not found");
+        let problem = problem.help(format!(
+            "`mkdir -p {}` makes it; step `{step}` writes its output there, and a bind must be there before anything runs",
+            path.display()
+        ));
+        self.add(problem);
+        true
+    }
+
+    fn secret(&mut self, def: &MountDef, at: &Trail<'_>) -> MountKind {
+        self.only(def, at, "a secret", &["source", "env"]);
+        self.options(def, at, &[ACCESS], OWNER);
+        match (&def.source, &def.env) {
+            (Some(source), None) => {
+                let at = at.key("source");
+                let path = self.on_host(&at, "secret file", source);
+                let secret = Secret::File(path.clone());
+                if !source.is_empty() {
+                    match self.look(&at, "secret file", &path, &[FileKind::File]) {
+                        Looked::Found | Looked::Skipped => {}
+                        Looked::Absent(problem) => {
+                            self.absent_secrets.push(AbsentSecret { secret: secret.clone(), problem });
+                        }
+                        Looked::Another(problem) => self.add(problem),
+                    }
+                }
+                MountKind::Secret(secret)
+            }
+            (None, Some(variable)) => {
+                let at = at.key("env");
+                self.variable_name(|| Place::from(&at), variable);
+                let secret = Secret::Variable(variable.clone());
+                if !self.host.has_variable(variable) {
+                    let problem = self.unset(&at, variable);
+                    self.absent_secrets.push(AbsentSecret { secret: secret.clone(), problem });
+                }
+                MountKind::Secret(secret)
+            }
+            (Some(_), Some(_)) => {
+                let problem = Problem::new(Place::key(at.key("env").path()), "the secret has two sources");
+                let problem = problem.label("a variable").related(Place::key(at.key("source").path()), "and a file");
+                self.add(problem.help("keep one of `source` and `env`"));
+                MountKind::Secret(Secret::Variable(String::new()))
+            }
+            (None, None) => {
+                let problem = Problem::new(missing(at, "source"), "the secret has no source").label("in this mount");
+                // Either of them may be what was taken away.
+                if !self.gaps.covers(&at.key("env").path()) {
+                    self.add(problem.help("write `source: FILE` or `env: VARIABLE`"));
+                }
+                MountKind::Secret(Secret::Variable(String::new()))
+            }
+        }
+    }
+
+    fn unset(&mut self, at: &Trail<'_>, variable: &str) -> Problem {
+        let set = self.host.variables();
+        let near = self.nearest(variable, set.iter().map(String::as_str));
+        let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`, which is set? Otherwise "));
+        let problem = Problem::new(at, format!("the variable `{variable}` of the secret is not set"));
+        problem.label("not in the environment of runner").help(format!(
+            "{near}run `export {variable}=…` first; sudo passes it on with `sudo --preserve-env={variable} runner …`"
+        ))
+    }
+
+    /// Refuses keys that mean nothing for this type of mount.
+    fn only(&mut self, def: &MountDef, at: &Trail<'_>, what: &str, allowed: &[&str]) {
+        let keys = [
+            ("source", def.source.is_some()),
+            ("id", def.id.is_some()),
+            ("sharing", def.sharing.is_some()),
+            ("env", def.env.is_some()),
+            ("cache", def.cache.is_some()),
+        ];
+        for (key, _) in keys.into_iter().filter(|(key, there)| *there && !allowed.contains(key)) {
+            let place = Place::key(at.key(key).path());
+            self.add(
+                Problem::new(place, format!("{what} has no `{key}`")).label("means nothing here").help("take it away"),
+            );
+        }
+    }
+
+    /// Options of a mount whose options are known: flags, and names that take a value.
+    fn options(&mut self, def: &MountDef, at: &Trail<'_>, flags: &[&[&str]], with_value: &[&str]) {
+        let list = at.key("options");
+        for (n, option) in def.options.iter().flatten().enumerate() {
+            let at = list.index(n);
+            if !self.option_text(&at, option) {
+                continue;
+            }
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            let is_flag = flags.iter().any(|names| names.contains(&name));
+            let takes_value = with_value.contains(&name);
+            match value {
+                None if is_flag => {}
+                Some(value) if takes_value => self.option_value(&at, name, value),
+                None if takes_value => {
+                    let problem =
+                        Problem::new(&at, format!("the option `{name}` has no value")).label("a value is missing");
+                    self.add(problem.help(format!("write `{name}=…`")));
+                }
+                Some(_) if is_flag => {
+                    let problem = Problem::new(&at, format!("the option `{name}` takes no value")).label("has a value");
+                    self.add(problem.help(format!("write `{name}`")));
+                }
+                _ => {
+                    let known = flags.iter().copied().flatten().chain(with_value).copied();
+                    let help = match nearest(name, known.clone()) {
+                        Some(near) if with_value.contains(&near) => format!("did you mean `{near}=…`?"),
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("the options here are {}", known.collect::<Vec<_>>().join(", ")),
+                    };
+                    let problem = Problem::new(&at, format!("unknown mount option `{name}`")).label("not known here");
+                    self.add(problem.help(help));
+                }
+            }
+        }
+    }
+
+    fn option_value(&mut self, at: &Trail<'_>, name: &str, value: &str) {
+        let help = match name {
+            "mode" if super::devices::octal(value).is_some() => return,
+            "mode" => "write octal digits, such as mode=0755",
+            "uid" | "gid" if value.parse().is_ok_and(|id: u32| id != NOBODYS_ID) => return,
+            "uid" | "gid" => "write a number, at most 4294967294",
+            "size" | "nr_inodes" if overflows(value) => "write a number that the kernel takes, such as 64m",
+            _ if !value.is_empty() => return,
+            _ => "write a value, such as size=64m",
+        };
+        self.add(Problem::new(at, format!("the option `{name}` cannot be {value:?}")).label("here").help(help));
+    }
+
+    /// What holds for every option; whether it does.
+    fn option_text(&mut self, at: &Trail<'_>, option: &str) -> bool {
+        self.no_nul(at, option);
+        if option.is_empty() {
+            self.add(Problem::new(at, "a mount option is empty").label("an option is missing").help("take it away"));
+            return false;
+        }
+        if option.contains(',') {
+            let parts: Vec<&str> = option.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+            let problem = Problem::new(at, "there is a comma in a mount option").label("one option, or more?");
+            self.add(problem.help(format!("write each by itself: [{}]", parts.join(", "))));
+            return false;
+        }
+        true
+    }
+}
+
+/// Whether a number with one of the kernel's units, such as `64m`, is too large for the kernel, which would take what is
+/// left of it.
+fn overflows(value: &str) -> bool {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let shift = match value[digits.len()..].to_ascii_lowercase().as_str() {
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        "e" => 60,
+        _ => 0,
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.is_none_or(|bytes| bytes > i64::MAX.cast_unsigned())
+}

@@ -1,0 +1,382 @@
+//! Checks of steps, each by itself: its name, its container, what it does, and what it needs.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::check::{Check, missing};
+use super::containers::Known;
+use super::host::FileKind;
+use super::build::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
+use super::quantity;
+use super::shell::interpreter;
+use crate::diagnostic::{Place, Problem, Trail};
+use crate::manifest::{SnapshotDef, StepDef};
+
+/// A step, and what is known of its order before the order is checked.
+pub(super) struct Placed {
+    pub step: Step,
+    /// `None` where the manifest names none that exists.
+    pub container: Option<ContainerId>,
+    /// What it needs and why.
+    pub edges: Vec<Edge>,
+    /// Not everything that it needs is known: nothing can be said about what it does not wait for.
+    pub incomplete: bool,
+}
+
+/// One step waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edge {
+    /// Who is waited for.
+    pub on: StepId,
+    pub why: Why,
+}
+
+/// Why a step waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The element of `needs` of that index.
+    Needs(usize),
+    /// It is the step before it in the container.
+    Before,
+    /// It is the root filesystem of the container.
+    Rootfs,
+}
+
+impl Check<'_> {
+    pub(super) fn steps(&mut self, defs: &[StepDef], containers: &[Container], known: &Known<'_>) -> Vec<Placed> {
+        let ids: HashMap<&str, usize> = containers.iter().enumerate().map(|(n, c)| (c.name.as_str(), n)).collect();
+        let top = Trail::TOP.key("steps");
+        let mut last: Vec<Option<StepId>> = vec![None; containers.len()];
+        let mut placed: Vec<Placed> = Vec::with_capacity(defs.len());
+        for (n, def) in defs.iter().enumerate() {
+            let at = top.index(n);
+            self.step_name(n, def, &at, known);
+            let container = self.step_container(def, &at, containers, &ids);
+            let before = container.and_then(|id| last[id.0].replace(StepId(n)));
+            let (edges, incomplete) = self.needs(def, &at, before, known);
+            let step = Step {
+                name: def.name.clone().unwrap_or_default(),
+                container: container.unwrap_or(ContainerId(0)),
+                action: self.action(def, &at, container.map(|id| &containers[id.0])),
+                needs: Vec::new(),
+                env: self.env(&at.key("env"), def.env.as_ref()),
+                cwd: def.cwd.as_ref().map(|cwd| self.absolute(&at.key("cwd"), "cwd", cwd)),
+                user: def.user.as_ref().map(|user| self.user(&at.key("user"), user)),
+                shell: self.shell(def.shell.as_ref(), &at.key("shell")),
+                timeout: def
+                    .timeout
+                    .as_ref()
+                    .and_then(|timeout| self.quantity(&at.key("timeout"), "duration", timeout, quantity::duration)),
+                grace: def
+                    .grace
+                    .as_ref()
+                    .and_then(|grace| self.quantity(&at.key("grace"), "duration", grace, quantity::duration_or_none))
+                    .unwrap_or(Step::DEFAULT_GRACE),
+                retries: def.retries.unwrap_or(0),
+                always: def.always.unwrap_or(false),
+                cache: self.step_cache(def, &at),
+            };
+            placed.push(Placed { step, container, edges, incomplete: incomplete || container.is_none() });
+        }
+        add_rootfs_edges(&mut placed, containers);
+        placed
+    }
+
+    fn step_cache(&mut self, def: &StepDef, at: &Trail<'_>) -> bool {
+        if def.always == Some(true) && def.cache == Some(true) {
+            let problem = Problem::new(&at.key("cache"), "a step that runs every time is not cached");
+            let problem = problem.label("kept from running").related(&at.key("always"), "runs every time");
+            self.add(problem.help("keep one of `always` and `cache`"));
+        }
+        def.cache.unwrap_or(false)
+    }
+
+    fn step_name(&mut self, n: usize, def: &StepDef, at: &Trail<'_>, known: &Known<'_>) {
+        let Some(name) = &def.name else {
+            let problem = Problem::new(missing(at, "name"), "the step has no name").label("in this step");
+            self.add(problem.help("write `name: …`, different from that of any other step"));
+            return;
+        };
+        let at = at.key("name");
+        self.name(|| Place::from(&at), "step", name);
+        if let Some(&first) = known.steps.get(name.as_str()).filter(|first| **first != n) {
+            let problem = Problem::new(&at, format!("two steps have the name `{name}`")).label("again here");
+            let first = Place::value(Trail::TOP.key("steps").index(first).key("name").path());
+            self.add(problem.related(first, "first here").help("give one of them another name"));
+        }
+    }
+
+    fn step_container(
+        &mut self,
+        def: &StepDef,
+        at: &Trail<'_>,
+        containers: &[Container],
+        ids: &HashMap<&str, usize>,
+    ) -> Option<ContainerId> {
+        match &def.container {
+            Some(name) => {
+                let id = ids.get(name.as_str()).copied().map(ContainerId);
+                if id.is_none() && !self.is_gap("containers", name) {
+                    let names = containers.iter().map(|container| container.name.as_str());
+                    self.unknown(&at.key("container"), "container", name, names);
+                }
+                id
+            }
+            None if containers.len() == 1 => Some(ContainerId(0)),
+            None => {
+                // Without any container, that alone is the problem.
+                if containers.len() > 1 {
+                    let problem = Problem::new(missing(at, "container"), "the step names no container");
+                    let problem = problem.label("in this step");
+                    let names: Vec<_> = containers.iter().take(8).map(|c| c.name.as_str()).collect();
+                    self.add(
+                        problem.help(format!(
+                            "there is more than one: write `container:` and one of {}",
+                            names.join(", ")
+                        )),
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// What it waits for by itself, and whether some of that is not known.
+    fn needs(&mut self, def: &StepDef, at: &Trail<'_>, before: Option<StepId>, known: &Known<'_>) -> (Vec<Edge>, bool) {
+        let at = at.key("needs");
+        let Some(needs) = &def.needs else {
+            if !self.gaps.is_empty() && self.gaps.covers(&at.path()) {
+                return (Vec::new(), true);
+            }
+            return (before.map(|on| Edge { on, why: Why::Before }).into_iter().collect(), false);
+        };
+        let mut edges = Vec::with_capacity(needs.len());
+        let mut incomplete = false;
+        for (n, name) in needs.iter().enumerate() {
+            match known.steps.get(name.as_str()) {
+                Some(&on) => edges.push(Edge { on: StepId(on), why: Why::Needs(n) }),
+                None => {
+                    incomplete = true;
+                    if !self.gaps.hide_step_names() {
+                        self.unknown(&at.index(n), "step", name, known.steps.keys().copied());
+                    }
+                }
+            }
+        }
+        (edges, incomplete)
+    }
+
+    fn action(&mut self, def: &StepDef, at: &Trail<'_>, container: Option<&Container>) -> Action {
+        let there = [("run", def.run.is_some()), ("exec", def.exec.is_some()), ("snapshot", def.snapshot.is_some())];
+        let mut actions = there.into_iter().filter(|(_, there)| *there).map(|(action, _)| action);
+        match (actions.next(), actions.next()) {
+            (None, _) => {
+                if self.gaps.is_empty() || !there.iter().any(|(action, _)| self.gaps.covers(&at.key(action).path())) {
+                    let problem = Problem::new(missing(at, "run"), "the step does nothing").label("in this step");
+                    self.add(problem.help("write one of `run`, `exec` and `snapshot`"));
+                }
+            }
+            (Some(first), Some(second)) => {
+                let problem = Problem::new(Place::key(at.key(second).path()), "the step does two things");
+                let problem = problem.label("a second action").related(Place::key(at.key(first).path()), "the first");
+                self.add(problem.help("make two steps of it"));
+            }
+            (Some(_), None) => {}
+        }
+        if let Some(script) = &def.run {
+            let step = at;
+            let at = at.key("run");
+            if script.trim().is_empty() {
+                self.add(Problem::new(&at, "the script is empty").label("nothing to run").help("write a command"));
+            }
+            match interpreter(script) {
+                Some(interpreter) => self.script(script, interpreter, def, step),
+                None => self.argument(&at, "script", script, 0),
+            }
+            return Action::Run(script.clone());
+        }
+        if def.shell.is_some() {
+            let place = Place::key(at.key("shell").path());
+            let problem = Problem::new(place, "only a `run` has a shell").label("means nothing here");
+            self.add(problem.help("take it away"));
+        }
+        if let Some(arguments) = &def.exec {
+            return self.exec(arguments, &at.key("exec"));
+        }
+        let Some(snapshot) = &def.snapshot else { return Action::Exec(Vec::new()) };
+        if let Some(container) = container.filter(|container| container.read_only) {
+            let name = &container.name;
+            let problem = Problem::new(
+                Place::key(at.key("snapshot").path()),
+                format!("a snapshot of the read-only container `{name}`"),
+            );
+            let problem = problem.label("nothing can have changed in it");
+            let containers = Trail::TOP.key("containers");
+            let problem = problem.related(&containers.key(name).key("read_only"), "read-only by this");
+            self.add(problem.help("take `read_only` away, or the snapshot"));
+        }
+        self.nothing_of_a_process(def, at);
+        Action::Snapshot(self.snapshot(snapshot, &at.key("snapshot")))
+    }
+
+    fn exec(&mut self, arguments: &[crate::manifest::Text], at: &Trail<'_>) -> Action {
+        match arguments.first() {
+            None => {
+                let problem = Problem::new(at, "the list of `exec` is empty").label("no program");
+                self.add(problem.help("write the program and its arguments, such as [make, install]"));
+            }
+            Some(program) if program.is_empty() => {
+                let problem = Problem::new(&at.index(0), "the program's name is empty").label("no program");
+                self.add(problem.help("write the program and its arguments, such as [make, install]"));
+            }
+            Some(_) => {}
+        }
+        for (n, argument) in arguments.iter().enumerate() {
+            self.argument(&at.index(n), "argument", argument, 0);
+        }
+        Action::Exec(arguments.iter().map(|argument| argument.to_string()).collect())
+    }
+
+    /// Refuses settings of a process on a step that starts none.
+    fn nothing_of_a_process(&mut self, def: &StepDef, at: &Trail<'_>) {
+        let keys = [
+            ("env", def.env.is_some()),
+            ("cwd", def.cwd.is_some()),
+            ("user", def.user.is_some()),
+            ("timeout", def.timeout.is_some()),
+            ("grace", def.grace.is_some()),
+            ("retries", def.retries.is_some()),
+            ("cache", def.cache.is_some()),
+        ];
+        for (key, _) in keys.into_iter().filter(|(_, there)| *there) {
+            let problem = Problem::new(Place::key(at.key(key).path()), format!("a snapshot has no `{key}`"));
+            self.add(problem.label("means nothing here").help("take it away: a snapshot starts no process"));
+        }
+    }
+
+    fn snapshot(&mut self, def: &SnapshotDef, at: &Trail<'_>) -> Snapshot {
+        let modes = [("layer", SnapshotMode::Layer), ("full", SnapshotMode::Full)];
+        let compressions = [
+            ("zstd", Compression::Zstd),
+            ("gzip", Compression::Gzip),
+            ("xz", Compression::Xz),
+            ("lz4", Compression::Lz4),
+            ("none", Compression::None),
+        ];
+        let mode = match &def.mode {
+            Some(word) => self.choice(&at.key("mode"), "mode", word, &modes, SnapshotMode::Layer),
+            None => SnapshotMode::Layer,
+        };
+        let compression = match &def.compression {
+            Some(word) => self.choice(&at.key("compression"), "compression", word, &compressions, Compression::Zstd),
+            None => Compression::Zstd,
+        };
+        // A compression that was taken away may have other levels than the default.
+        let level_is_known = self.gaps.is_empty() || !self.gaps.covers(&at.key("compression").path());
+        if let Some(level) = def.level.filter(|_| level_is_known) {
+            let (name, most) = match compression {
+                Compression::Zstd => ("zstd", Some(22)),
+                Compression::Gzip => ("gzip", Some(9)),
+                Compression::Xz => ("xz", None),
+                Compression::Lz4 => ("lz4", None),
+                Compression::None => ("none", None),
+            };
+            match most {
+                None => {
+                    let place = Place::key(at.key("level").path());
+                    let problem = Problem::new(place, format!("the compression `{name}` has no level"));
+                    self.add(problem.label("means nothing here").help("take it away"));
+                }
+                Some(most) if !(1..=most).contains(&level) => {
+                    let problem =
+                        Problem::new(&at.key("level"), format!("the compression `{name}` has no level {level}"));
+                    self.add(problem.label("out of range").help(format!("write a number from 1 to {most}")));
+                }
+                Some(_) => {}
+            }
+        }
+        Snapshot {
+            mode,
+            output: def.output.as_ref().map(|o| self.output(&at.key("output"), o)),
+            compression,
+            level: def.level,
+        }
+    }
+
+    fn output(&mut self, at: &Trail<'_>, written: &str) -> PathBuf {
+        let path = self.on_host(at, "output", written);
+        if written.is_empty() || written.contains('\0') {
+            return path;
+        }
+        let is_folder = self.host.kind(&path).is_ok_and(|kind| kind == FileKind::Dir);
+        if is_folder || written.ends_with('/') || path.file_name().is_none() {
+            let problem =
+                Problem::new(at, format!("the output `{written}` is a folder")).label("a file is written here");
+            self.add(problem.help("write a file in it"));
+        } else if let Ok(found) = self.host.node(&path)
+            && !matches!(found, FileKind::File | FileKind::Dir)
+        {
+            let problem = Problem::new(at, format!("the output `{written}` is {}", found.name()));
+            let problem = problem.label("this would be replaced");
+            self.add(problem.help("write another file: an output replaces a regular file only"));
+        }
+        path
+    }
+
+    /// Outputs that would overwrite each other, or what the build reads.
+    pub(super) fn outputs(&mut self, steps: &[Placed], containers: &[Container], manifest: &std::path::Path) {
+        let mut writers: HashMap<PathBuf, usize> = HashMap::new();
+        let top = Trail::TOP.key("steps");
+        for (n, placed) in steps.iter().enumerate() {
+            let Action::Snapshot(Snapshot { output: Some(output), .. }) = &placed.step.action else { continue };
+            let step = top.index(n);
+            let snapshot = step.key("snapshot");
+            let at = snapshot.key("output");
+            let output = self.real_output(output);
+            if let Some(&first) = writers.get(&output) {
+                let problem =
+                    Problem::new(&at, "two snapshots have the same output").label("this would overwrite the first");
+                let first = Place::value(top.index(first).key("snapshot").key("output").path());
+                self.add(problem.related(first, "the first").help("give one of them another output"));
+                continue;
+            }
+            if output == self.real_input(manifest) {
+                let problem = Problem::new(&at, "the output is the manifest itself").label("this would overwrite it");
+                self.add(problem.help("write another file"));
+            }
+            writers.insert(output, n);
+        }
+        if writers.is_empty() {
+            return;
+        }
+        let top = Trail::TOP.key("containers");
+        for container in containers {
+            // A squashfs, tar or folder that is an output has been told where the container was checked.
+            let Rootfs::Programs(programs) = &container.rootfs else { continue };
+            // The path of a program that was not found is empty, and that has been reported.
+            let found = programs.iter().enumerate().filter(|(_, program)| !program.as_os_str().is_empty());
+            for (n, program) in found {
+                if writers.contains_key(&self.real_input(program)) {
+                    let at = top.key(&container.name);
+                    let at = at.key("rootfs");
+                    let at = at.key("programs");
+                    let problem = Problem::new(&at.index(n), "the program is the output of a snapshot");
+                    self.add(problem.label("this would be overwritten").help("write the snapshot to another file"));
+                }
+            }
+        }
+    }
+}
+
+/// A container on a snapshot starts after it: so each of its steps that waits for no other step of the container, and
+/// could be its first, waits for the snapshot. The others do by way of those.
+fn add_rootfs_edges(placed: &mut [Placed], containers: &[Container]) {
+    for n in 0..placed.len() {
+        let Some(id) = placed[n].container else { continue };
+        let Rootfs::Snapshot(on) = containers[id.0].rootfs else { continue };
+        let waits_inside = placed[n].edges.iter().any(|edge| placed[edge.on.0].container == Some(id));
+        if !waits_inside {
+            placed[n].edges.push(Edge { on, why: Why::Rootfs });
+        }
+    }
+}

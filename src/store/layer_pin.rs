@@ -1,0 +1,195 @@
+//! Who uses a layer: a shared lock on its file, so that nobody removes it meanwhile.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+
+use super::error::io as failed;
+use super::lock::is_linked;
+use super::{CacheRecord, Store, StoreError};
+use crate::digest::Digest;
+use crate::fs::regular;
+
+/// A layer or a cache that stays in the store as long as this is there; the kernel releases it however its holder ends.
+#[derive(Debug)]
+pub struct LayerPin {
+    path: PathBuf,
+    /// Holds the lock.
+    _file: File,
+}
+
+impl LayerPin {
+    pub(super) fn new(path: PathBuf, file: File) -> Self {
+        Self { path, _file: file }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store {
+    /// Holds a layer, so that it is there until it is let go; none where it is not there. To be called before it is
+    /// looked at, and for each layer of a chain: what was held before it could be removed proves nothing.
+    ///
+    /// # Errors
+    /// Whatever opening and locking gives.
+    pub fn pin_layer(&self, digest: &Digest) -> Result<Option<LayerPin>, StoreError> {
+        let path = self.layer_path(digest);
+        let held = hold(&path).map_err(failed("hold the layer", &path))?;
+        Ok(held.map(|file| LayerPin::new(path, file)))
+    }
+
+    /// Removes a layer, unless somebody uses it.
+    ///
+    /// # Errors
+    /// Whatever locking and removing gives.
+    pub fn remove_unused_layer(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.layer_path(digest);
+        let remove = || -> io::Result<()> {
+            let Some(_alone) = hold_alone(&path)? else { return Ok(()) };
+            fs::remove_file(&path)
+        };
+        remove().map_err(failed("remove", &path))
+    }
+
+    /// Notes that what was built under a key is used now: of it and of all that it stands on, what is not used for long
+    /// is what a collection removes first.
+    ///
+    /// # Errors
+    /// Whatever setting the times gives; not that a file is gone.
+    pub fn touch(&self, recorded: &CacheRecord) -> Result<(), StoreError> {
+        if self.is_read_only {
+            return Ok(());
+        }
+        let layer = recorded.layer.as_ref().map(|layer| self.layer_path(&layer.digest));
+        for path in [Some(self.key_path(&recorded.fields.key())), layer].into_iter().flatten() {
+            match regular::open_or_directory(&path).and_then(|file| touch(&file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("touch", &path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the file with a shared lock, if it is there. Waits for who is just removing it.
+pub(super) fn hold(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = match regular::open_or_directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        file.lock_shared()?;
+        if is_linked(&file)? {
+            return Ok(Some(file));
+        }
+    }
+}
+
+/// Opens the file with a lock that nobody shares, for who wants to remove it; none where it is in use or not there.
+pub(super) fn hold_alone(path: &Path) -> io::Result<Option<File>> {
+    let file = match regular::open_or_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+        Ok(()) => Ok(is_linked(&file)?.then_some(file)),
+    }
+}
+
+/// Whether anyone uses the file. Who just wants to remove it does as well.
+pub(super) fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match regular::open_or_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+        Ok(()) => Ok(false),
+    }
+}
+
+/// Sets the time that a collection goes by.
+pub(super) fn touch(file: &File) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_not_had_alone_and_what_is_gone_is_not_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = Digest::of_bytes(b"layer");
+        assert!(store.pin_layer(&digest).unwrap().is_none());
+        let path = store.layer_path(&digest);
+        fs::write(&path, "layer").unwrap();
+        let held = [0; 2].map(|_| store.pin_layer(&digest).unwrap().unwrap());
+        assert_eq!(held[0].path(), path);
+        assert!(hold_alone(&path).unwrap().is_none());
+        drop(held);
+        assert!(hold_alone(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_holds_a_layer_while_others_remove_it_has_it_until_it_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let lease = store.lease().unwrap();
+        let digest = Digest::of_bytes(b"layer");
+        let path = store.layer_path(&digest);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if let Some(_alone) = hold_alone(&path).unwrap() {
+                        fs::remove_file(&path).unwrap();
+                    }
+                }
+            });
+            let builders = [0, 1].map(|n| {
+                let (store, lease, path) = (&store, &lease, &path);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let held = store.pin_layer(&digest).unwrap().unwrap_or_else(|| {
+                            let temp = lease.temp_file(&format!("{n}-{round}")).unwrap();
+                            fs::write(&temp, "layer").unwrap();
+                            store.put_and_pin(&temp, &digest).unwrap()
+                        });
+                        for _ in 0..5 {
+                            assert_eq!(fs::read(path).unwrap(), b"layer");
+                        }
+                        drop(held);
+                    }
+                })
+            });
+            let ended = builders.map(|builder| builder.join());
+            done.store(true, Ordering::Relaxed);
+            ended.into_iter().for_each(|ended| ended.unwrap());
+        });
+    }
+
+    #[test]
+    fn a_touched_file_is_used_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = File::create(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        touch(&File::open(&path).unwrap()).unwrap();
+        assert!(path.metadata().unwrap().modified().unwrap() > SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+    }
+}
