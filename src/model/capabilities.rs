@@ -2,8 +2,8 @@
 
 use std::str::FromStr as _;
 
-use super::check::Check;
 use super::build::Capability;
+use super::check::Check;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::CapabilitiesDef;
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::host::{FileKind, Host};
 use super::build::{AbsentSecret, Capability};
+use super::host::{FileKind, Host};
 use crate::diagnostic::{At, Place, Problem, Trail, nearest};
 use crate::manifest::UnknownPaths;
 use crate::seccomp::Profile;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::build::{Container, Device, Limits, Mount, Network, Principal, Rootfs, Scratch, StepId, User};
 use super::check::{Check, has_nul, missing};
 use super::host::FileKind;
-use super::build::{Container, Device, Limits, Mount, Network, Principal, Rootfs, Scratch, StepId, User};
 use super::quantity;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{ContainerDef, LayersDef, LimitsDef, Named, Reference, RootfsDef, ScratchDef};

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::build::{Access, Device};
 use super::check::{Check, missing, normal};
 use super::host::FileKind;
-use super::build::{Access, Device};
 use super::process::NOBODYS_ID;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::DeviceDef;

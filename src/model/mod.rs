@@ -1,12 +1,12 @@
 //! The checked model of a build, and the one door to it.
 
+mod build;
 mod capabilities;
 mod check;
 mod checkpointing;
 mod containers;
 mod devices;
 mod host;
-mod build;
 mod mounts;
 mod order;
 mod process;
@@ -19,10 +19,10 @@ mod unmask;
 use std::collections::HashMap;
 use std::path::Path;
 
+pub use build::*;
 pub use capabilities::DEFAULT_CAPABILITIES;
 pub use checkpointing::{Checkpointing, SLOW_STEP};
 pub use host::{FileKind, Host, PROGRAM_PATH};
-pub use build::*;
 pub use quantity::{size, size_text};
 pub use shell::{DEFAULT_SHELL, interpreter};
 pub use unmask::{MASKED_PATHS, READ_ONLY_PATHS};

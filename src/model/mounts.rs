@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::build::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
 use super::check::{Check, Looked, has_nul, missing};
 use super::host::FileKind;
-use super::build::{AbsentSecret, CacheMount, Mount, MountKind, Secret, Sharing};
 use super::process::NOBODYS_ID;
 use crate::diagnostic::{Place, Problem, Trail, nearest};
 use crate::manifest::MountDef;

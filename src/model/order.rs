@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::check::Check;
 use super::build::{Action, Container};
+use super::check::Check;
 use super::steps::{Edge, Placed, Why};
 use crate::diagnostic::{Place, Problem, Trail};
 

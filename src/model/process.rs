@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::check::Check;
 use super::build::{Principal, User};
+use super::check::Check;
 use crate::diagnostic::{Place, Problem, Trail};
 use crate::manifest::{Named, Text};
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::build::{Capability, Seccomp};
 use super::check::Check;
 use super::host::FileKind;
-use super::build::{Capability, Seccomp};
 use crate::diagnostic::{Problem, Trail, nearest};
 use crate::seccomp::{Architecture, Profile, compile, starts_steps};
 

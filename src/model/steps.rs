@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::build::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::check::{Check, missing};
 use super::containers::Known;
 use super::host::FileKind;
-use super::build::{Action, Compression, Container, ContainerId, Rootfs, Snapshot, SnapshotMode, Step, StepId};
 use super::quantity;
 use super::shell::interpreter;
 use crate::diagnostic::{Place, Problem, Trail};

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::check::Check;
 use super::build::Unmask;
+use super::check::Check;
 use crate::diagnostic::{Problem, Trail};
 use crate::manifest::UnmaskDef;
 

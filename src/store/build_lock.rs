@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::io as failed;
 use super::lock::{is_linked, try_lock};
@@ -27,11 +27,7 @@ impl Store {
         let path = self.root.join(format!("building/{}", key.hex()));
         let take = || -> io::Result<Option<File>> {
             loop {
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create(true).truncate(false).mode(0o600);
-                // With both, nothing is waited for where a FIFO has its name.
-                let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)?;
-                regular::is_regular(&file)?;
+                let file = open(&path, true)?;
                 if !try_lock(&file)? {
                     return Ok(None);
                 }
@@ -44,11 +40,38 @@ impl Store {
         let file = take().map_err(failed("lock", &path))?;
         Ok(file.map(|file| BuildLock { path, _file: file }))
     }
+
+    /// Removes the files of keys that no runner has locked: a runner was killed after it recorded its results, and nobody locks
+    /// these keys again.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub(super) fn sweep_build_locks(&self) -> Result<(), StoreError> {
+        for path in self.list("building")? {
+            let is_unlocked = |file: &File| -> io::Result<bool> { Ok(try_lock(file)? && is_linked(file)?) };
+            // A file that cannot be removed now is for the next sweep; it stands in nobody's way.
+            if let Ok(file) = open(&path, false)
+                && is_unlocked(&file).unwrap_or(false)
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).truncate(false).mode(0o600);
+    // With both, nothing is waited for where a FIFO has its name.
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    regular::is_regular(&file)?;
+    Ok(file)
 }
 
 impl Drop for BuildLock {
     fn drop(&mut self) {
-        // Before the lock goes with the file. What stays of a killed runner is an empty file that anyone may lock.
+        // Before the lock goes with the file. A killed runner leaves an empty file that anyone may lock.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -71,6 +94,20 @@ mod tests {
         drop(held);
         assert!(store.try_lock_key(&one).unwrap().is_some());
         assert_eq!(fs::read_dir(store.root().join("building")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_sweep_removes_the_files_of_keys_that_nobody_has_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let locked = store.try_lock_key(&Digest::of_bytes(b"1")).unwrap().unwrap();
+        let of_killed = store.try_lock_key(&Digest::of_bytes(b"2")).unwrap().unwrap();
+        fs::rename(&of_killed.path, folder.path().join("aside")).unwrap();
+        let path = of_killed.path.clone();
+        drop(of_killed);
+        fs::rename(folder.path().join("aside"), &path).unwrap();
+        store.sweep_build_locks().unwrap();
+        assert!(locked.path.exists() && !path.exists());
     }
 
     #[test]

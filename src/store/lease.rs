@@ -116,6 +116,7 @@ impl Store {
         for folder in ["keys", "last", "timings", "programs", "lock-files"] {
             atomic::sweep(&self.root.join(folder), None);
         }
+        self.sweep_build_locks()?;
         // Listed before the leases are: a lease's file is there before its folders and goes after them, so a folder
         // listed now without a lease's file afterwards has no holder.
         let orphans: Vec<PathBuf> = [self.list("scratch")?, self.list("tmp")?]
@@ -140,7 +141,7 @@ impl Store {
         Ok(swept)
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<PathBuf>, StoreError> {
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<PathBuf>, StoreError> {
         let folder = self.root.join(folder);
         let list = || fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         list().map_err(failed("list", &folder))
