@@ -70,7 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
         fs::write(layer, b"").expect("cannot write a layer");
     }
     let inventory = store.inventory().expect("cannot take the inventory");
-    assert_eq!(inventory.records.len() + inventory.unreadable.len(), 1);
+    assert_eq!(inventory.records().count() + inventory.unreadable.len(), 1);
     let now = SystemTime::now();
     let policy = Policy { unused_since: Some(now), max_size: Some(0), ..Policy::default() };
     let effects = store.collectable(&policy, now - Duration::from_secs(1), now).expect("cannot choose what to collect");
