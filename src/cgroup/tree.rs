@@ -50,7 +50,7 @@ impl Home {
         for group in &v2 {
             at_once &= group.write("cgroup.kill", "1").is_ok();
         }
-        // Linux before 5.14 has no such file, and a host may have no v2. LayerPin still from above, where nothing inside
+        // Linux before 5.14 has no such file, and a host may have no v2. Held still from above, where nothing inside
         // reaches, no process can fork or freeze others while it is killed.
         if !at_once {
             freezers.iter().for_each(|group| freeze_v1(group));

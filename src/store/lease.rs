@@ -422,7 +422,7 @@ mod tests {
         }
         let found: Vec<String> = thread::scope(|scope| {
             let sweeps = [0; 4].map(|_| scope.spawn(|| store.sweep().unwrap()));
-            // LayerPin until all are done: a lease let go would rightly be found twice.
+            // Held until all are done: a lease let go would rightly be found twice.
             let swept = sweeps.map(|sweep| sweep.join().unwrap());
             swept.iter().flat_map(|swept| ids(swept).into_iter().map(str::to_owned)).collect()
         });

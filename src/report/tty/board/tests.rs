@@ -26,7 +26,7 @@ fn board() -> Board {
         (100, finished("packages", "base", StepStatus::Ran, 100)),
         (200, started("base-layer", "base", 1)),
         (300, started("compile-everything", "sdk", 1)),
-        (400, output("compile-everything", Stream::Stdout, "[ 50%] BuildLock CXX object lib/日本語/long/name.o")),
+        (400, output("compile-everything", Stream::Stdout, "[ 50%] Building CXX object lib/日本語/long/name.o")),
         (400, output("compile-everything", Stream::Stdout, "")),
         (450, started("again", "sdk", 1)),
         (460, started("again", "sdk", 2)),
@@ -43,7 +43,7 @@ fn at_80_columns_each_step_has_its_time_and_its_last_line() {
         board().frame(at(65_300), size(80, 24)),
         [
             "base-layer           1m05s  41% of the image, 3.0 MiB",
-            "compile-everything   1m05s  [ 50%] BuildLock CXX object lib/日本語/long/name.o",
+            "compile-everything   1m05s  [ 50%] Building CXX object lib/日本語/long/name.o",
             "again                1m05s  (try 2)",
             "1m05s elapsed, 1 done, 3 running, 5 left",
         ]
@@ -56,7 +56,7 @@ fn at_40_columns_names_and_lines_are_cut_and_the_total_takes_two_lines() {
         board().frame(at(12_300), size(40, 24)),
         [
             "base-layer      12.1s  41%, 3.0 MiB",
-            "compile-ever…   12.0s  [ 50%] BuildLock…",
+            "compile-ever…   12.0s  [ 50%] Building…",
             "again           11.8s  (try 2)",
             "12.3s elapsed, 1 done, 3 running,",
             "5 left",
