@@ -12,23 +12,18 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::ending::Ending;
 use super::interrupt::Interrupt;
-use super::streams::{BUFFER_BYTES, Streams};
+use super::patience::{Killed, Patience};
+use super::streams::{BUFFER_BYTES, Sink, Streams};
 use crate::error::doing;
-use crate::event::Stream;
-use crate::model::Step;
 use crate::runtime::container::RunningStep;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
-use crate::warning::Warning;
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
 pub(super) const PIPE_BYTES: usize = 256 << 10;
 
 /// In so many reads the pipes of both streams are empty, however full they were: each takes at least one buffer of a stream.
 pub(super) const READS_OF_FULL_PIPES: usize = 2 * PIPE_BYTES.div_ceil(BUFFER_BYTES);
-
-/// Takes what a process prints.
-pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
 
 /// How a try ended.
 #[derive(Debug)]
@@ -47,38 +42,6 @@ pub struct Attempt {
     pub interrupted: bool,
     /// It had not ended by then, so it was killed.
     pub killed: Option<Killed>,
-}
-
-/// When a process was killed that was asked to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Killed {
-    /// At the end of its grace.
-    After(Duration),
-    /// When the build was interrupted a second time.
-    AtOnce,
-}
-
-/// How long a process may take, and what becomes of one that takes longer.
-#[derive(Clone, Copy)]
-pub struct Patience<'a> {
-    /// Then it is asked to end, by SIGTERM.
-    pub timeout: Option<Duration>,
-    /// As long after that, it is killed.
-    pub grace: Duration,
-    /// Takes the warning of a process that has been asked to end and still runs.
-    pub warn: &'a dyn Fn(&Warning),
-    /// Does the other work of the thread that waits, where some is due, and returns when more will be.
-    pub meanwhile: Meanwhile<'a>,
-}
-
-/// See [`Patience::meanwhile`].
-pub type Meanwhile<'a> = &'a dyn Fn() -> Option<Instant>;
-
-impl<'a> Patience<'a> {
-    /// With a command that no step is.
-    pub fn with_command(warn: &'a dyn Fn(&Warning)) -> Self {
-        Self { timeout: None, grace: Step::DEFAULT_GRACE, warn, meanwhile: &|| None }
-    }
 }
 
 impl Attempt {

@@ -6,39 +6,16 @@ use super::dispatcher::Dispatcher;
 use super::message::{Action, Message, SkipReason};
 use super::refusal::hint_of;
 use super::segment_table::Checked;
-use super::worker::{StepDone, WorkerMessage};
+use super::worker_message::{StepDone, WorkerMessage};
 use super::{Cause, Failure, milliseconds};
 use crate::cache::CacheStatus;
 use crate::cache::key::Reason;
-use crate::digest::Digest;
 use crate::event::{Event, StepFailure, StepStatus};
 use crate::lock::FIX;
 use crate::model::StepId;
 use crate::plan::action;
 use crate::store::StoreError;
 use crate::written_through::WrittenThrough;
-
-/// The steps by how they ended, and what came of them.
-#[derive(Debug, Default)]
-pub(super) struct Totals {
-    pub(super) ran: usize,
-    pub(super) cached: usize,
-    pub(super) failed: usize,
-    pub(super) skipped: usize,
-    pub(super) step_failed: bool,
-    pub(super) mismatched: bool,
-    pub(super) wrong_input: bool,
-    pub(super) layers: Vec<(StepId, Digest)>,
-}
-
-impl Totals {
-    fn blame(&mut self, failure: &Failure) {
-        self.failed += 1;
-        self.step_failed |= failure.cause == Cause::Step;
-        self.mismatched |= failure.cause == Cause::Mismatch;
-        self.wrong_input |= failure.cause == Cause::Input;
-    }
-}
 
 impl Dispatcher<'_, '_> {
     /// Handles a message of a thread. Returns the actions that follow.

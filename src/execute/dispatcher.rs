@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use super::cache_check::CacheCheck;
 use super::commit::commit;
-use super::completion::Totals;
 use super::edge::{Edge, EndsWithPanic};
-use super::failed::PendingFailedSession;
+use super::failed_session::PendingFailedSession;
 use super::message::{Action, Message, SkipReason};
 use super::place::Places;
 use super::scheduler::{Limits, Scheduler, Shape};
 use super::segment_table::{LayerChains, SegmentTable};
-use super::step;
 use super::timing::{Stage, TimingHistory};
-use super::worker::{StepJob, WorkerMessage, hand};
+use super::totals::Totals;
+use super::work::Work;
+use super::worker_message::{StepJob, WorkerMessage, hand};
 use super::{Context, Failure, KeepOpen, Options, SessionPool, Summary, milliseconds};
 use crate::cache::CacheChecker;
 use crate::event::{BuildStatus, Event, Events};
@@ -320,9 +320,9 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         });
     }
 
-    pub(super) fn work(&self, id: StepId) -> step::Work<'a, 'e> {
+    pub(super) fn work(&self, id: StepId) -> Work<'a, 'e> {
         let Self { context, checker, rooms, events, .. } = *self;
-        step::Work { context, checker, rooms, events, id }
+        Work { context, checker, rooms, events, id }
     }
 
     pub(super) fn names(&self, id: StepId) -> (String, String) {

@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Killed, Patience};
 use super::interrupt::{Grace, Interrupt};
+use super::patience::{Killed, Patience};
 use crate::runtime::container::{KILL_AGAIN, RunningStep};
 use crate::warning::Warning;
 

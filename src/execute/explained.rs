@@ -6,11 +6,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::Failure;
-use super::attempt::{Attempt, Killed};
+use super::attempt::Attempt;
 use super::file_capabilities;
 use super::hints::{self, Failed};
 use super::output::Output;
-use super::step::{Work, session};
+use super::patience::Killed;
+use super::work::{Work, session};
 use crate::cgroup::ProcessLimit;
 use crate::error::told_with_hint;
 use crate::model::{Action, Container, Limits, Scratch, size_text};

@@ -4,32 +4,18 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::dispatcher::Dispatcher;
-use super::step::{CHANGES, Work, session, unusable};
+use super::failed_session::{Kept, PendingFailedSession};
+use super::work::{CHANGES, Work, session, unusable};
 use super::{Cause, Failure};
 use crate::cache::key;
 use crate::error::told_with_hint;
 use crate::event::Event;
 use crate::model::StepId;
 use crate::plan::LayerStack;
-use crate::session::{SessionError, append_exact};
+use crate::session::append_exact;
 use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{FailedSessionDraft, FailedStep, StoreError};
 use crate::warning::Warning;
-
-/// What was kept of a session. Which layers it stands on may not be known yet, for they may still be being written.
-#[derive(Debug)]
-pub struct Kept {
-    half: FailedSessionDraft,
-    changes: bool,
-    tmpfs: Vec<PathBuf>,
-}
-
-/// A step that failed, and what was kept of it.
-pub(super) struct PendingFailedSession {
-    step: StepId,
-    reason: String,
-    kept: Kept,
-}
 
 impl Work<'_, '_> {
     /// Keeps the session as it is now, where it was the step's process that failed. To be called before anything else
@@ -121,36 +107,5 @@ impl Dispatcher<'_, '_> {
             fields: key::of_step(build, id),
         };
         self.context.store.keep_failed(self.context.build_id, id.0, half, &known)
-    }
-}
-
-/// What of it cannot be opened again.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum RestoreError {
-    #[error("the container `{0}` is not in the manifest any more")]
-    NoContainer(String),
-    #[error("the layer {0} that it stood on is not in the store any more")]
-    NoLayer(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-impl RestoreError {
-    /// What mends it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoContainer(_) | Self::NoLayer(_) => Some("build again with `runner apply`".into()),
-            Self::Store(error) => error.hint(),
-            Self::Session(error) => error.hint(),
-        }
-    }
-}
-
-impl From<std::io::Error> for RestoreError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Session(error.into())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::attempt::{Attempt, Sink};
+use super::attempt::Attempt;
+use super::streams::Sink;
 use crate::event::Stream;
 use crate::secret::{Masker, Secrets};
 use crate::session::SessionError;

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use rustix::fs::{Mode, OFlags};
 
 use super::Context;
-use super::checkpoint::Checkpoints;
-use super::failed::RestoreError;
+use super::checkpoints::Checkpoints;
+use super::restore_error::RestoreError;
 use super::start_once::StartOnce;
 use crate::error::told_with_hint;
 use crate::model::{Build, Container, ContainerId, Rootfs, StepId};

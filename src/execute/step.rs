@@ -1,50 +1,39 @@
 //! One step's work: a process with its tries, or a snapshot.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_spec::runtime::Process;
 
-use super::attempt::{Attempt, Meanwhile, Patience, Sink, Trial};
+use super::attempt::{Attempt, Trial};
 use super::caches::take_turns;
 use super::explained::words;
 use super::hints::only_layer;
 use super::masked;
 use super::output::Output;
+use super::patience::{Meanwhile, Patience};
 use super::session_pool::Stored;
+use super::streams::Sink;
+use super::work::{Work, Written, measured, session, unusable};
 use super::{Cause, Context, Failure, SessionPool};
-use crate::cache::CacheChecker;
 use crate::digest::Digest;
-use crate::error::{Exit, told_with_hint};
-use crate::event::{Event, Events};
+use crate::error::told_with_hint;
+use crate::event::Event;
 use crate::fs::output::OutputPlace;
-use crate::fs::regular;
 use crate::lock::LockedSnapshot;
 use crate::model::{
-    Action, Compression, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter,
+    Action, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter,
 };
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Before, Session, SessionError};
-use crate::snapshot::{ImageError, ImageOptions, ImageProgress, normalise, write_image};
-use crate::store::{CacheRecord, CacheTurn, LayerPin, StoreError};
+use crate::snapshot::{ImageOptions, ImageProgress, normalise, write_image};
+use crate::store::{CacheRecord, CacheTurn, LayerPin};
 use crate::warning::Warning;
 use crate::written_through::WrittenThrough;
-
-/// A step and what it works with.
-#[derive(Clone, Copy)]
-pub struct Work<'a, 'e> {
-    pub context: Context<'a>,
-    pub checker: &'e CacheChecker<'e>,
-    pub rooms: &'e SessionPool<'a>,
-    pub events: &'e Events,
-    pub id: StepId,
-}
 
 /// An image in the store.
 struct Image {
@@ -61,64 +50,6 @@ pub struct Snapshotted {
     pub written: Written,
     /// The step fails all the same: its output cannot be written, or the layer is not as it is locked.
     pub failure: Option<Failure>,
-}
-
-/// How images of what has changed are written that no layer is made of: read once, if at all, they are to be written fast.
-pub(super) const CHANGES: ImageOptions =
-    ImageOptions { compression: Compression::Zstd, level: Some(1), source_date_epoch: None };
-
-/// What a snapshot wrote.
-#[derive(Debug, Clone)]
-pub struct Written {
-    /// The layer's name in the store.
-    pub digest: Digest,
-    /// Bytes.
-    pub size: u64,
-    /// Targets of tmpfs mounts that the steps before it left something in.
-    pub tmpfs_left: Vec<PathBuf>,
-}
-
-impl Failure {
-    pub(super) fn host(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), exit_code: None, cause: Cause::Host, is_explained: false, has_run: false }
-    }
-
-    fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false, has_run: false }
-    }
-}
-
-impl From<SessionError> for Failure {
-    fn from(error: SessionError) -> Self {
-        let cause = if error.exit() == Exit::Usage { Cause::Input } else { Cause::Host };
-        Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::host(told_with_hint(&error, error.hint()))
-    }
-}
-
-impl From<ImageError> for Failure {
-    fn from(error: ImageError) -> Self {
-        let reason = told_with_hint(&error, error.hint());
-        match error {
-            ImageError::Interrupted => Self::own(reason, None),
-            ImageError::NoProgram
-            | ImageError::Run(_)
-            | ImageError::Failed { .. }
-            | ImageError::NotAnImage { .. }
-            | ImageError::Write(_)
-            | ImageError::Stalled(_) => Self::host(reason),
-        }
-    }
-}
-
-/// For `map_err`: a file of runner's own that cannot be used.
-pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure::host(format!("cannot {what}: {}", told_with_hint(&error, None)))
 }
 
 impl Work<'_, '_> {
@@ -393,17 +324,6 @@ impl Work<'_, '_> {
     }
 }
 
-/// The digest and the size of an image that has just been written.
-///
-/// It is read once more, from memory: what it begins with is known last, and SHA-256 takes bytes in their order.
-pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
-    let measure = || -> io::Result<(Digest, u64)> {
-        let file = regular::open(image)?;
-        Ok((Digest::of_file(&file)?, file.metadata()?.len()))
-    };
-    measure().map_err(unusable(format_args!("read {}", image.display())))
-}
-
 /// Runs one command in a fresh session of a container, which ends with it.
 ///
 /// # Errors
@@ -448,9 +368,4 @@ pub fn process_in(
         source_date_epoch: context.build.source_date_epoch,
     };
     Ok(process::process(container, command)?)
-}
-
-/// The session in a room that is open.
-pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
-    room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
 }

@@ -12,8 +12,10 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::attempt::Sink;
 use crate::event::Stream;
+
+/// Takes what a process prints.
+pub type Sink<'a> = dyn FnMut(Stream, &[u8]) -> io::Result<()> + 'a;
 
 /// As much is read at once before it is handed on.
 const MAX_BATCH: usize = 256 << 10;

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{BoxBuilder, Process};
 
-use super::attempt::{Attempt, Patience, Sink, Trial};
+use super::attempt::{Attempt, Trial};
 use super::masked::{self, MaskedWriter};
-use super::step::{process_in, session};
+use super::patience::Patience;
+use super::step::process_in;
+use super::streams::Sink;
+use super::work::session;
 use super::{Context, SessionPool};
 use crate::model::{ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::Begun;

@@ -3,9 +3,6 @@
 //! The next step waits until the changes are copied to the store's disk. Their image is written from the copy, while other
 //! steps run, and only as long as the snapshot that follows is not in the store.
 
-mod pace;
-mod table;
-
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,11 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::setpriority_process;
 
-use pace::Due;
-pub use table::Checkpoints;
-
+use super::checkpoints::Due;
 use super::segment_table::CheckpointPlan;
-use super::step::{CHANGES, Work, measured, session, unusable};
+use super::work::{CHANGES, Work, measured, session, unusable};
 use super::{Context, Failure, milliseconds};
 use crate::cache::key::Parents;
 use crate::event::{CheckpointStage, Event};

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
-use super::pace::{Due, Pace};
+mod pace;
+
 use crate::model::Checkpointing;
 use crate::store::LayerPin;
 use crate::warning::NoCheckpoint;
+pub use pace::Due;
+use pace::Pace;
 
 /// The checkpoints of all segments of a build.
 #[derive(Debug, Default)]

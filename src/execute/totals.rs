@@ -1,0 +1,28 @@
+//! The steps of a run by how they ended, and what came of them.
+
+use super::{Cause, Failure};
+use crate::digest::Digest;
+use crate::model::StepId;
+
+/// The steps by how they ended, and what came of them.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) ran: usize,
+    pub(super) cached: usize,
+    pub(super) failed: usize,
+    pub(super) skipped: usize,
+    pub(super) step_failed: bool,
+    pub(super) mismatched: bool,
+    pub(super) wrong_input: bool,
+    pub(super) layers: Vec<(StepId, Digest)>,
+}
+
+impl Totals {
+    /// Counts a failure.
+    pub(super) fn blame(&mut self, failure: &Failure) {
+        self.failed += 1;
+        self.step_failed |= failure.cause == Cause::Step;
+        self.mismatched |= failure.cause == Cause::Mismatch;
+        self.wrong_input |= failure.cause == Cause::Input;
+    }
+}

@@ -1,0 +1,100 @@
+//! A step with what it works with, and the parts that its process, its snapshot and its checkpoint share.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Cause, Context, Failure, SessionPool};
+use crate::cache::CacheChecker;
+use crate::digest::Digest;
+use crate::error::{Exit, told_with_hint};
+use crate::event::Events;
+use crate::fs::regular;
+use crate::model::{Compression, StepId};
+use crate::session::{Session, SessionError};
+use crate::snapshot::{ImageError, ImageOptions};
+use crate::store::StoreError;
+
+/// A step and what it works with.
+#[derive(Clone, Copy)]
+pub struct Work<'a, 'e> {
+    pub context: Context<'a>,
+    pub checker: &'e CacheChecker<'e>,
+    pub rooms: &'e SessionPool<'a>,
+    pub events: &'e Events,
+    pub id: StepId,
+}
+
+/// How images of what has changed are written that no layer is made of: read once, if at all, they are to be written fast.
+pub(super) const CHANGES: ImageOptions =
+    ImageOptions { compression: Compression::Zstd, level: Some(1), source_date_epoch: None };
+
+/// What a snapshot wrote.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The layer's name in the store.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Targets of tmpfs mounts that the steps before it left something in.
+    pub tmpfs_left: Vec<PathBuf>,
+}
+
+impl Failure {
+    pub(super) fn host(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), exit_code: None, cause: Cause::Host, is_explained: false, has_run: false }
+    }
+
+    pub(super) fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
+        Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false, has_run: false }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        let cause = if error.exit() == Exit::Usage { Cause::Input } else { Cause::Host };
+        Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::host(told_with_hint(&error, error.hint()))
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        let reason = told_with_hint(&error, error.hint());
+        match error {
+            ImageError::Interrupted => Self::own(reason, None),
+            ImageError::NoProgram
+            | ImageError::Run(_)
+            | ImageError::Failed { .. }
+            | ImageError::NotAnImage { .. }
+            | ImageError::Write(_)
+            | ImageError::Stalled(_) => Self::host(reason),
+        }
+    }
+}
+
+/// For `map_err`: a file of runner's own that cannot be used.
+pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure::host(format!("cannot {what}: {}", told_with_hint(&error, None)))
+}
+
+/// The digest and the size of an image that has just been written.
+///
+/// It is read once more, from memory: what it begins with is known last, and SHA-256 takes bytes in their order.
+pub(super) fn measured(image: &Path) -> Result<(Digest, u64), Failure> {
+    let measure = || -> io::Result<(Digest, u64)> {
+        let file = regular::open(image)?;
+        Ok((Digest::of_file(&file)?, file.metadata()?.len()))
+    };
+    measure().map_err(unusable(format_args!("read {}", image.display())))
+}
+
+/// The session in a room that is open.
+pub fn session<'r, 'a>(room: &'r Option<Session<'a>>) -> Result<&'r Session<'a>, SessionError> {
+    room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
+}
