@@ -24,9 +24,7 @@ use crate::error::told_with_hint;
 use crate::event::Event;
 use crate::fs::output::OutputPlace;
 use crate::lock::LockedSnapshot;
-use crate::model::{
-    Action, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter,
-};
+use crate::model::{Action, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter};
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
 use crate::session::{Before, Session, SessionError};

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::execute::message::Stale;
+use crate::execute::message::{CheckOutcome, Stale};
 use crate::model::{Action as StepAction, Build, Compression, Rootfs, Snapshot, SnapshotMode};
 use crate::plan::fixture::build;
 
