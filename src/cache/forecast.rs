@@ -1,4 +1,4 @@
-//! What a build would take from the store and what it would run, before it does either.
+//! The forecast of a build: the steps that it would run, and those that it would take from the store.
 
 use std::collections::HashMap;
 

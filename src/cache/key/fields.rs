@@ -61,7 +61,7 @@ impl Fields {
         self.get(BELOW)?.parse().ok()
     }
 
-    /// What the root is built on, where the fields list it: before format 6 they did.
+    /// Returns the layers that the root is built on, where the fields list them, as they did before format 6.
     pub fn listed_below(&self) -> Parents {
         let listed = self.iter().filter(|(name, _)| *name != BELOW && is_below(name));
         listed.map(|(name, id)| Link { name: name.to_owned(), id: id.to_owned() }).collect()

@@ -1,4 +1,4 @@
-//! What may stand at the end of a command line, by the definition of the commands, for the completions of shells. Pure.
+//! Completes the last word of a command line, by the definition of the commands, for shells. Pure.
 //!
 //! Which values an option or argument takes, its value's name says: a `STEP` is one of the manifest that the line names.
 
@@ -39,12 +39,12 @@ pub enum Files {
     Directories,
 }
 
-/// What a line may end with.
+/// The words that a line may end with.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// What the last word begins with that is no part of a value: an option and its `=`.
+    /// The beginning of the last word that is no part of a value: an option and its `=`.
     pub before: String,
-    /// What of the last word is there, after that.
+    /// The rest of the last word, as far as it is typed.
     pub begun: String,
     /// Commands, options and values that are known without a manifest, each with a few words about it.
     pub candidates: Vec<(String, String)>,
@@ -162,7 +162,7 @@ impl<'c> Line<'c> {
         self.command.get_positionals().find(is_next).filter(|argument| self.is_escaped == argument.is_last_set())
     }
 
-    /// What the line may end with, where this is its last word.
+    /// Returns the words that the line may end with, where this is its last word.
     fn end(mut self, word: &OsStr) -> Completion {
         let Some(text) = word.to_str() else { return self.found };
         text.clone_into(&mut self.found.begun);

@@ -83,7 +83,8 @@ impl Scheduler<'_> {
         let mut skipped = Vec::new();
         let mut open = self.shape.plan.dependents(step);
         while let Some(next) = open.pop() {
-            if matches!(self.steps[next.0], StepState::Waiting(_)) && !skipped.contains(&next) {
+            if matches!(self.steps[next.0], StepState::Waiting(_)) {
+                self.steps[next.0] = StepState::Over;
                 open.extend(self.shape.plan.dependents(next));
                 skipped.push(next);
             }

@@ -1,3 +1,5 @@
+//! The laws of the scheduler, for any plan, with messages in any order and any outcome.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
