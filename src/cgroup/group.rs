@@ -6,7 +6,7 @@ use super::controllers::pass_on;
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::Home;
-use super::limits::{LayerPin, SetLimit, Wanted};
+use super::limits::{SetLimit, Wanted, WatchedLimit};
 
 /// The name of the group in which the processes are.
 pub(super) const LEAF: &str = "c";
@@ -18,7 +18,7 @@ pub(super) const LEAF: &str = "c";
 pub struct LimitedGroup {
     groups: Home,
     wanted: Wanted,
-    held: Vec<LayerPin>,
+    held: Vec<WatchedLimit>,
 }
 
 impl LimitedGroup {
@@ -90,12 +90,12 @@ impl LimitedGroup {
 
     /// Returns the limits that the manifest asks for, as the kernel has taken them.
     pub fn set_limits(&self) -> Vec<SetLimit> {
-        self.held.iter().map(LayerPin::set).cloned().collect()
+        self.held.iter().map(WatchedLimit::set).cloned().collect()
     }
 
     /// Returns why a limit that the manifest asks for does not hold any more.
     pub fn lost_limit(&self) -> Option<String> {
-        self.held.iter().find_map(LayerPin::lost)
+        self.held.iter().find_map(WatchedLimit::lost)
     }
 }
 

@@ -42,7 +42,7 @@ pub struct SetLimit {
 
 /// A limit that is to hold, and the file that says whether it does.
 #[derive(Debug)]
-pub(super) struct LayerPin {
+pub(super) struct WatchedLimit {
     set: SetLimit,
     path: PathBuf,
     /// The error that says that it is gone, where it is.
@@ -86,7 +86,7 @@ impl Wanted {
     }
 
     /// Opens the files of limits that were set in these groups.
-    pub(super) fn find(groups: &Home, set: &[SetLimit]) -> Vec<LayerPin> {
+    pub(super) fn find(groups: &Home, set: &[SetLimit]) -> Vec<WatchedLimit> {
         let files = [
             (MEMORY, ["memory.limit_in_bytes", "memory.max"]),
             (CPUS, ["cpu.cfs_quota_us", "cpu.max"]),
@@ -98,7 +98,11 @@ impl Wanted {
                 Some(group) => (group, v1_file),
                 None => (groups.v2()?, v2_file),
             };
-            Some(LayerPin { set: set.clone(), path: group.path().join(name), file: group.file(name, OFlags::RDONLY) })
+            Some(WatchedLimit {
+                set: set.clone(),
+                path: group.path().join(name),
+                file: group.file(name, OFlags::RDONLY),
+            })
         });
         found.collect()
     }
@@ -131,7 +135,7 @@ impl Wanted {
     }
 
     /// Writes the limits to a container's groups.
-    pub(super) fn set(self, groups: &Home) -> Result<Vec<LayerPin>, CgroupError> {
+    pub(super) fn set(self, groups: &Home) -> Result<Vec<WatchedLimit>, CgroupError> {
         let mut held = Vec::new();
         if let Some(bytes) = self.memory {
             held.push(set_memory(groups, &bytes.to_string())?);
@@ -154,7 +158,7 @@ impl Wanted {
 }
 
 /// Swap is counted with memory, so that the limit is one. A kernel that does not count swap has no file for that.
-fn set_memory(groups: &Home, bytes: &str) -> Result<LayerPin, CgroupError> {
+fn set_memory(groups: &Home, bytes: &str) -> Result<WatchedLimit, CgroupError> {
     let (group, limit, swap, most_swap) = match (groups.v1("memory"), groups.v2()) {
         (Some(v1), _) => (v1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes),
         (None, Some(v2)) => (v2, "memory.max", "memory.swap.max", "0"),
@@ -167,7 +171,7 @@ fn set_memory(groups: &Home, bytes: &str) -> Result<LayerPin, CgroupError> {
     hold(MEMORY, group, limit)
 }
 
-fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<LayerPin>, CgroupError> {
+fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<WatchedLimit>, CgroupError> {
     match (groups.v1("cpu"), groups.v2()) {
         (Some(v1), _) => {
             write(v1, "cpu.cfs_period_us", &period.to_string())?;
@@ -189,11 +193,11 @@ fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<LayerPin>, C
     }
 }
 
-fn hold(need: Need, group: &GroupDir, name: &str) -> Result<LayerPin, CgroupError> {
+fn hold(need: Need, group: &GroupDir, name: &str) -> Result<WatchedLimit, CgroupError> {
     let path = group.path().join(name);
     let file = group.file(name, OFlags::RDONLY).map_err(CgroupError::Read)?;
     let says = read(&file).map_err(CgroupError::Read)?;
-    Ok(LayerPin { set: SetLimit { limit: need.limit.to_owned(), says }, path, file: Ok(file) })
+    Ok(WatchedLimit { set: SetLimit { limit: need.limit.to_owned(), says }, path, file: Ok(file) })
 }
 
 /// A file of the kernel gives its text anew when it is read from its beginning.
@@ -203,7 +207,7 @@ fn read(file: &File) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
 }
 
-impl LayerPin {
+impl WatchedLimit {
     pub(super) fn set(&self) -> &SetLimit {
         &self.set
     }
@@ -239,7 +243,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"4096\n").unwrap();
         let set = SetLimit { limit: "memory".into(), says: read(&file).unwrap() };
-        let held = LayerPin { set, path: "/g/memory.max".into(), file: Ok(file) };
+        let held = WatchedLimit { set, path: "/g/memory.max".into(), file: Ok(file) };
         assert_eq!(held.lost(), None);
         held.file.as_ref().unwrap().write_all_at(b"max \n", 0).unwrap();
         assert_eq!(

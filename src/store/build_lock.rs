@@ -1,4 +1,4 @@
-//! Who builds a key: of several runners that want the same layer, one builds it and the others wait.
+//! The lock of a key: of several runners that want the same layer, one builds it and the others wait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,16 +6,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::io as failed;
-use super::lock::{is_linked, try_lock};
+use super::lock::{Locked, is_linked};
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::regular;
 
-/// The right to build what a key stands for. Given back when dropped, and by the kernel however its holder ends.
+/// The right to build what a key stands for. Released when dropped, and by the kernel however this process ends.
 #[derive(Debug)]
 pub struct BuildLock {
     path: PathBuf,
-    _file: File,
+    _locked: Locked,
 }
 
 impl Store {
@@ -25,20 +25,17 @@ impl Store {
     /// Whatever making and locking its file gives.
     pub fn try_lock_key(&self, key: &Digest) -> Result<Option<BuildLock>, StoreError> {
         let path = self.root.join(format!("building/{}", key.hex()));
-        let take = || -> io::Result<Option<File>> {
+        let take = || -> io::Result<Option<Locked>> {
             loop {
-                let file = open(&path, true)?;
-                if !try_lock(&file)? {
-                    return Ok(None);
-                }
-                // Whoever held it may have removed it between the opening and the locking: then it is nobody's.
-                if is_linked(&file)? {
-                    return Ok(Some(file));
+                let Some(locked) = Locked::try_alone(open(&path, true)?)? else { return Ok(None) };
+                // Its last owner may have removed it between the opening and the locking: then the lock is of no use.
+                if is_linked(&locked)? {
+                    return Ok(Some(locked));
                 }
             }
         };
-        let file = take().map_err(failed("lock", &path))?;
-        Ok(file.map(|file| BuildLock { path, _file: file }))
+        let locked = take().map_err(failed("lock", &path))?;
+        Ok(locked.map(|locked| BuildLock { path, _locked: locked }))
     }
 
     /// Removes the files of keys that no runner has locked: a runner was killed after it recorded its results, and nobody locks
@@ -48,10 +45,10 @@ impl Store {
     /// Where the directory cannot be listed.
     pub(super) fn sweep_build_locks(&self) -> Result<(), StoreError> {
         for path in self.list("building")? {
-            let is_unlocked = |file: &File| -> io::Result<bool> { Ok(try_lock(file)? && is_linked(file)?) };
-            // A file that cannot be removed now is for the next sweep; it stands in nobody's way.
+            // A file that cannot be removed now is for the next sweep; until then it is in no runner's way.
             if let Ok(file) = open(&path, false)
-                && is_unlocked(&file).unwrap_or(false)
+                && let Ok(Some(locked)) = Locked::try_alone(file)
+                && is_linked(&locked).unwrap_or(false)
             {
                 let _ = fs::remove_file(&path);
             }

@@ -1,14 +1,14 @@
 //! Cache mounts: the directory of each, the builds that have it mounted, the steps that use it now, and its removal.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::error::io as failed;
-use super::layer_pin::{is_held, touch};
-use super::lock::{is_linked, try_lock};
+use super::layer_pin::{is_in_use, touch};
+use super::lock::{Locked, is_linked};
 use super::{LayerPin, Store, StoreError, make_folder};
 use crate::digest::Digest;
 use crate::fs::atomic;
@@ -37,8 +37,7 @@ pub struct Cache {
 /// The turn of a step with a cache. Given back when dropped, and by the kernel however its holder ends.
 #[derive(Debug)]
 pub struct CacheTurn {
-    /// Holds the lock.
-    _file: File,
+    _locked: Locked,
 }
 
 impl Store {
@@ -50,13 +49,12 @@ impl Store {
     pub fn use_cache(&self, id: &str) -> Result<LayerPin, StoreError> {
         let path = self.cache_path(id);
         let in_use = path.with_extension("use");
-        let lock = || -> io::Result<File> {
+        let lock = || -> io::Result<Locked> {
             loop {
-                let file = open_or_create(&in_use)?;
-                // Whoever is just removing the cache is soon done: it is only moved aside.
-                file.lock_shared()?;
-                if is_linked(&file)? {
-                    return Ok(file);
+                // A process that is just removing the cache is soon done: it only moves it aside.
+                let locked = Locked::shared(open_or_create(&in_use)?)?;
+                if is_linked(&locked)? {
+                    return Ok(locked);
                 }
             }
         };
@@ -77,23 +75,21 @@ impl Store {
     /// Those of making and locking its file.
     pub fn try_cache_turn(&self, id: &str, sharing: Sharing) -> Result<Option<CacheTurn>, StoreError> {
         let path = self.cache_path(id).with_extension("turn");
-        let take = || -> io::Result<Option<File>> {
+        let take = || -> io::Result<Option<Locked>> {
             loop {
                 let file = open_or_create(&path)?;
                 let locked = match sharing {
-                    Sharing::Shared => file.try_lock_shared(),
-                    Sharing::Locked => file.try_lock(),
+                    Sharing::Shared => Locked::try_shared(file)?,
+                    Sharing::Locked => Locked::try_alone(file)?,
                 };
-                match locked {
-                    Err(TryLockError::WouldBlock) => return Ok(None),
-                    Err(TryLockError::Error(error)) => return Err(error),
-                    // A collection may have removed it between the opening and the locking: then it is nobody's.
-                    Ok(()) if !is_linked(&file)? => {}
-                    Ok(()) => return Ok(Some(file)),
+                let Some(locked) = locked else { return Ok(None) };
+                // A collection may have removed it between the opening and the locking: then the lock is of no use.
+                if is_linked(&locked)? {
+                    return Ok(Some(locked));
                 }
             }
         };
-        Ok(take().map_err(failed("lock", &path))?.map(|file| CacheTurn { _file: file }))
+        Ok(take().map_err(failed("lock", &path))?.map(|locked| CacheTurn { _locked: locked }))
     }
 
     /// Returns all caches, the one used last first.
@@ -119,7 +115,7 @@ impl Store {
                     id: noted.map(|id| String::from_utf8_lossy(&id).into_owned()),
                     size: tree_size(&path).ok(),
                     used,
-                    is_in_use: is_held(&in_use)?,
+                    is_in_use: is_in_use(&in_use)?,
                     path,
                 });
             }
@@ -136,9 +132,9 @@ impl Store {
     /// Those of locking, moving and removing.
     pub fn remove_cache(&self, path: &Path, used: SystemTime) -> Result<bool, StoreError> {
         let (in_use, turn) = (path.with_extension("use"), path.with_extension("turn"));
-        let lock = |path: &Path| -> io::Result<Option<File>> {
-            let file = open_or_create(path)?;
-            Ok((try_lock(&file)? && is_linked(&file)?).then_some(file))
+        let lock = |path: &Path| -> io::Result<Option<Locked>> {
+            let Some(locked) = Locked::try_alone(open_or_create(path)?)? else { return Ok(None) };
+            Ok(is_linked(&locked)?.then_some(locked))
         };
         let unused = || -> io::Result<bool> {
             // One that an older runner made has its own time.

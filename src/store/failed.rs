@@ -3,14 +3,15 @@
 //! A folder for each: `state.json`, the image of what had changed, and one for each tmpfs mount that something was in. It
 //! is renamed into place, whole. Who looks into it holds a shared lock on the folder.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::io as failed;
-use super::layer_pin::{hold, hold_alone};
+use super::layer_pin::{lock_alone, lock_shared};
+use super::lock::Locked;
 use super::{BuildId, Store, StoreError};
 use crate::cache::key::Fields;
 use crate::fs::atomic;
@@ -81,7 +82,7 @@ pub struct StoredFailedSession {
     pub step: FailedStep,
     folder: PathBuf,
     /// Holds the lock.
-    _held: File,
+    _locked: Locked,
 }
 
 impl StoredFailedSession {
@@ -124,11 +125,11 @@ impl Store {
     pub fn failed(&self, manifest: &Path, step: &str) -> Result<Option<StoredFailedSession>, StoreError> {
         let mut found: Option<StoredFailedSession> = None;
         for folder in self.all_failed()? {
-            let Some(held) = hold(&folder).map_err(failed("hold", &folder))? else { continue };
+            let Some(locked) = lock_shared(&folder).map_err(failed("lock", &folder))? else { continue };
             let Some(known) = read(&folder) else { continue };
             let is_later = found.as_ref().is_none_or(|found| found.folder < folder);
             if known.manifest == manifest && known.step == step && is_later {
-                found = Some(StoredFailedSession { step: known, folder, _held: held });
+                found = Some(StoredFailedSession { step: known, folder, _locked: locked });
             }
         }
         Ok(found)
@@ -147,7 +148,7 @@ impl Store {
                 continue;
             }
             let remove = || -> io::Result<()> {
-                let Some(_alone) = hold_alone(&folder)? else { return Ok(()) };
+                let Some(_alone) = lock_alone(&folder)? else { return Ok(()) };
                 remove_tree(&folder)
             };
             remove().map_err(failed("remove", &folder))?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::error::io as failed;
-use super::layer_pin::is_held;
+use super::layer_pin::is_in_use;
 use super::stacks::Stacks;
 use super::{CacheRecord, Store, StoreError};
 use crate::cache::key::ParentRecord;
@@ -40,7 +40,7 @@ pub struct LayerFile {
     /// When the file was used last. What uses the layer otherwise, [`Inventory::used`] knows.
     pub modified: SystemTime,
     /// Whether a build uses it.
-    pub is_held: bool,
+    pub is_in_use: bool,
 }
 
 /// What was built under a key.
@@ -82,7 +82,7 @@ impl Store {
                 size: metadata.len(),
                 written: metadata.created().ok(),
                 modified: metadata.modified().map_err(failed("look at", &path))?,
-                is_held: is_held(&path).map_err(failed("look at", &path))?,
+                is_in_use: is_in_use(&path).map_err(failed("look at", &path))?,
             };
             inventory.layers.insert(digest, layer);
         }
@@ -243,8 +243,8 @@ pub(super) mod fixture {
     }
 
     impl Inventory {
-        pub(in super::super) fn add_layer(&mut self, number: u8, size: u64, used: u64, is_held: bool) {
-            self.layers.insert(id(number), LayerFile { size, written: None, modified: days(used), is_held });
+        pub(in super::super) fn add_layer(&mut self, number: u8, size: u64, used: u64, is_in_use: bool) {
+            self.layers.insert(id(number), LayerFile { size, written: None, modified: days(used), is_in_use });
         }
 
         pub(in super::super) fn add_record(&mut self, recorded: CacheRecord, used: u64) {
@@ -319,10 +319,10 @@ mod tests {
         let held = store.pin_layer(&id(1)).unwrap();
         let inventory = store.inventory().unwrap();
         assert_eq!(inventory.layers.keys().collect::<Vec<_>>(), [&id(1)]);
-        assert!(inventory.layers[&id(1)].is_held && inventory.layers[&id(1)].size == 5);
+        assert!(inventory.layers[&id(1)].is_in_use && inventory.layers[&id(1)].size == 5);
         assert_eq!(inventory.giving(&id(1)).len(), 1);
         assert_eq!(inventory.unreadable, [id(7)].into());
         drop(held);
-        assert!(!store.inventory().unwrap().layers[&id(1)].is_held);
+        assert!(!store.inventory().unwrap().layers[&id(1)].is_in_use);
     }
 }

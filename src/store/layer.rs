@@ -1,6 +1,6 @@
 //! Layers: put under their digest, whole or not at all.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use crate::digest::Digest;
 use crate::fs::atomic;
 
 use super::error::io as failed;
-use super::layer_pin::{LayerPin, hold, touch};
+use super::layer_pin::{LayerPin, lock_shared, touch};
+use super::lock::Locked;
 use super::{Store, StoreError};
 use crate::fs::regular;
 
@@ -77,12 +78,11 @@ impl Store {
     /// Whatever syncing and renaming gives; the file is then where it was.
     pub fn put_and_pin(&self, temp: &Path, digest: &Digest) -> Result<LayerPin, StoreError> {
         let layer = self.layer_path(digest);
-        let put = || -> io::Result<File> {
-            let file = regular::open(temp)?;
-            // Before it has its name; nobody else knows it yet.
-            file.lock_shared()?;
+        let put = || -> io::Result<Locked> {
+            // Before it has its name; no other process knows it yet.
+            let file = Locked::shared(regular::open(temp)?)?;
             loop {
-                if let Some(there) = hold(&layer)? {
+                if let Some(there) = lock_shared(&layer)? {
                     // It is read for that, which a build that writes it anew hardly notices.
                     let is_whole =
                         there.metadata()?.len() == file.metadata()?.len() && Digest::of_file(&there)? == *digest;

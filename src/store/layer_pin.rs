@@ -1,28 +1,27 @@
-//! Who uses a layer: a shared lock on its file, so that nobody removes it meanwhile.
+//! A layer in use: a shared lock on its file, so that no collection removes it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use super::error::io as failed;
-use super::lock::is_linked;
+use super::lock::{Locked, is_linked};
 use super::{CacheRecord, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::regular;
 
-/// A layer or a cache that stays in the store as long as this is there; the kernel releases it however its holder ends.
+/// A layer or a cache that stays in the store as long as this is there; the kernel releases it however this process ends.
 #[derive(Debug)]
 pub struct LayerPin {
     path: PathBuf,
-    /// Holds the lock.
-    _file: File,
+    _locked: Locked,
 }
 
 impl LayerPin {
-    pub(super) fn new(path: PathBuf, file: File) -> Self {
-        Self { path, _file: file }
+    pub(super) fn new(path: PathBuf, locked: Locked) -> Self {
+        Self { path, _locked: locked }
     }
 
     /// Where it is.
@@ -32,25 +31,25 @@ impl LayerPin {
 }
 
 impl Store {
-    /// Holds a layer, so that it is there until it is let go; none where it is not there. To be called before it is
-    /// looked at, and for each layer of a chain: what was held before it could be removed proves nothing.
+    /// Locks a layer, so that it is there until the result is dropped; none where it is not there. To be called before the
+    /// layer is looked at, and for each layer of a chain.
     ///
     /// # Errors
-    /// Whatever opening and locking gives.
+    /// Those of opening and locking it.
     pub fn pin_layer(&self, digest: &Digest) -> Result<Option<LayerPin>, StoreError> {
         let path = self.layer_path(digest);
-        let held = hold(&path).map_err(failed("hold the layer", &path))?;
-        Ok(held.map(|file| LayerPin::new(path, file)))
+        let locked = lock_shared(&path).map_err(failed("lock the layer", &path))?;
+        Ok(locked.map(|locked| LayerPin::new(path, locked)))
     }
 
-    /// Removes a layer, unless somebody uses it.
+    /// Removes a layer, unless a runner uses it.
     ///
     /// # Errors
-    /// Whatever locking and removing gives.
+    /// Those of locking and removing it.
     pub fn remove_unused_layer(&self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.layer_path(digest);
         let remove = || -> io::Result<()> {
-            let Some(_alone) = hold_alone(&path)? else { return Ok(()) };
+            let Some(_alone) = lock_alone(&path)? else { return Ok(()) };
             fs::remove_file(&path)
         };
         remove().map_err(failed("remove", &path))
@@ -76,44 +75,37 @@ impl Store {
     }
 }
 
-/// Opens the file with a shared lock, if it is there. Waits for who is just removing it.
-pub(super) fn hold(path: &Path) -> io::Result<Option<File>> {
+/// Opens the file with a shared lock, if it is there. Waits for a process that is just removing it.
+pub(super) fn lock_shared(path: &Path) -> io::Result<Option<Locked>> {
     loop {
         let file = match regular::open_or_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        file.lock_shared()?;
-        if is_linked(&file)? {
-            return Ok(Some(file));
+        let locked = Locked::shared(file)?;
+        if is_linked(&locked)? {
+            return Ok(Some(locked));
         }
     }
 }
 
-/// Opens the file with a lock that nobody shares, for who wants to remove it; none where it is in use or not there.
-pub(super) fn hold_alone(path: &Path) -> io::Result<Option<File>> {
+/// Opens the file with a lock of this process alone, to remove it; none where it is in use or not there.
+pub(super) fn lock_alone(path: &Path) -> io::Result<Option<Locked>> {
     let file = match regular::open_or_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-        Ok(()) => Ok(is_linked(&file)?.then_some(file)),
-    }
+    let Some(locked) = Locked::try_alone(file)? else { return Ok(None) };
+    Ok(is_linked(&locked)?.then_some(locked))
 }
 
-/// Whether anyone uses the file. Who just wants to remove it does as well.
-pub(super) fn is_held(path: &Path) -> io::Result<bool> {
+/// Whether a process uses the file, or is just about to remove it.
+pub(super) fn is_in_use(path: &Path) -> io::Result<bool> {
     let file = match regular::open_or_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file?,
     };
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
-        Ok(()) => Ok(false),
-    }
+    Ok(Locked::try_alone(file)?.is_none())
 }
 
 /// Sets the time that a collection goes by.
@@ -131,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_not_had_alone_and_what_is_gone_is_not_held() {
+    fn a_pinned_layer_cannot_be_locked_alone_and_a_missing_one_cannot_be_pinned() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = Digest::of_bytes(b"layer");
@@ -140,13 +132,13 @@ mod tests {
         fs::write(&path, "layer").unwrap();
         let held = [0; 2].map(|_| store.pin_layer(&digest).unwrap().unwrap());
         assert_eq!(held[0].path(), path);
-        assert!(hold_alone(&path).unwrap().is_none());
+        assert!(lock_alone(&path).unwrap().is_none());
         drop(held);
-        assert!(hold_alone(&path).unwrap().is_some());
+        assert!(lock_alone(&path).unwrap().is_some());
     }
 
     #[test]
-    fn who_holds_a_layer_while_others_remove_it_has_it_until_it_lets_go() {
+    fn a_layer_is_there_while_it_is_pinned_however_often_others_try_to_remove_it() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let lease = store.lease().unwrap();
@@ -156,7 +148,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    if let Some(_alone) = hold_alone(&path).unwrap() {
+                    if let Some(_alone) = lock_alone(&path).unwrap() {
                         fs::remove_file(&path).unwrap();
                     }
                 }

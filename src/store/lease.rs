@@ -12,7 +12,7 @@ use rustix::fs::{CWD, MemfdFlags, OFlags, memfd_create};
 use rustix::io::Errno;
 
 use super::error::io as failed;
-use super::lock::{hand_down, is_linked, try_lock, try_lock_until};
+use super::lock::{Locked, hand_down, is_linked, lock_dead, try_lock};
 use super::{Store, StoreError, file_name, make_folder, record};
 use crate::fs::atomic;
 use crate::fs::in_root::open_without_links;
@@ -44,8 +44,7 @@ pub struct Lease {
 pub struct DeadLease {
     path: PathBuf,
     id: String,
-    /// Holds the lock.
-    _file: File,
+    _locked: Locked,
 }
 
 /// What a sweep found.
@@ -160,12 +159,13 @@ impl Store {
             Err(error) => return Err(failed("open the lease", &path)(error)),
         };
         let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let locked = try_lock_until(&file, &id, deadline).map_err(failed("lock", &path))?;
-        if !locked || !is_linked(&file).map_err(failed("look at", &path))? {
+        let locked = lock_dead(file, &id, deadline).map_err(failed("lock", &path))?;
+        let Some(locked) = locked else { return Ok(None) };
+        if !is_linked(&locked).map_err(failed("look at", &path))? {
             return Ok(None);
         }
-        self.clear(&id, &file)?;
-        Ok(Some(DeadLease { path, id, _file: file }))
+        self.clear(&id, &locked)?;
+        Ok(Some(DeadLease { path, id, _locked: locked }))
     }
 
     /// Removes all that is the lease's but its file. Goes on after an error, and gives the first.

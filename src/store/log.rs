@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use crate::digest::Digest;
 
 use super::error::io as failed;
-use super::layer_pin::hold;
+use super::layer_pin::lock_shared;
+use super::lock::Locked;
 use super::{Store, StoreError, file_name};
 use crate::fs::regular;
 
@@ -26,7 +27,7 @@ const LONGEST_STEP: usize = 200;
 pub struct BuildId {
     name: String,
     /// The folder, with a shared lock; none in a store that is read-only, where no step prints anything.
-    _held: Option<Arc<File>>,
+    _locked: Option<Arc<Locked>>,
 }
 
 impl fmt::Display for BuildId {
@@ -46,15 +47,15 @@ impl Store {
             humantime::format_rfc3339_millis(now).to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
         let prefix = format!("{time}-");
         if self.is_read_only {
-            return Ok(BuildId { name: time, _held: None });
+            return Ok(BuildId { name: time, _locked: None });
         }
         loop {
             let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(6).tempdir_in(&logs);
             let path = folder.map_err(failed("create a folder in", &logs))?.keep();
             // Between the two a collection may have removed it: then another is made.
-            if let Some(held) = hold(&path).map_err(failed("hold", &path))? {
+            if let Some(locked) = lock_shared(&path).map_err(failed("lock", &path))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                return Ok(BuildId { name, _held: Some(Arc::new(held)) });
+                return Ok(BuildId { name, _locked: Some(Arc::new(locked)) });
             }
         }
     }

@@ -256,7 +256,9 @@ fn users(lab: &Lab) -> Verdict {
         let root = project.path("roots").join(at.to_string());
         fs::create_dir_all(root.join("etc")).unwrap();
         symlink(link, root.join("etc/passwd")).unwrap();
-        fs::copy(&lab.probe, root.join("probe")).unwrap();
+        // By another process: a child of another attack could have a copy of a descriptor of this one's, and a file that is
+        // open for writing cannot be executed.
+        assert!(Command::new("cp").arg(&lab.probe).arg(root.join("probe")).status().unwrap().success());
     }
     project.write("victim/marker", "of the host\n");
     project.write("passwd", "mallory:x:4242:4242::/:/bin/sh\n");

@@ -121,7 +121,9 @@ impl Session {
     fn copy_of_runner(&self) -> PathBuf {
         let copy = self.folder.path().join(COPY);
         if !copy.exists() {
-            fs::copy(RUNNER, &copy).unwrap();
+            // By another process: a child of another test could have a copy of a descriptor of this one's, and a file that is
+            // open for writing cannot be executed.
+            assert!(Command::new("cp").arg(RUNNER).arg(&copy).status().unwrap().success());
         }
         copy
     }

@@ -111,7 +111,7 @@ mod tests {
         let digests = bytes.map(Digest::from);
         for digest in &digests {
             let modified = SystemTime::UNIX_EPOCH;
-            inventory.layers.insert(*digest, LayerFile { size: 1, written: None, modified, is_held: false });
+            inventory.layers.insert(*digest, LayerFile { size: 1, written: None, modified, is_in_use: false });
         }
         record(&mut inventory, "one", "base", 1, &digests[0]);
         record(&mut inventory, "one", "base", 2, &digests[1]);

@@ -80,7 +80,7 @@ impl Known {
     /// Returns the reasons why `runner store gc` would not remove the layer.
     pub fn kept_by(&self, digest: &Digest) -> Vec<String> {
         let mut kept = Vec::new();
-        if self.inventory.layers.get(digest).is_some_and(|layer| layer.is_held) {
+        if self.inventory.layers.get(digest).is_some_and(|layer| layer.is_in_use) {
             kept.push("a running build".to_owned());
         }
         kept.extend(self.locked.get(digest).into_iter().flatten().map(|path| path.display().to_string()));
@@ -102,7 +102,7 @@ impl Known {
             "written": self.written(digest, layer),
             "used": self.used.get(digest).map(|used| time(*used)),
             "kept_by": {
-                "running_build": layer.is_held,
+                "running_build": layer.is_in_use,
                 "lock_files": locks.map(|path| path.display().to_string()).collect::<Vec<_>>(),
                 "layers_above": above,
             },
@@ -155,7 +155,7 @@ mod tests {
         let mut inventory = Inventory::default();
         // 9 ← 5 ← 1 and 9 ← 2, used at the same time but for 2, and 7 that stands alone and was used in between.
         for (layer, below, used) in [(9, &[][..], 3), (5, &[9], 3), (1, &[9, 5], 3), (2, &[9], 1), (7, &[], 2)] {
-            let file = LayerFile { size: 1, written: None, modified: day(used), is_held: false };
+            let file = LayerFile { size: 1, written: None, modified: day(used), is_in_use: false };
             inventory.layers.insert(digest(layer), file);
             let recorded = CacheRecord {
                 fields: serde_json::from_value(json!({ "x": layer.to_string() })).unwrap(),

@@ -101,7 +101,7 @@ fn closure(from: Digest, next: &BTreeMap<Digest, BTreeSet<Digest>>) -> Vec<Diges
 fn kept(inventory: &Inventory, stacks: &Stacks, policy: &Policy) -> BTreeSet<Digest> {
     let (mut kept, mut is_kept) = (BTreeSet::new(), vec![false; stacks.all().len()]);
     for (digest, layer) in &inventory.layers {
-        if layer.is_held || policy.locked.contains(digest) {
+        if layer.is_in_use || policy.locked.contains(digest) {
             let new = stacks.downwards(stacks.newest(digest));
             let new = new.take_while(|stack| !std::mem::replace(&mut is_kept[*stack], true));
             kept.extend(new.map(|stack| stacks.all()[stack].layer).chain([*digest]));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_or_locked_stays_with_all_below() {
+    fn what_is_in_use_or_locked_stays_with_all_below() {
         let all = Policy { max_size: Some(0), ..Policy::default() };
         let mut inventory = chain();
         inventory.add_layer(2, 10, 2, true);
@@ -228,8 +228,8 @@ mod tests {
             proptest::collection::vec((0..14_u8, proptest::collection::vec(0..14_u8, 0..4), 0..20_u64), 0..20);
         (layers, records).prop_map(|(layers, records)| {
             let mut inventory = Inventory::default();
-            for (number, (size, used, is_held)) in (0_u8..).zip(layers) {
-                inventory.add_layer(number, size, used, is_held);
+            for (number, (size, used, is_in_use)) in (0_u8..).zip(layers) {
+                inventory.add_layer(number, size, used, is_in_use);
             }
             for (key, (layer, below, used)) in (0..).zip(records) {
                 // Of this runner, and of a former one.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::super::error::io as failed;
-use super::super::layer_pin::hold_alone;
+use super::super::layer_pin::lock_alone;
 use super::super::{Inventory, Store, StoreError};
 use super::choose::{Cause, Policy, Removal, choose};
 use crate::digest::Digest;
@@ -198,7 +198,7 @@ impl<'a> Collection<'a> {
 
 /// Removes it where nobody has it, and it was not used meanwhile.
 fn alone(effect: &Effect, remove: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
-    match hold_alone(&effect.path)? {
+    match lock_alone(&effect.path)? {
         Some(_alone) if is_same(effect)? => remove().map(|()| true),
         Some(_) => Ok(false),
         None => is_gone(&effect.path),

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use super::super::error::io as failed;
-use super::super::layer_pin::is_held;
+use super::super::layer_pin::is_in_use;
 use super::super::{Inventory, Store, StoreError};
 use super::effect::{Effect, What, Why};
 use crate::cache::key::Fields;
@@ -73,7 +73,7 @@ pub(super) fn rest(
         }
         // When it was stored; nothing in it changes after that.
         let since = metadata.modified()?;
-        let goes = since < old && !is_held(&entry.path())?;
+        let goes = since < old && !is_in_use(&entry.path())?;
         Ok(goes.then_some((What::Failed, Why::Unused(since), size)))
     })?;
     each(store, "logs", &mut effects, |entry, metadata| {
@@ -82,7 +82,7 @@ pub(super) fn rest(
             let metadata = log?.metadata()?;
             (used, size) = (metadata.modified()?.max(used), size + metadata.len());
         }
-        let goes = used < old && !is_held(&entry.path())?;
+        let goes = used < old && !is_in_use(&entry.path())?;
         Ok(goes.then_some((What::Logs, Why::Unused(used), size)))
     })?;
     for folder in ["keys", "last", "programs", "lock-files"] {
@@ -92,7 +92,7 @@ pub(super) fn rest(
         })?;
     }
     each(store, "building", &mut effects, |entry, metadata| {
-        Ok((!is_held(&entry.path())?).then_some((What::LeftOver, Why::LeftOver, metadata.len())))
+        Ok((!is_in_use(&entry.path())?).then_some((What::LeftOver, Why::LeftOver, metadata.len())))
     })?;
     Ok(effects)
 }
