@@ -90,13 +90,13 @@ impl Error {
 
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&told(&*self.source))
+        f.write_str(&error_chain(&*self.source))
     }
 }
 
 /// An error with its causes: `cannot open the store: permission denied`. Every error is shown by this: most say in their
 /// own text what was tried, and leave why to their source.
-pub fn told(error: &(dyn StdError + 'static)) -> String {
+pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut all = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -111,8 +111,8 @@ pub fn told(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// An error with its causes and, on the same line, what mends it: for where there is only one.
-pub fn told_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) -> String {
-    let told = told(error);
+pub fn error_chain_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) -> String {
+    let told = error_chain(error);
     match resource_limits::hint(&told).or(hint) {
         Some(hint) => format!("{told}; {hint}"),
         None => told,
@@ -120,7 +120,7 @@ pub fn told_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) ->
 }
 
 /// For `map_err`: what the system said, led by what was being done, for it tells no path itself.
-pub fn doing<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
+pub fn context<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
     move |error| {
         let error = error.into();
         io::Error::new(error.kind(), format!("{what}: {error}"))

@@ -12,7 +12,7 @@ use crate::mount::MountTable;
 use crate::seccomp::Kernel;
 
 /// Names read of one folder, at most: they only serve to guess what was meant.
-const MOST_NAMES: usize = 1000;
+const MAX_NAMES: usize = 1000;
 
 /// The machine that runner runs on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,7 +61,7 @@ impl Host for ThisHost {
 
     fn names(&self, folder: &Path) -> Vec<String> {
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-        entries.take(MOST_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+        entries.take(MAX_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
     fn has_variable(&self, name: &str) -> bool {

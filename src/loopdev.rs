@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::doing;
+use crate::error::context;
 use crate::sys;
 
 /// The major number of loop devices.
@@ -32,15 +32,16 @@ impl LoopDevice {
     pub fn attach(image: &File) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(no_loop_devices)?;
         for _ in 0..TRIES {
-            let number = sys::free_loop_device(&control).map_err(doing("find a free loop device"))?;
+            let number = sys::free_loop_device(&control).map_err(context("find a free loop device"))?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            let Some(device) = open_node(&path, number).map_err(doing(format_args!("open {}", path.display())))? else {
+            let Some(device) = open_node(&path, number).map_err(context(format_args!("open {}", path.display())))?
+            else {
                 continue;
             };
             match sys::configure_loop_device(&device, image, 0) {
                 Ok(()) => return Ok(Self { path, _file: device }),
                 Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
-                Err(error) => return Err(doing(format_args!("set up {}", path.display()))(error)),
+                Err(error) => return Err(context(format_args!("set up {}", path.display()))(error)),
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "every free loop device was taken by another process first"))
@@ -101,7 +102,7 @@ impl LentLoopDevices {
         for number in numbers.filter(|number| !is_attached(*number)) {
             DirBuilder::new().recursive(true).mode(0o700).create(notes)?;
             let note = notes.join(format!("{NOTE}{number}"));
-            File::create(&note).map_err(doing(format_args!("make {}", note.display())))?;
+            File::create(&note).map_err(context(format_args!("make {}", note.display())))?;
             all.lent.push((number, note));
         }
         Ok(all)

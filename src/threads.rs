@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, JoinHandle, Scope};
 
-use crate::error::doing;
+use crate::error::context;
 
 /// Where work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub fn share<T: Send>(most: usize, work: impl Fn(On) -> T + Sync) -> Vec<T> {
 /// # Errors
 /// Where no thread can be made.
 pub fn start<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
-    Builder::new().name(name.to_owned()).spawn(work).map_err(doing(format_args!("start the thread `{name}`")))
+    Builder::new().name(name.to_owned()).spawn(work).map_err(context(format_args!("start the thread `{name}`")))
 }
 
 #[cfg(test)]

@@ -75,6 +75,6 @@ impl CgroupError {
 
     /// Returns the error with all its causes and what fixes it, on one line.
     pub fn told(&self) -> String {
-        crate::error::told_with_hint(self, self.hint())
+        crate::error::error_chain_with_hint(self, self.hint())
     }
 }

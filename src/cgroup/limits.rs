@@ -16,7 +16,7 @@ use super::home::{Home, write};
 use crate::model::Limits;
 
 /// No file of a limit is longer.
-const MOST_BYTES: usize = 64;
+const MAX_BYTES: usize = 64;
 
 const MEMORY: Need = Need { limit: "memory", controller: "memory" };
 const CPUS: Need = Need { limit: "cpus", controller: "cpu" };
@@ -202,7 +202,7 @@ fn hold(need: Need, group: &GroupDir, name: &str) -> Result<WatchedLimit, Cgroup
 
 /// A file of the kernel gives its text anew when it is read from its beginning.
 fn read(file: &File) -> std::io::Result<String> {
-    let mut bytes = [0; MOST_BYTES];
+    let mut bytes = [0; MAX_BYTES];
     let length = file.read_at(&mut bytes, 0)?;
     Ok(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
 }

@@ -8,7 +8,7 @@ use super::error::CgroupError;
 use super::home::{HOST_LEAF, Home};
 
 /// Deeper than this no runner runs; a container may nest its own groups as it likes.
-const MOST_LEVELS: usize = 32;
+const MAX_LEVELS: usize = 32;
 
 impl Home {
     /// Returns the groups directly below these whose names are asked for.
@@ -22,7 +22,7 @@ impl Home {
     /// # Errors
     /// As [`Home::of_this_process`].
     pub fn find(is_wanted: impl Fn(&str) -> bool) -> Result<Self, CgroupError> {
-        Ok(Self::roots()?.search(MOST_LEVELS, &is_wanted))
+        Ok(Self::roots()?.search(MAX_LEVELS, &is_wanted))
     }
 
     fn search(&self, levels: usize, is_wanted: &dyn Fn(&str) -> bool) -> Self {
@@ -49,7 +49,7 @@ pub fn restore_all() -> Result<(), CgroupError> {
     let roots = Home::roots()?;
     let Some(root) = roots.v2() else { return Ok(()) };
     restore(root);
-    below(root, MOST_LEVELS, &|name| name == HOST_LEAF, &mut |leaf| {
+    below(root, MAX_LEVELS, &|name| name == HOST_LEAF, &mut |leaf| {
         if let Ok(group) = leaf.parent() {
             restore(&group);
         }

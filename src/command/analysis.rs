@@ -5,7 +5,7 @@ use super::console::notice;
 use super::long_reads::LongReads;
 use super::runtime;
 use crate::cache::{self, CacheChecker, Forecast, forecast};
-use crate::error::told;
+use crate::error::error_chain;
 use crate::model::{Build, StepId};
 use crate::named_paths::unordered_binds;
 use crate::plan::{Plan, Segments};
@@ -49,7 +49,7 @@ impl<'a> Analysis<'a> {
         let options = cache::Options {
             runtime: runtime::find(&settings.runtime)?,
             long_read: LongReads::default().reporter(),
-            unreadable: store.unreadable.as_ref().map(|error| told(error)),
+            unreadable: store.unreadable.as_ref().map(|error| error_chain(error)),
             ..options
         };
         Ok(self.checker(store.store.as_ref(), options))

@@ -14,7 +14,7 @@ use super::plan_run::{CheckedPlan, PlanRun, Unsaved, result_of, unless_interrupt
 use super::report_outputs::OutputFiles;
 use super::{absent_secrets, interactive_shell, lock_file, report_outputs};
 use crate::cache::{self, CacheCheckError, CacheChecker};
-use crate::error::{Error, Exit, told_with_hint};
+use crate::error::{Error, Exit, error_chain_with_hint};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{Context, KeepOpen, Options, SessionPool, Summary};
 use crate::lock::{Inputs, LockedRootfs, Section};
@@ -177,7 +177,7 @@ fn run_and_close<'c>(
     if request.forget_failed
         && let Err(error) = context.store.forget_failed(&context.build.project)
     {
-        run.events.warn(None, &Warning::FailedStays { why: told_with_hint(&error, error.hint()) });
+        run.events.warn(None, &Warning::FailedStays { why: error_chain_with_hint(&error, error.hint()) });
     }
     let stay = if request.keyboard.is_some() { KeepOpen::Failed } else { KeepOpen::None };
     let (keep_going, keep_failed) = (request.keep_going, request.keep_failed);

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::cache_turns;
 use super::command_error::CommandError;
 use super::console::notice;
-use crate::error::told;
-use crate::execute::{self, Attempt, Context, Outcome, SessionPool, SessionTarget};
+use crate::error::error_chain;
+use crate::execute::{self, AttemptResult, Context, Outcome, SessionPool, SessionTarget};
 use crate::model::StepId;
 use crate::report::sanitize;
 use crate::session::{Session, SessionError};
@@ -29,11 +29,11 @@ pub fn default_shell(session: &Session<'_>) -> io::Result<Vec<String>> {
 /// example, runs it as root in `/`.
 pub fn run_as_step_or_root(
     target: SessionTarget,
-    run: impl Fn(SessionTarget) -> Result<Attempt, SessionError>,
-) -> Result<Attempt, SessionError> {
+    run: impl Fn(SessionTarget) -> Result<AttemptResult, SessionError>,
+) -> Result<AttemptResult, SessionError> {
     let why = match run(target) {
-        Ok(Attempt { outcome: Outcome::NotStarted { why, .. }, .. }) if target.step.is_some() => why,
-        Err(error @ SessionError::User(_)) if target.step.is_some() => told(&error),
+        Ok(AttemptResult { outcome: Outcome::NotStarted { why, .. }, .. }) if target.step.is_some() => why,
+        Err(error @ SessionError::User(_)) if target.step.is_some() => error_chain(&error),
         result => return result,
     };
     notice(&format!("cannot start as the step's user ({}); opened as root in / instead", sanitize(&why)));
@@ -68,7 +68,7 @@ pub fn open_in_failed_steps<'c>(
         let _turns = match cache_turns::take(context, step.container) {
             Ok(turns) => turns,
             Err(CommandError::Error(error)) => {
-                notice(&format!("warning: cannot open a shell in {name}: {}", told(&error)));
+                notice(&format!("warning: cannot open a shell in {name}: {}", error_chain(&error)));
                 continue;
             }
             Err(_) => return,
@@ -82,7 +82,7 @@ pub fn open_in_failed_steps<'c>(
                     notice(&format!("warning: cannot open a shell in {name}: {why}"));
                 }
             }
-            Err(error) => notice(&format!("warning: cannot open a shell in {name}: {}", told(&error))),
+            Err(error) => notice(&format!("warning: cannot open a shell in {name}: {}", error_chain(&error))),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::analysis::Analysis;
 use super::command_error::{CommandError, thread_error};
 use super::long_reads::LongReads;
 use crate::cache::{self, CacheChecker};
-use crate::error::{Exit, told_with_hint};
+use crate::error::{Exit, error_chain_with_hint};
 use crate::event::{BuildStatus, Events};
 use crate::execute::{self, Context, Options, SessionPool, Summary};
 use crate::report::{self, Mode, ReportOutputs, Shown};
@@ -83,7 +83,7 @@ impl<'c> PlanRun<'_, 'c> {
         if let Err(error) = checker.close()
             && unsaved == Unsaved::Warn
         {
-            events.warn(None, &Warning::NotLearnt { why: told_with_hint(&error, error.hint()) });
+            events.warn(None, &Warning::NotLearnt { why: error_chain_with_hint(&error, error.hint()) });
         }
         drop(events);
         reporter.join().ok()

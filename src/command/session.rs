@@ -15,8 +15,8 @@ use super::{absent_secrets, cache_turns, caller_input};
 use crate::cache;
 use crate::cache::key;
 use crate::cli::{Cli, OnArgs};
-use crate::error::{Error, Exit, told};
-use crate::execute::{Attempt, Context, KeepOpen, Options, Outcome, RestoreError, SessionPool, SessionTarget};
+use crate::error::{Error, Exit, error_chain};
+use crate::execute::{AttemptResult, Context, KeepOpen, Options, Outcome, RestoreError, SessionPool, SessionTarget};
 use crate::model::{Build, Rootfs, StepId};
 use crate::plan::Plan;
 use crate::report::{Mode, ReportOutputs, duration, sanitize};
@@ -31,7 +31,7 @@ pub fn run_in_session(
     on: &OnArgs,
     name: &str,
     find: impl FnOnce(&Build, &str) -> Result<SessionTarget, Error>,
-    work: impl for<'a> FnOnce(Context<'a>, &SessionPool<'a>, SessionTarget) -> Result<Attempt, SessionError>,
+    work: impl for<'a> FnOnce(Context<'a>, &SessionPool<'a>, SessionTarget) -> Result<AttemptResult, SessionError>,
 ) -> Result<(), CommandError> {
     let flags = Partial { store: cli.store.clone(), runtime: on.runtime.runtime.clone(), ..Partial::default() };
     let settings = settings_with_warning(flags, &on.manifest)?;
@@ -74,14 +74,19 @@ pub fn run_on_terminal(
     name: &str,
     find: impl FnOnce(&Build, &str) -> Result<SessionTarget, Error>,
     hint: &str,
-    work: impl for<'a> FnOnce(Context<'a>, &SessionPool<'a>, SessionTarget, BorrowedFd<'_>) -> Result<Attempt, SessionError>,
+    work: impl for<'a> FnOnce(
+        Context<'a>,
+        &SessionPool<'a>,
+        SessionTarget,
+        BorrowedFd<'_>,
+    ) -> Result<AttemptResult, SessionError>,
 ) -> Result<(), CommandError> {
     let keyboard = caller_input::keyboard(hint)?;
     run_in_session(cli, on, name, find, |context, rooms, target| work(context, rooms, target, keyboard.as_fd()))
 }
 
 /// Returns the exit code of a program that ran in a session as the result of a command.
-fn result_of_attempt(attempt: &Attempt) -> Result<(), CommandError> {
+fn result_of_attempt(attempt: &AttemptResult) -> Result<(), CommandError> {
     if attempt.interrupted {
         return Err(Exit::Interrupted.into());
     }
@@ -158,7 +163,7 @@ impl Opening<'_, '_> {
 
 fn restore_error(error: &RestoreError, stored: &StoredFailedSession) -> Error {
     let step = &stored.step.step;
-    let message = format!("cannot open the session of {step} as it was when it failed: {}", told(error));
+    let message = format!("cannot open the session of {step} as it was when it failed: {}", error_chain(error));
     Error::new(Exit::Host, message).with_hint(error.hint())
 }
 

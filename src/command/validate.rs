@@ -7,7 +7,7 @@ use super::console::{counted, print, warn};
 use super::effective_settings::settings;
 use super::manifest_file::ManifestFile;
 use crate::cli::{Cli, ManifestArgs};
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::named_paths::{Confinement, binds_that_show_store};
 use crate::settings::{EMBEDDED, Partial};
 use crate::warning::Warning;
@@ -22,7 +22,7 @@ pub fn validate(cli: &Cli, args: &ManifestArgs) -> Result<(), CommandError> {
     let external = (settings.runtime != EMBEDDED).then_some(settings.runtime.as_str());
     for (source, refused) in binds_that_show_store(&build, &store, &Confinement::of(external)).unwrap_or_default() {
         warn(&match refused {
-            Some(error) => Warning::BuildRefused { why: told_with_hint(&error, error.hint()) },
+            Some(error) => Warning::BuildRefused { why: error_chain_with_hint(&error, error.hint()) },
             None => Warning::StoreInBind { source, store: store.clone() },
         });
     }

@@ -18,7 +18,7 @@ const MAGIC: &[u8; 16] = b"runner stat 1\0\0\0";
 const HEADER: usize = MAGIC.len() + 4;
 const RECORD: usize = 80;
 /// A longer file is no cache: one of ten million files is shorter.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Digests by stamp.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl StatCache {
 
     /// The cache in this file; an empty one where there is none.
     pub(super) fn load(file: &Path) -> Self {
-        regular::read(file, MOST_BYTES).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
+        regular::read(file, MAX_BYTES).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
     }
 
     pub(super) fn get(&self, stamp: &Stamp) -> Option<Digest> {

@@ -8,7 +8,7 @@ use super::listing::{Entry, Listing};
 use crate::difference::pairs::{Pair, pairs};
 
 /// As many files are told.
-pub const MOST_TOLD: usize = 10;
+pub const MAX_TOLD: usize = 10;
 
 /// What differs between an old listing and a new one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Changed {
     }
 
     fn push(&mut self, entry: &Entry<'_>, how: How) {
-        if self.first.len() < MOST_TOLD {
+        if self.first.len() < MAX_TOLD {
             self.first.push(Change { path: entry.path.to_owned(), how });
         } else {
             self.more += 1;

@@ -161,7 +161,7 @@ fn list(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>> {
 }
 
 /// More than any list of rules takes; the whole of it is compiled.
-const MOST_RULES: u64 = 1 << 20;
+const MAX_RULES: u64 = 1 << 20;
 
 fn read_rules(
     folder: &OwnedFd,
@@ -173,7 +173,7 @@ fn read_rules(
     let path = path.join(ignore::NAME);
     let file = Place::new(folder.as_fd(), &name).open(OFlags::PATH);
     let file = file.map_err(changed_or_failed("open", || path.clone()))?;
-    let text = match regular::reopen(file.as_fd()).and_then(|file| regular::read_all(file, MOST_RULES)) {
+    let text = match regular::reopen(file.as_fd()).and_then(|file| regular::read_all(file, MAX_RULES)) {
         Ok(text) => text,
         Err(source) => return Err(ContentError::Io { action: "read", path, source }),
     };

@@ -11,7 +11,7 @@ use crate::fs::{atomic, regular};
 const LEVEL: i32 = 1;
 
 /// No listing is longer: that of ten million files has less.
-const MOST_BYTES: u64 = 4 << 30;
+const MAX_BYTES: u64 = 4 << 30;
 
 /// A folder of listings, `<hex>.zst` each, compressed by zstd.
 ///
@@ -47,7 +47,7 @@ impl Listings {
     /// The listing of that digest, if it is there. A damaged one is removed, and is none.
     pub fn get(&self, digest: &Digest) -> Option<Listing> {
         let file = regular::open(&self.path(digest)).ok()?;
-        let whole = zstd::stream::Decoder::new(file).and_then(|listing| regular::read_all(listing, MOST_BYTES));
+        let whole = zstd::stream::Decoder::new(file).and_then(|listing| regular::read_all(listing, MAX_BYTES));
         let bytes = whole.unwrap_or_default();
         let listing = Some(bytes).filter(|bytes| Digest::of_bytes(bytes) == *digest).and_then(Listing::from_bytes);
         if listing.is_none() {

@@ -64,7 +64,7 @@ use crate::fs::atomic;
 use crate::fs::dirfd::Identity;
 use crate::fs::opened::OpenedPaths;
 
-pub use changes::{Aspect, Change, Changed, How, MOST_TOLD};
+pub use changes::{Aspect, Change, Changed, How, MAX_TOLD};
 pub use error::{ContentError, OverlayMark};
 pub use ignore::NAME as RULES_FILE;
 pub use listing::{Entry, Kind, Listing};
@@ -80,10 +80,10 @@ use stat::{Place, Stamp};
 use walk::{Walked, Way};
 
 /// More threads wait for each other and for the disk.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 
 /// A path that is another thing so many times in a row is being written to.
-const MOST_TRIES: u32 = 6;
+const MAX_TRIES: u32 = 6;
 
 /// A stat cache that nobody used for so long belongs to a path that is not bound any more.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -136,7 +136,7 @@ impl Contents {
 
     /// Without any stat cache: every file is read, once.
     pub fn without_cache() -> Self {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         Self {
             folder: None,
             threads,
@@ -273,7 +273,7 @@ impl Contents {
             };
             let top = top.map_err(|source| ContentError::Io { action: "open", path: path.clone(), source });
             match top.and_then(|top| look(&top, &path, &known)) {
-                Err(ContentError::Changing { .. }) if tries + 1 < MOST_TRIES => {
+                Err(ContentError::Changing { .. }) if tries + 1 < MAX_TRIES => {
                     // What was read already is known now, so the next look is a short one.
                     thread::sleep(Duration::from_millis(5 << tries));
                     tries += 1;

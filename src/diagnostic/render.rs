@@ -10,7 +10,7 @@ use super::visible::{escaped, shown};
 use super::{Place, Problem, YamlPlaces};
 
 /// More reports than this are not shown but counted: nobody reads them, and a hostile text could make millions.
-const MOST_SHOWN: usize = 100;
+const MAX_SHOWN: usize = 100;
 
 /// How reports look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +50,15 @@ pub fn render(problems: &[Problem], name: &str, text: &str, style: Style) -> Str
 
     let handler = handler(style);
     let mut out = String::new();
-    for (range, problem) in sorted.iter().take(MOST_SHOWN) {
+    for (range, problem) in sorted.iter().take(MAX_SHOWN) {
         report(&mut out, &handler, problem, labels(problem, range.clone(), &locate), &source);
         out.push('\n');
     }
-    let hidden = problems.len().saturating_sub(MOST_SHOWN);
+    let hidden = problems.len().saturating_sub(MAX_SHOWN);
     let (bold, plain) = if style.color { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
     let count = match problems.len() {
         1 => "1 problem".to_owned(),
-        n if hidden > 0 => format!("{n} problems, of which the first {MOST_SHOWN} are shown"),
+        n if hidden > 0 => format!("{n} problems, of which the first {MAX_SHOWN} are shown"),
         n => format!("{n} problems"),
     };
     let _ = writeln!(out, "{bold}error:{plain} {visible_name}: {count}");

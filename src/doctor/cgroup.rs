@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::Check;
 use crate::cgroup::{CgroupError, Home, Layout, Standing};
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::sys;
 
 /// What the manifest's limits need.
@@ -27,7 +27,7 @@ pub(super) fn checks() -> Vec<Check> {
         Ok(home) => vec![devices(&home), limits(|controller| home.standing(controller))],
         Err(error) => {
             let mend = error.hint().unwrap_or_else(|| "cat /proc/self/cgroup".into());
-            vec![Check::missing("cgroups", told_with_hint(&error, None), &mend)]
+            vec![Check::missing("cgroups", error_chain_with_hint(&error, None), &mend)]
         }
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use crate::columns::wrap;
-use crate::error::{Exit, told};
+use crate::error::{Exit, error_chain};
 use crate::kernel_files;
 use crate::resource_limits::{self, NofileError};
 use crate::session::missing_capabilities;
@@ -173,7 +173,7 @@ fn privilege() -> Check {
 /// Returns the check that fails for too few open files.
 fn open_files(raised: Result<(), NofileError>) -> Option<Check> {
     let error = raised.err()?;
-    Some(Check::missing("open files", told(&error), error.hint()))
+    Some(Check::missing("open files", error_chain(&error), error.hint()))
 }
 
 /// Returns the check that fails for a file of the kernel that is missing.

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::trusted::distrust;
 use super::{Check, cgroup};
-use crate::error::told;
+use crate::error::error_chain;
 use crate::fs::opened::OpenedPaths;
 use crate::model::{Capability, Checkpointing, Container, Limits, Network, Principal, Rootfs, Scratch, Seccomp, User};
 use crate::mount::enter_private_namespace;
@@ -61,7 +61,7 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
         }
         Err(error) => {
             let mend = error.hint();
-            return failed(is_chosen, name, told(&error), &mend);
+            return failed(is_chosen, name, error_chain(&error), &mend);
         }
     };
     // The settings name a program by a flag or a variable alone, which is the caller's own word.
@@ -77,7 +77,7 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
         Ok(version) => version,
         Err(error) => {
             let mend = error.hint();
-            return failed(is_chosen, name, told(&error), &mend);
+            return failed(is_chosen, name, error_chain(&error), &mend);
         }
     };
     let found = format!("{version}, {}", program.path().display());
@@ -121,7 +121,7 @@ fn failed(is_chosen: bool, name: &str, detail: String, mend: &str) -> Check {
 
 /// On a thread of its own, whose mount namespace goes with it.
 fn on_a_thread(runtime: Runtime, place: &'static str) -> Result<(), String> {
-    let trial = move || try_out(runtime, Path::new(place)).map_err(|error| told(&*error));
+    let trial = move || try_out(runtime, Path::new(place)).map_err(|error| error_chain(&*error));
     let trial = thread::Builder::new().name("doctor".into()).spawn(trial);
     let trial = trial.map_err(|error| format!("no thread to try it on: {error}"))?;
     trial.join().unwrap_or_else(|_| Err("the trial broke off".into()))

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Check;
 use super::trusted::distrust;
-use crate::error::told;
+use crate::error::error_chain;
 use crate::fs::xattr::XattrFile;
 use crate::model::Compression;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
@@ -125,7 +125,7 @@ fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<
     // Nothing is ever written to it: the trial is too short to be interrupted.
     let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
     let written = write_image(&folder.join("source"), &image, options, never.as_fd(), &mut |_| {});
-    written.map_err(|error| told(&error))?;
+    written.map_err(|error| error_chain(&error))?;
     let mount = fs::File::open(&image).and_then(|image| mount_squashfs(&image, &folder.join("mounted")));
     let mount = mount.map_err(|error| format!("mount: {error}"))?;
     let read = fs::read_to_string(mount.path().join("kept")).map_err(|error| format!("read: {error}"))?;
@@ -150,7 +150,7 @@ fn overlay(lower: &Path, folder: &Path) -> Check {
     let mounted = mount_overlay(&[lower], Some((&upper, &work)), &merged, FileNumbers::Stable);
     let mounted = match mounted {
         Ok(mounted) => mounted,
-        Err(error) => return Check::missing(name, told(&error), mend),
+        Err(error) => return Check::missing(name, error_chain(&error), mend),
     };
     match change() {
         Ok(true) => {

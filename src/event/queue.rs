@@ -12,10 +12,10 @@ use crate::secret::Secrets;
 use crate::warning::Warning;
 
 /// How many events may wait to be shown.
-const MOST_WAITING: usize = 4096;
+const MAX_WAITING: usize = 4096;
 
 /// How many bytes of the lines of steps may wait to be shown.
-const MOST_WAITING_BYTES: usize = 4 << 20;
+const MAX_WAITING_BYTES: usize = 4 << 20;
 
 /// An event and when it happened.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Room {
     /// Waits until these bytes have room. A line that is longer than all of it is alone there.
     fn take(self: &Arc<Self>, bytes: usize) -> Taken {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken > 0 && *taken + bytes > MOST_WAITING_BYTES {
+        while *taken > 0 && *taken + bytes > MAX_WAITING_BYTES {
             taken = self.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
         }
         *taken += bytes;
@@ -79,7 +79,7 @@ pub struct Events {
 impl Events {
     /// A channel: what is sent to the first comes out of the second, in order.
     pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
-        let (sender, receiver) = mpsc::sync_channel(MOST_WAITING);
+        let (sender, receiver) = mpsc::sync_channel(MAX_WAITING);
         (Self { sender, room: Arc::default(), secrets: Arc::default() }, receiver)
     }
 
@@ -134,15 +134,15 @@ mod tests {
                 events.send(line(LINE));
                 counted.fetch_add(1, Ordering::Relaxed);
             }
-            events.send(line(2 * MOST_WAITING_BYTES));
+            events.send(line(2 * MAX_WAITING_BYTES));
         });
         let mut arrived = 0;
         for stamped in receiver {
             arrived += 1;
             let taken = *room.taken.lock().unwrap();
-            assert!(taken <= MOST_WAITING_BYTES || arrived == 65, "{taken} bytes wait");
+            assert!(taken <= MAX_WAITING_BYTES || arrived == 65, "{taken} bytes wait");
             // The one that is looked at, those in the room, and one that has just left it.
-            assert!(sent.load(Ordering::Relaxed) <= arrived + MOST_WAITING_BYTES / LINE + 1);
+            assert!(sent.load(Ordering::Relaxed) <= arrived + MAX_WAITING_BYTES / LINE + 1);
             drop(stamped);
         }
         sender.join().unwrap();
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn a_sender_does_not_wait_for_a_reporter_that_is_gone() {
         let (events, receiver) = Events::channel();
-        events.send(line(MOST_WAITING_BYTES));
-        let waits = thread::spawn(move || (0..10).for_each(|_| events.send(line(MOST_WAITING_BYTES))));
+        events.send(line(MAX_WAITING_BYTES));
+        let waits = thread::spawn(move || (0..10).for_each(|_| events.send(line(MAX_WAITING_BYTES))));
         drop(receiver);
         waits.join().unwrap();
     }

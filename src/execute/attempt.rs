@@ -14,7 +14,7 @@ use super::ending::Ending;
 use super::interrupt::Interrupt;
 use super::patience::{Killed, Patience};
 use super::streams::{BUFFER_BYTES, Sink, Streams};
-use crate::error::doing;
+use crate::error::context;
 use crate::runtime::container::RunningStep;
 use crate::runtime::{Ended, Outcome, Stdio};
 use crate::session::{Session, SessionError};
@@ -27,7 +27,7 @@ pub(super) const READS_OF_FULL_PIPES: usize = 2 * PIPE_BYTES.div_ceil(BUFFER_BYT
 
 /// How a try ended.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct AttemptResult {
     /// How the process ended.
     pub outcome: Outcome,
     /// The kernel killed it, or what it had started, for want of memory.
@@ -44,7 +44,7 @@ pub struct Attempt {
     pub killed: Option<Killed>,
 }
 
-impl Attempt {
+impl AttemptResult {
     /// An attempt that ended so, and was not ended by runner.
     pub fn of(ended: Ended) -> Self {
         let Ended { outcome, out_of_memory, processes_refused, lost } = ended;
@@ -60,13 +60,13 @@ impl Attempt {
 
 /// A try under way. Dropping it ends the process.
 #[derive(Debug)]
-pub struct Trial {
+pub struct RunningAttempt {
     running: RunningStep,
     stdout: OwnedFd,
     stderr: OwnedFd,
 }
 
-impl Trial {
+impl RunningAttempt {
     /// Starts a process in a started session.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Trial {
             }
             fchown(end, Some(user), Some(group))
                 .map_err(io::Error::from)
-                .map_err(doing("give the step its output pipes"))?;
+                .map_err(context("give the step its output pipes"))?;
         }
         // Only the process' own ends may keep the pipes open: these go with the end of this block.
         let stdio = Stdio { stdin, stdout: stdout_end, stderr: stderr_end };
@@ -99,7 +99,7 @@ impl Trial {
         patience: Patience<'_>,
         output: &mut Sink<'_>,
         interrupt: &Interrupt,
-    ) -> Result<Attempt, SessionError> {
+    ) -> Result<AttemptResult, SessionError> {
         let Self { running, stdout, stderr } = self;
         let mut streams = Streams::new(stdout, stderr)?;
         let mut ending = Ending::new(&running, patience, interrupt);
@@ -132,7 +132,7 @@ impl Trial {
                         break;
                     }
                 }
-                return Ok(Attempt { timed_out, interrupted, killed, ..Attempt::of(ended) });
+                return Ok(AttemptResult { timed_out, interrupted, killed, ..AttemptResult::of(ended) });
             }
             ending.advance(is_wished);
         }

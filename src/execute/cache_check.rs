@@ -9,7 +9,7 @@ use super::{Cause, Context, Failure, SessionPool};
 use crate::cache::key::Reason;
 use crate::cache::{Below, CacheCheckError, CacheChecker, CacheStatus, is_memory};
 use crate::digest::Digest;
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::event::Events;
 use crate::store::LayerPin;
 use crate::warning::Warning;
@@ -38,7 +38,7 @@ type Look = (CacheStatus, Option<Digest>, Option<LayerPin>);
 impl From<CacheCheckError> for Failure {
     fn from(error: CacheCheckError) -> Self {
         let cause = if error.is_of_input() { Cause::Input } else { Cause::Host };
-        Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
+        Self { cause, ..Self::host(error_chain_with_hint(&error, error.hint())) }
     }
 }
 

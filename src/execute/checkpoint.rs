@@ -15,7 +15,7 @@ use rustix::process::setpriority_process;
 
 use super::checkpoints::Due;
 use super::segment_table::CheckpointPlan;
-use super::work::{CHANGES, Work, measured, session, unusable};
+use super::step_context::{CHANGES, StepContext, measured, session, unusable};
 use super::{Context, Failure, milliseconds};
 use crate::cache::key::Parents;
 use crate::event::{CheckpointStage, Event};
@@ -41,7 +41,7 @@ pub enum Changes {
     Image(PathBuf),
 }
 
-impl Work<'_, '_> {
+impl StepContext<'_, '_> {
     /// Copies what has changed in the session since the last snapshot, if a checkpoint is due after the step that has just
     /// ended. Nothing of the build depends on it.
     pub fn checkpoint(&self, plan: &CheckpointPlan, took: Duration) -> Option<Changes> {

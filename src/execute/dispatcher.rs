@@ -14,9 +14,9 @@ use super::message::{Action, Message, SkipReason};
 use super::place::Places;
 use super::scheduler::{Limits, Scheduler, Shape};
 use super::segment_table::{LayerChains, SegmentTable};
+use super::step_context::StepContext;
 use super::timing::{Stage, TimingHistory};
 use super::totals::Totals;
-use super::work::Work;
 use super::worker_message::{StepJob, WorkerMessage, hand};
 use super::{Context, Failure, KeepOpen, Options, SessionPool, Summary, milliseconds};
 use crate::cache::CacheChecker;
@@ -268,7 +268,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         'e: 's,
     {
         let fresh = self.table.take_fresh(step);
-        let (work, edge) = (self.work(step), self.edge);
+        let (work, edge) = (self.step_context(step), self.edge);
         let segments = self.checker.segments();
         let before = segments.of_step(step).and_then(|index| segments.before(index));
         crew.hand(move |_| {
@@ -320,9 +320,9 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         });
     }
 
-    pub(super) fn work(&self, id: StepId) -> Work<'a, 'e> {
+    pub(super) fn step_context(&self, id: StepId) -> StepContext<'a, 'e> {
         let Self { context, checker, rooms, events, .. } = *self;
-        Work { context, checker, rooms, events, id }
+        StepContext { context, checker, rooms, events, id }
     }
 
     pub(super) fn names(&self, id: StepId) -> (String, String) {

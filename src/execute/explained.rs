@@ -6,14 +6,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::Failure;
-use super::attempt::Attempt;
+use super::attempt::AttemptResult;
 use super::file_capabilities;
 use super::hints::{self, Failed};
 use super::output::Output;
 use super::patience::Killed;
-use super::work::{Work, session};
+use super::step_context::{StepContext, session};
 use crate::cgroup::ProcessLimit;
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::model::{Action, Container, Limits, Scratch, size_text};
 use crate::resource_limits;
 use crate::runtime::container::RuntimeError;
@@ -23,9 +23,9 @@ use crate::session::SessionError;
 /// The exit code for a program that is not there, or whose interpreter is not.
 const NO_PROGRAM: i32 = 127;
 
-impl Work<'_, '_> {
+impl StepContext<'_, '_> {
     /// Returns the hints for a step that has failed by itself.
-    pub(super) fn hints(&self, ended: &Attempt, output: &Output<'_>, reason: &str) -> Vec<String> {
+    pub(super) fn hints(&self, ended: &AttemptResult, output: &Output<'_>, reason: &str) -> Vec<String> {
         if ended.interrupted || ended.timed_out {
             return Vec::new();
         }
@@ -58,7 +58,7 @@ impl Work<'_, '_> {
         match (&error, container.limits.memory) {
             (SessionError::Runtime(RuntimeError::Gone | RuntimeError::Talk(_)), Some(most)) => {
                 let most = size_text(most);
-                let told = told_with_hint(&error, error.hint());
+                let told = error_chain_with_hint(&error, error.hint());
                 Failure::host(format!("{told}; the container may use {most} (`memory` under limits): give it more"))
             }
             _ => error.into(),
@@ -117,7 +117,7 @@ fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
 }
 
 /// Returns how a try ended.
-pub(super) fn words(ended: &Attempt, timeout: Option<Duration>, container: &Container) -> String {
+pub(super) fn words(ended: &AttemptResult, timeout: Option<Duration>, container: &Container) -> String {
     let killed = match ended.killed {
         None => String::new(),
         Some(Killed::AtOnce) => ", and was killed".to_owned(),

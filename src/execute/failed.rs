@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use super::dispatcher::Dispatcher;
 use super::failed_session::{Kept, PendingFailedSession};
-use super::work::{CHANGES, Work, session, unusable};
+use super::step_context::{CHANGES, StepContext, session, unusable};
 use super::{Cause, Failure};
 use crate::cache::key;
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::event::Event;
 use crate::model::StepId;
 use crate::plan::LayerStack;
@@ -17,7 +17,7 @@ use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{FailedSessionDraft, FailedStep, StoreError};
 use crate::warning::Warning;
 
-impl Work<'_, '_> {
+impl StepContext<'_, '_> {
     /// Keeps the session as it is now, where it was the step's process that failed. To be called before anything else
     /// runs in it.
     pub fn keep(&self, failure: &Failure) -> Option<Kept> {
@@ -76,7 +76,7 @@ impl Dispatcher<'_, '_> {
         for failed in std::mem::take(&mut self.kept) {
             let name = self.context.build.step(failed.step).name.clone();
             if let Err(error) = self.put_failed(failed) {
-                let why = told_with_hint(&error, error.hint());
+                let why = error_chain_with_hint(&error, error.hint());
                 self.events.warn(Some(&name), &Warning::FailedNotKept { why });
             }
         }

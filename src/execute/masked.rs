@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::attempt::Attempt;
+use super::attempt::AttemptResult;
 use super::streams::Sink;
 use crate::event::Stream;
 use crate::secret::{Masker, Secrets};
@@ -15,8 +15,8 @@ use crate::session::SessionError;
 pub fn follow(
     secrets: &Secrets,
     sink: &mut Sink<'_>,
-    follow: impl FnOnce(&mut Sink<'_>) -> Result<Attempt, SessionError>,
-) -> Result<Attempt, SessionError> {
+    follow: impl FnOnce(&mut Sink<'_>) -> Result<AttemptResult, SessionError>,
+) -> Result<AttemptResult, SessionError> {
     let mut maskers = [(Stream::Stdout, Masker::default()), (Stream::Stderr, Masker::default())];
     let attempt = follow(&mut |stream, bytes| {
         let (_, masker) = &mut maskers[usize::from(stream == Stream::Stderr)];
@@ -99,7 +99,7 @@ mod tests {
             sink(Stream::Stdout, b"er2 hunter")?;
             sink(Stream::Stderr, b"er!")?;
             let outcome = Outcome::Exited { code: 0 };
-            Ok(Attempt::of(outcome.into()))
+            Ok(AttemptResult::of(outcome.into()))
         });
         assert!(attempt.unwrap().outcome.is_success());
         assert_eq!(shown, ["out *** hunter", "err hunter!"]);

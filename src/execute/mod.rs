@@ -34,18 +34,18 @@ mod segment_table;
 mod session_pool;
 mod start_once;
 mod step;
+mod step_context;
 mod streams;
 mod terminal;
 mod timing;
 mod totals;
-mod work;
 mod worker;
 mod worker_message;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-pub use attempt::Attempt;
+pub use attempt::AttemptResult;
 pub use caches::take_turns;
 pub use dispatcher::apply;
 pub use interrupt::Interrupt;

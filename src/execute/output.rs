@@ -9,16 +9,16 @@ use crate::secret::{Masker, Secrets};
 use crate::store::StoreError;
 
 /// A longer line is shown in pieces; the log has it whole.
-const MOST_LINE_BYTES: usize = 64 << 10;
+const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// The most of a step's output that its log has; what comes after it is shown, and left out of the log.
-const MOST_LOG_BYTES: u64 = 256 << 20;
+const MAX_LOG_BYTES: u64 = 256 << 20;
 
 /// As much of what was printed last is looked at for what a failure may come from.
-const MOST_TAIL_BYTES: usize = 4 << 10;
+const MAX_TAIL_BYTES: usize = 4 << 10;
 
 /// As much of a line that has no end yet is looked at: no terminal shows more.
-const MOST_GROWING_BYTES: usize = 4 << 10;
+const MAX_GROWING_BYTES: usize = 4 << 10;
 
 /// The output of one step.
 pub struct Output<'a> {
@@ -58,7 +58,7 @@ impl<'a> Output<'a> {
             secrets,
             maskers: Default::default(),
             tail: Vec::new(),
-            room: MOST_LOG_BYTES,
+            room: MAX_LOG_BYTES,
             left_out: 0,
         }
     }
@@ -104,7 +104,7 @@ impl<'a> Output<'a> {
             if rest == 0 || self.left_out > 0 {
                 return Ok(());
             }
-            let most = MOST_LOG_BYTES >> 20;
+            let most = MAX_LOG_BYTES >> 20;
             writeln!(file, "\n[runner leaves out what follows: the log of a step has at most {most} MiB of its output]")
         };
         write().map_err(|error| StoreError::log(path, error))?;
@@ -122,15 +122,15 @@ impl<'a> Output<'a> {
             self.log_error = Some(error);
             io::Error::other("the step's log cannot be written")
         })?;
-        let room = MOST_TAIL_BYTES.saturating_sub(bytes.len());
+        let room = MAX_TAIL_BYTES.saturating_sub(bytes.len());
         self.tail.drain(..self.tail.len().saturating_sub(room));
-        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(MOST_TAIL_BYTES)..]);
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(MAX_TAIL_BYTES)..]);
         let begun = &mut self.begun[index(stream)];
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             let ends = pieces.peek().is_some();
-            for part in piece.chunks(MOST_LINE_BYTES) {
-                if begun.len() + part.len() > MOST_LINE_BYTES {
+            for part in piece.chunks(MAX_LINE_BYTES) {
+                if begun.len() + part.len() > MAX_LINE_BYTES {
                     send(self.events, self.step, stream, &std::mem::take(begun));
                 }
                 begun.extend_from_slice(part);
@@ -193,7 +193,7 @@ fn index(stream: Stream) -> usize {
 /// Returns a line that has no end yet as a terminal would show it: the last text between two carriage returns that is not
 /// blank, from the end of the line.
 fn growing(begun: &[u8]) -> Option<String> {
-    let end = &begun[begun.len().saturating_sub(MOST_GROWING_BYTES)..];
+    let end = &begun[begun.len().saturating_sub(MAX_GROWING_BYTES)..];
     let is_blank = |part: &&[u8]| part.iter().all(u8::is_ascii_whitespace);
     let shown = end.rsplit(|byte| *byte == b'\r').find(|part| !is_blank(part))?;
     // Half a character at an end is no damage.
@@ -224,7 +224,7 @@ mod tests {
             output.take(Stream::Stdout, chunk).unwrap();
         }
         let all = chunks.concat();
-        let tail = &all[all.len().saturating_sub(MOST_TAIL_BYTES)..];
+        let tail = &all[all.len().saturating_sub(MAX_TAIL_BYTES)..];
         assert_eq!(output.tail(), String::from_utf8_lossy(tail));
         let log = output.finish();
         assert_eq!(log.is_some(), path.exists(), "{log:?}");
@@ -261,9 +261,9 @@ mod tests {
         ] {
             assert_eq!(growing(begun).as_deref(), shown, "{begun:?}");
         }
-        let long = [vec![b'x'; 2 * MOST_GROWING_BYTES], b"\rlast".to_vec()].concat();
+        let long = [vec![b'x'; 2 * MAX_GROWING_BYTES], b"\rlast".to_vec()].concat();
         assert_eq!(growing(&long).as_deref(), Some("last"));
-        assert_eq!(growing(&long[..2 * MOST_GROWING_BYTES]).unwrap().len(), MOST_GROWING_BYTES);
+        assert_eq!(growing(&long[..2 * MAX_GROWING_BYTES]).unwrap().len(), MAX_GROWING_BYTES);
     }
 
     #[test]
@@ -293,10 +293,10 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_shown_in_pieces() {
-        let (lines, log) = lines(&[&vec![b'x'; 3 * MOST_LINE_BYTES], b"\n"]);
-        assert!(lines.iter().all(|line| line.len() <= MOST_LINE_BYTES));
-        assert_eq!(lines.concat().len(), 3 * MOST_LINE_BYTES);
-        assert_eq!(log.len(), 3 * MOST_LINE_BYTES + 1);
+        let (lines, log) = lines(&[&vec![b'x'; 3 * MAX_LINE_BYTES], b"\n"]);
+        assert!(lines.iter().all(|line| line.len() <= MAX_LINE_BYTES));
+        assert_eq!(lines.concat().len(), 3 * MAX_LINE_BYTES);
+        assert_eq!(log.len(), 3 * MAX_LINE_BYTES + 1);
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         output.room = 5;
         output.take(Stream::Stdout, b"123").unwrap();
         output.take(Stream::Stdout, b"456\n").unwrap();
-        output.take(Stream::Stdout, &[b'x'; MOST_TAIL_BYTES]).unwrap();
+        output.take(Stream::Stdout, &[b'x'; MAX_TAIL_BYTES]).unwrap();
         output.take(Stream::Stderr, b"the last\n").unwrap();
         output.finish();
         drop(events);
@@ -337,8 +337,8 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .sum();
-        assert_eq!(shown, 6 + MOST_TAIL_BYTES + 8);
-        let end = format!("{}the last\n", "x".repeat(MOST_TAIL_BYTES - 9));
+        assert_eq!(shown, 6 + MAX_TAIL_BYTES + 8);
+        let end = format!("{}the last\n", "x".repeat(MAX_TAIL_BYTES - 9));
         let expected = format!(
             "12345\n[runner leaves out what follows: the log of a step has at most 256 MiB of its output]\n\
              [runner left out 11 bytes; the end of the output follows]\n{end}"

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::milliseconds;
-use super::work::Written;
+use super::step_context::Written;
 use crate::cache::key::{Fields, Parents, Reason};
 use crate::cache::{Below, CacheChecker, CacheStatus};
 use crate::digest::Digest;

@@ -12,7 +12,7 @@ use super::Context;
 use super::checkpoints::Checkpoints;
 use super::restore_error::RestoreError;
 use super::start_once::StartOnce;
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::model::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
@@ -262,7 +262,7 @@ impl<'a> SessionPool<'a> {
     ) -> Result<Session<'a>, SessionError> {
         Session::prepare(self.workspace, self.build.container(id), lowers, scratch, start, self.paths, |cache| {
             let held = self.store.use_cache(cache);
-            let held = held.map_err(|error| io::Error::other(told_with_hint(&error, error.hint())))?;
+            let held = held.map_err(|error| io::Error::other(error_chain_with_hint(&error, error.hint())))?;
             let path = held.path().to_owned();
             self.keep(Some(held));
             Ok(path)
@@ -308,7 +308,7 @@ impl<'a> SessionPool<'a> {
                 error if error.is_of_input() => io::ErrorKind::InvalidData,
                 _ => io::ErrorKind::Other,
             };
-            io::Error::new(kind, told_with_hint(&error, error.hint()))
+            io::Error::new(kind, error_chain_with_hint(&error, error.hint()))
         })?;
         let lower = Lower::root(folder, Arc::clone(scratch));
         made.insert(name, lower.clone());

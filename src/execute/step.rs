@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_spec::runtime::Process;
 
-use super::attempt::{Attempt, Trial};
+use super::attempt::{AttemptResult, RunningAttempt};
 use super::caches::take_turns;
 use super::explained::words;
 use super::hints::only_layer;
@@ -16,11 +16,11 @@ use super::masked;
 use super::output::Output;
 use super::patience::{Meanwhile, Patience};
 use super::session_pool::Stored;
+use super::step_context::{StepContext, Written, measured, session, unusable};
 use super::streams::Sink;
-use super::work::{Work, Written, measured, session, unusable};
 use super::{Cause, Context, Failure, SessionPool};
 use crate::digest::Digest;
-use crate::error::told_with_hint;
+use crate::error::error_chain_with_hint;
 use crate::event::Event;
 use crate::fs::output::OutputPlace;
 use crate::lock::LockedSnapshot;
@@ -50,7 +50,7 @@ pub struct Snapshotted {
     pub failure: Option<Failure>,
 }
 
-impl Work<'_, '_> {
+impl StepContext<'_, '_> {
     /// Waits for the step's turn with the caches of its container, until nothing more of the build is to begin.
     pub fn take_turns(&self, hurry: &AtomicBool) -> Result<Vec<CacheTurn>, Failure> {
         let step = self.context.build.step(self.id);
@@ -140,7 +140,7 @@ impl Work<'_, '_> {
         self.context.interrupt.is_set().then(|| Failure::own("interrupted", None))
     }
 
-    fn once(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<Attempt, Failure> {
+    fn once(&self, output: &mut Output<'_>, meanwhile: Meanwhile<'_>) -> Result<AttemptResult, Failure> {
         let build = self.context.build;
         let step = build.step(self.id);
         let room = self.rooms.running(step.container)?;
@@ -161,7 +161,7 @@ impl Work<'_, '_> {
         };
         let process = process_in(self.context, session, container, Some(step), &argv).map_err(|error| match error {
             error @ SessionError::User(_) => {
-                let told = told_with_hint(&error, error.hint());
+                let told = error_chain_with_hint(&error, error.hint());
                 Failure::own(
                     [told].into_iter().chain(only_layer(container, true, session)).collect::<Vec<_>>().join("; "),
                     None,
@@ -170,7 +170,7 @@ impl Work<'_, '_> {
             error => Failure::from(error),
         })?;
         let stdin = File::open("/dev/null").map_err(unusable("open /dev/null"))?.into();
-        let trial = Trial::start(session, process, stdin).map_err(|error| self.lost(error))?;
+        let trial = RunningAttempt::start(session, process, stdin).map_err(|error| self.lost(error))?;
         let mut sink = |stream, bytes: &[u8]| output.take(stream, bytes);
         let warn = |warning: &Warning| self.events.warn(Some(&step.name), warning);
         let patience = Patience { timeout: step.timeout, grace: step.grace, warn: &warn, meanwhile };
@@ -334,13 +334,13 @@ pub fn run<'a>(
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
     warn: &dyn Fn(&Warning),
-) -> Result<Attempt, SessionError> {
+) -> Result<AttemptResult, SessionError> {
     let container = context.build.container(id);
     let attempt = {
         let room = rooms.running(id)?;
         let session = session(&room)?;
         let process = process_in(context, session, container, None, argv)?;
-        let trial = Trial::start(session, process, stdin)?;
+        let trial = RunningAttempt::start(session, process, stdin)?;
         let patience = Patience::with_command(warn);
         masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(patience, sink, context.interrupt))?
     };

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{BoxBuilder, Process};
 
-use super::attempt::{Attempt, Trial};
+use super::attempt::{AttemptResult, RunningAttempt};
 use super::masked::{self, MaskedWriter};
 use super::patience::Patience;
 use super::step::process_in;
+use super::step_context::session;
 use super::streams::Sink;
-use super::work::session;
 use super::{Context, SessionPool};
 use crate::model::{ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::Begun;
@@ -43,7 +43,7 @@ pub fn run_on_terminal<'a>(
     argv: impl Fn(&Session<'_>) -> io::Result<Vec<String>>,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
-) -> Result<Attempt, SessionError> {
+) -> Result<AttemptResult, SessionError> {
     let room = rooms.running(inside.container)?;
     let session = session(&room)?;
     let process = process_inside(context, session, inside, &argv(session)?)?;
@@ -62,11 +62,11 @@ pub fn run_inside<'a>(
     stdin: OwnedFd,
     sink: &mut Sink<'_>,
     warn: &dyn Fn(&Warning),
-) -> Result<Attempt, SessionError> {
+) -> Result<AttemptResult, SessionError> {
     let room = rooms.running(inside.container)?;
     let session = session(&room)?;
     let process = process_inside(context, session, inside, &argv(session)?)?;
-    let trial = Trial::start(session, process, stdin)?;
+    let trial = RunningAttempt::start(session, process, stdin)?;
     let patience = Patience::with_command(warn);
     masked::follow(context.workspace.secrets(), sink, |sink| trial.follow(patience, sink, context.interrupt))
 }
@@ -93,7 +93,7 @@ fn on_terminal(
     mut process: Process,
     terminal: BorrowedFd<'_>,
     output: &mut impl Write,
-) -> Result<Attempt, SessionError> {
+) -> Result<AttemptResult, SessionError> {
     process.set_terminal(Some(true));
     if let Some(size) = size(terminal) {
         let size = BoxBuilder::default().height(u64::from(size.ws_row)).width(u64::from(size.ws_col)).build()?;
@@ -104,7 +104,7 @@ fn on_terminal(
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
     let inside = match running.terminal()? {
         Begun::Terminal(inside) => inside,
-        Begun::Ended(ended) => return Ok(Attempt::of(ended)),
+        Begun::Ended(ended) => return Ok(AttemptResult::of(ended)),
     };
     let ending = {
         let raw = Raw::take(terminal)?;
@@ -121,5 +121,5 @@ fn on_terminal(
         (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
         (_, outcome) => outcome.clone(),
     };
-    Ok(Attempt { interrupted: ending == Ending::Interrupt, ..Attempt::of(Ended { outcome, ..ended }) })
+    Ok(AttemptResult { interrupted: ending == Ending::Interrupt, ..AttemptResult::of(Ended { outcome, ..ended }) })
 }

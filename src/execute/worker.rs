@@ -30,7 +30,7 @@ impl<'a, 'e> Dispatcher<'a, 'e> {
         let Self { context, events, edge, stop_waiting, is_stopping, .. } = *self;
         let keep_failed = self.options.keep_failed;
         let (name, container) = self.names(id);
-        let work = self.work(id);
+        let work = self.step_context(id);
         let others = crew.clone();
         Box::new(move |meanwhile| {
             let started = Instant::now();

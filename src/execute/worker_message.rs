@@ -8,7 +8,7 @@ use super::Failure;
 use super::failed_session::Kept;
 use super::patience::Meanwhile;
 use super::segment_table::Checked;
-use super::work::Written;
+use super::step_context::Written;
 use crate::model::StepId;
 use crate::store::BuildLock;
 use crate::threads::Crew;

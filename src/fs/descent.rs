@@ -11,7 +11,7 @@ use super::dirfd::Identity;
 use super::in_root::open_on_same_mount;
 
 /// As many directories stay open above the one that is read.
-const MOST_OPEN: usize = 16;
+const MAX_OPEN: usize = 16;
 
 /// No path of as many `..` is too long for a system call.
 const MAX_UP: usize = 1000;
@@ -62,7 +62,7 @@ impl<'a> Descent<'a> {
 
     fn push(&mut self, fd: OwnedFd) -> io::Result<()> {
         let identity = Identity::of(&fd)?;
-        if let Some(above) = self.levels.len().checked_sub(MOST_OPEN) {
+        if let Some(above) = self.levels.len().checked_sub(MAX_OPEN) {
             self.levels[above].fd = None;
         }
         self.levels.push(Level { identity, fd: Some(fd) });
@@ -175,17 +175,17 @@ mod tests {
     fn a_link_is_not_followed_and_a_directory_that_was_moved_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         symlink("/etc", folder.path().join("link")).unwrap();
-        let deep = ["d"; MOST_OPEN + 2].join("/");
+        let deep = ["d"; MAX_OPEN + 2].join("/");
         fs::create_dir_all(folder.path().join(&deep)).unwrap();
         let top = open(folder.path());
         let mut descent = Descent::new(top.as_fd());
         assert!(descent.enter(b"link").is_err());
-        for _ in 0..MOST_OPEN + 2 {
+        for _ in 0..MAX_OPEN + 2 {
             descent.enter(b"d").unwrap();
         }
         // The third directory is moved away from the second, which is closed by now.
         fs::rename(folder.path().join("d/d/d"), folder.path().join("moved")).unwrap();
-        let errors: Vec<String> = (0..MOST_OPEN).filter_map(|_| Some(descent.leave().err()?.to_string())).collect();
+        let errors: Vec<String> = (0..MAX_OPEN).filter_map(|_| Some(descent.leave().err()?.to_string())).collect();
         assert_eq!(errors.first().map(String::as_str), Some("it was moved while it was read"));
     }
 }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::dirfd;
 
 /// The most bytes of a file that runner wrote itself, such as a record of the store.
-pub const MOST_OF_OURS: u64 = 64 << 20;
+pub const MAX_OF_OURS: u64 = 64 << 20;
 
 /// A file with a lease is tried as often. A file server that the kernel asks for its lease gives it up in milliseconds.
 const LEASE_TRIES: u32 = 50;

@@ -27,8 +27,8 @@ pub fn go_behind() -> Result<()> {
         Ok(None) => {
             // With CAP_SYS_PTRACE a program may look into the first process, which has closed its descriptors by then. Where a
             // seccomp profile refuses one of the calls for that, nothing comes.
-            const MOST_MILLISECONDS: i64 = 1000;
-            let _ = sys::await_one(SIGCONT, MOST_MILLISECONDS);
+            const MAX_MILLISECONDS: i64 = 1000;
+            let _ = sys::await_one(SIGCONT, MAX_MILLISECONDS);
             sys::new_group();
             sys::take_terminal();
             sys::default_signals();

@@ -10,10 +10,10 @@ use crate::wire::{self, View, kind, stage};
 use crate::{CONTROL, wire::REQUEST_DESCRIPTORS};
 
 /// The most steps that run in one container at once; another waits in the socket.
-const MOST_STEPS: usize = 1024;
+const MAX_STEPS: usize = 1024;
 
 /// Spares that end in a row before one has taken a request, until init gives up for that request.
-const MOST_LOST: u32 = 100;
+const MAX_LOST: u32 = 100;
 
 /// A step that runs.
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ struct Step {
 
 /// The steps that run.
 pub struct Steps {
-    all: [Step; MOST_STEPS],
+    all: [Step; MAX_STEPS],
     count: usize,
     /// Processes whose exit status nobody has taken, which have told steps to end.
     messengers: usize,
@@ -41,7 +41,7 @@ impl Steps {
     const fn new() -> Self {
         let none = Spare { process: -1, number: 0, mounts: -1, pids: -1, is_behind: false };
         let none = Step { spare: none, status: -1, dev: None, asked: true, to_tell: false, killed: true };
-        Self { all: [none; MOST_STEPS], count: 0, messengers: 0 }
+        Self { all: [none; MAX_STEPS], count: 0, messengers: 0 }
     }
 
     fn running(&mut self) -> &mut [Step] {
@@ -65,7 +65,7 @@ impl Steps {
 /// Serves requests until runner closes its end of the socket, by a process with these privileges.
 pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let mut steps = Steps::new();
-    let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MOST_STEPS];
+    let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MAX_STEPS];
     let mut spare = None;
     let mut devs = Pool::new();
     let mut lost = 0;
@@ -74,7 +74,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
     let mut feed = spare::feed().unwrap_or(-1);
     let janitor = if feed < 0 { Janitor::none() } else { Janitor::start() };
     loop {
-        if spare.is_none() && !awaited && steps.count < MOST_STEPS {
+        if spare.is_none() && !awaited && steps.count < MAX_STEPS {
             spare = make(view, watched, privileges, &mut feed, false, (&mut devs, &janitor));
             // What stands in the way may be gone when the next request comes.
             awaited = spare.is_none();
@@ -117,7 +117,7 @@ pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
                 }
             }
         } else if asked && awaited {
-            if lost < MOST_LOST {
+            if lost < MAX_LOST {
                 spare = make(view, watched, privileges, &mut feed, true, (&mut devs, &janitor));
             }
             if spare.is_none() {

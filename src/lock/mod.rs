@@ -171,8 +171,8 @@ fn unwritable(path: &Path, source: io::Error) -> LockError {
 
 /// The text of a lock file. That of 100,000 snapshots is shorter than the most that is read.
 fn read_text(file: &NamedFile) -> io::Result<String> {
-    const MOST_BYTES: u64 = 256 << 20;
-    regular::into_text(regular::read_all(file.read()?, MOST_BYTES)?)
+    const MAX_BYTES: u64 = 256 << 20;
+    regular::into_text(regular::read_all(file.read()?, MAX_BYTES)?)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{Manifest, Named};
 use crate::diagnostic::{Path, Place, Problem, Segment, nearest};
 
 /// More mistakes in one container, step, mount or device are not told one by one.
-const MOST_TRIES: usize = 50;
+const MAX_TRIES: usize = 50;
 
 /// Reads what can be read of `tree`.
 pub(super) fn heal(tree: Value, gaps: &mut UnknownPaths) -> (Manifest, Vec<Problem>) {
@@ -76,7 +76,7 @@ impl Healer<'_> {
 
     /// Reads one part, at `path`, without what does not fit.
     fn piece<T: DeserializeOwned + Default>(&mut self, mut value: Value, path: &Path) -> T {
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             let error = match serde_path_to_error::deserialize(&value) {
                 Ok(piece) => return piece,
                 Err(error) => error,

@@ -16,9 +16,9 @@ use super::quotes::fix_of_line;
 use crate::diagnostic::{Place, Problem};
 
 /// Values in a manifest, those that aliases stand for counted each time.
-const MOST_VALUES: usize = 1_000_000;
+const MAX_VALUES: usize = 1_000_000;
 /// Bytes of text in them, likewise.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 32 << 20;
 /// serde_yaml refuses more too, but only after its parser has taken its time.
 const DEEPEST: usize = 100;
 
@@ -56,7 +56,7 @@ impl Tree<'_> {
     fn count<E: Error>(self, bytes: usize) -> Result<(), E> {
         self.0.values.set(self.0.values.get() + 1);
         self.0.bytes.set(self.0.bytes.get() + bytes);
-        if self.0.values.get() > MOST_VALUES || self.0.bytes.get() > MOST_BYTES {
+        if self.0.values.get() > MAX_VALUES || self.0.bytes.get() > MAX_BYTES {
             self.0.full.set(true);
             return Err(E::custom("too many values"));
         }
@@ -211,12 +211,12 @@ fn bomb(text: &str) -> Problem {
         }
     }
     let Some(span) = last else {
-        return Problem::new(Place::Nowhere, format!("the manifest has more than {MOST_VALUES} values"))
+        return Problem::new(Place::Nowhere, format!("the manifest has more than {MAX_VALUES} values"))
             .help("no build needs that: is this the right file?");
     };
     let message = format!(
-        "the manifest is too large once its aliases are written out: at most {MOST_VALUES} values and {} MiB of text",
-        MOST_BYTES >> 20
+        "the manifest is too large once its aliases are written out: at most {MAX_VALUES} values and {} MiB of text",
+        MAX_BYTES >> 20
     );
     Problem::new(byte_of_range(text, span), message)
         .label("this alias stands for very much")

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use super::{compare, errno, every, shown};
-use crate::error::doing;
+use crate::error::context;
 use crate::execute::RestoreError;
 use crate::fs::in_root::link_in_mount;
 use crate::model::Capability;
@@ -20,7 +20,7 @@ use crate::store::StoreError;
 
 #[test]
 fn every_error_of_a_session_says_where_why_and_what_to_do() {
-    let at = |what: &str, number| doing::<io::Error>(what)(errno(number));
+    let at = |what: &str, number| context::<io::Error>(what)(errno(number));
     let full = |full| {
         let error = Box::new(SessionError::Io(at("make the mount point /src", libc::ENOSPC)));
         SessionError::Full { error, full }
@@ -29,7 +29,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::Io(_) => [
             SessionError::Io(at("mount /src: look at /work/src", libc::ENOENT)),
             SessionError::Io(at("make the mount point /src", libc::ENOSPC)),
-            SessionError::Io(doing("mount target /cache/pip")(link_in_mount("/cache/pip".as_ref(), "/cache".as_ref()))),
+            SessionError::Io(context("mount target /cache/pip")(link_in_mount("/cache/pip".as_ref(), "/cache".as_ref()))),
         ],
         SessionError::Capabilities { .. } => [
             SessionError::Capabilities { missing: vec![Capability::NetRaw, Capability::SysAdmin], steps: true },

@@ -12,7 +12,7 @@ use crate::seccomp::Profile;
 
 /// Names compared to guess at what was meant, over all problems of a manifest: beyond it there are no more guesses,
 /// so that a manifest of a hundred thousand wrong names is refused as fast as any.
-const MOST_GUESSES: usize = 500_000;
+const MAX_GUESSES: usize = 500_000;
 /// Longest name of a container or step, in bytes: file names are made of them.
 const LONGEST_NAME: usize = 128;
 
@@ -56,7 +56,7 @@ impl<'a> Check<'a> {
             profiles: HashMap::new(),
             filters: HashSet::new(),
             outputs: Vec::new(),
-            guesses: MOST_GUESSES,
+            guesses: MAX_GUESSES,
         }
     }
 

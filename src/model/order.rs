@@ -11,9 +11,9 @@ use super::steps::{Edge, Placed, Why};
 use crate::diagnostic::{Place, Problem, Trail};
 
 /// More edges of a cycle, or steps of a list, are not shown.
-const MOST_SHOWN: usize = 30;
+const MAX_SHOWN: usize = 30;
 /// More cycles and unordered snapshots are not looked for.
-const MOST_TOLD: usize = 100;
+const MAX_TOLD: usize = 100;
 
 impl Check<'_> {
     pub(super) fn order(&mut self, steps: &[Placed], containers: &[Container]) {
@@ -43,7 +43,7 @@ impl Check<'_> {
                     .collect();
                 groups.iter_mut().for_each(|group| group.sort_unstable());
                 groups.sort_unstable();
-                for group in groups.iter().take(MOST_TOLD) {
+                for group in groups.iter().take(MAX_TOLD) {
                     self.cycle(steps, containers, group);
                 }
             }
@@ -77,12 +77,12 @@ impl Check<'_> {
             }
         }
         cycle.reverse();
-        let mut names: Vec<String> = cycle.iter().take(MOST_SHOWN).map(|(n, _)| called(steps, *n)).collect();
-        if cycle.len() > MOST_SHOWN {
+        let mut names: Vec<String> = cycle.iter().take(MAX_SHOWN).map(|(n, _)| called(steps, *n)).collect();
+        if cycle.len() > MAX_SHOWN {
             names.push("…".to_owned());
         }
         names.push(called(steps, start));
-        let mut edges = cycle.iter().take(MOST_SHOWN).map(|(n, edge)| told_edge(steps, containers, *n, *edge));
+        let mut edges = cycle.iter().take(MAX_SHOWN).map(|(n, edge)| told_edge(steps, containers, *n, *edge));
         let Some((place, label)) = edges.next() else { return };
         let message = match cycle.len() {
             1 => format!("step {} waits for itself", called(steps, start)),
@@ -111,7 +111,7 @@ impl Check<'_> {
                 continue;
             }
             for snapshot in unordered(steps, order, members).into_iter().filter(is_snapshot) {
-                if told == MOST_TOLD {
+                if told == MAX_TOLD {
                     return;
                 }
                 told += 1;
@@ -131,14 +131,14 @@ impl Check<'_> {
         loose.sort_unstable();
         let name = |n: usize| steps[n].step.name.as_str();
         let listed = |list: &[usize]| {
-            let shown: Vec<_> = list.iter().take(MOST_SHOWN).map(|n| format!("`{}`", name(*n))).collect();
+            let shown: Vec<_> = list.iter().take(MAX_SHOWN).map(|n| format!("`{}`", name(*n))).collect();
             shown.join(", ")
         };
         let wanted: Vec<&str> = {
             let kept = steps[snapshot].edges.iter().filter(|edge| edge.why != Why::Rootfs).map(|edge| edge.on.0);
             // One that another of them waits for need not be named.
             let last = loose.iter().copied().filter(|n| !waiting[*n].iter().any(|w| loose.binary_search(w).is_ok()));
-            kept.chain(last).take(MOST_SHOWN).map(name).collect()
+            kept.chain(last).take(MAX_SHOWN).map(name).collect()
         };
         let steps_path = Trail::TOP.key("steps");
         let at = steps_path.index(snapshot);
@@ -148,7 +148,7 @@ impl Check<'_> {
             listed(&loose)
         );
         let problem = Problem::new(&at.key("name"), message).label("neither before nor after the others");
-        let problem = loose.iter().take(MOST_SHOWN).fold(problem, |problem, n| {
+        let problem = loose.iter().take(MAX_SHOWN).fold(problem, |problem, n| {
             let other = steps_path.index(*n);
             problem.related(&other.key("name"), format!("may run before, while or after `{}`", name(snapshot)))
         });

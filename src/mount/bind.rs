@@ -12,7 +12,7 @@ use rustix::mount::{
 
 use super::Mounted;
 use super::table::{MountTable, View};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::dirfd::{Dir, Identity};
 use crate::fs::in_root::open_without_links;
 use crate::sys::{self, MountChange};
@@ -81,7 +81,7 @@ fn pin_mount_points(source: BorrowedFd<'_>, place: &Path, recursive: bool, hidde
             let at = open_without_links(CWD, &at, OFlags::PATH)?;
             attach_over(clone_tree(at.as_fd(), false)?, at.as_fd())
         };
-        pin().map_err(doing(format_args!("keep {} from being removed", at.display())))?;
+        pin().map_err(context(format_args!("keep {} from being removed", at.display())))?;
         pinned.push(path);
     }
     Ok(())
@@ -128,7 +128,7 @@ pub fn cover(place: &Path, hidden: &Dir) -> io::Result<Vec<PathBuf>> {
             }
             Ok(())
         };
-        covered().map_err(doing(format_args!("cover {}", path.display())))?;
+        covered().map_err(context(format_args!("cover {}", path.display())))?;
         all.push(path.strip_prefix(top.path()).unwrap_or(path).to_owned());
     }
     Ok(all)

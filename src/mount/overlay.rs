@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::Mounted;
 
 /// `OVL_MAX_STACK` of the kernel.
-const MOST_LOWERS: usize = 500;
+const MAX_LOWERS: usize = 500;
 
 /// The data of mount(2) ends at a page.
 const MOUNT_DATA: usize = 4095;
@@ -35,7 +35,7 @@ const INDEPENDENT: [(&str, &str); 4] =
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum OverlayError {
-    #[error("cannot stack {layers} layers: overlayfs takes at most {MOST_LOWERS}")]
+    #[error("cannot stack {layers} layers: overlayfs takes at most {MAX_LOWERS}")]
     TooManyLayers { layers: usize },
     #[error("cannot stack {layers} layers: this kernel takes their paths in one page, which is full")]
     OptionsFull { layers: usize },
@@ -101,7 +101,7 @@ pub fn mount_overlay(
     numbers: FileNumbers,
 ) -> Result<Mounted, OverlayError> {
     let layers = lowers.len();
-    if layers > MOST_LOWERS {
+    if layers > MAX_LOWERS {
         return Err(OverlayError::TooManyLayers { layers });
     }
     // Linux before 6.7 does not know `lowerdir+`, before 6.5 overlayfs not the new mount API. The kernel logs an error for

@@ -46,11 +46,11 @@ pub(super) struct TreeError {
 
 /// Adds to a system call what it was for.
 trait Doing<T> {
-    fn doing(self, doing: &str) -> Result<T, TreeError>;
+    fn context(self, doing: &str) -> Result<T, TreeError>;
 }
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, doing: &str) -> Result<T, TreeError> {
+    fn context(self, doing: &str) -> Result<T, TreeError> {
         self.map_err(|error| TreeError { doing: doing.to_owned(), source: error.into() })
     }
 }
@@ -104,7 +104,7 @@ impl Tree {
     pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, TreeError> {
         // The caller's descriptor may be an O_PATH one, which fchown(2) refuses.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(root, ".", flags, Mode::empty()).doing("open the root")?;
+        let root = openat(root, ".", flags, Mode::empty()).context("open the root")?;
         let mut tree = Self { root, last: None, times: Vec::new() };
         tree.folder(b"", &Meta::plain(0o755))?;
         Ok(tree)
@@ -116,10 +116,10 @@ impl Tree {
         for (path, mtime) in std::mem::take(&mut self.times) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             match self.open_in_root(&path, flags) {
-                Ok(folder) => futimens(folder, &both(mtime)).doing("set a folder's time")?,
+                Ok(folder) => futimens(folder, &both(mtime)).context("set a folder's time")?,
                 // A later entry took its place, or that of a folder above it.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => return Err(errno).doing("open a folder to set its time"),
+                Err(errno) => return Err(errno).context("open a folder to set its time"),
             }
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Tree {
                 self.remove(parent, name)?;
                 self.make_folder(parent, name)?;
             }
-            made = openat(self.parent(parent)?, name, flags, Mode::empty()).doing("open the folder")?;
+            made = openat(self.parent(parent)?, name, flags, Mode::empty()).context("open the folder")?;
             made.as_fd()
         };
         set_owner_mode_xattrs(folder, meta)?;
@@ -156,7 +156,7 @@ impl Tree {
     /// Gives a file that is written its owner, mode, attributes and time.
     pub(super) fn finish(file: &File, meta: &Meta) -> Result<(), TreeError> {
         set_owner_mode_xattrs(file.as_fd(), meta)?;
-        futimens(file, &both(meta.mtime)).doing("set the time")
+        futimens(file, &both(meta.mtime)).context("set the time")
     }
 
     /// Makes a symlink; its target may be any bytes.
@@ -176,10 +176,10 @@ impl Tree {
     pub(super) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
         let (target_parent, target_name) = split(target);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let target_folder = self.open_in_root(target_parent, flags).doing("open the folder of the link's target")?;
+        let target_folder = self.open_in_root(target_parent, flags).context("open the folder of the link's target")?;
         // An archive may link a name to itself; to remove it first would lose the file.
         let of_target =
-            statat(&target_folder, target_name, AtFlags::SYMLINK_NOFOLLOW).doing("find the link's target")?;
+            statat(&target_folder, target_name, AtFlags::SYMLINK_NOFOLLOW).context("find the link's target")?;
         let (parent, name) = split(path);
         match statat(self.parent(parent)?, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) if (there.st_dev, there.st_ino) == (of_target.st_dev, of_target.st_ino) => return Ok(()),
@@ -202,9 +202,9 @@ impl Tree {
         match make(self.parent(parent)?, name) {
             Err(Errno::EXIST) => {
                 self.remove(parent, name)?;
-                make(self.parent(parent)?, name).doing(doing)
+                make(self.parent(parent)?, name).context(doing)
             }
-            result => result.doing(doing),
+            result => result.context(doing),
         }
     }
 
@@ -213,9 +213,9 @@ impl Tree {
         let folder = self.parent(parent)?;
         match unlinkat(folder, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                unlinkat(folder, name, AtFlags::REMOVEDIR).doing("replace a folder that is not empty")?
+                unlinkat(folder, name, AtFlags::REMOVEDIR).context("replace a folder that is not empty")?
             }
-            result => result.doing("replace the earlier entry of that name")?,
+            result => result.context("replace the earlier entry of that name")?,
         }
         // It may have been on the way to the cached folder, or that folder itself.
         self.last = None;
@@ -227,20 +227,20 @@ impl Tree {
         let (parent, name) = split(path);
         let folder = self.parent(parent)?;
         let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).doing("set the owner")?;
+        chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context("set the owner")?;
         if kind != FileType::Symlink {
             // Follows symlinks, but this name is the node that was just made, and nobody else writes here.
-            chmodat(folder, name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).doing("set the mode")?;
+            chmodat(folder, name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).context("set the mode")?;
         }
         if !meta.xattrs.is_empty() {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inode = openat(folder, name, flags, Mode::empty()).doing("open it to set attributes")?;
+            let inode = openat(folder, name, flags, Mode::empty()).context("open it to set attributes")?;
             let file = XattrFile::opened(inode.as_fd());
             for (key, value) in &meta.xattrs {
-                file.set(key, value).doing(&setting(key))?;
+                file.set(key, value).context(&setting(key))?;
             }
         }
-        utimensat(folder, name, &both(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).doing("set the time")
+        utimensat(folder, name, &both(meta.mtime), AtFlags::SYMLINK_NOFOLLOW).context("set the time")
     }
 
     /// The folder of that path, made where it is missing.
@@ -256,7 +256,7 @@ impl Tree {
                 }
                 result => result,
             };
-            self.last = Some((path.to_vec(), folder.doing("open the folder that it is in")?));
+            self.last = Some((path.to_vec(), folder.context("open the folder that it is in")?));
         }
         match &self.last {
             Some((_, folder)) => Ok(folder.as_fd()),
@@ -272,12 +272,13 @@ impl Tree {
             match self.open_in_root(prefix, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) => continue,
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno).doing("open the folder that it is in"),
+                Err(errno) => return Err(errno).context("open the folder that it is in"),
             }
             let (parent, name) = split(prefix);
-            let folder = self.open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY).doing("open a folder above it")?;
+            let folder =
+                self.open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY).context("open a folder above it")?;
             // A symlink to nowhere is there and cannot be opened; to make what it leads to would be a guess.
-            mkdirat(&folder, name, Mode::from_raw_mode(0o755)).doing("make the folder that it is in")?;
+            mkdirat(&folder, name, Mode::from_raw_mode(0o755)).context("make the folder that it is in")?;
             self.folder(prefix, &Meta::plain(0o755))?;
         }
         Ok(())
@@ -287,13 +288,13 @@ impl Tree {
         let folder = self.parent(parent)?;
         match mkdirat(folder, name, Mode::from_raw_mode(0o700)) {
             Err(Errno::EXIST) => {
-                let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).doing("look at the earlier entry")?;
+                let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).context("look at the earlier entry")?;
                 Ok(match FileType::from_raw_mode(there.st_mode) {
                     FileType::Directory => Made::Folder,
                     _ => Made::InTheWay,
                 })
             }
-            result => result.doing("make the folder").map(|()| Made::Folder),
+            result => result.context("make the folder").map(|()| Made::Folder),
         }
     }
 
@@ -310,10 +311,10 @@ enum Made {
 
 /// Owner first: chown(2) clears setuid bits and file capabilities.
 fn set_owner_mode_xattrs(file: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeError> {
-    fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).doing("set the owner")?;
-    fchmod(file, Mode::from_raw_mode(meta.mode)).doing("set the mode")?;
+    fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).context("set the owner")?;
+    fchmod(file, Mode::from_raw_mode(meta.mode)).context("set the mode")?;
     for (key, value) in &meta.xattrs {
-        XattrFile::open(file).set(key, value).doing(&setting(key))?;
+        XattrFile::open(file).set(key, value).context(&setting(key))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 
 use super::options::Options;
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::in_root::{self, link_in_mount, open_beneath, resolve};
 use crate::sys::{self, MountChange};
 
@@ -37,7 +37,7 @@ impl Attached {
             put(made.as_fd(), self.place(root, target, is_directory)?.as_fd())?;
             Ok(made)
         };
-        let made = attach().map_err(doing(format_args!("mount {}", target.display())))?;
+        let made = attach().map_err(context(format_args!("mount {}", target.display())))?;
         self.add(target, made);
         Ok(())
     }
@@ -91,12 +91,12 @@ fn place_below(at: &Path, above: BorrowedFd<'_>, target: &Path, is_directory: bo
             } else {
                 mkdirat(&place, name, Mode::from_raw_mode(0o755))
             };
-            made.map_err(doing(format_args!("make its mount point {}", path.display())))?;
+            made.map_err(context(format_args!("make its mount point {}", path.display())))?;
             next = open_beneath(&place, name, OFlags::PATH);
         }
         place = next.map_err(|error| match error {
             Errno::LOOP => link_in_mount(&path, at),
-            error => doing(format_args!("open its mount point {}", path.display()))(error),
+            error => context(format_args!("open its mount point {}", path.display()))(error),
         })?;
     }
     Ok(place)
@@ -121,7 +121,7 @@ fn bind(source: Option<&Path>, options: &Options) -> io::Result<OwnedFd> {
     let source = source.ok_or_else(|| io::Error::other("the bind has no source"))?;
     let recursive = if options.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive;
-    open_tree(CWD, source, flags).map_err(doing(format_args!("bind {}", source.display())))
+    open_tree(CWD, source, flags).map_err(context(format_args!("bind {}", source.display())))
 }
 
 /// A filesystem of the kernel, mounted anew.
@@ -129,20 +129,20 @@ fn bind(source: Option<&Path>, options: &Options) -> io::Result<OwnedFd> {
 /// # Errors
 /// `ENODEV` where the kernel does not have it, `EINVAL` for an option that it refuses.
 pub fn filesystem(kind: &str, source: Option<&Path>, data: &[(String, Option<String>)]) -> io::Result<OwnedFd> {
-    let context =
-        fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(doing(format_args!("find the filesystem {kind}")))?;
+    let filesystem =
+        fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(context(format_args!("find the filesystem {kind}")))?;
     if let Some(source) = source {
-        fsconfig_set_string(context.as_fd(), "source", source)?;
+        fsconfig_set_string(filesystem.as_fd(), "source", source)?;
     }
     for (key, value) in data {
         let set = match value {
-            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
-            None => fsconfig_set_flag(context.as_fd(), key.as_str()),
+            Some(value) => fsconfig_set_string(filesystem.as_fd(), key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(filesystem.as_fd(), key.as_str()),
         };
-        set.map_err(doing(format_args!("set the option {key}")))?;
+        set.map_err(context(format_args!("set the option {key}")))?;
     }
-    fsconfig_create(context.as_fd())?;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    fsconfig_create(filesystem.as_fd())?;
+    Ok(fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// Applies the attributes and the propagation that are asked for.

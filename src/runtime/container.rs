@@ -26,7 +26,7 @@ use super::status::{self, Status};
 use super::watch::Watch;
 use super::{Ended, HeldMounts, Outcome, Stdio, process, wire};
 use crate::cgroup::ProcessLimit;
-use crate::error::told;
+use crate::error::error_chain;
 use crate::oom_score;
 
 /// How long a step that was killed may take before [`RunningStep::insist`].
@@ -186,7 +186,7 @@ pub fn last_words(done: io::Result<bool>) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Runner may be gone, and then nobody wants to know.
-            let _ = writeln!(io::stderr(), "{}", told(&error));
+            let _ = writeln!(io::stderr(), "{}", error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -13,7 +13,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use crate::cgroup::{GroupDir, Home};
-use crate::error::told;
+use crate::error::error_chain;
 use crate::runtime::cgroups;
 use crate::sys;
 
@@ -57,7 +57,7 @@ pub fn check_below(home: &Home, name: &str, rules: &[LinuxDeviceCgroup]) -> Resu
 
 /// The words for a container that may make device nodes, where rules cannot be enforced.
 pub fn refusal(error: Box<dyn Error>) -> String {
-    format!("device rules cannot be enforced here: {}; {MEND}", told(&*error))
+    format!("device rules cannot be enforced here: {}; {MEND}", error_chain(&*error))
 }
 
 fn write_files(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use crate::cgroup::Home;
 
 /// Both files are shorter.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// How often the kernel has killed a process in a cgroup for want of memory, be it the cgroup's or the host's.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl OomKills {
 
     /// By now; none where the kernel does not count, or the cgroup is gone.
     pub fn count(&self) -> Option<u64> {
-        let mut bytes = [0; MOST_BYTES];
+        let mut bytes = [0; MAX_BYTES];
         let length = self.0.read_at(&mut bytes, 0).ok()?;
         count(&String::from_utf8_lossy(&bytes[..length]))
     }

@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::SetLimit;
 
 /// No message comes near this: a manifest is at most 4 MiB.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Before each message: its length in bytes, little-endian.
 const PREFIX: usize = 4;
 
 /// The most descriptors beside one message: stdin, stdout, stderr and the status socket.
-const MOST_DESCRIPTORS: usize = 4;
+const MAX_DESCRIPTORS: usize = 4;
 
 /// The answer to the first message to a helper, which asks it to open a container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &[Borrow
     serde_json::to_writer(&mut bytes, message)?;
     let length = u32::try_from(bytes.len() - PREFIX).map_err(io::Error::other)?;
     bytes[..PREFIX].copy_from_slice(&length.to_le_bytes());
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors for one message"));
@@ -84,7 +84,7 @@ pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
 /// Where what comes is no such message.
 pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut length = [0; PREFIX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
     let received = loop {
@@ -107,7 +107,7 @@ pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T
         }
     }
     let length = u32::from_le_bytes(length) as usize;
-    if length > MOST_BYTES {
+    if length > MAX_BYTES {
         return Err(io::Error::other(format!("a message of {length} bytes is too long")));
     }
     let mut bytes = vec![0; length];

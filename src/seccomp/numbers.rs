@@ -21,7 +21,7 @@ const END_X32: u32 = 548;
 const FIRST_PRIVATE_ARM: u32 = 0xf0001;
 
 /// More than any architecture has.
-const MOST_CALLS: usize = 512;
+const MAX_CALLS: usize = 512;
 
 /// The number of a call; none where the architecture has no such call. The bit of x32 is in it.
 pub fn number(architecture: Architecture, name: &str) -> Option<u32> {
@@ -54,7 +54,7 @@ pub(super) fn table(architecture: Architecture) -> &'static HashMap<&'static str
 }
 
 fn read(architecture: Architecture) -> HashMap<&'static str, u32> {
-    let mut numbers = HashMap::with_capacity(MOST_CALLS);
+    let mut numbers = HashMap::with_capacity(MAX_CALLS);
     add(&mut numbers, COMMON, FIRST_COMMON);
     match architecture {
         Architecture::X86_64 => add(&mut numbers, X86_64, 0),

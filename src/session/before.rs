@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Seed, Session, SessionError};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::copy_tree::copy_tree_with_notes;
 use crate::fs::remove_tree::{empty_directory, remove_tree};
 
@@ -61,11 +61,11 @@ impl Session<'_> {
             Ok(to)
         };
         if let Some(changes) = self.changes().filter(|_| !self.container.read_only) {
-            before.root = Some(copy(changes, "root").map_err(doing("the root")).map_err(SessionError::Copy)?);
+            before.root = Some(copy(changes, "root").map_err(context("the root")).map_err(SessionError::Copy)?);
         }
         for (index, (target, place)) in self.tmpfs().enumerate() {
             let copied = copy(place, &format!("tmpfs{index}"));
-            let copied = copied.map_err(doing(format_args!("the tmpfs {}", target.display())));
+            let copied = copied.map_err(context(format_args!("the tmpfs {}", target.display())));
             before.tmpfs.push((place.to_owned(), copied.map_err(SessionError::Copy)?));
         }
         Ok(())
@@ -80,12 +80,12 @@ impl Session<'_> {
         self.is_lost = true;
         if let Some(live) = self.live.take() {
             let upper = live.end()?;
-            remove_tree(&upper).map_err(doing("remove what the try before changed")).map_err(SessionError::Copy)?;
+            remove_tree(&upper).map_err(context("remove what the try before changed")).map_err(SessionError::Copy)?;
         }
         if let Some(root) = &before.root {
             let upper = self.scratch.folder("upper").map_err(SessionError::Copy)?;
             let copied = copy_tree_with_notes(root, &upper, &mut |_| wanted(stop));
-            copied.map_err(doing("put the root back")).map_err(SessionError::Copy)?;
+            copied.map_err(context("put the root back")).map_err(SessionError::Copy)?;
             self.seed = Some(Seed::Upper(upper));
         }
         for (place, copied) in &before.tmpfs {
@@ -93,7 +93,7 @@ impl Session<'_> {
                 empty_directory(place)?;
                 copy_tree_with_notes(copied, place, &mut |_| wanted(stop))
             };
-            put_back().map_err(doing("put a tmpfs back")).map_err(SessionError::Copy)?;
+            put_back().map_err(context("put a tmpfs back")).map_err(SessionError::Copy)?;
         }
         self.is_lost = false;
         Ok(())

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Full;
 use super::capabilities::names;
-use crate::error::{Exit, told};
+use crate::error::{Exit, error_chain};
 use crate::model::Capability;
 use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
@@ -56,7 +56,7 @@ pub enum SessionError {
         "cannot open the session: what it held before an earlier step could not be put back when that was tried again"
     )]
     Lost,
-    #[error("{}: {full}", told(error))]
+    #[error("{}: {full}", error_chain(error))]
     Full { error: Box<SessionError>, full: Full },
     #[error("cannot end the session: its root is still in use")]
     Busy(#[source] io::Error),

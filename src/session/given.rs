@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::Lower;
 use super::skeleton::{below, make};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::in_root::{self, ResolvedPath, resolve};
 use crate::fs::regular;
 use crate::model::{Container, Network};
@@ -48,7 +48,7 @@ pub fn files(container: &Container, paths: &NamedPaths) -> io::Result<Vec<GivenF
             file.take(MAX_BYTES).read_to_end(&mut content)?;
             Ok(content)
         };
-        let content = read().map_err(doing::<io::Error>(format_args!("read {RESOLV_CONF}")))?;
+        let content = read().map_err(context::<io::Error>(format_args!("read {RESOLV_CONF}")))?;
         files.push(GivenFile { path: RESOLV_CONF, content, replaces: true });
     }
     Ok(files)
@@ -75,7 +75,7 @@ pub fn put(root: &Path, skeleton: &Path, files: &[GivenFile], mounts: &[PathBuf]
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for file in files {
         put_one(root.as_fd(), skeleton, file, mounts, own)
-            .map_err(doing(format_args!("give the root {}", file.path)))?;
+            .map_err(context(format_args!("give the root {}", file.path)))?;
     }
     Ok(())
 }

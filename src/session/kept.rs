@@ -10,7 +10,7 @@ use std::io;
 
 use oci_spec::runtime::{Process, Spec};
 
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::atomic;
 use crate::fs::dirfd::Dir;
 use crate::runtime::spec::HostDevice;
@@ -50,5 +50,5 @@ pub fn write(bundles: &Dir, name: &str, spec: &Spec, process: &Process) -> io::R
         let permissions = atomic::Permissions::Exactly(0o600);
         atomic::replace(dir, OsStr::new("config.json"), &config, permissions)
     };
-    write().map_err(doing::<io::Error>(format_args!("keep the bundle of {name}")))
+    write().map_err(context::<io::Error>(format_args!("keep the bundle of {name}")))
 }

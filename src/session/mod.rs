@@ -54,7 +54,7 @@ pub use start::Start;
 pub use whole::Whole;
 pub use workspace::Workspace;
 
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::in_root::{open_beneath, resolve};
 use crate::loopdev::LentLoopDevices;
 use crate::model::{Capability, Container, User};
@@ -131,8 +131,8 @@ impl<'a> Session<'a> {
             None => (start::look_up(container, paths)?, None),
         };
         let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
-        let lent =
-            LentLoopDevices::note(numbers, workspace.disk()).map_err(doing("note the loop devices of a container"))?;
+        let lent = LentLoopDevices::note(numbers, workspace.disk())
+            .map_err(context("note the loop devices of a container"))?;
         let own_mounts = workspace.folder("mounts")?;
         let mounts = SessionMounts::prepare(
             container,
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
         if !self.container.capabilities.contains(&Capability::Mknod) {
             // Who may make no nodes is not to open those that its root came with: on a host without device rules this is
             // all that keeps it from them.
-            overlay.refuse_devices().map_err(doing("keep device nodes of the root from being opened"))?;
+            overlay.refuse_devices().map_err(context("keep device nodes of the root from being opened"))?;
         }
         let mut mounts = Vec::new();
         for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
@@ -292,7 +292,7 @@ impl<'a> Session<'a> {
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         let copied = skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper);
-        copied.map_err(doing("copy the attributes of the root folder"))?;
+        copied.map_err(context("copy the attributes of the root folder"))?;
         Ok(upper)
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat
 use super::filesystems::{kernel, new_tmpfs};
 use super::secrets;
 use super::skeleton::MountPoint;
-use crate::error::doing;
+use crate::error::context;
 use crate::model::{Container, MountKind, Secret};
 use crate::mount::{BindOptions, Mounted, bind, cover, make_mount_point};
 use crate::named_paths::NamedPaths;
@@ -92,7 +92,7 @@ impl Ready {
     }
 
     fn bind(target: &Path, name: String, source: PathBuf, options: Vec<String>) -> io::Result<Self> {
-        let found = std::fs::metadata(&source).map_err(doing(format_args!("look at {}", source.display())))?;
+        let found = std::fs::metadata(&source).map_err(context(format_args!("look at {}", source.display())))?;
         let folder = found.is_dir();
         let point = MountPoint { target: target.to_owned(), folder, content: Some(source.clone()), name };
         Ok(Self { point, kind: "bind".into(), source, options, by_hand: ByHand::Same, covered: Vec::new() })
@@ -211,12 +211,12 @@ impl SessionMounts {
                     covered: Vec::new(),
                 }),
             };
-            ready.push(made.map_err(doing(format_args!("mount {}", mount.target.display())))?);
+            ready.push(made.map_err(context(format_args!("mount {}", mount.target.display())))?);
         }
         for (index, device) in outside_dev.iter().enumerate() {
             let place = folder.join(format!("device{index}"));
             make_node(&place, device)
-                .map_err(doing(format_args!("make the device node {}", device.path().display())))?;
+                .map_err(context(format_args!("make the device node {}", device.path().display())))?;
             // In a bundle that is kept it is a device like those below /dev.
             ready.push(
                 Ready::bind(
@@ -261,7 +261,7 @@ impl SessionMounts {
     pub fn give_secrets(&self, uid: u32, gid: u32) -> io::Result<()> {
         for (file, user, group) in &self.of_user {
             let (uid, gid) = (user.then_some(Uid::from_raw(uid)), group.then_some(Gid::from_raw(gid)));
-            chownat(CWD, file, uid, gid, AtFlags::empty()).map_err(doing("give a secret to the step's user"))?;
+            chownat(CWD, file, uid, gid, AtFlags::empty()).map_err(context("give a secret to the step's user"))?;
         }
         Ok(())
     }
@@ -274,7 +274,7 @@ impl SessionMounts {
         let mut left = Vec::new();
         for (target, mounted) in &self.tmpfs {
             let listed = std::fs::read_dir(mounted.path()).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            for entry in listed.map_err(doing(format_args!("list the tmpfs {}", target.display())))? {
+            for entry in listed.map_err(context(format_args!("list the tmpfs {}", target.display())))? {
                 let inside = target.join(entry.file_name());
                 if !self.ready.iter().any(|mount| mount.point.target.starts_with(&inside)) {
                     left.push(target.clone());
@@ -342,9 +342,9 @@ fn bind_source(
     };
     let store = paths.store_below(source);
     let mounted = bind(file.as_fd(), place, wanted, store);
-    let mounted = mounted.map_err(doing(format_args!("bind {}", source.display())))?;
+    let mounted = mounted.map_err(context(format_args!("bind {}", source.display())))?;
     let covered = store.map(|store| cover(place, store)).transpose();
-    Ok((mounted, covered.map_err(doing(format_args!("hide the store in {}", source.display())))?.unwrap_or_default()))
+    Ok((mounted, covered.map_err(context(format_args!("hide the store in {}", source.display())))?.unwrap_or_default()))
 }
 
 /// Binds the copy with all that is mounted below it: as far as that was asked for, and what covers the store.

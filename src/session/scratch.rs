@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::remove_tree::remove_tree;
 use crate::model;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
@@ -46,7 +46,7 @@ impl Scratch {
     /// What mount(2) or mkdir(2) say.
     pub fn create(kind: model::Scratch, caller: Option<u64>, place: &Path, disk: &Path) -> io::Result<Self> {
         let made =
-            |path: &Path| private_folder(path).map_err(doing(format_args!("make the folder {}", path.display())));
+            |path: &Path| private_folder(path).map_err(context(format_args!("make the folder {}", path.display())));
         made(place)?;
         let in_memory = match kind {
             model::Scratch::Default => Some(default_size(caller)),
@@ -57,13 +57,13 @@ impl Scratch {
             Some(bytes) => {
                 let inodes = format!("nr_inodes={}", inodes(bytes));
                 let options = [format!("size={bytes}"), "mode=0700".into(), inodes, "noatime".into()];
-                (mount_tmpfs(place, &options).map_err(doing(format_args!("mount a tmpfs of {bytes} bytes")))?, None)
+                (mount_tmpfs(place, &options).map_err(context(format_args!("mount a tmpfs of {bytes} bytes")))?, None)
             }
             None => {
                 made(disk)?;
                 let disk = Disk(disk.to_owned());
                 let bound = bind_without_access_times(&disk.0, place);
-                (bound.map_err(doing(format_args!("mount the folder {}", disk.0.display())))?, Some(disk))
+                (bound.map_err(context(format_args!("mount the folder {}", disk.0.display())))?, Some(disk))
             }
         };
         Ok(Self { mounted, disk, made: AtomicU32::new(0) })
@@ -85,7 +85,7 @@ impl Scratch {
     /// What mkdir(2) says.
     pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
         let path = self.mounted.path().join(format!("{what}{}", self.made.fetch_add(1, Ordering::Relaxed)));
-        new_folder(&path).map_err(doing(format_args!("make the folder {}", path.display())))?;
+        new_folder(&path).map_err(context(format_args!("make the folder {}", path.display())))?;
         Ok(path)
     }
 }

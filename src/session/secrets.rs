@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::opened::OpenedFile;
 use crate::fs::regular;
 use crate::model::{Build, Container, MountKind, Secret};
@@ -24,7 +24,7 @@ pub fn read(secret: &Secret, paths: &NamedPaths, known: &Secrets) -> io::Result<
     let (name, value) = match secret {
         Secret::File(path) => {
             let opened = paths.get(path).and_then(|file| regular::reopen(file.as_fd()));
-            let value = opened.and_then(take).map_err(doing(format_args!("read the secret {}", path.display())))?;
+            let value = opened.and_then(take).map_err(context(format_args!("read the secret {}", path.display())))?;
             (path.display().to_string(), value)
         }
         Secret::Variable(name) => {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timestamps, chmodat, chownat, stat, utimensat};
 
 use super::{SessionError, scratch};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::in_root::{self, Cover, ResolvedPath, resolve_covered};
 use crate::fs::xattr::{XattrFile, XattrReader};
 use crate::runtime::spec::DEFAULT_MOUNT_POINTS;
@@ -44,20 +44,20 @@ pub fn prepare(root: &Path, skeleton: &Path, points: &[MountPoint]) -> Result<Ve
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(io::Error::from)?;
     let copied = copy_attributes(root.as_fd(), Path::new("/"), skeleton);
-    copied.map_err(doing("copy the attributes of the root folder"))?;
+    copied.map_err(context("copy the attributes of the root folder"))?;
     let mut real: Vec<PathBuf> = Vec::new();
     let mut covers: Vec<Cover> = Vec::new();
     for point in points {
         let inside = match resolve_covered(root.as_fd(), &covers, &point.target) {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(wrong(point, "below a file")),
-            resolved => resolved.map_err(doing(format_args!("mount target {}", point.target.display())))?,
+            resolved => resolved.map_err(context(format_args!("mount target {}", point.target.display())))?,
         };
         let path = inside.path();
         refuse_kernels_own(&point.target, &path)?;
         check_kind(point, &inside)?;
         if !real.iter().any(|other| path != *other && path.starts_with(other)) {
             let made = make(root.as_fd(), skeleton, &inside, point.folder);
-            made.map_err(doing(format_args!("make the mount point {}", point.target.display())))?;
+            made.map_err(context(format_args!("make the mount point {}", point.target.display())))?;
         }
         let open = |content: &PathBuf| rustix::fs::open(content, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let content = point.content.as_ref().map(open).transpose().map_err(io::Error::from)?;

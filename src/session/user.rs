@@ -7,13 +7,13 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::{in_root, regular};
 use crate::model::{Principal, User};
 use crate::runtime::process::Credentials;
 
 /// Past this a passwd or group file is taken for an attack.
-const MOST_BYTES: u64 = 8 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 
 /// `(uid_t) -1` and `(gid_t) -1`.
 const NOBODYS_ID: u32 = u32::MAX;
@@ -117,7 +117,7 @@ impl<'a> GroupEntry<'a> {
 /// The file's text; nothing where there is no such file.
 fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
     let failed =
-        |action| move |error: io::Error| doing(format_args!("{action} {} of the rootfs", path.display()))(error);
+        |action| move |error: io::Error| context(format_args!("{action} {} of the rootfs", path.display()))(error);
     let place = match in_root::open(root, path, OFlags::PATH) {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
@@ -128,7 +128,7 @@ fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
     }
     let mut bytes = Vec::new();
     let file = regular::reopen(place.as_fd()).map_err(failed("open"))?;
-    file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(failed("read"))?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed("read"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Lower, Session, SessionError};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::acl;
 use crate::fs::in_root::open_beneath;
 use crate::fs::list::entries;
@@ -51,7 +51,7 @@ impl Session<'_> {
             let view = self.view(&self.workspace.folder("view")?)?;
             let root = open(view.path())?;
             super::skeleton::copy_attributes(root.as_fd(), Path::new("/"), &upper)
-                .map_err(doing("copy the attributes of the root directory"))?;
+                .map_err(context("copy the attributes of the root directory"))?;
             drop(root);
             view.close().map_err(SessionError::Busy)?;
         }
@@ -68,13 +68,13 @@ impl Session<'_> {
             reader: XattrReader::default(),
             with_acl: Default::default(),
         };
-        fixed.add_mount_points().map_err(doing("make /proc, /sys and /dev in the image"))?;
+        fixed.add_mount_points().map_err(context("make /proc, /sys and /dev in the image"))?;
         if self.lowers.iter().any(Lower::is_wider_than_squashfs) {
-            fixed.all().map_err(doing("make the root fit an image"))?;
+            fixed.all().map_err(context("make the root fit an image"))?;
         }
         let with_acl = fixed.with_acl;
         drop(root);
-        mounted.make_read_only().map_err(doing("make the root read-only"))?;
+        mounted.make_read_only().map_err(context("make the root read-only"))?;
         Ok(Whole { mounted, with_acl })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::layer::Lower;
 use super::scratch::{Scratch, private_folder};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::dirfd::Dir;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
@@ -53,13 +53,13 @@ impl Workspace {
         // Not `nodev`: the nodes of devices outside /dev are made here, and their bind mounts would have it too.
         let tmpfs = |place: &Path| {
             let mounted = mount_tmpfs(place, &["mode=0700".into(), "nosuid".into()]);
-            mounted.map_err(doing(format_args!("mount a tmpfs on {}", place.display())))
+            mounted.map_err(context(format_args!("mount a tmpfs on {}", place.display())))
         };
         let apart = tmpfs(place)?;
-        keep_out_of_binds(place).map_err(doing(format_args!("keep {} out of binds", place.display())))?;
+        keep_out_of_binds(place).map_err(context(format_args!("keep {} out of binds", place.display())))?;
         // What cannot be bound itself can hold what is.
         let inner = place.join("w");
-        private_folder(&inner).map_err(doing(format_args!("make the folder {}", inner.display())))?;
+        private_folder(&inner).map_err(context(format_args!("make the folder {}", inner.display())))?;
         let root = tmpfs(&inner)?;
         Ok(Self {
             images: Mutex::default(),
@@ -129,7 +129,7 @@ impl Workspace {
     /// What mkdir(2) says.
     pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
         let path = self.root.path().join(format!("{what}{}", self.number()));
-        private_folder(&path).map_err(doing(format_args!("make the folder {}", path.display())))?;
+        private_folder(&path).map_err(context(format_args!("make the folder {}", path.display())))?;
         Ok(path)
     }
 
@@ -139,8 +139,8 @@ impl Workspace {
     /// Where it is no squashfs image, or the host has no loop devices.
     pub fn image(&self, path: &Path) -> io::Result<Lower> {
         self.shared(path, |target| {
-            let mount = || mount_squashfs(&regular::open(path).map_err(doing("open it"))?, target);
-            mount().map(Lower::image).map_err(doing(format_args!("mount {}", path.display())))
+            let mount = || mount_squashfs(&regular::open(path).map_err(context("open it"))?, target);
+            mount().map(Lower::image).map_err(context(format_args!("mount {}", path.display())))
         })
     }
 
@@ -150,8 +150,8 @@ impl Workspace {
     /// As [`Workspace::image`].
     pub fn opened_image(&self, path: &Path, image: BorrowedFd<'_>) -> io::Result<Lower> {
         self.shared(path, |target| {
-            let mount = || mount_squashfs(&regular::reopen(image).map_err(doing("open it"))?, target);
-            mount().map(Lower::image).map_err(doing(format_args!("mount {}", path.display())))
+            let mount = || mount_squashfs(&regular::reopen(image).map_err(context("open it"))?, target);
+            mount().map(Lower::image).map_err(context(format_args!("mount {}", path.display())))
         })
     }
 
@@ -163,7 +163,7 @@ impl Workspace {
         let options = BindOptions { recursive: false, read_only: true, suid: true, dev: true, propagates: false };
         self.shared(path, |target| {
             let bound = bind(folder, target, options, None).map(Lower::host_directory);
-            bound.map_err(doing(format_args!("mount the folder {}", path.display())))
+            bound.map_err(context(format_args!("mount the folder {}", path.display())))
         })
     }
 
@@ -190,7 +190,7 @@ impl Workspace {
     pub fn scratch(&self, kind: model::Scratch) -> io::Result<Scratch> {
         let name = format!("scratch{}", self.number());
         let scratch = Scratch::create(kind, self.memory_limit(), &self.root.path().join(&name), &self.disk.join(&name));
-        scratch.map_err(doing("make the scratch, where changes live"))
+        scratch.map_err(context("make the scratch, where changes live"))
     }
 
     /// Returns the limit of memory of the cgroup that runner was started in, where it is so small that the kernel may end

@@ -22,7 +22,7 @@ use crate::warning::Warning;
 pub(super) const KEYS: [&str; 5] = ["store", "jobs", "progress", "keep_failed", "lock_file"];
 
 /// Far more than settings take; a larger file was put there by mistake.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Who calls runner: the users whose files are trusted beside those of root.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub(super) fn read(folder: &Path, caller: Caller) -> Result<Found, SettingsError
     if found.is_symlink() {
         return Err(unreadable(io::Error::other("it is a symbolic link, which could lead to a file of somebody else")));
     }
-    let read = || regular::into_text(regular::read_all(regular::reopen(place.as_fd())?, MOST_BYTES)?);
+    let read = || regular::into_text(regular::read_all(regular::reopen(place.as_fd())?, MAX_BYTES)?);
     let text = read().map_err(unreadable)?;
     let (partial, problems) = parse(&text, folder);
     if problems.is_empty() {

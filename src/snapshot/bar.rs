@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::image::MOST_PERCENT;
+use super::image::MAX_PERCENT;
 
 /// No bar is longer, nor a line that is worth keeping.
-const MOST_PENDING: usize = 4 << 10;
+const MAX_PENDING: usize = 4 << 10;
 
 /// A terminal: our end, and the one to draw on. Either is closed in every program that is started.
 pub(super) fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -41,9 +41,9 @@ impl Bar {
                 // It has no end until the next one begins, but is whole with this. What is left to do may turn out to be
                 // more than it was.
                 self.pending.clear();
-                self.percent = self.percent.max(Some(percent.min(MOST_PERCENT)));
+                self.percent = self.percent.max(Some(percent.min(MAX_PERCENT)));
             } else if !b"\r\n".contains(byte) {
-                if self.pending.len() < MOST_PENDING {
+                if self.pending.len() < MAX_PENDING {
                     self.pending.push(*byte);
                 }
             } else if !self.pending.is_empty() {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 use super::mksquashfs;
-use super::normalise::MOST_PATH_BYTES;
+use super::normalise::MAX_PATH_BYTES;
 use crate::cgroup::ProcessLimit;
 use crate::model::{Compression, Snapshot};
 use crate::squashfs::{self, WriteError, WriteOptions, WriteProgress};
@@ -22,7 +22,7 @@ use crate::squashfs::{self, WriteError, WriteOptions, WriteProgress};
 pub(super) const TOLD_EACH: Duration = Duration::from_millis(250);
 
 /// Before the end it is not done, however close.
-pub(super) const MOST_PERCENT: u8 = 99;
+pub(super) const MAX_PERCENT: u8 = 99;
 
 /// The variable that has mksquashfs(1) write images.
 const VARIABLE: &str = "RUNNER_MKSQUASHFS";
@@ -161,14 +161,14 @@ impl ImageOptions {
             time: epoch.unwrap_or_else(now),
             latest: epoch.unwrap_or(u32::MAX),
             threads: thread::available_parallelism().map_or(1, usize::from),
-            longest_path: MOST_PATH_BYTES,
+            longest_path: MAX_PATH_BYTES,
         }
     }
 }
 
 fn percent(written: WriteProgress) -> u8 {
     let percent = u128::from(written.read) * 100 / u128::from(written.all.max(1));
-    u8::try_from(percent).map_or(MOST_PERCENT, |percent| percent.min(MOST_PERCENT))
+    u8::try_from(percent).map_or(MAX_PERCENT, |percent| percent.min(MAX_PERCENT))
 }
 
 #[cfg(test)]

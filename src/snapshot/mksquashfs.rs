@@ -20,7 +20,7 @@ use crate::model::Compression;
 use crate::sys;
 
 /// As much of what mksquashfs says is kept for an error.
-const MOST_SAID: u64 = 4 << 10;
+const MAX_SAID: u64 = 4 << 10;
 
 impl ImageOptions {
     fn arguments(&self) -> Vec<String> {
@@ -180,7 +180,7 @@ fn wait(
             }
             let bytes = read_some(stream)?;
             let bytes = if index == 0 { bar.take(&bytes) } else { bytes };
-            let room = (MOST_SAID as usize).saturating_sub(said.len());
+            let room = (MAX_SAID as usize).saturating_sub(said.len());
             said.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }

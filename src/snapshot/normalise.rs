@@ -21,10 +21,10 @@ use crate::fs::walk::{MountPoints, Walk};
 use crate::fs::xattr::{XattrFile, XattrReader};
 
 /// No program opens a longer path, see path_resolution(7): not what reads an image, and not what copies a checkpoint back.
-pub(super) const MOST_PATH_BYTES: usize = 4095;
+pub(super) const MAX_PATH_BYTES: usize = 4095;
 
 /// As many of a kind are told.
-const MOST_TOLD: usize = 10;
+const MAX_TOLD: usize = 10;
 
 /// What there was to see on the way.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bo
         }
         for entry in walk.entries().map_err(|error| told(&folder, error))? {
             let path = folder.join(entry.name());
-            if path.as_os_str().len() + root.as_os_str().len() > MOST_PATH_BYTES {
+            if path.as_os_str().len() + root.as_os_str().len() > MAX_PATH_BYTES {
                 return Err(io::Error::other(format!(
                     "{}… : the path is longer than 4095 bytes, and no program can open it",
                     path.display().to_string().chars().take(80).collect::<String>()
@@ -111,7 +111,7 @@ impl Pass<'_> {
         self.put_in_order(file, &kept)?;
         if has_acl {
             self.seen.with_acl.1 += 1;
-            if self.seen.with_acl.0.len() < MOST_TOLD {
+            if self.seen.with_acl.0.len() < MAX_TOLD {
                 self.seen.with_acl.0.push(path.to_owned());
             }
         }

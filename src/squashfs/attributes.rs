@@ -45,7 +45,7 @@ pub(super) fn read(reader: &mut XattrReader, directory: BorrowedFd<'_>, name: &O
 }
 
 /// All sets together are in memory until the image is whole, and have no more.
-const MOST_SET_BYTES: u64 = 256 << 20;
+const MAX_SET_BYTES: u64 = 256 << 20;
 
 /// All sets of attributes, each once.
 #[derive(Debug, Default)]
@@ -84,8 +84,8 @@ impl Attributes {
             return Err(WriteError::TooMany { what: "sets of extended attributes", most: NO_ATTRIBUTES.into() });
         }
         self.bytes += pairs.iter().map(|(_, name, value)| (name.len() + value.len()) as u64).sum::<u64>();
-        if self.bytes > MOST_SET_BYTES {
-            return Err(WriteError::TooMany { what: "bytes of different extended attributes", most: MOST_SET_BYTES });
+        if self.bytes > MAX_SET_BYTES {
+            return Err(WriteError::TooMany { what: "bytes of different extended attributes", most: MAX_SET_BYTES });
         }
         let pairs = Rc::new(pairs);
         self.sets.push(Rc::clone(&pairs));

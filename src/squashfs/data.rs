@@ -19,7 +19,7 @@ use crate::fs::regular;
 
 /// No larger file is written, nothing but holes though it may be: the list of its blocks alone would take gigabytes, here
 /// and where it is read.
-pub(super) const MOST_BYTES: u64 = 16 << 40;
+pub(super) const MAX_BYTES: u64 = 16 << 40;
 
 /// Told how many bytes of all files have been read, and how large the image is.
 pub(super) type Told<'a> = dyn FnMut(u64, u64) + 'a;
@@ -58,8 +58,8 @@ impl<'b, 't, 'i, 's, 'e> Data<'b, 't, 'i, 's, 'e> {
 
     fn file(&mut self, fd: BorrowedFd<'_>, node: u32, size: u64, is_sparse: bool) -> Result<(), WriteError> {
         let path = || self.tree.path(node);
-        if size > MOST_BYTES {
-            return Err(WriteError::FileTooLarge { path: path(), size, most: MOST_BYTES });
+        if size > MAX_BYTES {
+            return Err(WriteError::FileTooLarge { path: path(), size, most: MAX_BYTES });
         }
         let file = open(fd, self.tree.name(node)).map_err(|source| WriteError::Read { path: path(), source })?;
         let found = fstat(&file).map_err(|error| WriteError::Read { path: path(), source: error.into() })?;

@@ -7,7 +7,7 @@ use super::error::WriteError;
 use super::metadata::{Metadata, Place, SIZE};
 
 /// A run has no more entries.
-const MOST_ENTRIES: u32 = 256;
+const MAX_ENTRIES: u32 = 256;
 
 /// Bytes of what a run begins with.
 const HEADER: usize = 12;
@@ -81,7 +81,7 @@ impl Run {
         let is_near = i16::try_from(i64::from(entry.inode) - i64::from(self.inode)).is_ok();
         // A run ends with the block of the table, so that the index leads close to each name.
         let is_in_block = usize::from(begin.offset) + HEADER + self.bytes.len() < SIZE;
-        self.entries == 0 || self.entries < MOST_ENTRIES && self.block == entry.place.block && is_near && is_in_block
+        self.entries == 0 || self.entries < MAX_ENTRIES && self.block == entry.place.block && is_near && is_in_block
     }
 
     fn add(&mut self, entry: Entry<'_>) {

@@ -26,7 +26,7 @@ impl Place {
 }
 
 /// As many bytes of a stream stay in memory where it can be written on the way.
-const MOST_WAITING: usize = 64 << 10;
+const MAX_WAITING: usize = 64 << 10;
 
 /// A stream of metadata blocks that grows.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Metadata {
 
     /// Returns blocks as they are in an image, where there are many, and forgets them.
     pub(super) fn take_blocks(&mut self) -> Option<Vec<u8>> {
-        if self.blocks.len() < MOST_WAITING {
+        if self.blocks.len() < MAX_WAITING {
             return None;
         }
         self.taken += self.blocks.len() as u64;

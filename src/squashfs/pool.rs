@@ -15,10 +15,10 @@ use super::compressor::Compressor;
 const BLOCKS_PER_THREAD: usize = 6;
 
 /// All that are there take no more than half of 64 MB.
-const MOST_BLOCKS: usize = 96;
+const MAX_BLOCKS: usize = 96;
 
 /// More threads would take more memory than that for their compressors.
-const MOST_THREADS: usize = 16;
+const MAX_THREADS: usize = 16;
 
 /// With fewer blocks that wait no thread is started.
 const BLOCKS_FOR_A_THREAD: usize = 4;
@@ -130,14 +130,14 @@ pub(super) struct Pool<'s, 'e> {
 impl<'s, 'e> Pool<'s, 'e> {
     /// Makes a pool of so many threads, the caller's among them.
     pub(super) fn new(scope: &'s Scope<'s, 'e>, codec: Codec, threads: usize) -> Self {
-        let threads = threads.clamp(1, MOST_THREADS);
+        let threads = threads.clamp(1, MAX_THREADS);
         Self {
             scope,
             shared: Arc::default(),
             codec,
             own: None,
             threads: threads - 1,
-            most: (threads * BLOCKS_PER_THREAD).min(MOST_BLOCKS),
+            most: (threads * BLOCKS_PER_THREAD).min(MAX_BLOCKS),
             next: 0,
             first: 0,
             spare: Vec::new(),

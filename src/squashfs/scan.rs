@@ -31,7 +31,7 @@ pub(super) struct Scan {
 }
 
 /// All files of a tree have no more bytes, most of which are holes then. Lists of their blocks take a 32,000th of it.
-pub(super) const MOST_BYTES: u64 = 64 << 40;
+pub(super) const MAX_BYTES: u64 = 64 << 40;
 
 /// Reads the directory at `top` and all in it.
 ///
@@ -47,8 +47,8 @@ pub(super) fn scan(top: BorrowedFd<'_>, options: WriteOptions, watch: Watch<'_>)
     scan.tree.add(root)?;
     scan.tree.set_children(ROOT, 1);
     walk::walk(top, &mut scan, |scan| &scan.tree, |scan, fd, directory| scan.list(fd, directory, watch))?;
-    if scan.tree.bytes() > MOST_BYTES {
-        return Err(WriteError::TooMany { what: "bytes of files, holes included", most: MOST_BYTES });
+    if scan.tree.bytes() > MAX_BYTES {
+        return Err(WriteError::TooMany { what: "bytes of files, holes included", most: MAX_BYTES });
     }
     Ok(scan)
 }

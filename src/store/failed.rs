@@ -15,7 +15,7 @@ use super::lock::Locked;
 use super::{BuildId, Store, StoreError};
 use crate::cache::key::Fields;
 use crate::fs::atomic;
-use crate::fs::regular::{self, MOST_OF_OURS};
+use crate::fs::regular::{self, MAX_OF_OURS};
 use crate::fs::remove_tree::remove_tree;
 use crate::fs::tree_size::tree_size;
 
@@ -181,7 +181,7 @@ fn tmpfs(folder: &Path, n: usize) -> PathBuf {
 }
 
 fn read(folder: &Path) -> Option<FailedStep> {
-    serde_json::from_slice(&regular::read(&folder.join(STATE), MOST_OF_OURS).ok()?).ok()
+    serde_json::from_slice(&regular::read(&folder.join(STATE), MAX_OF_OURS).ok()?).ok()
 }
 
 #[cfg(test)]

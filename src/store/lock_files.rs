@@ -18,9 +18,9 @@ use crate::fs::named_file::NamedFile;
 use crate::fs::regular;
 
 /// More than a lock file takes: that of 100,000 snapshots is shorter.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 /// No path is longer.
-const MOST_PATH: u64 = 1 << 16;
+const MAX_PATH: u64 = 1 << 16;
 
 impl Store {
     /// Remembers where a lock file is: what it names is kept for as long as it is there. What is no regular file is none: a
@@ -61,7 +61,7 @@ impl Store {
                 if half.iter().any(|half| entry.file_name().as_encoded_bytes().starts_with(half.as_bytes())) {
                     continue;
                 }
-                let path = PathBuf::from(OsStr::from_bytes(&regular::read(&entry.path(), MOST_PATH)?));
+                let path = PathBuf::from(OsStr::from_bytes(&regular::read(&entry.path(), MAX_PATH)?));
                 if is_there(&path)? {
                     paths.insert(path);
                 }
@@ -94,7 +94,7 @@ fn without_links_above(path: &Path) -> io::Result<PathBuf> {
 /// # Errors
 /// [`StoreError::LockFile`] for what is no TOML, without its text, and whatever reading gives.
 pub fn named_in_lock_file(path: &Path) -> Result<BTreeSet<Digest>, StoreError> {
-    let read = || regular::read_all(NamedFile::find(path)?.read()?, MOST_BYTES);
+    let read = || regular::read_all(NamedFile::find(path)?.read()?, MAX_BYTES);
     let bytes = read().map_err(failed("read the lock file", path))?;
     let wrong = |why: String| StoreError::LockFile { path: path.to_owned(), why };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
@@ -178,7 +178,7 @@ mod tests {
             fs::remove_file(top.join("project/below")).unwrap();
         }
         // Nor is one that is put there after that.
-        let error = crate::error::told(&named_in_lock_file(&known).unwrap_err());
+        let error = crate::error::error_chain(&named_in_lock_file(&known).unwrap_err());
         assert!(error.ends_with("it is a symbolic link to ../victim; name that file itself"), "{error}");
     }
 

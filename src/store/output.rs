@@ -126,7 +126,7 @@ mod tests {
 
     fn publish(lease: &Lease, source: &Path, output: &Path) -> Result<(), String> {
         let output = OutputPlace::open(output).map_err(|error| error.to_string())?;
-        lease.publish(source, &output).map(drop).map_err(|error| crate::error::told(&error))
+        lease.publish(source, &output).map(drop).map_err(|error| crate::error::error_chain(&error))
     }
 
     fn lease() -> (tempfile::TempDir, Lease, PathBuf) {
@@ -162,7 +162,7 @@ mod tests {
         let (kept, path) = (folder.path().join("kept"), folder.path().join("out/image"));
         let output = OutputPlace::open(&path).unwrap();
         fs::write(&kept, "kept").unwrap();
-        let refused = || crate::error::told(&lease.publish(&source, &output).unwrap_err());
+        let refused = || crate::error::error_chain(&lease.publish(&source, &output).unwrap_err());
         symlink(&kept, &path).unwrap();
         assert!(refused().contains("it is a symbolic link, and an output replaces a regular file only"));
         fs::remove_dir_all(folder.path().join("out")).unwrap();

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A lease's file that lists more has not been written by a runner.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 /// What the name of a half-written file of that lease holds. Ids are unique, so nothing else has such a name.
 pub(super) fn mark(lease: &str) -> String {
@@ -27,7 +27,7 @@ pub(super) fn append(mut file: &File, path: &Path) -> io::Result<()> {
 /// half-written file of the lease: no list, however it came to be, has anything else removed.
 pub(super) fn read(file: &File, lease: &str) -> io::Result<Vec<PathBuf>> {
     let size = file.metadata()?.len();
-    if size > MOST_BYTES {
+    if size > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long to be a lease"));
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];

@@ -12,7 +12,7 @@ use super::{MAX_PROJECTS, Store, StoreError};
 use crate::cache::key::{Fields, Parents};
 use crate::digest::Digest;
 use crate::fs::atomic;
-use crate::fs::regular::{self, MOST_OF_OURS};
+use crate::fs::regular::{self, MAX_OF_OURS};
 
 /// What was built under a key. Written when all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,7 +209,7 @@ impl Store {
 }
 
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&regular::read(path, MOST_OF_OURS).ok()?).ok()
+    serde_json::from_slice(&regular::read(path, MAX_OF_OURS).ok()?).ok()
 }
 
 #[cfg(test)]

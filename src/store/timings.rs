@@ -10,7 +10,7 @@ use super::error::io as failed;
 use super::{MAX_PROJECTS, Store, StoreError};
 use crate::digest::Digest;
 use crate::fs::atomic;
-use crate::fs::regular::{self, MOST_OF_OURS};
+use crate::fs::regular::{self, MAX_OF_OURS};
 
 /// By the step's name.
 pub type Timings = BTreeMap<String, Timing>;
@@ -64,7 +64,7 @@ impl Store {
     }
 
     fn timings_of_projects(&self, build: &str) -> OfProjects {
-        let read = || serde_json::from_slice(&regular::read(&self.timings_path(build), MOST_OF_OURS).ok()?).ok();
+        let read = || serde_json::from_slice(&regular::read(&self.timings_path(build), MAX_OF_OURS).ok()?).ok();
         read().unwrap_or_default()
     }
 

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::threads;
 
 /// More threads wait for the disk.
-const MOST_THREADS: usize = 4;
+const MAX_THREADS: usize = 4;
 
 /// What was damaged, and is out of the way now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Store {
             }
             Ok(damaged)
         };
-        let count = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let mut damaged = BTreeSet::new();
         for found in threads::share(count, work) {
             damaged.extend(found?);

@@ -11,7 +11,7 @@ use crate::command::effective_settings::settings_with_warning;
 use crate::command::lock_file::{self, LockFile};
 use crate::command::manifest_file::ManifestFile;
 use crate::command::next_steps::lock_command;
-use crate::error::{Error, Exit, told};
+use crate::error::{Error, Exit, error_chain};
 use crate::lock::{Difference, LockedRootfs, LockedSnapshot, Section};
 use crate::model::StepId;
 use crate::settings::Partial;
@@ -39,7 +39,7 @@ pub fn check(cli: &Cli, args: &LockArgs) -> Result<(), CommandError> {
     }
     let (path, unknown) = (lock_file.path.display(), unknown.join(", "));
     if let Some(error) = store.unreadable.filter(|_| !unknown.is_empty()) {
-        let message = format!("cannot compare {unknown} with {path}: {}", told(&error));
+        let message = format!("cannot compare {unknown} with {path}: {}", error_chain(&error));
         return Err(Error::new(Exit::Host, message).with_hint(error.hint()).into());
     }
     let mut text = format!("{path}: nothing differs\n");

@@ -17,7 +17,7 @@ pub fn socket_pair() -> Result<[i32; 2]> {
 
 const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
-const MOST_DESCRIPTORS: usize = 8;
+const MAX_DESCRIPTORS: usize = 8;
 
 /// A control message of descriptors, see cmsg(3).
 #[repr(C)]
@@ -25,7 +25,7 @@ struct Rights {
     length: usize,
     level: i32,
     kind: i32,
-    descriptors: [i32; MOST_DESCRIPTORS],
+    descriptors: [i32; MAX_DESCRIPTORS],
 }
 
 const RIGHTS_HEADER: usize = 16;
@@ -51,7 +51,7 @@ pub fn send(socket: i32, bytes: &[u8], descriptors: &[i32]) -> Result<()> {
         length: RIGHTS_HEADER + length,
         level: SOL_SOCKET,
         kind: SCM_RIGHTS,
-        descriptors: [-1; MOST_DESCRIPTORS],
+        descriptors: [-1; MAX_DESCRIPTORS],
     };
     let mut message = Message {
         name: 0,
@@ -86,7 +86,7 @@ fn patiently(number: usize, arguments: [usize; 3]) -> Result<usize> {
 /// A packet that came: its length, and the descriptors beside it.
 pub struct Received {
     pub length: usize,
-    pub descriptors: [i32; MOST_DESCRIPTORS],
+    pub descriptors: [i32; MAX_DESCRIPTORS],
     pub count: usize,
 }
 
@@ -97,7 +97,7 @@ pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
     const MSG_TRUNC: i32 = 0x20;
     const MSG_CTRUNC: i32 = 8;
     let part = [bytes.as_mut_ptr() as usize, bytes.len()];
-    let mut rights = Rights { length: 0, level: 0, kind: 0, descriptors: [-1; MOST_DESCRIPTORS] };
+    let mut rights = Rights { length: 0, level: 0, kind: 0, descriptors: [-1; MAX_DESCRIPTORS] };
     let mut message = Message {
         name: 0,
         name_length: 0,
@@ -111,7 +111,7 @@ pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
     let length = patiently(number::RECVMSG, [fd(socket), (&raw mut message) as usize, flags])?;
     let mut count = 0;
     if message.control_length >= RIGHTS_HEADER && (rights.level, rights.kind) == (SOL_SOCKET, SCM_RIGHTS) {
-        count = (rights.length.saturating_sub(RIGHTS_HEADER) / 4).min(MOST_DESCRIPTORS);
+        count = (rights.length.saturating_sub(RIGHTS_HEADER) / 4).min(MAX_DESCRIPTORS);
     }
     let received = Received { length, descriptors: rights.descriptors, count };
     if message.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 {

@@ -16,7 +16,7 @@ use super::super::{ReportContext, Reporter, words};
 use super::{Ci, syntax};
 
 /// As much of a step's lines waits; the log has all.
-const MOST_WAITING: usize = 1 << 20;
+const MAX_WAITING: usize = 1 << 20;
 
 /// Writes a CI job's log.
 #[derive(Debug)]
@@ -102,9 +102,9 @@ impl Groups {
 impl Step {
     fn add(&mut self, lines: &[u8], is_open: bool) {
         self.lines.extend_from_slice(lines);
-        if !is_open && self.lines.len() > MOST_WAITING {
+        if !is_open && self.lines.len() > MAX_WAITING {
             // Half of it at once, so that a fast printer does not move a megabyte for each line.
-            let from = self.lines.len() - MOST_WAITING / 2;
+            let from = self.lines.len() - MAX_WAITING / 2;
             let end = self.lines[from..].iter().position(|byte| *byte == b'\n').map_or(from, |at| from + at + 1);
             self.lines.drain(..end);
             self.clipped = true;
@@ -241,7 +241,7 @@ step e failed: exit code 2
         events.extend((0..40_000).map(|number| said("b", &format!("{number} {}", "x".repeat(100)))));
         events.extend([finished("a", "c", StepStatus::Ran, 1), finished("b", "c", StepStatus::Ran, 1)]);
         let text = show(Ci::GitHub, events);
-        assert!(text.len() < MOST_WAITING + 1000, "{}", text.len());
+        assert!(text.len() < MAX_WAITING + 1000, "{}", text.len());
         assert!(text.contains("::group::b (c)\n(earlier lines are in the log)\nb | "), "{}", &text[..300]);
         assert!(text.contains("b | 39999 "));
     }

@@ -12,7 +12,7 @@ use super::super::record::Record;
 use super::super::{ReportContext, Reporter, words};
 
 /// GitHub takes a megabyte.
-const MOST_ROWS: usize = 500;
+const MAX_ROWS: usize = 500;
 
 /// Adds to `$GITHUB_STEP_SUMMARY` when the build is over.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
         words::duration(record.duration_ms),
         counts.join(", ")
     );
-    for step in record.steps.iter().take(MOST_ROWS) {
+    for step in record.steps.iter().take(MAX_ROWS) {
         let status = match step.status {
             Some(StepStatus::Ran) => "✅",
             Some(StepStatus::Cached) => "💾 cached",
@@ -83,8 +83,8 @@ fn markdown(record: &Record, context: Option<&ReportContext>) -> String {
             image.unwrap_or_default()
         );
     }
-    if record.steps.len() > MOST_ROWS {
-        let _ = writeln!(text, "\n… and {} more steps", record.steps.len() - MOST_ROWS);
+    if record.steps.len() > MAX_ROWS {
+        let _ = writeln!(text, "\n… and {} more steps", record.steps.len() - MAX_ROWS);
     } else if let Some(context) = context {
         let marks = record.marks(context);
         let graph = mermaid(&context.graph, Some(&marks));

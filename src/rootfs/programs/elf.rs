@@ -35,7 +35,7 @@ pub(super) struct Object {
 }
 
 /// More than any program or library has.
-const MOST_BYTES: u64 = 2 << 30;
+const MAX_BYTES: u64 = 2 << 30;
 
 impl Object {
     /// Reads a file; `None` if it is not ELF.
@@ -47,7 +47,7 @@ impl Object {
         if bytes[..count] != ELFMAG[..] {
             return Ok(None);
         }
-        bytes.extend(regular::read_all(file, MOST_BYTES).map_err(unreadable)?);
+        bytes.extend(regular::read_all(file, MAX_BYTES).map_err(unreadable)?);
         Self::parse(&bytes).map(Some).map_err(|problem| RootfsError::Program {
             program: path.to_owned(),
             problem: format!("it is malformed: {problem}"),

@@ -38,7 +38,7 @@ use crate::fs::regular;
 const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Scripts whose interpreter is a script again, at most; as in Linux' `exec`.
-const MOST_INTERPRETERS: usize = 5;
+const MAX_INTERPRETERS: usize = 5;
 
 /// Copies programs of the host, named by absolute path, and all that they load, into an empty folder, which may be an
 /// `O_PATH` descriptor. A program among `opened` is the file that was opened.
@@ -99,7 +99,7 @@ impl<'a> Assembly<'a> {
         let mut chain = Vec::new();
         while let Some(path) = next.take() {
             let problem = |problem: String| RootfsError::Program { program: path.clone(), problem };
-            if chain.len() == MOST_INTERPRETERS || chain.contains(&path) {
+            if chain.len() == MAX_INTERPRETERS || chain.contains(&path) {
                 return Err(problem("its interpreters are scripts of each other".to_owned()));
             }
             chain.push(path.clone());

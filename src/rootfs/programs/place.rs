@@ -18,7 +18,7 @@ use crate::rootfs::RootfsError;
 use crate::rootfs::tree::{Meta, Tree, TreeError};
 
 /// Symlinks on the way to a file, at most; as in Linux' path resolution, path_resolution(7).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// The links right under the root that a host with a merged /usr has, see file-hierarchy(7), and that lead to programs.
 const MERGED: [&str; 2] = ["bin", "sbin"];
@@ -90,7 +90,7 @@ impl<'a> Placer<'a> {
             let kind = found.file_type();
             if kind.is_symlink() {
                 links += 1;
-                if links > MOST_LINKS {
+                if links > MAX_LINKS {
                     return Err(unreadable(rustix::io::Errno::LOOP.into()));
                 }
                 let target = fs::read_link(&outside).map_err(unreadable)?;

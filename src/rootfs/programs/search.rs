@@ -63,7 +63,7 @@ impl HostLibraries {
             of_object.into_iter().map(|folder| (folder, Origin::Object)).collect();
         match program.interpreter.as_deref().and_then(musl_paths) {
             Some(paths) => {
-                let known = match regular::read_text(&paths, MOST_CONF) {
+                let known = match regular::read_text(&paths, MAX_CONF) {
                     Ok(text) => {
                         text.split([':', '\n']).filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
                     }
@@ -141,12 +141,12 @@ pub(super) fn musl_paths(loader: &Path) -> Option<PathBuf> {
 }
 
 /// More than a list of directories takes.
-const MOST_CONF: u64 = 1 << 20;
+const MAX_CONF: u64 = 1 << 20;
 
 /// Reads a file in the format of ldconfig(8); a missing one says nothing.
 fn read_conf(path: &Path, depth: usize, folders: &mut Vec<PathBuf>) -> Result<(), RootfsError> {
     let unreadable = |source| RootfsError::Read { path: path.to_owned(), source };
-    let text = match regular::read_text(path, MOST_CONF) {
+    let text = match regular::read_text(path, MAX_CONF) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unreadable(error)),

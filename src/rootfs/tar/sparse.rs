@@ -4,7 +4,7 @@
 use super::pax::number;
 
 /// More pieces than this are refused: the map is held in memory, and a compressed archive can hold a huge one.
-const MOST_SEGMENTS: usize = 1 << 20;
+const MAX_SEGMENTS: usize = 1 << 20;
 
 /// A run of content in a sparse file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl SparseMap {
 
 /// Adds a run, unless there are too many.
 pub(super) fn push(segments: &mut Vec<Segment>, segment: Segment) -> Result<(), &'static str> {
-    if segments.len() >= MOST_SEGMENTS {
+    if segments.len() >= MAX_SEGMENTS {
         return Err("has more than a million pieces");
     }
     segments.push(segment);

@@ -8,7 +8,7 @@ use oci_spec::runtime::Mount;
 use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 
-use crate::error::doing;
+use crate::error::context;
 use crate::runtime::attach::{self, Attached};
 use crate::runtime::options::Options;
 use crate::sys::{self, MountChange};
@@ -19,7 +19,7 @@ use crate::sys::{self, MountChange};
 /// What the kernel says.
 pub fn attach(attached: &mut Attached, root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
     let mount_all = || -> io::Result<OwnedFd> {
-        let memberships = std::fs::read_to_string("/proc/self/cgroup").map_err(doing("read /proc/self/cgroup"))?;
+        let memberships = std::fs::read_to_string("/proc/self/cgroup").map_err(context("read /proc/self/cgroup"))?;
         let options = Options::of(mount);
         let place = attached.place(root, mount.destination(), true)?;
         let hierarchies = if is_unified()? { Vec::new() } else { hierarchies(&memberships) };
@@ -50,7 +50,7 @@ pub fn attach(attached: &mut Attached, root: BorrowedFd<'_>, mount: &Mount) -> i
         sys::change_mount(top.as_fd(), read_only, false)?;
         Ok(top)
     };
-    let made = mount_all().map_err(doing(format_args!("mount {}", mount.destination().display())))?;
+    let made = mount_all().map_err(context(format_args!("mount {}", mount.destination().display())))?;
     attached.add(mount.destination(), made);
     Ok(())
 }
@@ -61,7 +61,7 @@ fn is_unified() -> io::Result<bool> {
     match rustix::fs::statfs("/sys/fs/cgroup") {
         Ok(found) => Ok(found.f_type.cast_unsigned() == CGROUP2_SUPER_MAGIC),
         Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(doing("look at /sys/fs/cgroup")(error)),
+        Err(error) => Err(context("look at /sys/fs/cgroup")(error)),
     }
 }
 

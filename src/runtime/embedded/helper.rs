@@ -16,7 +16,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::setup::{Inheritance, become_init};
 use super::{Open, Prepare, sealed};
 use crate::cgroup::ContainerGroup;
-use crate::error::{doing, told};
+use crate::error::{context, error_chain};
 use crate::runtime::container::last_words;
 use crate::runtime::protocol::{Opened, receive, send};
 use crate::runtime::{devices, reap};
@@ -41,7 +41,7 @@ fn serve() -> io::Result<bool> {
     // It would reach the steps, and is in no key.
     sys::ordinary_personality()?;
     let Some((prepare, _)) = receive::<Prepare>(&socket)? else { return Ok(true) };
-    let prepared = separate(&prepare).map_err(|error| told(&error)).and_then(|()| create_group(&prepare));
+    let prepared = separate(&prepare).map_err(|error| error_chain(&error)).and_then(|()| create_group(&prepare));
     let Some((open, descriptors)) = receive::<Open>(&socket)? else {
         // The root could not be mounted.
         return Ok(prepared.is_ok_and(|group| group.remove()));
@@ -94,10 +94,10 @@ fn poll_again(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Resu
 fn separate(prepare: &Prepare) -> io::Result<()> {
     let network = if prepare.own_network { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() };
     let namespaces = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | network;
-    nix::sched::unshare(namespaces).map_err(doing("make the container's namespaces"))?;
+    nix::sched::unshare(namespaces).map_err(context("make the container's namespaces"))?;
     if prepare.own_network {
-        sys::bring_loopback_up().map_err(doing("bring the loopback interface up"))?;
-        open_all_ports().map_err(doing("let each user bind each port"))?;
+        sys::bring_loopback_up().map_err(context("bring the loopback interface up"))?;
+        open_all_ports().map_err(context("let each user bind each port"))?;
     }
     Ok(())
 }
@@ -148,19 +148,21 @@ fn start(open: &Open, group: &ContainerGroup, requests: OwnedFd, view: OwnedFd) 
         let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok((inheritance, UnixStream::pair()?, proc))
     };
-    let (inheritance, (mut report, mut reporting), proc) = begin().map_err(|error| told(&error))?;
+    let (inheritance, (mut report, mut reporting), proc) = begin().map_err(|error| error_chain(&error))?;
     let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
     let forked = sys::fork_into(namespaces as u64, group.v2().map(AsFd::as_fd), proc.as_fd());
-    let init = match forked.map_err(doing("start the container's first process")).map_err(|error| told(&error))? {
-        Fork::Child => {
-            drop(report);
-            let built = group.join_v1().map_err(|error| error.told());
-            let Err(words) = built.and_then(|()| become_init(&open.spec, inheritance).map_err(|error| told(&error)));
-            let _ = reporting.write_all(words.as_bytes());
-            sys::exit_now(1);
-        }
-        Fork::Parent(init) => init,
-    };
+    let init =
+        match forked.map_err(context("start the container's first process")).map_err(|error| error_chain(&error))? {
+            Fork::Child => {
+                drop(report);
+                let built = group.join_v1().map_err(|error| error.told());
+                let Err(words) =
+                    built.and_then(|()| become_init(&open.spec, inheritance).map_err(|error| error_chain(&error)));
+                let _ = reporting.write_all(words.as_bytes());
+                sys::exit_now(1);
+            }
+            Fork::Parent(init) => init,
+        };
     drop((inheritance, reporting));
     // The other end closes with execve(2), or with the end of that process.
     let mut words = String::new();

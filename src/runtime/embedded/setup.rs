@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, open_tree};
 
 use super::{cgroup_mounts, view};
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::in_root::{self, open_beneath};
 use crate::runtime::attach::{self, Attached};
 use crate::sys::{self, MountChange};
@@ -40,21 +40,21 @@ pub struct Inheritance {
 pub fn become_init(spec: &Spec, inheritance: Inheritance) -> io::Result<Infallible> {
     // The first process of a PID namespace ends by a signal only when that comes from outside of it, as this one does.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    nix::unistd::setsid().map_err(doing("start a session of processes"))?;
+    nix::unistd::setsid().map_err(context("start a session of processes"))?;
     rustix::process::umask(Mode::empty());
     if let Some(hostname) = spec.hostname() {
-        nix::unistd::sethostname(hostname).map_err(doing("set the hostname"))?;
+        nix::unistd::sethostname(hostname).map_err(context("set the hostname"))?;
     }
     // Without CAP_SYS_RESOURCE it stays what it is, and init is as likely to be ended as a step.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(doing("make the mount namespace private"))?;
+    rustix::mount::mount_change("/", private).map_err(context("make the mount namespace private"))?;
     let root = spec.root().as_ref().ok_or_else(|| io::Error::other("config.json has no root"))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root_fd = openat(CWD, root.path(), flags, Mode::empty()).map_err(doing("open the root"))?;
+    let root_fd = openat(CWD, root.path(), flags, Mode::empty()).map_err(context("open the root"))?;
     if has_namespace(spec, LinuxNamespaceType::Cgroup) {
         // The groups that this process is in become the root of all that it sees of cgroups.
-        nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(doing("make a cgroup namespace"))?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(context("make a cgroup namespace"))?;
     }
     let mut attached = Attached::default();
     for mount in spec.mounts().iter().flatten() {
@@ -76,11 +76,11 @@ pub fn become_init(spec: &Spec, inheritance: Inheritance) -> io::Result<Infallib
     drop(attached);
     if root.readonly() == Some(true) {
         let read_only = MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
-        sys::change_mount(root_fd.as_fd(), read_only, false).map_err(doing("make the root read-only"))?;
+        sys::change_mount(root_fd.as_fd(), read_only, false).map_err(context("make the root read-only"))?;
     }
     // The new one, for it belongs to this PID namespace; and without what is no process' own.
     let proc =
-        attach::filesystem("proc", None, &[("subset".into(), Some("pid".into()))]).map_err(doing("mount a /proc"))?;
+        attach::filesystem("proc", None, &[("subset".into(), Some("pid".into()))]).map_err(context("mount a /proc"))?;
     enter_root(root_fd)?;
     execute(inheritance, proc)
 }
@@ -101,7 +101,7 @@ fn protect(root: BorrowedFd<'_>, attached: &Attached, spec: &Spec) -> io::Result
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let mount = open_tree(&place, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?;
         sys::change_mount(mount.as_fd(), MountChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 }, true)?;
-        attach::put(mount.as_fd(), place.as_fd()).map_err(doing(format_args!("make {path} read-only")))?;
+        attach::put(mount.as_fd(), place.as_fd()).map_err(context(format_args!("make {path} read-only")))?;
     }
     for path in masked.filter(|path| !view::in_proc(spec, path)) {
         let Some(place) = there(root, attached, path)? else { continue };
@@ -116,7 +116,7 @@ fn protect(root: BorrowedFd<'_>, attached: &Attached, spec: &Spec) -> io::Result
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             open_tree(&null, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
         };
-        attach::put(mount.as_fd(), place.as_fd()).map_err(doing(format_args!("hide {path}")))?;
+        attach::put(mount.as_fd(), place.as_fd()).map_err(context(format_args!("hide {path}")))?;
     }
     Ok(())
 }
@@ -131,18 +131,18 @@ fn there(root: BorrowedFd<'_>, attached: &Attached, path: &str) -> io::Result<Op
     match opened {
         Ok(place) => Ok(Some(place)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(error) => Err(doing(format_args!("open {}", path.display()))(error)),
+        Err(error) => Err(context(format_args!("open {}", path.display()))(error)),
     }
 }
 
 /// Makes `root` the root of everything, and lets go of the host's, see pivot_root(2).
 fn enter_root(root: OwnedFd) -> io::Result<()> {
-    rustix::process::fchdir(&root).map_err(doing("go to the root"))?;
+    rustix::process::fchdir(&root).map_err(context("go to the root"))?;
     drop(root);
-    rustix::process::pivot_root(".", ".").map_err(doing("change the root"))?;
+    rustix::process::pivot_root(".", ".").map_err(context("change the root"))?;
     // Both are at the same place now, the old one on top.
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(doing("let go of the host's root"))?;
-    rustix::process::chdir("/").map_err(doing("go to the new root"))
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(context("let go of the host's root"))?;
+    rustix::process::chdir("/").map_err(context("go to the new root"))
 }
 
 /// Executes init with its three descriptors, and nothing else of this process.
@@ -154,5 +154,5 @@ fn execute(inheritance: Inheritance, proc: OwnedFd) -> io::Result<Infallible> {
     sys::default_signals()?;
     sys::close_all_on_exec()?;
     let none: [&std::ffi::CStr; 0] = [];
-    nix::unistd::fexecve(program, &[c"runner-init"], &none).map_err(doing("start init"))
+    nix::unistd::fexecve(program, &[c"runner-init"], &none).map_err(context("start init"))
 }

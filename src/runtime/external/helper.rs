@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use super::groups::{self, Groups, SessionGroups};
 use super::shared::Shared;
 use super::{Open, serve};
-use crate::error::told;
+use crate::error::error_chain;
 use crate::mount::MountTable;
 use crate::runtime::container::last_words;
 use crate::runtime::protocol::{Opened, receive, send};
@@ -63,9 +63,9 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
             let served = match prepare(open, session) {
                 Ok((groups, shared)) => serve::serve(open, &groups, &shared, &socket).inspect_err(|error| {
                     // Runner may be gone, and then nobody wants to know.
-                    let _ = writeln!(io::stderr(), "{}", told(error));
+                    let _ = writeln!(io::stderr(), "{}", error_chain(error));
                 }),
-                Err(error) => send(&socket, &Opened::Failed(told(&error)), &[]).and(Err(error)),
+                Err(error) => send(&socket, &Opened::Failed(error_chain(&error)), &[]).and(Err(error)),
             };
             sys::exit_now(i32::from(served.is_err()));
         }

@@ -172,7 +172,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::error::told;
+    use crate::error::error_chain;
 
     /// Written by another process: a child that another test starts at this moment would hold a descriptor of this one's,
     /// and a file that is open for writing cannot be executed.
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(error.to_string(), "cannot find the runtime `runc`: it is not in PATH");
         assert_eq!(error.hint(), "apt-get install -y runc");
         let error = Program::find("/nowhere/crun", OsStr::new("")).unwrap_err();
-        assert!(told(&error).starts_with("cannot start the runtime /nowhere/crun: No such file"), "{error}");
+        assert!(error_chain(&error).starts_with("cannot start the runtime /nowhere/crun: No such file"), "{error}");
         assert_eq!(error.hint(), "apt-get install -y crun");
         let error = Program::find("runk", OsStr::new("/nowhere")).unwrap_err();
         assert!(error.hint().starts_with("name `runc`, `crun`"), "{}", error.hint());

@@ -14,7 +14,7 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mo
 
 use super::Open;
 use super::watched::mounted_at;
-use crate::error::doing;
+use crate::error::context;
 use crate::fs::in_root::open_beneath;
 use crate::mount::make_mount_point;
 use crate::runtime::attach::{Attached, make};
@@ -60,7 +60,7 @@ impl Shared {
             if is_bind && all[index + 1..].iter().any(|later| lies_in_it(&later)) {
                 let place = open.folder.join(format!("shared{index}"));
                 let copied = shared.copy(mount, &place);
-                mounts.push(copied.map_err(doing(format_args!("mount {}", target.display())))?);
+                mounts.push(copied.map_err(context(format_args!("mount {}", target.display())))?);
             } else {
                 mounts.push((*mount).clone());
             }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
-use super::super::data::MOST_BYTES;
+use super::super::data::MAX_BYTES;
 use super::super::{BLOCK_SIZE, WriteError, WriteOptions, WriteProgress, write};
 use super::{ALL, folder, found, image, mounted, options, try_image, unpacked};
 use crate::model::Compression;
@@ -96,11 +96,11 @@ fn the_longest_hole_is_written_at_once_and_a_longer_one_is_refused_by_name() {
     let image = image(&root, "image", options(Compression::Zstd));
     let hole = fs::metadata(mounted(&image).path.join("hole")).unwrap();
     assert_eq!((hole.size(), hole.blocks()), (1 << 40, 0));
-    File::create(root.join("longer")).unwrap().set_len(MOST_BYTES + 1).unwrap();
+    File::create(root.join("longer")).unwrap().set_len(MAX_BYTES + 1).unwrap();
     let error = try_image(&root, &folder.path().join("refused"), options(Compression::Zstd)).unwrap_err();
     assert!(matches!(&error, WriteError::FileTooLarge { path, .. } if path.to_str() == Some("/longer")), "{error}");
     for n in 0..4 {
-        File::create(root.join(format!("more{n}"))).unwrap().set_len(MOST_BYTES).unwrap();
+        File::create(root.join(format!("more{n}"))).unwrap().set_len(MAX_BYTES).unwrap();
     }
     let error = try_image(&root, &folder.path().join("refused"), options(Compression::Zstd)).unwrap_err();
     assert!(matches!(&error, WriteError::TooMany { what: "bytes of files, holes included", .. }), "{error}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Cause, Context, Failure, SessionPool};
 use crate::cache::CacheChecker;
 use crate::digest::Digest;
-use crate::error::{Exit, told_with_hint};
+use crate::error::{Exit, error_chain_with_hint};
 use crate::event::Events;
 use crate::fs::regular;
 use crate::model::{Compression, StepId};
@@ -17,7 +17,7 @@ use crate::store::StoreError;
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
-pub struct Work<'a, 'e> {
+pub struct StepContext<'a, 'e> {
     pub context: Context<'a>,
     pub checker: &'e CacheChecker<'e>,
     pub rooms: &'e SessionPool<'a>,
@@ -53,19 +53,19 @@ impl Failure {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let cause = if error.exit() == Exit::Usage { Cause::Input } else { Cause::Host };
-        Self { cause, ..Self::host(told_with_hint(&error, error.hint())) }
+        Self { cause, ..Self::host(error_chain_with_hint(&error, error.hint())) }
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::host(told_with_hint(&error, error.hint()))
+        Self::host(error_chain_with_hint(&error, error.hint()))
     }
 }
 
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
-        let reason = told_with_hint(&error, error.hint());
+        let reason = error_chain_with_hint(&error, error.hint());
         match error {
             ImageError::Interrupted => Self::own(reason, None),
             ImageError::NoProgram
@@ -80,7 +80,7 @@ impl From<ImageError> for Failure {
 
 /// For `map_err`: a file of runner's own that cannot be used.
 pub(super) fn unusable(what: impl Display) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure::host(format!("cannot {what}: {}", told_with_hint(&error, None)))
+    move |error| Failure::host(format!("cannot {what}: {}", error_chain_with_hint(&error, None)))
 }
 
 /// The digest and the size of an image that has just been written.
