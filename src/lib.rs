@@ -18,6 +18,8 @@ pub(crate) mod fs;
 pub mod git;
 pub mod graph;
 pub mod host;
+#[cfg(test)]
+mod imports;
 mod kernel_files;
 pub mod load;
 pub mod lock;

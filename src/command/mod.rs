@@ -14,8 +14,6 @@ mod doctor;
 mod effective_settings;
 mod environment;
 mod graph;
-#[cfg(test)]
-mod imports;
 mod interactive_shell;
 mod leftovers;
 mod lock;

@@ -107,7 +107,7 @@ pub fn unless_interrupted(context: Context<'_>, error: CommandError) -> CommandE
 /// Returns the exit code of a run as the error of a command, unless the run succeeded.
 pub fn result_of(summary: &Summary) -> Result<(), CommandError> {
     match summary.status {
-        _ if summary.panicked => Err(Exit::Internal.into()),
+        _ if summary.has_bug => Err(Exit::Internal.into()),
         BuildStatus::Done => Ok(()),
         BuildStatus::Interrupted => Err(Exit::Interrupted.into()),
         BuildStatus::Failed if summary.mismatched => Err(Exit::Mismatch.into()),

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::context::Context;
+use super::failure::{Cause, Failure};
 use super::segment_table::{Checked, LayerChains};
-use super::{Cause, Context, Failure, SessionPool};
+use super::session_pool::SessionPool;
 use crate::cache::key::Reason;
 use crate::cache::{Below, CacheCheckError, CacheChecker, CacheStatus, is_memory};
 use crate::digest::Digest;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Context;
+use super::context::Context;
 use crate::model::{ContainerId, MountKind, Sharing};
 use crate::store::{CacheTurn, StoreError};
 

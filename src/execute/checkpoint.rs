@@ -14,9 +14,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::setpriority_process;
 
 use super::checkpoints::Due;
+use super::context::Context;
+use super::failure::Failure;
+use super::milliseconds::milliseconds;
 use super::segment_table::CheckpointPlan;
 use super::step_context::{CHANGES, StepContext, measured, session, unusable};
-use super::{Context, Failure, milliseconds};
 use crate::cache::key::Parents;
 use crate::event::{CheckpointStage, Event};
 use crate::fs::copy_tree::{copy_tree, now_and_then};

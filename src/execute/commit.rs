@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::context::Context;
+use super::failure::Failure;
 use super::segment_table::{ToCommit, ToRecord};
-use super::{Context, Failure, SessionPool};
+use super::session_pool::SessionPool;
 use crate::cache::key::{Fields, Reason};
 use crate::cache::{CacheCheckError, CacheChecker, Since};
 use crate::content::ContentError;

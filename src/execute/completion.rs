@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::dispatcher::Dispatcher;
+use super::failure::{Cause, Failure};
 use super::message::{Action, Message, SkipReason};
+use super::milliseconds::milliseconds;
 use super::refusal::hint_of;
 use super::segment_table::Checked;
 use super::worker_message::{StepDone, WorkerMessage};
-use super::{Cause, Failure, milliseconds};
 use crate::cache::CacheStatus;
 use crate::cache::key::Reason;
 use crate::event::{Event, StepFailure, StepStatus};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::dispatcher::Dispatcher;
-use super::milliseconds;
+use super::milliseconds::milliseconds;
 use crate::event::Continuation;
 use crate::model::{Build, Checkpointing, StepId};
 use crate::plan::Segment;

@@ -8,17 +8,22 @@ use std::time::{Duration, Instant};
 
 use super::cache_check::CacheCheck;
 use super::commit::commit;
+use super::context::Context;
 use super::edge::{Edge, EndsWithPanic};
 use super::failed_session::PendingFailedSession;
+use super::failure::Failure;
 use super::message::{Action, Message, SkipReason};
+use super::milliseconds::milliseconds;
+use super::options::{KeepOpen, Options};
 use super::place::Places;
 use super::scheduler::{Limits, Scheduler, Shape};
 use super::segment_table::{LayerChains, SegmentTable};
+use super::session_pool::SessionPool;
 use super::step_context::StepContext;
+use super::summary::Summary;
 use super::timing::{Stage, TimingHistory};
 use super::totals::Totals;
 use super::worker_message::{StepJob, WorkerMessage, hand};
-use super::{Context, Failure, KeepOpen, Options, SessionPool, Summary, milliseconds};
 use crate::cache::CacheChecker;
 use crate::event::{BuildStatus, Event, Events};
 use crate::model::{Action as StepAction, ContainerId, StepId};
@@ -87,10 +92,11 @@ pub fn apply<'a>(
     dispatcher.keep_failed();
     let continues = dispatcher.continuations();
     dispatcher.clock.close();
-    let Dispatcher { totals, failed, .. } = dispatcher;
+    let Dispatcher { totals, failed, scheduler, .. } = dispatcher;
+    let has_bug = edge.has_panicked() || scheduler.is_stuck();
     let status = match (context.interrupt.is_set(), totals.failed) {
         (true, _) => BuildStatus::Interrupted,
-        (false, 0) if !edge.has_panicked() => BuildStatus::Done,
+        (false, 0) if !has_bug => BuildStatus::Done,
         (false, _) => BuildStatus::Failed,
     };
     let Totals { ran, cached, failed: failures, skipped, .. } = totals;
@@ -104,7 +110,7 @@ pub fn apply<'a>(
         continues,
     });
     let Totals { step_failed, mismatched, wrong_input, layers, .. } = totals;
-    Summary { status, step_failed, mismatched, wrong_input, panicked: edge.has_panicked(), failed, layers }
+    Summary { status, step_failed, mismatched, wrong_input, has_bug, failed, layers }
 }
 
 fn shape<'s>(context: Context<'s>, plan: &'s Plan, checker: &CacheChecker<'s>) -> Shape<'s> {

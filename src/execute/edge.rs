@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::{Failure, Interrupt};
+use super::failure::Failure;
+use super::interrupt::Interrupt;
 
 /// Catches the panics of a run's threads.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::Failure;
 use super::attempt::AttemptResult;
+use super::failure::Failure;
 use super::file_capabilities;
 use super::hints::{self, Failed};
 use super::output::Output;

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::dispatcher::Dispatcher;
 use super::failed_session::{Kept, PendingFailedSession};
+use super::failure::{Cause, Failure};
 use super::step_context::{CHANGES, StepContext, session, unusable};
-use super::{Cause, Failure};
 use crate::cache::key;
 use crate::error::error_chain_with_hint;
 use crate::event::Event;

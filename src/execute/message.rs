@@ -84,7 +84,7 @@ pub enum SkipReason {
     Failed(StepId),
     /// The build was interrupted.
     Interrupted,
-    /// A thread of runner panicked.
+    /// A thread of runner panicked, or the scheduler could begin nothing more.
     Bug,
     /// The layer that its segment is built on was not written.
     NoParentLayer,

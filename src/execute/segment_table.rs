@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::milliseconds;
+use super::milliseconds::milliseconds;
 use super::step_context::Written;
 use crate::cache::key::{Fields, Parents, Reason};
 use crate::cache::{Below, CacheChecker, CacheStatus};

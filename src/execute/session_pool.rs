@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use rustix::fs::{Mode, OFlags};
 
-use super::Context;
 use super::checkpoints::Checkpoints;
+use super::context::Context;
 use super::restore_error::RestoreError;
 use super::start_once::StartOnce;
 use crate::error::error_chain_with_hint;

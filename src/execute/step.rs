@@ -10,15 +10,17 @@ use oci_spec::runtime::Process;
 
 use super::attempt::{AttemptResult, RunningAttempt};
 use super::caches::take_turns;
+use super::context::Context;
 use super::explained::words;
+use super::failure::{Cause, Failure};
 use super::hints::only_layer;
 use super::masked;
 use super::output::Output;
 use super::patience::{Meanwhile, Patience};
+use super::session_pool::SessionPool;
 use super::session_pool::Stored;
 use super::step_context::{StepContext, Written, measured, session, unusable};
 use super::streams::Sink;
-use super::{Cause, Context, Failure, SessionPool};
 use crate::digest::Digest;
 use crate::error::error_chain_with_hint;
 use crate::event::Event;

@@ -4,16 +4,17 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Cause, Context, Failure, SessionPool};
+use super::context::Context;
+use super::failure::Failure;
+use super::session_pool::SessionPool;
 use crate::cache::CacheChecker;
 use crate::digest::Digest;
-use crate::error::{Exit, error_chain_with_hint};
+use crate::error::error_chain_with_hint;
 use crate::event::Events;
 use crate::fs::regular;
 use crate::model::{Compression, StepId};
 use crate::session::{Session, SessionError};
-use crate::snapshot::{ImageError, ImageOptions};
-use crate::store::StoreError;
+use crate::snapshot::ImageOptions;
 
 /// A step and what it works with.
 #[derive(Clone, Copy)]
@@ -38,44 +39,6 @@ pub struct Written {
     pub size: u64,
     /// Targets of tmpfs mounts that the steps before it left something in.
     pub tmpfs_left: Vec<PathBuf>,
-}
-
-impl Failure {
-    pub(super) fn host(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), exit_code: None, cause: Cause::Host, is_explained: false, has_run: false }
-    }
-
-    pub(super) fn own(reason: impl Into<String>, exit_code: Option<i32>) -> Self {
-        Self { reason: reason.into(), exit_code, cause: Cause::Step, is_explained: false, has_run: false }
-    }
-}
-
-impl From<SessionError> for Failure {
-    fn from(error: SessionError) -> Self {
-        let cause = if error.exit() == Exit::Usage { Cause::Input } else { Cause::Host };
-        Self { cause, ..Self::host(error_chain_with_hint(&error, error.hint())) }
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::host(error_chain_with_hint(&error, error.hint()))
-    }
-}
-
-impl From<ImageError> for Failure {
-    fn from(error: ImageError) -> Self {
-        let reason = error_chain_with_hint(&error, error.hint());
-        match error {
-            ImageError::Interrupted => Self::own(reason, None),
-            ImageError::NoProgram
-            | ImageError::Run(_)
-            | ImageError::Failed { .. }
-            | ImageError::NotAnImage { .. }
-            | ImageError::Write(_)
-            | ImageError::Stalled(_) => Self::host(reason),
-        }
-    }
 }
 
 /// For `map_err`: a file of runner's own that cannot be used.

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use oci_spec::runtime::{BoxBuilder, Process};
 
 use super::attempt::{AttemptResult, RunningAttempt};
+use super::context::Context;
 use super::masked::{self, MaskedWriter};
 use super::patience::Patience;
+use super::session_pool::SessionPool;
 use super::step::process_in;
 use super::step_context::session;
 use super::streams::Sink;
-use super::{Context, SessionPool};
 use crate::model::{ContainerId, Principal, Step, StepId, User};
 use crate::runtime::container::Begun;
 use crate::runtime::{Ended, Outcome, Stdio};

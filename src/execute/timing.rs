@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::{Context, milliseconds};
+use super::context::Context;
+use super::milliseconds::milliseconds;
 use crate::event::Event;
 use crate::model::StepId;
 use crate::plan::{Plan, Rest, State, left};

@@ -1,6 +1,6 @@
 //! The steps of a run by how they ended, and what came of them.
 
-use super::{Cause, Failure};
+use super::failure::{Cause, Failure};
 use crate::digest::Digest;
 use crate::model::StepId;
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::Failure;
 use super::failed_session::Kept;
+use super::failure::Failure;
 use super::patience::Meanwhile;
 use super::segment_table::Checked;
 use super::step_context::Written;

@@ -364,7 +364,7 @@ proptest! {
             let actions = scheduler.handle(message);
             world.take(actions);
         }
-        prop_assert!(scheduler.is_finished());
+        prop_assert!(scheduler.is_finished() && !scheduler.is_stuck());
         prop_assert_eq!(world.ends.len(), plan.order().len());
         let containers: BTreeSet<usize> = case.build.steps.iter().map(|step| step.container.0).collect();
         prop_assert_eq!(&world.closed, &containers);
@@ -372,4 +372,22 @@ proptest! {
             prop_assert!(world.ends.values().all(|end| matches!(end, End::Ran | End::Cached)));
         }
     }
+}
+
+#[test]
+fn steps_that_nothing_can_begin_are_skipped_as_a_bug_and_waited_for_no_longer() {
+    let steps: [(&str, usize, &[usize]); 3] = [("a", 0, &[]), ("b", 0, &[0]), ("c", 1, &[])];
+    let build = build(&steps);
+    let case =
+        Case { build, barriers: vec![Vec::new(); 2], sees: BTreeSet::new(), jobs: 1, keep_going: false, dice: vec![] };
+    let plan = Plan::new(&case.build, &[]);
+    let segments = Segments::new(&case.build, &plan);
+    let mut scheduler = scheduler(&case, &plan, &segments);
+    for step in [0, 2] {
+        scheduler.block(StepId(step), Blocker::CacheCheck);
+    }
+    let actions = scheduler.start();
+    let skipped = actions.iter().filter(|action| matches!(action, Action::Skip { reason: SkipReason::Bug, .. }));
+    assert_eq!(skipped.count(), 3);
+    assert!(scheduler.is_finished() && scheduler.is_stuck());
 }

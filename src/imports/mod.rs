@@ -1,15 +1,13 @@
-//! The rules of imports in `src/command`, checked in its source text: only `mod.rs` imports the file of a command, and the
-//! files form no circle.
+//! The imports between the files of a directory of `src`, read from their source text, and the circles that they form.
+
+mod command;
+mod execute;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The commands: each has a file, or a directory whose files belong to the command.
-const COMMANDS: [&str; 12] =
-    ["apply", "complete", "doctor", "graph", "lock", "man", "plan", "run", "shell", "store", "validate", "verify"];
-
-/// The imports of each file. A file is named by its module's path below `command`; `mod.rs` is the empty path.
+/// The imports of each file. A file is named by its module's path below the directory; `mod.rs` is the empty path.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// Returns the source text of each file below the directory of `module`, without the tests at the end of a file.
@@ -20,26 +18,36 @@ fn sources(directory: &Path, module: &str, all: &mut BTreeMap<String, String>) {
         let name = if module.is_empty() { stem.clone() } else { format!("{module}::{stem}") };
         if path.is_dir() {
             sources(&path, &name, all);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && name != "imports" {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let text = text.split_once("#[cfg(test)]\nmod tests {").map_or(text.as_str(), |(before, _)| before);
-            all.insert(if stem == "mod" { module.to_owned() } else { name }, text.to_owned());
+            all.insert(if stem == "mod" { module.to_owned() } else { name }, without_tests(&text).to_owned());
         }
     }
 }
 
+/// Returns the text before the first module of tests that is written out in it.
+fn without_tests(text: &str) -> &str {
+    let begins = text.match_indices("#[cfg(test)]\nmod ").find(|(at, begin)| {
+        let name = &text[at + begin.len()..];
+        name.lines().next().is_some_and(|line| line.ends_with('{'))
+    });
+    begins.map_or(text, |(at, _)| &text[..at])
+}
+
 /// Returns the imports of each file: the modules that its paths begin with, and the modules that it declares.
-fn imports(sources: &BTreeMap<String, String>) -> Imports {
+fn imports(root: &str, sources: &BTreeMap<String, String>) -> Imports {
     let imports = |(module, text): (&String, &String)| {
         let is_directory = module.is_empty() || sources.keys().any(|other| other.starts_with(&format!("{module}::")));
-        let paths = paths(text).into_iter().filter_map(|path| resolve(&path, module, is_directory, sources));
+        let paths = paths(root, text).into_iter();
+        let paths = paths.filter_map(|path| resolve(root, &path, module, is_directory, sources));
         (module.clone(), paths.filter(|path| path != module).collect())
     };
     sources.iter().map(imports).collect()
 }
 
 /// Returns the paths of all `use` and `mod` declarations, and those that the code writes in full.
-fn paths(text: &str) -> Vec<String> {
+fn paths(root: &str, text: &str) -> Vec<String> {
+    let from_root = format!("crate::{root}::");
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let code: Vec<&str> = lines.filter(|line| !line.trim_start().starts_with("#[")).collect();
     let mut paths = Vec::new();
@@ -54,7 +62,7 @@ fn paths(text: &str) -> Vec<String> {
             paths.push(format!("self::{name}"));
         } else {
             let words = statement.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
-            let is_relative = |word: &&str| word.starts_with("super::") || word.starts_with("crate::command::");
+            let is_relative = |word: &&str| word.starts_with("super::") || word.starts_with(&from_root);
             paths.extend(words.filter(is_relative).map(str::to_owned));
         }
     }
@@ -85,13 +93,19 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Returns the file below `command` that a path leads to, if it leads to one.
-fn resolve(path: &str, module: &str, is_directory: bool, sources: &BTreeMap<String, String>) -> Option<String> {
+/// Returns the file below the directory that a path leads to, if it leads to one.
+fn resolve(
+    root: &str,
+    path: &str,
+    module: &str,
+    is_directory: bool,
+    sources: &BTreeMap<String, String>,
+) -> Option<String> {
     let mut at: Vec<&str> = module.split("::").filter(|name| !name.is_empty()).collect();
     let mut names = path.split("::").peekable();
     if names.peek() == Some(&"crate") {
         names.next();
-        if names.next() != Some("command") {
+        if names.next() != Some(root) {
             return None;
         }
         at.clear();
@@ -99,7 +113,7 @@ fn resolve(path: &str, module: &str, is_directory: bool, sources: &BTreeMap<Stri
         names.next();
     } else if names.peek() == Some(&"super") {
         while names.next_if_eq(&"super").is_some() {
-            // Above `command` there is nothing of interest.
+            // Above the directory there is nothing of interest.
             at.pop()?;
         }
     } else if !is_directory {
@@ -121,20 +135,6 @@ fn joined(module: &str, name: &str) -> String {
     if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
 }
 
-/// Returns the command that a file belongs to.
-fn command_of(module: &str) -> Option<&str> {
-    module.split("::").next().filter(|name| COMMANDS.contains(name))
-}
-
-/// Returns every import of a command's file by a file that is neither of the same command nor `mod.rs`.
-fn imports_of_commands(imports: &Imports) -> Vec<String> {
-    let edges = imports.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)));
-    let is_wrong = |(from, to): &(&String, &String)| {
-        !from.is_empty() && command_of(to).is_some() && command_of(from) != command_of(to)
-    };
-    edges.filter(is_wrong).map(|(from, to)| format!("{from} imports {to}")).collect()
-}
-
 /// Returns the files of all circles, and those between two circles: the files that remain when each file is removed that
 /// imports no remaining file, or that no remaining file imports.
 fn circles(imports: &Imports) -> Vec<String> {
@@ -150,50 +150,16 @@ fn circles(imports: &Imports) -> Vec<String> {
     }
 }
 
-fn imports_of(files: &[(&str, &str)]) -> Imports {
-    imports(&files.iter().map(|(module, text)| ((*module).to_owned(), (*text).to_owned())).collect())
-}
-
-#[test]
-fn no_command_is_imported_and_no_files_form_a_circle() {
+/// Returns the imports of all files below a directory of `src`.
+fn imports_below(root: &str) -> Imports {
     let mut all = BTreeMap::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/command"), "", &mut all);
-    let imports = imports(&all);
-    for command in COMMANDS {
-        assert!(imports[""].contains(command), "mod.rs does not import {command}");
-    }
-    assert!(imports["apply"].contains("build_run") && imports["build_run"].contains("plan_run"), "{imports:?}");
-    assert_eq!(imports_of_commands(&imports), Vec::<String>::new());
-    assert_eq!(circles(&imports), Vec::<String>::new());
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(root), "", &mut all);
+    imports(root, &all)
 }
 
-#[test]
-fn an_import_of_another_command_is_found_in_each_way_of_writing_it() {
-    for text in [
-        "use super::plan::noted;",
-        "use super::{target, plan};",
-        "use crate::command::{target::{a, b}, plan::{c}};",
-        "use crate::command::plan as other;",
-        "fn a() { super::plan::noted(); }",
-        "use std::io;\n\npub use super::\n{\n    target,\n    plan::noted,\n};",
-    ] {
-        let imports = imports_of(&[("", "mod graph;"), ("graph", text), ("plan", ""), ("target", "")]);
-        assert_eq!(imports_of_commands(&imports), ["graph imports plan"], "{text}");
-    }
-}
-
-#[test]
-fn a_command_may_import_its_own_files_and_shared_ones() {
-    let imports = imports_of(&[
-        ("", "mod lock;\nmod target;"),
-        ("lock", "mod check;\nuse super::target::steps;\nuse crate::lock;"),
-        ("lock::check", "use super::super::target;\nuse crate::plan::Plan;"),
-        ("target", ""),
-    ]);
-    assert_eq!(imports["lock"], BTreeSet::from(["lock::check".into(), "target".into()]));
-    assert_eq!(imports["lock::check"], BTreeSet::from(["target".into()]));
-    assert_eq!(imports_of_commands(&imports), Vec::<String>::new());
-    assert_eq!(circles(&imports), Vec::<String>::new());
+/// Returns the imports of files of `src/command` with these texts.
+fn imports_of(files: &[(&str, &str)]) -> Imports {
+    imports("command", &files.iter().map(|(module, text)| ((*module).to_owned(), (*text).to_owned())).collect())
 }
 
 #[test]

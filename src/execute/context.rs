@@ -1,0 +1,29 @@
+//! The things that every part of a run works with.
+
+use super::interrupt::Interrupt;
+use crate::lock::Section;
+use crate::model::Build;
+use crate::named_paths::NamedPaths;
+use crate::session::Workspace;
+use crate::store::{BuildId, Lease, Store};
+
+/// The things that a run works with.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The build.
+    pub build: &'a Build,
+    /// Has the layers, logs and caches.
+    pub store: &'a Store,
+    /// The lease of this process.
+    pub lease: &'a Lease,
+    /// The directory of the sessions.
+    pub workspace: &'a Workspace,
+    /// The host paths that the build names, opened.
+    pub paths: &'a NamedPaths,
+    /// Ends the run early.
+    pub interrupt: &'a Interrupt,
+    /// Names the directory of the logs.
+    pub build_id: &'a BuildId,
+    /// The locked digests that snapshots must have.
+    pub locked: Option<&'a Section>,
+}

@@ -1,0 +1,8 @@
+//! Durations as events and records give them.
+
+use std::time::Duration;
+
+/// Returns the whole milliseconds of a duration.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
