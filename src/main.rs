@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     if let Err(code) = command::make_room_for_the_stack() {
         return code;
     }
+    command::limit_allocation_pools();
     command::prepare_for_want_of_memory();
     match std::env::args_os().nth(1) {
         Some(argument) if argument == embedded::HELPER_ARGUMENT => embedded::helper::main(),

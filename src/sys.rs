@@ -441,6 +441,18 @@ pub fn join_cgroups(command: &mut std::process::Command, files: Vec<File>) {
     unsafe { command.pre_exec(join) };
 }
 
+/// Limits the pools that the allocator of the GNU C library makes for threads, see `M_ARENA_MAX` in mallopt(3). Each pool has
+/// freed memory of its own, which the others cannot use. Other C libraries have no such pools.
+pub fn limit_allocation_pools(pools: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes the number of pools that are made later, and no memory.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, pools);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = pools;
+}
+
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 
 /// Detaches the file of a loop device; at its last close where something uses the device.

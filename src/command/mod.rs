@@ -51,7 +51,7 @@ use crate::manual;
 use crate::report;
 use crate::sys;
 
-pub use process_setup::{make_room_for_the_stack, prepare_for_want_of_memory};
+pub use process_setup::{limit_allocation_pools, make_room_for_the_stack, prepare_for_want_of_memory};
 
 /// Runs the command of the command line, and returns the exit code of the program.
 pub fn run(cli: Cli) -> ExitCode {

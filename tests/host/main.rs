@@ -38,6 +38,7 @@ mod layers;
 mod limits;
 mod lock;
 mod lock_check;
+mod many_containers;
 mod many_layers;
 mod mount_points;
 mod mounts;
