@@ -24,6 +24,7 @@ mod failure;
 mod file_capabilities;
 mod hints;
 mod interrupt;
+mod made_once;
 mod masked;
 mod message;
 mod milliseconds;

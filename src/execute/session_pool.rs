@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::checkpoints::Checkpoints;
 use super::context::Context;
+use super::made_once::MadeOnce;
 use super::restore_error::RestoreError;
 use super::start_once::StartOnce;
 use crate::error::error_chain_with_hint;
@@ -55,7 +56,7 @@ pub struct SessionPool<'a> {
     /// By snapshot: how many layers its container has written since the last full one, with its own.
     own_layers: Mutex<HashMap<StepId, usize>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
-    made: Mutex<HashMap<String, Lower>>,
+    made: MadeOnce<Lower>,
     /// By container: the checkpoint that its session goes on from.
     seeds: Mutex<HashMap<ContainerId, Seed>>,
     /// The layers and the caches that the build uses.
@@ -98,7 +99,7 @@ impl<'a> SessionPool<'a> {
             chains: Mutex::default(),
             resumed: Mutex::default(),
             own_layers: Mutex::default(),
-            made: Mutex::default(),
+            made: MadeOnce::default(),
             seeds: Mutex::default(),
             held: Mutex::default(),
             checkpoints: Checkpoints::default(),
@@ -295,24 +296,20 @@ impl<'a> SessionPool<'a> {
         scratch: &Arc<Scratch>,
         make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<(), rootfs::RootfsError>,
     ) -> io::Result<Vec<Lower>> {
-        let mut made = lock(&self.made);
-        let name = format!("{source:?}");
-        if let Some(lower) = made.get(&name) {
-            return Ok(vec![lower.clone()]);
-        }
-        let folder = scratch.folder("rootfs")?;
-        let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        make(to.as_fd()).map_err(|error| {
-            let kind = match &error {
-                error if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
-                error if error.is_of_input() => io::ErrorKind::InvalidData,
-                _ => io::ErrorKind::Other,
-            };
-            io::Error::new(kind, error_chain_with_hint(&error, error.hint()))
-        })?;
-        let lower = Lower::root(folder, Arc::clone(scratch));
-        made.insert(name, lower.clone());
-        Ok(vec![lower])
+        let make = || -> io::Result<Lower> {
+            let folder = scratch.folder("rootfs")?;
+            let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            make(to.as_fd()).map_err(|error| {
+                let kind = match &error {
+                    error if error.is_for_want_of_room() => io::ErrorKind::StorageFull,
+                    error if error.is_of_input() => io::ErrorKind::InvalidData,
+                    _ => io::ErrorKind::Other,
+                };
+                io::Error::new(kind, error_chain_with_hint(&error, error.hint()))
+            })?;
+            Ok(Lower::root(folder, Arc::clone(scratch)))
+        };
+        Ok(vec![self.made.get(format!("{source:?}"), make)?])
     }
 
     /// The layers that the snapshot `step` ends, the lowest first.
