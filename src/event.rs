@@ -213,7 +213,6 @@ pub enum CheckpointStage {
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names of the contract")]
 pub enum StepStatus {
     Ran,
     Cached,
@@ -265,7 +264,6 @@ pub struct Place {
 /// How a build ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names of the contract")]
 pub enum BuildStatus {
     Done,
     Failed,
@@ -275,7 +273,6 @@ pub enum BuildStatus {
 /// Where a line was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names of the contract")]
 pub enum Stream {
     Stdout,
     Stderr,

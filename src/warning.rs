@@ -11,7 +11,6 @@ use crate::written_through::WrittenThrough;
 
 /// A warning. What went wrong is told in the words of the error, with its causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Warning {
     /// A step failed, and is tried again.
     Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough>, new_network: bool },
@@ -65,7 +64,6 @@ pub enum Warning {
 
 /// Two containers of which the one reads what the other one writes, and the order that would settle it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub struct MissingOrder {
     pub reader: String,
     pub writer: String,
@@ -109,7 +107,6 @@ pub enum InputFix {
 
 /// Why a step has no checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum NoCheckpoint {
     /// Files are in a tmpfs mount, which no layer holds.
     TmpfsLeft { targets: Vec<PathBuf> },
@@ -125,7 +122,6 @@ pub enum NoCheckpoint {
 
 /// Why what was built is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum NotKept {
     /// An input has changed by now.
     Changed { reasons: Vec<String> },

@@ -18,7 +18,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use thiserror::Error;
 
 use crate::fs::regular;
@@ -78,7 +77,6 @@ pub enum Aspect {
 
 /// Why two could not be compared.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum DifferenceError {
     #[error("{} is no squashfs image", path.display())]
     NotAnImage { path: PathBuf },
@@ -115,7 +113,10 @@ pub fn between_images(first: &Path, second: &Path) -> Result<Vec<Difference>, Di
 ///
 /// # Errors
 /// Where one of them cannot be read.
+#[cfg(test)]
 pub fn between_folders(first: &Path, second: &Path) -> Result<Vec<Difference>, DifferenceError> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).map_err(failed("open", path))

@@ -18,7 +18,6 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the types of inode(7)")]
 pub enum Kind {
     File,
     Folder,

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, XattrFlags, makedev, mknodat, setxattr};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 
 use super::*;
 

@@ -30,6 +30,7 @@ pub struct Stamped {
 
 impl Stamped {
     /// An event that was not in the queue.
+    #[cfg(test)]
     pub fn new(time: SystemTime, event: Event) -> Self {
         Self { time, event, _room: None }
     }

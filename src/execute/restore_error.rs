@@ -5,7 +5,6 @@ use crate::store::StoreError;
 
 /// What of it cannot be opened again.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum RestoreError {
     #[error("the container `{0}` is not in the manifest any more")]
     NoContainer(String),

@@ -80,9 +80,9 @@ struct Seed {
 #[derive(Debug)]
 pub enum Turn<'r> {
     /// With others.
-    Shared(RwLockReadGuard<'r, ()>),
+    Shared { _lock: RwLockReadGuard<'r, ()> },
     /// Alone.
-    Alone(RwLockWriteGuard<'r, ()>),
+    Alone { _lock: RwLockWriteGuard<'r, ()> },
 }
 
 impl<'a> SessionPool<'a> {
@@ -111,8 +111,8 @@ impl<'a> SessionPool<'a> {
     pub fn turn(&self, id: ContainerId, alone: bool) -> Turn<'_> {
         let turn = &self.turns[id.0];
         match alone {
-            true => Turn::Alone(turn.write().unwrap_or_else(PoisonError::into_inner)),
-            false => Turn::Shared(turn.read().unwrap_or_else(PoisonError::into_inner)),
+            true => Turn::Alone { _lock: turn.write().unwrap_or_else(PoisonError::into_inner) },
+            false => Turn::Shared { _lock: turn.read().unwrap_or_else(PoisonError::into_inner) },
         }
     }
 

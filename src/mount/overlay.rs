@@ -33,7 +33,6 @@ const INDEPENDENT: [(&str, &str); 4] =
 
 /// Why an overlay could not be mounted.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum OverlayError {
     #[error("cannot stack {layers} layers: overlayfs takes at most {MAX_LOWERS}")]
     TooManyLayers { layers: usize },

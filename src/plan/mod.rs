@@ -25,7 +25,7 @@ pub use layer_stack::LayerStack;
 pub use left::{Rest, State, left};
 pub use segments::{Segment, Segments};
 pub use unordered::{Unordered, unordered};
-pub use written_inputs::{WrittenInput, written_inputs};
+pub use written_inputs::written_inputs;
 
 /// The steps of a build that are to be done, in order.
 #[derive(Debug, Clone)]

@@ -15,7 +15,6 @@ use crate::runtime::spec::HostDevice;
 
 /// What goes wrong with a session itself, not with what runs in it.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum SessionError {
     #[error("cannot open the session")]
     Io(#[from] io::Error),

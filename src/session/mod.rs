@@ -51,7 +51,6 @@ pub use seed::{RestoreReport, Restoring, Saved};
 use skeleton::MountPoint;
 use start::Begun;
 pub use start::Start;
-pub use whole::Whole;
 pub use workspace::Workspace;
 
 use crate::error::context;

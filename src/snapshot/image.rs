@@ -34,7 +34,6 @@ pub fn uses_mksquashfs() -> bool {
 
 /// Why there is no image.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum ImageError {
     #[error("cannot write the image: mksquashfs is not in PATH")]
     NoProgram,

@@ -7,6 +7,6 @@ mod normalise;
 mod stall;
 mod version;
 
-pub use image::{ImageError, ImageOptions, ImageProgress, Interrupt, uses_mksquashfs, write_image};
-pub use normalise::{Normalised, normalise};
+pub use image::{ImageError, ImageOptions, ImageProgress, uses_mksquashfs, write_image};
+pub use normalise::normalise;
 pub use version::{MKSQUASHFS, find_mksquashfs, mksquashfs_version};
