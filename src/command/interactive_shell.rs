@@ -17,12 +17,24 @@ use crate::written_through::WrittenThrough;
 /// The shells that a root may have, in the order of preference.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
-/// Returns the command line of the best shell that the root has.
-pub fn default_shell(session: &Session<'_>) -> io::Result<Vec<String>> {
-    let shell = SHELLS.iter().find(|shell| session.has(Path::new(shell))).ok_or_else(|| {
+/// Returns the command line of the best shell that the root has: one of the usual shells, or the one that runs the texts of
+/// the step or the container.
+pub fn default_shell(context: Context<'_>, target: SessionTarget, session: &Session<'_>) -> io::Result<Vec<String>> {
+    if let Some(shell) = SHELLS.iter().find(|shell| session.has(Path::new(shell))) {
+        return Ok(vec![(*shell).to_owned()]);
+    }
+    let of_step = target.step.and_then(|step| context.build.step(step).shell.as_deref());
+    let of_container = || context.build.container(target.container).shell.as_deref();
+    let interactive = of_step.or_else(of_container).map(interactive);
+    interactive.filter(|argv| session.has(Path::new(&argv[0]))).ok_or_else(|| {
         io::Error::other(format!("the root has neither {}; name another shell with --shell", SHELLS.join(" nor ")))
-    })?;
-    Ok(vec![(*shell).to_owned()])
+    })
+}
+
+/// Returns a shell that runs a text, without its options: with `-c` it would wait for the text.
+fn interactive(shell: &[String]) -> Vec<String> {
+    let options = shell.iter().skip(1).position(|word| word.starts_with('-')).map_or(shell.len(), |at| at + 1);
+    shell[..options].to_vec()
 }
 
 /// Runs a shell as the step of the session. If it cannot start so, because the step's user or working directory is wrong for
@@ -74,7 +86,8 @@ pub fn open_in_failed_steps<'c>(
             Err(_) => return,
         };
         list_lasting_mounts(context, target);
-        let run = |target| execute::run_on_terminal(context, rooms, target, default_shell, keyboard, &mut io::stdout());
+        let argv = |session: &Session<'_>| default_shell(context, target, session);
+        let run = |target| execute::run_on_terminal(context, rooms, target, argv, keyboard, &mut io::stdout());
         match run_as_step_or_root(target, run) {
             Ok(attempt) if attempt.interrupted => return,
             Ok(attempt) => {
@@ -84,5 +97,19 @@ pub fn open_in_failed_steps<'c>(
             }
             Err(error) => notice(&format!("warning: cannot open a shell in {name}: {}", error_chain(&error))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_without_its_options_is_interactive() {
+        let interactive =
+            |words: &[&str]| interactive(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(interactive(&["/run/busybox", "sh", "-ec"]), ["/run/busybox", "sh"]);
+        assert_eq!(interactive(&["/bin/ksh", "-e", "-c"]), ["/bin/ksh"]);
+        assert_eq!(interactive(&["/bin/ksh"]), ["/bin/ksh"]);
     }
 }

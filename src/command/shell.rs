@@ -9,7 +9,7 @@ use super::interactive_shell::{default_shell, list_lasting_mounts, run_as_step_o
 use super::session::{run_in_session, run_on_terminal};
 use super::target::container_or_step;
 use crate::cli::{Cli, ShellArgs};
-use crate::execute;
+use crate::execute::{self, Context, SessionTarget};
 use crate::report;
 use crate::session::Session;
 use crate::warning::Warning;
@@ -18,10 +18,6 @@ use crate::warning::Warning;
 ///
 /// If standard input is a file or a pipe, the shell reads its commands from there, without a terminal.
 pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), CommandError> {
-    let argv = |session: &Session<'_>| match &args.shell {
-        Some(shell) => Ok(vec![shell.clone()]),
-        None => default_shell(session),
-    };
     if has_script()? {
         return run_in_session(cli, &args.on, &args.name, container_or_step, |context, rooms, target| {
             let script = stdin()?;
@@ -29,6 +25,7 @@ pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), CommandError> {
             let warn = |warning: &Warning| warn(warning);
             run_as_step_or_root(target, |target| {
                 let script = script.try_clone()?;
+                let argv = |session: &Session<'_>| argv(args, context, target, session);
                 execute::run_inside(context, rooms, target, argv, script, &mut report::pass_through, &warn)
             })
         });
@@ -37,7 +34,20 @@ pub fn shell(cli: &Cli, args: &ShellArgs) -> Result<(), CommandError> {
     run_on_terminal(cli, &args.on, &args.name, container_or_step, hint, |context, rooms, target, keyboard| {
         list_lasting_mounts(context, target);
         run_as_step_or_root(target, |target| {
+            let argv = |session: &Session<'_>| argv(args, context, target, session);
             execute::run_on_terminal(context, rooms, target, argv, keyboard, &mut io::stdout())
         })
     })
+}
+
+fn argv(
+    args: &ShellArgs,
+    context: Context<'_>,
+    target: SessionTarget,
+    session: &Session<'_>,
+) -> io::Result<Vec<String>> {
+    match &args.shell {
+        Some(shell) => Ok(vec![shell.clone()]),
+        None => default_shell(context, target, session),
+    }
 }

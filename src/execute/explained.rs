@@ -14,7 +14,7 @@ use super::patience::Killed;
 use super::step_context::{StepContext, session};
 use crate::cgroup::ProcessLimit;
 use crate::error::error_chain_with_hint;
-use crate::model::{Action, Container, Limits, Scratch, size_text};
+use crate::model::{Action, Container, DEFAULT_SHELL, Limits, Scratch, interpreter, size_text};
 use crate::resource_limits;
 use crate::runtime::container::RuntimeError;
 use crate::runtime::{CANNOT_START, Outcome, Runtime};
@@ -41,7 +41,10 @@ impl StepContext<'_, '_> {
             _ => None,
         };
         let no_program = matches!(ended.outcome, Outcome::NotStarted { code: NO_PROGRAM, .. });
-        let hint = self.only_layer(no_program).or_else(|| self.hint_of_output(output, reason));
+        let hint = self
+            .only_layer(no_program)
+            .or_else(|| self.no_shell(no_program))
+            .or_else(|| self.hint_of_output(output, reason));
         refused.into_iter().chain(hint).collect()
     }
 
@@ -50,6 +53,16 @@ impl StepContext<'_, '_> {
         let id = self.context.build.step(self.id).container;
         let room = self.rooms.running(id).ok()?;
         hints::only_layer(self.context.build.container(id), no_program, session(&room).ok()?)
+    }
+
+    /// Returns the keys for a step whose root lacks the shell that runs its text.
+    fn no_shell(&self, no_program: bool) -> Option<String> {
+        let step = self.context.build.step(self.id);
+        let Action::Run(text) = &step.action else { return None };
+        let shell = step.shell.as_ref().or(self.context.build.container(step.container).shell.as_ref());
+        let program = shell.map_or(DEFAULT_SHELL[0], |words| words[0].as_str());
+        let room = self.rooms.running(step.container).ok()?;
+        interpreter(text).is_none().then(|| hints::no_shell(program, no_program, session(&room).ok()?))?
     }
 
     /// The words for a session that ended under its step.

@@ -266,7 +266,32 @@ steps: [{ name: s, container: c, run: 'true' }, { name: t, container: d, run: 't
     assert!(!run.stderr.contains("stays"), "{run}");
 }
 
+#[test]
+fn a_root_without_the_usual_shells_is_entered_by_the_shell_of_its_container_or_step() {
+    let project = Project::new(
+        "
+version: 1
+containers:
+  c: { rootfs: { programs: [/bin/dash] }, shell: [/bin/dash, -ec] }
+  d: { rootfs: { programs: [/bin/dash] } }
+steps:
+  - { name: s, container: c, run: 'true' }
+  - { name: t, container: d, shell: [/bin/dash, -ec], run: 'true' }
+  - { name: fails, container: d, run: 'true' }
+",
+    );
+    for name in ["c", "s", "t"] {
+        let run = project.runner_in_shell("echo 'echo in $0' | \"$@\"", &["shell", name]);
+        assert!(run.code == 0 && run.stdout == "in /bin/dash\n", "{run}");
+    }
+    let run = project.runner_in_shell("echo 'echo in $0' | \"$@\"", &["shell", "d"]);
+    assert!(run.code != 0 && run.stderr.contains("neither /bin/bash nor /bin/sh"), "{run}");
+    let run = project.runner(&["apply", "--keep-going"]);
+    assert!(run.code == 1 && run.stdout.contains("the root has no /bin/sh: name a shell that it has"), "{run}");
+}
+
 also_with_runc! {
+    a_root_without_the_usual_shells_is_entered_by_the_shell_of_its_container_or_step,
     a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_build,
     a_step_that_failed_for_its_user_or_its_directory_can_be_looked_into_as_root,
     a_shell_before_a_step_sees_the_results_of_the_steps_before_it,

@@ -8,6 +8,7 @@ mod file_numbers;
 mod full;
 mod masked_proc;
 mod network;
+mod no_shell;
 mod only_layer;
 mod open_files;
 mod read_only;
@@ -81,6 +82,7 @@ impl Inside for Session<'_> {
     }
 }
 
+pub use no_shell::hint as no_shell;
 pub use only_layer::hint as only_layer;
 
 /// Returns what the step may have needed.
