@@ -168,6 +168,9 @@ impl Dispatcher<'_, '_> {
         self.totals.skipped += 1;
         let reason = match reason {
             SkipReason::Failed(step) => format!("{} failed", self.names(step).0),
+            SkipReason::Stopped(step) => {
+                format!("{} failed; `--keep-going` runs the steps that do not need it", self.names(step).0)
+            }
             SkipReason::Interrupted => "the build was interrupted".to_owned(),
             SkipReason::Bug => "runner has a bug".to_owned(),
             SkipReason::NoParentLayer => "the layer that it is built on was not written".to_owned(),

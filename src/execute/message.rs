@@ -80,8 +80,10 @@ pub enum Action {
 /// The reason why a step does not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
-    /// A step failed.
+    /// A step failed that it needs.
     Failed(StepId),
+    /// A step failed, and the options of the run let no other step begin then.
+    Stopped(StepId),
     /// The build was interrupted.
     Interrupted,
     /// A thread of runner panicked, or the scheduler could begin nothing more.

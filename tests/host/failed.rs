@@ -18,6 +18,26 @@ steps:
 ";
 
 #[test]
+fn a_skipped_step_says_whether_it_needs_the_failed_one() {
+    let project = Project::new(
+        "
+version: 1
+containers: { a: { rootfs: { programs: [/bin/sh] } }, b: { rootfs: { programs: [/bin/sh] } } }
+steps:
+  - { name: fails, container: a, run: exit 1 }
+  - { name: needs, container: a, run: 'true' }
+  - { name: other, container: b, run: 'true' }
+",
+    );
+    let run = project.runner(&["apply", "-j", "1"]);
+    assert!(run.stdout.contains("needs * skipped: fails failed\n"), "{run}");
+    let other = "other * skipped: fails failed; `--keep-going` runs the steps that do not need it\n";
+    assert!(run.stdout.contains(other), "{run}");
+    let run = project.runner(&["apply", "--keep-going"]);
+    assert!(run.stdout.contains("needs * skipped: fails failed\n") && run.stdout.contains("1 ran"), "{run}");
+}
+
+#[test]
 fn a_failed_step_skips_its_dependents_and_leaves_earlier_outputs() {
     let project = Project::new(MANIFEST);
     project.write("out/rest.squashfs", "of an earlier build");

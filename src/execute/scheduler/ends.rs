@@ -75,7 +75,7 @@ impl Scheduler<'_> {
             self.abandon(index, actions);
         }
         if !self.limits.keep_going {
-            self.stop(SkipReason::Failed(step), actions);
+            self.stop(SkipReason::Stopped(step), actions);
         }
     }
 
