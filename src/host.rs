@@ -11,7 +11,7 @@ use crate::model::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::mount::MountTable;
 use crate::seccomp::Kernel;
 
-/// Names read of one folder, at most: they only serve to guess what was meant.
+/// Names read of one directory, at most: they only serve to guess what was meant.
 const MAX_NAMES: usize = 1000;
 
 /// The machine that runner runs on.
@@ -46,7 +46,7 @@ impl Host for ThisHost {
     fn program(&self, name: &str) -> Option<PathBuf> {
         let is_program =
             |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        PROGRAM_PATH.iter().map(|folder| Path::new(folder).join(name)).find(is_program)
+        PROGRAM_PATH.iter().map(|dir| Path::new(dir).join(name)).find(is_program)
     }
 
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
@@ -59,8 +59,8 @@ impl Host for ThisHost {
         existing.map_or_else(|| lexical(path), |(above, real)| below(above, &real))
     }
 
-    fn names(&self, folder: &Path) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    fn names(&self, dir: &Path) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
         entries.take(MAX_NAMES).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
@@ -85,11 +85,11 @@ impl Host for ThisHost {
         list.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
     }
 
-    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf> {
+    fn mounts_below(&self, dir: &Path) -> Vec<PathBuf> {
         // The names there have no links in them.
-        let (Ok(table), Ok(real)) = (MountTable::read(), folder.canonicalize()) else { return Vec::new() };
+        let (Ok(table), Ok(real)) = (MountTable::read(), dir.canonicalize()) else { return Vec::new() };
         let below = table.points().filter_map(|point| point.strip_prefix(&real).ok());
-        let below = below.filter(|below| !below.as_os_str().is_empty()).map(|below| folder.join(below));
+        let below = below.filter(|below| !below.as_os_str().is_empty()).map(|below| dir.join(below));
         below.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn two_spellings_of_a_path_have_one_real_path_also_where_it_leads_to_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().canonicalize().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
         std::fs::create_dir(top.join("out")).unwrap();
         std::os::unix::fs::symlink("out", top.join("link")).unwrap();
         for spelling in ["out/image", "link/image", "link/../out/./image"] {
@@ -118,14 +118,14 @@ mod tests {
 
     #[test]
     fn the_kinds_of_files_are_told_with_links_followed_or_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("link");
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
-        assert_eq!(ThisHost.kind(folder.path()).unwrap(), FileKind::Dir);
+        assert_eq!(ThisHost.kind(dir.path()).unwrap(), FileKind::Dir);
         assert_eq!(ThisHost.kind(&link).unwrap(), FileKind::CharDevice);
         assert_eq!(ThisHost.node(&link).unwrap(), FileKind::Symlink);
-        assert!(ThisHost.node(&folder.path().join("none")).is_err());
-        assert_eq!(ThisHost.names(folder.path()), ["link"]);
+        assert!(ThisHost.node(&dir.path().join("none")).is_err());
+        assert_eq!(ThisHost.names(dir.path()), ["link"]);
         assert!(ThisHost.program("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(ThisHost.program("no-such-program"), None);
         assert!(ThisHost.names(Path::new("/no/such/folder")).is_empty());
@@ -133,11 +133,11 @@ mod tests {
 
     #[test]
     fn a_file_is_read_up_to_the_most_that_is_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
         std::fs::write(&path, "1234").unwrap();
         assert_eq!(ThisHost.read(&path, 4).unwrap(), b"1234");
         assert_eq!(ThisHost.read(&path, 3).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
-        assert!(ThisHost.read(folder.path(), 4).is_err());
+        assert!(ThisHost.read(dir.path(), 4).is_err());
     }
 }

@@ -61,7 +61,7 @@ impl LoadError {
 /// A manifest that is right.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// Those of it.
     pub build: Build,
     /// Its text, which places of problems are in.
     pub text: String,

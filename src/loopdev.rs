@@ -94,7 +94,7 @@ impl LentLoopDevices {
     /// is made where there is something to note.
     ///
     /// # Errors
-    /// What writing a note gives.
+    /// Those of writing a note.
     pub fn note(devices: impl Iterator<Item = (i64, i64)>, notes: &Path) -> io::Result<Self> {
         let loops = devices.filter(|(major, _)| *major == i64::from(LOOP_MAJOR));
         let numbers = loops.filter_map(|(_, minor)| u32::try_from(minor).ok());

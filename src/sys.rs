@@ -25,8 +25,8 @@ pub enum Fork {
 /// namespace.
 ///
 /// # Errors
-/// What clone3(2) says; [`io::ErrorKind::Other`] when this process has more than one thread: the child could then
-/// find locks held by threads that it does not have; what reading `proc` gives.
+/// Those of clone3(2); [`io::ErrorKind::Other`] when this process has more than one thread: the child could then
+/// find locks held by threads that it does not have; those of reading `proc`.
 pub fn fork_into(namespaces: u64, group: Option<BorrowedFd<'_>>, proc: BorrowedFd<'_>) -> io::Result<Fork> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tasks = Dir::new(openat(proc, "self/task", flags, Mode::empty())?)?;
@@ -104,7 +104,7 @@ pub fn take_stdin() -> io::Result<OwnedFd> {
 /// caller ignores (SIGPIPE and SIGXFSZ, and SIGHUP under nohup(1)).
 ///
 /// # Errors
-/// What sigprocmask(2) says: nothing in practice.
+/// Those of sigprocmask(2): nothing in practice.
 pub fn default_signals() -> io::Result<()> {
     const SIGNALS: usize = 64;
     const SET_BYTES: usize = 8;
@@ -178,7 +178,7 @@ pub fn end_with_this_thread(command: &mut std::process::Command) {
 /// Marks every descriptor but the standard ones to be closed by execve(2), see close_range(2); needs Linux 5.11.
 ///
 /// # Errors
-/// What close_range(2) says.
+/// Those of close_range(2).
 pub fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: descriptors are only marked, none is closed.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
@@ -199,7 +199,7 @@ pub struct MountChange {
 /// Changes a mount and, if asked, all below it; needs Linux 5.12.
 ///
 /// # Errors
-/// What mount_setattr(2) says.
+/// Those of mount_setattr(2).
 pub fn change_mount(mount: BorrowedFd<'_>, change: MountChange, recursive: bool) -> io::Result<()> {
     let MountChange { set, clear, propagation } = change;
     if set == 0 && clear == 0 && propagation == 0 {
@@ -339,7 +339,7 @@ struct ProgramAttach {
 /// Has the kernel ask a BPF program before a process of the v2 cgroup uses or makes a device node, see bpf(2).
 ///
 /// # Errors
-/// What bpf(2) says: `EINVAL` or `EPERM` where the kernel has no `CONFIG_CGROUP_BPF`, or does not take the program.
+/// Those of bpf(2): `EINVAL` or `EPERM` where the kernel has no `CONFIG_CGROUP_BPF`, or does not take the program.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io::Result<()> {
     let load = ProgramLoad {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -401,7 +401,7 @@ pub fn landlock_version() -> io::Result<i64> {
 /// Gives up real-time scheduling, SCHED_FIFO and SCHED_RR of sched(7), for this thread and all that it starts.
 ///
 /// # Errors
-/// What sched_setscheduler(2) says.
+/// Those of sched_setscheduler(2).
 pub fn leave_real_time() -> io::Result<()> {
     // SAFETY: 0 is the calling thread.
     let policy = unsafe { libc::sched_getscheduler(0) };

@@ -13,18 +13,18 @@ use crate::roots::{checked, image};
 /// A mounted root and a bundle for runc.
 #[derive(Debug)]
 pub struct Ancestor {
-    folder: PathBuf,
+    directory: PathBuf,
     template: Value,
 }
 
 impl Ancestor {
     /// Mounts the image under an overlay on a tmpfs.
-    pub fn open(folder: &Path, image: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("ancestor-").tempdir_in(folder)?.keep();
+    pub fn open(directory: &Path, image: &Path) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("ancestor-").tempdir_in(directory)?.keep();
         for name in ["lower", "scratch", "rootfs"] {
-            fs::create_dir(folder.join(name))?;
+            fs::create_dir(directory.join(name))?;
         }
-        let (lower, scratch, rootfs) = (folder.join("lower"), folder.join("scratch"), folder.join("rootfs"));
+        let (lower, scratch, rootfs) = (directory.join("lower"), directory.join("scratch"), directory.join("rootfs"));
         checked(Command::new("mount").args(["-t", "squashfs", "-o", "loop,ro"]).arg(image).arg(&lower))?;
         checked(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&scratch))?;
         fs::create_dir(scratch.join("upper"))?;
@@ -32,11 +32,11 @@ impl Ancestor {
         let (lower, upper, work) = (lower.display(), scratch.join("upper"), scratch.join("work"));
         let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
         checked(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&rootfs))?;
-        checked(Command::new("runc").args(["spec", "--bundle"]).arg(&folder))?;
-        let mut template: Value = serde_json::from_slice(&fs::read(folder.join("config.json"))?)?;
+        checked(Command::new("runc").args(["spec", "--bundle"]).arg(&directory))?;
+        let mut template: Value = serde_json::from_slice(&fs::read(directory.join("config.json"))?)?;
         template["root"]["readonly"] = json!(false);
         template["process"]["terminal"] = json!(false);
-        Ok(Self { folder, template })
+        Ok(Self { directory, template })
     }
 
     /// Runs a step as runc does: a container from its config.json, to its end. In milliseconds.
@@ -44,10 +44,10 @@ impl Ancestor {
         let begun = Instant::now();
         let mut config = self.template.clone();
         config["process"]["args"] = json!(argv);
-        fs::write(self.folder.join("config.json"), serde_json::to_vec(&config)?)?;
+        fs::write(self.directory.join("config.json"), serde_json::to_vec(&config)?)?;
         let id = format!("runner-bench-{}", std::process::id());
         let mut command = Command::new("runc");
-        command.args(["run", "--bundle"]).arg(&self.folder).arg(&id);
+        command.args(["run", "--bundle"]).arg(&self.directory).arg(&id);
         // To nowhere, and not a pipe: reading it would be part of what is measured.
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         if !status.success() {
@@ -58,14 +58,14 @@ impl Ancestor {
 
     /// Writes an image of the merged root.
     pub fn snapshot(&self) -> Result<()> {
-        image(&self.folder.join("rootfs"), &self.folder.join("out.squashfs"))
+        image(&self.directory.join("rootfs"), &self.directory.join("out.squashfs"))
     }
 
     /// Takes all down.
     pub fn close(self) -> Result<()> {
         for name in ["rootfs", "scratch", "lower"] {
-            checked(Command::new("umount").arg(self.folder.join(name)))?;
+            checked(Command::new("umount").arg(self.directory.join(name)))?;
         }
-        Ok(fs::remove_dir_all(&self.folder)?)
+        Ok(fs::remove_dir_all(&self.directory)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Builds by runner: a manifest in a folder of its own, and what a run of the program takes.
+//! Builds by runner: a manifest in a directory of its own, and what a run of the program takes.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use crate::figure::timed;
 /// A manifest with one container, and steps named step0, step1 and so on.
 #[derive(Debug)]
 pub struct Project {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// A command of runner on a manifest, its standard output thrown away.
@@ -40,35 +40,35 @@ pub struct Events(Vec<Value>);
 
 impl Project {
     /// On a squashfs image; each step is what follows its name: `run: …`, `exec: […]` or `snapshot: {…}`.
-    pub fn new(folder: &Path, image: &Path, steps: &[String]) -> Result<Self> {
-        Self::write(folder, &format!("rootfs: {{ squashfs: {} }}", image.display()), steps)
+    pub fn new(directory: &Path, image: &Path, steps: &[String]) -> Result<Self> {
+        Self::write(directory, &format!("rootfs: {{ squashfs: {} }}", image.display()), steps)
     }
 
     /// On an empty root, for what runs nothing.
-    pub fn on_scratch(folder: &Path, steps: &[String]) -> Result<Self> {
-        Self::write(folder, "rootfs: { scratch: true }", steps)
+    pub fn on_scratch(directory: &Path, steps: &[String]) -> Result<Self> {
+        Self::write(directory, "rootfs: { scratch: true }", steps)
     }
 
-    /// On a squashfs image, with a folder of `files` small files bound read-only.
-    pub fn with_files(folder: &Path, image: &Path, files: usize, steps: &[String]) -> Result<Self> {
+    /// On a squashfs image, with a directory of `files` small files bound read-only.
+    pub fn with_files(directory: &Path, image: &Path, files: usize, steps: &[String]) -> Result<Self> {
         let mounts = "mounts: [{ type: bind, source: files, target: /files, options: [ro] }]";
-        let project = Self::write(folder, &format!("rootfs: {{ squashfs: {} }}, {mounts}", image.display()), steps)?;
+        let project = Self::write(directory, &format!("rootfs: {{ squashfs: {} }}, {mounts}", image.display()), steps)?;
         for number in 0..files {
-            let inner = project.folder.join(format!("files/{}", number % 100));
+            let inner = project.directory.join(format!("files/{}", number % 100));
             fs::create_dir_all(&inner)?;
             fs::write(inner.join(number.to_string()), format!("{number}\n").repeat(200))?;
         }
         Ok(project)
     }
 
-    fn write(folder: &Path, container: &str, steps: &[String]) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("project-").tempdir_in(folder)?.keep();
+    fn write(directory: &Path, container: &str, steps: &[String]) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("project-").tempdir_in(directory)?.keep();
         let mut text = format!("version: 1\ncontainers:\n  base: {{ {container} }}\nsteps:\n");
         for (number, action) in steps.iter().enumerate() {
             writeln!(text, "  - name: step{number}\n    {action}")?;
         }
-        fs::write(folder.join("build.yaml"), text)?;
-        Ok(Self { folder })
+        fs::write(directory.join("build.yaml"), text)?;
+        Ok(Self { directory })
     }
 
     /// How long it takes, in milliseconds.
@@ -127,18 +127,18 @@ impl Project {
     }
 
     fn failed(&self, command: &Command, status: ExitStatus) -> Box<dyn Error> {
-        format!("{command:?} in {}: {status}", self.folder.display()).into()
+        format!("{command:?} in {}: {status}", self.directory.display()).into()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
-        command.args(arguments).current_dir(&self.folder).env("RUNNER_STORE", self.folder.join("store"));
+        command.args(arguments).current_dir(&self.directory).env("RUNNER_STORE", self.directory.join("store"));
         command.stdin(Stdio::null());
         command
     }
 
     fn clear(&self) -> Result<()> {
-        match fs::remove_dir_all(self.folder.join("store")) {
+        match fs::remove_dir_all(self.directory.join("store")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }

@@ -24,7 +24,7 @@ const SAMPLES: usize = 11;
 /// A build of this many steps, less a build of one, is the overhead of the steps between.
 const STEPS: usize = 200;
 
-/// In a folder that a container binds.
+/// In a directory that a container binds.
 const FILES: usize = 10_000;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -33,24 +33,24 @@ fn main() -> Result<()> {
     // What the ancestor mounts goes with this process, however it ends.
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    let folder = tempfile::Builder::new().prefix("runner-bench-").tempdir()?;
-    let roots = Roots::make(folder.path())?;
+    let directory = tempfile::Builder::new().prefix("runner-bench-").tempdir()?;
+    let roots = Roots::make(directory.path())?;
     let mut rows = Vec::new();
-    rows.push(step_overhead(folder.path(), &roots)?);
-    rows.extend(opening(folder.path(), &roots)?);
-    rows.push(twenty_steps(folder.path(), &roots)?);
-    rows.extend(again(folder.path(), &roots)?);
-    rows.push(small_change(folder.path(), &roots)?);
-    rows.extend(many_lines(folder.path(), &roots)?);
-    rows.push(plan(folder.path())?);
-    rows.extend(memory(folder.path(), &roots)?);
+    rows.push(step_overhead(directory.path(), &roots)?);
+    rows.extend(opening(directory.path(), &roots)?);
+    rows.push(twenty_steps(directory.path(), &roots)?);
+    rows.extend(again(directory.path(), &roots)?);
+    rows.push(small_change(directory.path(), &roots)?);
+    rows.extend(many_lines(directory.path(), &roots)?);
+    rows.push(plan(directory.path())?);
+    rows.extend(memory(directory.path(), &roots)?);
     print!("{}", table(&rows));
     Ok(())
 }
 
-fn step_overhead(folder: &Path, roots: &Roots) -> Result<Row> {
-    let (many, one) = (true_steps(folder, &roots.small, STEPS)?, true_steps(folder, &roots.small, 1)?);
-    let ancestor = Ancestor::open(folder, &roots.small)?;
+fn step_overhead(directory: &Path, roots: &Roots) -> Result<Row> {
+    let (many, one) = (true_steps(directory, &roots.small, STEPS)?, true_steps(directory, &roots.small, 1)?);
+    let ancestor = Ancestor::open(directory, &roots.small)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
         let between = many.time(Action::Apply)? - one.time(Action::Apply)?;
@@ -64,14 +64,14 @@ fn step_overhead(folder: &Path, roots: &Roots) -> Result<Row> {
     Ok(Row::new("a step's overhead (`true`, 200 steps)", Figure::of(ours), Some(Figure::of(theirs)), target))
 }
 
-fn opening(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
-    let project = true_steps(folder, &roots.small, 1)?;
+fn opening(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
+    let project = true_steps(directory, &roots.small, 1)?;
     let (mut whole, mut told, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
         whole.push(project.time(Action::Apply)? - project.time(Action::Validate)?);
         told.push(project.events()?.between(("step_started", "step0"), ("step_finished", "step0"))?);
         let (opened, ancestor) = figure::timed(|| {
-            let ancestor = Ancestor::open(folder, &roots.small)?;
+            let ancestor = Ancestor::open(directory, &roots.small)?;
             ancestor.run(&["/bin/true"])?;
             Ok(ancestor)
         })?;
@@ -87,15 +87,15 @@ fn opening(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
     ])
 }
 
-fn twenty_steps(folder: &Path, roots: &Roots) -> Result<Row> {
+fn twenty_steps(directory: &Path, roots: &Roots) -> Result<Row> {
     let mut steps: Vec<_> = (0..20).map(|n| format!("run: echo {n} > /file{n}")).collect();
     steps.push("snapshot: { output: out.squashfs }".into());
-    let project = Project::new(folder, &roots.small, &steps)?;
+    let project = Project::new(directory, &roots.small, &steps)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
         ours.push(project.time(Action::Apply)?);
         let (took, ()) = figure::timed(|| {
-            let ancestor = Ancestor::open(folder, &roots.small)?;
+            let ancestor = Ancestor::open(directory, &roots.small)?;
             for n in 0..20 {
                 ancestor.run(&["/bin/sh", "-ec", &format!("echo {n} > /file{n}")])?;
             }
@@ -109,11 +109,11 @@ fn twenty_steps(folder: &Path, roots: &Roots) -> Result<Row> {
 }
 
 /// What was built is there already; beside it, how long it took to build it.
-fn again(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+fn again(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
     let mut steps: Vec<_> = (0..20).map(|n| format!("run: echo {n} > /file{n}")).collect();
     steps.push("snapshot: { output: out.squashfs }".into());
-    let small = Project::new(folder, &roots.small, &steps)?;
-    let large = Project::with_files(folder, &roots.small, FILES, &steps)?;
+    let small = Project::new(directory, &roots.small, &steps)?;
+    let large = Project::with_files(directory, &roots.small, FILES, &steps)?;
     let mut rows = Vec::new();
     for (project, name, most) in [
         (small, "20 steps and a snapshot, again (beside: the first run)".to_owned(), 10.0),
@@ -130,15 +130,15 @@ fn again(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn small_change(folder: &Path, roots: &Roots) -> Result<Row> {
+fn small_change(directory: &Path, roots: &Roots) -> Result<Row> {
     let change = "head -c 1000000 /dev/urandom > /changed";
     let steps = [format!("run: {change}"), "snapshot: { output: out.squashfs }".into()];
-    let project = Project::new(folder, &roots.large, &steps)?;
+    let project = Project::new(directory, &roots.large, &steps)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES.div_ceil(2) {
         let events = project.events()?;
         ours.push(events.between(("step_started", "step1"), ("step_finished", "step1"))?);
-        let ancestor = Ancestor::open(folder, &roots.large)?;
+        let ancestor = Ancestor::open(directory, &roots.large)?;
         ancestor.run(&["/bin/sh", "-ec", change])?;
         theirs.push(figure::timed(|| ancestor.snapshot())?.0);
         ancestor.close()?;
@@ -149,9 +149,9 @@ fn small_change(folder: &Path, roots: &Roots) -> Result<Row> {
 }
 
 /// A step that prints 200,000 lines as fast as it can, in each way of showing it, as against not showing it.
-fn many_lines(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+fn many_lines(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
     let lines = "exec: [seq, \"200000\"]".to_owned();
-    let project = Project::new(folder, &roots.small, &[lines])?;
+    let project = Project::new(directory, &roots.small, &[lines])?;
     let modes = ["plain", "tty", "json"];
     let mut ratios = [const { Vec::new() }; 3];
     for _ in 0..SAMPLES {
@@ -167,8 +167,8 @@ fn many_lines(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
     Ok(modes.iter().zip(ratios).map(row).collect())
 }
 
-fn plan(folder: &Path) -> Result<Row> {
-    let project = Project::on_scratch(folder, &vec!["exec: [\"true\"]".into(); 10_000])?;
+fn plan(directory: &Path) -> Result<Row> {
+    let project = Project::on_scratch(directory, &vec!["exec: [\"true\"]".into(); 10_000])?;
     let mut ours = Vec::new();
     for _ in 0..SAMPLES {
         ours.push(project.time(Action::Plan)?);
@@ -177,12 +177,12 @@ fn plan(folder: &Path) -> Result<Row> {
     Ok(Row::new("plan of 10,000 steps (the whole command)", Figure::of(ours), None, target))
 }
 
-fn memory(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
+fn memory(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
     let target = Target { most: 32.0, unit: "MB" };
     let mut steps = vec!["exec: [\"true\"]".into(); STEPS];
     steps.push("snapshot: { output: out.squashfs }".into());
-    let build = Project::new(folder, &roots.small, &steps)?;
-    let plan = Project::on_scratch(folder, &vec!["exec: [\"true\"]".into(); 10_000])?;
+    let build = Project::new(directory, &roots.small, &steps)?;
+    let plan = Project::on_scratch(directory, &vec!["exec: [\"true\"]".into(); 10_000])?;
     let (mut of_build, mut of_plan) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         of_build.push(build.peak(Action::Apply)?);
@@ -194,6 +194,6 @@ fn memory(folder: &Path, roots: &Roots) -> Result<Vec<Row>> {
     ])
 }
 
-fn true_steps(folder: &Path, root: &Path, count: usize) -> Result<Project> {
-    Project::new(folder, root, &vec!["exec: [\"true\"]".into(); count])
+fn true_steps(directory: &Path, root: &Path, count: usize) -> Result<Project> {
+    Project::new(directory, root, &vec!["exec: [\"true\"]".into(); count])
 }

@@ -21,11 +21,11 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Makes them in `folder`: a few programs of this host, and the same with files of the host's `/usr`.
-    pub fn make(folder: &Path) -> Result<Self> {
-        let (small, large) = (folder.join("small.squashfs"), folder.join("large.squashfs"));
-        let tree = folder.join("tree");
-        programs(folder, &small)?;
+    /// Makes them in `directory`: a few programs of this host, and the same with files of the host's `/usr`.
+    pub fn make(directory: &Path) -> Result<Self> {
+        let (small, large) = (directory.join("small.squashfs"), directory.join("large.squashfs"));
+        let tree = directory.join("tree");
+        programs(directory, &small)?;
         checked(Command::new("unsquashfs").args(["-no-progress", "-d"]).arg(&tree).arg(&small))?;
         let mut left = LARGE_BYTES;
         fill(Path::new("/usr/lib"), &tree.join("data"), &mut left)?;
@@ -36,8 +36,8 @@ impl Roots {
     }
 }
 
-fn programs(folder: &Path, image: &Path) -> Result<()> {
-    let manifest = folder.join("programs.yaml");
+fn programs(directory: &Path, image: &Path) -> Result<()> {
+    let manifest = directory.join("programs.yaml");
     let text = format!(
         "version: 1\ncontainers:\n  base: {{ rootfs: {{ programs: [/bin/sh, /bin/cat, /bin/true, /usr/bin/head, /usr/bin/seq] }} }}\nsteps:\n  \
          - {{ name: image, snapshot: {{ mode: full, output: {} }} }}\n",
@@ -45,7 +45,7 @@ fn programs(folder: &Path, image: &Path) -> Result<()> {
     );
     fs::write(&manifest, text)?;
     let runner = env!("CARGO_BIN_EXE_runner");
-    checked(Command::new(runner).arg("apply").arg(&manifest).arg("--store").arg(folder.join("store")))
+    checked(Command::new(runner).arg("apply").arg(&manifest).arg("--store").arg(directory.join("store")))
 }
 
 /// Copies regular files in the order of their names, until there is enough.

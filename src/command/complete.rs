@@ -104,8 +104,8 @@ mod tests {
     use super::*;
 
     fn lines(manifest: &[u8], line: &str) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m.yaml");
         std::fs::write(&path, manifest).unwrap();
         let line = line.replace("$M", &path.display().to_string());
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();

@@ -6,7 +6,7 @@ use crate::snapshot::{MKSQUASHFS, find_mksquashfs, mksquashfs_version, uses_mksq
 
 const MEND: &str = "unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools";
 
-/// The first whose images of a folder and SOURCE_DATE_EPOCH come out equal every time.
+/// The first whose images of a directory and SOURCE_DATE_EPOCH come out equal every time.
 const OLDEST: (u32, u32) = (4, 5);
 
 pub(super) fn check() -> Check {

@@ -69,7 +69,7 @@ impl Check {
     }
 }
 
-/// Looks at all that builds need of this host, with that runtime, and with the store in that folder, which need not be
+/// Looks at all that builds need of this host, with that runtime, and with the store in that directory, which need not be
 /// there yet.
 pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
     // As a build does: what is tried here is to fail only where a build fails.
@@ -281,17 +281,17 @@ mod tests {
 
     #[test]
     fn a_store_that_is_not_there_yet_has_the_space_of_where_it_will_be() {
-        let folder = tempfile::tempdir().unwrap();
-        let check = space(&folder.path().join("a/b"));
+        let directory = tempfile::tempdir().unwrap();
+        let check = space(&directory.path().join("a/b"));
         assert_ne!(check.status, Status::Missing, "{check:?}");
         assert_eq!(space(Path::new("/proc/none")).status, Status::Warning);
     }
 
     #[test]
     fn the_host_of_the_tests_has_all_that_is_needed() {
-        let folder = tempfile::tempdir().unwrap();
-        let checks = of_host(&folder.path().join("store"));
+        let directory = tempfile::tempdir().unwrap();
+        let checks = of_host(&directory.path().join("store"));
         assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks, None));
-        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+        assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none());
     }
 }

@@ -146,11 +146,11 @@ fn try_out(runtime: Runtime, place: &Path) -> Result<(), Box<dyn Error>> {
 
 fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn Error>> {
     let scratch = Arc::new(workspace.scratch(container.scratch)?);
-    let folder = scratch.folder("rootfs")?;
-    let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let directory = scratch.folder("rootfs")?;
+    let to = rustix::fs::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rootfs::assemble(&PROGRAMS.map(PathBuf::from), &OpenedPaths::default(), to.as_fd())?;
     drop(to);
-    let lower = Lower::root(folder, Arc::clone(&scratch));
+    let lower = Lower::root(directory, Arc::clone(&scratch));
     let no_cache = |_: &str| Err(io::Error::other("there is none"));
     let mut session =
         Session::prepare(workspace, container, vec![lower], scratch, None, &NamedPaths::default(), no_cache)?;

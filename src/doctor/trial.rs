@@ -17,7 +17,7 @@ use crate::model::Compression;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
 use crate::snapshot::{ImageOptions, find_mksquashfs, uses_mksquashfs, write_image};
 
-/// Where everything is mounted: a folder that every Linux has, hidden in this thread's namespace only.
+/// Where everything is mounted: a directory that every Linux has, hidden in this thread's namespace only.
 const FOLDER: &str = "/tmp";
 
 const COMPRESSIONS: [(Compression, &str); 5] = [
@@ -43,25 +43,25 @@ fn in_private() -> Vec<Check> {
     if let Err(error) = enter_private_namespace() {
         return vec![Check::missing("mounts", format!("no mount namespace of its own: {error}"), IN_A_CONTAINER)];
     }
-    let folder = Path::new(FOLDER);
-    let _tmpfs = match mount_tmpfs(folder, &["mode=0700".to_owned()]) {
+    let directory = Path::new(FOLDER);
+    let _tmpfs = match mount_tmpfs(directory, &["mode=0700".to_owned()]) {
         Ok(tmpfs) => tmpfs,
         Err(error) => return vec![Check::missing("mounts", format!("no tmpfs: {error}"), IN_A_CONTAINER)],
     };
-    if let Err(error) = fill(folder) {
+    if let Err(error) = fill(directory) {
         return vec![Check::missing("mounts", format!("cannot write to a tmpfs: {error}"), "free some memory")];
     }
-    let (images, lower) = squashfs(folder);
-    let overlay = overlay(lower.as_ref().map_or(&folder.join("source"), Mounted::path), folder);
-    vec![loop_devices(), images, overlay, attributes(folder)]
+    let (images, lower) = squashfs(directory);
+    let overlay = overlay(lower.as_ref().map_or(&directory.join("source"), Mounted::path), directory);
+    vec![loop_devices(), images, overlay, attributes(directory)]
 }
 
-fn fill(folder: &Path) -> io::Result<()> {
+fn fill(directory: &Path) -> io::Result<()> {
     for name in ["source", "mounted", "upper", "work", "merged"] {
-        fs::create_dir(folder.join(name))?;
+        fs::create_dir(directory.join(name))?;
     }
     for name in ["source/kept", "source/removed"] {
-        fs::write(folder.join(name), name)?;
+        fs::write(directory.join(name), name)?;
     }
     Ok(())
 }
@@ -77,14 +77,14 @@ fn loop_devices() -> Check {
 }
 
 /// Writes and mounts an image in each compression; gives one of the mounts.
-fn squashfs(folder: &Path) -> (Check, Option<Mounted>) {
+fn squashfs(directory: &Path) -> (Check, Option<Mounted>) {
     let (mut good, mut bad, mut default_is_good) = (Vec::new(), Vec::new(), false);
     let mut mounted = None;
     if let Some(check) = refused() {
         return (check, None);
     }
     for (compression, name) in COMPRESSIONS {
-        match squashfs_once(folder, compression, name) {
+        match squashfs_once(directory, compression, name) {
             Ok(mount) => {
                 good.push(name);
                 default_is_good |= compression == Compression::Zstd;
@@ -119,14 +119,14 @@ fn refused() -> Option<Check> {
     distrust(&program).map(|why| Check::warning(name, format!("not tried: {why}"), mend))
 }
 
-fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<Mounted, String> {
-    let image = folder.join(name);
+fn squashfs_once(directory: &Path, compression: Compression, name: &str) -> Result<Mounted, String> {
+    let image = directory.join(name);
     let options = ImageOptions { compression, level: None, source_date_epoch: Some(0) };
     // Nothing is ever written to it: the trial is too short to be interrupted.
     let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
-    let written = write_image(&folder.join("source"), &image, options, never.as_fd(), &mut |_| {});
+    let written = write_image(&directory.join("source"), &image, options, never.as_fd(), &mut |_| {});
     written.map_err(|error| error_chain(&error))?;
-    let mount = fs::File::open(&image).and_then(|image| mount_squashfs(&image, &folder.join("mounted")));
+    let mount = fs::File::open(&image).and_then(|image| mount_squashfs(&image, &directory.join("mounted")));
     let mount = mount.map_err(|error| format!("mount: {error}"))?;
     let read = fs::read_to_string(mount.path().join("kept")).map_err(|error| format!("read: {error}"))?;
     if read == "source/kept" {
@@ -137,9 +137,9 @@ fn squashfs_once(folder: &Path, compression: Compression, name: &str) -> Result<
 }
 
 /// Stacks an overlay, writes to it and removes a file of its lower layer.
-fn overlay(lower: &Path, folder: &Path) -> Check {
+fn overlay(lower: &Path, directory: &Path) -> Check {
     let name = "overlayfs";
-    let (upper, work, merged) = (folder.join("upper"), folder.join("work"), folder.join("merged"));
+    let (upper, work, merged) = (directory.join("upper"), directory.join("work"), directory.join("merged"));
     let change = || -> io::Result<bool> {
         fs::write(merged.join("new"), "")?;
         fs::remove_file(merged.join("removed"))?;
@@ -161,9 +161,9 @@ fn overlay(lower: &Path, folder: &Path) -> Check {
     }
 }
 
-fn attributes(folder: &Path) -> Check {
+fn attributes(directory: &Path) -> Check {
     let name = "attributes";
-    let path = folder.join("source/kept");
+    let path = directory.join("source/kept");
     let set = |attribute: &str| -> io::Result<()> {
         let place = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         Ok(XattrFile::opened(place.as_fd()).set(attribute, b"x")?)

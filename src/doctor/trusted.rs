@@ -39,8 +39,8 @@ mod tests {
 
     #[test]
     fn a_program_that_others_could_have_written_is_not_trusted() {
-        let folder = tempfile::tempdir().unwrap();
-        let [bin, program] = ["bin", "bin/runc"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [bin, program] = ["bin", "bin/runc"].map(|name| directory.path().join(name));
         fs::create_dir(&bin).unwrap();
         fs::write(&program, "").unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -64,7 +64,7 @@ mod tests {
         fs::remove_file(&program).unwrap();
         told("No such file");
         // A link in a directory of somebody else, to a program of root.
-        let other = folder.path().join("other");
+        let other = directory.path().join("other");
         fs::create_dir(&other).unwrap();
         symlink("/bin/sh", other.join("runc")).unwrap();
         assert_eq!(distrust(&other.join("runc")), None);

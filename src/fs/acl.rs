@@ -96,9 +96,9 @@ mod tests {
 
     #[test]
     fn the_group_keeps_what_the_list_gave_it_and_never_what_the_mask_gave_others() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         for (group, mask, mode) in [(5, 7, 0o755), (7, 5, 0o755), (7, 7, 0o775), (0, 7, 0o705), (7, 0, 0o705)] {
-            let path = folder.path().join(format!("{group}{mask}"));
+            let path = dir.path().join(format!("{group}{mask}"));
             fs::create_dir(&path).unwrap();
             let name = CString::new(path.to_str().unwrap()).unwrap();
             lsetxattr(&*name, ACCESS, &list(group, mask), XattrFlags::empty()).unwrap();
@@ -120,15 +120,15 @@ mod tests {
 
     #[test]
     fn a_link_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let victim = folder.path().join("victim");
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
         fs::write(&victim, "").unwrap();
         fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
         let name = CString::new(victim.to_str().unwrap()).unwrap();
         lsetxattr(&*name, ACCESS, &list(0, 7), XattrFlags::empty()).unwrap();
         let mode = || fs::metadata(&victim).unwrap().permissions().mode();
         let before = mode();
-        let link = folder.path().join("link");
+        let link = dir.path().join("link");
         std::os::unix::fs::symlink(&victim, &link).unwrap();
         remove(rustix::fs::CWD, link.as_os_str()).unwrap();
         assert_eq!(mode(), before);

@@ -22,22 +22,22 @@ use super::regular;
 /// What the name of a half-written file begins with.
 pub const HALF_WRITTEN: &str = ".half-";
 
-/// Puts a file into this folder, which is made where it is missing. A crash may lose it.
+/// Puts a file into this directory, which is made where it is missing. A crash may lose it.
 ///
-/// The folder above must be there: a store that somebody has removed does not come back as a folder with this one in it.
-pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    if let Err(error) = fs::create_dir(folder)
+/// The directory above must be there: a store that somebody has removed does not come back as a directory with this one in it.
+pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    if let Err(error) = fs::create_dir(directory)
         && error.kind() != io::ErrorKind::AlreadyExists
     {
         return Err(error);
     }
-    put(folder, name, bytes, false)
+    put(directory, name, bytes, false)
 }
 
-/// Puts a file into this folder; it lasts when this returns.
-pub fn write_lasting(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    put(folder, name, bytes, true)?;
-    sync_dir(File::open(folder)?)
+/// Puts a file into this directory; it lasts when this returns.
+pub fn write_lasting(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    put(directory, name, bytes, true)?;
+    sync_dir(File::open(directory)?)
 }
 
 /// Makes the entries of a directory last, see fsync(2). The descriptor may be an `O_PATH` one.
@@ -63,7 +63,7 @@ pub enum Permissions {
 /// The directory may be one that others write to. A link in the place of the file is itself replaced.
 ///
 /// # Errors
-/// What writing says; the file is as it was then.
+/// Those of writing; the file is as it was then.
 pub fn replace(dir: impl AsFd, name: &OsStr, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
     let (file, half) = create_half(&dir)?;
     let write = || -> io::Result<()> {
@@ -162,9 +162,9 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-fn put(folder: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<()> {
+fn put(directory: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<()> {
     loop {
-        let mut temp = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(folder)?;
+        let mut temp = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(directory)?;
         if temp.as_file().try_lock().is_err() {
             // Another runner has just taken it for left over.
             continue;
@@ -173,9 +173,9 @@ fn put(folder: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<()>
         if lasting {
             temp.as_file().sync_all()?;
         }
-        match persist(temp, &folder.join(name)) {
+        match persist(temp, &directory.join(name)) {
             // As above, the moment before.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory.exists() => {}
             result => return result,
         }
     }
@@ -183,9 +183,9 @@ fn put(folder: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<()>
 
 /// Removes what killed runners left half-written, and what was written or [used](touch) longer ago than that.
 ///
-/// Nothing here is an error: what stays is removed another time, and there may be no folder yet.
-pub fn sweep(folder: &Path, unused: Option<Duration>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+/// Nothing here is an error: what stays is removed another time, and there may be no directory yet.
+pub fn sweep(directory: &Path, unused: Option<Duration>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_half = entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes());
         let goes = if is_half {
             regular::open(&entry.path()).is_ok_and(|file| file.try_lock().is_ok())

@@ -45,7 +45,7 @@ impl<'a> Descent<'a> {
     /// Goes into a directory of the one that is read. A link is not followed.
     ///
     /// # Errors
-    /// What openat(2) says.
+    /// Those of openat(2).
     pub fn enter(&mut self, name: &[u8]) -> io::Result<()> {
         let fd = openat(self.fd(), OsStr::from_bytes(name), FLAGS, Mode::empty())?;
         self.push(fd)
@@ -72,7 +72,7 @@ impl<'a> Descent<'a> {
     /// Goes back to the directory above.
     ///
     /// # Errors
-    /// What openat(2) says; where the directory has been moved meanwhile.
+    /// Those of openat(2); where the directory has been moved meanwhile.
     pub fn leave(&mut self) -> io::Result<()> {
         self.leave_levels(1)
     }
@@ -129,8 +129,8 @@ mod tests {
     #[test]
     fn a_directory_deeper_than_a_path_and_all_descriptors_is_reached_and_left() {
         const DEPTH: usize = 2000;
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        let top = open(folder.path());
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let top = open(directory.path());
         let mut descent = Descent::new(top.as_fd());
         let before = descriptors();
         for depth in 0..DEPTH {
@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn any_number_of_levels_is_left_at_once() {
         const DEPTH: usize = 2500;
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        let top = open(folder.path());
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let top = open(directory.path());
         let mut descent = Descent::new(top.as_fd());
         let mut identities = vec![Identity::of(&top).unwrap()];
         for _ in 0..DEPTH {
@@ -168,23 +168,23 @@ mod tests {
             assert_eq!(Identity::of(descent.fd()).unwrap(), identities[depth], "{count}");
         }
         drop(descent);
-        crate::fs::remove_tree::remove_tree(&folder.path().join("d")).unwrap();
+        crate::fs::remove_tree::remove_tree(&directory.path().join("d")).unwrap();
     }
 
     #[test]
     fn a_link_is_not_followed_and_a_directory_that_was_moved_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        symlink("/etc", folder.path().join("link")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/etc", directory.path().join("link")).unwrap();
         let deep = ["d"; MAX_OPEN + 2].join("/");
-        fs::create_dir_all(folder.path().join(&deep)).unwrap();
-        let top = open(folder.path());
+        fs::create_dir_all(directory.path().join(&deep)).unwrap();
+        let top = open(directory.path());
         let mut descent = Descent::new(top.as_fd());
         assert!(descent.enter(b"link").is_err());
         for _ in 0..MAX_OPEN + 2 {
             descent.enter(b"d").unwrap();
         }
         // The third directory is moved away from the second, which is closed by now.
-        fs::rename(folder.path().join("d/d/d"), folder.path().join("moved")).unwrap();
+        fs::rename(directory.path().join("d/d/d"), directory.path().join("moved")).unwrap();
         let errors: Vec<String> = (0..MAX_OPEN).filter_map(|_| Some(descent.leave().err()?.to_string())).collect();
         assert_eq!(errors.first().map(String::as_str), Some("it was moved while it was read"));
     }

@@ -25,7 +25,7 @@ impl Identity {
     /// Of what is open.
     ///
     /// # Errors
-    /// What fstat(2) says.
+    /// Those of fstat(2).
     pub fn of(file: impl AsFd) -> io::Result<Self> {
         let stat = fstat(file)?;
         Ok(Self { device: stat.st_dev, inode: stat.st_ino })
@@ -43,7 +43,7 @@ impl Dir {
     /// Opens the directory, links followed.
     ///
     /// # Errors
-    /// What open(2) says: `ENOTDIR` for anything else.
+    /// Those of open(2): `ENOTDIR` for anything else.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::new(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
@@ -51,7 +51,7 @@ impl Dir {
     /// Opens the directory, links followed, and makes it and those above it where they are missing.
     ///
     /// # Errors
-    /// What mkdir(2) and open(2) say.
+    /// Those of mkdir(2) and open(2).
     pub fn open_or_create(path: &Path, mode: u32) -> io::Result<Self> {
         match Self::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -67,7 +67,7 @@ impl Dir {
     /// Of a directory that is open.
     ///
     /// # Errors
-    /// What fstat(2) says.
+    /// Those of fstat(2).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let identity = Identity::of(&fd)?;
         Ok(Self { fd, identity })
@@ -81,7 +81,7 @@ impl Dir {
     /// Opens the directory of that name in it, which is made where it is missing. A link is not followed.
     ///
     /// # Errors
-    /// `ELOOP` or `ENOTDIR` for a link or a file, and what mkdir(2) says.
+    /// `ELOOP` or `ENOTDIR` for a link or a file, and those of mkdir(2).
     pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
         match mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -106,7 +106,7 @@ pub fn path_of(file: BorrowedFd<'_>) -> PathBuf {
 /// Where what is open is now, without links; the kernel adds ` (deleted)` to the path of what is gone.
 ///
 /// # Errors
-/// What readlink(2) says: `ENOENT` where /proc is not mounted.
+/// Those of readlink(2): `ENOENT` where /proc is not mounted.
 pub fn real_path(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
     let path = readlinkat(CWD, path_of(file), Vec::new())?;
     Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
@@ -115,7 +115,7 @@ pub fn real_path(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
 /// Opens once more what is open, for example as `O_PATH`, with other flags.
 ///
 /// # Errors
-/// What open(2) says.
+/// Those of open(2).
 pub fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(open(path_of(file), flags | OFlags::CLOEXEC, Mode::empty())?)
 }

@@ -51,7 +51,7 @@ pub struct Cover {
 /// Follows `path` inside `root`, also through links that lead to nothing.
 ///
 /// # Errors
-/// `ELOOP` past 40 links; `ENOTDIR` where a file is used as a folder; what openat2(2) says.
+/// `ELOOP` past 40 links; `ENOTDIR` where a file is used as a directory; those of openat2(2).
 pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<ResolvedPath> {
     resolve_covered(root, &[], path)
 }
@@ -152,7 +152,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
 /// Opens what is at `path` inside `root`, with every link on the way followed inside it.
 ///
 /// # Errors
-/// What openat2(2) says; the `EAGAIN` of a race only after many tries.
+/// Those of openat2(2); the `EAGAIN` of a race only after many tries.
 pub fn open(root: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     look_up(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
@@ -160,7 +160,7 @@ pub fn open(root: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Resul
 /// Opens what is at `path` below `dir` and follows no link.
 ///
 /// # Errors
-/// `ELOOP` for a link on the way, `EXDEV` for a path that leads upwards, and what else openat2(2) says.
+/// `ELOOP` for a link on the way, `EXDEV` for a path that leads upwards, and the others of openat2(2).
 pub fn open_beneath(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     look_up(dir, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
@@ -177,7 +177,7 @@ pub fn open_on_same_mount(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rust
 /// Opens what is at `path`, from `dir` unless it is absolute, and follows no link.
 ///
 /// # Errors
-/// `ELOOP` for a link on the way, and what else openat2(2) says.
+/// `ELOOP` for a link on the way, and the others of openat2(2).
 pub fn open_without_links(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     look_up(dir, path, flags, ResolveFlags::NO_SYMLINKS)
 }
@@ -241,18 +241,18 @@ mod tests {
     use super::*;
 
     fn root() -> (tempfile::TempDir, OwnedFd) {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("usr/bin")).unwrap();
-        fs::write(folder.path().join("usr/bin/sh"), "").unwrap();
-        symlink("usr/bin", folder.path().join("bin")).unwrap();
-        symlink("/../../run/resolv", folder.path().join("resolv.conf")).unwrap();
-        symlink("loop", folder.path().join("loop")).unwrap();
-        let fd = rustix::fs::open(folder.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        (folder, fd)
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("usr/bin")).unwrap();
+        fs::write(directory.path().join("usr/bin/sh"), "").unwrap();
+        symlink("usr/bin", directory.path().join("bin")).unwrap();
+        symlink("/../../run/resolv", directory.path().join("resolv.conf")).unwrap();
+        symlink("loop", directory.path().join("loop")).unwrap();
+        let fd = rustix::fs::open(directory.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        (directory, fd)
     }
 
     fn at(path: &str) -> io::Result<(String, usize)> {
-        let (_folder, fd) = root();
+        let (_directory, fd) = root();
         resolve(fd.as_fd(), Path::new(path)).map(|inside| (inside.path().display().to_string(), inside.missing.len()))
     }
 
@@ -308,12 +308,12 @@ mod tests {
 
     #[test]
     fn without_links_a_link_on_the_way_is_refused() {
-        let (folder, fd) = root();
+        let (directory, fd) = root();
         let refused = Some(Errno::LOOP);
         assert_eq!(open_beneath(&fd, "bin/sh", OFlags::PATH).err(), refused);
         assert_eq!(open_on_same_mount(&fd, "bin", OFlags::RDONLY).err(), refused);
         assert_eq!(open_without_links(&fd, "bin/sh", OFlags::PATH).err(), refused);
-        assert_eq!(open_without_links(&fd, folder.path().join("bin/sh"), OFlags::PATH).err(), refused);
+        assert_eq!(open_without_links(&fd, directory.path().join("bin/sh"), OFlags::PATH).err(), refused);
         assert_eq!(open_beneath(&fd, "usr/../..", OFlags::PATH).err(), Some(Errno::XDEV));
         for path in ["", "usr/bin/sh"] {
             assert!(
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_long_path_is_cut_into_pieces_that_make_it_up_again() {
-        let (_folder, fd) = root();
+        let (_directory, fd) = root();
         let name = "n".repeat(255);
         for count in 0..60 {
             let path = PathBuf::from(vec![name.as_str(); count].join("/"));
@@ -342,18 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_of_links_and_a_file_used_as_a_folder_are_errors() {
+    fn a_loop_of_links_and_a_file_used_as_a_directory_are_errors() {
         assert_eq!(at("/loop/x").unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
         assert_eq!(at("/bin/sh/x").unwrap_err().raw_os_error(), Some(Errno::NOTDIR.raw_os_error()));
     }
 
     #[test]
     fn a_rename_elsewhere_on_the_host_stops_no_look_inside() {
-        let (folder, fd) = root();
+        let (directory, fd) = root();
         let elsewhere = tempfile::tempdir().unwrap();
         let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
         fs::create_dir(&one).unwrap();
-        symlink("../../../../../../../usr/../usr/../usr/bin/sh", folder.path().join("climbs")).unwrap();
+        symlink("../../../../../../../usr/../usr/../usr/bin/sh", directory.path().join("climbs")).unwrap();
         let over = std::sync::atomic::AtomicBool::new(false);
         let failed = std::thread::scope(|scope| {
             scope.spawn(|| {

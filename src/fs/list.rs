@@ -37,7 +37,7 @@ impl Entry {
     /// Returns its type, for which some filesystems have to be asked. `directory` is the one that was listed.
     ///
     /// # Errors
-    /// What fstatat(2) says.
+    /// Those of fstatat(2).
     pub fn kind(&self, directory: BorrowedFd<'_>) -> Result<FileType> {
         match self.kind {
             FileType::Unknown => {
@@ -53,7 +53,7 @@ impl Entry {
 /// only one thread at a time may list it.
 ///
 /// # Errors
-/// What getdents64(2) says.
+/// Those of getdents64(2).
 pub fn entries(directory: BorrowedFd<'_>) -> Result<Vec<Entry>> {
     seek(directory, SeekFrom::Start(0))?;
     let mut buffer = [MaybeUninit::uninit(); BUFFER];

@@ -48,7 +48,7 @@ impl NamedFile {
     /// Opens the directory of a file, links followed.
     ///
     /// # Errors
-    /// In words for a link and for a directory of that name; what opening its directory gives.
+    /// In words for a link and for a directory of that name; those of opening its directory.
     pub fn find(path: &Path) -> io::Result<Self> {
         let is_directory = || io::Error::new(io::ErrorKind::IsADirectory, "it is a directory");
         let name = path.file_name().ok_or_else(is_directory)?.to_owned();
@@ -98,7 +98,7 @@ impl NamedFile {
     /// Opens it to be written from its beginning, and makes it where it is missing.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn create(&self) -> io::Result<File> {
         self.write(OFlags::CREATE | OFlags::TRUNC)
     }
@@ -106,7 +106,7 @@ impl NamedFile {
     /// Opens it to be written at its end, and makes it where it is missing.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn append(&self) -> io::Result<File> {
         self.write(OFlags::CREATE | OFlags::APPEND)
     }
@@ -114,7 +114,7 @@ impl NamedFile {
     /// Opens it for reading, by [`regular`].
     ///
     /// # Errors
-    /// What open(2) says; where it is no regular file.
+    /// Those of open(2); where it is no regular file.
     pub fn read(&self) -> io::Result<File> {
         regular::reopen(self.open(OFlags::PATH)?.as_fd())
     }
@@ -123,7 +123,7 @@ impl NamedFile {
     /// replaces it. Nothing that a step has left there can wait for ever: after [`LOCK_TIMEOUT`] it gives up.
     ///
     /// # Errors
-    /// In words, where another process has locked it; what locking gives.
+    /// In words, where another process has locked it; those of locking.
     pub fn lock_directory(&self) -> io::Result<OwnedFd> {
         let dir = openat(&self.dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
@@ -185,7 +185,7 @@ impl NamedFile {
     /// Puts a file with these bytes in its place, whole or not at all; or writes them into the stream that was opened.
     ///
     /// # Errors
-    /// What writing gives; the file is as it was then.
+    /// Those of writing; the file is as it was then.
     pub fn replace(&self, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
         if let Some(mut stream) = self.stream.as_ref() {
             return stream.write_all(bytes);

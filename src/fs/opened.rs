@@ -47,7 +47,7 @@ impl OpenedPaths {
     /// Opens a path, links followed, unless that was done.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn open(&mut self, path: &Path) -> io::Result<()> {
         if !self.files.contains_key(path) {
             let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -59,7 +59,7 @@ impl OpenedPaths {
     /// Opens a device node, no link followed, unless its path was opened.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn open_node(&mut self, path: &Path) -> io::Result<()> {
         if !self.files.contains_key(path) {
             let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -72,7 +72,7 @@ impl OpenedPaths {
     /// by then.
     ///
     /// # Errors
-    /// What looking at the paths gives.
+    /// Those of looking at the paths.
     pub fn expect_outputs(&mut self, outputs: &[Arc<OutputPlace>]) -> io::Result<()> {
         if outputs.is_empty() {
             return Ok(());

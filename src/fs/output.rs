@@ -29,7 +29,7 @@ impl OutputPlace {
     ///
     /// # Errors
     /// `InvalidInput` for a path that is not absolute or ends in no name; where something else than a regular file has
-    /// the name; what opening the directory gives.
+    /// the name; those of opening the directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         let parts = path.parent().zip(path.file_name()).filter(|_| path.is_absolute());
         let (above, name) =

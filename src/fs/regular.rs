@@ -28,7 +28,7 @@ const LEASE_PAUSE: Duration = Duration::from_millis(10);
 /// Opens a file for reading, links followed.
 ///
 /// # Errors
-/// What open(2) says; in words where it is no regular file.
+/// Those of open(2); in words where it is no regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     reopen(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?.as_fd())
 }
@@ -36,7 +36,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Opens a file or a directory, to lock it, links followed.
 ///
 /// # Errors
-/// What open(2) says; in words where it is neither.
+/// Those of open(2); in words where it is neither.
 pub fn open_or_directory(path: &Path) -> io::Result<File> {
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match is_regular(&place) {
@@ -50,7 +50,7 @@ pub fn open_or_directory(path: &Path) -> io::Result<File> {
 /// Opens for reading what is open as `O_PATH`.
 ///
 /// # Errors
-/// What open(2) says; in words where it is no regular file.
+/// Those of open(2); in words where it is no regular file.
 pub fn reopen(place: BorrowedFd<'_>) -> io::Result<File> {
     is_regular(place)?;
     let path = || dirfd::real_path(place).map_or_else(|_| "FILE".to_owned(), |path| path.display().to_string());
@@ -84,7 +84,7 @@ pub fn open_leased(path: impl FnOnce() -> String, mut open: impl FnMut() -> io::
 /// name, under which anybody may have made it.
 ///
 /// # Errors
-/// What open(2) says; in words where it is neither.
+/// Those of open(2); in words where it is neither.
 pub fn open_or_pipe(path: &Path) -> io::Result<File> {
     const PIPEFS_MAGIC: i64 = 0x5049_5045;
     let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -97,7 +97,7 @@ pub fn open_or_pipe(path: &Path) -> io::Result<File> {
 /// Fails, in words, unless what is open is a regular file.
 ///
 /// # Errors
-/// Which kind of file it is instead; what fstat(2) says.
+/// Which kind of file it is instead; those of fstat(2).
 pub fn is_regular(file: impl AsFd) -> io::Result<()> {
     let kind = match FileType::from_raw_mode(fstat(file)?.st_mode) {
         FileType::RegularFile => return Ok(()),
@@ -125,7 +125,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// Reads a file to its end.
 ///
 /// # Errors
-/// `FileTooLarge`, in words, where it has more than `most` bytes; what read(2) says.
+/// `FileTooLarge`, in words, where it has more than `most` bytes; those of read(2).
 pub fn read_all(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -1,8 +1,8 @@
-//! Removes folders that steps filled: whatever is in them, and nothing that is not.
+//! Removes directories that steps filled: whatever is in them, and nothing that is not.
 //!
 //! `std::fs::remove_dir_all` follows no links either, but it holds a descriptor for every level, so that a tree of some
-//! thousand levels could not be removed; and it goes on into what is mounted inside, which may be a folder of the host.
-//! Here a folder inside a folder is first lifted to the top, so that depth costs nothing, and a mount is an error.
+//! thousand levels could not be removed; and it goes on into what is mounted inside, which may be a directory of the host.
+//! Here a directory inside a directory is first lifted to the top, so that depth costs nothing, and a mount is an error.
 
 use std::ffi::CStr;
 use std::io;
@@ -20,10 +20,10 @@ use super::dirfd::reopen;
 use super::in_root::open_on_same_mount;
 use super::regular;
 
-/// A file with one of them can be neither removed nor renamed, and nothing can be removed from such a folder: chattr(1).
+/// A file with one of them can be neither removed nor renamed, and nothing can be removed from such a directory: chattr(1).
 const FIXED: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 
-/// Removes the file, link or folder with all that is in it. What is not there is removed already: two may remove the
+/// Removes the file, link or directory with all that is in it. What is not there is removed already: two may remove the
 /// same tree.
 ///
 /// # Errors
@@ -43,7 +43,7 @@ pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(dir, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
-        folder => empty(&folder?)?,
+        directory => empty(&directory?)?,
     }
     if unlink(dir, name)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
 }
@@ -56,27 +56,27 @@ pub fn empty_directory(path: &Path) -> io::Result<()> {
     empty(&openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Empties a folder. What is gone meanwhile is taken for removed.
+/// Empties a directory. What is gone meanwhile is taken for removed.
 fn empty(top: &OwnedFd) -> io::Result<()> {
     let mut lifted = 0_u64;
     each(top.as_fd(), |name| {
         if unlink(top, name)? {
             return Ok(());
         }
-        let folder = match open(top.as_fd(), name) {
+        let directory = match open(top.as_fd(), name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result?,
         };
-        each(folder.as_fd(), |inner| {
-            if unlink(&folder, inner)? {
+        each(directory.as_fd(), |inner| {
+            if unlink(&directory, inner)? {
                 return Ok(());
             }
             loop {
                 lifted += 1;
-                match renameat_with(&folder, inner, top, format!("lifted-{lifted}"), RenameFlags::NOREPLACE) {
+                match renameat_with(&directory, inner, top, format!("lifted-{lifted}"), RenameFlags::NOREPLACE) {
                     Err(Errno::EXIST) => {}
                     Err(Errno::NOENT) => return Ok(()),
-                    Err(Errno::PERM) if release(folder.as_fd(), inner) => {}
+                    Err(Errno::PERM) if release(directory.as_fd(), inner) => {}
                     result => return Ok(result?),
                 }
             }
@@ -86,9 +86,9 @@ fn empty(top: &OwnedFd) -> io::Result<()> {
     })
 }
 
-/// Calls `remove` for every entry until there is none: reading a folder while it changes may miss some.
-fn each(folder: BorrowedFd<'_>, mut remove: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
-    let mut entries = Dir::read_from(folder)?;
+/// Calls `remove` for every entry until there is none: reading a directory while it changes may miss some.
+fn each(directory: BorrowedFd<'_>, mut remove: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
+    let mut entries = Dir::read_from(directory)?;
     loop {
         let mut found = false;
         while let Some(entry) = entries.read() {
@@ -105,15 +105,15 @@ fn each(folder: BorrowedFd<'_>, mut remove: impl FnMut(&CStr) -> io::Result<()>)
     }
 }
 
-/// Opens a folder that is no mount point and no link.
+/// Opens a directory that is no mount point and no link.
 fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     Ok(open_on_same_mount(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Whether the entry is gone now; it is not if it is a folder with something in it.
-fn unlink(folder: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
-    let unlinked = |flags| match unlinkat(&folder, name, flags) {
-        Err(Errno::PERM) if release(folder.as_fd(), name) => unlinkat(&folder, name, flags),
+/// Whether the entry is gone now; it is not if it is a directory with something in it.
+fn unlink(directory: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
+    let unlinked = |flags| match unlinkat(&directory, name, flags) {
+        Err(Errno::PERM) if release(directory.as_fd(), name) => unlinkat(&directory, name, flags),
         result => result,
     };
     match unlinked(AtFlags::empty()) {
@@ -128,22 +128,22 @@ fn unlink(folder: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
     }
 }
 
-/// Takes the flags of chattr(1) from an entry and its folder that keep it where it is. Returns whether there were any.
-fn release(folder: BorrowedFd<'_>, name: impl Arg) -> bool {
+/// Takes the flags of chattr(1) from an entry and its directory that keep it where it is. Returns whether there were any.
+fn release(directory: BorrowedFd<'_>, name: impl Arg) -> bool {
     let unflag = |file: BorrowedFd<'_>| {
         let flags = ioctl_getflags(file).unwrap_or(IFlags::empty());
         flags.intersects(FIXED) && ioctl_setflags(file, flags.difference(FIXED)).is_ok()
     };
     // Only these have such flags, and a device does something when it is opened.
     let entry = || -> io::Result<OwnedFd> {
-        let place = openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         match FileType::from_raw_mode(fstat(&place)?.st_mode) {
             FileType::Directory => Ok(reopen(place.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?),
             _ => Ok(regular::reopen(place.as_fd())?.into()),
         }
     };
     let is_entry_released = entry().is_ok_and(|entry| unflag(entry.as_fd()));
-    unflag(folder) || is_entry_released
+    unflag(directory) || is_entry_released
 }
 
 #[cfg(test)]
@@ -157,9 +157,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_folders_that_a_step_has_made_immutable_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().join("top");
+    fn files_and_directories_that_a_step_has_made_immutable_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().join("top");
         fs::create_dir_all(top.join("a/b/c")).unwrap();
         for file in ["file", "a/file", "a/b/file"] {
             fs::write(top.join(file), "x").unwrap();
@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn all_kinds_of_entries_are_removed_and_links_are_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tree_path, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (tree_path, outside) = (directory.path().join("tree"), directory.path().join("outside"));
         fs::create_dir_all(tree_path.join("a/b/c")).unwrap();
         fs::create_dir_all(tree_path.join("lifted-1/lifted-1/lifted-2")).unwrap();
         fs::create_dir(&outside).unwrap();
@@ -203,8 +203,8 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_emptied_stays_and_no_link_in_it_is_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (top, outside) = (folder.path().join("top"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (top, outside) = (directory.path().join("top"), directory.path().join("outside"));
         fs::create_dir_all(top.join("a/b")).unwrap();
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "").unwrap();
@@ -218,21 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_place_of_the_folder_is_itself_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("kept")).unwrap();
-        symlink(folder.path().join("kept"), folder.path().join("link")).unwrap();
-        remove_tree(&folder.path().join("link")).unwrap();
-        assert!(folder.path().join("kept").exists() && !folder.path().join("link").is_symlink());
+    fn a_link_in_place_of_the_directory_is_itself_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("kept")).unwrap();
+        symlink(directory.path().join("kept"), directory.path().join("link")).unwrap();
+        remove_tree(&directory.path().join("link")).unwrap();
+        assert!(directory.path().join("kept").exists() && !directory.path().join("link").is_symlink());
     }
 
     #[test]
     fn a_tree_deeper_than_a_path_can_tell_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().join("tree");
         fs::create_dir(&top).unwrap();
         let mut inner =
-            open(rustix::fs::open(folder.path(), OFlags::DIRECTORY, Mode::empty()).unwrap().as_fd(), c"tree").unwrap();
+            open(rustix::fs::open(directory.path(), OFlags::DIRECTORY, Mode::empty()).unwrap().as_fd(), c"tree")
+                .unwrap();
         for _ in 0..1000 {
             rustix::fs::mkdirat(&inner, c"a-rather-long-name", Mode::RWXU).unwrap();
             inner = open(inner.as_fd(), c"a-rather-long-name").unwrap();
@@ -243,9 +244,9 @@ mod tests {
 
     #[test]
     fn two_may_remove_the_same_tree() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for _ in 0..3 {
-            let top = folder.path().join("tree");
+            let top = directory.path().join("tree");
             for i in 0..20 {
                 fs::create_dir_all(top.join(format!("{i}/a/b/c"))).unwrap();
                 fs::create_dir_all(top.join(format!("{i}/d/e"))).unwrap();
@@ -261,8 +262,8 @@ mod tests {
 
     #[test]
     fn what_is_mounted_inside_is_not_touched() {
-        let folder = tempfile::tempdir().unwrap();
-        let (top, host) = (folder.path().join("tree"), folder.path().join("host"));
+        let directory = tempfile::tempdir().unwrap();
+        let (top, host) = (directory.path().join("tree"), directory.path().join("host"));
         fs::create_dir_all(top.join("a/mounted")).unwrap();
         fs::create_dir(&host).unwrap();
         fs::write(host.join("kept"), "").unwrap();

@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn each_file_counts_once_and_no_link_is_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (top, other) = (folder.path().join("top"), folder.path().join("other"));
+        let directory = tempfile::tempdir().unwrap();
+        let (top, other) = (directory.path().join("top"), directory.path().join("other"));
         fs::create_dir_all(top.join("a/b")).unwrap();
         fs::write(&other, vec![7; 1 << 20]).unwrap();
         let empty = tree_size(&top).unwrap();
@@ -70,7 +70,7 @@ mod tests {
         assert!((64 << 10..128 << 10).contains(&(one - empty)), "{empty} {one}");
         fs::hard_link(top.join("a/b/file"), top.join("again")).unwrap();
         symlink(&other, top.join("link")).unwrap();
-        symlink(folder.path(), top.join("a/up")).unwrap();
+        symlink(directory.path(), top.join("a/up")).unwrap();
         assert!(tree_size(&top).unwrap() < one + (16 << 10));
         assert!(tree_size(&top.join("a/up")).is_err());
         fs::File::create(top.join("sparse")).unwrap().set_len(1 << 40).unwrap();

@@ -45,7 +45,7 @@ impl<'a> Walk<'a> {
     /// there is one. After an error the caller may continue with the directory after the one that could not be entered.
     ///
     /// # Errors
-    /// What openat(2) says, of the directory at [`path`](Self::path). Where one was moved while it was read, the walk ends.
+    /// Those of openat(2), of the directory at [`path`](Self::path). Where one was moved while it was read, the walk ends.
     pub fn advance(&mut self) -> io::Result<bool> {
         if std::mem::take(&mut self.has_failed) {
             self.path.pop();
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
     /// Lists it.
     ///
     /// # Errors
-    /// What getdents64(2) says.
+    /// Those of getdents64(2).
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         Ok(entries(self.fd())?)
     }

@@ -71,7 +71,7 @@ impl<'a> XattrFile<'a> {
     /// Returns the value of an attribute; none where the file has no such attribute or its filesystem has none at all.
     ///
     /// # Errors
-    /// What getxattr(2) says.
+    /// Those of getxattr(2).
     pub fn value(&self, name: impl Arg + Copy) -> Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; FIRST_VALUE];
         match fill(&mut buffer, |buffer| self.get(name, buffer)) {
@@ -84,7 +84,7 @@ impl<'a> XattrFile<'a> {
     /// Sets an attribute, in place of one of that name.
     ///
     /// # Errors
-    /// What setxattr(2) says.
+    /// Those of setxattr(2).
     pub fn set(&self, name: impl Arg, value: &[u8]) -> Result<()> {
         let flags = XattrFlags::empty();
         match &self.0 {
@@ -97,7 +97,7 @@ impl<'a> XattrFile<'a> {
     /// Removes an attribute.
     ///
     /// # Errors
-    /// What removexattr(2) says: `ENODATA` where there is none of that name.
+    /// Those of removexattr(2): `ENODATA` where there is none of that name.
     pub fn remove(&self, name: impl Arg) -> Result<()> {
         match &self.0 {
             Way::Descriptor(file) => fremovexattr(file, name),
@@ -140,7 +140,7 @@ impl XattrReader {
     /// Returns the names of a file's attributes; none where its filesystem has no attributes.
     ///
     /// # Errors
-    /// What listxattr(2) says.
+    /// Those of listxattr(2).
     pub fn names(&mut self, file: &XattrFile<'_>) -> Result<XattrNames> {
         match fill(&mut self.names, |buffer| file.list(buffer)) {
             Ok(names) => Ok(XattrNames(names.to_vec())),
@@ -153,7 +153,7 @@ impl XattrReader {
     /// Returns the value of an attribute.
     ///
     /// # Errors
-    /// What getxattr(2) says: `ENODATA` where there is none of that name.
+    /// Those of getxattr(2): `ENODATA` where there is none of that name.
     pub fn value(&mut self, file: &XattrFile<'_>, name: &[u8]) -> Result<&[u8]> {
         fill(&mut self.value, |buffer| file.get(name, buffer))
     }

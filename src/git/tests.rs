@@ -33,8 +33,8 @@ fn git(directory: &Path, arguments: &[&str], time: u64) {
 
 /// A repository in `top` of a temporary directory, with so many commits, the last one at 1,700,000,000.
 fn repository(commits: u64, arguments: &[&str]) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let top = folder.path().join("top");
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path().join("top");
     fs::create_dir(&top).unwrap();
     git(&top, &[&["init", "-q"], arguments].concat(), 0);
     let mut message = "committer a lie <a@b> 7 +0000\n".to_owned();
@@ -43,27 +43,27 @@ fn repository(commits: u64, arguments: &[&str]) -> (tempfile::TempDir, PathBuf) 
         message.push_str(&"the same line again\n".repeat(30));
         git(&top, &["commit", "-q", "--allow-empty", "-m", &format!("{message}{back}")], 1_700_000_000 - back);
     }
-    (folder, top)
+    (dir, top)
 }
 
 #[test]
 fn the_time_of_the_last_commit_is_read_however_the_repository_stores_it() {
     for format in ["sha1", "sha256"] {
-        let (folder, top) = repository(0, &["--object-format", format]);
+        let (dir, top) = repository(0, &["--object-format", format]);
         let below = top.join("a/b");
         fs::create_dir_all(&below).unwrap();
         assert!(last_commit_time(&below).unwrap_err().contains("has no commit yet"));
-        drop(folder);
-        let (folder, top) = repository(40, &["--object-format", format]);
+        drop(dir);
+        let (dir, top) = repository(40, &["--object-format", format]);
         let below = top.join("a/b");
         fs::create_dir_all(&below).unwrap();
         assert_eq!(last_commit_time(&below), Ok(1_700_000_000), "{format}: loose");
-        std::os::unix::fs::symlink(&below, folder.path().join("link")).unwrap();
-        assert_eq!(last_commit_time(&folder.path().join("link")), Ok(1_700_000_000), "{format}: a link");
+        std::os::unix::fs::symlink(&below, dir.path().join("link")).unwrap();
+        assert_eq!(last_commit_time(&dir.path().join("link")), Ok(1_700_000_000), "{format}: a link");
         git(&top, &["gc", "-q", "--aggressive", "--prune=now"], 0);
         assert_eq!(last_commit_time(&below), Ok(1_700_000_000), "{format}: packed");
         git(&top, &["worktree", "add", "-q", "../tree", "HEAD~20"], 0);
-        let tree = folder.path().join("tree");
+        let tree = dir.path().join("tree");
         assert_eq!(last_commit_time(&tree), Ok(1_699_999_980), "{format}: a worktree");
         for back in 1..40 {
             git(&tree, &["checkout", "-q", "--detach", &format!("main~{back}")], 0);
@@ -77,7 +77,7 @@ fn the_time_of_the_last_commit_is_read_however_the_repository_stores_it() {
 
 #[test]
 fn the_time_of_the_last_commit_is_read_in_clones_of_every_kind() {
-    let (folder, top) = repository(5, &[]);
+    let (dir, top) = repository(5, &[]);
     let url = format!("file://{}", top.display());
     for (name, arguments) in [
         ("shallow", &["clone", "-q", "--depth", "1", &url][..]),
@@ -85,8 +85,8 @@ fn the_time_of_the_last_commit_is_read_in_clones_of_every_kind() {
         ("treeless", &["clone", "-q", "--filter=tree:0", "--no-checkout", &url]),
         ("separate", &["clone", "-q", "--separate-git-dir", "apart", "top"]),
     ] {
-        git(folder.path(), &[arguments, &[name]].concat(), 0);
-        assert_eq!(last_commit_time(&folder.path().join(name)), Ok(1_700_000_000), "{name}");
+        git(dir.path(), &[arguments, &[name]].concat(), 0);
+        assert_eq!(last_commit_time(&dir.path().join(name)), Ok(1_700_000_000), "{name}");
     }
     let (_other, outer) = repository(1, &[]);
     git(&outer, &["submodule", "add", "-q", &url, "sub"], 0);
@@ -97,31 +97,31 @@ fn the_time_of_the_last_commit_is_read_in_clones_of_every_kind() {
 
 #[test]
 fn a_directory_outside_of_repositories_and_a_damaged_repository_are_reported() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = last_commit_time(folder.path()).unwrap_err();
+    let dir = tempfile::tempdir().unwrap();
+    let error = last_commit_time(dir.path()).unwrap_err();
     assert!(error.ends_with("is in no git repository"), "{error}");
-    fs::create_dir(folder.path().join(".git")).unwrap();
-    assert!(last_commit_time(folder.path()).unwrap_err().ends_with("is in no git repository"));
-    fs::write(folder.path().join(".git/HEAD"), "ref: ../../etc/passwd\n").unwrap();
-    assert!(last_commit_time(folder.path()).unwrap_err().contains("names no commit"));
-    fs::write(folder.path().join(".git/HEAD"), "0".repeat(40)).unwrap();
-    let error = last_commit_time(folder.path()).unwrap_err();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    assert!(last_commit_time(dir.path()).unwrap_err().ends_with("is in no git repository"));
+    fs::write(dir.path().join(".git/HEAD"), "ref: ../../etc/passwd\n").unwrap();
+    assert!(last_commit_time(dir.path()).unwrap_err().contains("names no commit"));
+    fs::write(dir.path().join(".git/HEAD"), "0".repeat(40)).unwrap();
+    let error = last_commit_time(dir.path()).unwrap_err();
     assert!(error.contains("is not in the repository"), "{error}");
-    fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/a\n").unwrap();
-    fs::create_dir_all(folder.path().join(".git/refs/heads")).unwrap();
-    fs::write(folder.path().join(".git/refs/heads/a"), "ref: refs/heads/a\n").unwrap();
-    assert!(last_commit_time(folder.path()).unwrap_err().contains("too many references"));
+    fs::write(dir.path().join(".git/HEAD"), "ref: refs/heads/a\n").unwrap();
+    fs::create_dir_all(dir.path().join(".git/refs/heads")).unwrap();
+    fs::write(dir.path().join(".git/refs/heads/a"), "ref: refs/heads/a\n").unwrap();
+    assert!(last_commit_time(dir.path()).unwrap_err().contains("too many references"));
     // As git(1) makes it with `--ref-format reftable`.
-    fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
-    fs::create_dir(folder.path().join(".git/reftable")).unwrap();
-    assert!(last_commit_time(folder.path()).unwrap_err().contains("in a reftable, which runner cannot read"));
+    fs::write(dir.path().join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
+    fs::create_dir(dir.path().join(".git/reftable")).unwrap();
+    assert!(last_commit_time(dir.path()).unwrap_err().contains("in a reftable, which runner cannot read"));
 }
 
 /// All regular files below a directory.
 fn files(top: &Path) -> Vec<PathBuf> {
     let (mut found, mut left) = (Vec::new(), vec![top.to_owned()]);
-    while let Some(folder) = left.pop() {
-        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+    while let Some(dir) = left.pop() {
+        for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() { left.push(path) } else { found.push(path) }
         }
     }
@@ -132,7 +132,7 @@ fn files(top: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_fifo_in_the_place_of_any_file_of_a_repository_is_never_waited_for() {
     for packed in [false, true] {
-        let (_folder, top) = repository(3, &[]);
+        let (_dir, top) = repository(3, &[]);
         if packed {
             git(&top, &["gc", "-q", "--prune=now"], 0);
         }
@@ -160,16 +160,16 @@ fn a_fifo_in_the_place_of_any_file_of_a_repository_is_never_waited_for() {
 
 #[test]
 fn settings_of_a_repository_start_no_program() {
-    let (folder, top) = repository(1, &[]);
-    let program = folder.path().join("program");
-    fs::write(&program, format!("#!/bin/sh\ntouch {}\n", folder.path().join("started").display())).unwrap();
+    let (dir, top) = repository(1, &[]);
+    let program = dir.path().join("program");
+    fs::write(&program, format!("#!/bin/sh\ntouch {}\n", dir.path().join("started").display())).unwrap();
     std::process::Command::new("chmod").arg("+x").arg(&program).status().unwrap();
     let program = program.to_str().unwrap();
     let ssh = format!("ext::{program}");
     for (name, value) in [
         ("core.fsmonitor", program),
         ("core.sshCommand", program),
-        ("core.hooksPath", folder.path().to_str().unwrap()),
+        ("core.hooksPath", dir.path().to_str().unwrap()),
         ("core.pager", program),
         ("log.showSignature", "true"),
         ("gpg.program", program),
@@ -183,12 +183,12 @@ fn settings_of_a_repository_start_no_program() {
         std::io::Write::write_all(&mut config, format!("[{section}]\n\t{key} = {value}\n").as_bytes()).unwrap();
     }
     assert_eq!(last_commit_time(&top), Ok(1_700_000_000));
-    assert!(!folder.path().join("started").exists());
+    assert!(!dir.path().join("started").exists());
 }
 
 #[test]
 fn objects_that_unpack_to_very_much_are_refused() {
-    let (_folder, top) = repository(1, &[]);
+    let (_dir, top) = repository(1, &[]);
     let name = fs::read_to_string(top.join(".git/refs/heads/main")).unwrap();
     let object = top.join(".git/objects").join(&name[..2]).join(name[2..].trim());
     fs::remove_file(&object).unwrap();
@@ -203,7 +203,7 @@ fn objects_that_unpack_to_very_much_are_refused() {
 
 #[test]
 fn a_repository_with_damage_anywhere_gives_a_time_or_an_error_and_no_panic() {
-    let (_folder, top) = repository(12, &[]);
+    let (_dir, top) = repository(12, &[]);
     git(&top, &["gc", "-q", "--aggressive", "--prune=now"], 0);
     let names = ["HEAD", "packed-refs"].map(|name| top.join(".git").join(name));
     let packs = files(&top.join(".git/objects/pack"));

@@ -7,10 +7,10 @@ use crate::diagnostic::Style;
 use crate::settings::{Partial, Settings, SettingsError};
 
 fn of_text(text: &str) -> SettingsError {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("runner.toml"), text).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("runner.toml"), text).unwrap();
     let none = |_: &str| -> Option<OsString> { None };
-    match Settings::resolve(Partial::default(), none, folder.path()).unwrap_err() {
+    match Settings::resolve(Partial::default(), none, directory.path()).unwrap_err() {
         SettingsError::File { text, problems, .. } => {
             let text = miette::NamedSource::new("runner.toml", text.inner().clone());
             SettingsError::File { path: "runner.toml".into(), text, problems }

@@ -1,4 +1,4 @@
-//! Makes a frozen folder hold just what its squashfs image will: so what goes on above the one goes on above the other.
+//! Makes a frozen directory hold just what its squashfs image will: so what goes on above the one goes on above the other.
 //!
 //! | taken away | why |
 //! | --- | --- |
@@ -29,13 +29,13 @@ const MAX_TOLD: usize = 10;
 /// What there was to see on the way.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Normalised {
-    /// Files, folders and everything else, the root included.
+    /// Files, directories and everything else, the root included.
     pub entries: u64,
     /// Entries with access control lists, which squashfs cannot hold: the first ten, and how many in all.
     pub with_acl: (Vec<PathBuf>, u64),
 }
 
-/// Walks the folder at `root`, which nothing else may be using, and all in it. `is_below` says whether a layer below has
+/// Walks the directory at `root`, which nothing else may be using, and all in it. `is_below` says whether a layer below has
 /// something at a path, which an opaque directory hides.
 ///
 /// # Errors
@@ -49,20 +49,20 @@ pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bo
     let mut walk = Walk::new(top.as_fd(), MountPoints::Refuse);
     loop {
         let advanced = walk.advance();
-        let folder = Path::new("/").join(walk.path());
+        let directory = Path::new("/").join(walk.path());
         let told = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        if !advanced.map_err(|error| told(&folder, error))? {
+        if !advanced.map_err(|error| told(&directory, error))? {
             return Ok(pass.seen);
         }
-        for entry in walk.entries().map_err(|error| told(&folder, error))? {
-            let path = folder.join(entry.name());
+        for entry in walk.entries().map_err(|error| told(&directory, error))? {
+            let path = directory.join(entry.name());
             if path.as_os_str().len() + root.as_os_str().len() > MAX_PATH_BYTES {
                 return Err(io::Error::other(format!(
                     "{}… : the path is longer than 4095 bytes, and no program can open it",
                     path.display().to_string().chars().take(80).collect::<String>()
                 )));
             }
-            let kind = entry.kind(walk.fd()).map_err(|error| told(&folder, error.into()))?;
+            let kind = entry.kind(walk.fd()).map_err(|error| told(&directory, error.into()))?;
             pass.entry(walk.fd(), entry.name(), &path).map_err(|error| told(&path, error))?;
             if kind == FileType::Directory {
                 walk.enter(entry.into_name());
@@ -80,16 +80,16 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn entry(&mut self, folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()> {
+    fn entry(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &Path) -> io::Result<()> {
         self.seen.entries += 1;
-        if self.attributes(&XattrFile::entry(folder, name)?, path)? {
-            acl::remove(folder, name)?;
+        if self.attributes(&XattrFile::entry(directory, name)?, path)? {
+            acl::remove(directory, name)?;
         }
-        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if let Some(seconds) = clamped(&stat, self.epoch) {
             let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
             let times = Timestamps { last_access: time, last_modification: time };
-            utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+            utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         Ok(())
     }
@@ -161,52 +161,52 @@ mod tests {
 
     use super::*;
 
-    fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("below")).unwrap();
-        fs::write(folder.path().join("below/new"), "").unwrap();
-        fs::write(folder.path().join("old"), "").unwrap();
-        symlink("nowhere", folder.path().join("link")).unwrap();
-        let old = fs::File::options().write(true).open(folder.path().join("old")).unwrap();
+    fn directory() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("below")).unwrap();
+        fs::write(directory.path().join("below/new"), "").unwrap();
+        fs::write(directory.path().join("old"), "").unwrap();
+        symlink("nowhere", directory.path().join("link")).unwrap();
+        let old = fs::File::options().write(true).open(directory.path().join("old")).unwrap();
         old.set_modified(UNIX_EPOCH + Duration::from_millis(5_500)).unwrap();
-        folder
+        directory
     }
 
-    fn time(folder: &tempfile::TempDir, name: &str) -> (i64, i64) {
-        let metadata = fs::symlink_metadata(folder.path().join(name)).unwrap();
+    fn time(directory: &tempfile::TempDir, name: &str) -> (i64, i64) {
+        let metadata = fs::symlink_metadata(directory.path().join(name)).unwrap();
         (metadata.mtime(), metadata.mtime_nsec())
     }
 
     #[test]
     fn newer_times_are_clamped_and_older_ones_kept_in_whole_seconds() {
-        let folder = folder();
-        let seen = normalise(folder.path(), Some(1000), &|_| true).unwrap();
+        let directory = directory();
+        let seen = normalise(directory.path(), Some(1000), &|_| true).unwrap();
         assert_eq!(seen.entries, 5);
         for name in ["below/new", "below", "link", "."] {
-            assert_eq!(time(&folder, name), (1000, 0), "{name}");
+            assert_eq!(time(&directory, name), (1000, 0), "{name}");
         }
-        assert_eq!(time(&folder, "old"), (5, 0));
+        assert_eq!(time(&directory, "old"), (5, 0));
     }
 
     #[test]
     fn without_an_epoch_only_fractions_go() {
-        let folder = folder();
-        let before = time(&folder, "below/new").0;
-        normalise(folder.path(), None, &|_| true).unwrap();
-        assert_eq!(time(&folder, "below/new"), (before, 0));
+        let directory = directory();
+        let before = time(&directory, "below/new").0;
+        normalise(directory.path(), None, &|_| true).unwrap();
+        assert_eq!(time(&directory, "below/new"), (before, 0));
     }
 
     #[test]
-    fn a_folder_deeper_than_there_are_descriptors_is_walked_to_its_end() {
+    fn a_directory_deeper_than_there_are_descriptors_is_walked_to_its_end() {
         const DEPTH: usize = 1900;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(["d"; DEPTH].join("/"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(["d"; DEPTH].join("/"));
         fs::create_dir_all(&path).unwrap();
         let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         // Of the whole test process: other tests open few files at once.
         let few = rustix::process::Rlimit { current: Some(1024), ..before };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
-        let seen = normalise(folder.path(), Some(7), &|_| true);
+        let seen = normalise(directory.path(), Some(7), &|_| true);
         rustix::process::setrlimit(rustix::process::Resource::Nofile, before).unwrap();
         assert_eq!(seen.unwrap().entries, 1 + DEPTH as u64);
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), UNIX_EPOCH + Duration::from_secs(7));
@@ -214,13 +214,13 @@ mod tests {
 
     #[test]
     fn attributes_are_listed_by_name_backwards_in_whatever_order_they_were_set() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
         fs::write(&path, "").unwrap();
         for (name, value) in [("user.z", "1"), ("user.a", "2"), ("trusted.m", "3")] {
             rustix::fs::setxattr(&path, name, value.as_bytes(), XattrFlags::empty()).unwrap();
         }
-        normalise(folder.path(), None, &|_| true).unwrap();
+        normalise(directory.path(), None, &|_| true).unwrap();
         let mut names = vec![0; 1024];
         let length = rustix::fs::listxattr(&path, &mut names).unwrap();
         assert_eq!(names[..length], *b"user.z\0user.a\0trusted.m\0");
@@ -231,12 +231,12 @@ mod tests {
 
     #[test]
     fn of_the_overlays_own_attributes_only_opaque_stays() {
-        let folder = folder();
-        let path = folder.path().join("below");
+        let directory = directory();
+        let path = directory.path().join("below");
         for name in ["trusted.overlay.origin", "trusted.overlay.opaque", "user.kept"] {
             rustix::fs::setxattr(&path, name, b"y", XattrFlags::empty()).unwrap();
         }
-        normalise(folder.path(), None, &|_| true).unwrap();
+        normalise(directory.path(), None, &|_| true).unwrap();
         let mut names = vec![0; 1024];
         let length = rustix::fs::listxattr(&path, &mut names).unwrap();
         let mut names: Vec<_> =
@@ -247,16 +247,16 @@ mod tests {
 
     #[test]
     fn a_directory_that_hides_nothing_is_not_opaque() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for name in ["hides", "new"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-            let place = folder.path().join(name);
+            fs::create_dir(directory.path().join(name)).unwrap();
+            let place = directory.path().join(name);
             rustix::fs::setxattr(&place, "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
         }
-        normalise(folder.path(), None, &|path| path == Path::new("/hides")).unwrap();
+        normalise(directory.path(), None, &|path| path == Path::new("/hides")).unwrap();
         for (name, expected) in [("hides", &b"trusted.overlay.opaque\0"[..]), ("new", b"")] {
             let mut names = vec![0; 1024];
-            let length = rustix::fs::listxattr(folder.path().join(name), &mut names).unwrap();
+            let length = rustix::fs::listxattr(directory.path().join(name), &mut names).unwrap();
             assert_eq!(&names[..length], expected, "{name}");
         }
     }

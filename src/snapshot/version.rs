@@ -10,7 +10,7 @@ pub const MKSQUASHFS: &str = "mksquashfs";
 /// The file of mksquashfs that PATH leads to.
 pub fn find_mksquashfs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(MKSQUASHFS)).find(|file| file.is_file())
+    std::env::split_paths(&path).map(|directory| directory.join(MKSQUASHFS)).find(|file| file.is_file())
 }
 
 /// The version that a mksquashfs tells, such as `4.5.1`.

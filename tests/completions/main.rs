@@ -40,14 +40,14 @@ struct Shell {
     child: Child,
     output: Receiver<Vec<u8>>,
     shown: String,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Shell {
     /// Starts a shell beside its completion script, with `rc` as its start-up file.
     fn start(name: &str, command: &str, rc_name: &str, rc: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("bin")).unwrap();
         symlink(env!("CARGO_BIN_EXE_runner"), path("bin/runner")).unwrap();
         let script = Command::new(path("bin/runner")).args(["completions", name]).output().unwrap();
@@ -67,9 +67,9 @@ impl Shell {
             .env_clear()
             .env("PATH", format!("{}:{old}", path("bin").display()))
             .envs([("TERM", "xterm"), ("LC_ALL", "C.UTF-8"), ("SHELL", "/bin/sh")])
-            .envs(["HOME", "ZDOTDIR", "XDG_DATA_HOME"].map(|name| (name, folder.path())))
+            .envs(["HOME", "ZDOTDIR", "XDG_DATA_HOME"].map(|name| (name, directory.path())))
             .env("XDG_CONFIG_HOME", path(".config"))
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -82,7 +82,7 @@ impl Shell {
                 let Ok(()) = sender.send(buffer[..read].to_vec()) else { return };
             }
         });
-        let mut shell = Self { child, output, shown: String::new(), folder };
+        let mut shell = Self { child, output, shown: String::new(), directory };
         shell.enter("show ready");
         assert_eq!(shell.got(), "<ready>");
         shell
@@ -142,7 +142,7 @@ impl Shell {
         ] {
             self.completes(line, expected);
         }
-        assert!(!self.folder.path().join("pwned").exists());
+        assert!(!self.directory.path().join("pwned").exists());
     }
 }
 

@@ -155,8 +155,8 @@ pub fn faults(name: &str) -> impl Iterator<Item = Fault> {
 }
 
 /// Returns a label without the parts that change with each run; none for the libraries that programs load.
-pub fn plain(text: &str, folder: &str) -> Option<String> {
-    let text = text.replace(folder, "");
+pub fn plain(text: &str, directory: &str) -> Option<String> {
+    let text = text.replace(directory, "");
     if ["/lib/", "/usr/lib/", "/etc/ld.so", "/etc/localtime"].iter().any(|start| text.starts_with(start)) {
         return None;
     }

@@ -33,8 +33,8 @@ fn causes(words: &[&str]) -> Vec<String> {
 /// A line that begins with `left: ` or `damaged: ` is a finding.
 fn in_shell(tally: &Tally, fault: &str, shell: &str, words: &[&str], codes: &[i32]) {
     let sample = sample::Sample::new();
-    for folder in ["store", "out"] {
-        fs::create_dir(sample.project.path(folder)).unwrap();
+    for directory in ["store", "out"] {
+        fs::create_dir(sample.project.path(directory)).unwrap();
     }
     let checked = format!(
         r#"{shell}
@@ -121,7 +121,7 @@ fn lost_store(tally: &Tally) {
         let pid = build.id();
         sample.await_gate();
         let lost = sample.project.store().join(part);
-        // A runner that records a step meanwhile adds to a folder that is being removed.
+        // A runner that records a step meanwhile adds to a directory that is being removed.
         while lost.exists() {
             let _ = fs::remove_dir_all(&lost);
         }

@@ -66,8 +66,8 @@ pub fn all(tally: &Tally) {
 fn one(project: &Project, injection: &Injection, right: &Outputs, tally: &Tally) -> bool {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
-        for folder in ["store", "out"] {
-            let _ = fs::remove_dir_all(project.path(folder));
+        for directory in ["store", "out"] {
+            let _ = fs::remove_dir_all(project.path(directory));
         }
         let traced = tracer::build(project, Some(injection));
         if !traced.fired {

@@ -41,8 +41,8 @@ pub fn outputs(project: &Project) -> Outputs {
     images(&project.path("out")).filter(|(name, _)| !name.starts_with('.')).collect()
 }
 
-fn images(folder: &Path) -> impl Iterator<Item = (String, Digest)> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| {
+fn images(directory: &Path) -> impl Iterator<Item = (String, Digest)> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| {
         let digest = Digest::of_file(&File::open(entry.path()).unwrap()).unwrap();
         (entry.file_name().into_string().unwrap(), digest)
     })
@@ -124,9 +124,9 @@ pub fn left_over(project: &Project, pids: &[u32]) -> Vec<String> {
 }
 
 /// Returns the half-written small files below the store.
-fn half_written(folder: &Path) -> Vec<String> {
+fn half_written(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(half_written(&entry.path()));
         } else if entry.file_name().to_string_lossy().starts_with('.') {

@@ -58,8 +58,8 @@ pub fn all(tally: &Tally) {
     let mut whole = begun.elapsed();
     for turn in 0..EACH {
         for way in WAYS {
-            for folder in ["store", "out"] {
-                let _ = fs::remove_dir_all(sample.project.path(folder));
+            for directory in ["store", "out"] {
+                let _ = fs::remove_dir_all(sample.project.path(directory));
             }
             let moment = whole.mul_f64(part(&mut random));
             let ended = end(&sample.project, way, moment, &mut random);

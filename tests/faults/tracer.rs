@@ -78,7 +78,7 @@ struct Tracer<'a> {
     first: Pid,
     /// Whether the first is runner by now.
     begun: bool,
-    folder: String,
+    dir: String,
     injection: Option<&'a Injection>,
     threads: HashMap<i32, Thread>,
     /// Stopped at their beginning, before their parent has been heard of.
@@ -109,7 +109,7 @@ pub fn build(project: &Project, injection: Option<&Injection>) -> Traced {
     let mut tracer = Tracer {
         first: pid,
         begun: false,
-        folder: project.path("").to_str().unwrap().trim_end_matches('/').to_owned(),
+        dir: project.path("").to_str().unwrap().trim_end_matches('/').to_owned(),
         injection,
         threads: HashMap::from([(pid.as_raw(), Thread { role: Role::Runner, result: None })]),
         waiting: HashSet::new(),
@@ -249,7 +249,7 @@ impl Tracer<'_> {
         let Some(call) = calls::find(registers.orig_rax.cast_signed()) else { return };
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
         let role = thread.role;
-        let Some(on) = label(pid, call, &arguments, &self.folder) else { return };
+        let Some(on) = label(pid, call, &arguments, &self.dir) else { return };
         let count = self.counts.entry((role, call.name, on.clone())).or_default();
         *count += 1;
         let site = Site { role, call: call.name, on, nth: *count };
@@ -291,7 +291,7 @@ fn role_of(pid: Pid) -> Option<Role> {
 }
 
 /// Returns the label of a call; none where the tests leave it alone.
-fn label(pid: Pid, call: &Call, arguments: &[u64; 6], folder: &str) -> Option<String> {
+fn label(pid: Pid, call: &Call, arguments: &[u64; 6], dir: &str) -> Option<String> {
     let descriptor = |at: usize| {
         // AT_FDCWD is a number too, in 32 bits.
         let number = arguments[at] as u32 as i32;
@@ -335,7 +335,7 @@ fn label(pid: Pid, call: &Call, arguments: &[u64; 6], folder: &str) -> Option<St
             descriptor(0)
         }
     };
-    calls::plain(&text, folder)
+    calls::plain(&text, dir)
 }
 
 fn string(pid: Pid, address: u64) -> String {

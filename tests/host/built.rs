@@ -183,7 +183,7 @@ impl Drop for Running {
     }
 }
 
-/// Where a test and a running step wait for each other: a folder that the manifest binds.
+/// Where a test and a running step wait for each other: a directory that the manifest binds.
 pub struct Gate(PathBuf);
 
 impl Gate {
@@ -234,7 +234,7 @@ pub fn descendants(pid: u32) -> Vec<u32> {
 
 /// The processes of this host whose command line begins so.
 pub fn processes_of(command: &str) -> Vec<String> {
-    let line = |folder: fs::DirEntry| fs::read_to_string(folder.path().join("cmdline")).ok();
+    let line = |directory: fs::DirEntry| fs::read_to_string(directory.path().join("cmdline")).ok();
     let all = fs::read_dir("/proc").unwrap().flatten().filter_map(line);
     all.map(|line| line.replace('\0', " ")).filter(|line| line.starts_with(command)).collect()
 }

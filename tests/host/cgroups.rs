@@ -195,13 +195,13 @@ fn is_any_frozen(runner: u32) -> bool {
     let prefix = format!("runner-{runner}-");
     let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
     let mut folders: Vec<PathBuf> = groups.hierarchies().iter().map(|group| group.own.path().to_owned()).collect();
-    while let Some(folder) = folders.pop() {
-        if fs::read_to_string(folder.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
-            || fs::read_to_string(folder.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
+    while let Some(directory) = folders.pop() {
+        if fs::read_to_string(directory.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
+            || fs::read_to_string(directory.join("cgroup.events")).is_ok_and(|events| events.contains("frozen 1"))
         {
             return true;
         }
-        let inside = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let inside = fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path());
         folders.extend(inside.filter(|path| path.is_dir()));
     }
     false
@@ -335,7 +335,8 @@ fn a_step_whose_limit_is_raised_from_outside_fails_and_says_so() {
     let build = Running::start(&project, &[]);
     gate.await_step("now");
     let prefix = format!("runner-{}-", build.pid());
-    let limit = |folder: &PathBuf| fs::read_to_string(folder.join("pids.max")).is_ok_and(|most| most.trim() != "max");
+    let limit =
+        |directory: &PathBuf| fs::read_to_string(directory.join("pids.max")).is_ok_and(|most| most.trim() != "max");
     let holder = wait_for("the group with the limit", || {
         let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
         let own = groups.hierarchies().iter().map(|group| group.own.path().to_owned());

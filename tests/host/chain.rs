@@ -1,4 +1,4 @@
-//! Five layers that do all that can be done to a tree, against the same commands on a plain folder.
+//! Five layers that do all that can be done to a tree, against the same commands on a plain directory.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -112,7 +112,7 @@ cp -a /data/mode-only /data/copied; chmod 1755 /; chown 0:70000 /; touch -d @700
 "#,
 ];
 
-/// The base, and what all layers make of it in a plain folder: the same for all tests, so it is made once.
+/// The base, and what all layers make of it in a plain directory: the same for all tests, so it is made once.
 struct Expected {
     /// The image of the base. The file has no name, so it goes with the process.
     base: File,
@@ -127,23 +127,23 @@ fn expected() -> &'static Expected {
         let project = Project::new(BASE);
         project.apply();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let folder = project.path("plain");
-        unpack(&project.path("base.squashfs"), &folder);
+        let directory = project.path("plain");
+        unpack(&project.path("base.squashfs"), &directory);
         // The GNU programs want /proc to change the mode of what is no file.
         in_private_namespace(|_| {
-            rustix::mount::mount_bind("/proc", folder.join("proc")).unwrap();
+            rustix::mount::mount_bind("/proc", directory.join("proc")).unwrap();
             for script in LAYERS {
                 let script = format!("umask 022\n{script}");
                 let mut chroot = Command::new("chroot");
-                chroot.arg(&folder).args(["/bin/sh", "-ec", &script]).env_clear();
+                chroot.arg(&directory).args(["/bin/sh", "-ec", &script]).env_clear();
                 let done = chroot.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
                 assert!(done.status.success(), "{}\nof {script}", String::from_utf8_lossy(&done.stderr));
             }
         });
-        let time = fs::metadata(&folder).unwrap().modified().unwrap();
-        File::open(&folder).unwrap().set_modified(time).unwrap();
+        let time = fs::metadata(&directory).unwrap().modified().unwrap();
+        File::open(&directory).unwrap().set_modified(time).unwrap();
         let base = File::open(project.path("base.squashfs")).unwrap();
-        Expected { base, tree: Tree::read(&folder), since: i64::try_from(since).unwrap() }
+        Expected { base, tree: Tree::read(&directory), since: i64::try_from(since).unwrap() }
     })
 }
 
@@ -170,7 +170,7 @@ fn manifest(mode: &str, one_container: bool) -> String {
     format!("version: 1\nsource_date_epoch: none\ncontainers:\n{containers}steps:\n{steps}")
 }
 
-/// Builds all layers and compares what the images of `chosen` come to, mounted, with the plain folder.
+/// Builds all layers and compares what the images of `chosen` come to, mounted, with the plain directory.
 fn compare(mode: &str, one_container: bool, images: &[&str]) {
     let Expected { base, tree, since } = expected();
     let project = Project::new(&manifest(mode, one_container));

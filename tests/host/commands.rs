@@ -22,7 +22,7 @@ steps:
   - { name: last, container: next, exec: [cat, /file] }
 "#;
 
-/// Runs runner as a user that may do nothing, by a descriptor: the program may lie in a folder that it may not enter.
+/// Runs runner as a user that may do nothing, by a descriptor: the program may lie in a directory that it may not enter.
 pub fn by_nobody(project: &Project, arguments: &[&str]) -> Run {
     fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all";

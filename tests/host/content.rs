@@ -13,8 +13,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use crate::namespace::in_private_namespace;
 
 /// An image of one file, with the time that a reproducible build gives it.
-fn image(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let (source, image) = (folder.join(name), folder.join(format!("{name}.squashfs")));
+fn image(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let (source, image) = (directory.join(name), directory.join(format!("{name}.squashfs")));
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), text).unwrap();
     let options = ["-quiet", "-no-progress", "-all-time", "315532800", "-mkfs-time", "315532800"];
@@ -44,11 +44,11 @@ fn of(store: &Path, path: &Path) -> Content {
 
 #[test]
 fn an_image_mounted_in_place_of_another_with_equal_times_and_inodes_is_another_input() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = ["one", "two"].map(|text| image(folder.path(), text, text));
+    let directory = tempfile::tempdir().unwrap();
+    let images = ["one", "two"].map(|text| image(directory.path(), text, text));
     in_private_namespace(|mounts| {
         let store = tempfile::tempdir().unwrap();
-        let target = folder.path().join("target");
+        let target = directory.path().join("target");
         fs::create_dir(&target).unwrap();
         let mut told = Vec::new();
         for image in &images {
@@ -65,11 +65,11 @@ fn an_image_mounted_in_place_of_another_with_equal_times_and_inodes_is_another_i
 
 #[test]
 fn an_overlay_of_other_images_is_another_input() {
-    let folder = tempfile::tempdir().unwrap();
-    let [low, one, two] = ["low", "one", "two"].map(|text| image(folder.path(), text, text));
+    let directory = tempfile::tempdir().unwrap();
+    let [low, one, two] = ["low", "one", "two"].map(|text| image(directory.path(), text, text));
     in_private_namespace(|mounts| {
         let store = tempfile::tempdir().unwrap();
-        let target = folder.path().join("target");
+        let target = directory.path().join("target");
         fs::create_dir(&target).unwrap();
         let told = [one, two].map(|top| {
             let chain = mounts.chain(&[low.clone(), top]);
@@ -87,39 +87,39 @@ fn an_overlay_of_other_images_is_another_input() {
 #[test]
 fn a_mount_below_a_directory_is_part_of_its_content() {
     in_private_namespace(|_| {
-        let (folder, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let below = folder.path().join("below");
+        let (directory, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let below = directory.path().join("below");
         fs::create_dir(&below).unwrap();
-        let before = of(store.path(), folder.path());
+        let before = of(store.path(), directory.path());
         mount("tmpfs", &below, "tmpfs", MountFlags::empty(), c"mode=755").unwrap();
         fs::write(below.join("file"), "on tmpfs").unwrap();
-        let after = of(store.path(), folder.path());
+        let after = of(store.path(), directory.path());
         let changed = Changed::between(&before.listing, &after.listing);
         assert_eq!(
             changed.first.iter().map(|change| change.path.as_path()).collect::<Vec<_>>(),
             [Path::new("below/file")]
         );
-        assert_eq!(of(store.path(), folder.path()).read, 0, "tmpfs keeps times that can be relied on");
+        assert_eq!(of(store.path(), directory.path()).read, 0, "tmpfs keeps times that can be relied on");
         fs::write(below.join("file"), "ON TMPFS").unwrap();
-        assert_ne!(of(store.path(), folder.path()).digest, after.digest);
+        assert_ne!(of(store.path(), directory.path()).digest, after.digest);
         take_down(&below);
-        assert_eq!(of(store.path(), folder.path()).digest, before.digest);
+        assert_eq!(of(store.path(), directory.path()).digest, before.digest);
     });
 }
 
 #[test]
 fn a_kernel_filesystem_below_a_directory_is_refused_unless_it_is_ignored() {
     in_private_namespace(|_| {
-        let folder = tempfile::tempdir().unwrap();
-        let below = folder.path().join("below/proc");
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("below/proc");
         fs::create_dir_all(&below).unwrap();
         mount("proc", &below, "proc", MountFlags::empty(), None).unwrap();
-        match Contents::without_cache().of(folder.path()).unwrap_err() {
+        match Contents::without_cache().of(directory.path()).unwrap_err() {
             ContentError::MadeUp { path, filesystem } => assert_eq!((path, filesystem), (below.clone(), "proc")),
             other => panic!("{other}"),
         }
-        fs::write(folder.path().join(".runnerignore"), "proc/\n").unwrap();
-        assert_eq!(Contents::without_cache().of(folder.path()).unwrap().files, 1);
+        fs::write(directory.path().join(".runnerignore"), "proc/\n").unwrap();
+        assert_eq!(Contents::without_cache().of(directory.path()).unwrap().files, 1);
         take_down(&below);
     });
 }

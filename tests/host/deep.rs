@@ -1,4 +1,4 @@
-//! Folders in folders, as deep as a path can name.
+//! Folders in directories, as deep as a path can name.
 
 use crate::namespace::in_private_namespace;
 use crate::project::Project;

@@ -166,7 +166,7 @@ steps:
     assert_eq!(built.text("next"), "works\n");
 }
 
-/// A folder of the host that a hostile root's links lead to, and a root, unpacked, with those links.
+/// A directory of the host that a hostile root's links lead to, and a root, unpacked, with those links.
 fn hostile(manifest: &str, links: &[(&str, &str)]) -> Project {
     let project = project(&format!(
         "
@@ -185,8 +185,8 @@ steps:
     project.write("note", "note\n");
     project.write("victim/shadow", "secret\n");
     project.write("victim/etc/passwd", "ann:x:1000:1000::/:/bin/sh\n");
-    for folder in ["dev", "proc", "sys", "tmp"] {
-        fs::create_dir_all(project.path("victim").join(folder)).unwrap();
+    for directory in ["dev", "proc", "sys", "tmp"] {
+        fs::create_dir_all(project.path("victim").join(directory)).unwrap();
     }
     make_root(&project.path("root"));
     fs::create_dir_all(project.path("root/etc")).unwrap();
@@ -206,10 +206,12 @@ fn remove(path: &Path) {
     }
 }
 
-/// All that is below a folder, with what is in it.
-fn contents(folder: &Path) -> Vec<String> {
-    let listed =
-        Command::new("sh").args(["-c", "find . -ls; find . -type f -exec sha256sum {} +"]).current_dir(folder).output();
+/// All that is below a directory, with what is in it.
+fn contents(directory: &Path) -> Vec<String> {
+    let listed = Command::new("sh")
+        .args(["-c", "find . -ls; find . -type f -exec sha256sum {} +"])
+        .current_dir(directory)
+        .output();
     String::from_utf8(listed.unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -334,8 +336,8 @@ steps:
     );
     let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
     for lead in ["VICTIM", "../../../../../../../../../../..VICTIM", "/proc/1/rootVICTIM"] {
-        for folder in ["work", "victim", "victim/deep"] {
-            let path = project.path(folder);
+        for directory in ["work", "victim", "victim/deep"] {
+            let path = project.path(directory);
             remove(&path);
             fs::create_dir_all(path).unwrap();
         }

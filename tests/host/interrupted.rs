@@ -304,9 +304,9 @@ steps: [{ name: a, run: 'true' }, { name: layer, snapshot: {} }]
     }
     let source = project.path("src");
     let build = Running::start(&project, &[]);
-    let folder = format!("/proc/{}/fd", build.pid());
+    let directory = format!("/proc/{}/fd", build.pid());
     wait_for("a file to be read", || {
-        let files = fs::read_dir(&folder).ok()?.flatten();
+        let files = fs::read_dir(&directory).ok()?.flatten();
         files.filter_map(|file| fs::read_link(file.path()).ok()).find(|file| file.parent() == Some(&*source))
     });
     build.signal(Signal::INT);

@@ -84,8 +84,8 @@ fn mount_points_are_in_no_snapshot_and_directories_above_them_stay_as_they_were(
     let beside = stacked(&project, &["beside.squashfs"]);
     let paths = ["a", "a/b", "a/b/beside", "etc", "etc/beside", "srv", "srv/old", "srv/old/kept", "srv/old/kept/new"];
     assert_eq!(beside.paths(), [&paths[..], &["srv/old/kept/new/beside"]].concat());
-    for folder in ["a", "a/b", "etc", "srv/old/kept/new"] {
-        assert_eq!((beside.get(folder).mode, beside.get(folder).owner), (0o755, (0, 0)), "{folder}");
+    for directory in ["a", "a/b", "etc", "srv/old/kept/new"] {
+        assert_eq!((beside.get(directory).mode, beside.get(directory).owner), (0o755, (0, 0)), "{directory}");
     }
     assert_eq!(beside.get("srv/old"), base.get("srv/old"));
 }

@@ -138,9 +138,9 @@ steps:
     assert!(!names.iter().any(|name| name.contains("cache") || name == "/two" || name == "/other"), "{names:?}");
 }
 
-/// The files below a folder that hold these bytes.
-fn files_with(folder: &Path, bytes: &str) -> Vec<String> {
-    let found = Command::new("grep").args(["-rlaF", "-e", bytes]).arg(folder).output().unwrap();
+/// The files below a directory that hold these bytes.
+fn files_with(directory: &Path, bytes: &str) -> Vec<String> {
+    let found = Command::new("grep").args(["-rlaF", "-e", bytes]).arg(directory).output().unwrap();
     assert!(found.status.code() < Some(2), "{}", String::from_utf8_lossy(&found.stderr));
     String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
 }
@@ -173,7 +173,7 @@ steps:
   - { name: full, snapshot: { mode: full, output: full.squashfs, compression: none } }
 "#,
     );
-    // Not in the project's folder, for all of that is searched.
+    // Not in the project's directory, for all of that is searched.
     let outside = tempfile::NamedTempFile::new().unwrap();
     fs::write(outside.path(), FILE).unwrap();
     let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
@@ -264,7 +264,7 @@ steps:
     assert_eq!(built.lines("read"), ["cached", "kept"]);
     assert_eq!(built.lines("after"), ["cached", "kept", "note"]);
     assert_eq!(names(&project.path("layer.squashfs")), Vec::<String>::new());
-    // The folder of the host is as it was.
+    // The directory of the host is as it was.
     assert_eq!(fs::read_dir(project.path("work/sub")).unwrap().count(), 0);
 }
 

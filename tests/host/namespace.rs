@@ -14,12 +14,12 @@ pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Mounts) -> T + Send) -> 
         let thread = scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-            let folder = tempfile::Builder::new().prefix("mnt-").tempdir().unwrap();
-            rustix::mount::mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None).unwrap();
-            let mounts = Mounts { folder, made: std::cell::Cell::new(0) };
+            let directory = tempfile::Builder::new().prefix("mnt-").tempdir().unwrap();
+            rustix::mount::mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+            let mounts = Mounts { directory, made: std::cell::Cell::new(0) };
             let result = work(&mounts);
-            // So that the folder below can be removed; what is mounted goes all the same.
-            rustix::mount::unmount(mounts.folder.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+            // So that the directory below can be removed; what is mounted goes all the same.
+            rustix::mount::unmount(mounts.directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
             result
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -28,14 +28,14 @@ pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Mounts) -> T + Send) -> 
 
 /// A room for mounts.
 pub struct Mounts {
-    folder: TempDir,
+    directory: TempDir,
     made: std::cell::Cell<u32>,
 }
 
 impl Mounts {
     fn target(&self) -> PathBuf {
         self.made.set(self.made.get() + 1);
-        let target = self.folder.path().join(self.made.get().to_string());
+        let target = self.directory.path().join(self.made.get().to_string());
         fs::create_dir(&target).unwrap();
         target
     }

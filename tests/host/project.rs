@@ -1,4 +1,4 @@
-//! A project folder with a manifest and a store of its own, the runner binary run in it, and what that left behind.
+//! A project directory with a manifest and a store of its own, the runner binary run in it, and what that left behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use crate::heed;
 use crate::runtime::runtime;
 
-/// A project in a temporary folder.
+/// A project in a temporary directory.
 pub struct Project {
-    folder: TempDir,
+    directory: TempDir,
     runtime: &'static str,
     /// Cgroups that were there before: a test that was killed may have left some, and numbers of processes come again.
     groups_before: BTreeSet<PathBuf>,
@@ -32,21 +32,21 @@ impl Project {
     pub fn new(manifest: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
         heed::heed_signals();
-        let folder = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
-        let project = Self { folder, runtime: runtime(), groups_before: groups().into_iter().collect() };
+        let directory = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
+        let project = Self { directory, runtime: runtime(), groups_before: groups().into_iter().collect() };
         project.write("build.yaml", manifest);
         project
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn store(&self) -> PathBuf {
         self.path("store")
     }
 
-    /// Writes a file, and the folders above it.
+    /// Writes a file, and the directories above it.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -75,7 +75,7 @@ impl Project {
     }
 
     fn surrounded(&self, mut command: Command, arguments: &[&str]) -> Command {
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", self.runtime);
         // Runner heeds what comes from the test alone, also where a CI system runs it.
         for name in [
@@ -115,7 +115,7 @@ impl Project {
     /// Runs a shell script of the host in the project's directory; returns what it prints.
     #[track_caller]
     pub fn script(&self, script: &str) -> String {
-        let done = Command::new("sh").args(["-ec", script]).current_dir(self.folder.path()).output().unwrap();
+        let done = Command::new("sh").args(["-ec", script]).current_dir(self.directory.path()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).unwrap()
     }
@@ -139,7 +139,7 @@ impl Project {
     /// are neither layers, logs nor outputs. Empty is right.
     pub fn left_over(&self, pid: u32) -> Vec<String> {
         let mut left = Vec::new();
-        let own = self.folder.path().to_str().unwrap();
+        let own = self.directory.path().to_str().unwrap();
         for process in fs::read_dir("/proc").unwrap().flatten() {
             // A mount namespace lives as long as a process in it.
             let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
@@ -160,12 +160,12 @@ impl Project {
         for group in groups().into_iter().filter(|group| is_own(group) && !self.groups_before.contains(group)) {
             left.push(format!("cgroup {}", group.display()));
         }
-        for folder in ["tmp", "scratch", "leases", "mnt"] {
-            for entry in fs::read_dir(self.store().join(folder)).into_iter().flatten().flatten() {
+        for directory in ["tmp", "scratch", "leases", "mnt"] {
+            for entry in fs::read_dir(self.store().join(directory)).into_iter().flatten().flatten() {
                 left.push(format!("file {}", entry.path().display()));
             }
         }
-        half_written(self.folder.path(), &self.store(), &mut left);
+        half_written(self.directory.path(), &self.store(), &mut left);
         left
     }
 }
@@ -174,8 +174,8 @@ impl Project {
 fn groups() -> Vec<PathBuf> {
     let mut groups = Vec::new();
     let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(folder) = folders.pop() {
-        let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
+    while let Some(directory) = folders.pop() {
+        let inside = fs::read_dir(&directory).into_iter().flatten().flatten();
         for group in inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let is_own = group.file_name().to_string_lossy().starts_with("runner-");
             if is_own { groups.push(group.path()) } else { folders.push(group.path()) }
@@ -184,8 +184,8 @@ fn groups() -> Vec<PathBuf> {
     groups
 }
 
-fn half_written(folder: &Path, store: &Path, left: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+fn half_written(directory: &Path, store: &Path, left: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name().to_string_lossy().contains(".runner-") {
             left.push(format!("half-written {}", path.display()));

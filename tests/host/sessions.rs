@@ -187,7 +187,7 @@ steps:
     );
     let built = Built::well(&project);
     for step in ["first", "second"] {
-        // The last is the folder that ls itself reads.
+        // The last is the directory that ls itself reads.
         assert_eq!(built.lines(step), ["0", "1", "2", "3"], "{step}");
     }
     assert_eq!(built.lines("kinds"), ["character special file", "fifo", "fifo"]);

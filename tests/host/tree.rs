@@ -1,4 +1,4 @@
-//! A folder read whole, with everything that a layer must bring back, and compared with another one.
+//! A directory read whole, with everything that a layer must bring back, and compared with another one.
 //!
 //! It shares no code with runner, so that no mistake of runner's own comparison (`difference`) hides in it.
 
@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{lgetxattr, llistxattr};
 
-/// What is in a folder, by its path below it; the folder itself is the empty path.
+/// What is in a directory, by its path below it; the directory itself is the empty path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree(pub BTreeMap<PathBuf, Entry>);
 
-/// One file, folder or anything else.
+/// One file, directory or anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub kind: &'static str,
@@ -28,7 +28,7 @@ pub struct Entry {
     pub size: Option<u64>,
     /// A file's digest, a symbolic link's target.
     pub content: Option<String>,
-    /// Not of folders: overlayfs counts those in its own way.
+    /// Not of directories: overlayfs counts those in its own way.
     pub links: Option<u64>,
     /// The first of the names that a file has in this tree, where it has more than one.
     pub linked_to: Option<PathBuf>,

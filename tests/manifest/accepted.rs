@@ -261,14 +261,14 @@ fn unused_mounts_devices_and_variables_are_fine() {
 }
 
 #[test]
-fn a_manifest_is_loaded_from_its_file_and_its_folder_gives_the_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("build.yaml");
+fn a_manifest_is_loaded_from_its_file_and_its_directory_gives_the_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("build.yaml");
     let text = "\u{feff}version: 1\ncontainers: {c: {rootfs: {dir: .}}}\n";
     std::fs::write(&path, text).unwrap();
     let build = load(&path, &BTreeMap::new(), &runner::host::ThisHost).unwrap().build;
-    assert_eq!(Some(build.name.as_str()), folder.path().file_name().and_then(|name| name.to_str()));
-    assert_eq!(build.containers[0].rootfs, Rootfs::Dir(folder.path().to_owned()));
+    assert_eq!(Some(build.name.as_str()), directory.path().file_name().and_then(|name| name.to_str()));
+    assert_eq!(build.containers[0].rootfs, Rootfs::Dir(directory.path().to_owned()));
 
     std::fs::write(&path, "\u{feff}versoin: 1\n").unwrap();
     let error = load(&path, &BTreeMap::new(), &runner::host::ThisHost).unwrap_err();

@@ -98,8 +98,8 @@ impl Host for FakeHost {
         runner::model::lexical(path)
     }
 
-    fn names(&self, folder: &Path) -> Vec<String> {
-        let inside = self.0.iter().map(|(path, _)| Path::new(path)).filter(|path| path.parent() == Some(folder));
+    fn names(&self, dir: &Path) -> Vec<String> {
+        let inside = self.0.iter().map(|(path, _)| Path::new(path)).filter(|path| path.parent() == Some(dir));
         inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
     }
 
@@ -123,11 +123,9 @@ impl Host for FakeHost {
         vec!["proc".into(), "sysfs".into(), "loaded-here".into()]
     }
 
-    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf> {
-        match folder.to_str() {
-            Some("/work/mounted") => {
-                ["boot", "proc", "sys/fs/cgroup", "var/lib"].map(|name| folder.join(name)).to_vec()
-            }
+    fn mounts_below(&self, dir: &Path) -> Vec<PathBuf> {
+        match dir.to_str() {
+            Some("/work/mounted") => ["boot", "proc", "sys/fs/cgroup", "var/lib"].map(|name| dir.join(name)).to_vec(),
             _ => Vec::new(),
         }
     }

@@ -94,8 +94,8 @@ fn a_manifest_over_four_mebibytes_is_refused_unread() {
     assert_eq!(text.len(), 4 << 20);
     read(&text).unwrap();
     text.push('\n');
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("build.yaml");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("build.yaml");
     std::fs::write(&path, &text).unwrap();
     let error = load(&path, &BTreeMap::new(), &FakeHost::default()).unwrap_err();
     let name = path.display();
@@ -110,8 +110,8 @@ fn a_manifest_over_four_mebibytes_is_refused_unread() {
 
 #[test]
 fn what_is_not_text_is_refused_at_the_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("build.yaml");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("build.yaml");
     std::fs::write(&path, b"version: 1\nname: a\xffb\n").unwrap();
     let shown = load(&path, &BTreeMap::new(), &FakeHost::default()).unwrap_err().render(Style::default());
     assert!(shown.contains("the manifest is not UTF-8") && shown.contains("build.yaml:2:8]"), "{shown}");

@@ -167,12 +167,12 @@ fn each_example_tells_editors_where_the_schema_is_and_fits_it() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let mut count = 0;
     for example in std::fs::read_dir(top.join("examples")).unwrap() {
-        let folder = example.unwrap().path();
-        let text = std::fs::read_to_string(folder.join("build.yaml")).unwrap();
+        let directory = example.unwrap().path();
+        let text = std::fs::read_to_string(directory.join("build.yaml")).unwrap();
         let place = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
-        let named = folder.join(place).canonicalize().unwrap();
+        let named = directory.join(place).canonicalize().unwrap();
         assert_eq!(named, top.join("schemas/manifest.v1.schema.json").canonicalize().unwrap());
-        assert!(validator.is_valid(&serde_yaml::from_str(&text).unwrap()), "{}", folder.display());
+        assert!(validator.is_valid(&serde_yaml::from_str(&text).unwrap()), "{}", directory.display());
         count += 1;
     }
     assert!(count >= 3, "{count}");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-fn sources(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn sources(directory: &Path, text: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && path.file_name().unwrap() != "target" {
             sources(&path, text);
@@ -19,8 +19,8 @@ fn sources(folder: &Path, text: &mut String) {
 fn each_test_that_the_security_page_names_is_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
-    for folder in ["src", "tests"] {
-        sources(&top.join(folder), &mut text);
+    for directory in ["src", "tests"] {
+        sources(&top.join(directory), &mut text);
     }
     let page = fs::read_to_string(top.join("SECURITY.md")).unwrap();
     let (_, table) = page.split_once("## Each attack and its test").unwrap();

@@ -1,4 +1,4 @@
-//! A table: runner run in a folder of its own, and what it says and ends with.
+//! A table: runner run in a directory of its own, and what it says and ends with.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 
-/// In the folder, of runner.
+/// In the directory, of runner.
 const COPY: &str = ".runner-of-nobody";
 
 /// What a build needs least: a root with a shell, made of the host's.
@@ -25,9 +25,9 @@ steps:
   - { name: layer, snapshot: { output: out/base.squashfs } }
 ";
 
-/// A folder with a manifest and a store, and what was said in it.
+/// A directory with a manifest and a store, and what was said in it.
 pub struct Session {
-    folder: TempDir,
+    directory: TempDir,
     text: String,
 }
 
@@ -43,15 +43,15 @@ pub struct How<'a> {
 impl Session {
     pub fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
-        let folder = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let session = Self { folder, text: String::new() };
+        let directory = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let session = Self { directory, text: String::new() };
         session.write("build.yaml", MANIFEST);
         session
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
@@ -92,12 +92,12 @@ impl Session {
     }
 
     fn put(&mut self, text: &str) {
-        let folder = self.folder.path().display().to_string();
+        let directory = self.directory.path().display().to_string();
         let shell = fs::canonicalize("/bin/sh").unwrap().display().to_string();
         self.text.push_str(&without_digests(
             &text
-                .replace(&format!("{folder}/{COPY}"), "runner")
-                .replace(&folder, "/work")
+                .replace(&format!("{directory}/{COPY}"), "runner")
+                .replace(&directory, "/work")
                 .replace(&shell, "/bin/sh")
                 .replace(RUNNER, "runner"),
         ));
@@ -106,7 +106,7 @@ impl Session {
     fn run(&self, line: &str, how: &How<'_>) -> (i32, String) {
         let program = if how.by_nobody { self.copy_of_runner() } else { RUNNER.into() };
         let mut command = Command::new(program);
-        command.args(line.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
+        command.args(line.split_whitespace()).current_dir(self.directory.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUNNER_STORE", self.path("store"));
         command.envs(how.env.iter().copied());
         if how.by_nobody {
@@ -119,7 +119,7 @@ impl Session {
 
     /// Runner where every user may go: the checkout may lie below a directory of root's own, as /root is.
     fn copy_of_runner(&self) -> PathBuf {
-        let copy = self.folder.path().join(COPY);
+        let copy = self.directory.path().join(COPY);
         if !copy.exists() {
             // By another process: a child of another test could have a copy of a descriptor of this one's, and a file that is
             // open for writing cannot be executed.

@@ -30,11 +30,15 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// With its files in that folder.
-    pub fn start(folder: &Path) -> Self {
-        fs::create_dir_all(folder).unwrap();
+    /// With its files in that directory.
+    pub fn start(directory: &Path) -> Self {
+        fs::create_dir_all(directory).unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", START]).env("HOME", folder).env("XDG_CONFIG_HOME", folder).env("XDG_CACHE_HOME", folder);
+        command
+            .args(["-c", START])
+            .env("HOME", directory)
+            .env("XDG_CONFIG_HOME", directory)
+            .env("XDG_CACHE_HOME", directory);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (commands, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (sender, answers) = channel();
@@ -43,7 +47,7 @@ impl Browser {
                 let Ok(()) = sender.send(serde_json::from_slice(&message).unwrap()) else { return };
             }
         });
-        let stderr = folder.join("stderr");
+        let stderr = directory.join("stderr");
         let mut browser = Self { child, commands, answers, stderr, count: 0, session: None, events: Vec::new() };
         let targets = browser.call("Target.getTargets", json!({}));
         let page = targets["targetInfos"].as_array().unwrap().iter().find(|target| target["type"] == "page").unwrap();

@@ -10,17 +10,17 @@ use crate::difference::between_folders;
 
 /// Makes a directory that goes with the first value, and two in it.
 fn directories() -> (tempfile::TempDir, PathBuf, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+    let directory = tempfile::tempdir().unwrap();
+    let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
     for path in [&from, &to] {
         fs::create_dir(path).unwrap();
     }
-    (folder, from, to)
+    (directory, from, to)
 }
 
 #[test]
 fn a_copy_is_as_the_layer_in_all_that_can_be_told() {
-    let (_folder, from, to) = directories();
+    let (_directory, from, to) = directories();
     fs::create_dir_all(from.join("a/b\n/c")).unwrap();
     fs::write(from.join("a/file"), "content").unwrap();
     fs::hard_link(from.join("a/file"), from.join("a/b\n/again")).unwrap();
@@ -57,7 +57,7 @@ fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_ti
     const DEPTH: usize = 1200;
     // 255 and fewer bytes, of which no ten fit into a path.
     let name = |depth: usize| format!("{depth:0width$}", width = 200 + depth % 50);
-    let (_folder, from, to) = directories();
+    let (_directory, from, to) = directories();
     let top = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     let (source, target) = (top(&from), top(&to));
     let mut down = Descent::new(source.as_fd());
@@ -92,7 +92,7 @@ fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_ti
 
 #[test]
 fn the_progress_is_reported_and_its_error_ends_the_copying() {
-    let (folder, from, to) = directories();
+    let (directory, from, to) = directories();
     let large = File::create(from.join("large")).unwrap();
     // All of it holes: none is read, or this would not end.
     large.set_len(1 << 50).unwrap_or_else(|_| large.set_len(1 << 42).unwrap());
@@ -100,7 +100,7 @@ fn the_progress_is_reported_and_its_error_ends_the_copying() {
     copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
     let length = |path: &Path| path.join("large").metadata().unwrap().len();
     assert_eq!(length(&to), length(&from));
-    let again = folder.path().join("again");
+    let again = directory.path().join("again");
     fs::create_dir(&again).unwrap();
     let mut told = Vec::new();
     let mut report = |bytes| {
@@ -117,7 +117,7 @@ fn the_progress_is_reported_and_its_error_ends_the_copying() {
 
 #[test]
 fn notes_of_the_overlay_that_mean_nothing_elsewhere_stay_behind() {
-    let (_folder, from, to) = directories();
+    let (_directory, from, to) = directories();
     fs::write(from.join("file"), "").unwrap();
     lsetxattr(from.join("file"), "trusted.overlay.origin", b"x", XattrFlags::empty()).unwrap();
     copy_tree(&from, &to, &mut |_| Ok(())).unwrap();

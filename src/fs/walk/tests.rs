@@ -52,8 +52,8 @@ proptest! {
     fn each_entry_of_any_tree_is_seen_once_after_its_directory_and_nothing_else(
         items in prop::collection::vec(item(), 0..80)
     ) {
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        let (top, outside) = (folder.path().join("top"), folder.path().join("outside"));
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (top, outside) = (directory.path().join("top"), directory.path().join("outside"));
         fs::create_dir_all(outside.join("never/seen")).unwrap();
         fs::create_dir(&top).unwrap();
         let (mut directories, mut expected) = (vec![PathBuf::new()], BTreeSet::new());
@@ -90,8 +90,8 @@ proptest! {
 #[test]
 fn a_tree_deeper_than_a_path_is_walked_to_its_end() {
     const DEPTH: usize = 1500;
-    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-    let top = folder.path().join("top");
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let top = directory.path().join("top");
     fs::create_dir(&top).unwrap();
     let name = |depth: usize| format!("{depth:0200}");
     let open = File::open(&top).unwrap();
@@ -113,11 +113,11 @@ fn a_tree_deeper_than_a_path_is_walked_to_its_end() {
 
 #[test]
 fn a_directory_that_cannot_be_entered_is_named_and_the_walk_continues_with_the_next() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for name in ["a", "b/inner", "c"] {
-        fs::create_dir_all(folder.path().join(name)).unwrap();
+        fs::create_dir_all(directory.path().join(name)).unwrap();
     }
-    let open = File::open(folder.path()).unwrap();
+    let open = File::open(directory.path()).unwrap();
     let mut walk = Walk::new(open.as_fd(), MountPoints::Enter);
     assert!(walk.advance().unwrap());
     for name in ["a", "gone", "b"] {
@@ -143,9 +143,9 @@ fn a_directory_that_cannot_be_entered_is_named_and_the_walk_continues_with_the_n
 #[test]
 fn a_walk_ends_where_a_directory_above_was_moved_away() {
     const DEPTH: usize = 30;
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir_all(folder.path().join(["d"; DEPTH].join("/"))).unwrap();
-    let open = File::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir_all(directory.path().join(["d"; DEPTH].join("/"))).unwrap();
+    let open = File::open(directory.path()).unwrap();
     let mut walk = Walk::new(open.as_fd(), MountPoints::Refuse);
     for depth in 0..=DEPTH {
         assert!(walk.advance().unwrap());
@@ -156,23 +156,23 @@ fn a_walk_ends_where_a_directory_above_was_moved_away() {
             walk.enter("d".into());
         }
     }
-    fs::rename(folder.path().join("d/d/d"), folder.path().join("moved")).unwrap();
+    fs::rename(directory.path().join("d/d/d"), directory.path().join("moved")).unwrap();
     assert_eq!(walk.advance().unwrap_err().to_string(), "it was moved while it was read");
     assert!(!walk.advance().unwrap());
 }
 
 #[test]
 fn a_walk_never_leaves_its_tree_while_directories_in_it_become_links_and_move() {
-    let folder = tempfile::tempdir().unwrap();
-    let (top, outside) = (folder.path().join("top"), folder.path().join("outside"));
+    let directory = tempfile::tempdir().unwrap();
+    let (top, outside) = (directory.path().join("top"), directory.path().join("outside"));
     // Deep enough that a walk opens directories above it once more.
     let deep = ["d"; 40].join("/");
     fs::create_dir_all(top.join("swapped").join(&deep)).unwrap();
     fs::create_dir_all(top.join("other")).unwrap();
     fs::create_dir_all(outside.join(&deep).join("secret")).unwrap();
     fs::write(outside.join("secret"), "").unwrap();
-    symlink(&outside, folder.path().join("link")).unwrap();
-    let (done, aside) = (AtomicBool::new(false), folder.path().join("aside"));
+    symlink(&outside, directory.path().join("link")).unwrap();
+    let (done, aside) = (AtomicBool::new(false), directory.path().join("aside"));
     let exchange = |one: &Path, other: &Path| {
         let flags = rustix::fs::RenameFlags::EXCHANGE;
         rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags).unwrap();
@@ -180,8 +180,8 @@ fn a_walk_never_leaves_its_tree_while_directories_in_it_become_links_and_move() 
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                exchange(&top.join("swapped"), &folder.path().join("link"));
-                exchange(&top.join("swapped"), &folder.path().join("link"));
+                exchange(&top.join("swapped"), &directory.path().join("link"));
+                exchange(&top.join("swapped"), &directory.path().join("link"));
                 let inner = top.join("swapped").join(["d"; 20].join("/"));
                 fs::rename(&inner, &aside).unwrap();
                 fs::rename(&aside, &inner).unwrap();
@@ -200,8 +200,8 @@ fn a_walk_never_leaves_its_tree_while_directories_in_it_become_links_and_move() 
 #[test]
 fn a_mount_point_is_refused_where_it_is_not_to_be_entered() {
     use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
-    let folder = tempfile::tempdir().unwrap();
-    let (top, host) = (folder.path().join("top"), folder.path().join("host"));
+    let directory = tempfile::tempdir().unwrap();
+    let (top, host) = (directory.path().join("top"), directory.path().join("host"));
     fs::create_dir_all(top.join("mounted")).unwrap();
     fs::create_dir_all(host.join("inside")).unwrap();
     std::thread::scope(|scope| {

@@ -17,8 +17,8 @@ fn refusal(top: &Path) -> String {
 
 #[test]
 fn a_reference_leads_to_no_file_outside_of_the_references() {
-    let (folder, top) = repository(1, &[]);
-    let key = folder.path().join("key.hex");
+    let (directory, top) = repository(1, &[]);
+    let key = directory.path().join("key.hex");
     let head = top.join(".git/HEAD");
     fs::write(top.join(".git/inside"), "password").unwrap();
     for secret in [HEX, &HEX[..40], &HEX[..41], "password of nobody", "ref: password\n", "gitdir: password\n"] {
@@ -48,8 +48,8 @@ fn a_reference_leads_to_no_file_outside_of_the_references() {
 fn no_file_that_a_link_in_a_repository_leads_to_is_shown() {
     for secret in [HEX, &HEX[..40], &HEX[..41], "password of nobody", "ref: password\n", "pass\0password"] {
         for name in ["HEAD", "refs/heads/main", "commondir", "packed-refs", "objects/info/alternates"] {
-            let (folder, top) = repository(1, &[]);
-            let key = folder.path().join("key.hex");
+            let (directory, top) = repository(1, &[]);
+            let key = directory.path().join("key.hex");
             fs::write(&key, secret).unwrap();
             let place = top.join(".git").join(name);
             let _ = fs::remove_file(&place);
@@ -72,22 +72,22 @@ fn no_file_that_a_link_in_a_repository_leads_to_is_shown() {
 #[test]
 fn a_reference_and_a_name_of_a_directory_have_four_kibibytes_at_most() {
     for name in ["HEAD", "refs/heads/main", "commondir"] {
-        let (_folder, top) = repository(1, &[]);
+        let (_directory, top) = repository(1, &[]);
         let place = top.join(".git").join(name);
         let text = fs::read_to_string(&place).unwrap_or("../.git".to_owned());
         fs::write(&place, format!("{text}{}", " ".repeat(4096))).unwrap();
         let error = refusal(&top);
         assert!(error.contains(name) && error.contains("it is over 4096 bytes"), "{error}");
     }
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join(".git"), format!("gitdir: {}", "a/".repeat(3000))).unwrap();
-    assert!(refusal(folder.path()).contains("it is over 4096 bytes"));
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(".git"), format!("gitdir: {}", "a/".repeat(3000))).unwrap();
+    assert!(refusal(directory.path()).contains("it is over 4096 bytes"));
 }
 
 #[test]
 fn a_file_of_the_kernel_in_the_place_of_any_file_of_a_repository_is_not_read() {
     for packed in [false, true] {
-        let (_folder, top) = repository(3, &[]);
+        let (_directory, top) = repository(3, &[]);
         if packed {
             git(&top, &["gc", "-q", "--prune=now"], 0);
         }
@@ -124,9 +124,9 @@ fn a_file_of_the_kernel_in_the_place_of_any_file_of_a_repository_is_not_read() {
 
 /// A repository whose HEAD is the object `11…`.
 fn empty_repository() -> (tempfile::TempDir, PathBuf) {
-    let (folder, top) = repository(0, &[]);
+    let (directory, top) = repository(0, &[]);
     fs::write(top.join(".git/HEAD"), "1".repeat(40)).unwrap();
-    (folder, top)
+    (directory, top)
 }
 
 /// A pack, with its index, of one object that says to be a difference from the object of this name.
@@ -149,7 +149,7 @@ fn pack(top: &Path, file: &str, object: u8, base: u8) {
 
 #[test]
 fn blocks_of_nothing_in_an_object_are_read_up_to_a_limit() {
-    let (_folder, top) = empty_repository();
+    let (_directory, top) = empty_repository();
     let object = top.join(".git/objects/11").join("1".repeat(38));
     fs::create_dir(object.parent().unwrap()).unwrap();
     // The head of a zlib stream, and stored blocks of no bytes, of which none is the last one.
@@ -161,7 +161,7 @@ fn blocks_of_nothing_in_an_object_are_read_up_to_a_limit() {
 
 #[test]
 fn very_many_packs_are_refused() {
-    let (_folder, top) = empty_repository();
+    let (_directory, top) = empty_repository();
     pack(&top, "a", 0x22, 0x22);
     let packs = top.join(".git/objects/pack");
     let link = |n: usize, end: &str| fs::hard_link(packs.join("a.idx"), packs.join(format!("{n}.{end}"))).unwrap();
@@ -176,7 +176,7 @@ fn very_many_packs_are_refused() {
 
 #[test]
 fn differences_that_lead_from_pack_to_pack_are_followed_up_to_a_limit() {
-    let (_folder, top) = empty_repository();
+    let (_directory, top) = empty_repository();
     for (file, object, base) in [("y", 0x11, 0x22), ("z", 0x22, 0x11)] {
         pack(&top, file, object, base);
     }
@@ -193,15 +193,15 @@ fn differences_that_lead_from_pack_to_pack_are_followed_up_to_a_limit() {
 
 #[test]
 fn repositories_that_lend_objects_are_followed_up_to_a_limit() {
-    let (folder, top) = empty_repository();
+    let (directory, top) = empty_repository();
     let list = top.join(".git/objects/info/alternates");
-    let lenders = |count: usize| (0..count).map(|n| folder.path().join(n.to_string()));
+    let lenders = |count: usize| (0..count).map(|n| directory.path().join(n.to_string()));
     lenders(61).for_each(|lender| fs::create_dir(lender).unwrap());
     let write = |lines: &mut dyn Iterator<Item = PathBuf>| {
         fs::write(&list, lines.map(|line| format!("{}\n", line.display())).collect::<String>()).unwrap();
     };
     // A repository that lends to itself, and one that is not there, count for nothing.
-    write(&mut lenders(60).chain([top.join(".git/objects"), folder.path().join("missing")]));
+    write(&mut lenders(60).chain([top.join(".git/objects"), directory.path().join("missing")]));
     assert!(refusal(&top).contains("is not in the repository"));
     write(&mut lenders(61));
     assert!(refusal(&top).ends_with("more than 60 repositories lend it their objects"));

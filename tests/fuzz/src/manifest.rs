@@ -66,8 +66,8 @@ impl Host for HalfAHost {
         vec!["proc".into()]
     }
 
-    fn mounts_below(&self, folder: &Path) -> Vec<PathBuf> {
-        vec![folder.join("boot")]
+    fn mounts_below(&self, dir: &Path) -> Vec<PathBuf> {
+        vec![dir.join("boot")]
     }
 
     fn kernel(&self) -> Option<Kernel> {

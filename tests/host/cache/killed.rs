@@ -45,11 +45,11 @@ fn check_layers(project: &Project, seen: &mut HashSet<OsString>) {
 /// What a runner may leave only until the next one starts.
 fn half_written(project: &Project) -> Vec<String> {
     let mut left = Vec::new();
-    for folder in ["keys", "last", "versions", "stat", "listings"] {
-        for entry in fs::read_dir(project.store().join(folder)).into_iter().flatten().flatten() {
+    for directory in ["keys", "last", "versions", "stat", "listings"] {
+        for entry in fs::read_dir(project.store().join(directory)).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap();
             if name.starts_with('.') {
-                left.push(format!("{folder}/{name}"));
+                left.push(format!("{directory}/{name}"));
             }
         }
     }

@@ -110,17 +110,17 @@ fn project(cases: &[Case]) -> Project {
         project.write(&format!("in/{name}/root/file"), "one");
         project.write(&format!("in/{name}/root/again"), "one");
         project.write(&format!("in/{name}/.runnerignore"), "/junk\n");
-        let (folder, root) = (project.path(&format!("in/{name}")), project.path(&format!("in/{name}/root")));
-        pack(&root, &folder);
+        let (directory, root) = (project.path(&format!("in/{name}")), project.path(&format!("in/{name}/root")));
+        pack(&root, &directory);
     }
     project
 }
 
 /// Writes the tree as an archive and as an image beside it.
-fn pack(root: &Path, folder: &Path) {
+fn pack(root: &Path, directory: &Path) {
     let script = "tar -C \"$1\" -cf \"$2/root.tar\" . && \
          mksquashfs \"$1\" \"$2/root.squashfs\" -quiet -no-progress -noappend -all-time 0 -mkfs-time 0 > /dev/null";
-    let done = Command::new("sh").args(["-ec", script, "sh"]).args([root, folder]).status().unwrap();
+    let done = Command::new("sh").args(["-ec", script, "sh"]).args([root, directory]).status().unwrap();
     assert!(done.success());
 }
 
@@ -133,9 +133,9 @@ fn set_time(path: &Path, seconds: u64) {
     fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-fn repack(folder: &Path) {
-    fs::write(folder.join("root/file"), "two").unwrap();
-    pack(&folder.join("root"), folder);
+fn repack(directory: &Path) {
+    fs::write(directory.join("root/file"), "two").unwrap();
+    pack(&directory.join("root"), directory);
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -289,18 +289,23 @@ fn in_the_key() -> Vec<Case> {
             "rootfs: { programs: [/bin/sh, /bin/true] }",
             below("programs"),
         ),
-        files("content", BIND, |folder| fs::write(folder.join("file"), "two").unwrap(), input(&["file (content)"], 0)),
-        files("mode", BIND, |folder| set_mode(&folder.join("file"), 0o600), input(&["file (mode)"], 0)),
+        files(
+            "content",
+            BIND,
+            |directory| fs::write(directory.join("file"), "two").unwrap(),
+            input(&["file (content)"], 0),
+        ),
+        files("mode", BIND, |directory| set_mode(&directory.join("file"), 0o600), input(&["file (mode)"], 0)),
         files(
             "owner",
             BIND,
-            |folder| chown(folder.join("file"), Some(70_000), None).unwrap(),
+            |directory| chown(directory.join("file"), Some(70_000), None).unwrap(),
             input(&["file (owner)"], 0),
         ),
         files(
             "many-files",
             BIND,
-            |folder| (10..25).for_each(|n| fs::write(folder.join(format!("new-{n}")), "").unwrap()),
+            |directory| (10..25).for_each(|n| fs::write(directory.join(format!("new-{n}")), "").unwrap()),
             input(
                 &[
                     "new-10 (added)",
@@ -321,28 +326,33 @@ fn in_the_key() -> Vec<Case> {
         files(
             "time-before-epoch",
             BIND,
-            |folder| set_time(&folder.join("file"), 315_532_799),
+            |directory| set_time(&directory.join("file"), 315_532_799),
             input(&["file (time)"], 0),
         ),
         files(
             "link",
             BIND,
-            |folder| {
-                fs::remove_file(folder.join("root/again")).unwrap();
-                fs::hard_link(folder.join("root/file"), folder.join("root/again")).unwrap();
+            |directory| {
+                fs::remove_file(directory.join("root/again")).unwrap();
+                fs::hard_link(directory.join("root/file"), directory.join("root/again")).unwrap();
             },
             input(&["root/file (links)"], 0),
         ),
-        files("removed", BIND, |folder| fs::remove_file(folder.join("file")).unwrap(), input(&["file (removed)"], 0)),
+        files(
+            "removed",
+            BIND,
+            |directory| fs::remove_file(directory.join("file")).unwrap(),
+            input(&["file (removed)"], 0),
+        ),
         root("tar", "rootfs: { tar: in/NAME/root.tar }", repack),
         root("squashfs", "rootfs: { squashfs: in/NAME/root.squashfs }", repack),
         root("dir", "rootfs: { dir: in/NAME/root }", repack),
-        root("dir-mode", "rootfs: { dir: in/NAME/root }", |folder| set_mode(&folder.join("root/file"), 0o600)),
+        root("dir-mode", "rootfs: { dir: in/NAME/root }", |directory| set_mode(&directory.join("root/file"), 0o600)),
         // A time before the epoch is in an image.
-        root("dir-time", "rootfs: { dir: in/NAME/root }", |folder| set_time(&folder.join("root/file"), 1000)),
-        root("dir-link", "rootfs: { dir: in/NAME/root }", |folder| {
-            fs::remove_file(folder.join("root/again")).unwrap();
-            fs::hard_link(folder.join("root/file"), folder.join("root/again")).unwrap();
+        root("dir-time", "rootfs: { dir: in/NAME/root }", |directory| set_time(&directory.join("root/file"), 1000)),
+        root("dir-link", "rootfs: { dir: in/NAME/root }", |directory| {
+            fs::remove_file(directory.join("root/again")).unwrap();
+            fs::hard_link(directory.join("root/file"), directory.join("root/again")).unwrap();
         }),
         image("snapshot-mode", "mode: layer", "mode: full", setting("snapshot", "layer zstd", "full zstd")),
         image("compression", "compression: zstd", "compression: gzip", setting("snapshot", "layer zstd", "layer gzip")),
@@ -378,7 +388,7 @@ const SECRET: &str = "mounts: [{ type: secret, source: in/NAME/file, target: /ru
 const WRITABLE: &str = "mounts: [{ type: bind, source: in/NAME, target: /in, cache: ignore }]";
 
 fn out_of_the_key() -> Vec<Case> {
-    let write = |folder: &Path| fs::write(folder.join("file"), "two").unwrap();
+    let write = |directory: &Path| fs::write(directory.join("file"), "two").unwrap();
     let null = || Value::Null;
     vec![
         nothing("timeout", ("", "run: ':', timeout: 10s", ""), ("", "run: ':', timeout: 20s", "")),
@@ -410,36 +420,36 @@ fn out_of_the_key() -> Vec<Case> {
         nothing("renamed-before", ("hostname: fixed", RUN, ""), ("hostname: fixed", RUN, "")),
         files("secret", SECRET, write, null()),
         files("ignored-bind", WRITABLE, write, null()),
-        files("runnerignore", BIND, |folder| fs::write(folder.join("junk"), "new").unwrap(), null()),
+        files("runnerignore", BIND, |directory| fs::write(directory.join("junk"), "new").unwrap(), null()),
         files(
             "link-elsewhere",
             BIND,
-            |folder| fs::hard_link(folder.join("file"), folder.join("junk")).unwrap(),
+            |directory| fs::hard_link(directory.join("file"), directory.join("junk")).unwrap(),
             null(),
         ),
-        files("time-of-epoch", BIND, |folder| set_time(&folder.join("file"), 315_532_800), null()),
+        files("time-of-epoch", BIND, |directory| set_time(&directory.join("file"), 315_532_800), null()),
         files(
             "mtime",
             BIND,
-            |folder| {
+            |directory| {
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-                fs::File::open(folder.join("file")).unwrap().set_modified(time).unwrap();
+                fs::File::open(directory.join("file")).unwrap().set_modified(time).unwrap();
             },
             null(),
         ),
         files(
             "same-content-anew",
             BIND,
-            |folder| {
-                fs::remove_file(folder.join("file")).unwrap();
-                fs::write(folder.join("file"), "one").unwrap();
+            |directory| {
+                fs::remove_file(directory.join("file")).unwrap();
+                fs::write(directory.join("file"), "one").unwrap();
             },
             null(),
         ),
         Case {
             reasons: null(),
-            ..root("dir-later-time", "rootfs: { dir: in/NAME/root }", |folder| {
-                set_time(&folder.join("root/file"), 1 << 30)
+            ..root("dir-later-time", "rootfs: { dir: in/NAME/root }", |directory| {
+                set_time(&directory.join("root/file"), 1 << 30)
             })
         },
         files("cache-mount", "mounts: [{ type: cache, id: shared, target: /var/cache }]", |_| (), null()),

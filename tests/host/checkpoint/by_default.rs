@@ -95,7 +95,7 @@ steps:
 "#,
     );
     let built = Built::well(&project);
-    let files = |folder: &str| std::fs::read_dir(project.store().join(folder)).unwrap().count();
+    let files = |directory: &str| std::fs::read_dir(project.store().join(directory)).unwrap().count();
     assert_eq!((files("layers/sha256"), files("keys"), files("building")), (1, 1, 0), "{}", built.run);
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
 }
@@ -175,7 +175,7 @@ fn a_checkpoint_that_is_made_again_leaves_no_image_of_the_first_one() {
     let project = failing();
     for _ in 0..2 {
         assert_eq!(Built::of(&project, &["--no-cache", "--no-keep-failed"]).run.code, 1);
-        let files = |folder: &str| std::fs::read_dir(project.store().join(folder)).unwrap().count();
+        let files = |directory: &str| std::fs::read_dir(project.store().join(directory)).unwrap().count();
         assert_eq!((files("layers/sha256"), files("keys")), (2, 2));
     }
 }

@@ -123,7 +123,7 @@ steps:
 fn a_checkpoint_goes_when_the_snapshot_above_it_is_there() {
     let project = failing();
     assert_eq!(Built::of(&project, &[]).run.code, 1);
-    let files = |folder: &str| std::fs::read_dir(project.store().join(folder)).unwrap().count();
+    let files = |dir: &str| std::fs::read_dir(project.store().join(dir)).unwrap().count();
     assert_eq!((files("layers/sha256"), files("keys")), (2, 2));
     project.write("src/good", "good\n");
     // One that it continues from, and one that it makes.
