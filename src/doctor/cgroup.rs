@@ -7,44 +7,44 @@ use crate::cgroup::{CgroupError, Home, Layout, Standing};
 use crate::error::error_chain_with_hint;
 use crate::sys;
 
-/// What the manifest's limits need.
+/// The controllers that the manifest's limits need.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// `r0 = 1; exit`: allows everything, see bpf(2).
+/// A BPF program that allows everything, `r0 = 1; exit`, see bpf(2).
 const ALLOW: [u64; 2] = [0xb7 | 1 << 32, 0x95];
 
-/// The name of this host's layout, as people call it.
+/// Returns the common name of this host's layout.
 pub(super) fn layout_name() -> &'static str {
     Layout::of_this_host().unwrap_or_default().name()
 }
 
 pub(super) fn checks() -> Vec<Check> {
     if Layout::of_this_host().unwrap_or_default() == Layout::default() {
-        let mend = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
-        return vec![Check::missing("cgroups", "none is mounted", mend)];
+        let fix = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
+        return vec![Check::missing("cgroups", "none is mounted", fix)];
     }
     match Home::of_this_process() {
         Ok(home) => vec![devices(&home), limits(|controller| home.standing(controller))],
         Err(error) => {
-            let mend = error.hint().unwrap_or_else(|| "cat /proc/self/cgroup".into());
-            vec![Check::missing("cgroups", error_chain_with_hint(&error, None), &mend)]
+            let fix = error.hint().unwrap_or_else(|| "cat /proc/self/cgroup".into());
+            vec![Check::missing("cgroups", error_chain_with_hint(&error, None), &fix)]
         }
     }
 }
 
-/// Sets a device rule, in the way in which a session's are set: with the v1 controller where there is one.
+/// Sets a device rule in the way of a session: with the v1 controller where there is one.
 fn devices(home: &Home) -> Check {
     let (name, layout) = ("device rules", layout_name());
     match try_rules(home) {
         Ok(()) => Check::ok(name, format!("can be set, cgroup {layout}")),
         Err(error) => {
-            let mend = "in Docker: docker run --privileged; else boot a kernel with CONFIG_CGROUP_BPF";
-            Check::missing(name, format!("cannot be set, cgroup {layout}: {error}"), mend)
+            let fix = "in Docker: docker run --privileged; else boot a kernel with CONFIG_CGROUP_BPF";
+            Check::missing(name, format!("cannot be set, cgroup {layout}: {error}"), fix)
         }
     }
 }
 
-/// In a group that is made below runner's own, and removed.
+/// Sets a rule in a group that is made below runner's own, and removes the group.
 fn try_rules(home: &Home) -> Result<(), String> {
     let name = format!("runner-doctor-{}", std::process::id());
     let group = home.create(&name).map_err(|error: CgroupError| error.told())?;
@@ -57,19 +57,20 @@ fn try_rules(home: &Home) -> Result<(), String> {
     if group.remove() { tried } else { Err(format!("cannot remove the cgroups called {name}")) }
 }
 
-/// Which limits would hold; an own group without a controller is another matter than a host without it.
+/// Checks which limits would be enforced. A missing controller of runner's own group has another fix than one that the host
+/// lacks.
 pub(super) fn limits(standing: impl Fn(&str) -> Standing) -> Check {
     let of = |is_meant: fn(&Standing) -> bool| {
         CONTROLLERS.into_iter().filter(|controller| is_meant(&standing(controller))).collect::<Vec<_>>().join(", ")
     };
     let (nowhere, lacking) = (of(|found| *found == Standing::Nowhere), of(|found| matches!(found, Standing::Lacks(_))));
     if !nowhere.is_empty() {
-        let mend = "boot with `cgroup_enable=` and their names, where a build has such limits";
-        return Check::warning("limits", format!("no controller for {nowhere}"), mend);
+        let fix = "boot with `cgroup_enable=` and their names, where a build has such limits";
+        return Check::warning("limits", format!("no controller for {nowhere}"), fix);
     }
     if !lacking.is_empty() {
-        let mend = "systemd-run --scope -p Delegate=yes runner …, where a build has such limits";
-        return Check::warning("limits", format!("runner's own cgroup has no controller for {lacking}"), mend);
+        let fix = "systemd-run --scope -p Delegate=yes runner …, where a build has such limits";
+        return Check::warning("limits", format!("runner's own cgroup has no controller for {lacking}"), fix);
     }
     Check::ok("limits", CONTROLLERS.join(", "))
 }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_move_processes_are_as_good_as_those_that_hold() {
+    fn limits_that_need_a_move_of_processes_count_as_enforced() {
         let check = limits(|controller| match controller {
             "pids" => Standing::Moves { group: "/g".into(), is_delegated: false },
             _ => Standing::Holds,

@@ -1,12 +1,12 @@
-//! The kernel: what its release says, and nothing else. What can be tried is tried elsewhere.
+//! The kernel: checks its release alone. Other checks try the features that can be tried.
 
 use super::Check;
 use crate::seccomp::Kernel;
 
-/// mount_setattr(2), which makes mounts read-only with all below them.
+/// The first with mount_setattr(2), which makes mounts read-only with all below them.
 const OLDEST: Kernel = Kernel { version: 5, revision: 12 };
 
-/// What later kernels add; without it a build goes on, or says what it lacks.
+/// Features of later kernels: without them a build continues, or reports the missing one.
 const ADDED: [(Kernel, &str); 2] = [
     (Kernel { version: 6, revision: 6 }, "user.* attributes on tmpfs scratch"),
     (Kernel { version: 6, revision: 7 }, "chains of more than about 200 layers"),
@@ -19,16 +19,16 @@ pub(super) fn check() -> Check {
 pub(super) fn of(text: &str) -> Check {
     let name = "kernel";
     let Some(release) = Kernel::of_release(text) else {
-        return Check::warning(name, format!("{text}: cannot tell its age"), "see that it is 5.12 or later");
+        return Check::warning(name, format!("{text}: its age is unknown"), "see that it is 5.12 or later");
     };
     if release < OLDEST {
-        let mend = "boot a later one; Debian 12 has 6.1, as linux-image-amd64";
-        return Check::missing(name, format!("{text} is older than 5.12"), mend);
+        let fix = "boot a later one; Debian 12 has 6.1, as linux-image-amd64";
+        return Check::missing(name, format!("{text} is older than 5.12"), fix);
     }
     let lacks: Vec<String> = ADDED
         .iter()
         .filter(|(since, _)| release < *since)
-        .map(|(Kernel { version, revision }, what)| format!("{what} ({version}.{revision})"))
+        .map(|(Kernel { version, revision }, feature)| format!("{feature} ({version}.{revision})"))
         .collect();
     if lacks.is_empty() {
         Check::ok(name, text)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_kernel_is_refused_and_a_young_one_lacks_nothing() {
+    fn an_old_kernel_is_refused_and_a_recent_one_lacks_nothing() {
         assert_eq!(of("5.11.9").status, Status::Missing);
         assert_eq!(
             of("5.12.0").detail,

@@ -1,12 +1,12 @@
-//! mksquashfs(1), which writes images where `RUNNER_MKSQUASHFS=1` asks for it: whether it is there, and young enough.
+//! mksquashfs(1), which writes images if `RUNNER_MKSQUASHFS=1`: checks that it exists and is recent enough.
 
 use super::Check;
 use super::trusted::distrust;
 use crate::snapshot::{MKSQUASHFS, find_mksquashfs, mksquashfs_version, uses_mksquashfs};
 
-const MEND: &str = "unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools";
+const FIX: &str = "unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools";
 
-/// The first whose images of a directory and SOURCE_DATE_EPOCH come out equal every time.
+/// The first version whose images of a directory and SOURCE_DATE_EPOCH are always equal.
 const OLDEST: (u32, u32) = (4, 5);
 
 pub(super) fn check() -> Check {
@@ -15,9 +15,9 @@ pub(super) fn check() -> Check {
         let found = program.map_or("not in PATH".to_owned(), |program| program.display().to_string());
         return Check::ok(MKSQUASHFS, format!("{found}; runner writes images itself and does not need it"));
     }
-    let Some(program) = program else { return Check::missing(MKSQUASHFS, "not in PATH", MEND) };
-    if let Some(why) = distrust(&program) {
-        let detail = format!("{} is not asked for its version: {why}", program.display());
+    let Some(program) = program else { return Check::missing(MKSQUASHFS, "not in PATH", FIX) };
+    if let Some(reason) = distrust(&program) {
+        let detail = format!("{} is not asked for its version: {reason}", program.display());
         return Check::warning(
             MKSQUASHFS,
             detail,
@@ -26,25 +26,25 @@ pub(super) fn check() -> Check {
     }
     match mksquashfs_version(&program) {
         Ok(version) => of(&version),
-        Err(error) => Check::missing(MKSQUASHFS, format!("{} cannot be used: {error}", program.display()), MEND),
+        Err(error) => Check::missing(MKSQUASHFS, format!("{} cannot be used: {error}", program.display()), FIX),
     }
 }
 
 pub(super) fn of(version: &str) -> Check {
     match numbers(version) {
         Some(numbers) if numbers < OLDEST => {
-            Check::missing(MKSQUASHFS, format!("{version} is older than 4.5"), format!("{MEND}; Debian 12 has 4.5.1"))
+            Check::missing(MKSQUASHFS, format!("{version} is older than 4.5"), format!("{FIX}; Debian 12 has 4.5.1"))
         }
         Some(_) => Check::ok(MKSQUASHFS, version),
         None => Check::warning(
             MKSQUASHFS,
-            format!("its version is {version}, which says nothing here"),
-            format!("see that it is 4.5 or later; {MEND}"),
+            format!("its version is {version}, which has no number"),
+            format!("see that it is 4.5 or later; {FIX}"),
         ),
     }
 }
 
-/// The first two numbers of a version.
+/// Returns the first two numbers of a version.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split(['.', '-']).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

@@ -1,7 +1,7 @@
-//! What this host has and lacks for builds, and what mends it.
+//! What this host has and lacks for builds, and how to fix it.
 //!
-//! What can be tried is tried: an image is written and mounted, an overlay stacked, a device rule set. All of it happens
-//! in a mount namespace of a thread's own and in a cgroup that is removed at once.
+//! The checks try the features themselves: they write and mount an image, stack an overlay, set a device rule. They do so in a
+//! mount namespace of a thread's own and in a cgroup that is removed at once.
 
 mod cgroup;
 mod kernel;
@@ -22,57 +22,57 @@ use crate::kernel_files;
 use crate::resource_limits::{self, NofileError};
 use crate::session::missing_capabilities;
 
-/// Below that many bytes of free space a build is likely to fail.
-const LITTLE_SPACE: u64 = 1 << 30;
+/// With fewer bytes of free space a build is likely to fail.
+const MIN_SPACE: u64 = 1 << 30;
 
-/// Columns of how a check went, and of the space behind it.
-const STATUS: usize = 9;
+/// The columns of a check's status, and of the space behind it.
+const STATUS_COLUMNS: usize = 9;
 
 /// A check that is listed only where it fails.
 const KERNEL_FILES: &str = "kernel files";
 
-/// How a check went.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// All that is needed is there.
+    /// Everything needed exists.
     Ok,
-    /// Some builds fail here, or it could not be tried.
+    /// Some builds fail here, or the feature could not be tried.
     Warning,
-    /// No build can be done here.
+    /// No build can run here.
     Missing,
 }
 
-/// One thing that builds need of a host.
+/// One feature or resource of a host that builds need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at.
+    /// The name of the feature.
     pub name: String,
     /// How it went.
     pub status: Status,
-    /// What was found.
+    /// The facts that the check found.
     pub detail: String,
-    /// The command that mends it, or what else does.
-    pub mend: Option<String>,
+    /// The command that fixes it, or another fix.
+    pub fix: Option<String>,
 }
 
 impl Check {
     fn ok(name: &str, detail: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), status: Status::Ok, detail: detail.into(), mend: None }
+        Self { name: name.to_owned(), status: Status::Ok, detail: detail.into(), fix: None }
     }
 
-    fn warning(name: &str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), status: Status::Warning, detail: detail.into(), mend: Some(mend.into()) }
+    fn warning(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: Status::Warning, detail: detail.into(), fix: Some(fix.into()) }
     }
 
-    fn missing(name: &str, detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), status: Status::Missing, detail: detail.into(), mend: Some(mend.into()) }
+    fn missing(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: Status::Missing, detail: detail.into(), fix: Some(fix.into()) }
     }
 }
 
-/// Looks at all that builds need of this host, with that runtime, and with the store in that directory, which need not be
-/// there yet.
+/// Checks everything that builds need of this host, with that runtime, and with the store in that directory, which need not exist
+/// yet.
 pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
-    // As a build does: what is tried here is to fail only where a build fails.
+    // As a build does: a check must fail only where a build fails.
     let open_files = open_files(resource_limits::raise_nofile());
     let mut checks = of_host(store);
     let is_ready = checks[0].status == Status::Ok && !checks.iter().any(|check| check.name == KERNEL_FILES);
@@ -84,13 +84,13 @@ pub fn checks(store: &Path, runtime: &str) -> Vec<Check> {
     checks
 }
 
-/// All but the runtimes; the privilege first.
+/// Returns all checks but those of the runtimes; the privilege first.
 fn of_host(store: &Path) -> Vec<Check> {
     let privilege = privilege();
     let is_privileged = privilege.status == Status::Ok;
     let mut checks = vec![privilege, kernel::check()];
     if let Some(missing) = kernel_files() {
-        // Whatever else is looked at needs them, and would only fail in other words.
+        // The other checks need these files, and would only fail in other words.
         checks.push(missing);
         return checks;
     }
@@ -101,50 +101,50 @@ fn of_host(store: &Path) -> Vec<Check> {
         checks.extend(trial::checks());
         checks.extend(cgroup::checks());
     } else {
-        let mend = "sudo runner doctor";
-        checks.push(Check::warning("mounts", "not tried: that needs root", mend));
-        checks.push(Check::warning("cgroups", "not tried: that needs root", mend));
+        let fix = "sudo runner doctor";
+        checks.push(Check::warning("mounts", "not tried: that needs root", fix));
+        checks.push(Check::warning("cgroups", "not tried: that needs root", fix));
     }
     checks.push(space(store));
     checks
 }
 
-/// With less than that left for what was found, it begins on a line of its own.
-const LEAST: usize = 30;
+/// With fewer columns for its detail, a check's detail begins on a line of its own.
+const MIN_DETAIL_COLUMNS: usize = 30;
 
-/// The checks as lines for people, for so many columns on a terminal, and whether this host can build.
+/// Returns the checks as lines for people, for so many columns on a terminal, and a line that says whether this host can build.
 pub fn text(checks: &[Check], columns: Option<usize>) -> String {
     let names = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let columns = columns.unwrap_or(usize::MAX);
-    let is_narrow = columns < STATUS + names + 2 + LEAST;
-    let indent = " ".repeat(if is_narrow { STATUS } else { STATUS + names + 2 });
+    let is_narrow = columns < STATUS_COLUMNS + names + 2 + MIN_DETAIL_COLUMNS;
+    let indent = " ".repeat(if is_narrow { STATUS_COLUMNS } else { STATUS_COLUMNS + names + 2 });
     let mut text = String::new();
-    for Check { name, status, detail, mend } in checks {
+    for Check { name, status, detail, fix } in checks {
         let status = match status {
             Status::Ok => "ok",
             Status::Warning => "warning",
             Status::Missing => "missing",
         };
         if is_narrow {
-            text.push_str(&format!("{status:<STATUS$}{name}\n"));
+            text.push_str(&format!("{status:<STATUS_COLUMNS$}{name}\n"));
             text.push_str(&wrap(detail, &indent, &indent, columns));
         } else {
-            text.push_str(&wrap(detail, &format!("{status:<STATUS$}{name:<names$}  "), &indent, columns));
+            text.push_str(&wrap(detail, &format!("{status:<STATUS_COLUMNS$}{name:<names$}  "), &indent, columns));
         }
-        if let Some(mend) = mend {
-            text.push_str(&wrap(&format!("mend: {mend}"), &indent, &indent, columns));
+        if let Some(fix) = fix {
+            text.push_str(&wrap(&format!("fix: {fix}"), &indent, &indent, columns));
         }
     }
     let missing = checks.iter().filter(|check| check.status == Status::Missing).count();
-    let whole = match missing {
+    let summary = match missing {
         0 => "this host can build".to_owned(),
         1 => "this host cannot build: one thing is missing".to_owned(),
         _ => format!("this host cannot build: {missing} things are missing"),
     };
-    text + &wrap(&whole, "", "", columns)
+    text + &wrap(&summary, "", "", columns)
 }
 
-/// What the program ends with after these checks.
+/// Returns the program's exit code after these checks.
 pub fn exit(checks: &[Check]) -> Exit {
     if checks.iter().any(|check| check.status == Status::Missing) { Exit::Host } else { Exit::Done }
 }
@@ -184,30 +184,30 @@ fn kernel_files() -> Option<Check> {
 
 fn space(store: &Path) -> Check {
     let name = "store";
-    let Some(there) = store.ancestors().find(|path| path.exists()) else {
+    let Some(ancestor) = store.ancestors().find(|path| path.exists()) else {
         return Check::missing(
             name,
             format!("{} cannot be reached", store.display()),
-            "choose another with --store FOLDER",
+            "choose another with --store DIR",
         );
     };
-    match rustix::fs::statvfs(there) {
+    match rustix::fs::statvfs(ancestor) {
         Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Check::missing(
             name,
             format!("{} is on a read-only filesystem", store.display()),
-            "choose another with --store FOLDER",
+            "choose another with --store DIR",
         ),
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let detail = format!("{}: {:.1} GiB free", store.display(), free as f64 / (1_u64 << 30) as f64);
-            if free < LITTLE_SPACE {
-                Check::warning(name, detail, "make room there, or choose another with --store FOLDER")
+            if free < MIN_SPACE {
+                Check::warning(name, detail, "make room there, or choose another with --store DIR")
             } else {
                 Check::ok(name, detail)
             }
         }
         Err(error) => {
-            Check::missing(name, format!("{}: {error}", there.display()), "choose another with --store FOLDER")
+            Check::missing(name, format!("{}: {error}", ancestor.display()), "choose another with --store DIR")
         }
     }
 }
@@ -220,19 +220,19 @@ mod tests {
     use crate::cgroup::Standing;
 
     #[test]
-    fn checks_are_lines_with_their_mends() {
+    fn checks_are_lines_with_their_fixes() {
         let checks = [Check::ok("kernel", "6.1"), Check::missing("mksquashfs", "not in PATH", "apt-get install it")];
         assert_eq!(
             text(&checks, None),
             "ok       kernel      6.1\n\
-             missing  mksquashfs  not in PATH\n                     mend: apt-get install it\n\
+             missing  mksquashfs  not in PATH\n                     fix: apt-get install it\n\
              this host cannot build: one thing is missing\n"
         );
         assert_eq!(exit(&checks), Exit::Host);
     }
 
     #[test]
-    fn what_can_be_missing_is_told_with_what_mends_it() {
+    fn each_missing_feature_has_a_message_with_its_fix() {
         let full = |name| Check { name: format!("store on {name}"), ..space(Path::new(name)) };
         let checks = [
             kernel::of("5.4.0-150-generic"),
@@ -261,12 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn in_few_columns_what_was_found_is_below_what_was_looked_at() {
+    fn in_few_columns_the_detail_of_a_check_is_below_its_name() {
         let checks =
             [Check::ok("kernel", "6.1"), Check::missing("device rules", "none can be set", "boot another kernel")];
         assert_eq!(
             text(&checks, Some(30)),
-            "ok       kernel\n         6.1\nmissing  device rules\n         none can be set\n         mend: boot another\n         \
+            "ok       kernel\n         6.1\nmissing  device rules\n         none can be set\n         fix: boot another\n         \
              kernel\nthis host cannot build: one\nthing is missing\n"
         );
         assert_eq!(text(&checks, Some(53)).lines().nth(1), Some("missing  device rules  none can be set"));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_not_there_yet_has_the_space_of_where_it_will_be() {
+    fn a_store_that_does_not_exist_yet_is_checked_by_its_parents_space() {
         let directory = tempfile::tempdir().unwrap();
         let check = space(&directory.path().join("a/b"));
         assert_ne!(check.status, Status::Missing, "{check:?}");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_the_tests_has_all_that_is_needed() {
+    fn the_host_of_the_tests_can_build() {
         let directory = tempfile::tempdir().unwrap();
         let checks = of_host(&directory.path().join("store"));
         assert_eq!(exit(&checks), Exit::Done, "{}", text(&checks, None));

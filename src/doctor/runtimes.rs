@@ -1,4 +1,4 @@
-//! Runtimes: which there are, and whether each runs a container here and keeps it from the host's devices.
+//! Runtimes: finds them, and checks whether each runs a container here and denies it the host's devices.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -26,17 +26,17 @@ use crate::runtime::{Outcome, Runtime, Stdio, cgroups};
 use crate::session::{Lower, Session, Workspace};
 use crate::settings::EMBEDDED;
 
-/// Those that are looked for whatever the settings say.
+/// The runtimes that are checked with any settings.
 const KNOWN: [&str; 2] = ["runc", "crun"];
 
-/// What runs in the trial: makes the node of /dev/loop-control, which nobody has allowed it, and is refused its use.
+/// The script of the trial: makes the node of /dev/loop-control, which is not allowed, and fails if it can open the node.
 const SCRIPT: &str = r#"mknod /node c 10 237 || exit 100
 case "$( (: < /node) 2>&1 )" in *"not permitted"*) exit 0 ;; *) exit 101 ;; esac"#;
 const PROGRAMS: [&str; 2] = ["/bin/sh", "/bin/mknod"];
 
-const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const TIMEOUT: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
-/// Checks the one that is built in, those that are known, and the one that the settings name.
+/// Checks the built-in runtime, the known ones, and the one that the settings name.
 pub(super) fn checks(chosen: &str) -> Vec<Check> {
     let mut checks = vec![embedded()];
     checks.extend(KNOWN.iter().map(|name| external(name, *name == chosen)));
@@ -60,13 +60,13 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
             return Check::ok(name, format!("not in PATH; only `--runtime {name}` needs it"));
         }
         Err(error) => {
-            let mend = error.hint();
-            return failed(is_chosen, name, error_chain(&error), &mend);
+            let fix = error.hint();
+            return failed(is_chosen, name, error_chain(&error), &fix);
         }
     };
-    // The settings name a program by a flag or a variable alone, which is the caller's own word.
-    if !is_chosen && let Some(why) = distrust(program.path()) {
-        let detail = format!("{} is not tried: {why}", program.path().display());
+    // The settings name a program by a flag or a variable alone, so the caller chose it.
+    if !is_chosen && let Some(reason) = distrust(program.path()) {
+        let detail = format!("{} is not tried: {reason}", program.path().display());
         return Check::warning(
             name,
             detail,
@@ -76,15 +76,15 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
     let version = match program.version() {
         Ok(version) => version,
         Err(error) => {
-            let mend = error.hint();
-            return failed(is_chosen, name, error_chain(&error), &mend);
+            let fix = error.hint();
+            return failed(is_chosen, name, error_chain(&error), &fix);
         }
     };
     let found = format!("{version}, {}", program.path().display());
-    // The trial hides what is there already.
-    let place = if program.path().starts_with("/tmp") { "/mnt" } else { "/tmp" };
-    match on_a_thread(Runtime::External(program), place) {
-        Ok(()) if has_the_holes_of_2025(&version) => Check::warning(
+    // The trial hides the files of its directory.
+    let work_dir = if program.path().starts_with("/tmp") { "/mnt" } else { "/tmp" };
+    match on_a_thread(Runtime::External(program), work_dir) {
+        Ok(()) if has_cves_of_2025(&version) => Check::warning(
             name,
             format!(
                 "{found}: before 1.2.8 and 1.3.3, links in an image can lead its mounts out of it (CVE-2025-31133)"
@@ -101,8 +101,8 @@ pub(super) fn external(name: &str, is_chosen: bool) -> Check {
     }
 }
 
-/// Whether it is a runc before 1.2.8 and 1.3.3, which mended CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881.
-fn has_the_holes_of_2025(version: &str) -> bool {
+/// Returns whether it is a runc before 1.2.8 and 1.3.3, which fixed CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881.
+fn has_cves_of_2025(version: &str) -> bool {
     let Some(numbers) = version.strip_prefix("runc version ") else { return false };
     let mut numbers = numbers.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0_u32);
@@ -114,23 +114,23 @@ fn has_the_holes_of_2025(version: &str) -> bool {
     }
 }
 
-/// Without a runtime that nobody has chosen builds go on.
-fn failed(is_chosen: bool, name: &str, detail: String, mend: &str) -> Check {
-    if is_chosen { Check::missing(name, detail, mend) } else { Check::warning(name, detail, mend) }
+/// Returns the check of a runtime that fails. Builds continue without one that was not chosen.
+fn failed(is_chosen: bool, name: &str, detail: String, fix: &str) -> Check {
+    if is_chosen { Check::missing(name, detail, fix) } else { Check::warning(name, detail, fix) }
 }
 
-/// On a thread of its own, whose mount namespace goes with it.
-fn on_a_thread(runtime: Runtime, place: &'static str) -> Result<(), String> {
-    let trial = move || try_out(runtime, Path::new(place)).map_err(|error| error_chain(&*error));
+/// Tries a runtime on a thread of its own, whose mount namespace ends with it.
+fn on_a_thread(runtime: Runtime, work_dir: &'static str) -> Result<(), String> {
+    let trial = move || try_out(runtime, Path::new(work_dir)).map_err(|error| error_chain(&*error));
     let trial = thread::Builder::new().name("doctor".into()).spawn(trial);
-    let trial = trial.map_err(|error| format!("no thread to try it on: {error}"))?;
-    trial.join().unwrap_or_else(|_| Err("the trial broke off".into()))
+    let trial = trial.map_err(|error| format!("cannot start a thread to try it on: {error}"))?;
+    trial.join().unwrap_or_else(|_| Err("the trial panicked".into()))
 }
 
-fn try_out(runtime: Runtime, place: &Path) -> Result<(), Box<dyn Error>> {
+fn try_out(runtime: Runtime, work_dir: &Path) -> Result<(), Box<dyn Error>> {
     enter_private_namespace()?;
     let lease = format!("doctor-{}", std::process::id());
-    let workspace = Workspace::open(place, &place.join("disk"), &lease, runtime)?;
+    let workspace = Workspace::open(work_dir, &work_dir.join("disk"), &lease, runtime)?;
     let container = container();
     let outcome = run(&workspace, &container);
     let closed = workspace.close();
@@ -166,16 +166,16 @@ fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn 
     let stdio = Stdio { stdin: null()?, stdout: null()?, stderr: null()? };
     let running = session.run(process::process(container, command)?, &stdio)?;
     let mut polled = [PollFd::from_borrowed_fd(running.descriptor(), PollFlags::IN)];
-    let is_late = poll(&mut polled, Some(&PATIENCE)) == Ok(0);
+    let is_late = poll(&mut polled, Some(&TIMEOUT)) == Ok(0);
     if is_late {
         running.kill();
     }
     let outcome = running.ended()?.outcome;
     session.close()?;
-    if is_late { Err("it does not come to an end".into()) } else { Ok(outcome) }
+    if is_late { Err("it does not end".into()) } else { Ok(outcome) }
 }
 
-/// The least that there can be, able to make nodes.
+/// Returns the smallest container, which may make nodes.
 fn container() -> Container {
     Container {
         name: "doctor".into(),
@@ -207,13 +207,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runc_with_known_holes_is_told_by_its_version() {
+    fn a_runc_with_known_vulnerabilities_is_recognised_by_its_version() {
         for version in ["1.1.5+ds1", "1.2.7", "1.3.2", "1.3.0-rc.1", "0.9", "1.2"] {
-            assert!(has_the_holes_of_2025(&format!("runc version {version}")), "{version}");
+            assert!(has_cves_of_2025(&format!("runc version {version}")), "{version}");
         }
         for version in ["1.2.8", "1.3.3", "1.3.10+ds1", "1.4.0", "2.0.0"] {
-            assert!(!has_the_holes_of_2025(&format!("runc version {version}")), "{version}");
+            assert!(!has_cves_of_2025(&format!("runc version {version}")), "{version}");
         }
-        assert!(!has_the_holes_of_2025("crun version 1.8.1"));
+        assert!(!has_cves_of_2025("crun version 1.8.1"));
     }
 }

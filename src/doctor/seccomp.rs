@@ -1,4 +1,4 @@
-//! Seccomp: whether the kernel takes filters of system calls, as every container has one unless it asks for none.
+//! Seccomp: checks whether the kernel takes filters of system calls, which every container has unless it requests none.
 
 use std::io;
 
@@ -14,13 +14,17 @@ pub(super) fn of(found: io::Result<()>) -> Check {
     match found.map_err(|error| (error.raw_os_error(), error)) {
         Ok(()) => Check::ok(name, "filters of system calls"),
         Err((Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP), error)) => {
-            let mend = "boot a kernel with CONFIG_SECCOMP_FILTER, as every Debian has; or write `seccomp: unconfined` in each \
+            let fix = "boot a kernel with CONFIG_SECCOMP_FILTER, as every Debian has; or write `seccomp: unconfined` in each \
                         container, which lets steps make every system call";
-            Check::missing(name, format!("this kernel takes no filters: {error}"), mend)
+            Check::missing(name, format!("this kernel takes no filters: {error}"), fix)
         }
         Err((_, error)) => {
-            let mend = "let runner call seccomp(2): in Docker, `docker run --privileged`";
-            Check::missing(name, format!("the filter of whoever started runner refuses to say: {error}"), mend)
+            let fix = "let runner call seccomp(2): in Docker, `docker run --privileged`";
+            Check::missing(
+                name,
+                format!("the filter of the process that started runner does not allow the check: {error}"),
+                fix,
+            )
         }
     }
 }

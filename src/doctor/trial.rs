@@ -1,4 +1,4 @@
-//! What a session and a snapshot do with mounts, done once with next to nothing in them.
+//! The mounts of a session and of a snapshot, tried once with almost no content.
 
 use std::fs;
 use std::io;
@@ -17,8 +17,8 @@ use crate::model::Compression;
 use crate::mount::{FileNumbers, Mounted, enter_private_namespace, mount_overlay, mount_squashfs, mount_tmpfs};
 use crate::snapshot::{ImageOptions, find_mksquashfs, uses_mksquashfs, write_image};
 
-/// Where everything is mounted: a directory that every Linux has, hidden in this thread's namespace only.
-const FOLDER: &str = "/tmp";
+/// The directory of all mounts: one that every Linux has, hidden in this thread's namespace only.
+const WORK_DIR: &str = "/tmp";
 
 const COMPRESSIONS: [(Compression, &str); 5] = [
     (Compression::Zstd, "zstd"),
@@ -30,12 +30,12 @@ const COMPRESSIONS: [(Compression, &str); 5] = [
 
 const IN_A_CONTAINER: &str = "in Docker: docker run --privileged";
 
-/// Tries it on a thread of its own, whose mount namespace goes with it, however it ends.
+/// Tries the mounts on a thread of its own, whose mount namespace ends with it, however it ends.
 pub(super) fn checks() -> Vec<Check> {
     let failed = |detail: String| vec![Check::missing("mounts", detail, IN_A_CONTAINER)];
     match thread::Builder::new().name("doctor".into()).spawn(in_private) {
-        Ok(trial) => trial.join().unwrap_or_else(|_| failed("the trial of them broke off".into())),
-        Err(error) => failed(format!("no thread to try them on: {error}")),
+        Ok(trial) => trial.join().unwrap_or_else(|_| failed("the trial of them panicked".into())),
+        Err(error) => failed(format!("cannot start a thread to try them on: {error}")),
     }
 }
 
@@ -43,7 +43,7 @@ fn in_private() -> Vec<Check> {
     if let Err(error) = enter_private_namespace() {
         return vec![Check::missing("mounts", format!("no mount namespace of its own: {error}"), IN_A_CONTAINER)];
     }
-    let directory = Path::new(FOLDER);
+    let directory = Path::new(WORK_DIR);
     let _tmpfs = match mount_tmpfs(directory, &["mode=0700".to_owned()]) {
         Ok(tmpfs) => tmpfs,
         Err(error) => return vec![Check::missing("mounts", format!("no tmpfs: {error}"), IN_A_CONTAINER)],
@@ -70,13 +70,13 @@ fn loop_devices() -> Check {
     match fs::File::options().read(true).write(true).open("/dev/loop-control") {
         Ok(_) => Check::ok("loop devices", "/dev/loop-control opens"),
         Err(error) => {
-            let mend = format!("modprobe loop; {IN_A_CONTAINER}");
-            Check::missing("loop devices", format!("cannot open /dev/loop-control: {error}"), mend)
+            let fix = format!("modprobe loop; {IN_A_CONTAINER}");
+            Check::missing("loop devices", format!("cannot open /dev/loop-control: {error}"), fix)
         }
     }
 }
 
-/// Writes and mounts an image in each compression; gives one of the mounts.
+/// Writes and mounts an image in each compression; returns one of the mounts.
 fn squashfs(directory: &Path) -> (Check, Option<Mounted>) {
     let (mut good, mut bad, mut default_is_good) = (Vec::new(), Vec::new(), false);
     let mut mounted = None;
@@ -99,13 +99,13 @@ fn squashfs(directory: &Path) -> (Check, Option<Mounted>) {
         Check::ok(name, detail)
     } else {
         let detail = format!("{detail}; failed: {}", bad.join(", "));
-        let mend = "modprobe squashfs; a kernel with CONFIG_SQUASHFS_ZSTD and its like";
-        if default_is_good { Check::warning(name, detail, mend) } else { Check::missing(name, detail, mend) }
+        let fix = "modprobe squashfs; a kernel with CONFIG_SQUASHFS_ZSTD and its like";
+        if default_is_good { Check::warning(name, detail, fix) } else { Check::missing(name, detail, fix) }
     };
     (check, mounted)
 }
 
-/// Where mksquashfs(1) is to write images, it is run only if nobody but root or the caller can have written it.
+/// Returns the check for an mksquashfs(1) that is not run: one that a user other than root and the caller can have written.
 fn refused() -> Option<Check> {
     if !uses_mksquashfs() {
         return None;
@@ -115,14 +115,14 @@ fn refused() -> Option<Check> {
         let detail = "not tried: mksquashfs is not in PATH";
         return Some(Check::missing(name, detail, "unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools"));
     };
-    let mend = "unset RUNNER_MKSQUASHFS, or take that directory out of PATH: a build runs that program as root";
-    distrust(&program).map(|why| Check::warning(name, format!("not tried: {why}"), mend))
+    let fix = "unset RUNNER_MKSQUASHFS, or take that directory out of PATH: a build runs that program as root";
+    distrust(&program).map(|reason| Check::warning(name, format!("not tried: {reason}"), fix))
 }
 
 fn squashfs_once(directory: &Path, compression: Compression, name: &str) -> Result<Mounted, String> {
     let image = directory.join(name);
     let options = ImageOptions { compression, level: None, source_date_epoch: Some(0) };
-    // Nothing is ever written to it: the trial is too short to be interrupted.
+    // Nothing is ever written to the pipe: the trial is too short to be interrupted.
     let (never, _writer) = io::pipe().map_err(|error| error.to_string())?;
     let written = write_image(&directory.join("source"), &image, options, never.as_fd(), &mut |_| {});
     written.map_err(|error| error_chain(&error))?;
@@ -143,21 +143,21 @@ fn overlay(lower: &Path, directory: &Path) -> Check {
     let change = || -> io::Result<bool> {
         fs::write(merged.join("new"), "")?;
         fs::remove_file(merged.join("removed"))?;
-        // How an overlay says that a file is gone, see the kernel's Documentation/filesystems/overlayfs.
+        // An overlay marks a removed file so, see the kernel's Documentation/filesystems/overlayfs.
         Ok(fs::symlink_metadata(upper.join("removed"))?.file_type().is_char_device())
     };
-    let mend = format!("modprobe overlay; {IN_A_CONTAINER}");
+    let fix = format!("modprobe overlay; {IN_A_CONTAINER}");
     let mounted = mount_overlay(&[lower], Some((&upper, &work)), &merged, FileNumbers::Stable);
     let mounted = match mounted {
         Ok(mounted) => mounted,
-        Err(error) => return Check::missing(name, error_chain(&error), mend),
+        Err(error) => return Check::missing(name, error_chain(&error), fix),
     };
     match change() {
         Ok(true) => {
             Check::ok(name, format!("writable on {}", if lower.ends_with("source") { "tmpfs" } else { "squashfs" }))
         }
-        Ok(false) => Check::missing(name, format!("{} does not tell removed files", mounted.path().display()), mend),
-        Err(error) => Check::missing(name, format!("cannot be written to: {error}"), mend),
+        Ok(false) => Check::missing(name, format!("{} does not mark removed files", mounted.path().display()), fix),
+        Err(error) => Check::missing(name, format!("cannot be written to: {error}"), fix),
     }
 }
 
@@ -169,8 +169,8 @@ fn attributes(directory: &Path) -> Check {
         Ok(XattrFile::opened(place.as_fd()).set(attribute, b"x")?)
     };
     if let Err(error) = set("trusted.runner") {
-        let mend = "boot a kernel with CONFIG_TMPFS_XATTR, or use `scratch: {disk: true}`";
-        return Check::warning(name, format!("no trusted.* attributes on tmpfs: {error}"), mend);
+        let fix = "boot a kernel with CONFIG_TMPFS_XATTR, or use `scratch: {disk: true}`";
+        return Check::warning(name, format!("no trusted.* attributes on tmpfs: {error}"), fix);
     }
     match set("user.runner") {
         Ok(()) => Check::ok(name, "trusted.* and user.* on tmpfs"),

@@ -1,4 +1,4 @@
-//! Whether a program that nobody has named may be run: only where root or the caller alone can have written it.
+//! Whether a program that no setting names may be run: only where no user but root and the caller can have written it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,9 +14,9 @@ pub(super) fn distrust(program: &Path) -> Option<String> {
         Ok(real) => real,
         Err(error) => return Some(error.to_string()),
     };
-    // Also the directory in PATH: whoever may write to it may put another link there.
-    let above = program.ancestors().skip(1);
-    real.ancestors().chain(above).find_map(|path| {
+    // The directories of PATH too: a user who may write to one may put another link there.
+    let parents = program.ancestors().skip(1);
+    real.ancestors().chain(parents).find_map(|path| {
         let found = match path.metadata() {
             Ok(found) => found,
             Err(error) => return Some(format!("{}: {error}", path.display())),
@@ -46,24 +46,24 @@ mod tests {
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         mode(&program, 0o755);
         assert_eq!(distrust(&program), None);
-        let told = |part: &str| {
-            let told = distrust(&program).unwrap();
-            assert!(told.contains(part), "{told}");
+        let assert_reason = |part: &str| {
+            let reason = distrust(&program).unwrap();
+            assert!(reason.contains(part), "{reason}");
         };
         mode(&program, 0o775);
-        told(&format!("others may write to {}", program.display()));
+        assert_reason(&format!("others may write to {}", program.display()));
         mode(&program, 0o755);
         mode(&bin, 0o777);
-        told(&format!("others may write to {}", bin.display()));
+        assert_reason(&format!("others may write to {}", bin.display()));
         mode(&bin, 0o755);
         chown(&bin, Some(12345), None).unwrap();
-        told(&format!("user 12345 owns {}", bin.display()));
+        assert_reason(&format!("user 12345 owns {}", bin.display()));
         chown(&bin, Some(0), None).unwrap();
         chown(&program, Some(12345), None).unwrap();
-        told(&format!("user 12345 owns {}", program.display()));
+        assert_reason(&format!("user 12345 owns {}", program.display()));
         fs::remove_file(&program).unwrap();
-        told("No such file");
-        // A link in a directory of somebody else, to a program of root.
+        assert_reason("No such file");
+        // A link in another user's directory, to a program of root.
         let other = directory.path().join("other");
         fs::create_dir(&other).unwrap();
         symlink("/bin/sh", other.join("runc")).unwrap();

@@ -1,4 +1,4 @@
-//! POSIX access control lists, which squashfs cannot hold: taken off as `setfacl -b` takes them off, see acl(5).
+//! POSIX access control lists, which squashfs cannot store: removes them as `setfacl -b` does, see acl(5).
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -18,25 +18,25 @@ const VERSION: u32 = 2;
 const GROUP_OBJ: u16 = 0x04;
 const MASK: u16 = 0x10;
 
-/// Whether an extended attribute is such a list.
+/// Returns whether an extended attribute is such a list.
 pub fn is_list(name: &[u8]) -> bool {
     name.starts_with(b"system.posix_acl_")
 }
 
-/// Takes the lists off an entry of a directory; a symbolic link has none. Its group keeps what the list gave the owning group
-/// below the mask: the mask alone, which `st_mode` shows, would give it more.
+/// Removes the lists of an entry of a directory; a symbolic link has none. The permissions of the file's group become those that
+/// the list gave the owning group below the mask: the mask alone, which `st_mode` shows, would give the group more.
 ///
-/// The entry is opened once: whatever takes its name meanwhile, a link to a file of the host say, is not touched.
+/// The entry is opened once: a file that takes the entry's name meanwhile, such as a link to a file of the host, is not touched.
 ///
 /// # Errors
-/// Those of the system calls; a list that is none.
+/// Those of the system calls; `InvalidData` for an attribute that is no such list.
 pub fn remove(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = fstat(&place)?;
+    let entry = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&entry)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
         return Ok(());
     }
-    let file = XattrFile::opened(place.as_fd());
+    let file = XattrFile::opened(entry.as_fd());
     let is_none = || io::Error::from(io::ErrorKind::InvalidData);
     let group = file.value(ACCESS)?.map(|list| group(&list).ok_or_else(is_none)).transpose()?;
     for name in [ACCESS, DEFAULT] {
@@ -46,13 +46,13 @@ pub fn remove(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         }
     }
     if let Some(group) = group {
-        let mode = fstat(&place)?.st_mode & 0o7777;
-        chmod(path_of(place.as_fd()), Mode::from_raw_mode(mode & !0o070 | u32::from(group) << 3))?;
+        let mode = fstat(&entry)?.st_mode & 0o7777;
+        chmod(path_of(entry.as_fd()), Mode::from_raw_mode(mode & !0o070 | u32::from(group) << 3))?;
     }
     Ok(())
 }
 
-/// The permissions of the owning group, by the list and its mask.
+/// Returns the permissions of the owning group, by the list and its mask.
 fn group(list: &[u8]) -> Option<u16> {
     let (version, entries) = list.split_first_chunk()?;
     if u32::from_le_bytes(*version) != VERSION {
@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// A list for user 1000, with these permissions of the owning group and the mask.
+    /// Returns a list for user 1000, with these permissions of the owning group and the mask.
     fn list(group: u16, mask: u16) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         let nobody = u32::MAX;
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_keeps_what_the_list_gave_it_and_never_what_the_mask_gave_others() {
+    fn the_group_has_the_permissions_of_the_list_and_not_those_of_the_mask() {
         let dir = tempfile::tempdir().unwrap();
         for (group, mask, mode) in [(5, 7, 0o755), (7, 5, 0o755), (7, 7, 0o775), (0, 7, 0o705), (7, 0, 0o705)] {
             let path = dir.path().join(format!("{group}{mask}"));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_list_stays_as_it_is() {
+    fn a_file_without_a_list_is_unchanged() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o4671)).unwrap();
         remove(rustix::fs::CWD, file.path().as_os_str()).unwrap();

@@ -1,8 +1,8 @@
-//! Files, written whole or not at all, and cleared away when nobody needs them: the one place of rename(2).
+//! Files that are written whole or not at all, and removed when no process needs them: the one place of rename(2).
 //!
-//! They are renamed into place. Those that may be lost without harm are not synced: what a crash leaves of them is told
-//! by their sums, or by what is in them. A half-written one is locked by who writes it; one that can be locked was left
-//! by a killed runner, and is removed at the next start.
+//! A file is renamed into place. Those that may be lost without harm are not synced: a checksum, or the content itself, shows
+//! what a crash damaged. The process that writes a file locks it; a half-written file that can be locked is a killed runner's,
+//! and the next start removes it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -19,12 +19,12 @@ use tempfile::NamedTempFile;
 use super::dirfd::{path_of, reopen};
 use super::regular;
 
-/// What the name of a half-written file begins with.
+/// The beginning of a half-written file's name.
 pub const HALF_WRITTEN: &str = ".half-";
 
-/// Puts a file into this directory, which is made where it is missing. A crash may lose it.
+/// Puts a file into a directory, and makes the directory where it is missing. A crash may lose the file.
 ///
-/// The directory above must be there: a store that somebody has removed does not come back as a directory with this one in it.
+/// The directory's parent must exist: a store that another process removed does not come back as a directory with one file.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     if let Err(error) = fs::create_dir(directory)
         && error.kind() != io::ErrorKind::AlreadyExists
@@ -34,13 +34,13 @@ pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put(directory, name, bytes, false)
 }
 
-/// Puts a file into this directory; it lasts when this returns.
+/// Puts a file into a directory. A crash after the return does not lose the file.
 pub fn write_lasting(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     put(directory, name, bytes, true)?;
     sync_dir(File::open(directory)?)
 }
 
-/// Makes the entries of a directory last, see fsync(2). The descriptor may be an `O_PATH` one.
+/// Syncs the entries of a directory, see fsync(2). The descriptor may be an `O_PATH` one.
 pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
     match File::from(reopen(dir.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?).sync_all() {
         // Some network and FUSE filesystems cannot sync a directory, and say so with EINVAL.
@@ -54,16 +54,16 @@ pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
 pub enum Permissions {
     /// Those of any new file: 0666 less the umask.
     New,
-    /// These.
+    /// These permissions.
     Exactly(u32),
 }
 
 /// Writes the entry `name` of an open directory of the caller's, in place of a file of that name.
 ///
-/// The directory may be one that others write to. A link in the place of the file is itself replaced.
+/// Other users may write to the directory. A link in the place of the file is itself replaced.
 ///
 /// # Errors
-/// Those of writing; the file is as it was then.
+/// Those of writing; the file is unchanged then.
 pub fn replace(dir: impl AsFd, name: &OsStr, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
     let (file, half) = create_half(&dir)?;
     let write = || -> io::Result<()> {
@@ -77,18 +77,18 @@ pub fn replace(dir: impl AsFd, name: &OsStr, bytes: &[u8], permissions: Permissi
     };
     let written = write();
     if written.is_err() {
-        // It may be in its place already, or not be removable; the cause is in the error.
+        // The file may be in its place already, or not be removable; the error has the cause.
         let _ = unlinkat(&dir, &half, AtFlags::empty());
     }
     written
 }
 
-/// A new file of a name that nothing else has; with the name.
+/// Creates a file under a name that no other file has, and returns its name too.
 fn create_half(dir: impl AsFd) -> io::Result<(OwnedFd, String)> {
-    static MADE: AtomicU64 = AtomicU64::new(0);
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
-        let half = format!(".runner-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let half = format!(".runner-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         match openat(&dir, &half, flags, Mode::from_raw_mode(0o666)) {
             Err(Errno::EXIST) => {}
             file => return Ok((file?, half)),
@@ -96,13 +96,13 @@ fn create_half(dir: impl AsFd) -> io::Result<(OwnedFd, String)> {
     }
 }
 
-/// Makes a file without a name in an open directory, where its filesystem can.
+/// Creates a file without a name in an open directory, where its filesystem can.
 pub fn nameless(dir: impl AsFd, mode: u32) -> io::Result<OwnedFd> {
     Ok(openat(dir, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::from_raw_mode(mode))?)
 }
 
-/// Copies a file into the new entry `half` of an open directory, to be renamed; it lasts when this returns. With `is_nameless` it
-/// has no name before it is whole, if its filesystem can: a kill then leaves nothing.
+/// Copies a file into the new entry `half` of an open directory, to be renamed later. A crash after the return does not lose it.
+/// With `is_nameless` the file has no name before it is whole, where its filesystem can: a kill then leaves nothing behind.
 pub fn copy_half(
     mut source: File,
     dir: impl AsFd,
@@ -123,26 +123,26 @@ pub fn copy_half(
     Ok(())
 }
 
-/// Renames an entry of an open directory, in place of another one of it.
+/// Renames an entry of an open directory and replaces another entry of it.
 pub fn rename_at(dir: impl AsFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
     Ok(renameat(&dir, from, &dir, to)?)
 }
 
-/// Renames a file or directory, in place of what has the new name.
+/// Renames a file or directory and replaces the one that has the new name.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(renameat(CWD, from, CWD, to)?)
 }
 
-/// Gives a temporary file its name, in place of what has that name.
+/// Gives a temporary file its name and replaces the file that has that name.
 fn persist(temp: NamedTempFile, to: &Path) -> io::Result<()> {
     rename(temp.path(), to)?;
-    // It has another name now, and stays.
+    // The file has another name now, and is not to be removed.
     let _ = temp.into_temp_path().keep();
     Ok(())
 }
 
-/// Gives a file that is written, at `temp`, its name unless there is one of that name, and returns whether it did; it lasts when
-/// this returns.
+/// Renames a written file from `temp` to `to` unless another file has that name, and returns whether it did. A crash after the
+/// return does not lose the file.
 pub fn persist_new_lasting(file: &File, temp: &Path, to: &Path) -> io::Result<bool> {
     file.sync_all()?;
     let is_renamed = rename_new(temp, to)?;
@@ -152,11 +152,11 @@ pub fn persist_new_lasting(file: &File, temp: &Path, to: &Path) -> io::Result<bo
     Ok(is_renamed)
 }
 
-/// Renames a file, unless there is one of the new name; whether it was renamed.
+/// Renames a file unless another file has the new name, and returns whether it did.
 fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::EXIST) => Ok(false),
-        // NFS and some FUSE filesystems have no such rename: there it replaces.
+        // NFS and some FUSE filesystems have no such rename; rename(2) replaces there.
         Err(Errno::INVAL | Errno::NOSYS) => rename(from, to).map(|()| true),
         result => Ok(result.map(|()| true)?),
     }
@@ -166,7 +166,7 @@ fn put(directory: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<
     loop {
         let mut temp = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(directory)?;
         if temp.as_file().try_lock().is_err() {
-            // Another runner has just taken it for left over.
+            // Another runner has just taken the file for one of a killed runner.
             continue;
         }
         temp.write_all(bytes)?;
@@ -174,31 +174,31 @@ fn put(directory: &Path, name: &str, bytes: &[u8], lasting: bool) -> io::Result<
             temp.as_file().sync_all()?;
         }
         match persist(temp, &directory.join(name)) {
-            // As above, the moment before.
+            // The same, a moment later.
             Err(error) if error.kind() == io::ErrorKind::NotFound && directory.exists() => {}
             result => return result,
         }
     }
 }
 
-/// Removes what killed runners left half-written, and what was written or [used](touch) longer ago than that.
+/// Removes the half-written files of killed runners, and with `unused` the files that were written or [used](touch) longer ago.
 ///
-/// Nothing here is an error: what stays is removed another time, and there may be no directory yet.
+/// No failure is an error: a later sweep removes the remaining files, and the directory need not exist yet.
 pub fn sweep(directory: &Path, unused: Option<Duration>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_half = entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes());
-        let goes = if is_half {
+        let is_removed = if is_half {
             regular::open(&entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         } else {
             unused.is_some_and(|unused| age(&entry.path()).is_some_and(|age| age > unused))
         };
-        if goes {
+        if is_removed {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Notes that a file is in use, once a day.
+/// Marks a file as used, once a day.
 pub fn touch(file: &Path) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     if age(file).is_some_and(|age| age > DAY) {

@@ -1,6 +1,6 @@
-//! Copies a tree that steps have made, as it is: owners, modes, times, extended attributes, hard links, holes, device nodes,
-//! and with them the overlay's whiteouts and opaque directories. Its content is hostile: no link is followed, and nothing
-//! outside the two directories is touched.
+//! Copies a tree of files that steps made, with owners, modes, times, extended attributes, hard links, holes, device nodes, and
+//! the overlay's whiteouts and opaque directories. The tree is hostile: the copy follows no link and touches nothing outside the
+//! two directories.
 //!
 //! It walks both trees at once and finishes each directory after those in it, so it uses [`Descent`] itself and not `fs/walk`.
 
@@ -25,23 +25,22 @@ use super::list::entries;
 use super::regular::reopen;
 use super::xattr::{XattrFile, XattrReader};
 
-/// As much is copied at once; as much of zeros in a row becomes a hole.
+/// The bytes that are copied at once; as many zeros in a row become a hole.
 const CHUNK: usize = 64 << 10;
 
-/// Of what the overlay notes, only these mean anything above other mounts: a directory that hides those below, and the
-/// flags of chattr(1).
+/// The overlay's notes that mean something above other mounts: a directory that hides those below it, and the flags of chattr(1).
 const EVERYWHERE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"trusted.overlay.protattr"];
 
-/// A list that files get which are made in its directory: it is copied after them.
+/// The access control list that new files of a directory inherit: copied after the files.
 const INHERITED: &[u8] = b"system.posix_acl_default";
 
 /// How often the progress is reported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Is called with the bytes that are copied by now, after each entry and each 64 KiB; an error of it ends the copying.
+/// Called with the number of bytes copied so far, after each entry and each 64 KiB; its error ends the copy.
 pub type Report<'a> = dyn FnMut(u64) -> io::Result<()> + 'a;
 
-/// A report that calls `report` only a few times a second.
+/// Returns a report that calls `report` only a few times a second.
 pub fn now_and_then(mut report: impl FnMut(u64) -> io::Result<()>) -> impl FnMut(u64) -> io::Result<()> {
     let mut next = Instant::now() + REPORT_INTERVAL;
     move |bytes| {
@@ -54,7 +53,7 @@ pub fn now_and_then(mut report: impl FnMut(u64) -> io::Result<()>) -> impl FnMut
     }
 }
 
-/// Copies all that is in the directory `from` into the empty directory `to`, and makes `to` look like `from`.
+/// Copies all entries of the directory `from` into the empty directory `to`, and gives `to` the attributes of `from`.
 ///
 /// # Errors
 /// Those of the system calls, with the path; the error of `report`.
@@ -62,8 +61,8 @@ pub fn copy_tree(from: &Path, to: &Path, report: &mut Report<'_>) -> io::Result<
     copy(from, to, false, report)
 }
 
-/// As [`copy_tree`], with all that the overlay notes of where a file comes from. Above the same layers it means the same there:
-/// files have the numbers that they had.
+/// Copies as [`copy_tree`] does, with all of the overlay's notes about where a file comes from. Above the same layers they mean
+/// the same: the files have the same inode numbers.
 ///
 /// # Errors
 /// As [`copy_tree`].
@@ -85,7 +84,7 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
     };
     let (mut source, mut target) = (Descent::new(from.as_fd()), Descent::new(to.as_fd()));
     let mut path = PathBuf::new();
-    // Of the directory that is read and of each above it: those in it that are still to be entered.
+    // Of the directory that is read and of each above it: the names of its directories that are still to be entered.
     let mut levels = vec![copy.directory(source.fd(), target.fd(), &path)?];
     while let Some(rest) = levels.last_mut() {
         if let Some(name) = rest.pop() {
@@ -94,7 +93,7 @@ fn copy(from: &Path, to: &Path, with_notes: bool, report: &mut Report<'_>) -> io
             entered.and_then(|()| target.enter_on_same_mount(name.as_bytes())).map_err(told(&path))?;
             levels.push(copy.directory(source.fd(), target.fd(), &path)?);
         } else {
-            // Times of directories change with what is put into them.
+            // An entry that is put into a directory changes the directory's times.
             copy.finish_directory(source.fd(), target.fd(), levels.len() == 1).map_err(told(&path))?;
             source.leave().and_then(|()| target.leave()).map_err(told(&path))?;
             levels.pop();
@@ -110,9 +109,9 @@ fn told(path: &Path) -> impl Fn(io::Error) -> io::Error {
 }
 
 struct Copy<'a, 'r> {
-    /// Of the copy.
+    /// The top directory of the copy.
     top: BorrowedFd<'a>,
-    /// Where the first name of a file with several was put, by inode.
+    /// The path of the first name of each file with several names, by inode.
     linked: HashMap<u64, PathBuf>,
     with_notes: bool,
     progress: Progress<'a, 'r>,
@@ -120,12 +119,12 @@ struct Copy<'a, 'r> {
     attributes: XattrReader,
 }
 
-/// An entry to be copied: a name in a directory of the one tree, and the same directory of the other.
+/// An entry to be copied: its name in a directory of the source, and the same directory of the copy.
 struct Entry<'a> {
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
     name: &'a OsStr,
-    /// From the top on.
+    /// The path from the top.
     path: &'a Path,
 }
 
@@ -142,7 +141,7 @@ impl Progress<'_, '_> {
 }
 
 impl Copy<'_, '_> {
-    /// Copies the entries of a directory, and returns the names of the directories among them, which are made and empty.
+    /// Copies the entries of a directory, and returns the names of its directories, which are made and empty.
     fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<OsString>> {
         let mut directories = Vec::new();
         for entry in entries(from).map_err(|error| told(path)(error.into()))? {
@@ -155,14 +154,14 @@ impl Copy<'_, '_> {
         Ok(directories)
     }
 
-    /// Gives a file one more name, in a directory of the copy.
+    /// Gives a file another name, in a directory of the copy.
     fn link(&self, first: &Path, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         let open = |from: BorrowedFd<'_>, piece: &Path| inside(from, piece, OFlags::PATH | OFlags::DIRECTORY);
         let (directory, rest) = shorten(self.top, first, open)?;
         Ok(linkat(directory.as_ref().map_or(self.top, AsFd::as_fd), rest, to, name, AtFlags::empty())?)
     }
 
-    /// Makes one entry; of a directory, only the directory itself.
+    /// Copies one entry; of a directory, only the directory itself.
     fn entry(&mut self, entry: Entry<'_>) -> io::Result<FileType> {
         let Entry { from, to, name, path } = entry;
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -178,7 +177,7 @@ impl Copy<'_, '_> {
             FileType::Directory => mkdirat(to, name, Mode::RWXU)?,
             FileType::RegularFile => {
                 let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                // Whoever was sent a descriptor of this tree can put a FIFO or a device there by now.
+                // A process that was sent a descriptor of this tree can have put a FIFO or a device there by now.
                 let place = openat(from, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
                 let source = reopen(place.as_fd())?;
                 let target = File::from(openat(to, name, write, Mode::RUSR | Mode::WUSR)?);
@@ -197,7 +196,7 @@ impl Copy<'_, '_> {
 
     fn finish_directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, is_top: bool) -> io::Result<()> {
         let stat = statat(from, ".", AtFlags::empty())?;
-        // The top was there before, and has nothing of the other yet.
+        // The top existed before, and has none of the source's attributes yet.
         if is_top {
             return self.copy_metadata(from, to, OsStr::new("."), &stat, |_| true);
         }
@@ -207,7 +206,7 @@ impl Copy<'_, '_> {
         has_time(to, OsStr::new("."), &stat)
     }
 
-    /// Holes are not read where the filesystem says where they are.
+    /// Copies a file's content. It reads no hole where the filesystem reports its holes.
     fn content(&mut self, mut from: File, mut to: File) -> io::Result<()> {
         let length = from.metadata()?.len();
         let mut at = 0;
@@ -244,7 +243,7 @@ impl Copy<'_, '_> {
         to.set_len(length)
     }
 
-    /// Owner, extended attributes, mode and times. In this order: a change of owner takes capabilities and setuid away.
+    /// Copies owner, extended attributes, mode and times, in this order: a change of owner removes capabilities and setuid bits.
     fn copy_metadata(
         &mut self,
         from: BorrowedFd<'_>,
@@ -275,7 +274,7 @@ impl Copy<'_, '_> {
                 continue;
             }
             to.set(name, self.attributes.value(from, name)?).map_err(|error| {
-                // ENOSPC is also said of one that does not fit into its file, on a disk with room.
+                // The kernel reports ENOSPC also for an attribute that does not fit into its file, on a disk with room.
                 let error = io::Error::from(error);
                 io::Error::new(error.kind(), format!("its attribute {}: {error}", OsStr::from_bytes(name).display()))
             })?;
@@ -292,7 +291,7 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Fails where the copy's filesystem cannot hold a time and has another one in its place: ext4 holds those from 1901 to 2446.
+/// Fails where the copy's filesystem cannot store a time and has put another in its place: ext4 stores times from 1901 to 2446.
 fn has_time(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
     let is_usual = (0..i64::from(u32::MAX)).contains(&stat.st_mtime);
     if is_usual || statat(to, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime == stat.st_mtime {

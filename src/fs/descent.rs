@@ -1,4 +1,4 @@
-//! Goes down into directories and up again, by descriptors alone: however deep, with few of them open at once.
+//! Enters and leaves directories of any depth by descriptors alone, with few of them open at once.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,10 +10,10 @@ use rustix::fs::{Mode, OFlags, openat};
 use super::dirfd::Identity;
 use super::in_root::open_on_same_mount;
 
-/// As many directories stay open above the one that is read.
+/// The number of directories that stay open above the one that is read.
 const MAX_OPEN: usize = 16;
 
-/// No path of as many `..` is too long for a system call.
+/// As many `..` make a path that is short enough for a system call.
 const MAX_UP: usize = 1000;
 
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -21,7 +21,7 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFO
 /// A directory on the way down.
 struct Level {
     identity: Identity,
-    /// Closed where many are open below it.
+    /// None where it is closed, because many are open below it.
     fd: Option<OwnedFd>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Descent<'a> {
         self.levels.last().and_then(|level| level.fd.as_ref()).map_or(self.top, AsFd::as_fd)
     }
 
-    /// Goes into a directory of the one that is read. A link is not followed.
+    /// Enters a directory of the one that is read. A link is not followed.
     ///
     /// # Errors
     /// Those of openat(2).
@@ -51,7 +51,7 @@ impl<'a> Descent<'a> {
         self.push(fd)
     }
 
-    /// The same, where that is on the same mount.
+    /// Enters a directory as [`enter`](Self::enter) does, where it is on the same mount.
     ///
     /// # Errors
     /// As [`enter`](Self::enter), and `EXDEV` for a mount point.
@@ -72,12 +72,12 @@ impl<'a> Descent<'a> {
     /// Goes back to the directory above.
     ///
     /// # Errors
-    /// Those of openat(2); where the directory has been moved meanwhile.
+    /// Those of openat(2); where the directory was moved meanwhile.
     pub fn leave(&mut self) -> io::Result<()> {
         self.leave_levels(1)
     }
 
-    /// Goes back by as many levels at once: none of those between is opened again.
+    /// Goes back by several levels at once, and opens none of those between again.
     ///
     /// # Errors
     /// As [`leave`](Self::leave).
@@ -85,7 +85,7 @@ impl<'a> Descent<'a> {
         let mut at = self.levels.len().saturating_sub(count);
         let mut below: Option<OwnedFd> = None;
         for level in self.levels.drain(at..) {
-            // The uppermost that is open still; the last one always is.
+            // The uppermost directory that is still open; the last one always is.
             match (&below, level.fd) {
                 (None, None) => at += 1,
                 (None, fd) => below = fd,
@@ -138,7 +138,7 @@ mod tests {
             rustix::fs::mkdirat(descent.fd(), name.as_str(), Mode::RWXU).unwrap();
             descent.enter(name.as_bytes()).unwrap();
         }
-        // Other tests have files open too.
+        // Other tests open files too.
         assert!(descriptors() < before + DEPTH / 2);
         for depth in (0..DEPTH).rev() {
             descent.leave().unwrap();
@@ -160,7 +160,7 @@ mod tests {
             descent.enter(b"d").unwrap();
             identities.push(Identity::of(descent.fd()).unwrap());
         }
-        // Within those that are open, to the last of them, past them, far, and above the top.
+        // Within the open directories, to the last of them, past them, far, and above the top.
         for (count, depth) in
             [(0, 2500), (3, 2497), (12, 2485), (1, 2484), (2, 2482), (40, 2442), (2100, 342), (999, 0)]
         {
@@ -183,7 +183,7 @@ mod tests {
         for _ in 0..MAX_OPEN + 2 {
             descent.enter(b"d").unwrap();
         }
-        // The third directory is moved away from the second, which is closed by now.
+        // The third directory is moved out of the second, which is closed by now.
         fs::rename(directory.path().join("d/d/d"), directory.path().join("moved")).unwrap();
         let errors: Vec<String> = (0..MAX_OPEN).filter_map(|_| Some(descent.leave().err()?.to_string())).collect();
         assert_eq!(errors.first().map(String::as_str), Some("it was moved while it was read"));

@@ -1,4 +1,4 @@
-//! An opened directory with its identity: what a path led to when it was looked up, whatever the path leads to later.
+//! An opened directory with its identity: the directory that a path led to when it was opened, wherever the path leads later.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, open, openat, readlinkat};
 use rustix::io::Errno;
 
-/// Which file it is: two paths that lead to the same file have the same one, however they are spelled.
+/// The identity of a file: two paths to the same file have the same one, however they are spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     device: u64,
@@ -17,12 +17,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of the file with that number on the device of that number.
+    /// Returns the identity of the file with that inode number on that device.
     pub fn new(device: u64, inode: u64) -> Self {
         Self { device, inode }
     }
 
-    /// Of what is open.
+    /// Returns the identity of an open file.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -48,7 +48,7 @@ impl Dir {
         Self::new(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    /// Opens the directory, links followed, and makes it and those above it where they are missing.
+    /// Opens the directory, links followed, and makes it and its parents where they are missing.
     ///
     /// # Errors
     /// Those of mkdir(2) and open(2).
@@ -64,7 +64,7 @@ impl Dir {
         Self::open_or_create(above, mode)?.create(name, mode)
     }
 
-    /// Of a directory that is open.
+    /// Takes a directory that is open.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -73,12 +73,12 @@ impl Dir {
         Ok(Self { fd, identity })
     }
 
-    /// Which directory it is.
+    /// Returns which directory it is.
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Opens the directory of that name in it, which is made where it is missing. A link is not followed.
+    /// Opens the entry of that name in it as a directory, and makes it where it is missing. A link is not followed.
     ///
     /// # Errors
     /// `ELOOP` or `ENOTDIR` for a link or a file, and those of mkdir(2).
@@ -98,12 +98,12 @@ impl AsFd for Dir {
     }
 }
 
-/// A path that leads to what is open, for calls that take no descriptor, in this process alone.
+/// Returns a path to an open file, for calls that take no descriptor, in this process alone.
 pub fn path_of(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Where what is open is now, without links; the kernel adds ` (deleted)` to the path of what is gone.
+/// Returns the present path of an open file, without links; the kernel adds ` (deleted)` to the path of a removed one.
 ///
 /// # Errors
 /// Those of readlink(2): `ENOENT` where /proc is not mounted.
@@ -112,7 +112,7 @@ pub fn real_path(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
     Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
 }
 
-/// Opens once more what is open, for example as `O_PATH`, with other flags.
+/// Opens an open file again with other flags, for example one that is open as `O_PATH`.
 ///
 /// # Errors
 /// Those of open(2).

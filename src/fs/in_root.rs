@@ -1,6 +1,7 @@
-//! Paths below an open directory: resolved inside it and never by the host, for its content may be hostile.
+//! Paths below an open directory: resolved inside it and never by the host, because its content may be hostile.
 //!
-//! This is the one place of openat2(2). [`open`] follows links inside a root, as chroot(2) would; the others follow none.
+//! This is the one place of openat2(2). [`open`] follows links inside a root, as chroot(2) would; the other functions follow
+//! none.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -13,25 +14,25 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinka
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// As many links as path_resolution(7) lets one follow.
+/// The number of links that path_resolution(7) follows.
 const MAX_LINKS: u32 = 40;
 
-/// A lookup that races with so many renames in a row is not going to end.
+/// A lookup that races with as many renames in a row is not going to end.
 const MAX_TRIES: u32 = 1000;
 
-/// What a path inside a root comes to, with every link followed inside it.
+/// The result of resolving a path inside a root, with every link followed inside it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ResolvedPath {
-    /// The part that is there; absolute, seen from inside.
+    /// The part that exists; absolute, seen from inside.
     pub existing: PathBuf,
-    /// What `existing` is.
+    /// The type of `existing`.
     pub kind: FileType,
-    /// The names below it that are not there.
+    /// The names below it that do not exist.
     pub missing: Vec<OsString>,
 }
 
 impl ResolvedPath {
-    /// The whole of it; absolute, seen from inside.
+    /// Returns the whole path; absolute, seen from inside.
     pub fn path(&self) -> PathBuf {
         let mut path = self.existing.clone();
         path.extend(&self.missing);
@@ -42,9 +43,9 @@ impl ResolvedPath {
 /// Something that will be mounted inside a root.
 #[derive(Debug)]
 pub struct Cover {
-    /// Where; absolute, seen from inside, without links.
+    /// Its mount point; absolute, seen from inside, without links.
     pub at: PathBuf,
-    /// What will be seen there; none where that cannot be known: then nothing below it is looked at.
+    /// The directory that will be mounted; none where it cannot be known. Nothing below an unknown one is looked up.
     pub content: Option<OwnedFd>,
 }
 
@@ -56,11 +57,11 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> io::Result<ResolvedPath> {
     resolve_covered(root, &[], path)
 }
 
-/// As [`resolve`], as it will be when all of `covers` is mounted. What is mounted may be seen elsewhere too, where hostile
-/// steps put links into it: none there is followed.
+/// Follows a path as [`resolve`] does, and as if all of `covers` were mounted. The same directories may be mounted elsewhere too,
+/// where hostile steps put links into them: no link in them is followed.
 ///
 /// # Errors
-/// As [`resolve`]; in words for a link in one of `covers`.
+/// Those of [`resolve`]; in words for a link in one of `covers`.
 pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> io::Result<ResolvedPath> {
     let above = |path: &Path| {
         let above = covers.iter().filter(|cover| path != cover.at && path.starts_with(&cover.at));
@@ -71,11 +72,11 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
         Some(Cover { content: None, .. }) => Ok(None),
         Some(Cover { at, content: Some(content) }) => look(content.as_fd(), path.strip_prefix(at).unwrap_or(path)),
     };
-    let mut left: VecDeque<OsString> = names(path);
+    let mut remaining: VecDeque<OsString> = names(path);
     let mut at = PathBuf::from("/");
     let mut kind = FileType::Directory;
     let mut links = 0;
-    while let Some(name) = left.pop_front() {
+    while let Some(name) = remaining.pop_front() {
         if name == ".." {
             at.pop();
             kind = FileType::Directory;
@@ -86,7 +87,7 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
         }
         let next = at.join(&name);
         let Some((fd, next_kind)) = look(&next)? else {
-            let missing = std::iter::once(name).chain(left).fold(Vec::new(), |mut missing, name| {
+            let missing = std::iter::once(name).chain(remaining).fold(Vec::new(), |mut missing, name| {
                 if name == ".." {
                     drop(missing.pop())
                 } else {
@@ -96,12 +97,12 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
             });
             let inside = ResolvedPath { existing: at, kind, missing };
             let whole = inside.path();
-            // What is missing here may be there once the mount point is made, and something is mounted on it.
+            // The missing part may exist once the mount point is made and something is mounted on it.
             match above(&whole).filter(|cover| cover.content.is_some() && !inside.existing.starts_with(&cover.at)) {
                 None => return Ok(inside),
                 Some(cover) => {
                     (at, kind) = (cover.at.clone(), FileType::Directory);
-                    left = names(whole.strip_prefix(&cover.at).unwrap_or(&whole));
+                    remaining = names(whole.strip_prefix(&cover.at).unwrap_or(&whole));
                     continue;
                 }
             }
@@ -123,13 +124,13 @@ pub fn resolve_covered(root: BorrowedFd<'_>, covers: &[Cover], path: &Path) -> i
             at = PathBuf::from("/");
         }
         for name in names(&link).into_iter().rev() {
-            left.push_front(name);
+            remaining.push_front(name);
         }
     }
     Ok(ResolvedPath { existing: at, kind, missing: Vec::new() })
 }
 
-/// Says that a link is on the way of a mount's target, in what is mounted at `mount`.
+/// Returns the error for a link on the way of a mount's target, in the directory mounted at `mount`.
 pub fn link_in_mount(link: &Path, mount: &Path) -> io::Error {
     io::Error::other(format!(
         "{} is a link that lies in the mount {}, where other steps may have put it, and is not followed; remove the link, or \
@@ -149,7 +150,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// Opens what is at `path` inside `root`, with every link on the way followed inside it.
+/// Opens the file at `path` inside `root`, with every link on the way followed inside it.
 ///
 /// # Errors
 /// Those of openat2(2); the `EAGAIN` of a race only after many tries.
@@ -157,7 +158,7 @@ pub fn open(root: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Resul
     look_up(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Opens what is at `path` below `dir` and follows no link.
+/// Opens the file at `path` below `dir` and follows no link.
 ///
 /// # Errors
 /// `ELOOP` for a link on the way, `EXDEV` for a path that leads upwards, and the others of openat2(2).
@@ -165,16 +166,16 @@ pub fn open_beneath(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io
     look_up(dir, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
-/// Opens what is at `path` below `dir`, follows no link and enters no other mount.
+/// Opens the file at `path` below `dir`, follows no link and enters no other mount.
 ///
 /// # Errors
-/// As [`open_beneath`]; `EXDEV` for a mount point too.
+/// Those of [`open_beneath`]; `EXDEV` for a mount point too.
 pub fn open_on_same_mount(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     look_up(dir, path, flags | OFlags::NOFOLLOW, resolve)
 }
 
-/// Opens what is at `path`, from `dir` unless it is absolute, and follows no link.
+/// Opens the file at `path`, from `dir` unless it is absolute, and follows no link.
 ///
 /// # Errors
 /// `ELOOP` for a link on the way, and the others of openat2(2).
@@ -182,11 +183,11 @@ pub fn open_without_links(dir: impl AsFd, path: impl Arg, flags: OFlags) -> rust
     look_up(dir, path, flags, ResolveFlags::NO_SYMLINKS)
 }
 
-/// A piece of a path has at most as many bytes: with a name of 255 more it is within the system's limit of 4,096.
+/// The most bytes of a piece of a path: with a name of 255 more it is within the system's limit of 4,096.
 const MAX_PIECE: usize = 3800;
 
-/// Follows a path of any length below `dir` until one system call takes the rest of it. Returns the directory that the rest begins
-/// at, where that is not `dir`, and the rest. `open` opens the directory at a piece of the path.
+/// Follows a path of any length below `dir` until one system call takes the remaining part. Returns the directory that the
+/// remaining part begins at, where that is not `dir`, and that part. `open` opens the directory at a piece of the path.
 ///
 /// # Errors
 /// Those of `open`.
@@ -206,14 +207,14 @@ pub fn shorten<'p>(
     Ok((at, Path::new(OsStr::from_bytes(rest))))
 }
 
-/// An empty path is the directory itself.
+/// Opens a path by openat2(2). An empty path is the directory itself.
 fn look_up(dir: impl AsFd, path: impl Arg, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
     path.into_with_c_str(|path| {
         let path = if path.is_empty() { c"." } else { path };
         let mut tries = 0;
         loop {
             match openat2(dir.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                // openat2(2): a rename or a mount anywhere on the host while a `..` was resolved; to be tried again.
+                // openat2(2) asks for another try: something on the host was renamed or mounted while it resolved a `..`.
                 Err(Errno::AGAIN | Errno::INTR) if tries < MAX_TRIES => tries += 1,
                 result => return result,
             }
@@ -221,7 +222,7 @@ fn look_up(dir: impl AsFd, path: impl Arg, flags: OFlags, resolve: ResolveFlags)
     })
 }
 
-/// What is at `path`, which has no links in it but for the last name.
+/// Opens the file at `path`, in which only the last name may be a link.
 fn look(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<(OwnedFd, FileType)>> {
     match open(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(fd) => {
@@ -267,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_apart_from_what_is_there() {
+    fn missing_names_are_counted_apart_from_the_existing_path() {
         assert_eq!(at("/bin/a/../b").unwrap(), ("/usr/bin/b".into(), 1));
         assert_eq!(at("/").unwrap(), ("/".into(), 0));
     }
 
     #[test]
-    fn what_will_be_mounted_is_looked_into_in_place_of_what_it_hides() {
+    fn a_path_below_a_later_mount_is_resolved_in_the_mounted_directory() {
         let (_root, fd) = root();
         let mounted = tempfile::tempdir().unwrap();
         fs::create_dir(mounted.path().join("there")).unwrap();
@@ -287,7 +288,7 @@ mod tests {
         ];
         for (path, real) in [
             ("/bin/there", "/usr/bin/there"),
-            // What was there is hidden.
+            // The file that was there is hidden.
             ("/bin/sh", "/usr/bin/sh"),
             ("/sys/a/../b", "/sys/b"),
             ("/not/there/else", "/not/there/else"),
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_cut_into_pieces_that_make_it_up_again() {
+    fn the_pieces_of_a_long_path_joined_are_the_path() {
         let (_directory, fd) = root();
         let name = "n".repeat(255);
         for count in 0..60 {
@@ -348,22 +349,22 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_elsewhere_on_the_host_stops_no_look_inside() {
+    fn a_rename_elsewhere_on_the_host_fails_no_lookup() {
         let (directory, fd) = root();
         let elsewhere = tempfile::tempdir().unwrap();
         let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
         fs::create_dir(&one).unwrap();
         symlink("../../../../../../../usr/../usr/../usr/bin/sh", directory.path().join("climbs")).unwrap();
-        let over = std::sync::atomic::AtomicBool::new(false);
+        let is_finished = std::sync::atomic::AtomicBool::new(false);
         let failed = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !is_finished.load(std::sync::atomic::Ordering::Relaxed) {
                     fs::rename(&one, &other).unwrap();
                     fs::rename(&other, &one).unwrap();
                 }
             });
             let failed = (0..20_000).find_map(|_| open(&fd, "/climbs", OFlags::PATH).err());
-            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            is_finished.store(true, std::sync::atomic::Ordering::Relaxed);
             failed
         });
         assert_eq!(failed, None);

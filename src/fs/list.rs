@@ -1,4 +1,4 @@
-//! The entries of an open directory, all but `.` and `..`, in the order of its filesystem.
+//! Lists the entries of an open directory, all but `.` and `..`, in the order of its filesystem.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::mem::MaybeUninit;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, seek, statat};
 use rustix::io::{Errno, Result};
 
-/// As many bytes of entries are read at once.
+/// The bytes of entries that are read at once.
 const BUFFER: usize = 32 << 10;
 
 /// An entry of a directory.
@@ -34,7 +34,7 @@ impl Entry {
         self.name
     }
 
-    /// Returns its type, for which some filesystems have to be asked. `directory` is the one that was listed.
+    /// Returns its type; some filesystems report it only to fstatat(2). `directory` is the one that was listed.
     ///
     /// # Errors
     /// Those of fstatat(2).
@@ -49,8 +49,8 @@ impl Entry {
     }
 }
 
-/// Returns all entries. The directory is open for reading, and is listed from its beginning whatever was read of it before; so
-/// only one thread at a time may list it.
+/// Returns all entries. The directory is open for reading, and is listed from its beginning however much of it was read before;
+/// so only one thread at a time may list it.
 ///
 /// # Errors
 /// Those of getdents64(2).
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(found.len(), expected.len());
         for (entry, (name, kind)) in found.iter().zip(expected) {
             assert_eq!((entry.name(), entry.kind(open.as_fd()).unwrap()), (OsStr::new(name), kind));
-            // As on a filesystem that does not say.
+            // As on a filesystem that does not report the type.
             let unknown = Entry { kind: FileType::Unknown, ..entry.clone() };
             assert_eq!(unknown.kind(open.as_fd()).unwrap(), kind);
         }

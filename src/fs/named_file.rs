@@ -1,9 +1,9 @@
 //! A file that the command line or a setting names: its directory, opened once, and its name in it.
 //!
-//! A link in the place of the file is refused: a step of an earlier build may have left it, and it may lead to any file
-//! of the host. A link in /proc is the kernel's, such as those that `/dev/fd` leads to. `/dev/stdout` and `/dev/stderr` are
-//! the streams of this process. Into a FIFO, and a device below /dev, runner writes as any program does; a device node
-//! elsewhere is refused, for a step may have made it, of a disk of the host for example.
+//! A link in the place of the file is refused: a step of an earlier build may have made it, and it may lead to any file of the
+//! host. A link in /proc is the kernel's, such as those that `/dev/fd` leads to. `/dev/stdout` and `/dev/stderr` are the streams
+//! of this process. Runner writes into a FIFO, or into a device below /dev, as any program does; a device node elsewhere is
+//! refused, because a step may have made it, of a disk of the host for example.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -30,17 +30,17 @@ use super::regular;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A file, whether it is there yet or not.
+/// A file, whether it exists yet or not.
 #[derive(Debug)]
 pub struct NamedFile {
     path: PathBuf,
     dir: Dir,
     name: OsString,
-    /// Added to the flags that it is opened with.
+    /// Added to the flags that open the file.
     flags: OFlags,
-    /// The type of the file that was there; a regular one where there was none.
+    /// The type of the file when it was found; a regular one where there was none.
     kind: FileType,
-    /// What is written into, in place of a file that is replaced.
+    /// The stream that is written into, in place of a file that is replaced.
     stream: Option<File>,
 }
 
@@ -74,20 +74,20 @@ impl NamedFile {
         Ok(Self { path: path.to_owned(), dir, name, flags, kind, stream: None })
     }
 
-    /// As the user wrote it.
+    /// Returns the path as the user wrote it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether its bytes are written into something that is there, such as a FIFO, rather than a file that they make.
+    /// Returns whether bytes are written into something that exists, such as a FIFO, rather than into a new file.
     pub fn is_stream(&self) -> bool {
         self.kind != FileType::RegularFile
     }
 
-    /// Opens what [`NamedFile::replace`] is to write into, where it is a stream. A FIFO waits for its reader.
+    /// Opens the stream that [`NamedFile::replace`] writes into, where it is one. A FIFO waits for its reader.
     ///
     /// # Errors
-    /// As [`NamedFile::create`].
+    /// Those of [`NamedFile::create`].
     pub fn open_stream(mut self) -> io::Result<Self> {
         if self.is_stream() {
             self.stream = Some(self.create()?);
@@ -95,7 +95,7 @@ impl NamedFile {
         Ok(self)
     }
 
-    /// Opens it to be written from its beginning, and makes it where it is missing.
+    /// Opens the file to write it from its beginning, and makes it where it is missing.
     ///
     /// # Errors
     /// Those of open(2).
@@ -103,7 +103,7 @@ impl NamedFile {
         self.write(OFlags::CREATE | OFlags::TRUNC)
     }
 
-    /// Opens it to be written at its end, and makes it where it is missing.
+    /// Opens the file to write at its end, and makes it where it is missing.
     ///
     /// # Errors
     /// Those of open(2).
@@ -111,16 +111,16 @@ impl NamedFile {
         self.write(OFlags::CREATE | OFlags::APPEND)
     }
 
-    /// Opens it for reading, by [`regular`].
+    /// Opens the file for reading, by [`regular`].
     ///
     /// # Errors
-    /// Those of open(2); where it is no regular file.
+    /// Those of open(2); in words where it is no regular file.
     pub fn read(&self) -> io::Result<File> {
         regular::reopen(self.open(OFlags::PATH)?.as_fd())
     }
 
-    /// Locks its directory with flock(2) for as long as the result lives, so that one process at a time reads the file and
-    /// replaces it. Nothing that a step has left there can wait for ever: after [`LOCK_TIMEOUT`] it gives up.
+    /// Locks the file's directory with flock(2) for as long as the result lives, so that one process at a time reads and replaces
+    /// the file. It gives up after [`LOCK_TIMEOUT`], because a step may have left a process behind that never unlocks.
     ///
     /// # Errors
     /// In words, where another process has locked it; those of locking.
@@ -142,10 +142,10 @@ impl NamedFile {
     fn write(&self, flags: OFlags) -> io::Result<File> {
         let flags = OFlags::WRONLY | flags;
         if let Some(stream) = standard_stream(&self.path) {
-            // Opened anew, a file would be written over from its beginning, and a socket not be opened at all.
+            // Opened anew, a file would be overwritten from its beginning, and a socket could not be opened.
             return Ok(stream.try_clone_to_owned()?.into());
         }
-        // By a descriptor that was looked at: a step may put a device node in its place at any time.
+        // By a descriptor that was checked: a step may put a device node in its place at any time.
         let existing = flags.difference(OFlags::CREATE);
         if self.is_stream() {
             let place = self.open(OFlags::PATH)?;
@@ -182,10 +182,10 @@ impl NamedFile {
         Ok(openat(&self.dir, &self.name, flags | self.flags, Mode::from_raw_mode(0o666))?)
     }
 
-    /// Puts a file with these bytes in its place, whole or not at all; or writes them into the stream that was opened.
+    /// Replaces the file with one that has these bytes, whole or not at all; or writes them into the open stream.
     ///
     /// # Errors
-    /// Those of writing; the file is as it was then.
+    /// Those of writing; the file is unchanged then.
     pub fn replace(&self, bytes: &[u8], permissions: Permissions) -> io::Result<()> {
         if let Some(mut stream) = self.stream.as_ref() {
             return stream.write_all(bytes);
@@ -194,7 +194,7 @@ impl NamedFile {
     }
 }
 
-/// The stream of this process that has that name.
+/// Returns the stream of this process that has that name.
 fn standard_stream(path: &Path) -> Option<BorrowedFd<'static>> {
     match path.components().collect::<PathBuf>().to_str()? {
         "/dev/stdout" => Some(rustix::stdio::stdout()),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_lease_is_written_when_that_ends_and_refused_in_words_while_it_lasts() {
+    fn a_file_with_a_lease_is_refused_in_words_and_written_once_the_lease_ends() {
         let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let holder = fs::File::open(&file).unwrap();
         crate::sys::take_lease(&holder, false).unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_goes_into_a_fifo_whose_reader_waits_and_leaves_it_in_its_place() {
+    fn a_report_is_written_into_a_fifo_with_a_reader_and_the_fifo_stays() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("report.json");
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_node_that_a_step_may_have_made_is_not_written_to_and_one_below_dev_is() {
+    fn a_device_node_is_written_to_only_below_dev() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log.json");
         let null = rustix::fs::makedev(1, 3);

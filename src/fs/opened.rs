@@ -1,4 +1,4 @@
-//! Paths that were opened once: what each led to then, whatever it leads to now.
+//! Paths that were opened once: the files that they led to then, wherever they lead now.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::dirfd::{Dir, Identity, real_path};
 use super::output::OutputPlace;
 
-/// What paths of the host led to when they were opened.
+/// The files that paths of the host led to when they were opened.
 #[derive(Debug, Default)]
 pub struct OpenedPaths {
     files: HashMap<PathBuf, Opened>,
@@ -21,16 +21,16 @@ pub struct OpenedPaths {
 #[derive(Debug)]
 enum Opened {
     Once(OwnedFd),
-    /// Written anew while the build runs: opened when it is asked for.
+    /// Written again while the build runs: opened on request.
     Output(Arc<OutputPlace>),
 }
 
 /// A file that is open as `O_PATH`.
 #[derive(Debug)]
 pub enum OpenedFile<'a> {
-    /// Since before anything ran.
+    /// Opened before anything ran.
     Before(BorrowedFd<'a>),
-    /// Since now.
+    /// Opened now.
     Now(OwnedFd),
 }
 
@@ -44,7 +44,7 @@ impl AsFd for OpenedFile<'_> {
 }
 
 impl OpenedPaths {
-    /// Opens a path, links followed, unless that was done.
+    /// Opens a path, links followed, unless it was opened before.
     ///
     /// # Errors
     /// Those of open(2).
@@ -56,7 +56,7 @@ impl OpenedPaths {
         Ok(())
     }
 
-    /// Opens a device node, no link followed, unless its path was opened.
+    /// Opens a device node, no link followed, unless its path was opened before.
     ///
     /// # Errors
     /// Those of open(2).
@@ -68,8 +68,8 @@ impl OpenedPaths {
         Ok(())
     }
 
-    /// Notes what is written while the build runs: who asks for one of these files, by whatever path, gets what is there
-    /// by then.
+    /// Registers the outputs that the build writes while it runs: a later lookup of one of these files, by any path, returns the
+    /// file of that moment.
     ///
     /// # Errors
     /// Those of looking at the paths.
@@ -95,20 +95,20 @@ impl OpenedPaths {
         Ok(())
     }
 
-    /// Notes which directory can be seen through none of them.
+    /// Registers the directory that can be seen through none of them.
     pub fn hide(&mut self, hidden: Identity) {
         self.hidden = Some(hidden);
     }
 
-    /// A directory that can be seen through none of them.
+    /// Returns the directory that can be seen through none of them.
     pub fn hidden(&self) -> Option<Identity> {
         self.hidden
     }
 
-    /// What a path led to; none for one that was not opened.
+    /// Returns the file that a path led to; none for a path that was not opened.
     ///
     /// # Errors
-    /// For an output, what opening it now gives.
+    /// For an output, those of opening it now.
     pub fn get(&self, path: &Path) -> io::Result<Option<OpenedFile<'_>>> {
         Ok(match self.files.get(path) {
             None => None,
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_output_is_opened_when_it_is_asked_for_by_whatever_path() {
+    fn an_output_is_opened_on_request_by_any_of_its_paths() {
         let top = tempfile::tempdir().unwrap();
         let at = |name: &str| top.path().join(name);
         fs::create_dir(at("out")).unwrap();

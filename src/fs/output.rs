@@ -1,4 +1,4 @@
-//! Where an output goes: a directory that was opened before anything ran, and a name in it.
+//! The place of an output: a directory that was opened before anything ran, and a name in it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use super::dirfd::{Dir, Identity, real_path};
 use super::in_root::open_without_links;
 
-/// A file that is to be written in place of the one that may be there.
+/// A file that is to be written, and replaces the one that may exist.
 ///
-/// Links on the way are followed once, when it is opened. Afterwards the directory may be removed and made again, as
+/// Links on the way are followed once, when the directory is opened. Afterwards the directory may be removed and made again, as
 /// builds do to clean up, but no link leads anywhere else.
 #[derive(Debug)]
 pub struct OutputPlace {
@@ -28,8 +28,8 @@ impl OutputPlace {
     /// Opens the directory of an output, and makes it where it is missing.
     ///
     /// # Errors
-    /// `InvalidInput` for a path that is not absolute or ends in no name; where something else than a regular file has
-    /// the name; those of opening the directory.
+    /// `InvalidInput` for a path that is not absolute or ends in no name; where the name is that of something other than a
+    /// regular file; those of opening the directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         let parts = path.parent().zip(path.file_name()).filter(|_| path.is_absolute());
         let (above, name) =
@@ -41,35 +41,35 @@ impl OutputPlace {
         Ok(place)
     }
 
-    /// As the user wrote it, absolute.
+    /// Returns the path as the user wrote it, absolute.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of its directory, without links.
+    /// Returns the path of its directory, without links.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Its name there.
+    /// Returns its name there.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// The directory as it was opened first.
+    /// Returns the directory as it was opened first.
     pub fn opened(&self) -> &Dir {
         &self.opened
     }
 
-    /// Which file it is: that name in that directory.
+    /// Returns which file it is: that name in that directory.
     pub fn identity(&self) -> (Identity, &OsStr) {
         (self.opened.identity(), &self.name)
     }
 
-    /// Opens its directory as it is now. One that was removed is made again; a link is not followed.
+    /// Opens its present directory. One that was removed is made again; a link is not followed.
     ///
     /// # Errors
-    /// Where something that is no directory is in the place of it or of one above.
+    /// Where something other than a directory is in the place of it or of a parent.
     pub fn current(&self) -> io::Result<Dir> {
         let opened = match open_without_links(CWD, &self.directory, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => self.make(),
@@ -91,7 +91,7 @@ impl OutputPlace {
         names.fold(Dir::open(Path::new("/")), |dir, name| dir?.create(name, 0o777))
     }
 
-    /// Refuses what is no regular file.
+    /// Refuses anything but a regular file.
     ///
     /// # Errors
     /// In words, where something else has its name in that directory.
@@ -116,7 +116,7 @@ impl OutputPlace {
     /// Opens the file, as `O_PATH`.
     ///
     /// # Errors
-    /// `NotFound` where there is none, and as [`OutputPlace::current`] and [`OutputPlace::check`].
+    /// `NotFound` where there is none, and those of [`OutputPlace::current`] and [`OutputPlace::check`].
     pub fn file(&self) -> io::Result<OwnedFd> {
         let dir = self.current()?;
         self.check(&dir)?;

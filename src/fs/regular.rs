@@ -1,8 +1,8 @@
-//! The one door for files whose bytes are read: a regular file, opened without waiting for anybody, read up to a bound.
+//! Opens files whose bytes are read: only regular ones, without waiting for another process, and reads them up to a bound.
 //!
-//! Anybody may have put another file at a path by now: a FIFO would be waited for, a device does something when it is
-//! opened, and a file of a terabyte does not fit into memory. So the path is looked up first, and only a regular file is
-//! opened. Nor is the end of a lease waited for, which another process may have on a file and not give up, see fcntl(2).
+//! Anyone may have put another file at a path by now: opening a FIFO waits, opening a device has effects, and a file of a
+//! terabyte does not fit into memory. So the path is looked up first, and only a regular file is opened. Nor does opening wait
+//! for the end of a lease that another process has on a file and may never give up, see fcntl(2).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,10 +16,10 @@ use rustix::io::Errno;
 
 use super::dirfd;
 
-/// The most bytes of a file that runner wrote itself, such as a record of the store.
+/// The max_bytes bytes of a file that runner wrote itself, such as a record of the store.
 pub const MAX_OF_OURS: u64 = 64 << 20;
 
-/// A file with a lease is tried as often. A file server that the kernel asks for its lease gives it up in milliseconds.
+/// A file with a lease is tried as often. A file server gives its lease up milliseconds after the kernel asks.
 const LEASE_TRIES: u32 = 50;
 
 /// The time between two of them.
@@ -47,7 +47,7 @@ pub fn open_or_directory(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens for reading what is open as `O_PATH`.
+/// Opens for reading a file that is open as `O_PATH`.
 ///
 /// # Errors
 /// Those of open(2); in words where it is no regular file.
@@ -57,8 +57,8 @@ pub fn reopen(place: BorrowedFd<'_>) -> io::Result<File> {
     open_leased(path, || dirfd::reopen(place, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK))
 }
 
-/// Opens a regular file that another process may have a lease on, which the kernel asks that process to give up. `open` is
-/// to open it with `O_NONBLOCK`; the file that is returned is without.
+/// Opens a regular file on which another process may have a lease; the kernel asks that process to give the lease up. `open`
+/// opens the file with `O_NONBLOCK`; the returned file is without it.
 ///
 /// # Errors
 /// Those of `open`; in words, with the file's path, where the lease lasts.
@@ -80,8 +80,8 @@ pub fn open_leased(path: impl FnOnce() -> String, mut open: impl FnMut() -> io::
     ))
 }
 
-/// Opens a file for reading that may also be a pipe which a shell made, as `<(command)` does. A FIFO is none: it has a
-/// name, under which anybody may have made it.
+/// Opens a file for reading that may also be a pipe of a shell, as `<(command)` makes. A FIFO is refused: it has a name, and
+/// anyone may have made it.
 ///
 /// # Errors
 /// Those of open(2); in words where it is neither.
@@ -94,10 +94,10 @@ pub fn open_or_pipe(path: &Path) -> io::Result<File> {
     reopen(place.as_fd())
 }
 
-/// Fails, in words, unless what is open is a regular file.
+/// Fails, in words, unless the open file is a regular one.
 ///
 /// # Errors
-/// Which kind of file it is instead; those of fstat(2).
+/// The kind of file that it is instead; those of fstat(2).
 pub fn is_regular(file: impl AsFd) -> io::Result<()> {
     let kind = match FileType::from_raw_mode(fstat(file)?.st_mode) {
         FileType::RegularFile => return Ok(()),
@@ -114,37 +114,41 @@ pub fn is_regular(file: impl AsFd) -> io::Result<()> {
     Err(io::Error::other(format!("it is {kind}, not a regular file")))
 }
 
-/// Reads all of a regular file that has no more than `most` bytes, links followed.
+/// Reads all of a regular file that has no more than `max_bytes` bytes, links followed.
 ///
 /// # Errors
-/// As [`open`] and [`read_all`].
-pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    read_all(open(path)?, most)
+/// Those of [`open`] and [`read_all`].
+pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_all(open(path)?, max_bytes)
 }
 
 /// Reads a file to its end.
 ///
 /// # Errors
-/// `FileTooLarge`, in words, where it has more than `most` bytes; those of read(2).
-pub fn read_all(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
+/// `FileTooLarge`, in words, where it has more than `max_bytes` bytes; those of read(2).
+pub fn read_all(file: impl Read, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        let most = if most.is_multiple_of(1 << 20) { format!("{} MiB", most >> 20) } else { format!("{most} bytes") };
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is over {most}")));
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        let max_bytes = if max_bytes.is_multiple_of(1 << 20) {
+            format!("{} MiB", max_bytes >> 20)
+        } else {
+            format!("{max_bytes} bytes")
+        };
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is over {max_bytes}")));
     }
     Ok(bytes)
 }
 
-/// As [`read`], for a file of text.
+/// Reads a file of text as [`read`] does.
 ///
 /// # Errors
-/// As [`read`]; `InvalidData` where it is not UTF-8.
-pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    into_text(read(path, most)?)
+/// Those of [`read`]; `InvalidData` where it is not UTF-8.
+pub fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
+    into_text(read(path, max_bytes)?)
 }
 
-/// The text that these bytes are.
+/// Returns bytes as text.
 ///
 /// # Errors
 /// `InvalidData` where they are not UTF-8.
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_a_regular_file_is_opened_and_nothing_is_waited_for() {
+    fn only_a_regular_file_is_opened_and_at_once() {
         let top = tempfile::tempdir().unwrap();
         let at = |name: &str| top.path().join(name);
         let make = |name: &str, kind, device| mknodat(CWD, at(name), kind, Mode::from_raw_mode(0o600), device);
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_when_the_lease_on_it_is_given_up_and_refused_in_words_when_it_is_not() {
+    fn a_file_with_a_lease_is_refused_in_words_and_read_once_the_lease_is_given_up() {
         let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let holder = File::open(&file).unwrap();
         crate::sys::take_lease(&holder, true).unwrap();
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_up_to_its_bound_however_large_it_is() {
+    fn a_file_larger_than_its_bound_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (length, read_whole) in [(0, true), (5, true), (6, false), (1 << 40, false)] {
             file.as_file().set_len(length).unwrap();
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_of_a_shell_is_read_where_it_is_asked_for() {
+    fn a_pipe_of_a_shell_is_read_only_on_request() {
         let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(b"text").unwrap();
         drop(writer);

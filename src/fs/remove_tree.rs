@@ -1,8 +1,8 @@
-//! Removes directories that steps filled: whatever is in them, and nothing that is not.
+//! Removes directories that steps filled, with everything in them and nothing outside.
 //!
-//! `std::fs::remove_dir_all` follows no links either, but it holds a descriptor for every level, so that a tree of some
-//! thousand levels could not be removed; and it goes on into what is mounted inside, which may be a directory of the host.
-//! Here a directory inside a directory is first lifted to the top, so that depth costs nothing, and a mount is an error.
+//! `std::fs::remove_dir_all` follows no links either, but it opens a descriptor for every level, so that a tree of some thousand
+//! levels could not be removed; and it continues into directories that are mounted inside, which may be the host's. Here a
+//! directory inside a directory is first moved up to the top, so that depth costs nothing, and a mount is an error.
 
 use std::ffi::CStr;
 use std::io;
@@ -20,22 +20,23 @@ use super::dirfd::reopen;
 use super::in_root::open_on_same_mount;
 use super::regular;
 
-/// A file with one of them can be neither removed nor renamed, and nothing can be removed from such a directory: chattr(1).
+/// A file with one of these flags can be neither removed nor renamed, and nothing can be removed from such a directory:
+/// chattr(1).
 const FIXED: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 
-/// Removes the file, link or directory with all that is in it. What is not there is removed already: two may remove the
-/// same tree.
+/// Removes the file, link or directory with everything in it. An entry that does not exist counts as removed: two processes may
+/// remove the same tree.
 ///
 /// # Errors
-/// `EXDEV` or `EBUSY` if something is mounted inside, and whatever the system gives; the rest may be gone then.
+/// `EXDEV` or `EBUSY` if something is mounted inside, and those of the system calls; the other entries may be removed by then.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     remove_tree_at(CWD, path)
 }
 
-/// As [`remove_tree`], of the entry `name` of an open directory.
+/// Removes the entry `name` of an open directory as [`remove_tree`] does.
 ///
 /// # Errors
-/// As [`remove_tree`].
+/// Those of [`remove_tree`].
 pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     if unlink(dir, name)? {
         return Ok(());
@@ -48,17 +49,17 @@ pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     if unlink(dir, name)? { Ok(()) } else { Err(io::ErrorKind::DirectoryNotEmpty.into()) }
 }
 
-/// Removes all that is in a directory, which itself stays; links on the way to it are followed.
+/// Removes everything in a directory, but not the directory; links on the way to it are followed.
 ///
 /// # Errors
-/// As [`remove_tree`], and where it is no directory.
+/// Those of [`remove_tree`], and where it is no directory.
 pub fn empty_directory(path: &Path) -> io::Result<()> {
     empty(&openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Empties a directory. What is gone meanwhile is taken for removed.
+/// Empties a directory. An entry that disappears meanwhile counts as removed.
 fn empty(top: &OwnedFd) -> io::Result<()> {
-    let mut lifted = 0_u64;
+    let mut moved = 0_u64;
     each(top.as_fd(), |name| {
         if unlink(top, name)? {
             return Ok(());
@@ -72,8 +73,8 @@ fn empty(top: &OwnedFd) -> io::Result<()> {
                 return Ok(());
             }
             loop {
-                lifted += 1;
-                match renameat_with(&directory, inner, top, format!("lifted-{lifted}"), RenameFlags::NOREPLACE) {
+                moved += 1;
+                match renameat_with(&directory, inner, top, format!("moved-{moved}"), RenameFlags::NOREPLACE) {
                     Err(Errno::EXIST) => {}
                     Err(Errno::NOENT) => return Ok(()),
                     Err(Errno::PERM) if release(directory.as_fd(), inner) => {}
@@ -110,7 +111,7 @@ fn open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     Ok(open_on_same_mount(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Whether the entry is gone now; it is not if it is a directory with something in it.
+/// Removes an entry, and returns whether it is removed; a directory with entries is not.
 fn unlink(directory: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
     let unlinked = |flags| match unlinkat(&directory, name, flags) {
         Err(Errno::PERM) if release(directory.as_fd(), name) => unlinkat(&directory, name, flags),
@@ -128,13 +129,13 @@ fn unlink(directory: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
     }
 }
 
-/// Takes the flags of chattr(1) from an entry and its directory that keep it where it is. Returns whether there were any.
+/// Removes the flags of chattr(1) that fix an entry or its directory. Returns whether there were any.
 fn release(directory: BorrowedFd<'_>, name: impl Arg) -> bool {
     let unflag = |file: BorrowedFd<'_>| {
         let flags = ioctl_getflags(file).unwrap_or(IFlags::empty());
         flags.intersects(FIXED) && ioctl_setflags(file, flags.difference(FIXED)).is_ok()
     };
-    // Only these have such flags, and a device does something when it is opened.
+    // Only these types have such flags, and opening a device has effects.
     let entry = || -> io::Result<OwnedFd> {
         let place = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         match FileType::from_raw_mode(fstat(&place)?.st_mode) {
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_directories_that_a_step_has_made_immutable_are_removed() {
+    fn immutable_files_and_directories_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path().join("top");
         fs::create_dir_all(top.join("a/b/c")).unwrap();
@@ -186,7 +187,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (tree_path, outside) = (directory.path().join("tree"), directory.path().join("outside"));
         fs::create_dir_all(tree_path.join("a/b/c")).unwrap();
-        fs::create_dir_all(tree_path.join("lifted-1/lifted-1/lifted-2")).unwrap();
+        fs::create_dir_all(tree_path.join("moved-1/moved-1/moved-2")).unwrap();
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "").unwrap();
         symlink(&outside, tree_path.join("a/link")).unwrap();
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_emptied_stays_and_no_link_in_it_is_followed() {
+    fn an_emptied_directory_stays_and_no_link_in_it_is_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (top, outside) = (directory.path().join("top"), directory.path().join("outside"));
         fs::create_dir_all(top.join("a/b")).unwrap();
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_place_of_the_directory_is_itself_removed() {
+    fn a_link_in_place_of_the_directory_is_removed_and_its_target_stays() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("kept")).unwrap();
         symlink(directory.path().join("kept"), directory.path().join("link")).unwrap();
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_deeper_than_a_path_can_tell_is_removed() {
+    fn a_tree_deeper_than_the_longest_path_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path().join("tree");
         fs::create_dir(&top).unwrap();
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn two_may_remove_the_same_tree() {
+    fn several_threads_remove_the_same_tree_without_an_error() {
         let directory = tempfile::tempdir().unwrap();
         for _ in 0..3 {
             let top = directory.path().join("tree");
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_inside_is_not_touched() {
+    fn files_mounted_inside_are_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let (top, host) = (directory.path().join("tree"), directory.path().join("host"));
         fs::create_dir_all(top.join("a/mounted")).unwrap();

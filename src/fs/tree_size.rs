@@ -1,4 +1,4 @@
-//! The size of a tree on its disk, whatever steps have made in it.
+//! Measures the size on disk of a tree that steps made.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,8 +13,8 @@ use super::walk::{MountPoints, Walk};
 /// The unit of st_blocks, see stat(2).
 const BLOCK: u64 = 512;
 
-/// Returns how many bytes all files of a directory take on their disk. No link is followed, and what is mounted inside is left
-/// out.
+/// Returns the bytes that all files of a directory take on their disk. No link is followed, and files that are mounted inside do
+/// not count.
 ///
 /// # Errors
 /// Those of the system calls; where a directory was moved while it was read.
@@ -29,7 +29,7 @@ pub fn tree_size(path: &Path) -> io::Result<u64> {
         match walk.advance() {
             Ok(true) => {}
             Ok(false) => return Ok(bytes),
-            // Gone, or a file by now.
+            // It is removed, or a file by now.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(error) => return Err(error),
         }

@@ -1,5 +1,5 @@
-//! Visits each directory of a tree that others have made, each before those in it: by descriptors alone, however deep it is and
-//! whatever changes in it meanwhile. No link is followed.
+//! Visits each directory of a hostile tree, each before those in it: by descriptors alone, whatever its depth and its changes
+//! meanwhile. No link is followed.
 //!
 //! A directory is opened once, and once more only where the walk comes back to it from far below.
 
@@ -15,9 +15,9 @@ use super::list::{Entry, entries};
 /// Whether a directory on which something is mounted is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountPoints {
-    /// It is like any other.
+    /// Yes, like any other directory.
     Enter,
-    /// It is an error.
+    /// No, that is an error.
     Refuse,
 }
 
@@ -25,11 +25,10 @@ pub enum MountPoints {
 pub struct Walk<'a> {
     descent: Descent<'a>,
     mount_points: MountPoints,
-    /// From the top on; after an error, that of the directory that could not be entered.
+    /// The path from the top; after an error, that of the directory that could not be entered.
     path: PathBuf,
-    /// Of the directory that the walk is in and each above it: the directories in it that are to be entered. None before the
-    /// top.
-    rest: Vec<Vec<OsString>>,
+    /// For the present directory and each above it: the names of its directories that are to be entered. Empty before the top.
+    pending: Vec<Vec<OsString>>,
     is_begun: bool,
     has_failed: bool,
 }
@@ -37,35 +36,37 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Begins before the top, which is open for reading.
     pub fn new(top: BorrowedFd<'a>, mount_points: MountPoints) -> Self {
-        let (path, rest) = (PathBuf::new(), Vec::new());
-        Self { descent: Descent::new(top), mount_points, path, rest, is_begun: false, has_failed: false }
+        let (path, pending) = (PathBuf::new(), Vec::new());
+        Self { descent: Descent::new(top), mount_points, path, pending, is_begun: false, has_failed: false }
     }
 
     /// Goes to the next directory: the top first, then the one that [`enter`](Self::enter) was called for last. Returns whether
     /// there is one. After an error the caller may continue with the directory after the one that could not be entered.
     ///
     /// # Errors
-    /// Those of openat(2), of the directory at [`path`](Self::path). Where one was moved while it was read, the walk ends.
+    /// Those of openat(2), for the directory at [`path`](Self::path). Where a directory was moved while it was read, the walk
+    /// ends.
     pub fn advance(&mut self) -> io::Result<bool> {
         if std::mem::take(&mut self.has_failed) {
             self.path.pop();
         }
         if !self.is_begun {
             self.is_begun = true;
-            self.rest.push(Vec::new());
+            self.pending.push(Vec::new());
             return Ok(true);
         }
-        let mut left = 0;
-        while let Some(rest) = self.rest.last_mut() {
-            let Some(name) = rest.pop() else {
-                self.rest.pop();
+        let mut levels_up = 0;
+        while let Some(pending) = self.pending.last_mut() {
+            let Some(name) = pending.pop() else {
+                self.pending.pop();
                 self.path.pop();
-                left += 1;
+                levels_up += 1;
                 continue;
             };
-            if let Err(error) = self.descent.leave_levels(left) {
-                // Where the walk is cannot be known. It ends, and no caller takes the error for that of one directory.
-                self.rest.clear();
+            if let Err(error) = self.descent.leave_levels(levels_up) {
+                // The position of the walk cannot be known. The walk ends, and no caller takes the error for that of one
+                // directory.
+                self.pending.clear();
                 return Err(io::Error::other(error));
             }
             self.path.push(&name);
@@ -75,7 +76,7 @@ impl<'a> Walk<'a> {
             };
             self.has_failed = entered.is_err();
             entered?;
-            self.rest.push(Vec::new());
+            self.pending.push(Vec::new());
             return Ok(true);
         }
         Ok(false)
@@ -86,12 +87,12 @@ impl<'a> Walk<'a> {
         self.descent.fd()
     }
 
-    /// Returns its path from the top on, which is empty for the top itself.
+    /// Returns the path of that directory from the top, which is empty for the top itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Lists it.
+    /// Lists that directory.
     ///
     /// # Errors
     /// Those of getdents64(2).
@@ -99,10 +100,10 @@ impl<'a> Walk<'a> {
         Ok(entries(self.fd())?)
     }
 
-    /// Has the walk visit a directory in it later.
+    /// Queues a directory in it to be visited later.
     pub fn enter(&mut self, name: OsString) {
-        if let Some(rest) = self.rest.last_mut() {
-            rest.push(name);
+        if let Some(pending) = self.pending.last_mut() {
+            pending.push(name);
         }
     }
 }

@@ -183,15 +183,15 @@ fn doctor_finds_that_this_host_can_build_and_leaves_nothing() {
     assert_eq!(project.left_over(doctor.pid), Vec::<String>::new());
     let doctor = by_nobody(&project, &["doctor"]);
     assert_eq!(doctor.code, 3, "{doctor}");
-    assert!(doctor.stdout.contains("mend: run it with sudo"), "{doctor}");
+    assert!(doctor.stdout.contains("fix: run it with sudo"), "{doctor}");
     let without = project.runner_in_shell("export RUNNER_RUNTIME=embedded PATH=/nowhere; exec \"$@\"", &["doctor"]);
     assert_eq!(without.code, 0, "{without}");
     assert!(without.stdout.contains("not in PATH; runner writes images itself"), "{without}");
     let shell = "export RUNNER_RUNTIME=embedded RUNNER_MKSQUASHFS=1 PATH=/nowhere; exec \"$@\"";
     let without = project.runner_in_shell(shell, &["doctor"]);
     assert_eq!(without.code, 3, "{without}");
-    let mend = "mend: unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools";
-    assert!(without.stdout.contains(mend), "{without}");
+    let fix = "fix: unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools";
+    assert!(without.stdout.contains(fix), "{without}");
     fs::create_dir(project.path("bin")).unwrap();
     std::os::unix::fs::symlink("/usr/sbin/runc", project.path("bin/runc")).unwrap();
     let without = project

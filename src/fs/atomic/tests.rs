@@ -8,17 +8,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A way to write a file, and what has its name before.
+/// A function that writes a file.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum WriteFunction {
     Write,
     Lasting,
     Replace,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// Whatever the writes before gave it.
+enum ExistingEntry {
+    /// The result of the earlier writes.
     Same,
     /// A link to a file outside.
     Link,
@@ -30,12 +30,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn after_any_writes_each_name_has_the_last_bytes_whole_and_nothing_else_is_there(
+    fn after_any_writes_each_file_has_its_last_bytes_and_no_other_file_exists(
         known in prop::collection::vec("[^/\0]{1,60}", 4),
         writes in prop::collection::vec((
             0..4_usize,
-            prop::sample::select(vec![Way::Write, Way::Lasting, Way::Replace]),
-            prop::sample::select(vec![Before::Same, Before::Same, Before::Link, Before::Directory]),
+            prop::sample::select(vec![WriteFunction::Write, WriteFunction::Lasting, WriteFunction::Replace]),
+            prop::sample::select(vec![ExistingEntry::Same, ExistingEntry::Same, ExistingEntry::Link, ExistingEntry::Directory]),
             prop::collection::vec(any::<u8>(), 0..3000),
         ), 1..20),
     ) {
@@ -51,22 +51,22 @@ proptest! {
                 continue;
             }
             let path = directory.join(name);
-            if before != Before::Same {
+            if before != ExistingEntry::Same {
                 let _ = fs::remove_file(&path);
                 expected.remove(name);
             }
             match before {
-                Before::Same => {}
-                Before::Link => symlink(&outside, &path).unwrap(),
-                Before::Directory => fs::create_dir_all(path.join("full")).unwrap(),
+                ExistingEntry::Same => {}
+                ExistingEntry::Link => symlink(&outside, &path).unwrap(),
+                ExistingEntry::Directory => fs::create_dir_all(path.join("full")).unwrap(),
             }
             let written = match way {
-                Way::Write => write(&directory, name, &bytes),
-                Way::Lasting => write_lasting(&directory, name, &bytes),
-                Way::Replace => replace(&dir, OsStr::new(name), &bytes, Permissions::New),
+                WriteFunction::Write => write(&directory, name, &bytes),
+                WriteFunction::Lasting => write_lasting(&directory, name, &bytes),
+                WriteFunction::Replace => replace(&dir, OsStr::new(name), &bytes, Permissions::New),
             };
-            prop_assert_eq!(written.is_err(), before == Before::Directory);
-            if before == Before::Directory {
+            prop_assert_eq!(written.is_err(), before == ExistingEntry::Directory);
+            if before == ExistingEntry::Directory {
                 fs::remove_dir_all(&path).unwrap();
             } else {
                 expected.insert(name, bytes);
@@ -88,7 +88,7 @@ proptest! {
 }
 
 #[test]
-fn a_copy_is_whole_in_a_new_entry_and_never_in_the_place_of_another_one() {
+fn a_copy_is_whole_in_a_new_entry_and_replaces_none() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("source");
     fs::write(&path, vec![7; 1 << 20]).unwrap();
@@ -107,7 +107,7 @@ fn a_copy_is_whole_in_a_new_entry_and_never_in_the_place_of_another_one() {
 }
 
 #[test]
-fn a_written_file_gets_a_new_name_and_never_one_that_is_taken() {
+fn a_written_file_gets_a_free_name_and_replaces_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let [temp, to] = ["temp", "to"].map(|name| directory.path().join(name));
     for (text, is_new) in [("one", true), ("two", false)] {
@@ -140,7 +140,7 @@ fn a_file_is_put_in_a_new_directory_and_replaced() {
 }
 
 #[test]
-fn a_directory_above_that_is_gone_does_not_come_back() {
+fn a_removed_parent_directory_is_not_made_again() {
     let directory = tempfile::tempdir().unwrap();
     let gone = directory.path().join("store");
     assert_eq!(write(&gone.join("timings"), "name", b"").unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -174,7 +174,7 @@ fn a_file_that_cannot_be_put_leaves_nothing_half_written() {
 }
 
 #[test]
-fn half_written_files_of_killed_runners_go_and_those_of_living_ones_stay() {
+fn a_sweep_removes_half_written_files_of_killed_runners_alone() {
     let directory = tempfile::tempdir().unwrap();
     let living = File::create(directory.path().join(".half-living")).unwrap();
     living.lock().unwrap();
@@ -185,7 +185,7 @@ fn half_written_files_of_killed_runners_go_and_those_of_living_ones_stay() {
 }
 
 #[test]
-fn what_is_not_used_for_long_goes() {
+fn a_sweep_removes_files_that_were_not_used_for_long() {
     const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
     let directory = tempfile::tempdir().unwrap();
     for name in ["fresh", "old", "used"] {
@@ -199,7 +199,7 @@ fn what_is_not_used_for_long_goes() {
 }
 
 #[test]
-fn two_that_write_and_sweep_at_once_do_no_harm() {
+fn writes_and_sweeps_at_the_same_time_lose_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     std::thread::scope(|scope| {

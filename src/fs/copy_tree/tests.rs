@@ -1,4 +1,4 @@
-//! Tests of copies: each kind of entry, however deep, and what stays behind.
+//! Tests of copies: each kind of entry, any depth, and the notes that are not copied.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -8,7 +8,7 @@ use rustix::fs::{CWD, XattrFlags, llistxattr, lsetxattr};
 use super::*;
 use crate::difference::between_folders;
 
-/// Makes a directory that goes with the first value, and two in it.
+/// Returns a temporary directory and two directories in it, which are removed with it.
 fn directories() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
@@ -19,7 +19,7 @@ fn directories() -> (tempfile::TempDir, PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_copy_is_as_the_layer_in_all_that_can_be_told() {
+fn a_copy_has_no_difference_from_the_layer() {
     let (_directory, from, to) = directories();
     fs::create_dir_all(from.join("a/b\n/c")).unwrap();
     fs::write(from.join("a/file"), "content").unwrap();
@@ -55,7 +55,7 @@ fn a_copy_is_as_the_layer_in_all_that_can_be_told() {
 #[test]
 fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_times() {
     const DEPTH: usize = 1200;
-    // 255 and fewer bytes, of which no ten fit into a path.
+    // Names of 255 and fewer bytes, of which no ten fit into a path.
     let name = |depth: usize| format!("{depth:0width$}", width = 200 + depth % 50);
     let (_directory, from, to) = directories();
     let top = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
@@ -65,7 +65,7 @@ fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_ti
         mkdirat(down.fd(), name(depth), Mode::RWXU).unwrap();
         down.enter(name(depth).as_bytes()).unwrap();
     }
-    // One whose first name is at the top, and one all of whose names are at the bottom.
+    // One file whose first name is at the top, and one whose names are all at the bottom.
     let create = OFlags::WRONLY | OFlags::CREATE;
     for file in ["a", "b"] {
         openat(down.fd(), file, create, Mode::RUSR).unwrap();
@@ -85,7 +85,7 @@ fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_ti
     let links = |file: &str| statat(down.fd(), file, AtFlags::empty()).unwrap().st_nlink;
     assert_eq!(["a", "a-again", "b", "b-again"].map(links), [3, 3, 2, 2]);
     drop(down);
-    // tempfile would remove them by their paths.
+    // tempfile would remove the trees by their paths.
     super::super::remove_tree::remove_tree(&from).unwrap();
     super::super::remove_tree::remove_tree(&to).unwrap();
 }
@@ -94,7 +94,7 @@ fn a_tree_deeper_than_a_path_and_all_descriptors_is_copied_with_its_links_and_ti
 fn the_progress_is_reported_and_its_error_ends_the_copying() {
     let (directory, from, to) = directories();
     let large = File::create(from.join("large")).unwrap();
-    // All of it holes: none is read, or this would not end.
+    // The file is all holes: the copy reads none of them, or it would not end.
     large.set_len(1 << 50).unwrap_or_else(|_| large.set_len(1 << 42).unwrap());
     fs::write(from.join("small"), "content").unwrap();
     copy_tree(&from, &to, &mut |_| Ok(())).unwrap();
@@ -116,7 +116,7 @@ fn the_progress_is_reported_and_its_error_ends_the_copying() {
 }
 
 #[test]
-fn notes_of_the_overlay_that_mean_nothing_elsewhere_stay_behind() {
+fn notes_of_the_overlay_that_mean_nothing_elsewhere_are_not_copied() {
     let (_directory, from, to) = directories();
     fs::write(from.join("file"), "").unwrap();
     lsetxattr(from.join("file"), "trusted.overlay.origin", b"x", XattrFlags::empty()).unwrap();

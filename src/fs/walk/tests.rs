@@ -33,7 +33,7 @@ fn walked(top: &Path) -> io::Result<Vec<PathBuf>> {
 enum Kind {
     Directory,
     File,
-    /// To a directory above, to one outside, or to nothing.
+    /// A link to a directory above, to one outside, or to nothing.
     Link(Index),
 }
 
@@ -49,7 +49,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn each_entry_of_any_tree_is_seen_once_after_its_directory_and_nothing_else(
+    fn a_walk_visits_each_entry_of_any_tree_once_after_its_directory(
         items in prop::collection::vec(item(), 0..80)
     ) {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -97,7 +97,7 @@ fn a_tree_deeper_than_a_path_is_walked_to_its_end() {
     let open = File::open(&top).unwrap();
     let mut descent = Descent::new(open.as_fd());
     for depth in 0..DEPTH {
-        // One beside each, to which the walk comes back.
+        // A second directory beside each, to which the walk comes back.
         for name in [name(depth), "beside".to_owned()] {
             mkdirat(descent.fd(), name.as_str(), Mode::RWXU).unwrap();
         }
@@ -107,7 +107,7 @@ fn a_tree_deeper_than_a_path_is_walked_to_its_end() {
     let paths = walked(&top).unwrap();
     assert_eq!(paths.len(), 2 * DEPTH);
     assert_eq!(paths.iter().map(|path| path.as_os_str().len()).max(), Some(DEPTH * 201 - 1));
-    // tempfile would remove it by its paths.
+    // tempfile would remove the tree by its paths.
     remove_tree(&top).unwrap();
 }
 
@@ -188,7 +188,7 @@ fn a_walk_never_leaves_its_tree_while_directories_in_it_become_links_and_move() 
             }
         });
         for _ in 0..300 {
-            // Where a directory is a link by now, or has moved, that is an error.
+            // A directory that is a link by now, or has moved, is an error.
             let paths = walked(&top).unwrap_or_default();
             assert!(paths.iter().all(|path| !path.ends_with("secret")), "{paths:?}");
         }
@@ -205,7 +205,7 @@ fn a_mount_point_is_refused_where_it_is_not_to_be_entered() {
     fs::create_dir_all(top.join("mounted")).unwrap();
     fs::create_dir_all(host.join("inside")).unwrap();
     std::thread::scope(|scope| {
-        // The namespace is this thread's alone and goes with it.
+        // The namespace is this thread's alone and ends with it.
         let thread = scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();

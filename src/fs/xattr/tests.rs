@@ -13,7 +13,7 @@ use super::*;
 
 type All = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// In memory: disks have less room for attributes.
+/// The directory is in memory: disks have less room for attributes.
 fn directory() -> (tempfile::TempDir, File) {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let open = File::open(directory.path()).unwrap();
@@ -28,7 +28,7 @@ fn all(reader: &mut XattrReader, file: &XattrFile<'_>) -> All {
     reader.read(file, |_| true).unwrap().into_iter().collect()
 }
 
-/// Names of nearly the kernel's 255 bytes and of few, of any bytes but NUL.
+/// Generates names of nearly the kernel's 255 bytes and of few, of any bytes but NUL.
 fn name() -> impl Strategy<Value = Vec<u8>> {
     let prefix = prop::sample::select(vec!["user.", "trusted.", "security."]);
     let length = prop_oneof![4 => 1..20_usize, 1 => 200..=239_usize];
@@ -59,7 +59,7 @@ proptest! {
         files in prop::collection::vec(prop::collection::btree_map(name(), value(), 0..12), 1..4)
     ) {
         let (directory, open) = directory();
-        // One for all files: nothing that was read of one may be read of another.
+        // One reader for all files: a value of one file must not be read of another.
         let mut reader = XattrReader::default();
         for (n, expected) in files.iter().enumerate() {
             let name = format!("file{n}");
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn a_list_of_names_of_any_length_is_read_whole_and_shrinks_with_each_that_is_removed(count in 1..250_usize) {
+    fn a_list_of_names_of_any_length_is_read_whole_before_and_after_removals(count in 1..250_usize) {
         let (directory, open) = directory();
         fs::write(directory.path().join("file"), "").unwrap();
         let file = XattrFile::entry(open.as_fd(), OsStr::new("file")).unwrap();
@@ -101,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn the_attributes_of_a_link_are_its_own_and_those_of_its_target_stay() {
+fn attributes_of_a_link_are_apart_from_those_of_its_target() {
     let (directory, open) = directory();
     fs::write(directory.path().join("target"), "").unwrap();
     symlink("target", directory.path().join("link")).unwrap();
@@ -146,7 +146,7 @@ fn a_value_that_changes_while_it_is_read_is_read_whole() {
             }
         });
         while !writer.is_finished() {
-            // Each with buffers of its own, which are too short again and again.
+            // Each reader has buffers of its own, which are too short again and again.
             let found = XattrReader::default().value(&file, b"trusted.changes").unwrap().to_vec();
             assert!(values.contains(&found), "{} bytes", found.len());
         }
