@@ -22,12 +22,12 @@ pub struct Digest([u8; 32]);
 pub struct DigestError(String);
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of a whole file, from its first byte; the file's offset neither matters nor changes.
+    /// Returns the digest of a whole file, from its first byte; the file's offset neither matters nor changes.
     ///
     /// # Errors
     /// Whatever reading the file gives.
@@ -58,14 +58,14 @@ impl Digest {
         }
     }
 
-    /// The 64 hexadecimal digits without the algorithm's name: what files are called.
+    /// Returns the 64 hexadecimal digits without the algorithm's name: what files are called.
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         digits.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -144,7 +144,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// The digest of all that was taken.
+    /// Returns the digest of all that was taken.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }

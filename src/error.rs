@@ -29,7 +29,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code.
+    /// Returns the exit code.
     pub fn code(self) -> u8 {
         self as u8
     }
@@ -52,7 +52,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that ends the program with that code.
+    /// Returns an error that ends the program with that code.
     pub fn new(exit: Exit, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { exit, source: source.into(), hint: None }
     }
@@ -74,7 +74,7 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The text for the user, with the line ends: the error with its causes and, on a line of its own, the hint.
+    /// Returns the text for the user, with the line ends: the error with its causes and, on a line of its own, the hint.
     pub fn render(&self) -> String {
         let told = self.to_string();
         // Names of files stand in it, which anybody may have chosen.
@@ -94,7 +94,7 @@ impl Display for Error {
     }
 }
 
-/// An error with its causes: `cannot open the store: permission denied`. Every error is shown by this: most say in their
+/// Returns an error with its causes: `cannot open the store: permission denied`. Every error is shown by this: most say in their
 /// own text what was tried, and leave why to their source.
 pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut all = error.to_string();
@@ -110,7 +110,7 @@ pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     all
 }
 
-/// An error with its causes and, on the same line, what mends it: for where there is only one.
+/// Returns an error with its causes and, on the same line, what mends it: for where there is only one.
 pub fn error_chain_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) -> String {
     let told = error_chain(error);
     match resource_limits::hint(&told).or(hint) {

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character turns the direction of text, which can make a line look like another.
+/// Returns whether a character turns the direction of text, which can make a line look like another.
 pub fn turns_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a terminal would act on a character, or show a line in another order for it.
+/// Returns whether a terminal would act on a character, or show a line in another order for it.
 pub fn is_hidden(c: char) -> bool {
     c.is_control() || turns_direction(c)
 }

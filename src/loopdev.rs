@@ -47,7 +47,7 @@ impl LoopDevice {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "every free loop device was taken by another process first"))
     }
 
-    /// Its node under `/dev`.
+    /// Returns its node under `/dev`.
     pub fn path(&self) -> &Path {
         &self.path
     }

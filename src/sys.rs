@@ -126,7 +126,7 @@ pub fn start_with_default_signals(command: &mut std::process::Command) {
     unsafe { command.pre_exec(default_signals) };
 }
 
-/// Whether this process ignores a signal, as its caller had it begin: nohup(1) for SIGHUP, and a shell without job control
+/// Returns whether this process ignores a signal, as its caller had it begin: nohup(1) for SIGHUP, and a shell without job control
 /// for the SIGINT of what it runs in the background.
 ///
 /// # Errors
@@ -272,7 +272,7 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
-/// The number of a loop device that was free at the time of asking, see loop(4).
+/// Returns the number of a loop device that was free at the time of asking, see loop(4).
 ///
 /// # Errors
 /// What the ioctl says.
@@ -282,7 +282,7 @@ pub fn free_loop_device(control: &File) -> io::Result<u32> {
     u32::try_from(number).map_err(|_| io::Error::last_os_error())
 }
 
-/// The device and the inode of the file that a loop device is backed by.
+/// Returns the device and the inode of the file that a loop device is backed by.
 ///
 /// # Errors
 /// `ENXIO` where it is backed by none; else what the ioctl says.

@@ -134,7 +134,7 @@ pub enum NotKept {
 }
 
 impl Warning {
-    /// The warnings of these pairs of containers.
+    /// Returns the warnings of these pairs of containers.
     pub fn of_unordered(build: &Build, all: &[Unordered]) -> Vec<Self> {
         let of = |unordered: &Unordered| Self::NoOrder {
             source: unordered.source.clone(),

@@ -18,7 +18,7 @@ pub struct WrittenThrough {
 }
 
 impl WrittenThrough {
-    /// A mount, if it is such a one.
+    /// Returns a mount, if it is such a one.
     pub fn of(mount: &Mount) -> Option<Self> {
         let lasts = match &mount.kind {
             MountKind::Bind(_) | MountKind::Cache(_) => true,
@@ -29,12 +29,12 @@ impl WrittenThrough {
         (lasts && !mount.is_read_only()).then(|| Self { target, what: mount.kind.name() })
     }
 
-    /// All of a container's.
+    /// Returns all of a container's.
     pub fn all(mounts: &[Mount]) -> Vec<Self> {
         mounts.iter().filter_map(Self::of).collect()
     }
 
-    /// All of them in words.
+    /// Returns all of them in words.
     pub fn list(all: &[Self]) -> String {
         let each = all.iter().map(|Self { target, what }| format!("{target} ({what})"));
         each.collect::<Vec<_>>().join(", ")

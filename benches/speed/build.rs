@@ -71,14 +71,14 @@ impl Project {
         Ok(Self { directory })
     }
 
-    /// How long it takes, in milliseconds.
+    /// Returns how long it takes, in milliseconds.
     pub fn time(&self, action: Action) -> Result<f64> {
         let mut command = self.action(action)?;
         let (took, ended) = timed(|| Ok(command.status()?))?;
         if ended.success() { Ok(took) } else { Err(self.failed(&command, ended)) }
     }
 
-    /// The most memory that runner's own process has at any time, in megabytes.
+    /// Returns the most memory that runner's own process has at any time, in megabytes.
     pub fn peak(&self, action: Action) -> Result<f64> {
         let mut command = self.action(action)?;
         let mut child = command.spawn()?;
@@ -145,7 +145,7 @@ impl Project {
     }
 }
 
-/// A terminal of 80 columns, whose other end takes all that is written to it and looks at nothing.
+/// Returns a terminal of 80 columns, whose other end takes all that is written to it and looks at nothing.
 fn terminal() -> Result<OwnedFd> {
     let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(&size, None)?;
@@ -155,7 +155,7 @@ fn terminal() -> Result<OwnedFd> {
     Ok(pty.slave)
 }
 
-/// A pipe, whose other end takes all that is written to it and looks at nothing.
+/// Returns a pipe, whose other end takes all that is written to it and looks at nothing.
 fn pipe() -> Result<OwnedFd> {
     let (mut reader, writer) = std::io::pipe()?;
     thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));

@@ -74,7 +74,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// How long something took, in milliseconds, and what it gave.
+/// Returns how long something took, in milliseconds, and what it gave.
 pub fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let begun = Instant::now();
     let given = what()?;

@@ -148,7 +148,7 @@ fn small_change(directory: &Path, roots: &Roots) -> Result<Row> {
     Ok(Row::new(&name, Figure::of(ours), Some(Figure::of(theirs)), target))
 }
 
-/// A step that prints 200,000 lines as fast as it can, in each way of showing it, as against not showing it.
+/// Returns a step that prints 200,000 lines as fast as it can, in each way of showing it, as against not showing it.
 fn many_lines(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
     let lines = "exec: [seq, \"200000\"]".to_owned();
     let project = Project::new(directory, &roots.small, &[lines])?;

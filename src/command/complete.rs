@@ -23,7 +23,7 @@ pub fn complete(args: &CompleteArgs) -> Result<(), CommandError> {
     print(candidates(&cli::complete(&words)).as_bytes())
 }
 
-/// The lines to print.
+/// Returns the lines to print.
 fn candidates(found: &Completion) -> String {
     let mut all = found.candidates.clone();
     if let Some(names) = found.names {
@@ -45,7 +45,7 @@ fn candidates(found: &Completion) -> String {
     text
 }
 
-/// The names of the line's manifest, each with what it is.
+/// Returns the names of the line's manifest, each with what it is.
 fn named(found: &Completion, names: Names) -> Vec<(String, String)> {
     let Some(manifest) = read(&found.manifest, &found.sets) else { return Vec::new() };
     let containers = manifest.containers.iter().flat_map(|containers| &containers.0);
@@ -79,7 +79,7 @@ fn named(found: &Completion, names: Names) -> Vec<(String, String)> {
     all
 }
 
-/// A manifest's names alone are wanted, so what else is wrong with it does not matter.
+/// Reads a manifest for its names alone, so what else is wrong with it does not matter.
 fn read(path: &Path, sets: &[(String, String)]) -> Option<Manifest> {
     let text = regular::read_text(path, manifest::LARGEST as u64).ok()?;
     let sets: BTreeMap<String, String> = sets.iter().cloned().collect();
@@ -89,7 +89,7 @@ fn read(path: &Path, sets: &[(String, String)]) -> Option<Manifest> {
     }
 }
 
-/// Whether a shell may be given this as a name: what validation would refuse may be anything.
+/// Returns whether a shell may be given this as a name: what validation would refuse may be anything.
 fn is_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)

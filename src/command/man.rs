@@ -85,13 +85,13 @@ fn positional(argument: &clap::Arg) -> String {
     format!("{dashes}{open}{}{close}{again}", value(argument))
 }
 
-/// The name of a value, in italics.
+/// Returns the name of a value, in italics.
 fn value(argument: &clap::Arg) -> String {
     let name = argument.get_value_names().and_then(<[_]>::first).map_or_else(String::new, ToString::to_string);
     format!("\\fI{name}\\fR")
 }
 
-/// A name as roff prints it in bold; its hyphens are those of a terminal.
+/// Returns a name as roff prints it in bold; its hyphens are those of a terminal.
 fn bold(text: &str) -> String {
     format!("\\fB{}\\fR", text.replace('-', "\\-"))
 }

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(error.exit(), Exit::Usage);
     }
 
-    /// A build with the containers `base` and `test`, and the steps `make` in the first and `test` in the second.
+    /// Returns a build with the containers `base` and `test`, and the steps `make` in the first and `test` in the second.
     fn with_a_name_twice() -> Build {
         let mut build = build(&[("make", 0, &[]), ("test", 1, &[])]);
         build.containers[0].name = "base".into();

@@ -75,7 +75,7 @@ impl Repository {
         format!("cannot read {name} of the repository {}: {error}", self.place.display())
     }
 
-    /// The last reference that HEAD leads to, fit to be shown, and the name of the commit.
+    /// Returns the last reference that HEAD leads to, fit to be shown, and the name of the commit.
     fn head(&self) -> Result<(String, String), String> {
         let mut reference = "HEAD".to_owned();
         for _ in 0..MAX_LINKS {
@@ -100,7 +100,7 @@ impl Repository {
         Err(format!("HEAD of the repository {} leads through too many references", self.place.display()))
     }
 
-    /// A reference in a file of its own, of this working tree or of all.
+    /// Returns a reference in a file of its own, of this working tree or of all.
     fn loose(&self, reference: &str) -> Result<Option<String>, String> {
         for path in [&self.git, &self.common].map(|directory| directory.join(reference)) {
             match text(&path, MAX_NAME_BYTES) {
@@ -113,7 +113,7 @@ impl Repository {
         Ok(None)
     }
 
-    /// A reference in the list of all.
+    /// Returns a reference in the list of all.
     fn packed(&self, reference: &str) -> Result<Option<String>, String> {
         let list = match text(&self.common.join("packed-refs"), MAX_LIST_BYTES) {
             Ok(list) => list,
@@ -129,14 +129,14 @@ fn text(path: &Path, most: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&file::read(path, most)?).into_owned())
 }
 
-/// The directory that a `.git` file of a worktree or a submodule names.
+/// Returns the directory that a `.git` file of a worktree or a submodule names.
 fn linked(file: &Path) -> Result<PathBuf, String> {
     let text = text(file, MAX_NAME_BYTES).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let path = text.strip_prefix("gitdir:").ok_or_else(|| format!("{} names no repository", file.display()))?;
     Ok(file.parent().unwrap_or(Path::new("/")).join(path.trim()))
 }
 
-/// Whether git(1) allows a reference to lead to one of that name, see git-check-ref-format(1). Such a name, appended to the
+/// Returns whether git(1) allows a reference to lead to one of that name, see git-check-ref-format(1). Such a name, appended to the
 /// path of a directory, leads to a place below it.
 fn is_reference(name: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
@@ -148,7 +148,7 @@ fn is_reference(name: &str) -> bool {
         && !name.contains(|c: char| c.is_control() || " ~^:?*[\\".contains(c))
 }
 
-/// The name of a reference, fit to be shown.
+/// Returns the name of a reference, fit to be shown.
 fn short(name: &str) -> String {
     match name.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", shown(&name[..end])),
@@ -160,7 +160,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The time of the committer, which stands before their time zone at the end of their line.
+/// Returns the time of the committer, which stands before their time zone at the end of their line.
 fn committed(commit: &[u8]) -> Option<u64> {
     let commit = String::from_utf8_lossy(commit);
     let line = commit.lines().take_while(|line| !line.is_empty()).find(|line| line.starts_with("committer "))?;

@@ -46,7 +46,7 @@ const COMMIT: u8 = 1;
 const OFFSET_DELTA: u8 = 6;
 const NAME_DELTA: u8 = 7;
 
-/// The content of the object of that name, in hexadecimal digits, below the directory `objects`, if it is there.
+/// Returns the content of the object of that name, in hexadecimal digits, below the directory `objects`, if it is there.
 ///
 /// # Errors
 /// In words, where it cannot be read.
@@ -61,7 +61,7 @@ fn bytes_of(name: &str) -> Option<Vec<u8>> {
     (0..name.len() / 2).map(|n| u8::from_str_radix(name.get(2 * n..2 * n + 2)?, 16).ok()).collect()
 }
 
-/// The directory itself, and those of the repositories that lend it objects.
+/// Returns the directory itself, and those of the repositories that lend it objects.
 fn stores(objects: &Path) -> io::Result<Vec<PathBuf>> {
     let mut all = match objects.canonicalize() {
         Err(error) if is_missing(&error) => return Ok(Vec::new()),
@@ -94,7 +94,7 @@ fn stores(objects: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// The indexes of all packs of these directories.
+/// Returns the indexes of all packs of these directories.
 fn indexes(stores: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     let mut indexes = Vec::new();
     let mut files = 0;
@@ -182,7 +182,7 @@ impl Store {
         Ok(None)
     }
 
-    /// The object at a place in a pack.
+    /// Returns the object at a place in a pack.
     fn packed(&self, pack: &File, offset: u64, name_bytes: usize, depth: usize) -> io::Result<Vec<u8>> {
         if depth > MAX_DEPTH {
             return Err(broken("too many differences stand on each other"));
@@ -225,7 +225,7 @@ impl Store {
     }
 }
 
-/// Where the index of a pack says that an object is.
+/// Returns the offset of an object in a pack, by the pack's index.
 fn offset_in(index: &File, name: &[u8]) -> io::Result<Option<u64>> {
     const HEAD: u64 = 8;
     const FAN_OUT: u64 = 4 * 256;
@@ -314,7 +314,7 @@ impl Numbers<'_> {
         Ok(*first)
     }
 
-    /// The lowest bits first.
+    /// Reads a size: the lowest bits first.
     fn size(&mut self) -> io::Result<u64> {
         let (mut size, mut shift) = (0, 0);
         loop {
@@ -327,7 +327,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// The highest bits first, with one added for each byte that follows.
+    /// Reads a distance: the highest bits first, with one added for each byte that follows.
     fn distance(&mut self) -> io::Result<u64> {
         let mut byte = self.byte()?;
         let mut distance = u64::from(byte & 0x7f);

@@ -31,7 +31,7 @@ fn git(directory: &Path, arguments: &[&str], time: u64) {
     assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A repository in `top` of a temporary directory, with so many commits, the last one at 1,700,000,000.
+/// Returns a repository in `top` of a temporary directory, with so many commits, the last one at 1,700,000,000.
 fn repository(commits: u64, arguments: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let top = dir.path().join("top");
@@ -117,7 +117,7 @@ fn a_directory_outside_of_repositories_and_a_damaged_repository_are_reported() {
     assert!(last_commit_time(dir.path()).unwrap_err().contains("in a reftable, which runner cannot read"));
 }
 
-/// All regular files below a directory.
+/// Returns all regular files below a directory.
 fn files(top: &Path) -> Vec<PathBuf> {
     let (mut found, mut left) = (Vec::new(), vec![top.to_owned()]);
     while let Some(dir) = left.pop() {

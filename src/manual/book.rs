@@ -18,7 +18,7 @@ In a path, `NAME` is a name that you choose, and `[]` is an entry of a list. Pat
 the manifest. Any value may contain `${{ NAME }}` for a variable of [`vars`](#manifest-vars).
 ";
 
-/// The text of `docs/src/manifest.md`.
+/// Returns the text of `docs/src/manifest.md`.
 pub fn manifest_page() -> String {
     let reference = Reference::new(&manifest::schema());
     let mut page = HEAD.to_owned();
@@ -76,7 +76,7 @@ fn write_key(page: &mut String, section: &Section, key: &Key) {
     page.push_str("```\n");
 }
 
-/// Where the heading of a key is in its page.
+/// Returns where the heading of a key is in its page.
 fn anchor(section: &Section, key: &Key) -> String {
     format!("{}-{}", section.name, key.name)
 }

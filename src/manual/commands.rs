@@ -15,7 +15,7 @@ Each command below has its options and an example of it, as `runner COMMAND --he
 [Settings and exit codes](settings.md) says where else an option can be set.
 ";
 
-/// The text of `docs/src/commands.md`.
+/// Returns the text of `docs/src/commands.md`.
 pub fn commands_page() -> String {
     let mut command = Cli::command();
     command.build();

@@ -7,7 +7,7 @@ use super::reference::in_reading_order;
 /// The longest line of an example.
 const COLUMNS: usize = 92;
 
-/// The key with the value, as lines of YAML.
+/// Returns the key with the value, as lines of YAML.
 pub(super) fn yaml(key: &str, value: &Value) -> String {
     let mut text = String::new();
     entry(&mut text, 0, "", key, value);
@@ -50,7 +50,7 @@ fn is_scalar(value: &Value) -> bool {
     !value.is_object() && !value.is_array()
 }
 
-/// The value on one line.
+/// Returns the value on one line.
 pub(super) fn flow(value: &Value) -> String {
     match value {
         Value::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
@@ -67,7 +67,7 @@ pub(super) fn flow(value: &Value) -> String {
     }
 }
 
-/// A text in JSON's quotes, which are quotes of YAML too, with escapes for the characters that only YAML acts on.
+/// Returns a text in JSON's quotes, which are quotes of YAML too, with escapes for the characters that only YAML acts on.
 fn quoted(json: &str) -> String {
     let is_special =
         |c: char| c.is_control() || ['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'].contains(&c);
@@ -75,7 +75,7 @@ fn quoted(json: &str) -> String {
     json.chars().map(escape).collect()
 }
 
-/// Whether every reader of YAML takes a text without quotes for that text, also inside of a list: some read `0660` as a number.
+/// Returns whether every reader of YAML takes a text without quotes for that text, also inside of a list: some read `0660` as a number.
 fn needs_no_quotes(text: &str) -> bool {
     if text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains(|c: char| c.is_ascii_alphabetic()) {
         return false;

@@ -6,7 +6,7 @@ use super::example::{flow, yaml};
 use super::{Form, Key, Reference, Section};
 use crate::manifest;
 
-/// The text of `runner.yaml.5`.
+/// Returns the text of `runner.yaml.5`.
 pub fn manual_page() -> String {
     let reference = Reference::new(&manifest::schema());
     let mut page = format!(
@@ -69,7 +69,7 @@ fn indented(text: &str) -> String {
     text.split("\n\n").map(line_of).collect::<Vec<_>>().join(".IP\n")
 }
 
-/// A line of text, with what stands between backticks in bold.
+/// Returns a line of text, with what stands between backticks in bold.
 fn line_of(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let parts = parts.map(|(number, part)| match number % 2 {

@@ -117,7 +117,7 @@ fn forms(form: &Value) -> Vec<Form> {
     }
 }
 
-/// The kind of map that is written for a key, or for each entry of it: its name, what its path has behind the key, and its
+/// Returns the kind of map that is written for a key, or for each entry of it: its name, what its path has behind the key, and its
 /// schema.
 fn below<'s>(root: &'s Value, key: &str, schema: &'s Value) -> Option<(String, &'static str, &'s Value)> {
     let named = |schema: &'s Value| {
@@ -132,7 +132,7 @@ fn below<'s>(root: &'s Value, key: &str, schema: &'s Value) -> Option<(String, &
     named(schema).map(|(name, inner)| (name, "", inner)).or(of_entry).or_else(of_name)
 }
 
-/// The kind of value in common words, where the schema limits it to one of them.
+/// Returns the kind of value in common words, where the schema limits it to one of them.
 fn kind(root: &Value, schema: &Value) -> Option<String> {
     if let Some(only) = schema.get("const") {
         return Some(format!("`{only}`"));
@@ -178,7 +178,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// A map with its telling keys first: a step begins with its name, and a mount with its type.
+/// Returns a map with its telling keys first: a step begins with its name, and a mount with its type.
 pub(super) fn in_reading_order(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
     const FIRST: [&str; 7] = ["name", "type", "path", "source", "target", "container", "rootfs"];
     let mut entries: Vec<_> = map.iter().collect();

@@ -39,7 +39,7 @@ impl<'r> Answer<'r> {
 pub(super) struct Answers(Vec<(Vec<Case>, Action, Width, Label)>);
 
 impl Answers {
-    /// Where the code is that gives an answer, which is put there if it is not.
+    /// Returns the code that gives an answer, and adds it where it is missing.
     pub fn put(&mut self, assembler: &mut Assembler, answer: Answer<'_>) -> Label {
         let (cases, default, width) = match answer {
             Answer::Always(action) => return assembler.end(action.to_return()),
@@ -64,13 +64,13 @@ impl Answers {
     }
 }
 
-/// The code of a case; `next` is the code where its conditions do not hold.
+/// Returns the code of a case; `next` is the code where its conditions do not hold.
 fn one(assembler: &mut Assembler, case: &Case, width: Width, next: Label) -> Label {
     let yes = assembler.end(case.action.to_return());
     case.conditions.iter().rev().fold(yes, |yes, comparison| compare(assembler, *comparison, width, yes, next))
 }
 
-/// Whether two cases ask for two values of one argument, and answer alike.
+/// Returns whether two cases ask for two values of one argument, and answer alike.
 fn is_other_value(case: &Case, of: &Case) -> bool {
     let ([first], [second]) = (case.conditions.as_slice(), of.conditions.as_slice()) else { return false };
     let is_equality = |it: &Comparison| it.kind == Kind::Equal && !it.negated && it.mask == u64::MAX;
@@ -78,7 +78,7 @@ fn is_other_value(case: &Case, of: &Case) -> bool {
     alike && is_equality(first) && is_equality(second)
 }
 
-/// The code of cases that ask for values of one argument with the same upper half: it is loaded once for all of them.
+/// Returns the code of cases that ask for values of one argument with the same upper half: it is loaded once for all of them.
 fn any(assembler: &mut Assembler, cases: &[Case], width: Width, no: Label) -> Label {
     let conditions = || cases.iter().flat_map(|case| &case.conditions);
     let Some((first, action)) = conditions().next().zip(cases.first().map(|case| case.action)) else { return no };
@@ -94,7 +94,7 @@ fn any(assembler: &mut Assembler, cases: &[Case], width: Width, no: Label) -> La
     assembler.load(high, equal)
 }
 
-/// The code that compares an argument, in two halves where it has two.
+/// Returns the code that compares an argument, in two halves where it has two.
 fn compare(assembler: &mut Assembler, comparison: Comparison, width: Width, yes: Label, no: Label) -> Label {
     let Comparison { index, kind, mask, value, negated } = comparison;
     let (yes, no) = if negated { (no, yes) } else { (yes, no) };

@@ -23,7 +23,7 @@ pub(super) struct Instruction {
 }
 
 impl Instruction {
-    /// Its eight bytes in memory, read as one number of a machine that has the lowest byte first.
+    /// Returns its eight bytes in memory, read as one number of a machine that has the lowest byte first.
     pub fn pack(self) -> u64 {
         u64::from(self.code) | u64::from(self.yes) << 16 | u64::from(self.no) << 24 | u64::from(self.constant) << 32
     }
@@ -52,7 +52,7 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
-    /// The program, from its beginning.
+    /// Returns the program, from its beginning.
     pub fn program(self) -> Vec<u64> {
         self.reversed.into_iter().rev().map(Instruction::pack).collect()
     }
@@ -108,7 +108,7 @@ impl Assembler {
         }
     }
 
-    /// A place within reach that leads to that one.
+    /// Returns a place within reach that leads to that one.
     fn near(&mut self, label: Label) -> Label {
         let distance = self.reversed.len() - label.0;
         if distance <= NEAR {

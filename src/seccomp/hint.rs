@@ -102,7 +102,7 @@ pub fn hint(permissions: &Permissions<'_>, printed: &str) -> Option<String> {
     ))
 }
 
-/// The words that may name a program or a call: not those of paths, but for the program's at the beginning.
+/// Returns the words that may name a program or a call: not those of paths, but for the program's at the beginning.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     let tokens = line.split_whitespace().enumerate();
     let tokens = tokens.filter_map(|(n, token)| match token.rsplit_once('/') {
@@ -113,7 +113,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     tokens.flat_map(move |token| token.split(move |c| !is_part(c))).filter(|word| !word.is_empty())
 }
 
-/// Whether a filter lets any call fail.
+/// Returns whether a filter lets any call fail.
 fn fails(filter: &LinuxSeccomp) -> bool {
     let fails = |action| action == LinuxSeccompAction::ScmpActErrno;
     let rules = filter.syscalls().as_deref().unwrap_or_default();
@@ -184,7 +184,7 @@ impl Permissions<'_> {
     }
 }
 
-/// Whether the filter lets the call through whatever its arguments are.
+/// Returns whether the filter lets the call through whatever its arguments are.
 fn is_open(filter: &LinuxSeccomp, call: &str) -> bool {
     let rules = filter.syscalls().as_deref().unwrap_or_default();
     let is_about = |rule: &&LinuxSyscall| rule.names().iter().any(|name| name == call);
@@ -196,7 +196,7 @@ fn is_open(filter: &LinuxSeccomp, call: &str) -> bool {
     }
 }
 
-/// The capability with which the profile lets the call through.
+/// Returns the capability with which the profile lets the call through.
 fn capability(profile: &Profile, call: &str) -> Option<Capability> {
     let opens = |rule: &&super::profile::Rule| {
         rule.action == LinuxSeccompAction::ScmpActAllow && rule.names.iter().any(|name| name == call)

@@ -17,7 +17,7 @@ const ARGUMENTS: u32 = 16;
 /// The words in the input.
 const WORDS: usize = 16;
 
-/// Where the lower and the upper half of an argument are, on machines that have the lower one first.
+/// Returns where the lower and the upper half of an argument are, on machines that have the lower one first.
 pub(super) fn argument(index: u8) -> (u32, u32) {
     let low = ARGUMENTS + 8 * u32::from(index);
     (low, low + 4)
@@ -34,23 +34,23 @@ pub fn status(program: &[u64], architecture: Architecture, number: u32, argument
     run(program, &input).map_or(Action::KillProcess, |(value, _)| Action::from_return(value))
 }
 
-/// Whether a filter lets a call through whatever its arguments are, but for those that are known: by their number and value.
+/// Returns whether a filter lets a call through whatever its arguments are, but for those that are known: by their number and value.
 pub fn always_allows(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> bool {
     outcomes(program, architecture, number, known).is_some_and(|all| all.iter().all(|action| *action == Action::Allow))
 }
 
-/// Whether a filter answers a call with success, and does not make it.
+/// Returns whether a filter answers a call with success, and does not make it.
 pub fn may_fake(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> bool {
     outcomes(program, architecture, number, known).unwrap_or_default().contains(&Action::Errno(0))
 }
 
-/// Whether a filter lets a call through with any arguments at all.
+/// Returns whether a filter lets a call through with any arguments at all.
 pub fn may_allow(program: &[u64], architecture: Architecture, number: u32) -> bool {
     let all = outcomes(program, architecture, number, &[]).unwrap_or_default();
     all.iter().any(|action| matches!(action, Action::Allow | Action::Log))
 }
 
-/// All answers to a call of which some arguments are known: where a program asks for another one, both ways are gone.
+/// Returns all answers to a call of which some arguments are known: where a program asks for another one, both ways are gone.
 /// None for a program that the kernel would not take.
 fn outcomes(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> Option<Vec<Action>> {
     let mut input: [Option<u32>; WORDS] = [None; WORDS];

@@ -82,7 +82,7 @@ impl Architecture {
         }
     }
 
-    /// Its name in config.json.
+    /// Returns its name in config.json.
     pub fn oci(self) -> Arch {
         match self {
             Self::X86_64 => Arch::ScmpArchX86_64,
@@ -93,7 +93,7 @@ impl Architecture {
         }
     }
 
-    /// Its name in the conditions of a profile.
+    /// Returns its name in the conditions of a profile.
     fn word(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
@@ -104,7 +104,7 @@ impl Architecture {
         }
     }
 
-    /// Whether all 64 bits of an argument are compared.
+    /// Returns whether all 64 bits of an argument are compared.
     fn has_wide_arguments(self) -> bool {
         matches!(self, Self::X86_64 | Self::Aarch64)
     }

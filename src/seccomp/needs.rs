@@ -96,13 +96,13 @@ pub(super) fn of_word<'a>(word: &'a str, line: &str, is_call: impl Fn(&str) -> b
     is_call(call).then_some(Need { call: Some(call), capability })
 }
 
-/// Whether the kernel says EACCES where the capability is missing, or a program says so for it: for a file that belongs to
+/// Returns whether the kernel says EACCES where the capability is missing, or a program says so for it: for a file that belongs to
 /// another user, or a process, it says EPERM alone.
 pub(super) fn may_be_denied(capability: Capability) -> bool {
     !matches!(capability, Capability::Chown | Capability::Fowner | Capability::Kill | Capability::Setpcap)
 }
 
-/// Whether a step with these capabilities has what the kernel asks for.
+/// Returns whether a step with these capabilities has what the kernel asks for.
 pub(super) fn is_met(capability: Capability, held: &[Capability]) -> bool {
     held.contains(&capability) || UNDER_SYS_ADMIN.contains(&capability) && held.contains(&Capability::SysAdmin)
 }

@@ -23,12 +23,12 @@ const FIRST_PRIVATE_ARM: u32 = 0xf0001;
 /// More than any architecture has.
 const MAX_CALLS: usize = 512;
 
-/// The number of a call; none where the architecture has no such call. The bit of x32 is in it.
+/// Returns the number of a call; none where the architecture has no such call. The bit of x32 is in it.
 pub fn number(architecture: Architecture, name: &str) -> Option<u32> {
     table(architecture).get(name).copied()
 }
 
-/// Whether the number stands apart from the row that new calls are added to.
+/// Returns whether the number stands apart from the row that new calls are added to.
 pub(super) fn is_apart(architecture: Architecture, number: u32) -> bool {
     match *apart(architecture) {
         [begin] => number >= begin,
@@ -37,7 +37,7 @@ pub(super) fn is_apart(architecture: Architecture, number: u32) -> bool {
     }
 }
 
-/// Where the numbers begin that stand apart, and where they end if they do.
+/// Returns where the numbers begin that stand apart, and where they end if they do.
 pub(super) fn apart(architecture: Architecture) -> &'static [u32] {
     match architecture {
         Architecture::X32 => &[X32_BIT | FIRST_X32, X32_BIT | END_X32],
@@ -46,7 +46,7 @@ pub(super) fn apart(architecture: Architecture) -> &'static [u32] {
     }
 }
 
-/// All calls of an architecture.
+/// Returns all calls of an architecture.
 pub(super) fn table(architecture: Architecture) -> &'static HashMap<&'static str, u32> {
     static TABLES: [OnceLock<HashMap<&'static str, u32>>; Architecture::ALL.len()] =
         [const { OnceLock::new() }; Architecture::ALL.len()];

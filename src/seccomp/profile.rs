@@ -94,7 +94,7 @@ impl Condition {
 }
 
 impl Profile {
-    /// The profile of a container whose manifest says nothing else.
+    /// Returns the profile of a container whose manifest says nothing else.
     pub fn standard() -> &'static Self {
         static STANDARD: OnceLock<Profile> = OnceLock::new();
         STANDARD.get_or_init(default::profile)
@@ -108,13 +108,13 @@ impl Profile {
         document::parse(text)
     }
 
-    /// The digest of all that it says.
+    /// Returns the digest of all that it says.
     pub fn digest(&self) -> Digest {
         // Strings, numbers and lists alone: that cannot fail.
         Digest::of_bytes(&serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// The rules that hold for steps with these capabilities in their bounding set, on this machine.
+    /// Returns the rules that hold for steps with these capabilities in their bounding set, on this machine.
     ///
     /// # Errors
     /// None in practice: all that is required is given.

@@ -88,7 +88,7 @@ pub(super) struct Rules {
     pub calls: BTreeMap<u32, Vec<Case>>,
 }
 
-/// The action of a filter where no rule counts.
+/// Returns the action of a filter where no rule counts.
 pub(super) fn default_action(filter: &LinuxSeccomp) -> Result<Action, CompileError> {
     action(filter.default_action(), filter.default_errno_ret())
 }
@@ -134,7 +134,7 @@ impl Rules {
         Self { default: Action::Allow, unknown_from: None, calls }
     }
 
-    /// The answer where the filter names no such call.
+    /// Returns the answer where the filter names no such call.
     pub fn otherwise(&self, architecture: Architecture, number: u32) -> Action {
         match self.unknown_from {
             Some(from) if number >= from && !is_apart(architecture, number) => Action::Errno(ENOSYS),
@@ -143,7 +143,7 @@ impl Rules {
     }
 }
 
-/// The cases with one more that always holds, unless the last one does.
+/// Returns the cases with one more that always holds, unless the last one does.
 fn with_default(mut cases: Vec<Case>, default: Action) -> Vec<Case> {
     if cases.last().is_none_or(|last| !last.conditions.is_empty()) {
         cases.push(Case { conditions: Vec::new(), action: default });
@@ -182,7 +182,7 @@ fn add(calls: &mut BTreeMap<u32, Vec<Case>>, number: u32, cases: &[Case], defaul
     }
 }
 
-/// A rule as one with all its conditions, or as many with one each where two are on one argument.
+/// Returns a rule as one with all its conditions, or as many with one each where two are on one argument.
 fn cases(rule: &LinuxSyscall) -> Result<Vec<Case>, CompileError> {
     let action = action(rule.action(), rule.errno_ret())?;
     let arguments = rule.args().as_deref().unwrap_or_default();

@@ -19,7 +19,7 @@ struct Range<'r> {
     answer: Answer<'r>,
 }
 
-/// The code that answers the call whose number is in the accumulator.
+/// Returns the code that answers the call whose number is in the accumulator.
 pub(super) fn tree(
     assembler: &mut Assembler,
     answers: &mut Answers,
@@ -39,7 +39,7 @@ pub(super) fn tree(
     Tree { assembler, answers }.halve(&groups(&ranges))
 }
 
-/// The numbers from which on another answer may begin, in order; the first is 0.
+/// Returns the numbers from which on another answer may begin, in order; the first is 0.
 fn boundaries(rules: &Rules, architecture: Architecture) -> BTreeSet<u32> {
     let calls = rules.calls.keys().flat_map(|number| [Some(*number), number.checked_add(1)]).flatten();
     calls.chain([0]).chain(rules.unknown_from).chain(apart(architecture).iter().copied()).collect()
@@ -58,7 +58,7 @@ fn groups<'s, 'r>(mut ranges: &'s [Range<'r>]) -> Vec<&'s [Range<'r>]> {
     groups
 }
 
-/// The answer around a few single numbers; none where there is no such answer.
+/// Returns the answer around a few single numbers; none where there is no such answer.
 fn around<'r>(ranges: &[Range<'r>]) -> Option<Answer<'r>> {
     let around = ranges.iter().find(|range| !range.is_single).or(ranges.first())?.answer;
     let mut others = ranges.iter().filter(|range| range.answer != around);
@@ -73,7 +73,7 @@ struct Tree<'t> {
 }
 
 impl Tree<'_> {
-    /// The search by halves.
+    /// Adds the search by halves.
     fn halve(&mut self, groups: &[&[Range<'_>]]) -> Label {
         match groups {
             [] => self.assembler.end(Action::KillProcess.to_return()),
@@ -89,7 +89,7 @@ impl Tree<'_> {
         }
     }
 
-    /// An answer that is the same everywhere may be nearer by now than where it was put first.
+    /// Returns the nearest code of an answer: a constant one may have been put again, nearer than before.
     fn nearest(&mut self, label: Label, groups: &[&[Range<'_>]]) -> Label {
         match groups {
             [[Range { answer: Answer::Always(action), .. }]] => self.assembler.end(action.to_return()),
@@ -97,7 +97,7 @@ impl Tree<'_> {
         }
     }
 
-    /// The numbers of a group, one after another.
+    /// Adds the comparisons of a group's numbers, one after another.
     fn group(&mut self, group: &[Range<'_>]) -> Label {
         let around = around(group).unwrap_or(Answer::Always(Action::KillProcess));
         // The code of conditions is put first, so that the comparisons of numbers are together, in reach of each other.

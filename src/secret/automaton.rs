@@ -38,7 +38,7 @@ impl Automaton {
         automaton
     }
 
-    /// The child of a node by a byte, made where it is missing.
+    /// Returns the child of a node by a byte, made where it is missing.
     fn grown(&mut self, node: u32, byte: u8) -> u32 {
         if let Some(child) = self.child(node, byte) {
             return child;
@@ -84,7 +84,7 @@ impl Automaton {
         self.children(node).find(|child| self.nodes[*child as usize].byte == byte)
     }
 
-    /// The node after one more byte.
+    /// Returns the node after one more byte.
     pub(super) fn step(&self, mut node: u32, byte: u8) -> u32 {
         loop {
             match self.child(node, byte) {
@@ -95,12 +95,12 @@ impl Automaton {
         }
     }
 
-    /// The length of the longest beginning of a pattern that a stream ends with.
+    /// Returns the length of the longest beginning of a pattern that a stream ends with.
     pub(super) fn depth(&self, node: u32) -> usize {
         self.nodes[node as usize].depth as usize
     }
 
-    /// The length of the longest pattern that a stream ends with, 0 where it ends with none.
+    /// Returns the length of the longest pattern that a stream ends with, 0 where it ends with none.
     pub(super) fn found(&self, node: u32) -> usize {
         self.nodes[node as usize].longest as usize
     }

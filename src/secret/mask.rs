@@ -165,7 +165,7 @@ impl Layer {
         (self.node, self.in_mask) = (ROOT, false);
     }
 
-    /// The length of the longest beginning of a pattern that the stream ends with.
+    /// Returns the length of the longest beginning of a pattern that the stream ends with.
     fn depth(&self) -> usize {
         self.automaton.as_ref().map_or(0, |automaton| automaton.depth(self.node))
     }
@@ -230,7 +230,7 @@ mod tests {
         out
     }
 
-    /// The same, of the whole text and in the plainest way.
+    /// Returns the same, of the whole text and in the plainest way.
     fn expected(patterns: &[Vec<u8>], text: &[u8]) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];
         for pattern in patterns {

@@ -43,7 +43,7 @@ impl Visible {
         }
     }
 
-    /// How many of the first bytes are shown, or are not; none where that depends on what comes.
+    /// Returns how many of the first bytes are shown, or are not; none where that depends on what comes.
     fn decide(&mut self, is_over: bool) -> Option<(usize, bool)> {
         let at_end = |count: usize, is_shown| is_over.then_some((count, is_shown));
         match self.undecided[self.begin..] {
@@ -68,7 +68,7 @@ impl Visible {
         }
     }
 
-    /// A control sequence whole; of one that is none, the two bytes that begin it.
+    /// Returns a control sequence whole; of one that is none, the two bytes that begin it.
     fn control_sequence(&self, is_over: bool) -> Option<(usize, bool)> {
         let bytes = &self.undecided[self.begin..];
         let after =
@@ -82,7 +82,7 @@ impl Visible {
         }
     }
 
-    /// A control string whole; of one that does not end on its line, the two bytes that begin it.
+    /// Returns a control string whole; of one that does not end on its line, the two bytes that begin it.
     fn string(&mut self, is_over: bool) -> Option<(usize, bool)> {
         let bytes = &self.undecided[self.begin..];
         if self.unterminated > 2 {

@@ -13,7 +13,7 @@ use super::image::MAX_PERCENT;
 /// No bar is longer, nor a line that is worth keeping.
 const MAX_PENDING: usize = 4 << 10;
 
-/// A terminal: our end, and the one to draw on. Either is closed in every program that is started.
+/// Returns a terminal: our end, and the one to draw on. Either is closed in every program that is started.
 pub(super) fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
@@ -54,13 +54,13 @@ impl Bar {
         said
     }
 
-    /// How much is done, never less than it was, and never all; none before there is a bar.
+    /// Returns how much is done, never less than it was, and never all; none before there is a bar.
     pub(super) fn percent(&self) -> Option<u8> {
         self.percent
     }
 }
 
-/// The percentage of a bar without its sign, `[==/  ] 128/256  50`.
+/// Returns the percentage of a bar without its sign, `[==/  ] 128/256  50`.
 fn percent(line: &[u8]) -> Option<u8> {
     let (bar, counts) = str::from_utf8(line).ok()?.strip_prefix('[')?.split_once(']')?;
     let (done, percent) = counts.trim_start().split_once(' ')?;

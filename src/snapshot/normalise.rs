@@ -144,7 +144,7 @@ impl Pass<'_> {
     }
 }
 
-/// The time to be set, if it is not the one that is there.
+/// Returns the time to be set, if it is not the one that is there.
 fn clamped(stat: &Stat, epoch: Option<u64>) -> Option<i64> {
     let most = i64::from(u32::MAX).min(epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX)));
     let seconds = stat.st_mtime.clamp(0, most);

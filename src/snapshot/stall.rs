@@ -15,12 +15,12 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    /// A program that begins now.
+    /// Returns a program that begins now.
     pub(super) fn new(patience: Duration, now: Instant) -> Self {
         Self { patience, count: 0, since: now }
     }
 
-    /// Whether nothing has been read or written for too long; `count` is how much has been by `now`.
+    /// Returns whether nothing has been read or written for too long; `count` is how much has been by `now`.
     pub(super) fn is_stalled(&mut self, count: u64, now: Instant) -> bool {
         if count != self.count {
             (self.count, self.since) = (count, now);
@@ -28,13 +28,13 @@ impl Stall {
         now.duration_since(self.since) >= self.patience
     }
 
-    /// How long that may last.
+    /// Returns how long that may last.
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }
 }
 
-/// How many bytes a process has read and written, see proc_pid_io(5); none where the kernel does not count.
+/// Returns how many bytes a process has read and written, see proc_pid_io(5); none where the kernel does not count.
 pub(super) fn bytes_moved(process: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
     let counted = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());

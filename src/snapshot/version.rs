@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 /// Its name in PATH.
 pub const MKSQUASHFS: &str = "mksquashfs";
 
-/// The file of mksquashfs that PATH leads to.
+/// Returns the file of mksquashfs that PATH leads to.
 pub fn find_mksquashfs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(MKSQUASHFS)).find(|file| file.is_file())
 }
 
-/// The version that a mksquashfs tells, such as `4.5.1`.
+/// Returns the version that a mksquashfs tells, such as `4.5.1`.
 ///
 /// # Errors
 /// Where it cannot be run, or tells none.

@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, SpecialCodeIndex, tcgetattr, tcgetpgrp};
 const KEYS: [(SpecialCodeIndex, i32); 2] =
     [(SpecialCodeIndex::VINTR, libc::SIGINT), (SpecialCodeIndex::VQUIT, libc::SIGQUIT)];
 
-/// The signal that what was just typed is to end the terminal's foreground process with, if the kernel keeps it from that.
+/// Returns the signal that what was just typed is to end the terminal's foreground process with, if the kernel keeps it from that.
 pub fn ending_signal(terminal: BorrowedFd<'_>, typed: &[u8]) -> Option<i32> {
     // What a terminal's modes are costs a system call, and most keys end nothing.
     if !typed.iter().any(u8::is_ascii_control) {
@@ -28,7 +28,7 @@ pub fn ending_signal(terminal: BorrowedFd<'_>, typed: &[u8]) -> Option<i32> {
     is_kept_from(&status, signal).then_some(signal)
 }
 
-/// Whether a process of that status, see proc(5), is first in its PID namespace and does nothing itself about the signal.
+/// Returns whether a process of that status, see proc(5), is first in its PID namespace and does nothing itself about the signal.
 fn is_kept_from(status: &str, signal: i32) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let numbers: Vec<&str> = field("NSpid").unwrap_or_default().split_whitespace().collect();

@@ -20,7 +20,7 @@ pub struct Raw<'a> {
     _guard: Guard,
 }
 
-/// A descriptor of the terminal that standard input is.
+/// Returns a descriptor of the terminal that standard input is.
 ///
 /// # Errors
 /// Where no descriptor is left.
@@ -28,7 +28,7 @@ pub fn keyboard() -> io::Result<OwnedFd> {
     io::stdin().as_fd().try_clone_to_owned()
 }
 
-/// The number of its rows and of its columns; none where it does not tell.
+/// Returns the number of its rows and of its columns; none where it does not tell.
 pub fn size(terminal: BorrowedFd<'_>) -> Option<Winsize> {
     tcgetwinsize(terminal).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0)
 }

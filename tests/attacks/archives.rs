@@ -62,7 +62,7 @@ fn pax(archive: &mut Vec<u8>, records: &[(&str, &str)]) {
     member(archive, "pax", tar::EntryType::XHeader, "", text.as_bytes());
 }
 
-/// A build on this archive, with the tools of the lab in it.
+/// Returns a build on this archive, with the tools of the lab in it.
 fn on_archive(lab: &Lab, hostile: &[u8], steps: &str) -> Project {
     let project = lab.project(&format!("\ncontainers: {{ c: {{ rootfs: {{ tar: root.tar }} }} }}\nsteps:\n{steps}\n"));
     lab.unpack_base(&project.path("base"));
@@ -124,7 +124,7 @@ fn names(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-/// The same project with more in its archive, whose links know where it is.
+/// Returns the same project with more in its archive, whose links know where it is.
 fn on_archive_of(lab: &Lab, project: &Project, hostile: &[u8]) -> Project {
     let other = on_archive(lab, hostile, LOOK);
     fs::copy(other.path("root.tar"), project.path("root.tar")).unwrap();

@@ -26,19 +26,19 @@ pub enum Failure {
     NotTried(String),
 }
 
-/// The end of a text, where causes stand, on one line.
+/// Returns the end of a text, where causes stand, on one line.
 fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let start = line.char_indices().rev().nth(600).map_or(0, |(at, _)| at);
     line[start..].to_owned()
 }
 
-/// An attack that got through, with the evidence.
+/// Returns an attack that got through, with the evidence.
 pub fn got_out(evidence: impl AsRef<str>) -> Failure {
     Failure::GotOut(shortened(evidence.as_ref()))
 }
 
-/// An attack of which nothing is known.
+/// Returns an attack of which nothing is known.
 pub fn not_tried(reason: impl AsRef<str>) -> Failure {
     Failure::NotTried(shortened(reason.as_ref()))
 }

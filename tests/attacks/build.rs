@@ -35,7 +35,7 @@ impl Build {
         self.of("step_output", step).filter_map(|event| event["line"].as_str()).collect()
     }
 
-    /// Whether a step printed this line.
+    /// Returns whether a step printed this line.
     pub fn printed(&self, step: &str, line: &str) -> bool {
         self.lines(step).contains(&line)
     }
@@ -50,7 +50,7 @@ impl Build {
         self.of("step_finished", step).next().and_then(|event| event["reason"].as_str()).unwrap_or_default()
     }
 
-    /// The lines of a step that begin with one of these words: evidence of an attack that got through.
+    /// Returns the lines of a step that begin with one of these words: evidence of an attack that got through.
     pub fn evidence(&self, step: &str, words: &[&str]) -> Vec<&str> {
         let begins = |line: &&str| words.iter().any(|word| line.starts_with(word));
         self.lines(step).into_iter().filter(begins).collect()

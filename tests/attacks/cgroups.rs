@@ -249,7 +249,7 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
     safe(limit.is_some_and(|limit| limit <= 33_000), format!("a step without limits may have {limit:?} processes"))
 }
 
-/// The least of a process' pids limits over its group and those above it, but for the host's own groups.
+/// Returns the least of a process' pids limits over its group and those above it, but for the host's own groups.
 fn least_pids(pid: &str) -> Option<u64> {
     let mut limits = Vec::new();
     for line in fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().lines() {

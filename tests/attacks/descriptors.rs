@@ -82,7 +82,7 @@ impl HostProcess {
         Self(sleep, project.path("victim/marker"))
     }
 
-    /// The marker's path from directories of a procfs, and from the host's root.
+    /// Returns the marker's path from directories of a procfs, and from the host's root.
     fn markers(&self) -> String {
         let (pid, marker) = (self.0.id(), self.1.display());
         format!("{pid}/root{marker}, root{marker}, 1/root{marker}, .{marker}, marker, victim/marker")
@@ -309,7 +309,7 @@ steps:
     safe(!run.stdout.contains("LEAKED"), run.stdout)
 }
 
-/// The files that run containers, with all that would change if one were written to.
+/// Returns the files that run containers, with all that would change if one were written to.
 fn programs(lab: &Lab) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = vec![PathBuf::from(env!("CARGO_BIN_EXE_runner"))];
     let path = std::env::var_os("PATH").unwrap_or_default();

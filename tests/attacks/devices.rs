@@ -243,7 +243,7 @@ steps:
     build.tried("victim", "granted")
 }
 
-/// The root with the tools, as a manifest has it.
+/// Returns the root with the tools, as a manifest has it.
 fn base(lab: &Lab) -> String {
     let text = lab.project("base: $BASE\n").read("build.yaml");
     text.lines().find_map(|line| line.strip_prefix("base: ")).unwrap().to_owned()

@@ -67,7 +67,7 @@ impl Home {
     }
 }
 
-/// The group of this suite, if the limits of the container `c` hold there. A group that is not delegated may lack a
+/// Returns the group of this suite, if the limits of the container `c` hold there. A group that is not delegated may lack a
 /// controller, and runner moves no process in it for a default: the plan must say which limit is not enforced and how it
 /// would, and `apply` must build nothing without a limit of the manifest. They hold then in a group that is delegated.
 pub fn limits_home(lab: &Lab, project: &Project) -> Result<Home, Failure> {
@@ -98,7 +98,7 @@ pub fn limits_home(lab: &Lab, project: &Project) -> Result<Home, Failure> {
     Ok(Home(Some(groups)))
 }
 
-/// A group of v2 as systemd makes one with `Delegate=yes`.
+/// Returns a group of v2 as systemd makes one with `Delegate=yes`.
 fn delegated(lab: &Lab) -> Result<Groups, Failure> {
     let groups = Groups::make(format!("attack-delegated-{}", lab.tag()));
     for path in &groups.paths {

@@ -228,7 +228,7 @@ steps:
     tried(refused || build.printed("s", "TRYING"), build.to_string())
 }
 
-/// A hostile step with a writable bind of `work`, and a victim that names something in it.
+/// Returns a hostile step with a writable bind of `work`, and a victim that names something in it.
 fn swapped(lab: &Lab, definitions: &str, hostile: &str, victim: &str) -> Project {
     let project = lab.project(&format!(
         "

@@ -125,17 +125,17 @@ steps:
         Ok(lab)
     }
 
-    /// The same root with another runtime.
+    /// Returns the same root with another runtime.
     pub fn with_runtime(&self, runtime: &str) -> Self {
         Self { runtime: runtime.to_owned(), ..self.clone() }
     }
 
-    /// A project with this manifest, but for its version; `$BASE` stands for the root with the tools.
+    /// Returns a project with this manifest, but for its version; `$BASE` stands for the root with the tools.
     pub fn project(&self, manifest: &str) -> Project {
         self.project_in(&tempfile::env::temp_dir(), manifest)
     }
 
-    /// The same in a directory of this one.
+    /// Returns the same in a directory of this one.
     pub fn project_in(&self, above: &Path, manifest: &str) -> Project {
         let directory = tempfile::Builder::new().prefix("runner-attack-").tempdir_in(above).unwrap();
         let project = Project { directory, runtime: self.runtime.clone() };
@@ -150,7 +150,7 @@ steps:
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A text that no other attack has, for groups, keys and processes that the host can tell apart.
+    /// Returns a text that no other attack has, for groups, keys and processes that the host can tell apart.
     pub fn tag(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         format!("{}-{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -210,7 +210,7 @@ impl Project {
         self.run_within(PATIENCE, command)
     }
 
-    /// The same with a patience of its own, for builds of very many steps.
+    /// Returns the same with a patience of its own, for builds of very many steps.
     ///
     /// # Errors
     /// It cannot be started.
@@ -242,12 +242,12 @@ impl Project {
     }
 }
 
-/// The end of a process, however long it takes on a usual machine.
+/// Returns the end of a process, however long it takes on a usual machine.
 pub fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
     wait(child, PATIENCE)
 }
 
-/// The end of a process; none after as long as this is here, when it is killed.
+/// Returns the end of a process; none after as long as this is here, when it is killed.
 pub fn wait(child: &mut Child, usual: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + patience::time(usual);
     while Instant::now() < deadline {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::patience;
 
-/// The cgroup hierarchies of this host.
+/// Returns the cgroup hierarchies of this host.
 pub fn hierarchies() -> Vec<PathBuf> {
     let root = PathBuf::from("/sys/fs/cgroup");
     if root.join("cgroup.controllers").exists() {
@@ -87,7 +87,7 @@ pub fn clear(runner: u32, text: &str) {
     groups_of(runner).iter().rev().for_each(|path| remove_group(path));
 }
 
-/// Whether it came to be so within as long as these seconds are here.
+/// Returns whether it came to be so within as long as these seconds are here.
 pub fn wait_until(seconds: u64, is_so: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(patience::seconds(seconds));
     while Instant::now() < deadline {

@@ -41,13 +41,13 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// A link was named in the refusal, and that of the mount which it lies in.
+/// Returns whether the refusal names the link and the mount that it lies in.
 fn is_refused(build: &Build, step: &str, link: &str) -> bool {
     let reason = build.reason(step);
     build.status(step) == "failed" && reason.contains(&format!("{link} is a link that lies in the mount /"))
 }
 
-/// The places of all that a step's mountinfo shows.
+/// Returns the places of all that a step's mountinfo shows.
 fn places<'a>(build: &'a Build, step: &str) -> Vec<&'a str> {
     build.lines(step).into_iter().filter_map(|line| line.split(' ').nth(4)).collect()
 }

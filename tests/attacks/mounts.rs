@@ -274,7 +274,7 @@ steps:
     Ok(())
 }
 
-/// All that is in the victim's directory, with its content.
+/// Returns all that is in the victim's directory, with its content.
 fn listing(project: &Project) -> String {
     let script = "cd \"$1\" && find . -printf '%p %m %s %l\\n' | sort && find . -type f -exec cat {} +";
     let output = Command::new("sh").args(["-c", script, "sh"]).arg(project.path("victim")).output().unwrap();

@@ -34,7 +34,7 @@ pub fn from_environment() -> Result<(), String> {
     FACTOR.set(factor).map_err(|_| format!("{VARIABLE} was read before"))
 }
 
-/// Whether this machine is said to be slow.
+/// Returns whether this machine is said to be slow.
 pub fn is_slow() -> bool {
     seconds(1) > 1
 }

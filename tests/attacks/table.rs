@@ -24,7 +24,7 @@ impl Row {
     }
 }
 
-/// The whole table, and what it comes to.
+/// Returns the whole table, and what it comes to.
 pub fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0).max(7);

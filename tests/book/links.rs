@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::pages::{Page, pages, read, top, without_code};
 
-/// The targets of the links of a page.
+/// Returns the targets of the links of a page.
 fn links(text: &str) -> Vec<String> {
     let text = without_code(text);
     let behind = text.split("](").skip(1);
     behind.map(|after| after.split([')', ' ']).next().unwrap().to_owned()).collect()
 }
 
-/// The names of a page's headings as mdBook and GitHub make them: lower case, spaces become `-`, and signs go.
+/// Returns the names of a page's headings as mdBook and GitHub make them: lower case, spaces become `-`, and signs go.
 fn anchors(text: &str) -> Vec<String> {
     let text = without_code(text);
     let mut seen: HashMap<String, usize> = HashMap::new();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::pages::{code, pages};
 
-/// The manifests of a page: those in blocks of YAML, and those that a shell writes with `<<'END'`.
+/// Returns the manifests of a page: those in blocks of YAML, and those that a shell writes with `<<'END'`.
 fn manifests(text: &str) -> Vec<(usize, String)> {
     // Some blocks include a file or show one comment.
     let is_own = |block: &str| block.lines().any(|line| !line.starts_with('#') && !line.starts_with("{{#include"));
@@ -45,7 +45,7 @@ fn every_manifest_on_a_page_fits_the_schema_and_is_read() {
     assert!(count >= 12, "{count}");
 }
 
-/// A line of the shell as words, up to a pipe, a redirection or another command.
+/// Returns a line of the shell as words, up to a pipe, a redirection or another command.
 fn words(line: &str) -> Vec<String> {
     let stops = ["|", ">", "&&", "||", "<", ">>", "#"];
     line.split_whitespace()

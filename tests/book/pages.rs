@@ -9,17 +9,17 @@ pub struct Page {
     pub text: String,
 }
 
-/// The top of the repository.
+/// Returns the top of the repository.
 pub fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The text of one file.
+/// Returns the text of one file.
 pub fn read(path: &str) -> String {
     fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The pages of the book, and those beside it that people read.
+/// Returns the pages of the book, and those beside it that people read.
 pub fn pages() -> Vec<Page> {
     let beside = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/promises.md"];
     let in_book = fs::read_dir(top().join("docs/src")).unwrap();
@@ -30,7 +30,7 @@ pub fn pages() -> Vec<Page> {
     paths.into_iter().map(|path| Page { text: read(path.to_str().unwrap()), path }).collect()
 }
 
-/// The text of a page without its blocks of code.
+/// Returns the text of a page without its blocks of code.
 pub fn without_code(text: &str) -> String {
     let mut is_code = false;
     let lines = text.lines().filter(|line| {
@@ -41,7 +41,7 @@ pub fn without_code(text: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The blocks of code of a language, each with the number of its first line.
+/// Returns the blocks of code of a language, each with the number of its first line.
 pub fn code<'t>(text: &'t str, language: &str) -> Vec<(usize, String)> {
     let (mut blocks, mut open): (Vec<(usize, String)>, Option<&'t str>) = (Vec::new(), None);
     for (number, line) in text.lines().enumerate() {

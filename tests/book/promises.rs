@@ -17,7 +17,7 @@ fn sources(directory: &Path, text: &mut String) {
     }
 }
 
-/// The rows of the tables of the page: a promise, and what stands between backticks in its last column.
+/// Returns the rows of the tables of the page: a promise, and what stands between backticks in its last column.
 fn promises(page: &str) -> Vec<(String, Vec<String>)> {
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
     let cells = rows.map(|row| row.trim_matches('|').rsplit_once('|').unwrap());
@@ -30,7 +30,7 @@ fn promises(page: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// Whether a name is that of a test function, of an attack, or of a figure that the benchmark prints.
+/// Returns whether a name is that of a test function, of an attack, or of a figure that the benchmark prints.
 fn exists(name: &str, tests: &str, attacks: &str, figures: &str) -> bool {
     let is_attack = || attacks.contains(&format!("\"{name}\""));
     tests.contains(&format!("fn {name}(")) || is_attack() || (name.contains(' ') && figures.contains(name))

@@ -92,7 +92,7 @@ impl Shell {
         self.child.stdin.as_mut().unwrap().write_all(format!("{line}\r").as_bytes()).unwrap();
     }
 
-    /// The arguments that `show` prints next.
+    /// Returns the arguments that `show` prints next.
     fn got(&mut self) -> String {
         loop {
             if let Some((_, after)) = self.shown.split_once("GOT:")

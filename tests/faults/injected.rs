@@ -88,7 +88,7 @@ fn one(project: &Project, injection: &Injection, right: &Outputs, tally: &Tally)
     false
 }
 
-/// The causes that a message may name, and the codes that it may end with.
+/// Returns the causes that a message may name, and the codes that it may end with.
 fn expected(injection: &Injection) -> (Vec<String>, &'static [i32]) {
     const FAILED: &[i32] = &[0, 1, 3];
     // The manifest, or a file that it names, cannot be read.

@@ -36,7 +36,7 @@ impl Finding {
 /// The outputs of a project, by name, with their digests.
 pub type Outputs = BTreeMap<String, Digest>;
 
-/// The images in `out`.
+/// Returns the images in `out`.
 pub fn outputs(project: &Project) -> Outputs {
     images(&project.path("out")).filter(|(name, _)| !name.starts_with('.')).collect()
 }

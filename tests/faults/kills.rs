@@ -200,7 +200,7 @@ fn frozen(tally: &Tally, signal: Signal) {
     tally.add("kill", &format!("{signal} while the container is frozen"), found, String::new);
 }
 
-/// The cgroups of a runner's container, wherever this host has the freezer.
+/// Returns the cgroups of a runner's container, wherever this host has the freezer.
 fn groups_of(pid: u32) -> Vec<PathBuf> {
     let below = descendants(pid);
     let mut groups: Vec<PathBuf> = below.iter().flat_map(|pid| memberships(*pid)).collect();
@@ -231,7 +231,7 @@ fn freeze(group: &std::path::Path) -> bool {
     fs::write(group.join("freezer.state"), "FROZEN").is_ok() || fs::write(group.join("cgroup.freeze"), "1").is_ok()
 }
 
-/// The seed of the moments: that of the caller, or one that nobody can foresee.
+/// Returns the seed of the moments: that of the caller, or one that nobody can foresee.
 fn seed() -> u64 {
     let seed = std::env::var("RUNNER_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
     seed.unwrap_or_else(|| RandomState::new().build_hasher().finish())

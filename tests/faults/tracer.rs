@@ -278,7 +278,7 @@ fn process_of(thread: Pid) -> Pid {
     number.map_or(thread, Pid::from_raw)
 }
 
-/// Which of runner's own processes has just been started, if it is one.
+/// Returns which of runner's own processes has just been started, if it is one.
 fn role_of(pid: Pid) -> Option<Role> {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut arguments = line.split('\0');

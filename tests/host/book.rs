@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::pages::{code, read};
 use crate::project::Project;
 
-/// The commands of a page, in order, each with the lines that the page shows below it. Blocks for the shell show none, and
+/// Returns the commands of a page, in order, each with the lines that the page shows below it. Blocks for the shell show none, and
 /// count where they write a manifest.
 fn commands(page: &str) -> Vec<(String, Option<String>)> {
     let mut blocks: Vec<(usize, String, bool)> = Vec::new();
@@ -35,7 +35,7 @@ fn commands(page: &str) -> Vec<(String, Option<String>)> {
     commands
 }
 
-/// The same text for each run and each host: without times, names of logs, and the size of an image of the host's programs.
+/// Returns the same text for each run and each host: without times, names of logs, and the size of an image of the host's programs.
 fn comparable(text: &str) -> String {
     let word = |word: &str| {
         let is_time = word

@@ -19,7 +19,7 @@ pub const TOOLS: &str = "{ programs: [/bin/sh, /bin/cat, /bin/chmod, /bin/chown,
      /usr/bin/env, /usr/bin/head, /usr/bin/id, /usr/bin/ipcmk, /usr/bin/seq, /usr/bin/setsid, /usr/bin/stat, \
      /usr/bin/tr, /usr/bin/wc] }";
 
-/// A project with this manifest, but that `$TOOLS` stands for a root with the usual programs and `$GATE` for the gate.
+/// Returns a project with this manifest, but that `$TOOLS` stands for a root with the usual programs and `$GATE` for the gate.
 pub fn project(manifest: &str) -> Project {
     let gate = "gate: { type: bind, source: gate, target: /gate }";
     Project::new(&format!("version: 1\n{}", manifest.replace("$TOOLS", TOOLS).replace("$GATE", gate)))
@@ -62,7 +62,7 @@ impl Built {
         built
     }
 
-    /// The events of that kind.
+    /// Returns the events of that kind.
     pub fn all(&self, kind: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == kind).collect()
     }
@@ -94,7 +94,7 @@ impl Built {
         self.ending(step)["reason"].as_str().unwrap_or_else(|| panic!("{step} has no reason: {}", self.run))
     }
 
-    /// The bytes of a step's log; none where it has printed nothing.
+    /// Returns the bytes of a step's log; none where it has printed nothing.
     #[track_caller]
     pub fn log(&self, step: &str) -> Vec<u8> {
         self.ending(step)["log"].as_str().map(|path| fs::read(path).unwrap()).unwrap_or_default()
@@ -106,14 +106,14 @@ impl Built {
         String::from_utf8(self.log(step)).unwrap()
     }
 
-    /// The digest of the image that a snapshot step wrote.
+    /// Returns the digest of the image that a snapshot step wrote.
     #[track_caller]
     pub fn digest(&self, step: &str) -> &str {
         let written = self.all("snapshot_written").into_iter().find(|event| event["step"] == step);
         written.unwrap_or_else(|| panic!("{step} wrote no image: {}", self.run))["digest"].as_str().unwrap()
     }
 
-    /// The messages of the warnings about a step.
+    /// Returns the messages of the warnings about a step.
     pub fn warnings_of(&self, step: &str) -> Vec<&str> {
         let warnings = self.all("warning").into_iter().filter(|event| event["step"] == step);
         warnings.map(|event| event["message"].as_str().unwrap()).collect()
@@ -217,7 +217,7 @@ pub fn unique_seconds() -> String {
     format!("1{:07}{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The processes that a process has started and that still run, in the order of their numbers.
+/// Returns the processes that a process has started and that still run, in the order of their numbers.
 pub fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
@@ -227,19 +227,19 @@ pub fn children(pid: u32) -> Vec<u32> {
     children
 }
 
-/// The same with those that they have started: each before its own.
+/// Returns the same with those that they have started: each before its own.
 pub fn descendants(pid: u32) -> Vec<u32> {
     children(pid).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
 }
 
-/// The processes of this host whose command line begins so.
+/// Returns the processes of this host whose command line begins so.
 pub fn processes_of(command: &str) -> Vec<String> {
     let line = |directory: fs::DirEntry| fs::read_to_string(directory.path().join("cmdline")).ok();
     let all = fs::read_dir("/proc").unwrap().flatten().filter_map(line);
     all.map(|line| line.replace('\0', " ")).filter(|line| line.starts_with(command)).collect()
 }
 
-/// The names in a squashfs image, as unsquashfs(1) lists them.
+/// Returns the names in a squashfs image, as unsquashfs(1) lists them.
 pub fn names_in(image: &std::path::Path) -> Vec<String> {
     let listed = std::process::Command::new("unsquashfs").args(["-lc", "-d", ""]).arg(image).output().unwrap();
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));

@@ -135,7 +135,7 @@ const FREEZE: &str = r#"$MOUNT_ALL
       sleep $MARK
 "#;
 
-/// A project whose step freezes itself, and the command that it leaves running then, in no other test.
+/// Returns a project whose step freezes itself, and the command that it leaves running then, in no other test.
 fn freezing(timeout: &str) -> (Project, String) {
     let mark = unique_seconds();
     let script = FREEZE.replace("$MARK", &mark);
@@ -207,7 +207,7 @@ fn is_any_frozen(runner: u32) -> bool {
     false
 }
 
-/// A group with those limits, as that of a service or a CI job, and the shell commands with which runner is started in it.
+/// Returns a group with those limits, as that of a service or a CI job, and the shell commands with which runner is started in it.
 fn caller(name: &str, memory: i64, pids: i64) -> (LimitedGroup, String) {
     let name = format!("test-{name}-{}", unique_seconds());
     let memory = LinuxMemoryBuilder::default().limit(memory).build().unwrap();

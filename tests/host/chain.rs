@@ -147,7 +147,7 @@ fn expected() -> &'static Expected {
     })
 }
 
-/// A manifest of all layers on the base: in one container, or each in one on the layer before.
+/// Returns a manifest of all layers on the base: in one container, or each in one on the layer before.
 fn manifest(mode: &str, one_container: bool) -> String {
     let mut containers = String::new();
     let mut steps = String::new();

@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::namespace::in_private_namespace;
 
-/// An image of one file, with the time that a reproducible build gives it.
+/// Returns an image of one file, with the time that a reproducible build gives it.
 fn image(directory: &Path, name: &str, text: &str) -> PathBuf {
     let (source, image) = (directory.join(name), directory.join(format!("{name}.squashfs")));
     fs::create_dir(&source).unwrap();

@@ -60,7 +60,7 @@ steps:
 
 const NUMBERS: [&str; 8] = ["c 1:1", "c 1:11", "c 10:200", "c 10:237", "b 7:0", "c 4:0", "c 4:64", "c 10:229"];
 
-/// The first disk of this host that is no loop device, else a loop device.
+/// Returns the first disk of this host that is no loop device, else a loop device.
 fn disk() -> (u64, u64) {
     let disks = std::fs::read_dir("/sys/block").unwrap().flatten();
     let numbers = disks.filter(|disk| !disk.file_name().to_string_lossy().starts_with("loop"));

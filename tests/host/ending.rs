@@ -20,7 +20,7 @@ pub fn read(project: &Project, name: &str) -> Option<String> {
     fs::read_to_string(project.path(name)).ok()
 }
 
-/// A command that no other process of this host is, and its argument.
+/// Returns a command that no other process of this host is, and its argument.
 pub fn sleep() -> (String, String) {
     let seconds = unique_seconds();
     (format!("sleep {seconds}"), seconds)
@@ -31,7 +31,7 @@ pub fn assert_nothing_left(project: &Project, built: &Built) {
     assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{}", built.run);
 }
 
-/// A build whose step is stopped at the gate `half`: by its timeout of three seconds, or by Ctrl-C.
+/// Returns a build whose step is stopped at the gate `half`: by its timeout of three seconds, or by Ctrl-C.
 #[track_caller]
 pub fn stopped(project: &Project, gate: &Gate, step: &str, is_timeout: bool) -> Built {
     let build = Running::start(project, &[]);
@@ -45,7 +45,7 @@ pub fn stopped(project: &Project, gate: &Gate, step: &str, is_timeout: bool) -> 
     built
 }
 
-/// The processes below one that have ended, and whose exit status nobody has taken.
+/// Returns the processes below one that have ended, and whose exit status nobody has taken.
 fn zombies_below(pid: u32) -> Vec<u32> {
     let stat = |pid: u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

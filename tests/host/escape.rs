@@ -76,7 +76,7 @@ int main(int argc, char **argv) {
 }
 "##;
 
-/// Which file it is, and what is in it.
+/// Returns which file it is, and what is in it.
 fn state(path: &Path) -> (u64, u64, std::time::SystemTime, Vec<u8>) {
     use std::os::unix::fs::MetadataExt;
     let metadata = fs::metadata(path).unwrap();
@@ -84,7 +84,7 @@ fn state(path: &Path) -> (u64, u64, std::time::SystemTime, Vec<u8>) {
     (metadata.ino(), metadata.len(), metadata.modified().unwrap(), sum[..64].to_vec())
 }
 
-/// A library that runner itself or runc needs, and no program of the root.
+/// Returns a library that runner itself or runc needs, and no program of the root.
 fn library(name: &str) -> String {
     let found = Command::new("cc").arg(format!("-print-file-name={name}")).output().unwrap();
     String::from_utf8(found.stdout).unwrap().trim().to_owned()
@@ -166,7 +166,7 @@ steps:
     assert_eq!(built.text("next"), "works\n");
 }
 
-/// A directory of the host that a hostile root's links lead to, and a root, unpacked, with those links.
+/// Returns a directory of the host that a hostile root's links lead to, and a root, unpacked, with those links.
 fn hostile(manifest: &str, links: &[(&str, &str)]) -> Project {
     let project = project(&format!(
         "
@@ -206,7 +206,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// All that is below a directory, with what is in it.
+/// Returns all that is below a directory, with what is in it.
 fn contents(directory: &Path) -> Vec<String> {
     let listed = Command::new("sh")
         .args(["-c", "find . -ls; find . -type f -exec sha256sum {} +"])

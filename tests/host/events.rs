@@ -18,7 +18,7 @@ steps:
   - { name: never, container: next, run: "true" }
 "#;
 
-/// A build of a step that takes two seconds, as the build before it has shown.
+/// Returns a build of a step that takes two seconds, as the build before it has shown.
 fn estimated() -> Built {
     let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: slow, run: sleep 2 }]\n");
     Built::well(&project);
@@ -43,7 +43,7 @@ steps:
   - { name: layer, snapshot: {} }
 "#;
 
-/// The properties that the schema has for each kind of event.
+/// Returns the properties that the schema has for each kind of event.
 fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
     let common: Vec<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
     let variants = schema["oneOf"].as_array().unwrap().iter().map(|variant| {

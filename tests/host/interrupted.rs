@@ -87,7 +87,7 @@ fn check_outputs(project: &Project) {
     assert!(whole(project, &project.path("out/layer.squashfs")));
 }
 
-/// Whether an output is one of the store's layers, which are named after what is in them.
+/// Returns whether an output is one of the store's layers, which are named after what is in them.
 fn whole(project: &Project, image: &Path) -> bool {
     project.store().join(format!("layers/sha256/{}.squashfs", sum(image))).exists()
 }

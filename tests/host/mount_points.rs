@@ -7,7 +7,7 @@ use crate::namespace::in_private_namespace;
 use crate::project::Project;
 use crate::tree::Tree;
 
-/// The images of a project, stacked, the lowest first.
+/// Returns the images of a project, stacked, the lowest first.
 fn stacked(project: &Project, images: &[&str]) -> Tree {
     let images: Vec<PathBuf> = images.iter().map(|image| project.path(image)).collect();
     in_private_namespace(|mounts| match &images[..] {

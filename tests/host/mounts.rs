@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::built::{Built, Running, names_in, project};
 
-/// The names in an image below its root.
+/// Returns the names in an image below its root.
 fn names(image: &Path) -> Vec<String> {
     names_in(image).into_iter().filter(|name| !name.trim_matches('/').is_empty()).collect()
 }
@@ -138,7 +138,7 @@ steps:
     assert!(!names.iter().any(|name| name.contains("cache") || name == "/two" || name == "/other"), "{names:?}");
 }
 
-/// The files below a directory that hold these bytes.
+/// Returns the files below a directory that hold these bytes.
 fn files_with(directory: &Path, bytes: &str) -> Vec<String> {
     let found = Command::new("grep").args(["-rlaF", "-e", bytes]).arg(directory).output().unwrap();
     assert!(found.status.code() < Some(2), "{}", String::from_utf8_lossy(&found.stderr));

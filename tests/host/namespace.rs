@@ -40,7 +40,7 @@ impl Mounts {
         target
     }
 
-    /// A squashfs image.
+    /// Returns a squashfs image.
     #[track_caller]
     pub fn image(&self, image: &Path) -> PathBuf {
         let target = self.target();
@@ -50,7 +50,7 @@ impl Mounts {
         target
     }
 
-    /// A chain of images, the lowest first.
+    /// Returns a chain of images, the lowest first.
     #[track_caller]
     pub fn chain(&self, images: &[PathBuf]) -> PathBuf {
         let layers: Vec<String> = images.iter().rev().map(|image| self.image(image).display().to_string()).collect();

@@ -11,7 +11,7 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below that one, which is not zero.
+    /// Returns a number below that one, which is not zero.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }

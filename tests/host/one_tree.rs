@@ -151,7 +151,7 @@ fn attributes(path: &Path, numbers: &mut Numbers) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// An access control list as the kernel takes it, see acl(5): of one user beside owner, group and others.
+/// Returns an access control list as the kernel takes it, see acl(5): of one user beside owner, group and others.
 fn list(numbers: &mut Numbers) -> Vec<u8> {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, of) in [(1u16, u32::MAX), (2, 1000), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)] {
@@ -162,7 +162,7 @@ fn list(numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-/// Each line as a snapshot has to have it: a time in whole seconds that an image holds, and no access control lists. The
+/// Returns each line as a snapshot has to have it: a time in whole seconds that an image holds, and no access control lists. The
 /// mode of an entry with one then gives the group no more than the list did: it showed the list's mask there.
 fn as_in_a_snapshot(lines: &[String], epoch: Option<i64>) -> Vec<String> {
     let latest = epoch.unwrap_or(i64::from(u32::MAX));
@@ -184,7 +184,7 @@ fn as_in_a_snapshot(lines: &[String], epoch: Option<i64>) -> Vec<String> {
     lines.iter().map(line).collect()
 }
 
-/// The permissions of the owning group by an access control list in hexadecimal: its entry, within the mask.
+/// Returns the permissions of the owning group by an access control list in hexadecimal: its entry, within the mask.
 fn group_of(list: &str) -> u32 {
     let number = |at: usize| u32::from_str_radix(&list[2 * at..2 * at + 2], 16).unwrap();
     let of_tag =

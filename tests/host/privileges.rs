@@ -70,7 +70,7 @@ fn mask(names: &[&str]) -> String {
     format!("{:016x}", names.iter().map(bit).fold(0, |mask, bit| mask | bit))
 }
 
-/// The default set with some more and without some.
+/// Returns the default set with some more and without some.
 fn changed(add: &[&'static str], drop: &[&str]) -> Vec<&'static str> {
     let kept = DEFAULT.into_iter().filter(|name| !drop.contains(name));
     kept.chain(add.iter().copied()).collect()

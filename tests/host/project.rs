@@ -57,19 +57,19 @@ impl Project {
         self.surrounded(Command::new(env!("CARGO_BIN_EXE_runner")), arguments)
     }
 
-    /// A command that ends with runner and its arguments: a program that starts it.
+    /// Returns a command that ends with runner and its arguments: a program that starts it.
     pub fn command_by(&self, program: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_runner"));
         self.surrounded(command, arguments)
     }
 
-    /// A shell command, in which `"$@"` is runner and its arguments.
+    /// Returns a shell command, in which `"$@"` is runner and its arguments.
     pub fn shell(&self, shell: &str, arguments: &[&str]) -> Command {
         self.command_by(&["sh", "-c", shell, "sh"], arguments)
     }
 
-    /// The same in a mount namespace of its own.
+    /// Returns the same in a mount namespace of its own.
     pub fn shell_in_namespace(&self, shell: &str, arguments: &[&str]) -> Command {
         self.command_by(&["unshare", "--mount", "sh", "-c", shell, "sh"], arguments)
     }
@@ -135,7 +135,7 @@ impl Project {
         (events, run)
     }
 
-    /// All that a build left on this host: processes, mounts, loop devices, cgroups of the runner `pid`, and files that
+    /// Returns all that a build left on this host: processes, mounts, loop devices, cgroups of the runner `pid`, and files that
     /// are neither layers, logs nor outputs. Empty is right.
     pub fn left_over(&self, pid: u32) -> Vec<String> {
         let mut left = Vec::new();
@@ -170,7 +170,7 @@ impl Project {
     }
 }
 
-/// The cgroups that runner has made on this host, whoever called it.
+/// Returns the cgroups that runner has made on this host, whoever called it.
 fn groups() -> Vec<PathBuf> {
     let mut groups = Vec::new();
     let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];

@@ -80,7 +80,7 @@ impl Terminal {
         status
     }
 
-    /// Whether keys are echoed, lines edited and signals sent, as before.
+    /// Returns whether keys are echoed, lines edited and signals sent, as before.
     pub fn is_as_before(&self) -> bool {
         let modes = tcgetattr(&self.line).unwrap();
         modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)

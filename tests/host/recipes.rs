@@ -10,7 +10,7 @@ use crate::project::{Project, Run};
 use crate::root::{make_root, unpack};
 use crate::runtimes::{by_hand, run_bundle};
 
-/// A project with a copy of that example in the directory `example`.
+/// Returns a project with a copy of that example in the directory `example`.
 fn copy_of(name: &str) -> Project {
     let project = Project::new("version: 1\nsteps: []\n");
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);

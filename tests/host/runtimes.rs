@@ -30,7 +30,7 @@ fn apply(project: &Project, arguments: &[&str], change: impl FnOnce(&mut Command
     Run::new(0, &command.output().unwrap())
 }
 
-/// A runtime that notes that it was called and calls runc.
+/// Returns a runtime that notes that it was called and calls runc.
 fn noting(project: &Project, name: &str) -> PathBuf {
     let path = project.path(name);
     let runc = runc();
@@ -57,7 +57,7 @@ fn a_runtime_is_taken_from_the_flag_or_the_variable_and_by_its_path() {
     assert!(run.code == 0 && !was_called(&project), "{run}");
 }
 
-/// A runtime that hangs in one of its calls, and calls runc in the others.
+/// Returns a runtime that hangs in one of its calls, and calls runc in the others.
 fn hanging(project: &Project, call: &str) -> String {
     let path = project.path("hanging");
     let runc = runc();

@@ -33,7 +33,7 @@ fn with_sharing(sharing: &str) -> (Project, Gate) {
     (project, gate)
 }
 
-/// The events of a build up to the first one that is so.
+/// Returns the events of a build up to the first one that is so.
 fn until(lines: &mut impl Iterator<Item = String>, is: impl Fn(&Value) -> bool) -> Vec<Value> {
     let mut events = Vec::new();
     for line in lines {

@@ -30,7 +30,7 @@ steps:
   - { name: app-layer, container: app, snapshot: { output: out/app.squashfs } }
 "#;
 
-/// A project that was built.
+/// Returns a project that was built.
 fn built() -> Project {
     let project = project(MANIFEST);
     project.apply();
@@ -48,7 +48,7 @@ fn json(project: &Project, arguments: &[&str]) -> Value {
     serde_json::from_str(&run.stdout).unwrap()
 }
 
-/// The layer of a step, and its file.
+/// Returns the layer of a step, and its file.
 #[track_caller]
 fn layer(project: &Project, step: &str) -> (Digest, PathBuf) {
     let json = json(project, &["inspect", step, "--json"]);

@@ -46,7 +46,7 @@ until [ "$(stty size)" = '40 100' ]; do sleep 0.05; done; exit 42"#;
     assert!(terminal.is_as_before());
 }
 
-/// The sleep of that many seconds: whether it is in the foreground of its terminal, and
+/// Returns the sleep of that many seconds: whether it is in the foreground of its terminal, and
 /// whether it is stopped; see stat in proc(5).
 fn sleep_state(seconds: &str) -> Option<(bool, bool)> {
     let of_sleep = |path: &Path| {

@@ -68,12 +68,12 @@ impl Tree {
         self.0.get(Path::new(path)).unwrap_or_else(|| panic!("{path} is not there: {:?}", self.paths()))
     }
 
-    /// All paths but the root's own.
+    /// Returns all paths but the root's own.
     pub fn paths(&self) -> Vec<&str> {
         self.0.keys().filter_map(|path| path.to_str()).filter(|path| !path.is_empty()).collect()
     }
 
-    /// Each difference, in words. Times from `fresh` (seconds since 1970) on are taken as equal: both trees were made
+    /// Returns each difference, in words. Times from `fresh` (seconds since 1970) on are taken as equal: both trees were made
     /// after that, but not in the same second.
     pub fn differences(&self, wanted: &Self, fresh: i64) -> Vec<String> {
         let mut told = Vec::new();
@@ -143,7 +143,7 @@ impl Entry {
         }
     }
 
-    /// Whether more than half of a file of some size is holes.
+    /// Returns whether more than half of a file of some size is holes.
     fn is_sparse(&self) -> bool {
         self.size.is_some_and(|size| size > 1 << 20 && self.allocated < size / 2)
     }

@@ -121,13 +121,13 @@ fn every_example_fits_the_schema_that_it_is_an_example_of() {
     assert!(count > 100, "{count}");
 }
 
-/// The examples of a key: its own, and those of its forms.
+/// Returns the examples of a key: its own, and those of its forms.
 fn of_key<'s>(root: &'s Value, key: &'s Value) -> Vec<&'s Value> {
     let forms = list(&resolved(root, key)["anyOf"]).into_iter();
     [examples(key), forms.flat_map(|form| examples(resolved(root, form))).collect()].concat()
 }
 
-/// A map with a key set in it.
+/// Returns a map with a key set in it.
 fn with(mut map: Value, key: &str, value: &Value) -> Value {
     map[key] = value.clone();
     map

@@ -40,7 +40,7 @@ impl Default for FakeHost {
     }
 }
 
-/// A profile whose filter has more instructions than the kernel takes.
+/// Returns a profile whose filter has more instructions than the kernel takes.
 fn long_profile() -> Vec<u8> {
     let rule = |value| {
         format!(

@@ -15,7 +15,7 @@ fn the_committed_schema_is_the_one_of_the_types() {
     assert!(committed == schema_text(), "run `runner schema > schemas/manifest.v1.schema.json`");
 }
 
-/// Whether both take the document; fails if they differ.
+/// Returns whether both take the document; fails if they differ.
 fn accepted(text: &str) -> bool {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let instance: serde_json::Value = serde_yaml::from_str(text).unwrap();
@@ -26,7 +26,7 @@ fn accepted(text: &str) -> bool {
     by_schema
 }
 
-/// A manifest with these keys beside `version` and a container.
+/// Returns a manifest with these keys beside `version` and a container.
 fn top(keys: &str) -> String {
     format!("version: 1\ncontainers: {{c: {{rootfs: {{scratch: true}}}}}}\n{keys}\n")
 }

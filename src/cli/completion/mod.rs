@@ -154,7 +154,7 @@ impl<'c> Line<'c> {
         }
     }
 
-    /// The next positional argument.
+    /// Returns the next positional argument.
     fn positional(&self) -> Option<&'c Arg> {
         let is_next = |argument: &&Arg| {
             if self.is_escaped { argument.is_last_set() } else { argument.get_index() == Some(self.place) }
@@ -224,7 +224,7 @@ fn value_name(argument: &Arg) -> &str {
     argument.get_value_names().and_then(<[_]>::first).map_or("", |name| name.as_str())
 }
 
-/// The help of an option, behind the name of its value.
+/// Returns the help of an option, behind the name of its value.
 fn about(option: &Arg) -> String {
     let help = option.get_help().map(ToString::to_string).unwrap_or_default();
     if option.get_action().takes_values() { format!("<{}> {help}", value_name(option)) } else { help }

@@ -47,7 +47,7 @@ impl Known {
         Self { used: inventory.used(&stacks), above: stacks.counts_above(), stacks, inventory, locked }
     }
 
-    /// The layers, chain by chain: the chain used last first, and of each the base first. One of several chains stands in
+    /// Returns the layers, chain by chain: the chain used last first, and of each the base first. One of several chains stands in
     /// the first of them.
     pub fn layers(&self) -> Vec<(&Digest, &LayerFile)> {
         let stacks = &self.stacks;

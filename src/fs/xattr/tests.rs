@@ -13,7 +13,7 @@ use super::*;
 
 type All = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The directory is in memory: disks have less room for attributes.
+/// Returns a directory in memory: disks have less room for attributes.
 fn directory() -> (tempfile::TempDir, File) {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let open = File::open(directory.path()).unwrap();

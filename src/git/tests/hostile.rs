@@ -6,7 +6,7 @@ use super::*;
 
 const HEX: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2";
 
-/// The error of a repository, which must name neither of these secrets, and is short.
+/// Returns the error of a repository, which must name neither of these secrets, and is short.
 #[track_caller]
 fn refusal(top: &Path) -> String {
     let error = last_commit_time(top).unwrap_err();
@@ -122,7 +122,7 @@ fn a_file_of_the_kernel_in_the_place_of_any_file_of_a_repository_is_not_read() {
     }
 }
 
-/// A repository whose HEAD is the object `11…`.
+/// Returns a repository whose HEAD is the object `11…`.
 fn empty_repository() -> (tempfile::TempDir, PathBuf) {
     let (directory, top) = repository(0, &[]);
     fs::write(top.join(".git/HEAD"), "1".repeat(40)).unwrap();

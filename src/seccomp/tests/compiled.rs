@@ -96,7 +96,7 @@ fn rule_holds(rule: &LinuxSyscall, of: Architecture, arguments: &[u64; 6], but_t
     if is_doubled { all.iter().any(holds) } else { all.iter().all(holds) }
 }
 
-/// The answer by the rules as `seccomp/mod.rs` tells them.
+/// Returns the answer by the rules as `seccomp/mod.rs` tells them.
 fn expected(filter: &LinuxSeccomp, of: Architecture, called: u32, arguments: &[u64; 6]) -> Action {
     // x32 and x86-64 are told apart by the number alone.
     let of = match of {
@@ -193,7 +193,7 @@ fn any_filter() -> impl Strategy<Value = LinuxSeccomp> {
     )
 }
 
-/// A call that the names of the rules are about, or one next to it.
+/// Returns a call that the names of the rules are about, or one next to it.
 fn any_call() -> impl Strategy<Value = (Architecture, u32)> {
     let of = prop::sample::select(&Architecture::ALL[..]);
     let near = (of.clone(), prop::sample::select(&NAMES[..]), -1..=1_i32)

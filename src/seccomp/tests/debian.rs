@@ -220,7 +220,7 @@ fn ours() -> Gates {
     gates
 }
 
-/// All that the one has and the other has not, as gates with a sign before each name.
+/// Returns all that the one has and the other has not, as gates with a sign before each name.
 fn differences(ours: &Gates, theirs: &Gates) -> BTreeSet<String> {
     let flat = |gates: &Gates| -> BTreeSet<String> {
         gates.iter().flat_map(|(gate, names)| names.iter().map(move |name| format!("{gate} {name}"))).collect()

@@ -38,7 +38,7 @@ impl Input<'_> {
         bytes.to_vec()
     }
 
-    /// A name that the kernel takes, or none.
+    /// Returns a name that the kernel takes, or none.
     fn name(&mut self) -> Option<Vec<u8>> {
         let name = self.bytes(1);
         let is_name =

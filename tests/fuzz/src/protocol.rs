@@ -81,7 +81,7 @@ fn request_again(request: &Request<'_>) -> Vec<u8> {
     bytes
 }
 
-/// All but the first byte, of which two bits count.
+/// Returns all but the first byte, of which two bits count.
 fn view_again(view: &View<'_>) -> Vec<u8> {
     let mut bytes = view.bounding.to_le_bytes().to_vec();
     for program in [view.inherited_filter, view.own_filter] {

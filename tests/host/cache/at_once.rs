@@ -43,7 +43,7 @@ fn caches(project: &Project) -> Vec<PathBuf> {
     entries.map(|cache| cache.path()).filter(|path| path.is_dir()).collect()
 }
 
-/// Whether the store has a record of the layer that the step wrote.
+/// Returns whether the store has a record of the layer that the step wrote.
 fn is_recorded(project: &Project, step: &str) -> bool {
     let name = format!("\"{step}\"");
     let records = fs::read_dir(project.store().join("keys")).into_iter().flatten().flatten();
@@ -124,7 +124,7 @@ fn when_one_of_eight_builds_is_killed_another_takes_over() {
     assert_eq!(project.left_over(pid), Vec::<String>::new());
 }
 
-/// Whether a process below that one has a command line with this word.
+/// Returns whether a process below that one has a command line with this word.
 fn has_step(pid: u32, word: &str) -> bool {
     let line = |child: &u32| fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
     descendants(pid).iter().any(|child| line(child).contains(word))

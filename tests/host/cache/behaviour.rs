@@ -25,14 +25,14 @@ steps:
   - { name: image, container: next, snapshot: { mode: full, output: out/image.squashfs } }
 "#;
 
-/// Which steps have run so far, in order.
+/// Returns which steps have run so far, in order.
 fn ran(project: &Project) -> String {
     let caches = fs::read_dir(project.store().join("cache")).unwrap().flatten();
     let texts = caches.filter_map(|cache| fs::read_to_string(cache.path().join("ran")).ok());
     texts.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The only layer of a snapshot, in the store.
+/// Returns the only layer of a snapshot, in the store.
 fn layer(project: &Project, built: &Built, step: &str) -> std::path::PathBuf {
     let digest = digests(built).into_iter().find(|(name, _)| name == step).unwrap().1;
     project.store().join(format!("layers/sha256/{}.squashfs", digest.strip_prefix("sha256:").unwrap()))

@@ -27,7 +27,7 @@ steps:
   - { name: two-s, container: two, snapshot: { mode: full, output: out/two.squashfs } }
 "#;
 
-/// How many builds are killed.
+/// Returns how many builds are killed.
 fn kills() -> u32 {
     std::env::var("RUNNER_TEST_KILLS").map_or(25, |kills| kills.parse().unwrap())
 }
@@ -107,7 +107,7 @@ fn after_a_kill_at_any_moment_the_next_build_ends_right() {
     println!("{} kills after {all:?} in all; {ended} builds had ended before, {:?}", moments.len(), begun.elapsed());
 }
 
-/// A number that nobody can foresee.
+/// Returns a number that nobody can foresee.
 fn random() -> u32 {
     u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap()
 }

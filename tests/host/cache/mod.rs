@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::built::Built;
 use crate::project::Project;
 
-/// The statuses of all steps, in the order of their names: `a=ran b=cached`.
+/// Returns the statuses of all steps, in the order of their names: `a=ran b=cached`.
 pub fn statuses(built: &Built) -> String {
     let mut ended: Vec<String> = built
         .all("step_finished")
@@ -37,7 +37,7 @@ pub fn reasons(built: &Built, step: &str) -> Value {
     started.map_or(Value::Null, |event| event["reasons"].clone())
 }
 
-/// Each step of the plan: its name, whether it is fresh, and why not.
+/// Returns each step of the plan: its name, whether it is fresh, and why not.
 #[track_caller]
 pub fn planned(project: &Project) -> Vec<(String, bool, Value)> {
     let run = project.runner(&["plan", "--json"]);
@@ -49,7 +49,7 @@ pub fn planned(project: &Project) -> Vec<(String, bool, Value)> {
     plan["steps"].as_array().unwrap().iter().map(step).collect()
 }
 
-/// The digests of all snapshots, by step.
+/// Returns the digests of all snapshots, by step.
 pub fn digests(built: &Built) -> Vec<(String, String)> {
     let written = built.all("snapshot_written");
     let mut digests: Vec<(String, String)> = written
@@ -60,7 +60,7 @@ pub fn digests(built: &Built) -> Vec<(String, String)> {
     digests
 }
 
-/// The messages of all warnings.
+/// Returns the messages of all warnings.
 pub fn warnings(built: &Built) -> Vec<String> {
     built.all("warning").iter().map(|event| event["message"].as_str().unwrap().to_owned()).collect()
 }
@@ -82,7 +82,7 @@ pub fn edit(project: &Project, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
-/// A number that the end of a build tells.
+/// Returns a number that the end of a build tells.
 pub fn count(built: &Built, what: &str) -> u64 {
     built.events.last().unwrap()[what].as_u64().unwrap()
 }

@@ -57,7 +57,7 @@ steps:
     made
 }
 
-/// A project with that kind of base, and a mksquashfs of its own.
+/// Returns a project with that kind of base, and a mksquashfs of its own.
 fn setting(roots: &Project, base: &str) -> Project {
     let project = project(MANIFEST);
     let device = project.path("device");

@@ -31,7 +31,7 @@ fn all(status: &str) -> String {
     ["a", "b", "l0", "l1"].map(|step| format!("{step}={status}")).join(" ")
 }
 
-/// Which file it is, and when anything of it changed.
+/// Returns which file it is, and when anything of it changed.
 fn stamp(path: &Path) -> (u64, i64, i64) {
     let found = fs::symlink_metadata(path).unwrap();
     (found.ino(), found.ctime(), found.ctime_nsec())

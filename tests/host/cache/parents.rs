@@ -97,7 +97,7 @@ fn json(project: &Project, arguments: &[&str]) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"))
 }
 
-/// The digests of these snapshots.
+/// Returns the digests of these snapshots.
 fn of(digests: &[(String, String)], steps: &[&str]) -> Vec<String> {
     let digest = |step: &&str| digests.iter().find(|(name, _)| name == step).unwrap().1.clone();
     steps.iter().map(digest).collect()

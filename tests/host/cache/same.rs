@@ -33,7 +33,7 @@ fn made() -> Project {
     project
 }
 
-/// The keys in the store, and the digests that the build told.
+/// Returns the keys in the store, and the digests that the build told.
 fn keys_and_digests(project: &Project, shell: &str) -> (Vec<String>, Vec<String>) {
     let run = project.runner_in_shell(shell, &["apply", "--progress", "json"]);
     assert_eq!(run.code, 0, "{run}");

@@ -27,32 +27,32 @@ const ROOT: &str = "rootfs: { programs: [/bin/sh] }";
 const RUN: &str = "run: ':'";
 const BIND: &str = "mounts: [{ type: bind, source: in/NAME, target: /in, options: [ro] }]";
 
-/// A change of the container's keys.
+/// Returns a change of the container's keys.
 fn container(name: &'static str, before: &'static str, after: &'static str, reasons: Value) -> Case {
     Case { name, before: (before, RUN, ""), after: (after, RUN, ""), change: |_| (), reasons }
 }
 
-/// A change of the steps.
+/// Returns a change of the steps.
 fn steps(name: &'static str, before: &'static str, after: &'static str, reasons: Value) -> Case {
     Case { name, before: ("", before, ""), after: ("", after, ""), change: |_| (), reasons }
 }
 
-/// A change of the snapshot.
+/// Returns a change of the snapshot.
 fn image(name: &'static str, before: &'static str, after: &'static str, reasons: Value) -> Case {
     Case { name, before: ("", RUN, before), after: ("", RUN, after), change: |_| (), reasons }
 }
 
-/// A change of host files, which a bind or the root shows.
+/// Returns a change of host files, which a bind or the root shows.
 fn files(name: &'static str, keys: &'static str, change: fn(&Path), reasons: Value) -> Case {
     Case { name, before: (keys, RUN, ""), after: (keys, RUN, ""), change, reasons }
 }
 
-/// A change of the root, in which nothing can run.
+/// Returns a change of the root, in which nothing can run.
 fn root(name: &'static str, keys: &'static str, change: fn(&Path)) -> Case {
     Case { name, before: (keys, "", ""), after: (keys, "", ""), change, reasons: below(name) }
 }
 
-/// A change of nothing that matters.
+/// Returns a change of nothing that matters.
 fn nothing(
     name: &'static str,
     before: (&'static str, &'static str, &'static str),
@@ -102,7 +102,7 @@ fn manifest(cases: &[Case], after: bool) -> String {
     format!("version: 1\nname: table\ncontainers:\n{containers}steps:\n{steps}")
 }
 
-/// A project with what the cases read of the host.
+/// Returns a project with what the cases read of the host.
 fn project(cases: &[Case]) -> Project {
     let project = Project::new(&manifest(cases, false));
     for Case { name, .. } in cases {
