@@ -12,13 +12,13 @@
 mod archives;
 mod attack;
 mod build;
+#[path = "../host/caller_signals.rs"]
+mod caller_signals;
 mod calls;
 mod cgroups;
 mod descriptors;
 mod devices;
 mod groups;
-#[path = "../host/heed.rs"]
-mod heed;
 mod host_paths;
 mod lab;
 mod leftovers;
@@ -62,7 +62,7 @@ const FAMILIES: [&[Attack]; 13] = [
 ];
 
 fn main() -> ExitCode {
-    heed::heed_signals();
+    caller_signals::stop_ignoring_signals();
     let mut arguments = std::env::args().skip(1);
     let (mut filter, mut runtimes) = (None, Vec::new());
     while let Some(argument) = arguments.next() {

@@ -57,7 +57,7 @@ exit $code"#
         }
     }
     found.extend(judge::whole(&sample.project, &sample.right, true));
-    found.extend(judge::left_over(&sample.project, &[run.pid]).into_iter().map(|l| Finding::new(Kind::LeftBehind, l)));
+    found.extend(judge::leftovers(&sample.project, &[run.pid]).into_iter().map(|l| Finding::new(Kind::LeftBehind, l)));
     tally.add("host", fault, found, || run.to_string());
 }
 

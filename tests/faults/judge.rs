@@ -100,15 +100,15 @@ pub fn next_build(project: &Project, right: &Outputs, earlier: &[u32]) -> Vec<Fi
         found.push(Finding::new(Kind::Damaged, format!("the store does not verify: {verified}")));
     }
     let pids: Vec<u32> = earlier.iter().copied().chain([next.pid, verified.pid]).collect();
-    found.extend(left_over(project, &pids).into_iter().map(|left| Finding::new(Kind::LeftBehind, left)));
+    found.extend(leftovers(project, &pids).into_iter().map(|left| Finding::new(Kind::LeftBehind, left)));
     found
 }
 
 /// Returns all that these runs left, after some time for the kernel to remove what it removes by itself.
-pub fn left_over(project: &Project, pids: &[u32]) -> Vec<String> {
+pub fn leftovers(project: &Project, pids: &[u32]) -> Vec<String> {
     const TRIES: u32 = 200;
     let left = || {
-        let mut left: Vec<String> = pids.iter().flat_map(|pid| project.left_over(*pid)).collect();
+        let mut left: Vec<String> = pids.iter().flat_map(|pid| project.leftovers(*pid)).collect();
         left.extend(half_written(&project.store()));
         left.sort();
         left.dedup();

@@ -79,7 +79,7 @@ pub fn all(tally: &Tally) {
             if matches!(way, Way::Signal(_)) && run.code == 130 {
                 // A build that ends in order leaves nothing for the next start.
                 found.extend(
-                    judge::left_over(&sample.project, &[run.pid])
+                    judge::leftovers(&sample.project, &[run.pid])
                         .into_iter()
                         .map(|left| Finding::new(Kind::LeftBehind, left)),
                 );

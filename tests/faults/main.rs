@@ -10,9 +10,9 @@
 #[path = "../host/built.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod built;
+#[path = "../host/caller_signals.rs"]
+mod caller_signals;
 mod calls;
-#[path = "../host/heed.rs"]
-mod heed;
 mod hosts;
 mod injected;
 mod judge;

@@ -1,4 +1,4 @@
-//! The first pages that a user reads, carried out: each command prints the lines that its page shows.
+//! The first pages that a user reads, executed: each command prints the lines that its page shows.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -55,7 +55,7 @@ fn comparable(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
-fn carry_out(page: &str) {
+fn execute(page: &str) {
     let project = Project::new("version: 1\nsteps: []\n");
     let (programs, first) = (project.path("bin"), project.path("first"));
     fs::create_dir(&programs).unwrap();
@@ -65,7 +65,7 @@ fn carry_out(page: &str) {
     let commands = commands(&read(page));
     assert!(commands.len() > 3, "{page}: {}", commands.len());
     for (text, shown) in commands {
-        // What is mounted to look into an image is gone afterwards in any case.
+        // Mounts of the page are removed in any case.
         let mut command =
             project.shell(&format!("exec 2>&1; exec unshare -m sh -c '{}'", text.replace('\'', "'\\''")), &[]);
         let output = command.current_dir(&first).env("PATH", &path).output().unwrap();
@@ -83,10 +83,10 @@ fn carry_out(page: &str) {
 
 #[test]
 fn the_first_manifest_of_the_book_prints_what_its_page_shows() {
-    carry_out("docs/src/first-manifest.md");
+    execute("docs/src/first-manifest.md");
 }
 
 #[test]
 fn the_first_five_minutes_of_the_readme_print_what_it_shows() {
-    carry_out("README.md");
+    execute("README.md");
 }

@@ -1,4 +1,4 @@
-//! Attacks on the host's memory and on who a step is: what a container may make is bounded, and no number makes it root.
+//! Attacks on the host's memory and on a step's identity: a container's memory is bounded, and no number makes it root.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::built::{Built, Gate, Running, project};
 
-/// Makes `FILES` empty files, and says how many came to be.
+/// Makes `FILES` empty files, and prints how many it made.
 const MANY: &str = "n=0; while [ $n -lt FILES ] && true 2> /dev/null > $1/file$n; do n=$((n+1)); done; echo $n";
 
 #[test]
@@ -30,13 +30,13 @@ steps:
     ));
     let built = Built::of(&project, &["--keep-going"]);
     let made = |step: &str| built.lines(step)[0].parse::<u32>().unwrap();
-    // 8 and 16 MiB are 2048 and 4096 pages; what runner puts there takes a few.
+    // 8 and 16 MiB are 2048 and 4096 pages; runner's own files take a few.
     assert!((1900..2048).contains(&made("tmp")), "{}", built.run);
     assert!((3000..4096).contains(&made("root")), "{}", built.run);
     for step in ["dev", "shm"] {
         assert!((16_000..=16_384).contains(&made(step)), "{step}: {}", built.run);
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -58,7 +58,7 @@ steps:
     );
     let built = Built::of(&project, &[]);
     assert_eq!(built.run.code, 0, "{}", built.run);
-    // Linux counts them from 6.6 on, and lets no step have any on a tmpfs before.
+    // Linux counts them from 6.6 on, and allows no step any on a tmpfs before.
     let most = (8 << 20) / 4096 * 1024 / 60_000;
     assert!(built.lines("fill")[0].parse::<u32>().unwrap() <= most, "{}", built.run);
 }
@@ -83,11 +83,11 @@ fn an_archive_of_empty_files_is_refused_with_the_key_that_gives_more_room() {
     assert_eq!(built.run.code, 3, "{}", built.run);
     let reason = built.reason("s");
     assert!(reason.contains("No space left on device") && reason.contains("scratch: {tmpfs: 40GiB}"), "{reason}");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_file_of_a_terabyte_of_hole_in_a_bind_stalls_no_plan() {
+fn a_sparse_file_of_a_terabyte_in_a_bind_delays_no_plan() {
     let project = project(
         r#"
 mounts:
@@ -103,8 +103,8 @@ steps:
 "#,
     );
     std::fs::create_dir(project.path("shared")).unwrap();
-    // To read it all would take longer than anybody waits for a test.
-    let built = Built::well(&project);
+    // Reading it all would take longer than a test can wait.
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("victim"), [(1_u64 << 40).to_string()]);
     let fresh = || project.runner(&["plan", "--target", "layer"]).stdout.contains("/shared changed");
     assert!(!fresh());
@@ -113,9 +113,9 @@ steps:
     assert!(fresh(), "{}", project.runner(&["plan", "--target", "layer"]));
 }
 
-/// The digest of an image or an archive is its SHA-256, so the holes of one of a terabyte are hashed, for half an hour.
+/// The digest of an image or an archive is its SHA-256, so runner hashes the holes of one of a terabyte, for half an hour.
 #[test]
-fn an_image_of_a_terabyte_of_hole_is_named_while_it_is_read_and_a_signal_ends_that_at_once() {
+fn a_sparse_image_of_a_terabyte_is_named_while_it_is_read_until_a_signal_ends_that() {
     for kind in ["squashfs", "tar"] {
         let project = project(&format!(
             "\ncontainers: {{ c: {{ rootfs: {{ {kind}: huge }} }} }}\nsteps: [{{ name: s, exec: [/nothing] }}, {{ name: l, snapshot: {{}} }}]\n"
@@ -128,7 +128,7 @@ fn an_image_of_a_terabyte_of_hole_is_named_while_it_is_read_and_a_signal_ends_th
         build.signal(Signal::INT);
         let built = build.end();
         assert_eq!(built.run.code, 130, "{kind}: {}", built.run);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
         let mut plan = project.command(&["plan"]);
         let mut plan = plan.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let warnings = BufReader::new(plan.stderr.take().unwrap());
@@ -211,8 +211,8 @@ steps:
     assert_eq!(reason("other"), "exit code 1");
 }
 
-/// Gives this test the loop devices with the numbers from 77 to 79, which nothing else on a host takes, until the file is
-/// closed: the lock on the node is one of the whole host.
+/// Locks the loop devices with the numbers from 77 to 79, which nothing else on a host uses, until the file is closed: the lock
+/// on the node is one of the whole host.
 fn take_loop_numbers() -> File {
     let file = File::open("/dev/loop-control").unwrap();
     file.lock().unwrap();
@@ -240,11 +240,11 @@ steps:
     assert_eq!(built.run.code, 0, "{}", built.run);
     assert!(built.text("s").contains("image"), "{}", built.run);
     assert!(!std::path::Path::new(&backing).exists(), "{node} is still attached");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_session_that_finds_no_room_names_the_place_that_is_full() {
+fn a_session_without_space_names_the_full_filesystem() {
     let project = project(
         "
 containers:

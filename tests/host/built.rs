@@ -1,4 +1,4 @@
-//! A build that was run with JSON events: what each step printed, how it ended; and a gate to meet a step half-way.
+//! A build that was run with JSON events: each step's output and end; and a gate to meet a step half-way.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,19 +19,19 @@ pub const TOOLS: &str = "{ programs: [/bin/sh, /bin/cat, /bin/chmod, /bin/chown,
      /usr/bin/env, /usr/bin/head, /usr/bin/id, /usr/bin/ipcmk, /usr/bin/seq, /usr/bin/setsid, /usr/bin/stat, \
      /usr/bin/tr, /usr/bin/wc] }";
 
-/// Returns a project with this manifest, but that `$TOOLS` stands for a root with the usual programs and `$GATE` for the gate.
+/// Returns a project with this manifest, in which `$TOOLS` stands for a root with the usual programs and `$GATE` for the gate.
 pub fn project(manifest: &str) -> Project {
     let gate = "gate: { type: bind, source: gate, target: /gate }";
     Project::new(&format!("version: 1\n{}", manifest.replace("$TOOLS", TOOLS).replace("$GATE", gate)))
 }
 
-/// How long anything may take before a test gives up. No test depends on how long anything does take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time after which a test gives up. No test depends on the time that anything takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks again and again until there is an answer.
+/// Repeats a question until there is an answer.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(answer) = ask() {
             return answer;
@@ -41,39 +41,39 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A build that is over.
+/// A build that has ended.
 pub struct Built {
     pub events: Vec<Value>,
     pub run: Run,
 }
 
 impl Built {
-    /// Builds; it may fail.
+    /// Builds; the build may fail.
     pub fn of(project: &Project, arguments: &[&str]) -> Self {
         Running::start(project, arguments).end()
     }
 
-    /// Builds; it must not fail, and leaves nothing.
+    /// Builds; the build must not fail, and leaves nothing behind.
     #[track_caller]
-    pub fn well(project: &Project) -> Self {
+    pub fn succeed(project: &Project) -> Self {
         let built = Self::of(project, &[]);
         assert_eq!(built.run.code, 0, "{}", built.run);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
         built
     }
 
-    /// Returns the events of that kind.
+    /// Returns the events of a type.
     pub fn all(&self, kind: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == kind).collect()
     }
 
-    /// From what runner printed.
+    /// Takes the output of a run of runner.
     pub fn from_run(run: Run) -> Self {
         let parsed = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"));
         Self { events: run.stdout.lines().map(parsed).collect(), run }
     }
 
-    /// How a step ended.
+    /// Returns the event of a step's end.
     #[track_caller]
     pub fn ending(&self, step: &str) -> &Value {
         let mut endings = self.all("step_finished").into_iter().filter(|event| event["step"] == step);
@@ -82,13 +82,13 @@ impl Built {
         ending
     }
 
-    /// `ran`, `failed` or `skipped`.
+    /// Returns `ran`, `failed` or `skipped`.
     #[track_caller]
     pub fn status(&self, step: &str) -> &str {
         self.ending(step)["status"].as_str().unwrap()
     }
 
-    /// Why a step failed.
+    /// Returns the reason for which a step failed.
     #[track_caller]
     pub fn reason(&self, step: &str) -> &str {
         self.ending(step)["reason"].as_str().unwrap_or_else(|| panic!("{step} has no reason: {}", self.run))
@@ -100,7 +100,7 @@ impl Built {
         self.ending(step)["log"].as_str().map(|path| fs::read(path).unwrap()).unwrap_or_default()
     }
 
-    /// What a step printed.
+    /// Returns the output of a step.
     #[track_caller]
     pub fn text(&self, step: &str) -> String {
         String::from_utf8(self.log(step)).unwrap()
@@ -119,23 +119,23 @@ impl Built {
         warnings.map(|event| event["message"].as_str().unwrap()).collect()
     }
 
-    /// What a step printed, by line.
+    /// Returns the output of a step, by line.
     #[track_caller]
     pub fn lines(&self, step: &str) -> Vec<String> {
         self.text(step).lines().map(str::to_owned).collect()
     }
 }
 
-/// A build under way. Dropped, it is killed: a test that fails must not leave it waiting for ever.
+/// A running build. It is killed when it is dropped: a test that fails must not leave it waiting for ever.
 pub struct Running(Option<Child>);
 
 impl Running {
-    /// `runner apply` with JSON events.
+    /// Starts `runner apply` with JSON events.
     pub fn start(project: &Project, arguments: &[&str]) -> Self {
         Self::spawn(project.command(&[&["apply", "--progress", "json"], arguments].concat()))
     }
 
-    /// That command, which prints JSON events.
+    /// Starts this command, which prints JSON events.
     pub fn spawn(mut command: Command) -> Self {
         Self(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
     }
@@ -144,7 +144,7 @@ impl Running {
         self.0.as_ref().unwrap().id()
     }
 
-    /// What it prints, to be read while it runs; then [`Self::end`] sees none of it.
+    /// Returns its output, to be read while it runs; then [`Self::end`] sees none of it.
     pub fn stdout(&mut self) -> ChildStdout {
         self.0.as_mut().unwrap().stdout.take().unwrap()
     }
@@ -153,14 +153,14 @@ impl Running {
         kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
     }
 
-    /// Waits for its end; kills it and fails where that does not come.
+    /// Waits for its end; kills it and fails if it does not end.
     #[track_caller]
     pub fn end(mut self) -> Built {
         let pid = self.pid();
         let child = self.0.take().unwrap();
         let (over, watch) = mpsc::channel::<()>();
         let dog = thread::spawn(move || {
-            let late = watch.recv_timeout(3 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+            let late = watch.recv_timeout(3 * TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
                 let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
             }
@@ -187,19 +187,19 @@ impl Drop for Running {
 pub struct Gate(PathBuf);
 
 impl Gate {
-    /// For a manifest that has `$GATE` among its mounts, and steps that call `sh /gate/meet NAME`.
+    /// Makes the gate of a manifest that has `$GATE` among its mounts, and steps that call `sh /gate/meet NAME`.
     pub fn new(project: &Project) -> Self {
         let wait = "touch /gate/$1.here; until [ -e /gate/$1.open ]; do sleep 0.02; done\n";
         project.write("gate/meet", wait);
         Self(project.path("gate"))
     }
 
-    /// One that was made before.
+    /// Opens a gate that was made before.
     pub fn reopen(project: &Project) -> Self {
         Self(project.path("gate"))
     }
 
-    /// Waits until a step has come to the gate.
+    /// Waits until a step has reached the gate.
     #[track_caller]
     pub fn await_step(&self, name: &str) {
         wait_for(&format!("the step at {name}"), || self.0.join(format!("{name}.here")).exists().then_some(()));
@@ -213,11 +213,11 @@ impl Gate {
 /// Returns a number of seconds that no other process of this host sleeps for, so that a test finds its own sleeps.
 pub fn unique_seconds() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // All have as many digits: none is the beginning of another.
+    // All have the same number of digits: none is the beginning of another.
     format!("1{:07}{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Returns the processes that a process has started and that still run, in the order of their numbers.
+/// Returns the running child processes of a process, in the order of their numbers.
 pub fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
@@ -227,7 +227,7 @@ pub fn children(pid: u32) -> Vec<u32> {
     children
 }
 
-/// Returns the same with those that they have started: each before its own.
+/// Returns the running descendants of a process: each before its own children.
 pub fn descendants(pid: u32) -> Vec<u32> {
     children(pid).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
 }

@@ -32,12 +32,12 @@ fn json(project: &Project, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn caches_are_listed_and_emptied_but_for_those_in_use() {
+fn caches_are_listed_and_emptied_except_those_in_use() {
     let project = project(MANIFEST);
     let gate = Gate::new(&project);
     let build = Running::start(&project, &["-j", "1"]);
     gate.await_step("stay");
-    // Another build has filled it, and is over.
+    // Another build has filled the cache, and has ended.
     let idle = Running::start(&project, &["--target", "fill"]).end();
     assert_eq!(idle.run.code, 0, "{}", idle.run);
 
@@ -62,7 +62,7 @@ fn caches_are_listed_and_emptied_but_for_those_in_use() {
     let names: Vec<&str> = run.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names.len(), 4, "{run}");
     assert!(names[0] == "CACHE" && names[1..3].contains(&"my-apt") && names[1..3].contains(&"/idle"), "{run}");
-    // A collection leaves them, and so does one of caches that were used since.
+    // A collection does not remove them, and neither does one of caches that were used since.
     assert_eq!(caches(&project, &["gc", "--keep-days", "0"]).code, 0);
     assert_eq!(caches(&project, &["gc", "--caches", "--keep-days", "1"]).stdout, "nothing to remove\n");
     let dry = json(&project, &["gc", "--caches", "--dry-run", "--json"]);
@@ -73,11 +73,11 @@ fn caches_are_listed_and_emptied_but_for_those_in_use() {
     assert!(run.stdout.contains("cache my-apt (") && run.stdout.contains("\nremoved 2 caches, "), "{run}");
     assert!(!idle.exists());
     assert_eq!(caches(&project, &["ls", "--caches"]).stdout.lines().count(), 1);
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_cache_that_was_emptied_is_made_anew() {
+fn an_emptied_cache_is_made_again() {
     let project = project(MANIFEST);
     let gate = Gate::new(&project);
     gate.open("stay");

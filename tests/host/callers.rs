@@ -1,11 +1,11 @@
-//! Builds under callers that ignore signals, bound resources or lack capabilities: each works, or says which one it is.
+//! Builds under callers that ignore signals, limit resources or lack capabilities: each works, or names the cause.
 
 use rustix::process::Signal;
 
 use crate::built::{Built, Gate, Running, project};
 use crate::project::Project;
 
-/// What a step has of its caller's signals.
+/// Prints the signal settings that a step gets from its caller.
 const SIGNALS: &str = r#"
 mounts: { $GATE }
 containers: { c: { rootfs: $TOOLS, mounts: [gate] } }
@@ -31,7 +31,7 @@ fn signals_that_the_caller_ignores_stay_ignored_and_steps_begin_with_default_one
         let built = build.end();
         assert_eq!(built.run.code, 0, "{ignored:?}: {}", built.run);
         assert_eq!(built.lines("s"), ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
         std::fs::remove_dir_all(project.path("gate")).unwrap();
         let gate = Gate::new(&project);
         let build = start(&project, &ignore);
@@ -54,12 +54,12 @@ fn limited(project: &Project, limit: &str) -> Built {
 
 #[track_caller]
 fn assert_nothing_left(project: &Project, built: &Built) {
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_limit_of_file_sizes_fails_a_build_with_its_name() {
-    // In units of 512 bytes; without a caller of this test that limits it, the image itself could be larger.
+fn a_file_size_limit_fails_a_build_with_the_limits_name() {
+    // In units of 512 bytes; the limit is below the image's size unless a caller of this test has a lower one.
     for (blocks, step) in [(20, "s"), (0, "s")] {
         let project = project(IMAGE);
         let built = limited(&project, &format!("-f {blocks}"));
@@ -72,14 +72,14 @@ fn a_limit_of_file_sizes_fails_a_build_with_its_name() {
 }
 
 #[test]
-fn a_step_that_writes_more_than_the_caller_allows_is_killed_as_everywhere() {
+fn a_step_that_writes_more_than_the_callers_limit_is_killed() {
     let project = project(
         "containers: { c: { rootfs: $TOOLS } }
 steps: [{ name: s, exec: [dd, if=/dev/zero, of=/large, bs=1M, count=40] }, { name: t, needs: [], run: dd if=/dev/zero of=/large bs=1M count=40 }]\n",
     );
     let built = start(&project, "ulimit -f 40000 && exec \"$@\" --keep-going").end();
     assert_eq!(built.run.code, 1, "{}", built.run);
-    // A step is the first process of its namespace, which the kernel keeps that signal from: its write fails instead.
+    // A step is the first process of its namespace, which the kernel protects from that signal: its write fails instead.
     for (step, how) in [("s", "exit code 1; "), ("t", "exit code 153; ")] {
         let reason = built.reason(step);
         assert!(reason.starts_with(how) && reason.contains("`ulimit -f unlimited`"), "{reason}");
@@ -89,7 +89,7 @@ steps: [{ name: s, exec: [dd, if=/dev/zero, of=/large, bs=1M, count=40] }, { nam
 
 #[test]
 fn too_few_open_files_and_too_little_memory_fail_a_build_with_the_name_of_the_limit() {
-    // Runner itself does with less memory than mksquashfs.
+    // Runner itself needs less memory than mksquashfs.
     let cases = [
         ("-n 20", "runner needs 128 open files, and its caller limits it to 20"),
         ("-n 127", "`ulimit -n 4096`"),
@@ -104,16 +104,16 @@ fn too_few_open_files_and_too_little_memory_fail_a_build_with_the_name_of_the_li
     }
 }
 
-/// Where the allocator gives no more, a process of Rust aborts; where no thread can be made, the system says no more than
-/// that it cannot be made now.
+/// Where the allocator gets no memory, a process of Rust aborts; where no thread can be made, the system reports only that it is
+/// not possible now.
 #[test]
-fn wherever_a_limit_of_memory_ends_runner_the_build_names_it() {
+fn a_memory_limit_that_ends_runner_anywhere_is_named() {
     let project = project(IMAGE);
     for (option, kibibytes) in [('v', (34_000..90_000).step_by(4000)), ('d', (2000..18_000).step_by(2000))] {
         for kibibytes in kibibytes {
             let limit = format!("-{option} {kibibytes}");
             let built = limited(&project, &limit);
-            // Below that the libraries are not loaded, or Rust's own start has no room: nothing of runner runs yet.
+            // Below that limit the libraries are not loaded, or Rust's own start has no memory: no code of runner runs yet.
             let script = format!("ulimit {limit} && exec \"$@\"");
             let starts = project.runner_in_shell(&script, &["--version"]).code == 0;
             let named = built.run.to_string().contains(&format!("`ulimit -{option} unlimited`"));
@@ -127,7 +127,7 @@ fn wherever_a_limit_of_memory_ends_runner_the_build_names_it() {
 }
 
 #[test]
-fn a_step_that_the_limit_of_processor_time_ends_names_it() {
+fn a_step_past_the_cpu_time_limit_names_it() {
     let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: 'while :; do :; done' }]\n");
     let built = limited(&project, "-t 2");
     assert!(built.reason("s").contains("`ulimit -t unlimited`"), "{}", built.run);
@@ -135,7 +135,7 @@ fn a_step_that_the_limit_of_processor_time_ends_names_it() {
 }
 
 #[test]
-fn runner_ends_in_order_and_names_the_limit_when_its_own_time_on_a_processor_is_over() {
+fn runner_past_its_own_cpu_time_limit_ends_in_order_and_names_it() {
     let project = project(SIGNALS);
     let gate = Gate::new(&project);
     let build = start(&project, "ulimit -t 60 && exec \"$@\"");
@@ -150,7 +150,7 @@ fn runner_ends_in_order_and_names_the_limit_when_its_own_time_on_a_processor_is_
 }
 
 #[test]
-fn the_least_open_files_that_runner_takes_are_enough_for_a_build() {
+fn the_lowest_accepted_limit_of_open_files_is_enough_for_a_build() {
     let project = project(IMAGE);
     let built = limited(&project, "-n 128");
     assert_eq!(built.run.code, 0, "{}", built.run);
@@ -158,7 +158,7 @@ fn the_least_open_files_that_runner_takes_are_enough_for_a_build() {
 }
 
 #[test]
-fn a_container_that_a_limit_of_file_sizes_keeps_from_being_made_fails_with_its_name() {
+fn a_container_that_a_file_size_limit_prevents_fails_with_the_limits_name() {
     let project = project("containers: { c: { rootfs: { scratch: true } } }\nsteps: [{ name: s, exec: [/nothing] }]\n");
     let built = limited(&project, "-f 20");
     assert_ne!(built.run.code, 0, "{}", built.run);
@@ -179,7 +179,7 @@ fn a_low_limit_of_the_stack_is_raised_or_refused_in_words() {
 }
 
 #[test]
-fn limits_that_builds_do_not_come_near_change_nothing() {
+fn high_limits_of_the_caller_change_nothing() {
     for limit in ["-l 0", "-u 3", "-t 60", "-c unlimited", "-q 0"] {
         let project = project(IMAGE);
         // dash has no option for some of them.
@@ -242,7 +242,7 @@ fn doctor_and_a_build_agree_on_a_limit_of_open_files() {
     assert_eq!((doctor.code, build.code), (3, 3), "{doctor}");
     assert!(doctor.stdout.contains("open files") && doctor.stdout.contains("limits it to 100"), "{doctor}");
     assert!(build.stderr.contains("limits it to 100"), "{build}");
-    assert_eq!(project.left_over(build.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(build.pid), Vec::<String>::new());
 }
 
 /// Builds from a caller that lacks capabilities.
@@ -296,8 +296,8 @@ fn a_caller_without_sys_admin_is_refused_and_doctor_names_missing_capabilities()
 }
 
 #[test]
-fn without_proc_or_the_null_device_commands_that_need_them_say_so_and_the_others_work() {
-    // In a mount namespace that goes with the command; nothing of the host is changed.
+fn without_proc_or_the_null_device_only_the_commands_that_need_them_fail() {
+    // In a mount namespace that ends with the command; nothing of the host is changed.
     let cases = [
         ("umount -l /proc", "cannot use /proc, which runner needs: no process filesystem", "mount -t proc proc /proc"),
         (
@@ -332,13 +332,13 @@ fn without_proc_or_the_null_device_commands_that_need_them_say_so_and_the_others
 
 also_with_runc! {
     signals_that_the_caller_ignores_stay_ignored_and_steps_begin_with_default_ones,
-    a_step_that_writes_more_than_the_caller_allows_is_killed_as_everywhere,
-    wherever_a_limit_of_memory_ends_runner_the_build_names_it,
-    a_step_that_the_limit_of_processor_time_ends_names_it,
-    the_least_open_files_that_runner_takes_are_enough_for_a_build,
-    a_container_that_a_limit_of_file_sizes_keeps_from_being_made_fails_with_its_name,
+    a_step_that_writes_more_than_the_callers_limit_is_killed,
+    a_memory_limit_that_ends_runner_anywhere_is_named,
+    a_step_past_the_cpu_time_limit_names_it,
+    the_lowest_accepted_limit_of_open_files_is_enough_for_a_build,
+    a_container_that_a_file_size_limit_prevents_fails_with_the_limits_name,
     a_low_limit_of_the_stack_is_raised_or_refused_in_words,
-    limits_that_builds_do_not_come_near_change_nothing,
+    high_limits_of_the_caller_change_nothing,
     the_default_nofile_fits_the_callers_limit_and_a_higher_one_of_the_manifest_is_refused,
     doctor_and_a_build_agree_on_a_limit_of_open_files,
     a_capability_that_the_caller_lacks_is_named_before_anything_of_the_container_runs,

@@ -1,5 +1,5 @@
-//! Cgroups: a step sees none of the host's, lifts none of its limits, is ended though it freezes itself, and is bound by
-//! the group that runner was started in.
+//! Cgroups: a step sees none of the host's, raises none of its limits, is ended even if it freezes itself, and is bound by the
+//! group that runner was started in.
 
 use std::fs;
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ fn a_step_that_mounts_the_hierarchies_sees_no_group_of_the_host() {
       echo over
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("look"), ["over"]);
 }
 
@@ -64,7 +64,7 @@ fn a_step_that_kills_its_cgroup_kills_no_process_of_the_host() {
     bystander.kill().unwrap();
     bystander.wait().unwrap();
     assert!(survived, "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_step_that_mounts_the_hierarchies_cannot_lift_its_limits() {
     assert!(built.reason("memory").starts_with("out of memory: the container may use 64MiB"), "{}", built.run);
     let text = built.text("pids");
     assert!(text.contains("fork") && !text.contains("never"), "{text}");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn a_step_cannot_allow_itself_other_devices() {
       for node in /console /tun /loop; do (exec 3< $node) 2>&1 | grep -o "Operation not permitted" || echo "$node opens"; done
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let lines = built.lines("devices");
     let opened = lines.iter().any(|line| line.ends_with(" opens"));
     assert!(!opened && lines.iter().filter(|line| *line == "Operation not permitted").count() == 3, "{lines:?}");
 }
 
-/// Freezes all it can, itself last.
+/// Freezes all groups that it can, its own last.
 const FREEZE: &str = r#"$MOUNT_ALL
       for tree in /h/*; do
         [ -e $tree/freezer.state ] || [ -e $tree/cgroup.freeze ] || continue
@@ -135,7 +135,7 @@ const FREEZE: &str = r#"$MOUNT_ALL
       sleep $MARK
 "#;
 
-/// Returns a project whose step freezes itself, and the command that it leaves running then, in no other test.
+/// Returns a project whose step freezes itself, and the command that it leaves running then, which no other test uses.
 fn freezing(timeout: &str) -> (Project, String) {
     let mark = unique_seconds();
     let script = FREEZE.replace("$MARK", &mark);
@@ -145,12 +145,12 @@ fn freezing(timeout: &str) -> (Project, String) {
 
 #[test]
 fn a_step_that_freezes_itself_is_ended_by_its_timeout() {
-    // Thawed to end, it may freeze itself once more.
+    // Once thawed, it may freeze itself again.
     let (project, frozen) = freezing("timeout: 2s\n    grace: 1s");
     let built = Built::of(&project, &[]);
     assert!(built.reason("freeze").starts_with("timed out after 2s"), "{}", built.run);
     assert_eq!(processes_of(&frozen), Vec::<String>::new());
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_step_that_freezes_itself_is_ended_by_an_interrupt() {
     let built = build.end();
     assert_eq!(built.run.code, 130, "{}", built.run);
     assert_eq!(processes_of(&frozen), Vec::<String>::new());
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn the_next_start_removes_a_frozen_step_of_a_killed_runner() {
     gate.await_step("frozen");
     wait_for("a frozen group", || is_any_frozen(build.pid()).then_some(()));
     let pid = build.pid();
-    // Its helpers at the same time: then nothing is left that could clear up.
+    // Its helpers are killed at the same time: no process remains that could clean up.
     let helpers = descendants(pid);
     for process in [vec![pid], helpers].concat() {
         match kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL) {
-            // A helper ends by itself when runner has.
+            // A helper ends by itself after runner.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => panic!("{error}"),
         }
@@ -188,7 +188,7 @@ fn the_next_start_removes_a_frozen_step_of_a_killed_runner() {
     let next = project.runner(&["run", "c", "--", "sh", "-c", "echo works"]);
     assert_eq!((next.code, next.stdout.as_str(), next.stderr.as_str()), (0, "works\n", ""), "{next}");
     assert_eq!(processes_of(&frozen), Vec::<String>::new());
-    assert_eq!(project.left_over(pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(pid), Vec::<String>::new());
 }
 
 fn is_any_frozen(runner: u32) -> bool {
@@ -230,11 +230,11 @@ fn a_callers_limit_that_is_too_small_for_runner_itself_is_named_with_its_value()
         let run = project.runner_in_shell(&shell, &["apply", "--progress", "plain", "--no-cache"]);
         assert!(caller.groups().remove(), "runner has left groups");
         let limit = format!("has a limit of {most} processes and threads (");
-        // A step that failed says it itself, not only a warning beside it.
+        // The step that failed reports it itself, not only a warning beside it.
         let said = run.stdout.clone() + &run.stderr;
         let mut failed = said.lines().filter(|line| line.contains(" * failed after ") || line.starts_with("  help: "));
         assert!(run.code == 0 || failed.any(|line| line.contains(&limit)), "{most}: {run}");
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new(), "{most}");
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new(), "{most}");
         too_few += usize::from(run.code != 0);
     }
     assert!(too_few > 5, "runner and a step are more than 5 processes and threads");
@@ -283,7 +283,7 @@ fn a_group_of_the_caller_that_allows_no_more_groups_is_named_with_its_file() {
 }
 
 #[test]
-fn the_kernel_ends_a_step_for_want_of_memory_before_it_ends_runner() {
+fn out_of_memory_the_kernel_ends_a_step_before_runner() {
     let project = project(
         "mounts: { $GATE }\ncontainers: { c: { rootfs: $TOOLS, mounts: [gate] } }\n\
          steps: [{ name: s, run: 'cat /proc/self/oom_score_adj; sh /gate/meet now' }]\n",
@@ -301,7 +301,7 @@ fn the_kernel_ends_a_step_for_want_of_memory_before_it_ends_runner() {
     assert_eq!((runner.trim(), built.lines("s")), (expected, vec!["7".to_owned()]), "{}", built.run);
 }
 
-/// On v2 a group above refuses devices by a program of its own, and runner is not told.
+/// On v2 a group above refuses devices by a program of its own, and runner cannot read that.
 #[test]
 fn a_v1_group_of_the_caller_that_refuses_a_device_is_named_with_the_command_that_allows_it() {
     let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: s, run: echo ran > /dev/zero }]\n");
@@ -324,12 +324,12 @@ fn a_build_runs_where_runner_is_scheduled_in_real_time() {
         let shell = format!("exec chrt {policy} 1 \"$@\"");
         let run = project.runner_in_shell(&shell, &["run", "c", "--", "sh", "-c", "echo works"]);
         assert_eq!((run.code, run.stdout.as_str()), (0, "works\n"), "{policy}: {run}");
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     }
 }
 
 #[test]
-fn a_step_whose_limit_is_raised_from_outside_fails_and_says_so() {
+fn a_step_whose_limit_is_raised_from_outside_fails_with_that_reason() {
     let project = hostile("{ pids: 77 }", "\n  - { name: lifted, run: sh /gate/meet now }\n");
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
@@ -351,7 +351,7 @@ fn a_step_whose_limit_is_raised_from_outside_fails_and_says_so() {
         reason.starts_with("`pids` under limits did not hold to its end: ") && reason.contains("and is max"),
         "{reason}"
     );
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {
@@ -365,8 +365,8 @@ also_with_runc! {
     a_callers_limit_that_is_too_small_for_runner_itself_is_named_with_its_value,
     a_step_is_bound_by_the_group_of_the_shell_that_runner_is_started_from,
     a_group_of_the_caller_that_allows_no_more_groups_is_named_with_its_file,
-    the_kernel_ends_a_step_for_want_of_memory_before_it_ends_runner,
+    out_of_memory_the_kernel_ends_a_step_before_runner,
     a_v1_group_of_the_caller_that_refuses_a_device_is_named_with_the_command_that_allows_it,
     a_build_runs_where_runner_is_scheduled_in_real_time,
-    a_step_whose_limit_is_raised_from_outside_fails_and_says_so,
+    a_step_whose_limit_is_raised_from_outside_fails_with_that_reason,
 }

@@ -1,4 +1,4 @@
-//! Five layers that do all that can be done to a tree, against the same commands on a plain directory.
+//! Five layers with every possible change of a tree, against the same commands on a plain directory.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -12,7 +12,7 @@ use crate::project::Project;
 use crate::root::unpack;
 use crate::tree::Tree;
 
-/// The programs of the root. GNU's, for what they say of themselves is not looked at.
+/// The programs of the root. GNU's, whose own version output is not compared.
 const BASE: &str = "
 version: 1
 source_date_epoch: none
@@ -31,7 +31,7 @@ steps:
   - { name: image, container: base, snapshot: { mode: full, output: base.squashfs } }
 ";
 
-/// What each layer does.
+/// The changes of each layer.
 const LAYERS: [&str; 5] = [
     r#"
 mkdir -p /data/deep/a/b/c /data/emptied/sub /data/to-file/sub /data/move/in /data/times/in /data/gone/sub /data/attributes
@@ -112,12 +112,12 @@ cp -a /data/mode-only /data/copied; chmod 1755 /; chown 0:70000 /; touch -d @700
 "#,
 ];
 
-/// The base, and what all layers make of it in a plain directory: the same for all tests, so it is made once.
+/// The base, and the result of all layers in a plain directory: the same for all tests, so it is made once.
 struct Expected {
-    /// The image of the base. The file has no name, so it goes with the process.
+    /// The image of the base. The file has no name, so it is removed with the process.
     base: File,
     tree: Tree,
-    /// Nothing of the tree was made before that time, in seconds since 1970.
+    /// Every file of the tree is newer than that time, in seconds since 1970.
     since: i64,
 }
 
@@ -129,7 +129,7 @@ fn expected() -> &'static Expected {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let directory = project.path("plain");
         unpack(&project.path("base.squashfs"), &directory);
-        // The GNU programs want /proc to change the mode of what is no file.
+        // The GNU programs need /proc to change the mode of anything but a file.
         in_private_namespace(|_| {
             rustix::mount::mount_bind("/proc", directory.join("proc")).unwrap();
             for script in LAYERS {
@@ -170,7 +170,7 @@ fn manifest(mode: &str, one_container: bool) -> String {
     format!("version: 1\nsource_date_epoch: none\ncontainers:\n{containers}steps:\n{steps}")
 }
 
-/// Builds all layers and compares what the images of `chosen` come to, mounted, with the plain directory.
+/// Builds all layers and compares the tree of the images of `chosen`, mounted, with the plain directory.
 fn compare(mode: &str, one_container: bool, images: &[&str]) {
     let Expected { base, tree, since } = expected();
     let project = Project::new(&manifest(mode, one_container));
@@ -183,7 +183,7 @@ fn compare(mode: &str, one_container: bool, images: &[&str]) {
     });
     let differences = found.differences(tree, *since);
     assert!(differences.is_empty(), "{}\n{run}", differences.join("\n"));
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     holes_take_no_room(&images, &project.path("base.squashfs"), &found);
 }
 
@@ -210,12 +210,12 @@ fn five_layers_of_five_containers_are_equal_to_a_plain_directory() {
 }
 
 #[test]
-fn five_full_images_of_one_container_end_equal_to_a_plain_directory() {
+fn five_full_images_of_one_container_are_equal_to_a_plain_directory() {
     compare("full", true, &["out/4.squashfs"]);
 }
 
 #[test]
-fn five_full_images_of_five_containers_end_equal_to_a_plain_directory() {
+fn five_full_images_of_five_containers_are_equal_to_a_plain_directory() {
     compare("full", false, &["out/4.squashfs"]);
 }
 

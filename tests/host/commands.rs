@@ -1,4 +1,4 @@
-//! The commands that build nothing, what `apply` takes, and where settings come from.
+//! The commands that build nothing, the arguments of `apply`, and the sources of settings.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ steps:
   - { name: last, container: next, exec: [cat, /file] }
 "#;
 
-/// Runs runner as a user that may do nothing, by a descriptor: the program may lie in a directory that it may not enter.
+/// Runs runner as a user without rights, by a descriptor: the program may lie in a directory that the user may not enter.
 pub fn by_nobody(project: &Project, arguments: &[&str]) -> Run {
     fs::set_permissions(project.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all";
@@ -81,7 +81,7 @@ fn plan_validate_and_schema_need_no_privilege_and_apply_asks_for_root() {
 }
 
 #[test]
-fn a_plan_without_access_to_the_store_says_so_and_why() {
+fn a_plan_without_access_to_the_store_reports_the_reason() {
     let project = project(MANIFEST);
     assert_eq!(Built::of(&project, &["--target", "read"]).run.code, 0);
     for arguments in [&["plan"][..], &["plan", "--json"]] {
@@ -93,7 +93,7 @@ fn a_plan_without_access_to_the_store_says_so_and_why() {
         assert!(plan.stdout.contains(&why) && is_known, "{plan}");
         assert!(!plan.stdout.contains("never built"), "{plan}");
     }
-    // It is open, but for what says what was built.
+    // It may read all of the store but the records of what was built.
     fs::set_permissions(project.store(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(project.store().join("format"), fs::Permissions::from_mode(0o644)).unwrap();
     let plan = by_nobody(&project, &["plan"]);
@@ -164,7 +164,7 @@ steps: [{ name: image, snapshot: {} }]
     assert_eq!(layers(), ["of-file", "store"]);
     run(&["apply", "--store", &flag], true);
     assert_eq!(layers(), ["of-file", "store", "of-flag"]);
-    // The events come in spite of the file's `quiet`: a flag goes before it.
+    // The events come in spite of the file's `quiet`: a flag overrides it.
     let built = Running::start(&project, &[]).end();
     assert_eq!(built.all("snapshot_written").len(), 1, "{}", built.run);
 
@@ -180,7 +180,7 @@ fn doctor_finds_that_this_host_can_build_and_leaves_nothing() {
     let doctor = project.runner(&["doctor"]);
     assert_eq!(doctor.code, 0, "{doctor}");
     assert!(doctor.stdout.ends_with("\nthis host can build\n") && !doctor.stdout.contains("missing"), "{doctor}");
-    assert_eq!(project.left_over(doctor.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(doctor.pid), Vec::<String>::new());
     let doctor = by_nobody(&project, &["doctor"]);
     assert_eq!(doctor.code, 3, "{doctor}");
     assert!(doctor.stdout.contains("fix: run it with sudo"), "{doctor}");
@@ -197,11 +197,11 @@ fn doctor_finds_that_this_host_can_build_and_leaves_nothing() {
     let without = project
         .runner_in_shell("export RUNNER_MKSQUASHFS=1 PATH=$PWD/bin; exec \"$@\"", &["apply", "--target", "layer"]);
     assert_eq!(without.code, 3, "{without}");
-    // Told before anything runs.
+    // Reported before anything runs.
     let reason =
         "step write failed: mksquashfs is not in PATH; unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools\n";
     assert!(without.stdout.contains(reason), "{without}");
-    assert_eq!(project.left_over(without.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(without.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn on_a_terminal_of_40_columns_no_line_is_wider_but_one_of_a_single_word() {
     let project = project(MANIFEST);
     let built = Built::of(&project, &["--target", "layer"]);
     assert_eq!(built.run.code, 0, "{}", built.run);
-    // script(1) gives a terminal, and ends with the exit code of what runs on it.
+    // script(1) gives a terminal, and ends with the exit code of the command on it.
     let on_terminal = "RUN=\"$*\"; exec script -qec \"stty cols 40 rows 24; exec $RUN\" /dev/null";
     for (arguments, line) in
         [(&["plan"][..], "3  aside  other  runs"), (&["doctor"], "this host can build"), (&["store", "ls"], "  built ")]

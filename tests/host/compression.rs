@@ -9,7 +9,7 @@ use crate::tree::Tree;
 /// 1980-01-01, the default epoch.
 const EPOCH: i64 = 315_532_800;
 
-/// A compressor as a manifest says it, and its number in the superblock.
+/// A compressor as a manifest names it, and its number in the superblock.
 const COMPRESSIONS: [(&str, u16); 9] = [
     ("compression: none", 1),
     ("compression: gzip", 1),
@@ -27,7 +27,7 @@ fn u16_at(image: &[u8], at: usize) -> u16 {
 }
 
 #[test]
-fn images_of_every_compression_hold_the_same_tree() {
+fn images_of_every_compression_contain_the_same_tree() {
     let mut manifest = String::from(
         "version: 1
 containers: { base: { rootfs: { programs: [/bin/sh, /usr/bin/setfattr, /bin/ln, /bin/truncate] } } }

@@ -51,7 +51,7 @@ steps:
         "TERM=dumb",
     ];
     assert_eq!(variables("next"), next);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -77,7 +77,7 @@ steps:
     let reason =
         "cannot start: it cannot go to the working directory /no/where: No such file or directory (os error 2)";
     assert_eq!((built.run.code, built.reason("nowhere")), (1, reason));
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -93,14 +93,14 @@ steps:
 "#,
     );
     let before = rustix::system::uname().nodename().to_owned();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("by-name"), ["by-name", "by-name"]);
     assert_eq!(built.lines("told"), ["build.example"]);
     assert_eq!(rustix::system::uname().nodename(), before.as_c_str());
 }
 
 #[test]
-fn without_a_network_there_is_a_loopback_of_its_own_and_with_the_hosts_there_is_that() {
+fn a_container_without_a_network_has_its_own_loopback_or_else_the_hosts() {
     let project = project(
         r#"
 mounts:
@@ -121,7 +121,7 @@ steps:
         "stat -L -c %i /proc/self/ns/net; ls /sys/class/net; cat /sys/class/net/lo/flags; ls -A /etc; sh /gate/meet $1",
     );
     let build = Running::start(&project, &["-j", "3"]);
-    // The number of a namespace may be given again when it is gone: all three are there at once.
+    // The number of a namespace that ended may be given again: all three exist at once.
     let steps = ["none", "another", "host"];
     steps.iter().for_each(|step| gate.await_step(step));
     steps.iter().for_each(|step| gate.open(step));
@@ -131,7 +131,7 @@ steps:
     let [none, another, host] = steps.map(|step| built.lines(step));
     assert_eq!(host[0], of_host);
     assert!(none[0] != of_host && another[0] != of_host && none[0] != another[0], "{none:?} {another:?}");
-    // 1 is IFF_UP, 8 IFF_LOOPBACK of netdevice(7): what listens on 127.0.0.1 can be reached.
+    // 1 is IFF_UP, 8 IFF_LOOPBACK of netdevice(7): a server on 127.0.0.1 can be reached.
     assert_eq!(none[1..3], ["lo", "0x9"]);
     assert_eq!(another[1..3], ["lo", "0x9"]);
     let interfaces = fs::read_dir("/sys/class/net").unwrap().flatten();
@@ -142,7 +142,7 @@ steps:
         host.iter().any(|line| line == "resolv.conf") && !none.iter().any(|line| line == "resolv.conf"),
         "{none:?}"
     );
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -172,7 +172,7 @@ steps:
 "#,
     );
     fs::create_dir(project.path("out")).unwrap();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("write"), ["kept", "1"]);
     assert_eq!(built.lines("read"), ["tmp", "deep"]);
     assert_eq!(fs::read_to_string(project.path("out/file")).unwrap(), "out\n");
@@ -182,6 +182,6 @@ also_with_runc! {
     the_environment_is_that_of_the_manifest_and_nothing_of_the_hosts,
     a_step_starts_in_its_own_directory_or_its_containers_or_the_root,
     the_host_name_is_the_containers_name_or_its_hostname_key,
-    without_a_network_there_is_a_loopback_of_its_own_and_with_the_hosts_there_is_that,
+    a_container_without_a_network_has_its_own_loopback_or_else_the_hosts,
     a_read_only_root_cannot_be_written_but_the_mounts_on_it_can,
 }

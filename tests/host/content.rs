@@ -1,4 +1,4 @@
-//! What is in a host path, on real filesystems and mounts.
+//! The content of host paths, on real filesystems and mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn image(directory: &Path, name: &str, text: &str) -> PathBuf {
     image
 }
 
-/// Unmounts. A process that another test starts has this one's descriptors until its execve(2), so it may take a moment.
+/// Unmounts. A process that another test starts has this one's descriptors until its execve(2), so that may take a moment.
 fn take_down(path: &Path) {
     for _ in 0..5000 {
         match unmount(path, UnmountFlags::empty()) {
@@ -34,7 +34,7 @@ fn take_down(path: &Path) {
     panic!("{} stays busy", path.display());
 }
 
-/// What a command of its own tells.
+/// Returns the content that a command of its own reports.
 fn of(store: &Path, path: &Path) -> Content {
     let contents = Contents::open(store);
     let found = contents.of(path).unwrap();
@@ -56,7 +56,7 @@ fn an_image_mounted_in_place_of_another_with_equal_times_and_inodes_is_another_i
             mount_bind(&image, &target).unwrap();
             told.push(of(store.path(), &target));
             take_down(&target);
-            // So that the next one has this one's device.
+            // So that the next one gets the same device number.
             take_down(&image);
         }
         assert_ne!(told[0].digest, told[1].digest);

@@ -1,4 +1,4 @@
-//! Folders in directories, as deep as a path can name.
+//! Nested directories, as deep as a path can name.
 
 use crate::namespace::in_private_namespace;
 use crate::project::Project;
@@ -27,5 +27,5 @@ steps:
         in_private_namespace(|mounts| Tree::read(&mounts.image(&project.path(image)))).get(&format!("{path}/file")).size
     };
     assert_eq!(["layer.squashfs", "upper.squashfs", "full.squashfs"].map(size), [Some(7), Some(12), Some(12)]);
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }

@@ -1,10 +1,10 @@
-//! Devices: those that the manifest lists are there with exactly what it says, and no other can be opened.
+//! Devices: those that the manifest lists exist with exactly the listed attributes, and no other can be opened.
 
 use crate::built::{Built, Running, names_in, project};
 use crate::project::Project;
 use crate::runtime::runtime;
 
-/// loop-control: there on every host that runs these tests, and opening it changes nothing.
+/// loop-control: it exists on every host that runs these tests, and opening it changes nothing.
 const LISTED: &str = r#"
 devices:
   read: { path: /dev/loop-control, target: /dev/node, access: r, mode: "0640", uid: 1234, gid: 99999 }
@@ -95,7 +95,7 @@ fn check(project: &Project, built: &Built) {
         lines.map(|line| if line.contains("Operation not permitted") { "refused".into() } else { line }).collect()
     };
     let mut reader = kinds("reader");
-    // Standard output and standard error come by pipes of their own.
+    // Standard output and standard error are pipes of their own.
     reader[1..].sort();
     assert_eq!(reader, ["character special file 640 1234 99999 a:ed", "read", "read", "refused", "refused"]);
     let mut writer = kinds("writer");
@@ -109,7 +109,7 @@ fn check(project: &Project, built: &Built) {
         let names = names_in(&project.path(image));
         assert!(!names.iter().any(|name| name.contains("opt") || name.contains("node")), "{names:?}");
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -126,8 +126,8 @@ fn only_listed_devices_can_be_opened_with_cgroup_v2_too() {
     check(&project, &Running::spawn(command).end());
 }
 
-/// As with a container for each step: no step sees what another one made, removed or changed in `/dev`; the mounts of the
-/// container that lie there stay.
+/// As with a container for each step: no step sees files that another one made, removed or changed in `/dev`; the container's
+/// mounts there stay.
 #[test]
 fn each_step_has_a_dev_of_its_own() {
     let project = project(
@@ -166,10 +166,10 @@ steps:
     assert_eq!(built.lines("shown"), ["kept", "shared"]);
     let names = names_in(&project.path("layer.squashfs"));
     assert!(!names.iter().any(|name| name.contains("dev")), "{names:?}");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
-/// `embedded` gives the `/dev` of a step that has ended to a later one, but none that is not as it was made.
+/// `embedded` gives the `/dev` of a step that has ended to a later one, but only if it is unchanged.
 #[test]
 fn a_dev_that_a_step_has_changed_in_any_way_is_given_to_no_other_step() {
     const CHANGES: [&str; 15] = [
@@ -215,7 +215,7 @@ fn a_dev_that_a_step_has_changed_in_any_way_is_given_to_no_other_step() {
     let mut made: Vec<String> = (0..20).map(|n| made(&format!("same-{n}"))).collect();
     made.sort();
     made.dedup();
-    // With an external runtime each is another one.
+    // With an external runtime each step has another one.
     assert!(runtime() != "embedded" || made.len() < 15, "none was given to a later step: {made:?}");
 }
 

@@ -1,4 +1,4 @@
-//! A build shown on a terminal: what steps print, however wild, breaks neither the screen nor the log.
+//! A build shown on a terminal: no output of a step, however wild, breaks the screen or the log.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +13,7 @@ use nix::pty::{Winsize, openpty};
 use crate::built::{Gate, project, wait_for};
 use crate::project::Project;
 
-/// The screen of a terminal, and runner on it.
+/// A terminal's screen, with runner on it.
 struct Screen {
     screen: Arc<Mutex<vt100::Parser>>,
     reader: Option<JoinHandle<()>>,
@@ -27,7 +27,7 @@ impl Screen {
         let mut command = project.command(&[&["apply"], arguments].concat());
         command.env("TERM", "xterm").envs(variables.iter().copied());
         let runner = command.stdout(Stdio::from(pty.slave)).stderr(Stdio::piped()).spawn().unwrap();
-        // The command holds the terminal's end open until it is dropped.
+        // The command has the terminal's end open until it is dropped.
         drop(command);
         let (rows, columns) = (NonZeroU16::new(rows).unwrap(), NonZeroU16::new(columns).unwrap());
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
@@ -41,7 +41,7 @@ impl Screen {
         screen.screen().contents().lines().map(|line| line.trim_end().to_owned()).collect()
     }
 
-    /// Waits until the screen has a line with that in it.
+    /// Waits until the screen has a line that contains the text.
     #[track_caller]
     fn await_line(&self, text: &str) {
         wait_for(&format!("{text:?} on the screen"), || {
@@ -49,7 +49,7 @@ impl Screen {
         });
     }
 
-    /// What is on the screen after the end, and the exit code.
+    /// Returns the screen after the end, and the exit code.
     fn end(mut self) -> (Vec<String>, Option<i32>) {
         let status = self.runner.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
@@ -70,7 +70,7 @@ impl Drop for Screen {
 fn read(master: OwnedFd, screen: &Mutex<vt100::Parser>) {
     let mut master = File::from(master);
     let mut buffer = [0; 4096];
-    // EIO, as pty(7) has it, when nobody has the other end open any more.
+    // EIO, see pty(7), when no process has the other end open any more.
     while let Ok(length @ 1..) = master.read(&mut buffer) {
         screen.lock().unwrap().process(&buffer[..length]);
     }
@@ -91,7 +91,7 @@ steps:
 "#;
 
 #[test]
-fn a_screen_of_80_or_of_40_columns_is_right_and_the_log_whole_whatever_a_step_prints() {
+fn any_output_of_a_step_is_right_on_a_screen_of_80_or_40_columns_and_whole_in_the_log() {
     for (columns, line) in
         [(80, "red 日本語 and more of it that is too long for the line"), (40, "red 日本語 and more of")]
     {
@@ -100,7 +100,7 @@ fn a_screen_of_80_or_of_40_columns_is_right_and_the_log_whole_whatever_a_step_pr
         let terminal = Screen::start(&project, columns, 10, &[], &[]);
         gate.await_step("shown");
         terminal.await_line(line);
-        // What is painted at once may be read in two.
+        // Lines that are painted at once may arrive in two reads.
         terminal.await_line("0 done, 1 running, 0 left");
         let lines = terminal.lines();
         let first = format!("{}: 1 step", project.path("").file_name().unwrap().to_str().unwrap());

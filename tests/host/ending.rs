@@ -1,6 +1,6 @@
-//! How steps end that take too long or are interrupted: asked, waited for, killed; and the files that they leave.
+//! How steps end that time out or are interrupted: they get a signal, time, and are killed; and the files that they leave.
 //!
-//! Where a step is expected to end by itself its grace is an hour: a build that would wait for it is one that hangs.
+//! Where a step must end by itself its grace is an hour: a build that waited for it would hang.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ pub fn read(project: &Project, name: &str) -> Option<String> {
     fs::read_to_string(project.path(name)).ok()
 }
 
-/// Returns a command that no other process of this host is, and its argument.
+/// Returns a command that no other process of this host runs, and its argument.
 pub fn sleep() -> (String, String) {
     let seconds = unique_seconds();
     (format!("sleep {seconds}"), seconds)
@@ -28,7 +28,7 @@ pub fn sleep() -> (String, String) {
 
 #[track_caller]
 pub fn assert_nothing_left(project: &Project, built: &Built) {
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{}", built.run);
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new(), "{}", built.run);
 }
 
 /// Returns a build whose step is stopped at the gate `half`: by its timeout of three seconds, or by Ctrl-C.
@@ -45,7 +45,7 @@ pub fn stopped(project: &Project, gate: &Gate, step: &str, is_timeout: bool) -> 
     built
 }
 
-/// Returns the processes below one that have ended, and whose exit status nobody has taken.
+/// Returns the processes below one that have ended and whose exit status no process has read.
 fn zombies_below(pid: u32) -> Vec<u32> {
     let stat = |pid: u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -258,10 +258,10 @@ fn a_command_that_is_interrupted_may_end_by_itself() {
     let run = crate::project::Run::new(pid, &child.wait_with_output().unwrap());
     assert_eq!(run.code, 130, "{run}");
     assert!(project.path("gate/finished").exists(), "{run}");
-    assert_eq!(project.left_over(pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(pid), Vec::<String>::new());
 }
 
-/// Each of these would keep an end that waits for all processes from coming: it comes with the end of the grace.
+/// Each of these would prevent an end that waits for all processes: the step ends with its grace.
 #[test]
 fn hostile_processes_delay_an_end_by_their_grace_and_no_longer() {
     let (command, mark) = sleep();
@@ -316,7 +316,7 @@ fn a_profile_that_refuses_to_send_signals_delays_no_end() {
     }
 }
 
-/// Takes SIGTERM by sigwait(3), in a second thread that outlives the first one where it is named so, and cleans up.
+/// Takes SIGTERM by sigwait(3), on request in a second thread that outlives the first one, and cleans up.
 const WAITS: &str = r#"
 #include <fcntl.h>
 #include <pthread.h>
@@ -347,7 +347,7 @@ int main(int count, char **words) {
 "#;
 
 #[test]
-fn a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_threads_does() {
+fn a_process_that_waits_for_sigterm_in_any_of_its_threads_takes_it() {
     for (step, code) in [
         ("exec: [/out/waits, process, /out/finished]", 5),
         ("run: /out/waits process /out/finished; touch /out/next", 137),
@@ -409,6 +409,6 @@ also_with_runc! {
     a_command_that_is_interrupted_may_end_by_itself,
     hostile_processes_delay_an_end_by_their_grace_and_no_longer,
     a_profile_that_refuses_to_send_signals_delays_no_end,
-    a_process_that_waits_for_sigterm_takes_it_first_or_not_and_whichever_of_its_threads_does,
+    a_process_that_waits_for_sigterm_in_any_of_its_threads_takes_it,
     a_step_at_its_process_limit_is_sent_sigterm_as_soon_as_a_process_ends,
 }

@@ -1,4 +1,4 @@
-//! Ways out of a container that others have found: to runner's own program, to its init, to the host by a hostile root.
+//! Known escapes from containers: to runner's own program, to its init, and to the host by a hostile root.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use crate::project::Project;
 use crate::root::make_root;
 use crate::runtime::runtime;
 
-/// What runs the containers, by its file on this host.
+/// Returns the program that runs the containers, by its file on this host.
 fn program() -> PathBuf {
     if runtime() == "runc" {
         let found = Command::new("sh").args(["-c", "command -v runc"]).output().unwrap();
@@ -20,7 +20,7 @@ fn program() -> PathBuf {
     }
 }
 
-/// Loaded into whatever the dynamic loader starts: keeps a descriptor of that program, and becomes the writer.
+/// Loaded into any program that the dynamic loader starts: duplicates a descriptor of that program, and becomes the writer.
 const PRELOADED: &str = r##"
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ __attribute__((constructor)) static void take(void) {
 }
 "##;
 
-/// Tries to write to the program that a descriptor is open on, and copies what is in it then.
+/// Tries to write to the program that a descriptor is open on, and then copies its content.
 const WRITER: &str = r##"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -76,7 +76,7 @@ int main(int argc, char **argv) {
 }
 "##;
 
-/// Returns which file it is, and what is in it.
+/// Returns a file's identity and content.
 fn state(path: &Path) -> (u64, u64, std::time::SystemTime, Vec<u8>) {
     use std::os::unix::fs::MetadataExt;
     let metadata = fs::metadata(path).unwrap();
@@ -135,13 +135,13 @@ steps:
             let copy = state(&project.path("gift/copy"));
             assert_eq!((copy.1, &copy.3), (before.1, &before.3), "{name}: what it sees is the program");
         }
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
     assert!(before == state(&program), "the program on the host has changed");
 }
 
 #[test]
-fn below_a_steps_proc_there_is_no_way_to_init_either() {
+fn a_steps_proc_gives_no_access_to_init() {
     let project = project(
         r#"
 containers:
@@ -161,7 +161,7 @@ steps:
   - { name: next, run: echo works }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("dig"), ["dug"]);
     assert_eq!(built.text("next"), "works\n");
 }
@@ -206,7 +206,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Returns all that is below a directory, with what is in it.
+/// Returns all files below a directory, with their content.
 fn contents(directory: &Path) -> Vec<String> {
     let listed = Command::new("sh")
         .args(["-c", "find . -ls; find . -type f -exec sha256sum {} +"])
@@ -215,14 +215,14 @@ fn contents(directory: &Path) -> Vec<String> {
     String::from_utf8(listed.unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Builds on a root with those links; whatever comes of it, the victim and the root are as before.
+/// Builds on a root with those links; whether it fails or not, the victim and the root are unchanged.
 #[track_caller]
 fn unharmed(manifest: &str, links: &[(&str, &str)]) -> (Built, Project) {
     let project = hostile(manifest, links);
     let before = (contents(&project.path("victim")), contents(&project.path("root")), host_files());
     let built = Built::of(&project, &[]);
     assert_eq!(before, (contents(&project.path("victim")), contents(&project.path("root")), host_files()));
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     assert!(!built.run.stderr.contains("panicked"), "{}", built.run);
     (built, project)
 }
@@ -234,7 +234,7 @@ fn host_files() -> Vec<Option<Vec<u8>>> {
 }
 
 #[test]
-fn directories_of_a_root_that_are_links_to_the_host_lead_nowhere() {
+fn links_to_the_host_in_place_of_a_roots_directories_do_no_harm() {
     let up = "../../../../../../../../../../../..VICTIM";
     for lead in ["VICTIM", up] {
         let links = ["etc", "run", "var"].map(|name| (name, format!("{lead}/{name}")));
@@ -251,7 +251,7 @@ fn directories_of_a_root_that_are_links_to_the_host_lead_nowhere() {
             built.run
         );
     }
-    // The victim lies below /tmp: inside, this leads round and round.
+    // The victim lies below /tmp: inside, the link leads round and round.
     let (built, _project) = unharmed("mounts: [tmp]", &[("tmp", "VICTIM/tmp")]);
     assert!(built.reason("step").contains("mount target /tmp: Too many levels of symbolic links"), "{}", built.run);
 }
@@ -294,7 +294,7 @@ fn users_are_not_looked_up_outside_the_root() {
     assert!(made.success());
     let built = Built::of(&project, &[]);
     assert!(built.reason("step").contains("/etc/passwd of the rootfs is no file"), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -314,7 +314,7 @@ __attribute__((constructor)) static void loaded(void) {
     project.write("build.yaml", &(fs::read_to_string(project.path("build.yaml")).unwrap() + steps));
     let built = Built::of(&project, &[]);
     assert_eq!(built.text("look"), "");
-    // What a step itself starts loads it: so the library is where such libraries are found.
+    // A program that a step itself starts loads it: so the library is in the place where such libraries are found.
     assert!(built.text("use").contains("loaded"), "{}", built.run);
 }
 
@@ -349,14 +349,14 @@ steps:
         let built = Built::of(&project, &[]);
         assert_eq!(built.status("lay"), "ran", "{}", built.run);
         assert_eq!(contents(&project.path("victim")), before, "{lead}");
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
 also_with_runc! {
     the_program_that_runs_containers_cannot_be_written_to_from_inside,
-    below_a_steps_proc_there_is_no_way_to_init_either,
-    directories_of_a_root_that_are_links_to_the_host_lead_nowhere,
+    a_steps_proc_gives_no_access_to_init,
+    links_to_the_host_in_place_of_a_roots_directories_do_no_harm,
     a_resolv_conf_that_is_a_link_or_a_directory_changes_no_file_of_the_host,
     no_library_of_a_root_is_loaded_into_the_process_that_sets_the_container_up,
     a_mount_inside_another_one_does_not_follow_a_link_that_a_step_put_there,

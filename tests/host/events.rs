@@ -1,4 +1,4 @@
-//! The events of real builds, held against their schema field by field, and written beside a display.
+//! The events of real builds, compared with their schema field by field, and written beside a display.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,10 +18,10 @@ steps:
   - { name: never, container: next, run: "true" }
 "#;
 
-/// Returns a build of a step that takes two seconds, as the build before it has shown.
+/// Returns a build of a step that takes two seconds, with an estimate from the build before.
 fn estimated() -> Built {
     let project = project("containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: slow, run: sleep 2 }]\n");
-    Built::well(&project);
+    Built::succeed(&project);
     Built::of(&project, &["--no-cache"])
 }
 
@@ -58,7 +58,7 @@ fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
     variants.collect()
 }
 
-/// One of the two steps waits for the other, which has the cache until the gate is open.
+/// One of the two steps waits for the other, which has locked the cache until the gate is open.
 const WAITING: &str = r#"
 mounts: { $GATE, cache: { type: cache, id: db, target: /db, sharing: locked } }
 containers:
@@ -92,7 +92,7 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
     assert_eq!((first.run.code, built.run.code), (1, 1), "{}", built.run);
     let checkpoints = [(); 2].map(|()| Built::of(&failing, &[]).events);
     let (waiting, estimated, large) =
-        (waiting(), estimated().events, Built::well(&crate::built::project(LARGE)).events);
+        (waiting(), estimated().events, Built::succeed(&crate::built::project(LARGE)).events);
     let mut kinds = BTreeSet::new();
     for event in first
         .events
@@ -116,7 +116,7 @@ fn each_event_of_a_build_is_as_the_schema_says_and_has_no_other_field() {
 }
 
 #[test]
-fn the_log_file_has_the_events_whatever_the_display_and_after_its_end() {
+fn the_log_file_has_the_events_with_any_display_and_after_its_end() {
     for mode in ["plain", "tty", "quiet", "json"] {
         let project = project(MANIFEST);
         let run = project.runner(&["apply", "--progress", mode, "--log-file", "events.jsonl"]);
@@ -151,14 +151,14 @@ fn a_step_that_prints_nothing_has_its_exit_code_and_a_snapshot_has_none() {
     let project = project(
         "containers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: silent, run: touch /f }, { name: layer, snapshot: {} }]\n",
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.ending("silent")["exit_code"], 0, "{}", built.run);
     assert_eq!(built.ending("layer")["exit_code"], Value::Null, "{}", built.run);
 }
 
-/// The thread that reports it runs the step, too, where there is only one.
+/// The thread that reports it also runs the step, where there is only one.
 #[test]
-fn how_much_is_left_is_reported_while_the_only_step_runs() {
+fn the_remaining_time_is_reported_while_the_only_step_runs() {
     let built = estimated();
     let kinds: Vec<&str> = built.events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     let place =

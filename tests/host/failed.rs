@@ -1,4 +1,4 @@
-//! Steps that fail: what depends on them stops, what was there before stays, and nothing is left.
+//! Steps that fail: their dependents are skipped, outputs of earlier builds stay, and nothing remains on the host.
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -52,11 +52,11 @@ fn a_failed_step_skips_its_dependents_and_leaves_earlier_outputs() {
     assert!(run.stdout.contains("fill.log") && run.stdout.contains("rest  * skipped: fill failed"), "{run}");
     assert!(project.path("out/done.squashfs").exists());
     assert_eq!(std::fs::read_to_string(project.path("out/rest.squashfs")).unwrap(), "of an earlier build");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
+fn a_step_past_its_timeout_is_ended_with_all_its_processes() {
     let seconds = unique_seconds();
     let project = project(
         &r#"
@@ -83,7 +83,7 @@ steps:
     let reason = "timed out after 1s 500ms, and was killed 200ms after SIGTERM";
     assert_eq!((built.reason("slow"), built.text("slow").as_str()), (reason, "begun\n"));
     assert_eq!(processes_of(&format!("sleep {seconds}")), Vec::<String>::new());
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     let plain = project.runner(&["apply"]);
     assert_eq!(plain.code, 1, "{plain}");
     assert!(
@@ -93,7 +93,7 @@ steps:
 }
 
 #[test]
-fn a_step_is_tried_again_as_often_as_it_may_be_and_no_more() {
+fn a_failing_step_is_retried_as_often_as_allowed() {
     let project = project(
         r#"
 mounts:
@@ -124,12 +124,12 @@ steps:
     assert_eq!(built.lines("never"), ["try"; 3]);
     assert_eq!(built.warnings_of("never"), [2, 3].map(|next| format!("exit code 6; try {next} of 3 {stays}")));
     assert_eq!((built.ending("never")["exit_code"].as_i64(), built.status("after")), (Some(6), "skipped"));
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
 fn a_step_ended_by_a_signal_is_reported_with_its_number_and_name() {
-    // A process that no other test, here or elsewhere on this host, takes for its own.
+    // A process that no other test, here or elsewhere on this host, mistakes for its own.
     let sleep = format!("sleep {}", unique_seconds());
     let project = project(
         r#"
@@ -166,7 +166,7 @@ steps:
         assert_eq!((built.reason(step), ending["exit_code"].as_i64()), (reason, Some(code)), "{step}");
         assert_eq!(built.status(step), "failed");
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 fn process_of(command: &str) -> Option<Pid> {
@@ -179,7 +179,7 @@ fn process_of(command: &str) -> Option<Pid> {
 }
 
 also_with_runc! {
-    a_step_that_takes_too_long_is_ended_with_all_that_it_started,
-    a_step_is_tried_again_as_often_as_it_may_be_and_no_more,
+    a_step_past_its_timeout_is_ended_with_all_its_processes,
+    a_failing_step_is_retried_as_often_as_allowed,
     a_step_ended_by_a_signal_is_reported_with_its_number_and_name,
 }

@@ -28,7 +28,7 @@ fn a_signal_that_a_step_sends_to_itself_ends_it_as_under_a_shell() {
             "{}",
             built.run
         );
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
@@ -50,13 +50,13 @@ fn signals_to_the_first_process_are_passed_on_and_its_program_is_another() {
             "{}",
             built.run
         );
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
 #[test]
 fn orphans_are_reaped() {
-    // The program that the shell becomes waits for no child. Orphans that are still there after fifty looks stay there.
+    // The program that the shell becomes waits for no child. Orphans that still exist after fifty looks are not reaped.
     let script = r#"  - name: s
     run: |
       mkfifo /end
@@ -103,7 +103,7 @@ fn a_command_that_cannot_be_executed_has_the_code_of_a_shell() {
 }
 
 #[test]
-fn a_step_that_is_to_end_is_waited_for_with_all_that_it_started() {
+fn the_end_of_a_step_waits_for_all_its_processes() {
     let steps = r#"  - name: s
     grace: 1h
     run: |
@@ -121,7 +121,7 @@ fn a_step_that_is_to_end_is_waited_for_with_all_that_it_started() {
     let built = build.end();
     assert_eq!((built.run.code, built.reason("s")), (130, "interrupted"), "{}", built.run);
     assert_eq!(fs::read_to_string(project.path("gate/finished")).unwrap(), "child\n");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -141,13 +141,13 @@ fn orphans_are_reaped_and_the_programs_end_is_reported_while_a_step_is_to_end() 
     let project = of("init: true", steps);
     let built = Built::of(&project, &[]);
     assert_eq!(
-        // A shell may say how the process that it waited for ended.
+        // A shell may report how the process ended that it waited for.
         (built.reason("s"), &built.ending("s")["exit_code"], built.text("s").replace("Terminated\n", "").as_str()),
         ("timed out after 2s", &5.into(), "reaped\n"),
         "{}",
         built.run
     );
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn nothing_inside_can_write_to_the_first_process_its_program_or_its_descriptors(
             "{}",
             built.run
         );
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
@@ -196,7 +196,7 @@ also_with_runc! {
     signals_to_the_first_process_are_passed_on_and_its_program_is_another,
     orphans_are_reaped,
     a_command_that_cannot_be_executed_has_the_code_of_a_shell,
-    a_step_that_is_to_end_is_waited_for_with_all_that_it_started,
+    the_end_of_a_step_waits_for_all_its_processes,
     orphans_are_reaped_and_the_programs_end_is_reported_while_a_step_is_to_end,
     nothing_inside_can_write_to_the_first_process_its_program_or_its_descriptors,
     a_command_behind_the_first_process_has_the_terminal_in_its_hands,

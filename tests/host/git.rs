@@ -1,4 +1,4 @@
-//! `source_date_epoch: git`, from outside.
+//! `source_date_epoch: git`, seen from outside.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -38,9 +38,9 @@ fn a_build_has_the_time_of_the_last_commit_and_is_built_again_after_the_next_one
     assert!(run.stderr.contains("help: where there is no commit yet, make one; else set SOURCE_DATE_EPOCH"), "{run}");
     for time in ["1700000000", "1700000001"] {
         git(&project, &["commit", "-q", "--allow-empty", "-m", "x"], time);
-        let built = Built::well(&project);
+        let built = Built::succeed(&project);
         assert_eq!(built.lines("print"), [time]);
-        assert_eq!(Built::well(&project).status("print"), "cached");
+        assert_eq!(Built::succeed(&project).status("print"), "cached");
     }
     let run = project.runner_in_shell("SOURCE_DATE_EPOCH=1000 exec \"$@\"", &["apply", "--progress", "plain"]);
     assert!(run.code == 0 && run.stdout.contains("| 1000\n"), "{run}");
@@ -74,7 +74,7 @@ fn a_fifo_that_a_step_left_in_a_repository_is_refused_at_once() {
     assert!(run.code == 2 && run.stderr.contains("it is a FIFO"), "{run}");
 }
 
-/// The image of a copy holds the times of the sources that are older than the last commit.
+/// The image of a copy has the times of the sources that are older than the last commit.
 const COPY: &str = "
 source_date_epoch: git
 containers: { c: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /src, options: [ro] }] } }

@@ -1,4 +1,4 @@
-//! Causes that runner names for a step that fails: the mount that was full, the device, the network, the limit.
+//! Causes that runner names for a step that fails: the full mount, the device, the network, the limit.
 
 use crate::built::{Built, project};
 
@@ -38,7 +38,7 @@ steps:
   - { name: files, needs: [], container: c, run: "echo 'cc: /x: Too many open files' >&2; exit 1" }
 "#;
 
-/// Runner with a small filesystem of its own on `src`.
+/// Runs runner with a small filesystem mounted on `src`.
 const SMALL: &str = "mkdir src && exec unshare -m sh -c 'mount -t tmpfs -o size=1m none src && exec \"$@\"' sh \"$@\"";
 
 #[test]

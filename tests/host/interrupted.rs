@@ -1,4 +1,5 @@
-//! Builds that are ended from outside, in order and not: whatever is left is gone at the latest when the next one starts.
+//! Builds that are ended from outside, in order and not: everything that remains is removed when the next runner starts, at the
+//! latest.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use crate::built::{Built, Gate, Running, descendants, processes_of, project, unique_seconds, wait_for};
 use crate::project::{Project, Run};
 
-/// A step that would last for ever, with children, on scratch in memory and on disk.
+/// A step that never ends, with children, on scratch in memory and on disk.
 const ENDLESS: &str = r#"
 mounts:
   $GATE
@@ -34,7 +35,7 @@ steps:
   - { name: image, container: c, snapshot: { output: out/image.squashfs } }
 "#;
 
-/// 200 MB that do not compress, with a compressor that takes its time over it.
+/// 200 MB that do not compress, with a slow compressor.
 const LONG_SNAPSHOT: &str = r#"
 containers:
   c: { rootfs: $TOOLS }
@@ -50,26 +51,26 @@ steps: [{ name: x, exec: [/bin/true] }]
 ";
 
 fn kill(pid: u32) {
-    // It may have ended by itself.
+    // The process may have ended by itself.
     let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
 }
 
-/// What the kernel takes back by itself, however runner ends.
+/// Returns the resources that the kernel frees by itself, however runner ends.
 fn of_the_kernel(left: &[String]) -> Vec<String> {
     left.iter().filter(|left| left.starts_with("process") || left.starts_with("loop")).cloned().collect()
 }
 
-/// After a kill: the kernel's things go by themselves, all else when the next runner starts.
+/// Checks the state after a kill: the kernel's resources are freed at once, all others when the next runner starts.
 #[track_caller]
 fn check_after_kill(project: &Project, pids: &[u32]) {
-    let left = || pids.iter().flat_map(|pid| of_the_kernel(&project.left_over(*pid))).collect::<Vec<_>>();
+    let left = || pids.iter().flat_map(|pid| of_the_kernel(&project.leftovers(*pid))).collect::<Vec<_>>();
     wait_for("processes, mounts and loop devices to go", || left().is_empty().then_some(()));
     project.write("next.yaml", NEXT);
     let next = project.runner(&["apply", "next.yaml"]);
     assert_eq!(next.code, 0, "{next}");
     assert!(!next.stdout.contains("warning"), "{next}");
     for pid in pids.iter().chain([&next.pid]) {
-        assert_eq!(project.left_over(*pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(*pid), Vec::<String>::new());
     }
 }
 
@@ -102,7 +103,7 @@ fn a_signal_ends_a_build_in_order() {
         build.signal(signal);
         let built = build.end();
         assert_eq!(built.run.code, 130, "{signal:?}: {}", built.run);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{signal:?}");
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new(), "{signal:?}");
         assert_eq!(built.text("endless"), "last words\n");
         assert_eq!(built.reason("endless"), "interrupted, and was killed 100ms after SIGTERM");
         assert_eq!((built.status("layer"), built.status("image")), ("ran", "skipped"));
@@ -128,7 +129,7 @@ fn a_second_signal_ends_it_at_once() {
 fn a_killed_runner_leaves_nothing_of_a_step() {
     let project = project(ENDLESS);
     let build = half_way(&project);
-    assert!(!project.left_over(build.pid()).is_empty(), "there is something that must go");
+    assert!(!project.leftovers(build.pid()).is_empty(), "there is something that must go");
     kill(build.pid());
     let pid = build.pid();
     drop(build);
@@ -159,7 +160,7 @@ fn files_of_a_killed_runner_stay_until_its_last_helper_has_ended() {
     let build = half_way(&project);
     let pid = build.pid();
     let helper = Pid::from_raw(descendants(pid)[0].cast_signed()).unwrap();
-    // The kernel ends a stopped process whose parent has died, unless someone of its session takes it over.
+    // The kernel ends a stopped process whose parent has died, unless another process of its session adopts it.
     set_child_subreaper(true).unwrap();
     kill_process(helper, Signal::STOP).unwrap();
     kill(pid);
@@ -184,7 +185,7 @@ fn a_session_whose_helpers_are_killed_fails_the_step_and_leaves_nothing() {
         let helper = all[0];
         if only_the_helper {
             kill(helper);
-            // Its children serve on: a session lasts as long as its init.
+            // Its children continue: a session lasts as long as its init.
             Gate::reopen(&project).open("half-way");
         } else {
             all.iter().copied().for_each(kill);
@@ -226,7 +227,7 @@ fn a_runner_that_ends_while_an_image_is_written_leaves_nothing_of_it() {
     build.signal(Signal::INT);
     let built = build.end();
     assert_eq!(built.run.code, 130, "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     assert_eq!(fs::read_to_string(project.path("out/image.squashfs")).unwrap(), "of before");
     assert_eq!(layers(&project), 0);
 }
@@ -259,7 +260,7 @@ steps:
 "#,
     );
     let begun = std::time::Instant::now();
-    Built::well(&project);
+    Built::succeed(&project);
     let whole_build = begun.elapsed();
     let outputs = ["out/one.squashfs", "out/two.squashfs"].map(|name| project.path(name));
     let right = [sum(&outputs[0]), sum(&outputs[1])];
@@ -283,7 +284,7 @@ steps:
         fs::create_dir_all(project.store().join("layers/sha256")).unwrap();
     }
     check_after_kill(&project, &killed);
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!([sum(&outputs[0]), sum(&outputs[1])], right, "{}", built.run);
 }
 
@@ -296,7 +297,7 @@ containers: { c: { rootfs: $TOOLS, mounts: [src] } }
 steps: [{ name: a, run: 'true' }, { name: layer, snapshot: {} }]
 ",
     );
-    // Holes, nothing on the disk: in files small enough to be read whole, and so many that it takes minutes.
+    // Holes, no disk blocks: in files small enough to be read whole, and so many that it takes minutes.
     const FILES: u32 = 4000;
     fs::create_dir(project.path("src")).unwrap();
     for number in 0..FILES {
@@ -312,7 +313,7 @@ steps: [{ name: a, run: 'true' }, { name: layer, snapshot: {} }]
     build.signal(Signal::INT);
     let built = build.end();
     assert_eq!(built.run.code, 130, "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -321,14 +322,14 @@ fn a_signal_while_the_store_is_made_leaves_nothing_half_written_in_it() {
         let project = Project::new(NEXT);
         let mut build = project.spawn(&["apply"]);
         let pid = build.id();
-        // No pause between two looks: the store is made in a millisecond.
+        // No pause between two looks: making the store takes a millisecond.
         while !project.store().exists() {
             assert!(build.try_wait().unwrap().is_none(), "it has ended without a store");
         }
         kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::INT).unwrap();
         let run = Run::new(pid, &build.wait_with_output().unwrap());
         assert_eq!(run.code, 130, "{run}");
-        assert_eq!(project.left_over(pid), Vec::<String>::new(), "{run}");
+        assert_eq!(project.leftovers(pid), Vec::<String>::new(), "{run}");
     }
 }
 

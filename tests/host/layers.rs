@@ -1,4 +1,4 @@
-//! A root from several squashfs images, stacked as layers: what is seen, when it is built again, and what is refused.
+//! A root from several squashfs images, stacked as layers: its content, when it is built again, and its refusals.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ steps:
   - { name: app, container: base, snapshot: { output: app.squashfs } }
 "#;
 
-/// Goes on from the three images.
+/// Continues from the three images.
 const STACKED: &str = "version: 1
 containers: { c: { rootfs: { squashfs: [base.squashfs, sdk.squashfs, app.squashfs] } } }
 steps:
@@ -35,24 +35,24 @@ fn stacked() -> Project {
 #[test]
 fn a_step_on_a_list_of_layers_sees_them_stacked_in_the_order_of_the_list() {
     let project = stacked();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("look"), ["base", "sdk", "product", "/data:", "sub", "", "/data/sub:"]);
     assert_eq!(names_in(&project.path("out/look.squashfs")), ["/look"]);
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!((built.status("look"), built.status("layer")), ("cached", "cached"));
 
     let run = project.runner(&["run", "c", "--", "cat", "/all"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "base\nsdk\nproduct\n"), "{run}");
 
     project.write("build.yaml", &STACKED.replace("sdk.squashfs, app.squashfs", "app.squashfs, sdk.squashfs"));
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("look"), ["base", "sdk", "/data:", "sub", "", "/data/sub:", "sdk"]);
 }
 
 #[test]
 fn another_layer_anywhere_in_the_list_builds_again_and_is_named() {
     let project = stacked();
-    Built::well(&project);
+    Built::succeed(&project);
     let sdk = fs::read(project.path("sdk.squashfs")).unwrap();
     project.write(
         "parts/build.yaml",
@@ -65,10 +65,10 @@ fn another_layer_anywhere_in_the_list_builds_again_and_is_named() {
     fs::copy(project.path("parts/sdk.squashfs"), project.path("sdk.squashfs")).unwrap();
     let plan = project.runner(&["plan"]);
     assert!(plan.stdout.contains("a layer below changed: the rootfs of c, layer 2"), "{plan}");
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!((built.status("look"), built.status("layer")), ("ran", "ran"));
     fs::write(project.path("sdk.squashfs"), sdk).unwrap();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.status("look"), "cached");
 }
 
@@ -87,7 +87,7 @@ fn the_graph_a_lock_and_a_verification_take_a_list_of_layers() {
 }
 
 #[test]
-fn every_layer_of_a_list_that_cannot_be_is_refused_with_its_place() {
+fn every_invalid_layer_of_a_list_is_refused_with_its_place() {
     let project = stacked();
     project.write("build.yaml", &STACKED.replace("sdk.squashfs, app.squashfs", "sdk.squashf, out, base.squashfs"));
     fs::create_dir_all(project.path("out")).unwrap();
@@ -102,7 +102,7 @@ fn every_layer_of_a_list_that_cannot_be_is_refused_with_its_place() {
     project.write("text", "no image");
     let built = Built::of(&project, &[]);
     assert!(built.run.code != 0 && built.reason("look").contains("text"), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_single_image_that_is_only_a_layer_gets_the_list_as_a_hint() {
         );
         assert!(built.reason("a").ends_with(&hint), "{}", built.reason("a"));
     }
-    // A whole root lacks nothing, whatever its steps do.
+    // A whole root lacks no file, whatever its steps do.
     project.write("build.yaml", "version: 1\ncontainers: { c: { rootfs: { squashfs: base.squashfs } } }\nsteps: [{ name: a, exec: [nothing] }]\n");
     let built = Built::of(&project, &[]);
     assert!(!built.reason("a").contains("only a layer"), "{}", built.reason("a"));

@@ -1,4 +1,4 @@
-//! Limits of a container: the kernel holds its steps to them, and they cannot lift them.
+//! Limits of a container: the kernel enforces them on its steps, and the steps cannot raise them.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use runner::cgroup::Home;
 use crate::built::{Built, Gate, Running, processes_of, project, unique_seconds};
 use crate::runtime::runtime;
 
-/// What is in a file of the cgroup that limits a runner's only container, by its name on cgroup v1 or on v2.
+/// Returns the content of a file of the cgroup that limits a runner's only container, by its name on cgroup v1 or on v2.
 #[track_caller]
 fn of_cgroup(runner: u32, names: [&str; 2]) -> String {
     let prefix = format!("runner-{runner}-");
@@ -56,7 +56,7 @@ steps:
         let quota = limit(["cpu.cfs_quota_us", "cpu.max"]);
         assert!(quota == "150000" || quota == "150000 100000", "{moment}: {quota}");
         assert_eq!(limit(["memory.limit_in_bytes", "memory.max"]), (96 << 20).to_string(), "{moment}");
-        // The embedded runtime's init, its spare and its janitor are no step's.
+        // The embedded runtime's init and its spare and janitor processes belong to no step.
         let processes = if runtime() == "embedded" { "43" } else { "40" };
         assert_eq!(limit(["pids.max", "pids.max"]), processes, "{moment}");
         gate.open(moment);
@@ -68,7 +68,7 @@ steps:
         lines.len() >= 3 && !lines.iter().any(|line| line.ends_with("written") || line.ends_with("made")),
         "{lines:?}"
     );
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -105,7 +105,7 @@ steps:
 }
 
 #[test]
-fn memory_that_steps_have_left_in_dev_shm_is_free_for_the_next() {
+fn files_of_ended_steps_in_dev_shm_take_no_memory_from_the_next() {
     let steps: String = (1..9)
         .map(|n| format!("  - {{ name: s{n}, needs: [], run: 'set +e; cat /dev/zero > /dev/shm/f 2> /dev/null; mkdir -p /dev/d; cat /dev/zero > /dev/d/f 2> /dev/null; echo full' }}\n"))
         .collect();
@@ -144,7 +144,7 @@ fn a_container_without_limits_of_its_own_has_the_default_number_of_processes() {
 }
 
 #[test]
-fn a_step_may_have_as_many_processes_as_its_container_allows_and_no_more() {
+fn a_step_has_at_most_the_processes_that_its_container_allows() {
     let seconds = unique_seconds();
     let project = project(
         &r#"
@@ -176,11 +176,11 @@ steps:
     assert_eq!(built.reason("bomb"), "timed out after 1s");
     assert_eq!(built.text("after"), "works\n");
     assert_eq!(processes_of(&format!("sleep {seconds}")), Vec::<String>::new());
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_process_that_takes_more_memory_than_it_may_is_killed_and_the_step_says_so() {
+fn a_process_over_its_memory_limit_is_killed_and_the_step_reports_that() {
     let project = project(
         r#"
 containers:
@@ -205,7 +205,7 @@ steps:
     assert_eq!(built.reason("other"), "exit code 3", "the one before ran out of memory, this one did not");
     assert_eq!(built.status("needs-it"), "skipped");
     assert_eq!(built.text("after"), "works\n");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -228,15 +228,15 @@ steps:
     let hint = "runc itself needs more processes and threads in the container to start a step than the 1 of `pids` under limits; \
                 `limits: {pids: 16}` or `--runtime embedded` leaves enough";
     assert!(built.reason("one").starts_with("cannot start: ") && built.reason("one").ends_with(hint), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {
     processors_and_memory_are_limited_by_the_cgroup_and_a_step_cannot_lift_that,
     a_step_reads_its_limits_in_its_own_cgroup,
-    memory_that_steps_have_left_in_dev_shm_is_free_for_the_next,
+    files_of_ended_steps_in_dev_shm_take_no_memory_from_the_next,
     a_container_without_limits_of_its_own_has_the_default_number_of_processes,
-    a_step_may_have_as_many_processes_as_its_container_allows_and_no_more,
-    a_process_that_takes_more_memory_than_it_may_is_killed_and_the_step_says_so,
+    a_step_has_at_most_the_processes_that_its_container_allows,
+    a_process_over_its_memory_limit_is_killed_and_the_step_reports_that,
     a_limit_of_one_process_is_enforced_and_an_external_runtime_that_needs_more_is_named,
 }

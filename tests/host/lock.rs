@@ -1,4 +1,4 @@
-//! `runner.lock`, builds that are held to it, and `runner verify`.
+//! `runner.lock`, builds that are checked against it, and `runner verify`.
 
 use std::fs;
 
@@ -41,7 +41,7 @@ fn a_locked_build_fails_when_an_input_or_a_result_differs_and_names_it() {
     let built = Built::of(&project, &["--locked"]);
     assert_eq!(built.run.code, 0, "{}", built.run);
 
-    // Another input gives another layer: the output of before stays.
+    // Another input gives another layer: the output of the build before stays.
     let before = fs::read(project.path("out/base.squashfs")).unwrap();
     project.write("src/text", "two\n");
     let built = Built::of(&project, &["--locked"]);
@@ -53,7 +53,7 @@ fn a_locked_build_fails_when_an_input_or_a_result_differs_and_names_it() {
     assert!(hint.starts_with("if the change is meant, `runner lock`"), "{hint}");
     assert_eq!(built.status("image"), "skipped");
     assert_eq!(fs::read(project.path("out/base.squashfs")).unwrap(), before);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 
     project.write("src/text", "one\n");
     let rootfs = section["rootfs"][0]["digests"][0].as_str().unwrap();
@@ -115,7 +115,7 @@ fn a_lock_that_is_missing_or_names_too_little_or_too_much_is_reported() {
     assert_eq!((apply.code, apply.stdout.as_str()), (4, ""), "{apply}");
 }
 
-/// As events, with these variables of the environment.
+/// Builds with JSON events and these variables of the environment.
 fn locked_build(project: &Project, variables: &str) -> Built {
     let shell = format!("{variables} exec \"$@\"");
     Built::from_run(project.runner_in_shell(&shell, &["apply", "--locked", "--progress", "json"]))
@@ -153,7 +153,7 @@ fn a_mismatch_names_the_changed_part_if_the_store_is_another_one() {
         ("{ name: write,", "{ name: written,", "step written is new; step write is gone"),
         ("mounts: [src] }", "mounts: [src], env: { A: b } }", "env/A changed: nothing → b"),
     ] {
-        // So that the bytes are others whatever changed.
+        // So that the bytes differ in any case.
         let other = text.replace(from, to).replace("cat /src/text > /text", "env > /text; cat /src/text >> /text");
         project.write("build.yaml", &if cause == "step write changed" { text.replace(from, to) } else { other });
         let built = locked_build(&project, "");
@@ -167,7 +167,7 @@ fn a_mismatch_names_the_changed_part_if_the_store_is_another_one() {
 }
 
 #[test]
-fn a_mismatch_for_another_tool_or_for_none_that_is_known_says_so() {
+fn a_mismatch_names_another_tool_or_an_unknown_cause() {
     let project = locked();
     let built = locked_build(&project, "RUNNER_MKSQUASHFS=1");
     assert_eq!(built.run.code, 4, "{}", built.run);
@@ -216,7 +216,7 @@ fn a_mismatch_names_the_files_of_a_bind_that_changed_as_far_as_they_are_known() 
     assert_eq!(project.runner(&["lock"]).code, 0);
     let lock = fs::read_to_string(project.path("runner.lock")).unwrap();
     assert!(lock.contains("[manifest.snapshot.inputs.binds]\n\"/src\" = \"sha256:"), "{lock}");
-    // What runner has written there itself is no change: it is the same lock with and without.
+    // Files that runner has written there itself are no change: the lock is the same with and without them.
     for written in ["runner.lock", "out/base.squashfs", "image.squashfs"] {
         fs::remove_file(project.path(written)).unwrap();
         assert_eq!(project.runner(&["lock"]).code, 0);
@@ -260,7 +260,7 @@ fn one_lock_file_has_a_section_for_each_manifest_and_each_set_of_variables() {
         let run = project.runner(&[&["lock", "--check"], arguments].concat());
         assert_eq!(run.code, 0, "{run}");
     }
-    // The order in which they are locked does not matter, and one that is locked again leaves the others.
+    // The order in which they are locked does not matter, and locking one again does not change the others.
     for arguments in all {
         assert_eq!(project.runner(&[&["lock"], arguments].concat()).code, 0);
         assert_eq!(fs::read_to_string(project.path("runner.lock")).unwrap(), lock);
@@ -297,7 +297,7 @@ fn a_lock_file_can_be_in_another_place_by_flag_variable_or_settings() {
     assert_eq!(project.runner(&["apply", "--locked"]).code, 0);
     let run = project.runner(&["lock", "--check", "--lock-file", "none/b.lock"]);
     assert!(run.code == 4 && run.stderr.contains("there is no ") && run.stderr.contains("none/b.lock"), "{run}");
-    // What it names is what a collection of the store leaves.
+    // A collection of the store removes no layer that the lock file names.
     assert_eq!(project.runner(&["store", "gc", "--max-size", "0"]).code, 0);
     assert_eq!(Built::of(&project, &["--locked"]).status("base-layer"), "cached");
 
@@ -308,7 +308,7 @@ fn a_lock_file_can_be_in_another_place_by_flag_variable_or_settings() {
 }
 
 #[test]
-fn a_lock_of_the_former_format_is_refused_until_it_is_written_anew() {
+fn a_lock_of_the_former_format_is_refused_until_it_is_written_again() {
     let project = project(MANIFEST);
     project.write("src/text", "one\n");
     project.write("runner.lock", "version = 1\n\n[[snapshot]]\nstep = \"image\"\ndigest = \"sha256:00\"\n");
@@ -328,7 +328,7 @@ fn a_verification_builds_again_and_names_the_files_that_differ() {
     assert_eq!(verified.code, 0, "{verified}");
     assert!(verified.stdout.contains("base-layer: the same, sha256:"), "{verified}");
     assert!(verified.stdout.contains("image: the same, sha256:"), "{verified}");
-    assert_eq!(project.left_over(verified.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(verified.pid), Vec::<String>::new());
 
     let text = fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("build.yaml", &text.replace("echo more >> /text", "cat /proc/sys/kernel/random/uuid > /random"));
@@ -341,11 +341,11 @@ fn a_verification_builds_again_and_names_the_files_that_differ() {
     assert!(verified.stdout.contains("  ~ /random  content: from byte "), "{verified}");
     assert_eq!(fs::read(project.path("out/app.squashfs")).unwrap(), outputs, "outputs are left alone");
     assert_eq!(project.runner(&["verify", "--target", "base-layer"]).code, 0);
-    assert_eq!(project.left_over(verified.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(verified.pid), Vec::<String>::new());
 }
 
 #[test]
-fn without_anything_to_compare_with_a_verification_says_so() {
+fn a_verification_reports_that_it_has_nothing_to_compare() {
     let project = project(MANIFEST);
     project.write("src/text", "one\n");
     let verified = project.runner(&["verify"]);
@@ -358,7 +358,7 @@ fn without_anything_to_compare_with_a_verification_says_so() {
 }
 
 #[test]
-fn source_date_epoch_of_the_environment_has_the_last_word() {
+fn source_date_epoch_of_the_environment_overrides_the_manifest() {
     let project = project(
         "source_date_epoch: 1000\ncontainers: { c: { rootfs: $TOOLS } }\nsteps: [{ name: a, run: 'echo $SOURCE_DATE_EPOCH' }]\n",
     );

@@ -1,4 +1,4 @@
-//! `runner lock --check` and `apply --locked` where the lock is of other inputs, or of a build of more steps.
+//! `runner lock --check` and `apply --locked` where the lock is of other inputs, or of a build with more steps.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ fn check(project: &Project) -> Run {
     project.runner(&["lock", "--check"])
 }
 
-/// The manifest with this in another's place.
+/// Replaces this text of the manifest with another one.
 fn change(project: &Project, from: &str, to: &str) {
     let text = fs::read_to_string(project.path("build.yaml")).unwrap();
     assert!(text.contains(from), "{text}");
@@ -49,7 +49,7 @@ fn a_check_compares_the_inputs_of_a_snapshot_that_is_not_built_here() {
         let project = locked(MANIFEST);
         let text = fs::read_to_string(project.path(file)).unwrap();
         project.write(file, &text.replace(from, to));
-        // With the store, that has the locked build, and without any.
+        // With the store that has the locked build, and without any.
         for with_store in [true, false] {
             if !with_store {
                 fs::remove_dir_all(project.store()).unwrap();
@@ -87,7 +87,7 @@ fn a_check_of_inputs_that_agree_says_that_nothing_was_built_and_ends_with_0() {
         told.stdout.ends_with("runner.lock: nothing differs\nnot built here, so not compared: snap, top\n"),
         "{told}"
     );
-    // The steps of a locked snapshot may be called by another name where nothing else differs: those are its steps.
+    // The steps of a locked snapshot may have other names where nothing else differs: the lock is of those steps.
     change(&project, "name: more,", "name: other,");
     let told = check(&project);
     let line = "snapshot top was locked for other inputs: step other is new; step more is gone\n";
@@ -141,7 +141,7 @@ fn a_bind_that_cannot_be_read_is_an_error_of_a_check() {
 }
 
 #[test]
-fn a_snapshot_that_has_left_the_manifest_is_refused_before_anything_runs() {
+fn a_locked_snapshot_that_the_manifest_lacks_is_refused_before_anything_runs() {
     let project = locked(MANIFEST);
     fs::remove_dir_all(project.store()).unwrap();
     change(&project, "  - { name: top, container: d, snapshot: {} }\n", "");

@@ -1,4 +1,4 @@
-//! Tests of the real thing: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
+//! Tests of the whole program: the binary, as root, on real mounts, containers and images. They fail where they cannot run.
 //!
 //! They run with the embedded runtime. Those whose result can depend on the runtime run with runc too: each file lists its own in
 //! `also_with_runc!`, see [`runtime`]. `cargo test --test host with_runc` runs these alone.
@@ -8,11 +8,13 @@
 #[macro_use]
 mod runtime;
 
+mod beyond_squashfs;
 mod book;
 mod bounds;
 mod built;
 mod cache;
 mod cache_mounts;
+mod caller_signals;
 mod callers;
 mod cgroups;
 mod chain;
@@ -30,8 +32,6 @@ mod events;
 mod failed;
 mod first_process;
 mod git;
-mod heed;
-mod held;
 mod hints;
 mod interrupted;
 mod layers;

@@ -20,7 +20,7 @@ steps:
 ",
     );
     for layer in 0..LAYERS {
-        // Each adds a file, changes one of all and deletes what the one before has added elsewhere.
+        // Each layer adds a file, changes one of all and deletes the one that the layer before has added elsewhere.
         let previous = layer.wrapping_sub(1);
         let run = format!(
             "mkdir -p /layers /gone; echo {layer} > /layers/{layer}; echo {layer} >> /all; rm -f /gone/{previous}; echo > /gone/{layer}"
@@ -44,7 +44,7 @@ fn a_hundred_layers_are_mounted_and_each_is_seen() {
     let told: String =
         run.stdout.lines().filter(|line| line.starts_with("look |")).map(|line| format!("{line}\n")).collect();
     assert_eq!(told, numbers, "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 
     let mut images = vec![project.path("out/base.squashfs")];
     images.extend((0..LAYERS).map(|layer| project.path(&format!("out/{layer}.squashfs"))));

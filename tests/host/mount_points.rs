@@ -1,4 +1,4 @@
-//! What a session puts into a root for its mounts is in no snapshot of it.
+//! The entries that a session adds to a root for its mounts are in no snapshot of it.
 
 use std::path::PathBuf;
 
@@ -60,11 +60,11 @@ steps:
 ";
 
 #[test]
-fn mount_points_are_in_no_snapshot_and_directories_above_them_stay_as_they_were() {
+fn mount_points_are_in_no_snapshot_and_directories_above_them_are_unchanged() {
     let project = Project::new(NOTHING);
     project.write("file", "text\n");
     let run = project.apply();
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let base = stacked(&project, &["base.squashfs"]);
     let time = base.get("").modified;
     assert_eq!((time, base.get("srv/old").modified), (1000, 1000));
@@ -75,7 +75,7 @@ fn mount_points_are_in_no_snapshot_and_directories_above_them_stay_as_they_were(
     let full = stacked(&project, &["full.squashfs"]);
     assert_eq!(full.differences(&base, i64::MAX), Vec::<String>::new());
 
-    // Of what lies above a changed file all is as it was: owner, mode, attributes and times.
+    // The directories above a changed file are unchanged: owner, mode, attributes and times.
     let file = stacked(&project, &["file.squashfs"]);
     assert_eq!(file.paths(), ["srv", "srv/old", "srv/old/file"]);
     assert_eq!(file.get("srv/old"), base.get("srv/old"));
@@ -118,10 +118,10 @@ steps:
 ";
 
 #[test]
-fn mounts_below_deleted_or_emptied_directories_bring_nothing_back() {
+fn mounts_below_deleted_or_emptied_directories_restore_nothing() {
     let project = Project::new(DELETED);
     let run = project.apply();
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     assert_eq!(stacked(&project, &["nothing.squashfs"]).paths(), Vec::<&str>::new());
     let images = ["base.squashfs", "removed.squashfs", "nothing.squashfs"];
     let before = stacked(&project, &images[..2]);
@@ -145,7 +145,7 @@ steps:
 ";
 
 #[test]
-fn the_hosts_resolv_conf_is_readable_and_in_no_snapshot_whatever_the_root_has_there() {
+fn the_hosts_resolv_conf_is_readable_in_any_root_and_in_no_snapshot() {
     let makes = [
         "rm -rf /etc",
         "mkdir -p /etc; echo own > /etc/resolv.conf",
@@ -187,7 +187,7 @@ steps:
     );
     project.write("source/file", "of the host\n");
     std::fs::create_dir(project.path("source/inner")).unwrap();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let secret = if built.text("read").contains("***") { "***" } else { "of the host" };
     let expected =
         [secret, secret, secret, secret, "kept", "kept", "cat", "a", "file", "memory", "proc"].map(str::to_owned);
@@ -199,7 +199,7 @@ steps:
 }
 
 #[test]
-fn a_mount_on_a_target_of_the_other_kind_is_a_mistake_of_the_manifest_and_names_both() {
+fn a_mount_on_a_target_of_another_type_is_refused_with_both_types() {
     let project = project(
         "
 containers:
@@ -239,13 +239,13 @@ steps:
         let words = format!("cannot open the session: the mount target {target} is {words}");
         assert!(reason.starts_with(&words), "{step}: {reason}");
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {
-    mount_points_are_in_no_snapshot_and_directories_above_them_stay_as_they_were,
-    mounts_below_deleted_or_emptied_directories_bring_nothing_back,
-    the_hosts_resolv_conf_is_readable_and_in_no_snapshot_whatever_the_root_has_there,
+    mount_points_are_in_no_snapshot_and_directories_above_them_are_unchanged,
+    mounts_below_deleted_or_emptied_directories_restore_nothing,
+    the_hosts_resolv_conf_is_readable_in_any_root_and_in_no_snapshot,
     a_mount_below_one_that_each_step_has_anew_is_seen_by_each_step,
-    a_mount_on_a_target_of_the_other_kind_is_a_mistake_of_the_manifest_and_names_both,
+    a_mount_on_a_target_of_another_type_is_refused_with_both_types,
 }

@@ -1,4 +1,4 @@
-//! Mounts of every type: what is in them, who may write, how long it lasts, and that it is in no snapshot.
+//! Mounts of every type: their content, their write access, their lifetime, and that no snapshot contains them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ fn names(image: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_bind_mount_is_the_hosts_directory_or_file_and_read_only_where_it_says_so() {
+fn a_bind_mount_is_the_hosts_directory_or_file_and_read_only_on_request() {
     let project = project(
         r#"
 mounts:
@@ -50,7 +50,7 @@ steps:
     project.write("rw/program", "#!/bin/sh\necho program\n");
     fs::set_permissions(project.path("rw/program"), PermissionsExt::from_mode(0o755)).unwrap();
     fs::create_dir(project.path("ro/below")).unwrap();
-    // A mount below the read-only one, which a flag of that one alone would leave open.
+    // A mount below the read-only one, which a flag of the upper one alone would leave writable.
     let script = "mount -t tmpfs none ro/below && echo below > ro/below/file && exec \"$@\"";
     let built = Running::spawn(project.shell_in_namespace(script, &["apply", "--progress", "json"])).end();
     assert_eq!(built.run.code, 0, "{}", built.run);
@@ -66,11 +66,11 @@ steps:
     for path in ["/rw", "/ro", "/twice", "/etc/deep", "/etc/open"] {
         assert!(!full.iter().any(|name| Path::new(name).starts_with(path)), "{path}: {full:?}");
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_tmpfs_has_the_size_mode_owner_and_flags_that_its_options_say() {
+fn a_tmpfs_has_the_size_mode_owner_and_flags_of_its_options() {
     let project = project(
         r#"
 mounts:
@@ -100,7 +100,7 @@ steps:
   - { name: still, run: cat /small/kept /plain/kept /dev/shm/kept; stat -c "%a %u %g" /small }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let expected = ["750 1234 99999", "1777 0 0", "700 0 0", "tmpfs", "tmpfs", "tmpfs", "closed", "fits", "full"];
     assert_eq!(built.lines("look"), [&expected[..], &["large", "full", "noexec", "nodev"]].concat());
     assert_eq!(built.lines("kept"), ["kept"; 3]);
@@ -132,13 +132,13 @@ steps:
   - { name: full, container: second, snapshot: { mode: full, output: full.squashfs } }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("read"), ["one", "target", "750 7", "closed"]);
     let names = names(&project.path("full.squashfs"));
     assert!(!names.iter().any(|name| name.contains("cache") || name == "/two" || name == "/other"), "{names:?}");
 }
 
-/// Returns the files below a directory that hold these bytes.
+/// Returns the files below a directory that contain these bytes.
 fn files_with(directory: &Path, bytes: &str) -> Vec<String> {
     let found = Command::new("grep").args(["-rlaF", "-e", bytes]).arg(directory).output().unwrap();
     assert!(found.status.code() < Some(2), "{}", String::from_utf8_lossy(&found.stderr));
@@ -173,7 +173,7 @@ steps:
   - { name: full, snapshot: { mode: full, output: full.squashfs, compression: none } }
 "#,
     );
-    // Not in the project's directory, for all of that is searched.
+    // Not in the project's directory, which is searched as a whole.
     let outside = tempfile::NamedTempFile::new().unwrap();
     fs::write(outside.path(), FILE).unwrap();
     let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
@@ -193,7 +193,7 @@ steps:
         assert_eq!(files_with(&project.path(""), secret), Vec::<String>::new());
         assert!(!built.run.stdout.contains(secret) && !built.run.stderr.contains(secret), "{}", built.run);
     }
-    // In the store's two layers, the outputs, which are the same files, the log and the manifest: the search does find.
+    // In the store's two layers, the outputs, which are the same files, the log and the manifest: the search works.
     let found = files_with(&project.path(""), CONTROL);
     for place in ["layers/sha256/", "layer.squashfs", "full.squashfs", "use.log"] {
         assert!(found.iter().any(|file| file.contains(place)), "{place}: {found:?}");
@@ -202,7 +202,7 @@ steps:
         let names = names(&project.path(image));
         assert!(!names.iter().any(|name| name.contains("secrets") || name.contains("variable")), "{names:?}");
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -225,14 +225,14 @@ steps:
   - { name: layer, snapshot: { output: layer.squashfs } }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("look"), ["ramfs", "proc", "sysfs", "710"]);
     assert_eq!(built.lines("next"), ["kept", "noexec", "only processes", "1", "1"]);
     assert_eq!(names(&project.path("layer.squashfs")), Vec::<String>::new());
 }
 
 #[test]
-fn a_mount_below_another_one_is_seen_whatever_their_order_in_the_manifest() {
+fn a_mount_below_another_one_is_seen_with_any_order_in_the_manifest() {
     let project = project(
         r#"
 mounts:
@@ -258,13 +258,13 @@ steps:
     project.write("work/file", "work\n");
     project.write("note", "note\n");
     fs::create_dir(project.path("work/sub")).unwrap();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let closed = ["/work/new", "/work/sub/tmp/deep/note"].map(|path| format!("{path} is closed"));
     assert_eq!(built.lines("write"), ["work", "note", &closed[0], &closed[1]]);
     assert_eq!(built.lines("read"), ["cached", "kept"]);
     assert_eq!(built.lines("after"), ["cached", "kept", "note"]);
     assert_eq!(names(&project.path("layer.squashfs")), Vec::<String>::new());
-    // The directory of the host is as it was.
+    // The directory of the host is unchanged.
     assert_eq!(fs::read_dir(project.path("work/sub")).unwrap().count(), 0);
 }
 
@@ -287,7 +287,7 @@ steps:
       grep -c . /t/proc/self/status > /dev/null && echo looked
 "#,
     );
-    assert_eq!(Built::well(&project).lines("look"), ["looked"]);
+    assert_eq!(Built::succeed(&project).lines("look"), ["looked"]);
 }
 
 #[test]
@@ -345,16 +345,16 @@ steps:
     assert_eq!(["write", "unmount", "next", "remove"].map(|step| built.status(step)), ["ran", "ran", "ran", "failed"]);
     assert_eq!(built.text("next"), "text\ntext\n");
     assert!(built.reason("remove").starts_with("its mount /src/below is gone: a step has removed"), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {
-    a_bind_mount_is_the_hosts_directory_or_file_and_read_only_where_it_says_so,
-    a_tmpfs_has_the_size_mode_owner_and_flags_that_its_options_say,
+    a_bind_mount_is_the_hosts_directory_or_file_and_read_only_on_request,
+    a_tmpfs_has_the_size_mode_owner_and_flags_of_its_options,
     caches_of_one_id_are_one_directory_and_of_another_id_another,
     a_secret_is_readable_by_the_steps_and_nowhere_in_the_store_or_an_image,
     a_filesystem_of_the_kernel_is_mounted_with_its_options,
-    a_mount_below_another_one_is_seen_whatever_their_order_in_the_manifest,
+    a_mount_below_another_one_is_seen_with_any_order_in_the_manifest,
     another_proc_and_another_sysfs_show_and_change_no_more_than_the_usual_ones,
     a_step_of_another_user_gets_a_hint_how_a_secret_or_a_cache_becomes_its_own,
     a_step_that_unmounts_its_own_view_of_a_mount_takes_it_from_no_other_step,

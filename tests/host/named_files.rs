@@ -1,4 +1,4 @@
-//! Files that the command line names under attack: a link that an earlier step left leads to a file of the host.
+//! Files that the command line names under attack: a link of an earlier step leads to a file of the host.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -22,7 +22,7 @@ steps:
 ";
 
 #[test]
-fn a_link_that_a_step_left_is_followed_by_nothing_that_the_command_line_names() {
+fn no_file_of_the_command_line_follows_a_link_of_an_earlier_step() {
     let project = project(MANIFEST);
     for name in ["log.json", "report.html", "summary.md"] {
         project.write(&format!("victim/{name}"), "host");
@@ -43,7 +43,7 @@ fn a_link_that_a_step_left_is_followed_by_nothing_that_the_command_line_names() 
     ] {
         let run = project.runner(&[&["apply"], &arguments[..]].concat());
         assert!(matches!(run.code, 2 | 3) && run.stderr.contains(words), "{arguments:?}: {run}");
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new(), "{arguments:?}");
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new(), "{arguments:?}");
     }
     let script = "GITHUB_ACTIONS=true GITHUB_STEP_SUMMARY=work/summary.md; export GITHUB_ACTIONS GITHUB_STEP_SUMMARY; \
                   exec \"$@\"";
@@ -73,7 +73,7 @@ steps:
 ",
     );
     fs::create_dir(project.path("work")).unwrap();
-    // Into the file that standard output already is, at its end.
+    // Appended to the file that standard output already is.
     let script = "echo first > out; exec \"$@\" >> out 2> err";
     let run = project.runner_in_shell(script, &["apply", "--progress", "quiet", "--log-file", "/dev/stdout"]);
     assert_eq!(run.code, 0, "{run}");
@@ -141,9 +141,9 @@ steps: [{ name: image, snapshot: {} }]
     assert_eq!(fs::read_to_string(project.path("victim")).unwrap(), "host");
 }
 
-/// What a step can write to stays, and the next build looks for its own paths there.
+/// The files that a step can write to stay, and the next build looks for its own paths there.
 #[test]
-fn a_link_that_a_step_left_leads_no_path_of_the_next_build_out_of_its_bind() {
+fn a_link_of_an_earlier_step_leads_no_path_of_the_next_build_out_of_its_bind() {
     let plant = "
 mounts:
   work: { type: bind, source: work, target: /work }
@@ -192,9 +192,9 @@ steps:
         assert!(run.code == 2 && run.stderr.contains(&link), "{container} {snapshot} {arguments:?}: {run}");
         assert!(run.stderr.contains(&format!("name {}", project.path("victim").display())), "{run}");
         assert_eq!(fs::read_dir(project.path("victim")).unwrap().count(), 1, "{container} {snapshot} {arguments:?}");
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     }
-    // A link that stays in the bind leads to nothing that its steps could not reach.
+    // A link that stays in the bind leads only to files that its steps could reach anyway.
     next(&mount("{ type: bind, source: work/inside, target: /data }"), "{ output: work/inside/new.squashfs }");
     project.apply();
     assert_eq!(fs::read_to_string(project.path("work/real/new")).unwrap(), "taken\n");

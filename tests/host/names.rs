@@ -31,7 +31,7 @@ steps:
   - { name: look, container: own, run: cat /etc/hosts }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let names = |step: &str| -> Vec<String> {
         built.lines(step).iter().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
     };
@@ -67,7 +67,7 @@ fn a_step_can_replace_resolv_conf_and_later_steps_see_its_file() {
         (":", false, of_host.clone()),
     ] {
         let project = with_root(&REPLACED.replace("CHANGE", change));
-        let built = Built::well(&project);
+        let built = Built::succeed(&project);
         assert_eq!(built.text("after"), format!("{expected}LAST\n"), "{change}");
         let names = names_in(&project.path("layer.squashfs"));
         assert_eq!(names.iter().any(|name| name == "/etc/resolv.conf"), in_layer, "{change}: {names:?}");
@@ -77,13 +77,13 @@ fn a_step_can_replace_resolv_conf_and_later_steps_see_its_file() {
         // The session now begins above the layer in the store.
         let text = fs::read_to_string(project.path("build.yaml")).unwrap().replace("LAST", "AGAIN");
         project.write("build.yaml", &text);
-        let again = Built::well(&project);
+        let again = Built::succeed(&project);
         assert_eq!((again.status("layer"), again.text("after")), ("cached", format!("{expected}AGAIN\n")), "{change}");
     }
 }
 
 #[test]
-fn a_resolv_conf_of_the_host_that_leads_nowhere_is_reported() {
+fn a_dangling_resolv_conf_of_the_host_is_reported() {
     let project = with_root(
         r#"
 containers: { c: { rootfs: $ROOT, network: host }, d: { rootfs: $ROOT } }
@@ -108,5 +108,5 @@ steps:
 also_with_runc! {
     localhost_and_the_own_host_name_resolve_in_a_root_without_a_hosts_file,
     a_step_can_replace_resolv_conf_and_later_steps_see_its_file,
-    a_resolv_conf_of_the_host_that_leads_nowhere_is_reported,
+    a_dangling_resolv_conf_of_the_host_is_reported,
 }

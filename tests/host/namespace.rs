@@ -1,4 +1,4 @@
-//! Mounts made by hand, as a user of the images would make them, in a mount namespace that goes with its thread.
+//! Mounts made by hand, as a user of the images would make them, in a mount namespace that ends with its thread.
 
 use std::ffi::CString;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 use tempfile::TempDir;
 
-/// Runs `work` on a thread of its own with mounts of its own.
+/// Runs `work` on a thread with its own mounts.
 pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Mounts) -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -18,7 +18,7 @@ pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Mounts) -> T + Send) -> 
             rustix::mount::mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), None).unwrap();
             let mounts = Mounts { directory, made: std::cell::Cell::new(0) };
             let result = work(&mounts);
-            // So that the directory below can be removed; what is mounted goes all the same.
+            // So that the directory below can be removed; the mount ends all the same.
             rustix::mount::unmount(mounts.directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
             result
         });
@@ -26,7 +26,7 @@ pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Mounts) -> T + Send) -> 
     })
 }
 
-/// A room for mounts.
+/// A directory for mounts.
 pub struct Mounts {
     directory: TempDir,
     made: std::cell::Cell<u32>,

@@ -1,4 +1,4 @@
-//! Numbers that look random, the same again from the same seed.
+//! Pseudo-random numbers: the same again from the same seed.
 
 /// SplitMix64.
 pub struct Numbers(pub u64);
@@ -16,7 +16,7 @@ impl Numbers {
         self.next() % limit
     }
 
-    /// One of these, of which there is one at least.
+    /// Returns one of these values, of which there is at least one.
     pub fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }

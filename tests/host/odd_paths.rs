@@ -1,4 +1,4 @@
-//! Stores, projects and temporary directories whose names mean something to mount options, mountinfo, JSON or a shell.
+//! Stores, projects and temporary directories whose names have a meaning for mount options, mountinfo, JSON or a shell.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,7 +14,7 @@ const ODD: [&[u8]; 9] =
 
 const NOT_UTF8: &[u8] = b"a\xffb";
 
-/// Layers on each other in memory and on disk, with each kind of mount and an output.
+/// Layers above each other in memory and on disk, with each kind of mount and an output.
 const BUILD: &str = "
 mounts:
   src: { type: bind, source: src, target: /src, options: [ro] }
@@ -85,7 +85,7 @@ fn a_store_a_project_and_a_temporary_directory_of_any_name_work() {
 }
 
 #[test]
-fn names_that_are_not_utf8_work_but_for_a_store_which_is_refused_before_it_is_made() {
+fn names_that_are_not_utf8_work_except_that_of_a_store_which_is_refused() {
     let odd = Odd::new();
     let name = OsStr::from_bytes(NOT_UTF8);
     let run = odd.apply(name, OsStr::new("store"), OsStr::from_bytes(b"temporary\xfe"));
@@ -122,7 +122,7 @@ fn a_store_on_an_overlay_keeps_scratch_in_memory_and_refuses_it_on_disk_in_words
         fs::create_dir(directory.join(name)).unwrap();
     }
     fs::write(directory.join("src/f"), "hello\n").unwrap();
-    // In a mount namespace that goes with the build.
+    // In a mount namespace that ends with the build.
     let shell = "exec unshare -m sh -c 'mount -t overlay o -o lowerdir=lower,upperdir=upper,workdir=work merged && \
                  RUNNER_STORE=$PWD/merged/store exec \"$@\" --keep-going' sh \"$@\"";
     let run = odd.project.runner_in_shell(shell, &["apply", "--target", "l"]);
@@ -131,10 +131,10 @@ fn a_store_on_an_overlay_keeps_scratch_in_memory_and_refuses_it_on_disk_in_words
     assert_eq!(run.code, 3, "{run}");
     let words = run.stdout.replace("\n  │ ", " ");
     assert!(words.contains("is itself on an overlay") && words.contains("scratch: {tmpfs: SIZE}"), "{run}");
-    assert_eq!(odd.project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(odd.project.leftovers(run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {
     a_store_a_project_and_a_temporary_directory_of_any_name_work,
-    names_that_are_not_utf8_work_but_for_a_store_which_is_refused_before_it_is_made,
+    names_that_are_not_utf8_work_except_that_of_a_store_which_is_refused,
 }

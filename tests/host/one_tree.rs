@@ -1,5 +1,5 @@
-//! A tree is the same in all places where a build can find it: the session that made it, one resumed from its checkpoint,
-//! the frozen directory, the layer, a full image, and a build that takes nothing from the store.
+//! A tree is the same wherever a build can find it: in the session that made it, one resumed from its checkpoint, the frozen
+//! directory, the layer, a full image, and a build that takes nothing from the store.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -41,7 +41,7 @@ steps:
   - { name: image, container: whole, exec: [/src/list, /trees] }
 "#;
 
-/// As many trees a build has; `RUNNER_TEST_TREES` sets how many are tried in all.
+/// The number of trees of a build; `RUNNER_TEST_TREES` sets how many are tried in all.
 const TREES_OF_A_BUILD: u64 = 50;
 
 fn one_in(numbers: &mut Numbers, count: u64) -> bool {
@@ -52,7 +52,7 @@ fn bytes(numbers: &mut Numbers, most: u64) -> Vec<u8> {
     (0..numbers.below(most)).map(|_| numbers.next().to_le_bytes()[0]).collect()
 }
 
-/// Makes a tree in `top`, which is not there yet.
+/// Makes a tree in `top`, which does not exist yet.
 fn make(top: &Path, numbers: &mut Numbers) {
     fs::create_dir(top).unwrap();
     let (mut directories, mut others) = (vec![top.to_owned()], Vec::<PathBuf>::new());
@@ -73,11 +73,11 @@ fn make(top: &Path, numbers: &mut Numbers) {
             6 if !others.is_empty() => {
                 let first = numbers.below(others.len() as u64);
                 fs::hard_link(&others[usize::try_from(first).unwrap()], &path).unwrap();
-                // What it is and has, its first name says.
+                // The first name of an entry says what it is and has.
                 continue;
             }
             _ => {
-                // Zero and zero would be overlayfs' word for a name that is gone.
+                // Zero and zero would be overlayfs' mark of a removed name.
                 let kinds = [FileType::Fifo, FileType::Socket, FileType::CharacterDevice, FileType::BlockDevice];
                 let device = rustix::fs::makedev(1 + numbers.next() as u32 % 200, numbers.next() as u32 % 70_000);
                 mknodat(CWD, &path, numbers.of(&kinds), Mode::empty(), device).unwrap();
@@ -88,7 +88,7 @@ fn make(top: &Path, numbers: &mut Numbers) {
         }
         all.push(path);
     }
-    // The deepest first, so that nothing changes a directory's time afterwards.
+    // The deepest first, so that no later change alters a directory's time.
     for path in all.iter().rev() {
         attributes(path, numbers);
     }
@@ -151,7 +151,7 @@ fn attributes(path: &Path, numbers: &mut Numbers) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// Returns an access control list as the kernel takes it, see acl(5): of one user beside owner, group and others.
+/// Returns an access control list as the kernel takes it, see acl(5): of one user, the owner, the group and others.
 fn list(numbers: &mut Numbers) -> Vec<u8> {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, of) in [(1u16, u32::MAX), (2, 1000), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)] {
@@ -162,8 +162,8 @@ fn list(numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-/// Returns each line as a snapshot has to have it: a time in whole seconds that an image holds, and no access control lists. The
-/// mode of an entry with one then gives the group no more than the list did: it showed the list's mask there.
+/// Returns each line as a snapshot must have it: a time in whole seconds that an image can store, and no access control lists.
+/// The mode of an entry with one then gives the group no more than the list did: it showed the list's mask there.
 fn as_in_a_snapshot(lines: &[String], epoch: Option<i64>) -> Vec<String> {
     let latest = epoch.unwrap_or(i64::from(u32::MAX));
     let line = |line: &String| -> String {
@@ -220,7 +220,7 @@ fn try_trees(seeds: std::ops::Range<u64>, epoch: Option<i64>, scratch: &str) {
     let error = made.pop().unwrap();
     assert!(error.contains("/src/good"), "{error}");
     project.write("src/good", "");
-    let resumed = Built::well(&project);
+    let resumed = Built::succeed(&project);
     assert_eq!((resumed.status("copy"), resumed.status("before")), ("cached", "ran"), "{}", resumed.run);
     assert_same(&project, "the resumed session", &resumed.lines("before"), &made);
     let again = Built::of(&project, &["--no-cache"]);

@@ -52,7 +52,7 @@ echo "first port of each user: $(cat /proc/sys/net/ipv4/ip_unprivileged_port_sta
 echo "descriptors:" /proc/self/fd/*
 "#;
 
-/// Where the two differ and are meant to, with the reason.
+/// Intended differences, with the reason.
 const INTENDED: [(&str, &str); 7] = [
     ("mount /proc/acpi", "an empty directory of the container's /dev hides it, in place of one more tmpfs"),
     ("node /proc/acpi", "the same"),

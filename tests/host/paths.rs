@@ -10,12 +10,12 @@ use crate::project::{Project, Run};
 use crate::root::make_root;
 use crate::runtime::runtime;
 
-/// Builds, started from a shell command in a mount namespace of its own; `"$@"` is runner and its arguments.
+/// Builds from a shell command in a mount namespace of its own; `"$@"` is runner and its arguments.
 fn built_after(project: &Project, script: &str, arguments: &[&str]) -> Built {
     Running::spawn(project.shell_in_namespace(script, &[arguments, &["apply", "--progress", "json"]].concat())).end()
 }
 
-/// What a step can find of the store below a directory: one line for each thing that it should not.
+/// Looks for the store below a directory: one line for each entry that a step should not find.
 const LOOK: &str = r#"
       [ -d $at ] || echo "$at is missing"
       ls -A $at
@@ -29,7 +29,8 @@ const LOOK: &str = r#"
       [ -d $at ] || echo "$at has gone"
       echo looked"#;
 
-/// With an external runtime nothing confines steps, and two of them could move the store: no such bind is writable.
+/// Expects a refusal: with an external runtime nothing confines steps, and two of them could move the store, so no such bind is
+/// writable.
 fn assert_refused(run: &Run) {
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stderr.contains("contains the store") && run.stderr.contains("--store DIRECTORY"), "{run}");
@@ -64,18 +65,18 @@ steps:
             assert_refused(&project.runner(&["apply"]));
             continue;
         }
-        let built = Built::well(&project);
+        let built = Built::succeed(&project);
         // The secret is masked where a step prints it.
         assert_eq!(built.lines("look"), ["looked", "***"], "{options}");
         assert_eq!(built.text("after"), "***", "{options}");
         assert!(project.store().join("keys").is_dir() && project.path("out.squashfs").is_file());
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{options}");
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new(), "{options}");
     }
 }
 
 #[test]
 fn a_store_below_other_directories_cannot_be_moved_out_of_its_cover() {
-    // `mv` copies what it cannot rename; to rename and nothing else is what counts.
+    // `mv` copies an entry that it cannot rename; only renaming counts.
     let project = project(&format!(
         "
 mounts:
@@ -114,14 +115,14 @@ steps:
     assert!(project.path("cache/of/beside").is_file() && store.join("keys").is_dir());
 }
 
-/// A program that calls rename(2) and nothing else.
+/// Compiles a program that only calls rename(2).
 fn compile_rename(project: &Project, name: &str) {
     let source = "#include <stdio.h>\nint main(int c, char **v) { return c != 3 || rename(v[1], v[2]) != 0; }\n";
     crate::built::compile(project, name, source, &["-static"]);
 }
 
 #[test]
-fn the_store_is_not_seen_through_a_mount_below_the_source_either() {
+fn a_mount_below_the_source_of_a_bind_does_not_show_the_store() {
     let project = project(&format!(
         "
 mounts:
@@ -166,7 +167,7 @@ fn a_path_in_the_store_or_above_it_is_refused() {
         let run = project.runner(&["apply"]);
         assert_eq!(run.code, 2, "{run}");
         assert!(run.stderr.contains(words) && run.stderr.contains("help:"), "{run}");
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     }
 }
 
@@ -228,7 +229,7 @@ steps:
 }
 
 #[test]
-fn paths_of_the_manifest_are_used_as_they_were_when_the_build_began() {
+fn paths_of_the_manifest_are_resolved_once_when_the_build_begins() {
     // Each is replaced by a link to a file or directory of the host that the manifest does not name.
     let project = project(
         r#"
@@ -274,14 +275,14 @@ steps:
         run("mksquashfs", &["root", "root.squashfs", "-quiet", "-no-progress"]);
     }
     compile_rename(&project, "work/rename");
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     // Only the secret that was opened is masked.
     assert_eq!(built.text("bound"), "named\nnamed\n***\n");
     for step in ["dir", "tar", "image"] {
         assert_eq!(built.text(step), "named\n", "{step}");
     }
     assert!(project.path("work/root").is_symlink());
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -352,7 +353,7 @@ steps:
 
 #[test]
 fn an_output_follows_no_link_that_a_step_put_in_its_way() {
-    // How a step puts something in the way, and what the build says, if it is not to work.
+    // The command by which a step puts something in the way, and the build's message where that must fail.
     for (script, refused) in [
         ("rm -rf /work/out; ln -s ../victim /work/out", Some("now a link is in the way")),
         ("rm -rf /work/out/deep; ln -s ../../victim /work/out/deep", Some("now a link is in the way")),
@@ -392,7 +393,7 @@ steps:
         }
         assert_eq!(fs::read_to_string(project.path("victim/image")).unwrap(), "host", "{script}");
         assert_eq!(fs::read_dir(project.path("victim")).unwrap().count(), 1, "{script}");
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{script}");
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new(), "{script}");
     }
 }
 
@@ -427,7 +428,7 @@ steps: [{{ name: s, snapshot: {{ output: {output} }} }}]
 }
 
 #[test]
-fn a_file_that_the_build_writes_is_bound_as_it_is_then_by_whatever_path() {
+fn a_file_that_the_build_writes_is_bound_in_its_new_state_by_any_path() {
     let project = project(
         r#"
 mounts:
@@ -444,7 +445,7 @@ steps:
     );
     project.write("out/image", "old!");
     symlink("out", project.path("link")).unwrap();
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.text("look"), "hsqshsqs");
 }
 
@@ -467,10 +468,10 @@ steps:
 also_with_runc! {
     a_bind_that_contains_the_store_shows_and_changes_nothing_of_it,
     a_store_below_other_directories_cannot_be_moved_out_of_its_cover,
-    the_store_is_not_seen_through_a_mount_below_the_source_either,
+    a_mount_below_the_source_of_a_bind_does_not_show_the_store,
     validate_warns_of_a_bind_that_contains_the_store,
     a_bind_that_contains_the_store_is_refused_where_another_container_may_mount,
-    paths_of_the_manifest_are_used_as_they_were_when_the_build_began,
+    paths_of_the_manifest_are_resolved_once_when_the_build_begins,
     set_uid_programs_and_devices_in_a_bind_or_cache_have_no_effect_unless_asked_for,
-    a_file_that_the_build_writes_is_bound_as_it_is_then_by_whatever_path,
+    a_file_that_the_build_writes_is_bound_in_its_new_state_by_any_path,
 }

@@ -1,9 +1,9 @@
-//! What a step may do, read back inside: user, groups, capabilities, no-new-privileges, open files.
+//! The rights of a step, read back inside: user, groups, capabilities, no-new-privileges, open files.
 
 use crate::built::{Built, compile, project};
 use crate::runtime::runtime;
 
-/// The bit of each capability is its place, as in linux/capability.h.
+/// The bit of each capability is its index, as in linux/capability.h.
 const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -48,7 +48,7 @@ const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// What a step has where the manifest says nothing.
+/// The capabilities of a step whose manifest sets none.
 const DEFAULT: [&str; 12] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -64,7 +64,7 @@ const DEFAULT: [&str; 12] = [
     "AUDIT_WRITE",
 ];
 
-/// As /proc/self/status prints a set.
+/// Returns a set as /proc/self/status prints it.
 fn mask(names: &[&str]) -> String {
     let bit = |name: &&str| 1u64 << CAPABILITIES.iter().position(|known| known == name).unwrap();
     format!("{:016x}", names.iter().map(bit).fold(0, |mask, bit| mask | bit))
@@ -76,7 +76,7 @@ fn changed(add: &[&'static str], drop: &[&str]) -> Vec<&'static str> {
     kept.chain(add.iter().copied()).collect()
 }
 
-/// What a process may do, as proc(5) tells it.
+/// The rights of a process, as proc(5) shows them.
 #[derive(Debug, PartialEq, Eq)]
 struct Privileges {
     /// The four numbers of each: real, effective, saved, of the filesystem.
@@ -93,7 +93,7 @@ struct Privileges {
 /// The capability sets of /proc/self/status: inheritable, permitted, effective, bounding, ambient.
 const SETS: [&str; 5] = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
 
-/// What follows `key` at the start of a line.
+/// Returns the words after `key` at the start of a line.
 #[track_caller]
 fn words(text: &str, key: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix(key));
@@ -102,7 +102,7 @@ fn words(text: &str, key: &str) -> String {
 }
 
 impl Privileges {
-    /// Of the step that printed /proc/self/status and /proc/self/limits.
+    /// Reads those of the step that printed /proc/self/status and /proc/self/limits.
     #[track_caller]
     fn of(built: &Built, step: &str) -> Self {
         let text = built.text(step);
@@ -118,14 +118,14 @@ impl Privileges {
         }
     }
 
-    /// User 0 has what is in its sets. The ambient one is empty.
+    /// Returns those of user 0, whose capabilities are in its sets. The ambient one is empty.
     fn of_root(names: &[&str]) -> Self {
         let (set, none) = (mask(names), mask(&[]));
         Self::new("0", "0", [set.clone(), set.clone(), set.clone(), set, none])
     }
 
-    /// Another user has none: at execve(2) only ambient capabilities and those of the file are left, and there are
-    /// none. The inheritable and the bounding set say what a file may give it.
+    /// Returns those of another user, who has no capability: execve(2) preserves only ambient capabilities and those of the file,
+    /// and there are none. The inheritable and the bounding set limit those that a file may give.
     fn of_another(uid: &str, gid: &str) -> Self {
         let (set, none) = (mask(&DEFAULT), mask(&[]));
         Self::new(uid, gid, [set.clone(), none.clone(), none.clone(), set, none])
@@ -135,7 +135,7 @@ impl Privileges {
         Self {
             uid: [uid; 4].join(" "),
             gid: [gid; 4].join(" "),
-            // As on a login, and for a good reason: a set-gid program takes the place of the group alone.
+            // As after a login, and for a good reason: a set-gid program changes the group alone.
             groups: gid.to_owned(),
             sets,
             no_new_privileges: "1".into(),
@@ -173,7 +173,7 @@ steps:
         .replace("ALL_OF_THEM", &DEFAULT.join(", "))
         .as_str(),
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let check = |step: &str, expected: Privileges| assert_eq!(Privileges::of(&built, step), expected, "{step}");
     check("plain", Privileges::of_root(&DEFAULT));
     check("own-user", Privileges::of_another("7", "8"));
@@ -216,7 +216,7 @@ steps:
   - { name: home, container: named, run: echo $HOME }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     for step in ["of-a-step", "of-a-container", "by-number"] {
         let expected = Privileges { groups: "29 44 100".into(), ..Privileges::of_another("1000", "100") };
         assert_eq!(Privileges::of(&built, step), expected, "{step}");
@@ -226,7 +226,7 @@ steps:
 }
 
 #[test]
-fn a_user_that_is_not_in_the_root_fails_the_step_with_the_file_it_is_not_in() {
+fn an_unknown_user_fails_the_step_with_the_file_that_lacks_it() {
     let project = project(
         r#"
 containers:
@@ -243,7 +243,7 @@ steps:
             "cannot look up the user: user nobody-at-all is not in /etc/passwd of the rootfs; `user` may be numbers, as in `1000:1000`, which need no entry"
         )
     );
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -286,12 +286,12 @@ steps:
     let set_uid = built.text("open-uid");
     assert_eq!(words(&set_uid, "Uid:"), "1000 0 0 0");
     assert_eq!(SETS.map(|set| words(&set_uid, set)), Privileges::of_root(&DEFAULT).sets);
-    // What only user 0 may execute, another user may not, whatever the container's capabilities are.
+    // A file that only user 0 may execute, another user may not, whatever the container's capabilities are.
     assert_eq!(built.reason("of-root"), "cannot start: /of-root cannot be executed: Permission denied");
     let hint = "/with-capability has the file capability CHOWN, which the container does not have, so the kernel does not \
                 execute it; leave CHOWN out of `drop` under its `capabilities`";
     assert!(built.reason("by-shell").ends_with(hint), "{}", built.reason("by-shell"));
-    // What is not in the bounding set a file cannot give: the kernel refuses to run it.
+    // A file cannot give a capability outside of the bounding set: the kernel refuses to run it.
     if runtime() == "embedded" {
         let reason = "cannot start: /with-capability cannot be executed: Operation not permitted";
         assert_eq!(built.reason("dropped"), format!("{reason}; {hint}"));
@@ -300,7 +300,7 @@ steps:
         assert_eq!(built.reason("dropped"), format!("exit code 1; {hint}"));
         assert_eq!(built.text("dropped"), "exec /with-capability: operation not permitted\n");
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -319,7 +319,7 @@ steps:
     let reason = "cannot open the session: 3001 open files (`nofile` under limits) are more than the 3000 that this host allows; \
                   write `nofile: 3000` or less";
     assert!(run.stdout.contains(reason), "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 /// Binds the TCP ports 1 and 443 of 127.0.0.1.
@@ -359,7 +359,7 @@ steps:
 also_with_runc! {
     a_step_has_the_privileges_that_the_manifest_gives,
     a_user_has_the_groups_that_an_earlier_step_gave_it,
-    a_user_that_is_not_in_the_root_fails_the_step_with_the_file_it_is_not_in,
+    an_unknown_user_fails_the_step_with_the_file_that_lacks_it,
     a_file_gives_capabilities_and_users_only_where_new_privileges_are_allowed,
     more_open_files_than_the_host_allows_are_refused_with_its_limit,
     a_step_of_another_user_than_root_binds_each_port_of_a_network_of_its_own,

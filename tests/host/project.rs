@@ -1,4 +1,5 @@
-//! A project directory with a manifest and a store of its own, the runner binary run in it, and what that left behind.
+//! A project directory with a manifest and a store of its own, the runner binary run in it, and the resources that a run left
+//! behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,18 +9,18 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::heed;
+use crate::caller_signals;
 use crate::runtime::runtime;
 
 /// A project in a temporary directory.
 pub struct Project {
     directory: TempDir,
     runtime: &'static str,
-    /// Cgroups that were there before: a test that was killed may have left some, and numbers of processes come again.
+    /// Cgroups that existed before: a killed test may have left some, and process numbers are used again.
     groups_before: BTreeSet<PathBuf>,
 }
 
-/// How a run of runner ended.
+/// The result of a run of runner.
 pub struct Run {
     pub code: i32,
     pub stdout: String,
@@ -28,10 +29,10 @@ pub struct Run {
 }
 
 impl Project {
-    /// With this manifest as `build.yaml`.
+    /// Makes a project with this manifest as `build.yaml`.
     pub fn new(manifest: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
-        heed::heed_signals();
+        caller_signals::stop_ignoring_signals();
         let directory = tempfile::Builder::new().prefix("runner-test-").tempdir().unwrap();
         let project = Self { directory, runtime: runtime(), groups_before: groups().into_iter().collect() };
         project.write("build.yaml", manifest);
@@ -46,7 +47,7 @@ impl Project {
         self.path("store")
     }
 
-    /// Writes a file, and the directories above it.
+    /// Writes a file, and makes the directories above it.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -54,14 +55,14 @@ impl Project {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        self.surrounded(Command::new(env!("CARGO_BIN_EXE_runner")), arguments)
+        self.with_environment(Command::new(env!("CARGO_BIN_EXE_runner")), arguments)
     }
 
-    /// Returns a command that ends with runner and its arguments: a program that starts it.
+    /// Returns a command that ends with runner and its arguments: a program that starts runner.
     pub fn command_by(&self, program: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_runner"));
-        self.surrounded(command, arguments)
+        self.with_environment(command, arguments)
     }
 
     /// Returns a shell command, in which `"$@"` is runner and its arguments.
@@ -69,15 +70,15 @@ impl Project {
         self.command_by(&["sh", "-c", shell, "sh"], arguments)
     }
 
-    /// Returns the same in a mount namespace of its own.
+    /// Returns a shell command, as [`Self::shell`], in a mount namespace of its own.
     pub fn shell_in_namespace(&self, shell: &str, arguments: &[&str]) -> Command {
         self.command_by(&["unshare", "--mount", "sh", "-c", shell, "sh"], arguments)
     }
 
-    fn surrounded(&self, mut command: Command, arguments: &[&str]) -> Command {
+    fn with_environment(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.env("RUNNER_STORE", self.store()).env("RUNNER_RUNTIME", self.runtime);
-        // Runner heeds what comes from the test alone, also where a CI system runs it.
+        // Runner gets only the variables that the test sets, also where a CI system runs it.
         for name in [
             "CI",
             "SOURCE_DATE_EPOCH",
@@ -92,7 +93,7 @@ impl Project {
         command
     }
 
-    /// Starts runner and leaves it running, its output piped.
+    /// Starts runner with its output piped, and does not wait for its end.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
@@ -120,7 +121,7 @@ impl Project {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    /// Builds, and fails the test with all that was printed if that fails.
+    /// Builds, and fails the test with all output if the build fails.
     #[track_caller]
     pub fn apply(&self) -> Run {
         let run = self.runner(&["apply"]);
@@ -128,16 +129,16 @@ impl Project {
         run
     }
 
-    /// Builds with `--progress json`: the events and the exit code.
+    /// Builds with `--progress json`, and returns the events and the exit code.
     pub fn events(&self, arguments: &[&str]) -> (Vec<Value>, Run) {
         let run = self.runner(&[&["apply", "--progress", "json"], arguments].concat());
         let events = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         (events, run)
     }
 
-    /// Returns all that a build left on this host: processes, mounts, loop devices, cgroups of the runner `pid`, and files that
-    /// are neither layers, logs nor outputs. Empty is right.
-    pub fn left_over(&self, pid: u32) -> Vec<String> {
+    /// Returns everything that a build left on this host: processes, mounts, loop devices, cgroups of the runner `pid`, and files
+    /// that are neither layers, logs nor outputs. The right result is empty.
+    pub fn leftovers(&self, pid: u32) -> Vec<String> {
         let mut left = Vec::new();
         let own = self.directory.path().to_str().unwrap();
         for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -170,7 +171,7 @@ impl Project {
     }
 }
 
-/// Returns the cgroups that runner has made on this host, whoever called it.
+/// Returns the cgroups that runners have made on this host, whoever started them.
 fn groups() -> Vec<PathBuf> {
     let mut groups = Vec::new();
     let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];

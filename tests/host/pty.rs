@@ -1,4 +1,4 @@
-//! Runner on a terminal of its own, with what is typed and what is shown.
+//! Runner on a terminal of its own, with its keys and its screen.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ExitStatus, Stdio};
@@ -13,7 +13,7 @@ use crate::project::Project;
 /// A terminal with runner on it.
 pub struct Terminal {
     pub screen: OwnedFd,
-    /// Kept open: without it the terminal is gone with runner.
+    /// Kept open: without it the terminal would end with runner.
     line: OwnedFd,
     pub process: Child,
     pub shown: String,
@@ -42,7 +42,7 @@ impl Terminal {
         assert_eq!(written, keys.len());
     }
 
-    /// Reads what is shown now, waiting a little for it.
+    /// Reads the output so far, and waits a little for it.
     pub fn look(&mut self) -> bool {
         let mut polled = [PollFd::from_borrowed_fd(self.screen.as_fd(), PollFlags::IN)];
         let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -55,7 +55,7 @@ impl Terminal {
         length > 0
     }
 
-    /// Waits for a text that has not been waited for, and takes all up to its end away.
+    /// Waits for a text that has not been waited for, and drops the output up to its end.
     #[track_caller]
     pub fn await_text(&mut self, text: &str) -> String {
         let start = std::time::Instant::now();
@@ -69,7 +69,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for runner's end; gives its code.
+    /// Waits for runner's end; returns its exit code.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         let status = wait_for("runner's end", || {

@@ -26,7 +26,7 @@ fn a_chain_of_two_layers_is_built_and_leaves_nothing() {
     let run = project.apply();
     assert!(run.stdout.contains("add   | one"), "{run}");
     assert!(project.path("out/base.squashfs").is_file() && project.path("out/full.squashfs").is_file());
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]

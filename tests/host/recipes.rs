@@ -1,4 +1,4 @@
-//! The examples, built in a copy of their own: what they promise, and that their bundles run by hand.
+//! The examples, built in copies: they give the promised results, and their bundles run by hand.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,7 +32,7 @@ fn run(program: &Path, arguments: &[&str]) {
 fn apply(project: &Project, arguments: &[&str]) -> Run {
     let run = project.runner(&[&["apply", "example/build.yaml", "--bundle-dir", "kept"], arguments].concat());
     assert_eq!(run.code, 0, "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     run
 }
 
@@ -47,7 +47,7 @@ fn the_quick_start_builds_and_its_bundles_run_by_hand() {
 }
 
 #[test]
-fn an_sdk_is_bootstrapped_and_used_and_its_bundles_run_by_hand() {
+fn an_sdk_is_bootstrapped_used_and_its_bundles_run_by_hand() {
     let project = copy_of("sdk-recipe");
     run(&project.path("example/make-sdk.sh"), &[]);
     // A host without /dev/kvm builds the example too.
@@ -73,7 +73,7 @@ fn an_sdk_is_bootstrapped_and_used_and_its_bundles_run_by_hand() {
 #[test]
 fn the_bundles_of_the_debian_example_run_by_hand() {
     let project = copy_of("debian-sdk");
-    // Their config.json is what is looked at here: what takes a mirror of Debian stands in the root as a script.
+    // The test looks at their config.json: a script stands in the root for the programs that need a mirror of Debian.
     let root = project.path("root");
     make_root(&root);
     let compiler = "mkdir -p /usr/local/bin; printf '#!/bin/sh\\necho compiled\\n' > $5; chmod 755 $5";

@@ -1,4 +1,4 @@
-//! Reports of a whole build, several at once, and what CI systems are told.
+//! Reports of a whole build, several at once, and the output for CI systems.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn each_kind_of_report_shows_a_failed_build() {
     assert_eq!((&json["status"], &json["ran"], &json["failed"]), (&"failed".into(), &2.into(), &1.into()));
     let layer = json["steps"].as_array().unwrap().iter().find(|step| step["name"] == "layer").unwrap();
     assert_eq!(layer["snapshot"]["size"], fs::metadata(project.path("layer.squashfs")).unwrap().len());
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::built::{Built, names_in, project};
 use crate::project::Project;
 use crate::runtime::runtime;
 
-/// What the first try finds, and takes apart before it fails.
+/// The first try checks the state, and destroys it before it fails.
 const MANIFEST: &str = r#"
 mounts:
   out: { type: bind, source: out, target: /out, cache: ignore }
@@ -41,7 +41,7 @@ steps:
 fn of(scratch: &str, tries: u32) -> (Project, Built) {
     let project = project(&MANIFEST.replace("$SCRATCH", scratch));
     project.write("out/enough", &tries.to_string());
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     (project, built)
 }
 
@@ -65,7 +65,7 @@ fn each_try_starts_from_the_same_state_and_gives_the_layer_of_a_build_without_re
     }
 }
 
-/// Its target is half-written whenever make(1) is killed, and up to date for the next make.
+/// The target is half-written whenever make(1) is killed, and up to date for the next make.
 const MAKEFILE: &str = "product:\n\ttrap '' TERM; echo half > $@; [ -e /out/second ] || { touch /out/second; sleep 60; }; \
                         echo whole > $@\n";
 
@@ -82,12 +82,12 @@ steps:
 ",
     );
     project.write("out/Makefile", MAKEFILE);
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("make").last().map(String::as_str), Some("whole"), "{}", built.run);
     let told = built.warnings_of("make");
     assert!(told[0].starts_with("timed out after 3s, and was killed 200ms after SIGTERM; try 2 of 2"), "{told:?}");
     assert!(names_in(&project.path("layer.squashfs")).contains(&"/product".to_owned()));
-    let again = Built::well(&project);
+    let again = Built::succeed(&project);
     assert_eq!((again.status("make"), again.digest("layer")), ("cached", built.digest("layer")), "{}", again.run);
 }
 
@@ -116,7 +116,7 @@ steps:
     assert_eq!(built.run.code, 0, "{}", built.run);
     let expected = "012345".chars().map(String::from).chain(std::iter::repeat_n("half".to_owned(), 6));
     assert_eq!(built.lines("look"), expected.collect::<Vec<_>>(), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -138,7 +138,7 @@ steps:
     );
     assert!(reason.contains("`scratch: {tmpfs: "), "{reason}");
     assert_eq!(built.text("again"), "");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -159,11 +159,11 @@ steps: [{ name: s, retries: 1000000, run: 'echo try >> /gate/tries; false' }]
     build.signal(rustix::process::Signal::INT);
     let built = build.end();
     assert_eq!((built.run.code, built.reason("s")), (130, "interrupted"), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_retry_with_another_network_than_earlier_steps_left_says_so() {
+fn a_retry_warns_that_the_containers_network_begins_anew() {
     let project = project(
         r#"
 mounts: { out: { type: bind, source: out, target: /out, cache: ignore } }
@@ -186,5 +186,5 @@ also_with_runc! {
     a_retry_undoes_nothing_of_a_parallel_step,
     a_root_that_does_not_fit_twice_is_refused_before_a_step_that_may_be_tried_again,
     an_interrupt_between_two_tries_ends_the_build,
-    a_retry_with_another_network_than_earlier_steps_left_says_so,
+    a_retry_warns_that_the_containers_network_begins_anew,
 }

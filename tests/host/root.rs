@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use crate::built::project;
 
-/// Unpacks an image into a directory, which may be there already.
+/// Unpacks an image into a directory, which may exist already.
 #[track_caller]
 pub fn unpack(image: &Path, directory: &Path) {
     let unpacked =
@@ -19,7 +19,7 @@ pub fn unpack(image: &Path, directory: &Path) {
 /// Puts the usual root into a directory.
 #[track_caller]
 pub fn make_root(directory: &Path) {
-    // The file has no name, so it goes with the process.
+    // The file has no name, so it is removed with the process.
     static IMAGE: OnceLock<File> = OnceLock::new();
     let image = IMAGE.get_or_init(|| {
         let project = project(

@@ -1,9 +1,9 @@
-//! Where device rules cannot be enforced: nothing runs that could make the node of a disk, and what runs opens none.
+//! Hosts where device rules cannot be enforced: no step runs that could make the node of a disk, and no running step opens one.
 
 use crate::built::{Built, project};
 use crate::runtime::runtime;
 
-/// Runner on a host whose cgroups are v2 alone, and whose kernel has no BPF to set device rules with.
+/// Runs runner on a host with cgroup v2 alone, whose kernel has no BPF to set device rules with.
 const WITHOUT_RULES: &str = "unshare -m sh -c 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
      exec strace -f -qq -o /dev/null -e trace=bpf -e inject=bpf:error=EPERM \"$@\"' sh \"$@\"";
 
@@ -26,7 +26,7 @@ steps:
 #[test]
 fn a_container_without_mknod_opens_no_device_node_of_its_root() {
     let project = project(MANIFEST);
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let character = ["character special file 1:5", "character special file a:ed"];
     let refused = ["Permission denied", "Permission denied", "Operation not permitted"];
     assert_eq!(built.lines("look"), [&character[..], &refused[..], &["3"][..]].concat());
@@ -44,7 +44,7 @@ fn a_container_that_may_make_nodes_is_refused_where_rules_cannot_be_enforced() {
     ] {
         assert!(run.stdout.contains(words), "{words}: {run}");
     }
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_container_that_may_not_make_nodes_runs_without_rules_if_its_runtime_does() 
     } else {
         assert_eq!((run.code, run.stdout.as_str()), (0, "\0\0\0"), "{run}");
     }
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -75,7 +75,7 @@ mknod /loop-control c 10 237; (exec 3< /loop-control) 2>&1 | grep -o "Operation 
     assert_eq!((mounts[1], mounts[2]), ("/sys/fs/cgroup", "cgroup2"), "{run}");
     assert!(mounts[3].split(',').any(|option| option == "ro"), "{run}");
     assert_eq!(lines[1..], ["0::/", "Read-only file system", "Operation not permitted"], "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {

@@ -18,11 +18,11 @@ steps:
   - { name: layer, container: base, snapshot: {} }
 "#;
 
-/// Runs a command in a container; nothing is left of it.
+/// Runs a command in a container; nothing of it remains.
 #[track_caller]
 fn run(project: &Project, container: &str, command: &[&str]) -> Run {
     let run = project.runner(&[&["run", container, "--"], command].concat());
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new(), "{run}");
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new(), "{run}");
     run
 }
 
@@ -46,7 +46,7 @@ fn a_command_that_is_not_there_is_127_and_one_that_cannot_be_executed_126() {
     ] {
         let run = run(&project, "base", &[command]);
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{run}");
-        // runc has said it too.
+        // runc has reported it too.
         assert!(run.stderr.lines().last().unwrap().starts_with(text), "{run}");
     }
     let run = run(&project, "bose", &["true"]);
@@ -57,7 +57,7 @@ fn a_command_that_is_not_there_is_127_and_one_that_cannot_be_executed_126() {
 #[test]
 fn a_session_of_its_own_has_the_containers_root_mounts_user_and_environment() {
     let project = project(MANIFEST);
-    // None of the manifest's own steps has run, and what one command writes the next does not see.
+    // None of the manifest's own steps has run, and no command sees the files of another one.
     let look = "echo $NAME; pwd; for file in /file /tmp/file; do [ -e $file ] && echo $file; echo > $file; done";
     for _ in 0..2 {
         let run = run(&project, "base", &["sh", "-c", look]);
@@ -66,7 +66,7 @@ fn a_session_of_its_own_has_the_containers_root_mounts_user_and_environment() {
     let arguments = run(&project, "base", &["sh", "-c", "for a; do echo \"[$a]\"; done", "sh", "-x", "", "a b", "--"]);
     assert_eq!(arguments.stdout, "[-x]\n[]\n[a b]\n[--]\n");
 
-    // The layer below is built first, and what its steps print is not the command's output.
+    // The layer below is built first, and the output of its steps is not part of the command's output.
     let next = run(&project, "next", &["sh", "-c", "cat /file; id -u; echo aside >&2; exit 7"]);
     assert_eq!((next.code, next.stdout.as_str()), (7, "one\n1000\n"), "{next}");
     assert!(next.stderr.contains("write * started in base") || next.stderr.contains("write | from the step"), "{next}");
@@ -87,7 +87,7 @@ fn standard_input_is_passed_through_byte_by_byte_to_its_end() {
     writer.join().unwrap().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stdout == bytes, "{} bytes came back of {}", output.stdout.len(), bytes.len());
-    assert_eq!(project.left_over(pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(pid), Vec::<String>::new());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_command_ends_when_its_output_pipe_is_closed() {
         &["run", "c", "--", "sh", "-c", "while echo again; do :; done"],
     );
     assert!(run.stdout.starts_with("again\nended"), "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_build_works_with_ignored_sigchld_and_a_mount_name_that_is_not_utf8() {
     let strange = "unshare -m sh -c 'mkdir odd; mount -t tmpfs \"$(printf \"a\\377\")\" odd; trap \"\" CHLD; exec \"$@\"' sh \"$@\"";
     let run = project.runner_in_shell(strange, &["apply"]);
     assert_eq!(run.code, 0, "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 also_with_runc! {

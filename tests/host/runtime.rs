@@ -1,8 +1,8 @@
 //! The runtime of a test: the embedded one, or runc where a file lists the test in `also_with_runc!`.
 //!
 //! A test runs with runc too where its result can depend on the runtime: where it looks at processes, mounts, devices, limits,
-//! streams or signals inside a container, at the end of a step, or at what a killed container leaves. Tests of keys, of the
-//! store, of images and of reports do not: both runtimes are below all of these.
+//! streams or signals inside a container, at the end of a step, or at the leftovers of a killed container. Tests of keys, of the
+//! store, of images and of reports do not: these are above both runtimes.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ thread_local! {
     static RUNTIME: Cell<&'static str> = const { Cell::new("embedded") };
 }
 
-/// Returns the runtime of this test. The threads that a test starts do not know it: they make no project.
+/// Returns the runtime of this test. The threads that a test starts cannot read it: they make no project.
 pub fn runtime() -> &'static str {
     assert!(std::thread::current().name().is_some(), "only the thread of the test itself knows the runtime");
     RUNTIME.get()
@@ -19,7 +19,7 @@ pub fn runtime() -> &'static str {
 
 /// Runs a test with runc.
 pub fn with_runc(test: fn()) {
-    /// Where there is one thread for all tests, the next one begins with the embedded runtime, however this one ends.
+    /// Where one thread runs all tests, the next one begins with the embedded runtime, however this one ends.
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -31,7 +31,7 @@ pub fn with_runc(test: fn()) {
     test();
 }
 
-/// Has these tests of a file run with runc too, as `FILE::with_runc::TEST`.
+/// Makes these tests of a file run with runc too, as `FILE::with_runc::TEST`.
 macro_rules! also_with_runc {
     ($($test:ident),+ $(,)?) => {
         mod with_runc {

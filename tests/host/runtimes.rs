@@ -1,4 +1,4 @@
-//! Which runtime runs the containers, what it is given, and that many steps and much output are nothing to it.
+//! The runtime that runs the containers, its arguments, and builds with many steps and much output.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -30,7 +30,7 @@ fn apply(project: &Project, arguments: &[&str], change: impl FnOnce(&mut Command
     Run::new(0, &command.output().unwrap())
 }
 
-/// Returns a runtime that notes that it was called and calls runc.
+/// Returns a runtime that records its calls and calls runc.
 fn noting(project: &Project, name: &str) -> PathBuf {
     let path = project.path(name);
     let runc = runc();
@@ -79,7 +79,7 @@ fn a_runtime_call_that_hangs_is_killed_and_the_step_fails_with_the_reason() {
             let why = format!("cannot start: the runtime's `{call}` had not ended after 60s, and was killed");
             assert_eq!(built.reason("s"), why, "{}", built.run);
         }
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{call}");
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new(), "{call}");
     };
     let projects = ["create", "start", "delete"].map(|call| (call, project(ONE)));
     thread::scope(|scope| {
@@ -99,7 +99,7 @@ fn an_interrupt_ends_a_build_whose_runtime_hangs() {
         build.signal(Signal::INT);
         let built = build.end();
         assert!(built.run.code == 130 || call == "delete" && built.run.code == 0, "{call}: {}", built.run);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new(), "{call}");
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new(), "{call}");
     }
 }
 
@@ -134,7 +134,7 @@ fn a_program_that_is_no_runtime_is_refused_before_anything_runs() {
 }
 
 #[test]
-fn two_builds_of_one_manifest_at_once_do_not_clash() {
+fn two_parallel_builds_of_one_manifest_do_not_clash() {
     let project = project(
         "
 mounts:
@@ -155,19 +155,19 @@ steps: [{ name: s, run: \"sh /gate/meet $NAME; cat /proc/self/cgroup > /cgroup; 
     gate.open("two");
     for built in builds.map(Running::end) {
         assert_eq!(built.run.code, 0, "{}", built.run);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
 #[test]
-fn many_steps_at_once_print_much_and_nothing_is_lost() {
+fn no_output_of_many_parallel_steps_is_lost() {
     let lines = |i| if i == 0 { 200_000 } else { 5000 };
     let steps: String =
         (0..12).map(|i| format!("  - {{ name: s{i}, needs: [], run: 'seq {}; seq {i} >&2' }}\n", lines(i))).collect();
     let project = project(&format!("\ncontainers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps:\n{steps}"));
     let run = project.runner(&["apply", "--progress", "quiet", "-j", "12"]);
     assert_eq!(run.code, 0, "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let builds: Vec<_> = fs::read_dir(project.store().join("logs")).unwrap().flatten().collect();
     assert_eq!(builds.len(), 1);
     for i in 0..12 {
@@ -176,7 +176,7 @@ fn many_steps_at_once_print_much_and_nothing_is_lost() {
     }
 }
 
-/// Runs a kept bundle by hand, on the root in that image.
+/// Runs a stored bundle by hand, on the root in that image.
 pub fn by_hand(bundle: &Path, image: &Path) -> Run {
     unpack(image, &bundle.join("rootfs"));
     run_bundle(bundle)
@@ -226,7 +226,7 @@ steps:
     assert_eq!(config["hostname"], "base.1");
     let hand = by_hand(&bundle, &project.path("full.squashfs"));
     assert_eq!((hand.code, hand.stdout.as_str()), (0, "hello from file 604 2 768\n"), "{hand}");
-    // The session's own bundle is gone with it.
+    // The session's own bundle is removed with it.
     assert!(!project.store().join("mnt").read_dir().unwrap().flatten().any(|_| true));
 }
 
@@ -257,13 +257,13 @@ steps:
     gate.await_step("a");
     gate.await_step("b");
     gate.open("a");
-    // The snapshot of the one is taken while the other runs.
+    // The snapshot of one container is taken while the other runs.
     crate::built::wait_for("the layer", || project.path("layer.squashfs").exists().then_some(()));
     gate.open("b");
     let built = build.end();
     assert_eq!(built.run.code, 0, "{}", built.run);
     assert_eq!(built.lines("b"), ["cat: /one/file: No such file or directory", "0"]);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn doctor_reports_whether_crun_can_run_here_as_a_build_with_it_does() {
     let run = apply(&project, &["--runtime", "crun"], |command| command);
     if line.starts_with("ok") {
         assert_eq!(run.code, 0, "{run}");
-        assert_eq!(Built::well(&project).lines("s"), ["it runs"]);
+        assert_eq!(Built::succeed(&project).lines("s"), ["it runs"]);
     } else {
         assert_ne!(run.code, 0, "{run}");
         let hybrid = Path::new("/sys/fs/cgroup/unified").exists();
@@ -314,7 +314,7 @@ steps:
     assert!(plan.stdout.contains("runtime changed: embedded → runc sha256:"), "{plan}");
     let (second, ran) = digest("runc");
     assert!(ran && second == first, "{first:?} and {second:?}");
-    // Both are there now.
+    // Both exist now.
     assert!(!digest("runc").1);
 }
 
@@ -372,8 +372,8 @@ steps:
 }
 
 also_with_runc! {
-    two_builds_of_one_manifest_at_once_do_not_clash,
-    many_steps_at_once_print_much_and_nothing_is_lost,
+    two_parallel_builds_of_one_manifest_do_not_clash,
+    no_output_of_many_parallel_steps_is_lost,
     a_written_bundle_runs_by_hand_and_contains_no_secret,
     the_helper_takes_the_mounts_of_other_sessions_to_no_container,
     doctor_reports_whether_crun_can_run_here_as_a_build_with_it_does,

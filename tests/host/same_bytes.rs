@@ -26,7 +26,7 @@ fn manifest(scratch: &str) -> String {
     format!("version: 1\ncontainers:\n{base}{STEPS}").replace("SCRATCH", scratch)
 }
 
-/// Returns the digests that a run of this shell command around runner tells, `"$@"` being runner and its arguments.
+/// Returns the digests that a run of this shell command around runner reports; `"$@"` is runner and its arguments.
 fn digests(project: &Project, shell: &str) -> Vec<(String, String)> {
     let run = project.runner_in_shell(shell, &["apply", "--progress", "json"]);
     assert_eq!(run.code, 0, "{run}");

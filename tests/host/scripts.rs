@@ -1,4 +1,5 @@
-//! What runs the text of a `run`: the shell, one that the manifest names, or the interpreter that the text names itself.
+//! The program that runs the text of a `run`: the shell, one that the manifest names, or the interpreter that the text names
+//! itself.
 
 use crate::built::{Built, project};
 
@@ -49,7 +50,7 @@ steps:
     );
     assert_eq!(built.lines("closed")[0], "of a user");
     assert!(built.text("closed").contains("Read-only file system"), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -65,14 +66,14 @@ steps:
   - { name: layer, snapshot: {} }
 "##,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert!(built.text("container").contains("pipefail"), "{}", built.run);
     assert_eq!(built.lines("step"), ["version: "]);
     assert_eq!(built.text("other"), "<a text>");
-    assert_eq!(Built::well(&project).status("layer"), "cached");
+    assert_eq!(Built::succeed(&project).status("layer"), "cached");
     let text = std::fs::read_to_string(project.path("build.yaml")).unwrap().replace("<%s>", "(%s)");
     project.write("build.yaml", &text);
-    let changed = Built::well(&project);
+    let changed = Built::succeed(&project);
     assert_eq!((changed.status("layer"), changed.text("other")), ("ran", "(a text)".to_owned()));
 }
 
@@ -95,7 +96,7 @@ steps:
         )
         .as_str(),
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("usual"), ["refused", "0"], "{}", built.run);
     let some = built.lines("some");
     assert!(some[0] == "1" && some[1] != "0" && some[2] == "open", "{}", built.run);

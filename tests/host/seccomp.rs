@@ -1,4 +1,4 @@
-//! Which system calls a step may make: by the default profile, by none, and by one of the manifest's author.
+//! The system calls that a step may make: by the default profile, by none, and by one of the manifest's author.
 
 use std::fs;
 use std::process::Command;
@@ -72,7 +72,7 @@ int main(void) {
 }
 "##;
 
-/// Loads the filter that is in a file, and becomes the program that makes the calls.
+/// Loads the filter of a file, and becomes the program that makes the calls.
 const LOADER: &str = r##"
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -95,7 +95,7 @@ int main(int argc, char **argv) {
 }
 "##;
 
-/// With the program that makes the calls at /gift/calls.
+/// Returns a project with the program that makes the calls at /gift/calls.
 fn with_calls(manifest: &str) -> Project {
     let gift = "mounts:\n  gift: { type: bind, source: gift, target: /gift, options: [ro] }\n";
     let tools = "{ programs: [/bin/sh, /bin/cat, /bin/mkdir, /bin/true, /usr/bin/unshare] }";
@@ -108,11 +108,11 @@ fn with_calls(manifest: &str) -> Project {
 #[track_caller]
 fn build(project: &Project, arguments: &[&str]) -> Built {
     let built = Built::of(project, arguments);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     built
 }
 
-/// How a call ended in a step.
+/// Returns how a call ended in a step.
 #[track_caller]
 fn ending(built: &Built, step: &str, call: &str) -> String {
     let lines = built.lines(step);
@@ -164,7 +164,7 @@ steps:
             assert_eq!(ending(&built, step, call), "made", "{step}: {call}");
         }
     }
-    // It is the filter that refuses them: without it, and some with the capability for them, they are made.
+    // The filter refuses them: without it, and some with the capability for them, they are made.
     for call in ["unshare-user", "unshare-net", "clone-user", "add_key", "keyctl", "userfaultfd", "personality"] {
         assert_eq!(ending(&built, "unconfined", call), "made", "{call}");
     }
@@ -312,11 +312,11 @@ steps:
     if runtime() == "embedded" {
         assert!(built.reason("missing").contains("/no/such/program is not there"), "{}", built.reason("missing"));
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_step_that_its_profile_keeps_from_starting_names_the_profile_and_the_call() {
+fn a_step_whose_profile_prevents_its_start_names_the_profile_and_the_call() {
     let project = with_calls(
         "
 containers:
@@ -333,7 +333,7 @@ steps:
     for (name, rule) in [
         ("sendmsg", r#"{"names": ["sendmsg"], "action": "SCMP_ACT_ERRNO"}"#),
         ("setresuid", r#"{"names": ["setresuid"], "action": "SCMP_ACT_ERRNO"}"#),
-        // Only for the descriptor of the status socket.
+        // Needed only for the descriptor of the status socket.
         (
             "partly",
             r#"{"names": ["sendmsg"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 3, "op": "SCMP_CMP_EQ"}]}"#,
@@ -345,7 +345,7 @@ steps:
     let built = build(&project, &["--keep-going"]);
     assert_eq!(built.status("runs"), "ran", "{}", built.run);
     for (step, call) in [("silent", "sendmsg"), ("partly", "sendmsg"), ("user", "setresuid")] {
-        // runc loads such a filter once the user is set, and finds out itself that a program is missing.
+        // runc loads such a filter once the user is set, and reports itself that a program is missing.
         if runtime() == "embedded" {
             let reason = built.reason(step);
             assert_eq!(built.status(step), "failed", "{reason}");
@@ -361,5 +361,5 @@ also_with_runc! {
     a_step_that_its_seccomp_profile_stops_gets_a_hint_with_the_call,
     a_step_that_lacks_a_capability_gets_a_hint_and_works_with_it,
     a_process_whose_profile_refuses_exit_ends_and_one_that_its_profile_kills_gets_a_hint,
-    a_step_that_its_profile_keeps_from_starting_names_the_profile_and_the_call,
+    a_step_whose_profile_prevents_its_start_names_the_profile_and_the_call,
 }

@@ -1,5 +1,5 @@
-//! Attacks and accidents with secrets: a step that prints one, in each way that a tool does, and every place that its
-//! output comes to.
+//! Attacks and accidents with secrets: a step that prints one, in each way that a tool does, and every place that shows its
+//! output.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::pty::Terminal;
 const ONE_LINE: &str = "hunter2-of-a-variable";
 const LINES: &str = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA7\nab\nQIDAQABAoIBAF0p\n-----END KEY-----\n";
 
-/// What gives a secret away: itself, its lines, and beginnings of its base64 at each place in three bytes.
+/// The texts that reveal a secret: itself, its lines, and beginnings of its base64 at each place in three bytes.
 const TRACES: [&str; 7] = [
     ONE_LINE,
     "MIIEpAIBAAKCAQEA7",
@@ -148,7 +148,7 @@ fn a_secret_is_masked_in_the_output_of_a_command_on_a_pipe_and_on_a_terminal() {
     let text = terminal.await_text("end\r\n");
     assert_masked("the terminal", &text);
     assert!(text.contains("***\r\n***\r\nab\r\n***\r\n***\r\n*** end"), "{text:?}");
-    // Each key of a secret that is typed is echoed, to its third.
+    // Each key of a typed secret is echoed, up to its third.
     terminal.press("MII");
     terminal.await_text("MII");
     terminal.press("EpAIBAAKCAQEA7\r");
@@ -204,9 +204,9 @@ fn missing_secrets_are_all_reported_with_their_places_before_their_steps_run() {
         for words in words {
             assert!(run.stderr.contains(words), "{arguments:?}: {words}: {run}");
         }
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     }
-    // A container that does not run needs none.
+    // A container that does not run needs no secret.
     let run = with_token(&project, &["apply", "--target", "other"]);
     assert_eq!(run.code, 0, "{run}");
     assert_eq!(with_token(&project, &["run", "without", "--", "sh"]).code, 0);

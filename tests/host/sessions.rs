@@ -1,4 +1,4 @@
-//! Sessions: what lasts from one step to the next, and what does not.
+//! Sessions: the state that lasts from one step to the next, and the state that does not.
 
 use std::io::{BufRead, BufReader};
 
@@ -21,7 +21,7 @@ steps:
   - { name: last, run: "cat /in-root /tmp/in-tmp; [ -e /bin/tr ] || echo gone" }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     for step in ["before", "after"] {
         let text = built.text(step);
         assert!(text.starts_with("root\ntmp\n") && text.ends_with("gone\n"), "{step}: {text}");
@@ -74,13 +74,13 @@ steps:
     gate.open("look");
     let built = build.end();
     assert_eq!(built.run.code, 0, "{}", built.run);
-    // Each of the three tables has its heading and nothing else.
+    // Each of the three tables has only its heading.
     let expected = ["processes 1", "1", "1", "1", "left /dev/shm/* /dev/mqueue/*"];
     let lines = built.lines("look");
     assert!(lines[0].starts_with(expected[0]) && !lines[0].contains("  "), "{lines:?}");
     assert_eq!(lines[0].split(' ').count(), 2, "{lines:?}");
     assert_eq!(lines[1..], expected[1..]);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -116,12 +116,12 @@ until [ -e /done-$2 ]; do sleep 0.02; done
         assert_eq!(lines.first().unwrap(), "processes 1");
         assert_eq!(lines[1..], ["sh"]);
     }
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
 fn two_first_steps_of_a_session_run_in_parallel() {
-    // Both find the session not started; whoever starts it must not keep the other out.
+    // Both find the session not started; the one that starts it must not block the other.
     let mut manifest = String::from("containers:\n");
     for container in 0..8 {
         manifest += &format!("  c{container}: {{ rootfs: $TOOLS }}\n");
@@ -140,9 +140,9 @@ fn two_first_steps_of_a_session_run_in_parallel() {
     assert_eq!(built.run.code, 0, "{}", built.run);
 }
 
-/// The order in which these steps begin and end is that in which init once took a step that had just begun for one that
-/// had ended: the second of two that run beside each other, after two that ended in turn and one alone. It waited for that
-/// one's end then, and reported and ended no other. The steps of `order` hold the order.
+/// The order in which these steps begin and end is one in which init once took a step that had just begun for one that had ended:
+/// the second of two parallel steps, after two that ended in turn and one alone. Init then waited for the end of that step, and
+/// reported and ended no other. The steps of `order` enforce the order.
 #[test]
 fn the_end_of_a_step_is_reported_while_one_that_began_after_it_runs() {
     let project = project(
@@ -185,7 +185,7 @@ steps:
   - { name: kinds, exec: [stat, -L, -c, "%F", /proc/self/fd/0, /proc/self/fd/1, /proc/self/fd/2] }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     for step in ["first", "second"] {
         // The last is the directory that ls itself reads.
         assert_eq!(built.lines(step), ["0", "1", "2", "3"], "{step}");
@@ -194,7 +194,7 @@ steps:
 }
 
 #[test]
-fn a_root_starts_anew_in_each_build_and_a_cache_does_not() {
+fn each_build_begins_with_a_new_root_and_the_same_cache() {
     let project = project(
         r#"
 mounts:
@@ -210,14 +210,14 @@ steps:
   - { name: layer, snapshot: { output: layer.squashfs } }
 "#,
     );
-    assert_eq!(Built::well(&project).lines("count"), ["1", "1"]);
-    assert_eq!(Built::well(&project).lines("count"), ["2", "1"]);
+    assert_eq!(Built::succeed(&project).lines("count"), ["1", "1"]);
+    assert_eq!(Built::succeed(&project).lines("count"), ["2", "1"]);
     let names = names_in(&project.path("layer.squashfs"));
     assert!(!names.iter().any(|name| name.contains("cache")), "{names:?}");
 }
 
 #[test]
-fn a_step_starts_although_the_process_made_ready_for_it_found_its_proc_in_the_way() {
+fn a_step_starts_even_if_its_proc_blocks_the_preforked_process() {
     let project = project(
         r#"
 mounts:
@@ -253,7 +253,7 @@ steps:
         }
     }
     let ended = |name: &str| ends.iter().find(|end| end.starts_with(name)).cloned().unwrap_or_default();
-    // With runc, nothing of a step is made before it is asked for.
+    // With runc, no part of a step is made before it is requested.
     let why = ended("fails ");
     assert!(why.contains(" failed ") && why.contains("/proc"), "{ends:?}");
     assert!(ended("starts ").contains(" ran "), "{ends:?}");
@@ -289,7 +289,7 @@ steps:
     let gate = Gate::new(&project);
     let build = Running::start(&project, &[]);
     gate.await_step("numbers");
-    // Directory entries and inodes that nothing uses.
+    // Directory entries and inodes that no process uses.
     std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
     gate.open("numbers");
     let built = build.end();
@@ -309,7 +309,7 @@ also_with_runc! {
     two_first_steps_of_a_session_run_in_parallel,
     the_end_of_a_step_is_reported_while_one_that_began_after_it_runs,
     no_descriptor_of_runner_leaks_into_a_step,
-    a_root_starts_anew_in_each_build_and_a_cache_does_not,
-    a_step_starts_although_the_process_made_ready_for_it_found_its_proc_in_the_way,
+    each_build_begins_with_a_new_root_and_the_same_cache,
+    a_step_starts_even_if_its_proc_blocks_the_preforked_process,
     files_and_directories_have_the_same_numbers_after_the_kernel_has_forgotten_them,
 }

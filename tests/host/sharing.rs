@@ -1,4 +1,4 @@
-//! Caches with `sharing: locked`: one step at a time, in one build and over several runners with one store.
+//! Caches with `sharing: locked`: one step at a time, in one build and in several runners on one store.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::built::{Built, Gate, Running, project};
 use crate::project::Project;
 
-/// Two containers whose steps want the cache for themselves: the first one stays in it until the gate is open.
+/// Two containers whose steps lock the cache: the first one uses it until the gate is open.
 const MANIFEST: &str = r#"
 mounts:
   $GATE
@@ -33,7 +33,7 @@ fn with_sharing(sharing: &str) -> (Project, Gate) {
     (project, gate)
 }
 
-/// Returns the events of a build up to the first one that is so.
+/// Returns the events of a build up to the first one for which `is` is true.
 fn until(lines: &mut impl Iterator<Item = String>, is: impl Fn(&Value) -> bool) -> Vec<Value> {
     let mut events = Vec::new();
     for line in lines {
@@ -52,7 +52,7 @@ fn is_wait(event: &Value) -> bool {
 #[test]
 fn steps_of_two_containers_use_a_locked_cache_in_turn() {
     let (project, gate) = with_sharing("locked");
-    // With the time that the one with a timeout may take, its wait is over.
+    // The wait of the step with a timeout ends within that time.
     project.write(
         "build.yaml",
         &std::fs::read_to_string(project.path("build.yaml")).unwrap().replace(", timeout: 1s", ""),
@@ -69,7 +69,7 @@ fn steps_of_two_containers_use_a_locked_cache_in_turn() {
     assert!(!rest.iter().any(is_wait), "the wait of {waits} is shown once: {rest:?}");
     let has_turn = |event: &&Value| event["event"] == "step_has_turn" && event["step"] == waits.as_str();
     assert_eq!(rest.iter().filter(has_turn).count(), 1, "{rest:?}");
-    assert_eq!(project.left_over(pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(pid), Vec::<String>::new());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn ctrl_c_ends_the_wait_for_a_cache_and_not_the_step_that_uses_it() {
     assert_eq!(second.end().run.code, 130);
     gate.open("turn");
     assert_eq!(first.end().run.code, 0);
-    assert_eq!(project.left_over(pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(pid), Vec::<String>::new());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_command_waits_for_a_locked_cache_until_the_runner_that_uses_it_is_killed() 
 #[test]
 fn steps_with_several_locked_caches_never_wait_for_each_other() {
     let mount = |id: &str, target: &str| format!("{{ type: cache, id: {id}, target: /{target}, sharing: locked }}");
-    // In the one order and in the other, and one of them twice.
+    // In one order and in the other, and one cache twice.
     let (a, b) =
         (format!("{}, {}", mount("x", "x"), mount("y", "y")), format!("{}, {}", mount("y", "y"), mount("x", "x")));
     let b = format!("{b}, {}", mount("x", "again"));

@@ -42,9 +42,9 @@ fn project() -> Project {
     project
 }
 
-/// Types commands, each when the one before has answered, and leaves; gives what was shown.
+/// Types commands, each after the answer to the one before, and leaves; returns the output.
 fn typed(mut terminal: Terminal, commands: &[&str], code: i32) -> String {
-    // Quoted so that what is echoed is not what is waited for.
+    // Quoted so that the echo differs from the awaited text.
     terminal.press("PS1='rea''dy> '\r");
     let mut shown = terminal.await_text("ready> ");
     for command in commands {
@@ -64,7 +64,7 @@ const SEEN: [&str; 4] =
     ["/w\n1000\n1000\n", "\ncontainer:b c\n", "\none\ntwo\ntmp\nthree\nfrom the host\n", "/dev/zero\nmore  three\n"];
 
 #[test]
-fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_build() {
+fn a_shell_in_a_failed_step_has_the_session_of_its_failure_until_the_next_build() {
     let project = project();
     let run = project.runner(&["apply", "--keep-going"]);
     assert_eq!(run.code, 1, "{run}");
@@ -72,9 +72,9 @@ fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_b
         assert!(run.stdout.contains("  a shell in it, as it failed: "), "{run}");
         assert!(run.stdout.contains(&format!("runner shell {step}\n")), "{run}");
     }
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     for _ in 0..2 {
-        // The second time, what was done the first time is not there.
+        // The second shell does not see the changes of the first one.
         let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &LOOK, 6);
         for seen in SEEN {
             assert!(shown.contains(seen), "{seen:?} in {shown}");
@@ -84,7 +84,7 @@ fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_b
     let shown = typed(Terminal::new(&project, &["shell", "other"]), &["cat /one /other; ls /"], 6);
     assert!(shown.contains("one\nother\n") && !shown.contains("two"), "{shown}");
 
-    // What has changed in the manifest since is told; what the session holds is as it was.
+    // A change of the manifest since then is reported; the session is as it was.
     let manifest = fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("build.yaml", &manifest.replace("A: b c", "A: new"));
     let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &["echo $A; cat three"], 6);
@@ -98,7 +98,7 @@ fn a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_b
 }
 
 #[test]
-fn a_step_that_failed_for_its_user_or_its_directory_can_be_looked_into_as_root() {
+fn a_step_that_failed_for_its_user_or_its_directory_has_a_shell_as_root() {
     let project = Project::new(
         "version: 1
 containers: { c: { rootfs: { programs: [/bin/sh, /usr/bin/id] } } }
@@ -111,7 +111,7 @@ steps:
     assert_eq!(run.code, 1, "{run}");
     for (step, why) in [("user", "nobody is not in /etc/passwd of the rootfs"), ("folder", "/no/where: No such file")] {
         let mut terminal = Terminal::new(&project, &["shell", step]);
-        // What is typed before goes to what could not be started.
+        // Keys typed before go to the program that could not be started.
         terminal.await_text("cannot start as the step's user (");
         terminal.await_text(why);
         let shown = typed(terminal, &["id -u; pwd"], 6);
@@ -156,7 +156,7 @@ fn several_failures_have_a_shell_each_one_after_the_other() {
     }
     assert_eq!(terminal.end().code(), Some(1), "{shown}{}", terminal.shown);
     assert!(terminal.is_as_before());
-    // What was kept was kept before anybody looked.
+    // Each state was stored before any shell looked at it.
     let shown = typed(Terminal::new(&project, &["shell", "breaks"]), &["ls /tmp"], 6);
     assert!(shown.contains("two\n") && !shown.contains("left"), "{shown}");
 }
@@ -175,7 +175,7 @@ fn a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_s
             "/w\n1000\n1000\ncontainer:b c\none\ntwo\ntmp\nthree\nfrom the host\n/dev/zero\nmore\nthree\n"
         );
         assert!(run.stderr.contains("breaks failed") && run.stderr.contains("its session as it was then"), "{run}");
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     }
     let run = project.runner_in_shell("echo 'cat /one; exit 7' | \"$@\"", &["shell", "two"]);
     assert_eq!((run.code, run.stdout.as_str()), (7, "one\n"), "{run}");
@@ -226,7 +226,7 @@ steps:
     let built = Running::start(&project, &["--no-keep-failed"]).end();
     assert_eq!((built.run.code, kept()), (1, 0), "{}", built.run);
     assert_eq!(built.ending("breaks")["failure"]["kept"], false);
-    // Nobody looks at it on a machine that goes with its job, unless somebody says so.
+    // No user looks at it on a machine that ends with its job, unless a setting says so.
     for (variables, expected) in [(&[("CI", "true")][..], 0), (&[("CI", "true"), ("RUNNER_KEEP_FAILED", "true")], 1)] {
         let mut command = project.command(&["apply", "--progress", "json"]);
         command.envs(variables.iter().copied());
@@ -292,8 +292,8 @@ steps:
 
 also_with_runc! {
     a_root_without_the_usual_shells_is_entered_by_the_shell_of_its_container_or_step,
-    a_shell_in_a_step_that_failed_has_its_session_as_it_was_then_until_the_next_build,
-    a_step_that_failed_for_its_user_or_its_directory_can_be_looked_into_as_root,
+    a_shell_in_a_failed_step_has_the_session_of_its_failure_until_the_next_build,
+    a_step_that_failed_for_its_user_or_its_directory_has_a_shell_as_root,
     a_shell_before_a_step_sees_the_results_of_the_steps_before_it,
     several_failures_have_a_shell_each_one_after_the_other,
     a_shell_without_a_terminal_reads_its_commands_from_standard_input_and_needs_some,

@@ -1,4 +1,4 @@
-//! Where a root filesystem comes from: each source gives the same root, and is as before after a build on it.
+//! The sources of a root filesystem: each gives the same root, and is unchanged by a build on it.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ fn a_root_from_an_image_a_directory_and_any_archive_is_the_same_root() {
     let before = project.path("").with_extension("before");
     let after = project.path("").with_extension("after");
     project.script(&state.replace("STATE", "before"));
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     project.script(&state.replace("STATE", "after"));
     assert_eq!(fs::read_to_string(&before).unwrap(), fs::read_to_string(&after).unwrap());
     fs::remove_file(before).unwrap();
@@ -93,7 +93,7 @@ steps:
   - { name: full, container: next, snapshot: { mode: full, output: full.squashfs } }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("write"), ["dev", "etc", "lib", "lib64", "proc", "sys", "tools"]);
     assert_eq!(built.text("read"), "one\n");
     assert_eq!(names_in(&project.path("layer.squashfs")), ["/folder/file"]);
@@ -101,9 +101,9 @@ steps:
     assert_eq!(names_in(&project.path("full.squashfs")), ["/dev", "/folder/file", "/proc", "/sys"]);
 }
 
-/// How each of these roots ends a build that the host itself could do.
+/// Returns how each of these roots ends a build that the host itself could run.
 #[test]
-fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
+fn a_wrong_input_ends_with_exit_code_2_and_not_with_that_of_the_host() {
     let seed = project(SEED);
     seed.apply();
     seed.script("unsquashfs -q -n -d root root.squashfs > /dev/null; tar -C root -cf whole.tar .; tar -C root -czf whole.tar.gz .
@@ -133,7 +133,7 @@ fn an_input_that_is_wrong_ends_with_2_and_not_as_if_the_host_could_not() {
         assert_eq!(built.run.code, 2, "{rootfs}: {}", built.run);
         let run = seed.runner(&["run", "c", "--", "true"]);
         assert!(run.code == 2 && run.stderr.contains(words), "{rootfs}: {run}");
-        assert_eq!(seed.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(seed.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
@@ -149,13 +149,13 @@ steps: [{ name: image, snapshot: { mode: full, output: image.squashfs } }]
     let (node, file) = (project.path("root/b/gone"), project.path("root/b/file"));
     apply(&project, &[]);
     let refused = |words: &str| {
-        // Of a build before, the store has a result.
+        // The store has a result of an earlier build.
         for arguments in [&["plan"][..], &["apply"], &["apply", "--no-cache"], &["lock"]] {
             let run = project.runner(arguments);
             let told = format!("{}{}", run.stdout, run.stderr);
             assert!(run.code == 2 && told.contains(words), "{arguments:?}: {run}");
             assert!(told.contains("mount that overlay, and name the directory where it is mounted"), "{run}");
-            assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+            assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
         }
     };
     mknodat(CWD, &node, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).unwrap();

@@ -1,5 +1,5 @@
-//! Tools of real builds, stopped by a timeout or an interrupt: no half-written file of theirs is in a layer, or in a bind unless the
-//! failure says so.
+//! Tools of real builds, stopped by a timeout or an interrupt: none of their half-written files is in a layer, or in a bind
+//! unless the failure says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,11 +20,12 @@ build part: part
 build product: product part
 ";
 
-/// All that dpkg(1) looks for in PATH before it installs something.
+/// The programs that dpkg(1) looks for in PATH before it installs something.
 const DPKG: &str = "{ programs: [/bin/sh, /bin/cat, /bin/mkdir, /bin/rm, /bin/sleep, /bin/touch, /bin/tar, /usr/bin/dpkg, \
      /usr/bin/dpkg-deb, /usr/bin/dpkg-split, /usr/bin/dpkg-query, /usr/bin/diff, /sbin/ldconfig, /sbin/start-stop-daemon] }";
 
-/// A package whose maintainer script writes half of a file, meets the gate, and then waits as long as the gate has no `quick`.
+/// Returns a package whose maintainer script writes half of a file, meets the gate, and then waits as long as the gate has no
+/// `quick`.
 fn package(project: &Project, mark: &str) {
     let script = format!(
         "#!/bin/sh -e\nroot=${{DPKG_ROOT-}}\necho half > $root/etc/tool.conf\ntouch /gate/half.here\n\
@@ -140,7 +141,7 @@ steps:
         fs::create_dir_all(project.path(directory)).unwrap();
     }
     package(&project, &mark);
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.all("step_started").iter().filter(|event| event["step"] == "dpkg").count(), 2, "{}", built.run);
     let seen = built.lines("see");
     assert_eq!(seen[..2], ["half", "whole"], "{seen:?}");

@@ -1,4 +1,4 @@
-//! `runner store`: what a build has kept, looked at and cleared away.
+//! `runner store`: lists, shows and removes the results of builds.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -67,7 +67,7 @@ fn damage(path: &PathBuf) {
 }
 
 #[test]
-fn no_command_makes_a_store_where_there_is_none() {
+fn commands_that_only_read_a_store_make_none() {
     let project = project(MANIFEST);
     for (arguments, code, text) in [
         (&["ls"][..], 0, "no layers in "),
@@ -100,7 +100,7 @@ fn layers_are_listed_with_their_steps_and_the_layers_below() {
     let run = store(&project, &["ls"]);
     let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let row = rows.iter().find(|row| row.contains(&"demo/base/base-layer")).unwrap();
-    // The base first.
+    // The base comes first.
     assert_eq!(&rows[1], row, "{run}");
     assert_eq!(row[..3], [&base.hex()[..12], "4.0", "KiB"], "{run}");
     assert!(row.ends_with(&["1", "layer", "above"]) && run.stdout.ends_with("2 layers, 8.0 KiB\n"), "{run}");
@@ -140,7 +140,7 @@ fn store_diff_shows_the_differences_of_two_images_and_leaves_nothing_mounted() {
         "3 files differ",
     ];
     assert_eq!(lines, expected, "{run}");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let json = json(&project, &["diff", "base-layer", "out/app.squashfs", "--json"]);
     assert_eq!(json["differences"][1]["aspects"][0]["aspect"], "mode");
     // A layer and its output, by a path without a slash.
@@ -162,7 +162,7 @@ fn a_layer_is_exported_whole_or_not_at_all() {
     assert_eq!(run.code, 0, "{run}");
     let copy = fs::read(project.path("new/copy.squashfs")).unwrap();
     assert_eq!(copy, fs::read(project.path("out/base.squashfs")).unwrap());
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let script = "exec \"$@\" > streamed";
     let run = project.runner_in_shell(script, &["store", "export", "base-layer", "/dev/stdout"]);
     assert!(run.code == 0 && run.stderr.starts_with("wrote /dev/stdout ("), "{run}");
@@ -183,7 +183,7 @@ fn a_layer_is_exported_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_damaged_layer_is_found_set_aside_and_built_anew() {
+fn a_damaged_layer_is_found_moved_aside_and_built_again() {
     let project = built();
     let run = store(&project, &["verify"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "2 layers read: nothing wrong\n"), "{run}");
@@ -219,7 +219,7 @@ fn gc_removes_layers_that_are_not_needed_and_nothing_with_dry_run() {
     project.apply();
     assert_eq!(json(&project, &["ls", "--json"])["layers"].as_array().unwrap().len(), 2);
 
-    // What is in use, or named by a lock file, stays with what it stands on.
+    // A layer that is in use, or named by a lock file, stays with the layers that it is built on.
     let (app, _) = layer(&project, "app-layer");
     let opened = Store::open(&project.store()).unwrap();
     let held = opened.pin_layer(&app).unwrap().unwrap();
@@ -238,7 +238,7 @@ fn gc_removes_layers_that_are_not_needed_and_nothing_with_dry_run() {
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stderr.contains("cannot understand the lock file"), "{run}");
     assert_eq!(store(&project, &["gc", "--keep-lock", "none.lock"]).code, 2);
-    // That it cannot be told what keeps a layer is no reason not to list it.
+    // A layer is listed even if the reason that it stays cannot be found out.
     let run = store(&project, &["ls"]);
     assert!(run.code == 0 && run.stdout.contains("demo/base/base-layer") && run.stderr.contains("warning: "), "{run}");
     fs::remove_file(project.path("runner.lock")).unwrap();
@@ -249,7 +249,7 @@ fn gc_removes_layers_that_are_not_needed_and_nothing_with_dry_run() {
 }
 
 #[test]
-fn of_several_bases_on_which_a_product_came_out_the_same_the_one_used_last_stays_with_it() {
+fn of_several_bases_of_an_equal_product_gc_leaves_the_one_used_last() {
     let text = MANIFEST.replace("echo hello", "echo VERSION");
     let text = text.replace(
         "rm -r /data/kept /data/gone; mkdir /data/kept\n      chmod 600 /data/greeting",
@@ -281,11 +281,11 @@ fn read_only(project: &Project, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn a_build_whose_results_are_all_there_works_on_a_read_only_store() {
+fn a_build_whose_results_are_all_stored_works_on_a_read_only_store() {
     let project = built();
     let outputs = ["out/base.squashfs", "out/app.squashfs"].map(|name| project.path(name));
     let written = outputs.each_ref().map(|path| fs::read(path).unwrap());
-    // As a checkout on another machine has none of them, and one is another by now.
+    // As in a checkout on another machine: it has none of the outputs, and one is another file by now.
     fs::remove_file(&outputs[0]).unwrap();
     fs::write(&outputs[1], "old").unwrap();
     project.write("runner.lock", "");
@@ -296,7 +296,7 @@ fn a_build_whose_results_are_all_there_works_on_a_read_only_store() {
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run}");
         assert!(run.stdout.contains("4 cached") && !run.stdout.contains("warning"), "{run}");
         assert_eq!(outputs.each_ref().map(|path| fs::read(path).unwrap()), written);
-        assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     }
     assert_eq!(read_only(&project, &["store", "ls"]).code, 0);
     let run = read_only(&project, &["store", "export", "app-layer", "exported"]);
@@ -321,7 +321,7 @@ fn a_step_that_would_run_on_a_read_only_store_is_refused_with_the_reason() {
     ] {
         assert!(text.contains(part), "{part:?}: {run}");
     }
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let run = read_only(&project, &["run", "base", "--", "true"]);
     assert!(run.code == 3 && run.stderr.contains(" is on a read-only filesystem, so only what it has"), "{run}");
 }
@@ -356,7 +356,7 @@ fn gc_leaves_the_layers_of_running_builds_until_they_end() {
     });
     let run = project.apply();
     assert_eq!(store(&project, &["verify"]).code, 0);
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 }
 
 #[test]

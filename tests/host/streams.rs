@@ -1,4 +1,4 @@
-//! Standard streams: what runs inside reads and prints, and reaches nothing of the host through their descriptors.
+//! Standard streams: the programs inside read and print, and reach nothing of the host through their descriptors.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::built::{Built, project};
 use crate::project::Run;
 
-/// Tries to change what descriptors are on: mode, owner, times, content.
+/// Tries to change the files behind descriptors: mode, owner, times, content.
 const ATTACK: &str = r#"
 for fd in 0 1 2; do
   chmod 1777 /proc/self/fd/$fd; chown 4321:4321 /proc/self/fd/$fd; touch -d @1 /proc/self/fd/$fd
@@ -35,10 +35,10 @@ steps:
         .replace("ATTACK", &serde_json::to_string(ATTACK).unwrap())
         .as_str(),
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let after = state(null);
     if after != before {
-        // Not to leave the host so.
+        // So that the host does not stay so.
         std::os::unix::fs::chown(null, Some(before.1), Some(before.2)).unwrap();
         fs::set_permissions(null, std::os::unix::fs::PermissionsExt::from_mode(before.0)).unwrap();
     }
@@ -82,7 +82,7 @@ steps:
   - { name: root, user: "0", run: "echo a > /dev/stderr; stat -L -c '%u %g' /dev/stdout" }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let sorted = |step: &str| {
         let mut lines = built.lines(step);
         lines.sort();

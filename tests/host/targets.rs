@@ -1,4 +1,4 @@
-//! Attacks by links at the targets of mounts: none is led into /dev, /proc or /sys (CVE-2025-31133).
+//! Attacks by links at the targets of mounts: none leads a mount into /dev, /proc or /sys (CVE-2025-31133).
 
 use std::os::unix::fs::symlink;
 
@@ -24,7 +24,7 @@ steps:
   - { name: victim, container: c, needs: [layer], run: echo it runs }
 "#;
 
-/// A target whose way leads through a link in another mount.
+/// Expects the refusal of a target on whose way a link in another mount lies.
 #[track_caller]
 fn assert_link_refused(built: &Built, target: &str, link: &str, mount: &str) {
     assert_eq!(built.status("victim"), "failed", "{}", built.run);
@@ -63,7 +63,7 @@ fn a_target_that_a_link_of_the_root_leads_to_the_kernels_own_files_is_refused() 
         project.write("note", "note\n");
         let built = Built::of(&project, &[]);
         assert_refused(&built, &format!("/links/{link}"), real);
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
 }
 
@@ -85,7 +85,7 @@ steps:
     project.write("shared/tmp/file", "");
     let built = Built::of(&project, &[]);
     assert_link_refused(&built, "/shared/tmp", "/shared/tmp", "/shared");
-    // The same by a link that was there before.
+    // The same by a link that existed before.
     std::fs::remove_file(project.path("shared/tmp")).unwrap();
     symlink("/dev/shm", project.path("shared/tmp")).unwrap();
     let built = Built::of(&project, &["--target", "victim"]);
@@ -117,17 +117,17 @@ steps:
     symlink("real", project.path("shared/link")).unwrap();
     let manifest = std::fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("build.yaml", &manifest.replace("LINK", "real"));
-    assert_eq!(Built::well(&project).lines("victim"), ["note", "note", "tmpfs"]);
+    assert_eq!(Built::succeed(&project).lines("victim"), ["note", "note", "tmpfs"]);
     // The directories were made in the bind, which is the project's own.
     assert!(project.path("shared/new/note").is_file() && project.path("shared/real/tmp").is_dir());
     project.write("build.yaml", &manifest.replace("LINK", "link"));
     let built = Built::of(&project, &[]);
     assert_link_refused(&built, "/short/link/tmp", "/data/shared/link", "/data/shared");
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
-fn a_target_that_the_manifest_writes_below_dev_is_mounted_there_whatever_the_root_hides() {
+fn a_target_below_dev_is_mounted_there_in_any_root() {
     let project = project(
         r#"
 mounts:
@@ -147,7 +147,7 @@ steps:
     for name in ["shm", "own"] {
         symlink("/proc/sys", root.join("dev").join(name)).unwrap();
     }
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(built.lines("s"), ["768 /dev/shm", "512 /dev/own", "Linux"]);
 }
 
@@ -155,5 +155,5 @@ also_with_runc! {
     a_target_that_a_link_of_the_root_leads_to_the_kernels_own_files_is_refused,
     a_link_that_a_step_put_into_a_mount_leads_no_target_below_it_out,
     a_link_of_the_root_can_lead_a_target_into_a_mount_and_a_link_in_that_mount_is_refused,
-    a_target_that_the_manifest_writes_below_dev_is_mounted_there_whatever_the_root_hides,
+    a_target_below_dev_is_mounted_there_in_any_root,
 }

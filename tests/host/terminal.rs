@@ -1,4 +1,4 @@
-//! Commands on a terminal: a real one inside, what is typed and shown passed on, and the caller's given back as it was.
+//! Commands on a terminal: a real one inside, with keys and output passed on, and the caller's terminal restored.
 
 use std::path::Path;
 
@@ -46,8 +46,8 @@ until [ "$(stty size)" = '40 100' ]; do sleep 0.05; done; exit 42"#;
     assert!(terminal.is_as_before());
 }
 
-/// Returns the sleep of that many seconds: whether it is in the foreground of its terminal, and
-/// whether it is stopped; see stat in proc(5).
+/// Returns of the sleep of that many seconds whether it is in the foreground of its terminal, and whether it is stopped; see stat
+/// in proc(5).
 fn sleep_state(seconds: &str) -> Option<(bool, bool)> {
     let of_sleep = |path: &Path| {
         let line = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
@@ -61,12 +61,12 @@ fn sleep_state(seconds: &str) -> Option<(bool, bool)> {
 }
 
 #[test]
-fn control_c_and_control_z_go_to_the_inside() {
+fn ctrl_c_and_ctrl_z_reach_the_command_inside() {
     let project = Project::new(MANIFEST);
     let seconds = unique_seconds();
     let await_sleep = |wished| wait_for("the sleep", || (sleep_state(&seconds) == Some(wished)).then_some(()));
     let mut terminal = Terminal::new(&project, &["shell", "c"]);
-    // Quoted so that what is echoed is not what is waited for.
+    // Quoted so that the echo differs from the awaited text.
     terminal.press("PS1='rea''dy> '\r");
     terminal.await_text("ready> ");
     terminal.press(&format!("sleep {seconds}\r"));
@@ -87,7 +87,7 @@ fn control_c_and_control_z_go_to_the_inside() {
 }
 
 #[test]
-fn control_c_ends_a_command_that_does_nothing_about_it_and_no_other() {
+fn ctrl_c_ends_a_command_that_has_no_handler_and_no_other() {
     let project = Project::new(MANIFEST);
     let seconds = unique_seconds();
     let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "sleep", &seconds]);
@@ -106,7 +106,7 @@ fn control_c_ends_a_command_that_does_nothing_about_it_and_no_other() {
 }
 
 #[test]
-fn the_terminal_is_given_back_however_runner_ends() {
+fn the_terminal_is_restored_however_runner_ends() {
     for (signal, code) in
         [(Signal::TERM, Some(130)), (Signal::INT, Some(130)), (Signal::QUIT, Some(130)), (Signal::KILL, None)]
     {
@@ -125,7 +125,7 @@ fn the_terminal_is_given_back_however_runner_ends() {
 }
 
 #[test]
-fn all_that_is_printed_before_the_end_is_shown() {
+fn all_output_before_the_end_is_shown() {
     let project = Project::new(MANIFEST);
     let mut terminal = Terminal::new(&project, &["run", "-t", "c", "--", "seq", "200000"]);
     assert!(terminal.end().success());
@@ -180,10 +180,10 @@ fn run_t_and_shell_without_a_terminal_are_refused() {
 
 also_with_runc! {
     a_command_has_a_real_terminal_of_the_callers_size_and_follows_it,
-    control_c_and_control_z_go_to_the_inside,
-    control_c_ends_a_command_that_does_nothing_about_it_and_no_other,
-    the_terminal_is_given_back_however_runner_ends,
-    all_that_is_printed_before_the_end_is_shown,
+    ctrl_c_and_ctrl_z_reach_the_command_inside,
+    ctrl_c_ends_a_command_that_has_no_handler_and_no_other,
+    the_terminal_is_restored_however_runner_ends,
+    all_output_before_the_end_is_shown,
     a_user_may_use_the_terminal_that_it_is_given,
     a_shell_is_bash_where_the_root_has_it_and_leaves_no_layer,
 }

@@ -1,6 +1,6 @@
-//! A directory read whole, with everything that a layer must bring back, and compared with another one.
+//! A directory read whole, with every attribute that a layer must preserve, and compared with another one.
 //!
-//! It shares no code with runner, so that no mistake of runner's own comparison (`difference`) hides in it.
+//! It shares no code with runner, so that no error of runner's own comparison (`difference`) can hide in it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,26 +13,26 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{lgetxattr, llistxattr};
 
-/// What is in a directory, by its path below it; the directory itself is the empty path.
+/// The entries of a directory, by path below it; the directory itself is the empty path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree(pub BTreeMap<PathBuf, Entry>);
 
-/// One file, directory or anything else.
+/// One file, directory or other entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub kind: &'static str,
     /// The permission bits, with set-uid, set-gid and sticky.
     pub mode: u32,
     pub owner: (u32, u32),
-    /// Of files and symbolic links.
+    /// Only for files and symbolic links.
     pub size: Option<u64>,
     /// A file's digest, a symbolic link's target.
     pub content: Option<String>,
-    /// Not of directories: overlayfs counts those in its own way.
+    /// Not for directories: overlayfs counts those in its own way.
     pub links: Option<u64>,
     /// The first of the names that a file has in this tree, where it has more than one.
     pub linked_to: Option<PathBuf>,
-    /// Of device nodes.
+    /// Only for device nodes.
     pub device: Option<u64>,
     pub attributes: BTreeMap<OsString, Vec<u8>>,
     /// Whole seconds since 1970.
@@ -149,7 +149,7 @@ impl Entry {
     }
 }
 
-/// Of a file's bytes; the standard library's hash, for a cryptographic one takes seconds in a debug build.
+/// Returns a digest of a file's bytes; the standard library's hash, because a cryptographic one takes seconds in a debug build.
 fn digest(path: &Path) -> u64 {
     const BLOCK: usize = 1 << 20;
     let mut file = fs::File::open(path).unwrap();
@@ -168,7 +168,7 @@ fn attributes(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
     let mut names = vec![0; 64 << 10];
     let length = match llistxattr(path, &mut names) {
         Ok(length) => length,
-        // A squashfs image in which nothing has any.
+        // A squashfs image in which no file has any.
         Err(rustix::io::Errno::OPNOTSUPP) => 0,
         Err(error) => panic!("{path:?}: {error}"),
     };

@@ -1,4 +1,5 @@
-//! Attacks through files beside the manifest and programs in PATH: whose word counts, and that looking runs nothing.
+//! Attacks through files beside the manifest and programs in PATH: no file of another user is trusted, and no look runs a
+//! program.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -96,7 +97,7 @@ fn a_workspace_of_another_user_builds_and_its_runner_toml_counts_only_under_sudo
     for name in ["", "build.yaml", "runner.toml"] {
         chown(project.path(name), Some(12345), Some(12345)).unwrap();
     }
-    // As in a CI job: root, in a checkout that belongs to another user.
+    // As in a CI job: root, in a checkout of another user.
     let built = Running::spawn(project.command(&["apply", "--progress", "json"])).end();
     assert_eq!(built.run.code, 0, "{}", built.run);
     assert_eq!(built.lines("s"), ["it runs"]);

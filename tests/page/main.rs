@@ -7,8 +7,8 @@ mod browser;
 #[path = "../host/built.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod built;
-#[path = "../host/heed.rs"]
-mod heed;
+#[path = "../host/caller_signals.rs"]
+mod caller_signals;
 #[path = "../host/project.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod project;

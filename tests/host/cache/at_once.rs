@@ -1,4 +1,4 @@
-//! Several builds of one manifest at once on one store: each step runs once in all.
+//! Parallel builds of one manifest on one store: each step runs once in all.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use super::{apply, digests, edit, statuses};
 use crate::built::{Built, Gate, Running, descendants, project, wait_for};
 use crate::project::Project;
 
-/// Three containers in a chain, and two beside them. Each step says in a cache mount that it ran.
+/// Three containers in a chain, and two beside them. Each step records in a cache mount that it ran.
 const MANIFEST: &str = r#"
 mounts:
   ran: { type: cache, target: /ran }
@@ -39,7 +39,7 @@ steps:
 
 fn caches(project: &Project) -> Vec<PathBuf> {
     let entries = fs::read_dir(project.store().join("cache")).into_iter().flatten().flatten();
-    // The files beside a directory are the locks of it.
+    // The files beside a directory are its locks.
     entries.map(|cache| cache.path()).filter(|path| path.is_dir()).collect()
 }
 
@@ -47,12 +47,12 @@ fn caches(project: &Project) -> Vec<PathBuf> {
 fn is_recorded(project: &Project, step: &str) -> bool {
     let name = format!("\"{step}\"");
     let records = fs::read_dir(project.store().join("keys")).into_iter().flatten().flatten();
-    // Beside the records are those that are half written, which a killed build leaves so.
+    // Half-written records of a killed build lie beside the records.
     let mut records = records.map(|record| record.path()).filter(|path| path.extension().is_some());
     records.any(|record| fs::read_to_string(record).is_ok_and(|text| text.contains(&name)))
 }
 
-/// How often each step has run in all.
+/// Returns how often each step has run in all.
 fn ran(project: &Project) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for cache in caches(project) {
@@ -75,11 +75,11 @@ fn check(project: &Project, builds: &[Built]) {
         assert_eq!(built.run.code, 0, "{}", built.run);
         assert_eq!(digests(built), wanted);
     }
-    // It clears what a killed one has left.
+    // It removes the files of a killed build.
     let again = apply(project, &[]);
     assert_eq!((again.events.last().unwrap()["ran"].as_u64(), digests(&again)), (Some(0), wanted));
     for built in builds.iter().chain([&again]) {
-        assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+        assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }
     assert_eq!(fs::read_dir(project.store().join("building")).unwrap().count(), 0);
 }
@@ -99,14 +99,14 @@ fn of_eight_builds_at_once_one_runs_each_step_and_all_give_the_same() {
 }
 
 #[test]
-fn when_one_of_eight_builds_is_killed_another_takes_over() {
+fn when_one_of_eight_builds_is_killed_another_continues() {
     let until_killed = "echo two-b >> /ran/ran; until [ -e /ran/killed ]; do sleep 0.02; done";
     let project = project(&MANIFEST.replace("echo two-b >> /ran/ran", until_killed));
     let mut running: Vec<Running> = (0..8).map(|_| Running::start(&project, &[])).collect();
     wait_for("the step to be killed", || ran(&project).contains_key("two-b").then_some(()));
     // The layer below is recorded while the step already runs.
     wait_for("the record of the layer below", || is_recorded(&project, "one-s").then_some(()));
-    // Whoever runs the step has what none of the others has: a child that its helper has, whose parent it is.
+    // The build that runs the step has a process that none of the others has: a child of its helper.
     let builder = running.iter().position(|build| has_step(build.pid(), "two-b")).expect("one of them runs it");
     let killed = running.remove(builder);
     killed.signal(Signal::KILL);
@@ -121,7 +121,7 @@ fn when_one_of_eight_builds_is_killed_another_takes_over() {
     let [once, twice] = ["one-a", "three-b"].map(|step| counts[step]);
     assert_eq!((once, twice), (1, 1), "{counts:?}");
     check(&project, &builds);
-    assert_eq!(project.left_over(pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(pid), Vec::<String>::new());
 }
 
 /// Returns whether a process below that one has a command line with this word.
@@ -151,7 +151,7 @@ steps:
     let second = Running::start(&project, &[]);
     gate.await_step("fails");
     gate.open("fails");
-    // It ends while the first one still builds what it was waiting for.
+    // It ends while the first one still builds the layer that it was waiting for.
     let second = second.end();
     assert_eq!(second.run.code, 1, "{}", second.run);
     assert_eq!((second.status("slow"), second.status("slow-s")), ("skipped", "skipped"));

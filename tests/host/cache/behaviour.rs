@@ -1,4 +1,4 @@
-//! What a build takes from the store, and how it goes on above that.
+//! The results that a build takes from the store, and how it continues above them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -9,7 +9,7 @@ use super::{apply, count, digests, edit, planned, reasons, statuses, warnings};
 use crate::built::{Built, Running, project};
 use crate::project::Project;
 
-/// Two layers in one container, and one in another on them. Each step says in a cache mount that it ran.
+/// Two layers in one container, and one in another on them. Each step records in a cache mount that it ran.
 const CHAIN: &str = r#"
 mounts:
   ran: { type: cache, target: /ran }
@@ -70,7 +70,7 @@ fn a_second_build_runs_and_mounts_nothing_and_restores_changed_outputs() {
     assert_eq!(fs::read(&image).unwrap(), right);
     assert!(two.exists());
     assert_eq!(ran(&project), "a b c");
-    assert_eq!(project.left_over(run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
     let planned = planned(&project);
     assert!(planned.iter().all(|(_, fresh, reasons)| *fresh && *reasons == json!([])), "{planned:?}");
 }
@@ -88,7 +88,7 @@ fn a_build_continues_from_the_highest_stored_layer() {
     assert_eq!(statuses(&built), "a=cached b=ran base-1=cached base-2=ran c=ran image=ran");
     assert_eq!(built.text("c"), "new\n.\n..\nb\n");
     assert_eq!(reasons(&built, "c"), json!([{ "kind": "below_changed", "what": "base-2" }]));
-    // What was built before is taken again, and what it was is what the next change is told against.
+    // A layer of an earlier build is taken from the store again, and the next change is compared with it.
     edit(&project, "echo new > /data/b", "echo b > /data/b");
     assert_eq!(count(&apply(&project, &[]), "ran"), 0);
     edit(&project, "echo b > /data/b", "echo newer > /data/b");
@@ -197,7 +197,7 @@ fn a_missing_or_damaged_layer_is_built_again() {
         assert_eq!(fs::read(aside).unwrap(), damaged);
         assert_eq!(count(&apply(&project, &[]), "ran"), 0);
     }
-    // The output is taken from the store, whatever is there.
+    // The output is restored from the store, whatever file is in its place.
     assert_eq!(fs::read(project.path("out/base-2.squashfs")).unwrap(), right);
 }
 
@@ -249,7 +249,7 @@ steps:
     let built = apply(&project, &[]);
     assert_eq!((count(&built, "ran"), built.text("look")), (3, wanted));
     assert_eq!(digests(&built), digests(&first));
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 /// Without the store no key needs the digest of the image. This image is only written when the step above it has run.
@@ -288,7 +288,7 @@ steps:
 }
 
 #[test]
-fn the_last_build_of_another_project_with_the_same_names_explains_nothing() {
+fn the_last_build_of_another_project_gives_no_reasons() {
     let manifest = |word: &str| {
         format!(
             "name: sdk\ncontainers: {{ c: {{ rootfs: $TOOLS }} }}\nsteps:\n  - {{ name: make, run: \"echo {word} > /file\" }}\n  \
@@ -304,11 +304,11 @@ fn the_last_build_of_another_project_with_the_same_names_explains_nothing() {
     let another = plan(&["another/build.yaml"]);
     assert!(another.stdout.contains("never built") && !another.stdout.contains("changed"), "{another}");
     assert_eq!(project.runner(&["apply", "another/build.yaml"]).code, 0);
-    // Each has its own.
+    // Each project has a last build of its own.
     project.write("build.yaml", &std::fs::read_to_string(project.path("build.yaml")).unwrap().replace("one", "three"));
     let own = plan(&[]);
     assert!(own.stdout.contains("echo one > /file") && own.stdout.contains("echo three > /file"), "{own}");
-    // By another spelling it is the same project.
+    // By another spelling of its path it is the same project.
     std::os::unix::fs::symlink("build.yaml", project.path("link.yaml")).unwrap();
     let by_link = plan(&["link.yaml"]);
     assert!(by_link.stdout.contains("echo one > /file"), "{by_link}");

@@ -1,4 +1,4 @@
-//! What a plan says of steps whose inputs a step of the same build may write first.
+//! A plan's forecast for steps whose inputs a step of the same build may write first.
 
 use serde_json::json;
 
@@ -37,11 +37,11 @@ steps:
     assert!(lines[2].starts_with("2  r  r    maybe  cat") && lines[3] == "   runs if w changes /stage", "{text}");
     assert!(lines[5].starts_with("4  t  top  maybe  ") && lines[6] == "   runs if the layer of s changes", "{text}");
     let graph = project.runner(&["graph"]).stdout;
-    // With those of the legend.
+    // The count includes those of the legend.
     let steps: Vec<&str> = graph.lines().filter(|line| !line.trim_start().starts_with("l_")).collect();
     let count = |class: &str| steps.iter().filter(|line| line.ends_with(class)).count();
     assert_eq!((count(":::due"), count(":::maybe")), (1, 4), "{graph}");
-    // And that is so: the steps are fresh where the same comes out, and run where not.
+    // The forecast is right: the steps are fresh where the result is the same, and run where it is not.
     assert_eq!(statuses(&apply(&project, &[])), "r=cached s=cached t=cached u=cached w=ran");
     project.write("stage/next", "two\n");
     assert_eq!(statuses(&apply(&project, &[])), "r=ran s=ran t=ran u=ran w=ran");

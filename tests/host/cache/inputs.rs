@@ -1,4 +1,4 @@
-//! What steps read that no layer holds: binds that the build itself writes, tmpfs mounts, and what cannot be known.
+//! Inputs of steps that no layer contains: binds that the build itself writes, tmpfs mounts, and inputs that cannot be known.
 
 use std::fs;
 
@@ -83,7 +83,7 @@ steps:
     assert_eq!(statuses(&built), "a-s=ran a=ran b-s=ran b=ran c-s=ran c=ran d-s=cached d=cached e-s=ran e=ran");
     assert_eq!(reasons(&built, "a"), json!([{ "kind": "tmpfs_needed", "targets": ["/tmp"] }]));
     assert_eq!((built.text("b"), built.text("c")), ("left\n".into(), String::new()));
-    // Nothing runs after `d` if the same comes out of it: then what it left to read does not matter.
+    // Nothing runs after `d` if its result is the same: then the files that it left do not matter.
     edit(&project, "echo > /tmp/file; rm", "echo > /tmp/file; true; rm");
     let built = apply(&project, &[]);
     assert_eq!(count(&built, "ran"), 2, "{}", statuses(&built));

@@ -1,4 +1,4 @@
-//! Builds that are killed at random moments: the next one ends right, whatever the moment was.
+//! Builds that are killed at random moments: the next build gives the right layers, whatever the moment was.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ fn kills() -> u32 {
     std::env::var("RUNNER_TEST_KILLS").map_or(25, |kills| kills.parse().unwrap())
 }
 
-/// Each layer that is not in `seen` has the bytes that its name says.
+/// Checks that each layer that is not in `seen` has the bytes of its name's digest.
 #[track_caller]
 fn check_layers(project: &Project, seen: &mut HashSet<OsString>) {
     let layers = project.store().join("layers/sha256");
@@ -42,7 +42,7 @@ fn check_layers(project: &Project, seen: &mut HashSet<OsString>) {
     }
 }
 
-/// What a runner may leave only until the next one starts.
+/// Returns the files that a runner may leave only until the next start.
 fn half_written(project: &Project) -> Vec<String> {
     let mut left = Vec::new();
     for directory in ["keys", "last", "versions", "stat", "listings"] {
@@ -57,7 +57,7 @@ fn half_written(project: &Project) -> Vec<String> {
 }
 
 #[test]
-fn after_a_kill_at_any_moment_the_next_build_ends_right() {
+fn after_a_kill_at_any_moment_the_next_build_gives_the_right_layers() {
     let project = project(MANIFEST);
     project.write("src/file", "first");
     apply(&project, &[]);
@@ -67,7 +67,7 @@ fn after_a_kill_at_any_moment_the_next_build_ends_right() {
     let mut whole = begun.elapsed();
     let (mut moments, mut ended, mut seen) = (Vec::new(), 0, HashSet::new());
     for n in 0..kills() {
-        // Another key each time, so that there is something to do.
+        // Another key each time, so that the build has work.
         project.write("src/file", &n.to_string());
         let part = f64::from(random()) / f64::from(u32::MAX);
         let moment = whole.mul_f64(part);
@@ -78,17 +78,17 @@ fn after_a_kill_at_any_moment_the_next_build_ends_right() {
         drop(build);
         moments.push(moment);
         let of_the_kernel =
-            || project.left_over(pid).into_iter().any(|l| l.starts_with("process") || l.starts_with("loop"));
+            || project.leftovers(pid).into_iter().any(|l| l.starts_with("process") || l.starts_with("loop"));
         wait_for("the kernel to take back what it can", || (!of_the_kernel()).then_some(()));
         check_layers(&project, &mut seen);
         let next = apply(&project, &[]);
-        // The machine is as fast as it is: most are to be killed before their end.
+        // Adapts to the speed of the machine: most builds must be killed before their end.
         let had_ended = next.events.last().unwrap()["ran"] == 0;
         whole = whole.mul_f64(if had_ended { 0.8 } else { 1.05 });
         ended += u32::from(had_ended);
         let left: Vec<String> = [pid, next.run.pid]
             .into_iter()
-            .flat_map(|pid| project.left_over(pid))
+            .flat_map(|pid| project.leftovers(pid))
             .chain(half_written(&project))
             .collect();
         assert_eq!(left, Vec::<String>::new(), "killed after {moment:?}");

@@ -1,4 +1,4 @@
-//! What is taken from the store and what is not, and what is said about it.
+//! Which results are taken from the store and which are not, and the reasons in the output.
 
 mod at_once;
 mod behaviour;
@@ -30,7 +30,7 @@ pub fn statuses(built: &Built) -> String {
     ended.join(" ")
 }
 
-/// Why a step ran, as the event of its start says; null where it did not, or says nothing.
+/// Returns why a step ran, by the event of its start; null where it did not run, or without a reason.
 #[track_caller]
 pub fn reasons(built: &Built, step: &str) -> Value {
     let started = built.all("step_started").into_iter().find(|event| event["step"] == step);
@@ -82,7 +82,7 @@ pub fn edit(project: &Project, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
-/// Returns a number that the end of a build tells.
-pub fn count(built: &Built, what: &str) -> u64 {
-    built.events.last().unwrap()[what].as_u64().unwrap()
+/// Returns a number of the event of the build's end.
+pub fn count(built: &Built, field: &str) -> u64 {
+    built.events.last().unwrap()[field].as_u64().unwrap()
 }

@@ -1,4 +1,5 @@
-//! Inputs that change while a build runs: whatever it stores, the next build gives the same as one that finds nothing stored.
+//! Inputs that change while a build runs: whatever that build stores, the next build gives the same result as one with an empty
+//! store.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +12,7 @@ use crate::built::{Built, Running, project, wait_for};
 use crate::project::Project;
 use crate::root::unpack;
 
-/// The segment of the container `c` reads each of its inputs. The step `ahead` runs before that segment is judged.
+/// The segment of the container `c` reads each of its inputs. The step `ahead` runs before that segment is checked.
 const MANIFEST: &str = r#"
 mounts:
   way: { type: bind, source: way, target: /way, cache: ignore }
@@ -33,7 +34,7 @@ steps:
 const BASES: [&str; 4] = ["squashfs", "tar", "programs", "dir"];
 const INPUTS: [&str; 4] = ["base", "bind", "device", "mksquashfs"];
 
-/// Before the segment is judged, while its step runs, while its image is written, and while the next one is.
+/// Before the segment is checked, while its step runs, while its image is written, and while the next one is.
 const MOMENTS: [&str; 4] = ["ahead", "running", "image1", "image2"];
 
 /// Two roots, each as an image, an archive and a directory.
@@ -61,7 +62,7 @@ steps:
 fn setting(roots: &Project, base: &str) -> Project {
     let project = project(MANIFEST);
     let device = project.path("device");
-    // A script, at the path that it has here.
+    // A script, at the path where the root has it.
     let own = project.path("base.programs").display().to_string();
     let (base_text, marker) = match base {
         "programs" => {
@@ -126,7 +127,7 @@ fn change(project: &Project, roots: &Project, base: &str, input: &str) {
     match (input, base) {
         ("base", "dir") => project.write("base.dir/marker", "two\n"),
         ("base", "programs") => project.write("base.programs", "#!/bin/sh\necho two\n"),
-        // In the place of the file itself: the one that is mounted stays as it is.
+        // Replaces the file itself: the mounted one is unchanged.
         ("base", "squashfs") => {
             fs::copy(other, project.path("new")).unwrap();
             fs::rename(project.path("new"), project.path("base.squashfs")).unwrap();
@@ -143,7 +144,7 @@ fn change(project: &Project, roots: &Project, base: &str, input: &str) {
     }
 }
 
-/// Changes an input while the step before has not ended, and back while the step that reads it runs.
+/// Changes an input before the step ahead has ended, and back while the step that reads it runs.
 fn check_back(roots: &Project, base: &str, input: &str) {
     let project = setting(roots, base);
     let (file, text) = match (input, base) {
@@ -153,7 +154,7 @@ fn check_back(roots: &Project, base: &str, input: &str) {
     let running = start(&project, &[]);
     for each in MOMENTS {
         wait_for(each, || project.path(&format!("way/{each}.here")).exists().then_some(()));
-        // The first one is before the segment is judged.
+        // The first image is written before the segment is checked.
         if each == "running" {
             project.write(file, "another\n");
             project.write(file, text);
@@ -179,7 +180,7 @@ fn start_with(mksquashfs: &str, project: &Project, arguments: &[&str]) -> Runnin
     let mut command = project.command(&[&["apply", "--progress", "json"], arguments].concat());
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
     Running::spawn({
-        // Its own, so that it can be made to wait.
+        // A shell of its own, so that it can be made to wait.
         command.env("PATH", path).env("RUNNER_MKSQUASHFS", mksquashfs);
         command
     })
@@ -192,7 +193,7 @@ fn built(running: Running) -> Built {
     built
 }
 
-/// Builds while an input changes at a moment, once more, and with nothing stored.
+/// Builds while an input changes at a moment, once more, and with an empty store.
 fn check(roots: &Project, base: &str, input: &str, moment: &str) {
     let project = setting(roots, base);
     let running = start(&project, &[]);
@@ -204,10 +205,10 @@ fn check(roots: &Project, base: &str, input: &str, moment: &str) {
         project.write(&format!("way/{each}.open"), "");
     }
     let first = built(running);
-    // It was opened when the build began: the build has the old one to its end, and stores the results as its own.
+    // It was opened when the build began: the build has the old one to its end, and stores the results as the old one's.
     let is_opened = input == "device";
     let is_told = warnings(&first).iter().any(|warning| warning.contains("not kept for the next build"));
-    // The session has a copy of the archive or the programs, at which runner looks for its first result alone.
+    // The session has a copy of the archive or the programs; runner looks only for the first result of that.
     let is_copied = ["tar", "programs"].contains(&base) && (input, moment) == ("base", "image2");
     let is_right = is_copied || is_told == (moment != "ahead" && !is_opened);
     assert!(is_right, "{base}, {input} at {moment}: {}", first.run);
@@ -240,7 +241,7 @@ fn an_input_that_changes_as_soon_as_an_output_is_there_is_in_no_later_result() {
         // By runner itself, and by mksquashfs.
         let start = |arguments: &[&str]| start_with(["", "1"][race / 2 % 2], &project, arguments);
         let running = start(&[]);
-        // No pause between two looks: what is stored is recorded right after the output is written.
+        // No pause between two looks: the record is stored right after the output is written.
         let output = project.path(["out/layer.squashfs", "out/above.squashfs"][race % 2]);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !output.exists() {

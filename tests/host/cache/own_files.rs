@@ -1,4 +1,4 @@
-//! What a build writes into a directory that its own steps read: outputs, and logs.
+//! The files that a build writes into a directory that its own steps read: outputs, and logs.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -31,7 +31,7 @@ fn all(status: &str) -> String {
     ["a", "b", "l0", "l1"].map(|step| format!("{step}={status}")).join(" ")
 }
 
-/// Returns which file it is, and when anything of it changed.
+/// Returns the file's identity and the time of its last change.
 fn stamp(path: &Path) -> (u64, i64, i64) {
     let found = fs::symlink_metadata(path).unwrap();
     (found.ino(), found.ctime(), found.ctime_nsec())

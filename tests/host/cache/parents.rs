@@ -1,4 +1,4 @@
-//! The parents of a key as the store has them: they name the layer that changed, and those of a former runner are understood.
+//! The parents of a key in the store: they name the layer that changed, and those of a former runner are understood.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,13 +52,13 @@ fn the_lowest_layer_that_changed_is_named_also_after_a_collection() {
 }
 
 #[test]
-fn where_the_store_has_lost_the_parents_the_layer_directly_below_is_named() {
+fn without_stored_parents_the_layer_directly_below_is_named() {
     let project = project(CHAIN);
     let first = apply(&project, &[]);
     fs::remove_dir_all(project.store().join("parents")).unwrap();
     assert_eq!(count(&apply(&project, &[]), "ran"), 0);
     let below = |step: &str| json(&project, &["store", "inspect", step, "--json"])["built"][0]["below"].clone();
-    // The records know it, too.
+    // The records have it, too.
     assert_eq!(below("third"), json!(of(&digests(&first), &["first", "second"])));
     edit(&project, "echo a >", "echo new >");
     let built = apply(&project, &[]);
@@ -69,7 +69,7 @@ fn where_the_store_has_lost_the_parents_the_layer_directly_below_is_named() {
 }
 
 #[test]
-fn a_store_of_a_former_runner_is_listed_and_what_is_in_it_is_built_once_more() {
+fn a_store_of_a_former_runner_is_listed_and_its_layers_are_built_again() {
     let project = project(CHAIN);
     let first = apply(&project, &[]);
     let list = |step: &str| json(&project, &["store", "inspect", step, "--json"])["built"][0]["below"].clone();
@@ -103,7 +103,7 @@ fn of(digests: &[(String, String)], steps: &[&str]) -> Vec<String> {
     steps.iter().map(digest).collect()
 }
 
-/// Writes the records and the last keys as runner did with keys of format 5: each lists all that it is built on.
+/// Writes the records and the last keys in the format of keys of version 5: each lists all layers that it is built on.
 fn write_as_a_former_runner(store: &Path) {
     let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
     let parents = |below: Option<&str>| {

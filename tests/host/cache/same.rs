@@ -1,4 +1,4 @@
-//! The same inputs have the same keys, wherever and by whomever they are built; and what else a key is made from.
+//! The same inputs have the same keys, wherever and for whichever user they are built; and the other fields of a key.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ fn made() -> Project {
     project
 }
 
-/// Returns the keys in the store, and the digests that the build told.
+/// Returns the keys in the store, and the digests that the build reported.
 fn keys_and_digests(project: &Project, shell: &str) -> (Vec<String>, Vec<String>) {
     let run = project.runner_in_shell(shell, &["apply", "--progress", "json"]);
     assert_eq!(run.code, 0, "{run}");
@@ -57,7 +57,7 @@ fn keys_and_digests_do_not_depend_on_directory_store_umask_or_jobs() {
 }
 
 #[test]
-fn another_epoch_and_another_writer_of_images_are_reasons_to_build() {
+fn another_epoch_and_another_image_writer_are_reasons_to_build() {
     let project = project(
         "
 source_date_epoch: 1000000000
@@ -96,13 +96,13 @@ steps:
     let built = with_mksquashfs();
     let told = &reasons(&built, "a")[0];
     assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("writer")), "{told}");
-    // By its file: what a program says of itself is known only to one who runs it.
+    // By its file: only a run of a program shows its version.
     assert!(told["new"].as_str().unwrap().starts_with("mksquashfs sha256:") && told["new"] != told["old"], "{told}");
     assert_eq!(built.status("tail"), "cached", "the same image came out: {}", built.run);
 }
 
 #[test]
-fn names_of_one_file_in_a_bind_are_names_of_one_file_in_the_image_and_an_input() {
+fn hard_links_in_a_bind_are_hard_links_in_the_image_and_an_input() {
     let project = project(
         r#"
 containers: { c: { rootfs: $TOOLS, mounts: [{ type: bind, source: src, target: /src, options: [ro] }] } }
@@ -122,7 +122,7 @@ steps:
     assert_eq!(reasons(&apart, "copy")[0]["files"], json!(["z (links)"]), "{}", apart.run);
     assert_eq!(apart.text("copy"), "1\n");
     assert_ne!(digests(&apart), digests(&linked));
-    // A name outside is in no image.
+    // A name outside of the bind is in no image.
     fs::hard_link(&a, project.path("outside")).unwrap();
     let built = apply(&project, &[]);
     assert_eq!((count(&built, "ran"), digests(&built)), (0, digests(&apart)));

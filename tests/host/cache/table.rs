@@ -1,4 +1,4 @@
-//! One change for each thing that is in a key, and for each that is not. A container for each change, all in one build.
+//! One change for each field of a key, and for each setting that is in none. A container for each change, all in one build.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,13 +12,13 @@ use super::{apply, planned, reasons, statuses};
 use crate::built::Built;
 use crate::project::Project;
 
-/// A container before and after a change, and why it is then built.
+/// A container before and after a change, and the reason for which its steps then run.
 struct Case {
     name: &'static str,
     /// Keys of the container, and its steps but the snapshot, `;` between them.
     before: (&'static str, &'static str, &'static str),
     after: (&'static str, &'static str, &'static str),
-    /// What is done to the files of `in/NAME/`.
+    /// The change of the files of `in/NAME/`.
     change: fn(&Path),
     reasons: Value,
 }
@@ -52,7 +52,7 @@ fn root(name: &'static str, keys: &'static str, change: fn(&Path)) -> Case {
     Case { name, before: (keys, "", ""), after: (keys, "", ""), change, reasons: below(name) }
 }
 
-/// Returns a change of nothing that matters.
+/// Returns a change that no key contains.
 fn nothing(
     name: &'static str,
     before: (&'static str, &'static str, &'static str),
@@ -61,12 +61,12 @@ fn nothing(
     Case { name, before, after, change: |_| (), reasons: Value::Null }
 }
 
-/// That a field of the container, the snapshot or the build has changed.
+/// Returns the reason that a field of the container, the snapshot or the build has changed.
 fn setting(field: &str, old: impl Into<Option<&'static str>>, new: impl Into<Option<&'static str>>) -> Value {
     json!([{ "kind": "setting_changed", "field": field, "old": old.into(), "new": new.into() }])
 }
 
-/// That a field of the first step has changed.
+/// Returns the reason that a field of the first step has changed.
 fn step(step: &str, field: &str, old: Option<&str>, new: Option<&str>) -> Value {
     json!({ "kind": "step_changed", "step": step, "field": field, "old": old, "new": new })
 }
@@ -79,7 +79,7 @@ fn below(name: &str) -> Value {
     json!([{ "kind": "below_changed", "what": format!("the rootfs of {name}") }])
 }
 
-/// Steps of a container, as the manifest has them, and its snapshot.
+/// Returns the steps of a container, as the manifest has them, and its snapshot.
 fn written(case: &Case, (keys, steps, snapshot): (&str, &str, &str)) -> (String, String) {
     let Case { name, .. } = case;
     let root = if keys.contains("rootfs:") { String::new() } else { format!("{ROOT}, ") };
@@ -102,7 +102,7 @@ fn manifest(cases: &[Case], after: bool) -> String {
     format!("version: 1\nname: table\ncontainers:\n{containers}steps:\n{steps}")
 }
 
-/// Returns a project with what the cases read of the host.
+/// Returns a project with the files of the host that the cases read.
 fn project(cases: &[Case]) -> Project {
     let project = Project::new(&manifest(cases, false));
     for Case { name, .. } in cases {
@@ -322,7 +322,7 @@ fn in_the_key() -> Vec<Case> {
                 5,
             ),
         ),
-        // A layer holds both where a step copies them.
+        // A layer contains both where a step copies them.
         files(
             "time-before-epoch",
             BIND,
@@ -361,7 +361,7 @@ fn in_the_key() -> Vec<Case> {
 }
 
 #[test]
-fn one_change_of_each_thing_in_the_key_is_a_build_with_just_that_reason() {
+fn a_change_of_each_field_of_the_key_runs_its_steps_for_that_reason() {
     let cases = in_the_key();
     let project = project(&cases);
     apply(&project, &["-j", "4"]);
@@ -466,13 +466,13 @@ fn a_change_outside_the_key_runs_nothing() {
     let built = apply(&project, &["-j", "4"]);
     assert_eq!(built.events.last().unwrap()["cached"], 0, "{}", statuses(&built));
     let text = manifest(&cases, true).replacen("containers:", &format!("{head}containers:"), 1);
-    // Names of the build, of steps, of a container; comments, and another style.
+    // Other names of the build and of steps and containers; comments, and another style.
     let text =
         text.replace("name: table", "# a comment\nname: \"another\"").replace("-0, container", "-another, container");
     let text = text.replace("-s, container", "-image, container").replace("renamed-before", "renamed-after");
     project.write("build.yaml", &text.replace("  - {", "\n  -   {"));
     cases.iter().for_each(|case| (case.change)(&project.path(&format!("in/{}", case.name))));
-    // Beside each directory are the files by which steps take turns.
+    // The lock files of the caches lie beside the directories.
     let caches = fs::read_dir(project.store().join("cache")).unwrap().flatten().map(|entry| entry.path());
     for cache in caches.filter(|path| path.is_dir()) {
         fs::write(cache.join("left"), "by another build").unwrap();
@@ -483,7 +483,7 @@ fn a_change_outside_the_key_runs_nothing() {
     let built = apply(&project, &[]);
     assert_eq!(built.events.last().unwrap()["ran"], 0, "{}", statuses(&built));
     assert!(project.path("out/two").exists());
-    // All of it somewhere else.
+    // The whole project in another directory.
     let moved = project.path("moved");
     fs::create_dir(&moved).unwrap();
     let copied = Command::new("cp").args(["-r", "in", "build.yaml", "moved"]).current_dir(project.path("")).status();

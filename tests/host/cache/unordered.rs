@@ -38,10 +38,10 @@ fn an_unordered_read_of_another_containers_writes_gets_one_warning_with_the_miss
     let told = |built: &Built| warnings(built).into_iter().filter(|told| told.contains("orders")).collect::<Vec<_>>();
     let built = Built::of(&project, &[]);
     assert_eq!((built.run.code, told(&built)), (0, vec![warning]), "{}", built.run);
-    // What the plan leaves out is not written.
+    // A step that the plan leaves out writes nothing.
     let run = project.runner(&["plan", "--target", "r2"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-    // The order that it names, and any other one.
+    // The order that the warning names, and any other one.
     for (from, to) in [("name: r1,", "name: r1, needs: [w2],"), ("name: r1, needs: [w2],", "name: r1, needs: [w1],")] {
         edit(&project, from, to);
         let run = project.runner(&["validate"]);

@@ -1,12 +1,12 @@
-//! Checkpoints where a container sets none, the reasons that a failed build gives, and the bytes after one that is continued.
+//! Checkpoints where a container sets none, the reasons that a failed build gives, and the bytes after a continued build.
 
 use super::{MANIFEST, failing};
 use crate::built::{Built, Gate, Running, project, wait_for};
 use crate::runtime::runtime;
 
-/// As without any setting.
+/// The default, without any setting.
 #[test]
-fn by_default_a_build_continues_behind_the_steps_that_took_over_five_seconds_together() {
+fn by_default_a_build_continues_after_steps_of_more_than_five_seconds_in_total() {
     let project = project(
         r#"
 mounts:
@@ -32,14 +32,14 @@ steps:
     let plain = project.runner(&["apply"]);
     assert!(plain.stdout.contains("\n  runs again from step three on (1 step, 0."), "{plain}");
     project.write("src/good", "good\n");
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let ended = ["one", "two", "three", "four", "layer"].map(|step| built.status(step));
     assert_eq!(ended, ["cached", "cached", "ran", "ran", "ran"]);
     assert_eq!(built.lines("four"), ["one", "two", "three", "good"]);
 }
 
 #[test]
-fn by_default_no_build_waits_for_a_copy_that_takes_long_beside_its_steps() {
+fn by_default_a_checkpoint_whose_copy_costs_too_much_is_skipped_with_the_reason() {
     let project = project(
         r#"
 containers:
@@ -61,7 +61,7 @@ steps:
     assert_eq!((&continues["step"], &continues["again"]), (&"many".into(), &1.into()));
     let why = continues["why"].as_str().unwrap();
     assert!(why.starts_with("a copy of their changes takes over 2% of the time that they took; "), "{why}");
-    assert_eq!(project.left_over(failed.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(failed.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -94,10 +94,10 @@ steps:
   - { name: layer, snapshot: {} }
 "#,
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     let files = |directory: &str| std::fs::read_dir(project.store().join(directory)).unwrap().count();
     assert_eq!((files("layers/sha256"), files("keys"), files("building")), (1, 1, 0), "{}", built.run);
-    assert_eq!(project.left_over(built.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 
 #[test]
@@ -132,10 +132,10 @@ steps:
     assert_eq!(continues.as_array().unwrap().len(), 1, "{}", failed.run);
     assert_eq!((&continues[0]["container"], &continues[0]["step"]), (&"a".into(), &"layer".into()));
     project.write("src/good", "good\n");
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(["slow", "layer", "other"].map(|step| built.status(step)), ["cached", "ran", "ran"]);
-    // A build that goes well has no use for one there.
-    assert_eq!(built.all("checkpoint_written").len() + Built::well(&project).all("checkpoint_written").len(), 0);
+    // A build that succeeds needs no such checkpoint.
+    assert_eq!(built.all("checkpoint_written").len() + Built::succeed(&project).all("checkpoint_written").len(), 0);
 }
 
 #[test]
@@ -156,7 +156,7 @@ steps:
     let failed = Built::from_run(project.runner_in_shell(&full, &["apply", "--progress", "json"]));
     assert_eq!((failed.run.code, failed.status("layer")), (3, "failed"), "{}", failed.run);
     assert_eq!(failed.all("build_finished")[0]["continues"], serde_json::Value::Null, "{}", failed.run);
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(["slow", "layer"].map(|step| built.status(step)), ["cached", "cached"], "{}", built.run);
     assert!(project.path("out/layer.squashfs").exists());
 }
@@ -180,9 +180,9 @@ fn a_checkpoint_that_is_made_again_leaves_no_image_of_the_first_one() {
     }
 }
 
-/// Steps whose effects differ where a session is mounted anew between them: each of them is in the layer as without.
+/// Steps whose effects differ where a session is mounted again between them: the layer has each of them as without a checkpoint.
 #[test]
-fn a_build_continued_from_a_checkpoint_gives_the_same_layer_whatever_the_session_lost() {
+fn a_build_continued_from_a_checkpoint_gives_the_same_layer() {
     let steps = |last: &str| {
         format!(
             r#"
@@ -257,5 +257,5 @@ steps:
 }
 
 also_with_runc! {
-    a_build_continued_from_a_checkpoint_gives_the_same_layer_whatever_the_session_lost,
+    a_build_continued_from_a_checkpoint_gives_the_same_layer,
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: a build that fails goes on after its last slow step, and gives what it would have given at once.
+//! Checkpoints: a build that fails continues after its last slow step, and gives the same result as an uninterrupted one.
 
 mod by_default;
 
@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use crate::built::{Built, Gate, Running, project};
 use crate::project::Project;
 
-/// Two slow steps, with all that a layer can say in them, and one that fails as long as there is no `good` in the source.
+/// Two slow steps, with every kind of entry that a layer can contain, and one that fails until the source has `good`.
 const MANIFEST: &str = r#"
 mounts:
   src: { type: bind, source: src, target: /src, options: [ro], cache: ignore }
@@ -45,7 +45,7 @@ fn a_failed_build_continues_after_its_last_slow_step_and_gives_the_same_bytes() 
     let failed = Built::of(&project, &[]);
     assert_eq!(failed.run.code, 1, "{}", failed.run);
     assert_eq!(statuses(&failed), ["ran", "ran", "failed", "skipped", "skipped"]);
-    assert_eq!(project.left_over(failed.run.pid), Vec::<String>::new());
+    assert_eq!(project.leftovers(failed.run.pid), Vec::<String>::new());
 
     project.write("src/good", "good\n");
     let plan = project.runner(&["plan", "--json"]);
@@ -53,13 +53,13 @@ fn a_failed_build_continues_after_its_last_slow_step_and_gives_the_same_bytes() 
     let fresh: Vec<bool> = plan["steps"].as_array().unwrap().iter().map(|step| step["fresh"] == true).collect();
     assert_eq!(fresh, [true, true, false, false, false]);
 
-    let resumed = Built::well(&project);
+    let resumed = Built::succeed(&project);
     assert_eq!(statuses(&resumed), ["cached", "cached", "ran", "ran", "ran"]);
     assert_eq!(resumed.lines("three"), ["one", "two", "new", "good"]);
 
     let at_once = failing();
     at_once.write("src/good", "good\n");
-    let built = Built::well(&at_once);
+    let built = Built::succeed(&at_once);
     assert_eq!(statuses(&built), ["ran"; 5]);
     assert_eq!(resumed.digest("layer"), built.digest("layer"));
 }
@@ -70,13 +70,13 @@ fn a_build_does_not_continue_from_a_checkpoint_of_changed_steps() {
     assert_eq!(Built::of(&project, &[]).run.code, 1);
     let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("src/good", "good\n");
-    // Of the two checkpoints the first one still holds.
+    // Of the two checkpoints the first one is still valid.
     project.write("build.yaml", &text.replace("echo two", "echo TWO"));
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(statuses(&built), ["cached", "ran", "ran", "ran", "ran"]);
     assert_eq!(built.lines("three"), ["one", "TWO", "new", "good"]);
     project.write("build.yaml", &text.replace("echo one", "echo ONE"));
-    assert_eq!(statuses(&Built::well(&project)), ["ran"; 5]);
+    assert_eq!(statuses(&Built::succeed(&project)), ["ran"; 5]);
     let again = Built::of(&project, &["--no-cache"]);
     assert_eq!((again.run.code, statuses(&again)), (0, vec!["ran"; 5]));
 }
@@ -86,7 +86,7 @@ fn a_build_of_a_target_continues_from_the_checkpoints_of_whole_builds_and_makes_
     let project = failing();
     let of_target = Built::of(&project, &["--target", "two"]);
     assert_eq!((of_target.run.code, of_target.status("one"), of_target.status("two")), (0, "ran", "ran"));
-    // The target itself runs: no snapshot follows it here, and that it does so is what is asked for.
+    // The target itself runs: no snapshot follows it here, and a requested target runs.
     let again = Built::of(&project, &["--target", "two"]);
     assert_eq!((again.run.code, again.status("one"), again.status("two")), (0, "cached", "ran"), "{}", again.run);
     project.write("src/good", "good\n");
@@ -94,15 +94,15 @@ fn a_build_of_a_target_continues_from_the_checkpoints_of_whole_builds_and_makes_
     let ended = ["one", "two", "three"].map(|step| third.status(step));
     assert_eq!((third.run.code, ended), (0, ["cached", "cached", "ran"]), "{}", third.run);
     assert_eq!(third.lines("three"), ["one", "two", "new", "good"]);
-    let whole = Built::well(&project);
+    let whole = Built::succeed(&project);
     assert_eq!(statuses(&whole)[..2], ["cached"; 2]);
     let at_once = failing();
     at_once.write("src/good", "good\n");
-    assert_eq!(whole.digest("layer"), Built::well(&at_once).digest("layer"));
+    assert_eq!(whole.digest("layer"), Built::succeed(&at_once).digest("layer"));
 }
 
 #[test]
-fn steps_after_the_last_snapshot_run_every_time_however_slow() {
+fn slow_steps_after_the_last_snapshot_run_in_every_build() {
     let project = project(
         r#"
 containers:
@@ -114,25 +114,25 @@ steps:
 "#,
     );
     for _ in 0..2 {
-        let built = Built::well(&project);
+        let built = Built::succeed(&project);
         assert_eq!((built.status("slow"), built.status("last")), ("ran", "ran"));
     }
 }
 
 #[test]
-fn a_checkpoint_goes_when_the_snapshot_above_it_is_there() {
+fn a_checkpoint_is_removed_once_its_snapshot_is_stored() {
     let project = failing();
     assert_eq!(Built::of(&project, &[]).run.code, 1);
     let files = |dir: &str| std::fs::read_dir(project.store().join(dir)).unwrap().count();
     assert_eq!((files("layers/sha256"), files("keys")), (2, 2));
     project.write("src/good", "good\n");
-    // One that it continues from, and one that it makes.
+    // One that the build continues from, and one that it makes.
     let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("build.yaml", &text.replace("cat /src/good", "cat /src/good; sleep 0.3"));
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!(statuses(&built), ["cached", "cached", "ran", "ran", "ran"]);
     assert_eq!((files("layers/sha256"), files("keys")), (1, 1));
-    assert_eq!(statuses(&Built::well(&project)), ["cached"; 5]);
+    assert_eq!(statuses(&Built::succeed(&project)), ["cached"; 5]);
 }
 
 #[test]
@@ -142,13 +142,13 @@ fn checkpoints_are_reported_when_they_are_stored_and_when_a_session_begins_with_
     let of = |built: &Built, kind: &str, key: &str| {
         built.all(kind).iter().map(|event| event[key].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    // Each is written behind the next step, so one may overtake the other.
+    // Each is written during the next step, so one may overtake the other.
     let mut written = of(&failed, "checkpoint_written", "step");
     written.sort();
     assert_eq!(written, ["one", "two"]);
     assert!(failed.all("checkpoint_written").iter().all(|event| event["size"].as_u64() > Some(0)));
     project.write("src/good", "good\n");
-    let resumed = Built::well(&project);
+    let resumed = Built::succeed(&project);
     assert_eq!(of(&resumed, "checkpoint_restored", "step"), ["three"]);
     assert_eq!(of(&resumed, "checkpoint_restored", "after"), ["two"]);
     let project = failing();
@@ -173,7 +173,7 @@ steps:
   - { name: last, snapshot: {} }
 "#,
     );
-    // What the gate holds is no input.
+    // The content of the gate is no input.
     let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("build.yaml", &text.replace("target: /gate }", "target: /gate, cache: ignore }"));
     let gate = Gate::new(&project);
@@ -181,7 +181,7 @@ steps:
     let mut lines = BufReader::new(build.stdout()).lines().map(Result::unwrap);
     let mut seen = Vec::new();
     gate.await_step("next");
-    // While the next step runs, and has changed what the checkpoint holds.
+    // While the next step runs, and has changed files of the checkpoint.
     for line in lines.by_ref() {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
         seen.push(format!("{} {}", event["event"].as_str().unwrap(), event["step"].as_str().unwrap_or_default()));
@@ -199,7 +199,7 @@ steps:
             .unwrap()
             .replace("echo next > /file; echo more > /more; sh /gate/meet next; exit 1", "cat /file; [ ! -e /more ]"),
     );
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!((built.status("slow"), built.lines("next")), ("cached", vec!["slow".to_owned()]));
 }
 
@@ -235,10 +235,10 @@ fn files_in_a_tmpfs_prevent_a_checkpoint_with_a_warning() {
     let told: Vec<&str> = failed.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
     assert_eq!(told, ["no checkpoint after it: files are left in /tmp, which is in no layer"; 2]);
     project.write("src/good", "good\n");
-    assert_eq!(statuses(&Built::well(&project)), ["ran"; 5]);
+    assert_eq!(statuses(&Built::succeed(&project)), ["ran"; 5]);
 }
 
-/// A container sees the output of a later step in a bind: a checkpoint of what it did with the one before is no use then.
+/// A container sees the output of a later step in a bind: a checkpoint of the steps before that one is no use then.
 #[test]
 fn a_checkpoint_older_than_a_write_to_a_bind_of_the_session_is_not_restored() {
     let project = project(
@@ -269,7 +269,7 @@ steps:
     project.write("src/good", "good\n");
     let text = std::fs::read_to_string(project.path("build.yaml")).unwrap();
     project.write("build.yaml", &text.replace("{ mode: full, output", "{ mode: full, compression: gzip, output"));
-    let built = Built::well(&project);
+    let built = Built::succeed(&project);
     assert_eq!((built.status("two"), built.status("three")), ("ran", "ran"), "{}", built.run);
 }
 

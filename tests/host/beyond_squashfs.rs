@@ -1,4 +1,4 @@
-//! What squashfs cannot hold: the same before and after an image, on the first build, the second, and a resumed one.
+//! Attributes that squashfs cannot store: the same before and after an image, in the first build, the second, and a resumed one.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::built::{Built, names_in, project};
 use crate::project::Project;
 use crate::root;
 
-/// Default lists give user 1000 all of what is made below.
+/// Default lists give user 1000 all rights to files made below.
 fn acl_for_1000(group: u8, mask: u8) -> Vec<u8> {
     let mut bytes = vec![2, 0, 0, 0];
     for (tag, permissions, id) in
@@ -20,7 +20,7 @@ fn acl_for_1000(group: u8, mask: u8) -> Vec<u8> {
     bytes
 }
 
-/// The directory `root` of a project, with the usual programs, and none for the kernel's own files.
+/// Fills the directory `root` of a project with the usual programs, without directories for the kernel's filesystems.
 #[track_caller]
 fn make_root(project: &Project) {
     let root = project.path("root");
@@ -31,7 +31,7 @@ fn make_root(project: &Project) {
 }
 
 #[test]
-fn an_access_control_list_is_gone_from_the_first_build_as_from_the_second() {
+fn an_access_control_list_is_removed_in_the_first_build_and_in_the_second() {
     let project = project(
         r#"
 containers:
@@ -55,7 +55,7 @@ steps:
         lsetxattr(&path, "system.posix_acl_access", &list, XattrFlags::empty()).unwrap();
         lsetxattr(&path, "system.posix_acl_default", &list, XattrFlags::empty()).unwrap();
     }
-    let first = Built::well(&project);
+    let first = Built::succeed(&project);
     let told: Vec<&str> = first.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
     assert!(told.iter().any(|told| told.contains("lose theirs: ") && told.contains("/shared/in")), "{told:?}");
     assert!(told.iter().any(|told| told.ends_with("loses its: /kept")), "{told:?}");
@@ -65,7 +65,7 @@ steps:
     }
     assert_eq!(first.lines("whole"), [&modes[..], &["/kept 705"]].concat());
     assert_eq!(first.lines("write").last().unwrap(), "refused");
-    let second = Built::well(&project);
+    let second = Built::succeed(&project);
     assert_eq!(second.status("layer"), "cached");
     assert_eq!(second.lines("look"), modes);
     assert_eq!(second.lines("write").last().unwrap(), "refused");
@@ -92,7 +92,7 @@ steps:
             "touch -d @-100 root/past; ln root/past root/past-too; touch -d @5000000000 root/future; mkdir root/old
              touch -h -d @-7 root/old; touch -d @1000 root/held; tar -C root --format=pax -cf root.tar .",
         );
-        Built::well(&project);
+        Built::succeed(&project);
         for image in ["c.squashfs", "t.squashfs"] {
             let list = project.script(&format!("TZ=UTC unsquashfs -lls -d '' {image}"));
             let time = |name: &str| {
@@ -126,7 +126,7 @@ steps:
 "#,
     );
     make_root(&project);
-    Built::well(&project);
+    Built::succeed(&project);
     assert_eq!(names_in(&project.path("layer.squashfs")).len(), 1);
     let list = project.script("TZ=UTC unsquashfs -lls -d '' full.squashfs");
     let lines: Vec<&str> =
@@ -135,7 +135,7 @@ steps:
     assert!(lines.iter().all(|line| line.starts_with("drwxr-xr-x root/root")), "{lines:?}");
     assert!(!list.contains(" /dev/"), "{list}");
     let again = Built::of(&project, &["--no-cache"]);
-    assert_eq!(Built::well(&project).digest("full"), again.digest("full"));
+    assert_eq!(Built::succeed(&project).digest("full"), again.digest("full"));
 }
 
 const RESUMED: &str = r#"
@@ -168,11 +168,11 @@ fn a_session_resumed_at_a_checkpoint_has_the_same_times_and_lists_and_gives_the_
     let resumed = prepared();
     assert_eq!(Built::of(&resumed, &[]).run.code, 1);
     resumed.write("src/good", "");
-    let after = Built::well(&resumed);
+    let after = Built::succeed(&resumed);
     assert_eq!((after.status("make"), after.status("gate")), ("cached", "ran"));
     let at_once = prepared();
     at_once.write("src/good", "");
-    let whole = Built::well(&at_once);
+    let whole = Built::succeed(&at_once);
     let lines = after.lines("look");
     assert_eq!(lines[0], "/past 1969-12-31 23:58:20.000000000 +0000 644");
     assert_eq!(lines[2], "/fraction 1970-01-01 00:00:07.250000000 +0000 644");

@@ -5,11 +5,11 @@ use std::sync::{Arc, Once};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-/// Takes back what the caller of the tests has them ignore, as nohup(1) and background jobs of a shell do: runner would
-/// ignore it too. A handler here is the default action in a program that is started.
-pub fn heed_signals() {
-    static HEEDED: Once = Once::new();
-    HEEDED.call_once(|| {
+/// Stops ignoring the signals that the caller of the tests ignores, as nohup(1) and background jobs of a shell do: runner would
+/// ignore them too. A handler here becomes the default action in a program that is started.
+pub fn stop_ignoring_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
         let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
