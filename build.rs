@@ -17,7 +17,7 @@ fn main() -> Result<(), String> {
     let program = Path::new(&variable("OUT_DIR")?).join("init");
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "init", "--target", &target]);
-    // The linker that cargo is configured with for this target, if it is.
+    // The linker that cargo is configured with for this target, if there is one.
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.arg(format!("-Clinker={linker}"));
     }

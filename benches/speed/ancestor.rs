@@ -1,4 +1,4 @@
-//! What runner is measured against: squashfs and overlay mounted once, `runc run` a step, mksquashfs of the merged root.
+//! The program that runner is compared with: squashfs and overlay mounted once, `runc run` a step, mksquashfs of the merged root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ impl Ancestor {
         Ok(Self { directory, template })
     }
 
-    /// Runs a step as runc does: a container from its config.json, to its end. In milliseconds.
+    /// Runs a step as runc does: a container from its config.json, to its end. Returns the milliseconds.
     pub fn run(&self, argv: &[&str]) -> Result<f64> {
         let begun = Instant::now();
         let mut config = self.template.clone();
@@ -48,7 +48,7 @@ impl Ancestor {
         let id = format!("runner-bench-{}", std::process::id());
         let mut command = Command::new("runc");
         command.args(["run", "--bundle"]).arg(&self.directory).arg(&id);
-        // To nowhere, and not a pipe: reading it would be part of what is measured.
+        // To /dev/null, and not a pipe: reading it would be part of the measurement.
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         if !status.success() {
             return Err(format!("{command:?} of {argv:?}: {status}").into());
@@ -61,7 +61,7 @@ impl Ancestor {
         image(&self.directory.join("rootfs"), &self.directory.join("out.squashfs"))
     }
 
-    /// Takes all down.
+    /// Unmounts everything.
     pub fn close(self) -> Result<()> {
         for name in ["rootfs", "scratch", "lower"] {
             checked(Command::new("umount").arg(self.directory.join(name)))?;

@@ -1,4 +1,4 @@
-//! Builds by runner: a manifest in a directory of its own, and what a run of the program takes.
+//! Builds by runner: a manifest in a directory of its own, and the time and memory of a run.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -21,14 +21,14 @@ pub struct Project {
     directory: PathBuf,
 }
 
-/// A command of runner on a manifest, its standard output thrown away.
+/// A command of runner on a manifest, with its standard output discarded.
 #[derive(Debug, Clone, Copy)]
 pub enum Action {
     /// With a new store and plain progress.
     Apply,
-    /// With a new store and that progress, where it is at home: `tty` on a terminal, the others in a pipe.
+    /// With a new store and that progress on its usual output: `tty` on a terminal, the others in a pipe.
     Shown(&'static str),
-    /// On the store that the build before left.
+    /// On the store of the build before.
     Again,
     Validate,
     Plan,
@@ -39,17 +39,17 @@ pub enum Action {
 pub struct Events(Vec<Value>);
 
 impl Project {
-    /// On a squashfs image; each step is what follows its name: `run: …`, `exec: […]` or `snapshot: {…}`.
+    /// Makes one on a squashfs image; each step is the text after its name: `run: …`, `exec: […]` or `snapshot: {…}`.
     pub fn new(directory: &Path, image: &Path, steps: &[String]) -> Result<Self> {
         Self::write(directory, &format!("rootfs: {{ squashfs: {} }}", image.display()), steps)
     }
 
-    /// On an empty root, for what runs nothing.
+    /// Makes one on an empty root, for measurements that run no step.
     pub fn on_scratch(directory: &Path, steps: &[String]) -> Result<Self> {
         Self::write(directory, "rootfs: { scratch: true }", steps)
     }
 
-    /// On a squashfs image, with a directory of `files` small files bound read-only.
+    /// Makes one on a squashfs image, with a directory of `files` small files bound read-only.
     pub fn with_files(directory: &Path, image: &Path, files: usize, steps: &[String]) -> Result<Self> {
         let mounts = "mounts: [{ type: bind, source: files, target: /files, options: [ro] }]";
         let project = Self::write(directory, &format!("rootfs: {{ squashfs: {} }}, {mounts}", image.display()), steps)?;
@@ -71,7 +71,7 @@ impl Project {
         Ok(Self { directory })
     }
 
-    /// Returns how long it takes, in milliseconds.
+    /// Returns how long a command takes, in milliseconds.
     pub fn time(&self, action: Action) -> Result<f64> {
         let mut command = self.action(action)?;
         let (took, ended) = timed(|| Ok(command.status()?))?;
@@ -85,7 +85,7 @@ impl Project {
         let status = format!("/proc/{}/status", child.id());
         let mut peak = 0;
         let ended = loop {
-            // The mark never falls, so the last one that was seen holds. A process that has ended has none.
+            // The mark never falls, so the last one counts. A process that has ended has none.
             peak = high_water(&status).unwrap_or(peak);
             if let Some(ended) = child.try_wait()? {
                 break ended;
@@ -95,7 +95,7 @@ impl Project {
         if ended.success() { Ok(peak as f64 * 1024.0 / 1e6) } else { Err(self.failed(&command, ended)) }
     }
 
-    /// `runner apply --progress json` with a new store.
+    /// Runs `runner apply --progress json` with a new store.
     pub fn events(&self) -> Result<Events> {
         self.clear()?;
         let output = self.command(&["apply", "--progress", "json"]).output()?;
@@ -145,31 +145,31 @@ impl Project {
     }
 }
 
-/// Returns a terminal of 80 columns, whose other end takes all that is written to it and looks at nothing.
+/// Returns a terminal of 80 columns, whose other end reads and discards all output.
 fn terminal() -> Result<OwnedFd> {
     let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(&size, None)?;
     let mut master = fs::File::from(pty.master);
-    // Ends with an error, as pty(7) has it, when nobody has the other end open any more.
+    // Ends with an error, see pty(7), when no process has the other end open any more.
     thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
     Ok(pty.slave)
 }
 
-/// Returns a pipe, whose other end takes all that is written to it and looks at nothing.
+/// Returns a pipe, whose other end reads and discards all output.
 fn pipe() -> Result<OwnedFd> {
     let (mut reader, writer) = std::io::pipe()?;
     thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
     Ok(writer.into())
 }
 
-/// `VmHWM` of proc_pid_status(5), in KiB.
+/// Returns `VmHWM` of proc_pid_status(5), in KiB.
 fn high_water(status: &str) -> Option<u64> {
     let text = fs::read_to_string(status).ok()?;
     text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 impl Events {
-    /// Milliseconds from one event to another, each given by its kind and its step.
+    /// Returns the milliseconds from one event to another, each given by its kind and its step.
     pub fn between(&self, from: (&str, &str), to: (&str, &str)) -> Result<f64> {
         Ok(self.time(to)?.duration_since(self.time(from)?)?.as_secs_f64() * 1e3)
     }

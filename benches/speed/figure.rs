@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::Result;
 
-/// The middle and the ends of several samples.
+/// The median and the extremes of several samples.
 #[derive(Debug, Clone, Copy)]
 pub struct Figure {
     median: f64,
@@ -14,7 +14,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Of at least one sample.
+    /// Returns the figure of at least one sample.
     pub fn of(mut samples: Vec<f64>) -> Self {
         samples.sort_by(f64::total_cmp);
         Self { median: samples[samples.len() / 2], least: samples[0], most: samples[samples.len() - 1] }
@@ -26,7 +26,7 @@ impl Figure {
     }
 }
 
-/// What is to be reached.
+/// The value to be reached.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     pub most: f64,
@@ -51,7 +51,7 @@ impl Row {
     }
 }
 
-/// As a Markdown table with columns that also line up as text.
+/// Returns a Markdown table with columns that also line up as text.
 pub fn table(rows: &[Row]) -> String {
     let head = ["median (least–most)", "runner", "runc run a step", "ratio", "target"].map(String::from);
     let lines: Vec<&[String; 5]> = std::iter::once(&head).chain(rows.iter().map(|row| &row.cells)).collect();
@@ -74,7 +74,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Returns how long something took, in milliseconds, and what it gave.
+/// Returns how long a function took, in milliseconds, and its result.
 pub fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let begun = Instant::now();
     let given = what()?;

@@ -1,4 +1,4 @@
-//! The figures that runner is to reach, each beside `runc run` a step on the same root, measured in turns in one run.
+//! The figures that runner must reach, each beside `runc run` a step on the same root, measured in turns in one run.
 //!
 //! `cargo bench --bench speed`, as root, with squashfs-tools, runc and mount. It asserts nothing about time: it prints.
 
@@ -18,19 +18,19 @@ use crate::build::{Action, Project};
 use crate::figure::{Figure, Row, Target, table};
 use crate::roots::Roots;
 
-/// Of each figure, unless it says another number.
+/// The samples of each figure, unless it says another number.
 const SAMPLES: usize = 11;
 
 /// A build of this many steps, less a build of one, is the overhead of the steps between.
 const STEPS: usize = 200;
 
-/// In a directory that a container binds.
+/// The files in a directory that a container binds.
 const FILES: usize = 10_000;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    // What the ancestor mounts goes with this process, however it ends.
+    // The mounts of the ancestor end with this process, however it ends.
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let directory = tempfile::Builder::new().prefix("runner-bench-").tempdir()?;
@@ -108,7 +108,7 @@ fn twenty_steps(directory: &Path, roots: &Roots) -> Result<Row> {
     Ok(Row::new("20 small steps and a snapshot, cold", Figure::of(ours), Some(Figure::of(theirs)), target))
 }
 
-/// What was built is there already; beside it, how long it took to build it.
+/// Builds with everything in the store; beside it, the time of the first build.
 fn again(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
     let mut steps: Vec<_> = (0..20).map(|n| format!("run: echo {n} > /file{n}")).collect();
     steps.push("snapshot: { output: out.squashfs }".into());
@@ -148,7 +148,7 @@ fn small_change(directory: &Path, roots: &Roots) -> Result<Row> {
     Ok(Row::new(&name, Figure::of(ours), Some(Figure::of(theirs)), target))
 }
 
-/// Returns a step that prints 200,000 lines as fast as it can, in each way of showing it, as against not showing it.
+/// Measures a step that prints 200,000 lines as fast as it can, with each way of showing them, and with none.
 fn many_lines(directory: &Path, roots: &Roots) -> Result<Vec<Row>> {
     let lines = "exec: [seq, \"200000\"]".to_owned();
     let project = Project::new(directory, &roots.small, &[lines])?;

@@ -1,4 +1,4 @@
-//! The root filesystems that all is measured on: a small one, and one of a distribution's size.
+//! The root filesystems of all measurements: a small one, and one of a distribution's size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// As much as a Debian root has without recommended packages.
+/// The size of a Debian root without recommended packages.
 const LARGE_BYTES: u64 = 178_000_000;
 
-/// A file of more than this would make the large root less mixed.
+/// A larger file would make the large root less mixed.
 const LARGEST_FILE: u64 = 4_000_000;
 
 /// Two squashfs images.
@@ -27,12 +27,12 @@ impl Roots {
         let tree = directory.join("tree");
         programs(directory, &small)?;
         checked(Command::new("unsquashfs").args(["-no-progress", "-d"]).arg(&tree).arg(&small))?;
-        let mut left = LARGE_BYTES;
-        fill(Path::new("/usr/lib"), &tree.join("data"), &mut left)?;
-        fill(Path::new("/usr/share"), &tree.join("data/share"), &mut left)?;
+        let mut remaining = LARGE_BYTES;
+        fill(Path::new("/usr/lib"), &tree.join("data"), &mut remaining)?;
+        fill(Path::new("/usr/share"), &tree.join("data/share"), &mut remaining)?;
         image(&tree, &large)?;
         fs::remove_dir_all(&tree)?;
-        Ok(Self { small, large, large_megabytes: (LARGE_BYTES - left) / 1_000_000 })
+        Ok(Self { small, large, large_megabytes: (LARGE_BYTES - remaining) / 1_000_000 })
     }
 }
 
@@ -49,17 +49,17 @@ fn programs(directory: &Path, image: &Path) -> Result<()> {
 }
 
 /// Copies regular files in the order of their names, until there is enough.
-fn fill(from: &Path, to: &Path, left: &mut u64) -> Result<()> {
+fn fill(from: &Path, to: &Path, remaining: &mut u64) -> Result<()> {
     let mut entries = fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     fs::create_dir_all(to)?;
     for entry in entries {
         let metadata = entry.metadata()?;
         if metadata.is_dir() {
-            fill(&entry.path(), &to.join(entry.file_name()), left)?;
-        } else if metadata.is_file() && metadata.len() <= LARGEST_FILE.min(*left) {
+            fill(&entry.path(), &to.join(entry.file_name()), remaining)?;
+        } else if metadata.is_file() && metadata.len() <= LARGEST_FILE.min(*remaining) {
             fs::copy(entry.path(), to.join(entry.file_name()))?;
-            *left -= metadata.len();
+            *remaining -= metadata.len();
         }
     }
     Ok(())
@@ -71,7 +71,7 @@ pub fn image(tree: &Path, image: &Path) -> Result<()> {
     checked(Command::new("mksquashfs").arg(tree).arg(image).args(arguments))
 }
 
-/// Runs a command to its end; what it printed if it fails.
+/// Runs a command to its end; its error has the command's output.
 pub fn checked(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     if output.status.success() {

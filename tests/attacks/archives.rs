@@ -11,30 +11,40 @@ use crate::lab::{Lab, Project};
 
 pub const ATTACKS: &[Attack] = &[
     Attack {
-        row: "held",
+        row: "contained",
         name: "archive-names",
-        what: "tars with .., absolute names, members behind links",
+        summary: "tars with .., absolute names, members behind links",
         run: names,
     },
-    Attack { row: "held", name: "archive-links", what: "tars with hard links out, and to links", run: hard_links },
-    Attack { row: "held", name: "archive-whiteouts", what: "whiteouts and trusted.overlay.* in a tar", run: whiteouts },
     Attack {
-        row: "held",
+        row: "contained",
+        name: "archive-links",
+        summary: "tars with hard links out, and to links",
+        run: hard_links,
+    },
+    Attack {
+        row: "contained",
+        name: "archive-whiteouts",
+        summary: "whiteouts and trusted.overlay.* in a tar",
+        run: whiteouts,
+    },
+    Attack {
+        row: "contained",
         name: "image-whiteouts",
-        what: "whiteouts and trusted.overlay.* in a squashfs",
+        summary: "whiteouts and trusted.overlay.* in a squashfs",
         run: image_whiteouts,
     },
-    Attack { row: "held", name: "archive-bomb", what: "a tar that unpacks to 3 GiB", run: bomb },
-    Attack { row: "held", name: "damaged-archives", what: "100 damaged tars", run: damaged_archives },
+    Attack { row: "contained", name: "archive-bomb", summary: "a tar that unpacks to 3 GiB", run: bomb },
+    Attack { row: "contained", name: "damaged-archives", summary: "100 damaged tars", run: damaged_archives },
     Attack {
         row: "low",
         name: "damaged-images",
-        what: "40 damaged squashfs images, read and snapshotted",
+        summary: "40 damaged squashfs images, read and snapshotted",
         run: damaged_images,
     },
 ];
 
-/// A member with a name as it stands, which no library writes.
+/// Adds a member with its name unchanged, which no library does.
 fn member(archive: &mut Vec<u8>, name: &str, kind: tar::EntryType, link: &str, content: &[u8]) {
     let mut header = tar::Header::new_ustar();
     let fields = header.as_old_mut();
@@ -51,7 +61,7 @@ fn member(archive: &mut Vec<u8>, name: &str, kind: tar::EntryType, link: &str, c
     archive.resize(archive.len().next_multiple_of(512), 0);
 }
 
-/// A record of a pax header, with its length in front of itself.
+/// Adds a record of a pax header, with its length in front of itself.
 fn pax(archive: &mut Vec<u8>, records: &[(&str, &str)]) {
     let mut text = String::new();
     for (key, value) in records {
@@ -70,7 +80,7 @@ fn on_archive(lab: &Lab, hostile: &[u8], steps: &str) -> Project {
     tar.follow_symlinks(false);
     tar.append_dir_all(".", project.path("base")).unwrap();
     let mut file = tar.into_inner().unwrap();
-    // Over the end of the archive, which is two empty blocks.
+    // In place of the end of the archive, which is two empty blocks.
     let end = file.metadata().unwrap().len() - 1024;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).unwrap();
     file.write_all(hostile).unwrap();
@@ -108,7 +118,7 @@ fn names(lab: &Lab) -> Verdict {
         member(&mut archive, &format!("{planted}{name}"), Kind::Regular, "", b"evil\n");
         judge(&on_archive(lab, &archive, LOOK))?;
     }
-    // What lies behind a link of the archive lies in the root, or nowhere.
+    // The target of a link of the archive lies in the root, or nowhere.
     for relative in [false, true] {
         let project = on_archive(lab, &[], LOOK);
         let victim = project.path("victim").display().to_string();
@@ -124,12 +134,12 @@ fn names(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-/// Returns the same project with more in its archive, whose links know where it is.
+/// Returns the same project with more members in its archive, whose links know its path.
 fn on_archive_of(lab: &Lab, project: &Project, hostile: &[u8]) -> Project {
     let other = on_archive(lab, hostile, LOOK);
     fs::copy(other.path("root.tar"), project.path("root.tar")).unwrap();
     let moved = lab.project("");
-    // The links lead to the first project, which is alive as long as its caller: its victim is what is looked at.
+    // The links lead to the first project, which lives as long as its caller: its victim is checked.
     moved.write("build.yaml", &project.read("build.yaml"));
     fs::copy(project.path("root.tar"), moved.path("root.tar")).unwrap();
     moved.write("victim/marker", &project.read("victim/marker"));
@@ -151,7 +161,7 @@ fn hard_links(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-/// Deletions and redirections that overlayfs would heed, in an archive that is no layer.
+/// Deletions and redirections that overlayfs would follow, in an archive that is no layer.
 fn whiteouts(lab: &Lab) -> Verdict {
     use tar::EntryType as Kind;
     let mut archive = Vec::new();
@@ -223,7 +233,7 @@ fn bomb(lab: &Lab) -> Verdict {
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     };
-    // Members of gzip stand one behind the other.
+    // Members of gzip follow one another.
     let mut file = File::create(project.path("bomb.tar.gz")).unwrap();
     file.write_all(&packed(header.as_bytes())).unwrap();
     let piece = packed(&vec![0; 16 << 20]);
@@ -237,13 +247,13 @@ fn bomb(lab: &Lab) -> Verdict {
     tried(build.status("s") == "failed" && reason.contains("space"), build.to_string())
 }
 
-/// Numbers that look random and are the same each time.
+/// Returns numbers that look random and are the same each time.
 fn scatter(seed: u64) -> u64 {
     let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 8
 }
 
-/// Runner ends by itself with a code of its own.
+/// Checks that runner ended by itself with a code of its own.
 fn ended_well(build: &crate::build::Build, which: u64) -> Verdict {
     build.did_not_hang()?;
     safe((0..=3).contains(&build.code), format!("{which}: {build}"))?;

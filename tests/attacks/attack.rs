@@ -1,28 +1,28 @@
-//! One attack: what it belongs to, how it is tried, and how it ended.
+//! One attack: its row of the threat model, how it is tried, and its verdict.
 
 use crate::lab::Lab;
 
 /// An attack, tried with one runtime at a time.
 pub struct Attack {
-    /// The row of the threat model that it belongs to: `C1`, `H3`, `low`, or `held` for what never broke out.
+    /// The row of the threat model that it belongs to: `C1`, `H3`, `low`, or `contained` for an attack that never broke out.
     pub row: &'static str,
     /// Its name, for the command line and for SECURITY.md.
     pub name: &'static str,
-    /// What is tried, in a few words.
-    pub what: &'static str,
-    /// Tries it, and judges by what it finds on the host or in what the step printed.
+    /// The attack, in a few words.
+    pub summary: &'static str,
+    /// Tries it, and judges by the state of the host or by the output of the step.
     pub run: fn(&Lab) -> Verdict,
 }
 
-/// How an attack ended: held, or one of [`Failure`].
+/// The result of an attack: contained, or one of [`Failure`].
 pub type Verdict = Result<(), Failure>;
 
-/// Why an attack does not count as held.
+/// The reason for which an attack does not count as contained.
 #[derive(Debug)]
 pub enum Failure {
     /// It got through; the evidence.
     GotOut(String),
-    /// It was not tried, so nothing is known.
+    /// It was not tried, so its result is unknown.
     NotTried(String),
 }
 
@@ -33,12 +33,12 @@ fn shortened(text: &str) -> String {
     line[start..].to_owned()
 }
 
-/// Returns an attack that got through, with the evidence.
+/// Returns the verdict on an attack that got through, with the evidence.
 pub fn got_out(evidence: impl AsRef<str>) -> Failure {
     Failure::GotOut(shortened(evidence.as_ref()))
 }
 
-/// Returns an attack of which nothing is known.
+/// Returns the verdict on an attack with an unknown result.
 pub fn not_tried(reason: impl AsRef<str>) -> Failure {
     Failure::NotTried(shortened(reason.as_ref()))
 }

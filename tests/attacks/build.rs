@@ -1,4 +1,4 @@
-//! A build that is over: how it ended, what its steps printed and why they failed.
+//! A build that has ended: its exit code, the output of its steps and the reasons for which they failed.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::attack::{Failure, Verdict, got_out, not_tried, tried};
 
-/// A run of runner that is over.
+/// A finished run of runner.
 pub struct Build {
     /// Its exit code; 128 and the number of the signal that ended it; -1 where it hung and was killed.
     pub code: i32,
@@ -30,7 +30,7 @@ impl Build {
         self.events.iter().filter(move |event| event["event"] == kind && event["step"] == step)
     }
 
-    /// What a step printed, by line.
+    /// Returns the output of a step, by line.
     pub fn lines(&self, step: &str) -> Vec<&str> {
         self.of("step_output", step).filter_map(|event| event["line"].as_str()).collect()
     }
@@ -40,12 +40,12 @@ impl Build {
         self.lines(step).contains(&line)
     }
 
-    /// `ran`, `failed`, `skipped`; empty where it never came to it.
+    /// Returns `ran`, `failed`, `skipped`; empty where the step was not reached.
     pub fn status(&self, step: &str) -> &str {
         self.of("step_finished", step).next().and_then(|event| event["status"].as_str()).unwrap_or_default()
     }
 
-    /// Why a step failed, in words.
+    /// Returns why a step failed, in words.
     pub fn reason(&self, step: &str) -> &str {
         self.of("step_finished", step).next().and_then(|event| event["reason"].as_str()).unwrap_or_default()
     }
@@ -78,7 +78,7 @@ impl Build {
         if self.code == -1 { Err(got_out(format!("runner hung: {self}"))) } else { Ok(()) }
     }
 
-    /// Fails unless all is well.
+    /// Fails unless the build succeeded.
     pub fn succeeded(&self) -> Result<&Self, Failure> {
         if self.code == 0 { Ok(self) } else { Err(not_tried(self.to_string())) }
     }

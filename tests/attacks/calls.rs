@@ -11,59 +11,64 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "H4",
         name: "keyrings",
-        what: "reads, links, adds and revokes keys of host root",
+        summary: "reads, links, adds and revokes keys of host root",
         run: |lab| keyrings(lab, "user: 0", true),
     },
     Attack {
         row: "H4",
         name: "keyrings-with-sys-admin",
-        what: "the same with SYS_ADMIN",
+        summary: "the same with SYS_ADMIN",
         run: |lab| keyrings(lab, "capabilities: { add: [SYS_ADMIN] }", true),
     },
     Attack {
         row: "H4",
         name: "keyrings-unconfined",
-        what: "the same unconfined: promised to other users alone",
+        summary: "the same unconfined: promised to other users alone",
         run: |lab| keyrings(lab, "seccomp: unconfined", false),
     },
     Attack {
         row: "H4",
         name: "keyrings-by-profile",
-        what: "the same with a profile that lets keyctl through",
+        summary: "the same with a profile that lets keyctl through",
         run: |lab| keyrings(lab, "seccomp: ./open.json", false),
     },
     Attack {
         row: "M7",
         name: "kernel-calls",
-        what: "user namespaces, io_uring, userfaultfd, keyctl, perf, vsock, …",
+        summary: "user namespaces, io_uring, userfaultfd, keyctl, perf, vsock, …",
         run: kernel,
     },
-    Attack { row: "M7", name: "kernel-calls-as-nobody", what: "the same as another user", run: kernel_as_nobody },
-    Attack { row: "M7", name: "kernel-calls-of-32-bits", what: "the same by the calls of i386 and x32", run: foreign },
+    Attack { row: "M7", name: "kernel-calls-as-nobody", summary: "the same as another user", run: kernel_as_nobody },
+    Attack {
+        row: "M7",
+        name: "kernel-calls-of-32-bits",
+        summary: "the same by the calls of i386 and x32",
+        run: foreign,
+    },
     Attack {
         row: "M7",
         name: "kernel-calls-with-sys-admin",
-        what: "what SYS_ADMIN does not open: io_uring, keyctl, vsock, modules, …",
+        summary: "what SYS_ADMIN does not open: io_uring, keyctl, vsock, modules, …",
         run: with_sys_admin,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "setns-and-handles",
-        what: "setns, open_by_handle_at",
-        run: |lab| held(lab, &["setns", "open_by_handle_at"]),
+        summary: "setns, open_by_handle_at",
+        run: |lab| contained(lab, &["setns", "open_by_handle_at"]),
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "modules",
-        what: "loads and removes modules, loads a kernel",
-        run: |lab| held(lab, &["init_module", "finit_module", "delete_module", "kexec_load"]),
+        summary: "loads and removes modules, loads a kernel",
+        run: |lab| contained(lab, &["init_module", "finit_module", "delete_module", "kexec_load"]),
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "mount-calls",
-        what: "mount, umount, fsopen, open_tree, pivot_root",
+        summary: "mount, umount, fsopen, open_tree, pivot_root",
         run: |lab| {
-            held(
+            contained(
                 lab,
                 &[
                     "mount-tmpfs",
@@ -78,14 +83,14 @@ pub const ATTACKS: &[Attack] = &[
         },
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "host-wide-calls",
-        what: "clock, host name, swap, accounting, kernel log, ports",
+        summary: "clock, host name, swap, accounting, kernel log, ports",
         run: |lab| {
-            held(lab, &["acct", "swapoff", "sethostname", "clock_settime", "syslog", "iopl", "sched_setscheduler"])
+            contained(lab, &["acct", "swapoff", "sethostname", "clock_settime", "syslog", "iopl", "sched_setscheduler"])
         },
     },
-    Attack { row: "held", name: "chroot-break-out", what: "chroot and ..", run: chroot },
+    Attack { row: "contained", name: "chroot-break-out", summary: "chroot and ..", run: chroot },
 ];
 
 /// Calls that the default profile refuses.
@@ -108,7 +113,7 @@ const REFUSED: [&str; 16] = [
     "personality",
 ];
 
-/// Fails where one of these calls was refused by nobody: made, or ended by what it was given.
+/// Fails where nothing refused one of these calls: it was made, or failed for its arguments.
 fn judge(build: &Build, step: &str, calls: &[&str]) -> Verdict {
     build.tried(step, "calls over")?;
     let lines = build.lines(step);
@@ -181,7 +186,7 @@ fn foreign(lab: &Lab) -> Verdict {
     judge(&build, "s", &names)
 }
 
-fn held(lab: &Lab, names: &[&str]) -> Verdict {
+fn contained(lab: &Lab, names: &[&str]) -> Verdict {
     judge(&calls(lab, "user: 0", "calls")?, "s", names)
 }
 
@@ -194,8 +199,8 @@ impl Drop for Keys<'_> {
     }
 }
 
-/// Where root's calls for keys are let through, root inside is the host's root to the kernel: nothing else could refuse
-/// them. The pages must say so then, and another user still has no way to the keys of root.
+/// Where root's calls for keys are allowed, root inside is the host's root to the kernel: nothing else could refuse them. The
+/// pages must say so then, and another user still has no way to the keys of root.
 fn keyrings(lab: &Lab, container: &str, is_promised: bool) -> Verdict {
     let name = format!("runner-attack-{}", lab.tag());
     let keys = Keys(lab, name);
@@ -229,7 +234,7 @@ steps:
     safe(!is_promised || there() == "THERE of-host-root\n", format!("the host's root has now: {}", there()))
 }
 
-/// SECURITY.md and the book say that keys of root are not safe from root where its calls for keys are let through.
+/// Checks that SECURITY.md and the book say that keys of root are not safe from root where its calls for keys are allowed.
 fn said_of_keys() -> Verdict {
     for (page, words) in
         [("SECURITY.md", "**Keys of the host's root**"), ("docs/src/steps.md", "keys of the host's root")]

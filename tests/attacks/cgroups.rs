@@ -12,102 +12,107 @@ use crate::lab::{self, Lab, Project};
 use crate::leftovers::{clear, groups_of, hierarchies, kill, processes_of, wait_until};
 use crate::patience;
 
-/// What a container may do beside the default: with the default profile it cannot even begin.
+/// Settings beside the default, under whose profile a container cannot even begin.
 const VARIANTS: [&str; 3] = ["user: 0", "seccomp: unconfined", "capabilities: { add: [SYS_ADMIN] }"];
 
 pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "H1",
         name: "host-cgroups",
-        what: "mounts all hierarchies, looks for the host's groups",
+        summary: "mounts all hierarchies, looks for the host's groups",
         run: |lab| other_groups(lab, VARIANTS[0]),
     },
     Attack {
         row: "H1",
         name: "host-cgroups-unconfined",
-        what: "the same without seccomp",
+        summary: "the same without seccomp",
         run: |lab| other_groups(lab, VARIANTS[1]),
     },
     Attack {
         row: "H1",
         name: "host-cgroups-with-sys-admin",
-        what: "the same with SYS_ADMIN",
+        summary: "the same with SYS_ADMIN",
         run: |lab| other_groups(lab, VARIANTS[2]),
     },
     Attack {
         row: "H2",
         name: "own-limits",
-        what: "lifts memory, pids and cpu limits",
+        summary: "lifts memory, pids and cpu limits",
         run: |lab| own_limits(lab, VARIANTS[0]),
     },
     Attack {
         row: "H2",
         name: "own-limits-unconfined",
-        what: "the same without seccomp",
+        summary: "the same without seccomp",
         run: |lab| own_limits(lab, VARIANTS[1]),
     },
     Attack {
         row: "H2",
         name: "own-limits-with-sys-admin",
-        what: "the same with SYS_ADMIN",
+        summary: "the same with SYS_ADMIN",
         run: |lab| own_limits(lab, VARIANTS[2]),
     },
     Attack {
         row: "H3",
         name: "frozen-timeout",
-        what: "freezes itself, past its timeout",
+        summary: "freezes itself, past its timeout",
         run: |lab| frozen(lab, VARIANTS[0], "freeze", End::Timeout),
     },
     Attack {
         row: "H3",
         name: "frozen-timeout-unconfined",
-        what: "the same without seccomp",
+        summary: "the same without seccomp",
         run: |lab| frozen(lab, VARIANTS[1], "freeze", End::Timeout),
     },
     Attack {
         row: "H3",
         name: "frozen-interrupt",
-        what: "freezes itself, then Ctrl-C, without seccomp",
+        summary: "freezes itself, then Ctrl-C, without seccomp",
         run: |lab| frozen(lab, VARIANTS[1], "freeze", End::Signal("INT")),
     },
     Attack {
         row: "H3",
         name: "frozen-again",
-        what: "freezes a child whenever it is thawed, past its timeout",
+        summary: "freezes a child whenever it is thawed, past its timeout",
         run: |lab| frozen(lab, VARIANTS[1], "freeze-child", End::Timeout),
     },
     Attack {
         row: "H3",
         name: "frozen-again-with-sys-admin",
-        what: "the same with SYS_ADMIN, then Ctrl-C",
+        summary: "the same with SYS_ADMIN, then Ctrl-C",
         run: |lab| frozen(lab, VARIANTS[2], "freeze-child", End::Signal("INT")),
     },
     Attack {
         row: "H3",
         name: "frozen-kill",
-        what: "freezes itself, runner is killed, without seccomp",
+        summary: "freezes itself, runner is killed, without seccomp",
         run: |lab| frozen(lab, VARIANTS[1], "freeze", End::Signal("KILL")),
     },
     Attack {
         row: "H3",
         name: "frozen-kill-with-sys-admin",
-        what: "the same with SYS_ADMIN",
+        summary: "the same with SYS_ADMIN",
         run: |lab| frozen(lab, VARIANTS[2], "freeze", End::Signal("KILL")),
     },
-    Attack { row: "M2", name: "no-pids-limit", what: "a step without limits is bounded by default", run: default_pids },
+    Attack {
+        row: "M2",
+        name: "no-pids-limit",
+        summary: "a step without limits is bounded by default",
+        run: default_pids,
+    },
     Attack {
         row: "M2",
         name: "limits-of-the-caller",
-        what: "a step leaves its caller's memory and pids limits",
+        summary: "a step leaves its caller's memory and pids limits",
         run: limits_of_caller,
     },
     Attack {
         row: "M3",
         name: "full-root-in-memory",
-        what: "fills the root past limits.memory: init is no victim",
+        summary: "fills the root past limits.memory: init is no victim",
         run: full_root,
     },
-    Attack { row: "held", name: "fork-bomb", what: "a fork bomb with limits.pids", run: fork_bomb },
+    Attack { row: "contained", name: "fork-bomb", summary: "a fork bomb with limits.pids", run: fork_bomb },
 ];
 
 fn other_groups(lab: &Lab, container: &str) -> Verdict {
@@ -152,7 +157,7 @@ steps:
     safe(!build.printed("memory", "TOOK 300"), format!("took 300 MiB where 64 may be: {}", writes(&build)))
 }
 
-/// What a step wrote to files of cgroups.
+/// Returns the step's writes to files of cgroups.
 fn writes(build: &Build) -> String {
     build
         .lines("lift")
@@ -162,13 +167,13 @@ fn writes(build: &Build) -> String {
         .join(", ")
 }
 
-/// What ends a build whose step has frozen itself.
+/// The end of a build whose step has frozen itself.
 enum End {
     Timeout,
     Signal(&'static str),
 }
 
-/// Clears what an attack that got through left, so that the host and the other attacks do not suffer.
+/// Removes the groups and processes of an attack that got through, so that the host and the other attacks do not suffer.
 struct Rescue<'a>(u32, &'a str);
 
 impl Drop for Rescue<'_> {
@@ -194,8 +199,8 @@ steps: [{{ name: s, {timeout} run: 'touch /gate/begun; exec /probe {marker}' }}]
     let mut command = project.command(&["apply", "--progress", "json"]);
     let mut runner = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     let rescue = Rescue(runner.id(), &marker);
-    let begun = wait_until(20, || project.path("gate/begun").exists() || runner_is_over(runner.id()));
-    // Time for the step to freeze, or to say that it cannot.
+    let begun = wait_until(20, || project.path("gate/begun").exists() || has_ended(runner.id()));
+    // Time for the step to freeze, or to report that it cannot.
     wait_until(1, || project.read("stdout").contains("not frozen") || project.read("stdout").contains("FREEZING"));
     if let End::Signal(signal) = end {
         kill(&runner.id().to_string(), signal);
@@ -208,7 +213,7 @@ steps: [{{ name: s, {timeout} run: 'touch /gate/begun; exec /probe {marker}' }}]
         "runner did not end in the time that it has: a frozen step outlives its timeout and Ctrl-C",
     )?;
     let left = || processes_of(&marker).len() + groups_of(rescue.0).len();
-    // What the kernel does not take back by itself, the next start does.
+    // The next start removes the resources that the kernel does not free by itself.
     project.write("next.yaml", &project.read("build.yaml").replace(&format!("exec /probe {marker}"), "true"));
     let next = project.run(project.command(&["apply", "next.yaml"]))?;
     tried(next.code == 0, next.to_string())?;
@@ -217,7 +222,7 @@ steps: [{{ name: s, {timeout} run: 'touch /gate/begun; exec /probe {marker}' }}]
     safe(cleared, format!("the next start left processes {processes:?} and groups {groups:?}"))
 }
 
-fn runner_is_over(pid: u32) -> bool {
+fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
 }
@@ -235,11 +240,11 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
     let home = limits_home(lab, &project)?;
     let mut command = home.command(&project, &["apply", "--progress", "json"]);
     let mut runner = command.stdout(Stdio::null()).spawn().unwrap();
-    let wanted = format!("sleep {marker} ");
+    let expected = format!("sleep {marker} ");
     // The shell's own command line has the text, too, and so has the shell's child until it becomes sleep.
     let is_sleep = |pid: &String| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
-    let find = || processes_of(&wanted).into_iter().find(is_sleep);
-    wait_until(20, || find().is_some() || runner_is_over(runner.id()));
+    let find = || processes_of(&expected).into_iter().find(is_sleep);
+    wait_until(20, || find().is_some() || has_ended(runner.id()));
     let pid = find();
     let limit = pid.as_deref().map(least_pids);
     project.write("gate/go", "");
@@ -249,7 +254,7 @@ steps: [{{ name: s, run: 'sleep {marker} & until [ -e /gate/go ]; do sleep 0.05;
     safe(limit.is_some_and(|limit| limit <= 33_000), format!("a step without limits may have {limit:?} processes"))
 }
 
-/// Returns the least of a process' pids limits over its group and those above it, but for the host's own groups.
+/// Returns the lowest of a process' pids limits over its group and those above it, but for the host's own groups.
 fn least_pids(pid: &str) -> Option<u64> {
     let mut limits = Vec::new();
     for line in fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().lines() {
@@ -286,7 +291,7 @@ steps:
     let build = project.run(caller.command(&project, &["apply", "--progress", "json", "--keep-going", "-j", "1"]))?;
     build.did_not_hang()?;
     let forked = build.lines("fork").iter().find_map(|line| line.strip_prefix("forked ")?.parse::<u32>().ok());
-    // Runner itself may be the one that is ended by its caller's limit: that, too, is the limit holding.
+    // The caller's limit may end runner itself: that, too, shows that the limit is enforced.
     tried(forked.is_some() || build.code != 0, build.to_string())?;
     tried(build.printed("memory", "TRYING") || build.code > 1, build.to_string())?;
     safe(forked.unwrap_or(0) < 120, format!("{forked:?} processes where the caller may have 120"))?;
@@ -306,7 +311,7 @@ steps:
     let build = project.apply(&["-j", "1"])?;
     build.tried("fill", "TRYING")?;
     safe(!build.printed("fill", "WROTE"), "wrote 300 MB where 64 MiB may be")?;
-    // Where the shell's own pages find no room beside the file, it makes no progress, until its timeout.
+    // Where the shell's own pages have no memory beside the file, it makes no progress, until its timeout.
     for step in ["fill", "after"] {
         let reason = build.reason(step);
         let named = reason.contains("memory") || reason.starts_with("timed out");

@@ -1,4 +1,4 @@
-//! Descriptors that runtimes hold open, as ways to the host: working directories, mount targets and look-ups through them.
+//! Descriptors that runtimes have open, as ways to the host: working directories, mount targets and look-ups through them.
 
 use std::fmt::Write;
 use std::fs;
@@ -17,58 +17,58 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "C1",
         name: "cwd-by-own-descriptor",
-        what: "cwd is a link to /proc/self/fd/N, N to 1023",
+        summary: "cwd is a link to /proc/self/fd/N, N to 1023",
         run: |lab| cwd_by_descriptors(lab, "/proc/self/fd", 0..1024, "0:0"),
     },
     Attack {
         row: "C1",
         name: "cwd-by-descriptor-of-init",
-        what: "cwd is a link to /proc/1/fd/N, N to 1023",
+        summary: "cwd is a link to /proc/1/fd/N, N to 1023",
         run: |lab| cwd_by_descriptors(lab, "/proc/1/fd", 0..1024, "0:0"),
     },
     Attack {
         row: "C1",
         name: "cwd-by-link-in-bind",
-        what: "cwd is a magic link that a step left in a bind",
+        summary: "cwd is a magic link that a step left in a bind",
         run: cwd_in_bind,
     },
     Attack {
         row: "C1",
         name: "mount-target-by-descriptor",
-        what: "mount target is a link to /proc/{self,1}/fd/N",
+        summary: "mount target is a link to /proc/{self,1}/fd/N",
         run: targets,
     },
-    Attack { row: "C1", name: "user-by-descriptor", what: "passwd is a link to /proc/{self,1}/fd/N", run: users },
+    Attack { row: "C1", name: "user-by-descriptor", summary: "passwd is a link to /proc/{self,1}/fd/N", run: users },
     Attack {
         row: "C2",
         name: "host-processes-as-another-user",
-        what: "cwd by /proc/self/fd/N, then PID/root of a host process",
+        summary: "cwd by /proc/self/fd/N, then PID/root of a host process",
         run: |lab| cwd_by_descriptors(lab, "/proc/self/fd", 0..128, "12345:12345"),
     },
     Attack {
         row: "C2",
         name: "host-processes-as-root",
-        what: "looks for the host's processes in /proc",
+        summary: "looks for the host's processes in /proc",
         run: host_processes,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "descriptors-after-exec",
-        what: "lists what a step has open, of runner and its caller",
+        summary: "lists what a step has open, of runner and its caller",
         run: after_exec,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "runtime-program",
-        what: "CVE-2019-5736: writes to the runtime by /proc/*/exe",
+        summary: "CVE-2019-5736: writes to the runtime by /proc/*/exe",
         run: runtime_program,
     },
 ];
 
-/// What only a way out of the root prints.
+/// Lines that only a way out of the root prints.
 const OUTSIDE: [&str; 4] = ["OUTSIDE", "WRITABLE", "REACHED", "FOUND"];
 
-/// A process of the host, of user 12345, with a file in its root that inside nobody can reach.
+/// A process of the host, of user 12345, with a file in its root that no step can reach.
 struct HostProcess(Child, PathBuf);
 
 impl HostProcess {
@@ -96,11 +96,11 @@ impl Drop for HostProcess {
     }
 }
 
-/// The caller of runner has directories of the host open, too, under numbers that are tried.
+/// The caller of runner has directories of the host open, too, under numbers that the attack tries.
 const LEAKING: &str = r#"exec 100<"$PWD/victim" 101</ 102</proc 103<"$PWD/passwd"; exec "$@""#;
 
 fn apply_leaking(project: &Project, limit: Option<u32>) -> Result<Build, crate::attack::Failure> {
-    // Hundreds of steps fail, and nobody looks into their sessions.
+    // Hundreds of steps fail, and no shell opens their sessions.
     let arguments = ["apply", "--progress", "json", "--keep-going", "--no-keep-failed", "-j", "3"];
     let limit = limit.map(|limit| format!("ulimit -n {limit}; ")).unwrap_or_default();
     project.run_within(Duration::from_secs(400), project.command_in_bash(&format!("{limit}{LEAKING}"), &arguments))
@@ -112,7 +112,7 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
     for (step, cwd) in steps {
         build.without(&step, &OUTSIDE)?;
         let refused = build.status(&step) == "failed" && build.reason(&step).contains(cwd);
-        // An external runtime says why on the standard error of the step.
+        // An external runtime prints the reason on the standard error of the step.
         let says_so = |line: &&str| ["cwd", "working directory", cwd].iter().any(|word| line.contains(word));
         let refused = refused || build.lines(&step).iter().any(says_so);
         tried(
@@ -124,8 +124,8 @@ fn judge_cwd<'a>(build: &Build, steps: impl Iterator<Item = (String, &'a str)>) 
 }
 
 fn cwd_by_descriptors(lab: &Lab, directory: &str, numbers: std::ops::Range<u32>, user: &str) -> Verdict {
-    // With an external runtime each try is a container, and on a slow machine each takes its time: there no process may
-    // open more descriptors than are tried. Fewer than 256 would be too few for runner with an external runtime.
+    // With an external runtime each try is a container, and on a slow machine each takes long: there no process may open more
+    // descriptors than are tried. Fewer than 256 would be too few for runner with an external runtime.
     let most = match lab.runtime.as_str() {
         "embedded" => patience::is_slow().then_some(128),
         _ => Some(256),
@@ -157,7 +157,7 @@ steps:
     judge_cwd(&build, numbers.map(|number| (format!("s{number}"), "/l/l")))
 }
 
-/// Links whose targets are what the kernel has open for a process, not paths.
+/// Links whose targets are files that the kernel has open for a process, not paths.
 const MAGIC: [&str; 8] = [
     "/proc/self/root",
     "/proc/self/cwd",
@@ -200,7 +200,7 @@ steps:
     judge_cwd(&build, (0..links.len()).map(|at| (format!("s{at}"), "/shared/l")))
 }
 
-/// Numbers of descriptors of init, of the helper and of the caller, by both ways to name them.
+/// Returns numbers of descriptors of init, of the helper and of the caller, in both notations.
 fn descriptor_links() -> Vec<String> {
     let numbers = (0..32).chain(100..104);
     numbers.flat_map(|number| [format!("/proc/self/fd/{number}"), format!("/proc/1/fd/{number}")]).collect()
@@ -256,8 +256,8 @@ fn users(lab: &Lab) -> Verdict {
         let root = project.path("roots").join(at.to_string());
         fs::create_dir_all(root.join("etc")).unwrap();
         symlink(link, root.join("etc/passwd")).unwrap();
-        // By another process: a child of another attack could have a copy of a descriptor of this one's, and a file that is
-        // open for writing cannot be executed.
+        // By another process: a child of another attack could have a copy of a descriptor of this one's, and a file that is open
+        // for writing cannot be executed.
         assert!(Command::new("cp").arg(&lab.probe).arg(root.join("probe")).status().unwrap().success());
     }
     project.write("victim/marker", "of the host\n");
@@ -309,7 +309,7 @@ steps:
     safe(!run.stdout.contains("LEAKED"), run.stdout)
 }
 
-/// Returns the files that run containers, with all that would change if one were written to.
+/// Returns the files that run containers, with everything that would change if one were written to.
 fn programs(lab: &Lab) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = vec![PathBuf::from(env!("CARGO_BIN_EXE_runner"))];
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -352,6 +352,6 @@ steps:
             return Err(got_out(format!("{} was written to", path.display())));
         }
     }
-    // What it wrote to is its own shell, in the container's root.
+    // It wrote to its own shell, in the container's root.
     Ok(())
 }

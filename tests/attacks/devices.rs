@@ -1,4 +1,4 @@
-//! Device nodes: what a step makes of numbers, the host's console, and loop devices that it leaves behind.
+//! Device nodes: those that a step makes of numbers, the host's console, and loop devices that it leaves attached.
 
 use std::fs;
 use std::process::Command;
@@ -7,38 +7,48 @@ use crate::attack::{Attack, Verdict, safe, tried};
 use crate::lab::Lab;
 
 pub const ATTACKS: &[Attack] = &[
-    Attack { row: "H6", name: "console", what: "opens the host's console by a node 5:1", run: console },
+    Attack { row: "H6", name: "console", summary: "opens the host's console by a node 5:1", run: console },
     Attack {
-        row: "held",
+        row: "contained",
         name: "device-nodes",
-        what: "makes and opens nodes of 512 majors, block and character",
+        summary: "makes and opens nodes of 512 majors, block and character",
         run: |lab| nodes(lab, ""),
     },
-    Attack { row: "held", name: "device-nodes-of-image", what: "opens nodes that lie in the root", run: nodes_of_root },
-    Attack { row: "low", name: "loop-device-left", what: "attaches a loop device that nobody granted", run: loop_left },
+    Attack {
+        row: "contained",
+        name: "device-nodes-of-image",
+        summary: "opens nodes that lie in the root",
+        run: nodes_of_root,
+    },
+    Attack {
+        row: "low",
+        name: "loop-device-left",
+        summary: "attaches a loop device that nobody granted",
+        run: loop_left,
+    },
     Attack {
         row: "low",
         name: "parents-of-devices",
-        what: "writes to the directory above a device, as nobody",
+        summary: "writes to the directory above a device, as nobody",
         run: parents,
     },
-    Attack { row: "C4", name: "device-swapped", what: "swaps the node of another container's device", run: swapped },
+    Attack { row: "C4", name: "device-swapped", summary: "swaps the node of another container's device", run: swapped },
     Attack {
         row: "C4",
         name: "kernel-source-swapped",
-        what: "swaps the disk that another container mounts",
+        summary: "swaps the disk that another container mounts",
         run: source_swapped,
     },
     Attack {
         row: "C4",
         name: "kernel-options-swapped",
-        what: "swaps a directory that an overlay of another container names, and a disk that is named relatively",
+        summary: "swaps a directory that an overlay of another container names, and a disk that is named relatively",
         run: options_swapped,
     },
     Attack {
         row: "C3",
         name: "store-in-overlay",
-        what: "sees the store in an overlay of a directory above it",
+        summary: "sees the store in an overlay of a directory above it",
         run: store_in_overlay,
     },
 ];
@@ -113,7 +123,7 @@ steps:
     build.without("s", &["OPENED"])
 }
 
-/// With SYS_ADMIN and nodes that it makes itself: only a device that the manifest grants can be attached.
+/// With SYS_ADMIN and its own nodes: only a device that the manifest grants can be attached.
 fn loop_left(lab: &Lab) -> Verdict {
     let project = lab.project(
         "

@@ -1,4 +1,4 @@
-//! Groups that attacks make on the host: one for a victim, one with limits for runner, one in which limits hold.
+//! Groups that attacks make on the host: one for a victim, one with limits for runner, one in which limits are enforced.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::attack::{Failure, not_tried, safe, tried};
 use crate::lab::{Lab, Project};
 use crate::leftovers::{hierarchies, remove_group};
 
-/// A group in each hierarchy of the host, that a process stands in.
+/// A group in each hierarchy of the host, with a process in it.
 pub struct Groups {
     pub name: String,
     pub process: Child,
@@ -34,13 +34,13 @@ impl Groups {
         Self { name, process, paths }
     }
 
-    /// Sets a limit, by its file in v1 or v2; says whether there is such a file.
+    /// Sets a limit, by its file in v1 or v2; returns whether there is such a file.
     pub fn limit(&self, names: [&str; 2], value: &str) -> bool {
         let files = self.paths.iter().flat_map(|path| names.map(|name| path.join(name)));
         files.filter(|file| file.exists()).any(|file| fs::write(file, value).is_ok())
     }
 
-    /// Runner with these arguments, started in these groups.
+    /// Returns runner with these arguments, started in these groups.
     pub fn command(&self, project: &Project, arguments: &[&str]) -> Command {
         let join = self.paths.iter().map(|path| format!("echo $$ > {}/cgroup.procs 2> /dev/null; ", path.display()));
         project.command_in_bash(&format!("{} exec \"$@\"", join.collect::<String>()), arguments)
@@ -57,19 +57,20 @@ impl Drop for Groups {
     }
 }
 
-/// Where runner is started so that the limits of its containers hold.
+/// The group in which runner is started so that the limits of its containers are enforced.
 pub struct Home(Option<Groups>);
 
 impl Home {
-    /// Runner with these arguments, started there.
+    /// Returns runner with these arguments, started there.
     pub fn command(&self, project: &Project, arguments: &[&str]) -> Command {
         self.0.as_ref().map_or_else(|| project.command(arguments), |groups| groups.command(project, arguments))
     }
 }
 
-/// Returns the group of this suite, if the limits of the container `c` hold there. A group that is not delegated may lack a
-/// controller, and runner moves no process in it for a default: the plan must say which limit is not enforced and how it
-/// would, and `apply` must build nothing without a limit of the manifest. They hold then in a group that is delegated.
+/// Returns the group of this suite, if the limits of the container `c` are enforced there. A group that is not delegated may lack
+/// a controller, and runner moves no process in it for a default: the plan must say which limit is not enforced and what would
+/// enforce it, and `apply` must build nothing without a limit of the manifest. They are enforced then in a group that is
+/// delegated.
 pub fn limits_home(lab: &Lab, project: &Project) -> Result<Home, Failure> {
     let plan = project.runner(&["plan", "--json"])?;
     let limits: Value = serde_json::from_str(&plan.stdout).map_err(|_| not_tried(plan.to_string()))?;
@@ -90,11 +91,11 @@ pub fn limits_home(lab: &Lab, project: &Project) -> Result<Home, Failure> {
     }
     let groups = delegated(lab)?;
     let plan = project.run(groups.command(project, &["plan", "--json"]))?;
-    let hold = serde_json::from_str::<Value>(&plan.stdout).is_ok_and(|plan| {
+    let are_enforced = serde_json::from_str::<Value>(&plan.stdout).is_ok_and(|plan| {
         let limits = plan["limits"]["c"].as_object();
         limits.is_some_and(|limits| limits.values().all(|limit| limit["holds"] == true))
     });
-    tried(hold, format!("this host has no controllers for all limits: {plan}"))?;
+    tried(are_enforced, format!("this host has no controllers for all limits: {plan}"))?;
     Ok(Home(Some(groups)))
 }
 

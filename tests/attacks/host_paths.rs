@@ -1,4 +1,4 @@
-//! Paths of the host that a manifest names: binds around the store, and what a step puts in their place.
+//! Paths of the host that a manifest names: binds around the store, and the files that a step puts in their place.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,77 +12,82 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "C3",
         name: "store-in-bind",
-        what: "reads the store below a bind of the project",
+        summary: "reads the store below a bind of the project",
         run: |lab| store(lab, ""),
     },
     Attack {
         row: "C3",
         name: "store-in-read-only-bind",
-        what: "the same in a read-only bind",
+        summary: "the same in a read-only bind",
         run: |lab| store(lab, "ro"),
     },
     Attack {
         row: "C3",
         name: "store-moved-in-bind",
-        what: "renames directories above the store in a bind",
+        summary: "renames directories above the store in a bind",
         run: store_moved,
     },
     Attack {
         row: "C3",
         name: "store-itself",
-        what: "binds the store, a directory in it, a link to it",
+        summary: "binds the store, a directory in it, a link to it",
         run: store_itself,
     },
     Attack {
         row: "C3",
         name: "store-uncovered-with-sys-admin",
-        what: "unmounts in a bind the directory that hides the store",
+        summary: "unmounts in a bind the directory that hides the store",
         run: store_uncovered,
     },
     Attack {
         row: "C3",
         name: "store-as-root",
-        what: "takes a directory above the store for a root",
+        summary: "takes a directory above the store for a root",
         run: store_as_root,
     },
     Attack {
         row: "C4",
         name: "bind-source-swapped",
-        what: "swaps another container's bind source for a link",
+        summary: "swaps another container's bind source for a link",
         run: bind_source,
     },
     Attack {
         row: "C4",
         name: "file-source-swapped",
-        what: "swaps a bound file and a secret for links",
+        summary: "swaps a bound file and a secret for links",
         run: file_source,
     },
     Attack {
         row: "C4",
         name: "dir-root-swapped",
-        what: "swaps a dir root for a link to a host directory",
+        summary: "swaps a dir root for a link to a host directory",
         run: dir_root,
     },
     Attack {
         row: "C4",
         name: "output-directory-swapped",
-        what: "swaps an output's directory for a link",
+        summary: "swaps an output's directory for a link",
         run: output_directory,
     },
-    Attack { row: "C4", name: "output-is-a-link", what: "plants a link to a host file at an output", run: output_link },
+    Attack {
+        row: "C4",
+        name: "output-is-a-link",
+        summary: "plants a link to a host file at an output",
+        run: output_link,
+    },
     Attack {
         row: "C4",
         name: "output-is-a-device",
-        what: "an output that is a device node, as /dev/null",
+        summary: "an output that is a device node, as /dev/null",
         run: output_device,
     },
-    Attack { row: "M4", name: "log-file-is-a-link", what: "plants links at --log-file and --report", run: log_file },
-    Attack { row: "M4", name: "lock-file-is-a-link", what: "plants a link at runner.lock", run: lock_file },
+    Attack { row: "M4", name: "log-file-is-a-link", summary: "plants links at --log-file and --report", run: log_file },
+    Attack { row: "M4", name: "lock-file-is-a-link", summary: "plants a link at runner.lock", run: lock_file },
 ];
 
 const SECRET: &str = "0nly-f0r-an0ther-c0ntainer";
 
-/// What a hunt prints when it has found a way.
+/// The lines that a hunt prints when it has found a way.
 const FOUND: [&str; 3] = ["STORE", "FOUND", "WRITABLE"];
 
 fn with_victim(project: Project) -> Project {
@@ -122,7 +127,7 @@ steps:
         return refused(&build);
     }
     build.tried("s", "TRYING")?;
-    // The manifest itself, which is in the bind, has the text too: it is not the store's.
+    // The manifest itself, which is in the bind, has the text too: that is not the store's.
     let found: Vec<_> =
         build.evidence("s", &FOUND).into_iter().filter(|line| !line.ends_with("/src/build.yaml")).collect();
     safe(found.is_empty(), found.join("; "))?;
@@ -131,7 +136,7 @@ steps:
     safe(planted.is_none(), format!("a step wrote {planted:?} to the store"))
 }
 
-/// Nothing holds where steps of a container can mount, or where no step is confined: such a build is refused.
+/// Nothing is enforced where steps of a container can mount, or where no step is confined: such a build is refused.
 fn refused(build: &Build) -> Verdict {
     let words = build.stderr.contains("contains the store") && build.stderr.contains("--store DIRECTORY");
     tried(build.code == 2 && words && build.lines("s").is_empty(), build.to_string())
@@ -244,7 +249,7 @@ steps:
     with_victim(project)
 }
 
-/// The absolute path of the victim, for links that a step makes.
+/// Replaces the victim's path by its absolute one, for links that a step makes.
 fn with_absolute_link(project: &Project) {
     let text = project.read("build.yaml").replace("$VICTIM", &project.path("victim").display().to_string());
     project.write("build.yaml", &text);
@@ -286,7 +291,7 @@ fn file_source(lab: &Lab) -> Verdict {
   token: { type: secret, source: work/token, target: /inner/token }
 containers: { hostile: { rootfs: $BASE, mounts: [work] }, victim: { rootfs: $BASE, mounts: [file, token] } }",
         "rm /work/file /work/token; ln -s $VICTIM/marker /work/file; ln -s $VICTIM/marker /work/token",
-        // Secrets are masked in what a step prints: so the letters are parted.
+        // Runner masks secrets in a step's output: so the letters are parted.
         "  - { name: victim, container: victim, needs: [hostile], run: 'head -c 200 /inner/file /inner/token | tr -d y; echo evil > /inner/file' }",
     );
     project.write("work/file", "its own\n");
@@ -348,7 +353,7 @@ fn output_link(lab: &Lab) -> Verdict {
     judge_swap(&project, &build, "victim")
 }
 
-/// As `output: /dev/null` is, on a node that nobody misses.
+/// As `output: /dev/null` is, on a node that no program of the host uses.
 fn output_device(lab: &Lab) -> Verdict {
     let project = lab.project(
         "
@@ -383,11 +388,11 @@ fn log_file(lab: &Lab) -> Verdict {
     for pair in [["--log-file", "work/log.json"], ["--report", "work/report.html"], ["--report", "work/report.json"]] {
         let build = project.apply(&pair)?;
         build.did_not_hang()?;
-        // A link that leads elsewhere is replaced or refused; both leave the host's file as it was.
+        // A link that leads elsewhere is replaced or refused; both leave the host's file unchanged.
         let replaced = fs::symlink_metadata(project.path(pair[1])).unwrap().is_file();
         let refused = build.code != 0 && build.stderr.contains(pair[1]);
-        let kept = project.read("victim/marker") == format!("{SECRET}\n");
-        safe(kept, format!("{} wrote to the host's file", pair[0]))?;
+        let is_unchanged = project.read("victim/marker") == format!("{SECRET}\n");
+        safe(is_unchanged, format!("{} wrote to the host's file", pair[0]))?;
         tried(replaced || refused || build.printed("hostile", "SWAPPED"), format!("{pair:?}: {build}"))?;
     }
     Ok(())

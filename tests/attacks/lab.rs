@@ -1,4 +1,4 @@
-//! Where attacks are tried: one runtime, a root with the tools of an attacker, and projects in temporary directories.
+//! The environment of attacks: one runtime, a root with the tools of an attacker, and projects in temporary directories.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,7 +17,7 @@ use crate::leftovers::clear;
 use crate::patience;
 
 /// No run of runner takes this long on a usual machine unless an attack has made it hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Programs of the host that attacks need inside.
 const TOOLS: [&str; 26] = [
@@ -25,7 +25,7 @@ const TOOLS: [&str; 26] = [
     "mv", "rm", "rmdir", "sh", "sleep", "stat", "touch", "tr", "true", "umount", "unshare",
 ];
 
-/// What the host must have, each with the package of Debian that has it.
+/// The programs that the host must have, each with the package of Debian that has it.
 const NEEDED: [(&str, &str); 7] = [
     ("cc", "gcc"),
     ("mksquashfs", "squashfs-tools"),
@@ -36,10 +36,10 @@ const NEEDED: [(&str, &str); 7] = [
     ("setfattr", "attr"),
 ];
 
-/// Where attacks with one runtime are tried.
+/// The environment of attacks with one runtime.
 #[derive(Clone)]
 pub struct Lab {
-    /// What runs the containers: `embedded`, `runc`, `crun` or a path.
+    /// The runtime of the containers: `embedded`, `runc`, `crun` or a path.
     pub runtime: String,
     /// The root that `$BASE` stands for.
     base: PathBuf,
@@ -68,8 +68,8 @@ pub fn check_host(runtimes: &[String]) -> Result<(), String> {
     Err(format!("this host lacks {programs}: apt-get update && apt-get install -y {packages} libc6-dev"))
 }
 
-/// Has projects made in a directory whose filesystem lets device nodes and set-uid programs have their effect: an attack by
-/// one that cannot is held by the host, and shows nothing of runner. /tmp of a stock Debian 13 lets neither.
+/// Makes projects in a directory whose filesystem lets device nodes and set-uid programs have their effect: where they have none,
+/// the host itself contains the attack, and the test shows nothing of runner. /tmp of a stock Debian 13 lets neither.
 pub fn choose_directory() -> Result<(), String> {
     let powerless = StatVfsMountFlags::NODEV | StatVfsMountFlags::NOSUID | StatVfsMountFlags::NOEXEC;
     let is_fit = |path: &PathBuf| statvfs(path).is_ok_and(|found| !found.f_flag.intersects(powerless));
@@ -135,7 +135,7 @@ steps:
         self.project_in(&tempfile::env::temp_dir(), manifest)
     }
 
-    /// Returns the same in a directory of this one.
+    /// Returns a project, as [`Self::project`], in a directory of this one.
     pub fn project_in(&self, above: &Path, manifest: &str) -> Project {
         let directory = tempfile::Builder::new().prefix("runner-attack-").tempdir_in(above).unwrap();
         let project = Project { directory, runtime: self.runtime.clone() };
@@ -150,13 +150,13 @@ steps:
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Returns a text that no other attack has, for groups, keys and processes that the host can tell apart.
+    /// Returns a text that no other attack has, so that groups, keys and processes on the host can be distinguished.
     pub fn tag(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         format!("{}-{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The root with the tools as a directory.
+    /// Unpacks the root with the tools into a directory.
     pub fn unpack_base(&self, target: &Path) {
         let unpacked =
             Command::new("unsquashfs").args(["-q", "-n", "-d"]).arg(target).arg(&self.base).output().unwrap();
@@ -169,7 +169,7 @@ impl Project {
         self.directory.path().join(name)
     }
 
-    /// Writes a file, and the directories above it.
+    /// Writes a file, and makes the directories above it.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -180,37 +180,37 @@ impl Project {
         fs::read(self.path(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Runner with these arguments, of nothing around it but PATH.
+    /// Returns runner with these arguments, and of the environment only PATH.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command.args(arguments);
-        self.surround(&mut command);
+        self.set_environment(&mut command);
         command
     }
 
-    /// Runner from a script of bash, in which `"$@"` is runner and its arguments.
+    /// Returns runner started from a script of bash, in which `"$@"` is runner and its arguments.
     pub fn command_in_bash(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("bash");
         command.args(["-c", script, "bash", env!("CARGO_BIN_EXE_runner")]).args(arguments);
-        self.surround(&mut command);
+        self.set_environment(&mut command);
         command
     }
 
-    fn surround(&self, command: &mut Command) {
+    fn set_environment(&self, command: &mut Command) {
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.current_dir(self.directory.path()).stdin(Stdio::null()).env_clear().env("PATH", path);
         command.env("RUNNER_STORE", self.path("store")).env("RUNNER_RUNTIME", &self.runtime);
     }
 
-    /// Runs a command to its end. One that hangs is killed, and what it left is cleared.
+    /// Runs a command to its end. One that hangs is killed, and its leftovers are removed.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn run(&self, command: Command) -> Result<Build, Failure> {
-        self.run_within(PATIENCE, command)
+        self.run_within(TIMEOUT, command)
     }
 
-    /// Returns the same with a patience of its own, for builds of very many steps.
+    /// Runs a command, as [`Self::run`], with a timeout of its own, for builds of very many steps.
     ///
     /// # Errors
     /// It cannot be started.
@@ -231,23 +231,23 @@ impl Project {
         Ok(Build::new(child.id(), status, text(&out), text(&err)))
     }
 
-    /// `runner apply` with JSON events, one step that fails not stopping others.
+    /// Runs `runner apply` with JSON events; one failed step does not stop the others.
     pub fn apply(&self, arguments: &[&str]) -> Result<Build, Failure> {
         self.run(self.command(&[&["apply", "--progress", "json", "--keep-going"], arguments].concat()))
     }
 
-    /// Runner with these arguments.
+    /// Runs runner with these arguments.
     pub fn runner(&self, arguments: &[&str]) -> Result<Build, Failure> {
         self.run(self.command(arguments))
     }
 }
 
-/// Returns the end of a process, however long it takes on a usual machine.
+/// Waits for the end of a process, however long it takes on a usual machine.
 pub fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
-    wait(child, PATIENCE)
+    wait(child, TIMEOUT)
 }
 
-/// Returns the end of a process; none after as long as this is here, when it is killed.
+/// Waits for the end of a process; none after that many seconds of a usual machine, when it is killed.
 pub fn wait(child: &mut Child, usual: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + patience::time(usual);
     while Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! What runner, or an attack that got through, may leave on this host: processes and cgroups; and clearing them away.
+//! The leftovers of runner, or of an attack that got through, on this host: finds and removes processes and cgroups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub fn hierarchies() -> Vec<PathBuf> {
     inside.filter(|path| !path.is_symlink() && path.join("cgroup.procs").exists()).collect()
 }
 
-/// Groups that this runner has made, wherever in the hierarchies they are.
+/// Returns the groups that this runner has made, wherever in the hierarchies they are.
 pub fn groups_of(runner: u32) -> Vec<PathBuf> {
     fn search(path: &Path, prefix: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(path).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
@@ -35,7 +35,7 @@ pub fn groups_of(runner: u32) -> Vec<PathBuf> {
     found
 }
 
-/// Removes a group and those below, thawed, and ends what is still in them.
+/// Removes a group and those below, thawed, and ends the processes in them.
 pub fn remove_group(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         remove_group(&entry.path());
@@ -57,12 +57,12 @@ fn thaw(group: &Path) {
     let _ = fs::write(group.join("cgroup.freeze"), "0");
 }
 
-/// Sends a signal to a process that may be gone.
+/// Sends a signal to a process that may have ended.
 pub fn kill(pid: &str, signal: &str) {
     let _ = Command::new("kill").args([&format!("-{signal}"), pid]).stderr(Stdio::null()).status();
 }
 
-/// Processes of the host whose command line has this text.
+/// Returns the processes of the host whose command line has this text.
 pub fn processes_of(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -74,7 +74,7 @@ pub fn processes_of(text: &str) -> Vec<String> {
     found
 }
 
-/// Clears what this runner left, and processes with this text, so that the host and other attacks do not suffer.
+/// Removes the leftovers of this runner, and processes with this text, so that the host and other attacks do not suffer.
 pub fn clear(runner: u32, text: &str) {
     for pid in processes_of(text).into_iter().filter(|_| !text.is_empty()) {
         for line in fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().lines() {
@@ -87,7 +87,7 @@ pub fn clear(runner: u32, text: &str) {
     groups_of(runner).iter().rev().for_each(|path| remove_group(path));
 }
 
-/// Returns whether it came to be so within as long as these seconds are here.
+/// Returns whether a condition became true within that many seconds of a usual machine.
 pub fn wait_until(seconds: u64, is_so: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(patience::seconds(seconds));
     while Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! More than a container may take: files and attributes in memory, archives of very many files, holes of a terabyte.
+//! More than a container is allowed: files and attributes in memory, archives of very many files, holes of a terabyte.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -9,20 +9,40 @@ use crate::lab::{self, Lab};
 use crate::leftovers::{clear, kill, wait_until};
 
 pub const ATTACKS: &[Attack] = &[
-    Attack { row: "M1", name: "empty-files", what: "empty files in 8 MiB of scratch, of a tmpfs, of /dev", run: files },
+    Attack {
+        row: "M1",
+        name: "empty-files",
+        summary: "empty files in 8 MiB of scratch, of a tmpfs, of /dev",
+        run: files,
+    },
     Attack {
         row: "M1",
         name: "attributes",
-        what: "extended attributes in 8 MiB of scratch and of a tmpfs",
+        summary: "extended attributes in 8 MiB of scratch and of a tmpfs",
         run: attributes,
     },
-    Attack { row: "M1", name: "archive-of-empty-files", what: "a tar of 200,000 empty files in 8 MiB", run: archive },
-    Attack { row: "low", name: "hole-in-bind", what: "a sparse file of 1 TiB in a read-only bind", run: hole_in_bind },
-    Attack { row: "low", name: "file-lease", what: "a lease on a file that a plan and a build read", run: file_lease },
+    Attack {
+        row: "M1",
+        name: "archive-of-empty-files",
+        summary: "a tar of 200,000 empty files in 8 MiB",
+        run: archive,
+    },
+    Attack {
+        row: "low",
+        name: "hole-in-bind",
+        summary: "a sparse file of 1 TiB in a read-only bind",
+        run: hole_in_bind,
+    },
+    Attack {
+        row: "low",
+        name: "file-lease",
+        summary: "a lease on a file that a plan and a build read",
+        run: file_lease,
+    },
     Attack {
         row: "low",
         name: "hole-in-snapshot",
-        what: "a snapshot of a sparse file of 1 TiB",
+        summary: "a snapshot of a sparse file of 1 TiB",
         run: hole_in_snapshot,
     },
 ];
@@ -116,7 +136,7 @@ steps: [{ name: s, run: 'stat -c %s /src/hole' }, { name: layer, snapshot: {} }]
     project.apply(&[])?.did_not_hang()
 }
 
-/// A step has a lease on a file of a bind, and of the rules for that, and gives neither up: the kernel would have whoever
+/// A step has a lease on a file of a bind, and of the rules for that, and gives neither up: the kernel would make a process that
 /// reads them wait for 45 s.
 fn file_lease(lab: &Lab) -> Verdict {
     let project = lab.project(
@@ -134,7 +154,7 @@ steps: [{ name: s, run: '/probe lease /work/in/$FILE /work/ready' }, { name: lay
         project.write("work/in/file", "text\n");
         project.write("work/in/.runnerignore", "nothing\n");
         project.runner(&["apply", "victim.yaml"])?.succeeded()?;
-        // Else the digest is known.
+        // Otherwise the digest is known.
         project.write(&format!("work/in/{file}"), "other text\n");
         let log = File::create(project.path("log")).unwrap();
         let mut runner = project.command(&["apply", "--progress", "json"]).stdout(log).spawn().unwrap();
@@ -155,7 +175,7 @@ steps: [{ name: s, run: '/probe lease /work/in/$FILE /work/ready' }, { name: lay
     Ok(())
 }
 
-/// It may take its time: nobody has to wait for it.
+/// It may take long: nothing has to wait for it.
 fn hole_in_snapshot(lab: &Lab) -> Verdict {
     let project = lab.project(
         "
@@ -167,17 +187,17 @@ steps:
     );
     let log = File::create(project.path("stdout")).unwrap();
     let mut runner = project.command(&["apply", "--progress", "json"]).stdout(log).spawn().unwrap();
-    let is_over = |name: &str| project.read("stdout").contains(&format!("\"step_finished\",\"step\":\"{name}\""));
+    let has_ended = |name: &str| project.read("stdout").contains(&format!("\"step_finished\",\"step\":\"{name}\""));
     let begun = wait_until(30, || {
         project.read("stdout").lines().any(|line| line.contains("step_started") && line.contains("\"layer\""))
     });
-    wait_until(2, || is_over("layer"));
+    wait_until(2, || has_ended("layer"));
     kill(&runner.id().to_string(), "INT");
     let status = lab::wait(&mut runner, Duration::from_secs(30));
     clear(runner.id(), "");
     tried(begun && project.read("stdout").contains("1099511627776"), project.read("stdout"))?;
     safe(status.is_some(), "Ctrl-C does not end a snapshot of 1 TiB of holes in the time that it has")?;
-    // A step that was over before the signal came has written its output whole.
-    let whole = !project.path("image.squashfs").exists() || is_over("layer");
+    // A step that had ended before the signal came has written its output whole.
+    let whole = !project.path("image.squashfs").exists() || has_ended("layer");
     safe(whole, "an interrupted snapshot left its output")
 }

@@ -1,12 +1,12 @@
-//! Every attack that is known, broken once or held, tried from inside with each runtime, as one table.
+//! Every known attack, whether it once broke out or not, tried from inside with each runtime, as one table.
 //!
-//! `cargo test --locked --test attacks` as root; a name or a row as an argument picks attacks, `--runtime NAME` one
-//! runtime in place of `embedded` and `runc` (so does `RUNNER_ATTACKS_RUNTIMES=embedded,runc,crun`). An attack builds a
-//! project, runs runner on it, and is judged by what is found on the host or by what only an attack that got through can
-//! print. One that was not really tried does not count as held: it fails, too. Each family is a file.
+//! `cargo test --locked --test attacks` as root; a name or a row as an argument picks attacks, `--runtime NAME` one runtime in
+//! place of `embedded` and `runc` (so does `RUNNER_ATTACKS_RUNTIMES=embedded,runc,crun`). An attack builds a project, runs runner
+//! on it, and is judged by the state of the host or by lines that only an attack that got through can print. One that was not
+//! really tried does not count as contained: it fails, too. Each family is a file.
 //!
-//! `RUNNER_ATTACKS_PATIENCE=20` waits twenty times as long for everything, on a machine that is as much slower (see
-//! `patience`): emulated, say. `RUNNER_ATTACKS_TIMES=1` prints how long each attack took, as soon as it is over.
+//! `RUNNER_ATTACKS_PATIENCE=20` waits twenty times as long for everything, on a machine that is as much slower (see `patience`):
+//! an emulated one, for example. `RUNNER_ATTACKS_TIMES=1` prints how long each attack took, as soon as it ends.
 #![expect(clippy::unwrap_used, reason = "an attack that panics was not tried, which the table shows")]
 
 mod archives;
@@ -41,10 +41,10 @@ use crate::attack::{Attack, Failure};
 use crate::lab::Lab;
 use crate::table::Row;
 
-/// How many attacks are tried at once. Each has a project, a store and groups of its own.
+/// The number of attacks that are tried at once. Each has a project, a store and groups of its own.
 const THREADS: usize = 3;
 
-/// The families, those that wait most first.
+/// The families, those with the longest waits first.
 const FAMILIES: [&[Attack]; 13] = [
     cgroups::ATTACKS,
     descriptors::ATTACKS,
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the table; says whether nothing got out.
+/// Prints the table; returns whether every attack was contained.
 fn try_all(filter: Option<&str>, runtimes: &[String]) -> Result<bool, String> {
     patience::from_environment()?;
     lab::check_host(runtimes)?;
@@ -137,11 +137,11 @@ fn try_one(attack: &Attack, lab: &Lab) -> Row {
     });
     if std::env::var_os("RUNNER_ATTACKS_TIMES").is_some() {
         let ending = match &verdict {
-            Ok(()) => "held",
+            Ok(()) => "contained",
             Err(Failure::GotOut(_)) => "GOT OUT",
             Err(Failure::NotTried(_)) => "NOT TRIED",
         };
         eprintln!("{:>8.2} s  {} {} {ending}", start.elapsed().as_secs_f64(), lab.runtime, attack.name);
     }
-    Row { row: attack.row, name: attack.name, what: attack.what, runtime: lab.runtime.clone(), verdict }
+    Row { row: attack.row, name: attack.name, summary: attack.summary, runtime: lab.runtime.clone(), verdict }
 }

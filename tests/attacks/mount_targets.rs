@@ -1,4 +1,4 @@
-//! Mount targets in a bind or a cache that a hostile step can write to: links that it plants there lead to nothing.
+//! Mount targets in a bind or a cache that a hostile step can write to: links that it plants there lead nowhere.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,31 +12,31 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "C4",
         name: "target-by-planted-link",
-        what: "a link in a shared bind or cache puts another container's mount over its programs",
+        summary: "a link in a shared bind or cache puts another container's mount over its programs",
         run: planted,
     },
     Attack {
         row: "C4",
         name: "target-by-planted-link-of-each-kind",
-        what: "the same for a mount of each kind, a secret at /etc/passwd for one",
+        summary: "the same for a mount of each kind, a secret at /etc/passwd for one",
         run: each_kind,
     },
     Attack {
         row: "C4",
         name: "target-by-link-and-back",
-        what: "the link is a directory again when the next step reads what should be mounted there",
+        summary: "the link is a directory again when the next step reads what should be mounted there",
         run: and_back,
     },
     Attack {
         row: "C4",
         name: "target-swapped-meanwhile",
-        what: "directory and link change places all the time while other containers open",
+        summary: "directory and link change places all the time while other containers open",
         run: swapped,
     },
     Attack {
         row: "C4",
         name: "mounts-taken-away-unconfined",
-        what: "unmounts in namespaces of its own, and removes the place of its container's mount",
+        summary: "unmounts in namespaces of its own, and removes the place of its container's mount",
         run: unconfined,
     },
 ];
@@ -47,7 +47,7 @@ fn is_refused(build: &Build, step: &str, link: &str) -> bool {
     build.status(step) == "failed" && reason.contains(&format!("{link} is a link that lies in the mount /"))
 }
 
-/// Returns the places of all that a step's mountinfo shows.
+/// Returns the mount points that a step's mountinfo shows.
 fn places<'a>(build: &'a Build, step: &str) -> Vec<&'a str> {
     build.lines(step).into_iter().filter_map(|line| line.split(' ').nth(4)).collect()
 }
@@ -218,7 +218,7 @@ steps:
     Ok(())
 }
 
-/// A step after it fails and names the mount, or has its own mounts: those of an external runtime are made for each step.
+/// A later step fails and names the mount, or has its own mounts: those of an external runtime are made for each step.
 fn unconfined(lab: &Lab) -> Verdict {
     let project = lab.project(
         "

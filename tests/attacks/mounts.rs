@@ -1,4 +1,4 @@
-//! Mounts that a hostile root or step leads elsewhere, and what a set-uid program or a device in a bind does.
+//! Mounts that a hostile root or step leads elsewhere, and the effect of a set-uid program or a device in a bind.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,44 +13,44 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "H7",
         name: "set-uid-in-bind",
-        what: "plants a set-uid program in a bind, another user runs it",
+        summary: "plants a set-uid program in a bind, another user runs it",
         run: set_uid,
     },
-    Attack { row: "H7", name: "device-in-bind", what: "a device node that lies in a bind", run: device_in_bind },
+    Attack { row: "H7", name: "device-in-bind", summary: "a device node that lies in a bind", run: device_in_bind },
     Attack {
         row: "H7",
         name: "set-uid-in-cache",
-        what: "plants a set-uid program in a cache mount",
+        summary: "plants a set-uid program in a cache mount",
         run: set_uid_in_cache,
     },
     Attack {
         row: "M6",
         name: "target-to-masked-file",
-        what: "mount targets that are links into /proc, /sys, /dev",
+        summary: "mount targets that are links into /proc, /sys, /dev",
         run: targets,
     },
     Attack {
         row: "M6",
         name: "target-planted-in-bind",
-        what: "a step plants such a link for another container",
+        summary: "a step plants such a link for another container",
         run: planted,
     },
     Attack {
         row: "M8",
         name: "cache-of-another-build",
-        what: "reads and spoils another manifest's cache mount",
+        summary: "reads and spoils another manifest's cache mount",
         run: cache,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "links-in-root",
-        what: "dev, proc, sys, etc, tmp, passwd, resolv.conf are links out",
+        summary: "dev, proc, sys, etc, tmp, passwd, resolv.conf are links out",
         run: links,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "masked-paths",
-        what: "reads and writes what runtimes mask in /proc and /sys",
+        summary: "reads and writes what runtimes mask in /proc and /sys",
         run: masked,
     },
 ];
@@ -84,7 +84,7 @@ steps:
     judge_set_uid(&project)
 }
 
-/// The control shows that a set-uid program elsewhere has its effect, so that it is the mount that takes it away.
+/// The control shows that a set-uid program elsewhere has its effect, so that the mount is what takes it away.
 fn judge_set_uid(project: &Project) -> Verdict {
     let build = project.apply(&[])?;
     build.tried("victim", "TRYING")?;
@@ -183,7 +183,7 @@ steps:
     Ok(())
 }
 
-/// Another build of the same store names a cache by the same target, not knowing of the first.
+/// Another build on the same store names a cache by the same target, without knowledge of the first.
 fn cache(lab: &Lab) -> Verdict {
     let manifest = |name: &str, step: &str| {
         format!(
@@ -252,7 +252,7 @@ steps:
             fs::create_dir_all(&outside).unwrap();
             let _ = fs::remove_dir_all(&inside);
             let _ = fs::remove_file(&inside);
-            // The second time, /etc is a directory, and what is in it are links.
+            // The second time, /etc is a directory, and its entries are links.
             if name == "etc" && !etc {
                 fs::create_dir(&inside).unwrap();
                 for file in ["passwd", "resolv.conf", "hosts", "shadow"] {
@@ -274,7 +274,7 @@ steps:
     Ok(())
 }
 
-/// Returns all that is in the victim's directory, with its content.
+/// Returns all entries of the victim's directory, with their content.
 fn listing(project: &Project) -> String {
     let script = "cd \"$1\" && find . -printf '%p %m %s %l\\n' | sort && find . -type f -exec cat {} +";
     let output = Command::new("sh").args(["-c", script, "sh"]).arg(project.path("victim")).output().unwrap();

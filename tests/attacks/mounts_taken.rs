@@ -1,5 +1,5 @@
-//! Mounts that a step takes away: it removes or renames the directory that another container, the next step or the host has
-//! mounted on.
+//! Mounts that a step removes: it removes or renames the directory on which another container, the next step or the host has
+//! mounted something.
 
 use std::fs;
 
@@ -10,30 +10,30 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "C4",
         name: "mounts-taken-away",
-        what: "removes and renames, in a shared bind, the places of another container's mounts",
+        summary: "removes and renames, in a shared bind, the places of another container's mounts",
         run: taken_away,
     },
     Attack {
         row: "C4",
         name: "mounts-taken-away-meanwhile",
-        what: "the same while a step of the other container runs",
+        summary: "the same while a step of the other container runs",
         run: taken_away_meanwhile,
     },
     Attack {
         row: "C4",
         name: "mounts-of-the-host",
-        what: "removes, in a bind without what is mounted below, a directory that the host has mounted on",
+        summary: "removes, in a bind without what is mounted below, a directory that the host has mounted on",
         run: of_the_host,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "mounts-of-the-next-step",
-        what: "removes and renames the places of /proc, /dev/shm, /dev/mqueue",
+        summary: "removes and renames the places of /proc, /dev/shm, /dev/mqueue",
         run: places,
     },
 ];
 
-/// How the places of the mounts below go: swapped with what the attacker has made, or with each other, or removed.
+/// The three ways to move the mount points below: swapped with the attacker's directories, or with each other, or removed.
 const TAKEN: [&str; 3] = [
     "mv /shared/private /shared/away; mkdir /shared/private; chmod 777 /shared/private; rm /shared/tool; echo FAKE > /shared/tool",
     "mv /shared/private /shared/away; ln -s away /shared/private; mv /shared/tool /shared/x; mv /shared/other /shared/tool; \
@@ -61,7 +61,7 @@ steps:
     project
 }
 
-/// A step after it fails and names the mount, or has its own mounts: those of an external runtime are made for each step.
+/// A later step fails and names the mount, or has its own mounts: those of an external runtime are made for each step.
 fn taken_away(lab: &Lab) -> Verdict {
     for shared in ["type: bind, source: shared", "type: cache"] {
         for taken in TAKEN {
@@ -120,16 +120,15 @@ steps: [{ name: s, run: 'echo TRYING; rmdir /shared/disk; mv /shared/disk /share
 ",
     );
     fs::create_dir_all(project.path("shared/disk")).unwrap();
-    let script =
-        "mount -t tmpfs of-the-host shared/disk; touch shared/disk/mark; \"$@\"; [ -e shared/disk/mark ] && touch held";
+    let script = "mount -t tmpfs of-the-host shared/disk; touch shared/disk/mark; \"$@\"; [ -e shared/disk/mark ] && touch mounted";
     let script = format!("exec unshare --mount --propagation private bash -c '{script}' bash \"$@\"");
     let build = project.run(project.command_in_bash(&script, &["apply", "--progress", "json"]))?;
     build.tried("s", "TRYING")?;
-    safe(project.path("held").exists(), format!("what the host had mounted is gone: {build}"))
+    safe(project.path("mounted").exists(), format!("what the host had mounted is gone: {build}"))
 }
 
-/// A place that is removed or renamed takes the mounts on it away in every mount namespace: also in that of a process
-/// that stands ready for the next step.
+/// A directory that is removed or renamed takes the mounts on it away in every mount namespace: also in that of the preforked
+/// process of the next step.
 fn places(lab: &Lab) -> Verdict {
     const AWAY: &str = "mkdir -p /away; for place in dev/shm dev/mqueue proc; do
       mkdir -p /away/$place; mount --move /$place /away/$place || true; done";
@@ -169,8 +168,8 @@ steps:
     for (attack, step) in [("removes", "first"), ("renames", "second")] {
         build.tried(attack, "TRYING")?;
         let found = |kind: &str, place: &str| {
-            let wanted = format!(" {place} ");
-            build.lines(step).iter().any(|line| line.contains(&wanted) && line.contains(&format!(" - {kind} ")))
+            let expected = format!(" {place} ");
+            build.lines(step).iter().any(|line| line.contains(&expected) && line.contains(&format!(" - {kind} ")))
         };
         for (kind, place) in
             [("proc", "/proc"), ("tmpfs", "/dev/shm"), ("mqueue", "/dev/mqueue"), ("proc", "/proc/sys")]

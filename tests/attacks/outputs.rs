@@ -1,4 +1,4 @@
-//! What a step prints, on its way to terminals, pages, CI systems and logs; and the secrets in it.
+//! The output of a step on its way to terminals, pages, CI systems and logs; and the secrets in it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,20 +13,20 @@ use crate::attack::{Attack, Verdict, safe, tried};
 use crate::lab::{self, Lab, Project};
 
 pub const ATTACKS: &[Attack] = &[
-    Attack { row: "M5", name: "secret-printed", what: "prints a secret, plain, in parts, in base64", run: secret },
+    Attack { row: "M5", name: "secret-printed", summary: "prints a secret, plain, in parts, in base64", run: secret },
     Attack {
         row: "low",
         name: "bidirectional-text",
-        what: "prints characters that turn lines around",
+        summary: "prints characters that turn lines around",
         run: bidirectional,
     },
-    Attack { row: "held", name: "terminal-escapes", what: "prints escape sequences", run: terminal },
-    Attack { row: "held", name: "report-injection", what: "prints HTML, XML, CI commands", run: reports },
-    Attack { row: "held", name: "typed-into-terminal", what: "TIOCSTI into the caller's terminal", run: typed },
+    Attack { row: "contained", name: "terminal-escapes", summary: "prints escape sequences", run: terminal },
+    Attack { row: "contained", name: "report-injection", summary: "prints HTML, XML, CI commands", run: reports },
+    Attack { row: "contained", name: "typed-into-terminal", summary: "TIOCSTI into the caller's terminal", run: typed },
 ];
 
 const SECRET: &str = "hunter2-0f-a-variable";
-/// Of its base64 at each place in three bytes, that of coreutils.
+/// Its base64, as coreutils prints it, at each place in three bytes.
 const TRACES: [&str; 4] =
     [SECRET, "aHVudGVyMi0wZi1hLXZhcmlhYmxl", "h1bnRlcjItMGYtYS12YXJpYWJs", "odW50ZXIyLTBmLWEtdmFyaWFi"];
 
@@ -76,7 +76,7 @@ fn without_secret(place: &str, text: &str) -> Verdict {
     safe(found.is_none(), format!("{place} has {found:?}"))
 }
 
-/// What a step prints: its names are what it stands for.
+/// Builds a step that prints attacks; its names are in the script.
 fn printing(lab: &Lab, script: &str) -> Project {
     let project = lab.project(
         "
@@ -110,7 +110,7 @@ fn bidirectional(lab: &Lab) -> Verdict {
         ])?;
         tried(build.stdout.contains("BEGIN") || build.stderr.contains("BEGIN"), build.to_string())?;
         let shown = format!("{}{}", build.stdout, build.stderr);
-        // In JSON, only what terminals take for an escape sequence must not stand as it is.
+        // In JSON, only text that terminals take for an escape sequence must not stand unescaped.
         let raw: Vec<_> = controls.iter().filter(|control| shown.contains(**control)).collect();
         let raw: Vec<_> = raw.into_iter().filter(|control| progress != "json" || **control == '\u{9b}').collect();
         safe(raw.is_empty(), format!("{progress} shows {raw:?}"))?;
@@ -151,7 +151,7 @@ fn reports(lab: &Lab) -> Verdict {
         build.did_not_hang()?;
         tried(build.stdout.contains("BEGIN"), build.to_string())?;
         for begin in ["::error::evil", "::add-mask::evil", "::set-output", "##[error]evil", "##vso["] {
-            // Between `::stop-commands::TOKEN` and `::TOKEN::` the CI system heeds none.
+            // Between `::stop-commands::TOKEN` and `::TOKEN::` the CI system ignores commands.
             let heeded = name == "GITHUB_ACTIONS"
                 && heeded(&build.stdout).iter().any(|line| line.trim_start().starts_with(begin));
             safe(!heeded, format!("{name} is given {begin}"))?;
@@ -173,7 +173,7 @@ fn reports(lab: &Lab) -> Verdict {
     Ok(())
 }
 
-/// Lines in which GitHub Actions looks for commands.
+/// Returns the lines in which GitHub Actions looks for commands.
 fn heeded(text: &str) -> Vec<&str> {
     let (mut lines, mut stopped) = (Vec::new(), None);
     for line in text.lines() {
@@ -190,7 +190,7 @@ fn heeded(text: &str) -> Vec<&str> {
     lines
 }
 
-/// Runner on a terminal of its own: after it has ended, nobody must have typed anything there.
+/// Runner on a terminal of its own: after it has ended, no text may have been typed there.
 fn typed(lab: &Lab) -> Verdict {
     let project = lab.project("\ncontainers: { c: { rootfs: $BASE } }\nsteps: [{ name: s, run: 'true' }]\n");
     for arguments in

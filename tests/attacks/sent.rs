@@ -1,5 +1,5 @@
-//! Ways to the store below a bind, and to the mounts that the host has there: by a directory or a mount namespace that
-//! another step sends, and in a namespace of a step's own.
+//! Ways to the store below a bind, and to the mounts that the host has there: by a directory or a mount namespace that another
+//! step sends, and in a namespace of a step's own.
 
 use std::fs;
 
@@ -11,13 +11,13 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "C3",
         name: "store-moved-by-descriptor",
-        what: "sends a bind with the store to another container, which renames a directory above it",
+        summary: "sends a bind with the store to another container, which renames a directory above it",
         run: |lab| store_moved(lab, ""),
     },
     Attack {
         row: "C3",
         name: "store-moved-by-unconfined",
-        what: "the same where the other container is unconfined, or may mount",
+        summary: "the same where the other container is unconfined, or may mount",
         run: |lab| {
             store_moved(lab, "seccomp: unconfined")?;
             store_moved(lab, "capabilities: { add: [SYS_ADMIN] }")
@@ -26,39 +26,39 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "C3",
         name: "store-uncovered-in-sent-namespace",
-        what: "sends its mount namespace to a container that may unmount in it",
+        summary: "sends its mount namespace to a container that may unmount in it",
         run: store_uncovered,
     },
     Attack {
         row: "C3",
         name: "store-moved-from-own-namespace",
-        what: "renames above the store from a namespace of its own without the mounts",
+        summary: "renames above the store from a namespace of its own without the mounts",
         run: store_moved_alone,
     },
     Attack {
         row: "C4",
         name: "mounts-of-the-host-by-descriptor",
-        what: "sends a bind to another container, which renames the place of a mount of the host below it",
+        summary: "sends a bind to another container, which renames the place of a mount of the host below it",
         run: host_mount_moved,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "directory-sent-to-a-step",
-        what: "sends /proc and a bind with the store below to another step, and ends",
+        summary: "sends /proc and a bind with the store below to another step, and ends",
         run: sent_to_a_step,
     },
 ];
 
 const STORE: &str = "deep/store";
 
-/// Builds with the store below the directory of the manifest; it was built in before, so that the store is whole.
+/// Builds with the store below the directory of the manifest; an earlier build has used it, so that the store is complete.
 fn apply_with_store_below(project: &Project) -> Result<Build, crate::attack::Failure> {
     let mut command = project.command(&["apply", "--progress", "json", "--keep-going", "-j", "2"]);
     command.env("RUNNER_STORE", project.path(STORE));
     project.run(command)
 }
 
-/// Nothing of the store was seen or changed: the build was refused, or the attack ran and did nothing.
+/// Nothing of the store was seen or changed: the build was refused, or the attack ran without effect.
 fn judge(project: &Project, build: &Build, step: &str, is_refused: bool) -> Verdict {
     build.did_not_hang()?;
     build.without(step, &["RENAMED", "PLANTED", "SEEN", "STAYS"])?;
@@ -71,7 +71,7 @@ fn judge(project: &Project, build: &Build, step: &str, is_refused: bool) -> Verd
     build.tried(step, "TRYING")
 }
 
-/// Container `a` has the store in a bind, `b` has the bind through which it is sent a descriptor of that.
+/// Container `a` has the store in a bind, `b` has the bind through which it is sent a descriptor of it.
 fn two(lab: &Lab, option: &str, b: &str, send: &str, receive: &str) -> Project {
     let project = lab.project(&format!(
         "
@@ -132,18 +132,19 @@ steps:
     Ok(())
 }
 
-/// Builds in a mount namespace that stands for the host's, with a mount at `host/disk`; gives whether that is there then.
+/// Builds in a mount namespace that stands for the host's, with a mount at `host/disk`; returns whether the mount exists
+/// afterwards.
 fn with_host_mount(project: &Project) -> Result<(Build, bool), crate::attack::Failure> {
     fs::create_dir_all(project.path("host/disk")).unwrap();
     fs::create_dir_all(project.path("gate")).unwrap();
-    let _ = fs::remove_file(project.path("held"));
-    let script = "mount -t tmpfs of-the-host host/disk; touch host/disk/mark; \"$@\"; code=$?; [ -e host/disk/mark ] && touch held; exit $code";
+    let _ = fs::remove_file(project.path("mounted"));
+    let script = "mount -t tmpfs of-the-host host/disk; touch host/disk/mark; \"$@\"; code=$?; [ -e host/disk/mark ] && touch mounted; exit $code";
     let script = format!("exec unshare --mount --propagation private bash -c '{script}' bash \"$@\"");
     let arguments = ["apply", "--progress", "json", "--keep-going", "-j", "2"];
     let build = project.run(project.command_in_bash(&script, &arguments))?;
     build.did_not_hang()?;
-    let is_held = project.path("held").exists();
-    Ok((build, is_held))
+    let is_mounted = project.path("mounted").exists();
+    Ok((build, is_mounted))
 }
 
 fn host_mount_moved(lab: &Lab) -> Verdict {
@@ -163,8 +164,8 @@ steps:
   - {{ name: b, container: b, needs: [], exec: [/probe, receive-and-rename, /gate/socket, disk, moved, ''] }}
 "
         ));
-        let (build, is_held) = with_host_mount(&project)?;
-        safe(is_held, format!("what the host had mounted is gone: {build}"))?;
+        let (build, is_mounted) = with_host_mount(&project)?;
+        safe(is_mounted, format!("what the host had mounted is gone: {build}"))?;
         if lab.runtime != "embedded" && (option, b) == ("", "gate") {
             let words = build.stderr.contains("is mounted below it") && build.stderr.contains("options: [ro]");
             tried(build.code == 2 && words, build.to_string())?;
@@ -175,8 +176,8 @@ steps:
     Ok(())
 }
 
-/// When the mounts of a step are taken down, a directory of it that is open elsewhere loses the mounts on it: those that
-/// hide files of /proc and the store.
+/// When the mounts of a step are taken down, a directory of it that is open elsewhere loses the mounts on it: those that hide
+/// files of /proc and the store.
 fn sent_to_a_step(lab: &Lab) -> Verdict {
     // With an external runtime a bind that contains the store must be read-only.
     let option = if lab.runtime == "embedded" { "rw" } else { "ro" };

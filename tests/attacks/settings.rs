@@ -1,4 +1,5 @@
-//! Files beside the manifest and programs of other users: whose word counts. And what other users of the host can read.
+//! Files beside the manifest and programs of other users: which of them runner trusts. And the files that other users of the host
+//! can read.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,45 +13,55 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         row: "H5",
         name: "runtime-by-runner-toml",
-        what: "runner.toml names a program for root to run",
+        summary: "runner.toml names a program for root to run",
         run: runner_toml,
     },
-    Attack { row: "H5", name: "runner-toml-planted", what: "a step plants that runner.toml in a bind", run: planted },
+    Attack {
+        row: "H5",
+        name: "runner-toml-planted",
+        summary: "a step plants that runner.toml in a bind",
+        run: planted,
+    },
     Attack {
         row: "H5",
         name: "runner-toml-of-another-user",
-        what: "a runner.toml that another user owns",
+        summary: "a runner.toml that another user owns",
         run: of_another,
     },
-    Attack { row: "H5", name: "programs-run-by-plan", what: "validate, plan, graph run programs from PATH", run: plan },
+    Attack {
+        row: "H5",
+        name: "programs-run-by-plan",
+        summary: "validate, plan, graph run programs from PATH",
+        run: plan,
+    },
     Attack {
         row: "H5",
         name: "programs-run-by-doctor",
-        what: "doctor runs programs that another user owns",
+        summary: "doctor runs programs that another user owns",
         run: doctor,
     },
     Attack {
         row: "low",
         name: "uid-of-no-change",
-        what: "passwd and group have the number 4294967295",
+        summary: "passwd and group have the number 4294967295",
         run: no_change,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "store-permissions",
-        what: "another user of the host reads and writes the store",
+        summary: "another user of the host reads and writes the store",
         run: store,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "odd-manifests",
-        what: "manifests with odd values, deep, long, of many aliases",
+        summary: "manifests with odd values, deep, long, of many aliases",
         run: manifests,
     },
     Attack {
-        row: "held",
+        row: "contained",
         name: "special-files",
-        what: "FIFOs, devices, directories, 1 TiB where runner reads a file",
+        summary: "FIFOs, devices, directories, 1 TiB where runner reads a file",
         run: special_files,
     },
 ];
@@ -72,7 +83,7 @@ fn nothing_ran(project: &Project, when: &str) -> Verdict {
     safe(trace.is_empty(), format!("{when} ran {trace}"))
 }
 
-/// Without RUNNER_RUNTIME, which goes before any file, and with a choice of one's own.
+/// Runs runner without RUNNER_RUNTIME, which overrides any file, and with a choice of one's own.
 fn run(
     project: &Project,
     arguments: &[&str],
@@ -173,7 +184,7 @@ fn plan(lab: &Lab) -> Verdict {
 }
 
 fn doctor(lab: &Lab) -> Verdict {
-    // Doctor has a /tmp of its own at times, in which nobody's programs are.
+    // At times doctor mounts a /tmp of its own, without any user's programs.
     for above in [std::env::temp_dir(), "/var/tmp".into()] {
         let project = lab.project_in(&above, ONE);
         for name in ["runc", "crun", "mksquashfs"] {
@@ -283,8 +294,8 @@ fn manifests(lab: &Lab) -> Verdict {
     safe(!project.path("planted").exists(), "a manifest ran a program")
 }
 
-/// A step that may write to the directory of the manifest puts what is no file, or too large a one, in the place of each
-/// file that runner reads there. Runner refuses it in words, at once.
+/// A step that may write to the directory of the manifest puts a special or too large file in the place of each file that runner
+/// reads there. Runner refuses it in words, at once.
 fn special_files(lab: &Lab) -> Verdict {
     let project = lab.project(
         "
@@ -335,7 +346,7 @@ steps:
             &["apply", "work/squashfs.yaml"],
             &["apply", "work/profile.yaml"],
         ] {
-            // What is no regular file is no list of names to ignore. An image of 1 TiB is read as far as it goes.
+            // A special file is no list of names to ignore. An image of 1 TiB is read to its end.
             let ignores = kind != "huge" && arguments[1].contains("ignored");
             if kind == "huge" && (arguments[1].contains("tar") || arguments[1].contains("squashfs")) {
                 continue;

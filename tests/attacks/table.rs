@@ -8,13 +8,13 @@ use crate::attack::{Failure, Verdict};
 pub struct Row {
     pub row: &'static str,
     pub name: &'static str,
-    pub what: &'static str,
+    pub summary: &'static str,
     pub runtime: String,
     pub verdict: Verdict,
 }
 
 /// The order of the threat model.
-const ROWS: [&str; 5] = ["C", "H", "M", "low", "held"];
+const ROWS: [&str; 5] = ["C", "H", "M", "low", "contained"];
 
 impl Row {
     pub fn order(&self) -> (usize, &str, &str, &str) {
@@ -24,23 +24,23 @@ impl Row {
     }
 }
 
-/// Returns the whole table, and what it comes to.
+/// Returns the whole table, and its totals.
 pub fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0).max(7);
-    let (name, what, runtime) = (width(|row| row.name), width(|row| row.what), width(|row| &row.runtime));
+    let (name, summary, runtime) = (width(|row| row.name), width(|row| row.summary), width(|row| &row.runtime));
     let mut line = |row: &str, columns: [&str; 3], verdict: &str| {
         let [first, second, third] = columns;
-        let _ = writeln!(text, "{row:<4}  {first:<name$}  {second:<what$}  {third:<runtime$}  {verdict}");
+        let _ = writeln!(text, "{row:<9}  {first:<name$}  {second:<summary$}  {third:<runtime$}  {verdict}");
     };
-    line("row", ["attack", "what was tried", "runtime"], "verdict");
+    line("row", ["attack", "attack", "runtime"], "verdict");
     for row in rows {
         let verdict = match &row.verdict {
-            Ok(()) => "held".to_owned(),
+            Ok(()) => "contained".to_owned(),
             Err(Failure::GotOut(evidence)) => format!("GOT OUT: {evidence}"),
             Err(Failure::NotTried(reason)) => format!("NOT TRIED: {reason}"),
         };
-        line(row.row, [row.name, row.what, &row.runtime], &verdict);
+        line(row.row, [row.name, row.summary, &row.runtime], &verdict);
     }
     let out = rows.iter().filter(|row| matches!(row.verdict, Err(Failure::GotOut(_)))).count();
     let untried = rows.iter().filter(|row| matches!(row.verdict, Err(Failure::NotTried(_)))).count();

@@ -31,7 +31,7 @@ fn anchors(text: &str) -> Vec<String> {
     names.collect()
 }
 
-/// Why a link of a page leads nowhere.
+/// Returns why a link of a page leads nowhere.
 fn broken(page: &Page, link: &str) -> Option<String> {
     if ["https://", "http://", "mailto:"].iter().any(|scheme| link.starts_with(scheme)) {
         return None;
@@ -65,7 +65,7 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
 }
 
 #[test]
-fn a_link_to_a_missing_file_a_missing_heading_and_out_of_the_book_is_found() {
+fn links_to_missing_files_and_headings_and_out_of_the_book_are_found() {
     let page =
         Page { path: PathBuf::from("docs/src/why.md"), text: "# A heading: `x_y`\n## A heading: `x_y`\n".to_owned() };
     for link in ["nowhere.md", "install.md#nowhere", "../../README.md"] {

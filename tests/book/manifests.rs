@@ -26,7 +26,7 @@ fn manifests(text: &str) -> Vec<(usize, String)> {
 fn every_manifest_on_a_page_fits_the_schema_and_is_read() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let mut count = 0;
-    // The examples of the reference are those of the schema, and tested as such.
+    // The examples of the reference are those of the schema, and tested there.
     for page in pages().into_iter().filter(|page| !page.path.ends_with("manifest.md")) {
         for (line, text) in manifests(&page.text) {
             let place = format!("{}:{line}", page.path.display());
@@ -55,7 +55,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_of_runner_on_a_page_can_be_written() {
+fn every_command_of_runner_on_a_page_is_accepted() {
     let mut count = 0;
     for page in pages() {
         let lines = ["sh", "console"].into_iter().flat_map(|language| code(&page.text, language));

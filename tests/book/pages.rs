@@ -1,4 +1,4 @@
-//! The pages of people's documentation, as text.
+//! The pages of the documentation for people, as text.
 
 use std::fs;
 use std::path::{Path, PathBuf};

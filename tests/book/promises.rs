@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::pages::{read, top};
 
-/// The text of all Rust files below a directory.
+/// Collects the text of all Rust files below a directory.
 fn sources(directory: &Path, text: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -17,7 +17,7 @@ fn sources(directory: &Path, text: &mut String) {
     }
 }
 
-/// Returns the rows of the tables of the page: a promise, and what stands between backticks in its last column.
+/// Returns the rows of the tables of the page: a promise, and the names between backticks in its last column.
 fn promises(page: &str) -> Vec<(String, Vec<String>)> {
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
     let cells = rows.map(|row| row.trim_matches('|').rsplit_once('|').unwrap());
@@ -64,7 +64,7 @@ fn a_name_that_no_test_has_is_found() {
     assert!(exists("a step's overhead", "", "", "Row::new(\"a step's overhead (`true`)\")"));
 }
 
-/// Names of tests in SECURITY.md, whose table is of the same kind.
+/// The names of tests in SECURITY.md, whose table is of the same form.
 #[test]
 fn each_test_that_the_page_of_security_names_exists() {
     let mut tests = String::new();

@@ -1,4 +1,4 @@
-//! The completion scripts, each in the shell that it is for, on a terminal: a person types, and presses Tab and Enter.
+//! The completion scripts, each in its own shell, on a terminal: a person types, and presses Tab and Enter.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How long a shell may take for a line before a test gives up.
+/// The time that a shell may take for a line before a test gives up.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const MANIFEST: &str = "\
@@ -114,7 +114,7 @@ impl Shell {
         assert_eq!(self.got(), expected, "{line}");
     }
 
-    /// The lines that all shells complete in the same way.
+    /// Checks the lines that all shells complete in the same way.
     fn completes_all(mut self) {
         for (line, expected) in [
             ("sto", "<store>"),

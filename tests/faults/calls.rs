@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::libc;
 
-/// How a call fails.
+/// The way in which a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The call does nothing and returns this error.

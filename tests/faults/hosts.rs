@@ -1,4 +1,4 @@
-//! Hosts that lack something: room, a writable store, loop devices, mksquashfs, a clock that only goes forward.
+//! Hosts that lack something: space, a writable store, loop devices, mksquashfs, a clock that only goes forward.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +28,7 @@ fn causes(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
-/// Runs a shell command in a mount namespace of its own, in which `"$@"` is runner, and then checks all that must hold.
+/// Runs a shell command in a mount namespace of its own, in which `"$@"` is runner, and then checks all promises.
 ///
 /// A line that begins with `left: ` or `damaged: ` is a finding.
 fn in_shell(tally: &Tally, fault: &str, shell: &str, words: &[&str], codes: &[i32]) {
@@ -64,7 +64,7 @@ exit $code"#
 /// The shell command after the fault: the next build must be right.
 const AGAIN: &str = r#""$@" apply >next.txt 2>&1 || echo "damaged: the next build: $(tr '\n' ' ' <next.txt)""#;
 
-/// The store is on a tmpfs of 64 MiB, and a filler leaves little room on it.
+/// The store is on a tmpfs of 64 MiB, and a filler leaves little space on it.
 fn full_store(tally: &Tally) {
     for kilobytes in [0, 4, 32, 128, 512, 1000, 1200, 1800, 2400, 4000] {
         let shell = format!(
@@ -78,7 +78,7 @@ rm disk/filler
     }
 }
 
-/// The directory of the outputs has no room.
+/// The directory of the outputs has no space.
 fn full_output(tally: &Tally) {
     for kilobytes in [0, 4, 8, 512] {
         let shell = format!(
@@ -113,7 +113,7 @@ umount store
     in_shell(tally, "a filesystem for the store that is read-only", removed, READ_ONLY, HOST);
 }
 
-/// Somebody removes the store, or a directory of it, while a step runs.
+/// Another process removes the store, or a directory of it, while a step runs.
 fn lost_store(tally: &Tally) {
     for part in ["", "layers", "keys", "tmp", "leases", "logs", "building", "last"] {
         let sample = sample::Sample::with_gate();
@@ -145,7 +145,7 @@ umount /dev/loop-control
     in_shell(tally, "no loop devices", &shell, &["find a free loop device"], HOST);
 }
 
-/// Another program has the name of mksquashfs, which is to write the images.
+/// Another program has the name of mksquashfs, which must write the images.
 fn other_mksquashfs(tally: &Tally) {
     const REAL: &str = "/usr/bin/mksquashfs";
     let cases = [
@@ -215,7 +215,7 @@ fn clock_set_back(tally: &Tally) {
     }
     tally.add("host", "an input that is older than before", found, || changed.to_string());
 
-    // The next start clears a killed runner's files also where they are newer than now.
+    // The next start removes a killed runner's files also where they are newer than the present.
     let left = sample.project.store().join("tmp/1-abcdefgh");
     fs::create_dir(&left).unwrap();
     fs::write(left.join("layer.squashfs"), "half").unwrap();

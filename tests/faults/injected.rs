@@ -14,14 +14,14 @@ use crate::sites;
 use crate::tally::Tally;
 use crate::tracer::{self, Injection};
 
-/// How many pairs of a call and an error are tried, and how many of a call and another fault.
+/// The number of pairs of a call and an error that are tried, and of a call and another fault.
 const ERRORS: usize = 540;
 const OTHERS: usize = 50;
 
 /// A run that injects fewer errors than this fails.
-const LEAST: usize = 500;
+const MIN_ERRORS: usize = 500;
 
-/// How many builds there are at once.
+/// The number of parallel builds.
 const AT_ONCE: usize = 2;
 
 pub fn all(tally: &Tally) {
@@ -53,16 +53,16 @@ pub fn all(tally: &Tally) {
         }
     });
     let errors = errors.into_inner();
-    if most.is_none() && errors < LEAST {
-        let found = Finding::new(Kind::Unexplained, format!("{errors} errors were injected, fewer than {LEAST}"));
+    if most.is_none() && errors < MIN_ERRORS {
+        let found = Finding::new(Kind::Unexplained, format!("{errors} errors were injected, fewer than {MIN_ERRORS}"));
         tally.add("all", "the calls of a build", vec![found], String::new);
     }
 }
 
-/// Injects one fault and checks the result; true if it was injected.
+/// Injects one fault and checks the result; returns whether it was injected.
 ///
-/// Threads may take another order in each run, so that the call is not made: it is tried again, and does not count
-/// where it is never made.
+/// Threads may take another order in each run, so that the call is not made: the run is repeated, and does not count where the
+/// call is never made.
 fn one(project: &Project, injection: &Injection, right: &Outputs, tally: &Tally) -> bool {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
@@ -88,7 +88,7 @@ fn one(project: &Project, injection: &Injection, right: &Outputs, tally: &Tally)
     false
 }
 
-/// Returns the causes that a message may name, and the codes that it may end with.
+/// Returns the causes that a message may name, and the exit codes that are right.
 fn expected(injection: &Injection) -> (Vec<String>, &'static [i32]) {
     const FAILED: &[i32] = &[0, 1, 3];
     // The manifest, or a file that it names, cannot be read.
@@ -104,11 +104,11 @@ fn expected(injection: &Injection) -> (Vec<String>, &'static [i32]) {
             let also = match injection.site.call {
                 // A mount that stays is reported when runner unmounts the one above it.
                 "umount2" => Some("Device or resource busy"),
-                // The standard library's word for any thread that cannot be made.
+                // The standard library's message for any thread that cannot be made.
                 "clone3" => Some("Resource temporarily unavailable"),
-                // Init's own word.
+                // Init's own message.
                 "execve" if errno == Errno::ENOMEM => Some("Out of memory"),
-                // The standard library looks whether a directory is there, and reports its mkdir(2) where it cannot.
+                // The standard library checks whether a directory exists, and reports its mkdir(2) where it cannot.
                 "statx" => Some("File exists"),
                 _ => None,
             };

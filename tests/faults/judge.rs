@@ -1,5 +1,5 @@
-//! Checks after a fault: the build ends right and names the cause, nothing is damaged or left, and the next build gives
-//! the same bytes as one without a fault.
+//! Checks after a fault: the build ends right and names the cause, nothing is damaged or remains, and the next build gives the
+//! same bytes as one without a fault.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,12 +9,12 @@ use runner::digest::Digest;
 
 use crate::project::{Project, Run};
 
-/// Which promise a fault broke.
+/// The promise that a fault broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// An output, a layer or the store is not whole, or the next build is not right.
     Damaged,
-    /// Something of it was there after the next start.
+    /// Some resource of it remained after the next start.
     LeftBehind,
     /// It panicked, would not end, ended with a wrong code, or did not name the cause.
     Unexplained,
@@ -86,7 +86,7 @@ pub fn whole(project: &Project, right: &Outputs, all: bool) -> Vec<Finding> {
     found
 }
 
-/// Checks that the next build, without a fault, is right, and that nothing of the `earlier` ones is left after it.
+/// Checks that the next build, without a fault, is right, and that nothing of the `earlier` ones remains after it.
 pub fn next_build(project: &Project, right: &Outputs, earlier: &[u32]) -> Vec<Finding> {
     let mut found = Vec::new();
     let next = project.runner(&["apply"]);
@@ -100,27 +100,27 @@ pub fn next_build(project: &Project, right: &Outputs, earlier: &[u32]) -> Vec<Fi
         found.push(Finding::new(Kind::Damaged, format!("the store does not verify: {verified}")));
     }
     let pids: Vec<u32> = earlier.iter().copied().chain([next.pid, verified.pid]).collect();
-    found.extend(leftovers(project, &pids).into_iter().map(|left| Finding::new(Kind::LeftBehind, left)));
+    found.extend(leftovers(project, &pids).into_iter().map(|remaining| Finding::new(Kind::LeftBehind, remaining)));
     found
 }
 
-/// Returns all that these runs left, after some time for the kernel to remove what it removes by itself.
+/// Returns everything that these runs left behind, after some time for the kernel to free resources by itself.
 pub fn leftovers(project: &Project, pids: &[u32]) -> Vec<String> {
     const TRIES: u32 = 200;
-    let left = || {
-        let mut left: Vec<String> = pids.iter().flat_map(|pid| project.leftovers(*pid)).collect();
-        left.extend(half_written(&project.store()));
-        left.sort();
-        left.dedup();
-        left
+    let remaining = || {
+        let mut remaining: Vec<String> = pids.iter().flat_map(|pid| project.leftovers(*pid)).collect();
+        remaining.extend(half_written(&project.store()));
+        remaining.sort();
+        remaining.dedup();
+        remaining
     };
     for _ in 0..TRIES {
-        if left().is_empty() {
+        if remaining().is_empty() {
             return Vec::new();
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    left()
+    remaining()
 }
 
 /// Returns the half-written small files below the store.

@@ -20,15 +20,15 @@ use crate::pty::Terminal;
 use crate::sample::Sample;
 use crate::tally::Tally;
 
-/// How often each way is tried.
+/// The number of tries of each way.
 const EACH: u32 = 8;
 
-/// How long a build may take to end before it counts as one that will not.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time after which a build counts as one that does not end.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A way to end a build.
+/// The way in which a build ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Ending {
     Signal(Signal),
     /// The readers of its output close their pipes.
     ClosedPipe,
@@ -38,15 +38,15 @@ enum Way {
     KilledChild,
 }
 
-const WAYS: [Way; 8] = [
-    Way::Signal(Signal::SIGKILL),
-    Way::Signal(Signal::SIGTERM),
-    Way::Signal(Signal::SIGINT),
-    Way::Signal(Signal::SIGHUP),
-    Way::Signal(Signal::SIGQUIT),
-    Way::ClosedPipe,
-    Way::ClosedTerminal,
-    Way::KilledChild,
+const ENDINGS: [Ending; 8] = [
+    Ending::Signal(Signal::SIGKILL),
+    Ending::Signal(Signal::SIGTERM),
+    Ending::Signal(Signal::SIGINT),
+    Ending::Signal(Signal::SIGHUP),
+    Ending::Signal(Signal::SIGQUIT),
+    Ending::ClosedPipe,
+    Ending::ClosedTerminal,
+    Ending::KilledChild,
 ];
 
 pub fn all(tally: &Tally) {
@@ -57,26 +57,26 @@ pub fn all(tally: &Tally) {
     sample.project.apply();
     let mut whole = begun.elapsed();
     for turn in 0..EACH {
-        for way in WAYS {
+        for ending in ENDINGS {
             for directory in ["store", "out"] {
                 let _ = fs::remove_dir_all(sample.project.path(directory));
             }
-            let moment = whole.mul_f64(part(&mut random));
-            let ended = end(&sample.project, way, moment, &mut random);
+            let moment = whole.mul_f64(fraction(&mut random));
+            let ended = end(&sample.project, ending, moment, &mut random);
             let Some((run, early)) = ended else {
                 tally.add(
                     "kill",
-                    &format!("{way:?} after {moment:?}"),
+                    &format!("{ending:?} after {moment:?}"),
                     vec![Finding::new(Kind::Unexplained, "it would not end")],
                     String::new,
                 );
                 continue;
             };
-            // Most moments are to be before the end of the build, however fast the machine is.
+            // Most moments must be before the end of the build, however fast the machine is.
             whole = whole.mul_f64(if early { 1.05 } else { 0.85 });
-            let mut found = judge::ending(&run, &[], codes(way));
+            let mut found = judge::ending(&run, &[], codes(ending));
             found.extend(judge::whole(&sample.project, &sample.right, run.code == 0));
-            if matches!(way, Way::Signal(_)) && run.code == 130 {
+            if matches!(ending, Ending::Signal(_)) && run.code == 130 {
                 // A build that ends in order leaves nothing for the next start.
                 found.extend(
                     judge::leftovers(&sample.project, &[run.pid])
@@ -85,7 +85,7 @@ pub fn all(tally: &Tally) {
                 );
             }
             found.extend(judge::next_build(&sample.project, &sample.right, &[run.pid]));
-            tally.add("kill", &format!("{way:?} after {moment:?}, turn {turn}"), found, || run.to_string());
+            tally.add("kill", &format!("{ending:?} after {moment:?}, turn {turn}"), found, || run.to_string());
         }
     }
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
@@ -95,24 +95,24 @@ pub fn all(tally: &Tally) {
 
 /// Returns the exit codes that are right. A build may end before the signal, and one that just starts has no handler
 /// yet.
-fn codes(way: Way) -> &'static [i32] {
-    match way {
-        Way::Signal(Signal::SIGKILL) => &[0, 137],
-        Way::Signal(Signal::SIGTERM) => &[0, 130, 143],
-        Way::Signal(Signal::SIGINT) => &[0, 130],
-        Way::Signal(Signal::SIGQUIT) => &[0, 130, 131],
-        Way::Signal(Signal::SIGHUP) | Way::ClosedTerminal => &[0, 3, 129, 130],
-        Way::Signal(_) => &[],
-        Way::ClosedPipe => &[0, 3, 130, 141],
-        Way::KilledChild => &[0, 1, 3],
+fn codes(ending: Ending) -> &'static [i32] {
+    match ending {
+        Ending::Signal(Signal::SIGKILL) => &[0, 137],
+        Ending::Signal(Signal::SIGTERM) => &[0, 130, 143],
+        Ending::Signal(Signal::SIGINT) => &[0, 130],
+        Ending::Signal(Signal::SIGQUIT) => &[0, 130, 131],
+        Ending::Signal(Signal::SIGHUP) | Ending::ClosedTerminal => &[0, 3, 129, 130],
+        Ending::Signal(_) => &[],
+        Ending::ClosedPipe => &[0, 3, 130, 141],
+        Ending::KilledChild => &[0, 1, 3],
     }
 }
 
-/// Builds, and ends the build at that moment; true if it ran until then. None where it does not end.
-fn end(project: &Project, way: Way, moment: Duration, random: &mut Numbers) -> Option<(Run, bool)> {
-    if way == Way::ClosedTerminal {
+/// Builds, and ends the build at that moment; returns whether it ran until then. None where it does not end.
+fn end(project: &Project, ending: Ending, moment: Duration, random: &mut Numbers) -> Option<(Run, bool)> {
+    if ending == Ending::ClosedTerminal {
         let mut terminal = Terminal::new(project, &["apply"]);
-        // setsid(1) itself fails on a terminal that is gone, and before it the process has the name of this one.
+        // setsid(1) itself fails on a closed terminal, and before it the process has the name of this one.
         let name = format!("/proc/{}/comm", terminal.process.id());
         while fs::read_to_string(&name).is_ok_and(|name| name != "runner\n") {
             assert!(terminal.process.try_wait().unwrap().is_none(), "setsid(1) has failed");
@@ -129,17 +129,17 @@ fn end(project: &Project, way: Way, moment: Duration, random: &mut Numbers) -> O
     thread::sleep(moment);
     let early = build.try_wait().unwrap().is_none();
     let pid = Pid::from_raw(build.id().cast_signed());
-    match way {
-        Way::Signal(signal) if early => kill(pid, signal).unwrap(),
-        Way::ClosedPipe => drop((build.stdout.take(), build.stderr.take())),
-        Way::KilledChild => {
+    match ending {
+        Ending::Signal(signal) if early => kill(pid, signal).unwrap(),
+        Ending::ClosedPipe => drop((build.stdout.take(), build.stderr.take())),
+        Ending::KilledChild => {
             let below = descendants(build.id());
             if !below.is_empty() {
                 // It may have ended by now.
                 let _ = kill(Pid::from_raw(random.of(&below).cast_signed()), Signal::SIGKILL);
             }
         }
-        Way::Signal(_) | Way::ClosedTerminal => {}
+        Ending::Signal(_) | Ending::ClosedTerminal => {}
     }
     let code = wait(&mut build)?;
     let text = |stream: Option<&mut dyn Read>| {
@@ -154,10 +154,10 @@ fn end(project: &Project, way: Way, moment: Duration, random: &mut Numbers) -> O
     Some((Run { code, stdout, stderr, pid: build.id() }, early))
 }
 
-/// Waits for its end; gives the code that a shell shows.
+/// Waits for its end; returns the code that a shell shows.
 fn wait(child: &mut Child) -> Option<i32> {
     use std::os::unix::process::ExitStatusExt;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code().or_else(|| status.signal().map(|signal| 128 + signal));
@@ -189,7 +189,7 @@ fn frozen(tally: &Tally, signal: Signal) {
         Some(run) => found.extend(judge::ending(run, &[], if signal == Signal::SIGKILL { &[137] } else { &[130] })),
     }
     if run.is_none() {
-        // A test that fails must leave nothing either.
+        // A test that fails must leave nothing behind either.
         for group in &groups {
             let _ = fs::write(group.join("freezer.state"), "THAWED");
             let _ = fs::write(group.join("cgroup.freeze"), "0");
@@ -231,13 +231,13 @@ fn freeze(group: &std::path::Path) -> bool {
     fs::write(group.join("freezer.state"), "FROZEN").is_ok() || fs::write(group.join("cgroup.freeze"), "1").is_ok()
 }
 
-/// Returns the seed of the moments: that of the caller, or one that nobody can foresee.
+/// Returns the seed of the moments: the caller's, or an unpredictable one.
 fn seed() -> u64 {
     let seed = std::env::var("RUNNER_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
     seed.unwrap_or_else(|| RandomState::new().build_hasher().finish())
 }
 
-/// From 0 to 1.
-fn part(numbers: &mut Numbers) -> f64 {
+/// Returns a number from 0 to 1.
+fn fraction(numbers: &mut Numbers) -> f64 {
     f64::from(u32::try_from(numbers.next() >> 32).unwrap()) / f64::from(u32::MAX)
 }

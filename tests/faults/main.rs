@@ -1,5 +1,5 @@
-//! Faults and kills: each class of system call fails once in turn, the host lacks something, builds end from outside.
-//! `judge` checks after each of them that nothing is damaged or left.
+//! Faults and kills: each class of system call fails once in turn, the host lacks something, builds end from outside. `judge`
+//! checks after each of them that nothing is damaged and nothing remains.
 //!
 //! `cargo test --locked --test faults` runs all of it; the last lines are the totals. An argument chooses a part:
 //! `hosts`, `runtimes`, `kills` or `injected`. `RUNNER_TEST_FAULT=TEXT` injects all faults whose printed description contains the
@@ -39,7 +39,7 @@ use std::thread;
 
 use tally::Tally;
 
-/// A part, by its name.
+/// A part of the suite, by its name.
 type Part = (&'static str, fn(&Tally));
 
 const PARTS: [Part; 4] =
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let only = arguments.iter().find(|argument| !argument.starts_with('-'));
     let tally = Tally::default();
     let chosen = PARTS.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str())));
-    // All at once: each waits more than it computes.
+    // All in parallel: each waits more than it computes.
     thread::scope(|scope| {
         for (name, run) in chosen {
             let part = thread::Builder::new().name((*name).to_owned());

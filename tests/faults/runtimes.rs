@@ -1,4 +1,4 @@
-//! External runtimes that fail: a program in the place of runc is missing, is killed, says rubbish, or has no room.
+//! External runtimes that fail: a program in the place of runc is missing, is killed, prints nonsense, or has no space.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +15,8 @@ use crate::tally::Tally;
 /// The host cannot do it, or a step failed.
 const CODES: &[i32] = &[1, 3];
 
-/// What stands in the place of runc: a script of sh(1) in which `real` calls runc, `verb` is the call, and `state` the
-/// directory of its state; and words of which the message has one.
+/// The program in the place of runc: a script of sh(1) in which `real` calls runc, `verb` is the call, and `state` the directory
+/// of its state; and words of which the message has one.
 const CASES: [(&str, &str, &str); 15] = [
     ("cannot be run", "#!/nowhere/sh", "No such file or directory"),
     ("fails to create", "create) echo words of its own >&2; exit 7 ;;", "the runtime ended with 7"),
@@ -72,7 +72,7 @@ exec runc "$@"
         let child = command.spawn().unwrap();
         let pid = child.id();
         let run = Run::new(pid, &child.wait_with_output().unwrap());
-        // A container that is not deleted takes nothing with it that matters: the build may be done.
+        // A container that is not deleted ends without harm to the build, which may succeed.
         let codes = if word.is_empty() { &[0, 1, 3] } else { CODES };
         let words: Vec<String> = [word].into_iter().filter(|word| !word.is_empty()).map(str::to_owned).collect();
         let mut found = judge::ending(&run, &words, codes);

@@ -62,7 +62,7 @@ impl Sample {
         Self { project: plain(), right: right(plain, &RIGHT) }
     }
 
-    /// One whose last step but one waits until [`open_gate`](Self::open_gate).
+    /// Makes one whose last step but one waits until [`open_gate`](Self::open_gate).
     pub fn with_gate() -> Self {
         static RIGHT: OnceLock<Outputs> = OnceLock::new();
         Self { project: gated(), right: right(gated, &RIGHT) }

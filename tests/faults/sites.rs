@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::calls::{self, Fault};
 use crate::tracer::{Injection, Site};
 
-/// Of the calls that are alike, returns the first and the last.
+/// Returns the first and the last of the calls that are alike.
 fn some_of_each(sites: &[Site]) -> BTreeSet<Site> {
     let mut alike: BTreeMap<_, Vec<Site>> = BTreeMap::new();
     for site in sites {
@@ -17,7 +17,7 @@ fn some_of_each(sites: &[Site]) -> BTreeSet<Site> {
 /// Returns that many pairs of a site and one of these faults, no two the same, or all that there are.
 ///
 /// It takes one of each call in turn, so that rare calls are among them as well as frequent ones.
-pub fn choose(recorded: &[Site], most: usize, is_asked: impl Fn(Fault) -> bool) -> Vec<Injection> {
+pub fn choose(recorded: &[Site], max_count: usize, is_asked: impl Fn(Fault) -> bool) -> Vec<Injection> {
     let mut by_call: BTreeMap<&str, Vec<Site>> = BTreeMap::new();
     for site in some_of_each(recorded) {
         by_call.entry(site.call).or_default().push(site);
@@ -28,10 +28,10 @@ pub fn choose(recorded: &[Site], most: usize, is_asked: impl Fn(Fault) -> bool) 
     };
     let mut queues: Vec<VecDeque<Injection>> = by_call.into_iter().map(every).collect();
     let mut chosen = Vec::new();
-    while chosen.len() < most && queues.iter().any(|queue| !queue.is_empty()) {
+    while chosen.len() < max_count && queues.iter().any(|queue| !queue.is_empty()) {
         chosen.extend(queues.iter_mut().filter_map(VecDeque::pop_front));
     }
-    chosen.truncate(most);
+    chosen.truncate(max_count);
     chosen
 }
 

@@ -23,8 +23,8 @@ struct Count {
     injected: u32,
     failed: u32,
     damaged: u32,
-    left: u32,
-    untold: u32,
+    remaining: u32,
+    unexplained: u32,
 }
 
 impl Tally {
@@ -36,8 +36,8 @@ impl Tally {
         count.injected += 1;
         count.failed += u32::from(!found.is_empty());
         count.damaged += has(Kind::Damaged);
-        count.left += has(Kind::LeftBehind);
-        count.untold += has(Kind::Unexplained);
+        count.remaining += has(Kind::LeftBehind);
+        count.unexplained += has(Kind::Unexplained);
         if found.is_empty() {
             return;
         }
@@ -54,23 +54,23 @@ impl Tally {
         self.0.lock().unwrap().not_met += 1;
     }
 
-    /// Prints the table and the totals; true if no fault broke a promise.
+    /// Prints the table and the totals; returns whether no fault broke a promise.
     pub fn close(self) -> bool {
         let Counts { by_class, not_met } = self.0.into_inner().unwrap();
-        println!("\n{:<18} {:>8} {:>8} {:>8} {:>8}", "fault in", "injected", "damaged", "left", "untold");
+        println!("\n{:<18} {:>8} {:>8} {:>8} {:>8}", "fault in", "injected", "damaged", "left", "unexplained");
         let mut all = Count::default();
         for (class, count) in &by_class {
-            let Count { injected, failed, damaged, left, untold } = *count;
-            println!("{class:<18} {injected:>8} {damaged:>8} {left:>8} {untold:>8}");
+            let Count { injected, failed, damaged, remaining, unexplained } = *count;
+            println!("{class:<18} {injected:>8} {damaged:>8} {remaining:>8} {unexplained:>8}");
             all.injected += injected;
             all.failed += failed;
             all.damaged += damaged;
-            all.left += left;
-            all.untold += untold;
+            all.remaining += remaining;
+            all.unexplained += unexplained;
         }
-        let Count { injected, failed, damaged, left, untold } = all;
-        println!("\n{untold} ended wrong, or without the cause in words; {not_met} were never called");
-        println!("{injected} faults injected, {damaged} damaged, {left} left behind");
+        let Count { injected, failed, damaged, remaining, unexplained } = all;
+        println!("\n{unexplained} ended wrong, or without the cause in words; {not_met} were never called");
+        println!("{injected} faults injected, {damaged} damaged, {remaining} left behind");
         let result = if failed == 0 { "ok" } else { "FAILED" };
         let passed = injected - failed;
         println!("test result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");

@@ -1,8 +1,8 @@
 //! Runs a build under ptrace(2), records the system calls of runner's own processes, and makes one of them fail.
 //!
-//! strace(1) counts calls by thread, makes them fail in every program that runner starts, and can report a short write
-//! but not make one. This tracer counts a call over all threads of a role, makes it fail once, and shortens the write
-//! itself. For x86-64 alone: a call's arguments are taken from that processor's registers.
+//! strace(1) counts calls by thread, makes them fail in every program that runner starts, and can report a short write but not
+//! make one. This tracer counts a call over all threads of a role, makes it fail once, and shortens the write itself. It runs on
+//! x86-64 alone: it takes a call's arguments from that processor's registers.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -24,10 +24,10 @@ use nix::unistd::Pid;
 use crate::calls::{self, Call, Fault, Label};
 use crate::project::{Project, Run};
 
-/// How long a build may take before it counts as one that hangs. No fault depends on how long one does take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time after which a build counts as one that hangs. No fault depends on the time that a build takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One of the processes that runner is made of.
+/// One of the processes of runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// The one that the caller started.
@@ -38,14 +38,14 @@ pub enum Role {
     Init,
 }
 
-/// A place where a system call is made, the same in each run of the same build.
+/// A system call of a build, the same in each run of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Site {
     pub role: Role,
     pub call: &'static str,
-    /// The path that it is on, or the file of the descriptor.
+    /// The path in its arguments, or the file of the descriptor.
     pub on: String,
-    /// Which of the calls that are alike.
+    /// Its number among the calls that are alike.
     pub nth: u32,
 }
 
@@ -63,14 +63,14 @@ pub struct Traced {
     pub sites: Vec<Site>,
     /// Whether the fault was injected.
     pub fired: bool,
-    /// Whether it would not end.
+    /// Whether it did not end.
     pub hung: bool,
 }
 
 /// A traced thread.
 struct Thread {
     role: Role,
-    /// The result to put in place of its call's.
+    /// The result that replaces its call's.
     result: Option<i64>,
 }
 
@@ -81,7 +81,7 @@ struct Tracer<'a> {
     dir: String,
     injection: Option<&'a Injection>,
     threads: HashMap<i32, Thread>,
-    /// Stopped at their beginning, before their parent has been heard of.
+    /// Stopped at their beginning, before their parent reports them.
     waiting: HashSet<i32>,
     counts: HashMap<(Role, &'static str, String), u32>,
     sites: Vec<Site>,
@@ -93,7 +93,7 @@ struct Tracer<'a> {
 #[expect(clippy::zombie_processes, reason = "the tracer waits for all that it traces")]
 pub fn build(project: &Project, injection: Option<&Injection>) -> Traced {
     let file = |name: &str| File::create(project.path(name)).unwrap();
-    // The shell waits for a line, so it is not yet runner when the tracer comes.
+    // The shell waits for a line, so it is not yet runner when the tracer attaches.
     let mut command = project.shell(r#"read -r go; exec "$@" </dev/null"#, &["apply"]);
     command.stdin(Stdio::piped());
     let mut child = command.stdout(file("stdout.txt")).stderr(file("stderr.txt")).spawn().unwrap();
@@ -121,7 +121,7 @@ pub fn build(project: &Project, injection: Option<&Injection>) -> Traced {
     let (over, watch) = mpsc::channel::<()>();
     let alive = Arc::clone(&tracer.alive);
     let dog = std::thread::spawn(move || {
-        let hung = watch.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        let hung = watch.recv_timeout(TIMEOUT) == Err(RecvTimeoutError::Timeout);
         if hung {
             for pid in alive.lock().unwrap().iter() {
                 // It may have ended by now.
@@ -138,7 +138,7 @@ pub fn build(project: &Project, injection: Option<&Injection>) -> Traced {
 }
 
 impl Tracer<'_> {
-    /// Follows all until none is left; gives the exit code of the first, as a shell shows it.
+    /// Follows all processes until none remains; returns the exit code of the first, as a shell shows it.
     fn follow(&mut self) -> i32 {
         let mut code = -1;
         loop {
@@ -176,7 +176,7 @@ impl Tracer<'_> {
     fn resume(&mut self, pid: Pid, signal: Option<Signal>) {
         let has_result = self.threads.get(&pid.as_raw()).is_some_and(|thread| thread.result.is_some());
         let resumed = if self.fired && !has_result {
-            // The first one may have to be killed still.
+            // The first one may still have to be killed.
             if pid != self.first {
                 self.forget(pid);
             }
@@ -185,7 +185,7 @@ impl Tracer<'_> {
             ptrace::syscall(pid, signal)
         };
         match resumed {
-            // It has just been killed; its end comes.
+            // It has just been killed; its end is reported next.
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(error) => panic!("ptrace {pid}: {error}"),
         }
@@ -216,11 +216,11 @@ impl Tracer<'_> {
                     self.threads.insert(pid.as_raw(), Thread { role, result: None });
                     self.resume(pid, None);
                 }
-                // The shell that is to become runner.
+                // The shell that will become runner.
                 None if pid == self.first && !self.begun => drop(ptrace::cont(pid, None)),
                 None => {
                     self.forget(pid);
-                    // Not one of runner's own: it runs on its own.
+                    // Not one of runner's own processes: it runs untraced.
                     let _ = ptrace::detach(pid, None);
                 }
             },
@@ -290,7 +290,7 @@ fn role_of(pid: Pid) -> Option<Role> {
     }
 }
 
-/// Returns the label of a call; none where the tests leave it alone.
+/// Returns the label of a call; none where the tests do not touch it.
 fn label(pid: Pid, call: &Call, arguments: &[u64; 6], dir: &str) -> Option<String> {
     let descriptor = |at: usize| {
         // AT_FDCWD is a number too, in 32 bits.
@@ -312,7 +312,7 @@ fn label(pid: Pid, call: &Call, arguments: &[u64; 6], dir: &str) -> Option<Strin
         Label::Descriptor(at) => descriptor(at),
         Label::Ioctl => {
             let on = descriptor(0);
-            // Of a pipe it is the standard library's, which takes it for granted.
+            // For a pipe it is a call of the standard library, which takes its success for granted.
             if on.starts_with("pipe:") {
                 return None;
             }
@@ -339,11 +339,11 @@ fn label(pid: Pid, call: &Call, arguments: &[u64; 6], dir: &str) -> Option<Strin
 }
 
 fn string(pid: Pid, address: u64) -> String {
-    const MOST: usize = 4096;
+    const MAX_BYTES: usize = 4096;
     const PAGE: u64 = 4096;
     let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else { return String::new() };
     let (mut bytes, mut at) = (Vec::new(), address);
-    while bytes.len() < MOST && address != 0 {
+    while bytes.len() < MAX_BYTES && address != 0 {
         let length = usize::try_from(PAGE - at % PAGE).unwrap();
         let mut part = vec![0; length];
         if memory.read_exact_at(&mut part, at).is_err() {

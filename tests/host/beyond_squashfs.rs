@@ -56,9 +56,12 @@ steps:
         lsetxattr(&path, "system.posix_acl_default", &list, XattrFlags::empty()).unwrap();
     }
     let first = Built::succeed(&project);
-    let told: Vec<&str> = first.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
-    assert!(told.iter().any(|told| told.contains("lose theirs: ") && told.contains("/shared/in")), "{told:?}");
-    assert!(told.iter().any(|told| told.ends_with("loses its: /kept")), "{told:?}");
+    let warnings: Vec<&str> = first.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
+    assert!(
+        warnings.iter().any(|message| message.contains("lose theirs: ") && message.contains("/shared/in")),
+        "{warnings:?}"
+    );
+    assert!(warnings.iter().any(|message| message.ends_with("loses its: /kept")), "{warnings:?}");
     let modes = ["/shared 755", "/shared/in 755", "/shared/in/f 644"];
     for step in ["after", "look"] {
         assert_eq!(first.lines(step), modes, "{step}");

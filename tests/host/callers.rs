@@ -64,9 +64,9 @@ fn a_file_size_limit_fails_a_build_with_the_limits_name() {
         let project = project(IMAGE);
         let built = limited(&project, &format!("-f {blocks}"));
         assert_eq!(built.run.code, 3, "{}", built.run);
-        let told = if blocks == 0 { built.run.stderr.clone() } else { built.reason(step).to_owned() };
-        assert!(told.contains("File too large") && told.contains("`ulimit -f unlimited`"), "{}", built.run);
-        assert_eq!(told.matches("runner's caller").count(), 1, "{told}");
+        let message = if blocks == 0 { built.run.stderr.clone() } else { built.reason(step).to_owned() };
+        assert!(message.contains("File too large") && message.contains("`ulimit -f unlimited`"), "{}", built.run);
+        assert_eq!(message.matches("runner's caller").count(), 1, "{message}");
         assert_nothing_left(&project, &built);
     }
 }
@@ -317,8 +317,8 @@ fn without_proc_or_the_null_device_only_the_commands_that_need_them_fail() {
         for command in [&["apply"][..], &["lock"], &["run", "c", "--", "true"], &["doctor"]] {
             let run = project.runner_in_shell(&shell, command);
             assert_eq!(run.code, 3, "{change}: {command:?}: {run}");
-            let told = run.to_string();
-            assert!(told.contains(words) && told.contains(fix), "{change}: {command:?}: {run}");
+            let message = run.to_string();
+            assert!(message.contains(words) && message.contains(fix), "{change}: {command:?}: {run}");
             assert!(!project.store().exists(), "{change}: {command:?} made the store");
         }
         for command in ["plan", "validate"] {

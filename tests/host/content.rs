@@ -50,16 +50,16 @@ fn an_image_mounted_in_place_of_another_with_equal_times_and_inodes_is_another_i
         let store = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         fs::create_dir(&target).unwrap();
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         for image in &images {
             let image = mounts.image(image);
             mount_bind(&image, &target).unwrap();
-            told.push(of(store.path(), &target));
+            reports.push(of(store.path(), &target));
             take_down(&target);
             // So that the next one gets the same device number.
             take_down(&image);
         }
-        assert_ne!(told[0].digest, told[1].digest);
+        assert_ne!(reports[0].digest, reports[1].digest);
     });
 }
 
@@ -71,16 +71,16 @@ fn an_overlay_of_other_images_is_another_input() {
         let store = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         fs::create_dir(&target).unwrap();
-        let told = [one, two].map(|top| {
+        let reports = [one, two].map(|top| {
             let chain = mounts.chain(&[low.clone(), top]);
             mount_bind(&chain, &target).unwrap();
-            let told = of(store.path(), &target);
+            let reports = of(store.path(), &target);
             take_down(&target);
             take_down(&chain);
-            told
+            reports
         });
-        assert_ne!(told[0].digest, told[1].digest);
-        assert_eq!(told[0].read, 1);
+        assert_ne!(reports[0].digest, reports[1].digest);
+        assert_eq!(reports[0].read, 1);
     });
 }
 

@@ -50,8 +50,8 @@ fn known(schema: &Value) -> Vec<(String, BTreeSet<String>)> {
         let properties = variant["properties"].as_object().unwrap();
         let kind = properties["event"]["const"].as_str().unwrap().to_owned();
         for (name, property) in properties {
-            let told = name == "event" || property.get("description").is_some();
-            assert!(told, "{kind}.{name} has no description");
+            let has_description = name == "event" || property.get("description").is_some();
+            assert!(has_description, "{kind}.{name} has no description");
         }
         (kind, properties.keys().chain(&common).cloned().collect())
     });

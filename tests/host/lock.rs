@@ -272,9 +272,9 @@ fn one_lock_file_has_a_section_for_each_manifest_and_each_set_of_variables() {
 
     let run = project.runner(&["apply", "--locked", "--set", "word=none"]);
     assert_eq!(run.code, 4, "{run}");
-    let told = "runner.lock has no section of build.yaml --set word=none, only of build.yaml, build.yaml --set word=less, \
+    let message = "runner.lock has no section of build.yaml --set word=none, only of build.yaml, build.yaml --set word=less, \
                 other.yaml, other.yaml --set 'word=a b'\n  help: `runner lock build.yaml --set word=none` adds it";
-    assert!(run.stderr.contains(told), "{run}");
+    assert!(run.stderr.contains(message), "{run}");
 }
 
 #[test]

@@ -71,27 +71,27 @@ fn a_check_names_the_files_and_the_values_that_the_store_knows() {
     let project = locked(MANIFEST);
     project.write("src/a", "two\n");
     change(&project, "cat /src/a >", "cat /src/a /src/a >");
-    let told = check(&project);
+    let check_run = check(&project);
     let line = "snapshot snap was locked for other inputs: step copy changed: run: cat /src/a > /a; env >> /a → cat /src/a /src/a > /a; env >> /a; \
                 the content of /src changed: a (content)\n";
-    assert!(told.code == 4 && told.stderr.contains(line), "{told}");
+    assert!(check_run.code == 4 && check_run.stderr.contains(line), "{check_run}");
 }
 
 #[test]
 fn a_check_of_inputs_that_agree_says_that_nothing_was_built_and_ends_with_0() {
     let project = locked(MANIFEST);
     fs::remove_dir_all(project.store()).unwrap();
-    let told = check(&project);
-    assert_eq!(told.code, 0, "{told}");
+    let check_run = check(&project);
+    assert_eq!(check_run.code, 0, "{check_run}");
     assert!(
-        told.stdout.ends_with("runner.lock: nothing differs\nnot built here, so not compared: snap, top\n"),
-        "{told}"
+        check_run.stdout.ends_with("runner.lock: nothing differs\nnot built here, so not compared: snap, top\n"),
+        "{check_run}"
     );
     // The steps of a locked snapshot may have other names where nothing else differs: the lock is of those steps.
     change(&project, "name: more,", "name: other,");
-    let told = check(&project);
+    let check_run = check(&project);
     let line = "snapshot top was locked for other inputs: step other is new; step more is gone\n";
-    assert!(told.code == 4 && told.stderr.contains(line), "{told}");
+    assert!(check_run.code == 4 && check_run.stderr.contains(line), "{check_run}");
 }
 
 #[test]
@@ -99,11 +99,11 @@ fn a_check_with_another_tool_compares_the_fields_of_the_manifest() {
     let project = locked(MANIFEST);
     fs::remove_dir_all(project.store()).unwrap();
     let mksquashfs = "RUNNER_MKSQUASHFS=1 exec \"$@\"";
-    let told = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
-    assert_eq!(told.code, 0, "{told}");
+    let check_run = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
+    assert_eq!(check_run.code, 0, "{check_run}");
     change(&project, "A: one", "A: two");
-    let told = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
-    assert!(told.code == 4 && told.stderr.contains("the tools are others: "), "{told}");
+    let check_run = project.runner_in_shell(mksquashfs, &["lock", "--check"]);
+    assert!(check_run.code == 4 && check_run.stderr.contains("the tools are others: "), "{check_run}");
 }
 
 #[test]
@@ -125,8 +125,8 @@ steps:
     assert_eq!(project.runner(&["lock"]).code, 0);
     fs::remove_dir_all(project.store()).unwrap();
     fs::remove_file(project.path("stage/made")).unwrap();
-    let told = check(&project);
-    assert!(told.code == 0 && told.stdout.contains("not compared: snap\n"), "{told}");
+    let check_run = check(&project);
+    assert!(check_run.code == 0 && check_run.stdout.contains("not compared: snap\n"), "{check_run}");
     assert_eq!(project.runner(&["apply", "--locked"]).code, 0);
 }
 
@@ -135,8 +135,8 @@ fn a_bind_that_cannot_be_read_is_an_error_of_a_check() {
     let project = locked(MANIFEST);
     let has_been = fs::metadata(project.path("src/a")).unwrap().permissions();
     fs::set_permissions(project.path("src/a"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
-    let told = crate::commands::by_nobody(&project, &["lock", "--check", "--store", "/nowhere"]);
-    assert!(told.code == 3 && told.stderr.contains("src/a: Permission denied"), "{told}");
+    let check_run = crate::commands::by_nobody(&project, &["lock", "--check", "--store", "/nowhere"]);
+    assert!(check_run.code == 3 && check_run.stderr.contains("src/a: Permission denied"), "{check_run}");
     fs::set_permissions(project.path("src/a"), has_been).unwrap();
 }
 

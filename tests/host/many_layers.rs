@@ -41,9 +41,9 @@ fn a_hundred_layers_are_mounted_and_each_is_seen() {
     let project = Project::new(&manifest());
     let run = project.apply();
     let numbers: String = (0..LAYERS).map(|layer| format!("look | {layer}\n")).collect();
-    let told: String =
+    let printed: String =
         run.stdout.lines().filter(|line| line.starts_with("look |")).map(|line| format!("{line}\n")).collect();
-    assert_eq!(told, numbers, "{run}");
+    assert_eq!(printed, numbers, "{run}");
     assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
 
     let mut images = vec![project.path("out/base.squashfs")];

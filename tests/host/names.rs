@@ -97,11 +97,11 @@ steps:
     let output = project.shell(broken, &["apply", "--progress", "json"]).output().unwrap();
     let built = Built::from_run(Run::new(0, &output));
     assert_eq!(built.run.code, 0, "{}", built.run);
-    let told: Vec<&str> = built.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    let messages: Vec<&str> = built.all("warning").iter().map(|event| event["message"].as_str().unwrap()).collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(
-        told[0].contains("resolv.conf of this host is missing, or a link that leads nowhere, so the steps of c "),
-        "{told:?}"
+        messages[0].contains("resolv.conf of this host is missing, or a link that leads nowhere, so the steps of c "),
+        "{messages:?}"
     );
 }
 

@@ -193,14 +193,14 @@ fn group_of(list: &str) -> u32 {
 }
 
 #[track_caller]
-fn assert_same(project: &Project, what: &str, found: &[String], wanted: &[String]) {
-    let unlike = found.iter().zip(wanted).find(|(found, wanted)| found != wanted);
+fn assert_same(project: &Project, what: &str, found: &[String], expected: &[String]) {
+    let unlike = found.iter().zip(expected).find(|(found, expected)| found != expected);
     assert!(
-        found == wanted,
+        found == expected,
         "{what}, in {}: {} lines and {}; first\n{unlike:#?}",
         project.path("src").display(),
         found.len(),
-        wanted.len()
+        expected.len()
     );
 }
 
@@ -226,10 +226,10 @@ fn try_trees(seeds: std::ops::Range<u64>, epoch: Option<i64>, scratch: &str) {
     let again = Built::of(&project, &["--no-cache"]);
     assert_eq!((again.run.code, again.status("copy")), (0, "ran"), "{}", again.run);
     assert_same(&project, "the second build's session", &again.lines("before"), &made);
-    let wanted = as_in_a_snapshot(&made, epoch);
+    let expected = as_in_a_snapshot(&made, epoch);
     for (built, of) in [(&resumed, "the resumed build"), (&again, "the second build")] {
         for (step, what) in [("frozen", "the frozen directory"), ("listed", "the layer"), ("image", "the full image")] {
-            assert_same(&project, &format!("{what} of {of}"), &built.lines(step), &wanted);
+            assert_same(&project, &format!("{what} of {of}"), &built.lines(step), &expected);
         }
     }
     let digests = |built: &Built| -> Vec<String> {

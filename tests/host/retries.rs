@@ -58,10 +58,10 @@ fn each_try_starts_from_the_same_state_and_gives_the_layer_of_a_build_without_re
         // The bind is as the tries left it, and each warning says so.
         assert_eq!(fs::read_to_string(project.path("out/tries")).unwrap(), "try\n".repeat(3));
         let stays = format!("/out ({})", project.path("out").display());
-        let told = |try_: u32| {
+        let warnings = |try_: u32| {
             format!("exit code 1; try {try_} of 3 begins with the root as it was; what this one wrote to {stays} stays")
         };
-        assert_eq!(third.warnings_of("again"), [told(2), told(3)], "{scratch}");
+        assert_eq!(third.warnings_of("again"), [warnings(2), warnings(3)], "{scratch}");
     }
 }
 
@@ -84,8 +84,11 @@ steps:
     project.write("out/Makefile", MAKEFILE);
     let built = Built::succeed(&project);
     assert_eq!(built.lines("make").last().map(String::as_str), Some("whole"), "{}", built.run);
-    let told = built.warnings_of("make");
-    assert!(told[0].starts_with("timed out after 3s, and was killed 200ms after SIGTERM; try 2 of 2"), "{told:?}");
+    let warnings = built.warnings_of("make");
+    assert!(
+        warnings[0].starts_with("timed out after 3s, and was killed 200ms after SIGTERM; try 2 of 2"),
+        "{warnings:?}"
+    );
     assert!(names_in(&project.path("layer.squashfs")).contains(&"/product".to_owned()));
     let again = Built::succeed(&project);
     assert_eq!((again.status("make"), again.digest("layer")), ("cached", built.digest("layer")), "{}", again.run);
@@ -174,10 +177,10 @@ steps:
     );
     fs::create_dir(project.path("out")).unwrap();
     let built = Built::of(&project, &[]);
-    let told = built.warnings_of("again");
-    let has_lost = told[0].ends_with("; the container's network begins anew");
+    let warnings = built.warnings_of("again");
+    let has_lost = warnings[0].ends_with("; the container's network begins anew");
     // With an external runtime each step has a network of its own.
-    assert_eq!(has_lost, runtime() == "embedded", "{told:?}");
+    assert_eq!(has_lost, runtime() == "embedded", "{warnings:?}");
 }
 
 also_with_runc! {

@@ -43,10 +43,10 @@ fn digests(project: &Project, shell: &str) -> Vec<(String, String)> {
 #[test]
 fn images_are_the_same_in_memory_and_on_disk_under_any_umask() {
     let memory = manifest("{ tmpfs: 1GiB }");
-    let wanted = digests(&Project::new(&memory), r#"exec "$@""#);
-    assert_eq!(digests(&Project::new(&memory), r#"umask 077; exec "$@""#), wanted, "with umask 077");
-    assert_eq!(digests(&Project::new(&memory), r#"umask 0; exec nice "$@" -j 1"#), wanted, "one job at a time");
+    let expected = digests(&Project::new(&memory), r#"exec "$@""#);
+    assert_eq!(digests(&Project::new(&memory), r#"umask 077; exec "$@""#), expected, "with umask 077");
+    assert_eq!(digests(&Project::new(&memory), r#"umask 0; exec nice "$@" -j 1"#), expected, "one job at a time");
     let disk = manifest("{ disk: true }");
-    assert_eq!(digests(&Project::new(&disk), r#"exec "$@""#), wanted, "with scratch on disk");
-    assert_eq!(digests(&Project::new(&disk), r#"umask 027; exec "$@""#), wanted, "on disk with umask 027");
+    assert_eq!(digests(&Project::new(&disk), r#"exec "$@""#), expected, "with scratch on disk");
+    assert_eq!(digests(&Project::new(&disk), r#"umask 027; exec "$@""#), expected, "on disk with umask 027");
 }

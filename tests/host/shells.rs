@@ -253,13 +253,13 @@ steps: [{ name: s, container: c, run: 'true' }, { name: t, container: d, run: 't
     );
     fs::create_dir(project.path("out")).unwrap();
     let shell = |name: &str| project.runner_in_shell("echo 'echo x > /out/x' | \"$@\"", &["shell", name]);
-    let told = format!(
+    let message = format!(
         "files written to these mounts stay: /out ({}), /cache (the cache /cache)\n",
         project.path("out").display()
     );
     for name in ["c", "s"] {
         let run = shell(name);
-        assert!(run.code == 0 && run.stderr.ends_with(&told), "{run}");
+        assert!(run.code == 0 && run.stderr.ends_with(&message), "{run}");
         assert_eq!(fs::read_to_string(project.path("out/x")).unwrap(), "x\n");
     }
     let run = shell("d");

@@ -152,9 +152,9 @@ steps: [{ name: image, snapshot: { mode: full, output: image.squashfs } }]
         // The store has a result of an earlier build.
         for arguments in [&["plan"][..], &["apply"], &["apply", "--no-cache"], &["lock"]] {
             let run = project.runner(arguments);
-            let told = format!("{}{}", run.stdout, run.stderr);
-            assert!(run.code == 2 && told.contains(words), "{arguments:?}: {run}");
-            assert!(told.contains("mount that overlay, and name the directory where it is mounted"), "{run}");
+            let output = format!("{}{}", run.stdout, run.stderr);
+            assert!(run.code == 2 && output.contains(words), "{arguments:?}: {run}");
+            assert!(output.contains("mount that overlay, and name the directory where it is mounted"), "{run}");
             assert_eq!(project.leftovers(run.pid), Vec::<String>::new());
         }
     };

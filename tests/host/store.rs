@@ -105,12 +105,12 @@ fn layers_are_listed_with_their_steps_and_the_layers_below() {
     assert_eq!(row[..3], [&base.hex()[..12], "4.0", "KiB"], "{run}");
     assert!(row.ends_with(&["1", "layer", "above"]) && run.stdout.ends_with("2 layers, 8.0 KiB\n"), "{run}");
 
-    let told = json(&project, &["inspect", "app-layer", "--json"]);
-    let built = &told["built"][0];
+    let inspected = json(&project, &["inspect", "app-layer", "--json"]);
+    let built = &inspected["built"][0];
     assert_eq!(built["steps"], serde_json::json!(["sign", "app-layer"]));
     assert_eq!(built["below"], serde_json::json!([base.to_string()]));
     assert_eq!(built["fields"]["hostname"], "app");
-    assert_eq!((&told["size"], &built["container"]), (&4096.into(), &"app".into()));
+    assert_eq!((&inspected["size"], &built["container"]), (&4096.into(), &"app".into()));
     let run = store(&project, &["inspect", "app-layer"]);
     for text in [
         &format!("layer       {app}\n"),

@@ -75,36 +75,36 @@ impl Tree {
 
     /// Returns each difference, in words. Times from `fresh` (seconds since 1970) on are taken as equal: both trees were made
     /// after that, but not in the same second.
-    pub fn differences(&self, wanted: &Self, fresh: i64) -> Vec<String> {
-        let mut told = Vec::new();
-        for (path, wanted) in &wanted.0 {
+    pub fn differences(&self, expected: &Self, fresh: i64) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (path, expected) in &expected.0 {
             let Some(found) = self.0.get(path) else {
-                told.push(format!("{path:?}: is not there"));
+                differences.push(format!("{path:?}: is not there"));
                 continue;
             };
-            let mut tell = |what: &str, found: &dyn std::fmt::Debug, wanted: &dyn std::fmt::Debug| {
-                let (found, wanted) = (format!("{found:?}"), format!("{wanted:?}"));
-                if found != wanted {
-                    told.push(format!("{path:?}: {what} is {found} and not {wanted}"));
+            let mut tell = |what: &str, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
+                let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+                if found != expected {
+                    differences.push(format!("{path:?}: {what} is {found} and not {expected}"));
                 }
             };
-            tell("kind", &found.kind, &wanted.kind);
-            tell("mode", &format!("{:o}", found.mode), &format!("{:o}", wanted.mode));
-            tell("owner", &found.owner, &wanted.owner);
-            tell("size", &found.size, &wanted.size);
-            tell("content", &found.content, &wanted.content);
-            tell("link count", &found.links, &wanted.links);
-            tell("hard link", &found.linked_to, &wanted.linked_to);
-            tell("device", &found.device, &wanted.device);
-            tell("attributes", &found.attributes, &wanted.attributes);
-            tell("is sparse", &found.is_sparse(), &wanted.is_sparse());
+            tell("kind", &found.kind, &expected.kind);
+            tell("mode", &format!("{:o}", found.mode), &format!("{:o}", expected.mode));
+            tell("owner", &found.owner, &expected.owner);
+            tell("size", &found.size, &expected.size);
+            tell("content", &found.content, &expected.content);
+            tell("link count", &found.links, &expected.links);
+            tell("hard link", &found.linked_to, &expected.linked_to);
+            tell("device", &found.device, &expected.device);
+            tell("attributes", &found.attributes, &expected.attributes);
+            tell("is sparse", &found.is_sparse(), &expected.is_sparse());
             let time =
                 |entry: &Entry| if entry.modified < fresh { entry.modified.to_string() } else { "new".to_owned() };
-            tell("time", &time(found), &time(wanted));
+            tell("time", &time(found), &time(expected));
         }
-        let more = self.0.keys().filter(|path| !wanted.0.contains_key(*path));
-        told.extend(more.map(|path| format!("{path:?}: should not be there")));
-        told
+        let more = self.0.keys().filter(|path| !expected.0.contains_key(*path));
+        differences.extend(more.map(|path| format!("{path:?}: should not be there")));
+        differences
     }
 }
 

@@ -1,4 +1,4 @@
-//! Manifests that are right, and the builds that they become.
+//! Correct manifests, and the builds that they become.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ fn the_epoch_can_be_that_of_the_last_commit() {
 }
 
 #[test]
-fn what_is_left_out_has_the_contracts_defaults() {
+fn omitted_keys_have_the_contracts_defaults() {
     let build = build("version: 1\ncontainers: {c: {rootfs: {scratch: true}}}\nsteps: [{name: s, snapshot: {}}]\n");
     assert_eq!((build.name.as_str(), build.source_date_epoch), ("work", Some(315_532_800)));
     let c = &build.containers[0];
@@ -120,7 +120,7 @@ fn what_is_left_out_has_the_contracts_defaults() {
 }
 
 #[test]
-fn every_setting_arrives() {
+fn every_setting_is_in_the_build() {
     let build = build(
         r#"
 version: 1
@@ -207,7 +207,7 @@ steps:
 }
 
 #[test]
-fn a_variable_that_is_set_goes_before_the_manifests() {
+fn a_variable_of_the_caller_overrides_the_manifests() {
     let text = "version: 1\nvars: {a: x}\ncontainers: {c: {rootfs: {scratch: true}, env: {A: '${{a}}-${{ a }}'}}}\n";
     assert_eq!(build(text).containers[0].env["A"], "x-x");
     assert_eq!(build_with(text, &[("a", "${{ a }}")]).containers[0].env["A"], "${{ a }}-${{ a }}");
@@ -225,7 +225,7 @@ fn variables_are_not_looked_for_in_variables() {
 }
 
 #[test]
-fn aliases_stand_for_what_they_name() {
+fn aliases_are_replaced_by_their_anchors() {
     let text = "version: 1\ncontainers:\n  a: &a {rootfs: {scratch: true}, env: &e {K: v}}\n  b: *a\n  c: {rootfs: {dir: root}, env: *e}\n";
     let build = build(text);
     assert_eq!(build.containers[1].rootfs, Rootfs::Scratch);
@@ -276,7 +276,7 @@ fn a_manifest_is_loaded_from_its_file_and_its_directory_gives_the_name() {
 }
 
 #[test]
-fn a_manifest_that_cannot_be_read_is_told_with_what_to_do() {
+fn an_unreadable_manifest_is_reported_with_the_fix() {
     let host = FakeHost::default();
     let missing = load(Path::new("/no/such/build.yaml"), &BTreeMap::new(), &host).unwrap_err();
     assert!(matches!(missing, LoadError::Read { .. }));
@@ -307,7 +307,7 @@ steps: []
 }
 
 #[test]
-fn secrets_that_are_not_there_are_no_mistakes_of_the_manifest_and_have_places_all_the_same() {
+fn missing_secrets_are_no_mistakes_of_the_manifest_and_have_places() {
     let text = "version: 1
 mounts:
   near: {type: secret, target: /a, source: tokn}

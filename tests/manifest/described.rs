@@ -1,4 +1,4 @@
-//! The schema as editors show it: each key and each form of it described, with examples that a manifest may hold.
+//! The schema as editors show it: each key and each form of it is described, with examples that a manifest may have.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::host::FakeHost;
 
-/// What a `$ref` names, else the schema itself.
+/// Returns the schema that a `$ref` names, else the schema itself.
 fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     match schema["$ref"].as_str() {
         Some(name) => root.pointer(name.trim_start_matches('#')).unwrap(),
@@ -17,7 +17,7 @@ fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     }
 }
 
-/// Each schema in a schema, with where it is.
+/// Calls a function for each schema in a schema, with its path.
 fn walk<'s>(schema: &'s Value, place: &str, visit: &mut dyn FnMut(&str, &'s Value)) {
     visit(place, schema);
     for keyword in ["$defs", "properties"] {
@@ -45,7 +45,7 @@ fn list(value: &Value) -> Vec<&Value> {
     value.as_array().into_iter().flatten().collect()
 }
 
-/// What a schema gives as examples: each value of an enumeration is one.
+/// Returns the examples of a schema: each value of an enumeration is one.
 fn examples(schema: &Value) -> Vec<&Value> {
     [list(&schema["examples"]), list(&schema["enum"])].concat()
 }
@@ -59,7 +59,7 @@ fn is_described(schema: &Value) -> bool {
     }
 }
 
-/// The forms of what a schema describes that none of the values has.
+/// Collects the forms of a described schema that none of the values has.
 fn not_shown(root: &Value, schema: &Value, place: &str, values: &[&Value], missing: &mut Vec<String>) {
     let schema = resolved(root, schema);
     for kind in list(&schema["type"]).into_iter().filter(|_| schema["type"].is_array()) {
@@ -133,7 +133,7 @@ fn with(mut map: Value, key: &str, value: &Value) -> Value {
     map
 }
 
-/// What a mount has beside that key, so that the key has a meaning.
+/// Returns the other keys of a mount with that key, so that the key has a meaning.
 fn mount_around(key: &str, value: &Value) -> Value {
     let r#type = match key {
         "source" | "cache" => "bind",
@@ -187,7 +187,7 @@ fn a_manifest_of_all_the_examples_is_right() {
         manifest["containers"][format!("container-{}", number + 1)] = container;
     }
     manifest["steps"].as_array_mut().unwrap().extend(steps);
-    // What the forms with a variable in them name.
+    // The names that the forms with a variable refer to.
     let forms =
         [("network", "none"), ("mode", "full"), ("compression", "xz"), ("cache", "ignore"), ("sharing", "locked")];
     for (name, value) in forms {

@@ -1,4 +1,4 @@
-//! A host of a few files, for checks that touch no disk.
+//! A host of a few files, for checks without a disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use runner::model::{FileKind, Host};
 use runner::seccomp::Kernel;
 
-/// What is at which absolute path; nothing else is there. Stricter than a disk: a path that is not absolute, or has `.`
-/// or a NUL in it, is a mistake of the checks and panics.
+/// The files by absolute path; no others exist. Stricter than a disk: a path that is not absolute, or has `.` or a NUL in it, is
+/// a mistake of the checks and panics.
 pub struct FakeHost(Vec<(&'static str, FileKind)>);
 
 impl Default for FakeHost {

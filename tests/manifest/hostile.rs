@@ -1,4 +1,4 @@
-//! Manifests that mean harm: bombs, heaps of mistakes, and any bytes at all. Each is refused, and soon, and shown.
+//! Hostile manifests: bombs, thousands of mistakes, and any bytes at all. Each is refused, and soon, and shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ fn read(text: &str) -> Result<Build, Vec<Problem>> {
     check(text, Path::new("/work/build.yaml"), &BTreeMap::new(), &FakeHost::default())
 }
 
-/// What is shown of a manifest that is refused.
+/// Returns the report of a manifest that is refused.
 fn refused(text: &str) -> String {
     let problems = read(text).unwrap_err();
     assert!(!problems.is_empty());
@@ -109,7 +109,7 @@ fn a_manifest_over_four_mebibytes_is_refused_unread() {
 }
 
 #[test]
-fn what_is_not_text_is_refused_at_the_byte() {
+fn bytes_that_are_not_utf8_are_refused_at_their_offset() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("build.yaml");
     std::fs::write(&path, b"version: 1\nname: a\xffb\n").unwrap();
@@ -158,7 +158,7 @@ fn a_long_chain_and_a_long_cycle_are_looked_through() {
     assert!(shown.contains("these steps wait for each other") && shown.contains('…'), "{}", shown.len());
 }
 
-/// A manifest with something of everything, for mutations to start from.
+/// A manifest with every kind of entry, for mutations to start from.
 const SEED: &str = r#"version: 1
 name: n
 source_date_epoch: none
@@ -185,7 +185,7 @@ steps:
   - {name: two, container: b, exec: [x, 1], needs: [s], timeout: 1m, retries: 2}
 "#;
 
-/// What mutations put in.
+/// The texts that mutations insert.
 const PIECES: [&str; 24] = [
     "",
     "\n",

@@ -1,4 +1,4 @@
-//! Manifests from text to build, or to what the user is shown: the contract with users, line by line.
+//! Manifests from text to build, or to the report for the user: the contract with users, line by line.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod accepted;

@@ -1,7 +1,7 @@
 //! Every refusal, as the user sees it, to the letter.
 //!
-//! Each file of `refusals/` holds cases: a line `### what it is about`, a manifest, a line `---`, and what is shown.
-//! After a change that is meant, `BLESS=1 cargo test --test manifest refusals` writes the files anew; read the diff.
+//! Each file of `refusals/` has cases: a line `### the subject`, a manifest, a line `---`, and the report. After an intended
+//! change, `BLESS=1 cargo test --test manifest refusals` writes the files again; read the diff.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ fn compare(name: &str) {
     for case in written.split("### ").skip(1) {
         let (title, rest) = case.split_once('\n').unwrap();
         let (manifest, expected) = rest.split_once("\n---\n").unwrap_or((rest.trim_end(), ""));
-        // Escapes, for what an editor would not keep.
+        // Escapes, for characters that an editor would not preserve.
         let manifest = format!("{manifest}\n").replace("<TAB>", "\t").replace("<NUL>", "\0").replace("<CR>", "\r");
         let got = shown(&manifest);
         if got != expected.trim_end().to_owned() + "\n" {
@@ -62,5 +62,5 @@ refusals! {
     steps_that_cannot_be_are_refused: "steps.txt",
     snapshots_that_cannot_be_are_refused: "snapshots.txt",
     orders_that_cannot_be_are_refused: "order.txt",
-    all_problems_are_told_at_once_and_none_that_only_follow: "together.txt",
+    all_problems_are_reported_at_once_without_those_that_only_follow: "together.txt",
 }

@@ -1,4 +1,4 @@
-//! The JSON Schema: the committed file is what the types give, and it says what the reader does.
+//! The JSON Schema: the committed file is that of the types, and it agrees with the reader.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,13 +9,13 @@ use runner::manifest::{schema, schema_text};
 use crate::host::FakeHost;
 
 #[test]
-fn the_committed_schema_is_the_one_of_the_types() {
+fn the_committed_schema_is_that_of_the_types() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/manifest.v1.schema.json");
     let committed = std::fs::read_to_string(path).unwrap();
     assert!(committed == schema_text(), "run `runner schema > schemas/manifest.v1.schema.json`");
 }
 
-/// Returns whether both take the document; fails if they differ.
+/// Returns whether both accept the document; fails if they differ.
 fn accepted(text: &str) -> bool {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let instance: serde_json::Value = serde_yaml::from_str(text).unwrap();
@@ -162,7 +162,7 @@ fn schema_and_reader_refuse_the_same() {
 }
 
 #[test]
-fn each_example_tells_editors_where_the_schema_is_and_fits_it() {
+fn each_example_names_the_schema_for_editors_and_fits_it() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! SECURITY.md names tests: each of them is there.
+//! SECURITY.md names tests: each of them exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn sources(directory: &Path, text: &mut String) {
 }
 
 #[test]
-fn each_test_that_the_security_page_names_is_there() {
+fn each_test_that_the_security_page_names_exists() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
     for directory in ["src", "tests"] {
@@ -24,7 +24,7 @@ fn each_test_that_the_security_page_names_is_there() {
     }
     let page = fs::read_to_string(top.join("SECURITY.md")).unwrap();
     let (_, table) = page.split_once("## Each attack and its test").unwrap();
-    // Every second piece stands between backquotes.
+    // Every second piece is between backquotes.
     let words = table.split('`').skip(1).step_by(2);
     let is_name = |word: &&str| {
         word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
@@ -37,7 +37,7 @@ fn each_test_that_the_security_page_names_is_there() {
 }
 
 #[test]
-fn each_row_of_the_table_of_attacks_that_the_security_page_names_is_there() {
+fn each_row_of_the_table_of_attacks_that_the_security_page_names_exists() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();
     sources(&top.join("tests/attacks"), &mut text);

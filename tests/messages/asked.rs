@@ -1,9 +1,9 @@
-//! What is asked for: the command line, the manifest's file, settings.
+//! Wrong requests: the command line, the manifest's file, settings.
 
-use crate::session::{How, Session};
+use crate::session::{Environment, Session};
 
 #[test]
-fn a_command_line_that_cannot_be_is_told_with_what_can() {
+fn a_wrong_command_line_is_reported_with_the_right_one() {
     let mut session = Session::new();
     for line in [
         "aply",
@@ -28,13 +28,13 @@ fn a_command_line_that_cannot_be_is_told_with_what_can() {
         "schema event",
         "completions csh",
     ] {
-        session.tell(line);
+        session.run(line);
     }
     session.compare("command-line");
 }
 
 #[test]
-fn files_that_are_named_and_cannot_be_used_are_told_with_why() {
+fn named_files_that_cannot_be_used_are_reported_with_the_reason() {
     let mut session = Session::new();
     std::fs::create_dir(session.path("sub")).unwrap();
     session.write("sub/build.yaml", "");
@@ -50,23 +50,26 @@ fn files_that_are_named_and_cannot_be_used_are_told_with_why() {
         "apply --report build.yaml/report.html",
         "man build.yaml/x",
     ] {
-        session.tell(line);
+        session.run(line);
     }
     session.compare("files");
 }
 
 #[test]
-fn settings_that_cannot_be_are_told_with_where_they_come_from() {
+fn invalid_settings_are_reported_with_their_source() {
     let mut session = Session::new();
-    session.tell_how("plan", &How { env: &[("RUNNER_JOBS", "0"), ("RUNNER_PROGRESS", "loud")], ..How::default() });
-    session.tell_how("plan", &How { env: &[("SOURCE_DATE_EPOCH", "today")], ..How::default() });
-    session.tell_how("plan", &How { env: &[("RUNNER_STORE", "")], by_nobody: true });
+    session.run_in(
+        "plan",
+        &Environment { env: &[("RUNNER_JOBS", "0"), ("RUNNER_PROGRESS", "loud")], ..Environment::default() },
+    );
+    session.run_in("plan", &Environment { env: &[("SOURCE_DATE_EPOCH", "today")], ..Environment::default() });
+    session.run_in("plan", &Environment { env: &[("RUNNER_STORE", "")], by_nobody: true });
     session.write("runner.toml", "jobs = 'two'\ncolour = 'red'\nprogres = 'json'\n");
-    session.tell("plan");
+    session.run("plan");
     session.write("runner.toml", b"store = '\xff'");
-    session.tell("plan");
+    session.run("plan");
     std::fs::remove_file(session.path("runner.toml")).unwrap();
     std::fs::create_dir(session.path("runner.toml")).unwrap();
-    session.tell("plan");
+    session.run("plan");
     session.compare("settings");
 }

@@ -1,4 +1,4 @@
-//! Why steps fail for something else than what they run.
+//! Steps that fail for other reasons than their programs.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn with_step(step: &str) -> String {
 }
 
 #[test]
-fn a_rootfs_that_cannot_be_used_is_told_with_the_file_and_why() {
+fn a_rootfs_that_cannot_be_used_is_reported_with_the_file_and_the_reason() {
     let mut session = Session::new();
     session.write("junk", "neither an image nor an archive");
     session.write("hsqs", [b"hsqs".as_slice(), &[0x55; 4096]].concat());
@@ -30,13 +30,13 @@ fn a_rootfs_that_cannot_be_used_is_told_with_the_file_and_why() {
         ("no program", "rootfs: { programs: [/etc/passwd] }"),
         ("too little room", "scratch: { tmpfs: 64KiB }, rootfs: { programs: [/bin/sh] }"),
     ] {
-        session.tell_build(about, &with(rootfs));
+        session.build(about, &with(rootfs));
     }
     session.compare("rootfs");
 }
 
 #[test]
-fn a_container_that_cannot_be_made_is_told_with_the_setting_and_why() {
+fn a_container_that_cannot_be_made_is_reported_with_the_setting_and_the_reason() {
     let mut session = Session::new();
     fs::create_dir_all(session.path("root/dev/x")).unwrap();
     std::os::unix::fs::symlink("/etc", session.path("root/proc")).unwrap();
@@ -53,13 +53,13 @@ fn a_container_that_cannot_be_made_is_told_with_the_setting_and_why() {
         ("a folder mounted on a file", "mounts: [ { type: tmpfs, target: /file } ], rootfs: { dir: root }".to_owned()),
         ("a root whose /proc is a link", "rootfs: { dir: root }".to_owned()),
     ] {
-        session.tell_build(about, &with(&container));
+        session.build(about, &with(&container));
     }
     session.compare("container");
 }
 
 #[test]
-fn a_step_that_cannot_be_started_or_kept_is_told_with_why() {
+fn a_step_that_cannot_be_started_or_stored_is_reported_with_the_reason() {
     let mut session = Session::new();
     for (about, step) in [
         ("no such command", "{ name: greet, exec: [nothing] }"),
@@ -67,7 +67,7 @@ fn a_step_that_cannot_be_started_or_kept_is_told_with_why() {
         ("a command that is tried again", "{ name: greet, run: exit 3, retries: 1 }"),
         ("a step that takes too long", "{ name: greet, run: while true; do true; done, timeout: 1s }"),
     ] {
-        session.tell_build(about, &with_step(step));
+        session.build(about, &with_step(step));
     }
     session.compare("steps");
 }
@@ -77,7 +77,7 @@ fn an_output_that_cannot_be_written_is_refused_before_anything_runs() {
     let mut session = Session::new();
     for output in ["/etc/passwd/base.squashfs", "/proc/no/base.squashfs"] {
         session.write("build.yaml", MANIFEST.replace("out/base.squashfs", output));
-        session.tell("apply");
+        session.run("apply");
     }
     session.compare("outputs");
 }

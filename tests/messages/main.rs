@@ -1,6 +1,6 @@
-//! What the program itself says when it cannot do what it is asked for: every table to the letter, with the exit code.
+//! The program's own messages when it cannot carry out a request: every table to the letter, with the exit code.
 //!
-//! What cannot be had from outside is in `src/messages`, which says how tables are written anew. Needs root.
+//! The messages that cannot be caused from outside are in `src/messages`, which says how tables are written again. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod asked;

@@ -1,4 +1,4 @@
-//! A table: runner run in a directory of its own, and what it says and ends with.
+//! A table: runner run in a directory of its own, with its messages and exit codes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 
-/// In the directory, of runner.
+/// The copy of runner, in the directory.
 const COPY: &str = ".runner-of-nobody";
 
-/// What a build needs least: a root with a shell, made of the host's.
+/// The smallest manifest of a build: a root with the host's shell.
 pub const MANIFEST: &str = "\
 version: 1
 name: demo
@@ -25,18 +25,18 @@ steps:
   - { name: layer, snapshot: { output: out/base.squashfs } }
 ";
 
-/// A directory with a manifest and a store, and what was said in it.
+/// A directory with a manifest and a store, and the messages of the commands run in it.
 pub struct Session {
     directory: TempDir,
     text: String,
 }
 
-/// How runner is started.
+/// The environment in which runner is started.
 #[derive(Default)]
-pub struct How<'a> {
-    /// These variables are set.
+pub struct Environment<'a> {
+    /// The variables that are set.
     pub env: &'a [(&'a str, &'a str)],
-    /// By a user without any privilege.
+    /// Whether a user without any privilege starts it.
     pub by_nobody: bool,
 }
 
@@ -58,25 +58,25 @@ impl Session {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// Runs it, and puts what it said into the table; the words of `line` are its arguments.
-    pub fn tell(&mut self, line: &str) {
-        self.tell_how(line, &How::default());
+    /// Runs a command, and adds its messages to the table; the words of `line` are its arguments.
+    pub fn run(&mut self, line: &str) {
+        self.run_in(line, &Environment::default());
     }
 
-    pub fn tell_how(&mut self, line: &str, how: &How<'_>) {
-        let (code, said) = self.run(line, how);
-        let env: String = how.env.iter().map(|(name, value)| format!("{name}={value} ")).collect();
-        let prompt = if how.by_nobody { "nobody$" } else { "#" };
-        self.put(&format!("{prompt} {env}runner {line}\n{}ends with {code}\n\n", said.trim_start_matches('\n')));
+    pub fn run_in(&mut self, line: &str, environment: &Environment<'_>) {
+        let (code, output) = self.output_of(line, environment);
+        let env: String = environment.env.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+        let prompt = if environment.by_nobody { "nobody$" } else { "#" };
+        self.put(&format!("{prompt} {env}runner {line}\n{}ends with {code}\n\n", output.trim_start_matches('\n')));
     }
 
-    /// Builds, and puts why steps failed and what was warned of into the table.
-    pub fn tell_build(&mut self, about: &str, manifest: &str) {
+    /// Builds, and adds the reasons of failed steps and the warnings to the table.
+    pub fn build(&mut self, about: &str, manifest: &str) {
         self.write("build.yaml", manifest);
-        let (code, said) = self.run("apply --progress json", &How::default());
+        let (code, output) = self.output_of("apply --progress json", &Environment::default());
         self.put(&format!("### {about}\n"));
-        for line in said.lines() {
-            let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{said}"));
+        for line in output.lines() {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{output}"));
             let step = event["step"].as_str().unwrap_or_default();
             match (event["event"].as_str(), event["status"].as_str()) {
                 (Some("warning"), _) => {
@@ -103,21 +103,21 @@ impl Session {
         ));
     }
 
-    fn run(&self, line: &str, how: &How<'_>) -> (i32, String) {
-        let program = if how.by_nobody { self.copy_of_runner() } else { RUNNER.into() };
+    fn output_of(&self, line: &str, environment: &Environment<'_>) -> (i32, String) {
+        let program = if environment.by_nobody { self.copy_of_runner() } else { RUNNER.into() };
         let mut command = Command::new(program);
         command.args(line.split_whitespace()).current_dir(self.directory.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUNNER_STORE", self.path("store"));
-        command.envs(how.env.iter().copied());
-        if how.by_nobody {
+        command.envs(environment.env.iter().copied());
+        if environment.by_nobody {
             command.uid(65534).gid(65534);
         }
-        let output = command.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+        let result = command.output().unwrap();
+        let output = [result.stdout, result.stderr].concat();
+        (result.status.code().unwrap(), String::from_utf8(output).unwrap())
     }
 
-    /// Runner where every user may go: the checkout may lie below a directory of root's own, as /root is.
+    /// Copies runner to a place that every user can reach: the checkout may lie below a directory of root's own, as /root is.
     fn copy_of_runner(&self) -> PathBuf {
         let copy = self.directory.path().join(COPY);
         if !copy.exists() {
@@ -137,7 +137,7 @@ impl Session {
     }
 }
 
-/// What is built here depends on this host's shell.
+/// Removes digests: those of results here depend on this host's shell.
 fn without_digests(text: &str) -> String {
     let mut out = String::new();
     let mut digits = String::new();

@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::chown;
 
-use crate::session::{How, MANIFEST, Session};
+use crate::session::{Environment, MANIFEST, Session};
 
 #[test]
-fn a_store_that_cannot_be_used_is_told_with_another_way() {
+fn an_unusable_store_is_reported_with_the_fix() {
     let mut session = Session::new();
     for line in [
         "apply --store /proc/store",
@@ -17,23 +17,23 @@ fn a_store_that_cannot_be_used_is_told_with_another_way() {
         "store diff layer layer",
         "store gc --keep-lock nothing.lock",
     ] {
-        session.tell(line);
+        session.run(line);
     }
-    session.tell_how("store diff layer layer", &How { by_nobody: true, ..How::default() });
+    session.run_in("store diff layer layer", &Environment { by_nobody: true, ..Environment::default() });
     fs::create_dir(session.path("other")).unwrap();
     session.write("other/format", "9\n");
-    session.tell("apply --store other");
-    session.tell("plan --store other");
+    session.run("apply --store other");
+    session.run("plan --store other");
     session.write("other/format", "1\n");
     chown(session.path("other"), Some(1000), None).unwrap();
-    session.tell("apply --store other");
+    session.run("apply --store other");
     session.compare("store");
 }
 
 #[test]
-fn a_layer_that_is_not_there_or_damaged_is_told_with_what_makes_it() {
+fn a_missing_or_damaged_layer_is_reported_with_the_fix() {
     let mut session = Session::new();
-    session.tell_build("a build that all is well with says nothing", MANIFEST);
+    session.build("a build that all is well with says nothing", MANIFEST);
     fs::create_dir(session.path("folder")).unwrap();
     session.write("short", "hs");
     for line in [
@@ -45,7 +45,7 @@ fn a_layer_that_is_not_there_or_damaged_is_told_with_what_makes_it() {
         "store export layer folder",
         "store export layer build.yaml/x",
     ] {
-        session.tell(line);
+        session.run(line);
     }
     let layers = fs::read_dir(session.path("store/layers/sha256")).unwrap();
     let layer = layers.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some()).unwrap();
@@ -53,29 +53,29 @@ fn a_layer_that_is_not_there_or_damaged_is_told_with_what_makes_it() {
     fs::remove_file(&layer).unwrap();
     fs::write(&layer, [&bytes[..bytes.len() - 1], b"x"].concat()).unwrap();
     for line in ["store export layer copy.squashfs", "store verify", "store verify"] {
-        session.tell(line);
+        session.run(line);
     }
     session.compare("layers");
 }
 
 #[test]
-fn a_lock_that_does_not_fit_is_told_with_what_writes_it_anew() {
+fn a_lock_that_does_not_match_is_reported_with_the_command_that_updates_it() {
     let mut session = Session::new();
-    session.tell("apply --locked");
-    session.tell("lock --check");
-    session.tell("verify");
+    session.run("apply --locked");
+    session.run("lock --check");
+    session.run("verify");
     let digest = |text: &str| format!("sha256:{}", text.repeat(32));
     session.write("runner.lock", "version = 1\n[[snapshot]]\nstep = 'layer'\ndigest = ''\n");
-    session.tell("lock --check");
+    session.run("lock --check");
     session.write("runner.lock", "version = 9\n");
-    session.tell("lock");
+    session.run("lock");
     let other = "[[manifest]]\npath = \"other.yaml\"\nrunner = \"0.0.1\"\n";
     session.write("runner.lock", format!("version = 2\n{other}"));
-    session.tell("apply --locked");
+    session.run("apply --locked");
     session.write("runner.lock", "version = \n");
-    session.tell("apply --locked");
-    session.tell("lock");
-    session.tell("store gc --keep-lock runner.lock");
+    session.run("apply --locked");
+    session.run("lock");
+    session.run("store gc --keep-lock runner.lock");
     let snapshot =
         |step: &str, digest: &str| format!("[[manifest.snapshot]]\nstep = \"{step}\"\ndigest = \"{digest}\"\n");
     session.write(
@@ -90,6 +90,6 @@ fn a_lock_that_does_not_fit_is_told_with_what_writes_it_anew() {
     let manifest = MANIFEST.replace("programs: [/bin/sh]", "dir: root");
     fs::create_dir(session.path("root")).unwrap();
     session.write("build.yaml", &manifest);
-    session.tell("lock --check");
+    session.run("lock --check");
     session.compare("lock");
 }

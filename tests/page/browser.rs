@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long an answer may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time that an answer may take before a test gives up.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// It takes commands from descriptor 3, and answers on 4. Root has no sandbox, and containers have little /dev/shm.
 const START: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
@@ -30,7 +30,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// With its files in that directory.
+    /// Starts it with its files in that directory.
     pub fn start(directory: &Path) -> Self {
         fs::create_dir_all(directory).unwrap();
         let mut command = Command::new("sh");
@@ -80,7 +80,7 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// What happened since the page was opened, of events of that kind.
+    /// Returns the events of that type since the page was opened.
     pub fn events(&self, method: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["method"] == method).map(|event| &event["params"]).collect()
     }
@@ -97,7 +97,7 @@ impl Browser {
         if let Some(session) = &self.session {
             command["sessionId"] = session.clone();
         }
-        // Where it has ended, that no answer comes says so.
+        // Where the browser has ended, the missing answer shows it.
         let _ = self.commands.write_all(format!("{command}\0").as_bytes());
         loop {
             let mut message = self.receive();
@@ -110,10 +110,10 @@ impl Browser {
     }
 
     fn receive(&self) -> Value {
-        let told = || fs::read_to_string(&self.stderr).unwrap_or_default();
+        let errors = || fs::read_to_string(&self.stderr).unwrap_or_default();
         self.answers
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|error| panic!("chromium (apt-get install chromium): {error}\n{}", told()))
+            .recv_timeout(TIMEOUT)
+            .unwrap_or_else(|error| panic!("chromium (apt-get install chromium): {error}\n{}", errors()))
     }
 }
 

@@ -1,6 +1,8 @@
-//! The page of a report in a browser: what a person looks for is there, in a wide window and a narrow one, light and dark.
+//! The page of a report in a browser: everything that a person looks for is there, in a wide window and a narrow one, light and
+//! dark.
 //!
-//! `cargo test --locked --test page` runs it; `cargo test` alone does not, for it needs Chromium (`apt-get install chromium`).
+//! `cargo test --locked --test page` runs it; `cargo test` alone does not, because it needs Chromium (`apt-get install
+//! chromium`).
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod browser;
@@ -127,7 +129,7 @@ fn look(browser: &mut Browser, width: u32, background: &str) {
     logs(&seen["logs"]);
 }
 
-/// A bar for each step that ran, within the axis; in a lane one after the other, and what ran at once in two.
+/// A bar for each step that ran, within the axis; in a lane one after the other, and parallel steps in two.
 #[track_caller]
 fn timeline(seen: &Value) {
     let number = |value: &Value| value.as_f64().unwrap();
@@ -158,7 +160,7 @@ fn timeline(seen: &Value) {
     assert!(one != two && left < end && begin < right, "{lane_of:?}");
 }
 
-/// That of the failed step is open, the others unfold; what a step printed is text.
+/// The log of the failed step is open, the others unfold; the output of a step is text.
 #[track_caller]
 fn logs(logs: &Value) {
     let logs = logs.as_array().unwrap();

@@ -156,7 +156,7 @@ int take_memory(long mebibytes) {
     return 0;
 }
 
-/* Device nodes of its own making: all that are succeed known, and the first of each number. */
+/* Device nodes of its own making: all that are well known, and the first of each number. */
 int open_nodes(void) {
     static const int ALLOWED[][2] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}};
     long made = 0;

@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(fs::read(&archive).expect("cannot read the archive again"), bytes);
 });
 
-// A changed header needs a new checksum: the parser would refuse nearly every input there otherwise.
+// A changed header needs a new checksum: otherwise the parser would refuse nearly every input there.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, _seed: u32| {
     let size = fuzzer_mutate(data, size, max_size);
     for block in data[..size].chunks_exact_mut(BLOCK).filter(|block| &block[MAGIC] == b"ustar") {

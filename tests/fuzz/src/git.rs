@@ -1,7 +1,7 @@
-//! Fuzzes the reading of git repositories: whatever is in one, its last commit has a time, or the error says why not.
+//! Fuzzes the reading of git repositories: for any content of one, its last commit has a time, or the error says why not.
 //!
 //! An input is the file HEAD in 40 bytes, the length of a pack's index in 4, the index, and the pack. Without an index, the
-//! rest is the file of the object that HEAD names.
+//! remaining bytes are the file of the object that HEAD names.
 #![no_main]
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! Fuzzes the writer of images: of any tree, with whatever names, sizes, times and attributes the kernel takes, one thread
-//! and several write the same bytes or refuse the same, and nothing of it causes a panic.
+//! Fuzzes the writer of images: of any tree, with all names, sizes, times and attributes that the kernel takes, one thread and
+//! several write the same bytes or refuse the same, and none panics.
 #![no_main]
 
 use std::ffi::{CString, OsStr};
@@ -18,7 +18,7 @@ use rustix::fs::{
     utimensat,
 };
 
-/// What is left of the input.
+/// The remaining input.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -30,7 +30,7 @@ impl Input<'_> {
         (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
     }
 
-    /// As many bytes as the first one says, times `unit`.
+    /// Returns as many bytes as the first one says, times `unit`.
     fn bytes(&mut self, unit: usize) -> Vec<u8> {
         let count = (usize::from(self.byte()) * unit).min(self.0.len());
         let (bytes, rest) = self.0.split_at(count);
@@ -47,7 +47,7 @@ impl Input<'_> {
     }
 }
 
-/// Changes the tree once. What the kernel refuses is no part of it.
+/// Changes the tree once. A change that the kernel refuses is skipped.
 fn change(at: &mut PathBuf, last: &mut PathBuf, root: &Path, input: &mut Input<'_>) {
     let kind = input.byte() % 13;
     if kind < 7 {
@@ -84,7 +84,7 @@ fn change(at: &mut PathBuf, last: &mut PathBuf, root: &Path, input: &mut Input<'
         // A hole of any size, and bytes behind it.
         8 => {
             let (bytes, offset) = (input.bytes(4), input.number() >> (input.byte() % 64));
-            // Never into a device, nor into a FIFO that nobody reads.
+            // Never into a device, nor into a FIFO without a reader.
             if last.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
                 let file = fs::OpenOptions::new().write(true).open(&*last);
                 let _ = file.and_then(|file| match bytes.as_slice() {

@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let named = named_in_lock_file(&given);
     match read_all(&given) {
         Ok(sections) => {
-            // The collection keeps exactly the layers that the lock names.
+            // The collection leaves exactly the layers that the lock names.
             let named = named.expect("a lock that was read names no layers");
             for section in sections {
                 let file = find(&again).expect("cannot find a place for the lock");
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
                 fs::remove_file(&again).expect("cannot remove the lock file");
             }
         }
-        // Whatever is wrong with the text, the error has the fix.
+        // For any mistake in the text, the error has the fix.
         Err(error) => assert!(error.hint().is_some(), "{error}"),
     }
 });

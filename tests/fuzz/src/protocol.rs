@@ -1,5 +1,5 @@
-//! Fuzzes every message between runner, its helpers, a session's init and its steps: none causes a panic, and a parser
-//! takes no byte for granted.
+//! Fuzzes every message between runner, its helpers, a session's init and its steps: none causes a panic, and a parser trusts no
+//! byte.
 #![no_main]
 
 use std::io::Write;
@@ -32,7 +32,7 @@ fn packet(bytes: &[u8]) {
     let (here, there) = status::pair().expect("cannot make a socket");
     status::send_packet(here.as_fd(), bytes, &[]).expect("cannot send the packet");
     let asked = status::receive_end(there.as_fd()).expect("what runner sends cannot be received");
-    // An empty packet is as the end of the socket; of a longer one the beginning counts.
+    // An empty packet is like the end of the socket; of a longer one the beginning counts.
     assert_eq!(asked, bytes.first().map(|first| [*first] == END));
     let (here, there) = status::pair().expect("cannot make a socket");
     status::send_packet(there.as_fd(), bytes, &[]).expect("cannot send the packet");
@@ -45,7 +45,7 @@ fn packet(bytes: &[u8]) {
     }
 }
 
-/// Sends the bytes to both sides of a helper's socket, and ends there.
+/// Sends the bytes to both sides of a helper's socket, and closes it.
 fn stream(bytes: &[u8]) {
     let socket = || {
         let (here, mut there) = UnixStream::pair().expect("cannot make a socket");

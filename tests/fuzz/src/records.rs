@@ -1,4 +1,4 @@
-//! Fuzzes the records of a store: a damaged record counts as none, and one that is believed is written as it was read.
+//! Fuzzes the records of a store: a damaged record counts as none, and an accepted one is written as it was read.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -64,7 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
     store.last_key("build", Path::new("/b/build.yaml"), "step");
     store.has_checkpoint("build", "step");
 
-    // A collection looks at every record, and at the layers that it names.
+    // A collection reads every record, and the layers that it names.
     let layers = layers(recorded.as_ref());
     for layer in &layers {
         fs::write(layer, b"").expect("cannot write a layer");

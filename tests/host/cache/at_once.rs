@@ -69,15 +69,15 @@ fn once_each(counts: &BTreeMap<String, usize>) -> bool {
 
 #[track_caller]
 fn check(project: &Project, builds: &[Built]) {
-    let wanted = digests(&builds[0]);
-    assert_eq!(wanted.len(), 6);
+    let expected = digests(&builds[0]);
+    assert_eq!(expected.len(), 6);
     for built in builds {
         assert_eq!(built.run.code, 0, "{}", built.run);
-        assert_eq!(digests(built), wanted);
+        assert_eq!(digests(built), expected);
     }
     // It removes the files of a killed build.
     let again = apply(project, &[]);
-    assert_eq!((again.events.last().unwrap()["ran"].as_u64(), digests(&again)), (Some(0), wanted));
+    assert_eq!((again.events.last().unwrap()["ran"].as_u64(), digests(&again)), (Some(0), expected));
     for built in builds.iter().chain([&again]) {
         assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
     }

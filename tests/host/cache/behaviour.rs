@@ -45,7 +45,7 @@ fn a_second_build_runs_and_mounts_nothing_and_restores_changed_outputs() {
     assert_eq!((count(&first, "ran"), count(&first, "cached")), (6, 0));
     assert_eq!(reasons(&first, "a"), json!([{ "kind": "never_built" }]));
     let [one, two, image] = ["base-1", "base-2", "image"].map(|name| project.path(&format!("out/{name}.squashfs")));
-    let kept = fs::metadata(&one).unwrap();
+    let before = fs::metadata(&one).unwrap();
     fs::remove_file(&two).unwrap();
     let right = fs::read(&image).unwrap();
     let mut wrong = right.clone();
@@ -66,7 +66,7 @@ fn a_second_build_runs_and_mounts_nothing_and_restores_changed_outputs() {
         assert!(!trace.contains(filesystem), "{trace}");
     }
     let after = fs::metadata(&one).unwrap();
-    assert_eq!((after.ino(), after.mtime_nsec()), (kept.ino(), kept.mtime_nsec()));
+    assert_eq!((after.ino(), after.mtime_nsec()), (before.ino(), before.mtime_nsec()));
     assert_eq!(fs::read(&image).unwrap(), right);
     assert!(two.exists());
     assert_eq!(ran(&project), "a b c");
@@ -93,9 +93,9 @@ fn a_build_continues_from_the_highest_stored_layer() {
     assert_eq!(count(&apply(&project, &[]), "ran"), 0);
     edit(&project, "echo b > /data/b", "echo newer > /data/b");
     let built = apply(&project, &[]);
-    let told = &reasons(&built, "b")[0];
-    let old = told["old"].as_str().unwrap();
-    assert!(old.contains("echo b > /data/b"), "{told}");
+    let reason = &reasons(&built, "b")[0];
+    let old = reason["old"].as_str().unwrap();
+    assert!(old.contains("echo b > /data/b"), "{reason}");
 }
 
 #[test]
@@ -238,16 +238,16 @@ steps:
 "#,
     );
     let first = apply(&project, &[]);
-    let wanted = first.text("look");
-    let mut lines: Vec<&str> = wanted.lines().collect();
+    let expected = first.text("look");
+    let mut lines: Vec<&str> = expected.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["./file:4", "./file:5", "./two/in:4", "file", "gone", "two"]);
     let built = apply(&project, &[]);
-    assert_eq!((count(&built, "ran"), built.text("look")), (1, wanted.clone()));
+    assert_eq!((count(&built, "ran"), built.text("look")), (1, expected.clone()));
     assert_eq!(reasons(&built, "look"), json!([{ "kind": "not_kept" }]));
     edit(&project, "echo 5 >> /d/file", "echo 5 >> /d/file; true");
     let built = apply(&project, &[]);
-    assert_eq!((count(&built, "ran"), built.text("look")), (3, wanted));
+    assert_eq!((count(&built, "ran"), built.text("look")), (3, expected));
     assert_eq!(digests(&built), digests(&first));
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }

@@ -51,8 +51,8 @@ steps:
     assert_eq!(statuses(&apply(&project, &[])), "a=cached b=cached");
     edit(&project, "read_only: true", "read_only: false");
     let built = apply(&project, &[]);
-    let told = json!([{ "kind": "setting_changed", "field": "read_only", "old": "true", "new": "false" }]);
-    assert_eq!((count(&built, "ran"), reasons(&built, "b")), (2, told));
+    let expected = json!([{ "kind": "setting_changed", "field": "read_only", "old": "true", "new": "false" }]);
+    assert_eq!((count(&built, "ran"), reasons(&built, "b")), (2, expected));
 }
 
 #[test]
@@ -240,8 +240,8 @@ steps:
     {
         make(minor, mode);
         let built = apply(&project, &[]);
-        let told = json!([{ "kind": "setting_changed", "field": "node//dev/mine", "old": old, "new": new }]);
-        assert_eq!((count(&built, "ran"), reasons(&built, "a")), (2, told));
+        let expected = json!([{ "kind": "setting_changed", "field": "node//dev/mine", "old": old, "new": new }]);
+        assert_eq!((count(&built, "ran"), reasons(&built, "a")), (2, expected));
     }
 }
 

@@ -162,9 +162,9 @@ fn check_back(roots: &Project, base: &str, input: &str) {
         project.write(&format!("way/{each}.open"), "");
     }
     let first = built(running);
-    let told = warnings(&first);
-    let is_told = told.iter().any(|warning| warning.contains("all is as it was by now"));
-    assert!(is_told, "{base}, {input}: {}", first.run);
+    let messages = warnings(&first);
+    let is_reported = messages.iter().any(|warning| warning.contains("all is as it was by now"));
+    assert!(is_reported, "{base}, {input}: {}", first.run);
     project.write("way/all", "");
     let next = built(start(&project, &[]));
     assert_eq!(next.status("read"), "ran", "{base}, {input}: {}", next.run);
@@ -207,16 +207,16 @@ fn check(roots: &Project, base: &str, input: &str, moment: &str) {
     let first = built(running);
     // It was opened when the build began: the build has the old one to its end, and stores the results as the old one's.
     let is_opened = input == "device";
-    let is_told = warnings(&first).iter().any(|warning| warning.contains("not kept for the next build"));
+    let is_reported = warnings(&first).iter().any(|warning| warning.contains("not kept for the next build"));
     // The session has a copy of the archive or the programs; runner looks only for the first result of that.
     let is_copied = ["tar", "programs"].contains(&base) && (input, moment) == ("base", "image2");
-    let is_right = is_copied || is_told == (moment != "ahead" && !is_opened);
+    let is_right = is_copied || is_reported == (moment != "ahead" && !is_opened);
     assert!(is_right, "{base}, {input} at {moment}: {}", first.run);
     project.write("way/all", "");
     let next = built(start(&project, &[]));
-    let wanted = built(start(&project, &["--no-cache"]));
-    assert_eq!(digests(&next), digests(&wanted), "{base}, {input} at {moment}: {}\n{}", first.run, next.run);
-    assert_eq!(wanted.all("snapshot_written").len(), 2);
+    let expected = built(start(&project, &["--no-cache"]));
+    assert_eq!(digests(&next), digests(&expected), "{base}, {input} at {moment}: {}\n{}", first.run, next.run);
+    assert_eq!(expected.all("snapshot_written").len(), 2);
 }
 
 #[test]
@@ -250,8 +250,8 @@ fn an_input_that_changes_as_soon_as_an_output_is_there_is_in_no_later_result() {
         change(&project, &roots, base, "base");
         let first = built(running);
         let next = built(start(&[]));
-        let wanted = built(start(&["--no-cache"]));
-        assert_eq!(digests(&next), digests(&wanted), "{base}, race {race}: {}\n{}", first.run, next.run);
+        let expected = built(start(&["--no-cache"]));
+        assert_eq!(digests(&next), digests(&expected), "{base}, race {race}: {}\n{}", first.run, next.run);
         stored += usize::from(warnings(&first).is_empty());
     }
     println!("{stored} of {} builds had recorded all that they stored before the change", races());

@@ -80,8 +80,8 @@ fn a_store_of_a_former_runner_is_listed_and_its_layers_are_built_again() {
     assert_eq!(["first", "second", "third", "image"].map(list), below);
     assert_eq!(project.runner(&["store", "ls"]).stdout, listed);
     assert_eq!(project.runner(&["store", "verify"]).code, 0);
-    let kept = project.runner(&["store", "gc"]);
-    assert_eq!(kept.stdout, "nothing to remove\n", "{kept}");
+    let collection = project.runner(&["store", "gc"]);
+    assert_eq!(collection.stdout, "nothing to remove\n", "{collection}");
 
     let format = json!([{ "kind": "setting_changed", "field": "format", "old": "5", "new": "6" }]);
     assert!(planned(&project).iter().any(|(step, _, reasons)| step == "a" && *reasons == format));

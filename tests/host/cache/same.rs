@@ -50,9 +50,9 @@ fn keys_and_digests(project: &Project, shell: &str) -> (Vec<String>, Vec<String>
 
 #[test]
 fn keys_and_digests_do_not_depend_on_directory_store_umask_or_jobs() {
-    let wanted = keys_and_digests(&made(), r#"exec "$@""#);
+    let expected = keys_and_digests(&made(), r#"exec "$@""#);
     for shell in [r#"umask 077; exec "$@""#, r#"umask 0; exec nice "$@" -j 1"#] {
-        assert_eq!(keys_and_digests(&made(), shell), wanted, "{shell}");
+        assert_eq!(keys_and_digests(&made(), shell), expected, "{shell}");
     }
 }
 
@@ -72,9 +72,9 @@ steps:
     assert_eq!(count(&apply(&project, &[]), "ran"), 0);
     edit(&project, "1000000000", "1000000001");
     let built = apply(&project, &[]);
-    let told =
+    let reason =
         json!([{ "kind": "setting_changed", "field": "source_date_epoch", "old": "1000000000", "new": "1000000001" }]);
-    assert_eq!((count(&built, "ran"), reasons(&built, "a")), (3, told));
+    assert_eq!((count(&built, "ran"), reasons(&built, "a")), (3, reason));
     let with_mksquashfs = || {
         let mut command = project.command(&["apply", "--progress", "json"]);
         let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
@@ -83,9 +83,9 @@ steps:
         assert_eq!(built.run.code, 0, "{}", built.run);
         built
     };
-    let told = &reasons(&with_mksquashfs(), "a")[0];
-    assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("writer")), "{told}");
-    assert!(told["old"].as_str().unwrap().starts_with("squashfs 2 zstd "), "{told}");
+    let reason = &reasons(&with_mksquashfs(), "a")[0];
+    assert_eq!((&reason["kind"], &reason["tool"]), (&json!("tool_changed"), &json!("writer")), "{reason}");
+    assert!(reason["old"].as_str().unwrap().starts_with("squashfs 2 zstd "), "{reason}");
     // Another file, which writes the same images.
     let script = "#!/bin/sh\ncase $1 in -version) echo 'mksquashfs version 9.9 (2030/01/01)'; exit 0;; esac\n\
                   PATH=${PATH#*:} exec mksquashfs \"$@\"\n";
@@ -94,10 +94,13 @@ steps:
         std::process::Command::new("chmod").arg("+x").arg(project.path("bin/mksquashfs")).status().unwrap().success()
     );
     let built = with_mksquashfs();
-    let told = &reasons(&built, "a")[0];
-    assert_eq!((&told["kind"], &told["tool"]), (&json!("tool_changed"), &json!("writer")), "{told}");
+    let reason = &reasons(&built, "a")[0];
+    assert_eq!((&reason["kind"], &reason["tool"]), (&json!("tool_changed"), &json!("writer")), "{reason}");
     // By its file: only a run of a program shows its version.
-    assert!(told["new"].as_str().unwrap().starts_with("mksquashfs sha256:") && told["new"] != told["old"], "{told}");
+    assert!(
+        reason["new"].as_str().unwrap().starts_with("mksquashfs sha256:") && reason["new"] != reason["old"],
+        "{reason}"
+    );
     assert_eq!(built.status("tail"), "cached", "the same image came out: {}", built.run);
 }
 

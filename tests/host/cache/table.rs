@@ -372,12 +372,12 @@ fn a_change_of_each_field_of_the_key_runs_its_steps_for_that_reason() {
     let planned = planned(&project);
     let built = apply(&project, &["-j", "4"]);
     let mut wrong = Vec::new();
-    for Case { name, reasons: wanted, .. } in &cases {
+    for Case { name, reasons: expected, .. } in &cases {
         let step = format!("{name}-s");
         let (_, fresh, plan) = planned.iter().find(|(planned, ..)| *planned == step).unwrap();
-        let told = reasons(&built, &step);
-        if *fresh || plan != wanted || told != *wanted {
-            wrong.push(format!("{name}\n wanted  {wanted}\n planned {fresh} {plan}\n applied {told}"));
+        let reported = reasons(&built, &step);
+        if *fresh || plan != expected || reported != *expected {
+            wrong.push(format!("{name}\n wanted  {expected}\n planned {fresh} {plan}\n applied {reported}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

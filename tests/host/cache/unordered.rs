@@ -35,9 +35,10 @@ fn an_unordered_read_of_another_containers_writes_gets_one_warning_with_the_miss
         let run = project.runner(&[command]);
         assert_eq!((run.code, run.stderr), (0, format!("warning: {warning}\n")), "{command}");
     }
-    let told = |built: &Built| warnings(built).into_iter().filter(|told| told.contains("orders")).collect::<Vec<_>>();
+    let messages =
+        |built: &Built| warnings(built).into_iter().filter(|message| message.contains("orders")).collect::<Vec<_>>();
     let built = Built::of(&project, &[]);
-    assert_eq!((built.run.code, told(&built)), (0, vec![warning]), "{}", built.run);
+    assert_eq!((built.run.code, messages(&built)), (0, vec![warning]), "{}", built.run);
     // A step that the plan leaves out writes nothing.
     let run = project.runner(&["plan", "--target", "r2"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
@@ -46,7 +47,7 @@ fn an_unordered_read_of_another_containers_writes_gets_one_warning_with_the_miss
         edit(&project, from, to);
         let run = project.runner(&["validate"]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{to}");
-        assert_eq!(told(&Built::of(&project, &[])), Vec::<String>::new());
+        assert_eq!(messages(&Built::of(&project, &[])), Vec::<String>::new());
     }
     edit(&project, "name: r1, needs: [w1],", "name: r1,");
     edit(&project, "name: w1,", "name: w1, needs: [r2],");
@@ -88,7 +89,7 @@ steps:
     let built = build.end();
     assert_eq!(built.run.code, 0, "{}", built.run);
     let all = warnings(&built);
-    let told = all.iter().find(|warning| warning.contains("meanwhile")).unwrap_or_else(|| panic!("{all:?}"));
+    let messages = all.iter().find(|warning| warning.contains("meanwhile")).unwrap_or_else(|| panic!("{all:?}"));
     let fix = "; container w writes there at the same time: `needs: [w]` in step r gives them an order";
-    assert!(told.starts_with("s is not kept") && told.ends_with(fix), "{told}");
+    assert!(messages.starts_with("s is not kept") && messages.ends_with(fix), "{messages}");
 }
