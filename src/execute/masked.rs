@@ -20,7 +20,7 @@ pub fn follow(
     let mut maskers = [(Stream::Stdout, Masker::default()), (Stream::Stderr, Masker::default())];
     let attempt = follow(&mut |stream, bytes| {
         let (_, masker) = &mut maskers[usize::from(stream == Stream::Stderr)];
-        masker.heed(secrets);
+        masker.update(secrets);
         let mut buffer = Vec::new();
         let masked = masker.masked(bytes, &mut buffer);
         if masked.is_empty() { Ok(()) } else { sink(stream, masked) }
@@ -66,10 +66,10 @@ impl<'a, W: Write> MaskedWriter<'a, W> {
 
 impl<W: Write> Write for MaskedWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.masker.heed(self.secrets);
+        self.masker.update(self.secrets);
         let mut masked = Vec::new();
         self.masker.take(bytes, &mut masked);
-        self.masker.let_out_what_is_short(&mut masked);
+        self.masker.release_short(&mut masked);
         self.output.write_all(&masked)?;
         Ok(bytes.len())
     }

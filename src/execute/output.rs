@@ -69,7 +69,7 @@ impl<'a> Output<'a> {
     /// Where the log cannot be made or written.
     pub fn take(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let masker = &mut self.maskers[index(stream)];
-        masker.heed(self.secrets);
+        masker.update(self.secrets);
         let mut masked = Vec::new();
         let bytes = masker.masked(bytes, &mut masked);
         self.put(stream, bytes)

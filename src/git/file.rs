@@ -1,7 +1,7 @@
-//! Opens the files of a git repository: regular ones, on a filesystem that holds files.
+//! Opens the files of a git repository: regular ones, on a filesystem for files.
 //!
-//! A link may lead to a file of the kernel, of which some have readers wait, though stat(2) calls them regular files:
-//! /proc/kmsg, the `trace_pipe` of tracefs, `revision` of AppArmor, the channels of `rpc_pipefs`, those of Xen.
+//! A link may lead to a file of the kernel, of which some block readers, though stat(2) calls them regular files: /proc/kmsg, the
+//! `trace_pipe` of tracefs, `revision` of AppArmor, the channels of `rpc_pipefs`, those of Xen.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, fstatfs};
 
 use crate::fs::regular;
 
-/// The kernel's filesystems, with their numbers, see statfs(2).
+/// The kernel's filesystems, by number, see statfs(2).
 const KERNEL: [(u32, &str); 20] = [
     (0x9fa0, "proc"),
     (0x6265_6572, "sysfs"),
@@ -49,10 +49,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     regular::reopen(place.as_fd())
 }
 
-/// Reads all of a file that has no more than `most` bytes.
+/// Reads all of a file that has no more than `max_bytes` bytes.
 ///
 /// # Errors
-/// As [`open`] and [`regular::read_all`].
-pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    regular::read_all(open(path)?, most)
+/// Those of [`open`] and [`regular::read_all`].
+pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    regular::read_all(open(path)?, max_bytes)
 }

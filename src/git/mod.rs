@@ -1,9 +1,9 @@
 //! The time of the last commit of the repository that a directory is in, read from the repository's files.
 //!
-//! No program runs for it: git(1) takes programs from the repository's own settings, and refuses a repository of another user,
-//! as CI jobs have. Settings of the repository are not read at all. A step may have changed any file there: each is opened as a
-//! regular file, so that a FIFO is an error, and what is read, unpacked and looked up is limited. See gitrepository-layout(5)
-//! and gitformat-pack(5).
+//! No program runs for it: git(1) takes programs from the repository's own settings, and refuses a repository of another user, as
+//! CI jobs have. Runner does not read the repository's settings. A step may have changed any file there: each is opened as a
+//! regular file, so that a FIFO is an error, and the bytes that are read, unpacked and looked up are limited. See
+//! gitrepository-layout(5) and gitformat-pack(5).
 
 mod file;
 mod object;
@@ -13,19 +13,19 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::shown;
 
-/// The list of all references.
+/// The limit of the list of all references.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
-/// A file with one reference, or with the name of a directory, which has no more bytes in Linux.
+/// The limit of a file with one reference, or with the name of a directory, which Linux limits to the same.
 const MAX_NAME_BYTES: u64 = 4096;
 
-/// As many characters of a reference's name are shown.
+/// The characters of a reference's name that are shown.
 const MAX_SHOWN: usize = 200;
 
-/// As many references may lead from one to the next.
+/// The number of references that may lead from one to the next.
 const MAX_LINKS: usize = 8;
 
-/// Seconds since 1970.
+/// Returns the time in seconds since 1970.
 ///
 /// # Errors
 /// In words: where the directory is in no repository, there is no commit yet, or its files cannot be read.
@@ -44,14 +44,14 @@ pub fn last_commit_time(directory: &Path) -> Result<u64, String> {
     committed(&commit).ok_or_else(|| format!("the commit that {reference} of the repository {place} names has no time"))
 }
 
-/// A link may lead from any file of it to a secret of the host. So errors name the place where it was found, the files
-/// that git(1) has there, and references, and nothing else that a file of it has.
+/// A git repository. A link may lead from any of its files to a secret of the host. So errors name the path of the repository,
+/// the files that git(1) has there, and references, and no other content of a file.
 struct Repository {
     /// The path `.git`, of a directory or of a file that names one.
     place: PathBuf,
-    /// That directory, of one working tree.
+    /// The directory of one working tree.
     git: PathBuf,
-    /// The directory that it shares with others.
+    /// The directory that the working tree shares with others.
     common: PathBuf,
 }
 
@@ -100,12 +100,12 @@ impl Repository {
         Err(format!("HEAD of the repository {} leads through too many references", self.place.display()))
     }
 
-    /// Returns a reference in a file of its own, of this working tree or of all.
+    /// Returns a reference from a file of its own, of this working tree or of all.
     fn loose(&self, reference: &str) -> Result<Option<String>, String> {
         for path in [&self.git, &self.common].map(|directory| directory.join(reference)) {
             match text(&path, MAX_NAME_BYTES) {
                 Ok(text) => return Ok(Some(text)),
-                // A branch `a` may be packed while there is a directory of branches `a/…`.
+                // A branch `a` may be packed while a directory of branches `a/…` exists.
                 Err(error) if is_missing(&error) || path.is_dir() => {}
                 Err(error) => return Err(self.unreadable(&short(reference), &error)),
             }
@@ -113,7 +113,7 @@ impl Repository {
         Ok(None)
     }
 
-    /// Returns a reference in the list of all.
+    /// Returns a reference from the list of all.
     fn packed(&self, reference: &str) -> Result<Option<String>, String> {
         let list = match text(&self.common.join("packed-refs"), MAX_LIST_BYTES) {
             Ok(list) => list,
@@ -125,8 +125,8 @@ impl Repository {
     }
 }
 
-fn text(path: &Path, most: u64) -> io::Result<String> {
-    Ok(String::from_utf8_lossy(&file::read(path, most)?).into_owned())
+fn text(path: &Path, max_bytes: u64) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&file::read(path, max_bytes)?).into_owned())
 }
 
 /// Returns the directory that a `.git` file of a worktree or a submodule names.
@@ -136,8 +136,8 @@ fn linked(file: &Path) -> Result<PathBuf, String> {
     Ok(file.parent().unwrap_or(Path::new("/")).join(path.trim()))
 }
 
-/// Returns whether git(1) allows a reference to lead to one of that name, see git-check-ref-format(1). Such a name, appended to the
-/// path of a directory, leads to a place below it.
+/// Returns whether git(1) allows a reference to lead to one of that name, see git-check-ref-format(1). Such a name, appended to
+/// the path of a directory, leads to a path below it.
 fn is_reference(name: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
     name.starts_with("refs/")
@@ -160,7 +160,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Returns the time of the committer, which stands before their time zone at the end of their line.
+/// Returns the time of the committer, which is before their time zone at the end of their line.
 fn committed(commit: &[u8]) -> Option<u64> {
     let commit = String::from_utf8_lossy(commit);
     let line = commit.lines().take_while(|line| !line.is_empty()).find(|line| line.starts_with("committer "))?;

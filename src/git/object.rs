@@ -12,41 +12,41 @@ use flate2::bufread::ZlibDecoder;
 
 use super::{file, is_missing};
 
-/// A larger commit is none.
+/// The limit of a commit.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// As many bytes are read of a commit that is packed badly. Blocks of no bytes would have no end.
+/// The limit of the bytes that are read of a badly packed commit: blocks of no bytes would have no end.
 const MAX_STORED_BYTES: u64 = MAX_BYTES + (1 << 20);
 
-/// As many repositories may lend their objects to one.
+/// The number of repositories that may lend their objects to one.
 const MAX_LENDERS: usize = 60;
 
-/// As many bytes has one list of those.
+/// The limit of one list of those repositories.
 const MAX_ALTERNATES_BYTES: u64 = 256 << 10;
 
-/// As many lines have all of these lists.
+/// The lines that all of these lists may have.
 const MAX_ALTERNATES: usize = 1000;
 
-/// As many differences may stand on each other. git(1) makes 50 by itself, and 250 where it packs hard.
+/// The number of differences that may be applied to one another. git(1) makes 50 by itself, and 250 where it packs hard.
 const MAX_DEPTH: usize = 500;
 
-/// As many bytes are read, unpacked and put together for one object, however many differences it is made of.
+/// The bytes that are read, unpacked and put together for one object, however many differences it consists of.
 const MAX_WORK: u64 = 256 << 20;
 
-/// Looking an object up in one place costs as much as reading so many bytes.
+/// The cost of looking an object up in one repository, in bytes that are read.
 const LOOK_UP: u64 = 4096;
 
-/// As many packs may all repositories have. git(1) makes one of 50.
+/// The packs that all repositories may have. git(1) makes one of 50.
 const MAX_PACKS: usize = 10_000;
 
-/// As many files may stand beside packs, each of which has a few.
+/// The files that may lie beside packs, each of which has a few.
 const MAX_PACK_FILES: usize = 10 * MAX_PACKS;
 
 const COMMIT: u8 = 1;
 const OFFSET_DELTA: u8 = 6;
 const NAME_DELTA: u8 = 7;
 
-/// Returns the content of the object of that name, in hexadecimal digits, below the directory `objects`, if it is there.
+/// Returns the content of the object of that name, in hexadecimal digits, below the directory `objects`, if it exists.
 ///
 /// # Errors
 /// In words, where it cannot be read.
@@ -79,7 +79,7 @@ fn stores(objects: &Path) -> io::Result<Vec<PathBuf>> {
                 let words = "lines name repositories that lend it their objects";
                 return Err(broken(&format!("more than {MAX_ALTERNATES} {words}")));
             }
-            // git(1) passes over one that is not there, too.
+            // git(1) ignores a missing one, too.
             let Ok(lender) = store.join(OsStr::from_bytes(line)).canonicalize() else { continue };
             if all.contains(&lender) {
                 continue;
@@ -127,9 +127,9 @@ fn broken(words: &str) -> io::Error {
 
 struct Store {
     stores: Vec<PathBuf>,
-    /// Those of all packs, once they are looked for.
+    /// The indexes of all packs, once they were looked for.
     indexes: OnceCell<Vec<PathBuf>>,
-    /// The place among these of the one that had the last object: its base is probably in the same pack.
+    /// The index that had the last object: the object's base is probably in the same pack.
     last_index: Cell<usize>,
     /// The bytes that were read, unpacked and put together so far.
     work: Cell<u64>,
@@ -182,10 +182,10 @@ impl Store {
         Ok(None)
     }
 
-    /// Returns the object at a place in a pack.
+    /// Returns the object at an offset in a pack.
     fn packed(&self, pack: &File, offset: u64, name_bytes: usize, depth: usize) -> io::Result<Vec<u8>> {
         if depth > MAX_DEPTH {
-            return Err(broken("too many differences stand on each other"));
+            return Err(broken("too many differences are built on one another"));
         }
         let mut head = [0; 64];
         let length = pack.read_at(&mut head, offset)?;
@@ -286,7 +286,7 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// A file from a place on.
+/// A file from an offset on.
 struct At<'a> {
     file: &'a File,
     offset: u64,
@@ -340,7 +340,7 @@ impl Numbers<'_> {
     }
 }
 
-/// Applies a difference to its base: the result is pieces of that, and bytes of its own.
+/// Applies a difference to its base: the result consists of pieces of the base, and bytes of the difference's own.
 fn applied(base: &[u8], difference: &[u8]) -> io::Result<Vec<u8>> {
     let mut reader = Numbers { bytes: difference, read: 0 };
     reader.size()?;

@@ -1,4 +1,4 @@
-//! Repositories that git(1) makes, and what a step could make of one.
+//! Repositories that git(1) makes, and changes that a step could make to one.
 
 use std::fs;
 use std::process::Command;
@@ -130,7 +130,7 @@ fn files(top: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_any_file_of_a_repository_is_never_waited_for() {
+fn a_fifo_in_place_of_any_file_of_a_repository_is_refused_at_once() {
     for packed in [false, true] {
         let (_dir, top) = repository(3, &[]);
         if packed {
@@ -187,7 +187,7 @@ fn settings_of_a_repository_start_no_program() {
 }
 
 #[test]
-fn objects_that_unpack_to_very_much_are_refused() {
+fn objects_that_unpack_to_too_many_bytes_are_refused() {
     let (_dir, top) = repository(1, &[]);
     let name = fs::read_to_string(top.join(".git/refs/heads/main")).unwrap();
     let object = top.join(".git/objects").join(&name[..2]).join(name[2..].trim());

@@ -128,7 +128,7 @@ mod tests {
             let pairs = between.iter().zip("abcdc".chars());
             let text: String = std::iter::once(before).chain(pairs.map(|(between, c)| format!("{between}{c}"))).collect();
             let mut masker = crate::secret::Masker::default();
-            masker.heed(&secrets);
+            masker.update(&secrets);
             let mut masked = Vec::new();
             let (first, second) = text.as_bytes().split_at(cut.index(text.len()));
             masker.take(first, &mut masked);

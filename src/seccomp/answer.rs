@@ -1,20 +1,20 @@
-//! The answer to a call: an action, or the code that looks at the call's arguments, 32 bits at a time.
+//! The answer to a call: an action, or the code that checks the call's arguments, 32 bits at a time.
 
 use super::assembler::{Assembler, Label, code};
 use super::interpreter::argument;
 use super::rules::{Case, Comparison, Kind, Rules};
 use super::{Action, Architecture};
 
-/// What is answered to a call.
+/// The answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer<'r> {
-    /// Whatever its arguments are.
+    /// The same for all arguments.
     Always(Action),
-    /// The first case whose conditions hold, or the default.
+    /// The first case whose conditions are true, or the default.
     Cases(&'r [Case], Action, Width),
 }
 
-/// How much of an argument counts.
+/// The bits of an argument that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Width {
     /// The lower half.
@@ -23,7 +23,7 @@ pub(super) enum Width {
 }
 
 impl<'r> Answer<'r> {
-    /// To the call of that number.
+    /// Returns the answer to the call of that number.
     pub fn of(rules: &'r Rules, architecture: Architecture, number: u32) -> Self {
         let width = if architecture.has_wide_arguments() { Width::Wide } else { Width::Narrow };
         match rules.calls.get(&number).map(Vec::as_slice) {
@@ -34,7 +34,7 @@ impl<'r> Answer<'r> {
     }
 }
 
-/// The code of answers with conditions, each once: the same conditions hold for calls of several names and architectures.
+/// The code of answers with conditions, each once: the same conditions apply to calls of several names and architectures.
 #[derive(Debug, Default)]
 pub(super) struct Answers(Vec<(Vec<Case>, Action, Width, Label)>);
 
@@ -45,8 +45,8 @@ impl Answers {
             Answer::Always(action) => return assembler.end(action.to_return()),
             Answer::Cases(cases, default, width) => (cases, default, width),
         };
-        let same = |(known, by_default, wide, _): &&(Vec<Case>, Action, Width, Label)| {
-            known == cases && (*by_default, *wide) == (default, width)
+        let same = |(present, by_default, wide, _): &&(Vec<Case>, Action, Width, Label)| {
+            present == cases && (*by_default, *wide) == (default, width)
         };
         if let Some((_, _, _, label)) = self.0.iter().find(same) {
             return *label;
@@ -64,13 +64,13 @@ impl Answers {
     }
 }
 
-/// Returns the code of a case; `next` is the code where its conditions do not hold.
+/// Returns the code of a case; `next` is the code for the case that its conditions are false.
 fn one(assembler: &mut Assembler, case: &Case, width: Width, next: Label) -> Label {
     let yes = assembler.end(case.action.to_return());
     case.conditions.iter().rev().fold(yes, |yes, comparison| compare(assembler, *comparison, width, yes, next))
 }
 
-/// Returns whether two cases ask for two values of one argument, and answer alike.
+/// Returns whether two cases compare one argument with two values, and answer alike.
 fn is_other_value(case: &Case, of: &Case) -> bool {
     let ([first], [second]) = (case.conditions.as_slice(), of.conditions.as_slice()) else { return false };
     let is_equality = |it: &Comparison| it.kind == Kind::Equal && !it.negated && it.mask == u64::MAX;
@@ -78,7 +78,7 @@ fn is_other_value(case: &Case, of: &Case) -> bool {
     alike && is_equality(first) && is_equality(second)
 }
 
-/// Returns the code of cases that ask for values of one argument with the same upper half: it is loaded once for all of them.
+/// Returns the code of cases that compare one argument with values of the same upper half: it is loaded once for all of them.
 fn any(assembler: &mut Assembler, cases: &[Case], width: Width, no: Label) -> Label {
     let conditions = || cases.iter().flat_map(|case| &case.conditions);
     let Some((first, action)) = conditions().next().zip(cases.first().map(|case| case.action)) else { return no };

@@ -1,4 +1,4 @@
-//! Classic BPF, assembled from its end: then each jump's target is there already, and how far it is.
+//! Assembles classic BPF from the end: so the target of each jump exists already, and its distance is known.
 
 /// The instructions that filters are made of, see linux/bpf_common.h: the accumulator, a constant, and jumps forward.
 pub(super) mod code {
@@ -15,15 +15,15 @@ pub(super) mod code {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Instruction {
     pub code: u16,
-    /// Instructions to leave out where the condition holds.
+    /// The instructions to skip where the condition is true.
     pub yes: u8,
-    /// And where it does not.
+    /// And where it is false.
     pub no: u8,
     pub constant: u32,
 }
 
 impl Instruction {
-    /// Returns its eight bytes in memory, read as one number of a machine that has the lowest byte first.
+    /// Returns its eight bytes in memory, read as one number of a little-endian machine.
     pub fn pack(self) -> u64 {
         u64::from(self.code) | u64::from(self.yes) << 16 | u64::from(self.no) << 24 | u64::from(self.constant) << 32
     }
@@ -35,14 +35,14 @@ impl Instruction {
     }
 }
 
-/// A place in the program: how many instructions there are from it to the end.
+/// A position in the program: the number of instructions from it to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// As far as a jump with a condition may go, with room for a jump or two put before its target.
+/// The farthest target of a jump with a condition, with room for a jump or two put before the target.
 const NEAR: usize = 250;
 
-/// A program under way.
+/// An unfinished program.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     /// The last instruction first.
@@ -66,7 +66,7 @@ impl Assembler {
         Label(self.reversed.len())
     }
 
-    /// Ends the program with a value: where there is such an end near, that.
+    /// Ends the program with a value: uses an earlier such end where one is near.
     pub fn end(&mut self, value: u32) -> Label {
         let now = self.reversed.len();
         if let Some((_, label)) = self.returns.iter().find(|(other, label)| *other == value && now - label.0 < NEAR / 2)
@@ -79,7 +79,7 @@ impl Assembler {
         label
     }
 
-    /// Loads the word at that offset of the input; what was put before runs after it.
+    /// Loads the word at that offset of the input; the code put before runs after it.
     pub fn load(&mut self, offset: u32, next: Label) -> Label {
         self.follow(next);
         self.push(code::LOAD, 0, 0, offset)
@@ -91,7 +91,7 @@ impl Assembler {
         self.push(code::AND, 0, 0, mask)
     }
 
-    /// Compares the accumulator, and goes on at one of two places.
+    /// Compares the accumulator, and continues at one of two labels.
     pub fn branch(&mut self, code: u16, constant: u32, yes: Label, no: Label) -> Label {
         let (yes, no) = (self.near(yes), self.near(no));
         let now = self.reversed.len();
@@ -100,7 +100,7 @@ impl Assembler {
         self.push(code, yes, no, constant)
     }
 
-    /// Has what comes now be followed by that place.
+    /// Continues the next instruction at that label.
     fn follow(&mut self, next: Label) {
         let distance = self.reversed.len() - next.0;
         if distance > 0 {
@@ -108,7 +108,7 @@ impl Assembler {
         }
     }
 
-    /// Returns a place within reach that leads to that one.
+    /// Returns a label within reach that leads to that one.
     fn near(&mut self, label: Label) -> Label {
         let distance = self.reversed.len() - label.0;
         if distance <= NEAR {

@@ -1,8 +1,8 @@
-//! The compiler: rules to a classic BPF program that the kernel runs at each system call.
+//! Compiles rules to a classic BPF program that the kernel runs at each system call.
 //!
-//! The program looks at the architecture, then searches the call's number (`tree`), and looks at the arguments of those
-//! calls alone whose rules have conditions (`answer`). The kernel translates a filter again for each process that loads
-//! it, which takes a tenth of a step's overhead: a short program matters more than the last comparison saved.
+//! The program checks the architecture, then searches the call's number (`tree`), and checks the arguments only of those calls
+//! whose rules have conditions (`answer`). The kernel translates a filter again for each process that loads it, which takes a
+//! tenth of a step's overhead: a short program matters more than a saved comparison.
 
 use oci_spec::runtime::LinuxSeccomp;
 use thiserror::Error;
@@ -15,10 +15,10 @@ use super::rules::{Rules, default_action};
 use super::tree::tree;
 use super::{Action, Architecture};
 
-/// The kernel takes no longer program: `BPF_MAXINSNS`.
+/// The kernel's limit of a program: `BPF_MAXINSNS`.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
-/// Why there is no program for a filter.
+/// The reason why there is no program for a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum CompileError {
@@ -35,7 +35,7 @@ pub enum CompileError {
 }
 
 impl CompileError {
-    /// What fixes it.
+    /// Returns the fix.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::TooLong(_) => "take conditions on arguments out of the profile, or write `seccomp: unconfined`",
@@ -54,18 +54,18 @@ pub fn compile(filter: &LinuxSeccomp) -> Result<Vec<u64>, CompileError> {
     assemble(filter, |_, rules| rules)
 }
 
-/// A filter in two programs. A process behind both gets the filter's answer to each call: one of the two gives it, and
-/// the other one lets the call through.
+/// A filter in two programs. A process behind both gets the filter's answer to each call: one of the two gives it, and the other
+/// one allows the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// Lets the split calls through, and answers all others.
+    /// Allows the split calls, and answers all others.
     pub others: Vec<u64>,
-    /// Answers the split calls, and lets all others through; none where the filter lets all of them through.
+    /// Answers the split calls, and allows all others; none where the filter allows all of them.
     pub split: Option<Vec<u64>>,
 }
 
-/// Makes two programs in place of one, for a process that still has to make calls of these names on that architecture
-/// when it loads the first.
+/// Makes two programs in place of one, for a process that must still make calls of these names on that architecture when it loads
+/// the first.
 ///
 /// # Errors
 /// See [`CompileError`].
@@ -80,19 +80,19 @@ pub fn compile_split(filter: &LinuxSeccomp, architecture: Architecture, names: &
 
 fn assemble(filter: &LinuxSeccomp, change: impl Fn(Architecture, Rules) -> Rules) -> Result<Vec<u64>, CompileError> {
     let listed = filter.architectures().as_deref().unwrap_or_default();
-    let known: Vec<Architecture> =
+    let architectures: Vec<Architecture> =
         Architecture::ALL.into_iter().filter(|architecture| listed.contains(&architecture.oci())).collect();
-    if known.is_empty() {
+    if architectures.is_empty() {
         return Err(CompileError::Architecture);
     }
-    // So that a filter that is wrong is refused even where its rules name no call.
+    // So that a wrong filter is refused even where its rules name no call.
     default_action(filter)?;
     let mut assembler = Assembler::default();
     let mut answers = Answers::default();
     let mut entries: Vec<(u32, Label)> = Vec::new();
     let mut x32 = None;
-    // x32 stands before x86-64, which leads to it.
-    for architecture in known.iter().rev() {
+    // x32 comes before x86-64, which leads to it.
+    for architecture in architectures.iter().rev() {
         let rules = change(*architecture, Rules::new(filter, *architecture)?);
         let tree = tree(&mut assembler, &mut answers, &rules, *architecture);
         match architecture {
@@ -122,12 +122,12 @@ fn assemble(filter: &LinuxSeccomp, change: impl Fn(Architecture, Rules) -> Rules
     }
 }
 
-/// Tells the calls of x32 from those of x86-64, and ends the process at one of those that the filter is not for.
+/// Separates the calls of x32 from those of x86-64, and ends the process at one of those that the filter is not for.
 fn with_x32(assembler: &mut Assembler, x86_64: Option<Label>, x32: Option<Label>) -> Label {
     let kill = assembler.end(Action::KillProcess.to_return());
     let (x86_64, x32) = (x86_64.unwrap_or(kill), x32.unwrap_or(kill));
     let has_bit = assembler.branch(code::JUMP_GREATER_OR_EQUAL, X32_BIT, x32, x86_64);
-    // -1 is no call of x32: a tracer leaves a call out by it.
+    // -1 is no call of x32: a tracer skips a call by it.
     let is_none = assembler.branch(code::JUMP_EQUAL, u32::MAX, x86_64, has_bit);
     assembler.load(NUMBER, is_none)
 }

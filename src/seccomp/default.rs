@@ -1,13 +1,13 @@
 //! The default profile: a table of the calls that steps may make, with the rules of Docker's present default profile.
 //!
-//! All other calls fail with EPERM. Left out are the names that only architectures have which runner does not know;
-//! families of sockets are looked at more closely than Docker does, see `FAMILIES`.
+//! All other calls fail with EPERM. The table lacks names that only architectures have which runner does not know; families of
+//! sockets are checked more closely than by Docker, see `FAMILIES`.
 
 use oci_spec::runtime::{Arch, Capability, LinuxSeccompAction, LinuxSeccompOperator};
 
 use super::profile::{Architectures, Argument, Condition, Kernel, Profile, Rule};
 
-/// What every step may call, with any arguments.
+/// The calls that every step may make, with any arguments.
 const ALWAYS: [(&str, &str); 11] = [
     (
         "names of files",
@@ -78,7 +78,7 @@ const ALWAYS: [(&str, &str); 11] = [
     ("the machine and limits", "getrandom getrlimit getrusage prlimit64 setrlimit sysinfo ugetrlimit uname"),
 ];
 
-/// What only steps with a capability may call.
+/// The calls that only steps with a capability may make.
 const WITH: [(Capability, &str); 14] = [
     (Capability::Bpf, "bpf"),
     (Capability::DacReadSearch, "open_by_handle_at"),
@@ -101,7 +101,7 @@ const WITH: [(Capability, &str); 14] = [
     (Capability::Syslog, "syslog"),
 ];
 
-/// What only programs of some machines call.
+/// The calls that only programs of some machines make.
 const ON: [(&[&str], &str); 3] = [
     (&["amd64", "x32"], "arch_prctl"),
     (&["amd64", "x32", "x86"], "modify_ldt"),
@@ -111,12 +111,12 @@ const ON: [(&[&str], &str); 3] = [
 /// Tracing was a way around filters before this kernel.
 const TRACING: (Kernel, &str) = (Kernel { version: 4, revision: 8 }, "process_vm_readv process_vm_writev ptrace");
 
-/// The execution domains that may be asked for: Linux, with short inode numbers or as of 2.6, and the question alone.
+/// The execution domains that are allowed: Linux, with short inode numbers or as of 2.6, and the query alone.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 
-/// The address families of sockets, as masks and what is left of the family then: all below 64 but 38 (AF_ALG, the
-/// kernel's ciphers) and 40 (AF_VSOCK, the machine that runs this one). The masks leave the upper half out as the kernel
-/// does: compared whole, AF_VSOCK with a bit of the upper half set is greater than all families.
+/// The address families of sockets, as masks and the remaining bits of the family: all below 64 but 38 (AF_ALG, the kernel's
+/// ciphers) and 40 (AF_VSOCK, the machine that runs this one). The masks ignore the upper half as the kernel does: compared
+/// whole, AF_VSOCK with a bit of the upper half set is greater than all families.
 const FAMILIES: [(u64, u64); 8] = [
     (0xffff_ffe0, 0),
     (0xffff_fffc, 32),
@@ -145,7 +145,7 @@ fn allow(names: &str) -> Rule {
     }
 }
 
-/// Allows a call whose first argument compares like that.
+/// Returns a rule that allows a call whose first argument compares so.
 fn allow_if(name: &str, op: LinuxSeccompOperator, value: u64, value_two: Option<u64>) -> Rule {
     Rule { arguments: vec![Argument { index: 0, op, value, value_two }], ..allow(name) }
 }
@@ -165,7 +165,7 @@ pub(super) fn profile() -> Profile {
     rules.extend(FAMILIES.map(|(mask, rest)| allow_if("socket", ScmpCmpMaskedEq, mask, Some(rest))));
     let without_admin = || with(Capability::SysAdmin);
     rules.push(Rule { excludes: without_admin(), ..allow_if("clone", ScmpCmpMaskedEq, NAMESPACES, Some(0)) });
-    // Its flags are in memory, where no filter looks: the C library takes clone(2) then.
+    // Its flags are in memory, where no filter can look: the C library takes clone(2) then.
     let (action, errno) = (LinuxSeccompAction::ScmpActErrno, Some(ENOSYS));
     rules.push(Rule { excludes: without_admin(), action, errno, ..allow("clone3") });
     Profile {

@@ -1,4 +1,4 @@
-//! Docker's JSON of a profile, read strictly: what it says is taken, or the place is named where it cannot be.
+//! Docker's JSON of a profile, read strictly: every setting is used, or refused with its place.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,13 +13,13 @@ use thiserror::Error;
 use super::errno;
 use super::profile::{self, Architectures, Condition, Kernel, Profile, Rule};
 
-/// The greatest number of an error that the kernel lets a call fail with.
+/// The greatest number of an error that the kernel returns for a call.
 const MAX_ERRNO: u32 = 4095;
 
-/// A system call has as many arguments.
+/// The number of a system call's arguments.
 const ARGUMENTS: usize = 6;
 
-/// What `arches` may name.
+/// The names that `arches` may have.
 const MACHINES: [&str; 23] = [
     "386",
     "amd64",
@@ -46,18 +46,18 @@ const MACHINES: [&str; 23] = [
     "x86",
 ];
 
-/// Why a profile cannot be used.
+/// The reason why a profile cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{place}{problem}")]
 pub struct ProfileError {
-    /// `syscalls[2].action: `, say; empty where it is the whole.
+    /// For example `syscalls[2].action: `; empty for the whole.
     place: String,
     problem: String,
 }
 
 impl ProfileError {
     fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        // The last key or element of JSON that ends there, or is none, has no name: the line and the column tell the place.
+        // The last key or element of JSON that ends there, or is none, has no name: the line and the column show the place.
         let place = place.into();
         let place = match place.trim_end_matches('?').trim_end_matches('.') {
             "" => String::new(),
@@ -67,7 +67,7 @@ impl ProfileError {
     }
 }
 
-/// A map, and nothing else: what serde derives takes a list of the values too.
+/// A map alone: the deserializer that serde derives takes a list of the values too.
 struct Map<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {

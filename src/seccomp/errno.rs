@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-/// Names that are a second one of an error.
+/// The second names of errors.
 const ALIASES: [(&str, Errno); 3] =
     [("EWOULDBLOCK", Errno::EAGAIN), ("EDEADLOCK", Errno::EDEADLK), ("ENOTSUP", Errno::EOPNOTSUPP)];
 

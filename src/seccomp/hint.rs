@@ -1,14 +1,14 @@
-//! Finds in the last lines of a step that its seccomp profile refused a call, or that it lacks a capability, and says how
-//! to fix that. Pure.
+//! Finds out from the last lines of a step that its seccomp profile refused a call, or that it lacks a capability, and names the
+//! fix. Pure.
 
 use std::path::Path;
 
 use oci_spec::runtime::{Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
-use super::needs::{self, Need};
+use super::needs::{self, Subject};
 use super::{Architecture, Kernel, Profile, number};
 
-/// ENOSYS in the words of the C library, in small letters: some languages begin so.
+/// ENOSYS in the words of the C library, in lower case: some languages begin so.
 const NOT_IMPLEMENTED: &str = "function not implemented";
 
 /// The same for EPERM.
@@ -17,10 +17,10 @@ const REFUSED: &str = "operation not permitted";
 /// The same for EACCES, and mount(8) for EPERM.
 const DENIED: &str = "permission denied";
 
-/// As many calls are named at most.
+/// The most calls that a hint names.
 const MAX_NAMES: usize = 8;
 
-/// As many of the last lines are looked at.
+/// The last lines that are searched.
 const LINES: usize = 20;
 
 /// The permissions of a container's step.
@@ -28,19 +28,19 @@ const LINES: usize = 20;
 pub struct Permissions<'a> {
     /// The container's name.
     pub container: &'a str,
-    /// The most that its processes may have.
+    /// The capabilities that its processes may have at most.
     pub capabilities: &'a [Capability],
-    /// Those that a container has which neither adds nor drops any.
+    /// The capabilities of a container that neither adds nor drops any.
     pub default: &'a [Capability],
-    /// Whether the step is root's: no other user has any capability.
+    /// Whether the step runs as root: no other user has any capability.
     pub is_root: bool,
     /// None where it is unconfined.
     pub profile: Option<&'a Profile>,
-    /// The file that the profile is from; none for the default one.
+    /// The file of the profile; none for the default one.
     pub file: Option<&'a Path>,
-    /// Where it runs.
+    /// The architecture of the host.
     pub machine: Architecture,
-    /// The same.
+    /// The kernel of the host.
     pub kernel: Kernel,
 }
 
@@ -77,7 +77,7 @@ pub fn hint(permissions: &Permissions<'_>, printed: &str) -> Option<String> {
             continue;
         }
         let is_call = |call: &str| number(permissions.machine, call).is_some();
-        let needs: Vec<(&str, Need<'_>)> = words(&line)
+        let needs: Vec<(&str, Subject<'_>)> = words(&line)
             .take(if has(REFUSED) || has(NOT_IMPLEMENTED) { usize::MAX } else { 1 })
             .filter_map(|word| Some((word, needs::of_word(word, &line, is_call)?)))
             .collect();
@@ -113,7 +113,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     tokens.flat_map(move |token| token.split(move |c| !is_part(c))).filter(|word| !word.is_empty())
 }
 
-/// Returns whether a filter lets any call fail.
+/// Returns whether a filter makes any call fail.
 fn fails(filter: &LinuxSeccomp) -> bool {
     let fails = |action| action == LinuxSeccompAction::ScmpActErrno;
     let rules = filter.syscalls().as_deref().unwrap_or_default();
@@ -137,7 +137,7 @@ impl Permissions<'_> {
         })
     }
 
-    /// Returns the change that lets a call through which the profile refuses.
+    /// Returns the change that allows a call which the profile refuses.
     fn remedy(&self, call: &str) -> String {
         if self.file.is_some() {
             format!("allow `{call}` in that file")
@@ -146,7 +146,7 @@ impl Permissions<'_> {
         }
     }
 
-    /// For a step without a capability that what it did needs.
+    /// Returns the hint for a step that lacks a capability.
     fn lacks(&self, word: &str, call: Option<&str>, wanted: Capability) -> String {
         let mut fixes = Vec::new();
         if !needs::is_met(wanted, self.capabilities) {
@@ -170,7 +170,7 @@ impl Permissions<'_> {
         format!("`{word}` needs the capability {wanted}, which the step does not have{also}; {}", fixes.join(" and "))
     }
 
-    /// For a call that the profile refuses.
+    /// Returns the hint for a call that the profile refuses.
     fn refuses(&self, filter: &LinuxSeccomp, call: &str) -> Option<String> {
         if is_open(filter, call) || !fails(filter) {
             return None;
@@ -184,7 +184,7 @@ impl Permissions<'_> {
     }
 }
 
-/// Returns whether the filter lets the call through whatever its arguments are.
+/// Returns whether the filter allows the call with any arguments.
 fn is_open(filter: &LinuxSeccomp, call: &str) -> bool {
     let rules = filter.syscalls().as_deref().unwrap_or_default();
     let is_about = |rule: &&LinuxSyscall| rule.names().iter().any(|name| name == call);
@@ -196,7 +196,7 @@ fn is_open(filter: &LinuxSeccomp, call: &str) -> bool {
     }
 }
 
-/// Returns the capability with which the profile lets the call through.
+/// Returns the capability with which the profile allows the call.
 fn capability(profile: &Profile, call: &str) -> Option<Capability> {
     let opens = |rule: &&super::profile::Rule| {
         rule.action == LinuxSeccompAction::ScmpActAllow && rule.names.iter().any(|name| name == call)
@@ -227,12 +227,12 @@ mod tests {
         }
     }
 
-    fn told(printed: &str) -> Option<String> {
+    fn hinted(printed: &str) -> Option<String> {
         hint(&permissions(), printed)
     }
 
     #[test]
-    fn a_call_that_the_profile_refuses_is_named_with_what_opens_it() {
+    fn a_call_that_the_profile_refuses_is_named_with_the_fix() {
         for (printed, call, or) in [
             (
                 "unshare: unshare failed: Operation not permitted\n",
@@ -252,12 +252,12 @@ mod tests {
                 "the default seccomp profile of container base refuses `{call}`; if the step needs it, write `seccomp: \
                  unconfined` there{or}"
             );
-            assert_eq!(told(printed), Some(expected), "{printed}");
+            assert_eq!(hinted(printed), Some(expected), "{printed}");
         }
     }
 
     #[test]
-    fn a_capability_that_the_kernel_asks_for_is_named_and_not_the_profile() {
+    fn a_missing_capability_is_named_and_not_the_profile() {
         for (printed, word, capability) in [
             ("ping: socktype: SOCK_RAW\nping: socket: Operation not permitted", "ping", "NET_RAW"),
             ("ping: permission denied (are you root?)", "ping", "NET_RAW"),
@@ -275,14 +275,14 @@ mod tests {
                 "`{word}` needs the capability {capability}, which the step does not have; write `capabilities: {{ add: \
                  [{capability}] }}` in container base"
             );
-            assert_eq!(told(printed).as_ref(), Some(&expected), "{printed}");
+            assert_eq!(hinted(printed).as_ref(), Some(&expected), "{printed}");
             let unconfined = Permissions { profile: None, ..permissions() };
             assert_eq!(hint(&unconfined, printed), Some(expected), "{printed}, unconfined");
         }
     }
 
     #[test]
-    fn a_capability_that_the_container_drops_is_named_with_the_list_to_take_it_from() {
+    fn a_capability_that_the_container_drops_is_named_with_its_list() {
         let dropped = Permissions { capabilities: &[], ..permissions() };
         for (printed, word, capability) in [
             ("chown: changing ownership of '/x': Operation not permitted", "chown", "CHOWN"),
@@ -306,17 +306,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_profile_refuses_with_the_capability_too_needs_both() {
+    fn a_call_that_needs_a_capability_and_another_profile_gets_both_fixes() {
         let pivot = "pivot_root: failed to change root from `.' to `old': Operation not permitted";
         let expected = "`pivot_root` needs the capability SYS_ADMIN, which the step does not have, and the default seccomp \
                         profile of container base refuses `pivot_root`; write `capabilities: { add: [SYS_ADMIN] }` in \
                         container base and write `seccomp: unconfined` there";
-        assert_eq!(told(pivot).as_deref(), Some(expected));
+        assert_eq!(hinted(pivot).as_deref(), Some(expected));
         let admin = Permissions { capabilities: &[Capability::SysAdmin], ..permissions() };
-        let told = hint(&admin, pivot).unwrap();
+        let hinted = hint(&admin, pivot).unwrap();
         assert!(
-            told.contains("profile of container base refuses `pivot_root`") && !told.contains("capabilit"),
-            "{told}"
+            hinted.contains("profile of container base refuses `pivot_root`") && !hinted.contains("capabilit"),
+            "{hinted}"
         );
         assert_eq!(hint(&admin, "dmesg: read kernel buffer failed: Operation not permitted"), None);
     }
@@ -330,19 +330,19 @@ mod tests {
             hint(&user, "chown: changing ownership of '/x': Operation not permitted").as_deref(),
             Some(expected)
         );
-        let told = hint(&user, "ping: socket: Operation not permitted").unwrap();
-        assert!(told.contains("{ add: [NET_RAW] }` in container base and run the step as root"), "{told}");
+        let hinted = hint(&user, "ping: socket: Operation not permitted").unwrap();
+        assert!(hinted.contains("{ add: [NET_RAW] }` in container base and run the step as root"), "{hinted}");
     }
 
     #[test]
-    fn a_refusal_without_a_call_is_told_with_less_certainty() {
+    fn a_refusal_without_a_known_call_gets_a_hint_with_less_certainty() {
         let expected = "the default seccomp profile of container base may have refused a system call, or the step lacks a \
                         capability; `seccomp: unconfined` there shows which";
-        assert_eq!(told("error: Operation not permitted\n").as_deref(), Some(expected));
+        assert_eq!(hinted("error: Operation not permitted\n").as_deref(), Some(expected));
     }
 
     #[test]
-    fn what_neither_refuses_has_no_hint() {
+    fn a_call_that_neither_refuses_has_no_hint() {
         for printed in [
             "",
             "unshare: invalid option",
@@ -353,15 +353,15 @@ mod tests {
             "sh: 1: ping: Permission denied",
             "/usr/bin/mount/x: Permission denied",
         ] {
-            assert_eq!(told(printed), None, "{printed}");
+            assert_eq!(hinted(printed), None, "{printed}");
         }
         let old = "mount: Operation not permitted\n".to_owned() + &"line\n".repeat(20);
-        assert_eq!(told(&old), None);
+        assert_eq!(hinted(&old), None);
     }
 
     #[test]
     fn a_profile_that_ends_processes_is_named_with_the_calls_for_which_it_does() {
-        let told = |text: &str| {
+        let hinted = |text: &str| {
             let profile = Profile::parse(text.as_bytes()).unwrap();
             let file = Some(Path::new("/work/own.json"));
             killed(&Permissions { profile: Some(&profile), file, ..permissions() }).unwrap()
@@ -370,27 +370,27 @@ mod tests {
         let expected = "the seccomp profile /work/own.json of container base ends a process (SIGSYS) that makes one of the \
                         system calls mkdir, mkdirat; the kernel's log (`dmesg`) has its number; if the step needs it, allow it \
                         in that file";
-        assert_eq!(told(rule), expected);
-        assert!(told(r#"{"defaultAction": "SCMP_ACT_TRAP"}"#).contains("makes a system call that it does not list;"));
+        assert_eq!(hinted(rule), expected);
+        assert!(hinted(r#"{"defaultAction": "SCMP_ACT_TRAP"}"#).contains("makes a system call that it does not list;"));
         let default = killed(&permissions()).unwrap();
         assert!(default.contains("of another architecture") && default.ends_with("write `seccomp: unconfined` there"));
         assert_eq!(killed(&Permissions { profile: None, ..permissions() }), None);
     }
 
     #[test]
-    fn a_profile_of_a_file_is_named_and_blamed_only_for_what_it_refuses() {
-        let told = |profile: &str, printed| {
+    fn a_profile_of_a_file_is_named_only_for_calls_that_it_refuses() {
+        let hinted = |profile: &str, printed| {
             let profile = Profile::parse(profile.as_bytes()).unwrap();
             let file = Some(Path::new("/work/own.json"));
             hint(&Permissions { profile: Some(&profile), file, ..permissions() }, printed)
         };
         let open = r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
-        assert_eq!(told(open, "add_key: Operation not permitted"), None);
+        assert_eq!(hinted(open, "add_key: Operation not permitted"), None);
         let refuses =
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
-        assert_eq!(told(refuses, "add_key: Operation not permitted"), None);
+        assert_eq!(hinted(refuses, "add_key: Operation not permitted"), None);
         assert_eq!(
-            told(refuses, "mkdir: cannot create directory 'x': Operation not permitted").unwrap(),
+            hinted(refuses, "mkdir: cannot create directory 'x': Operation not permitted").unwrap(),
             "the seccomp profile /work/own.json of container base refuses `mkdir`; if the step needs it, allow `mkdir` in \
              that file"
         );

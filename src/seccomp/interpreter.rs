@@ -1,30 +1,30 @@
-//! The answer of a filter to a call, found as the kernel finds it: by running the program.
+//! Computes the answer of a filter to a call as the kernel does: by running the program.
 
 use std::collections::HashSet;
 
 use super::assembler::{Instruction, code};
 use super::{Action, Architecture};
 
-/// Where a filter's input has the call's number: `struct seccomp_data` of linux/seccomp.h.
+/// The offset of the call's number in a filter's input: `struct seccomp_data` of linux/seccomp.h.
 pub(super) const NUMBER: u32 = 0;
 
-/// Where it has the architecture.
+/// The offset of the architecture.
 pub(super) const ARCHITECTURE: u32 = 4;
 
-/// Where it has the arguments. Before them is the address of the instruction.
+/// The offset of the arguments. Before them is the address of the instruction.
 const ARGUMENTS: u32 = 16;
 
 /// The words in the input.
 const WORDS: usize = 16;
 
-/// Returns where the lower and the upper half of an argument are, on machines that have the lower one first.
+/// Returns the offsets of the lower and the upper half of an argument, on little-endian machines.
 pub(super) fn argument(index: u8) -> (u32, u32) {
     let low = ARGUMENTS + 8 * u32::from(index);
     (low, low + 4)
 }
 
-/// What the kernel does with a call under that filter. The number is that of [`number`](super::number); a program that
-/// the kernel would not take, or that does not end, ends the process.
+/// Returns the kernel's action for a call under that filter. The number is that of [`number`](super::number); a program that the
+/// kernel would refuse, or that does not end, ends the process.
 pub fn status(program: &[u64], architecture: Architecture, number: u32, arguments: &[u64; 6]) -> Action {
     let mut input = [0; WORDS];
     (input[0], input[1]) = (number, architecture.audit());
@@ -34,7 +34,7 @@ pub fn status(program: &[u64], architecture: Architecture, number: u32, argument
     run(program, &input).map_or(Action::KillProcess, |(value, _)| Action::from_return(value))
 }
 
-/// Returns whether a filter lets a call through whatever its arguments are, but for those that are known: by their number and value.
+/// Returns whether a filter allows a call whatever its arguments are, but for the known ones: by their number and value.
 pub fn always_allows(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> bool {
     outcomes(program, architecture, number, known).is_some_and(|all| all.iter().all(|action| *action == Action::Allow))
 }
@@ -44,14 +44,14 @@ pub fn may_fake(program: &[u64], architecture: Architecture, number: u32, known:
     outcomes(program, architecture, number, known).unwrap_or_default().contains(&Action::Errno(0))
 }
 
-/// Returns whether a filter lets a call through with any arguments at all.
+/// Returns whether a filter allows a call with some arguments.
 pub fn may_allow(program: &[u64], architecture: Architecture, number: u32) -> bool {
     let all = outcomes(program, architecture, number, &[]).unwrap_or_default();
     all.iter().any(|action| matches!(action, Action::Allow | Action::Log))
 }
 
-/// Returns all answers to a call of which some arguments are known: where a program asks for another one, both ways are gone.
-/// None for a program that the kernel would not take.
+/// Returns all answers to a call of which some arguments are known: where a program loads an unknown one, both branches are
+/// followed. None for a program that the kernel would refuse.
 fn outcomes(program: &[u64], architecture: Architecture, number: u32, known: &[(u8, u64)]) -> Option<Vec<Action>> {
     let mut input: [Option<u32>; WORDS] = [None; WORDS];
     (input[0], input[1]) = (Some(number), Some(architecture.audit()));
@@ -90,7 +90,7 @@ fn outcomes(program: &[u64], architecture: Architecture, number: u32, known: &[(
     Some(found)
 }
 
-/// Runs a program: the value that it returns, and how many instructions that took.
+/// Runs a program: returns its result, and the number of instructions that it took.
 pub(super) fn run(program: &[u64], input: &[u32; WORDS]) -> Option<(u32, usize)> {
     let (mut accumulator, mut at, mut steps) = (0, 0_usize, 0);
     // Jumps lead forward only, so that this ends.

@@ -1,29 +1,28 @@
-//! Seccomp: which system calls the steps of a container may make, as a profile and as a filter of the kernel. Pure.
+//! Seccomp: the system calls that the steps of a container may make, as a profile and as a filter of the kernel. Pure.
 //!
 //! ```text
 //! the default ───────┐                                        ┌─▶ config.json, for external runtimes
 //! Docker's JSON ─────┴─▶ Profile ──resolve──▶ LinuxSeccomp ───┴─compile──▶ classic BPF, status
 //! ```
 //!
-//! - A [`Profile`] depends on no machine: its rules say for which capabilities, architectures and kernels they hold.
-//! - [`Profile::resolve`] leaves the rules that hold here. All runtimes are given the same ones.
-//! - [`compile`] makes the filter that the kernel runs at each system call, and [`status`] says what such a filter
-//!   answers.
-//! - [`hint`] says what to do where a step failed for what was refused, or for want of a capability.
+//! - A [`Profile`] depends on no machine: each of its rules names the capabilities, architectures and kernels that it applies to.
+//! - [`Profile::resolve`] selects the rules that apply here. All runtimes get the same ones.
+//! - [`compile`] makes the filter that the kernel runs at each system call, and [`status`] returns the answer of such a filter.
+//! - [`hint`] names the fix where a step failed for a refused call, or for a missing capability.
 //!
-//! # What rules of one call mean together
+//! # Several rules of one call
 //!
-//! As runc and libseccomp have it:
+//! As in runc and libseccomp:
 //!
-//! - A rule whose action is that of the default says nothing.
-//! - A rule without conditions takes the place of all rules with some, and the first of several such rules counts.
-//! - Otherwise the first rule counts whose conditions all hold, and the default where there is none. A rule with two
+//! - A rule whose action is the default one has no effect.
+//! - A rule without conditions replaces all rules with conditions, and the first of several such rules counts.
+//! - Otherwise the first rule counts whose conditions are all true, and the default where there is none. A rule with two
 //!   conditions on one argument is as many rules with one condition each.
-//! - On an architecture of 32 bits, x32 among them, the lower half of arguments, values and masks is all that counts.
-//! - On x86 of 32 bits, a rule on a call that socketcall(2) or ipc(2) can make holds there too, without its conditions on
-//!   the first argument, which says there which call it is.
-//! - A call that is newer than all that the filter names for its architecture gives ENOSYS, unless the default lets it
-//!   through: the C library has another way then, and takes EPERM for an answer.
+//! - On an architecture of 32 bits, including x32, only the lower half of arguments, values and masks counts.
+//! - On x86 of 32 bits, a rule on a call that socketcall(2) or ipc(2) can make applies there too, without its conditions on the
+//!   first argument, which selects the call there.
+//! - A call that is newer than all that the filter names for its architecture gives ENOSYS, unless the default allows it: the C
+//!   library has another way then, and takes EPERM for an answer.
 //! - A call of another architecture ends the process.
 //!
 //! Names that no architecture has are ignored, as Docker ignores them.
@@ -70,10 +69,10 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All of them.
+    /// All architectures.
     pub const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
 
-    /// That of the machine that runner is compiled for.
+    /// Returns the architecture of the machine that runner is compiled for.
     pub fn native() -> Option<Self> {
         match std::env::consts::ARCH {
             "x86_64" => Some(Self::X86_64),
@@ -109,7 +108,7 @@ impl Architecture {
         matches!(self, Self::X86_64 | Self::Aarch64)
     }
 
-    /// What the kernel calls it in a filter's input, see linux/audit.h. x32 is told by the call's number alone.
+    /// Returns the architecture's number in a filter's input, see linux/audit.h. Only the call's number distinguishes x32.
     pub fn audit(self) -> u32 {
         match self {
             Self::X86_64 | Self::X32 => 0xc000_003e,
@@ -120,27 +119,27 @@ impl Architecture {
     }
 }
 
-/// What happens with a call.
+/// The action for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It is made.
+    /// The call is made.
     Allow,
-    /// It is made, and the kernel logs it.
+    /// The call is made, and the kernel logs it.
     Log,
-    /// It fails with that error.
+    /// The call fails with that error.
     Errno(u16),
-    /// A tracer is asked; without one it fails with ENOSYS.
+    /// A tracer decides; without one the call fails with ENOSYS.
     Trace(u16),
-    /// It gives the thread SIGSYS.
+    /// The thread gets SIGSYS.
     Trap,
-    /// It ends the thread.
+    /// The thread ends.
     KillThread,
-    /// It ends the process.
+    /// The process ends.
     KillProcess,
 }
 
 impl Action {
-    /// What a filter returns, see seccomp(2).
+    /// Returns the value that a filter returns for it, see seccomp(2).
     fn to_return(self) -> u32 {
         match self {
             Self::KillProcess => 0x8000_0000,
@@ -153,7 +152,7 @@ impl Action {
         }
     }
 
-    /// What the kernel does when a filter returns that; it ends the process where it does not know it.
+    /// Returns the kernel's action for the value of a filter; an unknown value ends the process.
     fn from_return(value: u32) -> Self {
         let data = (value & 0xffff) as u16;
         match value & 0xffff_0000 {

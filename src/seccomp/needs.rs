@@ -1,8 +1,8 @@
-//! Which capability the kernel asks for where a system call fails with EPERM, by the call and by the words of programs.
+//! The capability that the kernel requires where a system call fails with EPERM, by the call and by the words of programs.
 
 use oci_spec::runtime::Capability;
 
-/// Calls that fail without a capability, whatever a filter says.
+/// Calls that fail without a capability, with any filter.
 const OF_CALLS: [(Capability, &str); 22] = [
     (Capability::Bpf, "bpf"),
     (Capability::Chown, "chown fchown fchownat lchown"),
@@ -32,7 +32,7 @@ const OF_CALLS: [(Capability, &str); 22] = [
     (Capability::Setuid, "setresuid setreuid setuid"),
 ];
 
-/// Words by which programs and libraries name a call, where it is not its name.
+/// The words by which programs and libraries name a call, where they differ from its name.
 const OTHER_WORDS: [(&str, &str); 25] = [
     ("bwrap", "unshare"),
     ("capsh", "capset"),
@@ -69,42 +69,42 @@ const BESIDE_CALLS: [(Capability, &str); 4] = [
     (Capability::Setfcap, "setcap"),
 ];
 
-/// Capabilities in whose place the kernel takes another one.
+/// Capabilities that CAP_SYS_ADMIN replaces.
 const UNDER_SYS_ADMIN: [Capability; 3] = [Capability::Bpf, Capability::Perfmon, Capability::Syslog];
 
 /// The subject of a word in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Need<'a> {
+pub(super) struct Subject<'a> {
     /// The system call, where a filter may refuse it.
     pub(super) call: Option<&'a str>,
     /// The capability without which the kernel refuses it.
     pub(super) capability: Option<Capability>,
 }
 
-/// Returns what a word in small letters is about, if it names a system call or a program. `is_call` says whether it is
-/// the name of a call.
-pub(super) fn of_word<'a>(word: &'a str, line: &str, is_call: impl Fn(&str) -> bool) -> Option<Need<'a>> {
+/// Returns the subject of a word in lower case, if it names a system call or a program. `is_call` returns whether it is the name
+/// of a call.
+pub(super) fn of_word<'a>(word: &'a str, line: &str, is_call: impl Fn(&str) -> bool) -> Option<Subject<'a>> {
     let has = |names: &str, name: &str| names.split_whitespace().any(|other| other == name);
     if let Some((capability, _)) = BESIDE_CALLS.iter().find(|(_, words)| has(words, word)) {
-        return Some(Need { call: None, capability: Some(*capability) });
+        return Some(Subject { call: None, capability: Some(*capability) });
     }
     if word == "socket" && !line.contains("vsock") && !line.contains("af_alg") {
-        return Some(Need { call: None, capability: Some(Capability::NetRaw) });
+        return Some(Subject { call: None, capability: Some(Capability::NetRaw) });
     }
     let call = OTHER_WORDS.iter().find(|(other, _)| *other == word).map_or(word, |(_, call)| call);
     let capability = OF_CALLS.iter().find(|(_, calls)| has(calls, call)).map(|(capability, _)| *capability);
-    is_call(call).then_some(Need { call: Some(call), capability })
+    is_call(call).then_some(Subject { call: Some(call), capability })
 }
 
-/// Returns whether the kernel says EACCES where the capability is missing, or a program says so for it: for a file that belongs to
-/// another user, or a process, it says EPERM alone.
+/// Returns whether the kernel returns EACCES where the capability is missing, or a program prints it: for a file or a process of
+/// another user, the kernel returns EPERM alone.
 pub(super) fn may_be_denied(capability: Capability) -> bool {
     !matches!(capability, Capability::Chown | Capability::Fowner | Capability::Kill | Capability::Setpcap)
 }
 
-/// Returns whether a step with these capabilities has what the kernel asks for.
-pub(super) fn is_met(capability: Capability, held: &[Capability]) -> bool {
-    held.contains(&capability) || UNDER_SYS_ADMIN.contains(&capability) && held.contains(&Capability::SysAdmin)
+/// Returns whether a step with these capabilities has the one that the kernel requires.
+pub(super) fn is_met(capability: Capability, present: &[Capability]) -> bool {
+    present.contains(&capability) || UNDER_SYS_ADMIN.contains(&capability) && present.contains(&Capability::SysAdmin)
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_word_names_a_call_and_its_capability_or_a_capability_alone() {
         let need = |word, line| of_word(word, line, |call| number(Architecture::X86_64, call).is_some());
-        let of = |call, capability| Some(Need { call, capability });
+        let of = |call, capability| Some(Subject { call, capability });
         assert_eq!(need("dmesg", ""), of(Some("syslog"), Some(Capability::Syslog)));
         assert_eq!(need("ping", ""), of(None, Some(Capability::NetRaw)));
         assert_eq!(need("socket", "socket: x"), of(None, Some(Capability::NetRaw)));

@@ -8,7 +8,7 @@ use super::Architecture;
 /// The number of the first call of [`COMMON`].
 const FIRST_COMMON: u32 = 424;
 
-/// What the number of each x32 call has set, and that of no x86-64 call.
+/// The bit that the number of each x32 call has set, and that of no x86-64 call.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 /// The first number of the calls that x32 has in place of [`NOT_X32`].
@@ -20,7 +20,7 @@ const END_X32: u32 = 548;
 /// The first number of the calls that arm has for itself.
 const FIRST_PRIVATE_ARM: u32 = 0xf0001;
 
-/// More than any architecture has.
+/// More calls than any architecture has.
 const MAX_CALLS: usize = 512;
 
 /// Returns the number of a call; none where the architecture has no such call. The bit of x32 is in it.
@@ -28,7 +28,7 @@ pub fn number(architecture: Architecture, name: &str) -> Option<u32> {
     table(architecture).get(name).copied()
 }
 
-/// Returns whether the number stands apart from the row that new calls are added to.
+/// Returns whether the number is outside of the row that new calls are added to.
 pub(super) fn is_apart(architecture: Architecture, number: u32) -> bool {
     match *apart(architecture) {
         [begin] => number >= begin,
@@ -37,7 +37,7 @@ pub(super) fn is_apart(architecture: Architecture, number: u32) -> bool {
     }
 }
 
-/// Returns where the numbers begin that stand apart, and where they end if they do.
+/// Returns the numbers at which the ranges outside of that row begin, and end if they do.
 pub(super) fn apart(architecture: Architecture) -> &'static [u32] {
     match architecture {
         Architecture::X32 => &[X32_BIT | FIRST_X32, X32_BIT | END_X32],
@@ -79,7 +79,7 @@ fn read(architecture: Architecture) -> HashMap<&'static str, u32> {
     numbers
 }
 
-/// Adds names in the order of their numbers: the first is `next`, and after `@N` it goes on with N.
+/// Adds names in the order of their numbers: the first is `next`, and after `@N` it continues with N.
 fn add(numbers: &mut HashMap<&'static str, u32>, names: &'static str, mut next: u32) {
     for word in names.split_whitespace() {
         match word.strip_prefix('@').and_then(|number| number.parse().ok()) {
@@ -180,7 +180,7 @@ const X86: &str = "\
     sched_rr_get_interval_time64 \
 ";
 
-/// arm64, which numbers as all architectures without a past do.
+/// arm64, which numbers its calls as all architectures without a past do.
 const AARCH64: &str = "\
     io_setup io_destroy io_submit io_cancel io_getevents setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr \
     listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr getcwd lookup_dcookie eventfd2 epoll_create1 \

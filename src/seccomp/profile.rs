@@ -1,4 +1,4 @@
-//! A seccomp profile: rules, and for which capabilities, architectures and kernels each holds.
+//! A seccomp profile: rules, and the capabilities, architectures and kernels that each applies to.
 
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Architecture, ProfileError, default, document};
 use crate::digest::Digest;
 
-/// The version of a kernel, as far as rules ask for it.
+/// The version of a kernel, as far as rules need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Kernel {
     /// 6 of 6.1.
@@ -22,7 +22,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// From the release that uname(2) gives, such as `6.1.0-13-amd64`.
+    /// Reads the release that uname(2) gives, such as `6.1.0-13-amd64`.
     pub fn of_release(release: &str) -> Option<Self> {
         let (version, rest) = release.split_once('.')?;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -39,20 +39,20 @@ pub struct Profile {
     pub(super) rules: Vec<Rule>,
 }
 
-/// The architectures whose calls are looked at. All others end the process.
+/// The architectures whose calls are checked. All others end the process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) enum Architectures {
     /// The machine's own, and these.
     Listed(Vec<Arch>),
-    /// The machine's own, and those that come with it.
+    /// The machine's own, and its related ones.
     ByMachine(Vec<(Arch, Vec<Arch>)>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Rule {
-    /// It holds only if all of this does.
+    /// The rule applies only if all of these are true.
     pub(super) includes: Condition,
-    /// It does not hold if any of this does.
+    /// The rule does not apply if any of these is true.
     pub(super) excludes: Condition,
     pub(super) names: Vec<String>,
     pub(super) action: LinuxSeccompAction,
@@ -60,21 +60,21 @@ pub(super) struct Rule {
     pub(super) arguments: Vec<Argument>,
 }
 
-/// How an argument must compare.
+/// The comparison of an argument.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Argument {
     pub(super) index: usize,
     pub(super) op: LinuxSeccompOperator,
     /// Where the operator has a mask, the mask.
     pub(super) value: u64,
-    /// Where the operator has a mask, what the rest of the argument is equal to.
+    /// Where the operator has a mask, the value of the masked argument.
     pub(super) value_two: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(super) struct Condition {
     pub(super) capabilities: Vec<Capability>,
-    /// Of these, one.
+    /// At least one of these.
     pub(super) architectures: Vec<String>,
     pub(super) kernel: Option<Kernel>,
 }
@@ -94,7 +94,7 @@ impl Condition {
 }
 
 impl Profile {
-    /// Returns the profile of a container whose manifest says nothing else.
+    /// Returns the profile of a container whose manifest names none.
     pub fn standard() -> &'static Self {
         static STANDARD: OnceLock<Profile> = OnceLock::new();
         STANDARD.get_or_init(default::profile)
@@ -108,16 +108,16 @@ impl Profile {
         document::parse(text)
     }
 
-    /// Returns the digest of all that it says.
+    /// Returns the digest of the profile's meaning.
     pub fn digest(&self) -> Digest {
-        // Strings, numbers and lists alone: that cannot fail.
+        // Only strings, numbers and lists: this cannot fail.
         Digest::of_bytes(&serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// Returns the rules that hold for steps with these capabilities in their bounding set, on this machine.
+    /// Returns the rules that apply to steps with these capabilities in their bounding set, on this machine.
     ///
     /// # Errors
-    /// None in practice: all that is required is given.
+    /// None in practice: every required field is set.
     pub fn resolve(
         &self,
         capabilities: &[Capability],

@@ -1,4 +1,4 @@
-//! What a filter is to answer on one architecture: its rules by the numbers of calls.
+//! The answers of a filter on one architecture: its rules by the numbers of calls.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use super::compile::CompileError;
 use super::numbers::is_apart;
 use super::{Action, Architecture, number};
 
-/// What SCMP_ACT_ERRNO and SCMP_ACT_TRACE have where the profile does not say it.
+/// The error of SCMP_ACT_ERRNO and SCMP_ACT_TRACE where the profile names none.
 const EPERM: u32 = 1;
 
-/// What a call gives that the kernel does not have.
+/// The error of a call that the kernel does not have.
 pub(super) const ENOSYS: u16 = 38;
 
-/// The calls that x86 of 32 bits can make through another one, which is told by its first argument.
+/// The calls that x86 of 32 bits can make through another one, which selects them by its first argument.
 const THROUGH_SOCKETCALL: [(&str, u64); 19] = [
     ("socket", 1),
     ("bind", 2),
@@ -55,20 +55,20 @@ const THROUGH_IPC: [(&str, u64); 12] = [
 /// One rule of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Case {
-    /// All of them must hold.
+    /// All of them must be true.
     pub conditions: Vec<Comparison>,
     pub action: Action,
 }
 
-/// How an argument must compare, once the operators that are the opposite of another are gone.
+/// The comparison of an argument, once the operators that are the opposite of another are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Comparison {
     pub index: u8,
     pub kind: Kind,
-    /// The argument is compared after this and.
+    /// The mask of the argument.
     pub mask: u64,
     pub value: u64,
-    /// It must not compare like that.
+    /// Whether the comparison must be false.
     pub negated: bool,
 }
 
@@ -79,11 +79,11 @@ pub(super) enum Kind {
     GreaterOrEqual,
 }
 
-/// What is to be answered on one architecture.
+/// The answers on one architecture.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub default: Action,
-    /// The calls that are newer than all that are named: from this number on.
+    /// The calls that are newer than all named ones: from this number on.
     pub unknown_from: Option<u32>,
     pub calls: BTreeMap<u32, Vec<Case>>,
 }
@@ -116,14 +116,14 @@ impl Rules {
         Ok(Self { default, unknown_from, calls })
     }
 
-    /// Lets the calls of these numbers through, whatever the rules say.
+    /// Allows the calls of these numbers, whatever the rules say.
     pub fn without(mut self, numbers: &[u32]) -> Self {
         let through = || vec![Case { conditions: Vec::new(), action: Action::Allow }];
         self.calls.extend(numbers.iter().map(|number| (*number, through())));
         self
     }
 
-    /// Answers the calls of these numbers as the rules say, and lets all others through.
+    /// Answers the calls of these numbers by the rules, and allows all others.
     pub fn only(self, architecture: Architecture, numbers: &[u32]) -> Self {
         let answer = |number: &u32| {
             let otherwise = || vec![Case { conditions: Vec::new(), action: self.otherwise(architecture, *number) }];
@@ -143,7 +143,7 @@ impl Rules {
     }
 }
 
-/// Returns the cases with one more that always holds, unless the last one does.
+/// Returns the cases with one more that is always true, unless the last one is.
 fn with_default(mut cases: Vec<Case>, default: Action) -> Vec<Case> {
     if cases.last().is_none_or(|last| !last.conditions.is_empty()) {
         cases.push(Case { conditions: Vec::new(), action: default });
@@ -151,9 +151,9 @@ fn with_default(mut cases: Vec<Case>, default: Action) -> Vec<Case> {
     cases
 }
 
-/// Adds what holds for calls that are made through socketcall(2) or ipc(2): their first argument says which call it is.
+/// Adds the cases for calls that are made through socketcall(2) or ipc(2): their first argument selects the call.
 fn through(names: &[String], cases: &[Case], calls: &mut BTreeMap<u32, Vec<Case>>, default: Action) {
-    // In the upper half of ipc's there is a version.
+    // The upper half of ipc's is a version.
     let tables = [("socketcall", &THROUGH_SOCKETCALL[..], u64::MAX), ("ipc", &THROUGH_IPC[..], 0xffff)];
     for (way, table, mask) in tables {
         let Some(way) = number(Architecture::X86, way) else { continue };

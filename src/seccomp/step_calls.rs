@@ -1,11 +1,11 @@
-//! The system calls that make a step, and whether a filter lets a step be made at all.
+//! The system calls that make a step, and whether a filter allows them.
 
 use thiserror::Error;
 
 use super::{Architecture, may_allow, may_fake, number};
 
-/// The system calls that a spare makes between its request and the step's program, with the argument that is known and
-/// matters, by its number and value; see `src/init/step.rs`.
+/// The system calls that a spare makes between its request and the step's program, with the argument that is known and matters,
+/// by its number and value; see `src/init/step.rs`.
 pub const STEP_CALLS: [(&str, &[(u8, u64)]); 32] = [
     ("ppoll", &[]),
     ("recvmsg", &[]),
@@ -102,7 +102,7 @@ pub const SETUP_CALLS: [&str; 56] = [
     "landlock_restrict_self",
 ];
 
-/// Why no step can be made under a filter.
+/// The reason why no step can be made under a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum StepCallError {
@@ -122,8 +122,8 @@ impl StepCallError {
     }
 }
 
-/// Refuses a program of [`super::compile`] under which no step starts, or one starts with more rights than it is to have:
-/// setresuid(2) that is not made, say, would leave a step of another user root.
+/// Refuses a program of [`super::compile`] under which no step starts, or one starts with too many rights: if setresuid(2) is not
+/// made, for example, a step of another user remains root.
 ///
 /// # Errors
 /// See [`StepCallError`].

@@ -1,4 +1,4 @@
-//! The search of a call's number among ranges of numbers with one answer.
+//! Searches a call's number among ranges of numbers with one answer.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ fn groups<'s, 'r>(mut ranges: &'s [Range<'r>]) -> Vec<&'s [Range<'r>]> {
     groups
 }
 
-/// Returns the answer around a few single numbers; none where there is no such answer.
+/// Returns the answer around a few single numbers; none where the ranges have more than one.
 fn around<'r>(ranges: &[Range<'r>]) -> Option<Answer<'r>> {
     let around = ranges.iter().find(|range| !range.is_single).or(ranges.first())?.answer;
     let mut others = ranges.iter().filter(|range| range.answer != around);
@@ -66,7 +66,7 @@ fn around<'r>(ranges: &[Range<'r>]) -> Option<Answer<'r>> {
     (few && others.all(|range| range.is_single)).then_some(around)
 }
 
-/// A search that is being put together.
+/// An unfinished search.
 struct Tree<'t> {
     assembler: &'t mut Assembler,
     answers: &'t mut Answers,

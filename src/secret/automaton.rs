@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// The node that nothing has led to.
+/// The node of the empty beginning.
 pub(super) const ROOT: u32 = 0;
 const NONE: u32 = u32::MAX;
 
@@ -26,7 +26,7 @@ struct Node {
 }
 
 impl Automaton {
-    /// For these patterns, none of them empty.
+    /// Makes one for these patterns, none of them empty.
     pub(super) fn new(patterns: &BTreeSet<Vec<u8>>) -> Self {
         let root = Node { byte: 0, child: NONE, sibling: NONE, fallback: ROOT, depth: 0, longest: 0 };
         let mut automaton = Self { nodes: vec![root], first: [NONE; 256] };

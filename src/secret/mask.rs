@@ -1,23 +1,23 @@
 //! Masks byte strings in a stream that comes in pieces; pure, linear in time.
 //!
-//! Each byte that is part of an occurrence is masked, also where occurrences overlap, and each run of masked bytes becomes
-//! `***`. A byte is let out as soon as no occurrence that is still to come can begin before or at it.
+//! Each byte of an occurrence is masked, also where occurrences overlap, and each run of masked bytes becomes `***`. A byte is
+//! released as soon as no occurrence that may still come can begin before or at it.
 //!
-//! That is done twice: for the bytes as they are, and then for those of them that are shown where escape sequences are
-//! taken away, with what is not shown between them.
+//! This happens twice: for the bytes themselves, and then for those of them that a terminal shows without escape sequences, with
+//! the hidden bytes between them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::automaton::{Automaton, ROOT};
-use super::patterns::SHORTEST;
+use super::patterns::MIN_BYTES;
 use super::visible::{Visible, visible};
 
-/// It stands in place of a secret.
+/// The text in place of a secret.
 const MASK: &[u8] = b"***";
 
-/// As many bytes may be the beginning of a secret and be let out all the same, see [`Masker::let_out_what_is_short`].
-const SHORT: usize = 3;
+/// The bytes that may begin a secret and are released all the same, see [`Masker::release_short`].
+const MAX_ECHOED: usize = 3;
 
 /// The patterns, in both forms.
 pub(super) struct Automata {
@@ -26,10 +26,11 @@ pub(super) struct Automata {
 }
 
 impl Automata {
-    /// For these patterns, none of them empty.
+    /// Makes them for these patterns, none of them empty.
     pub(super) fn new(patterns: &BTreeSet<Vec<u8>>) -> Self {
         let bytes = Arc::new(Automaton::new(patterns));
-        let visible = patterns.iter().map(|pattern| visible(pattern)).filter(|shown| shown.len() >= SHORTEST).collect();
+        let visible =
+            patterns.iter().map(|pattern| visible(pattern)).filter(|shown| shown.len() >= MIN_BYTES).collect();
         let shown = if *patterns == visible { Arc::clone(&bytes) } else { Arc::new(Automaton::new(&visible)) };
         Self { bytes, shown }
     }
@@ -51,7 +52,7 @@ impl std::fmt::Debug for Masker {
 }
 
 impl Masker {
-    /// Looks for what that one knows from here on; it knows at least what the one before did.
+    /// Looks for the patterns of `automata` from here on; it has at least those of the one before.
     pub(super) fn look_for(&mut self, automata: Option<Arc<Automata>>) {
         let is_same = match (&self.automata, &automata) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
@@ -66,7 +67,7 @@ impl Masker {
         self.automata = automata;
     }
 
-    /// Takes the next bytes of the stream, and appends what can be let out by now.
+    /// Takes the next bytes of the stream, and appends the bytes that can be released by now.
     pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         if self.automata.is_none() {
             out.extend_from_slice(bytes);
@@ -86,7 +87,7 @@ impl Masker {
         }
     }
 
-    /// Takes the next bytes, and returns what can be let out by now: the bytes themselves where nothing is looked for.
+    /// Takes the next bytes, and returns those that can be released by now: the bytes themselves where there is no pattern.
     pub fn masked<'b>(&mut self, bytes: &'b [u8], buffer: &'b mut Vec<u8>) -> &'b [u8] {
         if self.automata.is_none() {
             return bytes;
@@ -95,20 +96,20 @@ impl Masker {
         buffer
     }
 
-    /// Lets out up to three bytes although a secret may begin with them, so that a terminal echoes each key. Should it be
-    /// one, the rest of it is masked.
-    pub fn let_out_what_is_short(&mut self, out: &mut Vec<u8>) {
+    /// Releases up to three bytes although a secret may begin with them, so that a terminal echoes each key. If it is a secret,
+    /// its other bytes are masked.
+    pub fn release_short(&mut self, out: &mut Vec<u8>) {
         let mut masked = Vec::new();
-        if self.bytes.depth() <= SHORT {
-            self.bytes.let_out_all(&mut masked);
+        if self.bytes.depth() <= MAX_ECHOED {
+            self.bytes.release_all(&mut masked);
         }
         self.take_masked(&masked, out);
-        if self.shown.depth() <= SHORT {
-            self.shown.let_out_all(out);
+        if self.shown.depth() <= MAX_ECHOED {
+            self.shown.release_all(out);
         }
     }
 
-    /// The stream pauses or has ended: what was held back was no secret.
+    /// Ends the stream, or marks a pause: the bytes that were not released yet are no secret.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let mut masked = Vec::new();
         self.bytes.finish(&mut masked);
@@ -124,15 +125,15 @@ impl Masker {
 struct Layer {
     automaton: Option<Arc<Automaton>>,
     node: u32,
-    /// How many bytes have come.
+    /// The number of bytes that have come.
     seen: u64,
     /// The last of them, which may be the beginning of a secret; with whether each is shown.
     pending: VecDeque<(u8, bool)>,
-    /// Where those of them are that are shown.
+    /// The positions of those of them that are shown.
     shown: VecDeque<u64>,
-    /// Where secrets are that reach into `pending`: from and to which byte of the stream, in order, apart.
+    /// The secrets that reach into `pending`: from and to which byte of the stream, in order, apart.
     spans: VecDeque<(u64, u64)>,
-    /// The last byte that was let out was masked.
+    /// Whether the last released byte was masked.
     in_mask: bool,
 }
 
@@ -140,7 +141,7 @@ impl Layer {
     fn look_for(&mut self, automaton: Option<Arc<Automaton>>) {
         self.automaton = automaton;
         self.node = ROOT;
-        // What was held back is looked at again: it may be the beginning of another secret as well.
+        // The bytes that were not released yet are searched again: they may begin another secret as well.
         self.seen -= self.pending.len() as u64;
         self.shown.clear();
         for (byte, is_shown) in std::mem::take(&mut self.pending) {
@@ -151,17 +152,17 @@ impl Layer {
     fn take(&mut self, byte: u8, is_shown: bool, out: &mut Vec<u8>) {
         self.look_at(byte, is_shown);
         let first = self.seen - self.pending.len() as u64;
-        let held = self.shown.len().saturating_sub(self.depth());
-        let until = self.shown.get(held).copied().unwrap_or(self.seen);
-        self.let_out((until - first) as usize, out);
+        let released = self.shown.len().saturating_sub(self.depth());
+        let until = self.shown.get(released).copied().unwrap_or(self.seen);
+        self.release((until - first) as usize, out);
     }
 
-    fn let_out_all(&mut self, out: &mut Vec<u8>) {
-        self.let_out(self.pending.len(), out);
+    fn release_all(&mut self, out: &mut Vec<u8>) {
+        self.release(self.pending.len(), out);
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
-        self.let_out_all(out);
+        self.release_all(out);
         (self.node, self.in_mask) = (ROOT, false);
     }
 
@@ -178,7 +179,7 @@ impl Layer {
         self.node = automaton.step(self.node, byte);
         let found = automaton.found(self.node);
         if found > 0 {
-            // The beginning may have been let out, see `let_out_what_is_short`.
+            // The beginning may have been released, see `release_short`.
             let at = self.shown.len().saturating_sub(found);
             let mut from = self.shown[at];
             while let Some((before, to)) = self.spans.back().copied()
@@ -191,7 +192,7 @@ impl Layer {
         }
     }
 
-    fn let_out(&mut self, count: usize, out: &mut Vec<u8>) {
+    fn release(&mut self, count: usize, out: &mut Vec<u8>) {
         let first = self.seen - self.pending.len() as u64;
         for (at, (byte, _)) in (first..).zip(self.pending.drain(..count)) {
             while self.spans.front().is_some_and(|(_, to)| *to <= at) {
@@ -230,7 +231,7 @@ mod tests {
         out
     }
 
-    /// Returns the same, of the whole text and in the plainest way.
+    /// Masks a whole text in the simplest way.
     fn expected(patterns: &[Vec<u8>], text: &[u8]) -> Vec<u8> {
         let mut hidden = vec![false; text.len()];
         for pattern in patterns {
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_secret_any_more_is_let_out_at_once() {
+    fn bytes_that_cannot_be_a_secret_any_more_are_released_at_once() {
         let mut masker = Masker::default();
         masker.look_for(Some(Arc::new(Automata::new(&BTreeSet::from([b"secret".to_vec()])))));
         let mut out = Vec::new();
@@ -273,25 +274,25 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_echoes_each_key_and_the_rest_of_a_secret_is_masked_all_the_same() {
+    fn a_terminal_echoes_each_key_and_the_other_bytes_of_a_secret_are_masked() {
         let mut masker = Masker::default();
         masker.look_for(Some(Arc::new(Automata::new(&BTreeSet::from([b"secret".to_vec()])))));
         let mut out = Vec::new();
         for key in b"se" {
             masker.take(&[*key], &mut out);
-            masker.let_out_what_is_short(&mut out);
+            masker.release_short(&mut out);
         }
         assert_eq!(out, b"se");
         for key in b"cret! set" {
             masker.take(&[*key], &mut out);
-            masker.let_out_what_is_short(&mut out);
+            masker.release_short(&mut out);
         }
         masker.finish(&mut out);
         assert_eq!(out, b"sec***! set");
     }
 
     #[test]
-    fn a_secret_that_comes_to_be_known_is_masked_in_what_was_held_back() {
+    fn a_new_secret_is_masked_in_the_bytes_that_were_not_released_yet() {
         let mut masker = Masker::default();
         let known = |patterns: &[&[u8]]| {
             Some(Arc::new(Automata::new(&patterns.iter().map(|pattern| pattern.to_vec()).collect())))
@@ -306,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn text_full_of_beginnings_and_ends_of_secrets_is_looked_at_once() {
-        // Where each byte were looked at once for each beginning, or for each end, this would take minutes.
+    fn text_full_of_beginnings_and_ends_of_secrets_is_searched_once() {
+        // If each byte were searched once for each beginning, or for each end, this would take minutes.
         let patterns = [vec![b'a'; 9_000], [vec![b'a'; 10_000], vec![b'b'; 5_000]].concat()];
         let mut masker = Masker::default();
         masker.look_for(Some(Arc::new(Automata::new(&patterns.into()))));
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn text_full_of_sequences_that_do_not_end_is_looked_at_once() {
+    fn text_full_of_unfinished_sequences_is_searched_once() {
         let patterns = BTreeSet::from([b"secret".to_vec()]);
         for introducer in ["\x1b]", "\x1b[", "\u{9d}\x1b", "\x1b(", "\x1b[0"] {
             let text = introducer.repeat(200_000);
@@ -336,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_occurrence_is_masked_and_all_else_is_as_it_was(
+        fn each_occurrence_is_masked_and_all_other_bytes_are_unchanged(
             patterns in proptest::collection::vec(proptest::collection::vec(b'a'..=b'c', 1..6), 1..5),
             chunks in proptest::collection::vec(proptest::collection::vec(b'a'..=b'd', 0..20), 0..8),
         ) {
@@ -350,7 +351,7 @@ mod tests {
         }
 
         #[test]
-        fn on_a_terminal_no_more_than_the_first_three_bytes_of_a_secret_come_out(
+        fn on_a_terminal_at_most_three_bytes_of_a_secret_are_released(
             patterns in proptest::collection::vec(proptest::collection::vec(b'a'..=b'b', 4..8), 1..4),
             text in proptest::collection::vec(b'a'..=b'c', 0..60),
         ) {
@@ -359,7 +360,7 @@ mod tests {
             let mut out = Vec::new();
             for byte in &text {
                 masker.take(&[*byte], &mut out);
-                masker.let_out_what_is_short(&mut out);
+                masker.release_short(&mut out);
             }
             masker.finish(&mut out);
             for pattern in &patterns {

@@ -1,7 +1,7 @@
-//! The values of a build's secrets, and what hides them in all that runner shows or writes down.
+//! The values of a build's secrets, and the mask that hides them in all output and files of runner.
 //!
-//! This is against accidents: a tool that prints its token with `--verbose`, `set -x`, an error that quotes a header. A
-//! step that wants to give a secret away can write it in a way that nobody looks for.
+//! This is against accidents: a tool that prints its token with `--verbose`, `set -x`, an error that quotes a header. A step that
+//! wants to give a secret away can encode it in a way that no mask looks for.
 
 mod automaton;
 mod mask;
@@ -16,17 +16,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use mask::Automata;
 pub use mask::Masker;
 
-/// The secrets that are known by now.
+/// The secrets so far.
 #[derive(Default)]
-pub struct Secrets(RwLock<Known>);
+pub struct Secrets(RwLock<KnownSecrets>);
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     values: BTreeSet<Vec<u8>>,
     automata: Option<Arc<Automata>>,
 }
 
-/// Nobody is to find a secret in a debug print.
+/// A debug print must not reveal a secret.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secrets(…)")
@@ -34,21 +34,21 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Adds the value of a secret. What is printed from now on is masked by it too.
+    /// Adds the value of a secret. All later output is masked by it too.
     pub fn add(&self, value: &[u8]) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.values.insert(value.to_vec()) {
-            let patterns: BTreeSet<Vec<u8>> = known.values.iter().flat_map(|value| patterns::of(value)).collect();
-            known.automata = (!patterns.is_empty()).then(|| Arc::new(Automata::new(&patterns)));
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if secrets.values.insert(value.to_vec()) {
+            let patterns: BTreeSet<Vec<u8>> = secrets.values.iter().flat_map(|value| patterns::of(value)).collect();
+            secrets.automata = (!patterns.is_empty()).then(|| Arc::new(Automata::new(&patterns)));
         }
     }
 
-    /// Returns what to look for now; none where there is no secret.
+    /// Returns the automata of the secrets so far; none where there is no secret.
     fn automata(&self) -> Option<Arc<Automata>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).automata.clone()
     }
 
-    /// Returns a text that is whole with the secrets in it masked.
+    /// Returns a whole text with the secrets in it masked.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let Some(automata) = self.automata() else { return Cow::Borrowed(text) };
         let mut masked = Vec::new();
@@ -56,14 +56,14 @@ impl Secrets {
         masker.look_for(Some(automata));
         masker.take(text.as_bytes(), &mut masked);
         masker.finish(&mut masked);
-        // A secret that ends within a character leaves the rest of that character.
+        // A secret that ends within a character leaves a part of that character.
         Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
     }
 }
 
 impl Masker {
-    /// Looks for all secrets that are known by now. To be called before each [`Masker::take`].
-    pub fn heed(&mut self, secrets: &Secrets) {
+    /// Looks for all secrets so far. To be called before each [`Masker::take`].
+    pub fn update(&mut self, secrets: &Secrets) {
         self.look_for(secrets.automata());
     }
 }

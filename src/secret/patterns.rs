@@ -1,33 +1,33 @@
-//! What to look for, for the value of a secret: itself, its lines, and its base64.
+//! The byte strings that reveal the value of a secret: the value, its lines, and its base64.
 
 use std::collections::BTreeSet;
 
-/// A shorter one stands in too many words that are no secret.
-pub(super) const SHORTEST: usize = 4;
+/// A shorter value is part of too many words that are no secret.
+pub(super) const MIN_BYTES: usize = 4;
 
-/// Of a larger value only the lines are looked for, as they are and as base64(1) cuts them: for each byte looked for some
-/// 30 are needed in memory.
-const LARGE: usize = 16 << 10;
+/// Of a larger value only the lines are searched, as they are and as base64(1) cuts them: each searched byte needs some 30 bytes
+/// of memory.
+const MAX_WHOLE_BYTES: usize = 16 << 10;
 
-/// Columns after which programs cut base64: coreutils, and PEM files.
+/// The columns after which programs cut base64: coreutils, and PEM files.
 const COLUMNS: [usize; 2] = [76, 64];
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// Returns the byte strings that give the value away.
+/// Returns the byte strings that reveal the value.
 pub(super) fn of(value: &[u8]) -> BTreeSet<Vec<u8>> {
     // A file's last newline, or blanks around a value, are not printed with it.
     let value = value.trim_ascii();
     let mut patterns = BTreeSet::new();
     let mut add = |pattern: &[u8]| {
-        if pattern.len() >= SHORTEST {
+        if pattern.len() >= MIN_BYTES {
             patterns.insert(pattern.to_vec());
         }
     };
     for line in value.split(|byte| *byte == b'\n') {
         add(line.trim_ascii());
     }
-    if value.len() < SHORTEST {
+    if value.len() < MIN_BYTES {
         return patterns;
     }
     let encoded = base64(value, 0, *b"+/");
@@ -36,9 +36,9 @@ pub(super) fn of(value: &[u8]) -> BTreeSet<Vec<u8>> {
             encoded.chunks(columns).for_each(&mut add);
         }
     }
-    if value.len() <= LARGE {
+    if value.len() <= MAX_WHOLE_BYTES {
         add(value);
-        // Where it begins in what is encoded together with it, "user:password" for example, is not known.
+        // Its offset in a text that is encoded together with it, such as "user:password", is not known.
         for before in 0..3 {
             for last in [*b"+/", *b"-_"] {
                 add(&base64(value, before, last));
@@ -48,7 +48,7 @@ pub(super) fn of(value: &[u8]) -> BTreeSet<Vec<u8>> {
     patterns
 }
 
-/// Returns the characters of base64 that depend on nothing but the value, where that many bytes stand before it.
+/// Returns the characters of base64 that depend on the value alone, where that many bytes are before it.
 fn base64(value: &[u8], before: usize, last: [u8; 2]) -> Vec<u8> {
     let bits = |byte: usize| byte * 8;
     let first = bits(before).div_ceil(6);
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// What coreutils say.
+    /// Returns the output of coreutils.
     fn encoded(bytes: &[u8], wrap: &str) -> String {
         let mut command = Command::new("base64");
         let mut child = command.arg(wrap).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -101,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_a_long_value_is_found_as_base64_cuts_it() {
-        for length in [58, 100, LARGE, LARGE + 1, 3 * LARGE] {
+    fn each_base64_line_of_a_long_value_is_found() {
+        for length in [58, 100, MAX_WHOLE_BYTES, MAX_WHOLE_BYTES + 1, 3 * MAX_WHOLE_BYTES] {
             let value: Vec<u8> = (0..length).map(|n| b'!' + (n * 7 % 90) as u8).collect();
             let patterns = of(&value);
             for wrap in ["-w76", "-w64"] {
@@ -119,14 +119,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn base64_has_a_pattern_in_it_whatever_stands_around_the_value(
+        fn base64_of_any_text_around_the_value_contains_a_pattern(
             before in proptest::collection::vec(any::<u8>(), 0..5),
             value in proptest::collection::vec(b'!'..=b'~', 4..40),
             after in proptest::collection::vec(any::<u8>(), 0..5),
         ) {
             let text = encoded(&[before.clone(), value.clone(), after].concat(), "-w0");
             let pattern = String::from_utf8(base64(&value, before.len() % 3, *b"+/")).unwrap();
-            prop_assert!(pattern.len() >= SHORTEST);
+            prop_assert!(pattern.len() >= MIN_BYTES);
             prop_assert!(text.contains(&pattern), "{pattern} in {text}");
             prop_assert!(of(&value).contains(pattern.as_bytes()));
         }

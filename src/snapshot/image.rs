@@ -1,7 +1,7 @@
-//! A snapshot's image: how it is to be written, by what, and why it could not be.
+//! A snapshot's image: its options, its writer, and the errors of writing it.
 //!
-//! Runner writes images itself (`squashfs`). With `RUNNER_MKSQUASHFS=1` in its environment mksquashfs(1) does, to compare:
-//! the bytes are others, and what an image holds is the same but for times after 2106, which mksquashfs wraps around.
+//! Runner writes images itself (`squashfs`). With `RUNNER_MKSQUASHFS=1` in its environment mksquashfs(1) does, to compare: the
+//! bytes differ, and the content is the same but for times after 2106, which mksquashfs wraps around.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -18,21 +18,21 @@ use crate::cgroup::ProcessLimit;
 use crate::model::{Compression, Snapshot};
 use crate::squashfs::{self, WriteError, WriteOptions, WriteProgress};
 
-/// How often it is told how far an image that grows is.
-pub(super) const TOLD_EACH: Duration = Duration::from_millis(250);
+/// How often the progress of a growing image is reported.
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Before the end it is not done, however close.
 pub(super) const MAX_PERCENT: u8 = 99;
 
-/// The variable that has mksquashfs(1) write images.
+/// The variable that makes mksquashfs(1) write images.
 const VARIABLE: &str = "RUNNER_MKSQUASHFS";
 
-/// Returns whether mksquashfs(1) is to write images, and not runner itself.
+/// Returns whether mksquashfs(1) writes images, and not runner itself.
 pub fn uses_mksquashfs() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Why there is no image.
+/// The reason why there is no image.
 #[derive(Debug, Error)]
 pub enum ImageError {
     #[error("cannot write the image: mksquashfs is not in PATH")]
@@ -52,7 +52,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// Returns what fixes it, where that is known.
+    /// Returns the fix, where it is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoProgram => Some("unset RUNNER_MKSQUASHFS, or apt-get install squashfs-tools".into()),
@@ -65,7 +65,7 @@ impl ImageError {
             Self::Failed { said, .. } if said.contains("Failed to create thread") => Some(ProcessLimit::hint()),
             Self::Run(error) if error.kind() == io::ErrorKind::WouldBlock => Some(ProcessLimit::hint()),
             Self::Run(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some("`command -v mksquashfs` tells which file that is; `chmod +x` makes it a program".into())
+                Some("`command -v mksquashfs` shows which file that is; `chmod +x` makes it a program".into())
             }
             Self::Stalled(_) => {
                 let hint = "a layer below may be damaged: `runner store verify` looks at those of the store, and `unsquashfs \
@@ -90,7 +90,7 @@ fn ended(status: ExitStatus) -> String {
     }
 }
 
-/// How an image is written.
+/// The options of an image.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageOptions {
     /// The compressor.
@@ -102,29 +102,29 @@ pub struct ImageOptions {
 }
 
 impl ImageOptions {
-    /// Of a snapshot step.
+    /// Takes the options of a snapshot step.
     pub fn new(snapshot: &Snapshot, source_date_epoch: Option<u64>) -> Self {
         Self { compression: snapshot.compression, level: snapshot.level, source_date_epoch }
     }
 }
 
-/// How far an image is.
+/// The progress of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageProgress {
-    /// Bytes that it has.
+    /// The bytes that it has.
     pub bytes: u64,
-    /// How much of what is to be written is, from 0 to 99 and never less than before; none where that is not known.
+    /// The share that is written, from 0 to 99 and never lower than before; none where it is not known.
     pub percent: Option<u8>,
 }
 
-/// Something that is readable when the build is interrupted.
+/// A descriptor that becomes readable when the build is interrupted.
 pub type Interrupt<'a> = std::os::fd::BorrowedFd<'a>;
 
-/// Writes the directory `root` as an image at `image`, a path that is not there yet. Nothing is synced. `progress` is told
-/// now and then how far it is. To be called on a thread that waits for it.
+/// Writes the directory `root` as an image at `image`, a path that does not exist yet. Nothing is synced. `progress` is called
+/// now and then. To be called on a thread that waits for it.
 ///
 /// # Errors
-/// See [`ImageError`]. What was written by then is left to the caller.
+/// See [`ImageError`]. The caller removes a partly written image.
 pub fn write_image(
     root: &Path,
     image: &Path,
@@ -135,11 +135,11 @@ pub fn write_image(
     if uses_mksquashfs() {
         return mksquashfs::write(root, image, options, interrupt, progress);
     }
-    let mut next = Instant::now() + TOLD_EACH;
+    let mut next = Instant::now() + PROGRESS_INTERVAL;
     let mut told = |written: WriteProgress| {
         let now = Instant::now();
         if now >= next {
-            next = now + TOLD_EACH;
+            next = now + PROGRESS_INTERVAL;
             progress(ImageProgress { bytes: written.size, percent: Some(percent(written)) });
         }
     };

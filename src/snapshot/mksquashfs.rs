@@ -11,22 +11,22 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::bar::{self, Bar};
-use super::image::{ImageError, ImageOptions, ImageProgress, Interrupt, TOLD_EACH};
-use super::stall::{PATIENCE, Stall, bytes_moved};
+use super::image::{ImageError, ImageOptions, ImageProgress, Interrupt, PROGRESS_INTERVAL};
+use super::mksquashfs_progress::{self, MksquashfsProgress};
+use super::stall::{Stall, TIMEOUT, bytes_moved};
 use super::version::MKSQUASHFS;
 use crate::fs::regular;
 use crate::model::Compression;
 use crate::sys;
 
-/// As much of what mksquashfs says is kept for an error.
-const MAX_SAID: u64 = 4 << 10;
+/// The bytes of mksquashfs' messages that an error quotes.
+const MAX_MESSAGE_BYTES: u64 = 4 << 10;
 
 impl ImageOptions {
     fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
-        // Whatever it cannot read ends it: the default is to leave it out and go on.
+        // A file that it cannot read is an error: the default is to leave the file out and continue.
         add(&["-noappend", "-exit-on-error", "-xattrs", "-quiet"]);
         match self.compression {
             Compression::Zstd => add(&[
@@ -63,12 +63,12 @@ pub(super) fn write(
 ) -> Result<(), ImageError> {
     let mut command = Command::new(MKSQUASHFS);
     command.arg(root).arg(image).args(options.arguments());
-    let stdout = match bar::terminal() {
+    let stdout = match mksquashfs_progress::terminal() {
         Ok((ours, theirs)) => {
             command.stdout(theirs);
             Some(File::from(ours))
         }
-        // A host without devpts: the image is the same, only nobody is told how far it is.
+        // On a host without devpts the image is the same, but its progress is not reported.
         Err(_) => {
             command.arg("-no-progress").stdout(Stdio::piped());
             None
@@ -85,11 +85,11 @@ pub(super) fn write(
         io::ErrorKind::NotFound => ImageError::NoProgram,
         _ => ImageError::Run(error),
     })?;
-    // It holds their end of the terminal, which would never be at its end.
+    // The command has the program's end of the terminal open, so that our end would never report its close.
     drop(command);
-    let stall = Stall::new(PATIENCE, Instant::now());
+    let stall = Stall::new(TIMEOUT, Instant::now());
     let said = wait(child, stdout, interrupt, stall, &mut |percent| {
-        // It is not there at first.
+        // The image does not exist at first.
         if let Ok(metadata) = image.metadata() {
             progress(ImageProgress { bytes: metadata.len(), percent });
         }
@@ -102,13 +102,13 @@ pub(super) fn write(
     }
 }
 
-/// Several of its threads can fail at once, each with a line of its own.
+/// Joins the lines of an error: several threads can fail at once, each with a line of its own.
 fn in_one_line(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join("; ")
 }
 
-/// That there is an image, and all of it: its first bytes say how many there are, see squashfs_fs.h in Linux.
+/// Checks that the image exists and is complete: its first bytes have its size, see squashfs_fs.h in Linux.
 fn check(image: &Path) -> Result<(), ImageError> {
     const MAGIC: &[u8] = b"hsqs";
     const SUPERBLOCK: usize = 96;
@@ -131,22 +131,22 @@ fn check(image: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// How it ended, and what it said.
-type Unwell = (ExitStatus, String);
+/// The exit status of a failed mksquashfs, and its messages.
+type FailedExit = (ExitStatus, String);
 
-/// Waits for its end, with a call of `tick` each [`TOLD_EACH`]; what it said where it failed.
+/// Waits for its end, and calls `tick` each [`PROGRESS_INTERVAL`]; returns its messages where it failed.
 fn wait(
     mut child: Child,
     terminal: Option<File>,
     interrupt: Interrupt<'_>,
     mut stall: Stall,
     tick: &mut dyn FnMut(Option<u8>),
-) -> Result<Result<(), Unwell>, ImageError> {
+) -> Result<Result<(), FailedExit>, ImageError> {
     let stdout = terminal.or_else(|| child.stdout.take().map(|stdout| File::from(OwnedFd::from(stdout))));
     let stderr = child.stderr.take().map(|stderr: ChildStderr| File::from(OwnedFd::from(stderr)));
     let mut streams = [stdout, stderr];
-    let (mut bar, mut said) = (Bar::default(), Vec::new());
-    let mut next = Instant::now() + TOLD_EACH;
+    let (mut bar, mut said) = (MksquashfsProgress::default(), Vec::new());
+    let mut next = Instant::now() + PROGRESS_INTERVAL;
     while streams.iter().any(Option::is_some) {
         let left = next.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -154,9 +154,9 @@ fn wait(
             if bytes_moved(child.id()).is_some_and(|count| stall.is_stalled(count, Instant::now())) {
                 child.kill()?;
                 child.wait()?;
-                return Err(ImageError::Stalled(stall.patience()));
+                return Err(ImageError::Stalled(stall.timeout()));
             }
-            next = Instant::now() + TOLD_EACH;
+            next = Instant::now() + PROGRESS_INTERVAL;
             continue;
         }
         let mut polled = vec![PollFd::from_borrowed_fd(interrupt, PollFlags::IN)];
@@ -180,7 +180,7 @@ fn wait(
             }
             let bytes = read_some(stream)?;
             let bytes = if index == 0 { bar.take(&bytes) } else { bytes };
-            let room = (MAX_SAID as usize).saturating_sub(said.len());
+            let room = (MAX_MESSAGE_BYTES as usize).saturating_sub(said.len());
             said.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
@@ -188,12 +188,12 @@ fn wait(
     Ok(if status.success() { Ok(()) } else { Err((status, String::from_utf8_lossy(&said).into_owned())) })
 }
 
-/// Reads what is there; closes the stream at its end.
+/// Reads the available bytes; closes the stream at its end.
 fn read_some(stream: &mut Option<File>) -> io::Result<Vec<u8>> {
     let Some(file) = stream else { return Ok(Vec::new()) };
     let mut buffer = vec![0; 4096];
     let length = match file.read(&mut buffer) {
-        // A terminal that nobody has open any more, see pty(7).
+        // A terminal that no process has open any more, see pty(7).
         Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => 0,
         length => length?,
     };
@@ -210,8 +210,8 @@ mod tests {
 
     use super::*;
 
-    /// Waits for a program with less patience than usual.
-    fn waited(script: &str) -> Result<Result<(), Unwell>, ImageError> {
+    /// Waits for a program with a shorter timeout than usual.
+    fn waited(script: &str) -> Result<Result<(), FailedExit>, ImageError> {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
@@ -228,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_turns_round_without_reading_or_writing_is_ended() {
+    fn a_program_that_neither_reads_nor_writes_is_ended() {
         let error = waited("while :; do :; done").unwrap_err();
         assert_eq!(error.to_string(), "cannot write the image: mksquashfs has read and written nothing for 1s");
     }
 
     #[test]
-    fn a_program_that_gets_on_slowly_is_waited_for() {
+    fn a_slow_program_is_waited_for() {
         let slow = "n=0; while [ $n -lt 20 ]; do n=$((n+1)); read line < /proc/self/stat; sleep 0.1; done";
         assert!(waited(slow).unwrap().is_ok());
         assert_eq!(waited("echo no; exit 3").unwrap().unwrap_err().1, "no\n");

@@ -1,8 +1,8 @@
 //! Snapshots: a frozen root becomes a squashfs image.
 
-mod bar;
 mod image;
 mod mksquashfs;
+mod mksquashfs_progress;
 mod normalise;
 mod stall;
 mod version;

@@ -1,6 +1,6 @@
-//! Makes a frozen directory hold just what its squashfs image will: so what goes on above the one goes on above the other.
+//! Makes a frozen directory identical to its squashfs image, so later steps behave the same on either.
 //!
-//! | taken away | why |
+//! | removed | reason |
 //! | --- | --- |
 //! | times after SOURCE_DATE_EPOCH | the same inputs give the same bytes |
 //! | fractions of seconds, times before 1970 or after 2106 | squashfs has 32 bits of whole seconds |
@@ -20,32 +20,32 @@ use crate::fs::acl;
 use crate::fs::walk::{MountPoints, Walk};
 use crate::fs::xattr::{XattrFile, XattrReader};
 
-/// No program opens a longer path, see path_resolution(7): not what reads an image, and not what copies a checkpoint back.
+/// No program opens a longer path, see path_resolution(7): neither a reader of an image, nor the copy of a checkpoint.
 pub(super) const MAX_PATH_BYTES: usize = 4095;
 
-/// As many of a kind are told.
-const MAX_TOLD: usize = 10;
+/// The most entries that are reported.
+const MAX_REPORTED: usize = 10;
 
-/// What there was to see on the way.
+/// The findings of a walk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Normalised {
-    /// Files, directories and everything else, the root included.
+    /// The number of files, directories and other entries, the root included.
     pub entries: u64,
-    /// Entries with access control lists, which squashfs cannot hold: the first ten, and how many in all.
+    /// Entries with access control lists, which squashfs cannot store: the first ten, and the number of all.
     pub with_acl: (Vec<PathBuf>, u64),
 }
 
-/// Walks the directory at `root`, which nothing else may be using, and all in it. `is_below` says whether a layer below has
-/// something at a path, which an opaque directory hides.
+/// Normalises the directory at `root`, which no other process may be using, with everything in it. `is_below` returns whether a
+/// layer below has an entry at a path, which an opaque directory hides.
 ///
 /// # Errors
-/// What the system calls say, with the path; a path that is too long.
+/// Those of the system calls, with the path; a path that is too long.
 pub fn normalise(root: &Path, epoch: Option<u64>, is_below: &dyn Fn(&Path) -> bool) -> io::Result<Normalised> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(root, flags, Mode::empty())?;
     let mut pass = Pass { epoch, is_below, reader: XattrReader::default(), seen: Normalised::default() };
     pass.entry(top.as_fd(), OsStr::new("."), Path::new("/"))?;
-    // A step of another container may have a descriptor in here, and put links in the place of directories.
+    // A step of another container may have a descriptor of this directory, and put links in the place of directories.
     let mut walk = Walk::new(top.as_fd(), MountPoints::Refuse);
     loop {
         let advanced = walk.advance();
@@ -94,34 +94,34 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Puts the attributes of an entry in order; says whether it has access control lists.
+    /// Normalises the attributes of an entry; returns whether it has access control lists.
     fn attributes(&mut self, file: &XattrFile<'_>, path: &Path) -> io::Result<bool> {
         let names = self.reader.names(file)?;
         let mut has_acl = false;
-        let mut kept = Vec::new();
+        let mut remaining = Vec::new();
         for name in names.iter() {
             if name.starts_with(b"trusted.overlay.") && (name != b"trusted.overlay.opaque" || !(self.is_below)(path)) {
                 file.remove(name)?;
             } else if acl::is_list(name) {
                 has_acl = true;
             } else {
-                kept.push(name);
+                remaining.push(name);
             }
         }
-        self.put_in_order(file, &kept)?;
+        self.put_in_order(file, &remaining)?;
         if has_acl {
             self.seen.with_acl.1 += 1;
-            if self.seen.with_acl.0.len() < MAX_TOLD {
+            if self.seen.with_acl.0.len() < MAX_REPORTED {
                 self.seen.with_acl.0.push(path.to_owned());
             }
         }
         Ok(has_acl)
     }
 
-    /// Sets the attributes anew, the last name first as tmpfs lists them, where they are listed in another order.
+    /// Sets the attributes again where they are listed in another order, the last name first as tmpfs lists them.
     ///
-    /// A filesystem that lists them as they were set, as ext4 mostly does, then lists them so too. One that has an order of
-    /// its own keeps it; and what a security module answers for, like `security.selinux`, stays as it is.
+    /// A filesystem that lists them in the order in which they were set, as ext4 mostly does, then lists them so too. The order
+    /// of other filesystems does not change; and attributes of a security module, like `security.selinux`, are not touched.
     fn put_in_order(&mut self, file: &XattrFile<'_>, names: &[&[u8]]) -> io::Result<()> {
         let ours = |name: &&[u8]| {
             [b"user.".as_slice(), b"trusted.", b"security.capability"].iter().any(|by| name.starts_with(by))
@@ -144,7 +144,7 @@ impl Pass<'_> {
     }
 }
 
-/// Returns the time to be set, if it is not the one that is there.
+/// Returns the time to be set, if it differs from the present one.
 fn clamped(stat: &Stat, epoch: Option<u64>) -> Option<i64> {
     let most = i64::from(u32::MAX).min(epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX)));
     let seconds = stat.st_mtime.clamp(0, most);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_times_are_clamped_and_older_ones_kept_in_whole_seconds() {
+    fn newer_times_are_clamped_and_older_ones_become_whole_seconds() {
         let directory = directory();
         let seen = normalise(directory.path(), Some(1000), &|_| true).unwrap();
         assert_eq!(seen.entries, 5);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_epoch_only_fractions_go() {
+    fn without_an_epoch_only_fractions_of_seconds_are_removed() {
         let directory = directory();
         let before = time(&directory, "below/new").0;
         normalise(directory.path(), None, &|_| true).unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_listed_by_name_backwards_in_whatever_order_they_were_set() {
+    fn attributes_set_in_any_order_are_listed_backwards_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "").unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_overlays_own_attributes_only_opaque_stays() {
+    fn all_attributes_of_overlayfs_but_opaque_are_removed() {
         let directory = directory();
         let path = directory.path().join("below");
         for name in ["trusted.overlay.origin", "trusted.overlay.opaque", "user.kept"] {

@@ -1,36 +1,36 @@
-//! Whether mksquashfs(1) still gets on: on some damaged images it turns round for ever, and reads and writes nothing.
+//! Detects a stalled mksquashfs(1): on some damaged images it loops for ever, and reads and writes nothing.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 /// The slowest compressor writes a block within seconds; a disk that wakes up takes less than a minute.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Looks at how much was read and written, again and again.
+/// Compares the bytes that were read and written, again and again.
 #[derive(Debug)]
 pub(super) struct Stall {
-    patience: Duration,
+    timeout: Duration,
     count: u64,
     since: Instant,
 }
 
 impl Stall {
-    /// Returns a program that begins now.
-    pub(super) fn new(patience: Duration, now: Instant) -> Self {
-        Self { patience, count: 0, since: now }
+    /// Watches a program that begins now.
+    pub(super) fn new(timeout: Duration, now: Instant) -> Self {
+        Self { timeout, count: 0, since: now }
     }
 
-    /// Returns whether nothing has been read or written for too long; `count` is how much has been by `now`.
+    /// Returns whether nothing has been read or written for too long; `count` is the number of bytes by `now`.
     pub(super) fn is_stalled(&mut self, count: u64, now: Instant) -> bool {
         if count != self.count {
             (self.count, self.since) = (count, now);
         }
-        now.duration_since(self.since) >= self.patience
+        now.duration_since(self.since) >= self.timeout
     }
 
-    /// Returns how long that may last.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    /// Returns the time after which a program is stalled.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_stalled_when_it_has_moved_nothing_for_as_long_as_one_waits() {
+    fn a_program_that_has_moved_nothing_within_the_timeout_is_stalled() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut stall = Stall::new(Duration::from_secs(10), start);
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_process_reads_is_counted() {
+    fn bytes_that_this_process_reads_are_counted() {
         let before = bytes_moved(std::process::id()).unwrap();
         fs::read("/proc/self/stat").unwrap();
         assert!(bytes_moved(std::process::id()).unwrap() > before);

@@ -1,6 +1,6 @@
-//! `runner __terminal`: a process that gives the terminal back when runner has ended, however it did.
+//! `runner __terminal`: a process that restores the terminal after runner has ended in any way.
 //!
-//! No handler runs in a process that is killed, and a terminal left in raw mode shows nothing of what is typed.
+//! A killed process runs no handler, and a terminal that stays in raw mode does not show typed keys.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -19,12 +19,12 @@ pub const GUARD_ARGUMENT: &str = "__terminal";
 #[derive(Debug)]
 pub struct Guard {
     process: Child,
-    /// Closed, it is the sign to act.
+    /// Closing it makes the guard act.
     link: UnixStream,
 }
 
 impl Guard {
-    /// Starts one, which has seen how the terminal is when this returns.
+    /// Starts a guard, which has read the terminal's modes when this returns.
     ///
     /// # Errors
     /// Where the process cannot be started, or finds no terminal.
@@ -38,7 +38,7 @@ impl Guard {
             .stdin(terminal.try_clone_to_owned()?)
             .stdout(OwnedFd::from(there))
             .stderr(Stdio::null())
-            // What ends runner's own group is not to end its guard.
+            // A signal to runner's own group must not end its guard.
             .process_group(0)
             .spawn()?;
         let mut guard = Self { process, link };
@@ -54,7 +54,7 @@ impl Drop for Guard {
     }
 }
 
-/// Looks how the terminal on standard input is, and makes it so again when standard output has closed.
+/// Reads the modes of the terminal on standard input, and restores them when standard output has closed.
 pub fn main() -> ExitCode {
     match guard() {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,7 +68,7 @@ fn guard() -> io::Result<()> {
     let terminal = io::stdin();
     let before = tcgetattr(terminal.as_fd())?;
     let mut link = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
-    // The other copy would keep it open to runner's eyes only, and ends with this process.
+    // The other copy would stay open only in runner, and ends with this process.
     link.write_all(&[1])?;
     let _ = link.read(&mut [0]);
     Ok(tcsetattr(terminal.as_fd(), OptionalActions::Drain, &before)?)

@@ -1,4 +1,4 @@
-//! The caller's terminal: handed over to a process in a container for as long as that runs, and given back as it was.
+//! The caller's terminal: passed on to a process in a container while that runs, and restored afterwards.
 
 mod first;
 pub mod guard;
@@ -11,8 +11,8 @@ pub use guard::Guard;
 pub use relay::{Ending, relay};
 use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// The terminal that is standard input and standard output, in raw mode: every key is passed on and none is heeded.
-/// Dropping it gives it back as it was; should this process be killed, a guard does.
+/// The terminal that is standard input and standard output, in raw mode: every key is passed on. Dropping it restores the modes;
+/// if this process is killed, a guard does.
 #[derive(Debug)]
 pub struct Raw<'a> {
     terminal: BorrowedFd<'a>,
@@ -20,24 +20,24 @@ pub struct Raw<'a> {
     _guard: Guard,
 }
 
-/// Returns a descriptor of the terminal that standard input is.
+/// Returns a descriptor of the terminal on standard input.
 ///
 /// # Errors
-/// Where no descriptor is left.
+/// Where the process can open no more descriptors.
 pub fn keyboard() -> io::Result<OwnedFd> {
     io::stdin().as_fd().try_clone_to_owned()
 }
 
-/// Returns the number of its rows and of its columns; none where it does not tell.
+/// Returns the number of its rows and of its columns; none where it does not report them.
 pub fn size(terminal: BorrowedFd<'_>) -> Option<Winsize> {
     tcgetwinsize(terminal).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0)
 }
 
 impl<'a> Raw<'a> {
-    /// Takes the terminal over.
+    /// Sets the terminal to raw mode.
     ///
     /// # Errors
-    /// Where it is none, or the guard cannot be started.
+    /// Where it is no terminal, or the guard cannot be started.
     pub fn take(terminal: BorrowedFd<'a>) -> io::Result<Self> {
         let before = tcgetattr(terminal)?;
         let guard = Guard::start(terminal)?;
@@ -46,7 +46,7 @@ impl<'a> Raw<'a> {
         Ok(raw)
     }
 
-    /// Sets raw mode again, which a shell changes when it stops this process and lets it go on.
+    /// Sets raw mode again, which a shell changes when it stops this process and lets it continue.
     fn set(&self) -> io::Result<()> {
         let mut raw = self.before.clone();
         raw.make_raw();

@@ -1,4 +1,4 @@
-//! Passes keys in, output out and the window's size along, between the caller's terminal and one in a container.
+//! Passes keys in, output out and the window's size on, between the caller's terminal and one in a container.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,21 +13,21 @@ use signal_hook::low_level::{pipe, unregister};
 use super::first::ending_signal;
 use super::{Raw, size};
 
-/// How long what has been printed may take to come out after the process has ended, if something keeps its terminal open.
+/// The time for the remaining output after the process has ended, if another process still has its terminal open.
 const DRAIN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// Why passing on ended.
+/// The reason why the relay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The process has ended.
     Process,
-    /// Runner is to end.
+    /// Runner was interrupted.
     Interrupt,
     /// A key was pressed that would have ended the process by this signal, were it not first in its PID namespace.
     Key(i32),
 }
 
-/// Passes all on until `ended` or `interrupt` can be read.
+/// Passes keys and output on until `ended` or `interrupt` can be read.
 ///
 /// # Errors
 /// Where one of the terminals cannot be used.
@@ -57,21 +57,21 @@ fn pass_on(
     interrupt: BorrowedFd<'_>,
     changes: &UnixStream,
 ) -> io::Result<Ending> {
-    // A program that does not read what is typed must not keep its own output from being read.
+    // A program that does not read its input must not block its own output.
     rustix::io::ioctl_fionbio(inside, true)?;
     resize(caller, inside);
     let mut typed: Vec<u8> = Vec::new();
     let mut more_typed = true;
     let mut more_printed = true;
     loop {
-        let if_wished = |wished: bool, flag| if wished { flag } else { PollFlags::empty() };
-        // Of a descriptor that nothing is wished of a hang-up would still be told, again and again.
-        let wish =
+        let flags_if = |is_enabled: bool, flag| if is_enabled { flag } else { PollFlags::empty() };
+        // poll(2) would report a hang-up of an unused descriptor again and again.
+        let poll_for =
             |fd, flags: PollFlags| PollFd::from_borrowed_fd(if flags.is_empty() { changes.as_fd() } else { fd }, flags);
-        let of_inside = if_wished(more_printed, PollFlags::IN) | if_wished(!typed.is_empty(), PollFlags::OUT);
+        let of_inside = flags_if(more_printed, PollFlags::IN) | flags_if(!typed.is_empty(), PollFlags::OUT);
         let mut polled = [
-            wish(caller.terminal, if_wished(more_typed && typed.is_empty(), PollFlags::IN)),
-            wish(inside, of_inside),
+            poll_for(caller.terminal, flags_if(more_typed && typed.is_empty(), PollFlags::IN)),
+            poll_for(inside, of_inside),
             PollFd::from_borrowed_fd(ended, PollFlags::IN),
             PollFd::from_borrowed_fd(interrupt, PollFlags::IN),
             PollFd::new(changes, PollFlags::IN),
@@ -119,10 +119,10 @@ fn pass_on(
     }
 }
 
-/// Shows what was printed before the end.
+/// Passes on the output from before the end.
 ///
 /// # Errors
-/// Where it cannot be shown.
+/// Where it cannot be written.
 fn drain(inside: BorrowedFd<'_>, output: &mut impl Write) -> io::Result<()> {
     loop {
         let mut polled = [PollFd::from_borrowed_fd(inside, PollFlags::IN)];
@@ -152,7 +152,7 @@ enum Read {
 fn read_some(from: BorrowedFd<'_>, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<Read> {
     let mut buffer = [0; 16 << 10];
     match rustix::io::read(from, &mut buffer) {
-        // EIO: nobody has the other side open any more, see pty(7).
+        // EIO: no process has the other side open any more, see pty(7).
         Ok(0) | Err(Errno::IO) => Ok(Read::End),
         Ok(length) => take(&buffer[..length]).map(|()| Read::Some),
         Err(Errno::AGAIN | Errno::INTR) => Ok(Read::Nothing),
@@ -160,7 +160,7 @@ fn read_some(from: BorrowedFd<'_>, take: &mut dyn FnMut(&[u8]) -> io::Result<()>
     }
 }
 
-/// Gives the inside the size of the caller's window; the kernel tells the processes there, if it has changed.
+/// Sets the inside terminal to the size of the caller's window; the kernel signals the processes there, if it has changed.
 fn resize(caller: &Raw<'_>, inside: BorrowedFd<'_>) {
     if let Some(size) = size(caller.terminal.as_fd()) {
         let _ = tcsetwinsize(inside, size);

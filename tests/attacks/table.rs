@@ -33,7 +33,7 @@ pub fn text(rows: &[Row]) -> String {
         let [first, second, third] = columns;
         let _ = writeln!(text, "{row:<9}  {first:<name$}  {second:<summary$}  {third:<runtime$}  {verdict}");
     };
-    line("row", ["attack", "attack", "runtime"], "verdict");
+    line("row", ["attack", "what it tries", "runtime"], "verdict");
     for row in rows {
         let verdict = match &row.verdict {
             Ok(()) => "contained".to_owned(),

@@ -17,7 +17,7 @@ proptest! {
 }
 
 #[test]
-fn bytes_that_are_read_count_as_work_although_nothing_is_unpacked_from_them() {
+fn bytes_that_are_read_count_as_work_even_if_they_unpack_to_nothing() {
     // The head of a zlib stream, stored blocks of no bytes, the last one of these, and the checksum.
     let blocks = [0, 0, 0, 0xff, 0xff].repeat(20);
     let stream = [&[0x78, 0x01], blocks.as_slice(), &[1, 0, 0, 0xff, 0xff], &[0, 0, 0, 1]].concat();

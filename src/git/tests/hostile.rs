@@ -1,4 +1,4 @@
-//! Repositories that were made to show files of the host, to be waited for, or to cost much.
+//! Repositories that were made to reveal files of the host, to block a reader, or to cost much.
 
 use std::os::unix::fs::symlink;
 
@@ -45,7 +45,7 @@ fn a_reference_leads_to_no_file_outside_of_the_references() {
 }
 
 #[test]
-fn no_file_that_a_link_in_a_repository_leads_to_is_shown() {
+fn no_target_of_a_link_in_a_repository_is_shown() {
     for secret in [HEX, &HEX[..40], &HEX[..41], "password of nobody", "ref: password\n", "pass\0password"] {
         for name in ["HEAD", "refs/heads/main", "commondir", "packed-refs", "objects/info/alternates"] {
             let (directory, top) = repository(1, &[]);
@@ -70,7 +70,7 @@ fn no_file_that_a_link_in_a_repository_leads_to_is_shown() {
 }
 
 #[test]
-fn a_reference_and_a_name_of_a_directory_have_four_kibibytes_at_most() {
+fn a_reference_or_directory_name_over_four_kibibytes_is_refused() {
     for name in ["HEAD", "refs/heads/main", "commondir"] {
         let (_directory, top) = repository(1, &[]);
         let place = top.join(".git").join(name);
@@ -106,7 +106,7 @@ fn a_file_of_the_kernel_in_the_place_of_any_file_of_a_repository_is_not_read() {
         for path in used.into_iter().chain(always).chain(alternates).chain([top.join(".git")]) {
             let aside = path.with_extension("aside");
             let was_there = fs::rename(&path, &aside).is_ok();
-            // Stand-ins for /proc/kmsg and a `trace_pipe`, which a reader waits at.
+            // Substitutes for /proc/kmsg and a `trace_pipe`, at which a reader waits.
             for (file, filesystem) in [("/proc/version", "proc"), ("/sys/kernel/uevent_seqnum", "sysfs")] {
                 symlink(file, &path).unwrap();
                 let error = refusal(&top);
@@ -129,7 +129,7 @@ fn empty_repository() -> (tempfile::TempDir, PathBuf) {
     (directory, top)
 }
 
-/// A pack, with its index, of one object that says to be a difference from the object of this name.
+/// Writes a pack, with its index, of one object that claims to be a difference from the object of this name.
 fn pack(top: &Path, file: &str, object: u8, base: u8) {
     const PLACE: u32 = 12;
     let mut index = b"\xfftOc\0\0\0\x02".to_vec();
@@ -148,7 +148,7 @@ fn pack(top: &Path, file: &str, object: u8, base: u8) {
 }
 
 #[test]
-fn blocks_of_nothing_in_an_object_are_read_up_to_a_limit() {
+fn empty_blocks_of_an_object_are_read_up_to_a_limit() {
     let (_directory, top) = empty_repository();
     let object = top.join(".git/objects/11").join("1".repeat(38));
     fs::create_dir(object.parent().unwrap()).unwrap();
@@ -160,7 +160,7 @@ fn blocks_of_nothing_in_an_object_are_read_up_to_a_limit() {
 }
 
 #[test]
-fn very_many_packs_are_refused() {
+fn too_many_packs_are_refused() {
     let (_directory, top) = empty_repository();
     pack(&top, "a", 0x22, 0x22);
     let packs = top.join(".git/objects/pack");
@@ -181,7 +181,7 @@ fn differences_that_lead_from_pack_to_pack_are_followed_up_to_a_limit() {
         pack(&top, file, object, base);
     }
     let error = refusal(&top);
-    assert!(error.ends_with("too many differences stand on each other"), "{error}");
+    assert!(error.ends_with("too many differences are built on one another"), "{error}");
     pack(&top, "a", 0x33, 0x33);
     let packs = top.join(".git/objects/pack");
     for n in 0..500 {
@@ -200,7 +200,7 @@ fn repositories_that_lend_objects_are_followed_up_to_a_limit() {
     let write = |lines: &mut dyn Iterator<Item = PathBuf>| {
         fs::write(&list, lines.map(|line| format!("{}\n", line.display())).collect::<String>()).unwrap();
     };
-    // A repository that lends to itself, and one that is not there, count for nothing.
+    // A repository that lends to itself, and a missing one, count for nothing.
     write(&mut lenders(60).chain([top.join(".git/objects"), directory.path().join("missing")]));
     assert!(refusal(&top).contains("is not in the repository"));
     write(&mut lenders(61));

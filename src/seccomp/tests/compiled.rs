@@ -1,4 +1,4 @@
-//! A compiled filter's answer is that of its rules, looked through one by one.
+//! Compares a compiled filter's answer with that of its rules, evaluated one by one.
 
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
@@ -72,7 +72,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Action {
     }
 }
 
-fn holds(argument: &LinuxSeccompArg, of: Architecture, arguments: &[u64; 6]) -> bool {
+fn is_true(argument: &LinuxSeccompArg, of: Architecture, arguments: &[u64; 6]) -> bool {
     let is_narrow = matches!(of, Architecture::X86 | Architecture::X32 | Architecture::Arm);
     let cut = |value: u64| if is_narrow { value & 0xffff_ffff } else { value };
     let (got, value) = (cut(arguments[argument.index()]), cut(argument.value()));
@@ -87,18 +87,19 @@ fn holds(argument: &LinuxSeccompArg, of: Architecture, arguments: &[u64; 6]) -> 
     }
 }
 
-fn rule_holds(rule: &LinuxSyscall, of: Architecture, arguments: &[u64; 6], but_the_first: bool) -> bool {
+fn rule_is_true(rule: &LinuxSyscall, of: Architecture, arguments: &[u64; 6], but_the_first: bool) -> bool {
     let all = rule.args().as_deref().unwrap_or_default();
     let mut indices: Vec<usize> = all.iter().map(LinuxSeccompArg::index).collect();
     indices.sort_unstable();
     let is_doubled = indices.windows(2).any(|two| two[0] == two[1]);
-    let holds = |argument: &LinuxSeccompArg| but_the_first && argument.index() == 0 || holds(argument, of, arguments);
-    if is_doubled { all.iter().any(holds) } else { all.iter().all(holds) }
+    let is_true =
+        |argument: &LinuxSeccompArg| but_the_first && argument.index() == 0 || is_true(argument, of, arguments);
+    if is_doubled { all.iter().any(is_true) } else { all.iter().all(is_true) }
 }
 
-/// Returns the answer by the rules as `seccomp/mod.rs` tells them.
+/// Returns the answer by the rules as `seccomp/mod.rs` describes them.
 fn expected(filter: &LinuxSeccomp, of: Architecture, called: u32, arguments: &[u64; 6]) -> Action {
-    // x32 and x86-64 are told apart by the number alone.
+    // The number alone distinguishes x32 and x86-64.
     let of = match of {
         Architecture::X86_64 | Architecture::X32 if called == u32::MAX || called < X32_BIT => Architecture::X86_64,
         Architecture::X86_64 | Architecture::X32 => Architecture::X32,
@@ -121,14 +122,14 @@ fn expected(filter: &LinuxSeccomp, of: Architecture, called: u32, arguments: &[u
             && number(of, way) == Some(called)
             && rule.names().iter().any(|named| named == name)
             && arguments[0] & mask & 0xffff_ffff == value
-            && rule_holds(rule, of, arguments, true)
+            && rule_is_true(rule, of, arguments, true)
     };
     for rule in &rules {
         let is_way = through(rule, "socket", "socketcall", 1, u64::MAX)
             || through(rule, "bind", "socketcall", 2, u64::MAX)
             || through(rule, "semget", "ipc", 2, 0xffff)
             || through(rule, "shmat", "ipc", 21, 0xffff);
-        if is_way || is_named(rule) && rule_holds(rule, of, arguments, false) {
+        if is_way || is_named(rule) && rule_is_true(rule, of, arguments, false) {
             return answer(rule);
         }
     }
@@ -146,7 +147,7 @@ fn expected(filter: &LinuxSeccomp, of: Architecture, called: u32, arguments: &[u
     }
 }
 
-/// Values at which comparisons of halves go wrong if they do.
+/// Generates values near the limits of comparisons of halves.
 fn any_value() -> impl Strategy<Value = u64> {
     let half = || prop_oneof![Just(0_u32), Just(1), Just(2), Just(0xffff_ffff), Just(0x8000_0000), 0..30_u32];
     (half(), half()).prop_map(|(high, low)| u64::from(high) << 32 | u64::from(low))
@@ -193,7 +194,7 @@ fn any_filter() -> impl Strategy<Value = LinuxSeccomp> {
     )
 }
 
-/// Returns a call that the names of the rules are about, or one next to it.
+/// Generates a call that the rules name, or one next to it.
 fn any_call() -> impl Strategy<Value = (Architecture, u32)> {
     let of = prop::sample::select(&Architecture::ALL[..]);
     let near = (of.clone(), prop::sample::select(&NAMES[..]), -1..=1_i32)
@@ -218,7 +219,7 @@ proptest! {
     }
 
     #[test]
-    fn two_programs_answer_together_as_one_does_and_one_of_them_lets_the_call_through(
+    fn a_split_filter_answers_as_the_whole_one_and_one_part_allows_the_call(
         filter in any_filter(),
         split in prop::collection::vec(prop::sample::select(&NAMES[..]), 0..8),
         calls in prop::collection::vec((any_call(), prop::array::uniform6(any_value())), 20),
@@ -261,7 +262,7 @@ fn the_default_filter_answers_every_number_of_a_call_as_its_rules_say() {
 }
 
 #[test]
-fn of_the_default_filter_little_is_loaded_by_each_step() {
+fn each_step_loads_a_small_part_of_the_default_filter() {
     let both = compile_split(&standard(&[]), Architecture::X86_64, &SETUP_CALLS).unwrap();
     let own = both.split.unwrap();
     assert!(own.len() < 60 && both.others.len() > 250, "{} {}", own.len(), both.others.len());
@@ -292,7 +293,7 @@ fn the_default_filter_is_short_and_costs_a_call_few_instructions() {
 }
 
 #[test]
-fn jumps_farther_than_255_instructions_arrive() {
+fn jumps_over_255_instructions_reach_their_target() {
     // Each with arguments of its own, so that no two answers are one.
     let rule = |n: usize, (name, _): (&&'static str, &u32)| {
         let argument = |index: usize| LinuxSeccompArgBuilder::default().index(index).value(n as u64).build().unwrap();
@@ -318,13 +319,13 @@ fn jumps_farther_than_255_instructions_arrive() {
 }
 
 #[test]
-fn instructions_are_packed_as_the_kernel_has_them() {
+fn instructions_are_packed_in_the_kernels_layout() {
     let packed = Instruction { code: 0x0615, yes: 2, no: 3, constant: 0x0a0b_0c0d }.pack();
     assert_eq!(packed.to_le_bytes(), [0x15, 0x06, 2, 3, 0x0d, 0x0c, 0x0b, 0x0a]);
 }
 
 #[test]
-fn filters_that_cannot_be_are_refused() {
+fn invalid_filters_are_refused() {
     let base = || LinuxSeccompBuilder::default().default_action(LinuxSeccompAction::ScmpActErrno);
     let with = |rule: LinuxSyscall| base().architectures(vec![Arch::ScmpArchArm]).syscalls(vec![rule]).build().unwrap();
     let rule = || LinuxSyscallBuilder::default().names(vec!["read".to_owned()]);

@@ -1,4 +1,4 @@
-//! The default profile beside those that Debian 12 has for docker and podman: what differs, and why.
+//! The default profile beside those of Debian 12 for docker and podman: the differences, and their reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use oci_spec::runtime::LinuxSeccompAction;
 
 use crate::seccomp::Profile;
 
-/// What calls need: `always` for nothing, `conditions` on their arguments, a capability, machines, or a kernel.
+/// The needs of calls: `always` for none, `conditions` on their arguments, a capability, machines, or a kernel.
 type Gates = BTreeMap<String, BTreeSet<String>>;
 
-/// A gate, the names that only the default profile has in it and those that only the other one has, and why.
+/// A gate, the names that only the default profile has in it and those that only the other one has, and the reason.
 type Difference = (&'static str, &'static str, &'static str, &'static str);
 
-/// docker.io 20.10.24: names by what they need.
+/// docker.io 20.10.24: names by their needs.
 const DOCKER: &str = "\
     always: _llseek _newselect accept accept4 access adjtimex alarm bind brk capget capset chdir chmod chown chown32 \
     clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep \
@@ -220,7 +220,7 @@ fn ours() -> Gates {
     gates
 }
 
-/// Returns all that the one has and the other has not, as gates with a sign before each name.
+/// Returns the differences of two profiles, as gates with a sign before each name.
 fn differences(ours: &Gates, theirs: &Gates) -> BTreeSet<String> {
     let flat = |gates: &Gates| -> BTreeSet<String> {
         gates.iter().flat_map(|(gate, names)| names.iter().map(move |name| format!("{gate} {name}"))).collect()
@@ -239,11 +239,11 @@ fn listed(differences: &[Difference]) -> BTreeSet<String> {
 }
 
 #[test]
-fn all_that_differs_from_dockers_profile_of_debian_is_meant() {
+fn all_differences_from_dockers_profile_of_debian_are_intended() {
     assert_eq!(differences(&ours(), &written(DOCKER)), listed(&FROM_DOCKER));
 }
 
 #[test]
-fn all_that_differs_from_podmans_profile_of_debian_is_meant() {
+fn all_differences_from_podmans_profile_of_debian_are_intended() {
     assert_eq!(differences(&ours(), &written(PODMAN)), listed(&FROM_PODMAN));
 }

@@ -1,4 +1,4 @@
-//! Docker's JSON: what is taken, what is refused with its place, and that nothing else happens.
+//! Docker's JSON: the accepted documents, the refused ones with their places, and that the parser never panics.
 
 use oci_spec::runtime::Capability;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn answer(profile: &Profile, capabilities: &[Capability], name: &str, arguments:
 }
 
 #[test]
-fn a_profile_says_what_its_json_says() {
+fn a_profile_has_the_rules_of_its_json() {
     let profile = Profile::parse(WHOLE.as_bytes()).unwrap();
     assert_eq!(Profile::parse(format!("\u{feff}{WHOLE}").as_bytes()).unwrap(), profile, "as some editors begin a file");
     let plain = |name| answer(&profile, &[], name, [0, 0]);
@@ -46,7 +46,7 @@ fn a_profile_says_what_its_json_says() {
 }
 
 #[test]
-fn the_digest_is_of_what_a_profile_says_and_not_of_how_it_is_written() {
+fn the_digest_is_that_of_a_profiles_rules_and_not_of_its_text() {
     let digest = |text: &str| Profile::parse(text.as_bytes()).unwrap().digest();
     let without_spaces: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
     assert_eq!(digest(WHOLE), digest(&without_spaces.to_string()));
@@ -65,7 +65,7 @@ fn the_digest_is_of_what_a_profile_says_and_not_of_how_it_is_written() {
 }
 
 #[test]
-fn architectures_that_are_listed_stand_beside_the_machines_own() {
+fn listed_architectures_are_added_to_the_machines_own() {
     let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X32", "SCMP_ARCH_S390"]}"#;
     let filter = Profile::parse(text.as_bytes()).unwrap().resolve(&[], Architecture::X86_64, KERNEL).unwrap();
     let json = serde_json::to_value(&filter).unwrap();
@@ -75,7 +75,7 @@ fn architectures_that_are_listed_stand_beside_the_machines_own() {
 }
 
 #[test]
-fn podmans_fields_mean_what_they_mean_to_podman() {
+fn podmans_fields_have_podmans_meaning() {
     let text = r#"{
       "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "defaultErrno": "ENOSYS", "flags": [], "listenerPath": "",
       "architectures": ["SCMP_ARCH_NATIVE", "SCMP_ARCH_X86"],
@@ -94,7 +94,7 @@ fn podmans_fields_mean_what_they_mean_to_podman() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_its_place() {
+fn mistakes_are_refused_with_their_place() {
     let calls = |calls: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{calls}]}}"#);
     let with = |rest: &str| calls(&format!(r#"{{"names": ["read"], "action": "SCMP_ACT_ERRNO", {rest}}}"#));
     let refused = [
@@ -197,7 +197,7 @@ fn what_is_wrong_is_refused_with_its_place() {
     );
 }
 
-/// JSON that is nearly a profile.
+/// Generates JSON that is nearly a profile.
 fn any_json() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "\"SCMP_ACT_ALLOW\"",
@@ -258,7 +258,7 @@ fn is_sound(text: &[u8]) {
     if let Ok(profile) = Profile::parse(text) {
         profile.digest();
         let filter = profile.resolve(&[], Architecture::X86_64, KERNEL).unwrap();
-        // Too many rules are all that can be wrong with what was read.
+        // Too many rules are the only possible mistake of a document that was read.
         let _ = compile(&filter);
     }
 }
@@ -281,7 +281,7 @@ proptest! {
 }
 
 #[test]
-fn lists_in_lists_without_end_are_refused() {
+fn deeply_nested_lists_are_refused() {
     is_sound("[".repeat(1 << 20).as_bytes());
     is_sound("{\"syscalls\":".repeat(1 << 18).as_bytes());
 }

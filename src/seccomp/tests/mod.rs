@@ -1,4 +1,4 @@
-//! Profiles, filters and their answers, against each other.
+//! Profiles, filters and their answers, compared with each other.
 
 mod compiled;
 mod debian;
@@ -9,7 +9,7 @@ use oci_spec::runtime::{Capability, LinuxSeccomp};
 
 use super::{Architecture, Kernel, Profile};
 
-/// A kernel on which each rule of the default profile holds that asks for one.
+/// A kernel to which each rule of the default profile applies that requires one.
 const KERNEL: Kernel = Kernel { version: 6, revision: 1 };
 
 fn standard(capabilities: &[Capability]) -> LinuxSeccomp {

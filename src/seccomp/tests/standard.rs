@@ -1,4 +1,4 @@
-//! What the default profile refuses, and what a capability opens.
+//! The calls that the default profile refuses, and those that a capability allows.
 
 use oci_spec::runtime::Capability;
 
@@ -14,7 +14,7 @@ fn answer(capabilities: &[Capability], name: &str, first: u64) -> Action {
 }
 
 #[test]
-fn what_reaches_the_host_is_refused() {
+fn calls_that_reach_the_host_are_refused() {
     for name in [
         "add_key",
         "bpf",
@@ -42,7 +42,7 @@ fn what_reaches_the_host_is_refused() {
 }
 
 #[test]
-fn clone_makes_no_namespace_and_clone3_is_not_there() {
+fn clone_makes_no_namespace_and_clone3_gives_enosys() {
     for flag in [0x20000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
         assert_eq!(answer(&[], "clone", flag | 17), EPERM, "{flag:x}");
         assert_eq!(answer(&[Capability::SysAdmin], "clone", flag | 17), Action::Allow, "{flag:x}");
@@ -74,7 +74,7 @@ fn a_personality_is_one_of_linux() {
 }
 
 #[test]
-fn each_capability_opens_the_calls_that_need_it() {
+fn each_capability_allows_the_calls_that_need_it() {
     for (capability, name) in [
         (Capability::Bpf, "bpf"),
         (Capability::DacReadSearch, "open_by_handle_at"),
@@ -97,7 +97,7 @@ fn each_capability_opens_the_calls_that_need_it() {
 }
 
 #[test]
-fn calls_of_later_kernels_are_not_there() {
+fn calls_of_later_kernels_give_enosys() {
     let program = compile(&standard(&[])).unwrap();
     for of in Architecture::ALL {
         let newest = number(of, "removexattrat").unwrap();
@@ -111,7 +111,7 @@ fn calls_of_later_kernels_are_not_there() {
 }
 
 #[test]
-fn an_old_kernel_has_no_tracing_and_each_machine_its_own_calls() {
+fn an_old_kernel_allows_no_tracing_and_each_machine_has_its_own_calls() {
     let at = |machine, kernel, name: &str| {
         let filter = Profile::standard().resolve(&[], machine, kernel).unwrap();
         status(&compile(&filter).unwrap(), machine, number(machine, name).unwrap(), &[0; 6])

@@ -1,6 +1,6 @@
-//! What mksquashfs(1) shows of how far it is: a bar, which it draws on a terminal and nowhere else.
+//! The progress of mksquashfs(1): a bar, which it draws only on a terminal.
 //!
-//! What it has read says less: it reads ahead of its compressor as far as its memory goes, which often is all there is.
+//! Its bytes read say less: it reads ahead of its compressor as far as its memory allows, which often is the whole tree.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,36 +10,36 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::image::MAX_PERCENT;
 
-/// No bar is longer, nor a line that is worth keeping.
+/// No bar is longer, nor a line that is worth storing.
 const MAX_PENDING: usize = 4 << 10;
 
-/// Returns a terminal: our end, and the one to draw on. Either is closed in every program that is started.
+/// Returns a terminal: our end, and the end to draw on. Either is closed in every program that is started.
 pub(super) fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
     unlockpt(&ours)?;
     let theirs = ioctl_tiocgptpeer(&ours, flags)?;
-    // Without a width there is no bar.
+    // Without a width mksquashfs draws no bar.
     tcsetwinsize(&theirs, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 })?;
     Ok((ours, theirs))
 }
 
 /// Follows the bar.
 #[derive(Debug, Default)]
-pub(super) struct Bar {
+pub(super) struct MksquashfsProgress {
     pending: Vec<u8>,
     percent: Option<u8>,
 }
 
-impl Bar {
-    /// Takes what was printed; gives the lines that are no bar.
+impl MksquashfsProgress {
+    /// Takes output; returns the lines that are no bar.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut said = Vec::new();
         for byte in bytes {
             let shown = if *byte == b'%' { percent(&self.pending) } else { None };
             if let Some(percent) = shown {
-                // It has no end until the next one begins, but is whole with this. What is left to do may turn out to be
-                // more than it was.
+                // A bar has no end until the next one begins, but is complete with this. The total may turn out to be larger than
+                // before.
                 self.pending.clear();
                 self.percent = self.percent.max(Some(percent.min(MAX_PERCENT)));
             } else if !b"\r\n".contains(byte) {
@@ -54,7 +54,7 @@ impl Bar {
         said
     }
 
-    /// Returns how much is done, never less than it was, and never all; none before there is a bar.
+    /// Returns the share that is done, never lower than before, and never all; none before the first bar.
     pub(super) fn percent(&self) -> Option<u8> {
         self.percent
     }
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_is_followed_and_the_rest_handed_on() {
-        let mut bar = Bar::default();
+    fn the_bar_is_followed_and_other_lines_are_returned() {
+        let mut bar = MksquashfsProgress::default();
         assert_eq!(bar.take(b"\r"), b"");
         assert_eq!(bar.percent(), None);
         assert_eq!(bar.take(b"[|      ]    0/10042   0%\r[=/     ]  133"), b"");
@@ -96,9 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_bar_is_none() {
+    fn text_that_only_looks_like_a_bar_is_ignored() {
         for line in ["[==] 50%", "[==] a/b 50%", "[x=] 1/2  50%", "[==] 1/2  500%", "[==] 1/2  -1%", "[==] /  1%"] {
-            let mut bar = Bar::default();
+            let mut bar = MksquashfsProgress::default();
             let line = format!("{line}\n");
             assert_eq!(bar.take(line.as_bytes()), line.as_bytes());
             assert_eq!(bar.percent(), None, "{line}");
@@ -107,10 +107,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_goes_back_nor_to_the_end_however_it_comes(
+        fn the_share_never_falls_and_never_reaches_the_end(
             parts in prop::collection::vec((0..=100u8, 1..40usize), 0..20), noise: Vec<u8>,
         ) {
-            let (mut bar, mut most) = (Bar::default(), None);
+            let (mut bar, mut most) = (MksquashfsProgress::default(), None);
             bar.take(&noise);
             bar.take(b"\n");
             for (percent, cut) in parts {
