@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// How much of a file is read at once, in bytes.
+/// The bytes of a file that are read at once.
 const BUFFER: usize = 1 << 20;
 
 /// A SHA-256 digest. Shown and parsed as `sha256:` and 64 lower-case hexadecimal digits, as OCI images write it.
@@ -30,13 +30,13 @@ impl Digest {
     /// Returns the digest of a whole file, from its first byte; the file's offset neither matters nor changes.
     ///
     /// # Errors
-    /// Whatever reading the file gives.
+    /// Those of reading the file.
     pub fn of_file(file: &File) -> io::Result<Self> {
         Self::of_file_by(file, &mut vec![0; BUFFER], || Ok(()))
     }
 
-    /// As [`Digest::of_file`], read into a buffer of the caller's: who reads many small files makes it once. Before each
-    /// read `go_on` may end it with an error.
+    /// Returns the digest as [`Digest::of_file`] does, with a buffer of the caller's: a caller that reads many small files makes
+    /// it once. Before each read `go_on` may end the reading with an error.
     pub(crate) fn of_file_by<E: From<io::Error>>(
         file: &File,
         buffer: &mut [u8],
@@ -58,7 +58,7 @@ impl Digest {
         }
     }
 
-    /// Returns the 64 hexadecimal digits without the algorithm's name: what files are called.
+    /// Returns the 64 hexadecimal digits without the algorithm's name, as in the names of files.
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -129,12 +129,12 @@ fn nibble(digit: u8) -> Option<u8> {
     }
 }
 
-/// Takes bytes as they come and gives their digest at the end.
+/// Takes bytes in pieces, and returns their digest at the end.
 #[derive(Clone, Debug, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// Nothing taken yet.
+    /// Makes one that has taken no byte.
     pub fn new() -> Self {
         Self::default()
     }
@@ -144,7 +144,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// Returns the digest of all that was taken.
+    /// Returns the digest of all bytes that were taken.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_parsed_back() {
+    fn a_shown_digest_is_parsed_to_the_same_digest() {
         assert_eq!(ABC.parse(), Ok(Digest::of_bytes(b"abc")));
     }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_whole_whatever_its_offset() {
+    fn a_file_is_read_whole_from_any_offset() {
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..BUFFER + 12345).map(|i| (i % 251) as u8).collect();
         file.write_all(&bytes).unwrap();

@@ -1,4 +1,4 @@
-//! What a command ends with: the exit codes of the contract, an error that knows its own, and how errors are told.
+//! The end of a command: the exit codes of the contract, an error that has one of them, and the text of errors.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use crate::escape::visible;
 use crate::resource_limits;
 
-/// How the program ends. The numbers are the contract's; scripts rely on them.
+/// The exit code of the program. The numbers are the contract's; scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Exit {
-    /// All that was asked for is done.
+    /// The whole request is done.
     Done = 0,
     /// A step failed.
     StepFailed = 1,
@@ -41,9 +41,9 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command could not be carried out.
+/// The reason why a command could not be carried out.
 ///
-/// Shown, it is the whole chain of causes: `failed to open the store: permission denied`. The hint stands apart.
+/// Its text is the whole chain of causes: `failed to open the store: permission denied`. The hint is separate.
 #[derive(Debug)]
 pub struct Error {
     exit: Exit,
@@ -57,29 +57,29 @@ impl Error {
         Self { exit, source: source.into(), hint: None }
     }
 
-    /// Adds what mends it, best a command.
+    /// Adds the fix, which is best a command.
     #[must_use]
     pub fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
     }
 
-    /// What the program ends with.
+    /// Returns the program's exit code.
     pub fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// What mends it.
+    /// Returns the fix.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
     /// Returns the text for the user, with the line ends: the error with its causes and, on a line of its own, the hint.
     pub fn render(&self) -> String {
-        let told = self.to_string();
-        // Names of files stand in it, which anybody may have chosen.
-        let mut text = format!("error: {}\n", visible(&told));
-        if let Some(hint) = resource_limits::hint(&told).as_ref().or(self.hint.as_ref()) {
+        let text = self.to_string();
+        // The text has names of files, which any user may have chosen.
+        let mut text = format!("error: {}\n", visible(&text));
+        if let Some(hint) = resource_limits::hint(&text).as_ref().or(self.hint.as_ref()) {
             text.push_str("  help: ");
             text.push_str(&visible(hint).replace('\n', "\n        "));
             text.push('\n');
@@ -94,8 +94,8 @@ impl Display for Error {
     }
 }
 
-/// Returns an error with its causes: `cannot open the store: permission denied`. Every error is shown by this: most say in their
-/// own text what was tried, and leave why to their source.
+/// Returns an error with its causes: `cannot open the store: permission denied`. Every error is shown by this: the text of most
+/// says what was tried, and their source says why.
 pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut all = error.to_string();
     let mut cause = error.source();
@@ -110,24 +110,24 @@ pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     all
 }
 
-/// Returns an error with its causes and, on the same line, what mends it: for where there is only one.
+/// Returns an error with its causes and, on the same line, the fix: for messages of one line.
 pub fn error_chain_with_hint(error: &(dyn StdError + 'static), hint: Option<String>) -> String {
-    let told = error_chain(error);
-    match resource_limits::hint(&told).or(hint) {
-        Some(hint) => format!("{told}; {hint}"),
-        None => told,
+    let text = error_chain(error);
+    match resource_limits::hint(&text).or(hint) {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
     }
 }
 
-/// For `map_err`: what the system said, led by what was being done, for it tells no path itself.
-pub fn context<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
+/// Puts the failed action before an error of the system, which names no path itself; for `map_err`.
+pub fn context<E: Into<io::Error>>(action: impl Display) -> impl FnOnce(E) -> io::Error {
     move |error| {
         let error = error.into();
-        io::Error::new(error.kind(), format!("{what}: {error}"))
+        io::Error::new(error.kind(), format!("{action}: {error}"))
     }
 }
 
-// The chain is in the text already, so there is no `source`: whoever walks it would say it twice.
+// The text has the chain already, so there is no `source`: a caller that walks the chain would say it twice.
 impl StdError for Error {}
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_its_causes_and_its_hint() {
+    fn an_error_shows_its_causes_and_its_hint() {
         let cause = std::io::Error::other("disk is full");
         let error = Error::new(Exit::Host, Outer(cause)).with_hint(Some("free some\nor buy some".into()));
         assert_eq!(
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_is_told_already_is_not_told_twice() {
+    fn a_cause_in_the_errors_own_text_is_not_repeated() {
         let error = Error::new(Exit::Usage, std::io::Error::other(std::fmt::Error));
         assert_eq!(error.to_string(), std::fmt::Error.to_string());
     }

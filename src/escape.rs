@@ -1,9 +1,9 @@
-//! Text put where a terminal, HTML, XML, JSON, and a shell's command line are read.
+//! Escapes text for a terminal, HTML, XML, JSON, and a shell's command line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Returns whether a character turns the direction of text, which can make a line look like another.
+/// Returns whether a character changes the direction of text, which can make a line look like another.
 pub fn turns_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -13,7 +13,7 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control() || turns_direction(c)
 }
 
-/// As lines on a terminal: each hidden character but line ends and tabs is written as its escape.
+/// Returns lines for a terminal: each hidden character but line ends and tabs is written as its escape.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let stays = |c: char| !is_hidden(c) || matches!(c, '\n' | '\t');
     if text.chars().all(stays) {
@@ -23,9 +23,9 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escaped).collect())
 }
 
-/// JSON that a terminal may be shown: what it would act on in a string is written as an escape, which means the same.
+/// Returns JSON for a terminal: characters of a string that it would act on are written as escapes, with the same meaning.
 pub fn json(text: &str) -> Cow<'_, str> {
-    // Control characters of ASCII but DEL cannot stand in a string; outside of strings they are line ends.
+    // Control characters of ASCII but DEL cannot be in a string; outside of strings they are line ends.
     let is_plain = |c: char| c.is_ascii() && c != '\u{7f}' || !is_hidden(c);
     // Most lines are printable ASCII, and steps print very many.
     if text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) || text.chars().all(is_plain) {
@@ -42,7 +42,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// As text or as a quoted attribute's value: nothing in it is markup, and what neither language may hold is replaced.
+/// Returns text for an element or a quoted attribute: nothing in it is markup, and characters that neither language allows are
+/// replaced.
 pub fn markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -61,7 +62,7 @@ pub fn markup(text: &str) -> String {
     escaped
 }
 
-/// As one word of a shell's command line, with quotes where it needs them.
+/// Returns one word of a shell's command line, with quotes where it needs them.
 pub fn word(text: &str) -> String {
     let bare = |c: char| c.is_alphanumeric() || "_-+=./:,@%^".contains(c);
     if !text.is_empty() && text.chars().all(bare) {
@@ -94,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_a_terminal_have_escapes_for_what_it_would_act_on() {
+    fn characters_that_a_terminal_acts_on_are_escaped() {
         assert_eq!(visible("a\n\tb é"), "a\n\tb é");
         assert_eq!(visible("a\u{1b}[2J\r\u{9b}\u{202e}\n"), "a\\u{1b}[2J\\r\\u{9b}\\u{202e}\n");
     }
 
     #[test]
-    fn nothing_is_markup_any_more() {
+    fn markup_is_escaped() {
         assert_eq!(
             markup("<a b=\"c\" d='e'>&amp;\u{1b}[0m\u{202e}\u{ffff}\n\té</a>"),
             "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;amp;\u{fffd}[0m\u{fffd}\u{fffd}\n\té&lt;/a&gt;"

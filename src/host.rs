@@ -11,7 +11,7 @@ use crate::model::{FileKind, Host, PROGRAM_PATH, lexical};
 use crate::mount::MountTable;
 use crate::seccomp::Kernel;
 
-/// Names read of one directory, at most: they only serve to guess what was meant.
+/// The names that are read of one directory at most: they only help to guess an intended name.
 const MAX_NAMES: usize = 1000;
 
 /// The machine that runner runs on.
@@ -49,8 +49,8 @@ impl Host for ThisHost {
         PROGRAM_PATH.iter().map(|dir| Path::new(dir).join(name)).find(is_program)
     }
 
-    fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
-        regular::read(path, most)
+    fn read(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+        regular::read(path, max_bytes)
     }
 
     fn real(&self, path: &Path) -> PathBuf {
@@ -73,7 +73,7 @@ impl Host for ThisHost {
     }
 
     fn commit_time(&self, directory: &Path) -> Result<u64, String> {
-        // It has the last word, also where there is no repository; a value that is no number is refused elsewhere.
+        // The variable overrides all, also where there is no repository; a value that is no number is refused elsewhere.
         match std::env::var("SOURCE_DATE_EPOCH").ok().filter(|value| !value.is_empty()) {
             Some(value) => Ok(value.parse().unwrap_or_default()),
             None => git::last_commit_time(directory),
@@ -105,7 +105,7 @@ mod tests {
     use super::{FileKind, Host, ThisHost};
 
     #[test]
-    fn two_spellings_of_a_path_have_one_real_path_also_where_it_leads_to_nothing() {
+    fn two_spellings_of_a_path_have_one_real_path_even_if_it_does_not_exist() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().canonicalize().unwrap();
         std::fs::create_dir(top.join("out")).unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kinds_of_files_are_told_with_links_followed_or_not() {
+    fn the_kinds_of_files_are_found_with_links_followed_or_not() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_up_to_the_most_that_is_taken() {
+    fn a_file_over_the_limit_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, "1234").unwrap();

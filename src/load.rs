@@ -1,4 +1,4 @@
-//! A manifest file → a checked build, or all that is wrong with it: the one way in for every command.
+//! A manifest file → a checked build, or all its problems: the entry of every command.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -9,31 +9,31 @@ use crate::fs::regular;
 use crate::manifest;
 use crate::model::{self, Build, Host};
 
-/// Why a manifest gave no build.
+/// The reason why a manifest gave no build.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file could not be read.
     #[error("cannot read the manifest {}: {source}", path.display())]
     Read {
-        /// As the user gave it.
+        /// The path as the user gave it.
         path: PathBuf,
-        /// Why.
+        /// The error of reading.
         source: io::Error,
     },
-    /// The file was read, and is wrong.
+    /// The file was read, and has mistakes.
     #[error("{}: {} problem{}", path.display(), problems.len(), if problems.len() == 1 { "" } else { "s" })]
     Refused {
-        /// As the user gave it.
+        /// The path as the user gave it.
         path: PathBuf,
-        /// What the problems' places are in.
+        /// The text that the problems' places refer to.
         text: String,
-        /// At least one.
+        /// The problems, at least one.
         problems: Vec<Problem>,
     },
 }
 
 impl LoadError {
-    /// What mends it, where that is not in the problems themselves.
+    /// Returns the fix, where it is not in the problems themselves.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -46,7 +46,7 @@ impl LoadError {
         }
     }
 
-    /// What to show of it, with a line end.
+    /// Returns the report for the user, with a line end.
     pub fn render(&self, style: Style) -> String {
         match self {
             Self::Read { .. } => {
@@ -58,12 +58,12 @@ impl LoadError {
     }
 }
 
-/// A manifest that is right.
+/// A correct manifest.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Those of it.
+    /// The build of it.
     pub build: Build,
-    /// Its text, which places of problems are in.
+    /// Its text, which places of problems refer to.
     pub text: String,
 }
 
@@ -88,7 +88,7 @@ pub fn load(path: &Path, sets: &BTreeMap<String, String>, host: &dyn Host) -> Re
             return Err(refused(text, vec![problem.help("save it as UTF-8")]));
         }
     };
-    // A byte order mark is no part of the text: places would be off by it.
+    // A byte order mark is no part of the text: it would shift every place.
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     match check(&text, &absolute, sets, host) {
         Ok(build) => Ok(Loaded { build, text }),
@@ -113,7 +113,7 @@ pub fn check(text: &str, path: &Path, sets: &BTreeMap<String, String>, host: &dy
     }
 }
 
-/// At most a byte more than a manifest may have: enough to see that it is too large.
+/// Reads at most one byte more than a manifest may have: enough to see that it is too large.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     regular::open_or_pipe(path)?.take(manifest::LARGEST as u64 + 1).read_to_end(&mut bytes)?;

@@ -14,10 +14,10 @@ use crate::sys;
 /// The major number of loop devices.
 const LOOP_MAJOR: u32 = 7;
 
-/// How often a device that another process took first is given up for the next free one.
+/// The number of tries: a device that another process took first is replaced by the next free one.
 const TRIES: u32 = 64;
 
-/// A configured loop device. The open file keeps it; a mount of it does as well, so it may be dropped after mounting.
+/// A configured loop device. The open file keeps it attached; so does a mount of it, so it may be dropped after mounting.
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,
@@ -28,7 +28,7 @@ impl LoopDevice {
     /// Attaches `image`, which is open for reading, to a free loop device.
     ///
     /// # Errors
-    /// Where the host has no loop devices (`modprobe loop` mends it).
+    /// Where the host has no loop devices (`modprobe loop` loads them).
     pub fn attach(image: &File) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(no_loop_devices)?;
         for _ in 0..TRIES {
@@ -54,15 +54,15 @@ impl LoopDevice {
 }
 
 fn no_loop_devices(error: io::Error) -> io::Error {
-    let mend = match error.kind() {
+    let fix = match error.kind() {
         io::ErrorKind::NotFound => "; `modprobe loop` makes it, or in Docker: docker run --privileged",
         _ => "",
     };
-    io::Error::new(error.kind(), format!("open /dev/loop-control: {error}{mend}"))
+    io::Error::new(error.kind(), format!("open /dev/loop-control: {error}{fix}"))
 }
 
-/// Opens a loop device's node; makes it where nothing (udev, devtmpfs) has, as in a container's `/dev`.
-/// `None`: the device went away between asking for it and opening it.
+/// Opens a loop device's node, and makes it where neither udev nor devtmpfs has, as in a container's `/dev`. `None`: the device
+/// was removed before it was opened.
 fn open_node(path: &Path, number: u32) -> io::Result<Option<File>> {
     let open = || rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     match open() {
@@ -80,18 +80,18 @@ fn open_node(path: &Path, number: u32) -> io::Result<Option<File>> {
     }
 }
 
-/// Loop devices that a container was given while they were free: a step may leave a file attached to one.
+/// Loop devices that a container got while they were free: a step may leave a file attached to one.
 ///
-/// Dropped, it detaches what was attached since. One that something still uses goes with its last user, see loop(4). Their
-/// numbers are noted in a directory of the build's lease, for the next start where runner is killed.
+/// Dropping this detaches files attached since. A device in use is detached with its last user, see loop(4). Their numbers are
+/// recorded in a directory of the build's lease, for the next start if runner is killed.
 #[derive(Debug, Default)]
 pub struct LentLoopDevices {
     lent: Vec<(u32, PathBuf)>,
 }
 
 impl LentLoopDevices {
-    /// Of these devices, given by their major and minor numbers, the loop devices that are free now; noted in `notes`, which
-    /// is made where there is something to note.
+    /// Selects those of these devices, given by their major and minor numbers, that are free loop devices now; records them in
+    /// `notes`, which is made for the first.
     ///
     /// # Errors
     /// Those of writing a note.
@@ -112,7 +112,7 @@ impl LentLoopDevices {
 impl Drop for LentLoopDevices {
     fn drop(&mut self) {
         for (number, note) in &self.lent {
-            // One that is gone by now, or that another process has taken and detached itself, needs nothing.
+            // A removed device, or one that another process has taken and detached itself, needs nothing.
             let device = open_node(Path::new(&format!("/dev/loop{number}")), *number);
             if let Ok(Some(device)) = device {
                 let _ = sys::detach_loop_device(&device);
@@ -125,8 +125,8 @@ impl Drop for LentLoopDevices {
 /// The name of a note, before the number.
 const NOTE: &str = "loop-device-";
 
-/// Detaches the devices that a runner which is dead has noted in `notes`: those whose file no path of this host leads to, for
-/// since then somebody else may have attached a file to one.
+/// Detaches the devices that a killed runner has recorded in `notes`: those whose file no path of this host leads to, because
+/// another process may have attached a file to one since then.
 pub fn detach_abandoned(notes: &Path) {
     let entries = fs::read_dir(notes).into_iter().flatten().flatten();
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix(NOTE)?.parse::<u32>().ok();
@@ -134,7 +134,7 @@ pub fn detach_abandoned(notes: &Path) {
         if let Ok(Some(device)) = open_node(Path::new(&format!("/dev/loop{number}")), number)
             && is_abandoned(&device, number)
         {
-            // What still uses it detaches it at its end.
+            // A process that still uses the device detaches it at its end.
             let _ = sys::detach_loop_device(&device);
         }
     }
@@ -143,7 +143,7 @@ pub fn detach_abandoned(notes: &Path) {
 fn is_abandoned(device: &File, number: u32) -> bool {
     let Ok(backing) = sys::loop_backing(device) else { return false };
     let named = fs::read_to_string(backing_file(number)).unwrap_or_default();
-    // The path as the kernel has it: of a file in a mount namespace that is gone, one in a root that is not this one.
+    // The kernel's path: of a file in a mount namespace that has ended, a path in a root that is not this one.
     !fs::metadata(named.trim_end_matches('\n')).is_ok_and(|found| (found.dev(), found.ino()) == backing)
 }
 

@@ -1,4 +1,4 @@
-//! The `runner` binary: hands the command line to the library.
+//! The `runner` binary: passes the command line to the library.
 
 use std::process::ExitCode;
 
@@ -9,11 +9,11 @@ use runner::runtime::{embedded, external};
 use runner::terminal::guard;
 
 fn main() -> ExitCode {
-    if let Err(code) = command::make_room_for_the_stack() {
+    if let Err(code) = command::raise_stack_limit() {
         return code;
     }
     command::limit_allocation_pools();
-    command::prepare_for_want_of_memory();
+    command::report_when_out_of_memory();
     match std::env::args_os().nth(1) {
         Some(argument) if argument == embedded::HELPER_ARGUMENT => embedded::helper::main(),
         Some(argument) if argument == external::HELPER_ARGUMENT => external::helper::main(),

@@ -1,18 +1,19 @@
-//! How soon the kernel ends runner for want of memory, see proc_pid_oom_score_adj(5): later than the steps of its build.
+//! The order in which the kernel ends processes when memory runs out, see proc_pid_oom_score_adj(5): runner later than the steps
+//! of its build.
 //!
-//! Files in a root in memory count for no process, so in a small cgroup runner can be the largest process of
-//! all. The kernel then ended the build in place of the step, and nothing said why.
+//! Files of a root in memory count for no process, so in a small cgroup runner can be the largest process of all. The kernel then
+//! ended the build in place of the step, without a reason in any output.
 
 use std::fs;
 use std::sync::OnceLock;
 
-/// Of the process that reads or writes it.
+/// The score of the process that reads or writes it.
 const FILE: &str = "/proc/self/oom_score_adj";
 
 /// The score of runner and of an external runtime; that of Docker's daemon.
 const OF_RUNNER: i32 = -500;
 
-/// Returns the score that this process began with. A step has it, too.
+/// Returns the score that this process began with. Its steps get it, too.
 pub fn of_caller() -> i32 {
     static OF_CALLER: OnceLock<i32> = OnceLock::new();
     *OF_CALLER.get_or_init(|| {

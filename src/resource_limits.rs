@@ -1,4 +1,4 @@
-//! The resource limits that runner's caller has set, see getrlimit(2): which one a failure came of, and how to raise it.
+//! The resource limits that runner's caller has set, see getrlimit(2): finds the one that caused a failure, and how to raise it.
 
 use std::fs;
 use std::io;
@@ -9,12 +9,12 @@ use thiserror::Error;
 
 use crate::model::{Limits, size_text};
 
-/// As many open files runner needs at least: it makes a group in each cgroup hierarchy for each container, and must be able
-/// to remove them all.
+/// The open files that runner needs at least: it makes a group in each cgroup hierarchy for each container, and must be able to
+/// remove them all.
 pub const MIN_NOFILE: u64 = 128;
 
-/// Raises the soft limit of open files to what this process may: the usual 1024 is for programs that use select(2), and
-/// containers and layers take some each. Steps have a limit of their own.
+/// Raises the soft limit of open files as far as this process may: the usual 1024 is for programs that use select(2), and
+/// containers and layers need some each. Steps have a limit of their own.
 ///
 /// # Errors
 /// Where that is too few, or cannot be set.
@@ -26,7 +26,7 @@ pub fn raise_nofile() -> Result<(), NofileError> {
     setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(|error| NofileError::Raise(error.into()))
 }
 
-/// Why this process cannot have as many open files as runner needs.
+/// The reason why this process cannot have as many open files as runner needs.
 #[derive(Debug, Error)]
 pub enum NofileError {
     #[error("runner needs {MIN_NOFILE} open files, and its caller limits it to {most}")]
@@ -42,13 +42,13 @@ impl NofileError {
     }
 }
 
-/// Returns the open files that a process of a step may have where the manifest asks for no number.
+/// Returns the open files that a process of a step may have where the manifest sets no number.
 pub fn default_nofile() -> u64 {
     settable_nofile().map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE))
 }
 
 /// Returns the greatest limit of open files that this process can set, where it is known: the kernel's own, and without
-/// CAP_SYS_RESOURCE what it has. Asked for once.
+/// CAP_SYS_RESOURCE its present one. Read once.
 pub fn settable_nofile() -> Option<u64> {
     static MOST: LazyLock<Option<u64>> = LazyLock::new(|| {
         let may_raise = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
@@ -59,27 +59,27 @@ pub fn settable_nofile() -> Option<u64> {
     *MOST
 }
 
-/// What the system and the programs that runner starts say of a limit.
+/// The words of the system and of programs that runner starts about a limit.
 struct Symptom {
     resource: Resource,
     name: &'static str,
-    /// Of ulimit of a shell.
+    /// The option of a shell's ulimit.
     option: char,
-    /// In a unit of systemd.
+    /// The directive in a unit of systemd.
     directive: &'static str,
-    /// Enough, for the shell and for systemd.
+    /// A sufficient value, for the shell and for systemd.
     enough: [&'static str; 2],
-    said: &'static [&'static str],
+    messages: &'static [&'static str],
     text: fn(u64) -> String,
 }
 
-/// What a hint begins with.
+/// The beginning of a hint.
 const CALLER: &str = "runner's caller";
 
 const NO_MEMORY: &[&str] =
     &["Cannot allocate memory", "Out of memory", "out of memory", "failed to reserve page summary"];
 
-/// What runc says when that limit keeps it from writing its state.
+/// The message of runc when that limit prevents it from writing its state.
 const RUNC_WITHOUT_STATE: &str = "unable to store init state";
 
 const SYMPTOMS: [Symptom; 5] = [
@@ -89,7 +89,7 @@ const SYMPTOMS: [Symptom; 5] = [
         option: 'f',
         directive: "LimitFSIZE",
         enough: ["unlimited", "infinity"],
-        said: &["File too large", "SIGXFSZ", "by signal 25", "File size limit exceeded", RUNC_WITHOUT_STATE],
+        messages: &["File too large", "SIGXFSZ", "by signal 25", "File size limit exceeded", RUNC_WITHOUT_STATE],
         text: size_text,
     },
     Symptom {
@@ -98,7 +98,7 @@ const SYMPTOMS: [Symptom; 5] = [
         option: 'n',
         directive: "LimitNOFILE",
         enough: ["4096", "4096"],
-        said: &["Too many open files", "too many open files"],
+        messages: &["Too many open files", "too many open files"],
         text: plain,
     },
     Symptom {
@@ -107,7 +107,7 @@ const SYMPTOMS: [Symptom; 5] = [
         option: 't',
         directive: "LimitCPU",
         enough: ["unlimited", "infinity"],
-        said: &["SIGXCPU", "by signal 24", "CPU time limit exceeded"],
+        messages: &["SIGXCPU", "by signal 24", "CPU time limit exceeded"],
         text: seconds,
     },
     Symptom {
@@ -116,7 +116,7 @@ const SYMPTOMS: [Symptom; 5] = [
         option: 'v',
         directive: "LimitAS",
         enough: ["unlimited", "infinity"],
-        said: NO_MEMORY,
+        messages: NO_MEMORY,
         text: size_text,
     },
     Symptom {
@@ -125,7 +125,7 @@ const SYMPTOMS: [Symptom; 5] = [
         option: 'd',
         directive: "LimitDATA",
         enough: ["unlimited", "infinity"],
-        said: NO_MEMORY,
+        messages: NO_MEMORY,
         text: size_text,
     },
 ];
@@ -138,14 +138,14 @@ pub fn longest_arguments() -> u64 {
     (stack / 4).clamp(LEAST, MOST)
 }
 
-/// As much stack runner needs; a thread other than the first one has twice that much, whatever the limit.
+/// The stack that runner needs; a thread other than the first one has twice that much, whatever the limit.
 pub const MIN_STACK: u64 = 1 << 20;
 
-/// As much stack a process has unless somebody asks for another number.
+/// The stack of a process unless a setting changes it.
 const USUAL_STACK: u64 = 8 << 20;
 
-/// Raises a soft limit of the stack that is lower than [`MIN_STACK`]; what runner starts inherits it. Returns the hard limit
-/// where that is too low.
+/// Raises a soft limit of the stack that is lower than [`MIN_STACK`]; programs that runner starts inherit it. Returns the hard
+/// limit where that is too low.
 pub fn raise_stack() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_STACK).ok()?;
     if soft >= MIN_STACK {
@@ -162,7 +162,7 @@ pub fn memory_hint() -> Option<String> {
 }
 
 fn memory_hint_of(limit: &dyn Fn(Resource) -> Option<rlim_t>) -> Option<String> {
-    let of_memory = SYMPTOMS.iter().filter(|symptom| symptom.said == NO_MEMORY);
+    let of_memory = SYMPTOMS.iter().filter(|symptom| symptom.messages == NO_MEMORY);
     let limits = of_memory.filter_map(|symptom| Some((limit(symptom.resource)?, symptom)));
     let finite = limits.filter(|(most, _)| *most != nix::libc::RLIM_INFINITY);
     finite.min_by_key(|(most, _)| *most).map(|(most, symptom)| symptom.hint(most))
@@ -171,16 +171,16 @@ fn memory_hint_of(limit: &dyn Fn(Resource) -> Option<rlim_t>) -> Option<String> 
 /// With less memory than this a process may get no more threads, each of which takes 2 MiB of it at once and more later.
 const MEMORY_OF_MANY_THREADS: u64 = 1 << 30;
 
-/// Returns the limit of memory where that is so low that it may be what refused a thread: pthread_create(3) says no more
-/// than that it cannot be made now.
+/// Returns the limit of memory where it is so low that it may have refused a thread: pthread_create(3) reports only that it
+/// cannot be made now.
 pub fn thread_hint() -> Option<String> {
     let least =
         [Resource::RLIMIT_AS, Resource::RLIMIT_DATA].into_iter().filter_map(|resource| getrlimit(resource).ok());
     least.map(|(soft, _)| soft).min().filter(|soft| *soft < MEMORY_OF_MANY_THREADS).and_then(|_| memory_hint())
 }
 
-/// Returns the seconds of a processor's time that this process may use, and has the kernel warn of the end a second before
-/// it, by SIGXCPU: where the caller set one limit alone, it would end the process by SIGKILL, which nobody can name.
+/// Returns the seconds of a processor's time that this process may use, and makes the kernel warn a second before the end, by
+/// SIGXCPU: where the caller set one limit alone, the kernel would end the process by SIGKILL, without a reason.
 pub fn warned_cpu_time() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_CPU).ok()?;
     if hard != nix::libc::RLIM_INFINITY && soft >= hard && hard > 1 {
@@ -189,13 +189,13 @@ pub fn warned_cpu_time() -> Option<u64> {
     Some(soft).filter(|soft| *soft != nix::libc::RLIM_INFINITY)
 }
 
-/// Says that runner has used up the time on a processor that its caller gives it.
-pub fn cpu_time_is_over(seconds: u64) -> String {
+/// Returns the message that runner has used up the time on a processor that its caller gives it.
+pub fn cpu_time_exceeded(seconds: u64) -> String {
     let symptom = SYMPTOMS.iter().find(|symptom| symptom.resource == Resource::RLIMIT_CPU);
     format!("runner has used up its time: {}", symptom.map_or_else(String::new, |symptom| symptom.hint(seconds)))
 }
 
-/// Returns the limit of the caller that a failure came of, by its words, and how to raise it.
+/// Returns the limit of the caller that caused a failure, by its words, and how to raise it.
 pub fn hint(failure: &str) -> Option<String> {
     let limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
     hint_of(failure, &limit)
@@ -206,11 +206,11 @@ fn hint_of(failure: &str, limit: &dyn Fn(Resource) -> Option<rlim_t>) -> Option<
         // An error inside another one has named the limit already.
         return None;
     }
-    // SIGXCPU does nothing to a step, which is the first process of a PID namespace; the hard limit ends it by SIGKILL.
+    // SIGXCPU has no effect on a step, which is the first process of a PID namespace; the hard limit ends it by SIGKILL.
     let is_killed = failure.contains("killed by signal 9 (SIGKILL)") && !failure.contains("out of memory");
     let is_meant = |symptom: &&Symptom| {
-        let said = symptom.said.iter().any(|said| failure.contains(said));
-        said || is_killed && symptom.resource == Resource::RLIMIT_CPU
+        let messages = symptom.messages.iter().any(|messages| failure.contains(messages));
+        messages || is_killed && symptom.resource == Resource::RLIMIT_CPU
     };
     SYMPTOMS.iter().filter(is_meant).find_map(|symptom| {
         let most = limit(symptom.resource).filter(|most| *most != nix::libc::RLIM_INFINITY)?;
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_two_limits_of_memory_the_lower_is_named() {
+    fn the_lower_of_two_limits_of_memory_is_named() {
         let limits = |space, data| {
             move |resource| match resource {
                 Resource::RLIMIT_AS => Some(space),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_and_in_an_error_that_has_the_hint_already_there_is_none() {
+    fn without_a_limit_or_in_an_error_with_the_hint_no_hint_is_added() {
         let unlimited = |_| Some(nix::libc::RLIM_INFINITY);
         assert!(FAILURES.iter().all(|failure| hint_of(failure, &unlimited).is_none()));
         let hint = hint_of(FAILURES[1], &|_| Some(20)).unwrap();

@@ -10,23 +10,22 @@ use std::sync::OnceLock;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 
-/// Which side of [`fork_into`] one is on.
+/// The two processes after [`fork_into`].
 pub enum Fork {
-    /// In the new process.
+    /// The new process.
     Child,
-    /// In the old one, with a descriptor of the new one, see pidfd_open(2).
+    /// The old one, with a descriptor of the new one, see pidfd_open(2).
     Parent(OwnedFd),
 }
 
 /// Clones this process into new namespaces, `CLONE_NEW*` flags as in clone(2), and into a v2 cgroup if one is given; needs
 /// Linux 5.7.
 ///
-/// The child continues with a copy of all memory, as after fork(2). `proc` is open on a proc(5) of this process' PID
-/// namespace.
+/// The child continues with a copy of all memory, as after fork(2). `proc` is open on a proc(5) of this process' PID namespace.
 ///
 /// # Errors
-/// Those of clone3(2); [`io::ErrorKind::Other`] when this process has more than one thread: the child could then
-/// find locks held by threads that it does not have; those of reading `proc`.
+/// Those of clone3(2); [`io::ErrorKind::Other`] when this process has more than one thread: the child could then find locks of
+/// threads that it does not have; those of reading `proc`.
 pub fn fork_into(namespaces: u64, group: Option<BorrowedFd<'_>>, proc: BorrowedFd<'_>) -> io::Result<Fork> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tasks = Dir::new(openat(proc, "self/task", flags, Mode::empty())?)?;
@@ -56,7 +55,7 @@ fn clone_single(namespaces: u64, group: Option<BorrowedFd<'_>>) -> io::Result<Fo
     match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
-        // SAFETY: the kernel has just put a descriptor there that nothing else owns.
+        // SAFETY: the kernel has just put a descriptor there that no other owner has.
         _ => Ok(Fork::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
@@ -67,11 +66,11 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// The words of a process that aborts, and its exit code then.
+/// The message of a process that aborts, and its exit code then.
 static LAST_WORDS: OnceLock<(String, i32)> = OnceLock::new();
 
-/// Has abort(3), which ends a process that gets no memory, write these words to standard error and exit with that code.
-/// The first words stay.
+/// Makes abort(3), which ends a process that gets no memory, write these words to standard error and exit with that code. A later
+/// call changes nothing.
 ///
 /// # Errors
 /// None in practice.
@@ -93,15 +92,15 @@ pub fn abort_in_words(words: String, code: i32) -> io::Result<()> {
 /// Takes ownership of standard input, and puts /dev/null in its place.
 ///
 /// # Errors
-/// Where there is no /dev/null, or no descriptor is left.
+/// Where there is no /dev/null, or this process can open no more descriptors.
 pub fn take_stdin() -> io::Result<OwnedFd> {
     let taken = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(taken)
 }
 
-/// Gives every signal its default action and blocks none: a program that execve(2) starts would inherit what runner or its
-/// caller ignores (SIGPIPE and SIGXFSZ, and SIGHUP under nohup(1)).
+/// Gives every signal its default action and blocks none: a program that execve(2) starts would inherit the signals that runner
+/// or its caller ignores (SIGPIPE and SIGXFSZ, and SIGHUP under nohup(1)).
 ///
 /// # Errors
 /// Those of sigprocmask(2): nothing in practice.
@@ -111,23 +110,23 @@ pub fn default_signals() -> io::Result<()> {
     // All zero is SIG_DFL, with no flags and an empty mask, whichever order the kernel has the fields in.
     let default = [0_u64; 4];
     for signal in 1..=SIGNALS {
-        // The C library refuses to touch those that it uses itself, one of which posix_spawn(3) leaves ignored. SIGKILL and
-        // SIGSTOP have no other action, and the kernel refuses to set one.
+        // The C library refuses to change the signals that it uses itself, one of which posix_spawn(3) leaves ignored. SIGKILL
+        // and SIGSTOP have no other action, and the kernel refuses to set one.
         // SAFETY: the default action runs no code of this process, and the struct outlives the call.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, SET_BYTES) };
     }
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
 
-/// Has a program begin with every signal at its default action.
+/// Makes a program begin with every signal at its default action.
 pub fn start_with_default_signals(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     // SAFETY: between fork and execve only system calls are made, and nothing is allocated.
     unsafe { command.pre_exec(default_signals) };
 }
 
-/// Returns whether this process ignores a signal, as its caller had it begin: nohup(1) for SIGHUP, and a shell without job control
-/// for the SIGINT of what it runs in the background.
+/// Returns whether this process ignores a signal, as its caller started it: nohup(1) for SIGHUP, and a shell without job control
+/// for the SIGINT of background commands.
 ///
 /// # Errors
 /// `EINVAL` where there is no such signal.
@@ -139,8 +138,8 @@ pub fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
     if result == 0 { Ok(action.sa_sigaction == libc::SIG_IGN) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives SIGCHLD its default action: a caller that ignores it would have the kernel take the ends of all children, which
-/// nobody could wait for then, see wait(2).
+/// Gives SIGCHLD its default action: if a caller ignores it, the kernel discards the exit status of all children, and no process
+/// can wait for them, see wait(2).
 ///
 /// # Errors
 /// None in practice.
@@ -192,11 +191,11 @@ pub struct MountChange {
     pub set: u64,
     /// `MOUNT_ATTR_*` to clear.
     pub clear: u64,
-    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, or 0 to leave it.
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, or 0 for no change.
     pub propagation: u64,
 }
 
-/// Changes a mount and, if asked, all below it; needs Linux 5.12.
+/// Changes a mount and, on request, all below it; needs Linux 5.12.
 ///
 /// # Errors
 /// Those of mount_setattr(2).
@@ -224,9 +223,9 @@ pub fn change_mount(mount: BorrowedFd<'_>, change: MountChange, recursive: bool)
 /// Brings up the loopback interface of the network namespace that this process is in, see netdevice(7).
 ///
 /// # Errors
-/// What the ioctl says: `EPERM` without CAP_NET_ADMIN.
+/// Those of the ioctl: `EPERM` without CAP_NET_ADMIN.
 pub fn bring_loopback_up() -> io::Result<()> {
-    // Any socket does for this ioctl; this kind is in every kernel.
+    // Any socket works for this ioctl; this kind is in every kernel.
     let socket = UnixDatagram::unbound()?;
     // SAFETY: ifreq is plain data; all zero is a valid value of it.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -275,7 +274,7 @@ struct LoopConfig {
 /// Returns the number of a loop device that was free at the time of asking, see loop(4).
 ///
 /// # Errors
-/// What the ioctl says.
+/// Those of the ioctl.
 pub fn free_loop_device(control: &File) -> io::Result<u32> {
     // SAFETY: LOOP_CTL_GET_FREE takes no argument.
     let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
@@ -285,7 +284,7 @@ pub fn free_loop_device(control: &File) -> io::Result<u32> {
 /// Returns the device and the inode of the file that a loop device is backed by.
 ///
 /// # Errors
-/// `ENXIO` where it is backed by none; else what the ioctl says.
+/// `ENXIO` where it is backed by none; else those of the ioctl.
 pub fn loop_backing(device: &File) -> io::Result<(u64, u64)> {
     // SAFETY: loop_info64 is plain data; all zero is a valid value of it.
     let mut info: LoopInfo = unsafe { std::mem::zeroed() };
@@ -297,7 +296,7 @@ pub fn loop_backing(device: &File) -> io::Result<(u64, u64)> {
 /// Backs a loop device by a file, read-only, freed by the kernel with its last user; needs Linux 5.8.
 ///
 /// # Errors
-/// `EBUSY` when another process took the device first; else what the ioctl says.
+/// `EBUSY` when another process took the device first; else those of the ioctl.
 pub fn configure_loop_device(device: &File, backing: &File, block_size: u32) -> io::Result<()> {
     // SAFETY: loop_config is plain data; all zero is a valid value of it.
     let mut config: LoopConfig = unsafe { std::mem::zeroed() };
@@ -315,7 +314,7 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
-/// What `BPF_PROG_LOAD` takes of `union bpf_attr`, up to its log.
+/// The fields of `union bpf_attr` that `BPF_PROG_LOAD` takes, up to its log.
 #[repr(C)]
 struct ProgramLoad {
     kind: u32,
@@ -327,7 +326,7 @@ struct ProgramLoad {
     log: u64,
 }
 
-/// What `BPF_PROG_ATTACH` takes of `union bpf_attr`.
+/// The fields of `union bpf_attr` that `BPF_PROG_ATTACH` takes.
 #[repr(C)]
 struct ProgramAttach {
     target: u32,
@@ -336,7 +335,7 @@ struct ProgramAttach {
     flags: u32,
 }
 
-/// Has the kernel ask a BPF program before a process of the v2 cgroup uses or makes a device node, see bpf(2).
+/// Makes the kernel run a BPF program before a process of the v2 cgroup uses or makes a device node, see bpf(2).
 ///
 /// # Errors
 /// Those of bpf(2): `EINVAL` or `EPERM` where the kernel has no `CONFIG_CGROUP_BPF`, or does not take the program.
@@ -350,10 +349,10 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io
         log_size: 0,
         log: 0,
     };
-    // SAFETY: the struct is what the kernel reads for this command, and what it points to outlives the call.
+    // SAFETY: the struct is the one that the kernel reads for this command, and its pointers' targets outlive the call.
     let program = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
     let program = RawFd::try_from(program).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the kernel has just given this descriptor, and nothing else owns it.
+    // SAFETY: the kernel has just given this descriptor, and it has no other owner.
     let program = unsafe { OwnedFd::from_raw_fd(program) };
     let attach = ProgramAttach {
         target: cgroup.as_raw_fd() as u32,
@@ -367,10 +366,10 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks the kernel whether it takes filters that end a process or have a call fail, see seccomp(2).
+/// Asks the kernel whether it takes filters that end a process or make a call fail, see seccomp(2).
 ///
 /// # Errors
-/// `ENOSYS`, `EINVAL` or `EOPNOTSUPP` where it does not; else why it cannot be asked.
+/// `ENOSYS`, `EINVAL` or `EOPNOTSUPP` where it does not; else the reason why it cannot be asked.
 pub fn seccomp_filters() -> io::Result<()> {
     for action in [libc::SECCOMP_RET_ERRNO, libc::SECCOMP_RET_KILL_PROCESS] {
         // SAFETY: the kernel reads one number there, which outlives the call.
@@ -388,7 +387,7 @@ pub const LEAST_LANDLOCK: i64 = 2;
 /// Returns the version of Landlock that this kernel has, see landlock_create_ruleset(2).
 ///
 /// # Errors
-/// `ENOSYS` or `EOPNOTSUPP` where it has none or has not turned it on.
+/// `ENOSYS` or `EOPNOTSUPP` where it has none or has not enabled it.
 pub fn landlock_version() -> io::Result<i64> {
     const VERSION: libc::c_uint = 1;
     // SAFETY: no memory is read or written.
@@ -398,7 +397,7 @@ pub fn landlock_version() -> io::Result<i64> {
     }
 }
 
-/// Gives up real-time scheduling, SCHED_FIFO and SCHED_RR of sched(7), for this thread and all that it starts.
+/// Leaves real-time scheduling, SCHED_FIFO and SCHED_RR of sched(7), for this thread and all that it starts.
 ///
 /// # Errors
 /// Those of sched_setscheduler(2).
@@ -415,22 +414,22 @@ pub fn leave_real_time() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives up the personality that the caller has chosen, see personality(2): another kernel release or machine in uname(2),
-/// addresses that are not random. What this thread starts has the ordinary one too.
+/// Leaves the personality that the caller has chosen, see personality(2): another kernel release or machine in uname(2),
+/// addresses that are not random. Programs that this thread starts have the ordinary one too.
 ///
 /// # Errors
 /// The error of personality(2), as in a container whose seccomp profile refuses it.
 pub fn ordinary_personality() -> io::Result<()> {
     const ASK: libc::c_ulong = 0xffff_ffff;
-    // SAFETY: this only asks.
+    // SAFETY: this call only queries.
     if unsafe { libc::personality(ASK) } == 0 {
         return Ok(());
     }
-    // SAFETY: it changes how later calls of this thread behave, as is meant, and no memory.
+    // SAFETY: it changes how later calls of this thread behave, as intended, and no memory.
     if unsafe { libc::personality(0) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Has a program begin in the cgroups whose `cgroup.procs` these files are.
+/// Makes a program begin in the cgroups whose `cgroup.procs` these files are.
 pub fn join_cgroups(command: &mut std::process::Command, files: Vec<File>) {
     use std::os::unix::process::CommandExt;
     let join = move || {
@@ -455,25 +454,25 @@ pub fn limit_allocation_pools(pools: i32) {
 
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 
-/// Detaches the file of a loop device; at its last close where something uses the device.
+/// Detaches the file of a loop device; if the device is in use, at its last close.
 ///
 /// # Errors
 /// `ENXIO` where no file is attached.
 pub fn detach_loop_device(device: &File) -> io::Result<()> {
-    // SAFETY: LOOP_CLR_FD takes no argument that it would look at.
+    // SAFETY: LOOP_CLR_FD ignores its argument.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Takes a lease on a file, see fcntl(2): others then wait who open it to write, or also who open it to read. No signal
-/// asks for it back.
+/// Takes a lease on a file, see fcntl(2): other processes then wait when they open it to write, or also when they open it to
+/// read. No signal asks for it back.
 ///
 /// # Errors
 /// `EAGAIN` where it is open elsewhere.
 pub fn take_lease(file: &File, against_readers: bool) -> io::Result<()> {
     const F_SETSIG: libc::c_int = 10;
     let kind = if against_readers { libc::F_WRLCK } else { libc::F_RDLCK };
-    // SAFETY: both commands take numbers; SIGURG is ignored where nobody handles it.
+    // SAFETY: both commands take numbers; SIGURG is ignored where no handler is set.
     let result = unsafe {
         libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
         libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind)

@@ -1,4 +1,4 @@
-//! Threads that the host may refuse, at a limit of processes: fewer of them do the same work then.
+//! Threads that the host may refuse, at a limit of processes: then fewer of them do the same work.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,24 +8,24 @@ use std::thread::{self, Builder, JoinHandle, Scope};
 
 use crate::error::context;
 
-/// Where work is done.
+/// The thread that does a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
-    /// On a thread that does nothing else meanwhile.
+    /// A thread of its own.
     ItsOwn,
-    /// On the caller's.
+    /// The caller's thread.
     Callers,
 }
 
 type Job<'s> = Box<dyn FnOnce(On) + Send + 's>;
 
-/// Threads that do one job after another: to start a thread and to end it takes longer than many a job.
+/// Threads that do one job after another: starting and ending a thread takes longer than many a job.
 #[derive(Clone)]
 pub struct Crew<'s, 'e> {
     scope: &'s Scope<'s, 'e>,
     queue: Arc<Queue<'s>>,
     /// The most threads.
-    most: usize,
+    max_threads: usize,
 }
 
 struct Queue<'s> {
@@ -35,7 +35,7 @@ struct Queue<'s> {
 
 struct State<'s> {
     jobs: VecDeque<Job<'s>>,
-    /// Threads that wait for a job; as many of them as there are jobs have been woken.
+    /// The threads that wait for a job; as many of them as there are jobs have been woken.
     idle: usize,
     threads: usize,
     is_dismissed: bool,
@@ -51,10 +51,10 @@ impl<'s, 'e> Crew<'s, 'e> {
     }
 
     /// Returns a crew of at most so many threads, for jobs that wait for no other one.
-    pub fn bounded(scope: &'s Scope<'s, 'e>, most: usize) -> (Self, Dismissal<'s>) {
+    pub fn bounded(scope: &'s Scope<'s, 'e>, max_threads: usize) -> (Self, Dismissal<'s>) {
         let state = State { jobs: VecDeque::new(), idle: 0, threads: 0, is_dismissed: false };
         let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
-        (Self { scope, queue: Arc::clone(&queue), most }, Dismissal(queue))
+        (Self { scope, queue: Arc::clone(&queue), max_threads }, Dismissal(queue))
     }
 
     /// Does a job on a thread of its own, or at once on the caller's where the host refuses one. In a bounded crew the job waits
@@ -64,7 +64,7 @@ impl<'s, 'e> Crew<'s, 'e> {
     pub fn hand(&self, job: impl FnOnce(On) + Send + 's) {
         let job: Job<'s> = Box::new(job);
         let mut state = self.queue.state();
-        if state.idle > state.jobs.len() || state.threads >= self.most {
+        if state.idle > state.jobs.len() || state.threads >= self.max_threads {
             state.jobs.push_back(job);
             drop(state);
             self.queue.changed.notify_one();
@@ -72,7 +72,7 @@ impl<'s, 'e> Crew<'s, 'e> {
         }
         state.threads += 1;
         drop(state);
-        // A failed spawn drops its closure; a second handle keeps the job.
+        // A failed spawn drops its closure; a second handle preserves the job.
         let shared = Arc::new(Mutex::new(Some(job)));
         let take = |job: &Mutex<Option<Job<'s>>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (theirs, queue) = (Arc::clone(&shared), Arc::clone(&self.queue));
@@ -123,10 +123,10 @@ impl Drop for Dismissal<'_> {
 
 /// Does the same work on that many threads, or fewer; on the caller's where none can be made. Returns each one's
 /// result.
-pub fn share<T: Send>(most: usize, work: impl Fn(On) -> T + Sync) -> Vec<T> {
+pub fn share<T: Send>(max_threads: usize, work: impl Fn(On) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let spawn = || Builder::new().spawn_scoped(scope, || work(On::ItsOwn)).ok();
-        let threads: Vec<_> = (0..most).map_while(|_| spawn()).collect();
+        let threads: Vec<_> = (0..max_threads).map_while(|_| spawn()).collect();
         if threads.is_empty() {
             return vec![work(On::Callers)];
         }
@@ -134,7 +134,7 @@ pub fn share<T: Send>(most: usize, work: impl Fn(On) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// Starts a thread that nothing else can stand in for.
+/// Starts a thread without which runner cannot work.
 ///
 /// # Errors
 /// Where no thread can be made.
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_are_done_once_each_before_the_scope_ends_also_those_that_jobs_hand_on() {
+    fn each_job_is_done_once_before_the_scope_ends_even_if_a_job_adds_it() {
         let done = AtomicUsize::new(0);
         thread::scope(|scope| {
             let (crew, _dismissal) = Crew::new(scope);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_run_at_the_same_time_and_a_thread_without_one_takes_the_next() {
+    fn jobs_run_in_parallel_and_an_idle_thread_takes_the_next() {
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             let (crew, _dismissal) = Crew::new(scope);
@@ -194,14 +194,14 @@ mod tests {
 
     #[test]
     fn a_bounded_crew_does_all_jobs_with_no_more_threads() {
-        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (running, max_threads) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let done = AtomicUsize::new(0);
         thread::scope(|scope| {
             let (crew, _dismissal) = Crew::bounded(scope, 3);
             for _ in 0..50 {
-                let (running, most, done) = (&running, &most, &done);
+                let (running, max_threads, done) = (&running, &max_threads, &done);
                 crew.hand(move |_| {
-                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    max_threads.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::yield_now();
                     running.fetch_sub(1, Ordering::SeqCst);
                     done.fetch_add(1, Ordering::SeqCst);
@@ -209,17 +209,17 @@ mod tests {
             }
         });
         assert_eq!(done.into_inner(), 50);
-        assert!((1..=3).contains(&most.into_inner()));
+        assert!((1..=3).contains(&max_threads.into_inner()));
     }
 
     #[test]
-    fn shared_work_is_done_by_each_thread_and_by_the_caller_where_there_is_none() {
+    fn shared_work_is_done_by_each_thread_or_else_by_the_caller() {
         assert_eq!(share(3, |on| on), [On::ItsOwn; 3]);
         assert_eq!(share(0, |on| (on, thread::current().id())), [(On::Callers, thread::current().id())]);
     }
 
     #[test]
-    fn a_thread_gives_what_it_did() {
+    fn a_started_thread_returns_its_result() {
         assert_eq!(start("name", || 7).unwrap().join().unwrap(), 7);
     }
 }

@@ -1,4 +1,4 @@
-//! Every warning: a fact that the user should know of a build, and that stops nothing.
+//! Every warning: a fact about a build that the user should know, and that stops nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use crate::model::{Build, ContainerId, size_text};
 use crate::plan::Unordered;
 use crate::written_through::WrittenThrough;
 
-/// A warning. What went wrong is told in the words of the error, with its causes.
+/// A warning. Its reason is the text of the error, with its causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// A step failed, and is tried again.
     Retry { reason: String, attempt: u32, of: u32, stays: Vec<WrittenThrough>, new_network: bool },
     /// A step was asked to end and still runs.
     StillRuns { left: Duration, is_interrupted: bool },
-    /// Squashfs cannot hold what some files have.
+    /// Squashfs cannot store some files' access control lists.
     AclLost { files: u64, first: Vec<PathBuf> },
     /// A step was slow enough for a checkpoint and got none.
     NoCheckpoint { why: NoCheckpoint },
-    /// The store has a layer that is not as it was written.
+    /// The store has a layer that differs from its digest.
     Damaged { digest: String },
-    /// Somebody else builds the same at this moment.
+    /// Another build of the same steps is running.
     BuiltElsewhere,
-    /// Another step has its turn with a cache.
+    /// Another step has locked a cache.
     CacheInUse { id: String },
-    /// A part of the build was done, and is done again the next time.
+    /// The results of some steps are not stored, so the steps run again in the next build.
     NotKept { step: String, why: NotKept, fix: InputFix },
     /// The base of a build cannot be read any more, so no result above it is stored.
     NotChecked { why: String },
@@ -34,15 +34,15 @@ pub enum Warning {
     NotLearnt { why: String },
     /// The session of a step that failed in an earlier build cannot be removed.
     FailedStays { why: String },
-    /// The session of a step that failed cannot be kept.
+    /// The session of a step that failed cannot be stored.
     FailedNotKept { why: String },
-    /// A session did not end well.
+    /// A session ended with an error.
     Session { container: String, why: String },
-    /// A killed runner has left something that would not go.
+    /// A leftover of a killed runner cannot be removed.
     LeftOver { why: String },
-    /// A killed runner has left a cgroup that something still uses.
+    /// A cgroup of a killed runner is still in use.
     LeftCgroup { build: String },
-    /// A `runner.toml` belongs to somebody else.
+    /// A `runner.toml` belongs to another user.
     SettingsIgnored { path: PathBuf, owner: u32 },
     /// The cgroup that runner was started in has so little memory that the kernel may end runner itself.
     LittleMemory { bytes: u64 },
@@ -50,26 +50,26 @@ pub enum Warning {
     LongRead { path: PathBuf, bytes: u64 },
     /// A secret of the environment is not set.
     UnsetSecret { variable: String, containers: Vec<String> },
-    /// A secret file is not there, or cannot be looked at.
+    /// A secret file does not exist, or cannot be looked at.
     AbsentSecret { path: PathBuf, containers: Vec<String> },
     /// The host has no resolv.conf for containers with its network.
     NoResolvConf { containers: Vec<String> },
-    /// The source of a bind has the store in it.
+    /// The source of a bind contains the store.
     StoreInBind { source: PathBuf, store: PathBuf },
-    /// A container reads what the steps of another one write, with no order between them.
+    /// A container reads files that the steps of another one write, with no order between them.
     NoOrder { source: PathBuf, order: MissingOrder },
-    /// Each build of the manifest is refused.
+    /// Every build of the manifest is refused.
     BuildRefused { why: String },
 }
 
-/// Two containers of which the one reads what the other one writes, and the order that would settle it.
+/// Two containers of which one reads files that the other one writes, and the missing order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingOrder {
     pub reader: String,
     pub writer: String,
-    /// The steps that are to come first.
+    /// The steps that must come first.
     pub needs: Vec<String>,
-    /// The step that is to wait for them.
+    /// The step that must wait for them.
     pub step: String,
 }
 
@@ -92,44 +92,44 @@ impl fmt::Display for MissingOrder {
     }
 }
 
-/// What keeps an input from changing while steps run.
+/// The way to prevent an input from changing while steps run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputFix {
-    /// Nobody knows.
+    /// None is known.
     None,
     /// The steps do not read the files that changed.
     Ignore,
     /// A step of the same build wrote it.
     Order(Box<MissingOrder>),
-    /// These files of it are written by the build itself.
+    /// The build itself writes these files of it.
     Own(Vec<OwnFile>),
 }
 
-/// Why a step has no checkpoint.
+/// The reason why a step has no checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoCheckpoint {
-    /// Files are in a tmpfs mount, which no layer holds.
+    /// Files are in a tmpfs mount, which no layer contains.
     TmpfsLeft { targets: Vec<PathBuf> },
-    /// An input is another by now.
+    /// An input has changed.
     InputsChanged,
     /// The steps may change the network of their container.
     Network,
-    /// A copy of what the steps have changed takes long beside the steps.
+    /// A copy of the steps' changes takes long compared with the steps.
     Dear,
-    /// It could not be written.
+    /// The checkpoint could not be written.
     Failed { why: String },
 }
 
-/// Why what was built is not kept.
+/// The reason why results are not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotKept {
     /// An input has changed by now.
     Changed { reasons: Vec<String> },
-    /// These inputs were touched while the steps ran, and are as they were by now.
+    /// These inputs were touched while the steps ran, and are unchanged by now.
     ChangedBack { inputs: Vec<String> },
-    /// An input is a file that this build writes when all else is over.
+    /// An input is a file that this build writes at its very end.
     WillChange,
-    /// It could not be looked at again, or not be written down.
+    /// The input could not be checked again, or the record not be written.
     Failed { why: String },
 }
 
@@ -151,7 +151,7 @@ impl fmt::Display for Warning {
                 write!(f, "{reason}; try {attempt} of {of}")?;
                 if !stays.is_empty() {
                     let stays = WrittenThrough::list(stays);
-                    write!(f, " begins with the root as it was; what this one wrote to {stays} stays")?;
+                    write!(f, " begins with the root as it was; files that this one wrote to {stays} stay")?;
                 }
                 if *new_network { f.write_str("; the container's network begins anew") } else { Ok(()) }
             }
@@ -162,25 +162,28 @@ impl fmt::Display for Warning {
                 write!(f, "it was sent SIGTERM and still runs; it is killed in {left}{sooner}")
             }
             Self::AclLost { files, first } => {
-                let (what, lose) =
-                    if *files == 1 { ("file or folder", "loses its") } else { ("files or folders", "lose theirs") };
+                let (what, lose) = if *files == 1 {
+                    ("file or directory", "loses its")
+                } else {
+                    ("files or directories", "lose theirs")
+                };
                 let more = if *files > first.len() as u64 { ", …" } else { "" };
                 let first = list(first);
-                write!(f, "squashfs cannot hold POSIX access control lists; {files} {what} {lose}: {first}{more}")
+                write!(f, "squashfs cannot store POSIX access control lists; {files} {what} {lose}: {first}{more}")
             }
             Self::NoCheckpoint { why } => write!(f, "no checkpoint after it: {why}"),
             Self::Damaged { digest } => {
                 write!(f, "the layer {digest} in the store is damaged; it is set aside and built again")
             }
             Self::BuiltElsewhere => {
-                f.write_str("the same is being built already, here or by another runner; waiting for it")
+                f.write_str("the same steps run already, here or in another runner; waiting for them")
             }
             Self::CacheInUse { id } => write!(
                 f,
                 "waiting for the cache {id}: another step uses it, here or in another runner, and `sharing: locked` lets one step \
                  at a time use it"
             ),
-            Self::NotKept { step, why, fix } => write!(f, "{step} is not kept for the next build: {why}{fix}"),
+            Self::NotKept { step, why, fix } => write!(f, "{step} is not stored for the next build: {why}{fix}"),
             Self::NotChecked { why } => write!(f, "the results up to now may not be stored for the next build: {why}"),
             Self::NotLearnt { why } => {
                 write!(f, "the digests of the inputs are not stored, so the next build reads them again: {why}")
@@ -188,10 +191,10 @@ impl fmt::Display for Warning {
             Self::FailedStays { why } => {
                 write!(f, "the stored session of a step that failed in an earlier build stays in the store: {why}")
             }
-            Self::FailedNotKept { why } => write!(f, "its session is not kept for `runner shell`: {why}"),
+            Self::FailedNotKept { why } => write!(f, "its session is not stored for `runner shell`: {why}"),
             Self::Session { container, why } => write!(f, "container {container}: {why}"),
             Self::LeftOver { why } => {
-                write!(f, "something that a killed runner has left stays until the next start: {why}")
+                write!(f, "a leftover of a killed runner stays until the next start: {why}")
             }
             Self::SettingsIgnored { path, owner } => write!(
                 f,
@@ -227,7 +230,7 @@ impl fmt::Display for Warning {
             ),
             Self::AbsentSecret { path, containers } => write!(
                 f,
-                "the secret file {} is not there, or this user cannot look at it, so no step of {} can start; make it before a build",
+                "the secret file {} does not exist, or this user cannot see it, so no step of {} can start; make it before a build",
                 path.display(),
                 containers.join(", ")
             ),
@@ -280,7 +283,7 @@ impl fmt::Display for NotKept {
             Self::ChangedBack { inputs } => {
                 write!(
                     f,
-                    "something wrote to, moved or removed files of {} while the steps ran, though all is as it was by now",
+                    "something wrote to, moved or removed files of {} while the steps ran, though all are the same again by now",
                     list(inputs)
                 )
             }
@@ -291,7 +294,7 @@ impl fmt::Display for NotKept {
     }
 }
 
-/// Behind the report of a change.
+/// Follows the report of a change.
 impl fmt::Display for InputFix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -305,7 +308,7 @@ impl fmt::Display for InputFix {
     }
 }
 
-/// That the build wrote its own inputs, and how to leave them out.
+/// Writes that the build wrote its own inputs, and how to exclude them.
 fn own_files(own: &[OwnFile], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let paths: Vec<&Path> = own.iter().map(|file| file.path.as_path()).collect();
     let mut rules: Vec<&Path> = own.iter().map(|file| file.rules.as_path()).collect();

@@ -1,4 +1,4 @@
-//! Mounts that last beyond their session and that steps may write to: nothing puts back what a step half wrote there.
+//! Mounts that outlast their session and that steps may write to: nothing undoes a step's half-finished writes there.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,14 +11,14 @@ const IN_MEMORY: [&str; 9] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "
 /// A writable bind, a cache, or a filesystem of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WrittenThrough {
-    /// Where it is inside; what of it is not UTF-8 is replaced.
+    /// The target inside; bytes that are not UTF-8 are replaced.
     pub target: String,
-    /// The path on the host, or what it is.
+    /// The path on the host, or its kind.
     pub what: String,
 }
 
 impl WrittenThrough {
-    /// Returns a mount, if it is such a one.
+    /// Returns the entry of a mount, if it is such a one.
     pub fn of(mount: &Mount) -> Option<Self> {
         let lasts = match &mount.kind {
             MountKind::Bind(_) | MountKind::Cache(_) => true,
@@ -29,7 +29,7 @@ impl WrittenThrough {
         (lasts && !mount.is_read_only()).then(|| Self { target, what: mount.kind.name() })
     }
 
-    /// Returns all of a container's.
+    /// Returns those of all mounts of a container.
     pub fn all(mounts: &[Mount]) -> Vec<Self> {
         mounts.iter().filter_map(Self::of).collect()
     }
@@ -47,7 +47,7 @@ mod tests {
     use crate::model::{CacheMount, Sharing};
 
     #[test]
-    fn writable_binds_and_caches_are_named_and_what_ends_with_the_session_is_not() {
+    fn writable_binds_and_caches_are_listed_and_mounts_that_end_with_the_session_are_not() {
         let mount = |kind: MountKind, target: &str, options: &[&str]| {
             let options = options.iter().map(ToString::to_string).collect();
             Mount { kind, target: target.into(), options, ignored: false }

@@ -150,7 +150,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// The names of the values that a command and those below it take, and the help of each.
+    /// Collects the names of the values that a command and those below it take, and the help of each.
     fn value_names(command: &clap::Command, names: &mut BTreeSet<String>) {
         let help = command.clone().render_long_help().to_string();
         let takes_value = |argument: &&clap::Arg| argument.get_action().takes_values();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn run_takes_the_command_after_two_dashes_as_it_is() {
+    fn run_takes_the_command_after_two_dashes_unchanged() {
         let line = "runner run base -m m.yaml --set a=b --store /s -- ls -l --set c=d";
         let Command::Run(args) = parse(line).unwrap().command else { panic!("not run") };
         assert_eq!((args.container.as_str(), args.on.manifest.as_path()), ("base", Path::new("m.yaml")));

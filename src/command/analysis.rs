@@ -69,7 +69,7 @@ impl<'a> Analysis<'a> {
     }
 }
 
-/// The store as a command finds it that only reads.
+/// The store as a read-only command finds it.
 pub struct StoreView {
     /// The store, if it exists and this user may read it.
     pub store: Option<Store>,
@@ -91,8 +91,7 @@ impl StoreView {
         Ok(Self { store, unreadable })
     }
 
-    /// Tells a user without a store where the store of root is: only root builds, by default into another store than that
-    /// of this user.
+    /// Tells a user without a store about the store of root: only root builds, by default into another store than this user's.
     pub fn notice_if_missing(&self, settings: &Settings) {
         let is_missing = self.store.is_none() && self.unreadable.is_none();
         if is_missing && settings.is_default_store && !rustix::process::geteuid().is_root() {

@@ -128,7 +128,7 @@ fn refuse_mismatch(request: &BuildRequest, sources: &[LockedRootfs], analysis: &
     let Some(lock) = &request.locked else { return Ok(()) };
     let Analysis { build, plan, .. } = analysis;
     let mut differences = lock_file::differences_before_build(lock, sources, build, plan);
-    // With targets, the rest of the manifest is not planned, and the lock names more than the plan has.
+    // With targets, only a part of the manifest is planned, and the lock names more than the plan has.
     if request.targets.is_empty() {
         differences.extend(lock_file::unknown_to_manifest(lock, build));
     }

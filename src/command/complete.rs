@@ -1,7 +1,7 @@
-//! `runner __complete`: what a command line may end with, for the completion scripts of shells.
+//! `runner __complete`: the possible ends of a command line, for the completion scripts of shells.
 //!
-//! Each line is a candidate and, behind a tab, a few words about it; `:files` or `:directories` asks the shell for files.
-//! A manifest that cannot be read, or that is no manifest, gives no names: nobody wants an error while typing.
+//! Each line is a candidate and, behind a tab, a few words about it; `:files` or `:directories` makes the shell complete files. A
+//! file that cannot be read, or is no manifest, gives no names: an error while typing helps no user.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -40,12 +40,12 @@ fn candidates(found: &Completion) -> String {
         Some(Files::Directories) => text.push_str(":directories\n"),
         None => {}
     }
-    // Part of it is from the command line, and may be anything.
+    // A part of the candidate is from the command line, and may be any text.
     text.retain(|c| matches!(c, '\n' | '\t') || !is_hidden(c));
     text
 }
 
-/// Returns the names of the line's manifest, each with what it is.
+/// Returns the names of the line's manifest, each with its kind.
 fn named(found: &Completion, names: Names) -> Vec<(String, String)> {
     let Some(manifest) = read(&found.manifest, &found.sets) else { return Vec::new() };
     let containers = manifest.containers.iter().flat_map(|containers| &containers.0);
@@ -79,7 +79,7 @@ fn named(found: &Completion, names: Names) -> Vec<(String, String)> {
     all
 }
 
-/// Reads a manifest for its names alone, so what else is wrong with it does not matter.
+/// Reads a manifest for its names alone, so its other mistakes do not matter.
 fn read(path: &Path, sets: &[(String, String)]) -> Option<Manifest> {
     let text = regular::read_text(path, manifest::LARGEST as u64).ok()?;
     let sets: BTreeMap<String, String> = sets.iter().cloned().collect();
@@ -89,7 +89,7 @@ fn read(path: &Path, sets: &[(String, String)]) -> Option<Manifest> {
     }
 }
 
-/// Returns whether a shell may be given this as a name: what validation would refuse may be anything.
+/// Returns whether a shell may get this as a name: names that validation would refuse may be any text.
 fn is_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_with_mistakes_gives_the_names_that_it_has_and_one_that_is_none_gives_none() {
+    fn a_manifest_with_mistakes_gives_its_names_and_another_file_gives_none() {
         let mistakes = b"containers: { c: { rotfs: 1 } }\nsteps:\n - { name: one, runn: x }\n - { nam: two }\n - { name: three }\n";
         assert_eq!(lines(mistakes, "plan $M --target "), ["one\tstep", "three\tstep"]);
         for broken in [&b"steps: ["[..], b"", b"\xff\xfe", b"- a\n- b\n", b"steps: { a: b }\n", b"\0", &[b'['; 100_000]]
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_candidate_has_what_a_shell_or_a_terminal_would_act_on() {
+    fn no_candidate_has_characters_that_a_shell_or_a_terminal_acts_on() {
         let hostile = "containers:\n  \"a\\e[2J\": {}\n  ok: {}\n  $(reboot): {}\nsteps:\n  - { name: \"x\\ny\", snapshot: {} }\n  - { name: \
             -rf }\n  - { name: ':files' }\n  - { name: \"\\u202e\" }\n  - { name: good, container: \"\\e]0;x\\a\" }\n  - { name: '`id`' }\n  - { name: 'a b' }\n  - { name: fine }\n";
         assert_eq!(lines(hostile.as_bytes(), "plan $M --target "), ["fine\tstep"]);

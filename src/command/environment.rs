@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::store::{BuildId, Lease, Store};
 use crate::warning::Warning;
 
-/// Everything that a build needs of the host.
+/// The resources of the host that a build needs.
 #[derive(Debug)]
 pub struct BuildEnvironment {
     store: Store,
@@ -142,7 +142,7 @@ impl BuildEnvironment {
         }
     }
 
-    /// Reports the warnings that came up while the environment was opened.
+    /// Reports the warnings that opening the environment gave.
     pub fn warn(&self, events: &Events) {
         for warning in &self.warnings {
             events.warn(None, warning);

@@ -1,4 +1,4 @@
-//! The leftovers of killed runners: what they left in the store and among the cgroups.
+//! Removes the leftovers of killed runners from the store and among the cgroups.
 
 use super::command_error::store_error;
 use crate::error::{Error, error_chain_with_hint};

@@ -51,11 +51,11 @@ use crate::manual;
 use crate::report;
 use crate::sys;
 
-pub use process_setup::{limit_allocation_pools, make_room_for_the_stack, prepare_for_want_of_memory};
+pub use process_setup::{limit_allocation_pools, raise_stack_limit, report_when_out_of_memory};
 
 /// Runs the command of the command line, and returns the exit code of the program.
 pub fn run(cli: Cli) -> ExitCode {
-    // They fail for no signal that exists.
+    // They fail only for signals that do not exist.
     let _ = sys::keep_ends_of_children().and_then(|()| sys::refuse_writes_beyond_a_limit());
     let (exit, text) = match check_kernel_files(&cli.command).and_then(|()| run_command(&cli)) {
         Ok(()) => return Exit::Done.into(),
@@ -67,7 +67,7 @@ pub fn run(cli: Cli) -> ExitCode {
     exit.into()
 }
 
-/// Checks that the files of the kernel that the command needs are there.
+/// Checks that the files of the kernel that the command needs exist.
 fn check_kernel_files(command: &Command) -> Result<(), CommandError> {
     match command {
         Command::Schema { .. }

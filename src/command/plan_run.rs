@@ -76,8 +76,8 @@ impl<'c> PlanRun<'_, 'c> {
         execute::apply(self.context, &self.analysis.plan, &self.checker, options, rooms, &self.events)
     }
 
-    /// Closes the cache checker, then the events, and waits for the reporter, which shows the rest. Returns the errors of
-    /// the reporter; a reporter that panicked has printed its message.
+    /// Closes the cache checker, then the events, and waits for the reporter, which shows the remaining ones. Returns the errors
+    /// of the reporter; a reporter that panicked has printed its message.
     pub fn close(self, unsaved: Unsaved) -> Option<Shown> {
         let Self { reporter, checker, events, .. } = self;
         if let Err(error) = checker.close()

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Exit};
 use crate::named_paths::WritableBinds;
 
-/// Refuses a file that runner is to use for `action`, if its directory is behind such a link.
+/// Refuses a file that runner would use for `action`, if its directory is behind such a link.
 ///
 /// # Errors
 /// With [`Exit::Usage`], if it is.

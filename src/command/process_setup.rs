@@ -12,7 +12,7 @@ use crate::sys;
 ///
 /// # Errors
 /// If the hard limit is too low for runner: prints that, and returns the exit code.
-pub fn make_room_for_the_stack() -> Result<(), ExitCode> {
+pub fn raise_stack_limit() -> Result<(), ExitCode> {
     let Some(limit) = resource_limits::raise_stack() else { return Ok(()) };
     let message =
         format!("runner needs a stack of {}, and its caller limits it to {}", size_text(MIN_STACK), size_text(limit));
@@ -32,9 +32,9 @@ pub fn limit_allocation_pools() {
 }
 
 /// Makes this process name the caller's memory limit if an allocation fails, which aborts the process.
-pub fn prepare_for_want_of_memory() {
+pub fn report_when_out_of_memory() {
     if let Some(limit) = resource_limits::memory_hint() {
-        // It fails for no signal that exists.
+        // It fails only for signals that do not exist.
         let _ = sys::abort_in_words(format!("error: runner is out of memory: {limit}\n"), Exit::Host.code().into());
     }
 }

@@ -67,7 +67,7 @@ pub fn run_in_session(
     result_of_attempt(&attempt)
 }
 
-/// Does likewise, with the caller's terminal. Without a terminal, the error has this hint.
+/// Runs work in a session as [`run_in_session`] does, with the caller's terminal. Without a terminal, the error has this hint.
 pub fn run_on_terminal(
     cli: &Cli,
     on: &OnArgs,
@@ -145,16 +145,16 @@ impl Opening<'_, '_> {
     }
 
     /// Builds these steps and everything that they need, shown on standard error.
-    fn build(&self, steps: &[StepId], stay: KeepOpen) -> Result<(), CommandError> {
+    fn build(&self, steps: &[StepId], keep_open: KeepOpen) -> Result<(), CommandError> {
         let Self { context, manifest, settings, rooms } = *self;
         let analysis = Analysis::new(context.build, steps);
         // The caller continues in a session that stays open, so its steps must run, also those whose success is stored.
-        let options = cache::Options { layers_only: stay != KeepOpen::None, ..Default::default() };
+        let options = cache::Options { layers_only: keep_open != KeepOpen::None, ..Default::default() };
         let checked = CheckedPlan::new(context, &analysis, options);
         absent_secrets::refuse_planned(manifest, &analysis, &checked.checker)
             .map_err(|error| unless_interrupted(context, error))?;
         let run = checked.show(Mode::Plain { colour: false }, io::stderr(), ReportOutputs::default())?;
-        let summary = run.run(rooms, Options { stay, ..Options::of(settings.jobs) });
+        let summary = run.run(rooms, Options { stay: keep_open, ..Options::of(settings.jobs) });
         // Nothing can be done about a standard error that cannot be written to.
         let _ = run.close(Unsaved::Ignore);
         result_of(&summary)

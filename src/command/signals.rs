@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use super::console::notice;
 use crate::error::Exit;
 use crate::execute::Interrupt;
-use crate::resource_limits::{self, cpu_time_is_over};
+use crate::resource_limits::{self, cpu_time_exceeded};
 use crate::sys;
 
 /// Starts a thread that handles the signals.
@@ -33,7 +33,7 @@ pub fn handle(interrupt: Arc<Interrupt>) -> io::Result<()> {
             if signal == SIGXCPU {
                 // The kernel repeats it each second. A limit that another process has set in the meantime is unknown.
                 if !std::mem::replace(&mut is_out_of_time, true) {
-                    notice(&format!("error: {}", cpu_time_is_over(seconds.unwrap_or_default())));
+                    notice(&format!("error: {}", cpu_time_exceeded(seconds.unwrap_or_default())));
                     interrupt.set();
                 }
                 continue;

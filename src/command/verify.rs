@@ -47,7 +47,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<(), CommandError> {
         Err(error) => return Err(lock_file::unreadable(error)),
     };
     let expected = expected(&settings, &analysis, lock.as_ref())?;
-    // Every container runs, for nothing is taken from the store.
+    // Every container runs, because nothing is taken from the store.
     let running: HashSet<ContainerId> = analysis.plan.order().iter().map(|step| build.step(*step).container).collect();
     absent_secrets::refuse(&manifest, |container| running.contains(&container))?;
     let own_files = lock.as_ref().map(|_| lock_file::written_files(build, &lock_file.path)).unwrap_or_default();
@@ -143,7 +143,7 @@ impl Verification<'_> {
         let summary = run.run(&rooms, Options::of(settings.jobs));
         let results = self.results(&run.checker, &summary, [outer.store, &store]);
         drop(rooms);
-        // A standard output that cannot be written to is reported when the results are printed.
+        // A closed standard output is reported when the results are printed.
         let _ = run.close(Unsaved::Ignore);
         let results = results?;
         lease.close().map_err(store_error)?;
@@ -163,18 +163,18 @@ impl Verification<'_> {
         let sources = if self.lock.is_some() { checker.sources().map_err(check_error)? } else { Vec::new() };
         for (step, found) in &summary.layers {
             let name = &build.step(*step).name;
-            let Some(wanted) = self.expected.get(step) else { continue };
-            if wanted == found {
+            let Some(expected_image) = self.expected.get(step) else { continue };
+            if expected_image == found {
                 text.push_str(&format!("{name}: the same, {found}\n"));
                 continue;
             }
-            text.push_str(&format!("{name}: expected {wanted}, built {found}\n"));
+            text.push_str(&format!("{name}: expected {expected_image}, built {found}\n"));
             if let Some((lock, locked)) = self.lock.and_then(|lock| Some((lock, lock.snapshot(name)?))) {
                 let causes = lock_file::causes(checker, build, lock, *step, locked, &sources, &others);
                 text.push_str(&cause_lines(&causes));
             }
             others.insert(*step);
-            text.push_str(&file_lines(expected.layer_path(wanted), built.layer_path(found)));
+            text.push_str(&file_lines(expected.layer_path(expected_image), built.layer_path(found)));
         }
         Ok(Results { text, all_same: others.is_empty() })
     }
@@ -186,11 +186,11 @@ fn cause_lines(causes: &[String]) -> String {
 }
 
 /// Returns a line for each file that differs, up to [`MAX_FILES`].
-fn file_lines(wanted: PathBuf, found: PathBuf) -> String {
-    if !wanted.exists() {
+fn file_lines(expected_image: PathBuf, found: PathBuf) -> String {
+    if !expected_image.exists() {
         return "  the expected image is not in the store, so its files cannot be compared\n".to_owned();
     }
-    match between_images(&wanted, &found) {
+    match between_images(&expected_image, &found) {
         Ok(differences) => {
             let lines =
                 differences.iter().take(MAX_FILES).map(|difference| format!("  {}", difference_line(difference)));

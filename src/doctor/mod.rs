@@ -188,26 +188,26 @@ fn space(store: &Path) -> Check {
         return Check::missing(
             name,
             format!("{} cannot be reached", store.display()),
-            "choose another with --store DIR",
+            "choose another with --store DIRECTORY",
         );
     };
     match rustix::fs::statvfs(ancestor) {
         Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Check::missing(
             name,
             format!("{} is on a read-only filesystem", store.display()),
-            "choose another with --store DIR",
+            "choose another with --store DIRECTORY",
         ),
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let detail = format!("{}: {:.1} GiB free", store.display(), free as f64 / (1_u64 << 30) as f64);
             if free < MIN_SPACE {
-                Check::warning(name, detail, "make room there, or choose another with --store DIR")
+                Check::warning(name, detail, "make room there, or choose another with --store DIRECTORY")
             } else {
                 Check::ok(name, detail)
             }
         }
         Err(error) => {
-            Check::missing(name, format!("{}: {error}", ancestor.display()), "choose another with --store DIR")
+            Check::missing(name, format!("{}: {error}", ancestor.display()), "choose another with --store DIRECTORY")
         }
     }
 }

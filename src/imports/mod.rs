@@ -163,7 +163,7 @@ fn imports_of(files: &[(&str, &str)]) -> Imports {
 }
 
 #[test]
-fn a_circle_is_found_over_other_files_and_over_the_file_that_declares_its_files() {
+fn circles_through_other_files_and_through_the_declaring_file_are_found() {
     let imports = imports_of(&[
         ("a", "use super::b::x;"),
         ("b", "use crate::command::c;"),

@@ -76,7 +76,7 @@ fn write_key(page: &mut String, section: &Section, key: &Key) {
     page.push_str("```\n");
 }
 
-/// Returns where the heading of a key is in its page.
+/// Returns the anchor of a key's heading in its page.
 fn anchor(section: &Section, key: &Key) -> String {
     format!("{}-{}", section.name, key.name)
 }

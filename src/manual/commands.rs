@@ -1,4 +1,4 @@
-//! The book's page of the commands, made from what clap knows of them.
+//! The book's page of the commands, made from clap's definition of them.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ pub fn commands_page() -> String {
     page
 }
 
-/// A command and all below it that help shows.
+/// Writes a command and all below it that help shows.
 fn write_command(page: &mut String, command: &Command) {
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
@@ -71,7 +71,7 @@ fn write_argument(page: &mut String, argument: &Arg) {
     page.push('\n');
 }
 
-/// The parts of what a help ends with: examples for the shell, and lists.
+/// Writes the parts at the end of a help: examples for the shell, and lists.
 fn write_after_help(page: &mut String, text: &str) {
     for part in text.split("\n\n") {
         let Some((title, lines)) = part.split_once(":\n") else { continue };

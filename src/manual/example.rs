@@ -14,7 +14,7 @@ pub(super) fn yaml(key: &str, value: &Value) -> String {
     text
 }
 
-/// One entry of a map: `lead` is what its first line has before the key.
+/// Writes one entry of a map: `lead` is the beginning of its first line, before the key.
 fn entry(text: &mut String, indent: usize, lead: &str, key: &str, value: &Value) {
     let pad = " ".repeat(indent - lead.len());
     let line = format!("{pad}{lead}{}: {}", flow(&Value::from(key)), flow(value));
@@ -33,7 +33,7 @@ fn entry(text: &mut String, indent: usize, lead: &str, key: &str, value: &Value)
     }
 }
 
-/// One entry of a list.
+/// Writes one entry of a list.
 fn item(text: &mut String, indent: usize, value: &Value) {
     let line = format!("{}- {}\n", " ".repeat(indent), flow(value));
     match value {
@@ -75,7 +75,8 @@ fn quoted(json: &str) -> String {
     json.chars().map(escape).collect()
 }
 
-/// Returns whether every reader of YAML takes a text without quotes for that text, also inside of a list: some read `0660` as a number.
+/// Returns whether every reader of YAML takes an unquoted text for that text, also inside of a list: some read `0660` as a
+/// number.
 fn needs_no_quotes(text: &str) -> bool {
     if text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains(|c: char| c.is_ascii_alphabetic()) {
         return false;

@@ -59,17 +59,17 @@ fn write_key(page: &mut String, key: &Key) {
     page.push_str(".EE\n");
 }
 
-/// Paragraphs of the page's own.
+/// Returns the page's own paragraphs.
 fn paragraphs(text: &str) -> String {
     text.split("\n\n").map(|paragraph| format!(".PP\n{}", line_of(paragraph))).collect()
 }
 
-/// Paragraphs of a key: the first belongs to its name.
+/// Returns the paragraphs of a key: the first belongs to its name.
 fn indented(text: &str) -> String {
     text.split("\n\n").map(line_of).collect::<Vec<_>>().join(".IP\n")
 }
 
-/// Returns a line of text, with what stands between backticks in bold.
+/// Returns a line of text, with the words between backticks in bold.
 fn line_of(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let parts = parts.map(|(number, part)| match number % 2 {
@@ -80,7 +80,8 @@ fn line_of(text: &str) -> String {
     format!("\\&{}\n", parts.collect::<String>())
 }
 
-/// Text without what roff acts on. A line of an example that begins with a dot or a quote is one of an example, not a request.
+/// Returns text with escapes for the characters that roff acts on. A line of an example that begins with a dot or a quote is no
+/// request.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\n', " ");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_each_key_and_roff_acts_on_nothing_in_their_text() {
+    fn the_page_has_each_key_and_no_text_is_a_request_of_roff() {
         let page = manual_page();
         for section in Reference::new(&manifest::schema()).sections {
             for key in section.keys {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_roff_would_act_on_is_escaped() {
+    fn characters_that_roff_acts_on_are_escaped() {
         assert_eq!(line_of("a `b-c` \\ d"), "\\&a \\fBb\\-c\\fR \\e d\n");
         assert_eq!(escaped(".so /etc/passwd"), "\\&.so /etc/passwd");
     }

@@ -15,11 +15,11 @@ pub(super) struct Section {
     /// One word, such as `container`.
     pub name: String,
     pub description: String,
-    /// Where such a map is written, as `containers.NAME`.
+    /// The place of such a map, as `containers.NAME`.
     pub paths: Vec<String>,
-    /// Keys of which exactly one must be there.
+    /// Keys of which exactly one is required.
     pub one_of: Vec<String>,
-    /// The keys that must be there first, the others by their names.
+    /// The required keys first, the others by their names.
     pub keys: Vec<Key>,
 }
 
@@ -28,12 +28,12 @@ pub(super) struct Section {
 pub(super) struct Key {
     pub name: String,
     pub description: String,
-    /// What is written for it in common words, such as `list of text`.
+    /// Its value in common words, such as `list of text`.
     pub kind: Option<String>,
     pub is_required: bool,
     pub forms: Vec<Form>,
     pub examples: Vec<Value>,
-    /// The section that describes the map, or each map, that is written for it.
+    /// The section that describes the map, or each map, of the key.
     pub section: Option<Link>,
 }
 
@@ -41,16 +41,16 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) struct Link {
     pub section: String,
-    /// Each entry of the key is such a map, and not the key's value itself.
+    /// Whether each entry of the key is such a map, and not the key's value itself.
     pub is_of_entries: bool,
 }
 
-/// One of several things that may be written for a key.
+/// One of several values that a key may have.
 #[derive(Debug)]
 pub(super) enum Form {
-    /// A word, and what it means.
+    /// A word, and its meaning.
     Value(String, String),
-    /// Anything else, with examples of it.
+    /// Any other value, with examples of it.
     Other(String, Vec<Value>),
 }
 
@@ -104,7 +104,7 @@ fn key(root: &Value, name: &str, schema: &Value, required: &[String]) -> Key {
     }
 }
 
-/// What a form of a key allows: each word of an enumeration, or the form itself.
+/// Returns the forms of a key: each word of an enumeration, or the form itself.
 fn forms(form: &Value) -> Vec<Form> {
     let values = list(&form["enum"]).iter().zip(list(&form["enumDescriptions"]));
     let values: Vec<Form> = values.map(|(value, meaning)| Form::Value(text(value), text(meaning))).collect();
@@ -117,8 +117,7 @@ fn forms(form: &Value) -> Vec<Form> {
     }
 }
 
-/// Returns the kind of map that is written for a key, or for each entry of it: its name, what its path has behind the key, and its
-/// schema.
+/// Returns the kind of map of a key, or of each entry of it: its name, the suffix of its path after the key, and its schema.
 fn below<'s>(root: &'s Value, key: &str, schema: &'s Value) -> Option<(String, &'static str, &'s Value)> {
     let named = |schema: &'s Value| {
         let inner = resolved(root, schema);
@@ -160,7 +159,7 @@ fn kind_of_entries(root: &Value, items: &Value) -> Option<&'static str> {
     (resolved(root, items)["type"] == "string").then_some("text")
 }
 
-/// What a `$ref` names, else the schema itself.
+/// Returns the schema that a `$ref` names, else the schema itself.
 fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     let named = schema["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')));
     named.unwrap_or(schema)
@@ -178,7 +177,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Returns a map with its telling keys first: a step begins with its name, and a mount with its type.
+/// Returns a map with its most important keys first: a step begins with its name, and a mount with its type.
 pub(super) fn in_reading_order(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
     const FIRST: [&str; 7] = ["name", "type", "path", "source", "target", "container", "rootfs"];
     let mut entries: Vec<_> = map.iter().collect();

@@ -1,4 +1,4 @@
-//! Cgroups that a container cannot have.
+//! Cgroups that runner cannot give to a container.
 
 use std::io;
 use std::path::PathBuf;

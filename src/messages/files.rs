@@ -1,4 +1,4 @@
-//! What is read of the host: inputs, root filesystems, images that are compared.
+//! Files of the host that runner reads: inputs, root filesystems, images that are compared.
 
 use std::path::PathBuf;
 
@@ -61,7 +61,7 @@ fn every_error_of_a_rootfs_says_where_why_and_what_to_do() {
 }
 
 #[test]
-fn every_error_of_a_judgement_says_where_why_and_what_to_do() {
+fn every_error_of_a_cache_check_says_where_why_and_what_to_do() {
     let path = PathBuf::from("/dev/kvm");
     let errors = every! {
         CacheCheckError::Content(_) => [CacheCheckError::Content(ContentError::Changing { path: "/work/src".into() })],

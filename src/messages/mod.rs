@@ -1,8 +1,8 @@
 //! Every error and every warning as the user reads it: a table for each area in `snapshots/`, compared to the letter.
 //!
-//! A table is made by a `match` without a wildcard: a variant that is not in it does not compile. After a change that is
-//! meant, `INSTA_UPDATE=always cargo test` writes the tables anew; read the difference as one who has never seen runner:
-//! what happened, where, why, what to do. What can be had from the program itself is in `tests/messages`.
+//! A table is made by a `match` without a wildcard: a variant that is not in it does not compile. After an intended change,
+//! `INSTA_UPDATE=always cargo test` writes the tables again; read the difference like someone who has never seen runner: what
+//! happened, where, why, what to do. Messages that the program itself can be made to print are in `tests/messages`.
 
 mod cgroups;
 mod files;
@@ -46,7 +46,7 @@ pub(crate) fn compare(area: &str, lines: impl IntoIterator<Item = String>) {
     settings.bind(|| insta::assert_snapshot!(area, text.join("\n")));
 }
 
-/// Examples as the program shows them, led by the names of their variants.
+/// Returns the examples as the program shows them, each after the name of its variant.
 fn shown<E: StdError + Send + Sync + 'static>(
     examples: Vec<E>,
     hint: impl Fn(&E) -> Option<String>,
@@ -62,7 +62,7 @@ fn variant(value: &impl std::fmt::Debug) -> String {
     format!("{value:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
-/// What the system says.
+/// Returns the error of the system with that number.
 fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }

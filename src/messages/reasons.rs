@@ -1,10 +1,10 @@
-//! Why a step is not taken from the store.
+//! The reasons why a step is not taken from the store.
 
 use super::{compare, digest, every, variant};
 use crate::cache::key::Reason;
 
 #[test]
-fn every_reason_says_what_is_another_and_how() {
+fn every_reason_says_what_has_changed_and_how() {
     let (old, new) = (|| Some("make".to_owned()), || Some("make\n-j 4".to_owned()));
     let src = || "/src".to_owned();
     let reasons = every! {

@@ -1,4 +1,4 @@
-//! Sessions and what runs in them, and the images that are written of them.
+//! Sessions and their steps, and the images that are written of them.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -69,7 +69,7 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
 }
 
 #[test]
-fn every_error_of_a_session_that_was_kept_says_where_why_and_what_to_do() {
+fn every_error_of_a_stored_session_says_where_why_and_what_to_do() {
     let errors = every! {
         RestoreError::NoContainer(_) => [RestoreError::NoContainer("base".into())],
         RestoreError::NoLayer(_) => [RestoreError::NoLayer(super::digest("x").to_string())],

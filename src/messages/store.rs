@@ -1,4 +1,4 @@
-//! The store, and the lock that a build is held to.
+//! The store, and the lock that a build must match.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;

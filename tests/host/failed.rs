@@ -115,7 +115,7 @@ steps:
         started.map(|event| event["attempt"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!((built.status("second"), tries("second")), ("ran", vec![1, 2]));
-    let stays = "begins with the root as it was; what this one wrote to /out (the cache /out) stays";
+    let stays = "begins with the root as it was; files that this one wrote to /out (the cache /out) stay";
     assert_eq!(built.warnings_of("second"), [format!("exit code 1; try 2 of 6 {stays}")]);
     assert_eq!(built.lines("root"), ["1"]);
     assert_eq!((built.status("slow"), tries("slow")), ("ran", vec![1, 2]));

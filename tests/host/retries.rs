@@ -59,7 +59,9 @@ fn each_try_starts_from_the_same_state_and_gives_the_layer_of_a_build_without_re
         assert_eq!(fs::read_to_string(project.path("out/tries")).unwrap(), "try\n".repeat(3));
         let stays = format!("/out ({})", project.path("out").display());
         let warnings = |try_: u32| {
-            format!("exit code 1; try {try_} of 3 begins with the root as it was; what this one wrote to {stays} stays")
+            format!(
+                "exit code 1; try {try_} of 3 begins with the root as it was; files that this one wrote to {stays} stay"
+            )
         };
         assert_eq!(third.warnings_of("again"), [warnings(2), warnings(3)], "{scratch}");
     }

@@ -218,7 +218,7 @@ fn a_missing_secret_stops_no_command_that_runs_nothing() {
     let warnings = [
         "warning: the variable RUNNER_TEST_TOKN of a secret is not set, so no step of base can start; run `export \
          RUNNER_TEST_TOKN=…` before a build\n",
-        "/keyy is not there, or this user cannot look at it, so no step of with can start; make it before a build\n",
+        "/keyy does not exist, or this user cannot see it, so no step of with can start; make it before a build\n",
     ];
     for command in ["validate", "plan", "graph"] {
         let run = project.runner(&[command]);

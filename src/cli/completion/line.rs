@@ -10,7 +10,7 @@ pub fn words(line: &str) -> Vec<String> {
         match (quote, c) {
             (Some('\''), '\'') | (Some('"'), '"') => quote = None,
             (Some('\''), _) => word.push(c),
-            // Within double quotes a backslash is one, but before these.
+            // Within double quotes a backslash is itself, except before these.
             (Some(_), '\\') if !matches!(characters.peek(), Some('"' | '\\' | '$' | '`')) => word.push(c),
             (_, '\\') => word.extend(characters.next()),
             (Some(_), _) => word.push(c),

@@ -1,6 +1,6 @@
 //! Completes the last word of a command line, by the definition of the commands, for shells. Pure.
 //!
-//! Which values an option or argument takes, its value's name says: a `STEP` is one of the manifest that the line names.
+//! The name of an option's or argument's value selects the candidates: a `STEP` is one of the manifest that the line names.
 
 mod line;
 
@@ -14,26 +14,26 @@ use super::Cli;
 
 pub use line::words;
 
-/// The manifest that a line without one means.
+/// The manifest of a line that names none.
 const MANIFEST: &str = "build.yaml";
 
 /// Names of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// Of its steps.
+    /// The names of its steps.
     Steps,
-    /// Of its containers.
+    /// The names of its containers.
     Containers,
-    /// Of both.
+    /// The names of both.
     ContainersAndSteps,
-    /// Of its snapshots.
+    /// The names of its snapshots.
     Snapshots,
 }
 
 /// Files that the shell itself completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
-    /// Any.
+    /// Any file.
     Any,
     /// Directories alone.
     Directories,
@@ -42,13 +42,13 @@ pub enum Files {
 /// The words that a line may end with.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// The beginning of the last word that is no part of a value: an option and its `=`.
+    /// The beginning of the last word that is not part of a value: an option and its `=`.
     pub before: String,
-    /// The rest of the last word, as far as it is typed.
+    /// The remaining part of the last word, as far as it is typed.
     pub begun: String,
-    /// Commands, options and values that are known without a manifest, each with a few words about it.
+    /// Commands, options and values that need no manifest, each with a few words about it.
     pub candidates: Vec<(String, String)>,
-    /// Names of the manifest.
+    /// The names of the manifest.
     pub names: Option<Names>,
     /// Files.
     pub files: Option<Files>,
@@ -58,7 +58,7 @@ pub struct Completion {
     pub sets: Vec<(String, String)>,
 }
 
-/// Returns what may stand in the place of the last of these words, which come after `runner`.
+/// Returns the possible ends of the last of these words, which come after `runner`.
 pub fn complete(words: &[OsString]) -> Completion {
     let mut command = Cli::command();
     command.build();
@@ -80,7 +80,7 @@ pub fn completions(shell: Shell) -> Vec<u8> {
         Shell::Bash => include_bytes!("runner.bash").to_vec(),
         Shell::Zsh => include_bytes!("runner.zsh").to_vec(),
         Shell::Fish => include_bytes!("runner.fish").to_vec(),
-        // For the others there are commands and options alone.
+        // The scripts of other shells complete commands and options alone.
         _ => {
             // Into memory first: clap_complete panics where its output fails, as a closed pipe does.
             let mut script = Vec::new();
@@ -97,7 +97,7 @@ struct Line<'c> {
     place: usize,
     /// The option whose value is the next word.
     open: Option<&'c Arg>,
-    /// A `--` has been read.
+    /// Whether a `--` has been read.
     is_escaped: bool,
     found: Completion,
 }
@@ -122,7 +122,7 @@ impl<'c> Line<'c> {
         }
     }
 
-    /// Reads an option, with its value where it has one in the same word.
+    /// Reads an option, and its value if it is in the same word.
     fn option(&mut self, is_it: impl Fn(&Arg) -> bool, value: Option<&str>) {
         let option = self.command.get_opts().find(|option| is_it(option));
         match (option, value) {
@@ -131,7 +131,7 @@ impl<'c> Line<'c> {
         }
     }
 
-    /// Reads options of a letter each, the last of them perhaps with its value.
+    /// Reads options of a letter each, of which the last may have its value.
     fn shorts(&mut self, letters: &str) {
         for (at, letter) in letters.char_indices() {
             if self.command.get_opts().any(|option| option.get_short() == Some(letter)) {
@@ -142,7 +142,7 @@ impl<'c> Line<'c> {
         }
     }
 
-    /// Remembers a value that says which names there are.
+    /// Records a value that selects the names.
     fn note(&mut self, argument: &Arg, value: &OsStr) {
         match value_name(argument) {
             "MANIFEST" => self.found.manifest = PathBuf::from(value),
@@ -193,7 +193,7 @@ impl<'c> Line<'c> {
         self.found
     }
 
-    /// The values that an option or argument takes.
+    /// Adds the values that an option or argument takes.
     fn values(&mut self, argument: &Arg) {
         let possible = argument.get_possible_values();
         let possible = possible.iter().filter(|value| !value.is_hide_set());

@@ -1,4 +1,4 @@
-//! What lines of the command line may end with.
+//! The possible ends of command lines.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn values(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn commands_and_options_have_what_their_help_says() {
+fn commands_and_options_have_the_words_of_their_help() {
     let commands = at("");
     let (_, about) = commands.candidates.iter().find(|(value, _)| value == "apply").unwrap();
     assert_eq!(about, "Build: run the steps and write the snapshots");
@@ -32,7 +32,7 @@ fn commands_and_options_have_what_their_help_says() {
 }
 
 #[test]
-fn each_option_and_argument_takes_the_names_or_files_that_its_value_is() {
+fn each_option_and_argument_takes_the_names_or_files_of_its_value() {
     use super::Files::{Any, Directories};
     use super::Names::{Containers, ContainersAndSteps, Snapshots, Steps};
     for (line, names, files) in [

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::location::StoreLocation;
 use crate::cli::GcArgs;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
@@ -19,15 +19,15 @@ use crate::store::Cache;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Lists the caches, the last used one first.
-pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
-    let caches = caches(place)?;
+pub fn ls(location: &StoreLocation, as_json: bool) -> Result<(), CommandError> {
+    let caches = caches(location)?;
     let total = bytes(&caches);
     if as_json {
         let caches: Vec<Value> = caches.iter().map(as_value).collect();
-        return print_json(&json!({ "store": place.path.display().to_string(), "size": total, "caches": caches }));
+        return print_json(&json!({ "store": location.path.display().to_string(), "size": total, "caches": caches }));
     }
     if caches.is_empty() {
-        return print(format!("no caches in {}\n", place.path.display()).as_bytes());
+        return print(format!("no caches in {}\n", location.path.display()).as_bytes());
     }
     let now = SystemTime::now();
     let rows = caches.iter().map(|cache| vec![name(cache), shown_size(cache), used(cache, now)]).collect();
@@ -37,17 +37,17 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
 }
 
 /// Removes the caches that no build uses, or only lists them (`--dry-run`).
-pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
+pub fn gc(location: &StoreLocation, args: &GcArgs) -> Result<(), CommandError> {
     let now = SystemTime::now();
     let since = args.keep_days.and_then(|days| now.checked_sub(DAY * days)).unwrap_or(now);
     let (mut removed, mut in_use) = (Vec::new(), Vec::new());
-    if let Some(store) = &place.store {
+    if let Some(store) = &location.store {
         if !args.dry_run {
             for warning in leftovers::remove(store)? {
                 warn(&warning);
             }
         }
-        for cache in caches(place)?.into_iter().filter(|cache| cache.is_in_use || cache.used < since) {
+        for cache in caches(location)?.into_iter().filter(|cache| cache.is_in_use || cache.used < since) {
             let is_removed = !cache.is_in_use
                 && (args.dry_run || store.remove_cache(&cache.path, cache.used).map_err(store_error)?);
             if is_removed { removed.push(cache) } else { in_use.push(cache) }
@@ -74,8 +74,8 @@ pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     print(text.as_bytes())
 }
 
-fn caches(place: &Place) -> Result<Vec<Cache>, Error> {
-    place.store.as_ref().map_or(Ok(Vec::new()), |store| store.caches().map_err(store_error))
+fn caches(location: &StoreLocation) -> Result<Vec<Cache>, Error> {
+    location.store.as_ref().map_or(Ok(Vec::new()), |store| store.caches().map_err(store_error))
 }
 
 fn bytes(caches: &[Cache]) -> u64 {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::location::StoreLocation;
 use super::naming::named;
-use super::place::Place;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print;
@@ -22,12 +22,12 @@ struct Image {
 }
 
 /// Prints each file that differs.
-pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), CommandError> {
+pub fn diff(location: &StoreLocation, names: [&str; 2], as_json: bool) -> Result<(), CommandError> {
     if !rustix::process::geteuid().is_root() {
         let hint = "run it with sudo, or in a container with --privileged".to_owned();
         return Err(Error::new(Exit::Host, "cannot mount the images: that needs root").with_hint(Some(hint)).into());
     }
-    let [first, second] = [image(place, names[0])?, image(place, names[1])?];
+    let [first, second] = [image(location, names[0])?, image(location, names[1])?];
     let differences = between_images(&first.path, &second.path).map_err(of_difference)?;
     if as_json {
         return print_json(&json!({ "differences": differences.iter().map(as_value).collect::<Vec<_>>() }));
@@ -42,12 +42,12 @@ pub fn diff(place: &Place, names: [&str; 2], as_json: bool) -> Result<(), Comman
 }
 
 /// Returns the image of this name. A name with a slash, or one that no layer has, may be a file.
-fn image(place: &Place, name: &str) -> Result<Image, Error> {
+fn image(location: &StoreLocation, name: &str) -> Result<Image, Error> {
     let path = Path::new(name);
     if name.contains('/') && path.is_file() {
         return Ok(Image { path: path.to_owned(), _lock: None });
     }
-    let found = place.known().and_then(|(store, known)| Ok((store, named(&known.inventory, name)?)));
+    let found = location.facts().and_then(|(store, facts)| Ok((store, named(&facts.inventory, name)?)));
     let (store, digest) = match found {
         Err(_) if path.is_file() => return Ok(Image { path: path.to_owned(), _lock: None }),
         Err(error) if error.exit() == Exit::Usage => {
@@ -56,10 +56,10 @@ fn image(place: &Place, name: &str) -> Result<Image, Error> {
         }
         found => found?,
     };
-    let held = store.pin_layer(&digest).map_err(store_error)?;
-    let held =
-        held.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
-    Ok(Image { path: held.path().to_owned(), _lock: Some(held) })
+    let pin = store.pin_layer(&digest).map_err(store_error)?;
+    let pin =
+        pin.ok_or_else(|| Error::new(Exit::Host, format!("the layer {digest} has just been removed from the store")))?;
+    Ok(Image { path: pin.path().to_owned(), _lock: Some(pin) })
 }
 
 fn of_difference(error: DifferenceError) -> Error {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::location::StoreLocation;
 use crate::cli::GcArgs;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
@@ -24,11 +24,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DAYS: u32 = 30;
 
 /// Prints each removal, and carries it out unless `--dry-run` is given.
-pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
+pub fn gc(location: &StoreLocation, args: &GcArgs) -> Result<(), CommandError> {
     let now = SystemTime::now();
-    let policy = policy(place, args, now)?;
+    let policy = policy(location, args, now)?;
     let (mut removed, mut reused) = (Vec::new(), Vec::new());
-    if let Some(store) = &place.store {
+    if let Some(store) = &location.store {
         let effects =
             store.collectable(&policy, before(now, args.keep_days.unwrap_or(DAYS)), now).map_err(store_error)?;
         if args.dry_run {
@@ -47,7 +47,7 @@ pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     }
     let mut text = String::new();
     for (effects, end) in [(&removed, ""), (&reused, "; not removed, because it has just come into use")] {
-        effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", line(effect, now, &place.path))));
+        effects.iter().for_each(|effect| text.push_str(&format!("{}{end}\n", line(effect, now, &location.path))));
     }
     let layers = removed.iter().filter(|effect| matches!(effect.what, What::Layer { .. })).count();
     let others = removed.len() - layers;
@@ -65,12 +65,12 @@ pub fn gc(place: &Place, args: &GcArgs) -> Result<(), CommandError> {
     print(text.as_bytes())
 }
 
-fn policy(place: &Place, args: &GcArgs, now: SystemTime) -> Result<Policy, Error> {
+fn policy(location: &StoreLocation, args: &GcArgs, now: SystemTime) -> Result<Policy, Error> {
     let days = args.keep_days.or(if args.max_size.is_none() { Some(DAYS) } else { None });
     let mut policy = Policy { unused_since: days.map(|days| before(now, days)), ..Policy::default() };
     policy.max_size = args.max_size;
-    let known = place.store.as_ref().map(|store| store.lock_files().map_err(store_error)).transpose()?;
-    for path in args.keep_locks.iter().chain(known.iter().flatten()) {
+    let lock_files = location.store.as_ref().map(|store| store.lock_files().map_err(store_error)).transpose()?;
+    for path in args.keep_locks.iter().chain(lock_files.iter().flatten()) {
         // The layers that the lock file names are unknown, so no layer can be removed.
         let wrong = |error: StoreError| {
             let hint = error.hint();

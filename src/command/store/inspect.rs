@@ -1,13 +1,13 @@
-//! `runner store inspect`: everything that is known about a layer.
+//! `runner store inspect`: all facts about a layer.
 
 use std::fmt::Write;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::location::StoreLocation;
 use super::naming::named;
-use super::place::Place;
-use super::shown::{Known, origin};
+use super::shown::{StoreFacts, origin};
 use crate::command::command_error::CommandError;
 use crate::command::console::print;
 use crate::command::console::print_json;
@@ -19,15 +19,15 @@ use crate::store::{CacheRecord, RecordFile};
 /// The columns of the names.
 const NAMES: usize = 12;
 
-/// Prints everything that is known about the layer.
-pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), CommandError> {
-    let (store, known) = place.known()?;
-    let digest = named(&known.inventory, name)?;
-    let Some(layer) = known.inventory.layers.get(&digest) else { return Ok(()) };
-    let giving = known.inventory.giving(&digest);
+/// Prints all facts about the layer.
+pub fn inspect(location: &StoreLocation, name: &str, as_json: bool) -> Result<(), CommandError> {
+    let (store, facts) = location.facts()?;
+    let digest = named(&facts.inventory, name)?;
+    let Some(layer) = facts.inventory.layers.get(&digest) else { return Ok(()) };
+    let giving = facts.inventory.giving(&digest);
     let path = store.layer_path(&digest);
     if as_json {
-        let mut json = known.json(&digest, layer);
+        let mut json = facts.json(&digest, layer);
         json["path"] = path.display().to_string().into();
         for (built, (_, record)) in json["built"].as_array_mut().into_iter().flatten().zip(&giving) {
             built["fields"] = record
@@ -45,39 +45,39 @@ pub fn inspect(place: &Place, name: &str, as_json: bool) -> Result<(), CommandEr
     line(&mut text, "layer", &digest.to_string());
     line(&mut text, "file", &path.display().to_string());
     line(&mut text, "size", &format!("{} ({} bytes)", size(layer.size), layer.size));
-    if let Some(written) = known.written(&digest, layer) {
+    if let Some(written) = facts.written(&digest, layer) {
         line(&mut text, "built", &written);
     }
-    if let Some(used) = known.used.get(&digest) {
+    if let Some(used) = facts.used.get(&digest) {
         line(&mut text, "last used", &format!("{} ({})", time(*used), ago(*used, now)));
     }
-    for kept in known.kept_by(&digest) {
+    for kept in facts.keep_reasons(&digest) {
         line(&mut text, "needed by", &kept);
     }
     if giving.is_empty() {
         text.push_str("\nno record says how it was built\n");
     }
     for (key, record) in giving {
-        built(&mut text, &known, key, record);
+        built(&mut text, &facts, key, record);
     }
     print(text.as_bytes())
 }
 
-fn built(text: &mut String, known: &Known, key: &Digest, record: &RecordFile) {
+fn built(text: &mut String, facts: &StoreFacts, key: &Digest, record: &RecordFile) {
     let recorded: &CacheRecord = &record.recorded;
     text.push('\n');
     line(text, "built by", &origin(record));
     line(text, "at", &format!("{}, in {}", recorded.time, duration(recorded.duration_ms)));
     line(text, "steps", &sanitize(&recorded.steps.join(", ")));
-    let below = known.inventory.layers_below(recorded);
+    let below = facts.inventory.layers_below(recorded);
     if below.is_empty() {
         line(text, "built on", "no other layer");
     }
     for (n, below) in below.iter().enumerate() {
-        let step = known.inventory.giving(below).first().map(|(_, record)| format!("  {}", origin(record)));
-        let gone = if known.inventory.layers.contains_key(below) { "" } else { "  not in the store" };
+        let step = facts.inventory.giving(below).first().map(|(_, record)| format!("  {}", origin(record)));
+        let missing = if facts.inventory.layers.contains_key(below) { "" } else { "  not in the store" };
         let name = if n == 0 { "built on" } else { "" };
-        line(text, name, &format!("{below}{}{gone}", step.unwrap_or_default()));
+        line(text, name, &format!("{below}{}{missing}", step.unwrap_or_default()));
     }
     line(text, "key", &key.to_string());
     for (name, value) in recorded.fields.iter() {

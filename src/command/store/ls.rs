@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::place::Place;
-use super::shown::{Known, origin};
+use super::location::StoreLocation;
+use super::shown::{StoreFacts, origin};
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print_json;
@@ -15,36 +15,36 @@ use crate::report::size;
 use crate::store::Store;
 
 /// Lists the layers, chain by chain.
-pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
-    let known = place.store.as_ref().map(Known::read).transpose()?;
-    let total = known.as_ref().map_or(0, |known| known.inventory.size());
-    let layers = known.as_ref().map(Known::layers).unwrap_or_default();
+pub fn ls(location: &StoreLocation, as_json: bool) -> Result<(), CommandError> {
+    let facts = location.store.as_ref().map(StoreFacts::read).transpose()?;
+    let total = facts.as_ref().map_or(0, |facts| facts.inventory.size());
+    let layers = facts.as_ref().map(StoreFacts::layers).unwrap_or_default();
     if as_json {
         let layers: Vec<_> =
-            known.iter().flat_map(|known| layers.iter().map(|(digest, layer)| known.json(digest, layer))).collect();
-        return print_json(&json!({ "store": place.path.display().to_string(), "size": total, "layers": layers }));
+            facts.iter().flat_map(|facts| layers.iter().map(|(digest, layer)| facts.json(digest, layer))).collect();
+        return print_json(&json!({ "store": location.path.display().to_string(), "size": total, "layers": layers }));
     }
-    let Some(known) = known.as_ref().filter(|_| !layers.is_empty()) else {
-        return print(format!("no layers in {}\n", place.path.display()).as_bytes());
+    let Some(facts) = facts.as_ref().filter(|_| !layers.is_empty()) else {
+        return print(format!("no layers in {}\n", location.path.display()).as_bytes());
     };
     let now = SystemTime::now();
     let mut rows = Vec::new();
     for (digest, layer) in &layers {
-        let giving = known.inventory.giving(digest);
+        let giving = facts.inventory.giving(digest);
         let by = giving.first().map_or("-".to_owned(), |(_, record)| origin(record));
         let more = giving.len().saturating_sub(1);
-        let written = known.written(digest, layer).and_then(|text| humantime::parse_rfc3339(&text).ok());
+        let written = facts.written(digest, layer).and_then(|text| humantime::parse_rfc3339(&text).ok());
         rows.push(vec![
             short(digest),
             size(layer.size),
             written.map_or("-".to_owned(), |written| ago(written, now)),
-            known.used.get(*digest).map_or("-".to_owned(), |used| ago(*used, now)),
+            facts.used.get(*digest).map_or("-".to_owned(), |used| ago(*used, now)),
             if more == 0 { by } else { format!("{by} +{more}") },
-            known.kept_by(digest).join(", "),
+            facts.keep_reasons(digest).join(", "),
         ]);
     }
     let count = layers.len();
-    let failed = place.store.as_ref().map_or(Ok(0), Store::failed_size).map_err(store_error)?;
+    let failed = location.store.as_ref().map_or(Ok(0), Store::failed_size).map_err(store_error)?;
     let failed = match failed {
         0 => String::new(),
         bytes => format!("; sessions of failed steps, {}", size(bytes)),
@@ -56,9 +56,9 @@ pub fn ls(place: &Place, as_json: bool) -> Result<(), CommandError> {
 
 /// Returns the row of a layer as a few short lines.
 fn block(row: &[String]) -> String {
-    let [layer, size, built, used, by, kept] = row else { return row.join("  ") + "\n" };
-    let kept = if kept.is_empty() { String::new() } else { format!("  needed by {kept}\n") };
-    format!("{layer}  {size}\n  {by}\n  built {built}, used {used}\n{kept}")
+    let [layer, size, built, used, by, needed_by] = row else { return row.join("  ") + "\n" };
+    let needed_by = if needed_by.is_empty() { String::new() } else { format!("  needed by {needed_by}\n") };
+    format!("{layer}  {size}\n  {by}\n  built {built}, used {used}\n{needed_by}")
 }
 
 #[cfg(test)]
@@ -66,9 +66,10 @@ mod tests {
     use super::block;
 
     #[test]
-    fn the_block_of_a_layer_has_a_line_for_what_keeps_it_if_there_is_something() {
-        let row =
-            |kept: &str| ["5e5ad39b92a4", "8.6 MiB", "2h ago", "1m ago", "sdk/base/layer", kept].map(String::from);
+    fn the_block_of_a_layer_lists_the_reasons_to_keep_it_if_there_are_any() {
+        let row = |needed_by: &str| {
+            ["5e5ad39b92a4", "8.6 MiB", "2h ago", "1m ago", "sdk/base/layer", needed_by].map(String::from)
+        };
         let block_of_unused = "5e5ad39b92a4  8.6 MiB\n  sdk/base/layer\n  built 2h ago, used 1m ago\n";
         assert_eq!(block(&row("")), block_of_unused);
         assert_eq!(block(&row("1 layer above")), format!("{block_of_unused}  needed by 1 layer above\n"));

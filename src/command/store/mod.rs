@@ -5,9 +5,9 @@ mod diff;
 mod export;
 mod gc;
 mod inspect;
+mod location;
 mod ls;
 mod naming;
-mod place;
 mod shown;
 mod verify;
 
@@ -19,21 +19,21 @@ use crate::cli::{Cli, StoreCommand};
 use crate::settings::Partial;
 use crate::store::Store;
 
-use place::Place;
+use location::StoreLocation;
 
 /// Runs a command of `runner store`. If there is no store, none is created.
 pub fn store(cli: &Cli, command: &StoreCommand) -> Result<(), CommandError> {
     let flags = Partial { store: cli.store.clone(), ..Partial::default() };
     let path = settings_with_warning(flags, Path::new("build.yaml"))?.store;
-    let place = Place { store: Store::open_if_any(&path).map_err(store_error)?, path };
+    let location = StoreLocation { store: Store::open_if_any(&path).map_err(store_error)?, path };
     match command {
-        StoreCommand::Ls { json, caches: true } => caches::ls(&place, *json),
-        StoreCommand::Ls { json, caches: false } => ls::ls(&place, *json),
-        StoreCommand::Inspect { layer, json } => inspect::inspect(&place, layer, *json),
-        StoreCommand::Diff { a, b, json } => diff::diff(&place, [a, b], *json),
-        StoreCommand::Export { layer, file } => export::export(&place, layer, file),
-        StoreCommand::Verify { json } => verify::verify(&place, *json),
-        StoreCommand::Gc(args) if args.caches => caches::gc(&place, args),
-        StoreCommand::Gc(args) => gc::gc(&place, args),
+        StoreCommand::Ls { json, caches: true } => caches::ls(&location, *json),
+        StoreCommand::Ls { json, caches: false } => ls::ls(&location, *json),
+        StoreCommand::Inspect { layer, json } => inspect::inspect(&location, layer, *json),
+        StoreCommand::Diff { a, b, json } => diff::diff(&location, [a, b], *json),
+        StoreCommand::Export { layer, file } => export::export(&location, layer, file),
+        StoreCommand::Verify { json } => verify::verify(&location, *json),
+        StoreCommand::Gc(args) if args.caches => caches::gc(&location, args),
+        StoreCommand::Gc(args) => gc::gc(&location, args),
     }
 }

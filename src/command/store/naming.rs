@@ -36,14 +36,14 @@ pub fn named(inventory: &Inventory, name: &str) -> Result<Digest, Error> {
     match by_digest.as_slice() {
         [digest] => Ok(**digest),
         [] => {
-            let steps: Vec<&str> = there(inventory).map(RecordFile::step).collect();
+            let steps: Vec<&str> = with_layer(inventory).map(RecordFile::step).collect();
             let hint = match nearest(name, steps) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "`runner store ls` lists the layers".to_owned(),
             };
-            let was_there = inventory.records().any(|(_, record)| record.layer().is_some() && is_of(record, name));
-            let gone = if was_there { ": it was built, and is no longer there" } else { "" };
-            usage(format!("cannot find the layer `{name}` in the store{gone}"), hint)
+            let existed = inventory.records().any(|(_, record)| record.layer().is_some() && is_of(record, name));
+            let no_longer = if existed { ": it was built, and is no longer there" } else { "" };
+            usage(format!("cannot find the layer `{name}` in the store{no_longer}"), hint)
         }
         many => {
             let shown: Vec<String> = many.iter().take(5).map(|digest| short(digest)).collect();
@@ -57,7 +57,7 @@ pub fn named(inventory: &Inventory, name: &str) -> Result<Digest, Error> {
 /// Returns, for each build that has a step of this name, the newest record whose layer is in the store.
 fn by_step<'a>(inventory: &'a Inventory, name: &str) -> Vec<(&'a str, &'a RecordFile)> {
     let mut newest: BTreeMap<&str, &RecordFile> = BTreeMap::new();
-    for record in there(inventory).filter(|record| is_of(record, name)) {
+    for record in with_layer(inventory).filter(|record| is_of(record, name)) {
         let newest = newest.entry(&record.recorded.build).or_insert(record);
         // The recorded times are whole seconds, so the times of the files decide between equal ones.
         if (&newest.recorded.time, newest.modified) < (&record.recorded.time, record.modified) {
@@ -77,7 +77,7 @@ fn is_of(record: &RecordFile, name: &str) -> bool {
 }
 
 /// Returns the records whose layer is in the store.
-fn there(inventory: &Inventory) -> impl Iterator<Item = &RecordFile> {
+fn with_layer(inventory: &Inventory) -> impl Iterator<Item = &RecordFile> {
     let records = inventory.records().map(|(_, record)| record);
     records.filter(|record| record.layer().is_some_and(|layer| inventory.layers.contains_key(layer)))
 }

@@ -17,7 +17,7 @@ use crate::command::command_error::store_error;
 use crate::command::console::warn;
 
 /// The content of the store, with the facts about each layer.
-pub struct Known {
+pub struct StoreFacts {
     pub inventory: Inventory,
     pub used: BTreeMap<Digest, SystemTime>,
     stacks: Stacks,
@@ -26,7 +26,7 @@ pub struct Known {
     locked: BTreeMap<Digest, Vec<PathBuf>>,
 }
 
-impl Known {
+impl StoreFacts {
     /// Reads the store.
     pub fn read(store: &Store) -> Result<Self, Error> {
         let inventory = store.inventory().map_err(store_error)?;
@@ -47,7 +47,7 @@ impl Known {
         Self { used: inventory.used(&stacks), above: stacks.counts_above(), stacks, inventory, locked }
     }
 
-    /// Returns the layers, chain by chain: the chain used last first, and of each the base first. One of several chains stands in
+    /// Returns the layers, chain by chain: the chain used last first, and of each the base first. A layer of several chains is in
     /// the first of them.
     pub fn layers(&self) -> Vec<(&Digest, &LayerFile)> {
         let stacks = &self.stacks;
@@ -60,7 +60,7 @@ impl Known {
         }
         let mut tops: Vec<(&Digest, Option<usize>)> =
             self.inventory.layers.keys().map(|layer| (layer, stacks.newest(layer))).collect();
-        // The longest of those that were used at the same time has all that the others have.
+        // The longest of those that were used at the same time has all layers of the others.
         tops.sort_by_key(|(top, stack)| {
             let (whole, count) = stack.map_or((used(top), 1), |stack| wholes[stack]);
             Reverse((whole, used(top), count))
@@ -78,18 +78,18 @@ impl Known {
     }
 
     /// Returns the reasons why `runner store gc` would not remove the layer.
-    pub fn kept_by(&self, digest: &Digest) -> Vec<String> {
-        let mut kept = Vec::new();
+    pub fn keep_reasons(&self, digest: &Digest) -> Vec<String> {
+        let mut reasons = Vec::new();
         if self.inventory.layers.get(digest).is_some_and(|layer| layer.is_in_use) {
-            kept.push("a running build".to_owned());
+            reasons.push("a running build".to_owned());
         }
-        kept.extend(self.locked.get(digest).into_iter().flatten().map(|path| path.display().to_string()));
+        reasons.extend(self.locked.get(digest).into_iter().flatten().map(|path| path.display().to_string()));
         match self.above.get(digest).copied().unwrap_or_default() {
             0 => {}
-            1 => kept.push("1 layer above".to_owned()),
-            many => kept.push(format!("{many} layers above")),
+            1 => reasons.push("1 layer above".to_owned()),
+            many => reasons.push(format!("{many} layers above")),
         }
-        kept
+        reasons
     }
 
     /// Returns the facts as JSON, without the fields of the key.
@@ -153,7 +153,7 @@ mod tests {
         let digest = |number: u8| Digest::from([number; 32]);
         let day = |day: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(day * 86_400);
         let mut inventory = Inventory::default();
-        // 9 ← 5 ← 1 and 9 ← 2, used at the same time but for 2, and 7 that stands alone and was used in between.
+        // 9 ← 5 ← 1 and 9 ← 2, used at the same time except 2, and 7 alone, which was used in between.
         for (layer, below, used) in [(9, &[][..], 3), (5, &[9], 3), (1, &[9, 5], 3), (2, &[9], 1), (7, &[], 2)] {
             let file = LayerFile { size: 1, written: None, modified: day(used), is_in_use: false };
             inventory.layers.insert(digest(layer), file);
@@ -174,8 +174,8 @@ mod tests {
             };
             inventory.add(recorded.fields.key(), RecordFile { recorded, modified: day(used) });
         }
-        let known = Known::of(inventory, BTreeMap::new());
-        let listed: Vec<Digest> = known.layers().into_iter().map(|(digest, _)| *digest).collect();
+        let facts = StoreFacts::of(inventory, BTreeMap::new());
+        let listed: Vec<Digest> = facts.layers().into_iter().map(|(digest, _)| *digest).collect();
         assert_eq!(listed, [9, 5, 1, 2, 7].map(digest));
     }
 }

@@ -1,8 +1,8 @@
-//! `runner store verify`: reads all layers, and sets the damaged ones aside.
+//! `runner store verify`: reads all layers, and moves the damaged ones aside.
 
 use serde_json::json;
 
-use super::place::Place;
+use super::location::StoreLocation;
 use crate::command::command_error::CommandError;
 use crate::command::command_error::store_error;
 use crate::command::console::print;
@@ -12,9 +12,9 @@ use crate::report::sanitize;
 use crate::store::Damage;
 
 /// Checks the store; ends with [`Exit::Mismatch`] if something is damaged.
-pub fn verify(place: &Place, as_json: bool) -> Result<(), CommandError> {
+pub fn verify(location: &StoreLocation, as_json: bool) -> Result<(), CommandError> {
     let (mut damages, mut layers) = (Vec::new(), 0);
-    if let Some(store) = &place.store {
+    if let Some(store) = &location.store {
         let inventory = store.inventory().map_err(store_error)?;
         layers = inventory.layers.len();
         damages = store.verify(&inventory).map_err(store_error)?;

@@ -117,7 +117,7 @@ steps:
     let [warning] = &warnings(&built)[..] else { panic!("{}", built.run) };
     assert_eq!(
         warning,
-        "s is not kept for the next build: an input has changed meanwhile: the content of /src changed: file (content); \
+        "s is not stored for the next build: an input has changed meanwhile: the content of /src changed: file (content); \
          a `.runnerignore` there can name files that the steps do not read"
     );
     let built = apply(&project, &[]);

@@ -163,7 +163,7 @@ fn check_back(roots: &Project, base: &str, input: &str) {
     }
     let first = built(running);
     let messages = warnings(&first);
-    let is_reported = messages.iter().any(|warning| warning.contains("all is as it was by now"));
+    let is_reported = messages.iter().any(|warning| warning.contains("all are the same again by now"));
     assert!(is_reported, "{base}, {input}: {}", first.run);
     project.write("way/all", "");
     let next = built(start(&project, &[]));
@@ -207,7 +207,7 @@ fn check(roots: &Project, base: &str, input: &str, moment: &str) {
     let first = built(running);
     // It was opened when the build began: the build has the old one to its end, and stores the results as the old one's.
     let is_opened = input == "device";
-    let is_reported = warnings(&first).iter().any(|warning| warning.contains("not kept for the next build"));
+    let is_reported = warnings(&first).iter().any(|warning| warning.contains("not stored for the next build"));
     // The session has a copy of the archive or the programs; runner looks only for the first result of that.
     let is_copied = ["tar", "programs"].contains(&base) && (input, moment) == ("base", "image2");
     let is_right = is_copied || is_reported == (moment != "ahead" && !is_opened);

@@ -51,7 +51,7 @@ fn outputs_below_a_bound_directory_are_stored_by_the_second_build_and_taken_by_t
                 output.display(),
                 project.path("tree/.runnerignore").display()
             );
-            let is_it = |text: &&String| text.starts_with(&format!("{layer} is not kept")) && text.ends_with(&fix);
+            let is_it = |text: &&String| text.starts_with(&format!("{layer} is not stored")) && text.ends_with(&fix);
             assert_eq!(warned.iter().filter(is_it).count(), 1, "{fix}: {warned:#?}");
         }
         assert_eq!(warned.len(), 2, "{warned:#?}");
@@ -109,7 +109,7 @@ fn an_output_that_was_replaced_by_the_same_is_named_with_the_fix() {
     fs::hard_link(project.path("tree/out/l0.squashfs"), project.path("other")).unwrap();
     let warned = warnings(&apply(&project, &[]));
     let fix = format!(
-        "though all is as it was by now; this build itself writes {}: if the steps do not read it, name it in {}",
+        "though all are the same again by now; this build itself writes {}: if the steps do not read it, name it in {}",
         project.path("tree/out/l0.squashfs").display(),
         project.path("tree/.runnerignore").display()
     );

@@ -91,5 +91,5 @@ steps:
     let all = warnings(&built);
     let messages = all.iter().find(|warning| warning.contains("meanwhile")).unwrap_or_else(|| panic!("{all:?}"));
     let fix = "; container w writes there at the same time: `needs: [w]` in step r gives them an order";
-    assert!(messages.starts_with("s is not kept") && messages.ends_with(fix), "{messages}");
+    assert!(messages.starts_with("s is not stored") && messages.ends_with(fix), "{messages}");
 }
