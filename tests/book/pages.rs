@@ -21,7 +21,15 @@ pub fn read(path: &str) -> String {
 
 /// Returns the pages of the book, and those beside it that people read.
 pub fn pages() -> Vec<Page> {
-    let beside = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/promises.md"];
+    let beside = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/promises.md",
+        "docs/containers.md",
+    ];
     let in_book = fs::read_dir(top().join("docs/src")).unwrap();
     let in_book = in_book.map(|entry| Path::new("docs/src").join(entry.unwrap().file_name()));
     let mut paths: Vec<PathBuf> = beside.into_iter().map(PathBuf::from).chain(in_book).collect();
