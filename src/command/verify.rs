@@ -180,7 +180,7 @@ impl Verification<'_> {
     }
 }
 
-/// Returns a line for each cause. A cause may quote the lock, which may hold any text.
+/// Returns a line for each cause. A cause may quote the lock, which may contain any text.
 fn cause_lines(causes: &[String]) -> String {
     causes.iter().map(|cause| format!("  cause: {}\n", escaped(cause))).collect()
 }

@@ -1,4 +1,4 @@
-//! What this host has and lacks for builds, and how to fix it.
+//! Checks what builds need of this host, and names the fix for what is missing.
 //!
 //! The checks try the features themselves: they write and mount an image, stack an overlay, set a device rule. They do so in a
 //! mount namespace of a thread's own and in a cgroup that is removed at once.

@@ -142,7 +142,7 @@ impl NamedFile {
     fn write(&self, flags: OFlags) -> io::Result<File> {
         let flags = OFlags::WRONLY | flags;
         if let Some(stream) = standard_stream(&self.path) {
-            // Opened anew, a file would be overwritten from its beginning, and a socket could not be opened.
+            // Opened again, a file would be overwritten from its beginning, and a socket could not be opened.
             return Ok(stream.try_clone_to_owned()?.into());
         }
         // By a descriptor that was checked: a step may put a device node in its place at any time.

@@ -7,7 +7,7 @@
 //! | the order in which extended attributes were set | the same inputs give the same bytes |
 //! | `trusted.overlay.*` but `opaque` | they name inodes of this mount, and mean nothing in another one |
 //! | `trusted.overlay.opaque` of a directory that hides nothing | with `xino` the kernel gives it to every new one, and the layer would hide what another base has there |
-//! | POSIX access control lists, as `setfacl -b` does | squashfs cannot hold them; the build reports them |
+//! | POSIX access control lists, as `setfacl -b` does | squashfs cannot store them; the build reports them |
 
 use std::ffi::OsStr;
 use std::io;

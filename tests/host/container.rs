@@ -1,4 +1,4 @@
-//! What a container gives its steps: environment, working directory, host name, network, a root that may be read-only.
+//! The resources that a container gives its steps: environment, working directory, host name, network, a root that may be read-only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-// Prints each entry below a directory on a line: all that a snapshot has to bring back, and nothing that depends on the
+// Prints each entry below a directory on a line: all attributes that a snapshot must preserve, and none that depends on the
 // file system. Names, targets and values are in hexadecimal.
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,4 +1,4 @@
-// What a person would see on the page of a report.
+// Measures the page of a report as a person would see it.
 (() => {
     const all = (selector, of = document) => [...of.querySelectorAll(selector)];
     const box = element => element.getBoundingClientRect();
@@ -23,7 +23,7 @@
     };
     const hasText = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
 
-    // What a scroll bar leaves of the window.
+    // The window without the scroll bar.
     const room = document.documentElement.clientWidth;
     const shown = all("body, body *").filter(element => box(element).width > 0 && !element.closest("svg *"));
     return {

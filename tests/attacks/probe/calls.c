@@ -1,4 +1,4 @@
-/* System calls that reach the host or its kernel, each in a process of its own, and the kernel's keyrings. */
+/* System calls that reach the host or its kernel, each in its own process, and the kernel's keyrings. */
 #include <linux/keyctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -102,7 +102,7 @@ int try_calls(void) {
 }
 
 #ifdef __x86_64__
-/* Makes a call with the numbers of i386, by its own gate. */
+/* Makes a call by the gate of i386, with its numbers. */
 static long call_i386(long number, long a, long b, long c) {
     long result;
     __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
@@ -110,7 +110,7 @@ static long call_i386(long number, long a, long b, long c) {
     return result < 0 ? -1 : result;
 }
 
-/* A process of its own for each: a filter may kill for a call. */
+/* Each call in its own process: a filter may kill the process for it. */
 static void foreign(const char *name, int i386, long number, long a, long b, long c) {
     pid_t child = fork();
     if (child == 0) {
@@ -160,7 +160,7 @@ int try_keys(const char *name) {
     long key = key_call(KEYCTL_SEARCH, KEY_SPEC_USER_KEYRING, "user", name, 0);
     say("search", key);
     read_key("read", key);
-    /* Whoever has the keyring in that of the session possesses the keys in it. */
+    /* A process whose session keyring has this keyring possesses the keys in it. */
     say("link", key_call(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, (void *)KEY_SPEC_SESSION_KEYRING, NULL, 0));
     read_key("read-linked", key);
     char planted[128];
@@ -176,8 +176,8 @@ int try_keys(const char *name) {
     return 0;
 }
 
-/* A session keyring of this process' own with the user's in it: in a service of systemd that one is in none, and who has
-   it in none may not read its keys. */
+/* Joins a new session keyring, and links the user's keyring into it: in a service of systemd no session keyring has that
+   link, and a process without the link may not read the keys. */
 static void possess_user_keyring(void) {
     key_call(KEYCTL_JOIN_SESSION_KEYRING, 0, NULL, NULL, 0);
     key_call(KEYCTL_LINK, KEY_SPEC_USER_KEYRING, (void *)KEY_SPEC_SESSION_KEYRING, NULL, 0);

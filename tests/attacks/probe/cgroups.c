@@ -1,4 +1,4 @@
-/* Mounts the cgroup hierarchies anew, as whoever may: sees other groups, lifts limits, freezes itself. */
+/* Mounts the cgroup hierarchies in every permitted way, to see other groups, raise limits, and freeze itself. */
 #include <ftw.h>
 
 #include "probe.h"
@@ -7,7 +7,7 @@ static const char *const HIERARCHIES[] = {"cgroup2", "name=systemd", "memory", "
     "freezer", "devices", "blkio", "cpuset"};
 static const char *victim;
 
-/* Into namespaces in which mounts are allowed: with root of a user namespace, else with this process' own privileges. */
+/* Enters namespaces in which mounts are allowed: as root of a user namespace, else with this process' own privileges. */
 static int enter(void) {
     unsigned uid = geteuid(), gid = getegid();
     puts("TRYING");
@@ -54,7 +54,7 @@ static int visit(const char *path, const struct stat *status, int kind, struct F
     return 0;
 }
 
-/* Any group of the host by this name. */
+/* Returns any group of the host with this name. */
 int try_cgroups(const char *name) {
     char target[64];
     victim = name;
@@ -67,7 +67,7 @@ int try_cgroups(const char *name) {
     return 0;
 }
 
-/* Of a group: whether this process is in it. Others of the host must not suffer from a test that gets through. */
+/* Returns whether this process is in a group. Other processes of the host must not suffer from an attack that gets through. */
 static int is_own(const char *group) {
     char path[4200];
     int pid, found = 0;
@@ -96,7 +96,7 @@ static void write_to(const char *group, const char *name, const char *value) {
         printf("write %s %s\n", path, put(path, value) == 0 ? "made" : strerrorname_np(errno));
 }
 
-/* The own group in a hierarchy, and each above it that can be seen. */
+/* This process' group in a hierarchy, and each visible one above it. */
 static void each_of_own(const char *root, void (*change)(const char *group)) {
     own[0] = 0;
     nftw(root, find_own, 64, FTW_PHYS);
@@ -122,20 +122,20 @@ static void lift(const char *group) {
         write_to(group, LIMITS[i][0], LIMITS[i][1]);
 }
 
-/* Lifts each limit that it finds. Whether that helped is tried by other steps. */
+/* Raises each limit that it finds. Other steps check whether that worked. */
 int lift_limits(void) {
     in_each_hierarchy(lift);
     puts("tried to lift");
     return 0;
 }
 
-/* The root of a hierarchy that others stand in, too, has no file to freeze it by. */
+/* The root of a hierarchy, which has other processes too, has no file to freeze it. */
 static void freeze(const char *group) {
     write_to(group, "freezer.state", "FROZEN");
     write_to(group, "cgroup.freeze", "1");
 }
 
-/* Freezes the group that it stands in. */
+/* Freezes its own group. */
 int freeze_self(void) {
     in_each_hierarchy(freeze);
     puts("not frozen");
@@ -145,7 +145,7 @@ int freeze_self(void) {
 
 static char inner[4200];
 
-/* A group of its own making, below the own one: in a freezer of v1 where there is one, for there SIGKILL waits. */
+/* Makes a group below its own one: in a freezer of v1 where there is one, because SIGKILL waits there. */
 static void make_inner(const char *group) {
     char path[4400];
     snprintf(path, sizeof path, "%s/freezer.state", group);
@@ -158,7 +158,7 @@ static void make_inner(const char *group) {
         inner[0] = 0;
 }
 
-/* Freezes a child in a group below, again and again, whoever thaws it. */
+/* Freezes a child in a group below, again after each thaw. */
 int freeze_child(void) {
     char state[4300], freeze[4300], procs[4300];
     in_each_hierarchy(make_inner);

@@ -9,7 +9,7 @@
 
 #include "probe.h"
 
-/* Whether the working directory lies outside of the root: what it is called, and what of the host can be reached from it. */
+/* Checks whether the working directory lies outside of the root: its path, and the files of the host that it leads to. */
 int look_from_cwd(int count, char **markers) {
     static const char *const KERNEL[] = {"sys/kernel/core_pattern", "kernel/core_pattern", "core_pattern",
         "../sys/kernel/core_pattern", "../../sys/kernel/core_pattern", "sysrq-trigger"};
@@ -64,7 +64,7 @@ static int inspect(const char *path, const struct stat *status, int kind, struct
     return 0;
 }
 
-/* All below a directory: the store, files with a text in them, and files of the kernel and of runtimes that can be written. */
+/* Searches a directory: for the store, files with a text in them, and writable files of the kernel and of runtimes. */
 int hunt(const char *directory, const char *text) {
     wanted = text;
     puts("TRYING");
@@ -104,7 +104,7 @@ int make_files(const char *directory, long most) {
     return 0;
 }
 
-/* MiB of extended attributes. */
+/* Writes MiB of extended attributes. */
 int make_attributes(const char *directory, long most) {
     static char value[60000];
     char path[4200], name[64];
@@ -156,7 +156,7 @@ int take_memory(long mebibytes) {
     return 0;
 }
 
-/* Device nodes of its own making: all that are well known, and the first of each number. */
+/* Makes and opens device nodes: all well-known ones, and the first of each number. */
 int open_nodes(void) {
     static const int ALLOWED[][2] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}};
     long made = 0;
@@ -188,7 +188,7 @@ int open_nodes(void) {
     return 0;
 }
 
-/* Out of a chroot, and on from there: leads to the root that the step began with, and no further. */
+/* Leaves a chroot, and goes on upwards: that leads to the root that the step began with, and no further. */
 int break_chroot(const char *marker) {
     char path[4200] = "";
     puts("TRYING");
@@ -239,7 +239,7 @@ int attach_loop(const char *file) {
     return 0;
 }
 
-/* Has a lease on a file against its readers, makes the file `done` then, and gives nothing up. */
+/* Takes a lease on a file against its readers, then makes the file `done`, and never gives the lease up. */
 int take_lease(const char *path, const char *done) {
     signal(SIGIO, SIG_IGN);
     int fd = open(path, O_RDWR | O_CLOEXEC);

@@ -1,4 +1,4 @@
-/* The attacks that need a program of their own: which one, by the first argument. */
+/* The attacks that need a program of their own: the first argument selects one. */
 #include "probe.h"
 
 int main(int count, char **arguments) {

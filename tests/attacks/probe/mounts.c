@@ -1,7 +1,7 @@
 /* Attacks on the places of mounts. */
 #include "probe.h"
 
-/* Has two names change places again and again, for some seconds on a usual machine. */
+/* Exchanges two names again and again, for some seconds on a usual machine. */
 int change_places(const char *one, const char *other) {
     const unsigned exchange = 2;
     long done = 0, tries = PATIENCE * 5000L;
@@ -14,7 +14,7 @@ int change_places(const char *one, const char *other) {
     return 0;
 }
 
-/* Removes a directory that something is mounted on: in namespaces of its own, after it has left the root with its mounts. */
+/* Removes a mount point: in namespaces of its own, after leaving the root with its mounts. */
 int remove_place(const char *directory, const char *name) {
     int opened = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (opened < 0 || !leave_root())

@@ -1,5 +1,5 @@
-/* A directory that one step sends to another over a socket, and that is looked at when the sender has ended. PATIENCE, from
-   the command line of the compiler, is for how many seconds one waits for the other. */
+/* Sends a directory from one step to another over a socket; the receiver uses it after the sender has ended. PATIENCE, from
+   the compiler's command line, is the number of seconds that one waits for the other. */
 #include "probe.h"
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -13,7 +13,7 @@ static int stream(const char *path, struct sockaddr_un *address) {
     return socket(AF_UNIX, SOCK_STREAM, 0);
 }
 
-/* Opens a directory or file, sends it, and ends as soon as the receiver says so or has ended. */
+/* Opens a directory or file, sends it, and ends when the receiver asks for that or has ended. */
 int send_directory(const char *path, const char *directory) {
     struct sockaddr_un address;
     int connection = stream(path, &address), tries = PATIENCE * 50;
@@ -39,18 +39,18 @@ static void look(int directory, const char *path) {
     int file = openat(directory, path, O_RDONLY | O_NONBLOCK);
     if (file >= 0 && !fstat(file, &status) && S_ISDIR(status.st_mode) && !mkdirat(file, "planted", 0700))
         printf("PLANTED IN %s\n", path);
-    /* A null device hides it. */
+    /* A null device hides the file. */
     if (file >= 0 && !strcmp(path, "keys") && read(file, bytes, sizeof bytes) > 0)
         printf("READABLE %s\n", path);
     close(file);
-    /* Opened, never written: this is the host's. */
+    /* Opened, never written: the file is the host's. */
     if (!strncmp(path, "sys/", 4) && (file = openat(directory, path, O_WRONLY)) >= 0) {
         printf("WRITABLE %s\n", path);
         close(file);
     }
 }
 
-/* Receives a descriptor, and says that it has come; -1 where none did. The connection to its sender is put there. */
+/* Receives a descriptor, and confirms it; -1 where none came. Stores the connection to its sender in the argument. */
 static int receive(const char *path, int *connection) {
     struct sockaddr_un address;
     int listening = stream(path, &address), received;
@@ -68,7 +68,7 @@ static int receive(const char *path, int *connection) {
     return received;
 }
 
-/* Receives a descriptor while its sender stays: the connection is open to the end of this process. */
+/* Receives a descriptor while its sender runs: the connection stays open to the end of this process. */
 int receive_descriptor(const char *path) {
     int connection;
     return receive(path, &connection);

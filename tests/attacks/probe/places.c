@@ -1,8 +1,8 @@
-/* Renames by a descriptor of a directory, where the mounts below it are not: in the mount namespace of another step, or in
-   one of the step's own without them; and mount namespaces that are sent. */
+/* Renames by a descriptor of a directory, without the mounts below it: in the mount namespace of another step, or in a new
+   one without them; and uses mount namespaces that another step sends. */
 #include "probe.h"
 
-/* Renames, lists what is there now, puts a directory in it, and renames back so that the host goes on as it was. */
+/* Renames, lists the directory now at the old name, adds a directory, and renames back so that the host is unchanged. */
 static int rename_and_look(int directory, const char *from, const char *to, const char *below) {
     char path[512];
     if (renameat(directory, from, directory, to)) {
@@ -24,13 +24,13 @@ int receive_and_rename(const char *path, const char *from, const char *to, const
     return directory < 0 ? 1 : rename_and_look(directory, from, to, below);
 }
 
-/* Receives a mount namespace, enters it, and unmounts in it what hides a directory. */
+/* Receives a mount namespace, enters it, and unmounts in it the mount that hides a directory. */
 int receive_and_unmount(const char *path, const char *place) {
     char planted[512];
     int namespace = receive_descriptor(path);
     if (namespace < 0)
         return 1;
-    /* It may not share its directories with others. */
+    /* The process may not share its root and working directory with others. */
     say("unshare", unshare(CLONE_FS));
     say("setns", setns(namespace, CLONE_NEWNS));
     say("umount2", umount2(place, MNT_DETACH));
@@ -48,8 +48,8 @@ static int succeeds(const char *name, long result) {
     return result >= 0;
 }
 
-/* Leaves the root and its mounts, in namespaces of its own, which a user namespace permits to make; false where it is not
-   let. */
+/* Leaves the root and its mounts, in new namespaces, which a user namespace permits to make; false where that is
+   refused. */
 int leave_root(void) {
     char map[64];
     int left = 1;

@@ -107,7 +107,7 @@ fn after_a_kill_at_any_moment_the_next_build_gives_the_right_layers() {
     println!("{} kills after {all:?} in all; {ended} builds had ended before, {:?}", moments.len(), begun.elapsed());
 }
 
-/// Returns a number that nobody can foresee.
+/// Returns an unpredictable number.
 fn random() -> u32 {
     u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap()
 }
