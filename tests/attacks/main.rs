@@ -30,6 +30,7 @@ mod outputs;
 mod patience;
 mod sent;
 mod settings;
+mod store_in_bind;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,10 +46,11 @@ use crate::table::Row;
 const THREADS: usize = 3;
 
 /// The families, those with the longest waits first.
-const FAMILIES: [&[Attack]; 13] = [
+const FAMILIES: [&[Attack]; 14] = [
     cgroups::ATTACKS,
     descriptors::ATTACKS,
     host_paths::ATTACKS,
+    store_in_bind::ATTACKS,
     mounts::ATTACKS,
     mount_targets::ATTACKS,
     mounts_taken::ATTACKS,

@@ -2,10 +2,12 @@
 
 mod at_once;
 mod behaviour;
+mod case;
 mod forecast;
 mod inputs;
 mod killed;
 mod moments;
+mod outside_key;
 mod own_files;
 mod parents;
 mod same;

@@ -1,5 +1,8 @@
-//! The few system calls that no library wraps safely: all `unsafe` of the crate is in this file.
+//! The few system calls that no library wraps safely: all `unsafe` of the crate is in this directory.
 #![expect(unsafe_code, reason = "raw system calls and their argument structs live here and nowhere else")]
+
+mod device_program;
+mod loop_device;
 
 use std::fs::File;
 use std::io;
@@ -9,6 +12,9 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
+
+pub use device_program::attach_device_program;
+pub use loop_device::{configure_loop_device, detach_loop_device, free_loop_device, loop_backing};
 
 /// The two processes after [`fork_into`].
 pub enum Fork {
@@ -238,134 +244,6 @@ pub fn bring_loopback_up() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
-const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
-const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
-const LO_FLAGS_READ_ONLY: u32 = 1;
-const LO_FLAGS_AUTOCLEAR: u32 = 4;
-
-/// `struct loop_info64` of linux/loop.h.
-#[repr(C)]
-struct LoopInfo {
-    device: u64,
-    inode: u64,
-    rdevice: u64,
-    offset: u64,
-    size_limit: u64,
-    number: u32,
-    encrypt_type: u32,
-    encrypt_key_size: u32,
-    flags: u32,
-    file_name: [u8; 64],
-    crypt_name: [u8; 64],
-    encrypt_key: [u8; 32],
-    init: [u64; 2],
-}
-
-/// `struct loop_config` of linux/loop.h.
-#[repr(C)]
-struct LoopConfig {
-    fd: u32,
-    block_size: u32,
-    info: LoopInfo,
-    reserved: [u64; 8],
-}
-
-/// Returns the number of a loop device that was free at the time of asking, see loop(4).
-///
-/// # Errors
-/// Those of the ioctl.
-pub fn free_loop_device(control: &File) -> io::Result<u32> {
-    // SAFETY: LOOP_CTL_GET_FREE takes no argument.
-    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
-    u32::try_from(number).map_err(|_| io::Error::last_os_error())
-}
-
-/// Returns the device and the inode of the file that a loop device is backed by.
-///
-/// # Errors
-/// `ENXIO` where it is backed by none; else those of the ioctl.
-pub fn loop_backing(device: &File) -> io::Result<(u64, u64)> {
-    // SAFETY: loop_info64 is plain data; all zero is a valid value of it.
-    let mut info: LoopInfo = unsafe { std::mem::zeroed() };
-    // SAFETY: the struct has the kernel's layout and outlives the call.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
-    if result == 0 { Ok((info.device, info.inode)) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Backs a loop device by a file, read-only, freed by the kernel with its last user; needs Linux 5.8.
-///
-/// # Errors
-/// `EBUSY` when another process took the device first; else those of the ioctl.
-pub fn configure_loop_device(device: &File, backing: &File, block_size: u32) -> io::Result<()> {
-    // SAFETY: loop_config is plain data; all zero is a valid value of it.
-    let mut config: LoopConfig = unsafe { std::mem::zeroed() };
-    config.fd = backing.as_raw_fd() as u32;
-    config.block_size = block_size;
-    config.info.flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
-    // SAFETY: the struct has the kernel's layout and outlives the call.
-    let result = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_PROG_ATTACH: libc::c_int = 8;
-const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-const BPF_CGROUP_DEVICE: u32 = 6;
-const BPF_F_ALLOW_MULTI: u32 = 2;
-
-/// The fields of `union bpf_attr` that `BPF_PROG_LOAD` takes, up to its log.
-#[repr(C)]
-struct ProgramLoad {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-}
-
-/// The fields of `union bpf_attr` that `BPF_PROG_ATTACH` takes.
-#[repr(C)]
-struct ProgramAttach {
-    target: u32,
-    program: u32,
-    kind: u32,
-    flags: u32,
-}
-
-/// Makes the kernel run a BPF program before a process of the v2 cgroup uses or makes a device node, see bpf(2).
-///
-/// # Errors
-/// Those of bpf(2): `EINVAL` or `EPERM` where the kernel has no `CONFIG_CGROUP_BPF`, or does not take the program.
-pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[u64]) -> io::Result<()> {
-    let load = ProgramLoad {
-        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
-        instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
-        instructions: instructions.as_ptr() as u64,
-        license: c"MIT".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-    };
-    // SAFETY: the struct is the one that the kernel reads for this command, and its pointers' targets outlive the call.
-    let program = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
-    let program = RawFd::try_from(program).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the kernel has just given this descriptor, and it has no other owner.
-    let program = unsafe { OwnedFd::from_raw_fd(program) };
-    let attach = ProgramAttach {
-        target: cgroup.as_raw_fd() as u32,
-        program: program.as_raw_fd() as u32,
-        kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
-    };
-    // SAFETY: as above.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<ProgramAttach>()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Asks the kernel whether it takes filters that end a process or make a call fail, see seccomp(2).
 ///
 /// # Errors
@@ -452,18 +330,6 @@ pub fn limit_allocation_pools(pools: i32) {
     let _ = pools;
 }
 
-const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
-
-/// Detaches the file of a loop device; if the device is in use, at its last close.
-///
-/// # Errors
-/// `ENXIO` where no file is attached.
-pub fn detach_loop_device(device: &File) -> io::Result<()> {
-    // SAFETY: LOOP_CLR_FD ignores its argument.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Takes a lease on a file, see fcntl(2): other processes then wait when they open it to write, or also when they open it to
 /// read. No signal asks for it back.
 ///
@@ -478,15 +344,4 @@ pub fn take_lease(file: &File, against_readers: bool) -> io::Result<()> {
         libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_loop_structs_have_the_kernels_sizes() {
-        assert_eq!(size_of::<LoopInfo>(), 232);
-        assert_eq!(size_of::<LoopConfig>(), 304);
-    }
 }
