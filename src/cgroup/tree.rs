@@ -64,7 +64,7 @@ impl Home {
 
     /// Holds all processes in these groups and all below still, as far as they can be soon, calls `meanwhile`, and lets them
     /// continue. Of the signals that they get meanwhile none acts before that.
-    pub fn while_still(&self, meanwhile: impl FnOnce()) {
+    pub fn while_frozen(&self, meanwhile: impl FnOnce()) {
         let freezer = self.hierarchies().iter().find(|hierarchy| hierarchy.has("freezer"));
         match (freezer, self.v2()) {
             (Some(freezer), _) => freeze_v1(&freezer.own),

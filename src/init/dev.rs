@@ -1,36 +1,36 @@
-//! A step's `/dev`, which a later step of the container gets once more if it is as it was made.
+//! Reuses a step's `/dev` in a later step of the container, if no step has changed it.
 //!
-//! To make a filesystem with some twenty files takes longer than many a step. A `/dev` is in one step at a time; init holds
-//! on to it by a mount that is attached nowhere, and looks at its files when the step has ended.
+//! To make a filesystem with some twenty files takes longer than many a step. A `/dev` belongs to one step at a time; init has a
+//! detached mount of it open, and checks its files when the step has ended.
 
 use crate::janitor::Janitor;
 use crate::sys::{self, Result};
-use crate::wire::{View, ViewMount};
+use crate::wire::{MountEntry, StepSetup};
 
 /// A `/dev` with the filesystems that are mounted in it.
 #[derive(Clone, Copy)]
 pub struct Dev {
-    /// Its mount, attached nowhere.
+    /// Its detached mount.
     pub tree: i32,
-    /// Its [`digest`] as it was made.
+    /// Its [`digest`] when it was made.
     pub made: u64,
-    /// Whether each change since its step began is seen, so that a later one may have it: of changes of a file within one tick of
-    /// the kernel's clock, the second one is not.
+    /// Whether each change since its step began is detected, so that a later step may reuse it: of two changes of a file within one
+    /// tick of the kernel's clock, the second one is not.
     pub is_settled: bool,
 }
 
 /// The most of them that wait for a step.
-const MOST: usize = 8;
+const MAX_POOL: usize = 8;
 
-/// Those that wait for a step.
+/// The ones that wait for a step.
 pub struct Pool {
-    all: [Dev; MOST],
+    all: [Dev; MAX_POOL],
     count: usize,
 }
 
 impl Pool {
     pub const fn new() -> Self {
-        Self { all: [Dev { tree: -1, made: 0, is_settled: false }; MOST], count: 0 }
+        Self { all: [Dev { tree: -1, made: 0, is_settled: false }; MAX_POOL], count: 0 }
     }
 
     pub fn take(&mut self) -> Option<Dev> {
@@ -38,7 +38,7 @@ impl Pool {
         Some(self.all[self.count])
     }
 
-    /// Takes one that was in no step. To take down one too many is slow, as it is for the mounts of a step.
+    /// Adds one that was in no step. The janitor unmounts one that does not fit, because that is slow, as for the mounts of a step.
     pub fn put(&mut self, dev: Dev, janitor: &Janitor) {
         match self.all.get_mut(self.count) {
             Some(place) => {
@@ -49,9 +49,10 @@ impl Pool {
         }
     }
 
-    /// Takes one of a step that has ended, unless that has changed it, or may have without a trace. Returns whether it did.
-    pub fn put_back(&mut self, dev: Dev, view: &View<'_>, janitor: &Janitor) -> bool {
-        let is_as_made = digest(dev.tree, view).is_ok_and(|found| found.digest == dev.made);
+    /// Adds one of a step that has ended, unless the step has changed it, or may have done so undetected. Returns whether the step
+    /// has changed it.
+    pub fn put_back(&mut self, dev: Dev, setup: &StepSetup<'_>, janitor: &Janitor) -> bool {
+        let is_as_made = digest(dev.tree, setup).is_ok_and(|now| now.digest == dev.made);
         if is_as_made && dev.is_settled {
             self.put(dev, janitor);
         } else {
@@ -61,20 +62,20 @@ impl Pool {
     }
 }
 
-/// All its files in one number, and the time of the last change of one.
+/// A number for the state of all files of a `/dev`, and the time of the last change of any.
 #[derive(Clone, Copy)]
 pub struct Digest {
     pub digest: u64,
     pub changed: sys::Time,
 }
 
-/// Looks at each file of a `/dev` by its number and the time of its last change. Each change of a file, its attributes among
-/// them, changes that time, and so does each entry of a directory that comes or goes; nobody can set it. It has no mount point
-/// beyond [`View::dev_entries`].
+/// Digests each file of a `/dev` by its inode number and the time of its last change. Each change of a file, also of its
+/// attributes, updates that time, and so does each new or removed entry of a directory; no process can set it. A `/dev` has no
+/// mount point beyond [`StepSetup::dev_entries`].
 ///
 /// # Errors
-/// Where a file is gone.
-pub fn digest(dev: i32, view: &View<'_>) -> Result<Digest> {
+/// Where a file was removed.
+pub fn digest(dev: i32, setup: &StepSetup<'_>) -> Result<Digest> {
     let mut all = Digest { digest: 0, changed: sys::Time::FIRST };
     let mut add = |path: &[u8]| -> Result<()> {
         let file = sys::change_of(dev, path)?;
@@ -86,14 +87,14 @@ pub fn digest(dev: i32, view: &View<'_>) -> Result<Digest> {
         Ok(())
     };
     let mut root: &[u8] = b"";
-    for mount in view.mounts().take(view.dev_entries) {
+    for mount in setup.mounts().take(setup.dev_entries) {
         match mount {
-            ViewMount::Directory(path) | ViewMount::Node { path, .. } | ViewMount::Link { path, .. } => add(path)?,
-            ViewMount::Fresh { target, .. } if root.is_empty() => {
+            MountEntry::Directory(path) | MountEntry::Node { path, .. } | MountEntry::Link { path, .. } => add(path)?,
+            MountEntry::Fresh { target, .. } if root.is_empty() => {
                 root = target.strip_suffix(b"\0").ok_or(sys::EINVAL)?;
                 add(b"\0")?;
             }
-            ViewMount::Fresh { kind, target, .. } => {
+            MountEntry::Fresh { kind, target, .. } => {
                 let path = target.strip_prefix(root).and_then(|path| path.strip_prefix(b"/")).ok_or(sys::EINVAL)?;
                 add(path)?;
                 if (kind, path) == (b"devpts\0", b"pts\0") {

@@ -1,174 +1,175 @@
-//! Tells a step to end: SIGTERM to each of its processes, as a shell's job would get it.
+//! Ends a step on request: sends SIGTERM to each of its processes, as a shell does to a job.
 //!
-//! The kernel keeps a signal of default action from the first process of a PID namespace, which is the step's program. Such
-//! a program is stopped in place of being ended, so that a shell starts nothing more, and killed when all else of the step
-//! has ended. One that catches SIGTERM gets it. When that has cleaned up, it may give the signal its default action and send
-//! it to itself, as make(1) does, which the kernel keeps from it too; it is stopped then. One that ignores SIGTERM may
-//! continue, until runner's patience ends. One that takes the signal by sigtimedwait(2) looks like one of default action, and
-//! is told apart by what becomes of the signal.
+//! The kernel does not deliver a signal of default action to the first process of a PID namespace, which is the step's
+//! program. Such a program is stopped instead, so that a shell starts no more commands, and killed when all other processes of
+//! the step have ended. A program that catches SIGTERM gets it. When it has cleaned up, it may reset the signal to its default
+//! action and send it to itself, as make(1) does. The kernel does not deliver that either; the program is stopped then. A
+//! program that ignores SIGTERM may continue until runner's deadline. A program that receives the signal by sigtimedwait(2)
+//! looks as if it had the default action; the two differ in whether the signal becomes pending.
 //!
-//! The first process of a step with `init: true` is this program, see `reaper`: it gets the signal before all others, so that
-//! it waits for them, and is not stopped.
+//! The first process of a step with `init: true` is this program, see `reaper`. It gets the signal before all others, so that it
+//! waits for them, and is not stopped.
 //!
-//! kill(2) reaches all processes of a namespace at once, also those that are being cloned, but only from inside. So a
-//! process enters the step's PID namespace, where the step can see it. It has no descriptor, and no more rights than the
-//! step: its filter, its mount namespace, and of capabilities the one to send signals.
+//! kill(2) reaches all processes of a namespace at once, also those that are being cloned, but only from inside. So a messenger
+//! process enters the step's PID namespace, where the step can see it. The messenger has no descriptor, and no more rights than
+//! the step: the same filter, the same mount namespace, and only the capability to send signals.
 //!
 //! ```text
 //! init ──fork──▶ watcher ──fork──▶ entrant, enters ──fork──▶ messenger, in the step's namespace: kill(-1)
-//!                   └── waits until nothing but the step's first process is left, and kills that
+//!                   └── waits until only the step's first process remains, and kills that
 //! ```
 
+use crate::prefork::PreforkedStep;
 use crate::proc;
-use crate::spare::Spare;
 use crate::sys::{self, Ended, Errno, Fork, POLLIN, Poll, Result, SIGCONT, SIGSTOP, SIGTERM, operation};
-use crate::wire::View;
+use crate::wire::StepSetup;
 
-/// How often the watcher looks for what is left of a step.
-const AGAIN_MILLISECONDS: i64 = 10;
+/// How often the watcher checks for the remaining processes of a step.
+const INTERVAL_MILLISECONDS: i64 = 10;
 
-/// As many looks in a row find a first process that caught SIGTERM and would be ended by it now, until it is taken for one
-/// that has sent the signal to itself.
-const LOOKS_AT_FIRST: u32 = 10;
+/// The number of checks in a row that find that a first process, which caught SIGTERM before, has the default action now. It has
+/// then probably sent the signal to itself.
+const CHECKS_OF_FIRST: u32 = 10;
 
-/// CAP_KILL, a bit, see capabilities(7).
+/// The bit of CAP_KILL, see capabilities(7).
 const KILL: u64 = 1 << 5;
 
-/// How far the telling of a step has come.
+/// The state of the delivery of SIGTERM to a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// A process does it, whose exit status is to be taken.
-    Watched,
-    /// No process can be made now: it is to be tried again.
+pub enum Delivery {
+    /// A process delivers the signal; init reaps it later.
+    Started,
+    /// No process can be made now: init tries again.
     Later,
-    /// Nobody can tell it.
+    /// No process can deliver it, so the step was killed.
     Killed,
 }
 
-/// Whether a process may be made later: there are as many as may be, which the step can have made, or there is no memory.
-fn passes(error: Errno) -> bool {
+/// Returns whether a process may be made later: the limit on processes is reached, maybe by the step itself, or memory ran out.
+fn is_temporary(error: Errno) -> bool {
     matches!(error, sys::EAGAIN | sys::ENOMEM)
 }
 
-/// Tells a step to end.
-pub fn begin(step: &Spare, view: &View<'_>) -> Begun {
+/// Begins to end a step.
+pub fn begin(step: &PreforkedStep, setup: &StepSetup<'_>) -> Delivery {
     match sys::fork() {
-        Ok(Fork::Child) => watch(step, view),
+        Ok(Fork::Child) => watch(step, setup),
         Ok(Fork::Parent(_, watcher)) => {
             sys::close(watcher);
-            Begun::Watched
+            Delivery::Started
         }
-        Err(error) if passes(error) => Begun::Later,
+        Err(error) if is_temporary(error) => Delivery::Later,
         Err(_) => {
-            sys::kill(step.process);
-            Begun::Killed
+            sys::kill(step.pidfd);
+            Delivery::Killed
         }
     }
 }
 
-/// How the first process of a step takes SIGTERM.
+/// The way in which the first process of a step reacts to SIGTERM.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
-    /// The kernel keeps it from it: it is stopped.
+enum FirstProcess {
+    /// The kernel does not deliver the signal: the process is stopped.
     Stopped,
-    /// It has been sent it and takes it by waiting for it, as a `reaper` does.
+    /// The process got the signal already, and receives it by waiting for it, as a `reaper` does.
     Waits,
-    /// It catches it: it is to get it with the others. One that takes the signal by a handler may ask where it comes from.
+    /// The process has a handler for the signal, and must get it with the others, because a handler may ask for the sender.
     Catches,
-    /// It ignores or blocks it.
+    /// The process ignores or blocks the signal.
     Other,
 }
 
-impl First {
-    /// Finds that out; sends it the signal where it is to have it before the others, and stops it where it does not take it.
-    fn tell(step: &Spare) -> Self {
-        if step.is_behind {
-            sys::signal(step.process, SIGTERM);
-            sys::signal(step.process, SIGCONT);
+impl FirstProcess {
+    /// Finds out how the first process reacts. Sends it the signal if it must have that before the others, and stops it if the
+    /// kernel does not deliver the signal.
+    fn signal(step: &PreforkedStep) -> Self {
+        if step.has_reaper {
+            sys::signal(step.pidfd, SIGTERM);
+            sys::signal(step.pidfd, SIGCONT);
             return Self::Waits;
         }
         if !proc::is_ended_by_sigterm(step.number) {
             return if proc::catches_sigterm(step.number) { Self::Catches } else { Self::Other };
         }
-        sys::signal(step.process, SIGTERM);
+        sys::signal(step.pidfd, SIGTERM);
         if proc::drops_sigterm(step.number) {
-            sys::signal(step.process, SIGSTOP);
+            sys::signal(step.pidfd, SIGSTOP);
             return Self::Stopped;
         }
-        sys::signal(step.process, SIGCONT);
+        sys::signal(step.pidfd, SIGCONT);
         Self::Waits
     }
 }
 
-fn watch(step: &Spare, view: &View<'_>) -> ! {
-    // A messenger whose parent has ended is this one's to reap: before that the step's namespace does not end.
+fn watch(step: &PreforkedStep, setup: &StepSetup<'_>) -> ! {
+    // This process reaps a messenger whose parent has ended: before that the step's namespace does not end.
     let _ = sys::prctl(operation::SET_CHILD_SUBREAPER, 1, 0);
-    // A reaper that has started nothing yet might not be one yet, whom the kernel keeps the signal from.
-    if step.is_behind && !proc::has_live_child(step.number).unwrap_or(true) {
-        sys::kill(step.process);
+    // A reaper that has started nothing yet might not run that program yet: then the kernel would not deliver the signal.
+    if step.has_reaper && !proc::has_live_child(step.number).unwrap_or(true) {
+        sys::kill(step.pidfd);
     }
-    let mut first = First::tell(step);
-    let mut told = tell_all(step, view, first == First::Catches);
-    let mut looks = 0;
-    after_telling(step, first, told);
+    let mut first = FirstProcess::signal(step);
+    let mut sent = signal_all(step, setup, first == FirstProcess::Catches);
+    let mut checks = 0;
+    after_signal(step, first, sent);
     loop {
         let has_messenger = sys::reap_all(|_, _| {});
-        let mut polled = [Poll { descriptor: step.process, events: POLLIN, happened: 0 }];
-        let has_ended = sys::poll_for(&mut polled, AGAIN_MILLISECONDS).unwrap_or(false);
+        let mut polled = [Poll { descriptor: step.pidfd, events: POLLIN, happened: 0 }];
+        let has_ended = sys::poll_for(&mut polled, INTERVAL_MILLISECONDS).unwrap_or(false);
         if has_ended && !has_messenger {
             sys::exit(0);
         }
-        if told.is_err_and(passes) {
-            told = tell_all(step, view, first == First::Catches);
-            after_telling(step, first, told);
+        if sent.is_err_and(is_temporary) {
+            sent = signal_all(step, setup, first == FirstProcess::Catches);
+            after_signal(step, first, sent);
         }
         match first {
-            First::Stopped if !proc::has_live_child(step.number).unwrap_or(true) => sys::kill(step.process),
-            First::Stopped | First::Waits => {}
-            First::Catches | First::Other => {
-                looks = if proc::is_ended_by_sigterm(step.number) { looks + 1 } else { 0 };
-                if looks == LOOKS_AT_FIRST {
-                    first = First::Stopped;
-                    sys::signal(step.process, SIGSTOP);
+            FirstProcess::Stopped if !proc::has_live_child(step.number).unwrap_or(true) => sys::kill(step.pidfd),
+            FirstProcess::Stopped | FirstProcess::Waits => {}
+            FirstProcess::Catches | FirstProcess::Other => {
+                checks = if proc::is_ended_by_sigterm(step.number) { checks + 1 } else { 0 };
+                if checks == CHECKS_OF_FIRST {
+                    first = FirstProcess::Stopped;
+                    sys::signal(step.pidfd, SIGSTOP);
                 }
             }
         }
     }
 }
 
-/// Does what is left to do when the others have been told, or cannot be.
-fn after_telling(step: &Spare, first: First, told: Result<()>) {
-    match (first, told) {
-        (_, Err(error)) if passes(error) => {}
-        (First::Stopped, Err(_)) => sys::kill(step.process),
-        // Its program has been told nothing.
-        (First::Waits, Err(_)) if step.is_behind => sys::kill(step.process),
-        (First::Catches, Err(_)) | (First::Other, _) => {
-            sys::signal(step.process, SIGTERM);
-            sys::signal(step.process, SIGCONT);
+/// Signals or kills the first process, when the others have got the signal, or cannot get it.
+fn after_signal(step: &PreforkedStep, first: FirstProcess, sent: Result<()>) {
+    match (first, sent) {
+        (_, Err(error)) if is_temporary(error) => {}
+        (FirstProcess::Stopped, Err(_)) => sys::kill(step.pidfd),
+        // The reaper's program has got no signal.
+        (FirstProcess::Waits, Err(_)) if step.has_reaper => sys::kill(step.pidfd),
+        (FirstProcess::Catches, Err(_)) | (FirstProcess::Other, _) => {
+            sys::signal(step.pidfd, SIGTERM);
+            sys::signal(step.pidfd, SIGCONT);
         }
-        (First::Stopped | First::Waits | First::Catches, _) => {}
+        (FirstProcess::Stopped | FirstProcess::Waits | FirstProcess::Catches, _) => {}
     }
 }
 
-/// Sends SIGTERM to all processes of the step; to the first one if that is to be.
-fn tell_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
+/// Sends SIGTERM to all processes of the step; to the first one only if `with_first`.
+fn signal_all(step: &PreforkedStep, setup: &StepSetup<'_>, with_first: bool) -> Result<()> {
     if !with_first {
-        return send_all(step, view, false);
+        return send_all(step, setup, false);
     }
-    // It is stopped until all have been told, itself last. If it ran it would see the others end before its own signal, and
-    // could take that for a failure of theirs, after which ninja(1) leaves half-written files.
-    sys::signal(step.process, SIGSTOP);
-    let sent = send_all(step, view, true);
+    // The first process is stopped until all have the signal, itself last. If it ran, it would see the others end before its own
+    // signal, and could think that they have failed, after which ninja(1) leaves half-written files.
+    sys::signal(step.pidfd, SIGSTOP);
+    let sent = send_all(step, setup, true);
     if sent.is_err() {
-        sys::signal(step.process, SIGCONT);
+        sys::signal(step.pidfd, SIGCONT);
     }
     sent
 }
 
-fn send_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
+fn send_all(step: &PreforkedStep, setup: &StepSetup<'_>, with_first: bool) -> Result<()> {
     match sys::fork()? {
-        Fork::Child => sys::exit(enter(step, view, with_first).map_or_else(|error| error.0, |()| 0)),
+        Fork::Child => sys::exit(enter(step, setup, with_first).map_or_else(|error| error.0, |()| 0)),
         Fork::Parent(_, entrant) => {
             let ended = sys::reap(entrant);
             sys::close(entrant);
@@ -181,23 +182,23 @@ fn send_all(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
     }
 }
 
-fn enter(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
+fn enter(step: &PreforkedStep, setup: &StepSetup<'_>, with_first: bool) -> Result<()> {
     const FIRST: u32 = 1;
     sys::enter(step.mounts)?;
     sys::enter(step.pids)?;
     sys::close_from(0)?;
-    // From here on it is no more than the step is, and harder to look into.
+    // From here on this process has no more rights than the step, and the step cannot inspect it.
     sys::prctl(operation::SET_DUMPABLE, 0, 0)?;
     sys::prctl(operation::SET_NO_NEW_PRIVS, 1, 0)?;
     sys::set_capabilities(KILL, KILL, 0)?;
-    if !view.own_filter.is_empty() {
-        sys::load_filter(view.own_filter)?;
+    if !setup.own_filter.is_empty() {
+        sys::load_filter(setup.own_filter)?;
     }
     match sys::fork_plainly()? {
         None => {
-            // What is stopped takes the signal when it continues.
+            // A stopped process receives the signal when it continues.
             for signal in [SIGTERM, SIGCONT] {
-                // First the others: what the first one starts at once, to clean up, is not to be told.
+                // The others come first: a process that the first one then starts to clean up must not get the signal.
                 sys::signal_all(signal);
                 if with_first {
                     sys::signal_number(FIRST, signal);
@@ -205,7 +206,7 @@ fn enter(step: &Spare, view: &View<'_>, with_first: bool) -> Result<()> {
             }
             sys::exit(0)
         }
-        // Not before all have been told.
+        // Returns only when all have got the signal.
         Some(messenger) => sys::wait(messenger),
     }
 }

@@ -1,21 +1,21 @@
-//! A session's init: starts a step at each request, reports its end, and ends with runner.
+//! Init of a session: starts a step at each request, reports its end, and ends with runner.
 //!
-//! With an argument it is something else: the first process of a step of an external runtime, see `reaper`.
+//! Started with an argument, this program is the first process of a step of an external runtime instead, see `reaper`.
 //!
-//! The first process of a session's container, a program of its own without libc and without memory of its own: so it
-//! starts in no time, holds nothing of runner's, and a clone of it costs next to nothing. It begins with three
-//! descriptors: the socket of requests, a proc(5) that is mounted nowhere, and the plan of every step's view.
+//! Init is the first process of a session's container. It is a program of its own, without libc and without a heap: so it
+//! starts in no time, has no memory of runner's, and a clone of it costs next to nothing. It begins with three
+//! descriptors: the socket of requests, a detached proc(5), and the description of every step's own mounts.
 //!
-//! To make a step's namespaces and mounts, and above all to take them down, is slow. None of that happens while anyone
-//! waits: a *spare* with all made ready stands by, and takes the next request from the socket itself. It passes the
-//! step's status socket to init, which follows the step from then on and makes the next spare.
+//! To make a step's namespaces and mounts is slow, and to unmount them is slower. None of that happens while anyone waits:
+//! init forks a *preforked process*, which makes them and receives the next request from the socket itself. It passes the
+//! step's status socket to init, which follows the step from then on and forks the next one.
 //!
-//! The mounts of a step that has ended are taken down by a *janitor*, a third process. A step that runner asks to end is
-//! told so by a fourth, see `ending`.
+//! A third process, the *janitor*, unmounts the mounts of a step that has ended. A fourth one sends SIGTERM to a step that
+//! runner requests to end, see `ending`.
 //!
 //! ```text
-//! runner ──request──▶ spare ──status socket──▶ init ──clone3──▶ next spare
-//!    ◀───────────────── status ─────────────────┘
+//! runner ──request──▶ preforked process ──status socket──▶ init ──clone3──▶ next preforked process
+//!    ◀──────────────────────────── status ─────────────────────┘
 //! ```
 #![no_std]
 #![no_main]
@@ -26,43 +26,43 @@ mod dev;
 mod disposition;
 mod ending;
 mod janitor;
+mod mounts;
+mod prefork;
 mod proc;
 mod reaper;
 mod serve;
-mod spare;
 mod step;
 mod sys;
-mod view;
 mod watched;
-#[expect(dead_code, reason = "runner uses the rest of it")]
+#[expect(dead_code, reason = "runner uses the other items")]
 mod wire;
 
-use crate::spare::Privileges;
-use crate::watched::Watched;
+use crate::prefork::Privileges;
+use crate::watched::WatchedMounts;
 
-/// The socket that requests come from.
+/// The socket of requests.
 const CONTROL: i32 = 0;
 /// The proc(5) of this container's PID namespace.
 const PROC: i32 = 1;
-/// The memory with the [`wire::View`].
-const VIEW: i32 = 2;
-/// A spare's way to report its request to init.
-const FEED: i32 = 3;
-/// A step's status socket, in that one's place.
-const STATUS: i32 = FEED;
-/// The root of the container in init's own mount namespace, where a mount is watched.
-const ROOT: i32 = FEED + 1;
+/// The memory with the [`wire::StepSetup`].
+const STEP_SETUP: i32 = 2;
+/// The socket on which a preforked process reports to init that it has received a request.
+const REPORT: i32 = 3;
+/// A step's status socket, which replaces [`REPORT`].
+const STATUS: i32 = REPORT;
+/// The root of the container in init's own mount namespace, open where a mount is watched.
+const ROOT: i32 = REPORT + 1;
 
-/// Where the kernel begins this program.
+/// The function with which the kernel starts this program.
 extern "C" fn start(stack: sys::Stack) -> ! {
     sys::default_signals();
     let [arguments, environment] = stack.lists();
     if arguments.len() > reaper::OWN_ARGUMENTS {
         reaper::run(arguments, environment);
     }
-    let view = sys::size(VIEW).and_then(|length| sys::map_file(VIEW, length)).ok().and_then(wire::View::parse);
-    match view {
-        Some(view) => serve::serve(&view, Watched::note(&view), Privileges::give_up(&view)),
+    let file = sys::size(STEP_SETUP).and_then(|length| sys::map_file(STEP_SETUP, length));
+    match file.ok().and_then(wire::StepSetup::parse) {
+        Some(setup) => serve::serve(&setup, WatchedMounts::record(&setup), Privileges::drop_all(&setup)),
         None => sys::exit(1),
     }
 }

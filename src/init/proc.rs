@@ -1,14 +1,14 @@
-//! Processes as the proc(5) of this container's PID namespace shows them.
+//! Reads the properties of processes from the proc(5) of this container's PID namespace.
 
 use crate::PROC;
 use crate::disposition;
 use crate::step::{self, DIGITS};
 use crate::sys::{self, Buffer, O_DIRECTORY, Result};
 
-/// The longest path below a process' directory that is opened here.
+/// The longest path below a process' directory that this file opens.
 const MAX_SUFFIX: usize = 16;
 
-/// As much of the status of a process is read: the signals stand behind the groups, of which there may be 65,536.
+/// The number of bytes that are read of a process' status: the signals follow the groups, of which there may be 65,536.
 const MAX_STATUS: usize = 1 << 20;
 
 static STATUS: Buffer<MAX_STATUS> = Buffer::new();
@@ -38,17 +38,17 @@ fn read_of(number: u32, suffix: &[u8], bytes: &mut [u8]) -> Result<usize> {
     read
 }
 
-/// Whether SIGTERM would end a process at once, see [`disposition`].
+/// Returns whether SIGTERM would end a process at once, see [`disposition`].
 pub fn is_ended_by_sigterm(number: u32) -> bool {
     of_status(number, disposition::is_ended_by_sigterm)
 }
 
-/// Whether the kernel has kept a SIGTERM from a process that was sent it just now, see [`disposition`].
+/// Returns whether the kernel has dropped a SIGTERM that was just sent to a process, see [`disposition`].
 pub fn drops_sigterm(number: u32) -> bool {
     of_status(number, disposition::drops_sigterm)
 }
 
-/// Whether a process has a handler for SIGTERM.
+/// Returns whether a process has a handler for SIGTERM.
 pub fn catches_sigterm(number: u32) -> bool {
     of_status(number, disposition::catches_sigterm)
 }
@@ -57,15 +57,15 @@ fn of_status(number: u32, question: impl FnOnce(&[u8]) -> bool) -> bool {
     STATUS.lend(|bytes| read_of(number, b"/status\0", bytes).is_ok_and(|length| question(&bytes[..length])))
 }
 
-/// Whether a process has a child that has not ended. The first process of a PID namespace has one as long as anything else
-/// in it has not ended: whose parent has ended is a child of the first one.
+/// Returns whether a process has a child that has not ended. The first process of a PID namespace has one as long as any other
+/// process in it has not ended, because it becomes the parent of orphans.
 ///
 /// # Errors
 /// Where the processes cannot be listed.
 pub fn has_live_child(parent: u32) -> Result<bool> {
     const LIST_BYTES: usize = 8 << 10;
     let mut list = [0u8; LIST_BYTES];
-    // Anew each time: what is listed begins at its beginning then.
+    // Opened each time, so that the list begins at its first entry.
     let directory = sys::open(PROC, b".\0", O_DIRECTORY)?;
     let found = loop {
         match sys::entries(directory, &mut list) {
@@ -79,7 +79,7 @@ pub fn has_live_child(parent: u32) -> Result<bool> {
     found
 }
 
-/// The numbers among the names of `struct linux_dirent64`, see getdents(2).
+/// Returns the numbers among the names of `struct linux_dirent64`, see getdents(2).
 fn numbers(mut entries: &[u8]) -> impl Iterator<Item = u32> {
     const LENGTH: usize = 16;
     const NAME: usize = 19;
@@ -93,7 +93,7 @@ fn numbers(mut entries: &[u8]) -> impl Iterator<Item = u32> {
     .flatten()
 }
 
-/// A number in decimal digits, which ends where its text does.
+/// Reads a number in decimal digits, which ends where its text does.
 fn number(text: &[u8]) -> Option<u32> {
     let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let is_whole = end > 0 && matches!(text.get(end), None | Some(0 | b' '));
@@ -104,10 +104,10 @@ fn number(text: &[u8]) -> Option<u32> {
 }
 
 fn is_live_child(process: u32, parent: u32) -> bool {
-    // The number, the name of at most 64 bytes, the state, and 17 numbers of at most 20 digits stand up to the last that
-    // counts here, see proc_pid_stat(5).
+    // Up to the last field that is read here there are the number, the name of at most 64 bytes, the state, and 17 numbers of at
+    // most 20 digits, see proc_pid_stat(5).
     const MAX_STAT: usize = 512;
-    // The parent and the number of threads, behind the state.
+    // The positions of the parent and of the number of threads after the state.
     const PARENT: usize = 0;
     const THREADS: usize = 16;
     let mut stat = [0u8; MAX_STAT];
@@ -115,11 +115,11 @@ fn is_live_child(process: u32, parent: u32) -> bool {
     let read = sys::read(file, &mut stat);
     sys::close(file);
     let Ok(length) = read else { return false };
-    // A name may have any byte in it: what follows it begins at the last bracket.
+    // A name may contain any byte, so the next field follows the last bracket.
     let Some(end) = stat[..length].iter().rposition(|byte| *byte == b')') else { return false };
     let (Some(state), Some(rest)) = (stat.get(end + 2), stat.get(end + 4..length)) else { return false };
     let field = |index| rest.split(|byte| *byte == b' ').nth(index).and_then(number);
-    // One whose main thread has ended is a zombie too, though its other threads run.
+    // A process whose main thread has ended is a zombie too, although its other threads run.
     let has_ended = matches!(state, b'Z' | b'X' | b'x') && field(THREADS).is_none_or(|threads| threads <= 1);
     field(PARENT) == Some(parent) && !has_ended
 }

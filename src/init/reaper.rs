@@ -1,36 +1,36 @@
-//! The first process of a step with `init: true`: it starts the step's program, reaps orphans, passes signals on, and ends as
-//! that program does.
+//! The first process of a step with `init: true`: starts the step's program, reaps orphans, forwards signals, and ends as that
+//! program does.
 //!
-//! The program is not the first process of its PID namespace then, so a signal of default action that it sends to itself ends
-//! it. This process has no more rights than the step, and no descriptor.
+//! The program is then not the first process of its PID namespace, so a signal of default action that it sends to itself ends
+//! it. The reaper has no more rights than the step, and no descriptor.
 
 use crate::sys::{self, Ended, Errno, Result, SIGCHLD, SIGCONT, SIGTERM, operation};
 
-/// The arguments of this program as a session's init: its name, and the 0 that ends them.
+/// The length of the argument list of this program as a session's init: its name, and the 0 that ends the list.
 pub const OWN_ARGUMENTS: usize = 2;
 
-/// Exit codes as a shell has them.
+/// Exit codes, as a shell returns them.
 const CANNOT_EXECUTE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 const SIGNALED: i32 = 128;
 
-/// The longest path that is tried, with its NUL: PATH_MAX of the kernel.
+/// The longest path of a program, with its NUL: PATH_MAX of the kernel.
 const MAX_PATH: usize = 4096;
 
-/// Returns in a new process that is not the first one any more. The first one stays behind, and ends as that one does.
-pub fn go_behind() -> Result<()> {
-    // Here it is as the step is, so others of the step could look into it.
+/// Forks the step's program, and returns in that child. This process becomes the reaper, and ends as the child does.
+pub fn fork_program() -> Result<()> {
+    // This process has the step's user, so other processes of the step could inspect it otherwise.
     let _ = sys::prctl(operation::SET_DUMPABLE, 0, 0);
-    // Before there is anything that could send one.
+    // Before any process exists that could send a signal.
     sys::block_signals()?;
     match sys::fork_plainly() {
         Ok(None) => {
-            // With CAP_SYS_PTRACE a program may look into the first process, which has closed its descriptors by then. Where a
-            // seccomp profile refuses one of the calls for that, nothing comes.
+            // With CAP_SYS_PTRACE a program may inspect the reaper, so it waits until the reaper has closed its descriptors and
+            // sends SIGCONT. If a seccomp profile refuses one of the calls for that, no signal arrives.
             const MAX_MILLISECONDS: i64 = 1000;
             let _ = sys::await_one(SIGCONT, MAX_MILLISECONDS);
             sys::new_group();
-            sys::take_terminal();
+            sys::take_foreground();
             sys::default_signals();
             Ok(())
         }
@@ -42,13 +42,13 @@ pub fn go_behind() -> Result<()> {
     }
 }
 
-/// Runs the program that the arguments name, behind this process: as the program that an external runtime starts a step with.
+/// Runs the program that the arguments name, as a child of this process, when an external runtime has started this program.
 pub fn run(arguments: &'static [usize], environment: &'static [usize]) -> ! {
-    // A step that has this program for the interpreter of a script would start it for that script, again and again.
+    // A step with this program as the interpreter of a script would start it for that script again and again.
     if !sys::is_first() {
         sys::exit(1);
     }
-    if go_behind().is_err() {
+    if fork_program().is_err() {
         complain(&[b"cannot make a process\n"]);
         sys::exit(CANNOT_EXECUTE);
     }
@@ -63,7 +63,7 @@ pub fn run(arguments: &'static [usize], environment: &'static [usize]) -> ! {
     sys::exit(code)
 }
 
-/// Executes a program, sought as execvp(3) does. Comes back only when that fails.
+/// Executes a program, which it looks up as execvp(3) does. Returns only when that fails.
 fn execute(name: &[u8], arguments: &[usize], environment: &'static [usize]) -> Errno {
     if name.contains(&b'/') {
         return sys::execute(name, arguments, environment);
@@ -95,8 +95,8 @@ fn complain(words: &[&[u8]]) {
     }
 }
 
-/// Waits for the end of the program. Runner's SIGTERM comes from outside of the PID namespace, and all others have got it too:
-/// then all of them are waited for, so that they can clean up.
+/// Waits for the end of the program. A SIGTERM from outside of the PID namespace comes from runner, and all other processes have
+/// got it too: then the reaper waits for all of them, so that they can clean up.
 fn serve(program: u32) -> ! {
     let _ = sys::close_from(0);
     sys::signal_number(program, SIGCONT);
@@ -105,10 +105,10 @@ fn serve(program: u32) -> ! {
         match sys::await_signal() {
             Ok(signal) if signal.number == SIGCHLD as usize => {}
             Ok(signal) if signal.number == SIGTERM && signal.is_from_outside => is_ending = true,
-            // Once its exit status is taken, the program's number may be another process'.
+            // Once the program is reaped, its number may belong to another process.
             Ok(signal) if code.is_none() => sys::signal_number(program, signal.number),
             Ok(_) => {}
-            // A seccomp profile refuses the call: then the end of any child is waited for, and no signal passed on.
+            // A seccomp profile refuses the call: then the reaper waits for the end of any child, and forwards no signal.
             Err(_) => {
                 if sys::wait_for_any().is_err() {
                     sys::exit(CANNOT_EXECUTE);

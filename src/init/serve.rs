@@ -1,46 +1,47 @@
-//! Init's loop: one poll(2) over the spare, the steps that run, and runner.
+//! Runs init's loop: one poll(2) over the preforked process, the running steps, and runner.
 
 use crate::dev::{Dev, Pool};
-use crate::ending::{self, Begun};
+use crate::ending::{self, Delivery};
 use crate::janitor::Janitor;
-use crate::spare::{self, Privileges, Spare};
+use crate::prefork::{self, Begun, PreforkedStep, Privileges};
 use crate::sys::{self, Ended, POLLIN, POLLRDHUP, Poll};
-use crate::watched::Watched;
-use crate::wire::{self, View, kind, stage};
+use crate::watched::WatchedMounts;
+use crate::wire::{self, StepSetup, kind, stage};
 use crate::{CONTROL, wire::REQUEST_DESCRIPTORS};
 
-/// The most steps that run in one container at once; another waits in the socket.
+/// The most steps that run in one container at once; the request of another one waits in the socket.
 const MAX_STEPS: usize = 1024;
 
-/// Spares that end in a row before one has taken a request, until init gives up for that request.
+/// The number of preforked processes in a row that end before one has received a request, until init refuses that request.
 const MAX_LOST: u32 = 100;
 
-/// A step that runs.
+/// A running step.
 #[derive(Clone, Copy)]
 struct Step {
-    spare: Spare,
+    process: PreforkedStep,
     status: i32,
-    /// Its `/dev`, for a step after it.
+    /// The step's `/dev`, for a later step.
     dev: Option<Dev>,
-    /// It was asked to end.
-    asked: bool,
-    /// It is to be told so, as soon as a process can be made for that.
-    to_tell: bool,
-    killed: bool,
+    /// Whether runner has requested its end.
+    end_requested: bool,
+    /// Whether the step must still get SIGTERM, as soon as a process for that can be made.
+    signal_pending: bool,
+    is_killed: bool,
 }
 
-/// The steps that run.
+/// The running steps.
 pub struct Steps {
     all: [Step; MAX_STEPS],
     count: usize,
-    /// Processes whose exit status nobody has taken, which have told steps to end.
+    /// The number of processes that send signals to steps, and are not reaped yet.
     messengers: usize,
 }
 
 impl Steps {
     const fn new() -> Self {
-        let none = Spare { process: -1, number: 0, mounts: -1, pids: -1, is_behind: false };
-        let none = Step { spare: none, status: -1, dev: None, asked: true, to_tell: false, killed: true };
+        let none = PreforkedStep { pidfd: -1, number: 0, mounts: -1, pids: -1, has_reaper: false };
+        let none =
+            Step { process: none, status: -1, dev: None, end_requested: true, signal_pending: false, is_killed: true };
         Self { all: [none; MAX_STEPS], count: 0, messengers: 0 }
     }
 
@@ -48,12 +49,12 @@ impl Steps {
         &mut self.all[..self.count]
     }
 
-    /// Takes the exit statuses of processes that have told steps to end.
-    fn reap_messengers(&mut self, spare: Option<&Spare>) {
+    /// Reaps the processes that have sent signals to steps.
+    fn reap_messengers(&mut self, preforked: Option<&PreforkedStep>) {
         while self.messengers > 0 {
             let Some(ended) = sys::ended_child() else { return };
-            if self.running().iter().map(|step| &step.spare).chain(spare).any(|other| other.number == ended) {
-                // Its turn comes, and then the others'.
+            if self.running().iter().map(|step| &step.process).chain(preforked).any(|other| other.number == ended) {
+                // This process is reaped in its turn, and the next ones after it.
                 return;
             }
             let _ = sys::wait(ended);
@@ -62,169 +63,170 @@ impl Steps {
     }
 }
 
-/// Serves requests until runner closes its end of the socket, by a process with these privileges.
-pub fn serve(view: &View<'_>, watched: Watched, privileges: Privileges) -> ! {
+/// Serves requests until runner closes its end of the socket, in a process with these privileges.
+pub fn serve(setup: &StepSetup<'_>, watched: WatchedMounts, privileges: Privileges) -> ! {
     let mut steps = Steps::new();
     let mut polled = [Poll { descriptor: -1, events: 0, happened: 0 }; 3 + 2 * MAX_STEPS];
-    let mut spare = None;
+    let mut preforked = None;
     let mut devs = Pool::new();
     let mut lost = 0;
-    let mut awaited = false;
-    // Before anything else takes its place.
-    let mut feed = spare::feed().unwrap_or(-1);
-    let janitor = if feed < 0 { Janitor::none() } else { Janitor::start() };
+    let mut awaits_request = false;
+    // Made first, because it needs the lowest free descriptor.
+    let mut reports = prefork::report_socket().unwrap_or(-1);
+    let janitor = if reports < 0 { Janitor::none() } else { Janitor::start() };
     loop {
-        if spare.is_none() && !awaited && steps.count < MAX_STEPS {
-            spare = make(view, watched, privileges, &mut feed, false, (&mut devs, &janitor));
-            // What stands in the way may be gone when the next request comes.
-            awaited = spare.is_none();
+        if preforked.is_none() && !awaits_request && steps.count < MAX_STEPS {
+            preforked = prefork(setup, watched, privileges, &mut reports, false, (&mut devs, &janitor));
+            // The obstacle may have gone when the next request arrives.
+            awaits_request = preforked.is_none();
         }
         let polled_steps = steps.count;
-        wait(&mut polled, feed, spare.as_ref(), awaited, &mut steps);
+        wait(&mut polled, reports, preforked.as_ref(), awaits_request, &mut steps);
         if polled[0].happened & !POLLIN != 0 {
             sys::exit(0);
         }
-        let asked = polled[0].happened & POLLIN != 0;
-        steps.reap_messengers(spare.as_ref());
-        if let Some(ready @ Spare { process, mounts, pids, .. }) = spare {
+        let has_request = polled[0].happened & POLLIN != 0;
+        steps.reap_messengers(preforked.as_ref());
+        if let Some(ready @ PreforkedStep { pidfd, mounts, pids, .. }) = preforked {
             if polled[1].happened != 0 || polled[2].happened != 0 {
-                // Also where it has ended: it may have become a step and ended since, between two looks of one poll.
-                match spare::receive_begun(feed) {
-                    // It ended before it took a request: something killed it, or its view is not whole any more.
+                // The report may also come from a process that has ended: it may have become a step and ended during one poll.
+                match prefork::receive_begun(reports) {
+                    // The process ended before it received a request: something killed it, or it has lost a mount.
                     None if polled[2].happened != 0 => {
-                        let _ = sys::reap(process);
-                        sys::close(process);
+                        let _ = sys::reap(pidfd);
+                        sys::close(pidfd);
                         sys::close(pids);
                         janitor.take(mounts);
                         lost += 1;
-                        awaited = true;
-                        spare = None;
+                        awaits_request = true;
+                        preforked = None;
                     }
                     None => {}
-                    Some(spare::Begun { status, is_behind, dev }) => {
-                        let begun = Spare { is_behind, ..ready };
-                        // Where no status socket can be received, nobody can learn of the step's end: it is ended at once.
-                        let killed = status < 0;
+                    Some(Begun { status, has_reaper, dev }) => {
+                        let process = PreforkedStep { has_reaper, ..ready };
+                        // Without a status socket init cannot report the step's end, so it kills the step at once.
+                        let is_killed = status < 0;
                         steps.all[steps.count] =
-                            Step { spare: begun, status, dev, asked: false, to_tell: false, killed };
+                            Step { process, status, dev, end_requested: false, signal_pending: false, is_killed };
                         steps.count += 1;
-                        if killed {
-                            sys::kill(process);
+                        if is_killed {
+                            sys::kill(pidfd);
                         }
                         lost = 0;
-                        spare = None;
+                        preforked = None;
                     }
                 }
             }
-        } else if asked && awaited {
+        } else if has_request && awaits_request {
             if lost < MAX_LOST {
-                spare = make(view, watched, privileges, &mut feed, true, (&mut devs, &janitor));
+                preforked = prefork(setup, watched, privileges, &mut reports, true, (&mut devs, &janitor));
             }
-            if spare.is_none() {
+            if preforked.is_none() {
                 refuse();
                 lost = 0;
             }
-            awaited = spare.is_none();
+            awaits_request = preforked.is_none();
         }
-        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, &mut devs, view, || watched.lost(view));
+        follow(&mut steps, &polled[3..3 + 2 * polled_steps], &janitor, &mut devs, setup, || watched.lost(setup));
     }
 }
 
-/// Makes a spare, and where it is missing the way on which all of them report.
-fn make(
-    view: &View<'_>,
-    watched: Watched,
+/// Preforks a process, and makes the report socket where that is missing.
+fn prefork(
+    setup: &StepSetup<'_>,
+    watched: WatchedMounts,
     privileges: Privileges,
-    feed: &mut i32,
-    asked: bool,
+    reports: &mut i32,
+    has_request: bool,
     (devs, janitor): (&mut Pool, &Janitor),
-) -> Option<Spare> {
-    if *feed < 0 {
-        *feed = spare::feed().ok()?;
+) -> Option<PreforkedStep> {
+    if *reports < 0 {
+        *reports = prefork::report_socket().ok()?;
     }
     let dev = devs.take();
-    let made = spare::make(view, watched, privileges, asked, dev).ok();
-    if let (None, Some(dev)) = (&made, dev) {
+    let preforked = prefork::prefork(setup, watched, privileges, has_request, dev).ok();
+    if let (None, Some(dev)) = (&preforked, dev) {
         devs.put(dev, janitor);
     }
-    made
+    preforked
 }
 
-fn wait(polled: &mut [Poll], feed: i32, spare: Option<&Spare>, awaited: bool, steps: &mut Steps) {
-    /// How often the ends of messengers are looked for, while there are any, and steps told that could not be.
-    const AGAIN_MILLISECONDS: i64 = 100;
+fn wait(polled: &mut [Poll], reports: i32, preforked: Option<&PreforkedStep>, awaits_request: bool, steps: &mut Steps) {
+    /// How often init reaps messengers, while there are any, and sends pending signals.
+    const INTERVAL_MILLISECONDS: i64 = 100;
     let has_messengers = steps.messengers > 0;
     let steps = steps.running();
-    let looks_again = has_messengers || steps.iter().any(|step| step.to_tell);
-    // The spare reads the requests; init looks for them only while there is none.
-    polled[0] = Poll { descriptor: CONTROL, events: POLLRDHUP | if awaited { POLLIN } else { 0 }, happened: 0 };
-    polled[1] = Poll { descriptor: feed, events: POLLIN, happened: 0 };
-    polled[2] = Poll { descriptor: spare.map_or(-1, |spare| spare.process), events: POLLIN, happened: 0 };
+    let has_timeout = has_messengers || steps.iter().any(|step| step.signal_pending);
+    // The preforked process receives the requests; init polls for them only while it has no such process.
+    let events = POLLRDHUP | if awaits_request { POLLIN } else { 0 };
+    polled[0] = Poll { descriptor: CONTROL, events, happened: 0 };
+    polled[1] = Poll { descriptor: reports, events: POLLIN, happened: 0 };
+    polled[2] = Poll { descriptor: preforked.map_or(-1, |process| process.pidfd), events: POLLIN, happened: 0 };
     let (pairs, _) = polled[3..].as_chunks_mut::<2>();
     for (pair, step) in pairs.iter_mut().zip(&*steps) {
-        pair[0] = Poll { descriptor: step.spare.process, events: POLLIN, happened: 0 };
-        // A closed status socket means that the step is to be killed, and says so once.
-        let status = if step.killed { -1 } else { step.status };
-        let events = POLLRDHUP | if step.asked { 0 } else { POLLIN };
+        pair[0] = Poll { descriptor: step.process.pidfd, events: POLLIN, happened: 0 };
+        // Runner closes the status socket to have the step killed; the poll reports that only once.
+        let status = if step.is_killed { -1 } else { step.status };
+        let events = POLLRDHUP | if step.end_requested { 0 } else { POLLIN };
         pair[1] = Poll { descriptor: status, events, happened: 0 };
     }
     let polled = &mut polled[..3 + 2 * steps.len()];
-    let result = if looks_again { sys::poll_for(polled, AGAIN_MILLISECONDS).map(drop) } else { sys::poll(polled) };
+    let result = if has_timeout { sys::poll_for(polled, INTERVAL_MILLISECONDS).map(drop) } else { sys::poll(polled) };
     if result.is_err() {
         sys::exit(1);
     }
 }
 
-/// Reports the steps that have ended, and ends those that runner wants no more. `polled` has a pair for each step of the
-/// last poll; a step that began since stands behind those, and the next poll asks for it. (In the memory behind `polled`
-/// are pairs of earlier steps, whose descriptors may have had the numbers that the new step's have.)
+/// Reports the steps that have ended, and ends those whose end runner has requested. `polled` has a pair for each step of the
+/// last poll. A step that began since follows them in the list, and the next poll includes it. (The memory behind `polled`
+/// has pairs of earlier steps, whose descriptors may have had the numbers of the new step's.)
 fn follow(
     steps: &mut Steps,
     polled: &[Poll],
     janitor: &Janitor,
     devs: &mut Pool,
-    view: &View<'_>,
+    setup: &StepSetup<'_>,
     lost: impl Fn() -> Option<(u64, sys::Errno)>,
 ) {
     let (pairs, _) = polled.as_chunks::<2>();
-    // From the last to the first: one that has ended gives its place to the last of all.
+    // From the last to the first: the last step of all replaces one that has ended.
     for (index, [process, status]) in pairs.iter().enumerate().rev() {
         let step = steps.all[index];
         if process.happened != 0 {
-            let ended = sys::reap(step.spare.process);
+            let ended = sys::reap(step.process.pidfd);
             let (stage, detail) = lost().map_or((0, 0), |(index, _)| (stage::LOST_MOUNT, index));
             let message = match ended {
                 Ok(Ended::Exited(code)) => wire::status(kind::EXITED, stage, code, detail),
                 Ok(Ended::Signaled(signal)) => wire::status(kind::SIGNALED, stage, signal, detail),
                 Err(error) => wire::status(kind::FAILED, stage::PROCESS, error.0, 0),
             };
-            janitor.take(step.spare.mounts);
-            // A limit of memory counts the files of a step in its `/dev`: they are gone when the next one begins.
-            if step.dev.is_some_and(|dev| devs.put_back(dev, view, janitor)) {
+            janitor.take(step.process.mounts);
+            // A memory limit counts the files of a step in its `/dev`, so they must be removed before the next step begins.
+            if step.dev.is_some_and(|dev| devs.put_back(dev, setup, janitor)) {
                 janitor.wait();
             }
-            // Runner may have lost interest; and a step that failed to start has reported that itself.
+            // Runner may have closed its end; and a step that failed to start has reported that itself.
             let _ = sys::send(step.status, &message, &[]);
             sys::close(step.status);
-            sys::close(step.spare.process);
-            sys::close(step.spare.pids);
+            sys::close(step.process.pidfd);
+            sys::close(step.process.pids);
             steps.count -= 1;
             steps.all[index] = steps.all[steps.count];
-        } else if status.happened & !POLLIN != 0 && !step.killed {
-            steps.all[index].killed = true;
-            steps.all[index].to_tell = false;
-            sys::kill(step.spare.process);
-        } else if step.to_tell || status.happened != 0 && !step.asked && is_asked(step.status) {
-            let begun = ending::begin(&step.spare, view);
-            steps.all[index].asked = true;
-            steps.all[index].to_tell = begun == Begun::Later;
-            steps.messengers += usize::from(begun == Begun::Watched);
+        } else if status.happened & !POLLIN != 0 && !step.is_killed {
+            steps.all[index].is_killed = true;
+            steps.all[index].signal_pending = false;
+            sys::kill(step.process.pidfd);
+        } else if step.signal_pending || status.happened != 0 && !step.end_requested && is_end_requested(step.status) {
+            let delivery = ending::begin(&step.process, setup);
+            steps.all[index].end_requested = true;
+            steps.all[index].signal_pending = delivery == Delivery::Later;
+            steps.messengers += usize::from(delivery == Delivery::Started);
         }
     }
 }
 
-/// Whether runner asks for the end of the step of that status socket.
-fn is_asked(status: i32) -> bool {
+/// Returns whether runner requests the end of the step with this status socket.
+fn is_end_requested(status: i32) -> bool {
     let mut byte = [0u8; 1];
     sys::receive(status, &mut byte, false).is_ok_and(|received| {
         received.close();
@@ -232,9 +234,9 @@ fn is_asked(status: i32) -> bool {
     })
 }
 
-/// Takes a request in a spare's place, and answers that no process can be made.
+/// Receives a request in place of a preforked process, and replies that no process can be made.
 fn refuse() {
-    spare::with_request(false, |received, _| {
+    prefork::with_request(false, |received, _| {
         let Ok(received) = received else { return };
         if received.count >= REQUEST_DESCRIPTORS {
             let status = received.descriptors[REQUEST_DESCRIPTORS - 1];

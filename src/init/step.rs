@@ -1,56 +1,56 @@
-//! From a spare to a step: its streams, its limits, its user, its working directory, its program.
+//! Turns a preforked process into a step: sets its streams, limits, user and working directory, and executes its program.
 //!
-//! The order is for safety. Every descriptor but the standard streams and the status socket closes first; then the user
-//! is set; and only then the working directory is entered, through no magic link of proc(5), and must lie below the
-//! root: an image or an earlier step decides where that path leads.
+//! The order is for safety. First every descriptor but the standard streams and the status socket closes; then the user
+//! is set; and only then the process enters the working directory, through no magic link of proc(5). That directory must lie
+//! below the root, because an image or an earlier step decides where the path leads.
 
 use crate::STATUS;
 use crate::reaper;
 use crate::sys::{
     self, AT_FDCWD, Errno, FileKind, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDWR, Received, operation,
 };
-use crate::wire::{self, CapabilitySets, INIT, NO_NEW_PRIVILEGES, Request, TERMINAL, View, kind, stage};
+use crate::wire::{self, CapabilitySets, INIT, NO_NEW_PRIVILEGES, Request, StepSetup, TERMINAL, kind, stage};
 
-/// Why a process is no step.
+/// Why a process could not become a step.
 #[derive(Clone, Copy)]
 pub struct Failure {
-    /// Where, see [`wire::stage`].
+    /// The failed stage, see [`wire::stage`].
     pub stage: u8,
     /// The kernel's reason.
     pub error: Errno,
-    /// As the stage says.
+    /// A number whose meaning depends on the stage.
     pub detail: u64,
 }
 
 impl Failure {
-    /// Says where an error came up.
+    /// Adds the stage to an error.
     pub fn new(stage: u8) -> impl FnOnce(Errno) -> Self {
         move |error| Self { stage, error, detail: 0 }
     }
 }
 
-type Done = core::result::Result<(), Failure>;
+type StepResult = core::result::Result<(), Failure>;
 
-/// A kernel without keyrings has none to protect.
-pub fn without_keyrings(error: Errno) -> sys::Result<()> {
+/// Ignores the error of a kernel without keyrings, which has none to protect.
+pub fn ignore_missing_keyrings(error: Errno) -> sys::Result<()> {
     if error == sys::ENOSYS { Ok(()) } else { Err(error) }
 }
 
-/// Turns this process into the step's program. Comes back only when that fails.
+/// Turns this process into the step's program. Returns only when that fails.
 ///
-/// `score` is open on its oom_score_adj.
-pub fn become_step(request: &Request<'_>, view: &View<'_>, received: &Received, score: i32) -> Failure {
-    // Lowered for init and spare alone, so that a step is what the kernel ends for want of memory.
+/// `score` is the descriptor of its oom_score_adj.
+pub fn exec_step(request: &Request<'_>, setup: &StepSetup<'_>, received: &Received, score: i32) -> Failure {
+    // The score is lowered for init and preforked processes alone, so that the kernel kills a step when memory runs out.
     let set = set_oom_score(score, request.oom_score_adj).map_err(Failure::new(stage::OOM_SCORE));
-    let set_up = set.and_then(|()| set_up(request, view, received));
-    let behind = || if request.has(INIT) { reaper::go_behind().map_err(Failure::new(stage::INIT)) } else { Ok(()) };
-    match set_up.and_then(|()| behind()) {
+    let set_up = set.and_then(|()| set_up(request, setup, received));
+    let fork = || if request.has(INIT) { reaper::fork_program().map_err(Failure::new(stage::INIT)) } else { Ok(()) };
+    match set_up.and_then(|()| fork()) {
         Ok(()) => execute(request),
         Err(failure) => failure,
     }
 }
 
-fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
+fn set_up(request: &Request<'_>, setup: &StepSetup<'_>, received: &Received) -> StepResult {
     streams(request, received)?;
     sys::umask(request.umask);
     for limit in request.limits() {
@@ -59,13 +59,13 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
             return Err(Failure { stage: stage::LIMITS, error, detail });
         }
     }
-    let filter = !view.filter_first && !view.own_filter.is_empty();
+    let filter = !setup.filter_first && !setup.own_filter.is_empty();
     let late = filter && request.has(NO_NEW_PRIVILEGES);
     if filter && !late {
-        // Without no_new_privs only a process with CAP_SYS_ADMIN may load one, see seccomp(2).
-        sys::load_filter(view.own_filter).map_err(Failure::new(stage::SECCOMP))?;
+        // Without no_new_privs only a process with CAP_SYS_ADMIN may load a filter, see seccomp(2).
+        sys::load_filter(setup.own_filter).map_err(Failure::new(stage::SECCOMP))?;
     }
-    user(request, view)?;
+    user(request, setup)?;
     let directory =
         sys::open_without_magic(request.cwd, O_PATH | O_DIRECTORY).map_err(Failure::new(stage::DIRECTORY))?;
     sys::change_directory(directory).map_err(Failure::new(stage::DIRECTORY))?;
@@ -75,7 +75,7 @@ fn set_up(request: &Request<'_>, view: &View<'_>, received: &Received) -> Done {
         set.map_err(Failure::new(stage::NO_NEW_PRIVILEGES))?;
     }
     if late {
-        sys::load_filter(view.own_filter).map_err(Failure::new(stage::SECCOMP))?;
+        sys::load_filter(setup.own_filter).map_err(Failure::new(stage::SECCOMP))?;
     }
     Ok(())
 }
@@ -95,19 +95,19 @@ fn set_oom_score(file: i32, score: i32) -> sys::Result<()> {
 /// The most digits of a number of four bytes.
 pub const DIGITS: usize = 10;
 
-/// A number in decimal digits.
+/// Writes a number in decimal digits.
 pub fn decimal(number: u32, digits: &mut [u8; DIGITS]) -> &[u8] {
-    let (mut left, mut first) = (number, DIGITS);
-    while first > 0 && (left > 0 || first == DIGITS) {
+    let (mut remaining, mut first) = (number, DIGITS);
+    while first > 0 && (remaining > 0 || first == DIGITS) {
         first -= 1;
-        digits[first] = b'0' + (left % 10) as u8;
-        left /= 10;
+        digits[first] = b'0' + (remaining % 10) as u8;
+        remaining /= 10;
     }
     &digits[first..]
 }
 
 /// Sets the standard streams, and closes everything else but the status socket.
-fn streams(request: &Request<'_>, received: &Received) -> Done {
+fn streams(request: &Request<'_>, received: &Received) -> StepResult {
     sys::new_session().map_err(Failure::new(stage::SESSION))?;
     let mut streams = [received.descriptors[0], received.descriptors[1], received.descriptors[2]];
     if request.has(TERMINAL) {
@@ -127,13 +127,13 @@ fn streams(request: &Request<'_>, received: &Received) -> Done {
     set().map_err(Failure::new(stage::STDIO))
 }
 
-/// A stream, with the container's null device in place of the host's: through a descriptor of that one a step could
-/// change its mode and owner.
+/// Returns a stream, or the container's null device in place of the host's: through a descriptor of the host's, a step could
+/// change that node's mode and owner.
 fn own_null(stream: i32) -> sys::Result<i32> {
     if sys::kind(stream)? != FileKind::Null {
         return Ok(stream);
     }
-    // Not blocking: the manifest may list another device in its place.
+    // Without blocking: the manifest may list another device at this path.
     let null = sys::open(AT_FDCWD, b"/dev/null\0", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)?;
     if sys::kind(null)? != FileKind::Null {
         return Err(sys::EINVAL);
@@ -149,21 +149,21 @@ fn terminal(request: &Request<'_>) -> sys::Result<i32> {
     let master = sys::open(AT_FDCWD, b"/dev/ptmx\0", O_RDWR | O_NOCTTY | O_NONBLOCK)?;
     sys::block(master)?;
     sys::unlock_terminal(master)?;
-    // By the master and not by a path.
+    // Opened from the master's descriptor and not by a path.
     let slave = sys::ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY)? as i32;
-    sys::give(slave, request.uid)?;
+    sys::change_owner(slave, request.uid)?;
     if request.rows > 0 && request.columns > 0 {
         let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
         sys::set_terminal_size(slave, side(request.rows), side(request.columns))?;
     }
     sys::ioctl(slave, TIOCSCTTY, 0)?;
-    console(master)?;
+    link_console(master)?;
     sys::send(STATUS, &wire::status(kind::TERMINAL, 0, 0, 0), &[master])?;
     Ok(slave)
 }
 
-/// Makes /dev/console lead to the terminal: a link, for by now the step may not mount any more.
-fn console(master: i32) -> sys::Result<()> {
+/// Makes /dev/console a link to the terminal: by now this process may no longer mount.
+fn link_console(master: i32) -> sys::Result<()> {
     const PREFIX: &[u8] = b"pts/";
     const PATH: &[u8] = b"/dev/console\0";
     let mut target = [0u8; PREFIX.len() + DIGITS + 1];
@@ -173,18 +173,18 @@ fn console(master: i32) -> sys::Result<()> {
     target[PREFIX.len()..PREFIX.len() + number.len()].copy_from_slice(number);
     let target = &target[..=PREFIX.len() + number.len()];
     match sys::link(target, AT_FDCWD, PATH) {
-        // A device that the manifest lists.
+        // The manifest lists a device at this path.
         Err(sys::EEXIST) => Ok(()),
         other => other,
     }
 }
 
-/// Takes capabilities that are in `from` and not in `to` out of the bounding set of this process and of those that it
-/// clones, see capabilities(7).
+/// Removes the capabilities that are in `from` and not in `to` from the bounding set of this process and of its later clones, see
+/// capabilities(7).
 pub fn bound(from: u64, to: u64) -> sys::Result<()> {
     for capability in (0..64).filter(|capability| from & !to & 1 << capability != 0) {
         match sys::prctl(operation::CAPBSET_DROP, capability, 0) {
-            // The last that this kernel knows is behind.
+            // This kernel does not know this capability, nor any higher one.
             Err(sys::EINVAL) => break,
             other => other?,
         }
@@ -192,11 +192,11 @@ pub fn bound(from: u64, to: u64) -> sys::Result<()> {
     Ok(())
 }
 
-fn user(request: &Request<'_>, view: &View<'_>) -> Done {
+fn user(request: &Request<'_>, setup: &StepSetup<'_>) -> StepResult {
     let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = request.capabilities;
     let failed = || Failure::new(stage::CAPABILITIES);
-    // Init has left a step those that any step of this container may have.
-    bound(view.bounding, bounding).map_err(failed())?;
+    // Init's bounding set has those that any step of this container may have.
+    bound(setup.bounding, bounding).map_err(failed())?;
     if request.uid != 0 {
         sys::prctl(operation::SET_KEEPCAPS, 1, 0).map_err(failed())?;
     }
@@ -212,9 +212,9 @@ fn user(request: &Request<'_>, view: &View<'_>) -> Done {
 }
 
 fn groups(request: &Request<'_>) -> sys::Result<()> {
-    /// `NGROUPS_MAX` of the kernel is 65536; more than this few come from no group(5).
-    const MOST: usize = 1024;
-    let mut groups = [0u32; MOST];
+    /// `NGROUPS_MAX` of the kernel is 65536, but no real group(5) has more than this many for a user.
+    const MAX_GROUPS: usize = 1024;
+    let mut groups = [0u32; MAX_GROUPS];
     let all = groups.get_mut(..request.group_count()).ok_or(sys::EINVAL)?;
     for (to, from) in all.iter_mut().zip(request.groups()) {
         *to = from;
@@ -222,10 +222,10 @@ fn groups(request: &Request<'_>) -> sys::Result<()> {
     sys::set_groups(all)
 }
 
-/// Replaces this process by the step's program, sought as execvp(3) does.
+/// Replaces this process by the step's program, which it looks up as execvp(3) does.
 fn execute(request: &Request<'_>) -> Failure {
     let failed = Failure::new(stage::EXECUTE);
-    let (argc, envc) = (request.argv.count_left(), request.env.count_left());
+    let (argc, envc) = (request.argv.remaining(), request.env.remaining());
     let Ok(words) = sys::map_words(argc + envc + 2) else { return failed(sys::ENOMEM) };
     let (argv, env) = words.split_at_mut(argc + 1);
     for (to, from) in argv.iter_mut().zip(request.argv) {

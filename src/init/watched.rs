@@ -1,65 +1,64 @@
-//! The container's mounts that others can take away, looked at before each step and after it.
+//! Checks, before and after each step, the container's mounts that others can take away.
 //!
-//! When a directory on which something is mounted is removed or renamed where nothing is mounted on it, the kernel takes
+//! A mount point can be removed or renamed by a process in whose mount namespace nothing is mounted on it. The kernel then takes
 //! the mount away, or moves it along, in every mount namespace. A step of another container can do so below a bind or a
 //! cache that both containers have.
 
 use crate::ROOT;
 use crate::sys::{self, AT_FDCWD, Errno, O_DIRECTORY, O_PATH, Result};
-use crate::wire::{View, ViewMount};
+use crate::wire::{MountEntry, StepSetup};
 
-/// The mounts, and [`ROOT`] where there are any.
+/// The watched mounts. [`ROOT`] is open where there are any.
 #[derive(Clone, Copy)]
-pub struct Watched {
-    /// Their numbers in init's own namespace, which nothing else changes; 0 for one that was gone at the start.
-    numbers: &'static [usize],
-    /// Why they could not be noted. No step starts then.
-    failed: Option<Errno>,
+pub struct WatchedMounts {
+    /// Their ids in init's own namespace, which no other process changes; 0 for one that was lost at the start.
+    ids: &'static [usize],
+    /// Why they could not be recorded. Then no step starts.
+    error: Option<Errno>,
 }
 
-impl Watched {
-    /// Notes the mounts.
-    pub fn note(view: &View<'_>) -> Self {
-        match Self::numbers(view) {
-            Ok(numbers) => Self { numbers, failed: None },
-            Err(error) => Self { numbers: &[], failed: Some(error) },
+impl WatchedMounts {
+    /// Records the mounts.
+    pub fn record(setup: &StepSetup<'_>) -> Self {
+        match Self::ids(setup) {
+            Ok(ids) => Self { ids, error: None },
+            Err(error) => Self { ids: &[], error: Some(error) },
         }
     }
 
-    /// Has [`ROOT`] lead to init's own namespace, for spares too, where there is anything to watch.
-    fn numbers(view: &View<'_>) -> Result<&'static [usize]> {
-        let count = targets(view).count();
+    /// Returns the ids. Where there are mounts to watch, it opens [`ROOT`] in init's own namespace, for preforked processes too.
+    fn ids(setup: &StepSetup<'_>) -> Result<&'static [usize]> {
+        let count = targets(setup).count();
         if count == 0 {
             return Ok(&[]);
         }
-        let numbers = sys::map_words(count)?;
+        let ids = sys::map_words(count)?;
         let root = sys::open(AT_FDCWD, b"/\0", O_PATH | O_DIRECTORY)?;
         sys::duplicate(root, ROOT, true)?;
         if root != ROOT {
             sys::close(root);
         }
-        for (number, (_, target)) in numbers.iter_mut().zip(targets(view)) {
-            *number =
-                sys::mount_at(ROOT, target).ok().filter(|mount| mount.is_top).map_or(0, |mount| mount.number as usize);
+        for (id, (_, target)) in ids.iter_mut().zip(targets(setup)) {
+            *id = sys::mount_at(ROOT, target).ok().filter(|mount| mount.is_top).map_or(0, |mount| mount.id as usize);
         }
-        Ok(numbers)
+        Ok(ids)
     }
 
-    /// Returns the first descriptor beyond those that a spare keeps.
+    /// Returns the first descriptor after those that stay open in a preforked process.
     pub fn end(&self) -> i32 {
-        if self.numbers.is_empty() { ROOT } else { ROOT + 1 }
+        if self.ids.is_empty() { ROOT } else { ROOT + 1 }
     }
 
-    /// Returns why the mounts could not be noted.
-    pub fn failed(&self) -> Option<Errno> {
-        self.failed
+    /// Returns why the mounts could not be recorded.
+    pub fn error(&self) -> Option<Errno> {
+        self.error
     }
 
-    /// Returns the place in the view of the first one that is no longer where it was, with why.
-    pub fn lost(&self, view: &View<'_>) -> Option<(u64, Errno)> {
-        self.numbers.iter().zip(targets(view)).find_map(|(number, (index, target))| {
+    /// Returns the index among the step's mounts of the first one that is no longer at its target, with the error.
+    pub fn lost(&self, setup: &StepSetup<'_>) -> Option<(u64, Errno)> {
+        self.ids.iter().zip(targets(setup)).find_map(|(id, (index, target))| {
             let error = match sys::mount_at(ROOT, target) {
-                Ok(found) if found.number == *number as u64 => return None,
+                Ok(mount) if mount.id == *id as u64 => return None,
                 Ok(_) => sys::ENOENT,
                 Err(error) => error,
             };
@@ -68,11 +67,11 @@ impl Watched {
     }
 }
 
-/// Returns the place of each in the view, and its path from the root.
-fn targets<'a>(view: &View<'a>) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
-    view.mounts().enumerate().filter_map(|(index, mount)| match mount {
-        // As a path from a directory that is open.
-        ViewMount::Watched(target) => Some((index as u64, target.strip_prefix(b"/").unwrap_or(target))),
+/// Returns the index of each among the step's mounts, and its path from the root.
+fn targets<'a>(setup: &StepSetup<'a>) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
+    setup.mounts().enumerate().filter_map(|(index, mount)| match mount {
+        // Relative, because the path begins at an open directory.
+        MountEntry::Watched(target) => Some((index as u64, target.strip_prefix(b"/").unwrap_or(target))),
         _ => None,
     })
 }

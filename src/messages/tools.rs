@@ -15,8 +15,8 @@ fn every_error_of_a_runtime_says_where_why_and_what_to_do() {
             FindError::Unusable { path: "/usr/bin/crun".into(), source: errno(libc::EAGAIN) },
         ],
         FindError::NoVersion { .. } => [
-            FindError::NoVersion { path: "/bin/echo".into(), said: "echo 9.1".into() },
-            FindError::NoVersion { path: "/usr/sbin/runc".into(), said: "pthread_create failed: Resource temporarily unavailable".into() },
+            FindError::NoVersion { path: "/bin/echo".into(), output: "echo 9.1".into() },
+            FindError::NoVersion { path: "/usr/sbin/runc".into(), output: "pthread_create failed: Resource temporarily unavailable".into() },
         ],
     };
     compare("runtime", shown(errors, |error| Some(error.hint())));

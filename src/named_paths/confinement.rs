@@ -112,7 +112,7 @@ impl ShowsStore {
     /// hidden.
     ///
     /// A descriptor of a read-only bind renames nothing, so that one stays also where no step is confined by Landlock, as
-    /// long as the mounts of its namespace do: those of an external runtime, see `held_mounts`.
+    /// long as the mounts of its namespace do: those of an external runtime, see `pinned_mounts`.
     pub fn of<'b>(
         mut containers: impl Iterator<Item = &'b Container>,
         bind: &Mount,

@@ -1,4 +1,4 @@
-//! Mounts of a container: each made apart from any path, then put on a descriptor that was resolved inside the root.
+//! Attaches the mounts of a container: each is made detached, and then moved to a descriptor that was resolved inside the root.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,24 +17,24 @@ use crate::error::context;
 use crate::fs::in_root::{self, link_in_mount, open_beneath, resolve};
 use crate::sys::{self, MountChange};
 
-/// The mounts made so far, each with its target, in order.
+/// The mounts attached so far, each with its target, in order.
 ///
-/// The place of a mount that lies in another one is resolved from the descriptor of that one, and no link leads there: other
-/// containers may have what is bound there too, and their steps may change it at any time.
+/// The mount point of a mount that lies in another mount is resolved from the descriptor of that mount, through no symbolic
+/// link: other containers may have the same directory bound, and their steps may change it at any time.
 #[derive(Debug, Default)]
-pub struct Attached(Vec<(PathBuf, OwnedFd)>);
+pub struct AttachedMounts(Vec<(PathBuf, OwnedFd)>);
 
-impl Attached {
-    /// Mounts what config.json says at its place inside `root`.
+impl AttachedMounts {
+    /// Mounts an entry of config.json at its target inside `root`.
     ///
     /// # Errors
-    /// With the target, where the kernel refuses the mount or there is no place for it.
+    /// With the target, where the kernel refuses the mount or the mount point cannot be made.
     pub fn attach(&mut self, root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
         let target = mount.destination();
         let attach = || -> io::Result<OwnedFd> {
             let made = make(mount)?;
             let is_directory = FileType::from_raw_mode(fstat(&made)?.st_mode) == FileType::Directory;
-            put(made.as_fd(), self.place(root, target, is_directory)?.as_fd())?;
+            put(made.as_fd(), self.mount_point(root, target, is_directory)?.as_fd())?;
             Ok(made)
         };
         let made = attach().map_err(context(format_args!("mount {}", target.display())))?;
@@ -42,25 +42,25 @@ impl Attached {
         Ok(())
     }
 
-    /// Adds a mount that is attached at its target.
+    /// Adds a mount that is attached at its target already.
     pub fn add(&mut self, target: &Path, mount: OwnedFd) {
         self.0.push((target.to_owned(), mount));
     }
 
-    /// Returns the mount that a target lies in.
-    pub fn around(&self, target: &Path) -> Option<(&Path, BorrowedFd<'_>)> {
-        let around = self.0.iter().filter(|(other, _)| target != other && target.starts_with(other));
-        let (other, mount) = around.max_by_key(|(other, _)| other.components().count())?;
+    /// Returns the innermost mount that contains a target.
+    pub fn enclosing(&self, target: &Path) -> Option<(&Path, BorrowedFd<'_>)> {
+        let enclosing = self.0.iter().filter(|(other, _)| target != other && target.starts_with(other));
+        let (other, mount) = enclosing.max_by_key(|(other, _)| other.components().count())?;
         Some((other, mount.as_fd()))
     }
 
-    /// The place of a mount inside the root. One that lies in another mount, a tmpfs say, is made there.
+    /// Opens the mount point for a target inside the root. A missing one is made, also inside another mount such as a tmpfs.
     ///
     /// # Errors
-    /// Where it cannot be made, is of the wrong kind, or a link in another mount is on the way.
-    pub fn place(&self, root: BorrowedFd<'_>, target: &Path, is_directory: bool) -> io::Result<OwnedFd> {
-        if let Some((at, around)) = self.around(target) {
-            return place_below(at, around, target, is_directory);
+    /// Where it cannot be made, is of the wrong kind, or a symbolic link in another mount is on the way.
+    pub fn mount_point(&self, root: BorrowedFd<'_>, target: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+        if let Some((at, enclosing)) = self.enclosing(target) {
+            return mount_point_below(at, enclosing, target, is_directory);
         }
         match in_root::open(root, target, OFlags::PATH) {
             Ok(place) => Ok(place),
@@ -68,15 +68,15 @@ impl Attached {
                 let inside = resolve(root, target)?;
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
                 let above = in_root::open(root, &inside.existing, flags)?;
-                place_below(&inside.existing, above.as_fd(), &inside.path(), is_directory)
+                mount_point_below(&inside.existing, above.as_fd(), &inside.path(), is_directory)
             }
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Opens, or makes, the place `target`, which lies in the directory `above`, at `at`; through no link.
-fn place_below(at: &Path, above: BorrowedFd<'_>, target: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+/// Opens, or makes, the mount point `target` below the directory `above`, which lies at `at`; follows no symbolic link.
+fn mount_point_below(at: &Path, above: BorrowedFd<'_>, target: &Path, is_directory: bool) -> io::Result<OwnedFd> {
     let mut path = at.to_owned();
     let mut place = above.try_clone_to_owned()?;
     let mut names = target.strip_prefix(at).map_err(io::Error::other)?.components().peekable();
@@ -102,7 +102,7 @@ fn place_below(at: &Path, above: BorrowedFd<'_>, target: &Path, is_directory: bo
     Ok(place)
 }
 
-/// Makes a mount with its options, attached nowhere.
+/// Makes a detached mount with its options.
 ///
 /// # Errors
 /// Those of the kernel.
@@ -116,7 +116,7 @@ pub fn make(mount: &Mount) -> io::Result<OwnedFd> {
     Ok(made)
 }
 
-/// A copy of the mount that is seen at `source`, for this namespace alone.
+/// Returns a copy of the mount that is visible at `source`, for this namespace alone.
 fn bind(source: Option<&Path>, options: &Options) -> io::Result<OwnedFd> {
     let source = source.ok_or_else(|| io::Error::other("the bind has no source"))?;
     let recursive = if options.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
@@ -124,7 +124,7 @@ fn bind(source: Option<&Path>, options: &Options) -> io::Result<OwnedFd> {
     open_tree(CWD, source, flags).map_err(context(format_args!("bind {}", source.display())))
 }
 
-/// A filesystem of the kernel, mounted anew.
+/// Returns a new, detached mount of a kernel filesystem.
 ///
 /// # Errors
 /// `ENODEV` where the kernel does not have it, `EINVAL` for an option that it refuses.
@@ -145,7 +145,7 @@ pub fn filesystem(kind: &str, source: Option<&Path>, data: &[(String, Option<Str
     Ok(fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
-/// Applies the attributes and the propagation that are asked for.
+/// Applies the attributes and the propagation that the options request.
 ///
 /// # Errors
 /// Those of mount_setattr(2).
@@ -157,7 +157,7 @@ pub fn change(mount: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
     sys::change_mount(mount, below, true)
 }
 
-/// Puts a mount that is nowhere yet over what is open as `place`.
+/// Attaches a detached mount at the file or directory that is open as `place`.
 ///
 /// # Errors
 /// Those of move_mount(2).
@@ -178,15 +178,15 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_a_mount_is_made_there_and_no_link_leads_to_it() {
+    fn a_mount_point_in_a_mount_is_made_there_without_following_links() {
         let (root, mount) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(mount.path().join("there")).unwrap();
         fs::create_dir(root.path().join("led")).unwrap();
         symlink("../led", mount.path().join("link")).unwrap();
         let fd = open(root.path());
-        let mut attached = Attached::default();
+        let mut attached = AttachedMounts::default();
         attached.add("/shared".as_ref(), open(mount.path()));
-        let place = |target: &str, is_directory| attached.place(fd.as_fd(), target.as_ref(), is_directory);
+        let place = |target: &str, is_directory| attached.mount_point(fd.as_fd(), target.as_ref(), is_directory);
         for (target, is_directory) in
             [("/shared/there", true), ("/shared/there/new/deep", true), ("/shared/file", false)]
         {
@@ -198,23 +198,23 @@ mod tests {
             let error = place(target, true).unwrap_err().to_string();
             assert!(error.starts_with("/shared/link is a link that lies in the mount /shared,"), "{error}");
         }
-        // Beside it, and in the root, all is as it was.
+        // The directory that the link points to is unchanged, and mount points in the root are still made.
         assert_eq!(fs::read_dir(root.path().join("led")).unwrap().count(), 0);
         let in_root = fstat(place("/led/made", true).unwrap()).unwrap();
         assert_eq!(in_root.st_ino, fstat(open(&root.path().join("led/made"))).unwrap().st_ino);
     }
 
     #[test]
-    fn a_place_lies_in_the_deepest_mount_above_it() {
+    fn a_target_belongs_to_the_deepest_mount_that_contains_it() {
         let directory = tempfile::tempdir().unwrap();
-        let mut attached = Attached::default();
+        let mut attached = AttachedMounts::default();
         for target in ["/a", "/a/b", "/a/bc", "/a/b/c"] {
             attached.add(target.as_ref(), open(directory.path()));
         }
-        let around = |target: &str| attached.around(target.as_ref()).map(|(at, _)| at.to_owned());
-        assert_eq!(around("/a/b/c/d"), Some("/a/b/c".into()));
-        assert_eq!(around("/a/b/c"), Some("/a/b".into()));
-        assert_eq!(around("/a/bd"), Some("/a".into()));
-        assert_eq!(around("/ab"), None);
+        let enclosing = |target: &str| attached.enclosing(target.as_ref()).map(|(at, _)| at.to_owned());
+        assert_eq!(enclosing("/a/b/c/d"), Some("/a/b/c".into()));
+        assert_eq!(enclosing("/a/b/c"), Some("/a/b".into()));
+        assert_eq!(enclosing("/a/bd"), Some("/a".into()));
+        assert_eq!(enclosing("/ab"), None);
     }
 }

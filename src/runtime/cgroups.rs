@@ -1,17 +1,17 @@
-//! Cgroups that a killed runner, or a runtime, left behind: found by their names, and removed.
+//! Finds, by their names, the cgroups that a killed runner or a runtime left behind, and removes them.
 
 use crate::cgroup::{HOST_LEAF, Home, restore, restore_all};
 
-/// The prefix of the cgroups of all containers of one lease.
+/// Returns the prefix of the names of all containers' cgroups of one lease.
 pub fn prefix(lease: &str) -> String {
     format!("runner-{lease}-")
 }
 
-/// What the cgroups of all containers begin with.
-pub const ANY: &str = "runner-";
+/// The prefix of the names of all containers' cgroups.
+pub const NAME_PREFIX: &str = "runner-";
 
-/// Removes what is left of the containers of this process' own lease, with the processes in them, and puts its own
-/// cgroup back to what it was; true when nothing is left.
+/// Removes the cgroups that remain of the containers of this process' own lease, with the processes in them, and restores
+/// the settings of its own cgroup. Returns whether none of them remains.
 pub fn remove_own(lease: &str) -> bool {
     let Ok(home) = Home::of_this_process() else { return true };
     let prefix = prefix(lease);
@@ -22,17 +22,17 @@ pub fn remove_own(lease: &str) -> bool {
     is_clean
 }
 
-/// The cgroups of containers on this host, wherever the runners were whose they are.
+/// The cgroups of containers on this host, below the cgroups of any runners.
 #[derive(Debug)]
 pub struct LeftOver(Option<Home>);
 
 impl LeftOver {
-    /// Looks for them; by name alone, so that nothing needs to be written down that a killed runner could not write.
+    /// Looks for them by name alone, so that runner needs no record of them, which a killed runner could not write.
     pub fn find() -> Self {
-        Self(Home::find(|name| name.starts_with(ANY) && name != HOST_LEAF).ok())
+        Self(Home::find(|name| name.starts_with(NAME_PREFIX) && name != HOST_LEAF).ok())
     }
 
-    /// Removes those of a lease that no living process holds, with the processes in them; true when nothing is left.
+    /// Removes those of a lease that no living process has locked, with the processes in them. Returns whether none remains.
     pub fn remove(&mut self, lease: &str) -> bool {
         let Some(all) = self.0.take() else { return true };
         let prefix = prefix(lease);
@@ -42,7 +42,7 @@ impl LeftOver {
         own.remove()
     }
 
-    /// Puts back the cgroups of the runners whose containers were removed, unless a living one has need of them.
+    /// Restores the settings of the cgroups of the runners whose containers were removed, unless a living runner needs them.
     pub fn restore(self) {
         let _ = restore_all();
     }

@@ -1,7 +1,7 @@
 //! A session's container as runner sees it: a helper process that owns it, and a socket that takes requests for steps.
 //!
-//! The helper is runner started again. The embedded runtime's helper makes the container and waits for its end, while
-//! requests go straight to the process that becomes the step; an external runtime's helper takes them itself.
+//! The helper is a second process of runner's program. The embedded runtime's helper makes the container and waits for its
+//! end, while requests go straight to the process that becomes the step; an external runtime's helper receives them itself.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,29 +19,29 @@ use rustix::net::Shutdown;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::embedded::{Requests, Started};
+use super::embedded::{RequestSocket, StartedStep};
 use super::external::INIT_PATH;
-use super::protocol::{self, Opened, Start};
+use super::protocol::{self, OpenReply, StartRequest};
 use super::status::{self, Status};
 use super::watch::Watch;
-use super::{Ended, HeldMounts, Outcome, Stdio, process, wire};
+use super::{Ended, Outcome, PinnedMounts, Stdio, process, wire};
 use crate::cgroup::ProcessLimit;
 use crate::error::error_chain;
 use crate::oom_score;
 
-/// How long a step that was killed may take before [`RunningStep::insist`].
+/// How long a killed step may take before [`RunningStep::insist`].
 pub const KILL_AGAIN: Duration = Duration::from_millis(20);
 
-/// How often a step that was killed is thawed before its container is killed: two seconds.
+/// How often runner thaws a killed step before it kills the container: two seconds.
 const MAX_THAWS: u32 = 100;
 
-/// EAGAIN in a helper's words: it could make no process or thread.
+/// EAGAIN in a helper's message: it could make no process or thread.
 const NO_PROCESS: &str = "(os error 11)";
 
-/// As much is read of a helper's last words.
-const MAX_WORDS: usize = 4 << 10;
+/// The number of bytes that runner reads of a helper's error message.
+const MAX_ERROR_MESSAGE: usize = 4 << 10;
 
-/// What goes wrong with a session's helper.
+/// A failure of a session's helper.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RuntimeError {
@@ -53,16 +53,16 @@ pub enum RuntimeError {
     Create(String),
     #[error("the session's helper process failed: {0}")]
     Failed(String),
-    #[error("the session's helper process ended before its time")]
+    #[error("the session's helper process ended unexpectedly")]
     Gone,
 }
 
 impl RuntimeError {
-    /// What mends it, where that is known.
+    /// Returns how to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock => Some(ProcessLimit::hint()),
-            Self::Create(words) | Self::Failed(words) if words.contains(NO_PROCESS) => Some(ProcessLimit::hint()),
+            Self::Create(message) | Self::Failed(message) if message.contains(NO_PROCESS) => Some(ProcessLimit::hint()),
             Self::Spawn(error) if error.kind() == io::ErrorKind::NotFound => Some("mount -t proc proc /proc".into()),
             Self::Talk(_) | Self::Gone => {
                 Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
@@ -72,120 +72,122 @@ impl RuntimeError {
     }
 }
 
-/// A helper that starts, and then waits for a container to open: its start takes as long as a root to mount.
+/// A helper that starts, and then waits for the request to open a container: to start it takes as long as to mount a root.
 #[derive(Debug)]
 pub struct Helper {
     socket: UnixStream,
     process: HelperProcess,
 }
 
-/// The process of a helper. Dropped, it has lost its socket and ends; it is waited for.
+/// The process of a helper. Its owner has closed the socket by the time it drops this, so the helper ends; the drop waits for that.
 #[derive(Debug)]
 struct HelperProcess(Child);
 
-/// A container that takes processes.
+/// A container that starts processes on request.
 #[derive(Debug)]
 pub struct Container {
     channel: Channel,
-    // Waited for after its socket has closed.
+    // Declared after the channel: its socket closes before runner waits for the process.
     helper: HelperProcess,
-    /// Its cgroups, where all steps are in the same.
+    /// Its cgroups, where all steps are in the same ones.
     watch: Option<Arc<Watch>>,
-    held_mounts: Arc<HeldMounts>,
+    pinned_mounts: Arc<PinnedMounts>,
 }
 
-/// Where requests go.
+/// The receiver of requests.
 #[derive(Debug)]
 pub(super) enum Channel {
-    /// To the process that becomes the step.
+    /// The process that becomes the step.
     Embedded {
-        requests: Requests,
-        #[expect(dead_code, reason = "the helper waits for it to close")]
+        requests: RequestSocket,
+        #[expect(dead_code, reason = "the helper waits until this socket closes")]
         helper: UnixStream,
     },
-    /// To the helper. Messages of several threads must not mix.
+    /// The helper. Messages of several threads must not mix.
     External(Mutex<UnixStream>),
 }
 
-/// A step under way. Dropping it ends the step.
+/// A running step. Dropping it ends the step.
 #[derive(Debug)]
 pub struct RunningStep {
     status: OwnedFd,
-    /// What the words for a failed start need, with the embedded runtime.
-    started: Option<Started>,
-    /// The cgroups that it shares, and how often memory had run out there at its start.
+    /// The facts for the message of a failed start, with the embedded runtime.
+    started: Option<StartedStep>,
+    /// The cgroups that the step shares, and how often memory had run out there at its start.
     watch: Option<(Arc<Watch>, u64)>,
-    /// How often it was thawed since it was killed.
+    /// How often the step was thawed since it was killed.
     thawed: AtomicU32,
-    held_mounts: Arc<HeldMounts>,
+    pinned_mounts: Arc<PinnedMounts>,
 }
 
-/// How a step with a terminal began.
+/// The first reply of a step that requests a terminal.
 #[derive(Debug)]
 pub enum Begun {
-    /// It has one; this is the master's side, see pty(7).
+    /// The terminal's master side, see pty(7).
     Terminal(OwnedFd),
-    /// It ended before it had one.
+    /// The step ended before it had a terminal.
     Ended(Ended),
 }
 
 impl Helper {
-    /// Starts a helper with that argument.
+    /// Starts a helper with this argument.
     ///
     /// # Errors
     /// [`RuntimeError::Spawn`].
     pub(super) fn start(argument: &str) -> Result<Self, RuntimeError> {
         let (here, there) = UnixStream::pair().map_err(RuntimeError::Spawn)?;
-        // No process inside a container ever runs this program, so none has a way to its file, see CVE-2019-5736.
+        // No process inside a container ever runs this program, so none can reach its file, see CVE-2019-5736.
         let child = Command::new("/proc/self/exe")
             .arg0("runner")
             .arg(argument)
             .env_clear()
-            // The socket is the helper's standard input: that needs no descriptor number to agree on.
+            // The socket is the helper's standard input, so both need not agree on a descriptor number.
             .stdin(OwnedFd::from(there))
             .stdout(ProcessStdio::null())
-            // For its last words alone.
+            // For its error message alone.
             .stderr(ProcessStdio::piped())
             .current_dir("/")
-            // A Ctrl-C at the terminal is for runner, which ends its sessions itself.
+            // A Ctrl-C at the terminal must reach runner alone, which ends its sessions itself.
             .process_group(0)
             .spawn()
             .map_err(RuntimeError::Spawn)?;
         Ok(Self { socket: here, process: HelperProcess(child) })
     }
 
-    /// Sends a message that is not answered.
+    /// Sends a message that has no reply.
     pub(super) fn send(&self, message: &impl Serialize) -> io::Result<()> {
         protocol::send(&self.socket, message, &[])
     }
 }
 
 impl HelperProcess {
-    /// Waits for its end.
-    fn end(&mut self) -> Result<(), RuntimeError> {
+    /// Waits until the helper has ended.
+    fn wait(&mut self) -> Result<(), RuntimeError> {
         if self.0.wait().map_err(RuntimeError::Talk)?.success() {
             return Ok(());
         }
-        let words = self.0.stderr.as_mut().map_or_else(String::new, words);
-        Err(if words.is_empty() { RuntimeError::Gone } else { RuntimeError::Failed(words) })
+        let message = self.0.stderr.as_mut().map_or_else(String::new, error_message);
+        Err(if message.is_empty() { RuntimeError::Gone } else { RuntimeError::Failed(message) })
     }
 }
 
-/// What a helper that has ended wrote to its standard error. What it started may still have that open.
-fn words(stderr: &mut ChildStderr) -> String {
-    let mut bytes = [0; MAX_WORDS];
+/// Returns the text that an ended helper has written to its standard error. Processes that it started may still have that
+/// pipe open, so this never blocks.
+fn error_message(stderr: &mut ChildStderr) -> String {
+    let mut bytes = [0; MAX_ERROR_MESSAGE];
     let read =
         rustix::io::ioctl_fionbio(&*stderr, true).map_err(io::Error::from).and_then(|()| stderr.read(&mut bytes));
     String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).trim_end().to_owned()
 }
 
-/// How a helper ends: with why, in words, on its standard error where it fails. `done`: nothing is left of its container.
-pub fn last_words(done: io::Result<bool>) -> ExitCode {
-    match done {
+/// Returns a helper's exit code, and writes the error of a failed one to its standard error. `cleaned_up` says whether nothing
+/// remains of its container.
+pub fn helper_exit_code(cleaned_up: io::Result<bool>) -> ExitCode {
+    match cleaned_up {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // Runner may be gone, and then nobody wants to know.
+            // Runner may have ended, and then nobody reads the message.
             let _ = writeln!(io::stderr(), "{}", error_chain(&error));
             ExitCode::FAILURE
         }
@@ -194,47 +196,47 @@ pub fn last_words(done: io::Result<bool>) -> ExitCode {
 
 impl Drop for HelperProcess {
     fn drop(&mut self) {
-        // Waited for already where it was closed in the ordinary way.
+        // Where the container was closed in the ordinary way, `wait` has returned already.
         let _ = self.0.wait();
     }
 }
 
 impl Container {
-    /// Has a helper open a container, with descriptors beside the request. `watch` is for the cgroups that all its steps
-    /// are in, unless each has its own, which the helper looks after.
+    /// Has a helper open a container, with descriptors beside the request. `watch` is for the cgroups that contain all its
+    /// steps; where each step has its own, the helper watches those.
     ///
     /// # Errors
-    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
+    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own message.
     pub(super) fn open(
         helper: Helper,
         open: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
         channel: impl FnOnce(UnixStream) -> Channel,
         mut watch: Option<Watch>,
-        held_mounts: &Arc<HeldMounts>,
+        pinned_mounts: &Arc<PinnedMounts>,
     ) -> Result<Self, RuntimeError> {
         let Helper { socket: here, process: helper } = helper;
         let sent = protocol::send(&here, open, descriptors);
         if let Some(watch) = &mut watch {
-            // While the helper works.
+            // Runner reads the counters while the helper works.
             watch.count_from_now();
         }
         let answer = sent.and_then(|()| protocol::receive(&here));
-        let held_mounts = Arc::clone(held_mounts);
-        let mut container = Self { channel: channel(here), helper, watch: None, held_mounts };
+        let pinned_mounts = Arc::clone(pinned_mounts);
+        let mut container = Self { channel: channel(here), helper, watch: None, pinned_mounts };
         let error = match answer {
-            Ok(Some((Opened::Ready(limits), _))) => {
+            Ok(Some((OpenReply::Ready(limits), _))) => {
                 container.watch = watch.map(|mut watch| {
                     watch.expect(limits);
                     Arc::new(watch)
                 });
                 return Ok(container);
             }
-            Ok(Some((Opened::Failed(why), _))) => RuntimeError::Create(why),
+            Ok(Some((OpenReply::Failed(why), _))) => RuntimeError::Create(why),
             Ok(None) => RuntimeError::Gone,
             Err(error) => RuntimeError::Talk(error),
         };
-        // Of a helper that fails runner sees first that the other end of the socket is closed.
+        // When a helper fails, runner first sees that the other end of the socket is closed.
         let is_closed = match &error {
             RuntimeError::Gone => true,
             RuntimeError::Talk(error) => error.kind() == io::ErrorKind::BrokenPipe,
@@ -246,10 +248,10 @@ impl Container {
         }
     }
 
-    /// Starts a process in it, the first one of its namespace or, with `init`, behind one that reaps.
+    /// Starts a process in the container: as the first one of its PID namespace or, with `init`, as the child of a reaper.
     ///
     /// # Errors
-    /// [`RuntimeError::Talk`] when the container is gone.
+    /// [`RuntimeError::Talk`] when the container has ended.
     pub fn start(&self, mut process: Process, init: bool, stdio: &Stdio) -> Result<RunningStep, RuntimeError> {
         process.set_oom_score_adj(Some(oom_score::of_caller()));
         let (here, there) = status::pair().map_err(RuntimeError::Talk)?;
@@ -277,35 +279,35 @@ impl Container {
                     ));
                 }
                 let control = control.lock().unwrap_or_else(PoisonError::into_inner);
-                protocol::send(&control, &Start { process }, &descriptors).map_err(RuntimeError::Talk)?;
+                protocol::send(&control, &StartRequest { process }, &descriptors).map_err(RuntimeError::Talk)?;
                 None
             }
         };
         if let Some((watch, _)) = &watch {
-            // The first time, while the step starts.
+            // The first call opens the groups, while the step starts.
             watch.find();
         }
         Ok(self.running(here, started, watch))
     }
 
-    fn running(&self, status: OwnedFd, started: Option<Started>, watch: Option<(Arc<Watch>, u64)>) -> RunningStep {
-        let held_mounts = Arc::clone(&self.held_mounts);
-        RunningStep { status, started, watch, thawed: AtomicU32::new(0), held_mounts }
+    fn running(&self, status: OwnedFd, started: Option<StartedStep>, watch: Option<(Arc<Watch>, u64)>) -> RunningStep {
+        let pinned_mounts = Arc::clone(&self.pinned_mounts);
+        RunningStep { status, started, watch, thawed: AtomicU32::new(0), pinned_mounts }
     }
 
-    /// Ends the container with all that runs in it, and waits until its cgroup is gone.
+    /// Ends the container with all its processes, and waits until its cgroup is removed.
     ///
     /// # Errors
-    /// Where the helper did not end well: a cgroup may be left, which the next start of runner removes.
+    /// Where the helper failed: it may have left a cgroup behind, which the next start of runner removes.
     pub fn close(self) -> Result<(), RuntimeError> {
         let Self { mut helper, channel, .. } = self;
         drop(channel);
-        helper.end()
+        helper.wait()
     }
 }
 
 impl RunningStep {
-    /// Readable as soon as the step has ended.
+    /// Returns a descriptor that becomes readable as soon as the step has ended.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.status.as_fd()
     }
@@ -328,17 +330,17 @@ impl RunningStep {
         }
     }
 
-    /// For a step that was killed and has not ended: something inside may freeze it again and again, and what is frozen
-    /// on v1 does not end by SIGKILL. To be called each [`KILL_AGAIN`]; in the end the whole container is killed.
+    /// Thaws a step that was killed and has not ended: a process inside may freeze the step again and again, and a process that
+    /// is frozen on v1 does not end by SIGKILL. The caller repeats this each [`KILL_AGAIN`]; finally it kills the whole container.
     pub fn insist(&self) {
         let Some((watch, _)) = &self.watch else { return };
         if self.thawed.fetch_add(1, Ordering::Relaxed) < MAX_THAWS { watch.thaw() } else { watch.kill() }
     }
 
-    /// Ends the step with SIGKILL, and waits until it has ended or the container with it.
+    /// Kills the step with SIGKILL, and waits until it, or its whole container, has ended.
     ///
     /// # Errors
-    /// What poll(2) says.
+    /// Those of poll(2).
     pub fn kill_and_wait(&self) -> io::Result<()> {
         let again = Timespec::try_from(KILL_AGAIN).map_err(io::Error::other)?;
         self.kill();
@@ -352,10 +354,10 @@ impl RunningStep {
         }
     }
 
-    /// Waits for the terminal of a process that asks for one.
+    /// Waits for the terminal of a process that requests one.
     ///
     /// # Errors
-    /// [`RuntimeError::Gone`] when the container ended before.
+    /// [`RuntimeError::Gone`] when the container ended before the step had one.
     pub fn terminal(&self) -> Result<Begun, RuntimeError> {
         self.next()
     }
@@ -363,7 +365,7 @@ impl RunningStep {
     fn next(&self) -> Result<Begun, RuntimeError> {
         match status::receive(self.status.as_fd()).map_err(RuntimeError::Talk)? {
             Some(Status::Mounts(namespace)) => {
-                self.held_mounts.hold(namespace);
+                self.pinned_mounts.pin(namespace);
                 self.next()
             }
             Some(Status::Terminal(terminal)) => Ok(Begun::Terminal(terminal)),
@@ -384,20 +386,20 @@ impl RunningStep {
         }
     }
 
-    /// Has SIGTERM sent to all processes of the step. A first process that the kernel keeps that from is killed as soon as the
-    /// others have ended. Nothing says when, or whether, the step ends.
+    /// Has SIGTERM sent to all processes of the step. If the kernel does not deliver the signal to the first process, that one is
+    /// killed as soon as the others have ended. The step may still take any time to end, or not end at all.
     pub fn ask_to_end(&self) {
-        // A step that has ended has closed its end.
+        // An ended step has closed its end of the socket.
         let _ = status::send_packet(self.status.as_fd(), &wire::END, &[]);
         if let Some((watch, _)) = &self.watch {
-            // What something inside has frozen gets no signal.
+            // A process that something inside has frozen gets no signal.
             watch.thaw();
         }
     }
 
-    /// Ends the step with SIGKILL; its outcome is still to be waited for.
+    /// Kills the step with SIGKILL; the caller still waits for its outcome.
     pub fn kill(&self) {
-        // The other side waits for our end to close; half of it is enough, and leaves the way back open.
+        // The other side waits until our end closes. To close the sending half is enough, and replies still arrive.
         let _ = rustix::net::shutdown(&self.status, Shutdown::Write);
         self.insist();
     }

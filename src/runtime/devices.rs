@@ -1,4 +1,4 @@
-//! The device rules of a session's cgroup, set by runner itself before anything runs in it.
+//! Sets the device rules of a session's cgroup, before anything runs in it.
 //!
 //! On v1 by the device controller's files, on v2 by a small BPF program, see bpf(2) and
 //! Documentation/admin-guide/cgroup-v1/devices.rst of the kernel. Some external runtimes open /dev/net/tun to every
@@ -17,23 +17,23 @@ use crate::error::error_chain;
 use crate::runtime::cgroups;
 use crate::sys;
 
-/// What mends a host without device rules.
-const MEND: &str = "see `runner doctor`, or write `capabilities: { drop: [MKNOD] }` for the container";
+/// How to fix a host without device rules.
+const FIX: &str = "see `runner doctor`, or write `capabilities: { drop: [MKNOD] }` for the container";
 
 const NO_GROUPS: &str = "this host has no device cgroup: mount the v1 device controller or cgroup2";
 
-/// The device rules of a config.json.
+/// Returns the device rules of a config.json.
 pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
 }
 
-/// Lets the processes in these groups, and in all that are made below, use what `rules` allow, and nothing else.
+/// Lets the processes in these groups, and in all later groups below them, use only the devices that `rules` allow.
 ///
-/// On v1 there must be no group below them yet.
+/// On v1 they must not have a group below them yet.
 ///
 /// # Errors
-/// Where there is no device cgroup, or the kernel cannot enforce rules there: then nothing may run.
+/// Where the host has no device cgroup, or the kernel cannot enforce rules there: then nothing may run.
 pub fn allow_only(groups: &Home, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     match (groups.v1("devices"), groups.v2()) {
         (Some(group), _) => write_files(group, rules),
@@ -42,10 +42,10 @@ pub fn allow_only(groups: &Home, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<
     }
 }
 
-/// Sets the rules of a group that nothing is in and that is removed at once: whether they can be enforced below `home`.
+/// Checks whether rules can be enforced below `home`: sets those of an empty group, and removes the group at once.
 ///
 /// # Errors
-/// The words for a container that may not start without.
+/// The message for a container that may not start without them.
 pub fn check_below(home: &Home, name: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
     let attempt = || -> Result<(), Box<dyn Error>> {
         let group = home.create(name)?;
@@ -55,37 +55,37 @@ pub fn check_below(home: &Home, name: &str, rules: &[LinuxDeviceCgroup]) -> Resu
     attempt().map_err(refusal)
 }
 
-/// The words for a container that may make device nodes, where rules cannot be enforced.
+/// Returns the message for a container that may make device nodes, where rules cannot be enforced.
 pub fn refusal(error: Box<dyn Error>) -> String {
-    format!("device rules cannot be enforced here: {}; {MEND}", error_chain(&*error))
+    format!("device rules cannot be enforced here: {}; {FIX}", error_chain(&*error))
 }
 
 fn write_files(group: &GroupDir, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     for rule in rules {
         let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
         group.write(file, &rule.to_string()).map_err(|error| {
-            let what = format!("cannot write {rule} to {}: {error}", group.path().join(file).display());
+            let failure = format!("cannot write {rule} to {}: {error}", group.path().join(file).display());
             match callers_group(group.path()) {
                 Some(above) if rule.allow() && error.kind() == io::ErrorKind::PermissionDenied => {
-                    format!("{what}; {}", refused_above(rule, above))
+                    format!("{failure}; {}", refused_above(rule, above))
                 }
-                _ => what,
+                _ => failure,
             }
         })?;
     }
     Ok(())
 }
 
-/// The group that runner was started in, above those that it makes for a container.
+/// Returns the group in which runner was started, above those that runner makes for a container.
 fn callers_group(group: &Path) -> Option<&Path> {
     let is_own = |group: &&Path| {
         let name = group.file_name().and_then(OsStr::to_str);
-        name.is_some_and(|name| name.starts_with(cgroups::ANY))
+        name.is_some_and(|name| name.starts_with(cgroups::NAME_PREFIX))
     };
     group.ancestors().find(is_own)?.parent()
 }
 
-/// A group allows no device that the one above it refuses.
+/// Returns how to allow a device in the group above: a group cannot allow a device that the one above it refuses.
 fn refused_above(rule: &LinuxDeviceCgroup, above: &Path) -> String {
     let file = above.join("devices.allow");
     format!("the group above refuses it, or a part of it: `echo '{rule}' > {}` allows it", file.display())
@@ -104,7 +104,7 @@ const ACCESS_MKNOD: i32 = 1;
 const ACCESS_READ: i32 = 2;
 const ACCESS_WRITE: i32 = 4;
 
-/// One BPF instruction, `struct bpf_insn` of linux/bpf.h.
+/// Encodes one BPF instruction, `struct bpf_insn` of linux/bpf.h.
 const fn instruction(code: u8, to: u8, from: u8, offset: i16, value: i32) -> u64 {
     code as u64 | ((to | from << 4) as u64) << 8 | (offset as u16 as u64) << 16 | (value as u32 as u64) << 32
 }
@@ -117,8 +117,8 @@ const SHIFT_RIGHT_VALUE: u8 = 0x77;
 const JUMP_UNLESS_VALUE: u8 = 0x55;
 const EXIT: u8 = 0x95;
 
-/// A program that answers 1 for what a rule allows and 0 for anything else.
-/// It gets the kernel's question in register 1: type and access in one word, then major and minor.
+/// Returns a program that answers 1 for an access that a rule allows, and 0 for any other.
+/// Register 1 points to the kernel's request: type and access in one word, then major and minor.
 fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Box<dyn Error>> {
     let mut code = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
@@ -138,7 +138,7 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Box<dyn Error>> {
         let access = rule.access().as_deref().unwrap_or_default();
         let bit = |letter, bit| if access.contains(letter) { bit } else { 0 };
         let allowed = bit('m', ACCESS_MKNOD) | bit('r', ACCESS_READ) | bit('w', ACCESS_WRITE);
-        // Each test jumps over what is left of this rule: the tests after it, and the answer, which is two long.
+        // A test that fails jumps over the remainder of this rule: the tests after it, and the answer, which has two instructions.
         let mut tests = vec![(2, kind)];
         tests.push((6, 0));
         for (register, number) in [(4, rule.major()), (5, rule.minor())] {
@@ -149,8 +149,8 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Box<dyn Error>> {
         code.push(instruction(MOVE, 6, 3, 0, 0));
         code.push(instruction(AND_VALUE, 6, 0, 0, !allowed));
         for (index, (register, value)) in tests.iter().enumerate() {
-            let left = i16::try_from(tests.len() - index - 1 + 2)?;
-            code.push(instruction(JUMP_UNLESS_VALUE, *register, 0, left, *value));
+            let remaining = i16::try_from(tests.len() - index - 1 + 2)?;
+            code.push(instruction(JUMP_UNLESS_VALUE, *register, 0, remaining, *value));
         }
         code.push(instruction(MOVE_VALUE, 0, 0, 0, 1));
         code.push(instruction(EXIT, 0, 0, 0, 0));

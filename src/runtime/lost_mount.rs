@@ -1,14 +1,14 @@
-//! Mounts of a container that others can take away: which they are, and the words for one that is gone.
+//! Lists the mounts of a container that others can take away, and words the message for a lost one.
 //!
-//! When a directory on which something is mounted is removed or renamed where nothing is mounted on it, the kernel takes
+//! A mount point can be removed or renamed by a process in whose mount namespace nothing is mounted on it. The kernel then takes
 //! the mount away, or moves it along, in every mount namespace.
 
 use std::path::Path;
 
 use oci_spec::runtime::{Mount, Spec};
 
-/// Returns the mounts that are seen and can be taken away by their places: those that lie in a bind, which another
-/// container may have too; and all of them where the steps of the container `may_unmount`, and then remove a place.
+/// Returns the visible mounts that are lost when their mount point is removed: those that lie in a bind, which another container
+/// may have too; and all of them where the steps of the container `may_unmount`, and then remove a mount point.
 pub fn mounts_at_risk(spec: &Spec, may_unmount: bool) -> Vec<&Mount> {
     let mounts: Vec<&Mount> = spec.mounts().iter().flatten().collect();
     let is_at_risk = |(index, mount): &(usize, &&Mount)| {
@@ -21,8 +21,8 @@ pub fn mounts_at_risk(spec: &Spec, may_unmount: bool) -> Vec<&Mount> {
     mounts.iter().enumerate().filter(is_at_risk).map(|(_, mount)| *mount).collect()
 }
 
-/// Says that a mount of a container is gone.
-pub fn words(target: &Path) -> String {
+/// Returns the message for a lost mount of a container.
+pub fn message(target: &Path) -> String {
     format!(
         "its mount {} is gone: a step has removed or renamed the file or directory that it was on; mount it where no bind or \
          cache of another container is",
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_that_lie_in_a_bind_are_at_risk_and_all_that_are_seen_where_steps_may_unmount() {
+    fn mounts_in_a_bind_are_at_risk_and_all_visible_ones_where_steps_may_unmount() {
         let mount =
             |(target, kind): (&str, &str)| MountBuilder::default().destination(target).typ(kind).build().unwrap();
         let mounts = [

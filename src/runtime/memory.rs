@@ -1,4 +1,4 @@
-//! Whether the kernel has killed processes for want of memory: the counter of a container's cgroup.
+//! Reads how often the kernel has killed processes of a container's cgroup because memory ran out.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,18 +7,18 @@ use rustix::fs::OFlags;
 
 use crate::cgroup::Home;
 
-/// Both files are shorter.
+/// A size that neither file reaches.
 const MAX_BYTES: usize = 4096;
 
-/// How often the kernel has killed a process in a cgroup for want of memory, be it the cgroup's or the host's.
+/// The counter of the processes that the kernel has killed in a cgroup because memory ran out, the cgroup's or the host's.
 #[derive(Debug)]
 pub struct OomKills(File);
 
 impl OomKills {
-    /// Of the first of these groups where memory is accounted. On v1 a group counts its own processes alone, on v2 those
-    /// below it too.
+    /// Opens the counter of the first of these groups where the kernel accounts memory. On v1 a group counts its own processes
+    /// alone, on v2 those of the groups below it too.
     ///
-    /// `memory.events` of the kernel's cgroup-v2 document; `memory.oom_control` of v1's, which counts since Linux 4.13.
+    /// See `memory.events` in the kernel's cgroup-v2 document, and `memory.oom_control` in v1's, which counts since Linux 4.13.
     pub fn of_groups(groups: &[&Home]) -> Option<Self> {
         let open = |groups: &&Home| match (groups.v1("memory"), groups.v2()) {
             (Some(v1), _) => v1.file("memory.oom_control", OFlags::RDONLY).ok(),
@@ -28,7 +28,7 @@ impl OomKills {
         groups.iter().find_map(open).map(Self)
     }
 
-    /// By now; none where the kernel does not count, or the cgroup is gone.
+    /// Returns the current count; none where the kernel does not count, or the cgroup is removed.
     pub fn count(&self) -> Option<u64> {
         let mut bytes = [0; MAX_BYTES];
         let length = self.0.read_at(&mut bytes, 0).ok()?;
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_that_is_not_there_has_no_counter() {
+    fn a_cgroup_that_does_not_exist_has_no_counter() {
         let home = Home::of_this_process().unwrap();
         assert!(OomKills::of_groups(&[&home.child("no-such-cgroup")]).is_none());
     }

@@ -1,8 +1,8 @@
-//! OCI runtimes: what runs processes in a container that a bundle describes.
+//! OCI runtimes, which run processes in a container that a bundle describes.
 //!
 //! ```text
 //! runner ──▶ Container ─┬─ embedded ──▶ helper: makes the container once a session
-//!                       │         └───▶ spare: a process of the container that becomes the step
+//!                       │         └───▶ preforked process of the container, which becomes the step
 //!                       └─ external ──▶ helper: RUNTIME create, start, delete once a step
 //! ```
 
@@ -14,10 +14,10 @@ mod devices;
 pub mod disposition;
 pub mod embedded;
 pub mod external;
-mod held_mounts;
 mod lost_mount;
 mod memory;
 mod options;
+mod pinned_mounts;
 pub mod process;
 mod processes;
 pub mod protocol;
@@ -34,44 +34,44 @@ use std::sync::Arc;
 
 use container::{Container, Helper, RuntimeError};
 use external::Program;
-pub use held_mounts::HeldMounts;
 use oci_spec::runtime::{Capability, LinuxResources, Spec};
+pub use pinned_mounts::PinnedMounts;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-/// What runs processes in containers.
+/// A runtime, which runs processes in containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Runtime {
-    /// The one that is built in.
+    /// The built-in one.
     #[default]
     Embedded,
     /// A program with the command line of runc(8).
     External(Program),
 }
 
-/// A session's container, as a runtime is given it.
+/// A session's container, as runner passes it to a runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundle<'a> {
     /// Unique on this host.
     pub id: &'a str,
-    /// A folder for config.json; its `rootfs` is the mounted root.
-    pub folder: &'a Path,
-    /// A folder for the runtime's own files.
+    /// The directory for config.json; its `rootfs` is the mounted root.
+    pub directory: &'a Path,
+    /// The directory for the runtime's own files.
     pub state: &'a Path,
-    /// Where all sessions' mounts are.
+    /// The directory with the mounts of all sessions.
     pub workspace: &'a Path,
-    /// What else of the workspace the container needs.
+    /// The other directory of the workspace that the container needs.
     pub mounts: &'a Path,
-    /// What config.json says.
+    /// The content of config.json.
     pub spec: &'a Spec,
-    /// The most that a process in it may do.
+    /// The capabilities that a process in it may have at most.
     pub capabilities: &'a [Capability],
-    /// Where the mounts of its steps go that have ended.
-    pub held_mounts: &'a Arc<HeldMounts>,
+    /// The list that pins the mounts of its steps that have ended.
+    pub pinned_mounts: &'a Arc<PinnedMounts>,
 }
 
-/// What of a container is known before its root is mounted.
+/// The facts about a container that are known before its root is mounted.
 #[derive(Debug)]
-pub struct Ahead<'a> {
+pub struct Preparation<'a> {
     /// As in [`Bundle`].
     pub id: &'a str,
     /// As in its config.json.
@@ -83,13 +83,13 @@ pub struct Ahead<'a> {
 }
 
 impl Runtime {
-    /// Starts the process that will open a container, so that it gets ready meanwhile.
+    /// Starts the process that will open a container, so that this process gets ready meanwhile.
     ///
     /// # Errors
     /// [`RuntimeError::Spawn`], [`RuntimeError::Talk`].
-    pub fn helper(&self, ahead: Ahead<'_>) -> Result<Helper, RuntimeError> {
+    pub fn start_helper(&self, preparation: Preparation<'_>) -> Result<Helper, RuntimeError> {
         match self {
-            Self::Embedded => embedded::helper(ahead),
+            Self::Embedded => embedded::start_helper(preparation),
             Self::External(_) => Helper::start(external::HELPER_ARGUMENT),
         }
     }
@@ -97,7 +97,7 @@ impl Runtime {
     /// Opens a container, with a helper of this runtime.
     ///
     /// # Errors
-    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own words.
+    /// See [`RuntimeError`]; [`RuntimeError::Create`] has the runtime's own message.
     pub fn open(&self, helper: Helper, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
         match self {
             Self::Embedded => embedded::open(helper, bundle),
@@ -105,7 +105,7 @@ impl Runtime {
         }
     }
 
-    /// The processes in a container that are no step's.
+    /// Returns the number of processes in a container that belong to no step.
     pub fn own_processes(&self) -> u64 {
         match self {
             Self::Embedded => embedded::OWN_PROCESSES,
@@ -128,27 +128,27 @@ pub struct Stdio {
 /// How a process in a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It called exit(2).
+    /// The process called exit(2).
     Exited {
         /// The code, 0 to 255.
         code: i32,
     },
-    /// A signal ended it.
+    /// A signal ended the process.
     Signaled {
         /// The signal's number, see signal(7).
         signal: i32,
     },
-    /// It could not be started.
+    /// The process could not be started.
     NotStarted {
-        /// What went wrong, as it fits after "cannot start: ".
+        /// The reason, as it fits after "cannot start: ".
         why: String,
-        /// 126 where the command cannot be executed, 127 where it is not there, 125 for anything else, as with Docker.
+        /// 126 where the command cannot be executed, 127 where it does not exist, 125 for anything else, as with Docker.
         code: i32,
     },
 }
 
 impl Outcome {
-    /// The exit code as a shell gives it: 128 and the signal's number after a signal.
+    /// Returns the exit code as a shell reports it: 128 plus the signal's number after a signal.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Exited { code } | Self::NotStarted { code, .. } => *code,
@@ -156,22 +156,22 @@ impl Outcome {
         }
     }
 
-    /// Whether it ended well.
+    /// Returns whether the process succeeded.
     pub fn is_success(&self) -> bool {
         *self == Self::Exited { code: 0 }
     }
 }
 
-/// How a process in a container ended, and what of that its outcome does not tell.
+/// The end of a process in a container: its outcome, and the circumstances that an outcome does not show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// How it ended.
+    /// How the process ended.
     pub outcome: Outcome,
-    /// Meanwhile the kernel killed it, or another process of its container, for want of memory.
+    /// While it ran, the kernel killed it, or another process of its container, because memory ran out.
     pub out_of_memory: bool,
-    /// Meanwhile a limit of processes refused one to it, or to another process of its container.
+    /// While it ran, a limit on processes refused a new one to it, or to another process of its container.
     pub processes_refused: bool,
-    /// Why a limit or a mount that the manifest asks for did not hold to its end.
+    /// Why a limit or a mount that the manifest requests was not in force until its end.
     pub lost: Option<String>,
 }
 
@@ -184,10 +184,10 @@ impl From<Outcome> for Ended {
 /// The exit code of a step that could not be started for another reason than its command, as with Docker.
 pub const CANNOT_START: i32 = 125;
 
-/// A command that cannot be executed, by the kernel's word for why; by none where there is no such command.
+/// Returns the outcome of a command that cannot be executed, for the kernel's reason; `None` means that no such command exists.
 fn not_executed(name: &str, error: Option<&str>) -> Outcome {
     let Some(error) = error else {
-        let why = format!("{name} is not there, or not in PATH, or its interpreter is not there");
+        let why = format!("{name} does not exist, or is not in PATH, or its interpreter does not exist");
         return Outcome::NotStarted { why, code: 127 };
     };
     let mut letters = error.chars();
@@ -196,7 +196,7 @@ fn not_executed(name: &str, error: Option<&str>) -> Outcome {
     Outcome::NotStarted { why: format!("{name} cannot be executed: {error}"), code: 126 }
 }
 
-/// Waits for the end of a child and gives how it ended.
+/// Waits for the end of a child, and returns how it ended.
 fn reap(process: BorrowedFd<'_>) -> io::Result<Outcome> {
     let Some(status) = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED)? else {
         return Err(io::Error::other("a process that has ended has no status"));

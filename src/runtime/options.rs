@@ -1,23 +1,23 @@
-//! The options of a mount in config.json, as mount_setattr(2) and fsconfig(2) take them; pure.
+//! Translates the options of a mount in config.json to those of mount_setattr(2) and fsconfig(2); pure.
 
 use std::io;
 
 use oci_spec::runtime::Mount;
 
-/// `MOUNT_ATTR_*` of mount_setattr(2) and the data of a filesystem.
+/// The options of a mount: `MOUNT_ATTR_*` of mount_setattr(2), and the data of a filesystem.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Attributes to set on the mount itself.
     pub set: u64,
-    /// Attributes to clear on it.
+    /// Attributes to clear on the mount itself.
     pub clear: u64,
-    /// Attributes to set on it and all below it.
+    /// Attributes to set on the mount and all below it.
     pub set_below: u64,
-    /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`, if one is asked for, and whether for all below it too.
+    /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`, if one is requested, and whether it is for all mounts below too.
     pub propagation: Option<(u64, bool)>,
-    /// Whether a bind takes all below its source along.
+    /// Whether a bind includes the mounts below its source.
     pub recursive: bool,
-    /// What the filesystem itself is told: a key, or a key and its value.
+    /// The options of the filesystem itself: a key, or a key and its value.
     pub data: Vec<(String, Option<String>)>,
 }
 
@@ -72,16 +72,16 @@ impl Options {
         }
     }
 
-    /// To change how times are updated the kernel wants the old way cleared.
+    /// Sets how access times are updated: the kernel requires that the old way is cleared first.
     fn time(&mut self, attribute: u64) {
         self.clear |= libc::MOUNT_ATTR__ATIME;
         self.set = self.set & !libc::MOUNT_ATTR__ATIME | attribute;
     }
 
-    /// Refuses the data of a mount that has no filesystem of its own to take it.
+    /// Refuses data for a bind mount, which has no filesystem of its own.
     ///
     /// # Errors
-    /// With the first such option.
+    /// Names the first such option.
     pub fn without_data(self) -> io::Result<Self> {
         match self.data.first() {
             None => Ok(self),
@@ -110,21 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn a_recursive_attribute_is_apart_from_that_of_the_mount() {
+    fn recursive_attributes_are_separate_from_those_of_the_mount() {
         let parsed = options("rbind,ro,rro");
         assert_eq!((parsed.recursive, parsed.set, parsed.set_below), (true, 1, 1));
         assert_eq!(options("rbind,rprivate").propagation, Some((libc::MS_PRIVATE, true)));
     }
 
     #[test]
-    fn times_are_updated_in_the_one_way_that_is_asked_for_last() {
+    fn the_last_option_for_access_times_wins() {
         assert_eq!(options("noatime,strictatime").set, libc::MOUNT_ATTR_STRICTATIME);
         assert_eq!(options("noatime,relatime").set, 0);
         assert_eq!(options("relatime").clear, libc::MOUNT_ATTR__ATIME);
     }
 
     #[test]
-    fn everything_else_is_the_filesystems_and_a_bind_has_none() {
+    fn other_options_are_data_of_the_filesystem_and_a_bind_refuses_them() {
         let data = options("mode=755,newinstance").data;
         assert_eq!(data, [("mode".to_owned(), Some("755".to_owned())), ("newinstance".to_owned(), None)]);
         assert!(options("size=1").without_data().is_err());

@@ -1,4 +1,4 @@
-//! The OCI process of a step: command, user, environment, capabilities and limits, the same for all runtimes.
+//! Makes the OCI process of a step: command, user, environment, capabilities and limits, the same for all runtimes.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,11 +11,11 @@ use oci_spec::runtime::{
 use crate::model::Container;
 use crate::resource_limits;
 
-/// The environment of every process before what the manifest adds.
+/// The environment of every process, before the variables of the manifest.
 const DEFAULT_ENV: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("TERM", "xterm")];
 
-/// A user as the kernel knows it, looked up in the rootfs.
+/// A user in the kernel's terms, looked up in the rootfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// User number.
@@ -24,40 +24,40 @@ pub struct Credentials {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// The home folder of passwd(5), else `/`.
+    /// The home directory of passwd(5), else `/`.
     pub home: String,
 }
 
 impl Credentials {
-    /// User and group 0, where nothing is looked up.
+    /// Returns user and group 0, without any look-up.
     pub fn root() -> Self {
         Self { uid: 0, gid: 0, groups: vec![0], home: "/root".into() }
     }
 }
 
-/// What a step changes of its container's process.
+/// The properties of a step's process that its container does not define.
 #[derive(Debug)]
 pub struct Command<'a> {
     /// The argument vector.
     pub argv: Vec<String>,
-    /// Added to the container's environment.
+    /// The variables that the step adds to the container's environment.
     pub env: &'a BTreeMap<String, String>,
-    /// Where it starts.
+    /// The working directory.
     pub cwd: &'a std::path::Path,
-    /// Who runs it.
+    /// The user that runs it.
     pub user: &'a Credentials,
-    /// `SOURCE_DATE_EPOCH` of its environment, unless the manifest sets that.
+    /// The value of `SOURCE_DATE_EPOCH` in its environment, unless the manifest sets that variable.
     pub source_date_epoch: Option<u64>,
 }
 
-/// The process of one command in a container.
+/// Returns the process of one command in a container.
 ///
 /// # Errors
-/// None in practice: every required field is given.
+/// None in practice: every required field is set.
 pub fn process(container: &Container, command: Command<'_>) -> Result<Process, OciSpecError> {
     let mut env: BTreeMap<&str, String> =
         DEFAULT_ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    // runc and its like set HOME where it is not given; given here, it is the same with all of them.
+    // runc and similar runtimes set HOME where it is missing. Set here, it is the same with all of them.
     env.insert("HOME", command.user.home.clone());
     if let Some(seconds) = command.source_date_epoch {
         env.insert("SOURCE_DATE_EPOCH", seconds.to_string());
@@ -79,12 +79,12 @@ pub fn process(container: &Container, command: Command<'_>) -> Result<Process, O
         .build()
 }
 
-/// Why the kernel executes no program with so large an environment, for where only that is known.
+/// The reason why the kernel refuses to execute a program, where only the error E2BIG is known.
 pub const TOO_LARGE: &str = "an argument or a variable is longer than 128 KiB, or all of them together are longer than a \
                              quarter of the stack (`ulimit -s`), which is the most that the kernel takes";
 
 /// Returns why the kernel would refuse to execute a program with these arguments and variables, see execve(2): a runtime
-/// reports no more than the kernel's words.
+/// reports no more than the kernel's error.
 pub fn too_large(process: &Process) -> Option<String> {
     let all = process.args().iter().chain(process.env()).flatten();
     let length = all.fold(0, |sum: u64, text| sum + (text.len() + 1 + size_of::<*const u8>()) as u64);
@@ -106,20 +106,20 @@ fn user(credentials: &Credentials) -> Result<User, OciSpecError> {
         .build()
 }
 
-/// For user 0 the same set in all but the ambient one: ambient capabilities would make every program that a step of
-/// another user starts as powerful as a set-uid one. Without them, such a user has none until a file capability gives
-/// some.
+/// Returns the capability sets of a user: for user 0 the same set in all but the ambient one. Ambient capabilities would make
+/// every program that a step of another user starts as powerful as a set-uid one. Without them, such a user has none until a
+/// file capability grants some.
 ///
-/// Another user has none before execve(2) either, which would take them away: with them it could execute what only user 0
-/// may, and no-new-privileges would leave it the capabilities of the file, for they would not be new.
+/// Another user has none before execve(2) either, though that call would remove them: with them it could execute files that only
+/// user 0 may, and no-new-privileges would not remove the capabilities of the file, because they would not be new.
 fn capabilities(set: &[Capability], uid: u32) -> Result<LinuxCapabilities, OciSpecError> {
     let set: HashSet<Capability> = set.iter().copied().collect();
-    let at_once = if uid == 0 { set.clone() } else { HashSet::new() };
+    let in_force = if uid == 0 { set.clone() } else { HashSet::new() };
     LinuxCapabilitiesBuilder::default()
         .bounding(set.clone())
-        .effective(at_once.clone())
+        .effective(in_force.clone())
         .inheritable(set)
-        .permitted(at_once)
+        .permitted(in_force)
         .ambient(HashSet::new())
         .build()
 }

@@ -1,30 +1,30 @@
-//! Whether a limit of processes has refused one: the counters of a container's cgroups, and of those of its caller.
+//! Reads whether a limit on processes has refused a new one, from the counters of the container's and the caller's cgroups.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cgroup::{GroupDir, Home};
 
-/// The count at the last look. Nothing is read while steps succeed.
+/// The count of refused processes when it was last read. Runner reads nothing while steps succeed.
 #[derive(Debug)]
 pub struct Refusals {
-    /// On v2 the limit of a group above may be the one that refuses, and may have refused others before.
+    /// On v2 the limit of a group above may be the one that refuses, and may have refused other processes before.
     callers: Vec<GroupDir>,
-    seen: AtomicU64,
+    last_count: AtomicU64,
 }
 
 impl Refusals {
-    /// Counts from now on. `own` is the groups that runner is in; the groups of the container are new.
+    /// Counts from now on. `own` are the groups that runner itself is in; the groups of the container are new.
     pub fn from_now(own: &Home) -> Self {
         let callers = if own.v1("pids").is_some() { Vec::new() } else { own.groups_that_limit_processes() };
-        let seen = AtomicU64::new(callers.iter().map(GroupDir::refused_processes).sum());
-        Self { callers, seen }
+        let last_count = AtomicU64::new(callers.iter().map(GroupDir::refused_processes).sum());
+        Self { callers, last_count }
     }
 
-    /// Returns whether a process was refused since the last look, in the groups of the container or above.
-    pub fn rose(&self, container: &[&Home]) -> bool {
+    /// Returns whether a process was refused since the last call, in the groups of the container or above.
+    pub fn increased(&self, container: &[&Home]) -> bool {
         let callers: u64 = self.callers.iter().map(GroupDir::refused_processes).sum();
         let now = callers + count(container);
-        now > self.seen.swap(now, Ordering::Relaxed)
+        now > self.last_count.swap(now, Ordering::Relaxed)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages between runner and a session's helper over a socket: length, JSON, and descriptors beside it.
+//! Sends and receives the messages between runner and a session's helper: length, JSON, and descriptors beside it.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,38 +14,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::SetLimit;
 
-/// No message comes near this: a manifest is at most 4 MiB.
+/// The longest message that is accepted; none comes near it, because a manifest has at most 4 MiB.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Before each message: its length in bytes, little-endian.
+/// The size of the prefix of each message: its length in bytes, little-endian.
 const PREFIX: usize = 4;
 
 /// The most descriptors beside one message: stdin, stdout, stderr and the status socket.
 const MAX_DESCRIPTORS: usize = 4;
 
-/// The answer to the first message to a helper, which asks it to open a container.
+/// A helper's reply to the request to open a container.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Opened {
-    /// The container takes requests; the limits that its groups were given, where all its steps are in the same.
+pub enum OpenReply {
+    /// The container accepts requests. Its groups have these limits, where all its steps are in the same groups.
     Ready(Vec<SetLimit>),
-    /// There is no container; why.
+    /// The container could not be made, for this reason.
     Failed(String),
 }
 
-/// A request to a session's init: run this, with stdin, stdout, stderr and a status socket beside it.
+/// A request to start a process, with the descriptors of stdin, stdout, stderr and a status socket beside it.
 ///
-/// A [`Status`](super::status::Status) comes on the status socket. [`END`](super::wire::END) sent to it has the step end by
-/// SIGTERM; closing the other end of it kills the step.
+/// The helper sends a [`Status`](super::status::Status) on the status socket. An [`END`](super::wire::END) from runner on that
+/// socket ends the step by SIGTERM; if runner closes its end of the socket, the helper kills the step.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Start {
-    /// What to run.
+pub struct StartRequest {
+    /// The process to start.
     pub process: Process,
 }
 
 /// Sends a message.
 ///
 /// # Errors
-/// `EPIPE` when the other side is gone.
+/// `EPIPE` when the other side has ended.
 pub fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut bytes = vec![0; PREFIX];
     serde_json::to_writer(&mut bytes, message)?;
@@ -61,10 +61,10 @@ pub fn send(socket: &UnixStream, message: &impl Serialize, descriptors: &[Borrow
     socket.write_all(&bytes[sent..])
 }
 
-/// Receives what another program sends beside a message of its own: one descriptor.
+/// Receives the one descriptor that another program sends beside a message of its own.
 ///
 /// # Errors
-/// Where there is none.
+/// Where the message has none.
 pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -81,7 +81,7 @@ pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
 /// Receives a message and the descriptors beside it; `None` when the other side has closed.
 ///
 /// # Errors
-/// Where what comes is no such message.
+/// Where the bytes are no such message.
 pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut length = [0; PREFIX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -128,12 +128,12 @@ mod tests {
         let reader = std::thread::spawn(move || receive::<String>(&there).unwrap().unwrap());
         let null = File::open("/dev/null").unwrap();
         send(&here, &text, &[null.as_fd(), null.as_fd()]).unwrap();
-        let (got, descriptors) = reader.join().unwrap();
-        assert_eq!((got.len(), descriptors.len()), (text.len(), 2));
+        let (received, descriptors) = reader.join().unwrap();
+        assert_eq!((received.len(), descriptors.len()), (text.len(), 2));
     }
 
     #[test]
-    fn a_closed_socket_is_the_end_and_half_a_message_an_error() {
+    fn a_closed_socket_ends_the_messages_and_half_a_message_is_an_error() {
         let (here, there) = UnixStream::pair().unwrap();
         drop(here);
         assert!(receive::<String>(&there).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! The OCI runtime specification's config.json of a container: one for all runtimes.
+//! Makes the config.json of a container, as the OCI runtime specification defines it; the same for all runtimes.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,8 +30,8 @@ const DEFAULT_MOUNTS: [(&str, &str, &[&str]); 7] = [
 /// The targets of [`DEFAULT_MOUNTS`] that do not lie in another of them: they need a mount point in the root.
 pub const DEFAULT_MOUNT_POINTS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
-/// What every container may do beyond its own devices: make nodes, which is not to open them, and use those of `/dev`
-/// that reach nothing of the host.
+/// The device rules of every container, beside those for its own devices: it may make any node, which does not allow it to open
+/// the node, and use those of `/dev` that reach nothing of the host.
 const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
     (LinuxDeviceType::C, None, None, "m"),
     (LinuxDeviceType::B, None, None, "m"),
@@ -41,36 +41,36 @@ const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
     (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
     (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
     (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
-    // tty, ptmx, pts/*; /dev/console is one of the last, where there is one, and not the host's console
+    // tty, ptmx, pts/*. A step's /dev/console, if it has one, is one of the last, and not the host's console.
     (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
     (LinuxDeviceType::C, Some(136), None, "rwm"),
 ];
 
-/// The settings of a network namespace of a container's own: each user may bind each port in it, as with Docker.
+/// The sysctls of a container's own network namespace: each user may bind each port in it, as with Docker.
 const OPEN_PORTS: [(&str, &str); 1] = [("net.ipv4.ip_unprivileged_port_start", "0")];
 
-/// A device node of the host, looked up.
+/// A device node of the host, and its properties there.
 #[derive(Debug, Clone)]
 pub struct HostDevice {
-    /// As the runtime makes it inside.
+    /// The node that the runtime makes inside.
     pub node: LinuxDevice,
-    /// What the device cgroup allows.
+    /// The rule of the device cgroup for it.
     pub rule: LinuxDeviceCgroup,
 }
 
 impl HostDevice {
-    /// What mends the error of a device that was there when the manifest was checked.
+    /// Returns how to fix the error of a device that existed when the manifest was checked.
     pub fn hint(error: &io::Error) -> Option<String> {
         let gone = error.kind() == io::ErrorKind::NotFound;
         gone.then(|| "`modprobe` its driver or plug it in, or take it out of the manifest's `devices`".to_owned())
     }
 
-    /// Looks at the node on the host: as it was when the build began, for a step can put another one at its path. Before a
-    /// build, it is looked at by its path; links are not followed.
+    /// Reads the node's properties on the host from the descriptor that was opened when the build began, because a step can put
+    /// another node at its path. Before a build, it reads them by the path; symbolic links are not followed.
     ///
     /// # Errors
-    /// Where there is none, or it is no device.
+    /// Where the node does not exist, or is no device.
     pub fn look_up(device: &Device, opened: &OpenedPaths) -> io::Result<Self> {
         let stat = match opened.get(&device.path)? {
             Some(node) => rustix::fs::fstat(&node)?,
@@ -116,25 +116,25 @@ fn rule(
     rule.build()
 }
 
-/// What a session adds to what the manifest says of a container.
+/// The properties of a container that come from its session, and not from the manifest.
 #[derive(Debug)]
 pub struct Description<'a> {
-    /// Unique on this host; also the name of its cgroup.
+    /// The container's id, unique on this host; also the name of its cgroup.
     pub id: &'a str,
     /// The mounted root.
     pub rootfs: &'a Path,
-    /// The container's own mounts, with sources on the host, in order.
+    /// The mounts that the manifest lists, with sources on the host, in order.
     pub mounts: Vec<Mount>,
-    /// Its devices.
+    /// The container's devices.
     pub devices: &'a [HostDevice],
-    /// Processes in the container that are no step's, and do not count against its limit.
+    /// The number of processes in the container that belong to no step, and do not count against its limit.
     pub own_processes: u64,
 }
 
-/// The config.json of a container, but for the process: each step has its own.
+/// Returns the config.json of a container without the process: each step has its own.
 ///
 /// # Errors
-/// None in practice: every required field is given.
+/// None in practice: every required field is set.
 pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec, OciSpecError> {
     let own = |target: &str| description.mounts.iter().any(|mount| mount.destination() == Path::new(target));
     let mut mounts = Vec::new();
@@ -186,16 +186,16 @@ pub fn spec(container: &Container, description: Description<'_>) -> Result<Spec,
     Ok(spec)
 }
 
-/// A mount of the manifest's author: a proc(5) or sysfs(5) of theirs is no more open than the usual ones, unless they
-/// write `rw`, `suid`, `dev` or `exec`.
+/// Restrains a proc(5) or sysfs(5) that the manifest lists as much as the default ones, unless the manifest says `rw`, `suid`,
+/// `dev` or `exec`.
 fn restrained(mut mount: Mount) -> Mount {
-    let wanted: &[(&str, &str)] = match mount.typ().as_deref() {
+    let defaults: &[(&str, &str)] = match mount.typ().as_deref() {
         Some("proc") => &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")],
         Some("sysfs") => &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("ro", "rw")],
         _ => return mount,
     };
     let mut options = mount.options().clone().unwrap_or_default();
-    for (option, opposite) in wanted {
+    for (option, opposite) in defaults {
         if !options.iter().any(|written| written == option || written == opposite) {
             options.push((*option).to_owned());
         }
@@ -204,7 +204,7 @@ fn restrained(mut mount: Mount) -> Mount {
     mount
 }
 
-/// The masked and the read-only paths, below each proc(5) and sysfs(5) that is mounted.
+/// Returns the masked and the read-only paths, below each proc(5) and sysfs(5) that is mounted.
 fn protected(mounts: &[Mount], unmask: &Unmask) -> (Vec<String>, Vec<String>) {
     let all = |paths: &[&str]| {
         let below = |mount: &Mount, usual: &str| -> Vec<String> {
@@ -222,7 +222,7 @@ fn protected(mounts: &[Mount], unmask: &Unmask) -> (Vec<String>, Vec<String>) {
     (all(&MASKED_PATHS), all(&READ_ONLY_PATHS))
 }
 
-/// The rules of a container's seccomp profile that hold for it on this machine; none where it is unconfined.
+/// Returns the rules of a container's seccomp profile for this machine; none where it is unconfined.
 ///
 /// # Errors
 /// On a machine whose system calls runner does not know.
@@ -239,15 +239,15 @@ pub fn seccomp(container: &Container) -> Result<Option<LinuxSeccomp>, OciSpecErr
 /// Returns the version of the running kernel.
 ///
 /// # Errors
-/// Where its release has none in it.
+/// Where its release contains none.
 pub fn kernel() -> Result<Kernel, OciSpecError> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     Kernel::of_release(&release)
         .ok_or_else(|| OciSpecError::Other(format!("`{release}`, the kernel's release, has no version in it")))
 }
 
-/// Runtimes make nodes under `/dev` only, and where no other mount of the container is, in which they may follow links; the
-/// others are bound by the session: the first and the second list.
+/// Returns two lists: the nodes that runtimes make, and those that the session binds. Runtimes make nodes under `/dev` only, and
+/// in no other mount of the container, where they may follow symbolic links.
 pub fn nodes<'a>(container: &Container, devices: &'a [HostDevice]) -> (Vec<LinuxDevice>, Vec<&'a LinuxDevice>) {
     let dev = Path::new("/dev");
     let in_mount = |path: &Path| {
@@ -272,10 +272,10 @@ fn default_mount(target: &str, kind: &str, options: &[&str]) -> Result<Mount, Oc
         .build()
 }
 
-/// The limits and device rules of a container.
+/// Returns the limits and device rules of a container.
 ///
 /// # Errors
-/// As [`spec`].
+/// Those of [`spec`].
 pub fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) -> Result<LinuxResources, OciSpecError> {
     const PERIOD_MICROSECONDS: u64 = 100_000;
     let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")?];
@@ -286,7 +286,7 @@ pub fn resources(limits: &Limits, own_processes: u64, devices: &[HostDevice]) ->
     let mut resources = LinuxResourcesBuilder::default().devices(rules);
     if let Some(bytes) = limits.memory {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        // Swap is counted with memory, so that the limit is one.
+        // The same limit for memory and swap together, so that swap adds nothing.
         resources = resources.memory(LinuxMemoryBuilder::default().limit(bytes).swap(bytes).build()?);
     }
     if let Some(millicpus) = limits.millicpus {

@@ -1,4 +1,4 @@
-//! What comes back of a step while it starts and when it ends: packets on its status socket, the same for all runtimes.
+//! Sends and receives the packets on a step's status socket, while it starts and when it ends; the same for all runtimes.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,45 +13,45 @@ use rustix::net::{
 use super::wire::{self, STATUS_LENGTH, kind};
 use super::{Ended, Outcome};
 
-/// A reason in words is cut here: a packet must fit into the socket's buffer.
+/// The longest text of a reason, so that a packet fits into the socket's buffer.
 const MAX_TEXT: usize = 8 << 10;
 
-/// The byte of a message that says whether memory ran out.
+/// The index of the byte that says whether memory ran out.
 const OUT_OF_MEMORY: usize = 2;
 
-/// The byte that says whether a limit of processes refused one.
+/// The index of the byte that says whether a limit on processes refused one.
 const PROCESSES_REFUSED: usize = 3;
 
-/// What a packet says.
+/// The content of a packet.
 #[derive(Debug)]
 pub enum Status {
-    /// The step has a terminal; this is the master's side, see pty(7).
+    /// The master's side of the step's terminal, see pty(7).
     Terminal(OwnedFd),
-    /// The mount namespace of the step, which has ended.
+    /// The mount namespace of a step that has ended.
     Mounts(OwnedFd),
-    /// It has ended.
+    /// The step has ended.
     Ended(Ended),
-    /// It has ended, and a mount of its container was gone by then, by its number in the view.
+    /// The step has ended, and by then its container had lost a mount, which has this index in the step's mounts.
     EndedWithout(Outcome, u64),
-    /// The embedded runtime could not start it.
+    /// The embedded runtime could not start the step.
     Failed(StartFailure),
 }
 
-/// Where and why the embedded runtime could not start a step.
+/// The stage at which the embedded runtime could not start a step, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartFailure {
     /// See [`wire::stage`].
     pub stage: u8,
     /// See errno(3).
     pub errno: i32,
-    /// As the stage says.
+    /// A number whose meaning depends on the stage.
     pub detail: u64,
 }
 
 /// Makes the two ends of a status socket.
 ///
 /// # Errors
-/// What socketpair(2) says.
+/// Those of socketpair(2).
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
@@ -59,7 +59,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Sends the master's side of a step's terminal.
 ///
 /// # Errors
-/// `EPIPE` when runner is gone.
+/// `EPIPE` when runner has ended.
 pub fn send_terminal(socket: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> io::Result<()> {
     send_packet(socket, &wire::status(kind::TERMINAL, 0, 0, 0), &[terminal])
 }
@@ -67,7 +67,7 @@ pub fn send_terminal(socket: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> io::Re
 /// Sends the mount namespace of a step that has ended.
 ///
 /// # Errors
-/// `EPIPE` when runner is gone.
+/// `EPIPE` when runner has ended.
 pub fn send_mounts(socket: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
     send_packet(socket, &wire::status(kind::MOUNTS, 0, 0, 0), &[namespace])
 }
@@ -75,7 +75,7 @@ pub fn send_mounts(socket: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Res
 /// Sends how a step ended.
 ///
 /// # Errors
-/// `EPIPE` when runner is gone.
+/// `EPIPE` when runner has ended.
 pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
     let lost = ended.lost.as_deref().unwrap_or_default();
     let (kind, value, text) = match &ended.outcome {
@@ -93,7 +93,7 @@ pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
 /// Sends a packet and descriptors beside it.
 ///
 /// # Errors
-/// `EPIPE` when the other side is gone, `EMSGSIZE` where the packet is too long for the socket.
+/// `EPIPE` when the other side has ended, `EMSGSIZE` where the packet is too long for the socket.
 pub fn send_packet(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::REQUEST_DESCRIPTORS + 1))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
@@ -104,7 +104,8 @@ pub fn send_packet(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
     Ok(())
 }
 
-/// Receives what runner has sent of a step: whether it is to end by SIGTERM; none where runner has closed its end.
+/// Receives runner's message to a step, if one has arrived: returns whether the step must end by SIGTERM; none where runner has
+/// closed its end.
 ///
 /// # Errors
 /// Those of recvmsg(2).
@@ -130,7 +131,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Status>> {
         let mut parts = [IoSliceMut::new(&mut packet)];
         match rustix::net::recvmsg(socket.as_fd(), &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => break message.bytes,
-            // Told once where the other side has closed and not read all: what it sent before is still there.
+            // The kernel reports once that the other side has closed without reading all; the packets that it sent before follow.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(error.into()),
         }
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_end_of_a_step_arrives_as_it_was_sent() {
+    fn each_kind_of_end_is_received_as_it_was_sent() {
         let outcomes = [
             Outcome::Exited { code: 255 },
             Outcome::Signaled { signal: 9 },
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_a_mount_arrives_with_the_number_of_the_mount() {
+    fn an_end_with_a_lost_mount_is_received_with_the_index_of_the_mount() {
         let (here, there) = pair().unwrap();
         let packet = wire::status(kind::EXITED, wire::stage::LOST_MOUNT, 7, 3);
         send_packet(there.as_fd(), &packet, &[]).unwrap();
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_limit_arrives_in_words() {
+    fn a_lost_limit_is_received_as_text() {
         let (here, there) = pair().unwrap();
         let lost = Some("it was 7 and is max".to_owned());
         let ended = Ended { lost, ..Outcome::Exited { code: 0 }.into() };
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_needs_its_descriptor_and_a_closed_socket_is_the_end() {
+    fn a_terminal_needs_its_descriptor_and_a_closed_socket_ends_the_packets() {
         let (here, there) = pair().unwrap();
         let null = File::open("/dev/null").unwrap();
         send_terminal(there.as_fd(), null.as_fd()).unwrap();
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_step_arrives_also_where_nobody_has_read_that_it_was_asked_to_end() {
+    fn the_end_of_a_step_is_received_even_if_the_request_to_end_was_not_read() {
         let (here, there) = pair().unwrap();
         assert_eq!(receive_end(there.as_fd()).unwrap(), Some(false));
         send_packet(here.as_fd(), &wire::END, &[]).unwrap();
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_longer_than_a_packet_is_cut_and_not_lost() {
+    fn a_reason_longer_than_a_packet_is_shortened() {
         let (here, there) = pair().unwrap();
         let why = "é".repeat(MAX_TEXT);
         send_ended(there.as_fd(), &Outcome::NotStarted { why, code: 125 }.into()).unwrap();

@@ -1,5 +1,4 @@
-//! The cgroups of a container as runner sees them: memory that ran out, processes that were refused, limits that were
-//! lifted, processes that were frozen.
+//! Watches the cgroups of a container from runner: memory that ran out, refused processes, lifted limits, frozen processes.
 
 use std::sync::OnceLock;
 
@@ -9,14 +8,14 @@ use super::memory::OomKills;
 use super::processes::Refusals;
 use crate::cgroup::{Home, LimitedGroup, SetLimit};
 
-/// The cgroups of a container whose steps are all in the same, which its helper makes; opened when first asked for.
+/// The cgroups of a container whose steps are all in the same ones. The helper makes them; runner opens them at the first use.
 #[derive(Debug)]
 pub struct Watch {
     id: String,
     resources: LinuxResources,
     limits: Vec<SetLimit>,
     caller: Option<Caller>,
-    found: OnceLock<Groups>,
+    groups: OnceLock<Groups>,
 }
 
 /// The groups that runner itself is in, and the counts there before the first step.
@@ -24,7 +23,7 @@ pub struct Watch {
 struct Caller {
     home: Home,
     refusals: Refusals,
-    /// On v2 memory may be counted for this group alone.
+    /// On v2 the kernel may count memory for this group alone.
     oom_kills: Option<(OomKills, u64)>,
 }
 
@@ -36,13 +35,13 @@ struct Groups {
 }
 
 impl Watch {
-    /// Watches the groups of the container of that id.
+    /// Watches the groups of the container with this id.
     pub fn new(id: &str, spec: &Spec) -> Self {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-        Self { id: id.to_owned(), resources, limits: Vec::new(), caller: None, found: OnceLock::new() }
+        Self { id: id.to_owned(), resources, limits: Vec::new(), caller: None, groups: OnceLock::new() }
     }
 
-    /// Counts from now on; to be called before the first step begins.
+    /// Counts from now on; the caller does so before the first step begins.
     pub fn count_from_now(&mut self) {
         self.caller = Home::of_this_process().ok().map(|home| {
             let oom_kills = if home.v1("memory").is_some() { None } else { OomKills::of_groups(&[&home]) };
@@ -57,7 +56,7 @@ impl Watch {
         });
     }
 
-    /// Watches that the limits stay as the helper has set them.
+    /// Remembers the limits that the helper has set, for [`Watch::lost_limit`].
     pub fn expect(&mut self, limits: Vec<SetLimit>) {
         self.limits = limits;
     }
@@ -70,21 +69,21 @@ impl Watch {
             let oom_kills = OomKills::of_groups(&[&leaf, limited.groups()]);
             Groups { limited, leaf, oom_kills }
         };
-        Some((self.found.get_or_init(find), caller))
+        Some((self.groups.get_or_init(find), caller))
     }
 
-    /// Looks for them, if nothing has done so yet.
+    /// Opens the groups, unless they are open already.
     pub fn find(&self) {
         self.groups();
     }
 
-    /// How often the kernel has killed a process in them for want of memory; 0 where it does not count, and before the
-    /// groups have been looked for, for they are new then.
+    /// Returns how often the kernel has killed a process in the groups because memory ran out; 0 where it does not count, and
+    /// before the groups are opened, because they are new then.
     pub fn oom_kills_so_far(&self) -> u64 {
-        if self.found.get().is_some() { self.oom_kills() } else { 0 }
+        if self.groups.get().is_some() { self.oom_kills() } else { 0 }
     }
 
-    /// The same, now.
+    /// Returns the same count, and opens the groups if they are not open.
     pub fn oom_kills(&self) -> u64 {
         let Some((groups, caller)) = self.groups() else { return 0 };
         match (&groups.oom_kills, &caller.oom_kills) {
@@ -94,17 +93,18 @@ impl Watch {
         }
     }
 
-    /// Returns whether a limit of processes has refused one in them since this was last asked.
+    /// Returns whether a limit on processes has refused one in the groups since the last call.
     pub fn processes_refused(&self) -> bool {
-        self.groups().is_some_and(|(groups, caller)| caller.refusals.rose(&[&groups.leaf, groups.limited.groups()]))
+        self.groups()
+            .is_some_and(|(groups, caller)| caller.refusals.increased(&[&groups.leaf, groups.limited.groups()]))
     }
 
-    /// Why a limit that the manifest asks for does not hold any more.
+    /// Returns why a limit that the manifest requests is no longer in force.
     pub fn lost_limit(&self) -> Option<String> {
         self.groups()?.0.limited.lost_limit()
     }
 
-    /// Lets processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
+    /// Thaws processes that something inside has frozen: a process that is frozen on v1 does not end by SIGKILL.
     pub fn thaw(&self) {
         if let Some((groups, _)) = self.groups() {
             groups.limited.thaw();

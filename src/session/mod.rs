@@ -225,13 +225,13 @@ impl<'a> Session<'a> {
         };
         let bundle = Bundle {
             id: &id,
-            folder: &folder,
+            directory: &folder,
             state: &self.workspace.folder("state")?,
             workspace: self.workspace.path(),
             mounts: &self.own_mounts,
             spec: &spec::spec(self.container, description)?,
             capabilities: &self.container.capabilities,
-            held_mounts: self.workspace.held_mounts(),
+            pinned_mounts: self.workspace.pinned_mounts(),
         };
         let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

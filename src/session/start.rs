@@ -3,7 +3,7 @@
 use crate::model::{Container, MountKind, Network, Secret};
 use crate::named_paths::NamedPaths;
 use crate::resource_limits::settable_nofile;
-use crate::runtime::Ahead;
+use crate::runtime::Preparation;
 use crate::runtime::container::Helper;
 use crate::runtime::spec::{self, HostDevice};
 
@@ -67,7 +67,7 @@ pub(super) fn begin(
     devices: &[HostDevice],
 ) -> Result<Begun, SessionError> {
     let (runtime, id) = (workspace.runtime(), workspace.container_id());
-    let helper = runtime.helper(Ahead {
+    let helper = runtime.start_helper(Preparation {
         id: &id,
         resources: spec::resources(&container.limits, runtime.own_processes(), devices)?,
         capabilities: &container.capabilities,

@@ -13,7 +13,7 @@ use crate::error::context;
 use crate::fs::dirfd::Dir;
 use crate::fs::regular;
 use crate::mount::{BindOptions, Mounted, bind, keep_out_of_binds, mount_squashfs, mount_tmpfs};
-use crate::runtime::{HeldMounts, Runtime, cgroups};
+use crate::runtime::{PinnedMounts, Runtime, cgroups};
 use crate::secret::Secrets;
 use crate::{cgroup, model, oom_score};
 
@@ -33,7 +33,7 @@ pub struct Workspace {
     memory: OnceLock<Option<u64>>,
     has_warned: AtomicBool,
     secrets: Arc<Secrets>,
-    held_mounts: Arc<HeldMounts>,
+    pinned_mounts: Arc<PinnedMounts>,
     lease: String,
     disk: PathBuf,
     made: AtomicU32,
@@ -69,7 +69,7 @@ impl Workspace {
             memory: OnceLock::new(),
             has_warned: AtomicBool::new(false),
             secrets: Arc::default(),
-            held_mounts: Arc::default(),
+            pinned_mounts: Arc::default(),
             lease: lease.to_owned(),
             disk: disk.to_owned(),
             made: AtomicU32::new(0),
@@ -89,8 +89,8 @@ impl Workspace {
     }
 
     /// The mounts of steps that have ended.
-    pub fn held_mounts(&self) -> &Arc<HeldMounts> {
-        &self.held_mounts
+    pub fn pinned_mounts(&self) -> &Arc<PinnedMounts> {
+        &self.pinned_mounts
     }
 
     /// The directory of the lease on the store's disk, which the next start clears where runner is killed.

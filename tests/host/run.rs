@@ -39,8 +39,8 @@ fn the_exit_code_is_the_commands_own() {
 fn a_command_that_is_not_there_is_127_and_one_that_cannot_be_executed_126() {
     let project = project(MANIFEST);
     for (command, code, text) in [
-        ("nosuch", 127, "error: cannot start: nosuch is not there"),
-        ("/no/such", 127, "error: cannot start: /no/such is not there"),
+        ("nosuch", 127, "error: cannot start: nosuch does not exist"),
+        ("/no/such", 127, "error: cannot start: /no/such does not exist"),
         ("/proc/self/status", 126, "error: cannot start: /proc/self/status cannot be executed: Permission denied"),
         ("/bin", 126, "error: cannot start: /bin cannot be executed: "),
     ] {

@@ -125,7 +125,7 @@ fn runc_is_found_in_path_by_its_other_name_too() {
 fn a_program_that_is_no_runtime_is_refused_before_anything_runs() {
     let project = project(ONE);
     for (runtime, said) in
-        [("/bin/false", "asked for its `--version`, it tells none"), ("/nowhere/crun", "No such file or directory")]
+        [("/bin/false", "its `--version` prints no version"), ("/nowhere/crun", "No such file or directory")]
     {
         let run = apply(&project, &["--runtime", runtime], |command| command);
         assert_eq!(run.code, 3, "{run}");

@@ -310,7 +310,7 @@ steps:
     assert!(hint.contains("/killing.json of container killing ends a process (SIGSYS)"), "{}", built.run);
     assert_eq!(built.status("missing"), "failed", "{}", built.run);
     if runtime() == "embedded" {
-        assert!(built.reason("missing").contains("/no/such/program is not there"), "{}", built.reason("missing"));
+        assert!(built.reason("missing").contains("/no/such/program does not exist"), "{}", built.reason("missing"));
     }
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }

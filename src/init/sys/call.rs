@@ -1,4 +1,4 @@
-//! One system call: the instruction, the entry point of the program, and the error numbers.
+//! Makes one system call; defines the entry point of the program and the error numbers.
 
 use core::arch::{asm, global_asm};
 
@@ -41,7 +41,7 @@ global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x30, xzr", "mov x0,
 #[cfg(target_arch = "x86_64")]
 fn call(number: usize, a: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the callers pass what the system call of that number takes; the kernel clobbers rcx and r11 alone.
+    // SAFETY: the callers pass valid arguments of the system call with that number; the kernel clobbers rcx and r11 alone.
     unsafe {
         asm!("syscall", inlateout("rax") number.cast_signed() => result, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
              in("r10") a[3], in("r8") a[4], in("r9") a[5], lateout("rcx") _, lateout("r11") _, options(nostack));
@@ -52,7 +52,7 @@ fn call(number: usize, a: [usize; 6]) -> isize {
 #[cfg(target_arch = "aarch64")]
 fn call(number: usize, a: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the callers pass what the system call of that number takes.
+    // SAFETY: the callers pass valid arguments of the system call with that number.
     unsafe {
         asm!("svc 0", in("x8") number, inlateout("x0") a[0].cast_signed() => result, in("x1") a[1], in("x2") a[2],
              in("x3") a[3], in("x4") a[4], in("x5") a[5], options(nostack));
@@ -78,7 +78,7 @@ pub fn again<const N: usize>(number: usize, arguments: [usize; N]) -> Result<usi
     }
 }
 
-/// A path or another text for the kernel, which ends with its NUL.
+/// Returns the address of a path or another text for the kernel, which must end with its NUL.
 pub fn text(bytes: &[u8]) -> Result<usize> {
     if bytes.last() == Some(&0) { Ok(bytes.as_ptr() as usize) } else { Err(EINVAL) }
 }

@@ -1,4 +1,4 @@
-//! Descriptors and files.
+//! System calls for descriptors and files.
 
 use core::mem::size_of_val;
 
@@ -9,14 +9,14 @@ pub fn close(descriptor: i32) {
     let _ = checked(number::CLOSE, [fd(descriptor)]);
 }
 
-/// Closes every descriptor from `first` on.
+/// Closes every descriptor that is not below `first`.
 pub fn close_from(first: i32) -> Result<()> {
     checked(number::CLOSE_RANGE, [fd(first), u32::MAX as usize, 0]).map(drop)
 }
 
 pub const O_CLOEXEC: usize = 0o2_000_000;
 
-/// Makes `to` what `from` is; it stays open over execve(2) unless `close_on_exec`.
+/// Makes `to` a duplicate of `from`; it stays open across execve(2) unless `close_on_exec`.
 pub fn duplicate(from: i32, to: i32, close_on_exec: bool) -> Result<()> {
     if from == to {
         const F_SETFD: usize = 2;
@@ -67,11 +67,11 @@ fn open_resolving(directory: i32, path: &[u8], flags: usize, resolve: u64) -> Re
     Ok(again(number::OPENAT2, [fd(directory), text(path)?, (&raw const how) as usize, size_of_val(&how)])? as i32)
 }
 
-/// What kind of file a descriptor is open on.
+/// The kind of file that a descriptor refers to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     Directory,
-    /// /dev/null, by its number.
+    /// /dev/null, by its device number.
     Null,
     Other,
 }
@@ -91,7 +91,7 @@ struct Statx {
     after: [u32; 30],
 }
 
-/// A time of a file, as statx(2) has it.
+/// A time of a file, in the form of statx(2).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
@@ -105,7 +105,7 @@ impl Time {
     pub const FIRST: Self = Self { seconds: i64::MIN, nanoseconds: 0, padding: 0 };
 }
 
-/// Looks at a file below a directory, a link itself; an empty path stands for the directory.
+/// Returns the status of a file below a directory, without following a link; an empty path stands for the directory.
 fn stat(directory: i32, path: &[u8]) -> Result<Statx> {
     const AT_EMPTY_PATH_AND_NO_LINK: usize = 0x1000 | 0x100;
     const STATX_BASIC_STATS: usize = 0x7ff;
@@ -131,16 +131,16 @@ fn stat(directory: i32, path: &[u8]) -> Result<Statx> {
 pub struct Change {
     /// The inode's number.
     pub number: u64,
-    /// When anything of it was changed last.
+    /// The time of the last change of the file or its attributes.
     pub changed: Time,
 }
 
-/// Returns the last change of a file below a directory, of a link itself; an empty path stands for the directory.
+/// Returns the last change of a file below a directory, without following a link; an empty path stands for the directory.
 pub fn change_of(directory: i32, path: &[u8]) -> Result<Change> {
     stat(directory, path).map(|stat| Change { number: stat.number, changed: stat.changed })
 }
 
-/// Returns the time that a file would have that is changed now.
+/// Returns the time that a file gets if it is changed now.
 pub fn file_time() -> Result<Time> {
     const CLOCK_REALTIME_COARSE: usize = 5;
     let mut time = [0i64; 2];
@@ -157,30 +157,31 @@ pub fn kind(descriptor: i32) -> Result<FileKind> {
     })
 }
 
-/// The mount that is seen at a path.
+/// The mount that is visible at a path.
 pub struct MountAt {
-    /// No other mount of the namespace has it.
-    pub number: u64,
-    /// Whether it is mounted there, and not above.
+    /// The mount's id, unique in the namespace.
+    pub id: u64,
+    /// Whether the path is the root of the mount, and not a file below that.
     pub is_top: bool,
 }
 
-/// Returns the mount that is seen at a path to which no link leads; a relative one begins at a directory, in the namespace of that one's mount.
+/// Returns the mount that is visible at a path, without following links; a relative path begins at a directory, in the namespace of
+/// that directory's mount.
 pub fn mount_at(directory: i32, path: &[u8]) -> Result<MountAt> {
     let place = open_without_links(directory, path, O_PATH | O_NOFOLLOW)?;
-    let found = mount_of(place);
+    let mount = mount_of(place);
     close(place);
-    found
+    mount
 }
 
-/// Returns the mount of what is open.
+/// Returns the mount of an open file.
 pub fn mount_of(place: i32) -> Result<MountAt> {
     const AT_EMPTY_PATH: usize = 0x1000;
     mount(place, &[0], AT_EMPTY_PATH)
 }
 
-/// Returns the mount that a program of this process sees at an absolute path.
-pub fn mount_seen_at(path: &[u8]) -> Result<MountAt> {
+/// Returns the mount that is visible at an absolute path in this process' own namespace.
+pub fn mount_visible_at(path: &[u8]) -> Result<MountAt> {
     const AT_SYMLINK_NOFOLLOW: usize = 0x100;
     mount(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)
 }
@@ -193,10 +194,10 @@ fn mount(directory: i32, path: &[u8], flags: usize) -> Result<MountAt> {
     let mut stat = [0u64; 32];
     let arguments = [fd(directory), text(path)?, flags, STATX_MNT_ID, (&raw mut stat) as usize];
     checked(number::STATX, arguments)?;
-    Ok(MountAt { number: stat[MNT_ID], is_top: stat[ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT != 0 })
+    Ok(MountAt { id: stat[MNT_ID], is_top: stat[ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT != 0 })
 }
 
-/// Makes a directory in another.
+/// Makes a directory in another one.
 pub fn make_directory(directory: i32, path: &[u8]) -> Result<()> {
     checked(number::MKDIRAT, [fd(directory), text(path)?, 0o755]).map(drop)
 }
@@ -207,10 +208,10 @@ pub fn make_file(directory: i32, path: &[u8]) -> Result<()> {
     checked(number::MKNODAT, [fd(directory), text(path)?, S_IFREG | 0o644, 0]).map(drop)
 }
 
-/// Makes a node, of root, with the mode that has its type too. The device has a major and a minor number.
+/// Makes a device node that root owns. The mode includes the type; the device is its major and minor number.
 pub fn make_node(directory: i32, path: &[u8], mode: u32, device: (u32, u32)) -> Result<()> {
     let (major, minor) = (u64::from(device.0), u64::from(device.1));
-    // As makedev(3) has it.
+    // The same layout as that of makedev(3).
     let device = (major & 0xffff_f000) << 32 | (major & 0xfff) << 8 | (minor & 0xffff_ff00) << 12 | minor & 0xff;
     checked(number::MKNODAT, [fd(directory), text(path)?, mode as usize, device as usize]).map(drop)
 }
@@ -220,8 +221,8 @@ pub fn link(target: &[u8], directory: i32, path: &[u8]) -> Result<()> {
     checked(number::SYMLINKAT, [text(target)?, fd(directory), text(path)?]).map(drop)
 }
 
-/// Gives a file, or a link itself, to a user and a group.
-pub fn give_in(directory: i32, path: &[u8], uid: u32, gid: u32) -> Result<()> {
+/// Changes the owner and group of a file, without following a link.
+pub fn change_owner_in(directory: i32, path: &[u8], uid: u32, gid: u32) -> Result<()> {
     const AT_SYMLINK_NOFOLLOW: usize = 0x100;
     let owner = [uid as usize, gid as usize];
     checked(number::FCHOWNAT, [fd(directory), text(path)?, owner[0], owner[1], AT_SYMLINK_NOFOLLOW]).map(drop)
@@ -243,7 +244,7 @@ pub fn entries(directory: i32, bytes: &mut [u8]) -> Result<usize> {
     checked(number::GETDENTS64, [fd(directory), bytes.as_mut_ptr() as usize, bytes.len()])
 }
 
-/// Changes to a directory that is open, and makes sure that it lies below the root of this process.
+/// Changes to an open directory, and makes sure that it lies below the root of this process.
 pub fn change_directory(directory: i32) -> Result<()> {
     checked(number::FCHDIR, [fd(directory)])?;
     // "(unreachable)/…" for a directory outside, see getcwd(2).

@@ -1,4 +1,4 @@
-//! Landlock, see landlock(7).
+//! System calls for Landlock, see landlock(7).
 
 use core::mem::size_of_val;
 
@@ -8,19 +8,18 @@ use super::number;
 
 const EOPNOTSUPP: Errno = Errno(95);
 
-/// From this version on renames and links between directories can be permitted.
-const LEAST_VERSION: usize = 2;
+/// The first version that can permit renames and links between directories.
+const MIN_VERSION: usize = 2;
 
-/// Refuses this process, and all that it starts, to open, make or remove any file that is not below its root: also by a
-/// descriptor of a directory that another process has sent. A kernel that cannot do so changes nothing; doctor reports
-/// that.
+/// Forbids this process and its descendants to open, make or remove any file that is not below its root, also by the descriptor of
+/// a directory that another process has sent. A kernel without Landlock changes nothing; `runner doctor` reports such a kernel.
 pub fn confine_to_root() -> Result<()> {
     const CREATE_RULESET_VERSION: usize = 1;
     let version = match checked(number::LANDLOCK_CREATE_RULESET, [0, 0, CREATE_RULESET_VERSION]) {
         Err(super::ENOSYS | EOPNOTSUPP) => return Ok(()),
         version => version?,
     };
-    if version < LEAST_VERSION {
+    if version < MIN_VERSION {
         return Ok(());
     }
     let rights = rights(version);
@@ -35,7 +34,7 @@ pub fn confine_to_root() -> Result<()> {
     confined
 }
 
-/// Everything that this version knows of files: one bit each.
+/// Returns all rights for files that this version knows: one bit each.
 const fn rights(version: usize) -> u64 {
     let count = match version {
         ..3 => 14,

@@ -1,4 +1,4 @@
-//! Memory: mappings, and the one static buffer.
+//! Maps memory, and lends static buffers.
 
 use core::cell::UnsafeCell;
 use core::mem::size_of;
@@ -14,7 +14,7 @@ const MAP_ANONYMOUS: usize = 0x20;
 /// Maps `length` bytes of a file for reading, until this process ends or executes a program.
 pub fn map_file(descriptor: i32, length: usize) -> Result<&'static [u8]> {
     let address = checked(number::MMAP, [0, length, PROT_READ, MAP_PRIVATE, fd(descriptor), 0])?;
-    // SAFETY: the kernel has just mapped that many bytes there, nobody unmaps them, and the file is sealed.
+    // SAFETY: the kernel has just mapped that many bytes there, no code unmaps them, and the file is sealed.
     Ok(unsafe { core::slice::from_raw_parts(address as *const u8, length) })
 }
 
@@ -26,7 +26,7 @@ pub fn map_words(length: usize) -> Result<&'static mut [usize]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut usize, length) })
 }
 
-/// Where the kernel has put the arguments and the environment of this program, see execve(2).
+/// The address of the arguments and the environment of this program, see execve(2).
 #[repr(transparent)]
 pub struct Stack(*const usize);
 
@@ -34,7 +34,7 @@ impl Stack {
     /// Returns the addresses of the arguments and those of the environment, each list with the 0 that ends it.
     pub fn lists(self) -> [&'static [usize]; 2] {
         // SAFETY: the kernel begins a program with the number of arguments there, their addresses, 0, the addresses of the
-        // environment, and 0; nobody changes them.
+        // environment, and 0; no code changes them.
         unsafe {
             let count = *self.0;
             let arguments = self.0.add(1);
@@ -53,7 +53,7 @@ pub fn text_at(list: &'static [usize], index: usize) -> Option<&'static [u8]> {
     let address = *list.get(index).filter(|address| **address != 0)?;
     let text = address as *const u8;
     let mut length = 0;
-    // SAFETY: the kernel has put a text there that ends with a NUL, and nobody changes it.
+    // SAFETY: the kernel has put a text there that ends with a NUL, and no code changes it.
     unsafe {
         while *text.add(length) != 0 {
             length += 1;
@@ -62,7 +62,7 @@ pub fn text_at(list: &'static [usize], index: usize) -> Option<&'static [u8]> {
     }
 }
 
-/// The size of a file in memory.
+/// Returns the size of a file in memory.
 pub fn size(descriptor: i32) -> Result<usize> {
     const AT_EMPTY_PATH: usize = 0x1000;
     const STATX_SIZE: usize = 0x200;
@@ -73,7 +73,7 @@ pub fn size(descriptor: i32) -> Result<usize> {
     Ok(stat[5] as usize)
 }
 
-/// A buffer for one user at a time.
+/// A buffer for one borrower at a time.
 pub struct Buffer<const N: usize>(UnsafeCell<[u8; N]>);
 
 // SAFETY: this program has one thread.
@@ -84,13 +84,13 @@ impl<const N: usize> Buffer<N> {
         Self(UnsafeCell::new([0; N]))
     }
 
-    /// Gives the buffer to `user`, which is its only one for as long as it runs.
+    /// Lends the buffer to `user` for the remaining life of this process.
     pub fn with<T>(&'static self, user: impl FnOnce(&'static mut [u8; N]) -> T) -> T {
         // SAFETY: one thread, and the one caller of this program calls it once in a process.
         user(unsafe { &mut *self.0.get() })
     }
 
-    /// The same, for a user that keeps nothing of it.
+    /// Lends the buffer to `user` as long as that runs.
     pub fn lend<T>(&self, user: impl FnOnce(&mut [u8; N]) -> T) -> T {
         // SAFETY: one thread; no user of this program calls this or `with` again while it has the buffer.
         user(unsafe { &mut *self.0.get() })

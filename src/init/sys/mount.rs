@@ -1,4 +1,4 @@
-//! Mounts by descriptor, see fsopen(2), open_tree(2), move_mount(2) and mount_setattr(2).
+//! System calls for mounts by descriptor, see fsopen(2), open_tree(2), move_mount(2) and mount_setattr(2).
 
 use core::mem::size_of_val;
 
@@ -13,7 +13,7 @@ pub fn new_filesystem(kind: &[u8]) -> Result<i32> {
     Ok(checked(number::FSOPEN, [text(kind)?, FSOPEN_CLOEXEC])? as i32)
 }
 
-/// Sets an option, which has no value where that is empty.
+/// Sets an option; one with an empty value is a flag.
 pub fn set_option(context: i32, key: &[u8], value: &[u8]) -> Result<()> {
     const SET_FLAG: usize = 0;
     const SET_STRING: usize = 1;
@@ -33,7 +33,7 @@ pub fn mount_filesystem(context: i32, attributes: u64) -> Result<i32> {
     Ok(checked(number::FSMOUNT, [fd(context), FSMOUNT_CLOEXEC, attributes as usize])? as i32)
 }
 
-/// Clones the mount at a path that is open, or all of the tree below it.
+/// Clones the mount at an open file, or with `recursive` all mounts below it too.
 pub fn clone_mount(place: i32, recursive: bool) -> Result<i32> {
     const CLONE: usize = 1;
     const AT_EMPTY_PATH: usize = 0x1000;
@@ -42,7 +42,7 @@ pub fn clone_mount(place: i32, recursive: bool) -> Result<i32> {
     Ok(checked(number::OPEN_TREE, [fd(place), NOTHING.as_ptr() as usize, flags])? as i32)
 }
 
-/// Puts a mount over what is open as `place`.
+/// Attaches a mount at the file that is open as `place`.
 pub fn mount_over(mount: i32, place: i32) -> Result<()> {
     const EMPTY_PATHS: usize = 0x4 | 0x40;
     let nothing = NOTHING.as_ptr() as usize;

@@ -97,7 +97,7 @@ mod own {
     pub const STATX: usize = 291;
 }
 
-/// The same on every architecture: the calls that came after Linux 5.0.
+/// The numbers of the calls that came after Linux 5.0, which are the same on every architecture.
 mod common {
     pub const PIDFD_SEND_SIGNAL: usize = 424;
     pub const OPEN_TREE: usize = 428;

@@ -1,4 +1,4 @@
-//! Users, capabilities, limits, keyrings and seccomp.
+//! System calls for users, capabilities, limits, keyrings and seccomp.
 
 use super::call::{EINVAL, Result, checked};
 use super::number;
@@ -43,7 +43,7 @@ pub fn prctl(operation: usize, first: usize, second: usize) -> Result<()> {
     checked(number::PRCTL, [operation, first, second, 0, 0]).map(drop)
 }
 
-/// Sets a limit of this process, or, without `limit`, returns the hard one.
+/// Sets a limit of this process, if `limit` is one, and returns the previous hard limit.
 pub fn limit(resource: u32, limit: Option<(u64, u64)>) -> Result<u64> {
     let new = limit.map(|(soft, hard)| [soft, hard]);
     let mut old = [0u64; 2];

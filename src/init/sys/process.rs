@@ -1,11 +1,11 @@
-//! Processes: clone3(2), waitid(2), signals, poll(2), execve(2).
+//! System calls for processes: clone3(2), waitid(2), signals, poll(2), execve(2).
 
 use core::mem::size_of_val;
 
 use super::call::{ECHILD, EINVAL, Errno, Result, again, checked, fault, fd, text};
 use super::number;
 
-/// Ends this process; by a fault where a seccomp profile refuses exit_group(2) itself.
+/// Ends this process; by a fault if a seccomp profile refuses exit_group(2) itself.
 pub fn exit(code: i32) -> ! {
     let _ = checked(number::EXIT_GROUP, [fd(code)]);
     fault()
@@ -14,7 +14,7 @@ pub fn exit(code: i32) -> ! {
 const SIG_SETMASK: usize = 2;
 const SET_BYTES: usize = 8;
 
-/// Gives every signal its default action, and blocks none.
+/// Resets every signal to its default action, and unblocks all.
 pub fn default_signals() {
     const SIGNALS: usize = 64;
     let default = [0u64; 4];
@@ -33,14 +33,14 @@ const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_PIDFD: u64 = 0x1000;
 pub const SIGCHLD: u64 = 17;
 
-/// Which side of a clone one is on.
+/// The side of a clone on which the caller is.
 pub enum Fork {
     Child,
-    /// The number and a descriptor of the child.
+    /// The parent; with the number and a descriptor of the child.
     Parent(u32, i32),
 }
 
-/// Clones this process into a PID, mount, IPC and UTS namespace of its own: what a step makes of the host name goes with it.
+/// Clones this process into a PID, mount, IPC and UTS namespace of its own: a changed host name ends with the step.
 pub fn fork_apart() -> Result<Fork> {
     clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 }
@@ -62,18 +62,18 @@ fn clone(namespaces: u64) -> Result<Fork> {
     }
 }
 
-/// Clones this process by clone(2), which seccomp profiles checker by its flags where they refuse clone3(2). Returns the number
+/// Clones this process by clone(2), because seccomp profiles that refuse clone3(2) check the flags of clone(2). Returns the number
 /// of the child, and none in the child.
 pub fn fork_plainly() -> Result<Option<u32>> {
     checked(number::CLONE, [SIGCHLD as usize, 0, 0, 0, 0]).map(|pid| Some(pid as u32).filter(|pid| *pid != 0))
 }
 
-/// Whether this process is the first one of its PID namespace.
+/// Returns whether this process is the first one of its PID namespace.
 pub fn is_first() -> bool {
     checked(number::GETPID, []) == Ok(1)
 }
 
-/// Moves this process into a mount namespace, or the children that it makes from then on into a PID namespace, see setns(2).
+/// Moves this process into a mount namespace, or its later children into a PID namespace, see setns(2).
 pub fn enter(namespace: i32) -> Result<()> {
     checked(number::SETNS, [fd(namespace), 0]).map(drop)
 }
@@ -85,7 +85,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// From a siginfo_t: si_signo, si_errno, si_code, padding, si_pid, si_uid, si_status.
+    /// Reads a siginfo_t: si_signo, si_errno, si_code, padding, si_pid, si_uid, si_status.
     fn of(information: &[i32; 32]) -> Self {
         const CLD_EXITED: i32 = 1;
         let [_, _, code, _, _, _, status, ..] = *information;
@@ -105,13 +105,13 @@ pub fn reap(descriptor: i32) -> Result<Ended> {
     Ok(Ended::of(&information))
 }
 
-/// Waits for the end of a child of that number.
+/// Waits for the end of the child with this number.
 pub fn wait(number: u32) -> Result<()> {
     const P_PID: usize = 1;
     again(number::WAITID, [P_PID, number as usize, 0, WEXITED, 0]).map(drop)
 }
 
-/// Returns the number of a child that has ended, whose exit status stays.
+/// Returns the number of a child that has ended, without reaping it.
 pub fn ended_child() -> Option<u32> {
     const WNOWAIT: usize = 0x0100_0000;
     const SI_PID: usize = 4;
@@ -121,26 +121,25 @@ pub fn ended_child() -> Option<u32> {
     Some(information[SI_PID] as u32).filter(|number| *number != 0)
 }
 
-/// Waits until a child has ended, whose exit status stays.
+/// Waits until a child has ended, without reaping it.
 pub fn wait_for_any() -> Result<()> {
     const WNOWAIT: usize = 0x0100_0000;
     again(number::WAITID, [P_ALL, 0, 0, WEXITED | WNOWAIT, 0]).map(drop)
 }
 
-/// Takes the exit statuses of all children that have ended, and hands each with the child's number to `took`; false where no
-/// child is left.
-pub fn reap_all(mut took: impl FnMut(u32, Ended)) -> bool {
+/// Reaps all children that have ended, and passes the number and the end of each to `reaped`. Returns whether any child remains.
+pub fn reap_all(mut reaped: impl FnMut(u32, Ended)) -> bool {
     const SI_PID: usize = 4;
     loop {
         let mut information = [0i32; 32];
         match again(number::WAITID, [P_ALL, 0, (&raw mut information) as usize, WEXITED | WNOHANG, 0]) {
-            Ok(_) if information[SI_PID] != 0 => took(information[SI_PID] as u32, Ended::of(&information)),
+            Ok(_) if information[SI_PID] != 0 => reaped(information[SI_PID] as u32, Ended::of(&information)),
             other => return other != Err(ECHILD),
         }
     }
 }
 
-/// The namespaces of a process that init looks at, see ioctl_pidfd(2).
+/// The namespaces of a process that init opens, see ioctl_pidfd(2).
 #[derive(Clone, Copy)]
 pub enum Namespace {
     Mount = 0xff03,
@@ -167,8 +166,8 @@ pub fn signal(descriptor: i32, signal: usize) {
     let _ = checked(number::PIDFD_SEND_SIGNAL, [fd(descriptor), signal, 0, 0]);
 }
 
-/// Sends a signal to every process of this PID namespace and those below it, but to this one and the first, all at once: no
-/// process that is being cloned meanwhile is missed, see kill(2).
+/// Sends a signal to every process of this PID namespace and those below it, except this process and the first one, all at once:
+/// it misses no process that is being cloned meanwhile, see kill(2).
 pub fn signal_all(signal: usize) {
     let _ = checked(number::KILL, [fd(-1), signal]);
 }
@@ -178,20 +177,20 @@ pub fn signal_number(number: u32, signal: usize) {
     let _ = checked(number::KILL, [number as usize, signal]);
 }
 
-/// Blocks every signal that can be, so that [`await_signal`] takes it.
+/// Blocks every signal that can be blocked, so that [`await_signal`] receives it.
 pub fn block_signals() -> Result<()> {
     let all = u64::MAX;
     checked(number::RT_SIGPROCMASK, [SIG_SETMASK, (&raw const all) as usize, 0, SET_BYTES]).map(drop)
 }
 
-/// A signal that came.
+/// A received signal.
 pub struct Signal {
     pub number: usize,
-    /// It was sent by kill(2) or its like from outside of this PID namespace.
+    /// Whether it was sent by kill(2) or a similar call from outside of this PID namespace.
     pub is_from_outside: bool,
 }
 
-/// Takes the next signal.
+/// Waits for the next signal, and receives it.
 pub fn await_signal() -> Result<Signal> {
     const SI_CODE: usize = 2;
     const SI_PID: usize = 4;
@@ -203,7 +202,7 @@ pub fn await_signal() -> Result<Signal> {
     Ok(Signal { number, is_from_outside: information[SI_CODE] == SI_USER && information[SI_PID] == 0 })
 }
 
-/// Waits for one signal, which must be blocked, for at most so long.
+/// Waits for one signal, which must be blocked, for at most so many milliseconds.
 pub fn await_one(signal: usize, milliseconds: i64) -> Result<()> {
     let set = 1u64 << (signal - 1);
     let most = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
@@ -211,7 +210,7 @@ pub fn await_one(signal: usize, milliseconds: i64) -> Result<()> {
     again(number::RT_SIGTIMEDWAIT, arguments).map(drop)
 }
 
-/// Makes a group of processes of this one.
+/// Makes this process the leader of a new process group.
 pub fn new_group() {
     let _ = checked(number::SETPGID, [0, 0]);
 }
@@ -228,19 +227,19 @@ pub struct Poll {
 pub const POLLIN: i16 = 1;
 pub const POLLRDHUP: i16 = 0x2000;
 
-/// Waits until something happens.
+/// Waits until an event happens.
 pub fn poll(all: &mut [Poll]) -> Result<()> {
     again(number::PPOLL, [all.as_mut_ptr() as usize, all.len(), 0, 0, 0]).map(drop)
 }
 
-/// Waits until something happens, for so many milliseconds at most; whether something did.
+/// Waits until an event happens, for at most so many milliseconds. Returns whether one did.
 pub fn poll_for(all: &mut [Poll], milliseconds: i64) -> Result<bool> {
     let mut time = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
     let happened = again(number::PPOLL, [all.as_mut_ptr() as usize, all.len(), (&raw mut time) as usize, 0, 0])?;
     Ok(happened > 0)
 }
 
-/// Executes a program; comes back only when that fails. The arrays end with a null pointer.
+/// Executes a program; returns only when that fails. The arrays end with a null pointer.
 pub fn execute(path: &[u8], argv: &[usize], env: &[usize]) -> Errno {
     if argv.last() != Some(&0) || env.last() != Some(&0) {
         return EINVAL;

@@ -1,4 +1,4 @@
-//! Packets and descriptors over unix(7) sockets.
+//! Sends and receives packets and descriptors over unix(7) sockets.
 
 use core::mem::{size_of, size_of_val};
 
@@ -6,7 +6,7 @@ use super::call::{EBADMSG, EINVAL, ENOBUFS, ENOMEM, ETOOMANYREFS, Result, again,
 use super::file::{O_CLOEXEC, close};
 use super::number;
 
-/// A pair of `SOCK_SEQPACKET` sockets.
+/// Makes a pair of `SOCK_SEQPACKET` sockets.
 pub fn socket_pair() -> Result<[i32; 2]> {
     const AF_UNIX: usize = 1;
     const SOCK_SEQPACKET: usize = 5;
@@ -42,7 +42,7 @@ struct Message {
     flags: i32,
 }
 
-/// Sends a packet with as many descriptors as one holds; never raises SIGPIPE.
+/// Sends a packet with at most as many descriptors as fit in one; never raises SIGPIPE.
 pub fn send(socket: i32, bytes: &[u8], descriptors: &[i32]) -> Result<()> {
     const MSG_NOSIGNAL: usize = 0x4000;
     let part = [bytes.as_ptr() as usize, bytes.len()];
@@ -67,12 +67,12 @@ pub fn send(socket: i32, bytes: &[u8], descriptors: &[i32]) -> Result<()> {
         message.control = (&raw const rights) as usize;
         message.control_length = RIGHTS_HEADER + length.next_multiple_of(8);
     }
-    patiently(number::SENDMSG, [fd(socket), (&raw const message) as usize, MSG_NOSIGNAL]).map(drop)
+    with_retries(number::SENDMSG, [fd(socket), (&raw const message) as usize, MSG_NOSIGNAL]).map(drop)
 }
 
-/// Sends or receives once more where the kernel has no room for it at the moment: otherwise a step would lose its status
+/// Sends or receives, and tries again if the kernel has no memory for that at the moment: otherwise a step would lose its status
 /// socket, and end without a reason.
-fn patiently(number: usize, arguments: [usize; 3]) -> Result<usize> {
+fn with_retries(number: usize, arguments: [usize; 3]) -> Result<usize> {
     const TRIES: u32 = 100;
     for _ in 0..TRIES {
         match again(number, arguments) {
@@ -83,14 +83,14 @@ fn patiently(number: usize, arguments: [usize; 3]) -> Result<usize> {
     again(number, arguments)
 }
 
-/// A packet that came: its length, and the descriptors beside it.
+/// A received packet: its length, and the descriptors beside it.
 pub struct Received {
     pub length: usize,
     pub descriptors: [i32; MAX_DESCRIPTORS],
     pub count: usize,
 }
 
-/// Receives a packet; its length is 0 where the other side has closed. What does not fit is an error.
+/// Receives a packet; its length is 0 where the other side has closed. A packet that does not fit is an error.
 pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
     const MSG_DONTWAIT: usize = 0x40;
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
@@ -108,7 +108,7 @@ pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
         flags: 0,
     };
     let flags = MSG_CMSG_CLOEXEC | if wait { 0 } else { MSG_DONTWAIT };
-    let length = patiently(number::RECVMSG, [fd(socket), (&raw mut message) as usize, flags])?;
+    let length = with_retries(number::RECVMSG, [fd(socket), (&raw mut message) as usize, flags])?;
     let mut count = 0;
     if message.control_length >= RIGHTS_HEADER && (rights.level, rights.kind) == (SOL_SOCKET, SCM_RIGHTS) {
         count = (rights.length.saturating_sub(RIGHTS_HEADER) / 4).min(MAX_DESCRIPTORS);
@@ -122,7 +122,7 @@ pub fn receive(socket: i32, bytes: &mut [u8], wait: bool) -> Result<Received> {
 }
 
 impl Received {
-    /// Closes every descriptor that came.
+    /// Closes every received descriptor.
     pub fn close(&self) {
         for descriptor in &self.descriptors[..self.count] {
             close(*descriptor);

@@ -1,12 +1,12 @@
-//! The flat binary form of what runner and a session's init say to each other; both programs contain these files.
+//! The flat binary form of the messages between runner and a session's init; both programs contain these files.
 //!
 //! Numbers are little-endian. A text is its length in bytes with its NUL, the bytes, and the NUL, so that the receiver
-//! passes it to a system call where it lies. Every message is one packet of a `SOCK_SEQPACKET` socket, see unix(7).
+//! passes it to a system call in place. Every message is one packet of a `SOCK_SEQPACKET` socket, see unix(7).
 //!
 //! ```text
 //! request  uid gid umask flags rows columns oom      (u32 each)   the descriptors of stdin, stdout, stderr and the
 //!          bounding effective permitted inheritable   (u64 each)   status socket lie beside it, then the memory that
-//!          ambient                                                 holds the request itself where it is long
+//!          ambient                                                 with the request itself where that is long
 //!          groups limits cwd candidates argv env      (lists)
 //! status   kind stage 0 0 (u8 each)  value (i32)  detail (u64)  text
 //! end      1 (u8)          from runner, on the status socket
@@ -14,37 +14,37 @@
 
 mod reader;
 pub mod request;
-pub mod view;
+pub mod step_setup;
 
 pub use reader::{Reader, Texts};
 pub use request::{CapabilitySets, Request};
-pub use view::{View, ViewMount};
+pub use step_setup::{MountEntry, StepSetup};
 
-/// The longest request that travels in the packet itself; a longer one lies in memory that comes as a fifth descriptor.
+/// The longest request that is sent in the packet itself; a longer one lies in memory, whose descriptor is the fifth.
 pub const MAX_INLINE: usize = 32 << 10;
 
-/// The longest request at all: a manifest has at most 4 MiB, and execve(2) takes less than this.
+/// The longest request at all: a manifest has at most 4 MiB, and execve(2) accepts less than this.
 pub const MAX_REQUEST: usize = 64 << 20;
 
-/// Descriptors beside a request: stdin, stdout, stderr, status.
+/// The number of descriptors beside a request: stdin, stdout, stderr, status.
 pub const REQUEST_DESCRIPTORS: usize = 4;
 
-/// Bits of a request's flags.
+/// A bit of a request's flags: the step has a terminal.
 pub const TERMINAL: u32 = 1;
-/// Sets no_new_privs, see prctl(2).
+/// A bit: sets no_new_privs, see prctl(2).
 pub const NO_NEW_PRIVILEGES: u32 = 2;
-/// The first process starts the step's program, and reaps and passes signals on.
+/// A bit: the first process starts the step's program, reaps orphans and forwards signals.
 pub const INIT: u32 = 4;
 
-/// The one message that runner sends on a step's status socket: the step is to end, by SIGTERM to each of its processes.
+/// The one message that runner sends on a step's status socket: end the step by SIGTERM to each of its processes.
 pub const END: [u8; 1] = [1];
 
 /// Kinds of a status message.
 pub mod kind {
-    /// The master's side of the terminal is beside the message.
+    /// The descriptor of the terminal's master side is beside the message.
     pub const TERMINAL: u8 = 1;
-    /// The step called exit(2) with `value`. At `stage` [`LOST_MOUNT`](super::stage::LOST_MOUNT), a mount of the container
-    /// was gone by then, and `detail` is its place in the view.
+    /// The step called exit(2) with `value`. At `stage` [`LOST_MOUNT`](super::stage::LOST_MOUNT), the container had lost a mount
+    /// by then, and `detail` is its index in the step's mounts.
     pub const EXITED: u8 = 2;
     /// The signal `value` ended the step; `stage` and `detail` as for [`EXITED`].
     pub const SIGNALED: u8 = 3;
@@ -56,11 +56,11 @@ pub mod kind {
     pub const MOUNTS: u8 = 6;
 }
 
-/// Where the start of a step failed.
+/// The stages at which the start of a step can fail.
 pub mod stage {
     /// clone3(2).
     pub const PROCESS: u8 = 1;
-    /// A mount of the step's own; `detail` is its place in the view.
+    /// A mount of the step's own; `detail` is its index in the step's mounts.
     pub const MOUNT: u8 = 2;
     /// setsid(2).
     pub const SESSION: u8 = 3;
@@ -92,13 +92,13 @@ pub mod stage {
     pub const KEYRING: u8 = 16;
     /// landlock_restrict_self(2).
     pub const LANDLOCK: u8 = 17;
-    /// A mount of the container is gone; `detail` is its place in the view.
+    /// The container has lost a mount; `detail` is its index in the step's mounts.
     pub const LOST_MOUNT: u8 = 18;
     /// proc_pid_oom_score_adj(5).
     pub const OOM_SCORE: u8 = 19;
-    /// The process behind the first one.
+    /// The fork of the step's program from its first process.
     pub const INIT: u8 = 20;
-    /// A file of the step's own `/dev`; `detail` is its place in the view.
+    /// A file of the step's own `/dev`; `detail` is its index in the step's mounts.
     pub const DEV: u8 = 21;
 }
 

@@ -1,4 +1,4 @@
-//! Reads what lies in a message, in place.
+//! Reads the numbers and texts of a message, in place.
 
 /// Reads a message from its beginning to its end.
 #[derive(Debug, Clone, Copy)]
@@ -11,8 +11,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
+        let (taken, remaining) = self.0.split_at_checked(length)?;
+        self.0 = remaining;
         Some(taken)
     }
 
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// Returns the next text with its NUL, which is its only one.
+    /// Returns the next text with its NUL, which is the only one in it.
     pub fn text(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
         let text = self.take(length)?;
@@ -39,17 +39,17 @@ impl<'a> Reader<'a> {
         (*last == 0 && !before.contains(&0)).then_some(text)
     }
 
-    /// Returns a list of texts, and passes over it.
+    /// Returns a list of texts, and skips it.
     pub fn texts(&mut self) -> Option<Texts<'a>> {
         let count = self.u32()?;
-        let texts = Texts { count, rest: *self };
+        let texts = Texts { count, reader: *self };
         for _ in 0..count {
             self.text()?;
         }
         Some(texts)
     }
 
-    /// Whether nothing is left.
+    /// Returns whether nothing remains.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -59,12 +59,12 @@ impl<'a> Reader<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Texts<'a> {
     count: u32,
-    rest: Reader<'a>,
+    reader: Reader<'a>,
 }
 
 impl Texts<'_> {
-    /// How many there are.
-    pub const fn count_left(&self) -> usize {
+    /// Returns how many texts remain.
+    pub const fn remaining(&self) -> usize {
         self.count as usize
     }
 }
@@ -74,6 +74,6 @@ impl<'a> Iterator for Texts<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.count = self.count.checked_sub(1)?;
-        self.rest.text()
+        self.reader.text()
     }
 }

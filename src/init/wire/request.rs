@@ -1,23 +1,23 @@
-//! A request to become a step.
+//! Reads a request for a step.
 
 use super::{Reader, Texts};
 
 /// The capability sets of a process, see capabilities(7); a bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CapabilitySets {
-    /// What it can ever have.
+    /// The capabilities that the process can ever have.
     pub bounding: u64,
-    /// In force.
+    /// The ones in force.
     pub effective: u64,
-    /// What it may put in force.
+    /// The ones that the process may put in force.
     pub permitted: u64,
-    /// What a file's capabilities may let through.
+    /// The ones that a file's capabilities may add.
     pub inheritable: u64,
-    /// What every program keeps.
+    /// The ones that every program inherits.
     pub ambient: u64,
 }
 
-/// A request to become a step, where it lies in the message.
+/// A request for a step, which refers to the bytes of the message.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The user's number.
@@ -28,9 +28,9 @@ pub struct Request<'a> {
     pub umask: u32,
     /// [`TERMINAL`](super::TERMINAL), [`NO_NEW_PRIVILEGES`](super::NO_NEW_PRIVILEGES), [`INIT`](super::INIT).
     pub flags: u32,
-    /// Of the terminal.
+    /// The height of the terminal.
     pub rows: u32,
-    /// Of the terminal.
+    /// The width of the terminal.
     pub columns: u32,
     /// See proc_pid_oom_score_adj(5).
     pub oom_score_adj: i32,
@@ -42,7 +42,7 @@ pub struct Request<'a> {
     limit_count: u32,
     /// The working directory.
     pub cwd: &'a [u8],
-    /// The paths to execute, until one is there.
+    /// The paths to execute, until one exists.
     pub candidates: Texts<'a>,
     /// The argument vector.
     pub argv: Texts<'a>,
@@ -108,23 +108,23 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Whether a flag is set.
+    /// Returns whether a flag is set.
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
 
-    /// How many supplementary groups there are.
+    /// Returns the number of supplementary groups.
     pub const fn group_count(&self) -> usize {
         self.group_count as usize
     }
 
-    /// The supplementary groups.
+    /// Returns the supplementary groups.
     pub fn groups(&self) -> impl Iterator<Item = u32> + use<'a> {
         let mut reader = self.groups;
         (0..self.group_count).map_while(move |_| reader.u32())
     }
 
-    /// The resource limits.
+    /// Returns the resource limits.
     pub fn limits(&self) -> impl Iterator<Item = Limit> + use<'a> {
         let mut reader = self.limits;
         (0..self.limit_count).map_while(move |_| next_limit(&mut reader))

@@ -1,4 +1,4 @@
-//! `/sys/fs/cgroup` of a container: the hierarchies of this host, each with the container's own group as its root.
+//! Mounts `/sys/fs/cgroup` of a container: the hierarchies of this host, each with the container's own group as its root.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,19 +9,19 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 
 use crate::error::context;
-use crate::runtime::attach::{self, Attached};
+use crate::runtime::attach::{self, AttachedMounts};
 use crate::runtime::options::Options;
 use crate::sys::{self, MountChange};
 
-/// Mounts them, with the options of `mount`. This process is in its group and its cgroup namespace already.
+/// Mounts the hierarchies, with the options of `mount`. This process is already in the container's groups and cgroup namespace.
 ///
 /// # Errors
-/// What the kernel says.
-pub fn attach(attached: &mut Attached, root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
+/// Those of the kernel.
+pub fn attach(attached: &mut AttachedMounts, root: BorrowedFd<'_>, mount: &Mount) -> io::Result<()> {
     let mount_all = || -> io::Result<OwnedFd> {
         let memberships = std::fs::read_to_string("/proc/self/cgroup").map_err(context("read /proc/self/cgroup"))?;
         let options = Options::of(mount);
-        let place = attached.place(root, mount.destination(), true)?;
+        let place = attached.mount_point(root, mount.destination(), true)?;
         let hierarchies = if is_unified()? { Vec::new() } else { hierarchies(&memberships) };
         if hierarchies.is_empty() {
             let made = attach::filesystem("cgroup2", Some(Path::new("cgroup")), &[])?;
@@ -55,11 +55,11 @@ pub fn attach(attached: &mut Attached, root: BorrowedFd<'_>, mount: &Mount) -> i
     Ok(())
 }
 
-/// Whether this host has its v2 hierarchy where the others would be, which then are not for use.
+/// Returns whether this host has its v2 hierarchy at `/sys/fs/cgroup`: then it does not use v1 hierarchies.
 fn is_unified() -> io::Result<bool> {
     const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
     match rustix::fs::statfs("/sys/fs/cgroup") {
-        Ok(found) => Ok(found.f_type.cast_unsigned() == CGROUP2_SUPER_MAGIC),
+        Ok(filesystem) => Ok(filesystem.f_type.cast_unsigned() == CGROUP2_SUPER_MAGIC),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(context("look at /sys/fs/cgroup")(error)),
     }
@@ -68,14 +68,14 @@ fn is_unified() -> io::Result<bool> {
 /// A v1 hierarchy, by its line of /proc/self/cgroup.
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy<'t> {
-    /// The name of its directory, as systemd and runc have it: its controllers, or its name.
+    /// The name of its directory, as systemd and runc name it: its controllers, or its own name.
     name: &'t str,
-    /// What to mount it by.
+    /// The options that select it in a mount.
     data: Vec<(String, Option<String>)>,
 }
 
 impl<'t> Hierarchy<'t> {
-    /// The names of its controllers, where it has several.
+    /// Returns the names of its controllers, where it has several.
     fn links(&self) -> impl Iterator<Item = &'t str> {
         self.name.split(',').filter(|name| *name != self.name)
     }

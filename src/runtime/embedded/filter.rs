@@ -1,4 +1,4 @@
-//! The seccomp filter of a container's steps: compiled once for a set of rules, and when a step can load it.
+//! Compiles the seccomp filter of a container's steps, once for a set of rules, and says when a step can load it.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -10,43 +10,44 @@ use crate::seccomp::{
     number, starts_steps,
 };
 
-/// A filter in the form that the kernel takes.
+/// A compiled filter in the kernel's form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The part that init loads, and with it all that it starts: for the calls that are not made to set a step up. Eight
-    /// bytes an instruction; none for a container without a filter.
+    /// The part that init loads and all its descendants inherit: for the calls that are not used to set a step up. Each instruction
+    /// has eight bytes; empty for a container without a filter.
     pub inherited: Vec<u8>,
-    /// The part that each step loads; none where it would let everything through.
+    /// The part that each step loads; empty where it would permit everything.
     pub own: Vec<u8>,
-    /// Whether it permits everything that makes a step of a spare: then the spare loads its part before a request comes.
-    pub first: bool,
-    /// Whether it lets mount(2) through: a step that mounts has more than its root.
+    /// Whether the filter permits all calls that turn a preforked process into a step: then that process loads its part before a
+    /// request arrives.
+    pub is_loaded_first: bool,
+    /// Whether the filter permits mount(2): a step that mounts reaches more than its root.
     pub mounts: bool,
-    /// Whether it lets a step make a user and a mount namespace, in which it may take mounts down.
+    /// Whether the filter permits a step to make a user and a mount namespace, in which it may unmount.
     pub namespaces: bool,
-    /// The calls that make a step of a spare, and that it does not let through whatever their arguments are.
+    /// The calls that turn a preforked process into a step, and that the filter does not permit with all their arguments.
     pub refused: Vec<&'static str>,
 }
 
-/// Filters that were compiled before: most containers of a build have the same rules.
+/// The filters compiled so far: most containers of a build have the same rules.
 static COMPILED: Mutex<Vec<(LinuxSeccomp, Filter)>> = Mutex::new(Vec::new());
 
-/// The filter that config.json asks for.
+/// Returns the filter that config.json requests.
 ///
 /// # Errors
-/// Where its rules are more than the kernel takes, or for another machine.
+/// Where its rules exceed the kernel's limits, or are for another machine.
 pub fn of(spec: &Spec) -> io::Result<Filter> {
     let rules = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     rules.map_or_else(|| Ok(Filter::default()), compiled)
 }
 
-/// The filter of these rules, which is compiled once; who asks meanwhile waits for it.
+/// Returns the filter of these rules, which is compiled once; another caller waits meanwhile.
 ///
 /// # Errors
-/// As [`of`].
+/// Those of [`of`].
 pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, filter)) = compiled.iter().find(|(known, _)| known == rules) {
+    if let Some((_, filter)) = compiled.iter().find(|(other, _)| other == rules) {
         return Ok(filter.clone());
     }
     let program = compile(rules).map_err(io::Error::other)?;
@@ -56,7 +57,7 @@ pub fn compiled(rules: &LinuxSeccomp) -> io::Result<Filter> {
     let refused = refused(&program, native);
     let Split { others, split } = compile_split(rules, native, &SETUP_CALLS).map_err(io::Error::other)?;
     let filter = Filter {
-        first: refused.is_empty(),
+        is_loaded_first: refused.is_empty(),
         mounts: number(native, "mount").is_some_and(|mount| may_allow(&program, native, mount)),
         namespaces: makes_namespaces(&program, native),
         refused,
@@ -71,8 +72,8 @@ fn bytes(program: &[u64]) -> Vec<u8> {
     program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect()
 }
 
-/// Whether a step behind the filter can get a mount namespace of its own: clone(2) is checked by its flags, clone3(2) has them
-/// where no filter looks.
+/// Returns whether a step with this filter can get a mount namespace of its own: a filter can check the flags of clone(2), but
+/// not those of clone3(2), which lie in memory.
 fn makes_namespaces(program: &[u64], native: Architecture) -> bool {
     const FLAGS: u64 = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::SIGCHLD) as u64;
     let may = |name: &str| number(native, name).is_some_and(|number| may_allow(program, native, number));
@@ -107,41 +108,41 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_loaded_before_a_request_comes() {
+    fn the_default_profile_is_loaded_before_a_request_arrives() {
         let filter = filter(Profile::standard());
         assert!(!filter.mounts && !filter.namespaces);
-        assert!(filter.first && filter.inherited.len() > 800 && !filter.own.is_empty());
+        assert!(filter.is_loaded_first && filter.inherited.len() > 800 && !filter.own.is_empty());
         assert!(filter.inherited.len().is_multiple_of(8) && filter.own.len().is_multiple_of(8));
     }
 
     #[test]
-    fn a_profile_that_refuses_what_makes_a_step_is_loaded_last() {
+    fn a_profile_that_refuses_calls_that_start_a_step_is_loaded_last() {
         for (call, first) in [("setresuid", false), ("prctl", false), ("keyctl", true)] {
             let text = format!(
                 r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["{call}"],"action":"SCMP_ACT_ERRNO"}}]}}"#
             );
-            assert_eq!(filter(&Profile::parse(text.as_bytes()).unwrap()).first, first, "{call}");
+            assert_eq!(filter(&Profile::parse(text.as_bytes()).unwrap()).is_loaded_first, first, "{call}");
         }
     }
 
     #[test]
-    fn a_profile_that_refuses_a_call_with_some_arguments_is_loaded_last_and_the_call_is_known() {
+    fn a_profile_that_refuses_a_call_with_some_arguments_is_loaded_last_and_names_the_call() {
         for (call, index, value) in [("sendmsg", 0, 3), ("write", 0, 1), ("execve", 2, 0), ("prctl", 1, 7)] {
             let text = format!(
                 r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["{call}"],"action":"SCMP_ACT_ERRNO",
                 "args":[{{"index":{index},"value":{value},"op":"SCMP_CMP_EQ"}}]}}]}}"#
             );
             let filter = filter(&Profile::parse(text.as_bytes()).unwrap());
-            assert_eq!((filter.first, filter.refused.as_slice()), (false, &[call][..]));
+            assert_eq!((filter.is_loaded_first, filter.refused.as_slice()), (false, &[call][..]));
         }
-        // prctl(2) with operations that no spare asks for.
+        // The operations of prctl(2) that no preforked process uses.
         let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["prctl"],"action":"SCMP_ACT_ERRNO",
             "args":[{"index":0,"value":22,"op":"SCMP_CMP_EQ"}]}]}"#;
-        assert!(filter(&Profile::parse(text.as_bytes()).unwrap()).first);
+        assert!(filter(&Profile::parse(text.as_bytes()).unwrap()).is_loaded_first);
     }
 
     #[test]
-    fn a_profile_that_lets_a_step_make_namespaces_is_known_by_each_call_that_does() {
+    fn a_profile_that_permits_any_call_that_makes_namespaces_permits_namespaces() {
         let calls = ["clone", "clone3", "setns", "unshare"];
         let all = |names: &[&str]| {
             let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_lets_no_program_start_is_refused() {
+    fn a_profile_that_refuses_execve_is_refused() {
         let profile = Profile::parse(br#"{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap();
         let native = Architecture::native().unwrap();
         let rules = profile.resolve(&[], native, Kernel::of_release("6.1.0").unwrap()).unwrap();
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_fakes_a_call_that_sets_a_step_up_is_refused() {
+    fn a_profile_that_fakes_success_of_a_call_that_sets_a_step_up_is_refused() {
         for (call, code, is_right) in [("setresuid", 0, false), ("setresuid", 1, true), ("mount", 0, true)] {
             let rule = format!(r#"{{"names":["{call}"],"action":"SCMP_ACT_ERRNO","errnoRet":{code}}}"#);
             let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#);

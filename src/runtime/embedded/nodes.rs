@@ -1,4 +1,4 @@
-//! The content of a step's own `/dev`: the usual nodes and links, and the devices that config.json lists.
+//! Lists the content of a step's own `/dev`: the usual nodes and links, and the devices of config.json.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Links that every container has, as the OCI runtime specification and runc have them.
+/// Links that every container has, as with the OCI runtime specification and runc.
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -20,33 +20,33 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// A file of `/dev`, with its path from there.
+/// A file of `/dev`, with its path relative to `/dev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevFile {
     pub path: PathBuf,
     pub kind: DevFileKind,
 }
 
-/// What a file of `/dev` is.
+/// The type of a file of `/dev`, with the properties of that type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DevFileKind {
-    /// For the files below it.
+    /// A directory for the files below it.
     Directory,
-    /// The mode has the type too, see mknod(2).
+    /// A node, whose mode includes the type, see mknod(2).
     Node { mode: u32, major: u32, minor: u32, uid: u32, gid: u32 },
     /// A symbolic link.
     Link { target: OsString },
 }
 
-/// Lists the files, a directory before the files in it. A device that config.json lists takes the place of a usual file of its
-/// name, as with runc.
+/// Lists the files, each directory before the files in it. A device of config.json replaces a usual file of its name, as with
+/// runc.
 ///
 /// # Errors
 /// Where config.json lists a device that is not below `/dev`, or with a negative number.
 pub fn files(spec: &Spec) -> io::Result<Vec<DevFile>> {
     let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref()).into_iter().flatten();
     let devices = devices.map(of_device).collect::<io::Result<Vec<DevFile>>>()?;
-    // The root is not entered yet: this is the host's, and so the kernel's.
+    // This process has not entered the container's root, so this is the host's file, which depends on the kernel.
     let has_core = Path::new("/proc/kcore").exists();
     let links = LINKS.into_iter().filter(|(name, _)| *name != "core" || has_core);
     let usual = NODES.map(|(name, major, minor)| {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_device_replaces_a_usual_one_and_its_directories_come_before_it_once() {
+    fn a_listed_device_replaces_a_usual_one_and_follows_its_directories() {
         let files = listed(&[("/dev/null", 1), ("/dev/net/deep/tun", 2), ("/dev/net/tap", 3)]).unwrap();
         let names: Vec<&str> = files.iter().map(|file| file.path.to_str().unwrap()).collect();
         let usual = ["zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr"];
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_cannot_be_made_in_dev_are_refused() {
+    fn devices_outside_dev_or_with_invalid_numbers_are_refused() {
         assert!(listed(&[]).is_ok());
         for device in [("/etc/loop", 0), ("/dev", 0), ("/dev/loop", -1), ("/dev/loop", i64::MAX)] {
             assert!(listed(&[device]).is_err(), "{device:?}");

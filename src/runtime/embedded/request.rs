@@ -1,4 +1,4 @@
-//! Requests for steps: an OCI process in the flat form that the spare takes, and the words for why one did not start.
+//! Encodes requests for steps in the flat form that init's program reads, and words the message for a failed start.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -16,41 +16,41 @@ use crate::runtime::status::{StartFailure, send_packet};
 use crate::runtime::wire::{INIT, MAX_INLINE, MAX_REQUEST, NO_NEW_PRIVILEGES, REQUEST_DESCRIPTORS, TERMINAL, stage};
 use crate::runtime::{CANNOT_START, Outcome, lost_mount, not_executed};
 
-/// The socket to a session's spare. A packet goes to one spare whole, so threads need no lock.
+/// The socket to a session's preforked process. One such process receives a whole packet, so threads need no lock.
 #[derive(Debug)]
-pub struct Requests {
+pub struct RequestSocket {
     socket: OwnedFd,
-    /// Where the mounts of a step's own view are, by their number.
-    view: Vec<PathBuf>,
-    /// The calls that start a step, and that the container's seccomp profile refuses.
+    /// The targets of a step's own mounts, by their index.
+    targets: Vec<PathBuf>,
+    /// Those of the calls that start a step that the container's seccomp profile refuses.
     refused: Vec<&'static str>,
 }
 
-/// What the words for a failed start need.
+/// The facts about a step for the message of a failed start.
 #[derive(Debug)]
-pub struct Started {
+pub struct StartedStep {
     command: String,
     cwd: PathBuf,
-    mount: Vec<PathBuf>,
+    targets: Vec<PathBuf>,
     refused: Vec<&'static str>,
 }
 
-impl Requests {
-    /// Requests that go into `socket`.
-    pub fn new(socket: OwnedFd, view: Vec<PathBuf>, refused: Vec<&'static str>) -> Self {
-        Self { socket, view, refused }
+impl RequestSocket {
+    /// Sends requests into `socket`.
+    pub fn new(socket: OwnedFd, targets: Vec<PathBuf>, refused: Vec<&'static str>) -> Self {
+        Self { socket, targets, refused }
     }
 
-    /// Sends a request; the inner error is why there can be no such step.
+    /// Sends a request; the inner error is the reason why no such step can start.
     ///
     /// # Errors
-    /// `EPIPE` when the container is gone.
+    /// `EPIPE` when the container has ended.
     pub fn send(
         &self,
         process: &Process,
         init: bool,
         descriptors: [BorrowedFd<'_>; REQUEST_DESCRIPTORS],
-    ) -> io::Result<Result<Started, Outcome>> {
+    ) -> io::Result<Result<StartedStep, Outcome>> {
         let request = match encode(process, init) {
             Ok(request) => request,
             Err(outcome) => return Ok(Err(outcome)),
@@ -68,24 +68,24 @@ impl Requests {
             send_packet(self.socket.as_fd(), &[0], &[stdin, stdout, stderr, status, memory.as_fd()])?;
         }
         let command = process.args().iter().flatten().next().cloned().unwrap_or_default();
-        let (cwd, mount, refused) = (process.cwd().clone(), self.view.clone(), self.refused.clone());
-        Ok(Ok(Started { command, cwd, mount, refused }))
+        let (cwd, targets, refused) = (process.cwd().clone(), self.targets.clone(), self.refused.clone());
+        Ok(Ok(StartedStep { command, cwd, targets, refused }))
     }
 }
 
-/// The flat form of a process, see [`wire`](crate::runtime::wire).
+/// Encodes a process in its flat form, see [`wire`](crate::runtime::wire).
 fn encode(process: &Process, init: bool) -> Result<Vec<u8>, Outcome> {
     let user = process.user();
     let argv: Vec<&[u8]> = process.args().iter().flatten().map(|text| text.as_bytes()).collect();
     let env: Vec<&[u8]> = process.env().iter().flatten().map(|text| text.as_bytes()).collect();
     let Some(command) = argv.first() else {
-        return Err(Outcome::NotStarted { why: "there is no command".into(), code: 127 });
+        return Err(Outcome::NotStarted { why: "it has no command".into(), code: 127 });
     };
     let candidates = candidates(command, &env);
     let candidates: Vec<&[u8]> = candidates.iter().map(|path| path.as_os_str().as_bytes()).collect();
     let cwd = process.cwd().as_os_str().as_bytes();
     if argv.iter().chain(&env).chain([&cwd]).any(|text| text.contains(&0)) {
-        let why = "an argument, a variable or the working directory holds a NUL byte".into();
+        let why = "an argument, a variable or the working directory contains a NUL byte".into();
         return Err(Outcome::NotStarted { why, code: 126 });
     }
     let mut flags = if process.terminal() == Some(true) { TERMINAL } else { 0 };
@@ -133,7 +133,7 @@ static BITS: LazyLock<HashMap<Capability, u64>> = LazyLock::new(|| {
     caps::all().into_iter().filter_map(bit).collect()
 });
 
-/// Returns a set of capabilities as the kernel takes it, a bit each.
+/// Returns a set of capabilities in the kernel's form, one bit each.
 pub(super) fn bits<'a>(set: impl Iterator<Item = &'a Capability>) -> u64 {
     set.filter_map(|capability| BITS.get(capability)).fold(0, |bits, bit| bits | bit)
 }
@@ -148,7 +148,7 @@ fn resource(kind: PosixRlimitType) -> Result<u32, Outcome> {
     }
 }
 
-/// The paths to try for a command, in order, as execvp(3) does with the step's own PATH.
+/// Returns the paths to try for a command, in order, as execvp(3) does with the step's own PATH.
 fn candidates(command: &[u8], env: &[&[u8]]) -> Vec<PathBuf> {
     let name = Path::new(OsStr::from_bytes(command));
     if command.contains(&b'/') {
@@ -175,12 +175,12 @@ impl Writer {
         self.0.extend(number.to_le_bytes());
     }
 
-    /// Appends a length. One that four bytes do not hold makes the message too long to be sent at all.
+    /// Appends a length. A length above four bytes makes the message too long to be sent at all.
     pub fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Appends a text, which holds no NUL, and its NUL.
+    /// Appends a text, which contains no NUL, and its NUL.
     pub fn text(&mut self, text: &[u8]) {
         self.count(text.len() + 1);
         self.0.extend(text);
@@ -194,9 +194,9 @@ impl Writer {
     }
 }
 
-impl Started {
-    /// How a step ended that reported no failure to start: where its seccomp profile refuses the calls that report one,
-    /// nobody knows whether it started.
+impl StartedStep {
+    /// Returns the outcome of a step that reported no failure to start. Where its seccomp profile refuses the calls that report a
+    /// failure, it may not have started at all, and the outcome says so.
     pub fn ended(&self, outcome: Outcome) -> Outcome {
         let unknown = match &outcome {
             Outcome::Exited { code } => *code == CANNOT_START && self.refused.contains(&"sendmsg"),
@@ -217,13 +217,13 @@ impl Started {
         Outcome::NotStarted { why, code: outcome.exit_code() }
     }
 
-    /// Says which calls the profile refuses.
+    /// Returns the message that the profile refuses these calls.
     fn refusal(&self, calls: &[&str]) -> String {
         let calls = calls.iter().map(|call| format!("`{call}`")).collect::<Vec<_>>().join(", ");
         format!("the container's seccomp profile refuses {calls}, with which runner starts a step: allow them there")
     }
 
-    /// Puts a failure of the embedded runtime into words.
+    /// Returns the outcome for a failure of the embedded runtime, with a message.
     pub fn outcome(&self, failure: StartFailure) -> Outcome {
         let used: &[&str] = match failure.stage {
             stage::SESSION => &["setsid"],
@@ -241,7 +241,7 @@ impl Started {
             _ => &[],
         };
         let refused: Vec<&str> = used.iter().copied().filter(|call| self.refused.contains(call)).collect();
-        let outcome = self.in_words(failure);
+        let outcome = self.without_refusal(failure);
         match outcome {
             Outcome::NotStarted { why, code } if !refused.is_empty() => {
                 Outcome::NotStarted { why: format!("{why}; {}", self.refusal(&refused)), code }
@@ -250,7 +250,8 @@ impl Started {
         }
     }
 
-    fn in_words(&self, failure: StartFailure) -> Outcome {
+    /// Returns the outcome for a failure, without the calls that the profile refuses.
+    fn without_refusal(&self, failure: StartFailure) -> Outcome {
         let StartFailure { stage, errno, detail } = failure;
         let error = io::Error::from_raw_os_error(errno);
         let cwd = self.cwd.display();
@@ -259,12 +260,13 @@ impl Started {
             stage::EXECUTE => return self.not_executed(errno),
             stage::LOST_MOUNT => return refused(self.without_mount(detail)),
             stage::MOUNT | stage::DEV => {
-                let place = usize::try_from(detail).ok().and_then(|index| self.mount.get(index));
-                let place = place.map_or_else(|| "its own view".to_owned(), |path| path.display().to_string());
+                let place = usize::try_from(detail).ok().and_then(|index| self.targets.get(index));
+                let place =
+                    place.map_or_else(|| "a filesystem of its own".to_owned(), |path| path.display().to_string());
                 if stage == stage::DEV {
                     return refused(format!("it cannot make {place}: {error}"));
                 }
-                let changed = "an earlier step or a mount of the container has put something else there";
+                let changed = "an earlier step or a mount of the container has changed that path";
                 return refused(match errno {
                     libc::ENOENT | libc::ENOTDIR | libc::EINVAL | libc::ELOOP => {
                         format!("it cannot mount {place}: {changed} ({error})")
@@ -273,7 +275,7 @@ impl Started {
                 });
             }
             stage::DIRECTORY if errno == libc::ELOOP => {
-                let why = "it leads through a link of /proc, or through too many links";
+                let why = "the path leads through a link of /proc, or through too many links";
                 return refused(format!("it cannot go to the working directory {cwd}: {why}"));
             }
             stage::DIRECTORY if errno == libc::EACCES => {
@@ -281,7 +283,7 @@ impl Started {
                 return refused(format!("it cannot go to the working directory {cwd}: {why} ({error})"));
             }
             stage::SECCOMP if matches!(errno, libc::EINVAL | libc::ENOSYS) => {
-                let fix = "`runner doctor` shows whether this kernel takes one; `seccomp: unconfined` does without";
+                let fix = "`runner doctor` shows whether this kernel accepts one; `seccomp: unconfined` needs none";
                 return refused(format!("it cannot load its seccomp filter: {error}; {fix}"));
             }
             stage::STDIO if matches!(errno, libc::EINVAL | libc::ENXIO) => {
@@ -299,19 +301,19 @@ impl Started {
             stage::DIRECTORY => format!("go to the working directory {cwd}"),
             stage::NO_NEW_PRIVILEGES => "set no_new_privs".to_owned(),
             stage::SECCOMP => "load its seccomp filter".to_owned(),
-            stage::LANDLOCK => "be confined to its root by Landlock".to_owned(),
-            stage::INIT => "start behind an init".to_owned(),
-            stage::OOM_SCORE => "set how soon the kernel ends it for want of memory (oom_score_adj)".to_owned(),
+            stage::LANDLOCK => "confine itself to its root with Landlock".to_owned(),
+            stage::INIT => "start as the child of an init".to_owned(),
+            stage::OOM_SCORE => "set its priority for the kernel's OOM killer (oom_score_adj)".to_owned(),
             stage::KEYRING => "join a keyring of its own".to_owned(),
             _ => "read its request".to_owned(),
         };
         refused(format!("it cannot {cannot}: {error}"))
     }
 
-    /// Says which mount of the container is gone, by its number in the view.
+    /// Returns the message that the container has lost a mount, by its index in the step's mounts.
     pub fn without_mount(&self, number: u64) -> String {
-        let place = usize::try_from(number).ok().and_then(|index| self.mount.get(index));
-        lost_mount::words(place.map_or(Path::new("/"), PathBuf::as_path))
+        let place = usize::try_from(number).ok().and_then(|index| self.targets.get(index));
+        lost_mount::message(place.map_or(Path::new("/"), PathBuf::as_path))
     }
 
     fn not_executed(&self, errno: i32) -> Outcome {
@@ -371,7 +373,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_request_arrives_as_it_was_sent(
+        fn a_request_is_read_as_it_was_encoded(
             argv in proptest::collection::vec("[^\0]{0,40}", 1..8),
             env in proptest::collection::vec("[A-Z]{1,4}=[^\0]{0,40}", 0..8),
             groups in proptest::collection::vec(any::<u32>(), 0..20),
@@ -394,7 +396,7 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_request_is_refused_and_panics_nowhere(
+        fn a_damaged_request_is_refused_without_a_panic(
             cut in any::<proptest::sample::Index>(),
             at in any::<proptest::sample::Index>(),
             byte in any::<u8>(),
@@ -410,13 +412,13 @@ mod tests {
     }
 
     #[test]
-    fn every_capability_has_its_bit() {
+    fn every_capability_has_a_bit() {
         assert_eq!(BITS.len(), caps::all().len());
         assert_eq!(bits([Capability::Chown, Capability::CheckpointRestore].iter()), 1 << 40 | 1);
     }
 
     #[test]
-    fn a_command_is_sought_in_the_path_of_the_step() {
+    fn a_command_is_looked_up_in_the_path_of_the_step() {
         let path = |path: &'static [u8]| candidates(b"sh", &[b"X=1", path]);
         assert_eq!(path(b"PATH=/bin::/b"), ["/bin/sh", "./sh", "/b/sh"].map(PathBuf::from));
         assert_eq!(candidates(b"./sh", &[b"PATH=/bin"]), [PathBuf::from("./sh")]);
@@ -430,10 +432,10 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_of_a_failed_start_has_words_of_its_own() {
-        let mount = vec![PathBuf::from("/proc")];
+    fn each_stage_of_a_failed_start_has_its_own_message() {
+        let targets = vec![PathBuf::from("/proc")];
         let refused = vec!["execve", "sendmsg"];
-        let started = Started { command: "gcc".into(), cwd: "/w".into(), mount, refused };
+        let started = StartedStep { command: "gcc".into(), cwd: "/w".into(), targets, refused };
         let words = |stage, errno, detail| match started.outcome(StartFailure { stage, errno, detail }) {
             Outcome::NotStarted { why, code } => format!("{code} {why}"),
             other => panic!("{other:?}"),

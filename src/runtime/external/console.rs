@@ -1,4 +1,4 @@
-//! The socket on which a runtime hands over a container's terminal: `--console-socket` of runc(8).
+//! Receives a container's terminal from a runtime on a socket: `--console-socket` of runc(8).
 
 use std::fs::File;
 use std::io;
@@ -13,22 +13,22 @@ use crate::runtime::protocol::receive_descriptor;
 pub struct Console(UnixListener);
 
 impl Console {
-    /// Its name in the bundle.
+    /// The socket's name in the bundle.
     pub const NAME: &str = "console";
 
-    /// Makes it in that folder.
+    /// Makes the socket in a bundle.
     ///
     /// # Errors
-    /// What bind(2) says.
+    /// Those of bind(2).
     pub fn listen(bundle: &Path) -> io::Result<Self> {
-        // Through a descriptor: the path of a socket has 107 bytes at most.
-        let folder = File::open(bundle)?;
-        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), Self::NAME))?;
+        // By way of a descriptor, because the path of a socket has 107 bytes at most.
+        let directory = File::open(bundle)?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), Self::NAME))?;
         listener.set_nonblocking(true)?;
         Ok(Self(listener))
     }
 
-    /// The master's side of the terminal, see pty(7), once `create` has ended well: by then it has been sent.
+    /// Receives the master's side of the terminal, see pty(7). The runtime has sent it once `create` has succeeded.
     ///
     /// # Errors
     /// Where the runtime has not sent one.

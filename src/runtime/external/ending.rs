@@ -1,7 +1,7 @@
-//! Tells a step to end: SIGTERM to each of its processes, as the embedded runtime's init does it (`src/init/ending.rs`).
+//! Requests a step to end: sends SIGTERM to each of its processes, as the embedded runtime's init does (`src/init/ending.rs`).
 //!
-//! A step of an external runtime has cgroups of its own, which name its processes, and hold them still while they are told:
-//! so none is missed that is being cloned, and none is told that another one starts to clean up.
+//! A step of an external runtime has cgroups of its own, which list its processes, and freeze them while the signal is sent. So
+//! no process that is being cloned is missed, and none gets the signal that another one starts to clean up.
 
 use std::fs;
 
@@ -12,75 +12,75 @@ use super::child::Child;
 use super::groups::StepGroups;
 use crate::runtime::disposition::{drops_sigterm, is_ended_by_sigterm};
 
-/// As many looks in a row find a first process that caught SIGTERM and would be ended by it now, until it is taken for one
-/// that has sent the signal to itself, which the kernel keeps from it.
-const LOOKS_AT_FIRST: u32 = 5;
+/// The number of checks in a row that find that a first process, which caught SIGTERM before, has the default action now. It has
+/// then probably sent the signal to itself, and the kernel does not deliver that.
+const CHECKS_OF_FIRST: u32 = 5;
 
-/// How the first process of a step takes SIGTERM.
+/// The way in which the first process of a step reacts to SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
-    /// The kernel keeps it from it: it is stopped, and is killed when all else of the step has ended.
+enum FirstProcess {
+    /// The kernel does not deliver the signal: the process is stopped, and is killed when all others of the step have ended.
     Stopped,
-    /// It has been sent it before the others, and takes it by waiting for it.
+    /// The process got the signal before the others, and receives it by waiting for it.
     Waits,
-    /// It is told with the others.
+    /// The process gets the signal with the others.
     Other {
-        /// So many looks in a row have found it to be ended by the signal.
-        looks: u32,
+        /// The number of checks in a row that found the default action.
+        checks: u32,
     },
 }
 
-/// A step that has been told to end.
+/// The termination of a step that runner has requested to end.
 #[derive(Debug)]
-pub struct Told {
-    first: First,
+pub struct Termination {
+    first: FirstProcess,
 }
 
-impl Told {
-    /// Tells a step whose container's first process is `first`; `is_behind` where that is runner's own program, which is to
-    /// know before it sees the others end.
-    pub fn tell(first: &Child, is_behind: bool, groups: &StepGroups) -> Self {
-        if is_behind && is_alone(first, groups) {
-            // It has started nothing yet, and might not be that program yet, so that the kernel keeps the signal from it.
+impl Termination {
+    /// Sends the signal to a step whose container's first process is `first`; `has_reaper` where that is init's program, which must
+    /// get the signal before it sees the others end.
+    pub fn begin(first: &Child, has_reaper: bool, groups: &StepGroups) -> Self {
+        if has_reaper && is_alone(first, groups) {
+            // It has started nothing yet, and might not run that program yet: then the kernel would not deliver the signal.
             send(first, Signal::KILL);
         }
-        let told = if is_behind || would_end(first) {
+        let reaction = if has_reaper || would_end(first) {
             send(first, Signal::TERM);
-            if !is_behind && status(first).is_some_and(|status| drops_sigterm(&status)) {
-                // In place of SIGTERM, which would have ended it: so a shell starts nothing more.
+            if !has_reaper && status(first).is_some_and(|status| drops_sigterm(&status)) {
+                // In place of SIGTERM, which would have ended it: so a shell starts no more commands.
                 send(first, Signal::STOP);
-                First::Stopped
+                FirstProcess::Stopped
             } else {
                 send(first, Signal::CONT);
-                First::Waits
+                FirstProcess::Waits
             }
         } else {
-            First::Other { looks: 0 }
+            FirstProcess::Other { checks: 0 }
         };
-        let with_first = matches!(told, First::Other { .. });
-        groups.while_still(|| {
+        let with_first = matches!(reaction, FirstProcess::Other { .. });
+        groups.while_frozen(|| {
             let others = groups.processes();
             for process in others.into_iter().filter(|process| with_first || *process != first.pid) {
-                // What is stopped takes the signal when it continues.
+                // A stopped process receives the signal when it continues.
                 for signal in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGCONT] {
                     let _ = kill(process, signal);
                 }
             }
         });
-        Self { first: told }
+        Self { first: reaction }
     }
 
-    /// Stops a first process that the kernel has kept its own SIGTERM from, and kills a stopped one once nothing else is left.
-    /// To be called again and again.
-    pub fn look(&mut self, first: &Child, groups: &StepGroups) {
+    /// Stops a first process whose own SIGTERM the kernel did not deliver, and kills a stopped one once no other process remains.
+    /// The caller repeats this until the step has ended.
+    pub fn advance(&mut self, first: &Child, groups: &StepGroups) {
         match &mut self.first {
-            First::Stopped if is_alone(first, groups) => send(first, Signal::KILL),
-            First::Stopped | First::Waits => {}
-            First::Other { looks } => {
-                *looks = if would_end(first) { *looks + 1 } else { 0 };
-                if *looks == LOOKS_AT_FIRST {
+            FirstProcess::Stopped if is_alone(first, groups) => send(first, Signal::KILL),
+            FirstProcess::Stopped | FirstProcess::Waits => {}
+            FirstProcess::Other { checks } => {
+                *checks = if would_end(first) { *checks + 1 } else { 0 };
+                if *checks == CHECKS_OF_FIRST {
                     send(first, Signal::STOP);
-                    self.first = First::Stopped;
+                    self.first = FirstProcess::Stopped;
                 }
             }
         }

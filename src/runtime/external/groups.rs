@@ -1,4 +1,4 @@
-//! The cgroups of a session whose steps are containers of a runtime's own.
+//! Makes the cgroups of a session whose steps are containers of an external runtime.
 //!
 //! ```text
 //! runner-ID     the root of the helper's cgroup namespace, and of all hierarchies as the runtime sees them
@@ -8,8 +8,8 @@
 //!       └─ c    its processes; the root of their cgroup namespace
 //! ```
 //!
-//! A runtime switches controllers on along the whole way from the root to its container, also where processes are; in the
-//! helper's namespace that way begins below runner's own group.
+//! A runtime enables controllers in every group from the root to its container, also in groups that contain processes; in the
+//! helper's namespace the root is below runner's own group.
 
 use std::fs::File;
 use std::io;
@@ -27,26 +27,26 @@ use crate::runtime::processes::{self, Refusals};
 const LIMITED: &str = "p";
 const HELPER: &str = "h";
 
-/// What runc before 1.2 and crun allow every container, and fail where they cannot: the host's console, and
-/// /dev/net/tun. On v1 a group cannot be given what the group above does not have, so a step's has them until its
-/// container is made.
+/// The devices that runc before 1.2 and crun allow to every container, and without which they fail: the host's console, and
+/// /dev/net/tun. On v1 a group cannot allow a device that the group above does not allow, so a step's group allows them until
+/// its container is made.
 const FOR_RUNTIMES: [(LinuxDeviceType, i64, i64); 2] = [(LinuxDeviceType::C, 5, 1), (LinuxDeviceType::C, 10, 200)];
 
-/// Controllers whose groups a process is in only as the runtime puts it there: in others, its program begins where the
-/// container is to be, for it knows some of them not.
+/// The controllers whose groups every runtime joins by itself. The runtime's program starts in the container's groups of all other
+/// controllers, because a runtime does not know some of them.
 const OF_RUNTIMES: [&str; 5] = ["cpu", "devices", "freezer", "memory", "pids"];
 
 /// The groups of all steps of a session.
 #[derive(Debug)]
 pub struct Groups<'a> {
-    /// Those of runner itself.
+    /// The groups of runner itself.
     own: &'a Home,
     limited: LimitedGroup,
-    /// Those of the helper and of the runtime's program.
+    /// The groups of the helper and of the runtime's program.
     helper: Home,
     refusals: Refusals,
     rules: Vec<LinuxDeviceCgroup>,
-    /// Whether the rules hold.
+    /// Whether the rules are enforced; else why not.
     enforced: Result<(), String>,
 }
 
@@ -56,27 +56,27 @@ pub struct StepGroups {
     path: PathBuf,
     outer: Home,
     leaf: Home,
-    /// The counter of the nearest group in which memory is counted, and what that was at first.
+    /// The counter of the nearest group in which the kernel counts memory, and its first value.
     oom_kills: Option<(OomKills, u64)>,
 }
 
-/// The topmost groups of a session, and those that they are below.
+/// The topmost groups of a session, and the groups above them.
 #[derive(Debug)]
 pub struct SessionGroups {
     own: Home,
-    /// The session's.
+    /// The session's topmost groups.
     pub groups: Home,
 }
 
-/// The resources of a config.json.
+/// Returns the resources of a config.json.
 fn resources(spec: &Spec) -> LinuxResources {
     spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default()
 }
 
-/// Makes the topmost groups of a session, below those of this process.
+/// Makes the topmost groups of a session, below the groups of this process.
 ///
 /// # Errors
-/// What is missing, in words.
+/// A message that names the missing part.
 pub fn make(id: &str, spec: &Spec) -> Result<SessionGroups, String> {
     let make = || {
         let own = Home::of_this_process()?;
@@ -90,7 +90,7 @@ impl<'a> Groups<'a> {
     /// Moves this process into a cgroup namespace below the topmost groups, and makes the session's other groups.
     ///
     /// # Errors
-    /// What is missing, in words.
+    /// A message that names the missing part.
     pub fn enter(session: &'a SessionGroups, spec: &Spec) -> Result<Self, String> {
         let enter = || {
             enter_namespace(&session.groups, HELPER)?;
@@ -109,10 +109,10 @@ impl<'a> Groups<'a> {
         Ok(Self { own: &session.own, limited, helper, refusals, rules, enforced })
     }
 
-    /// Whether the device rules hold; else why not.
+    /// Returns why the device rules are not enforced, if they are not.
     ///
     /// # Errors
-    /// The words for a container that may not start without.
+    /// The message for a container that may not start without them.
     pub fn enforced(&self) -> Result<(), String> {
         self.enforced.clone()
     }
@@ -120,7 +120,7 @@ impl<'a> Groups<'a> {
     /// Makes the groups of a step.
     ///
     /// # Errors
-    /// Why there are none, in words.
+    /// A message that says why they cannot be made.
     pub fn step(&self, number: u64) -> io::Result<StepGroups> {
         let name = format!("s{number}");
         let outer = self.limited.groups().create(&name).map_err(|error| io::Error::other(error.told()))?;
@@ -136,7 +136,7 @@ impl<'a> Groups<'a> {
         match fill() {
             Ok(leaf) => {
                 let path = ["/", LIMITED, &name, LimitedGroup::LEAF].iter().collect();
-                // On v2 memory may be counted for runner's own group alone.
+                // On v2 the kernel may count memory for runner's own group alone.
                 let counter = OomKills::of_groups(&[&leaf, self.own]);
                 let oom_kills = counter.and_then(|kills| kills.count().map(|count| (kills, count)));
                 Ok(StepGroups { path, outer, leaf, oom_kills })
@@ -148,10 +148,10 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// Takes from a step's groups what only its runtime needed; before anything of the step runs.
+    /// Removes from a step's groups the device rules that only its runtime needed, before any process of the step runs.
     ///
     /// # Errors
-    /// Why the device rules do not hold.
+    /// Why the device rules are not enforced.
     pub fn restrict(&self, step: &StepGroups) -> Result<(), String> {
         self.enforced()?;
         if let Some(group) = step.outer.v1("devices") {
@@ -170,13 +170,13 @@ impl<'a> Groups<'a> {
         Ok(())
     }
 
-    /// Returns whether a limit of processes has refused one to that step, or in the session since this was last asked.
+    /// Returns whether a limit on processes has refused one to this step, or, since the last call, in the session.
     pub fn processes_refused(&self, step: &StepGroups) -> bool {
-        let in_session = self.refusals.rose(&[self.limited.groups(), &self.helper]);
+        let in_session = self.refusals.increased(&[self.limited.groups(), &self.helper]);
         in_session || processes::count(&[&step.outer, &step.leaf]) > 0
     }
 
-    /// Returns why a limit that the manifest asks for does not hold any more.
+    /// Returns why a limit that the manifest requests is no longer in force.
     pub fn lost_limit(&self) -> Option<String> {
         self.limited.lost_limit()
     }
@@ -194,48 +194,48 @@ fn runtimes_rules(allow: bool, access: impl Fn(Device) -> String) -> io::Result<
 }
 
 impl StepGroups {
-    /// The path of its cgroup as the runtime sees it, for config.json.
+    /// Returns the path of the step's cgroup as the runtime sees it, for config.json.
     pub fn path(&self) -> &PathBuf {
         &self.path
     }
 
-    /// Files to write 0 to by the runtime's program, before it is executed: what it makes is then in groups that the
-    /// runtime does not know of.
+    /// Opens the files through which the runtime's process joins groups that the runtime does not know: it writes 0 to each before
+    /// it executes the runtime, and its descendants are then in these groups too.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn to_join(&self) -> io::Result<Vec<File>> {
         let is_v2_alone = !self.leaf.hierarchies().iter().any(|hierarchy| !hierarchy.is_v2() && hierarchy.is_mounted);
-        let is_left_out = |hierarchy: &&Hierarchy| {
+        let is_unknown_to_runtime = |hierarchy: &&Hierarchy| {
             let is_joined = hierarchy.is_mounted
                 && (hierarchy.is_v2() && is_v2_alone || OF_RUNTIMES.iter().any(|known| hierarchy.has(known)));
             !is_joined
         };
-        let left_out = self.leaf.hierarchies().iter().filter(is_left_out);
-        left_out.map(|hierarchy| hierarchy.own.file("cgroup.procs", OFlags::WRONLY)).collect()
+        let unknown = self.leaf.hierarchies().iter().filter(is_unknown_to_runtime);
+        unknown.map(|hierarchy| hierarchy.own.file("cgroup.procs", OFlags::WRONLY)).collect()
     }
 
-    /// Whether the kernel has killed a process of the step, or one beside it, for want of memory.
+    /// Returns whether the kernel has killed a process of the step, or of a parallel one, because memory ran out.
     pub fn ran_out_of_memory(&self) -> bool {
         self.oom_kills.as_ref().is_some_and(|(kills, before)| kills.count().is_some_and(|now| now > *before))
     }
 
-    /// Returns the processes in them.
+    /// Returns the processes in the step's groups.
     pub fn processes(&self) -> Vec<Pid> {
         self.outer.processes()
     }
 
-    /// Holds them still meanwhile.
-    pub fn while_still(&self, meanwhile: impl FnOnce()) {
-        self.outer.while_still(meanwhile);
+    /// Freezes the processes while `meanwhile` runs.
+    pub fn while_frozen(&self, meanwhile: impl FnOnce()) {
+        self.outer.while_frozen(meanwhile);
     }
 
-    /// Kills what is in them, frozen or not.
+    /// Kills the processes, frozen or not.
     pub fn kill(&self) {
         self.outer.kill();
     }
 
-    /// Takes them down; what would not go is removed with the session.
+    /// Removes the groups; a group that cannot be removed goes with the session.
     pub fn remove(&self) {
         self.outer.remove();
     }

@@ -1,4 +1,4 @@
-//! `runner __external`: makes the PID namespace in which a session's steps run, and clears up after it.
+//! Runs `runner __external`: makes the PID namespace in which a session's steps run, and cleans up after it.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -11,50 +11,50 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::groups::{self, Groups, SessionGroups};
-use super::shared::Shared;
-use super::{Open, serve};
+use super::shared::SharedBinds;
+use super::{OpenRequest, serve};
 use crate::error::error_chain;
 use crate::mount::MountTable;
-use crate::runtime::container::last_words;
-use crate::runtime::protocol::{Opened, receive, send};
+use crate::runtime::container::helper_exit_code;
+use crate::runtime::protocol::{OpenReply, receive, send};
 use crate::runtime::{Outcome, reap};
 use crate::sys::{self, Fork};
 
 const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
 
-/// How often processes that will not end are thawed.
+/// How often the helper thaws and kills processes that do not end.
 const THAW_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Serves one session; the socket to runner is standard input.
 pub fn main() -> ExitCode {
-    last_words(watch())
+    helper_exit_code(watch())
 }
 
-/// Starts the helper proper and waits for its end; true when it ended well and nothing is left.
+/// Starts the helper proper and waits for its end. Returns whether it succeeded and nothing remains.
 fn watch() -> io::Result<bool> {
     let socket = UnixStream::from(sys::take_stdin()?);
-    // What runner hands down, the lock of its lease, is for its helpers and for nothing that a runtime starts.
+    // The lock of runner's lease, which helpers inherit, must not reach processes that a runtime starts.
     sys::close_all_on_exec()?;
     // On v1 a real-time process cannot be moved into a new group.
     sys::leave_real_time()?;
-    // It would reach the steps, and is in no key.
+    // The steps would inherit the personality, which is in no cache key.
     sys::ordinary_personality()?;
-    let Some((open, _)) = receive::<Open>(&socket)? else { return Ok(true) };
+    let Some((open, _)) = receive::<OpenRequest>(&socket)? else { return Ok(true) };
     let groups = match groups::make(&open.id, &open.spec) {
         Ok(groups) => groups,
         Err(why) => {
-            send(&socket, &Opened::Failed(why), &[])?;
+            send(&socket, &OpenReply::Failed(why), &[])?;
             return Ok(false);
         }
     };
     let ended = serve_in(&groups, &open, socket);
-    // By now the kernel has ended all that was in the namespace.
+    // By now the kernel has ended all processes of the namespace.
     Ok(groups.groups.remove() && ended?)
 }
 
-/// Runs the helper proper in those groups to its end; true when it ended well.
-fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Result<bool> {
-    // Closed as soon as the helper begins to end; it has not ended before all that it leaves behind has.
+/// Runs the helper proper in these groups to its end. Returns whether it succeeded.
+fn serve_in(session: &SessionGroups, open: &OpenRequest, socket: UnixStream) -> io::Result<bool> {
+    // The pipe closes as soon as the helper begins to end. The helper has ended only when all processes of its namespace have.
     let (begins_to_end, of_helper) = io::pipe()?;
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     match sys::fork_into(NAMESPACES, None, proc.as_fd())? {
@@ -62,20 +62,20 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
             drop(begins_to_end);
             let served = match prepare(open, session) {
                 Ok((groups, shared)) => serve::serve(open, &groups, &shared, &socket).inspect_err(|error| {
-                    // Runner may be gone, and then nobody wants to know.
+                    // Runner may have ended, and then nobody reads the message.
                     let _ = writeln!(io::stderr(), "{}", error_chain(error));
                 }),
-                Err(error) => send(&socket, &Opened::Failed(error_chain(&error)), &[]).and(Err(error)),
+                Err(error) => send(&socket, &OpenReply::Failed(error_chain(&error)), &[]).and(Err(error)),
             };
             sys::exit_now(i32::from(served.is_err()));
         }
         Fork::Parent(helper) => {
-            // It belongs to the helper, and is to close with it.
+            // The socket belongs to the helper, and must close with it.
             drop(socket);
             drop(of_helper);
             let mut polled = [PollFd::new(&begins_to_end, PollFlags::IN)];
             while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
-            // What is frozen does not end with its namespace, and may have been frozen at the last moment.
+            // A frozen process does not end with its namespace, and one may have been frozen at the last moment.
             let mut polled = [PollFd::new(&helper, PollFlags::IN)];
             while poll(&mut polled, Some(&THAW_AGAIN)) != Ok(1) {
                 session.groups.kill();
@@ -90,12 +90,12 @@ fn serve_in(session: &SessionGroups, open: &Open, socket: UnixStream) -> io::Res
     }
 }
 
-/// From a fresh clone to what a runtime can be called from.
-fn prepare<'a>(open: &Open, session: &'a SessionGroups) -> io::Result<(Groups<'a>, Shared)> {
-    // Who is first in its PID namespace ends by SIGKILL only when that comes from outside of it, as this one does.
+/// Prepares a new clone of the helper, so that it can call a runtime.
+fn prepare<'a>(open: &OpenRequest, session: &'a SessionGroups) -> io::Result<(Groups<'a>, SharedBinds)> {
+    // A SIGKILL ends the first process of a PID namespace only when it comes from outside of the namespace, as this one does.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     detach_others(open)?;
-    let shared = Shared::place(open)?;
+    let shared = SharedBinds::attach(open)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)?;
     let groups = Groups::enter(session, &open.spec).map_err(io::Error::other)?;
@@ -105,12 +105,12 @@ fn prepare<'a>(open: &Open, session: &'a SessionGroups) -> io::Result<(Groups<'a
     Ok((groups, shared))
 }
 
-/// Takes away the mounts of other sessions: held here, their folders would stay in use after they have ended.
-fn detach_others(open: &Open) -> io::Result<()> {
+/// Unmounts the mounts of other sessions: in this mount namespace they would be in use after those sessions have ended.
+fn detach_others(open: &OpenRequest) -> io::Result<()> {
     let table = MountTable::read()?;
     for path in others(table.points(), open).into_iter().rev() {
         match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            // It went with the one that it was mounted below.
+            // It was unmounted together with the mount above it.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(io::Error::other(format!("detach {}: {error}", path.display()))),
         }
@@ -118,11 +118,11 @@ fn detach_others(open: &Open) -> io::Result<()> {
     Ok(())
 }
 
-/// The mount points below the workspace that are none of this session's, in the order of mountinfo, see proc(5).
-fn others<'a>(points: impl Iterator<Item = &'a Path>, open: &Open) -> Vec<PathBuf> {
+/// Returns the mount points below the workspace that do not belong to this session, in the order of mountinfo, see proc(5).
+fn others<'a>(points: impl Iterator<Item = &'a Path>, open: &OpenRequest) -> Vec<PathBuf> {
     points
         .filter(|point| point.starts_with(&open.workspace) && *point != open.workspace)
-        .filter(|point| !open.kept.iter().any(|kept| point.starts_with(kept)))
+        .filter(|point| !open.own_directories.iter().any(|own| point.starts_with(own)))
         .map(Path::to_owned)
         .collect()
 }
@@ -132,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_other_sessions_have_mounted_is_taken_away() {
-        let open = Open {
+    fn only_mounts_of_other_sessions_are_unmounted() {
+        let open = OpenRequest {
             runtime: "/usr/sbin/runc".into(),
             id: "runner-x-1".into(),
-            folder: "/s p/mnt/bundle1".into(),
+            directory: "/s p/mnt/bundle1".into(),
             state: "/s p/mnt/state2".into(),
             workspace: "/s p/mnt".into(),
-            kept: vec!["/s p/mnt/bundle1".into(), "/s p/mnt/mounts0".into()],
+            own_directories: vec!["/s p/mnt/bundle1".into(), "/s p/mnt/mounts0".into()],
             spec: oci_spec::runtime::Spec::default(),
             makes_nodes: true,
         };

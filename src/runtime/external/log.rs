@@ -1,24 +1,24 @@
-//! What a runtime says of its failure: its log in JSON, a line a message.
+//! Reads the reason of a runtime's failure from its log: JSON, one message a line.
 
 use serde::Deserialize;
 
 use crate::runtime::{Outcome, not_executed};
 
-/// A line of the log, as runc and crun write it with `--log-format json`.
+/// A line of the log, in the format of runc and crun with `--log-format json`.
 #[derive(Deserialize)]
 struct Line {
     level: String,
     msg: String,
 }
 
-/// A process that could not be started, by the runtime's log, else by what its program ended with.
+/// Returns the outcome of a process that could not be started, from the runtime's log, or else from how its program ended.
 pub fn not_started(log: &str, ended: &Outcome) -> Outcome {
     let mut errors = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
     let why = match errors.find(|line| matches!(line.level.as_str(), "error" | "fatal")) {
         Some(line) => line.msg,
         None => match ended {
-            Outcome::Signaled { signal } => format!("the runtime was killed by signal {signal}, and says nothing"),
-            ended => format!("the runtime ended with {}, and says nothing", ended.exit_code()),
+            Outcome::Signaled { signal } => format!("signal {signal} killed the runtime, which logged no error"),
+            ended => format!("the runtime ended with {}, and logged no error", ended.exit_code()),
         },
     };
     match about_command(&why) {
@@ -27,7 +27,7 @@ pub fn not_started(log: &str, ended: &Outcome) -> Outcome {
     }
 }
 
-/// The command that a message is about, and what went wrong with it: runtimes tell that by words alone.
+/// Returns the command that a message names, and its error: runtimes report both in a text alone.
 fn about_command(why: &str) -> Option<(&str, &str)> {
     // runc: exec: "NAME": executable file not found in $PATH
     if let Some((_, rest)) = why.split_once("exec: \"") {
@@ -53,7 +53,7 @@ fn is_not_found(error: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(message: &str) -> (String, i32) {
+    fn reported(message: &str) -> (String, i32) {
         let message = serde_json::to_string(message).unwrap();
         let log = format!(
             "{{\"level\":\"warning\",\"msg\":\"w\",\"time\":\"t\"}}\nnot json\n{{\"level\":\"error\",\"msg\":{message}}}\n"
@@ -65,29 +65,29 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_cannot_be_started_is_told_as_by_the_embedded_runtime() {
+    fn a_command_that_cannot_be_executed_has_the_embedded_runtimes_message() {
         let runc = "runc create failed: unable to start container process: ";
-        let missing = "nope is not there, or not in PATH, or its interpreter is not there";
+        let missing = "nope does not exist, or is not in PATH, or its interpreter does not exist";
         for message in [
             format!("{runc}exec: \"nope\": executable file not found in $PATH"),
             format!("{runc}exec: \"nope\": stat nope: no such file or directory"),
             "executable file `nope` not found in $PATH: No such file or directory".to_owned(),
         ] {
-            assert_eq!(told(&message), (missing.to_owned(), 127), "{message}");
+            assert_eq!(reported(&message), (missing.to_owned(), 127), "{message}");
         }
         for message in [format!("{runc}exec: \"/x\": permission denied"), format!("{runc}exec /x: permission denied")] {
-            assert_eq!(told(&message), ("/x cannot be executed: Permission denied".to_owned(), 126), "{message}");
+            assert_eq!(reported(&message), ("/x cannot be executed: Permission denied".to_owned(), 126), "{message}");
         }
     }
 
     #[test]
-    fn anything_else_is_told_in_the_runtimes_own_words() {
+    fn any_other_failure_has_the_runtimes_own_message() {
         let message = "runc create failed: error during container init: error mounting \"proc\"";
-        assert_eq!(told(message), (message.to_owned(), 125));
+        assert_eq!(reported(message), (message.to_owned(), 125));
         let silent = |ended| not_started("", &ended);
         let expected = |why: &str| Outcome::NotStarted { why: why.into(), code: 125 };
-        assert_eq!(silent(Outcome::Exited { code: 1 }), expected("the runtime ended with 1, and says nothing"));
-        let killed = expected("the runtime was killed by signal 9, and says nothing");
+        assert_eq!(silent(Outcome::Exited { code: 1 }), expected("the runtime ended with 1, and logged no error"));
+        let killed = expected("signal 9 killed the runtime, which logged no error");
         assert_eq!(silent(Outcome::Signaled { signal: 9 }), killed);
     }
 }

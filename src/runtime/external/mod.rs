@@ -1,23 +1,21 @@
-//! External runtimes: a program with runc's command line, called for each step.
+//! External runtimes: calls a program with runc's command line for each step.
 //!
-//! A helper, `runner __external`, is the first process of a PID namespace of its own, with its own `/proc`. All that the
-//! runtime starts is below it, and containers whose runtime has ended become its children: so it sees how each really
-//! ended, and when it ends, with runner or however else, the kernel kills everything in there.
+//! A helper, `runner __external`, is the first process of a PID namespace of its own, with its own `/proc`. All processes that the
+//! runtime starts are in that namespace, and become the helper's children when the runtime has ended. So the helper sees how each
+//! container really ended, and when the helper ends for any reason, the kernel kills all of them.
 //!
-//! For each step it makes cgroups and writes a bundle, calls `create`, takes from the device rules what only the runtime
-//! needed, calls `start`, and when the container's first process has ended, `delete`. That is what `run` does, in three:
-//! runc before 1.2 opens /dev/net/tun to every container, and what a runtime does about rules that it cannot set is its
-//! own affair.
+//! For each step the helper makes cgroups and writes a bundle, calls `create`, removes the device rules that only the runtime
+//! needed, calls `start`, and when the container's first process has ended, `delete`. The call `run` would do all three at once,
+//! but runc before 1.2 opens /dev/net/tun to every container, and runtimes differ in how they treat rules that they cannot set.
 //!
 //! ```text
 //! runner ──spawns──▶ watcher ──clone3──▶ helper (PID 1) ──▶ RUNTIME create, start, delete
-//!    └───────────── socket: Open, Opened, Start + stdio + status socket ──▶ helper ──▶ a container a step
+//!    └───────────── socket: OpenRequest, OpenReply, StartRequest + stdio + status socket ──▶ helper ──▶ a container a step
 //! ```
 
 mod child;
 mod console;
 mod ending;
-mod folder;
 mod groups;
 pub mod helper;
 mod log;
@@ -28,6 +26,7 @@ mod serve;
 mod shared;
 mod step;
 mod watched;
+mod working_directory;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -39,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use super::Bundle;
 use super::container::{Channel, Container, Helper, RuntimeError};
 
-/// Where a session has the program that is to be the first process of steps, inside.
+/// The path, inside a container, of the program that becomes the first process of steps with `init: true`.
 pub const INIT_PATH: &str = "/dev/runner-init";
 
 /// The argument that makes runner a helper.
@@ -47,22 +46,22 @@ pub const HELPER_ARGUMENT: &str = "__external";
 
 /// The first message to the helper.
 #[derive(Debug, Serialize, Deserialize)]
-struct Open {
+struct OpenRequest {
     /// The runtime's program.
     runtime: PathBuf,
-    /// What the ids of the steps' containers begin with.
+    /// The prefix of the ids of the steps' containers.
     id: String,
-    /// Where the steps' bundles go.
-    folder: PathBuf,
-    /// Where the runtime keeps its state.
+    /// The directory for the steps' bundles.
+    directory: PathBuf,
+    /// The directory for the runtime's state.
     state: PathBuf,
-    /// Where the mounts of all sessions are.
+    /// The directory with the mounts of all sessions.
     workspace: PathBuf,
-    /// Those of them that this session needs lie in these.
-    kept: Vec<PathBuf>,
-    /// The config.json of every step but for its process, id and terminal.
+    /// The directories below the workspace that contain the mounts of this session.
+    own_directories: Vec<PathBuf>,
+    /// The config.json of every step, without its process, id and terminal.
     spec: Spec,
-    /// Whether what runs in it may make device nodes.
+    /// Whether processes of the container may make device nodes.
     makes_nodes: bool,
 }
 
@@ -71,15 +70,15 @@ struct Open {
 /// # Errors
 /// See [`RuntimeError`].
 pub(super) fn open(helper: Helper, runtime: &Program, bundle: Bundle<'_>) -> Result<Container, RuntimeError> {
-    let open = Open {
+    let open = OpenRequest {
         runtime: runtime.path().to_owned(),
         id: bundle.id.to_owned(),
-        folder: bundle.folder.to_owned(),
+        directory: bundle.directory.to_owned(),
         state: bundle.state.to_owned(),
         workspace: bundle.workspace.to_owned(),
-        kept: vec![bundle.folder.to_owned(), bundle.mounts.to_owned(), bundle.state.to_owned()],
+        own_directories: vec![bundle.directory.to_owned(), bundle.mounts.to_owned(), bundle.state.to_owned()],
         spec: bundle.spec.clone(),
         makes_nodes: bundle.capabilities.contains(&Capability::Mknod),
     };
-    Container::open(helper, &open, &[], |control| Channel::External(Mutex::new(control)), None, bundle.held_mounts)
+    Container::open(helper, &open, &[], |control| Channel::External(Mutex::new(control)), None, bundle.pinned_mounts)
 }

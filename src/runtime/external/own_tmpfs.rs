@@ -1,5 +1,5 @@
-//! The tmpfs that a runtime mounts for one step alone, such as /dev/shm, emptied when the step has ended: its mounts are
-//! held on, see `held_mounts`, and its files would take memory as long.
+//! Empties each tmpfs that a runtime mounts for one step alone, such as /dev/shm, when the step has ended: its mounts stay pinned,
+//! see `pinned_mounts`, and its files would take memory as long.
 
 use std::ffi::OsString;
 use std::io;
@@ -15,24 +15,24 @@ use crate::fs::list::{Entry, entries};
 use crate::fs::remove_tree::remove_tree_at;
 use crate::mount::MountTable;
 
-/// Each of them, open.
+/// The step's own tmpfs mounts, open.
 #[derive(Debug, Default)]
 pub struct OwnTmpfs(Vec<Own>);
 
 #[derive(Debug)]
 struct Own {
     directory: OwnedFd,
-    /// The names on which something else is mounted. To remove one would take that mount away, and show what it hides.
+    /// The names that are mount points themselves. To remove one would take its mount away, and reveal the files below.
     mounted_on: Vec<OsString>,
 }
 
 impl OwnTmpfs {
-    /// Notes those of a container whose first process has that number, before anything of the step runs. One that this
-    /// process sees too is not the step's own.
+    /// Opens those of a container, by the number of its first process, before the step's program runs. A tmpfs that this process
+    /// sees too is not the step's own.
     ///
     /// # Errors
     /// Those of reading the mounts of both.
-    pub fn note(pid: i32, spec: &Spec) -> io::Result<Self> {
+    pub fn open(pid: i32, spec: &Spec) -> io::Result<Self> {
         let (inside, outside) = (MountTable::read_of(pid)?, MountTable::read()?);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
@@ -41,14 +41,14 @@ impl OwnTmpfs {
             let device = inside.device_at(target).filter(|device| !outside.has_device(device))?;
             let mounted_on = names_mounted_on(&inside, target)?;
             let directory = in_root::open(&root, target, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW).ok()?;
-            let found = rustix::fs::fstat(&directory).ok()?.st_dev;
-            let found = format!("{}:{}", rustix::fs::major(found), rustix::fs::minor(found));
-            (found == device).then_some(Own { directory, mounted_on })
+            let opened = rustix::fs::fstat(&directory).ok()?.st_dev;
+            let opened = format!("{}:{}", rustix::fs::major(opened), rustix::fs::minor(opened));
+            (opened == device).then_some(Own { directory, mounted_on })
         });
         Ok(Self(own.collect()))
     }
 
-    /// Removes all that nothing is mounted on. The step has ended; what cannot be removed takes its memory on.
+    /// Removes all files that are no mount points, after the step has ended. A file that cannot be removed still takes memory.
     pub fn empty(&self) {
         for Own { directory, mounted_on } in &self.0 {
             for name in names(directory).unwrap_or_default() {
@@ -60,8 +60,8 @@ impl OwnTmpfs {
     }
 }
 
-/// The names in a directory on which something is mounted; none where something is mounted deeper, which a step may have
-/// given another name by the end.
+/// Returns the names of the mount points in a directory. Returns none where a mount point lies deeper, because a step may have
+/// renamed the directories above it by the end.
 fn names_mounted_on(table: &MountTable, target: &Path) -> Option<Vec<OsString>> {
     let below = table.points().filter_map(|point| point.strip_prefix(target).ok());
     let below: Vec<&Path> = below.filter(|path| !path.as_os_str().is_empty()).collect();
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_something_is_mounted_on_stays_and_deeper_mounts_leave_all_as_it_is() {
+    fn mount_points_are_listed_and_a_directory_with_deeper_ones_is_refused() {
         let table = |points: &[&str]| {
             let line = |point: &&str| format!("2 1 0:3 / {point} rw - tmpfs t rw\n");
             MountTable::parse(points.iter().map(line).collect::<String>().as_bytes())

@@ -1,4 +1,4 @@
-//! The program of an external runtime: found by its name or path without running it, and asked for its version.
+//! Finds the program of an external runtime by its name or path without running it, and reads its version.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,19 +14,19 @@ use thiserror::Error;
 
 use crate::cgroup::ProcessLimit;
 
-/// Names under which a runtime was packaged too.
+/// Other names under which a runtime was packaged.
 const OTHER_NAMES: [(&str, &str); 1] = [("runc", "docker-runc")];
 
 /// Runtimes that Debian has packages of.
 const PACKAGES: [&str; 2] = ["runc", "crun"];
 
-/// A program that does not tell its version in that time tells none.
+/// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As much of what it says is read.
-const MAX_SAID: usize = 16 << 10;
+/// The number of bytes that runner reads of its output.
+const MAX_OUTPUT: usize = 16 << 10;
 
-/// A runtime's program: an executable file. Whether it is a runtime, [`Program::version`] tells by running it.
+/// A runtime's program: an executable file. [`Program::version`] runs it, and finds out whether it is a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     path: PathBuf,
@@ -40,17 +40,17 @@ pub enum FindError {
     NotInPath { name: String },
     #[error("cannot start the runtime {}", path.display())]
     Unusable { path: PathBuf, source: io::Error },
-    #[error("cannot use the runtime {}: asked for its `--version`, it tells none: {said}", path.display())]
-    NoVersion { path: PathBuf, said: String },
+    #[error("cannot use the runtime {}: its `--version` prints no version: {output}", path.display())]
+    NoVersion { path: PathBuf, output: String },
 }
 
 impl FindError {
-    /// What mends it.
+    /// Returns how to fix it.
     pub fn hint(&self) -> String {
         match self {
             Self::Unusable { source, .. } if source.kind() == io::ErrorKind::WouldBlock => return ProcessLimit::hint(),
-            // It could make no thread.
-            Self::NoVersion { said, .. } if said.contains("Resource temporarily unavailable") => {
+            // The program could make no thread.
+            Self::NoVersion { output, .. } if output.contains("Resource temporarily unavailable") => {
                 return ProcessLimit::hint();
             }
             _ => {}
@@ -72,10 +72,10 @@ impl FindError {
 }
 
 impl Program {
-    /// Finds the runtime of that name in the folders of `search`, in the form of `PATH`, or at that path. Runs nothing.
+    /// Finds the runtime of this name in the directories of `search`, which has the form of `PATH`, or at this path. Runs nothing.
     ///
     /// # Errors
-    /// Where there is none, or what is there cannot be executed.
+    /// Where the program does not exist, or cannot be executed.
     pub fn find(name: &str, search: &OsStr) -> Result<Self, FindError> {
         let path = if name.contains('/') {
             let path = PathBuf::from(name);
@@ -85,23 +85,23 @@ impl Program {
             let others = OTHER_NAMES.iter().filter(|(of, _)| *of == name).map(|(_, other)| *other);
             let mut names = std::iter::once(name).chain(others);
             let found = names.find_map(|name| {
-                let folders = std::env::split_paths(search).filter(|folder| folder.is_absolute());
-                folders.map(|folder| folder.join(name)).find(|path| executable(path).is_ok())
+                let directories = std::env::split_paths(search).filter(|directory| directory.is_absolute());
+                directories.map(|directory| directory.join(name)).find(|path| executable(path).is_ok())
             });
             found.ok_or_else(|| FindError::NotInPath { name: name.to_owned() })?
         };
         Ok(Self { path })
     }
 
-    /// Where it is; absolute.
+    /// Returns the program's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs it, and returns the first line of what it says of its version, such as `runc version 1.1.5+ds1`.
+    /// Runs the program, and returns the first line that it prints about its version, such as `runc version 1.1.5+ds1`.
     ///
     /// # Errors
-    /// Where it is no OCI runtime.
+    /// Where the program is no OCI runtime.
     pub fn version(&self) -> Result<String, FindError> {
         version(&self.path)
     }
@@ -121,35 +121,36 @@ fn version(path: &Path) -> Result<String, FindError> {
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(unusable)?;
     let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
-    let said = read_until(outputs.into_iter().flatten().collect(), Instant::now() + VERSION_TIMEOUT);
-    if !matches!(said, Ok(Some(_))) {
-        // It may have ended by itself.
+    let read = read_until(outputs.into_iter().flatten().collect(), Instant::now() + VERSION_TIMEOUT);
+    if !matches!(read, Ok(Some(_))) {
+        // The program may have ended by itself.
         let _ = child.kill();
     }
     let status = child.wait().map_err(unusable)?;
-    let no_version = |said: &str| FindError::NoVersion { path: path.to_owned(), said: said.to_owned() };
-    let Some(said) = said.map_err(unusable)? else {
+    let no_version = |output: &str| FindError::NoVersion { path: path.to_owned(), output: output.to_owned() };
+    let Some(read) = read.map_err(unusable)? else {
         return Err(no_version(&format!("it had not ended after {}s, and was killed", VERSION_TIMEOUT.as_secs())));
     };
-    let [said, errors] =
-        [0, 1].map(|index| String::from_utf8_lossy(said.get(index).map_or(&[], |said| said)).into_owned());
-    let line = said.lines().next().map(str::trim).unwrap_or_default();
+    let [output, errors] =
+        [0, 1].map(|index| String::from_utf8_lossy(read.get(index).map_or(&[], |bytes| bytes)).into_owned());
+    let line = output.lines().next().map(str::trim).unwrap_or_default();
     if status.success() && line.contains("version") {
         return Ok(line.to_owned());
     }
-    let said = format!("{errors}{said}");
-    Err(no_version(said.lines().next().unwrap_or("it says nothing")))
+    let output = format!("{errors}{output}");
+    Err(no_version(output.lines().next().unwrap_or("it prints nothing")))
 }
 
-/// Reads pipes to their ends; none where these do not come in time.
+/// Reads pipes to their ends; returns none where a pipe does not end in time.
 fn read_until(pipes: Vec<OwnedFd>, deadline: Instant) -> io::Result<Option<Vec<Vec<u8>>>> {
     let mut read = vec![Vec::new(); pipes.len()];
     let mut pipes: Vec<(usize, OwnedFd)> = pipes.into_iter().enumerate().collect();
     let mut bytes = [0; 4096];
     while !pipes.is_empty() {
-        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
+        let remaining =
+            Timespec::try_from(deadline.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
         let mut polled: Vec<_> = pipes.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
-        match poll(&mut polled, Some(&left)) {
+        match poll(&mut polled, Some(&remaining)) {
             Ok(0) => return Ok(None),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -157,8 +158,8 @@ fn read_until(pipes: Vec<OwnedFd>, deadline: Instant) -> io::Result<Option<Vec<V
         let Some(ready) = polled.iter().position(|pipe| !pipe.revents().is_empty()) else { continue };
         let (index, pipe) = &pipes[ready];
         let count = rustix::io::read(pipe, &mut bytes[..])?;
-        // Of more than that no line is the first one.
-        let room = MAX_SAID.saturating_sub(read[*index].len()).min(count);
+        // The first line is never longer than that.
+        let room = MAX_OUTPUT.saturating_sub(read[*index].len()).min(count);
         read[*index].extend(&bytes[..room]);
         if count == 0 {
             pipes.remove(ready);
@@ -174,31 +175,31 @@ mod tests {
     use super::*;
     use crate::error::error_chain;
 
-    /// Written by another process: a child that another test starts at this moment would hold a descriptor of this one's,
-    /// and a file that is open for writing cannot be executed.
-    fn program(folder: &Path, name: &str, text: &str) {
+    /// Writes a program by another process: a child that another test starts at this moment would have a copy of this process'
+    /// descriptor, and a file that is open for writing cannot be executed.
+    fn program(directory: &Path, name: &str, text: &str) {
         let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2"; chmod 755 "$2""#;
-        let written = Command::new("sh").args(["-ec", write, "sh", text]).arg(folder.join(name)).status().unwrap();
+        let written = Command::new("sh").args(["-ec", write, "sh", text]).arg(directory.join(name)).status().unwrap();
         assert!(written.success());
     }
 
     #[test]
-    fn a_name_is_found_in_path_and_runc_by_its_other_name_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let search = folder.path().as_os_str();
-        program(folder.path(), "docker-runc", "echo runc version 1.0; echo commit: x");
-        assert_eq!(Program::find("runc", search).unwrap().path(), folder.path().join("docker-runc"));
-        program(folder.path(), "runc", "echo runc version 1.2");
+    fn a_runtime_is_found_in_path_and_runc_by_its_other_name_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let search = directory.path().as_os_str();
+        program(directory.path(), "docker-runc", "echo runc version 1.0; echo commit: x");
+        assert_eq!(Program::find("runc", search).unwrap().path(), directory.path().join("docker-runc"));
+        program(directory.path(), "runc", "echo runc version 1.2");
         let found = Program::find("runc", search).unwrap();
-        assert_eq!(found.path(), folder.path().join("runc"));
+        assert_eq!(found.path(), directory.path().join("runc"));
         assert_eq!(found.version().unwrap(), "runc version 1.2");
-        let path = folder.path().join("docker-runc");
+        let path = directory.path().join("docker-runc");
         let found = Program::find(path.to_str().unwrap(), OsStr::new("")).unwrap();
         assert_eq!(found.version().unwrap(), "runc version 1.0");
     }
 
     #[test]
-    fn what_is_not_there_is_told_with_what_installs_it() {
+    fn a_missing_runtime_is_reported_with_the_command_that_installs_it() {
         let error = Program::find("runc", OsStr::new("/nowhere")).unwrap_err();
         assert_eq!(error.to_string(), "cannot find the runtime `runc`: it is not in PATH");
         assert_eq!(error.hint(), "apt-get install -y runc");
@@ -211,19 +212,19 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_runtime_is_refused() {
-        for (text, said) in [
-            ("exit 1", "it says nothing"),
+        for (text, output) in [
+            ("exit 1", "it prints nothing"),
             ("exec sleep 1000", "it had not ended after 10s, and was killed"),
             ("echo usage >&2; exit 2", "usage"),
             ("echo hello", "hello"),
         ] {
-            let folder = tempfile::tempdir().unwrap();
-            program(folder.path(), "runc", text);
-            let error = Program::find("runc", folder.path().as_os_str()).unwrap().version().unwrap_err();
-            assert!(error.to_string().ends_with(&format!("`--version`, it tells none: {said}")), "{error}");
+            let directory = tempfile::tempdir().unwrap();
+            program(directory.path(), "runc", text);
+            let error = Program::find("runc", directory.path().as_os_str()).unwrap().version().unwrap_err();
+            assert!(error.to_string().ends_with(&format!("its `--version` prints no version: {output}")), "{error}");
         }
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("runc"), "").unwrap();
-        assert!(matches!(Program::find("runc", folder.path().as_os_str()), Err(FindError::NotInPath { .. })));
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("runc"), "").unwrap();
+        assert!(matches!(Program::find("runc", directory.path().as_os_str()), Err(FindError::NotInPath { .. })));
     }
 }

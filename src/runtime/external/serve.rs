@@ -1,4 +1,4 @@
-//! The helper's loop: takes requests, follows every step's runtime and container, never waits for one alone.
+//! Runs the helper's loop: receives requests, follows every step's runtime and container, and never waits for one alone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,40 +8,40 @@ use std::time::Duration;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Open;
+use super::OpenRequest;
 use super::groups::Groups;
-use super::shared::Shared;
+use super::shared::SharedBinds;
 use super::step::Step;
-use crate::runtime::protocol::{Opened, Start, receive, send};
+use crate::runtime::protocol::{OpenReply, StartRequest, receive, send};
 
-/// How often a step that is to end is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often the loop checks a step that is being ended.
+const ENDING_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Serves requests until runner closes its end; then the steps that still run end with this process.
+/// Serves requests until runner closes its end; the steps that are still running then end with this process.
 ///
 /// # Errors
-/// Where runner says what it cannot mean, or the system refuses the helper itself something.
-pub fn serve(open: &Open, groups: &Groups<'_>, shared: &Shared, control: &UnixStream) -> io::Result<()> {
-    send(control, &Opened::Ready(Vec::new()), &[])?;
+/// Where a request of runner is damaged, or a system call of the helper itself fails.
+pub fn serve(open: &OpenRequest, groups: &Groups<'_>, shared: &SharedBinds, control: &UnixStream) -> io::Result<()> {
+    send(control, &OpenReply::Ready(Vec::new()), &[])?;
     let mut steps: Vec<Step> = Vec::new();
     let mut number = 0;
     let mut is_open = true;
-    // Containers that have ended are still deleted.
+    // The loop still deletes containers that have ended.
     while is_open || steps.iter().any(Step::is_being_deleted) {
-        let happened = wait(control, is_open, &steps)?;
-        if happened.nothing {
-            steps.iter_mut().filter(|step| step.is_ending()).for_each(Step::end_further);
+        let events = wait(control, is_open, &steps)?;
+        if events.timed_out {
+            steps.iter_mut().filter(|step| step.is_ending()).for_each(Step::continue_ending);
         }
         steps.iter_mut().for_each(Step::end_overdue_call);
-        for (step, happened) in steps.iter_mut().zip(&happened.steps) {
-            step.advance(open, groups, shared, *happened)?;
+        for (step, event) in steps.iter_mut().zip(&events.steps) {
+            step.advance(open, groups, shared, *event)?;
         }
-        steps.retain(|step| !step.is_over());
-        if happened.asked {
-            match receive::<Start>(control)? {
+        steps.retain(|step| !step.is_finished());
+        if events.has_request {
+            match receive::<StartRequest>(control)? {
                 None => {
                     is_open = false;
-                    steps.iter_mut().for_each(Step::hurry);
+                    steps.iter_mut().for_each(Step::shorten_deadline);
                 }
                 Some((start, descriptors)) => {
                     number += 1;
@@ -51,18 +51,19 @@ pub fn serve(open: &Open, groups: &Groups<'_>, shared: &Shared, control: &UnixSt
                 }
             }
         }
-        reap_strays(&steps)?;
+        reap_orphans(&steps)?;
     }
     Ok(())
 }
 
-struct Happened {
-    nothing: bool,
-    asked: bool,
+/// The results of one poll(2).
+struct Events {
+    timed_out: bool,
+    has_request: bool,
     steps: Vec<StepEvent>,
 }
 
-/// What was seen of a step.
+/// The events of one step.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StepEvent {
     /// The runtime's program has ended.
@@ -73,35 +74,35 @@ pub struct StepEvent {
     pub status: bool,
 }
 
-fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Happened> {
-    // What there is nothing to learn of is left out: of a socket whose other end is closed, poll(2) says so at once even
-    // where nobody asks.
-    let asked_of = is_open.then(|| control.as_fd());
+fn wait(control: &UnixStream, is_open: bool, steps: &[Step]) -> io::Result<Events> {
+    // Descriptors without a further event are omitted: for a socket whose other end is closed, poll(2) returns at once, whatever
+    // events are requested.
+    let requests = is_open.then(|| control.as_fd());
     let descriptors: Vec<Option<BorrowedFd<'_>>> =
-        std::iter::once(asked_of).chain(steps.iter().flat_map(Step::descriptors)).collect();
+        std::iter::once(requests).chain(steps.iter().flat_map(Step::descriptors)).collect();
     let mut polled: Vec<PollFd<'_>> = descriptors
         .iter()
         .flatten()
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN | PollFlags::RDHUP))
         .collect();
-    // What is frozen meanwhile does not end before it is thawed.
-    let again = steps.iter().any(Step::is_ending).then_some(LOOK_AGAIN);
-    let timeout = steps.iter().filter_map(Step::time_left).chain(again).min();
+    // A process that is frozen meanwhile does not end before it is thawed.
+    let again = steps.iter().any(Step::is_ending).then_some(ENDING_INTERVAL);
+    let timeout = steps.iter().filter_map(Step::remaining_time).chain(again).min();
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    let nothing = match poll(&mut polled, timeout.as_ref()) {
+    let timed_out = match poll(&mut polled, timeout.as_ref()) {
         Ok(count) => count == 0,
         Err(rustix::io::Errno::INTR) => false,
         Err(error) => return Err(error.into()),
     };
-    let mut answers = polled.iter().map(|fd| fd.revents().intersects(!PollFlags::NVAL));
-    let seen: Vec<bool> = descriptors.iter().map(|fd| fd.is_some() && answers.next() == Some(true)).collect();
-    let events = seen[1..].chunks_exact(3);
-    let events = events.map(|seen| StepEvent { command: seen[0], container: seen[1], status: seen[2] });
-    Ok(Happened { nothing, asked: seen[0], steps: events.collect() })
+    let mut results = polled.iter().map(|fd| fd.revents().intersects(!PollFlags::NVAL));
+    let ready: Vec<bool> = descriptors.iter().map(|fd| fd.is_some() && results.next() == Some(true)).collect();
+    let steps = ready[1..].chunks_exact(3);
+    let steps = steps.map(|ready| StepEvent { command: ready[0], container: ready[1], status: ready[2] });
+    Ok(Events { timed_out, has_request: ready[0], steps: steps.collect() })
 }
 
-/// Takes the exit status of processes that a runtime has left to this one, and that are no container's first.
-fn reap_strays(steps: &[Step]) -> io::Result<()> {
+/// Reaps the orphans of a runtime that are not the first process of a container.
+fn reap_orphans(steps: &[Step]) -> io::Result<()> {
     // While a container is being created its first process is not known yet.
     while !steps.iter().any(Step::is_being_created) {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
@@ -114,7 +115,7 @@ fn reap_strays(steps: &[Step]) -> io::Result<()> {
             Some(pid) if !steps.iter().any(|step| step.has(pid)) => {
                 waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)?;
             }
-            // There is none, or its step takes it in its turn.
+            // No child has ended, or the step of the child reaps it in its turn.
             _ => return Ok(()),
         }
     }

@@ -1,8 +1,8 @@
-//! Mounts that lie in a bind, put there by the helper itself: a runtime would follow links to their places, and those of a
-//! directory that other containers have too can be changed by their steps at any time.
+//! Attaches the mounts that lie in a bind, in the helper itself: a runtime would follow links to their mount points, and steps of
+//! other containers that have the same directory bound can change those at any time.
 //!
-//! The bind becomes a copy of its own in the helper's mount namespace, with the mounts in it, and a runtime binds that with
-//! all that is mounted there.
+//! The helper makes a copy of the bind in its own mount namespace, attaches the mounts in it, and a runtime binds that copy with
+//! all its mounts.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,53 +12,53 @@ use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{CWD, FileType, OFlags, fstat};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 
-use super::Open;
+use super::OpenRequest;
 use super::watched::mounted_at;
 use crate::error::context;
 use crate::fs::in_root::open_beneath;
 use crate::mount::make_mount_point;
-use crate::runtime::attach::{Attached, make};
+use crate::runtime::attach::{AttachedMounts, make};
 use crate::runtime::lost_mount;
 
-/// The config.json of a session's steps, with the mounts that lie in binds in their places already.
+/// The config.json of a session's steps, and the mounts that the helper has attached in binds already.
 #[derive(Debug)]
-pub struct Shared {
-    /// The config.json without them.
+pub struct SharedBinds {
+    /// The config.json without these mounts.
     pub spec: Spec,
-    attached: Attached,
-    /// The targets of those mounts, with the numbers of the mounts in the helper's namespace.
+    attached: AttachedMounts,
+    /// The targets of these mounts, with the ids of the mounts in the helper's namespace.
     placed: Vec<(PathBuf, u64)>,
 }
 
-impl Shared {
-    /// Puts the mounts of a session that lie in binds into their places, in this process' mount namespace.
+impl SharedBinds {
+    /// Attaches the mounts of a session that lie in binds, in this process' mount namespace.
     ///
     /// # Errors
-    /// With the target, where it cannot be made or a link is on the way.
-    pub fn place(open: &Open) -> io::Result<Self> {
-        // Secrets and device nodes lie in the workspace itself, which no bind is to show.
+    /// With the target, where it cannot be made or a symbolic link is on the way.
+    pub fn attach(open: &OpenRequest) -> io::Result<Self> {
+        // Secrets and device nodes lie in the workspace itself, which no bind may show.
         mount_change(&open.workspace, MountPropagationFlags::PRIVATE)?;
         let all: Vec<&Mount> = open.spec.mounts().iter().flatten().collect();
-        let mut shared = Self { spec: open.spec.clone(), attached: Attached::default(), placed: Vec::new() };
+        let mut shared = Self { spec: open.spec.clone(), attached: AttachedMounts::default(), placed: Vec::new() };
         let mut mounts = Vec::new();
         for (index, mount) in all.iter().enumerate() {
             let target = mount.destination();
             let is_bind = mount.typ().as_deref() == Some("bind");
-            let around = |other: &&&Mount| other.destination() != target && target.starts_with(other.destination());
-            let around =
-                all[..index].iter().filter(around).max_by_key(|other| other.destination().components().count());
-            // A mount in a filesystem that the runtime mounts for each step is left to the runtime.
-            let placed_in = shared.attached.around(target).map(|(at, _)| at);
-            if is_bind && placed_in.is_some() && placed_in == around.map(|other| other.destination().as_path()) {
+            let encloses = |other: &&&Mount| other.destination() != target && target.starts_with(other.destination());
+            let enclosing =
+                all[..index].iter().filter(encloses).max_by_key(|other| other.destination().components().count());
+            // The runtime itself attaches a mount in a filesystem that it mounts for each step.
+            let placed_in = shared.attached.enclosing(target).map(|(at, _)| at);
+            if is_bind && placed_in.is_some() && placed_in == enclosing.map(|other| other.destination().as_path()) {
                 shared.attached.attach(CWD, mount)?;
-                let number = shared.number(target).ok_or_else(|| io::Error::other(lost_mount::words(target)))?;
+                let id = shared.mount_id(target).ok_or_else(|| io::Error::other(lost_mount::message(target)))?;
                 shared.placed.retain(|(other, _)| other != target);
-                shared.placed.push((target.clone(), number));
+                shared.placed.push((target.clone(), id));
                 continue;
             }
             let lies_in_it = |later: &&&Mount| later.destination() != target && later.destination().starts_with(target);
             if is_bind && all[index + 1..].iter().any(|later| lies_in_it(&later)) {
-                let place = open.folder.join(format!("shared{index}"));
+                let place = open.directory.join(format!("shared{index}"));
                 let copied = shared.copy(mount, &place);
                 mounts.push(copied.map_err(context(format_args!("mount {}", target.display())))?);
             } else {
@@ -69,7 +69,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Copies a bind to `place`, with its options; gives how a runtime is to bind the copy.
+    /// Copies a bind to `place`, with its options; returns the mount by which a runtime binds the copy.
     fn copy(&mut self, mount: &Mount, place: &Path) -> io::Result<Mount> {
         let made = make(mount)?;
         make_mount_point(place, FileType::from_raw_mode(fstat(&made)?.st_mode) == FileType::Directory)?;
@@ -83,20 +83,20 @@ impl Shared {
         Ok(copied)
     }
 
-    /// Says which of the mounts is no longer in its place, in any mount namespace.
+    /// Returns the message for a mount that is no longer at its target, in every mount namespace.
     pub fn lost(&self) -> Option<String> {
-        let gone = self.placed.iter().find(|(target, number)| self.number(target) != Some(*number))?;
-        Some(lost_mount::words(&gone.0))
+        let lost = self.placed.iter().find(|(target, id)| self.mount_id(target) != Some(*id))?;
+        Some(lost_mount::message(&lost.0))
     }
 
-    /// Whether this process has put a mount there, and it is still in its place.
+    /// Returns whether this process has attached a mount at this target, and it is still there.
     pub fn is_in_place(&self, target: &Path) -> bool {
-        self.placed.iter().any(|(placed, number)| placed == target && self.number(target) == Some(*number))
+        self.placed.iter().any(|(placed, id)| placed == target && self.mount_id(target) == Some(*id))
     }
 
-    fn number(&self, target: &Path) -> Option<u64> {
-        let (at, around) = self.attached.around(target)?;
-        let place = open_beneath(around, target.strip_prefix(at).ok()?, OFlags::PATH).ok()?;
+    fn mount_id(&self, target: &Path) -> Option<u64> {
+        let (at, enclosing) = self.attached.enclosing(target)?;
+        let place = open_beneath(enclosing, target.strip_prefix(at).ok()?, OFlags::PATH).ok()?;
         mounted_at(place.as_fd())
     }
 }

@@ -1,4 +1,4 @@
-//! Each field of config.json, as runtimes read it, against what a container is promised.
+//! Tests each field of config.json, as runtimes read it, against the promises for a container.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn container() -> Container {
     }
 }
 
-fn written(container: &Container, mounts: Vec<oci_spec::runtime::Mount>) -> Value {
+fn config_json(container: &Container, mounts: Vec<oci_spec::runtime::Mount>) -> Value {
     let devices: Vec<HostDevice> =
         container.devices.iter().map(|device| HostDevice::look_up(device, &OpenedPaths::default()).unwrap()).collect();
     let user = Credentials { uid: 0, gid: 7, groups: vec![8, 9], home: "/root".into() };
@@ -81,21 +81,21 @@ fn sorted(list: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_root_its_name_and_its_cgroup_are_the_sessions() {
-    let config = written(&container(), Vec::new());
+fn the_root_hostname_and_cgroup_come_from_the_session() {
+    let config = config_json(&container(), Vec::new());
     assert_eq!(config["ociVersion"], "1.0.2");
     assert_eq!(config["hostname"], "base");
     assert_eq!(config["root"], json!({ "path": "/rootfs", "readonly": false }));
     assert_eq!(config["linux"]["cgroupsPath"], "/runner-x-1");
     assert_eq!(config["linux"]["rootfsPropagation"], "private");
-    let read_only = written(&Container { read_only: true, hostname: "other".into(), ..container() }, Vec::new());
+    let read_only = config_json(&Container { read_only: true, hostname: "other".into(), ..container() }, Vec::new());
     assert_eq!((&read_only["root"]["readonly"], &read_only["hostname"]), (&json!(true), &json!("other")));
 }
 
 #[test]
-fn every_namespace_is_its_own_but_the_network_where_that_is_shared() {
+fn a_container_has_its_own_namespaces_except_a_shared_network() {
     let kinds = |network| {
-        let config = written(&Container { network, ..container() }, Vec::new());
+        let config = config_json(&Container { network, ..container() }, Vec::new());
         let list = config["linux"]["namespaces"].as_array().unwrap().clone();
         assert!(list.iter().all(|namespace| namespace.get("path").is_none()));
         list.iter().map(|namespace| namespace["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -106,7 +106,7 @@ fn every_namespace_is_its_own_but_the_network_where_that_is_shared() {
 
 #[test]
 fn the_process_has_its_command_environment_user_and_limits() {
-    let config = written(&container(), Vec::new());
+    let config = config_json(&container(), Vec::new());
     let process = &config["process"];
     assert_eq!(process["args"], json!(["a b", "", "c\nd"]));
     assert_eq!(
@@ -125,13 +125,13 @@ fn the_process_has_its_command_environment_user_and_limits() {
     assert_eq!(process["terminal"], false);
     assert_eq!(process["noNewPrivileges"], true);
     assert_eq!(process["rlimits"], json!([{ "type": "RLIMIT_NOFILE", "hard": 4096, "soft": 4096 }]));
-    let open = written(&Container { no_new_privileges: false, ..container() }, Vec::new());
+    let open = config_json(&Container { no_new_privileges: false, ..container() }, Vec::new());
     assert_eq!(open["process"]["noNewPrivileges"], false);
 }
 
 #[test]
 fn user_0_has_the_same_capabilities_in_all_sets_but_the_ambient_one() {
-    let config = written(&container(), Vec::new());
+    let config = config_json(&container(), Vec::new());
     let sets = &config["process"]["capabilities"];
     for set in ["bounding", "effective", "inheritable", "permitted"] {
         assert_eq!(sorted(&sets[set]), DEFAULT_CAPABILITIES, "{set}");
@@ -140,8 +140,8 @@ fn user_0_has_the_same_capabilities_in_all_sets_but_the_ambient_one() {
 }
 
 #[test]
-fn the_default_mounts_are_there_with_their_options() {
-    let config = written(&container(), Vec::new());
+fn the_default_mounts_have_their_options() {
+    let config = config_json(&container(), Vec::new());
     let mount = |target: &str, kind: &str, options: Value| json!({ "destination": target, "type": kind, "source": kind, "options": options });
     assert_eq!(
         config["mounts"],
@@ -160,16 +160,16 @@ fn the_default_mounts_are_there_with_their_options() {
             ),
             mount("/dev/mqueue", "mqueue", json!(["nosuid", "noexec", "nodev"])),
             mount("/sys", "sysfs", json!(["nosuid", "noexec", "nodev", "ro"])),
-            // Of this type on cgroup v2 too: runtimes mount what the host has, see config-linux.md of the specification.
+            // The type is the same on cgroup v2: runtimes mount the host's version, see config-linux.md of the specification.
             mount("/sys/fs/cgroup", "cgroup", json!(["nosuid", "noexec", "nodev", "relatime", "ro"])),
         ])
     );
 }
 
 #[test]
-fn a_mount_of_ones_own_takes_the_place_of_a_default_one() {
+fn a_mount_of_the_manifest_replaces_the_default_mount_at_its_target() {
     let own = super::default_mount("/dev/shm", "tmpfs", &["size=1g"]).unwrap();
-    let config = written(&container(), vec![own]);
+    let config = config_json(&container(), vec![own]);
     let at_shm: Vec<&Value> =
         config["mounts"].as_array().unwrap().iter().filter(|mount| mount["destination"] == "/dev/shm").collect();
     assert_eq!(at_shm.len(), 1);
@@ -177,8 +177,8 @@ fn a_mount_of_ones_own_takes_the_place_of_a_default_one() {
 }
 
 #[test]
-fn what_tells_of_the_host_is_masked_and_what_changes_it_read_only() {
-    let config = written(&container(), Vec::new());
+fn paths_that_reveal_the_host_are_masked_and_paths_that_change_it_are_read_only() {
+    let config = config_json(&container(), Vec::new());
     let masked = sorted(&config["linux"]["maskedPaths"]);
     for path in [
         "/proc/kcore",
@@ -201,7 +201,7 @@ fn what_tells_of_the_host_is_masked_and_what_changes_it_read_only() {
 }
 
 #[test]
-fn all_devices_are_denied_then_each_is_allowed_what_it_may() {
+fn all_devices_are_denied_before_the_rules_that_allow_some() {
     let device = |access: Access, target: &str| Device {
         path: "/dev/null".into(),
         target: target.into(),
@@ -213,14 +213,14 @@ fn all_devices_are_denied_then_each_is_allowed_what_it_may() {
     let read = Access { read: true, write: false, mknod: false };
     let all = Access { read: true, write: true, mknod: true };
     let container = Container { devices: vec![device(read, "/dev/mine"), device(all, "/opt/mine")], ..container() };
-    let config = written(&container, Vec::new());
+    let config = config_json(&container, Vec::new());
     let rules = config["linux"]["resources"]["devices"].as_array().unwrap();
     assert_eq!(rules[0], json!({ "allow": false, "type": "a", "access": "rwm" }));
     assert!(rules[1..].iter().all(|rule| rule["allow"] == true));
     let own = &rules[rules.len() - 2..];
     assert_eq!(own[0], json!({ "allow": true, "type": "c", "major": 1, "minor": 3, "access": "r" }));
     assert_eq!(own[1]["access"], "rwm");
-    // Any node may be made, which is not to open it; and what is in every /dev may be used.
+    // A container may make any node, which does not allow it to open the node, and use the devices of every /dev.
     let defaults: Vec<(Option<i64>, Option<i64>)> =
         rules[1..rules.len() - 2].iter().map(|rule| (rule["major"].as_i64(), rule["minor"].as_i64())).collect();
     let some = |major, minor| (Some(major), Some(minor));
@@ -232,24 +232,24 @@ fn all_devices_are_denied_then_each_is_allowed_what_it_may() {
 }
 
 #[test]
-fn limits_are_the_runtimes_to_set() {
+fn limits_are_passed_to_the_runtime() {
     let limits = Limits { nofile: Some(64), memory: Some(2 << 30), millicpus: Some(1500), pids: Some(10) };
-    let config = written(&Container { limits, ..container() }, Vec::new());
+    let config = config_json(&Container { limits, ..container() }, Vec::new());
     let resources = &config["linux"]["resources"];
     assert_eq!((&resources["memory"]["limit"], &resources["memory"]["swap"]), (&json!(2u64 << 30), &json!(2u64 << 30)));
     assert_eq!((&resources["cpu"]["quota"], &resources["cpu"]["period"]), (&json!(150_000), &json!(100_000)));
-    // Two processes are the embedded runtime's own.
+    // Two of these processes are the embedded runtime's own.
     assert_eq!(resources["pids"]["limit"], 12);
     assert_eq!(config["process"]["rlimits"][0]["hard"], 64);
-    let none = written(&container(), Vec::new());
+    let none = config_json(&container(), Vec::new());
     for kind in ["memory", "cpu", "pids"] {
         assert!(none["linux"]["resources"].get(kind).is_none(), "{kind}");
     }
 }
 
 #[test]
-fn the_rules_of_its_seccomp_profile_are_there_for_every_runtime() {
-    let filter = |container: &Container| written(container, Vec::new())["linux"]["seccomp"].clone();
+fn the_rules_of_the_seccomp_profile_are_passed_to_every_runtime() {
+    let filter = |container: &Container| config_json(container, Vec::new())["linux"]["seccomp"].clone();
     let default = filter(&container());
     assert_eq!((&default["defaultAction"], &default["defaultErrnoRet"]), (&json!("SCMP_ACT_ERRNO"), &json!(1)));
     let names = |filter: &Value, action: &str| {

@@ -8,10 +8,10 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use libfuzzer_sys::fuzz_target;
-use runner::runtime::protocol::{self, Opened, Start};
+use runner::runtime::protocol::{self, OpenReply, StartRequest};
 use runner::runtime::status::{self, Status};
 use runner::runtime::wire::request::Limit;
-use runner::runtime::wire::{END, Request, Texts, View, ViewMount};
+use runner::runtime::wire::{END, MountEntry, Request, StepSetup, Texts};
 
 /// A longer text than this is cut when it is sent.
 const MAX_TEXT: usize = 8 << 10;
@@ -20,8 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Some(request) = Request::parse(bytes) {
         assert_eq!(request_again(&request), bytes);
     }
-    if let Some(view) = View::parse(bytes) {
-        assert_eq!(view_again(&view), bytes[1..]);
+    if let Some(setup) = StepSetup::parse(bytes) {
+        assert_eq!(setup_again(&setup), bytes[1..]);
     }
     packet(bytes);
     stream(bytes);
@@ -53,8 +53,8 @@ fn stream(bytes: &[u8]) {
         there.shutdown(Shutdown::Both).expect("cannot end there");
         here
     };
-    let _ = protocol::receive::<Opened>(&socket());
-    let _ = protocol::receive::<Start>(&socket());
+    let _ = protocol::receive::<OpenReply>(&socket());
+    let _ = protocol::receive::<StartRequest>(&socket());
 }
 
 fn request_again(request: &Request<'_>) -> Vec<u8> {
@@ -82,51 +82,51 @@ fn request_again(request: &Request<'_>) -> Vec<u8> {
 }
 
 /// Returns all but the first byte, of which two bits count.
-fn view_again(view: &View<'_>) -> Vec<u8> {
-    let mut bytes = view.bounding.to_le_bytes().to_vec();
-    for program in [view.inherited_filter, view.own_filter] {
+fn setup_again(setup: &StepSetup<'_>) -> Vec<u8> {
+    let mut bytes = setup.bounding.to_le_bytes().to_vec();
+    for program in [setup.inherited_filter, setup.own_filter] {
         count(&mut bytes, program.len());
         bytes.extend(program);
     }
-    count(&mut bytes, view.dev_entries);
-    count(&mut bytes, view.mounts().count());
-    for mount in view.mounts() {
+    count(&mut bytes, setup.dev_entries);
+    count(&mut bytes, setup.mounts().count());
+    for mount in setup.mounts() {
         match mount {
-            ViewMount::Fresh { over_empty, attributes, kind, target, options } => {
+            MountEntry::Fresh { over_empty, attributes, kind, target, options } => {
                 bytes.push(if over_empty { 4 } else { 1 });
                 bytes.extend(attributes.to_le_bytes());
                 text(&mut bytes, kind);
                 text(&mut bytes, target);
                 texts(&mut bytes, options);
             }
-            ViewMount::ReadOnly(path) => {
+            MountEntry::ReadOnly(path) => {
                 bytes.push(2);
                 text(&mut bytes, path);
             }
-            ViewMount::Masked(path) => {
+            MountEntry::Masked(path) => {
                 bytes.push(3);
                 text(&mut bytes, path);
             }
-            ViewMount::Below(path) => {
+            MountEntry::Below(path) => {
                 bytes.push(5);
                 text(&mut bytes, path);
             }
-            ViewMount::Watched(path) => {
+            MountEntry::Watched(path) => {
                 bytes.push(6);
                 text(&mut bytes, path);
             }
-            ViewMount::Directory(path) => {
+            MountEntry::Directory(path) => {
                 bytes.push(7);
                 text(&mut bytes, path);
             }
-            ViewMount::Node { mode, major, minor, uid, gid, path } => {
+            MountEntry::Node { mode, major, minor, uid, gid, path } => {
                 bytes.push(8);
                 for number in [mode, major, minor, uid, gid] {
                     bytes.extend(number.to_le_bytes());
                 }
                 text(&mut bytes, path);
             }
-            ViewMount::Link { target, path } => {
+            MountEntry::Link { target, path } => {
                 bytes.push(9);
                 text(&mut bytes, target);
                 text(&mut bytes, path);
@@ -147,6 +147,6 @@ fn text(bytes: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn texts(bytes: &mut Vec<u8>, list: Texts<'_>) {
-    count(bytes, list.count_left());
+    count(bytes, list.remaining());
     list.for_each(|one| text(bytes, one));
 }

@@ -1,36 +1,36 @@
-//! A step's own view, mounted over the container's in a mount namespace that only the spare is in, and looked at again
-//! when a request comes.
+//! Makes a step's own mounts over the container's, in a mount namespace of the preforked process alone, and checks them when a
+//! request arrives.
 
 use crate::dev::{self, Dev};
 use crate::step::Failure;
 use crate::sys::{self, AT_FDCWD, FileKind, O_DIRECTORY, O_NOFOLLOW, O_PATH, Result};
-use crate::wire::{View, ViewMount, stage};
+use crate::wire::{MountEntry, StepSetup, stage};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID: u64 = 2;
 const MOUNT_ATTR_NODEV: u64 = 4;
 const MOUNT_ATTR_NOEXEC: u64 = 8;
 
-/// The attributes of what nothing may be changed through.
+/// The attributes of a mount through which nothing may be changed.
 const LOCKED: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
-/// The filesystems that were mounted anew, by the numbers of their mounts.
+/// The filesystems that were mounted for a step.
 pub struct Mounted {
-    numbers: &'static [usize],
-    /// The `/dev` among them, for a step after this one.
+    ids: &'static [usize],
+    /// The `/dev` among them, for a later step.
     pub dev: Option<OwnDev>,
 }
 
 /// The `/dev` of this process.
 pub struct OwnDev {
     dev: Dev,
-    /// When it was made; none where each change of it is seen already.
+    /// When it was made; none where each change of it is detected already.
     made_at: Option<sys::Time>,
     is_reusable: bool,
 }
 
 impl OwnDev {
-    /// Returns it, as a step is about to begin.
+    /// Returns the `/dev` in its state when a step begins.
     pub fn now(&self) -> Dev {
         let is_settled = |made_at| sys::file_time().is_ok_and(|now| made_at < now);
         let is_settled = self.is_reusable && self.made_at.is_none_or(is_settled);
@@ -39,130 +39,132 @@ impl OwnDev {
 }
 
 impl Mounted {
-    /// Whether each of them is where it was mounted. The read-only and the hidden paths lie in one of them.
-    pub fn is_whole(&self, view: &View<'_>) -> bool {
-        self.numbers.iter().zip(fresh_targets(view)).filter(|(number, _)| **number != IN_DEV).all(|(number, target)| {
-            let found = sys::mount_seen_at(target).ok();
-            found.is_some_and(|found| found.is_top && found.number == *number as u64)
+    /// Returns whether each of them is still where it was mounted. The read-only and the masked paths lie in one of them.
+    pub fn is_complete(&self, setup: &StepSetup<'_>) -> bool {
+        self.ids.iter().zip(fresh_targets(setup)).filter(|(id, _)| **id != IN_DEV).all(|(id, target)| {
+            let mount = sys::mount_visible_at(target).ok();
+            mount.is_some_and(|mount| mount.is_top && mount.id == *id as u64)
         })
     }
 }
 
-/// Stands for the number of a mount in a `/dev`, whose place no other step sees.
+/// Replaces the id of a mount in a `/dev`, whose mount point no other step sees.
 const IN_DEV: usize = usize::MAX;
 
 fn words(count: usize) -> Result<&'static mut [usize]> {
     if count == 0 { Ok(&mut []) } else { sys::map_words(count) }
 }
 
-fn fresh_targets<'a>(view: &View<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    view.mounts().filter_map(|mount| match mount {
-        ViewMount::Fresh { target, .. } => Some(target),
+fn fresh_targets<'a>(setup: &StepSetup<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    setup.mounts().filter_map(|mount| match mount {
+        MountEntry::Fresh { target, .. } => Some(target),
         _ => None,
     })
 }
 
-/// Mounts all of it, in order, with a `/dev` of an earlier step where there is one.
-pub fn mount(view: &View<'_>, given: Option<Dev>) -> core::result::Result<Mounted, Failure> {
-    // The descriptors at first, and in the end the numbers.
-    let fresh_mounts = words(fresh_targets(view).count()).map_err(Failure::new(stage::MOUNT))?;
+/// Makes all mounts, in order, with the `/dev` of an earlier step if `reused` is one.
+pub fn mount(setup: &StepSetup<'_>, reused: Option<Dev>) -> core::result::Result<Mounted, Failure> {
+    // Contains descriptors at first, and finally the ids.
+    let fresh_mounts = words(fresh_targets(setup).count()).map_err(Failure::new(stage::MOUNT))?;
     let mut made = 0;
-    let lifted = lift(view)?;
-    let mut lifted = lifted.iter();
-    let mut hidden = Hidden { null: -1, bare: -1, empty: -1 };
+    let covered = clone_covered(setup)?;
+    let mut covered = covered.iter();
+    let mut masks = Masks { null: -1, bare: -1, empty: -1 };
     let mut dev = None;
-    for (index, mount) in view.mounts().enumerate() {
+    for (index, mount) in setup.mounts().enumerate() {
         let mounted = match mount {
-            ViewMount::Fresh { target, .. }
-                if index < view.dev_entries
-                    && let Some(given) = given =>
+            MountEntry::Fresh { target, .. }
+                if index < setup.dev_entries
+                    && let Some(reused) = reused =>
             {
-                fresh_mounts[made] = if index == 0 { given.tree as usize } else { IN_DEV };
+                fresh_mounts[made] = if index == 0 { reused.tree as usize } else { IN_DEV };
                 made += 1;
                 if index == 0 {
-                    open_or_make(target, true).and_then(|place| put_over(given.tree, place))
+                    open_or_make(target, true).and_then(|place| attach_open(reused.tree, place))
                 } else {
                     Ok(())
                 }
             }
-            ViewMount::Directory(_) | ViewMount::Node { .. } | ViewMount::Link { .. } if given.is_some() => Ok(()),
-            ViewMount::Fresh { over_empty, attributes, kind, target, options } => fresh(kind, attributes, options)
+            MountEntry::Directory(_) | MountEntry::Node { .. } | MountEntry::Link { .. } if reused.is_some() => Ok(()),
+            MountEntry::Fresh { over_empty, attributes, kind, target, options } => fresh(kind, attributes, options)
                 .and_then(|mount| {
                     let place = open_or_make(target, true)?;
                     if over_empty {
-                        hidden.take_bare(place);
+                        masks.take_bare(place);
                     }
                     fresh_mounts[made] = mount as usize;
                     made += 1;
-                    put_over(mount, place)
+                    attach_open(mount, place)
                 }),
-            ViewMount::ReadOnly(path) => read_only(Inside::find(view, &fresh_mounts[..made], path)),
-            ViewMount::Masked(path) => hidden.mask(Inside::find(view, &fresh_mounts[..made], path)),
-            ViewMount::Below(target) => lifted.next().ok_or(sys::EINVAL).and_then(|mount| put(*mount as i32, target)),
-            ViewMount::Watched(_) => Ok(()),
-            ViewMount::Directory(_) | ViewMount::Node { .. } | ViewMount::Link { .. } => {
+            MountEntry::ReadOnly(path) => read_only(Inside::find(setup, &fresh_mounts[..made], path)),
+            MountEntry::Masked(path) => masks.mask(Inside::find(setup, &fresh_mounts[..made], path)),
+            MountEntry::Below(target) => {
+                covered.next().ok_or(sys::EINVAL).and_then(|mount| attach_at(*mount as i32, target))
+            }
+            MountEntry::Watched(_) => Ok(()),
+            MountEntry::Directory(_) | MountEntry::Node { .. } | MountEntry::Link { .. } => {
                 fresh_mounts[..made].last().ok_or(sys::EINVAL).and_then(|at| make(*at as i32, mount))
             }
         };
         mounted.map_err(|error| {
             let stage = match mount {
-                ViewMount::Directory(_) | ViewMount::Node { .. } | ViewMount::Link { .. } => stage::DEV,
+                MountEntry::Directory(_) | MountEntry::Node { .. } | MountEntry::Link { .. } => stage::DEV,
                 _ => stage::MOUNT,
             };
             Failure { stage, error, detail: index as u64 }
         })?;
-        if index + 1 == view.dev_entries {
-            // Where it cannot be cloned, a later step has another one made.
-            dev = own_dev(fresh_mounts[0] as i32, given, view).ok();
+        if index + 1 == setup.dev_entries {
+            // If it cannot be cloned, a later step makes another one.
+            dev = own_dev(fresh_mounts[0] as i32, reused, setup).ok();
             for slot in fresh_mounts[1..made].iter_mut().filter(|slot| **slot != IN_DEV) {
                 sys::close(*slot as i32);
                 *slot = IN_DEV;
             }
         }
     }
-    hidden.close();
+    masks.close();
     for slot in fresh_mounts.iter_mut().filter(|slot| **slot != IN_DEV) {
         let mount = *slot as i32;
-        *slot = sys::mount_of(mount).map_err(Failure::new(stage::MOUNT))?.number as usize;
+        *slot = sys::mount_of(mount).map_err(Failure::new(stage::MOUNT))?.id as usize;
         sys::close(mount);
     }
-    Ok(Mounted { numbers: fresh_mounts, dev })
+    Ok(Mounted { ids: fresh_mounts, dev })
 }
 
-/// Puts a mount, which stays open, over a place.
-fn put_over(mount: i32, place: i32) -> Result<()> {
+/// Attaches a mount at a place, and leaves its descriptor open.
+fn attach_open(mount: i32, place: i32) -> Result<()> {
     let moved = sys::mount_over(mount, place);
     sys::close(place);
     moved
 }
 
-fn own_dev(dev: i32, given: Option<Dev>, view: &View<'_>) -> Result<OwnDev> {
-    let (made, made_at) = match given {
-        Some(given) => (given.made, None),
-        None => dev::digest(dev, view).map(|found| (found.digest, Some(found.changed).filter(|_| !view.fine_times)))?,
+fn own_dev(dev: i32, reused: Option<Dev>, setup: &StepSetup<'_>) -> Result<OwnDev> {
+    let (made, made_at) = match reused {
+        Some(reused) => (reused.made, None),
+        None => dev::digest(dev, setup).map(|made| (made.digest, Some(made.changed).filter(|_| !setup.fine_times)))?,
     };
     Ok(OwnDev {
         dev: Dev { tree: sys::clone_mount(dev, true)?, made, is_settled: false },
         made_at,
-        is_reusable: view.reuses_dev,
+        is_reusable: setup.reuses_dev,
     })
 }
 
-/// Makes a file in a filesystem that nobody else sees yet.
-fn make(at: i32, file: ViewMount<'_>) -> Result<()> {
+/// Makes a file in a filesystem that no other process sees yet.
+fn make(at: i32, file: MountEntry<'_>) -> Result<()> {
     match file {
-        ViewMount::Directory(path) => sys::make_directory(at, path),
-        ViewMount::Link { target, path } => sys::link(target, at, path),
-        ViewMount::Node { mode, major, minor, uid, gid, path } => {
+        MountEntry::Directory(path) => sys::make_directory(at, path),
+        MountEntry::Link { target, path } => sys::link(target, at, path),
+        MountEntry::Node { mode, major, minor, uid, gid, path } => {
             sys::make_node(at, path, mode, (major, minor))?;
-            if (uid, gid) == (0, 0) { Ok(()) } else { sys::give_in(at, path, uid, gid) }
+            if (uid, gid) == (0, 0) { Ok(()) } else { sys::change_owner_in(at, path, uid, gid) }
         }
         _ => Err(sys::EINVAL),
     }
 }
 
-/// A path in a filesystem that was mounted anew, from the descriptor of that: the directory that it is mounted on may lie in
-/// a bind, where a step of another container can move it away and back.
+/// A path in a filesystem that was mounted for the step, relative to the descriptor of that filesystem: its mount point may lie
+/// in a bind, where a step of another container can move it away and back.
 #[derive(Clone, Copy)]
 struct Inside<'a> {
     directory: i32,
@@ -170,15 +172,15 @@ struct Inside<'a> {
 }
 
 impl<'a> Inside<'a> {
-    fn find(view: &View<'a>, mounts: &[usize], path: &'a [u8]) -> Self {
-        let mut found = Self { directory: AT_FDCWD, path };
-        for (mount, target) in mounts.iter().zip(fresh_targets(view)) {
+    fn find(setup: &StepSetup<'a>, mounts: &[usize], path: &'a [u8]) -> Self {
+        let mut inside = Self { directory: AT_FDCWD, path };
+        for (mount, target) in mounts.iter().zip(fresh_targets(setup)) {
             let below = target.strip_suffix(b"\0").and_then(|target| path.strip_prefix(target)?.strip_prefix(b"/"));
             if let Some(path) = below {
-                found = Self { directory: *mount as i32, path };
+                inside = Self { directory: *mount as i32, path };
             }
         }
-        found
+        inside
     }
 
     fn open(self) -> Result<i32> {
@@ -186,16 +188,16 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// Clones the mounts of the container that are to lie below a filesystem mounted anew, before it covers them.
-fn lift(view: &View<'_>) -> core::result::Result<&'static [usize], Failure> {
-    let below = || view.mounts().enumerate().filter(|(_, mount)| matches!(mount, ViewMount::Below(_)));
+/// Clones the mounts of the container that must lie below a new filesystem, before that covers them.
+fn clone_covered(setup: &StepSetup<'_>) -> core::result::Result<&'static [usize], Failure> {
+    let below = || setup.mounts().enumerate().filter(|(_, mount)| matches!(mount, MountEntry::Below(_)));
     let count = below().count();
     if count == 0 {
         return Ok(&[]);
     }
-    let lifted = sys::map_words(count).map_err(Failure::new(stage::MOUNT))?;
-    for (slot, (index, mount)) in lifted.iter_mut().zip(below()) {
-        let ViewMount::Below(target) = mount else { continue };
+    let covered = sys::map_words(count).map_err(Failure::new(stage::MOUNT))?;
+    for (slot, (index, mount)) in covered.iter_mut().zip(below()) {
+        let MountEntry::Below(target) = mount else { continue };
         let clone = || {
             let place = open(target)?;
             let cloned = sys::clone_mount(place, true);
@@ -204,30 +206,30 @@ fn lift(view: &View<'_>) -> core::result::Result<&'static [usize], Failure> {
         };
         *slot = clone().map_err(|error| Failure { stage: stage::MOUNT, error, detail: index as u64 })? as usize;
     }
-    Ok(lifted)
+    Ok(covered)
 }
 
-fn put(mount: i32, target: &[u8]) -> Result<()> {
+fn attach_at(mount: i32, target: &[u8]) -> Result<()> {
     let is_directory = sys::kind(mount)? == FileKind::Directory;
-    over(mount, open_or_make(target, is_directory)?)
+    attach(mount, open_or_make(target, is_directory)?)
 }
 
-/// Opens a place to mount on. Where it is missing it is made, and so is what is missing above it; through no link.
+/// Opens a mount point. A missing one is made, with the directories above it; follows no symbolic link.
 fn open_or_make(path: &[u8], is_directory: bool) -> Result<i32> {
     match open(path) {
         Err(sys::ENOENT) => {}
         other => return other,
     }
-    const MOST: usize = 256;
+    const MAX_NAME: usize = 256;
     let mut at = sys::open(AT_FDCWD, b"/\0", O_PATH | O_DIRECTORY)?;
     let mut names = path.strip_suffix(b"\0").ok_or(sys::EINVAL)?.split(|byte| *byte == b'/').peekable();
     while let Some(name) = names.next() {
         if name.is_empty() {
             continue;
         }
-        let mut text = [0u8; MOST];
+        let mut text = [0u8; MAX_NAME];
         let length = name.len();
-        text.get_mut(..length).filter(|_| length < MOST).ok_or(sys::EINVAL)?.copy_from_slice(name);
+        text.get_mut(..length).filter(|_| length < MAX_NAME).ok_or(sys::EINVAL)?.copy_from_slice(name);
         let name = &text[..=length];
         let is_last = names.peek().is_none();
         match if is_last && !is_directory { sys::make_file(at, name) } else { sys::make_directory(at, name) } {
@@ -241,12 +243,12 @@ fn open_or_make(path: &[u8], is_directory: bool) -> Result<i32> {
     Ok(at)
 }
 
-/// Opens a place to mount on, to which no link may lead: an earlier step may have put one there.
+/// Opens a mount point without following symbolic links, which an earlier step may have made.
 fn open(path: &[u8]) -> Result<i32> {
     sys::open_without_links(AT_FDCWD, path, O_PATH | O_NOFOLLOW)
 }
 
-fn over(mount: i32, place: i32) -> Result<()> {
+fn attach(mount: i32, place: i32) -> Result<()> {
     let moved = sys::mount_over(mount, place);
     sys::close(mount);
     sys::close(place);
@@ -268,7 +270,7 @@ fn fresh<'a>(kind: &[u8], attributes: u64, mut options: impl Iterator<Item = &'a
     made
 }
 
-/// Leaves out a path that this kernel does not have.
+/// Makes a path read-only, unless this kernel does not have it.
 fn read_only(path: Inside<'_>) -> Result<()> {
     let place = match path.open() {
         Err(sys::ENOENT) => return Ok(()),
@@ -276,20 +278,20 @@ fn read_only(path: Inside<'_>) -> Result<()> {
     };
     let mount = sys::clone_mount(place, true)?;
     sys::set_attributes(mount, LOCKED)?;
-    over(mount, place)
+    attach(mount, place)
 }
 
-/// What hides a path: the null device over a file, one empty directory over each directory.
-struct Hidden {
+/// The mounts that mask paths: the null device over a file, one empty directory over each directory.
+struct Masks {
     null: i32,
-    /// A mount of an empty directory, attached nowhere.
+    /// A detached mount of an empty directory.
     bare: i32,
-    /// The first directory that is hidden, which the others are cloned from.
+    /// The first masked directory, from which the other masks are cloned.
     empty: i32,
 }
 
-impl Hidden {
-    /// Has an empty directory hide others: a filesystem for that takes time to make and to take down.
+impl Masks {
+    /// Uses an empty directory as the mask of others: a filesystem for that takes time to make and to unmount.
     fn take_bare(&mut self, place: i32) {
         if self.bare < 0
             && let Ok(mount) = sys::clone_mount(place, false)
@@ -307,18 +309,18 @@ impl Hidden {
             other => other?,
         };
         if sys::kind(place)? != FileKind::Directory {
-            return over(self.clone_null()?, place);
+            return attach(self.clone_null()?, place);
         }
         if self.empty >= 0 {
-            return over(sys::clone_mount(self.empty, false)?, place);
+            return attach(sys::clone_mount(self.empty, false)?, place);
         }
         let mount = match self.bare {
             -1 => fresh(b"tmpfs\0", LOCKED, [&b"source\0"[..], b"tmpfs\0"].into_iter())?,
             bare => bare,
         };
         self.bare = -1;
-        over(mount, place)?;
-        // A mount can only be cloned where it is attached, so the path is opened once more.
+        attach(mount, place)?;
+        // A mount can be cloned only when it is attached, so the path is opened once more.
         self.empty = path.open()?;
         Ok(())
     }

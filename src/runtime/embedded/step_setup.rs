@@ -1,4 +1,4 @@
-//! The plan of a step's own view in the flat form that init takes: what belongs to one process table or IPC namespace.
+//! Encodes a step's own mounts in the flat form that init reads: those that belong to one process table or IPC namespace.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,25 +13,25 @@ use super::request::Writer;
 use crate::runtime::lost_mount::mounts_at_risk;
 use crate::runtime::options::Options;
 use crate::runtime::spec;
-use crate::runtime::wire::view;
+use crate::runtime::wire::step_setup;
 use crate::seccomp::Kernel;
 
-/// Whether each step gets a mount anew, and the container itself has none.
+/// Returns whether each step makes a mount anew, and the container itself does not have it.
 pub fn is_fresh(mount: &Mount) -> bool {
     match mount.typ().as_deref() {
         Some("proc" | "mqueue" | "devpts") => true,
-        // Others are the session's, and bound.
+        // Any other tmpfs is made by the session, and bound.
         Some("tmpfs") => is_dev(mount) || mount.destination() == Path::new("/dev/shm"),
         _ => false,
     }
 }
 
-/// Whether a mount is the `/dev` that is made of config.json's devices.
+/// Returns whether a mount is the `/dev` that is made from config.json's devices.
 fn is_dev(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
 }
 
-/// Whether a mount is a filesystem in `/dev` that is the same for each step until one changes it.
+/// Returns whether a mount is a filesystem in `/dev` that is the same for each step until a step changes it.
 fn is_in_dev(mount: &Mount) -> bool {
     let place = mount.destination();
     match mount.typ().as_deref() {
@@ -41,7 +41,7 @@ fn is_in_dev(mount: &Mount) -> bool {
     }
 }
 
-/// Whether a mount lies in one that each step gets anew.
+/// Returns whether a mount lies in one that each step makes anew.
 pub fn is_in_fresh(spec: &Spec, mount: &Mount) -> bool {
     let place = mount.destination();
     let before = spec.mounts().iter().flatten().take_while(|other| *other != mount);
@@ -50,7 +50,7 @@ pub fn is_in_fresh(spec: &Spec, mount: &Mount) -> bool {
         .any(|above| place != above.destination() && place.starts_with(above.destination()))
 }
 
-/// Whether a mount is over a directory that `setup` has made for it, and that only a step that may unmount can write to.
+/// Returns whether a mount covers a directory that `setup` has made for it, and that only a step that may unmount can write to.
 fn is_over_empty(spec: &Spec, mount: &Mount) -> bool {
     let place = mount.destination();
     if spec
@@ -66,35 +66,35 @@ fn is_over_empty(spec: &Spec, mount: &Mount) -> bool {
     last.is_some_and(is_dev)
 }
 
-/// Whether a path lies in a process table, which only a step has.
+/// Returns whether a path lies in a process table, which only a step has.
 pub fn in_proc(spec: &Spec, path: &str) -> bool {
     let mut tables = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("proc"));
     tables.any(|mount| Path::new(path).starts_with(mount.destination()))
 }
 
-/// Whether steps can take mounts of their container down, and then remove the places of these: with the capability, or with
-/// that of a user namespace of their own.
+/// Returns whether steps can unmount mounts of their container, and then remove the mount points: with their own capability, or
+/// with that of a user namespace that they make.
 pub fn may_unmount(filter: &Filter, bounding: u64) -> bool {
     const SYS_ADMIN: u64 = 1 << 21;
     bounding & SYS_ADMIN != 0 || filter.inherited.is_empty() || filter.mounts || filter.namespaces
 }
 
-/// Whether a mount is a `/dev` that the container has too, under that of each step: one in which mounts of the container lie,
-/// which each step takes over. Of a process table there is never a second one, for it would show init.
-pub fn holds_mounts(spec: &Spec, mount: &Mount) -> bool {
+/// Returns whether a mount is a `/dev` that the container needs too, below that of each step: one that contains mounts of the
+/// container, which each step moves to its own. The container never has a process table, because it would show init.
+pub fn contains_mounts(spec: &Spec, mount: &Mount) -> bool {
     let in_dev = |other: &Mount| mount.destination() != other.destination() && other.destination().starts_with("/dev");
     is_dev(mount) && spec.mounts().iter().flatten().any(|other| in_dev(other) && !is_fresh(other))
 }
 
-/// One entry of the view.
+/// One entry of a step's mounts.
 enum Entry<'a> {
-    /// A mount that is made anew.
+    /// A new mount.
     Fresh(&'a Mount),
-    /// A file in `/dev` that is made anew.
+    /// A new file in `/dev`.
     File(DevFile),
-    /// A mount of the container that lies in one that is made anew.
+    /// A mount of the container that lies in a new mount.
     Below(&'a Mount),
-    /// A mount of the container that is looked at before each step and after it.
+    /// A mount of the container that is checked before and after each step.
     Watched(&'a Mount),
     ReadOnly(&'a str),
     Masked(&'a str),
@@ -110,7 +110,7 @@ impl Entry<'_> {
     }
 }
 
-/// Lists what makes a `/dev`, with the places of the filesystems that are mounted in it.
+/// Lists the entries that make a `/dev`, with the mount points of the filesystems in it.
 fn own_dev(spec: &Spec) -> io::Result<Vec<Entry<'_>>> {
     let mounts = || spec.mounts().iter().flatten();
     let Some(dev) = mounts().find(|mount| is_dev(mount)) else {
@@ -126,7 +126,7 @@ fn own_dev(spec: &Spec) -> io::Result<Vec<Entry<'_>>> {
     Ok(entries)
 }
 
-/// Lists all of the view, in the order in which it is made.
+/// Lists all entries, in the order in which a step makes them.
 fn entries(spec: &Spec, may_unmount: bool) -> io::Result<Vec<Entry<'_>>> {
     let mut entries = own_dev(spec)?;
     for mount in spec.mounts().iter().flatten() {
@@ -143,10 +143,10 @@ fn entries(spec: &Spec, may_unmount: bool) -> io::Result<Vec<Entry<'_>>> {
     Ok(entries)
 }
 
-/// Where each entry of the view is, by its number.
+/// Returns the target of each entry, by its index.
 ///
 /// # Errors
-/// As [`nodes::files`].
+/// Those of [`nodes::files`].
 pub fn targets(spec: &Spec, may_unmount: bool) -> io::Result<Vec<PathBuf>> {
     Ok(entries(spec, may_unmount)?.iter().map(Entry::target).collect())
 }
@@ -161,31 +161,31 @@ fn masked(spec: &Spec) -> impl Iterator<Item = &String> {
     linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten().filter(|path| in_proc(spec, path))
 }
 
-/// Whether a step may have the `/dev` of one that has ended. Steps that may unmount see what lies below a mount in it, and other
-/// mounts of the container are put in each `/dev` anew.
+/// Returns whether a step may reuse the `/dev` of one that has ended: not where steps may unmount, because they see the files
+/// below a mount in it, and not where other mounts of the container are attached in each `/dev`.
 fn reuses_dev(spec: &Spec, may_unmount: bool) -> bool {
-    !may_unmount && !spec.mounts().iter().flatten().any(|mount| holds_mounts(spec, mount))
+    !may_unmount && !spec.mounts().iter().flatten().any(|mount| contains_mounts(spec, mount))
 }
 
-/// Whether each change of a file in a tmpfs that follows a look at it has another time, however soon: Linux has had such
-/// multigrain timestamps since 6.13, see its Documentation/filesystems/multigrain-ts.rst.
+/// Returns whether a change of a file in a tmpfs always has another time than the one that was read before it, however soon it
+/// follows: Linux has such multigrain timestamps since 6.13, see its Documentation/filesystems/multigrain-ts.rst.
 fn has_fine_times(kernel: Kernel) -> bool {
     (kernel.version, kernel.revision) >= (6, 13)
 }
 
-/// The whole plan, with the seccomp filter that each step gets and the capabilities that each may have.
+/// Encodes the whole description, with the seccomp filter of each step and the capabilities that each may have.
 ///
 /// # Errors
-/// As [`nodes::files`].
+/// Those of [`nodes::files`].
 pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>> {
     let may_unmount = may_unmount(filter, bounding);
     let mut bytes = Writer::default();
     let confined = !filter.inherited.is_empty() && !filter.mounts;
     let flags = [
-        (filter.first, view::FILTER_FIRST),
-        (confined, view::CONFINED),
-        (spec::kernel().is_ok_and(has_fine_times), view::FINE_TIMES),
-        (reuses_dev(spec, may_unmount), view::REUSES_DEV),
+        (filter.is_loaded_first, step_setup::FILTER_FIRST),
+        (confined, step_setup::CONFINED),
+        (spec::kernel().is_ok_and(has_fine_times), step_setup::FINE_TIMES),
+        (reuses_dev(spec, may_unmount), step_setup::REUSES_DEV),
     ];
     bytes.0.push(flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag));
     bytes.u64(bounding);
@@ -201,10 +201,10 @@ pub fn encode(spec: &Spec, filter: &Filter, bounding: u64) -> io::Result<Vec<u8>
         match entry {
             Entry::Fresh(mount) => encode_fresh(&mut bytes, spec, mount),
             Entry::File(file) => encode_file(&mut bytes, file),
-            Entry::Below(mount) => tagged(&mut bytes, view::BELOW, mount.destination().as_os_str()),
-            Entry::Watched(mount) => tagged(&mut bytes, view::WATCHED, mount.destination().as_os_str()),
-            Entry::ReadOnly(path) => tagged(&mut bytes, view::READ_ONLY, path),
-            Entry::Masked(path) => tagged(&mut bytes, view::MASKED, path),
+            Entry::Below(mount) => tagged(&mut bytes, step_setup::BELOW, mount.destination().as_os_str()),
+            Entry::Watched(mount) => tagged(&mut bytes, step_setup::WATCHED, mount.destination().as_os_str()),
+            Entry::ReadOnly(path) => tagged(&mut bytes, step_setup::READ_ONLY, path),
+            Entry::Masked(path) => tagged(&mut bytes, step_setup::MASKED, path),
         }
     }
     Ok(bytes.0)
@@ -222,7 +222,7 @@ fn encode_fresh(bytes: &mut Writer, spec: &Spec, mount: &Mount) {
     for (key, value) in &options.data {
         pairs.extend([key.as_bytes(), value.as_deref().unwrap_or_default().as_bytes()]);
     }
-    bytes.0.push(if is_over_empty(spec, mount) { view::FRESH_OVER_EMPTY } else { view::FRESH });
+    bytes.0.push(if is_over_empty(spec, mount) { step_setup::FRESH_OVER_EMPTY } else { step_setup::FRESH });
     bytes.u64(options.set);
     bytes.text(kind);
     bytes.text(mount.destination().as_os_str().as_bytes());
@@ -232,16 +232,16 @@ fn encode_fresh(bytes: &mut Writer, spec: &Spec, mount: &Mount) {
 fn encode_file(bytes: &mut Writer, file: &DevFile) {
     let path = file.path.as_os_str();
     match &file.kind {
-        DevFileKind::Directory => tagged(bytes, view::DIRECTORY, path),
+        DevFileKind::Directory => tagged(bytes, step_setup::DIRECTORY, path),
         DevFileKind::Node { mode, major, minor, uid, gid } => {
-            bytes.0.push(view::NODE);
+            bytes.0.push(step_setup::NODE);
             for number in [mode, major, minor, uid, gid] {
                 bytes.u32(*number);
             }
             bytes.text(path.as_bytes());
         }
         DevFileKind::Link { target } => {
-            bytes.0.push(view::LINK);
+            bytes.0.push(step_setup::LINK);
             bytes.text(target.as_bytes());
             bytes.text(path.as_bytes());
         }
@@ -253,7 +253,7 @@ mod tests {
     use oci_spec::runtime::{LinuxBuilder, MountBuilder, SpecBuilder};
 
     use super::*;
-    use crate::runtime::wire::{View, ViewMount};
+    use crate::runtime::wire::{MountEntry, StepSetup};
 
     fn spec() -> Spec {
         let mount = |target: &str, kind: &str, options: &[&str]| {
@@ -277,40 +277,41 @@ mod tests {
         SpecBuilder::default().mounts(mounts).linux(linux.unwrap()).build().unwrap()
     }
 
-    fn in_words(view: &View<'_>) -> Vec<String> {
+    fn lines(setup: &StepSetup<'_>) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.strip_suffix(b"\0").unwrap().to_vec()).unwrap();
-        view.mounts()
+        setup
+            .mounts()
             .map(|mount| match mount {
-                ViewMount::Fresh { over_empty, attributes, kind, target, options } => {
+                MountEntry::Fresh { over_empty, attributes, kind, target, options } => {
                     let over = if over_empty { " over an empty directory" } else { "" };
                     let options: Vec<String> = options.map(text).collect();
                     format!("{} {} {attributes}{over}: {}", text(kind), text(target), options.join(" "))
                 }
-                ViewMount::Directory(path) => format!("directory {}", text(path)),
-                ViewMount::Node { mode, major, minor, path, .. } => {
+                MountEntry::Directory(path) => format!("directory {}", text(path)),
+                MountEntry::Node { mode, major, minor, path, .. } => {
                     format!("node {} {mode:o} {major}:{minor}", text(path))
                 }
-                ViewMount::Link { target, path } => format!("link {} to {}", text(path), text(target)),
-                ViewMount::Below(path) => format!("below {}", text(path)),
-                ViewMount::ReadOnly(path) => format!("read-only {}", text(path)),
-                ViewMount::Masked(path) => format!("masked {}", text(path)),
-                ViewMount::Watched(path) => format!("watched {}", text(path)),
+                MountEntry::Link { target, path } => format!("link {} to {}", text(path), text(target)),
+                MountEntry::Below(path) => format!("below {}", text(path)),
+                MountEntry::ReadOnly(path) => format!("read-only {}", text(path)),
+                MountEntry::Masked(path) => format!("masked {}", text(path)),
+                MountEntry::Watched(path) => format!("watched {}", text(path)),
             })
             .collect()
     }
 
     #[test]
-    fn a_view_has_a_dev_and_the_mounts_of_a_process_table_and_no_others() {
+    fn a_step_makes_its_own_dev_and_the_mounts_of_its_process_table() {
         let spec = spec();
-        let filter = Filter { inherited: vec![1; 16], own: vec![2; 8], first: true, ..Filter::default() };
+        let filter = Filter { inherited: vec![1; 16], own: vec![2; 8], is_loaded_first: true, ..Filter::default() };
         let bytes = encode(&spec, &filter, 1 << 40 | 3).unwrap();
-        let view = View::parse(&bytes).unwrap();
-        assert_eq!((view.inherited_filter, view.own_filter), (&[1u8; 16][..], &[2u8; 8][..]));
-        assert_eq!((view.filter_first, view.bounding), (true, 1 << 40 | 3));
-        assert!(view.confined);
-        let words = in_words(&view);
+        let setup = StepSetup::parse(&bytes).unwrap();
+        assert_eq!((setup.inherited_filter, setup.own_filter), (&[1u8; 16][..], &[2u8; 8][..]));
+        assert_eq!((setup.filter_first, setup.bounding), (true, 1 << 40 | 3));
+        assert!(setup.confined);
+        let words = lines(&setup);
         assert_eq!(words.len(), targets(&spec, false).unwrap().len());
-        // As many as the host has, whose kernel may have no core.
+        // The number depends on the host, whose kernel may have no /proc/kcore.
         let files = nodes::files(&spec).unwrap().len();
         assert_eq!(words[..2], ["tmpfs /dev 0: source tmpfs mode 755", "node null 20666 1:3"]);
         let after = [
@@ -329,13 +330,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dev_is_for_a_later_step_too_where_nothing_of_the_container_lies_in_it_and_none_may_unmount() {
+    fn a_dev_is_reused_where_it_contains_no_mount_of_the_container_and_steps_may_not_unmount() {
         let dev_entries = |spec: &Spec, bounding: u64| {
             let filter = Filter { inherited: vec![1; 16], ..Filter::default() };
             let bytes = encode(spec, &filter, bounding).unwrap();
-            let view = View::parse(&bytes).unwrap();
-            let words: Vec<String> = in_words(&view).into_iter().take(view.dev_entries).collect();
-            (words, view.reuses_dev)
+            let setup = StepSetup::parse(&bytes).unwrap();
+            let words: Vec<String> = lines(&setup).into_iter().take(setup.dev_entries).collect();
+            (words, setup.reuses_dev)
         };
         let of = |targets: &[(&str, &str)]| {
             let mount = |(target, kind): &(&str, &str)| {
@@ -357,7 +358,7 @@ mod tests {
         let last = [format!("devpts /dev/pts {over} devpts"), format!("tmpfs /dev/shm {over} tmpfs")];
         assert_eq!(usual_dev[usual_dev.len() - 2..], last);
         assert_eq!(dev_entries(&of(&usual), 1 << 21), (usual_dev.clone(), false));
-        for other in [("/dev/kept", "bind"), ("/dev/shm/kept", "bind"), ("/dev/kept", "hugetlbfs")] {
+        for other in [("/dev/own", "bind"), ("/dev/shm/own", "bind"), ("/dev/own", "hugetlbfs")] {
             assert!(!dev_entries(&of(&[&usual[..], &[other]].concat()), 0).1, "{other:?}");
         }
         assert_eq!(dev_entries(&of(&[&usual[..], &[("/device", "bind")]].concat()), 0), (usual_dev, true));
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_lies_in_a_bind_is_watched_unless_it_is_of_a_step() {
+    fn a_mount_in_a_bind_is_watched_unless_each_step_makes_it_anew() {
         let mount =
             |(target, kind): (&str, &str)| MountBuilder::default().destination(target).typ(kind).build().unwrap();
         let mounts = [("/shared", "bind"), ("/shared/proc", "proc"), ("/shared/below", "bind")];
@@ -373,9 +374,9 @@ mod tests {
         let confining = Filter { inherited: vec![1; 16], ..Filter::default() };
         let watched = |filter: &Filter, bounding: u64| -> Vec<_> {
             let bytes = encode(&spec, filter, bounding).unwrap();
-            let view = View::parse(&bytes).unwrap();
-            let mounts = view.mounts().zip(targets(&spec, may_unmount(filter, bounding)).unwrap());
-            mounts.filter(|(mount, _)| matches!(mount, ViewMount::Watched(_))).map(|(_, target)| target).collect()
+            let setup = StepSetup::parse(&bytes).unwrap();
+            let mounts = setup.mounts().zip(targets(&spec, may_unmount(filter, bounding)).unwrap());
+            mounts.filter(|(mount, _)| matches!(mount, MountEntry::Watched(_))).map(|(_, target)| target).collect()
         };
         assert_eq!(watched(&confining, !(1 << 21)), [PathBuf::from("/shared/below")]);
         let all = ["/shared", "/shared/below"].map(PathBuf::from);
@@ -387,10 +388,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_view_is_refused() {
+    fn a_truncated_description_is_refused() {
         let bytes = encode(&spec(), &Filter::default(), 0).unwrap();
         for length in 0..bytes.len() {
-            assert!(View::parse(&bytes[..length]).is_none(), "{length}");
+            assert!(StepSetup::parse(&bytes[..length]).is_none(), "{length}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether a step's working folder is there: runc and its like make one that is missing, in the root, for a snapshot to
-//! find.
+//! Checks that a step's working directory exists: runc and similar runtimes make a missing one in the root, and it would then
+//! be in the snapshot.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,48 +11,48 @@ use rustix::io::Errno;
 
 use crate::fs::in_root::resolve;
 
-/// Looks for the folder where it will be: in the root, or in what is bound over that. What a mount of another kind holds
-/// is not known before it is mounted, and is the runtime's to tell.
+/// Looks for the directory in the root, or in the bind that covers it there. The content of a mount of another kind is not known
+/// before it is mounted, so the runtime reports what is missing in that.
 ///
 /// # Errors
-/// `ENOENT` or `ENOTDIR`, or what looking gives.
-pub fn check(spec: &Spec, folder: &Path) -> io::Result<()> {
+/// `ENOENT` or `ENOTDIR`, or those of opening the path.
+pub fn check(spec: &Spec, directory: &Path) -> io::Result<()> {
     let root = spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default();
-    let folder = look(&root, folder)?;
+    let directory = look_up(&root, directory)?;
     let mounts = spec.mounts().iter().flatten();
-    let above = mounts.filter(|mount| folder.path.starts_with(mount.destination()));
-    // The last one that is mounted there is the one that is seen.
+    let above = mounts.filter(|mount| directory.path.starts_with(mount.destination()));
+    // Of several mounts there, the last one is visible.
     match above.max_by_key(|mount| mount.destination().components().count()) {
-        None if folder.missing => Err(Errno::NOENT.into()),
-        None if !folder.is_folder => Err(Errno::NOTDIR.into()),
+        None if directory.missing => Err(Errno::NOENT.into()),
+        None if !directory.is_directory => Err(Errno::NOTDIR.into()),
         Some(mount) if mount.typ().as_deref() == Some("bind") => {
-            let below = folder.path.strip_prefix(mount.destination()).unwrap_or(Path::new(""));
+            let below = directory.path.strip_prefix(mount.destination()).unwrap_or(Path::new(""));
             let source = mount.source().clone().unwrap_or_default();
-            match look(&source, &Path::new("/").join(below))? {
-                Found { missing: true, .. } => Err(Errno::NOENT.into()),
-                Found { is_folder: false, .. } => Err(Errno::NOTDIR.into()),
-                Found { .. } => Ok(()),
+            match look_up(&source, &Path::new("/").join(below))? {
+                PathLookup { missing: true, .. } => Err(Errno::NOENT.into()),
+                PathLookup { is_directory: false, .. } => Err(Errno::NOTDIR.into()),
+                PathLookup { .. } => Ok(()),
             }
         }
         _ => Ok(()),
     }
 }
 
-struct Found {
+struct PathLookup {
     path: PathBuf,
     missing: bool,
-    is_folder: bool,
+    is_directory: bool,
 }
 
-fn look(root: &Path, path: &Path) -> io::Result<Found> {
+fn look_up(root: &Path, path: &Path) -> io::Result<PathLookup> {
     let root = openat(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     if path == Path::new("/") {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&root)?.st_mode);
-        return Ok(Found { path: path.to_owned(), missing: false, is_folder: kind == FileType::Directory });
+        return Ok(PathLookup { path: path.to_owned(), missing: false, is_directory: kind == FileType::Directory });
     }
     let inside = resolve(root.as_fd(), path)?;
-    let is_folder = inside.kind == FileType::Directory;
-    Ok(Found { path: inside.path(), missing: !inside.missing.is_empty(), is_folder })
+    let is_directory = inside.kind == FileType::Directory;
+    Ok(PathLookup { path: inside.path(), missing: !inside.missing.is_empty(), is_directory })
 }
 
 #[cfg(test)]
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_looked_for_in_the_root_and_in_what_is_bound_over_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (root, bound) = (folder.path().join("root"), folder.path().join("bound"));
+    fn a_directory_is_looked_up_in_the_root_and_in_the_bind_that_covers_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (root, bound) = (scratch.path().join("root"), scratch.path().join("bound"));
         fs::create_dir_all(root.join("there/deep")).unwrap();
         fs::create_dir_all(root.join("mnt/hidden")).unwrap();
         fs::create_dir_all(bound.join("sub")).unwrap();
