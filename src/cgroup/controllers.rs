@@ -1,7 +1,8 @@
-//! Controllers of cgroup v2 for what lies below a group, and the way back.
+//! Enables controllers of cgroup v2 for the groups below a group, and disables them again.
 //!
-//! A group other than the host's root cannot both hold processes and give its children controllers; tried all the same,
-//! it becomes "domain threaded" and nothing starts below it. See `Documentation/admin-guide/cgroup-v2.rst` of the kernel.
+//! A group other than the host's root cannot both contain processes and enable controllers for the groups below it. A process
+//! that does so nevertheless turns it "domain threaded", and no process starts below it. See
+//! `Documentation/admin-guide/cgroup-v2.rst` of the kernel.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,19 +15,19 @@ use super::error::CgroupError;
 use super::home::HOST_LEAF;
 use crate::fs::xattr::XattrFile;
 
-/// The extended attribute that names the controllers that runner has switched on for the groups below.
+/// The extended attribute that lists the controllers that runner has enabled for the groups below.
 const ENABLED: &str = "trusted.runner.enabled";
 
-/// The extended attributes by which systemd marks a group that its unit may arrange as it likes (`Delegate=yes`); the
-/// second one since version 251.
+/// The extended attributes by which systemd marks a group that its unit may manage itself (`Delegate=yes`); the second one
+/// since version 251.
 const DELEGATED: [&str; 2] = ["trusted.delegate", "user.delegate"];
 
 const ENABLED_BELOW: &str = "cgroup.subtree_control";
 
-/// How often processes that were started meanwhile are moved.
+/// How often runner moves processes that were started meanwhile.
 const ROUNDS: u32 = 100;
 
-/// A lock on a group that all runners take which change what it gives to the groups below.
+/// A lock on a group. Each runner takes it before it changes the controllers that the group enables for the groups below.
 #[derive(Debug)]
 pub(super) struct Lock<'a>(&'a GroupDir);
 
@@ -48,27 +49,28 @@ impl Drop for Lock<'_> {
     }
 }
 
-/// A controller that a limit needs.
+/// A limit, and the controller that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Need {
+pub(super) struct ControllerNeed {
     /// The key under `limits` of the manifest.
     pub limit: &'static str,
     /// The controller's name on v1 and v2.
     pub controller: &'static str,
 }
 
-/// Whether this is the host's root, not only that of a cgroup namespace: it may hold processes and give controllers.
+/// Returns whether this is the host's root, and not only that of a cgroup namespace: it may contain processes and enable
+/// controllers.
 pub(super) fn is_host_root(group: &GroupDir) -> bool {
     !group.has("cgroup.type")
 }
 
-/// Gives the groups below `group` these controllers. Its own processes are moved into a leaf of their own for that.
+/// Enables these controllers for the groups below `group`. For that it moves the group's own processes into a leaf.
 ///
 /// # Errors
-/// Where the group has a controller not, or a process cannot be moved; then all is as it was.
-pub(super) fn enable(group: &GroupDir, needs: &[Need]) -> Result<(), CgroupError> {
+/// Where the group does not have a controller, or a process cannot be moved; then the group is unchanged.
+pub(super) fn enable(group: &GroupDir, needs: &[ControllerNeed]) -> Result<(), CgroupError> {
     let enabled = group.words(ENABLED_BELOW);
-    let missing: Vec<Need> = needs.iter().copied().filter(|need| !has(&enabled, need.controller)).collect();
+    let missing: Vec<ControllerNeed> = needs.iter().copied().filter(|need| !has(&enabled, need.controller)).collect();
     let Some(first) = missing.first() else { return Ok(()) };
     let available = group.words("cgroup.controllers");
     if let Some(need) = missing.iter().find(|need| !has(&available, need.controller)) {
@@ -81,13 +83,13 @@ pub(super) fn enable(group: &GroupDir, needs: &[Need]) -> Result<(), CgroupError
         return Err(CgroupError::Threaded { limit: first.limit, group: group.path().to_owned(), kind });
     }
     let enable = || -> io::Result<()> {
-        note(group, &missing)?;
-        let wanted: Vec<String> = missing.iter().map(|need| format!("+{}", need.controller)).collect();
+        record_enabled(group, &missing)?;
+        let names: Vec<String> = missing.iter().map(|need| format!("+{}", need.controller)).collect();
         for _ in 0..ROUNDS {
             if !is_host_root(group) {
                 vacate(group)?;
             }
-            match group.write(ENABLED_BELOW, &wanted.join(" ")) {
+            match group.write(ENABLED_BELOW, &names.join(" ")) {
                 // A process was started here meanwhile.
                 Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {}
                 other => return other,
@@ -96,66 +98,66 @@ pub(super) fn enable(group: &GroupDir, needs: &[Need]) -> Result<(), CgroupError
         Err(Errno::BUSY.into())
     };
     enable().map_err(|source| {
-        give_back(group);
+        undo(group);
         CgroupError::Occupied { limit: first.limit, group: group.path().to_owned(), source }
     })
 }
 
-/// Whether the groups below `group` have that controller.
-pub(super) fn is_on(group: &GroupDir, controller: &str) -> bool {
+/// Returns whether the groups below `group` have this controller.
+pub(super) fn is_enabled(group: &GroupDir, controller: &str) -> bool {
     has(&group.words(ENABLED_BELOW), controller)
 }
 
-/// Whether `group` has that controller, to give it to the groups below.
+/// Returns whether `group` has this controller, and can enable it for the groups below.
 pub(super) fn has_controller(group: &GroupDir, controller: &str) -> bool {
     has(&group.words("cgroup.controllers"), controller)
 }
 
-/// Whether no process is in `group`, so that a controller can be switched on below it without moving any. The host's root
-/// is for the host to set up.
-pub(super) fn is_free(group: &GroupDir) -> bool {
+/// Returns whether `group` contains no process, so that runner can enable a controller below it without moving any. The host
+/// itself decides about its root.
+pub(super) fn is_empty(group: &GroupDir) -> bool {
     !is_host_root(group) && group.read("cgroup.procs").is_ok_and(|processes| processes.is_empty())
 }
 
-/// Whether whoever manages `group` has left it to the processes in it, which may then be moved into groups below.
+/// Returns whether the manager of `group` has delegated it to the processes in it, which runner may then move into groups below.
 pub(super) fn is_delegated(group: &GroupDir) -> bool {
     let file = XattrFile::open(group.as_fd());
     DELEGATED.into_iter().any(|name| file.value(name).is_ok_and(|value| value.is_some_and(|value| value == b"1")))
 }
 
-/// Gives the groups below `group` a controller for a limit that the manifest does not ask for: if the group has the
-/// controller, and [is free](is_free) or [delegated](is_delegated).
+/// Enables a controller below `group` for a limit that the manifest does not request, if the group has the controller, and
+/// [is empty](is_empty) or [delegated](is_delegated).
 pub(super) fn enable_by_default(group: &GroupDir, controller: &'static str) {
-    if (is_free(group) || is_delegated(group)) && has_controller(group, controller) {
-        // No limit asks for it, so none is missed.
-        let _ = enable(group, &[Need { limit: controller, controller }]);
+    if (is_empty(group) || is_delegated(group)) && has_controller(group, controller) {
+        // The manifest requests no such limit, so a failure breaks no promise.
+        let _ = enable(group, &[ControllerNeed { limit: controller, controller }]);
     }
 }
 
-/// Gives the groups below `group`, in which no process is, a controller if it has that.
-pub(super) fn pass_on(group: &GroupDir, controller: &str) {
+/// Enables a controller below `group`, which contains no process, if the group has it.
+pub(super) fn enable_if_available(group: &GroupDir, controller: &str) {
     if has_controller(group, controller) {
         let _ = group.write(ENABLED_BELOW, &format!("+{controller}"));
     }
 }
 
-/// Puts a v2 group back to what it was before a runner came, unless another one has groups below it: switches off what
-/// was switched on, and moves what was moved.
+/// Restores a v2 group to its state before runner, unless another runner has groups below it: disables the controllers, and moves
+/// the processes back.
 pub fn restore(group: &GroupDir) {
-    if switched_on(group).is_empty() && !group.has(HOST_LEAF) {
+    if enabled_by_runner(group).is_empty() && !group.has(HOST_LEAF) {
         return;
     }
     let Ok(_lock) = Lock::take(group) else { return };
     let below = children(group.as_fd()).unwrap_or_default();
     let in_use = below.iter().any(|name| name != HOST_LEAF && name.to_string_lossy().starts_with("runner-"));
     if !in_use {
-        give_back(group);
+        undo(group);
     }
 }
 
-fn give_back(group: &GroupDir) {
-    for controller in switched_on(group) {
-        // A controller that somebody else uses by now stays on.
+fn undo(group: &GroupDir) {
+    for controller in enabled_by_runner(group) {
+        // A controller that another program uses by now stays enabled.
         let _ = group.write(ENABLED_BELOW, &format!("-{controller}"));
     }
     let _ = XattrFile::open(group.as_fd()).remove(ENABLED);
@@ -167,14 +169,14 @@ fn give_back(group: &GroupDir) {
     }
 }
 
-fn switched_on(group: &GroupDir) -> Vec<String> {
+fn enabled_by_runner(group: &GroupDir) -> Vec<String> {
     let names = XattrFile::open(group.as_fd()).value(ENABLED).ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&names).split_whitespace().map(str::to_owned).collect()
 }
 
-/// Written before anything is switched on: killed in between, runner leaves a name too many, which does no harm.
-fn note(group: &GroupDir, needs: &[Need]) -> io::Result<()> {
-    let mut names = switched_on(group);
+/// Records the controllers before any is enabled: if runner is killed in between, an extra name remains, which does no harm.
+fn record_enabled(group: &GroupDir, needs: &[ControllerNeed]) -> io::Result<()> {
+    let mut names = enabled_by_runner(group);
     for need in needs {
         if !has(&names, need.controller) {
             names.push(need.controller.to_owned());
@@ -196,10 +198,10 @@ fn vacate(group: &GroupDir) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(io::Error::other("new processes are started there all the time"))
+    Err(io::Error::other("new processes start there all the time"))
 }
 
-/// Moves the processes of one group into another; how many there were.
+/// Moves the processes of one group into another. Returns how many there were.
 fn move_all(from: &GroupDir, to: &GroupDir) -> io::Result<usize> {
     let processes = from.words("cgroup.procs");
     for pid in &processes {
@@ -207,7 +209,7 @@ fn move_all(from: &GroupDir, to: &GroupDir) -> io::Result<usize> {
             return Err(io::Error::other("it belongs to another PID namespace"));
         }
         match to.write("cgroup.procs", pid) {
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
             other => other?,
         }
@@ -216,7 +218,7 @@ fn move_all(from: &GroupDir, to: &GroupDir) -> io::Result<usize> {
 }
 
 fn has(names: &[String], name: &str) -> bool {
-    names.iter().any(|known| known == name)
+    names.iter().any(|other| other == name)
 }
 
 #[cfg(test)]
@@ -225,17 +227,17 @@ mod tests {
     use crate::cgroup::Home;
 
     #[test]
-    fn a_group_is_delegated_where_an_attribute_of_it_says_so() {
+    fn a_group_is_delegated_if_systemds_attribute_is_1() {
         let home = Home::of_this_process().unwrap();
         let made = home.create(&format!("runner-unit-delegated-{}", std::process::id())).unwrap();
         let group = made.v2().unwrap();
-        let mut found = vec![is_delegated(group)];
+        let mut results = vec![is_delegated(group)];
         for (name, value) in [("trusted.delegate", "0"), ("trusted.delegate", "1"), ("user.delegate", "1")] {
             XattrFile::open(group.as_fd()).set(name, value.as_bytes()).unwrap();
-            found.push(is_delegated(group));
+            results.push(is_delegated(group));
             XattrFile::open(group.as_fd()).remove(name).unwrap();
         }
         assert!(made.remove());
-        assert_eq!(found, [false, false, true, true]);
+        assert_eq!(results, [false, false, true, true]);
     }
 }

@@ -1,4 +1,4 @@
-//! One group: a directory of a cgroup filesystem, used by its descriptor.
+//! Reads, writes and makes one group: a directory of a cgroup filesystem, used by its descriptor.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-/// A group that is open. Its path is for messages, and is what it was when the group was opened.
+/// An open group. Its path is for messages, and dates from when the group was opened.
 #[derive(Debug)]
 pub struct GroupDir {
     fd: OwnedFd,
@@ -19,22 +19,22 @@ pub struct GroupDir {
 }
 
 impl GroupDir {
-    /// Opens the group at `below`, which may be empty, in the hierarchy that is open as `root` and called `path`.
+    /// Opens the group at `below`, which may be empty, in the hierarchy that is open as `root` and has the path `path`.
     pub(super) fn open_at(root: BorrowedFd<'_>, path: &Path, below: &Path) -> io::Result<Self> {
         let name = if below.as_os_str().is_empty() { Path::new(".") } else { below };
         let fd = openat(root, name, DIRECTORY - OFlags::NOFOLLOW, Mode::empty())?;
         Ok(Self { fd, path: path.join(below) })
     }
 
-    /// Opens the group of that name below this one.
+    /// Opens the group with this name below this one.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn child(&self, name: &str) -> io::Result<Self> {
         Ok(Self { fd: openat(&self.fd, name, DIRECTORY, Mode::empty())?, path: self.path.join(name) })
     }
 
-    /// Opens the group above, which must be seen from here.
+    /// Opens the group above, which must be visible from here.
     pub(super) fn parent(&self) -> io::Result<Self> {
         let fd = openat(&self.fd, "..", DIRECTORY, Mode::empty())?;
         Ok(Self { fd, path: self.path.parent().unwrap_or(Path::new("/")).to_owned() })
@@ -43,31 +43,31 @@ impl GroupDir {
     /// Makes a group below this one.
     ///
     /// # Errors
-    /// What mkdir(2) says.
+    /// Those of mkdir(2).
     pub fn create(&self, name: &str) -> io::Result<Self> {
         mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
         self.child(name)
     }
 
-    /// Returns what a file of the group says.
+    /// Returns the text of a file of the group.
     ///
     /// # Errors
-    /// What open(2) and read(2) say: `ENOENT` where the controller is not on here.
+    /// Those of open(2) and read(2): `ENOENT` where the controller is not enabled here.
     pub fn read(&self, name: &str) -> io::Result<String> {
         let mut text = String::new();
         self.file(name, OFlags::RDONLY)?.read_to_string(&mut text)?;
         Ok(text)
     }
 
-    /// Returns the words of a file of the group; none where there is no such file.
+    /// Returns the words of a file of the group; none where the file does not exist.
     pub(super) fn words(&self, name: &str) -> Vec<String> {
         self.read(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Writes to a file of the group, in one call, as cgroup files want it.
+    /// Writes to a file of the group, in one call, as cgroup files require it.
     ///
     /// # Errors
-    /// What open(2) and write(2) say.
+    /// Those of open(2) and write(2).
     pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
         let file = self.file(name, OFlags::WRONLY)?;
         Ok(rustix::io::write(&file, text.as_bytes()).map(drop)?)
@@ -76,20 +76,20 @@ impl GroupDir {
     /// Opens a file of the group.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// Those of open(2).
     pub fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
         Ok(openat(&self.fd, name, flags | OFlags::CLOEXEC, Mode::empty())?.into())
     }
 
-    /// Whether the group has such a file.
+    /// Returns whether the group has this file.
     pub(super) fn has(&self, name: &str) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Removes the group, which must have neither processes nor groups.
+    /// Removes the group, which must contain neither processes nor groups.
     ///
     /// # Errors
-    /// What rmdir(2) says; nothing where the group is gone already.
+    /// Those of rmdir(2); none where the group was removed already.
     pub fn remove(&self) -> io::Result<()> {
         let Some(name) = self.path.file_name() else { return Err(rustix::io::Errno::BUSY.into()) };
         let above = openat(&self.fd, "..", DIRECTORY, Mode::empty());
@@ -100,7 +100,7 @@ impl GroupDir {
         }
     }
 
-    /// Where it is, for messages.
+    /// Returns the group's path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }

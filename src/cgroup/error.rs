@@ -1,4 +1,4 @@
-//! Why a container cannot have its groups or its limits, in words that name the fix.
+//! The errors of a container's groups and limits, each with the way to fix it.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// Returns what fixes it, where that is known.
+    /// Returns how to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { path, .. } if path.starts_with("/..") => {
@@ -73,7 +73,7 @@ impl CgroupError {
         }
     }
 
-    /// Returns the error with all its causes and what fixes it, on one line.
+    /// Returns the error with all its causes and the way to fix it, on one line.
     pub fn told(&self) -> String {
         crate::error::error_chain_with_hint(self, self.hint())
     }

@@ -1,47 +1,47 @@
-//! The groups of one container: made below runner's own, with limits, and taken down with all that runs in them.
+//! Makes the groups of one container below runner's own, with its limits, and removes them with their processes.
 
 use oci_spec::runtime::LinuxResources;
 
-use super::controllers::pass_on;
+use super::controllers::enable_if_available;
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::Home;
-use super::limits::{SetLimit, Wanted, WatchedLimit};
+use super::limits::{RequestedLimits, SetLimit, WatchedLimit};
 
-/// The name of the group in which the processes are.
+/// The name of the group that contains the processes.
 pub(super) const LEAF: &str = "c";
 
-/// Groups that carry a container's limits, in every hierarchy. No process is in them, only in groups below.
+/// The groups with a container's limits, in every hierarchy. They contain no process themselves, only the groups below do.
 ///
-/// Dropping it leaves the groups as they are.
+/// Dropping this value does not remove the groups.
 #[derive(Debug)]
 pub struct LimitedGroup {
     groups: Home,
-    wanted: Wanted,
-    held: Vec<WatchedLimit>,
+    requested: RequestedLimits,
+    watched: Vec<WatchedLimit>,
 }
 
 impl LimitedGroup {
-    /// The group below, in which a container's processes are.
+    /// The name of the group below that contains a container's processes.
     pub const LEAF: &str = LEAF;
 
-    /// Makes groups below which others can be limited so: with the controllers on that this needs, but no limit yet.
+    /// Makes groups below which others can have these limits: enables the controllers that the limits need, but sets no limit.
     ///
     /// # Errors
-    /// See [`CgroupError`]; then no group is left.
+    /// See [`CgroupError`]; then no group remains.
     pub fn make_room(home: &Home, name: &str, resources: &LinuxResources) -> Result<Home, CgroupError> {
-        Wanted::of(resources).create(home, name)
+        RequestedLimits::of(resources).create(home, name)
     }
 
-    /// Makes groups of that name below others, and limits them.
+    /// Makes groups with this name below others, and limits them.
     ///
     /// # Errors
-    /// See [`CgroupError`]; then no group is left.
+    /// See [`CgroupError`]; then no group remains.
     pub fn create(home: &Home, name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
-        let wanted = Wanted::of(resources);
-        let groups = wanted.create(home, name)?;
-        match wanted.set(&groups) {
-            Ok(held) => Ok(Self { groups, wanted, held }),
+        let requested = RequestedLimits::of(resources);
+        let groups = requested.create(home, name)?;
+        match requested.set(&groups) {
+            Ok(watched) => Ok(Self { groups, requested, watched }),
             Err(error) => {
                 groups.remove();
                 Err(error)
@@ -49,11 +49,12 @@ impl LimitedGroup {
         }
     }
 
-    /// Opens the groups of that name below others, which a helper of this process has made and has given the limits `set`.
+    /// Opens the groups with this name below others, which a helper of this process has made, and for which it has set the limits
+    /// `set`.
     pub fn find(home: &Home, name: &str, resources: &LinuxResources, set: &[SetLimit]) -> Self {
         let groups = home.child(name);
-        let held = Wanted::find(&groups, set);
-        Self { groups, wanted: Wanted::of(resources), held }
+        let watched = RequestedLimits::find(&groups, set);
+        Self { groups, requested: RequestedLimits::of(resources), watched }
     }
 
     /// Returns the groups.
@@ -61,47 +62,46 @@ impl LimitedGroup {
         &self.groups
     }
 
-    /// Has memory counted for each group below these alone too, where v2 counts it at all, and the limits be there to be
-    /// read. `groups` are these or below them.
-    pub fn pass_on(&self, groups: &Home) {
+    /// Enables the controllers of the limits, and that of memory if v2 has it, below `groups`, which are these or lie below them. So
+    /// the kernel counts memory for each group below alone, and a step can read the limits there.
+    pub fn enable_below(&self, groups: &Home) {
         if let (None, Some(v2)) = (groups.v1("memory"), groups.v2()) {
-            pass_on(v2, "memory");
+            enable_if_available(v2, "memory");
         }
-        self.wanted.pass_on(groups);
+        self.requested.enable_below(groups);
     }
 
-    /// Makes the group in which processes are below these, or below others that are below them. The limits can be read
-    /// in it.
+    /// Makes the group for processes below these groups, or below others that lie below them. A step can read the limits in it.
     ///
     /// # Errors
     /// See [`CgroupError`].
     pub fn create_leaf(&self, above: &Home) -> Result<Home, CgroupError> {
-        self.wanted.pass_on(above);
+        self.requested.enable_below(above);
         let leaf = above.create(LEAF)?;
-        self.wanted.show(&leaf);
+        self.requested.show(&leaf);
         Ok(leaf)
     }
 
-    /// Lets all processes go on that something inside has frozen or has taken the processor from.
+    /// Thaws all processes that something inside has frozen, and restores their processor time.
     pub fn thaw(&self) {
         self.groups.thaw();
-        self.wanted.show(&self.groups.child(LEAF));
+        self.requested.show(&self.groups.child(LEAF));
     }
 
-    /// Returns the limits that the manifest asks for, as the kernel has taken them.
+    /// Returns the limits that the manifest requests, with the values that the kernel has set.
     pub fn set_limits(&self) -> Vec<SetLimit> {
-        self.held.iter().map(WatchedLimit::set).cloned().collect()
+        self.watched.iter().map(WatchedLimit::set).cloned().collect()
     }
 
-    /// Returns why a limit that the manifest asks for does not hold any more.
+    /// Returns why a limit that the manifest requests is no longer in force.
     pub fn lost_limit(&self) -> Option<String> {
-        self.held.iter().find_map(WatchedLimit::lost)
+        self.watched.iter().find_map(WatchedLimit::lost)
     }
 }
 
-/// A container's groups: those that carry limits and device rules, and in each the one in which the processes are.
+/// A container's groups: those with its limits and device rules, and in each the one that contains the processes.
 ///
-/// Dropping it leaves the groups as they are; [`remove`](Self::remove) takes them down.
+/// Dropping this value does not remove the groups; [`remove`](Self::remove) does.
 #[derive(Debug)]
 pub struct ContainerGroup {
     outer: LimitedGroup,
@@ -109,11 +109,11 @@ pub struct ContainerGroup {
 }
 
 impl ContainerGroup {
-    /// Makes the groups of the container `id` below those of this process. `rules` sets device rules before there is a
-    /// group below, for then v1 takes none that deny.
+    /// Makes the groups of the container `id` below those of this process. `rules` sets device rules before a group below exists,
+    /// because v1 then refuses rules that deny.
     ///
     /// # Errors
-    /// Says in words which thing is missing; no group is left then.
+    /// A message that names the missing part; then no group remains.
     pub fn create(
         id: &str,
         resources: &LinuxResources,
@@ -131,7 +131,7 @@ impl ContainerGroup {
         }
     }
 
-    /// Returns the v2 group for processes, into which one can be cloned, see clone3(2).
+    /// Returns the v2 group for processes, into which runner can clone one, see clone3(2).
     pub fn v2(&self) -> Option<&GroupDir> {
         self.leaf.v2()
     }
@@ -144,32 +144,32 @@ impl ContainerGroup {
         self.leaf.join_v1()
     }
 
-    /// Returns the groups that carry the limits.
+    /// Returns the groups with the limits.
     pub fn outer(&self) -> &Home {
         &self.outer.groups
     }
 
-    /// Returns the limits that the manifest asks for, as the kernel has taken them.
+    /// Returns the limits that the manifest requests, with the values that the kernel has set.
     pub fn set_limits(&self) -> Vec<SetLimit> {
         self.outer.set_limits()
     }
 
-    /// Returns why a limit that the manifest asks for does not hold any more.
+    /// Returns why a limit that the manifest requests is no longer in force.
     pub fn lost_limit(&self) -> Option<String> {
         self.outer.lost_limit()
     }
 
-    /// Lets all processes go on that something inside has frozen: what is frozen on v1 does not end by SIGKILL.
+    /// Thaws all processes that something inside has frozen: a process that is frozen on v1 does not end by SIGKILL.
     pub fn thaw(&self) {
         self.outer.thaw();
     }
 
-    /// Kills all processes, frozen ones too; they have not all ended on return.
+    /// Kills all processes, frozen ones too; some may not have ended on return.
     pub fn kill(&self) {
         self.outer.groups.kill();
     }
 
-    /// Takes the groups down, with the processes in them; true when nothing is left.
+    /// Removes the groups, with the processes in them. Returns whether none remains.
     pub fn remove(&self) -> bool {
         self.outer.groups.remove()
     }
@@ -183,8 +183,8 @@ mod tests {
 
     use super::*;
 
-    fn name(what: &str) -> String {
-        format!("runner-unit-{what}-{}", std::process::id())
+    fn name(test: &str) -> String {
+        format!("runner-unit-{test}-{}", std::process::id())
     }
 
     fn sleeper() -> Child {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_added_in_every_hierarchy_and_ends_with_its_groups() {
+    fn a_process_joins_its_group_in_every_hierarchy_and_is_killed_with_it() {
         let name = name("add");
         let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
         let mut process = sleeper();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_lifted_meanwhile_is_noticed() {
+    fn a_lifted_limit_is_reported_with_its_old_and_new_value() {
         let name = name("lost");
         let pids = LinuxPidsBuilder::default().limit(7).build().unwrap();
         let resources = LinuxResourcesBuilder::default().pids(pids).build().unwrap();
@@ -247,7 +247,7 @@ mod tests {
         file.write("pids.max", "max").unwrap();
         let lost = group.lost_limit().unwrap();
         assert!(lost.contains("`pids` under limits") && lost.ends_with("was 7 and is max"), "{lost}");
-        // Also by a process that opens the groups later than that.
+        // A process that opens the groups later reports the same.
         let home = Home::of_this_process().unwrap();
         let found = LimitedGroup::find(&home, &name, &resources, &group.set_limits());
         assert_eq!(found.lost_limit().as_ref(), Some(&lost));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_can_be_read_where_the_processes_are_and_are_held_above() {
+    fn the_limits_can_be_read_in_the_group_of_the_processes_and_are_enforced_above() {
         let name = name("shown");
         let pids = LinuxPidsBuilder::default().limit(40).build().unwrap();
         let memory = LinuxMemoryBuilder::default().limit(96 << 20).build().unwrap();
@@ -275,7 +275,7 @@ mod tests {
         };
         assert_eq!(read(group.outer()), read(&group.leaf));
         assert_eq!(read(&group.leaf)[2], "40\n");
-        // Nobody is held by them: a change is no loss.
+        // These copies are not enforced, so to change one is no loss.
         let file = group.leaf.v1("pids").or(group.leaf.v2()).unwrap();
         file.write("pids.max", "max").unwrap();
         assert_eq!(group.lost_limit(), None);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_that_a_step_has_taken_from_its_own_processes_comes_back() {
+    fn thawing_restores_the_processor_time_that_a_step_has_limited_for_itself() {
         let name = name("quota");
         let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
         let quota = |groups: &Home| groups.v1("cpu").map(|group| group.read("cpu.cfs_quota_us").unwrap());
@@ -295,7 +295,7 @@ mod tests {
             assert_eq!(quota(&group.leaf).unwrap(), "1000\n");
         }
         group.thaw();
-        // On v2 a step's group has no such file without a limit: the controller is not passed on to it.
+        // On v2 a step's group has no such file without a limit, because the controller is not enabled there.
         assert!(quota(&group.leaf).is_none_or(|quota| quota == "-1\n"));
         assert!(group.remove());
     }

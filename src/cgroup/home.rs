@@ -1,4 +1,4 @@
-//! The same group in every hierarchy: this process' own, and those that are made below.
+//! Finds and makes one group in every hierarchy: this process' own, and those below it.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::layout::Layout;
 
-/// The leaf below runner's own group on v2 into which the processes of that group are moved, see `controllers`.
+/// The leaf below runner's own group on v2 into which runner moves the processes of that group, see `controllers`.
 pub const HOST_LEAF: &str = "runner-host";
 
 /// A group in one hierarchy.
@@ -22,7 +22,7 @@ pub const HOST_LEAF: &str = "runner-host";
 pub struct Hierarchy {
     /// The v1 controllers, `name=NAME` for a hierarchy without one; empty for v2.
     pub controllers: Vec<String>,
-    /// Whether it is mounted. Where it is not, nothing is limited by it, but nothing may be seen in it either.
+    /// Whether the hierarchy is mounted. An unmounted one limits nothing, but a container may not see the host's groups in it either.
     pub is_mounted: bool,
     /// The group.
     pub own: GroupDir,
@@ -35,27 +35,27 @@ pub struct Home {
 }
 
 impl Hierarchy {
-    /// Whether it is the v2 one.
+    /// Returns whether this is the v2 hierarchy.
     pub fn is_v2(&self) -> bool {
         self.controllers.is_empty()
     }
 
-    /// Whether it has that v1 controller.
+    /// Returns whether the hierarchy has this v1 controller.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
 }
 
 impl Home {
-    /// Returns the groups that this process is in; where it was moved into [`HOST_LEAF`], the group above.
+    /// Returns the groups that contain this process; where it was moved into [`HOST_LEAF`], the group above.
     ///
     /// # Errors
-    /// [`CgroupError::Unreachable`] where a group lies outside of what this process can see.
+    /// [`CgroupError::Unreachable`] where a group is not visible to this process.
     pub fn of_this_process() -> Result<Self, CgroupError> {
         Self::find_all(|path| path)
     }
 
-    /// The groups at the paths that `choose` makes of those of this process.
+    /// Returns the groups at the paths that `choose` derives from those of this process.
     fn find_all(choose: impl Fn(&str) -> &str) -> Result<Self, CgroupError> {
         let layout = Layout::of_this_host().map_err(CgroupError::Read)?;
         let text = fs::read_to_string("/proc/self/cgroup").map_err(CgroupError::Read)?;
@@ -89,7 +89,7 @@ impl Home {
         &self.hierarchies
     }
 
-    /// Returns the group of the mounted v1 hierarchy with that controller.
+    /// Returns the group of the mounted v1 hierarchy with this controller.
     pub fn v1(&self, controller: &str) -> Option<&GroupDir> {
         let mut mounted = self.hierarchies.iter().filter(|hierarchy| hierarchy.is_mounted);
         mounted.find(|hierarchy| hierarchy.has(controller)).map(|hierarchy| &hierarchy.own)
@@ -100,7 +100,7 @@ impl Home {
         self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2()).map(|hierarchy| &hierarchy.own)
     }
 
-    /// Makes a group of that name below each; all or none.
+    /// Makes a group with this name below each group; all or none.
     ///
     /// # Errors
     /// [`CgroupError::Create`] or, where cpusets cannot be copied, [`CgroupError::Write`].
@@ -118,13 +118,13 @@ impl Home {
         Ok(made)
     }
 
-    /// Opens the groups of that name below each, as far as they are there.
+    /// Opens the groups with this name below each group, as far as they exist.
     pub fn child(&self, name: &str) -> Self {
         let child = |hierarchy: &Hierarchy| Some(hierarchy.with(hierarchy.own.child(name).ok()?));
         Self { hierarchies: self.hierarchies.iter().filter_map(child).collect() }
     }
 
-    /// Moves this process, which has one thread, into each.
+    /// Moves this process, which has one thread, into each group.
     ///
     /// # Errors
     /// [`CgroupError::Write`].
@@ -133,8 +133,8 @@ impl Home {
         self.v2().map_or(Ok(()), |v2| write(v2, "cgroup.procs", "0"))
     }
 
-    /// Moves the thread that asks into each v1 group. A thread may move itself at once, see cgroup_attach_lock() in
-    /// kernel/cgroup/cgroup.c; to move a process with all its threads waits for an RCU grace period, 5 to 15 ms.
+    /// Moves the calling thread into each v1 group. A thread can move itself at once, see cgroup_attach_lock() in
+    /// kernel/cgroup/cgroup.c; to move a process with all its threads takes an RCU grace period, 5 to 15 ms.
     ///
     /// # Errors
     /// [`CgroupError::Write`].
@@ -143,7 +143,7 @@ impl Home {
         v1.map(|hierarchy| &hierarchy.own).try_for_each(|group| write(group, "tasks", "0"))
     }
 
-    /// Moves another process, with all its threads, into each.
+    /// Moves another process, with all its threads, into each group.
     #[cfg(test)]
     pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
         let number = pid.to_string();
@@ -172,14 +172,14 @@ pub(super) fn write(group: &GroupDir, name: &str, value: &str) -> Result<(), Cgr
 fn create(hierarchy: &Hierarchy, name: &str) -> Result<Hierarchy, CgroupError> {
     let parent = &hierarchy.own;
     let own = parent.create(name).map_err(|source| not_created(parent, name, source))?;
-    // Of v2: below a threaded group a new one is "domain invalid", and takes no process.
+    // On v2 a new group below a threaded one is "domain invalid", and accepts no process.
     if hierarchy.is_v2() && own.read("cgroup.type").is_ok_and(|kind| kind.trim() == "domain invalid") {
         let _ = own.remove();
         let kind = parent.read("cgroup.type").unwrap_or_default().trim().to_owned();
         return Err(CgroupError::NotADomain { group: parent.path().to_owned(), kind });
     }
     if hierarchy.has("cpuset") {
-        // Without them nothing can be moved into a new v1 group.
+        // Without these values no process can be moved into a new v1 group.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let copied = parent.read(file).map_err(CgroupError::Read).and_then(|all| write(&own, file, all.trim()));
             if let Err(error) = copied {
@@ -191,7 +191,7 @@ fn create(hierarchy: &Hierarchy, name: &str) -> Result<Hierarchy, CgroupError> {
     Ok(hierarchy.with(own))
 }
 
-/// Says why a group cannot be made. Of v2 the kernel answers `EAGAIN` where this group, or one above it, allows no more
+/// Returns why a group cannot be made. On v2 the kernel reports `EAGAIN` where this group, or one above it, allows no more
 /// groups below, or no more levels of them, see cgroup_check_hierarchy_limits() in kernel/cgroup/cgroup.c.
 fn not_created(parent: &GroupDir, name: &str, source: io::Error) -> CgroupError {
     let path = parent.path().join(name);
@@ -203,7 +203,7 @@ fn not_created(parent: &GroupDir, name: &str, source: io::Error) -> CgroupError 
     CgroupError::Create { path, source }
 }
 
-/// The limit of groups that a new one below this would pass, and whether it is of levels.
+/// Returns the limit on groups that a new one below this would exceed, and whether it limits levels.
 fn full_group(parent: &GroupDir) -> Option<(PathBuf, u64, bool)> {
     let mut group = parent.try_clone().ok()?;
     for level in 1..=parent.path().components().count() as u64 {
@@ -233,7 +233,7 @@ fn find(layout: &Layout, controllers: &str, path: &str) -> io::Result<Hierarchy>
         _ => path,
     };
     let controller = names.first().map_or("", String::as_str);
-    if let Some((point, below)) = layout.place(controller, path) {
+    if let Some((point, below)) = layout.locate(controller, path) {
         let root = openat(CWD, point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let own = GroupDir::open_at(std::os::fd::AsFd::as_fd(&root), point, below)?;
         return Ok(Hierarchy { controllers: names, is_mounted: true, own });
@@ -245,7 +245,7 @@ fn find(layout: &Layout, controllers: &str, path: &str) -> io::Result<Hierarchy>
     Ok(Hierarchy { controllers: names, is_mounted, own })
 }
 
-/// Opens a hierarchy, mounted or not, by a mount that is nowhere and ends with its descriptors.
+/// Opens a hierarchy, mounted or not, by a detached mount, which ends with its descriptors.
 pub(super) fn mount(controllers: &[String]) -> io::Result<OwnedFd> {
     let context = fsopen(if controllers.is_empty() { "cgroup2" } else { "cgroup" }, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for controller in controllers {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hierarchy_that_is_mounted_nowhere_is_found_too() {
+    fn an_unmounted_hierarchy_is_found_too() {
         for line in fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap());

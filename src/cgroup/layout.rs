@@ -1,4 +1,4 @@
-//! Where the hierarchies of this host are mounted, v1 and v2, and where in them a process is, see cgroups(7).
+//! Finds the mount points of this host's hierarchies, v1 and v2, and the group of a process in them, see cgroups(7).
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::mount::unescaped;
 
-/// Where hierarchies are mounted.
+/// The mounts of hierarchies.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     mounts: Vec<Mounted>,
@@ -14,24 +14,24 @@ pub struct Layout {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Mounted {
-    /// Of v1, `name=NAME` for a hierarchy without one; empty for v2.
+    /// The v1 controllers, `name=NAME` for a hierarchy without one; empty for v2.
     controllers: Vec<String>,
-    /// The group that is seen at the mount point: `/` unless it shows a part only, as in a container.
+    /// The group that is visible at the mount point: `/` unless it shows only a part of the hierarchy, as in a container.
     root: PathBuf,
     point: PathBuf,
 }
 
 impl Layout {
-    /// Of this host, as this process sees it.
+    /// Reads the layout of this host, as this process sees it.
     ///
     /// # Errors
-    /// Where there is no /proc.
+    /// Where /proc is not mounted.
     pub fn of_this_host() -> io::Result<Self> {
-        // Any user of a host may mount something whose name is no text.
+        // Any user of a host may mount a filesystem whose name is no text.
         Ok(Self::parse(&String::from_utf8_lossy(&fs::read("/proc/self/mountinfo")?)))
     }
 
-    /// From the text of /proc/self/mountinfo, see proc(5).
+    /// Reads the layout from the text of /proc/self/mountinfo, see proc(5).
     fn parse(mountinfo: &str) -> Self {
         let mut layout = Self::default();
         for line in mountinfo.lines() {
@@ -48,7 +48,7 @@ impl Layout {
                 }
                 _ => continue,
             };
-            // One without a controller is none that could be told from v2.
+            // A v1 hierarchy without controllers and name cannot be distinguished from v2.
             if kind == "cgroup2" || !controllers.is_empty() {
                 layout.mounts.push(Mounted {
                     controllers,
@@ -60,41 +60,41 @@ impl Layout {
         layout
     }
 
-    /// The mount point of a v1 controller; `name=NAME` for a hierarchy without one.
+    /// Returns the mount point of a v1 controller; `name=NAME` for a hierarchy without one.
     pub fn v1(&self, controller: &str) -> Option<&Path> {
         self.whole().find(|mount| mount.has(controller)).map(|mount| mount.point.as_path())
     }
 
-    /// The mount point of the v2 hierarchy.
+    /// Returns the mount point of the v2 hierarchy.
     pub fn v2(&self) -> Option<&Path> {
         self.whole().find(|mount| mount.controllers.is_empty()).map(|mount| mount.point.as_path())
     }
 
-    /// Mounted more than once, the root of the hierarchy is wanted.
+    /// Returns the mounts that show the root of their hierarchy: one hierarchy may be mounted several times.
     fn whole(&self) -> impl Iterator<Item = &Mounted> {
         self.mounts.iter().filter(|mount| mount.root == Path::new("/"))
     }
 
-    /// Where the group at `path`, relative to the root, of the v1 hierarchy with that controller is seen, of v2 for "":
-    /// a mount point, and the way from there.
-    pub(super) fn place<'a>(&'a self, controller: &str, path: &'a Path) -> Option<(&'a Path, &'a Path)> {
+    /// Returns a mount point at which a group is visible, and the group's path from there. The group is at `path`, relative to the
+    /// root of the v1 hierarchy with this controller, or of v2 for "".
+    pub(super) fn locate<'a>(&'a self, controller: &str, path: &'a Path) -> Option<(&'a Path, &'a Path)> {
         self.mounts.iter().filter(|mount| mount.is_of(controller)).find_map(|mount| {
             let root = mount.root.strip_prefix("/").unwrap_or(&mount.root);
             Some((mount.point.as_path(), path.strip_prefix(root).ok()?))
         })
     }
 
-    /// All mounts, also those that show a part of a hierarchy only: the controllers, none for v2, and the mount point.
+    /// Returns all mounts, also those that show only a part of a hierarchy: the controllers, none for v2, and the mount point.
     pub(super) fn mounts(&self) -> impl Iterator<Item = (&[String], &Path)> {
         self.mounts.iter().map(|mount| (mount.controllers.as_slice(), mount.point.as_path()))
     }
 
-    /// Whether the hierarchy with that v1 controller is mounted anywhere, v2 for "".
+    /// Returns whether the hierarchy with this v1 controller, or v2 for "", is mounted anywhere.
     pub(super) fn is_mounted(&self, controller: &str) -> bool {
         self.mounts.iter().any(|mount| mount.is_of(controller))
     }
 
-    /// The layout's name; `hybrid` is systemd's word for v1 with v2 beside it.
+    /// Returns the layout's name; `hybrid` is systemd's term for v1 together with v2.
     pub fn name(&self) -> &'static str {
         match (self.whole().any(|mount| !mount.controllers.is_empty()), self.v2()) {
             (true, None) => "v1",
@@ -115,7 +115,7 @@ impl Mounted {
     }
 }
 
-/// The path of a process in the v1 hierarchy with that controller, in the v2 one for "", from its /proc/PID/cgroup.
+/// Returns the path of a process in the v1 hierarchy with this controller, or in v2 for "", from its /proc/PID/cgroup.
 pub fn membership<'t>(text: &'t str, controller: &str) -> Option<&'t str> {
     text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_are_told_apart() {
+    fn each_layout_has_its_name() {
         assert_eq!(Layout::parse(V2).v2(), Some(Path::new("/sys/fs/cgroup")));
         assert_eq!(Layout::parse(V2).name(), "v2");
         assert_eq!(Layout::parse(&format!("{V1}{V2}")).name(), "hybrid v1");
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_hierarchy_is_not_taken_for_the_whole() {
+    fn a_mount_of_a_part_of_a_hierarchy_does_not_count_as_the_root() {
         let bound = "30 23 0:26 /docker/abc /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let layout = Layout::parse(bound);
         assert_eq!((layout.name(), layout.mounts().count()), ("none", 1));
         let (point, mine) = (Path::new("/sys/fs/cgroup"), Path::new("mine"));
-        assert_eq!(layout.place("", Path::new("docker/abc/mine")), Some((point, mine)));
-        assert_eq!(layout.place("", Path::new("docker")), None);
-        assert_eq!(layout.place("memory", Path::new("docker/abc")), None);
+        assert_eq!(layout.locate("", Path::new("docker/abc/mine")), Some((point, mine)));
+        assert_eq!(layout.locate("", Path::new("docker")), None);
+        assert_eq!(layout.locate("memory", Path::new("docker/abc")), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The limits of a container: written to its group, and looked at again when a step has ended.
+//! Sets the limits of a container's group, and checks them again when a step has ended.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,47 +9,47 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::controllers::{Lock, Need, enable, enable_by_default, pass_on};
+use super::controllers::{ControllerNeed, Lock, enable, enable_by_default, enable_if_available};
 use super::dir::GroupDir;
 use super::error::CgroupError;
 use super::home::{Home, write};
 use crate::model::Limits;
 
-/// No file of a limit is longer.
+/// The longest text of a limit's file.
 const MAX_BYTES: usize = 64;
 
-const MEMORY: Need = Need { limit: "memory", controller: "memory" };
-const CPUS: Need = Need { limit: "cpus", controller: "cpu" };
-const PIDS: Need = Need { limit: "pids", controller: "pids" };
+const MEMORY: ControllerNeed = ControllerNeed { limit: "memory", controller: "memory" };
+const CPUS: ControllerNeed = ControllerNeed { limit: "cpus", controller: "cpu" };
+const PIDS: ControllerNeed = ControllerNeed { limit: "pids", controller: "pids" };
 
-/// The limits that a config.json asks for.
+/// The limits that a config.json requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct RequestedLimits {
     memory: Option<i64>,
     /// Microseconds of processor time in a period, and the period.
     cpu: Option<(i64, u64)>,
     pids: Option<i64>,
 }
 
-/// A limit that a container's groups were given, as the kernel has taken it.
+/// A limit of a container's groups, with the value that the kernel has set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetLimit {
     /// The limit's name in a manifest.
     limit: String,
-    /// The text of its file: of memory whole pages.
-    says: String,
+    /// The text of its file; the kernel rounds memory to whole pages.
+    value: String,
 }
 
-/// A limit that is to hold, and the file that says whether it does.
+/// A limit that must stay in force, and its file.
 #[derive(Debug)]
 pub(super) struct WatchedLimit {
     set: SetLimit,
     path: PathBuf,
-    /// The error that says that it is gone, where it is.
+    /// The open file, or the error if it no longer exists.
     file: std::io::Result<File>,
 }
 
-impl Wanted {
+impl RequestedLimits {
     pub(super) fn of(resources: &LinuxResources) -> Self {
         let cpu = resources.cpu().as_ref();
         Self {
@@ -59,19 +59,19 @@ impl Wanted {
         }
     }
 
-    /// The controllers that no mounted v1 hierarchy has: v2 must give them.
-    fn needs(self, home: &Home) -> Vec<Need> {
+    /// Returns the controllers that no mounted v1 hierarchy has, so that v2 must have them.
+    fn needs(self, home: &Home) -> Vec<ControllerNeed> {
         let all = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (self.pids.is_some(), PIDS)];
-        let asked = all.into_iter().filter(|(asked, _)| *asked).map(|(_, need)| need);
-        asked.filter(|need| home.v1(need.controller).is_none()).collect()
+        let requested = all.into_iter().filter(|(is_requested, _)| *is_requested).map(|(_, need)| need);
+        requested.filter(|need| home.v1(need.controller).is_none()).collect()
     }
 
-    /// Makes groups of that name below `home`, with the controllers on that the limits need.
+    /// Makes groups with this name below `home`, and enables the controllers that the limits need.
     pub(super) fn create(self, home: &Home, name: &str) -> Result<Home, CgroupError> {
         let needs = self.needs(home);
         let Some(v2) = home.v2() else {
             return match needs.first() {
-                Some(Need { limit, controller }) => Err(CgroupError::NoController { limit, controller }),
+                Some(ControllerNeed { limit, controller }) => Err(CgroupError::NoController { limit, controller }),
                 None => home.create(name),
             };
         };
@@ -107,8 +107,8 @@ impl Wanted {
         found.collect()
     }
 
-    /// Writes the limits to groups below a container's too, in which a step reads them: programs such as a JVM choose by
-    /// them how much memory and how many threads they use. Nothing is held by them, so nothing is said where it fails.
+    /// Writes the limits also to groups below a container's, where a step reads them: programs such as a JVM choose by them how much
+    /// memory and how many threads they use. These copies are not enforced, so a failure is not reported.
     pub(super) fn show(self, leaf: &Home) {
         if let Some(bytes) = self.memory {
             let _ = set_memory(leaf, &bytes.to_string());
@@ -121,12 +121,12 @@ impl Wanted {
         }
     }
 
-    /// Gives the groups below those of a container the controllers of its limits, where v2 has them.
-    pub(super) fn pass_on(self, groups: &Home) {
+    /// Enables the controllers of the limits below a container's groups, where v2 has them.
+    pub(super) fn enable_below(self, groups: &Home) {
         let Some(v2) = groups.v2() else { return };
-        let asked = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (true, PIDS)];
-        for (_, need) in asked.into_iter().filter(|(asked, need)| *asked && groups.v1(need.controller).is_none()) {
-            pass_on(v2, need.controller);
+        let needs = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (true, PIDS)];
+        for (_, need) in needs.into_iter().filter(|(is_on, need)| *is_on && groups.v1(need.controller).is_none()) {
+            enable_if_available(v2, need.controller);
         }
     }
 
@@ -136,28 +136,28 @@ impl Wanted {
 
     /// Writes the limits to a container's groups.
     pub(super) fn set(self, groups: &Home) -> Result<Vec<WatchedLimit>, CgroupError> {
-        let mut held = Vec::new();
+        let mut watched = Vec::new();
         if let Some(bytes) = self.memory {
-            held.push(set_memory(groups, &bytes.to_string())?);
+            watched.push(set_memory(groups, &bytes.to_string())?);
         }
         if let Some((quota, period)) = self.cpu {
-            held.extend(set_cpu(groups, quota, period)?);
+            watched.extend(set_cpu(groups, quota, period)?);
         }
         match (self.pids, groups.v1("pids").or(groups.v2())) {
             (Some(most), Some(group)) => {
                 write(group, "pids.max", &most.to_string())?;
-                held.push(hold(PIDS, group, "pids.max")?);
+                watched.push(watch(PIDS, group, "pids.max")?);
             }
             (None, Some(group)) if group.has("pids.max") => {
                 write(group, "pids.max", &self.most_processes().to_string())?
             }
             _ => {}
         }
-        Ok(held)
+        Ok(watched)
     }
 }
 
-/// Swap is counted with memory, so that the limit is one. A kernel that does not count swap has no file for that.
+/// Sets one limit for memory and swap together. A kernel that does not count swap has no file for that.
 fn set_memory(groups: &Home, bytes: &str) -> Result<WatchedLimit, CgroupError> {
     let (group, limit, swap, most_swap) = match (groups.v1("memory"), groups.v2()) {
         (Some(v1), _) => (v1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes),
@@ -168,7 +168,7 @@ fn set_memory(groups: &Home, bytes: &str) -> Result<WatchedLimit, CgroupError> {
     if group.has(swap) {
         write(group, swap, most_swap)?;
     }
-    hold(MEMORY, group, limit)
+    watch(MEMORY, group, limit)
 }
 
 fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<WatchedLimit>, CgroupError> {
@@ -176,31 +176,31 @@ fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<WatchedLimit
         (Some(v1), _) => {
             write(v1, "cpu.cfs_period_us", &period.to_string())?;
             match write(v1, "cpu.cfs_quota_us", &quota.to_string()) {
-                // v1 takes no quota above that of a group further up, which holds then.
+                // v1 refuses a quota above that of a group further up, whose quota then applies.
                 Err(CgroupError::Write { source, .. })
                     if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
                 {
                     Ok(None)
                 }
-                written => written.and_then(|()| hold(CPUS, v1, "cpu.cfs_quota_us").map(Some)),
+                written => written.and_then(|()| watch(CPUS, v1, "cpu.cfs_quota_us").map(Some)),
             }
         }
         (None, Some(v2)) => {
             write(v2, "cpu.max", &format!("{quota} {period}"))?;
-            hold(CPUS, v2, "cpu.max").map(Some)
+            watch(CPUS, v2, "cpu.max").map(Some)
         }
         (None, None) => Err(CgroupError::NoController { limit: "cpus", controller: "cpu" }),
     }
 }
 
-fn hold(need: Need, group: &GroupDir, name: &str) -> Result<WatchedLimit, CgroupError> {
+fn watch(need: ControllerNeed, group: &GroupDir, name: &str) -> Result<WatchedLimit, CgroupError> {
     let path = group.path().join(name);
     let file = group.file(name, OFlags::RDONLY).map_err(CgroupError::Read)?;
-    let says = read(&file).map_err(CgroupError::Read)?;
-    Ok(WatchedLimit { set: SetLimit { limit: need.limit.to_owned(), says }, path, file: Ok(file) })
+    let value = read(&file).map_err(CgroupError::Read)?;
+    Ok(WatchedLimit { set: SetLimit { limit: need.limit.to_owned(), value }, path, file: Ok(file) })
 }
 
-/// A file of the kernel gives its text anew when it is read from its beginning.
+/// Reads a file of the kernel from its beginning, which returns its current text.
 fn read(file: &File) -> std::io::Result<String> {
     let mut bytes = [0; MAX_BYTES];
     let length = file.read_at(&mut bytes, 0)?;
@@ -212,22 +212,22 @@ impl WatchedLimit {
         &self.set
     }
 
-    /// Returns why the limit does not hold any more, if something else has lifted or changed it.
+    /// Returns why the limit is no longer in force, if another process has lifted or changed it.
     pub(super) fn lost(&self) -> Option<String> {
-        let (SetLimit { limit, says: was }, path) = (&self.set, self.path.display());
-        let gone = |error: &std::io::Error| {
+        let (SetLimit { limit, value: was }, path) = (&self.set, self.path.display());
+        let removed = |error: &std::io::Error| {
             format!(
-                "`{limit}` under limits did not hold to its end: {path} is gone ({error}); start runner in a group \
-                 that nobody else manages: `systemd-run --scope -p Delegate=yes runner …`"
+                "`{limit}` under limits did not stay in force: {path} was removed ({error}); start runner in a group \
+                 that no other program manages: `systemd-run --scope -p Delegate=yes runner …`"
             )
         };
         match self.file.as_ref().map(read) {
-            Ok(Ok(says)) if says == *was => None,
-            Ok(Ok(says)) => {
-                Some(format!("`{limit}` under limits did not hold to its end: {path} was {was} and is {says}"))
+            Ok(Ok(value)) if value == *was => None,
+            Ok(Ok(value)) => {
+                Some(format!("`{limit}` under limits did not stay in force: {path} was {was} and is {value}"))
             }
-            Ok(Err(error)) => Some(gone(&error)),
-            Err(error) => Some(gone(error)),
+            Ok(Err(error)) => Some(removed(&error)),
+            Err(error) => Some(removed(error)),
         }
     }
 }
@@ -239,16 +239,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_something_else_changes_is_reported_with_both_values() {
+    fn a_limit_that_another_process_changes_is_reported_with_both_values() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"4096\n").unwrap();
-        let set = SetLimit { limit: "memory".into(), says: read(&file).unwrap() };
-        let held = WatchedLimit { set, path: "/g/memory.max".into(), file: Ok(file) };
-        assert_eq!(held.lost(), None);
-        held.file.as_ref().unwrap().write_all_at(b"max \n", 0).unwrap();
+        let set = SetLimit { limit: "memory".into(), value: read(&file).unwrap() };
+        let watched = WatchedLimit { set, path: "/g/memory.max".into(), file: Ok(file) };
+        assert_eq!(watched.lost(), None);
+        watched.file.as_ref().unwrap().write_all_at(b"max \n", 0).unwrap();
         assert_eq!(
-            held.lost().unwrap(),
-            "`memory` under limits did not hold to its end: /g/memory.max was 4096 and is max"
+            watched.lost().unwrap(),
+            "`memory` under limits did not stay in force: /g/memory.max was 4096 and is max"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! How much memory the groups of a process leave it, with those above them.
+//! Reads the memory limit of a process' groups and those above them.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use super::home::Home;
 impl Home {
     /// Returns the smallest memory limit of these groups and those above, as far as this process sees them.
     ///
-    /// `hierarchical_memory_limit` of v1's memory.stat; `memory.max` of the kernel's cgroup-v2 document.
+    /// See `hierarchical_memory_limit` of v1's memory.stat, and `memory.max` in the kernel's cgroup-v2 document.
     pub fn memory_limit(&self) -> Option<u64> {
         if let Some(v1) = self.v1("memory") {
             let stat = v1.read("memory.stat").ok()?;
             return stat.lines().find_map(|line| line.strip_prefix("hierarchical_memory_limit ")?.trim().parse().ok());
         }
         let limits = self.v2()?.path().ancestors().map(|group| fs::read_to_string(group.join("memory.max")));
-        // Above the top of the hierarchy there is no such file, and at the top neither.
+        // Neither the top of the hierarchy nor the directories above it have this file.
         limits.filter_map(|limit| limit.ok()?.trim().parse::<u64>().ok()).min()
     }
 }
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_of_a_group_above_counts() {
+    fn the_limit_of_a_group_above_applies() {
         let home = Home::of_this_process().unwrap();
         let outer = home.create(&format!("runner-unit-memory-{}", std::process::id())).unwrap();
         let inner = outer.create("inner").unwrap();

@@ -1,17 +1,17 @@
-//! Control groups, see cgroups(7): where this process' own are, and those of containers, made below them.
+//! Control groups, see cgroups(7): finds those of this process, and makes those of containers below them.
 //!
 //! ```text
-//! own group         runner's, in each hierarchy: a service's, a CI job's, a pod's or a shell's limits hold below it
-//! └─ runner-ID      a container's: carries limits and device rules; nothing inside can see it
-//!    └─ c           where its processes are; the root of their cgroup namespace
+//! own group         runner's, in each hierarchy: the limits of a service, CI job, pod or shell apply below it
+//! └─ runner-ID      a container's: has its limits and device rules; no process inside can see it
+//!    └─ c           contains its processes; the root of their cgroup namespace
 //! ```
 //!
-//! - A container has a group in every hierarchy, mounted or not, so that no part of the host's tree is seen from its
+//! - A container has a group in every hierarchy, mounted or not, so that no part of the host's tree is visible in its
 //!   cgroup namespace.
-//! - On v2 a group that holds processes cannot give its children controllers. Where a limit of the manifest asks
-//!   for one, or the group is delegated, the processes of runner's own group are first moved into a leaf of it,
-//!   `runner-host`; the last runner there moves them back and switches off what was switched on. An extended attribute of
-//!   the group names that, so that a killed runner leaves the knowledge behind.
+//! - On v2 a group with processes cannot enable controllers for the groups below it. Where a limit of the manifest needs
+//!   one, or the group is delegated, runner first moves the processes of its own group into a leaf of it, `runner-host`; the
+//!   last runner there moves them back and disables the controllers again. An extended attribute of the group lists these
+//!   controllers, so that the next runner can do so after a killed one.
 
 mod controllers;
 mod dir;

@@ -1,4 +1,4 @@
-//! A cgroup namespace for a helper that calls a runtime: the runtime sees its groups as the roots of all hierarchies.
+//! Makes a cgroup namespace for a helper that calls a runtime: the runtime sees its groups as the roots of all hierarchies.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use super::home::Home;
 use super::layout::Layout;
 
 /// Moves this process into a cgroup namespace whose roots are `groups`, and then into a leaf of them called `leaf`. Mounts
-/// each hierarchy that is mounted anew, as seen from there: in a mount namespace of this process' own.
+/// each mounted hierarchy again as that namespace shows it, in a mount namespace of this process' own.
 ///
 /// # Errors
-/// [`CgroupError`], or what unshare(2) and mount(2) say.
+/// [`CgroupError`], with those of unshare(2) and mount(2).
 pub fn enter(groups: &Home, leaf: &str) -> Result<(), CgroupError> {
     groups.join()?;
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|error| CgroupError::Read(error.into()))?;
     groups.create(leaf)?.join()?;
-    // Where a mount shows another part of its hierarchy, as in a cgroup namespace whose maker mounted nothing, a runtime
-    // would find the host's groups.
+    // A mount that was made in another cgroup namespace shows another part of its hierarchy, and a runtime would find the host's
+    // groups there.
     let layout = Layout::of_this_host().map_err(CgroupError::Read)?;
     let mounts: Vec<_> = layout.mounts().collect();
     for (_, point) in mounts.iter().rev() {
         match unmount(*point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            // It went with the one that it was mounted below.
+            // It was unmounted together with the mount above it.
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(source) => return Err(CgroupError::Mount { point: (*point).to_owned(), source: source.into() }),
         }
@@ -39,7 +39,7 @@ pub fn enter(groups: &Home, leaf: &str) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// `EBUSY` where the same is mounted already, having been mounted more than once.
+/// Mounts a hierarchy again. Fails with `EBUSY` where the same one is mounted there already, because it was mounted several times.
 fn mount_anew(controllers: &[String], point: &Path) -> Result<(), Errno> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     if controllers.is_empty() {

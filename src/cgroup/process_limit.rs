@@ -1,4 +1,4 @@
-//! How many processes the groups of a process leave it, with those above them, and how often they have refused one.
+//! Reads the process limit of a process' groups and those above them, and how often they have refused a process.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,22 +7,22 @@ use super::dir::GroupDir;
 use super::home::Home;
 use crate::resource_limits;
 
-/// A limit of processes that holds for a group and all groups below it.
+/// A limit on processes for a group and all groups below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessLimit {
     /// The group that has the limit.
     pub group: PathBuf,
-    /// Processes and threads.
+    /// The most processes and threads.
     pub most: u64,
-    /// As many more can be made now.
+    /// The number of processes and threads that can still be made.
     pub free: u64,
 }
 
-/// A group that leaves fewer is what has refused a process or thread of runner's own.
+/// With fewer free processes than this, the limit has probably refused a process or thread of runner's own.
 const FEW: u64 = 256;
 
 impl ProcessLimit {
-    /// Returns what the limit is and what raises it.
+    /// Returns a message with the limit and the way to raise it.
     pub fn told(&self) -> String {
         let file = self.group.join("pids.max");
         format!(
@@ -33,35 +33,35 @@ impl ProcessLimit {
         )
     }
 
-    /// Returns what to do where the host makes no more processes or threads for runner itself.
+    /// Returns how to fix that the host makes no more processes or threads for runner itself.
     pub fn hint() -> String {
         let ulimit = || {
-            let users = || "`ulimit -u` tells how many processes this user may have".into();
+            let users = || "`ulimit -u` shows how many processes this user may have".into();
             resource_limits::thread_hint().unwrap_or_else(users)
         };
         Self::of_caller().filter(Self::leaves_few).map_or_else(ulimit, |limit| limit.told())
     }
 
-    /// Returns the limit of the groups that runner is in.
+    /// Returns the limit of the groups that contain runner.
     pub fn of_caller() -> Option<Self> {
         Home::of_this_process().ok()?.process_limit()
     }
 
-    /// Whether it leaves so few that it is likely what has refused one.
+    /// Returns whether so few are free that this limit has probably refused a process.
     pub fn leaves_few(&self) -> bool {
         self.free < FEW
     }
 }
 
 impl Home {
-    /// Returns the groups that may limit the processes of these groups: these themselves and those above, as far as this
+    /// Returns the groups that may limit the processes of these groups: the groups themselves and those above, as far as this
     /// process sees them.
     pub fn groups_that_limit_processes(&self) -> Vec<GroupDir> {
         let Some(mut group) = self.v1("pids").or(self.v2()).and_then(|group| group.try_clone().ok()) else {
             return Vec::new();
         };
         let mut groups = Vec::new();
-        // Above a mount point there may be a directory of another filesystem, and above a root the root itself.
+        // The parent of a mount point may be a directory of another filesystem, and the parent of a root is the root itself.
         for _ in 0..group.path().components().count() {
             let Ok(above) = group.parent() else { break };
             groups.push(std::mem::replace(&mut group, above));
@@ -72,7 +72,7 @@ impl Home {
         groups
     }
 
-    /// Returns the limit of these groups and those above that leaves the fewest processes.
+    /// Returns the limit, of these groups and those above, with the fewest free processes.
     pub fn process_limit(&self) -> Option<ProcessLimit> {
         let limits = self.groups_that_limit_processes().into_iter().filter_map(|group| {
             let number = |file: &str| group.read(file).ok()?.trim().parse::<u64>().ok();
@@ -85,8 +85,8 @@ impl Home {
 }
 
 impl GroupDir {
-    /// Returns how often the kernel has refused a process. On v2 since Linux 6.11 the group counts whose limit it was; on
-    /// v1 and before, the group counts in which a process was to be made.
+    /// Returns how often the kernel has refused a process. On v2 since Linux 6.11, the group whose limit was reached counts it; on
+    /// v1 and earlier kernels, the group in which the process would have been made.
     pub fn refused_processes(&self) -> u64 {
         // Without `.local`, v2 adds the counts of all groups below.
         let text = ["pids.events.local", "pids.events"].into_iter().find_map(|file| self.read(file).ok());
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_a_group_above_is_found_with_the_processes_that_it_leaves() {
+    fn the_limit_of_a_group_above_is_found_with_its_free_processes() {
         let pids = LinuxPidsBuilder::default().limit(7).build().unwrap();
         let resources = LinuxResourcesBuilder::default().pids(pids).build().unwrap();
         let name = format!("runner-unit-processes-{}", std::process::id());

@@ -1,4 +1,4 @@
-//! Groups found by their names: those that a runner made, whatever has become of it since.
+//! Finds groups by their names, also those of a runner that has ended.
 
 use std::os::fd::AsFd;
 
@@ -7,33 +7,33 @@ use super::dir::{GroupDir, children};
 use super::error::CgroupError;
 use super::home::{HOST_LEAF, Home};
 
-/// Deeper than this no runner runs; a container may nest its own groups as it likes.
+/// The most levels that are searched: no runner runs deeper, but a container may nest its own groups to any depth.
 const MAX_LEVELS: usize = 32;
 
 impl Home {
-    /// Returns the groups directly below these whose names are asked for.
+    /// Returns the groups directly below these whose names match.
     #[must_use]
-    pub fn children(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
-        self.search(1, &is_wanted)
+    pub fn children(&self, matches_name: impl Fn(&str) -> bool) -> Self {
+        self.search(1, &matches_name)
     }
 
-    /// Returns all groups that this process can see whose names are asked for; not those below such.
+    /// Returns all groups visible to this process whose names match, but none below those.
     ///
     /// # Errors
-    /// As [`Home::of_this_process`].
-    pub fn find(is_wanted: impl Fn(&str) -> bool) -> Result<Self, CgroupError> {
-        Ok(Self::roots()?.search(MAX_LEVELS, &is_wanted))
+    /// Those of [`Home::of_this_process`].
+    pub fn find(matches_name: impl Fn(&str) -> bool) -> Result<Self, CgroupError> {
+        Ok(Self::roots()?.search(MAX_LEVELS, &matches_name))
     }
 
-    fn search(&self, levels: usize, is_wanted: &dyn Fn(&str) -> bool) -> Self {
+    fn search(&self, levels: usize, matches_name: &dyn Fn(&str) -> bool) -> Self {
         let mut found = Vec::new();
         for hierarchy in self.hierarchies() {
-            below(&hierarchy.own, levels, is_wanted, &mut |group| found.push(hierarchy.with(group)));
+            below(&hierarchy.own, levels, matches_name, &mut |group| found.push(hierarchy.with(group)));
         }
         Self::of(found)
     }
 
-    /// Splits off the groups of that kind: the others are in the second.
+    /// Splits the groups into those that match, and the others.
     #[must_use]
     pub fn partition(self, is_first: impl Fn(&GroupDir) -> bool) -> (Self, Self) {
         let (first, second) = self.into_hierarchies().into_iter().partition(|hierarchy| is_first(&hierarchy.own));
@@ -41,10 +41,10 @@ impl Home {
     }
 }
 
-/// Puts back every v2 group that this process can see, and that a runner changed which is gone.
+/// Restores every v2 group that is visible to this process, and that a runner which has ended has changed.
 ///
 /// # Errors
-/// As [`Home::of_this_process`].
+/// Those of [`Home::of_this_process`].
 pub fn restore_all() -> Result<(), CgroupError> {
     let roots = Home::roots()?;
     let Some(root) = roots.v2() else { return Ok(()) };
@@ -57,18 +57,18 @@ pub fn restore_all() -> Result<(), CgroupError> {
     Ok(())
 }
 
-fn below(group: &GroupDir, levels: usize, is_wanted: &dyn Fn(&str) -> bool, found: &mut dyn FnMut(GroupDir)) {
+fn below(group: &GroupDir, levels: usize, matches_name: &dyn Fn(&str) -> bool, found: &mut dyn FnMut(GroupDir)) {
     if levels == 0 {
         return;
     }
     for name in children(group.as_fd()).unwrap_or_default() {
-        // Gone by now, or with a name that no runner gives.
+        // Skips a group that was removed by now, or whose name cannot be one of runner's.
         let Some(name) = name.to_str() else { continue };
         let Ok(child) = group.child(name) else { continue };
-        if is_wanted(name) {
+        if matches_name(name) {
             found(child);
         } else {
-            below(&child, levels - 1, is_wanted, found);
+            below(&child, levels - 1, matches_name, found);
         }
     }
 }

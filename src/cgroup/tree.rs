@@ -1,4 +1,4 @@
-//! Operations on a group and all groups below it, which hostile processes may have made, frozen and nested deeply.
+//! Thaws, kills and removes a group and all groups below it, which hostile processes may have frozen and nested deeply.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,17 +13,17 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use super::dir::{GroupDir, children, step_to};
 use super::home::{Hierarchy, Home};
 
-/// How long a group may take to hold all its processes still: one may wait for a disk.
-const FREEZE: Duration = Duration::from_millis(100);
+/// How long a group may take to freeze all its processes: one may wait for a disk.
+const FREEZE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long a group may take to let go of processes that were killed.
-const GONE: Duration = Duration::from_secs(2);
+/// How long the removal of a group may take after its processes were killed.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl Home {
-    /// Lets the processes in these groups and all below go on, whoever froze them, or gave them next to no processor
-    /// time: thousands that wait for that do not end by SIGKILL either. The limits of these groups themselves stay.
+    /// Thaws the processes in these groups and all below, and lifts the limits on their processor time below these groups:
+    /// thousands of processes that wait for processor time do not end by SIGKILL either.
     pub fn thaw(&self) {
         for hierarchy in self.hierarchies() {
             if hierarchy.has("cpu") || hierarchy.is_v2() {
@@ -39,19 +39,19 @@ impl Home {
         }
     }
 
-    /// Kills every process in these groups and all below, frozen ones too. They have not all ended on return.
+    /// Kills every process in these groups and all below, frozen ones too. Some may not have ended on return.
     pub fn kill(&self) {
-        let of = |is_meant: fn(&Hierarchy) -> bool| {
-            let found = self.hierarchies().iter().filter(move |hierarchy| is_meant(hierarchy));
-            found.map(|hierarchy| &hierarchy.own).collect::<Vec<_>>()
+        let of = |matches: fn(&Hierarchy) -> bool| {
+            let matching = self.hierarchies().iter().filter(move |hierarchy| matches(hierarchy));
+            matching.map(|hierarchy| &hierarchy.own).collect::<Vec<_>>()
         };
         let (v2, freezers) = (of(Hierarchy::is_v2), of(|hierarchy| hierarchy.has("freezer")));
         let mut at_once = !v2.is_empty();
         for group in &v2 {
             at_once &= group.write("cgroup.kill", "1").is_ok();
         }
-        // Linux before 5.14 has no such file, and a host may have no v2. Held still from above, where nothing inside
-        // reaches, no process can fork or freeze others while it is killed.
+        // Linux before 5.14 has no such file, and a host may have no v2. Then the group is frozen from above, where no process
+        // inside can thaw it, so that none can fork or freeze others while it is killed.
         if !at_once {
             freezers.iter().for_each(|group| freeze_v1(group));
             v2.iter().for_each(|group| drop(group.write("cgroup.freeze", "1")));
@@ -62,8 +62,8 @@ impl Home {
         self.thaw();
     }
 
-    /// Holds all processes in these groups and all below still, as far as they can be soon, calls `meanwhile`, and lets them
-    /// continue. Of the signals that they get meanwhile none acts before that.
+    /// Freezes all processes in these groups and all below, as far as that is done in time, calls `meanwhile`, and thaws them.
+    /// Signals that they get meanwhile take effect afterwards.
     pub fn while_frozen(&self, meanwhile: impl FnOnce()) {
         let freezer = self.hierarchies().iter().find(|hierarchy| hierarchy.has("freezer"));
         match (freezer, self.v2()) {
@@ -78,7 +78,7 @@ impl Home {
     /// Returns the processes in these groups and all below, as far as this PID namespace sees them.
     pub fn processes(&self) -> Vec<Pid> {
         let hierarchies = self.hierarchies();
-        // On v1 there is one group more for each hierarchy; the one that can hold processes still holds them all.
+        // On v1 each hierarchy has a group of its own; that of the freezer contains all processes.
         let freezer = hierarchies.iter().find(|hierarchy| hierarchy.has("freezer"));
         let Some(hierarchy) = freezer.or_else(|| hierarchies.iter().find(|hierarchy| hierarchy.is_v2())) else {
             return Vec::new();
@@ -88,21 +88,21 @@ impl Home {
         all
     }
 
-    /// Removes these groups and all below, with the processes in them; true when nothing is left.
+    /// Removes these groups and all below, with the processes in them. Returns whether none remains.
     pub fn remove(&self) -> bool {
-        let deadline = Instant::now() + GONE;
-        let mut left: Vec<&GroupDir> = self.hierarchies().iter().map(|hierarchy| &hierarchy.own).collect();
+        let deadline = Instant::now() + REMOVE_TIMEOUT;
+        let mut remaining: Vec<&GroupDir> = self.hierarchies().iter().map(|hierarchy| &hierarchy.own).collect();
         for round in 0u32.. {
-            left.retain(|group| {
+            remaining.retain(|group| {
                 group.remove().is_err() && {
                     remove_below(group.as_fd());
                     group.remove().is_err()
                 }
             });
-            if left.is_empty() {
+            if remaining.is_empty() {
                 return true;
             }
-            // In the usual case all have ended, and the kernel needs a moment to let go of them.
+            // Usually all processes have ended, and the kernel only needs a moment to release them.
             if round > 0 {
                 self.kill();
             }
@@ -117,7 +117,7 @@ impl Home {
 
 fn freeze_v1(group: &GroupDir) {
     let _ = group.write("freezer.state", "FROZEN");
-    let deadline = Instant::now() + FREEZE;
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
     while group.read("freezer.state").is_ok_and(|state| state.trim() == "FREEZING") && Instant::now() < deadline {
         sleep(PAUSE);
     }
@@ -125,13 +125,13 @@ fn freeze_v1(group: &GroupDir) {
 
 fn freeze_v2(group: &GroupDir) {
     let _ = group.write("cgroup.freeze", "1");
-    let deadline = Instant::now() + FREEZE;
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
     while group.read("cgroup.events").is_ok_and(|events| events.contains("frozen 0")) && Instant::now() < deadline {
         sleep(PAUSE);
     }
 }
 
-/// From below, so that all is ready when the topmost group, which holds all, lets go.
+/// Thaws from the bottom up, so that all groups below are thawed when the topmost one is.
 fn thaw_v1(group: &GroupDir) {
     let _ = walk(group.as_fd(), &mut |group| write(group, "freezer.state", "THAWED"));
     let _ = group.write("freezer.state", "THAWED");
@@ -149,7 +149,7 @@ fn members(group: BorrowedFd<'_>) -> Vec<Pid> {
         io::read_to_string(std::fs::File::from(file))
     };
     let read = read().unwrap_or_default();
-    // 0 is one that this PID namespace does not see; to kill(2) it means the caller's own process group.
+    // 0 stands for a process that this PID namespace does not see; to kill(2) it means the caller's own process group.
     read.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect()
 }
 
@@ -159,34 +159,34 @@ fn write(group: BorrowedFd<'_>, name: &str, text: &str) {
     }
 }
 
-/// Calls `visit` for each group below `top`, a group before those below it, and last for `top` itself. However deep they
-/// lie, one descriptor is open at a time.
+/// Calls `visit` for each group below `top`, a group before those below it, and last for `top` itself. At any depth, only one
+/// descriptor is open at a time.
 fn walk(top: BorrowedFd<'_>, visit: &mut dyn FnMut(BorrowedFd<'_>)) -> io::Result<()> {
     descend(top, visit, &mut |_, _| {})?;
     visit(top);
     Ok(())
 }
 
-/// Removes all groups below `top`, as far as nothing is in them.
+/// Removes all groups below `top`, as far as they contain no process.
 fn remove_below(top: BorrowedFd<'_>) {
     let _ = descend(top, &mut |_| {}, &mut |parent, name| {
         let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
     });
 }
 
-/// `enter` is called for each group below `top` on the way down, `leave` with its parent and name on the way up.
+/// Calls `enter` for each group below `top` on the way down, and `leave` with its parent and name on the way up.
 fn descend(
     top: BorrowedFd<'_>,
     enter: &mut dyn FnMut(BorrowedFd<'_>),
     leave: &mut dyn FnMut(BorrowedFd<'_>, &OsString),
 ) -> io::Result<()> {
     let mut current: OwnedFd = top.try_clone_to_owned()?;
-    // For each level from `top` on: what is still to be looked at, and the way there.
+    // For each level from `top` down: the groups that remain to be visited, and the names on the way there.
     let mut levels = vec![children(top)?];
     let mut names: Vec<OsString> = Vec::new();
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.pop() {
-            // One that is gone by now needs nothing.
+            // A group that was removed by now needs nothing.
             let Ok(below) = step_to(current.as_fd(), &name) else { continue };
             enter(below.as_fd());
             levels.push(children(below.as_fd()).unwrap_or_default());

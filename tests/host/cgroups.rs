@@ -348,7 +348,7 @@ fn a_step_whose_limit_is_raised_from_outside_fails_with_that_reason() {
     assert_eq!(built.run.code, 1, "{}", built.run);
     let reason = built.reason("lifted");
     assert!(
-        reason.starts_with("`pids` under limits did not hold to its end: ") && reason.contains("and is max"),
+        reason.starts_with("`pids` under limits did not stay in force: ") && reason.contains("and is max"),
         "{reason}"
     );
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());

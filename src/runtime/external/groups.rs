@@ -97,7 +97,7 @@ impl<'a> Groups<'a> {
             LimitedGroup::create(&session.groups, LIMITED, &resources(spec))
         };
         let limited = enter().map_err(|error| error.told())?;
-        limited.pass_on(limited.groups());
+        limited.enable_below(limited.groups());
         let rules = devices::of(spec);
         let enforced = if limited.groups().v1("devices").is_some() {
             devices::check_below(limited.groups(), "trial", &rules)
@@ -130,7 +130,7 @@ impl<'a> Groups<'a> {
                 rules.extend(runtimes_rules(true, |_| "rwm".to_owned())?);
                 devices::allow_only(&outer, &rules).map_err(|error| io::Error::other(error.to_string()))?;
             }
-            self.limited.pass_on(&outer);
+            self.limited.enable_below(&outer);
             self.limited.create_leaf(&outer).map_err(|error| io::Error::other(error.told()))
         };
         match fill() {
