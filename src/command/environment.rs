@@ -100,7 +100,7 @@ impl BuildEnvironment {
             return Err(failed(planted.to_string()).with_hint(Some(planted.hint())));
         }
         let directory = Dir::open_or_create(directory, 0o700).map_err(|error| failed(error.to_string()))?;
-        self.workspace.keep_bundles(directory);
+        self.workspace.write_bundles_to(directory);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use crate::rootfs;
 use crate::runtime::external::{FindError, Program};
 use crate::runtime::process::{self, Command, Credentials};
 use crate::runtime::{Outcome, Runtime, Stdio, cgroups};
-use crate::session::{Lower, Session, Workspace};
+use crate::session::{LowerLayer, Session, Workspace};
 use crate::settings::EMBEDDED;
 
 /// The runtimes that are checked with any settings.
@@ -146,11 +146,11 @@ fn try_out(runtime: Runtime, work_dir: &Path) -> Result<(), Box<dyn Error>> {
 
 fn run(workspace: &Workspace, container: &Container) -> Result<Outcome, Box<dyn Error>> {
     let scratch = Arc::new(workspace.scratch(container.scratch)?);
-    let directory = scratch.folder("rootfs")?;
+    let directory = scratch.directory("rootfs")?;
     let to = rustix::fs::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rootfs::assemble(&PROGRAMS.map(PathBuf::from), &OpenedPaths::default(), to.as_fd())?;
     drop(to);
-    let lower = Lower::root(directory, Arc::clone(&scratch));
+    let lower = LowerLayer::root(directory, Arc::clone(&scratch));
     let no_cache = |_: &str| Err(io::Error::other("there is none"));
     let mut session =
         Session::prepare(workspace, container, vec![lower], scratch, None, &NamedPaths::default(), no_cache)?;

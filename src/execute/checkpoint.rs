@@ -24,7 +24,7 @@ use crate::event::{CheckpointStage, Event};
 use crate::fs::copy_tree::{copy_tree, now_and_then};
 use crate::fs::remove_tree::remove_tree;
 use crate::model::{Checkpointing, StepId};
-use crate::session::{RestoreReport, Restoring, append_exact};
+use crate::session::{RestoreProgress, RestoreReport, append_exact};
 use crate::snapshot::{ImageProgress, write_image};
 use crate::store::{CacheRecord, RecordedLayer};
 use crate::threads::{On, share};
@@ -77,7 +77,7 @@ impl StepContext<'_, '_> {
         // but would break hard links: what is below is copied up name by name.
         let room = self.rooms.running(step.container)?;
         let session = session(&room)?;
-        let left = session.tmpfs_left()?;
+        let left = session.nonempty_tmpfs()?;
         if !left.is_empty() {
             self.has_none(plan, NoCheckpoint::TmpfsLeft { targets: left });
             return Ok(None);
@@ -243,10 +243,10 @@ impl StepContext<'_, '_> {
             RestoreReport::to(move |restoring| {
                 let step = name.clone();
                 events.send(match restoring {
-                    Restoring::Bytes(bytes) => {
+                    RestoreProgress::Bytes(bytes) => {
                         Event::CheckpointProgress { step, stage: CheckpointStage::Restored, bytes, percent: None }
                     }
-                    Restoring::Done => Event::CheckpointRestored { step, after: after.clone() },
+                    RestoreProgress::Done => Event::CheckpointRestored { step, after: after.clone() },
                 });
                 if interrupted.load(Ordering::SeqCst) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
             })

@@ -54,7 +54,7 @@ impl StepContext<'_, '_> {
             write(changes, half.changes())?;
         }
         let mut tmpfs = Vec::new();
-        let left = session.tmpfs_left()?;
+        let left = session.nonempty_tmpfs()?;
         for (target, place) in session.tmpfs().filter(|(target, _)| left.iter().any(|left| left == target)) {
             write(place, half.tmpfs(tmpfs.len()))?;
             tmpfs.push(target.to_owned());

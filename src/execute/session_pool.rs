@@ -18,7 +18,8 @@ use crate::model::{Build, Container, ContainerId, Rootfs, StepId};
 use crate::named_paths::NamedPaths;
 use crate::rootfs;
 use crate::session::{
-    Before, Lower, RestoreReport, Saved, Scratch, Session, SessionError, Start, Workspace, explained_for_want_of_room,
+    LowerLayer, RestoreReport, SavedImage, Scratch, Session, SessionCopy, SessionError, SessionStart, Workspace,
+    explain_full_place,
 };
 use crate::store::{LayerPin, Store, StoredFailedSession};
 
@@ -26,7 +27,7 @@ use crate::store::{LayerPin, Store, StoredFailedSession};
 #[derive(Debug, Clone)]
 enum Chain {
     /// Mounted, the lowest first.
-    Mounted(Vec<Lower>),
+    Mounted(Vec<LowerLayer>),
     /// In the store, and mounted only where a session begins above it.
     Stored(Stored),
 }
@@ -56,7 +57,7 @@ pub struct SessionPool<'a> {
     /// By snapshot: how many layers its container has written since the last full one, with its own.
     own_layers: Mutex<HashMap<StepId, usize>>,
     /// Roots that had to be made, by their source: two containers on the same archive share them.
-    made: MadeOnce<Lower>,
+    made: MadeOnce<LowerLayer>,
     /// By container: the checkpoint that its session goes on from.
     seeds: Mutex<HashMap<ContainerId, Seed>>,
     /// The layers and the caches that the build uses.
@@ -119,13 +120,13 @@ impl<'a> SessionPool<'a> {
     /// Copies what the container's session holds, before a step that runs alone in it.
     ///
     /// # Errors
-    /// See [`Session::copy_before`].
-    pub fn copy_before(&self, id: ContainerId, stop: &dyn Fn() -> bool) -> Result<Before, SessionError> {
+    /// See [`Session::copy_into`].
+    pub fn copy_into(&self, id: ContainerId, stop: &dyn Fn() -> bool) -> Result<SessionCopy, SessionError> {
         let room = self.running(id)?;
         let session = room.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
         let mut before = session.empty_copy()?;
         // Explained while the half of it is there that fits.
-        let copied = session.copy_before(&mut before, stop);
+        let copied = session.copy_into(&mut before, stop);
         copied.map_err(|error| self.explained(error, Some(session.scratch())))?;
         Ok(before)
     }
@@ -133,16 +134,16 @@ impl<'a> SessionPool<'a> {
     /// Puts back what was copied, before the step is tried again.
     ///
     /// # Errors
-    /// See [`Session::restore_before`].
-    pub fn restore_before(
+    /// See [`Session::restore_copy`].
+    pub fn restore_copy(
         &self,
         id: ContainerId,
-        before: &Before,
+        before: &SessionCopy,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), SessionError> {
         let mut room = self.alone(id)?;
         let session = room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))?;
-        let restored = session.restore_before(before, stop);
+        let restored = session.restore_copy(before, stop);
         restored.map_err(|error| self.explained(error, Some(session.scratch())))
     }
 
@@ -156,7 +157,7 @@ impl<'a> SessionPool<'a> {
         self.rooms[id.0].started(is_running, |room| {
             // While nothing is mounted yet: that takes as long as a helper to get ready.
             let start = match room {
-                None => Some(Start::new(self.workspace, self.build.container(id), self.paths)?),
+                None => Some(SessionStart::new(self.workspace, self.build.container(id), self.paths)?),
                 Some(_) => None,
             };
             let session = self.open(id, room, start)?;
@@ -167,7 +168,7 @@ impl<'a> SessionPool<'a> {
 
     /// Names the place that is full, where a session finds no room.
     fn explained(&self, error: SessionError, scratch: Option<&Scratch>) -> SessionError {
-        explained_for_want_of_room(error, self.workspace, scratch, self.store.root())
+        explain_full_place(error, self.workspace, scratch, self.store.root())
     }
 
     /// Opens the container's session as a step that failed has left it. Nothing runs in it yet.
@@ -191,14 +192,15 @@ impl<'a> SessionPool<'a> {
             lowers.push(image(held.path())?);
             self.keep(Some(held));
         }
-        let saved =
-            |path: &Path| Saved::open(self.workspace, path, RestoreReport::default()).map_err(SessionError::Rootfs);
+        let saved = |path: &Path| {
+            SavedImage::open(self.workspace, path, RestoreReport::default()).map_err(SessionError::Rootfs)
+        };
         let mut session = self.session(id, lowers, scratch, None)?;
         if let Some(changes) = failed.changes() {
-            session.seed(saved(&changes)?);
+            session.restore_checkpoint(saved(&changes)?);
         }
         for (target, content) in failed.tmpfs() {
-            session.refill(target, &saved(&content)?)?;
+            session.restore_tmpfs(target, &saved(&content)?)?;
         }
         *self.rooms[id.0].alone() = Some(session);
         Ok(())
@@ -218,19 +220,19 @@ impl<'a> SessionPool<'a> {
         &self,
         id: ContainerId,
         room: &'r mut Option<Session<'a>>,
-        start: Option<Start>,
+        start: Option<SessionStart>,
     ) -> Result<&'r mut Session<'a>, SessionError> {
         if room.is_none() {
             *room = Some(self.prepare(id, start)?);
         }
         let seed = lock(&self.seeds).remove(&id);
         if let (Some(Seed { image, report, .. }), Some(session)) = (seed, room.as_mut()) {
-            session.seed(Saved::open(self.workspace, &image, report).map_err(SessionError::Rootfs)?);
+            session.restore_checkpoint(SavedImage::open(self.workspace, &image, report).map_err(SessionError::Rootfs)?);
         }
         room.as_mut().ok_or_else(|| SessionError::Io(io::Error::other("it is closed")))
     }
 
-    fn prepare(&self, id: ContainerId, start: Option<Start>) -> Result<Session<'a>, SessionError> {
+    fn prepare(&self, id: ContainerId, start: Option<SessionStart>) -> Result<Session<'a>, SessionError> {
         let container = self.build.container(id);
         let scratch = self.workspace.scratch(container.scratch).map_err(|error| self.explained(error.into(), None))?;
         let scratch = Arc::new(scratch);
@@ -257,9 +259,9 @@ impl<'a> SessionPool<'a> {
     fn session(
         &self,
         id: ContainerId,
-        lowers: Vec<Lower>,
+        lowers: Vec<LowerLayer>,
         scratch: Arc<Scratch>,
-        start: Option<Start>,
+        start: Option<SessionStart>,
     ) -> Result<Session<'a>, SessionError> {
         Session::prepare(self.workspace, self.build.container(id), lowers, scratch, start, self.paths, |cache| {
             let held = self.store.use_cache(cache);
@@ -271,14 +273,14 @@ impl<'a> SessionPool<'a> {
     }
 
     /// The layers that a container's root begins with.
-    fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
+    fn lowers(&self, container: &Container, scratch: &Arc<Scratch>) -> io::Result<Vec<LowerLayer>> {
         match &container.rootfs {
             Rootfs::Scratch => Ok(Vec::new()),
             Rootfs::Squashfs(layers) => {
                 let mounted = |path: &PathBuf| self.workspace.opened_image(path, self.paths.get(path)?.as_fd());
                 layers.iter().map(mounted).collect()
             }
-            Rootfs::Dir(path) => Ok(vec![self.workspace.host_folder(path, self.paths.get(path)?.as_fd())?]),
+            Rootfs::Dir(path) => Ok(vec![self.workspace.host_directory(path, self.paths.get(path)?.as_fd())?]),
             Rootfs::Snapshot(step) => self.chain(*step, scratch),
             Rootfs::Tar(path) => {
                 let archive = self.paths.get(path)?;
@@ -295,9 +297,9 @@ impl<'a> SessionPool<'a> {
         source: &Rootfs,
         scratch: &Arc<Scratch>,
         make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<(), rootfs::RootfsError>,
-    ) -> io::Result<Vec<Lower>> {
-        let make = || -> io::Result<Lower> {
-            let folder = scratch.folder("rootfs")?;
+    ) -> io::Result<Vec<LowerLayer>> {
+        let make = || -> io::Result<LowerLayer> {
+            let folder = scratch.directory("rootfs")?;
             let to = rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             make(to.as_fd()).map_err(|error| {
                 let kind = match &error {
@@ -307,13 +309,13 @@ impl<'a> SessionPool<'a> {
                 };
                 io::Error::new(kind, error_chain_with_hint(&error, error.hint()))
             })?;
-            Ok(Lower::root(folder, Arc::clone(scratch)))
+            Ok(LowerLayer::root(folder, Arc::clone(scratch)))
         };
         Ok(vec![self.made.get(format!("{source:?}"), make)?])
     }
 
     /// The layers that the snapshot `step` ends, the lowest first.
-    fn chain(&self, step: StepId, scratch: &Arc<Scratch>) -> io::Result<Vec<Lower>> {
+    fn chain(&self, step: StepId, scratch: &Arc<Scratch>) -> io::Result<Vec<LowerLayer>> {
         let chain = lock(&self.chains).get(&step).cloned();
         let Stored { image, before, whole } = match chain {
             Some(Chain::Mounted(lowers)) => return Ok(lowers),
@@ -334,7 +336,7 @@ impl<'a> SessionPool<'a> {
     }
 
     /// The snapshot `step` has been taken; of its layers the topmost `own` are its container's since the last full one.
-    pub fn set_chain(&self, step: StepId, lowers: Vec<Lower>, own: usize) {
+    pub fn set_chain(&self, step: StepId, lowers: Vec<LowerLayer>, own: usize) {
         lock(&self.own_layers).insert(step, own);
         lock(&self.chains).insert(step, Chain::Mounted(lowers));
     }

@@ -29,7 +29,7 @@ use crate::lock::LockedSnapshot;
 use crate::model::{Action, Container, ContainerId, DEFAULT_SHELL, Snapshot, SnapshotMode, Step, StepId, interpreter};
 use crate::runtime::Outcome;
 use crate::runtime::process::{self, Command};
-use crate::session::{Before, Session, SessionError};
+use crate::session::{Session, SessionCopy, SessionError};
 use crate::snapshot::{ImageOptions, ImageProgress, normalise, write_image};
 use crate::store::{CacheRecord, CacheTurn, LayerPin};
 use crate::warning::Warning;
@@ -96,7 +96,7 @@ impl StepContext<'_, '_> {
         let before = match step.retries {
             0 => None,
             _ => {
-                let before = self.rooms.copy_before(step.container, &stop);
+                let before = self.rooms.copy_into(step.container, &stop);
                 Some(before.map_err(|error| self.interrupted().unwrap_or_else(|| self.lost(error)))?)
             }
         };
@@ -123,11 +123,11 @@ impl StepContext<'_, '_> {
             }
             tries += 1;
             let stays = WrittenThrough::all(&self.context.build.container(step.container).mounts);
-            let new_network = before.as_ref().is_some_and(Before::has_new_network);
+            let new_network = before.as_ref().is_some_and(SessionCopy::has_new_network);
             let of = step.retries + 1;
             self.events.warn(Some(&step.name), &Warning::Retry { reason, attempt: tries, of, stays, new_network });
             if let Some(before) = &before {
-                let restored = self.rooms.restore_before(step.container, before, &stop);
+                let restored = self.rooms.restore_copy(step.container, before, &stop);
                 let failed = |error| self.interrupted().unwrap_or_else(|| self.lost(error));
                 restored.map_err(|error| Failure { has_run, ..failed(error) })?;
             }
@@ -201,7 +201,7 @@ impl StepContext<'_, '_> {
         let mut room = self.rooms.alone(step.container)?;
         let session = room.as_mut().ok_or_else(|| Failure::host("the session is closed"))?;
         let lower = session.freeze()?;
-        let tmpfs_left = session.tmpfs_left()?;
+        let tmpfs_left = session.nonempty_tmpfs()?;
         let seen = normalise(lower.path(), build.source_date_epoch, &|path| session.is_below(path))
             .map_err(unusable("read what the steps changed"))?;
         self.report_acl(seen.with_acl);
@@ -214,7 +214,7 @@ impl StepContext<'_, '_> {
                 Ok(Snapshotted { written: Written { digest, size, tmpfs_left }, failure })
             }
             SnapshotMode::Full => {
-                let whole = session.whole(build.source_date_epoch)?;
+                let whole = session.whole_root(build.source_date_epoch)?;
                 self.report_acl(whole.with_acl);
                 let Image { path, digest, size, failure } = self.write(whole.mounted.path(), snapshot)?;
                 whole.mounted.close().map_err(SessionError::Busy)?;

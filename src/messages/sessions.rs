@@ -13,7 +13,7 @@ use crate::mount::OverlayError;
 use crate::named_paths::confinement::Power;
 use crate::named_paths::{Confinement, NamedPathError, PlantedLink, ShowsStore};
 use crate::runtime::container::RuntimeError;
-use crate::session::{Full, SessionError, Space};
+use crate::session::{FullPlace, SessionError, Space};
 use crate::snapshot::ImageError;
 use crate::squashfs::WriteError;
 use crate::store::StoreError;
@@ -38,28 +38,28 @@ fn every_error_of_a_session_says_where_why_and_what_to_do() {
         SessionError::UnsetSecret { .. } => [SessionError::UnsetSecret { variable: "TOKEN".into(), target: "/run/token".into() }],
         SessionError::AbsentSecret { .. } => [SessionError::AbsentSecret { path: "/work/token".into(), target: "/run/token".into() }],
         SessionError::Target { .. } => [
-            SessionError::Target { target: "/etc/passwd".into(), found: "a file", wanted: "a directory", name: "/work/src".into() },
-            SessionError::Target { target: "/etc".into(), found: "a directory", wanted: "a file", name: "the secret TOKEN".into() },
+            SessionError::Target { target: "/etc/passwd".into(), found: "a file", needed: "a directory", name: "/work/src".into() },
+            SessionError::Target { target: "/etc".into(), found: "a directory", needed: "a file", name: "the secret TOKEN".into() },
         ],
         SessionError::Full { .. } => [
-            full(Full::Scratch),
-            full(Full::Store(Space { bytes: 64 << 20, free_bytes: 4096, files: 0, free_files: 0 })),
-            full(Full::Workspace(Space { bytes: 64 << 20, free_bytes: 0, files: 0, free_files: 0 })),
-            full(Full::Mounts(100_000)),
+            full(FullPlace::Scratch),
+            full(FullPlace::Store(Space { bytes: 64 << 20, free_bytes: 4096, files: 0, free_files: 0 })),
+            full(FullPlace::Workspace(Space { bytes: 64 << 20, free_bytes: 0, files: 0, free_files: 0 })),
+            full(FullPlace::Mounts(100_000)),
         ],
-        SessionError::OpenFiles { .. } => [SessionError::OpenFiles { wanted: 8192, most: 1024 }],
+        SessionError::OpenFiles { .. } => [SessionError::OpenFiles { requested: 8192, most: 1024 }],
         SessionError::Device { .. } => [SessionError::Device { path: "/dev/kvm".into(), source: errno(libc::ENOENT) }],
         SessionError::User(_) => [
             SessionError::User(io::Error::new(io::ErrorKind::NotFound, "user ann is not in /etc/passwd of the rootfs")),
-            SessionError::User(io::Error::new(io::ErrorKind::InvalidData, "the uid of ann in /etc/passwd of the rootfs is 4294967295, which is nobody's")),
-            SessionError::User(io::Error::other("/etc/passwd of the rootfs is no file")),
+            SessionError::User(io::Error::new(io::ErrorKind::InvalidData, "the uid of ann in /etc/passwd of the rootfs is 4294967295, which is not a valid id")),
+            SessionError::User(io::Error::other("/etc/passwd of the rootfs is not a regular file")),
         ],
         SessionError::Overlay(_) => [SessionError::Overlay(OverlayError::TooManyLayers { layers: 501 })],
         SessionError::Runtime(_) => [SessionError::Runtime(RuntimeError::Gone)],
         SessionError::Spec(_) => [SessionError::Spec(oci_spec::OciSpecError::Other("no destination".into()))],
         SessionError::Rootfs(_) => [
             SessionError::Rootfs(io::Error::other("mount /work/base.squashfs: it is no squashfs image")),
-            SessionError::Rootfs(at("make the folder /mnt/lower1", libc::ENOSPC)),
+            SessionError::Rootfs(at("make the directory /mnt/lower1", libc::ENOSPC)),
         ],
         SessionError::Copy(_) => [SessionError::Copy(at("the tmpfs /tmp: copy /part", libc::ENOSPC))],
         SessionError::Lost => [SessionError::Lost],

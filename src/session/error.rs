@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Full;
+use super::FullPlace;
 use super::capabilities::names;
 use crate::error::{Exit, error_chain};
 use crate::model::Capability;
@@ -13,7 +13,7 @@ use crate::mount::OverlayError;
 use crate::runtime::container::RuntimeError;
 use crate::runtime::spec::HostDevice;
 
-/// What goes wrong with a session itself, not with what runs in it.
+/// A failure of a session itself, not of a process in it.
 #[derive(Debug, Error)]
 pub enum SessionError {
     #[error("cannot open the session")]
@@ -26,17 +26,17 @@ pub enum SessionError {
     Capabilities { missing: Vec<Capability>, steps: bool },
     #[error("cannot open the session: the variable {variable} of the secret {} is not set", target.display())]
     UnsetSecret { variable: String, target: PathBuf },
-    #[error("cannot open the session: the file {} of the secret {} is not there", path.display(), target.display())]
+    #[error("cannot open the session: the file {} of the secret {} does not exist", path.display(), target.display())]
     AbsentSecret { path: PathBuf, target: PathBuf },
     #[error(
-        "cannot open the session: the mount target {} is {found} in the container, and {wanted} is to be mounted there: {name}",
+        "cannot open the session: the mount target {} is {found} in the container, and {needed} is to be mounted there: {name}",
         target.display()
     )]
-    Target { target: PathBuf, found: &'static str, wanted: &'static str, name: String },
+    Target { target: PathBuf, found: &'static str, needed: &'static str, name: String },
     #[error(
-        "cannot open the session: {wanted} open files (`nofile` under limits) are more than the {most} that this host allows"
+        "cannot open the session: {requested} open files (`nofile` under limits) are more than the {most} that this host allows"
     )]
-    OpenFiles { wanted: u64, most: u64 },
+    OpenFiles { requested: u64, most: u64 },
     #[error("cannot use the device {}", path.display())]
     Device { path: PathBuf, source: io::Error },
     #[error("cannot look up the user")]
@@ -47,16 +47,16 @@ pub enum SessionError {
     Runtime(#[from] RuntimeError),
     #[error("cannot describe the container in config.json")]
     Spec(#[from] oci_spec::OciSpecError),
-    #[error("cannot make the rootfs ready")]
+    #[error("cannot prepare the rootfs")]
     Rootfs(#[source] io::Error),
-    #[error("cannot copy what the session holds, for another try of the step")]
+    #[error("cannot copy the session's content for another try of the step")]
     Copy(#[source] io::Error),
     #[error(
-        "cannot open the session: what it held before an earlier step could not be put back when that was tried again"
+        "cannot open the session: its content from before an earlier step could not be restored for another try of that step"
     )]
     Lost,
     #[error("{}: {full}", error_chain(error))]
-    Full { error: Box<SessionError>, full: Full },
+    Full { error: Box<SessionError>, full: FullPlace },
     #[error("cannot end the session: its root is still in use")]
     Busy(#[source] io::Error),
 }
@@ -66,13 +66,13 @@ impl SessionError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::UnsetSecret { .. } | Self::AbsentSecret { .. } | Self::Target { .. } => Exit::Usage,
-            // An archive that is cut off, a root that no container can start from.
+            // For example a truncated archive, or a root from which no container can start.
             Self::Io(error) | Self::Rootfs(error) if error.kind() == io::ErrorKind::InvalidData => Exit::Usage,
             _ => Exit::Host,
         }
     }
 
-    /// What mends it, where that is known.
+    /// Returns how to fix it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Full { full, .. } => Some(full.hint()),
@@ -81,23 +81,25 @@ impl SessionError {
             }
             Self::Capabilities { missing, steps } => {
                 let give = "start runner with more: in Docker, `docker run --privileged`, and in a systemd unit without a \
-                            `CapabilityBoundingSet=` that takes them away";
+                            `CapabilityBoundingSet=` that removes them";
                 let names = names(missing, "");
                 Some(match steps {
                     true => {
-                        format!("{give}; or take them from the container, as with `capabilities: {{drop: [{names}]}}`")
+                        format!(
+                            "{give}; or remove them from the container, as with `capabilities: {{drop: [{names}]}}`"
+                        )
                     }
                     false => give.to_owned(),
                 })
             }
             Self::UnsetSecret { variable, .. } => Some(format!("run `export {variable}=…` first")),
-            Self::Target { wanted, .. } => {
-                Some(format!("choose a `target` that is {wanted}, or one that is not there yet"))
+            Self::Target { needed, .. } => {
+                Some(format!("choose a `target` that is {needed}, or one that does not exist yet"))
             }
             Self::AbsentSecret { .. } => Some("make it before the build begins".to_owned()),
-            Self::OpenFiles { wanted, most } => Some(format!(
-                "write `nofile: {most}` or less; where the limit is of runner's caller, `ulimit -Hn {wanted}` raises it, and where \
-                 it is the kernel's own, `sysctl -w fs.nr_open={wanted}`"
+            Self::OpenFiles { requested, most } => Some(format!(
+                "write `nofile: {most}` or less; where the limit is of runner's caller, `ulimit -Hn {requested}` raises it, and where \
+                 it is the kernel's own, `sysctl -w fs.nr_open={requested}`"
             )),
             Self::Device { source, .. } => HostDevice::hint(source),
             Self::Overlay(error) => error.hint(),

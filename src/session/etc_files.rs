@@ -1,8 +1,8 @@
-//! The files of `/etc` that a session gives its root: `hosts` where there is none, and the host's `resolv.conf` with the
-//! host's network.
+//! Writes the files of `/etc` that a session adds to its root: `hosts` if the root has none, and the host's `resolv.conf` with
+//! the host's network.
 //!
-//! They are ordinary files of the skeleton layer, so that a step can change, replace or remove them. What a step makes of them
-//! is in the snapshot, and what runner put there is not.
+//! They are ordinary files of the skeleton layer, so that a step can change, replace or remove them. A snapshot contains a step's
+//! changes to them, but not the files that runner has written.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Lower;
+use super::LowerLayer;
 use super::skeleton::{below, make};
 use crate::error::context;
 use crate::fs::in_root::{self, ResolvedPath, resolve};
@@ -22,24 +22,24 @@ use crate::named_paths::{NamedPaths, RESOLV_CONF};
 
 const HOSTS: &str = "/etc/hosts";
 
-/// glibc reads no more servers than three; what is longer is no resolv.conf.
+/// The longest resolv.conf: glibc reads only three servers of it.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A file that a session gives its root.
+/// A file that a session adds to its root.
 #[derive(Debug)]
-pub struct GivenFile {
+pub struct EtcFile {
     path: &'static str,
     content: Vec<u8>,
-    /// Also where the root has one of its own.
+    /// Whether it replaces a file of the root.
     replaces: bool,
 }
 
-/// The files for a container.
+/// Returns the files for a container.
 ///
 /// # Errors
-/// What reading the host's resolv.conf gives.
-pub fn files(container: &Container, paths: &NamedPaths) -> io::Result<Vec<GivenFile>> {
-    let mut files = vec![GivenFile { path: HOSTS, content: hosts(&container.hostname), replaces: false }];
+/// Those of reading the host's resolv.conf.
+pub fn files(container: &Container, paths: &NamedPaths) -> io::Result<Vec<EtcFile>> {
+    let mut files = vec![EtcFile { path: HOSTS, content: hosts(&container.hostname), replaces: false }];
     let resolv = Path::new(RESOLV_CONF);
     if container.network == Network::Host && paths.is_named(resolv) {
         let read = || {
@@ -49,7 +49,7 @@ pub fn files(container: &Container, paths: &NamedPaths) -> io::Result<Vec<GivenF
             Ok(content)
         };
         let content = read().map_err(context::<io::Error>(format_args!("read {RESOLV_CONF}")))?;
-        files.push(GivenFile { path: RESOLV_CONF, content, replaces: true });
+        files.push(EtcFile { path: RESOLV_CONF, content, replaces: true });
     }
     Ok(files)
 }
@@ -66,35 +66,41 @@ fn hosts(hostname: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Makes the files in `skeleton`: not where one of `mounts` will hide them, and not where the steps of the container have
-/// made, changed or removed them in one of `own`, the layers of its earlier snapshots.
+/// Writes the files in `skeleton`, except those that one of `mounts` will hide, and those that steps of the container have
+/// made, changed or removed in one of `own`, the layers of its earlier snapshots.
 ///
 /// # Errors
-/// Where the root has something else than a directory at `/etc`, or a directory in the place of a file.
-pub fn put(root: &Path, skeleton: &Path, files: &[GivenFile], mounts: &[PathBuf], own: &[Lower]) -> io::Result<()> {
+/// Where `/etc` of the root is no directory, or the path of a file is a directory.
+pub fn write(
+    root: &Path,
+    skeleton: &Path,
+    files: &[EtcFile],
+    mounts: &[PathBuf],
+    own: &[LowerLayer],
+) -> io::Result<()> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for file in files {
-        put_one(root.as_fd(), skeleton, file, mounts, own)
-            .map_err(context(format_args!("give the root {}", file.path)))?;
+        write_one(root.as_fd(), skeleton, file, mounts, own)
+            .map_err(context(format_args!("write {} in the root", file.path)))?;
     }
     Ok(())
 }
 
-fn put_one(
+fn write_one(
     root: BorrowedFd<'_>,
     skeleton: &Path,
-    file: &GivenFile,
+    file: &EtcFile,
     mounts: &[PathBuf],
-    own: &[Lower],
+    own: &[LowerLayer],
 ) -> io::Result<()> {
-    let given = Path::new(file.path);
-    let (Some(above), Some(name)) = (given.parent(), given.file_name()) else { return Ok(()) };
+    let target = Path::new(file.path);
+    let (Some(above), Some(name)) = (target.parent(), target.file_name()) else { return Ok(()) };
     let mut place = resolve(root, above)?;
     let path = place.path().join(name);
     if mounts.iter().any(|mount| path.starts_with(mount)) {
         return Ok(());
     }
-    let wrong = |words: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("{words} in the container")));
+    let wrong = |problem: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("{problem} in the container")));
     if place.missing.is_empty() {
         match kind(root, &path)? {
             _ if place.kind != FileType::Directory => {
@@ -115,14 +121,14 @@ fn put_one(
     make(root, skeleton, &ResolvedPath { kind: FileType::Directory, ..place }, false)?;
     let made = below(skeleton, &path);
     fs::write(&made, &file.content)?;
-    // One time for all builds: a step may copy it along.
+    // The same time in all builds, because a step may copy it with the file.
     File::options().write(true).open(&made)?.set_modified(std::time::UNIX_EPOCH)
 }
 
-/// The type of the file at a path; none where nothing is.
+/// Returns the type of the file at a path; none where it does not exist.
 fn kind(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<FileType>> {
     match in_root::open(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
-        Ok(found) => Ok(Some(FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode))),
+        Ok(file) => Ok(Some(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error.into()),
     }

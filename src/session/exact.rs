@@ -1,11 +1,11 @@
-//! What an image of a session's changes cannot hold: times to the nanosecond, before 1970 and after 2106, and access control
-//! lists. They stand in a table behind the image, in the same file, so that a session that resumes there is as it was.
+//! Stores the attributes that an image of a session's changes cannot contain: times to the nanosecond, before 1970 and after 2106,
+//! and access control lists. A table after the image, in the same file, has them, so that a session that resumes there is the same.
 //!
 //! ```text
-//! image   the table   bytes of the table: u64   "runner.x"
+//! image   table   length of the table: u64   "runner.x"
 //! ```
 //!
-//! Paths in the table were made by steps and are hostile: each is resolved in the folder that is restored, without links.
+//! Steps made the paths in the table, so they are hostile: each is resolved in the restored directory, without following links.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -23,42 +23,42 @@ use crate::fs::walk::{MountPoints, Walk};
 use crate::fs::xattr::{XattrFile, XattrReader};
 
 const END: &[u8; 8] = b"runner.x";
-/// The length of the table, and the mark.
+/// The size of the table's length and of the mark.
 const END_BYTES: u64 = 16;
-/// The kernel's limit of a list of names, and of a value; no path is longer.
+/// The kernel's limit for a list of names, and for a value; no path is longer.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
 /// One file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
-    /// Below the folder.
+    /// The path below the directory.
     path: PathBuf,
     seconds: i64,
     nanoseconds: u32,
     lists: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Appends to `image`, which was written from `folder`, what it cannot hold of that. Nothing may change in `folder`.
+/// Appends to `image`, which was written from `directory`, the attributes that it cannot contain. No process may change `directory`.
 ///
 /// # Errors
-/// What reading the one and writing the other give.
-pub fn append(folder: &Path, image: &Path) -> io::Result<()> {
+/// Those of reading the directory and of writing the image.
+pub fn append(directory: &Path, image: &Path) -> io::Result<()> {
     let mut table = Table { file: BufWriter::new(OpenOptions::new().append(true).open(image)?), bytes: 0 };
-    each(folder, |entry| table.add(&entry))?;
+    each(directory, |entry| table.add(&entry))?;
     let Table { mut file, bytes } = table;
     file.write_all(&bytes.to_le_bytes())?;
     file.write_all(END)?;
     file.flush()
 }
 
-/// Gives what was copied out of `image` into `folder` what the image could not hold.
+/// Sets the attributes that `image` could not contain on the files that were copied from it into `directory`.
 ///
 /// # Errors
-/// What the system calls say, with the path; a table that is damaged.
-pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
+/// Those of the system calls, with the path; a damaged table.
+pub fn restore(image: &Path, directory: &Path) -> io::Result<()> {
     let Some(mut table) = read_image(image)? else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::open(folder, flags, Mode::empty())?;
+    let top = rustix::fs::open(directory, flags, Mode::empty())?;
     while let Some(entry) = next(&mut table)? {
         let restored = |error: io::Error| {
             io::Error::new(error.kind(), format!("restore the times of {}: {error}", entry.path.display()))
@@ -78,18 +78,18 @@ pub fn restore(image: &Path, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `take` with the directory itself and with all that is in it, a directory before its content.
-fn each(folder: &Path, mut take: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
+/// Calls `visit` with the directory itself and with each file in it, a directory before its content.
+fn each(directory: &Path, mut visit: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::open(folder, flags, Mode::empty())?;
+    let top = rustix::fs::open(directory, flags, Mode::empty())?;
     let mut reader = XattrReader::default();
-    take(entry(top.as_fd(), OsStr::new("."), PathBuf::new(), &mut reader)?)?;
+    visit(entry(top.as_fd(), OsStr::new("."), PathBuf::new(), &mut reader)?)?;
     let mut walk = Walk::new(top.as_fd(), MountPoints::Refuse);
     while walk.advance()? {
         for item in walk.entries()? {
             let path = walk.path().join(item.name());
             let kind = item.kind(walk.fd())?;
-            take(entry(walk.fd(), item.name(), path, &mut reader)?)?;
+            visit(entry(walk.fd(), item.name(), path, &mut reader)?)?;
             if kind == FileType::Directory {
                 walk.enter(item.into_name());
             }
@@ -108,7 +108,7 @@ fn entry(above: BorrowedFd<'_>, name: &OsStr, path: PathBuf, reader: &mut XattrR
 /// A table that is being written.
 struct Table<W> {
     file: W,
-    /// Of the table so far.
+    /// The length of the table so far.
     bytes: u64,
 }
 
@@ -136,7 +136,7 @@ impl<W: Write> Table<W> {
     }
 }
 
-/// The table behind an image; none where there is none, as an older runner wrote it.
+/// Opens the table after an image; returns none for an image without a table, from an older runner.
 fn read_image(image: &Path) -> io::Result<Option<impl BufRead>> {
     let mut file: File = regular::open(image)?;
     let length = file.metadata()?.len();
@@ -157,10 +157,10 @@ fn read_image(image: &Path) -> io::Result<Option<impl BufRead>> {
 }
 
 fn damaged() -> io::Error {
-    io::Error::other("the table behind the image is damaged")
+    io::Error::other("the table after the image is damaged")
 }
 
-/// The next entry of a table; none at its end.
+/// Reads the next entry of a table; returns none at its end.
 fn next(table: &mut impl BufRead) -> io::Result<Option<Entry>> {
     if table.fill_buf()?.is_empty() {
         return Ok(None);
@@ -224,9 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn what_an_image_cannot_hold_is_restored_from_the_table_behind_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to, image) = (folder.path().join("from"), folder.path().join("to"), folder.path().join("image"));
+    fn times_and_access_lists_are_restored_from_the_table_after_the_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to, image) =
+            (directory.path().join("from"), directory.path().join("to"), directory.path().join("image"));
         for top in [&from, &to] {
             fs::create_dir_all(top.join("d/e")).unwrap();
             fs::write(top.join("d/f"), "").unwrap();
@@ -254,25 +255,25 @@ mod tests {
 
     #[test]
     fn an_image_without_a_table_changes_nothing_and_a_damaged_table_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("image");
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("image");
         for bytes in [&b""[..], &[0; 4096]] {
             fs::write(&image, bytes).unwrap();
-            restore(&image, folder.path()).unwrap();
+            restore(&image, directory.path()).unwrap();
         }
         let mut bytes = vec![1; 40];
         bytes.extend(24_u64.to_le_bytes());
         bytes.extend(END);
         fs::write(&image, &bytes).unwrap();
-        assert_eq!(restore(&image, folder.path()).unwrap_err().to_string(), "the table behind the image is damaged");
+        assert_eq!(restore(&image, directory.path()).unwrap_err().to_string(), "the table after the image is damaged");
     }
 
     #[test]
     fn a_path_that_leads_out_of_the_folder_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (top, image) = (folder.path().join("top"), folder.path().join("image"));
+        let directory = tempfile::tempdir().unwrap();
+        let (top, image) = (directory.path().join("top"), directory.path().join("image"));
         fs::create_dir(&top).unwrap();
-        fs::write(folder.path().join("outside"), "").unwrap();
+        fs::write(directory.path().join("outside"), "").unwrap();
         symlink("..", top.join("up")).unwrap();
         for path in ["../outside", "up/outside"] {
             let entry = Entry { path: path.into(), seconds: 1, nanoseconds: 0, lists: Vec::new() };
@@ -282,7 +283,7 @@ mod tests {
             bytes.extend(END);
             fs::write(&image, bytes).unwrap();
             let _ = restore(&image, &top);
-            assert_ne!(fs::metadata(folder.path().join("outside")).unwrap().mtime(), 1, "{path}");
+            assert_ne!(fs::metadata(directory.path().join("outside")).unwrap().mtime(), 1, "{path}");
         }
     }
 

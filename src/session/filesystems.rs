@@ -1,4 +1,4 @@
-//! A tmpfs or another filesystem of the kernel, mounted for a session with the options of the manifest.
+//! Mounts a tmpfs or another filesystem of the kernel for a session, with the options of the manifest.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -11,19 +11,19 @@ use crate::fs::dirfd::path_of;
 use crate::mount::{Mounted, mount_kernel, mount_tmpfs, needs_device, paths_in_options, with_paths};
 use crate::named_paths::NamedPaths;
 
-/// Mounts a tmpfs at `place`, a path to be made, with a bound on its files that goes with its size.
+/// Makes the directory `place`, and mounts a tmpfs there, with a limit on its files that matches its size.
 ///
 /// # Errors
-/// Those of the kernel; in words for options that it refuses.
+/// Those of the kernel, with a message for options that it refuses.
 pub(super) fn new_tmpfs(place: &Path, options: &[String]) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
-    // Read-only comes with the bind mount: a tmpfs that is read-only itself could not hold further mount points.
+    // The bind mount is made read-only: in a tmpfs that is read-only itself no further mount points could be made.
     let mut options: Vec<String> = options.iter().filter(|option| *option != "ro").cloned().collect();
     options.extend(inodes_of_size(&options));
-    mount_tmpfs(place, &options).map_err(not_taken(&options))
+    mount_tmpfs(place, &options).map_err(refused_options(&options))
 }
 
-/// The bound on files that goes with a `size`, where none is given; without a size the kernel's own bounds go together.
+/// Returns the limit on files that matches a `size`, unless the options have one; without a size the kernel's own limits match.
 fn inodes_of_size(options: &[String]) -> Option<String> {
     if options.iter().any(|option| option.starts_with("nr_inodes=")) {
         return None;
@@ -36,29 +36,30 @@ fn inodes_of_size(options: &[String]) -> Option<String> {
         "m" => 20,
         "g" => 30,
         "t" => 40,
-        // A share of the memory, as `50%`, or nothing that the kernel takes.
+        // A share of the memory, such as `50%`, or a size that the kernel refuses.
         _ => return None,
     };
     let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    // Zero is no limit at all.
+    // Zero means no limit.
     (bytes > 0).then(|| format!("nr_inodes={}", inodes(bytes)))
 }
 
-/// Names the options that a filesystem does not take: mount(2) reports an invalid argument and no more.
-fn not_taken(options: &[String]) -> impl FnOnce(io::Error) -> io::Error {
+/// Adds the options that a filesystem refuses to the error: mount(2) only reports an invalid argument.
+fn refused_options(options: &[String]) -> impl FnOnce(io::Error) -> io::Error {
     move |error| match error.raw_os_error() {
         Some(libc::EINVAL) if !options.is_empty() => {
-            let told = format!("the kernel refuses the options {}: {error}", options.join(","));
-            io::Error::new(error.kind(), told)
+            let message = format!("the kernel refuses the options {}: {error}", options.join(","));
+            io::Error::new(error.kind(), message)
         }
         _ => error,
     }
 }
 
-/// Mounts another filesystem of the kernel at `place`, a path to be made, by the paths that were opened when the build began.
+/// Makes the directory `place`, and mounts another filesystem of the kernel there, by the paths that were opened when the build
+/// began.
 ///
 /// # Errors
-/// Those of the kernel; in words for options that it refuses and for a filesystem that it lacks.
+/// Those of the kernel, with a message for options that it refuses and for a filesystem that it does not have.
 pub(super) fn kernel(
     kind: &str,
     source: &Path,
@@ -67,7 +68,7 @@ pub(super) fn kernel(
     paths: &NamedPaths,
 ) -> io::Result<Mounted> {
     DirBuilder::new().mode(0o700).create(place)?;
-    // mount(2) takes paths: those that lead to what the source and the options led to when the build began.
+    // mount(2) takes paths, so these are paths to the descriptors of the source and of the files in the options.
     let opened = paths.opened().get(source)?;
     let of_options = paths_in_options(options);
     let of_options: Vec<_> =
@@ -88,16 +89,17 @@ pub(super) fn kernel(
     };
     mount().map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => {
-            let told = format!("this kernel has no filesystem `{kind}`; `modprobe {kind}` loads it where there is one");
-            io::Error::new(error.kind(), told)
+            let message =
+                format!("this kernel has no filesystem `{kind}`; `modprobe {kind}` loads it if the host has one");
+            io::Error::new(error.kind(), message)
         }
-        _ => not_taken(options)(error),
+        _ => refused_options(options)(error),
     })
 }
 
-/// A path in an option that was not opened: one that is not absolute.
+/// Returns the error for a path in an option that was not opened, because it is not absolute.
 fn not_named(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("an option of it: {error}; paths in options must be absolute"))
+    io::Error::new(error.kind(), format!("one of its options: {error}; paths in options must be absolute"))
 }
 
 #[cfg(test)]
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_of_a_tmpfs_bounds_its_files() {
+    fn the_size_of_a_tmpfs_limits_its_files() {
         let bound = |options: &[&str]| inodes_of_size(&options.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(bound(&["size=8m"]).as_deref(), Some("nr_inodes=2048"));
         assert_eq!(bound(&["size=1m", "size=1G"]).as_deref(), Some("nr_inodes=262144"));

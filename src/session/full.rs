@@ -1,4 +1,4 @@
-//! Names the place that has no room left where a session cannot be opened for want of it.
+//! Names the place without free space when a session cannot be opened for lack of space.
 
 use std::fmt;
 use std::io;
@@ -8,23 +8,23 @@ use super::inspect::Space;
 use super::{Scratch, SessionError, Workspace};
 use crate::model::size_text;
 
-/// A place without room.
+/// A place without free space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    /// The memory that the changes of the container may take.
+pub enum FullPlace {
+    /// The memory for the changes of the container.
     Scratch,
     /// The filesystem of the store.
     Store(Space),
-    /// The memory that runner mounts all in.
+    /// The memory in which runner mounts everything.
     Workspace(Space),
-    /// The kernel mounts no more than so many filesystems in a namespace.
+    /// The kernel's limit on mounts in a namespace.
     Mounts(u64),
 }
 
-/// The places that a session needs room in.
+/// The places in which a session needs space.
 #[derive(Debug, Clone, Copy, Default)]
 struct Places {
-    /// None where it is in the store.
+    /// None where the scratch is in the store.
     scratch: Option<Space>,
     store: Option<Space>,
     workspace: Option<Space>,
@@ -33,17 +33,17 @@ struct Places {
 }
 
 impl Places {
-    fn full(&self) -> Option<Full> {
+    fn full(&self) -> Option<FullPlace> {
         let most = self.most_mounts.filter(|most| self.mounts >= *most);
-        let scratch = self.scratch.filter(Space::is_full).map(|_| Full::Scratch);
-        let store = || self.store.filter(Space::is_full).map(Full::Store);
-        let workspace = || self.workspace.filter(Space::is_full).map(Full::Workspace);
-        most.map(Full::Mounts).or(scratch).or_else(store).or_else(workspace)
+        let scratch = self.scratch.filter(Space::is_full).map(|_| FullPlace::Scratch);
+        let store = || self.store.filter(Space::is_full).map(FullPlace::Store);
+        let workspace = || self.workspace.filter(Space::is_full).map(FullPlace::Workspace);
+        most.map(FullPlace::Mounts).or(scratch).or_else(store).or_else(workspace)
     }
 }
 
-impl Full {
-    /// Returns the fix.
+impl FullPlace {
+    /// Returns how to fix it.
     pub fn hint(self) -> String {
         match self {
             Self::Scratch => {
@@ -58,20 +58,20 @@ impl Full {
     }
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for FullPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = |space: &Space| format!("{} of {} left", size_text(space.free_bytes), size_text(space.bytes));
+        let free = |space: &Space| format!("{} of {} left", size_text(space.free_bytes), size_text(space.bytes));
         match self {
             Self::Scratch => f.write_str("the scratch of the container, where changes live, is full"),
-            Self::Store(space) => write!(f, "the filesystem of the store has {}", left(space)),
-            Self::Workspace(space) => write!(f, "the memory that runner mounts all in has {}", left(space)),
+            Self::Store(space) => write!(f, "the filesystem of the store has {}", free(space)),
+            Self::Workspace(space) => write!(f, "the memory in which runner mounts everything has {}", free(space)),
             Self::Mounts(most) => write!(f, "the kernel mounts no more than {most} filesystems (fs.mount-max)"),
         }
     }
 }
 
-/// Adds the place that is full to an error for want of room.
-pub fn explained(error: SessionError, workspace: &Workspace, scratch: Option<&Scratch>, store: &Path) -> SessionError {
+/// Adds the full place to an error for lack of space.
+pub fn explain(error: SessionError, workspace: &Workspace, scratch: Option<&Scratch>, store: &Path) -> SessionError {
     match &error {
         SessionError::Io(source) | SessionError::Rootfs(source) | SessionError::Copy(source)
             if source.kind() == io::ErrorKind::StorageFull => {}
@@ -97,10 +97,10 @@ mod tests {
     use super::*;
 
     const FREE: Space = Space { bytes: 8 << 20, free_bytes: 4 << 20, files: 0, free_files: 0 };
-    const NONE: Space = Space { free_bytes: 0, ..FREE };
+    const FILLED: Space = Space { free_bytes: 0, ..FREE };
 
     #[test]
-    fn the_place_that_is_full_is_named_and_none_where_all_have_room() {
+    fn the_full_place_is_named_and_none_if_all_have_space() {
         let free = Places {
             scratch: Some(FREE),
             store: Some(FREE),
@@ -110,11 +110,11 @@ mod tests {
         };
         assert_eq!(free.full(), None);
         for (places, full) in [
-            (Places { scratch: Some(NONE), store: Some(NONE), ..free }, Full::Scratch),
-            (Places { store: Some(NONE), ..free }, Full::Store(NONE)),
-            (Places { scratch: None, store: Some(NONE), ..free }, Full::Store(NONE)),
-            (Places { workspace: Some(NONE), ..free }, Full::Workspace(NONE)),
-            (Places { mounts: 100, ..free }, Full::Mounts(100)),
+            (Places { scratch: Some(FILLED), store: Some(FILLED), ..free }, FullPlace::Scratch),
+            (Places { store: Some(FILLED), ..free }, FullPlace::Store(FILLED)),
+            (Places { scratch: None, store: Some(FILLED), ..free }, FullPlace::Store(FILLED)),
+            (Places { workspace: Some(FILLED), ..free }, FullPlace::Workspace(FILLED)),
+            (Places { mounts: 100, ..free }, FullPlace::Mounts(100)),
         ] {
             assert_eq!(places.full(), Some(full), "{places:?}");
         }

@@ -1,4 +1,4 @@
-//! Folders that an overlay is stacked on: mounted images, frozen folders, bound folders; kept while anyone uses them.
+//! The lower layers of an overlay: mounted images, frozen directories and bound directories, which exist while a session uses them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,49 +8,49 @@ use crate::mount::Mounted;
 
 /// One layer of a stack, ready to be mounted. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Lower {
+pub struct LowerLayer {
     source: Arc<Source>,
-    /// It may have what squashfs cannot hold, such as times before 1970.
+    /// Whether its files may have attributes that squashfs cannot store, such as times before 1970.
     is_wider: bool,
 }
 
 #[derive(Debug)]
 enum Source {
     Mounted(Mounted),
-    Folder { path: PathBuf, _kept: Arc<Scratch> },
+    Directory { path: PathBuf, _scratch: Arc<Scratch> },
 }
 
-impl Lower {
-    /// A mounted image.
+impl LowerLayer {
+    /// Makes a layer of a mounted image.
     pub fn image(mounted: Mounted) -> Self {
         Self { source: Arc::new(Source::Mounted(mounted)), is_wider: false }
     }
 
-    /// A bound directory of the host.
+    /// Makes a layer of a bound directory of the host.
     pub fn host_directory(mounted: Mounted) -> Self {
         Self { source: Arc::new(Source::Mounted(mounted)), is_wider: true }
     }
 
-    /// A directory of a scratch that was made to hold what an image of it does.
+    /// Makes a layer of a directory in a scratch that was normalised to the content of its image.
     pub fn frozen(path: PathBuf, scratch: Arc<Scratch>) -> Self {
-        Self { source: Arc::new(Source::Folder { path, _kept: scratch }), is_wider: false }
+        Self { source: Arc::new(Source::Directory { path, _scratch: scratch }), is_wider: false }
     }
 
-    /// A directory of a scratch that a root was made in.
+    /// Makes a layer of a directory in a scratch in which a root was made.
     pub fn root(path: PathBuf, scratch: Arc<Scratch>) -> Self {
-        Self { source: Arc::new(Source::Folder { path, _kept: scratch }), is_wider: true }
+        Self { source: Arc::new(Source::Directory { path, _scratch: scratch }), is_wider: true }
     }
 
-    /// Whether it may have what squashfs cannot hold.
+    /// Returns whether its files may have attributes that squashfs cannot store.
     pub fn is_wider_than_squashfs(&self) -> bool {
         self.is_wider
     }
 
-    /// Where it is.
+    /// Returns the layer's path.
     pub fn path(&self) -> &Path {
         match &*self.source {
             Source::Mounted(mounted) => mounted.path(),
-            Source::Folder { path, .. } => path,
+            Source::Directory { path, .. } => path,
         }
     }
 }

@@ -1,31 +1,31 @@
-//! A session: a container's root, mounted, with the processes of its steps in it, from its first step to its last.
+//! A session: mounts a container's root, and runs the processes of its steps in it, from the first step to the last.
 //!
 //! ```text
 //! upper      what the steps changed since the last snapshot      (scratch)
 //! skeleton   mount points that the root lacks                    (scratch, in no snapshot)
-//! frozen …   what earlier snapshots of this session hold         (scratch)
+//! frozen …   the contents of earlier snapshots of this session   (scratch)
 //! images …   the layers below                                    (squashfs by loop device)
 //! ```
 
-mod before;
+mod bundle_dir;
 mod capabilities;
 mod error;
+mod etc_files;
 mod exact;
 mod filesystems;
 mod full;
-mod given;
 mod inspect;
-mod kept;
 mod layer;
 mod mounts;
+mod saved_image;
 mod scratch;
 mod script;
 mod secrets;
-mod seed;
+mod session_copy;
 mod skeleton;
 mod start;
 mod user;
-mod whole;
+mod whole_root;
 mod workspace;
 
 use std::io;
@@ -34,23 +34,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-pub use before::Before;
 pub use capabilities::missing_by_default as missing_capabilities;
 pub use error::SessionError;
 pub use exact::append as append_exact;
-pub use full::{Full, explained as explained_for_want_of_room};
+pub use full::{FullPlace, explain as explain_full_place};
 pub use inspect::{FileInside, Space};
-pub use layer::Lower;
+pub use layer::LowerLayer;
 pub use mounts::RAMFS;
 use mounts::SessionMounts;
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
+pub use saved_image::{RestoreProgress, RestoreReport, SavedImage};
 pub use scratch::{Scratch, inodes as scratch_files};
 pub use secrets::read_all as read_all_secrets;
-pub use seed::{RestoreReport, Restoring, Saved};
+pub use session_copy::SessionCopy;
 use skeleton::MountPoint;
-use start::Begun;
-pub use start::Start;
+use start::ContainerHelper;
+pub use start::SessionStart;
 pub use workspace::Workspace;
 
 use crate::error::context;
@@ -70,69 +70,69 @@ pub struct Session<'a> {
     workspace: &'a Workspace,
     container: &'a Container,
     /// The layers below, the lowest first.
-    lowers: Vec<Lower>,
-    /// How many of them, the topmost, its own snapshots wrote since the last full one.
+    lowers: Vec<LowerLayer>,
+    /// The number of the topmost layers that its own snapshots have written since the last full one.
     own_layers: usize,
-    given: Vec<given::GivenFile>,
+    etc_files: Vec<etc_files::EtcFile>,
     scratch: Arc<Scratch>,
-    /// Where its changes begin the next time.
-    seed: Option<Seed>,
-    /// Its content from before a step could not be put back.
+    /// The changes with which the container begins the next time.
+    initial_changes: Option<InitialChanges>,
+    /// Whether its content from before a step could not be restored.
     is_lost: bool,
     devices: Vec<HostDevice>,
-    /// Where `mounts` has what it made.
+    /// The directory in which `mounts` has made its mounts.
     own_mounts: PathBuf,
     mounts: SessionMounts,
     /// A helper that waits for the container to open.
-    begun: Option<Begun>,
+    helper: Option<ContainerHelper>,
     live: Option<Live>,
-    /// Given back when nothing runs any more.
+    /// Returned when no process of the session runs any more.
     _lent: LentLoopDevices,
 }
 
-/// Changes to begin with, in place of none.
+/// The changes with which a container begins.
 #[derive(Debug)]
-enum Seed {
-    /// Those of a checkpoint.
-    Saved(Saved),
-    /// Those in a directory of its scratch, which it is to continue in.
+enum InitialChanges {
+    /// The changes of a checkpoint.
+    Saved(SavedImage),
+    /// The changes in a directory of its scratch, which becomes its upper directory.
     Upper(PathBuf),
 }
 
-/// The parts that end at a snapshot and are made anew after it.
+/// The parts of a session that end at a snapshot and are made anew after it.
 #[derive(Debug)]
 struct Live {
     runtime: container::Container,
-    /// Its config.json as it is kept, if it is.
-    kept: Option<Spec>,
+    /// The config.json for the bundle directory, if there is one.
+    bundle_spec: Option<Spec>,
     root: OwnedFd,
     overlay: Mounted,
     upper: PathBuf,
 }
 
 impl<'a> Session<'a> {
-    /// Makes all ready for a container on the layers `lowers`, the lowest first, with its `start` if there was time for
-    /// one. Nothing runs yet.
+    /// Prepares a container on the layers `lowers`, the lowest first, with its `start` if runner has made one ahead. No process
+    /// runs yet.
     ///
     /// # Errors
-    /// Where a mount or a device of the container cannot be made ready.
+    /// Where a mount or a device of the container cannot be prepared.
     pub fn prepare(
         workspace: &'a Workspace,
         container: &'a Container,
-        lowers: Vec<Lower>,
+        lowers: Vec<LowerLayer>,
         scratch: Arc<Scratch>,
-        start: Option<Start>,
+        start: Option<SessionStart>,
         paths: &NamedPaths,
         cache: impl Fn(&str) -> io::Result<PathBuf>,
     ) -> Result<Self, SessionError> {
-        let (devices, begun) = match start {
-            Some(Start { devices, begun }) => (devices, Some(begun)),
+        let (devices, helper) = match start {
+            Some(SessionStart { devices, helper }) => (devices, Some(helper)),
             None => (start::look_up(container, paths)?, None),
         };
         let numbers = devices.iter().map(|device| (device.node.major(), device.node.minor()));
         let lent = LentLoopDevices::note(numbers, workspace.disk())
-            .map_err(context("note the loop devices of a container"))?;
-        let own_mounts = workspace.folder("mounts")?;
+            .map_err(context("record the loop devices of a container"))?;
+        let own_mounts = workspace.directory("mounts")?;
         let mounts = SessionMounts::prepare(
             container,
             &spec::nodes(container, &devices).1,
@@ -147,20 +147,20 @@ impl<'a> Session<'a> {
             container,
             lowers,
             own_layers: 0,
-            given: given::files(container, paths)?,
+            etc_files: etc_files::files(container, paths)?,
             scratch,
-            seed: None,
+            initial_changes: None,
             is_lost: false,
             devices,
             own_mounts,
             mounts,
-            begun,
+            helper,
             live: None,
             _lent: lent,
         })
     }
 
-    /// Mounts the root and creates the container, unless that is done.
+    /// Mounts the root and creates the container, unless it is running.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -168,54 +168,56 @@ impl<'a> Session<'a> {
         self.refuse_lost()?;
         if self.live.is_none() {
             let (workspace, container) = (self.workspace, self.container);
-            let ahead = || {
-                // A fault of the rules is reported when the container is opened.
+            let compile_filter = || {
+                // To open the container reports an error of the rules.
                 if let Ok(Some(rules)) = spec::seccomp(container) {
                     embedded::compile_ahead(&rules);
                 }
             };
             let live = thread::scope(|scope| {
                 if *workspace.runtime() == Runtime::Embedded && workspace.is_first_session() {
-                    drop(thread::Builder::new().name("seccomp".into()).spawn_scoped(scope, ahead));
+                    drop(thread::Builder::new().name("seccomp".into()).spawn_scoped(scope, compile_filter));
                 }
                 self.create()
             })?;
             self.live = Some(live);
-            self.seed = None;
+            self.initial_changes = None;
         }
         Ok(())
     }
 
     fn create(&mut self) -> Result<Live, SessionError> {
         let runtime = self.workspace.runtime();
-        let begun = self.begun.take().map_or_else(|| start::begin(self.workspace, self.container, &self.devices), Ok);
-        let Begun { id, helper } = begun?;
-        // A bundle is named after its container, as people look for it.
-        let folder = self.workspace.folder("bundle")?.join(&self.container.name);
-        let rootfs = folder.join("rootfs");
-        scratch::private_folder(&rootfs)?;
-        let skeleton = self.scratch.folder("skeleton")?;
+        let helper = self.helper.take().map_or_else(|| start::begin(self.workspace, self.container, &self.devices), Ok);
+        let ContainerHelper { id, helper } = helper?;
+        // The bundle has the name of its container, so that people find it.
+        let bundle_directory = self.workspace.directory("bundle")?.join(&self.container.name);
+        let rootfs = bundle_directory.join("rootfs");
+        scratch::private_directory(&rootfs)?;
+        let skeleton = self.scratch.directory("skeleton")?;
         let points = self.mount_points();
         let real = {
-            let below = self.view(&rootfs)?;
+            let below = self.mount_layers(&rootfs)?;
             let real = skeleton::prepare(below.path(), &skeleton, &points)?;
-            ordinary(&real)?;
-            given::put(below.path(), &skeleton, &self.given, &real[DEFAULT_MOUNT_POINTS.len()..], self.own_layers())?;
+            refuse_redirected(&real)?;
+            let mounts = &real[DEFAULT_MOUNT_POINTS.len()..];
+            etc_files::write(below.path(), &skeleton, &self.etc_files, mounts, self.own_layers())?;
             below.close().map_err(SessionError::Busy)?;
             real
         };
         let upper = self.new_upper(&skeleton)?;
         let overlay = self.overlay(&skeleton, &upper, &rootfs)?;
         if !self.container.capabilities.contains(&Capability::Mknod) {
-            // Who may make no nodes is not to open those that its root came with: on a host without device rules this is
-            // all that keeps it from them.
-            overlay.refuse_devices().map_err(context("keep device nodes of the root from being opened"))?;
+            // A container that may not make nodes may not open those of its root either: on a host without device rules, only
+            // this mount option prevents that.
+            overlay.refuse_devices().map_err(context("refuse to open device nodes of the root"))?;
         }
         let mut mounts = Vec::new();
-        for (mount, real) in self.mounts.ready().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
+        for (mount, real) in self.mounts.prepared().iter().zip(&real[DEFAULT_MOUNT_POINTS.len()..]) {
             mounts.push(mount.oci(real)?);
         }
-        let kept = self.workspace.bundles().map(|_| self.kept(&real[DEFAULT_MOUNT_POINTS.len()..])).transpose()?;
+        let bundle_spec =
+            self.workspace.bundles().map(|_| self.bundle_spec(&real[DEFAULT_MOUNT_POINTS.len()..])).transpose()?;
         let description = spec::Description {
             id: &id,
             rootfs: &rootfs,
@@ -225,8 +227,8 @@ impl<'a> Session<'a> {
         };
         let bundle = Bundle {
             id: &id,
-            directory: &folder,
-            state: &self.workspace.folder("state")?,
+            directory: &bundle_directory,
+            state: &self.workspace.directory("state")?,
             workspace: self.workspace.path(),
             mounts: &self.own_mounts,
             spec: &spec::spec(self.container, description)?,
@@ -236,106 +238,106 @@ impl<'a> Session<'a> {
         let runtime = runtime.open(helper, bundle)?;
         let root = rustix::fs::open(&rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
-        Ok(Live { runtime, kept, root, overlay, upper })
+        Ok(Live { runtime, bundle_spec, root, overlay, upper })
     }
 
-    /// What config.json says in a bundle that is kept: it can be run by hand, when nothing of this session is left.
-    fn kept(&self, real: &[PathBuf]) -> Result<Spec, SessionError> {
-        let mounts = self.mounts.ready().iter().zip(real).map(|(mount, real)| mount.oci_by_hand(real));
+    /// Returns the config.json for the bundle directory: users can run that bundle themselves when this session has ended.
+    fn bundle_spec(&self, real: &[PathBuf]) -> Result<Spec, SessionError> {
+        let mounts = self.mounts.prepared().iter().zip(real).map(|(mount, real)| mount.oci_in_bundle(real));
         let description = spec::Description {
             id: &self.container.name,
-            rootfs: Path::new(kept::ROOTFS),
+            rootfs: Path::new(bundle_dir::ROOTFS),
             mounts: mounts.filter_map(Result::transpose).collect::<io::Result<_>>()?,
             devices: &self.devices,
             own_processes: 0,
         };
-        Ok(kept::by_hand(spec::spec(self.container, description)?, &self.devices))
+        Ok(bundle_dir::portable(spec::spec(self.container, description)?, &self.devices))
     }
 
     fn mount_points(&self) -> Vec<MountPoint> {
         let defaults = DEFAULT_MOUNT_POINTS.map(|target| MountPoint {
             target: target.into(),
-            folder: true,
+            is_directory: true,
             content: None,
             name: "a filesystem of the kernel".into(),
         });
-        defaults.into_iter().chain(self.mounts.ready().iter().map(|mount| mount.point().clone())).collect()
+        defaults.into_iter().chain(self.mounts.prepared().iter().map(|mount| mount.point().clone())).collect()
     }
 
     fn numbers(&self) -> FileNumbers {
         if self.container.xino { FileNumbers::Stable } else { FileNumbers::OfLayers }
     }
 
-    /// The layers below alone, read-only.
-    fn view(&self, target: &Path) -> Result<Mounted, SessionError> {
-        let empty = self.scratch.folder("empty")?;
+    /// Mounts the layers below alone, read-only.
+    fn mount_layers(&self, target: &Path) -> Result<Mounted, SessionError> {
+        let empty = self.scratch.directory("empty")?;
         if self.lowers.is_empty() {
-            // A root from nothing: overlayfs wants two layers, and no folder twice.
+            // A root from nothing: overlayfs needs two layers, and refuses the same directory twice.
             return Ok(bind_read_only(&empty, target)?);
         }
-        let mut lowers: Vec<&Path> = self.lowers.iter().rev().map(Lower::path).collect();
+        let mut lowers: Vec<&Path> = self.lowers.iter().rev().map(LowerLayer::path).collect();
         lowers.push(&empty);
         Ok(mount_overlay(&lowers, None, target, self.numbers())?)
     }
 
-    /// A folder for changes: that with those to begin with, or a new one that looks like the root of the layers below.
+    /// Makes the directory for changes: with the initial ones, or a new one with the attributes of `like`, the root of the layers
+    /// below.
     fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
-        if let Some(Seed::Upper(upper)) = &self.seed {
+        if let Some(InitialChanges::Upper(upper)) = &self.initial_changes {
             return Ok(upper.clone());
         }
-        let upper = self.scratch.folder("upper")?;
-        if let Some(Seed::Saved(saved)) = &self.seed {
+        let upper = self.scratch.directory("upper")?;
+        if let Some(InitialChanges::Saved(saved)) = &self.initial_changes {
             saved.restore(&upper)?;
             return Ok(upper);
         }
         let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(io::Error::from)?;
         let copied = skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper);
-        copied.map_err(context("copy the attributes of the root folder"))?;
+        copied.map_err(context("copy the attributes of the root directory"))?;
         Ok(upper)
     }
 
     fn overlay(&self, skeleton: &Path, upper: &Path, target: &Path) -> Result<Mounted, SessionError> {
         let mut lowers: Vec<&Path> = vec![skeleton];
-        lowers.extend(self.lowers.iter().rev().map(Lower::path));
+        lowers.extend(self.lowers.iter().rev().map(LowerLayer::path));
         if self.container.read_only {
-            let empty = self.scratch.folder("empty")?;
+            let empty = self.scratch.directory("empty")?;
             lowers.push(&empty);
             return Ok(mount_overlay(&lowers, None, target, self.numbers())?);
         }
-        let work = self.scratch.folder("work")?;
+        let work = self.scratch.directory("work")?;
         Ok(mount_overlay(&lowers, Some((upper, &work)), target, self.numbers())?)
     }
 
-    /// A user of the manifest in numbers, by the root as it is now.
+    /// Returns the numbers of a user of the manifest, from the current files of the root.
     ///
     /// # Errors
-    /// Where the root does not have it.
+    /// Where the root does not have the user.
     pub fn credentials(&self, user: &User) -> Result<Credentials, SessionError> {
         user::look_up(self.live()?.root.as_fd(), user).map_err(SessionError::User)
     }
 
-    /// Whether the root, as it is now, has something at that path, links followed inside it. The session must have been
-    /// started.
+    /// Returns whether the root now has a file at this path; links are followed inside it. The session must have been started.
     pub fn has(&self, path: &Path) -> bool {
-        let found = self.live().map(|live| resolve(live.root.as_fd(), path));
-        matches!(found, Ok(Ok(inside)) if inside.missing.is_empty())
+        let resolved = self.live().map(|live| resolve(live.root.as_fd(), path));
+        matches!(resolved, Ok(Ok(inside)) if inside.missing.is_empty())
     }
 
     /// Starts a process. The session must have been started.
     ///
     /// # Errors
-    /// Where the container is gone.
+    /// Where the container has ended.
     pub fn run(&self, process: Process, stdio: &Stdio) -> Result<RunningStep, SessionError> {
         let live = self.live()?;
-        if let (Some(folder), Some(spec)) = (self.workspace.bundles(), &live.kept) {
-            kept::write(folder, &self.container.name, spec, &process)?;
+        if let (Some(directory), Some(spec)) = (self.workspace.bundles(), &live.bundle_spec) {
+            bundle_dir::write(directory, &self.container.name, spec, &process)?;
         }
-        self.mounts.give_secrets(process.user().uid(), process.user().gid())?;
+        self.mounts.change_secret_owners(process.user().uid(), process.user().gid())?;
         Ok(live.runtime.start(process, self.container.init, stdio)?)
     }
 
-    /// Makes a program of a script, for a step of that name; its path inside.
+    /// Makes a program of a script, for the step with this name. Returns its path inside.
     ///
     /// # Errors
     /// Those of [`script::write`].
@@ -344,7 +346,7 @@ impl<'a> Session<'a> {
         Ok(Path::new(mounts::SCRIPTS).join(step))
     }
 
-    /// Whether it has been started and takes processes.
+    /// Returns whether the session has been started and can run processes.
     pub fn is_running(&self) -> bool {
         self.live.is_some()
     }
@@ -353,106 +355,106 @@ impl<'a> Session<'a> {
         self.live.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it has not been started")))
     }
 
-    /// Ends what runs and takes the root down; what was changed since the last time becomes the topmost layer below.
-    /// The session may be started again, above it.
+    /// Ends the container and unmounts the root; the changes since the last time become the topmost layer below. The session may
+    /// be started again, on top of that layer.
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn freeze(&mut self) -> Result<Lower, SessionError> {
+    pub fn freeze(&mut self) -> Result<LowerLayer, SessionError> {
         self.refuse_lost()?;
         let upper = match self.live.take() {
             Some(live) => live.end()?,
             None => self.untouched_upper()?,
         };
-        self.seed = None;
-        let lower = Lower::frozen(upper, Arc::clone(&self.scratch));
+        self.initial_changes = None;
+        let lower = LowerLayer::frozen(upper, Arc::clone(&self.scratch));
         self.lowers.push(lower.clone());
         self.own_layers += 1;
         Ok(lower)
     }
 
-    /// What a snapshot right after another one holds: nothing but the root folder itself.
+    /// Returns the upper directory of a snapshot right after another one, with nothing but the root directory itself.
     fn untouched_upper(&self) -> Result<PathBuf, SessionError> {
-        let target = self.workspace.folder("view")?;
-        let view = self.view(&target)?;
-        let upper = self.new_upper(view.path())?;
-        view.close().map_err(SessionError::Busy)?;
+        let target = self.workspace.directory("layers")?;
+        let layers = self.mount_layers(&target)?;
+        let upper = self.new_upper(layers.path())?;
+        layers.close().map_err(SessionError::Busy)?;
         Ok(upper)
     }
 
-    /// The layers below, the lowest first.
-    pub fn lowers(&self) -> &[Lower] {
+    /// Returns the layers below, the lowest first.
+    pub fn lowers(&self) -> &[LowerLayer] {
         &self.lowers
     }
 
-    /// Whether one of the layers below the topmost has something at a path, whatever that is.
+    /// Returns whether one of the layers below the topmost one has a file at a path.
     pub fn is_below(&self, path: &Path) -> bool {
         let below = path.strip_prefix("/").unwrap_or(path);
-        let has = |layer: &Lower| {
+        let has = |layer: &LowerLayer| {
             let top = rustix::fs::open(layer.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-            let found = top.and_then(|top| open_beneath(top, below, OFlags::PATH | OFlags::NOFOLLOW));
-            // What cannot be looked at may be there.
-            !matches!(found, Err(rustix::io::Errno::NOENT))
+            let opened = top.and_then(|top| open_beneath(top, below, OFlags::PATH | OFlags::NOFOLLOW));
+            // A path that cannot be opened may exist.
+            !matches!(opened, Err(rustix::io::Errno::NOENT))
         };
-        self.lowers.split_last().is_some_and(|(_, rest)| rest.iter().any(has))
+        self.lowers.split_last().is_some_and(|(_, below)| below.iter().any(has))
     }
 
-    /// Where its changes live.
+    /// Returns the scratch that contains its changes.
     pub fn scratch(&self) -> &Arc<Scratch> {
         &self.scratch
     }
 
-    /// Targets of its tmpfs mounts in which something was left.
+    /// Returns the targets of its tmpfs mounts that contain files.
     ///
     /// # Errors
-    /// What reading them gives.
-    pub fn tmpfs_left(&self) -> Result<Vec<PathBuf>, SessionError> {
-        Ok(self.mounts.tmpfs_left()?)
+    /// Those of reading the mounts.
+    pub fn nonempty_tmpfs(&self) -> Result<Vec<PathBuf>, SessionError> {
+        Ok(self.mounts.nonempty_tmpfs()?)
     }
 
-    /// Its tmpfs mounts: the target of each, and where it is.
+    /// Returns its tmpfs mounts: the target of each, and its path in the workspace.
     pub fn tmpfs(&self) -> impl Iterator<Item = (&Path, &Path)> {
         self.mounts.tmpfs()
     }
 
-    /// Puts into a tmpfs mount what an image of it holds. The session must not be running.
+    /// Restores the content of a tmpfs mount from an image. The session must not be running.
     ///
     /// # Errors
-    /// What copying gives.
-    pub fn refill(&self, target: &Path, image: &Saved) -> Result<(), SessionError> {
+    /// Those of copying.
+    pub fn restore_tmpfs(&self, target: &Path, image: &SavedImage) -> Result<(), SessionError> {
         for (_, place) in self.tmpfs().filter(|(other, _)| *other == target) {
             image.restore(place)?;
         }
         Ok(())
     }
 
-    /// Begins with the changes that a checkpoint holds, in place of none. The session must not be running.
-    pub fn seed(&mut self, checkpoint: Saved) {
-        self.seed = Some(Seed::Saved(checkpoint));
+    /// Lets the session begin with the changes of a checkpoint. The session must not be running.
+    pub fn restore_checkpoint(&mut self, checkpoint: SavedImage) {
+        self.initial_changes = Some(InitialChanges::Saved(checkpoint));
     }
 
-    /// What was changed since the last snapshot; none where nothing has run since. Nothing may be running.
+    /// Returns the directory with the changes since the last snapshot; none if no process has run since. No process may be running.
     pub fn changes(&self) -> Option<&Path> {
         self.live.as_ref().map(|live| live.upper.as_path())
     }
 
-    /// Continues above other layers than those below now, of which the topmost `own` are those of its own snapshots since
-    /// the last full one. The session must not be running.
-    pub fn rebase(&mut self, lowers: Vec<Lower>, own: usize) {
+    /// Replaces the layers below; the topmost `own` of the new ones are those of its own snapshots since the last full one. The
+    /// session must not be running.
+    pub fn rebase(&mut self, lowers: Vec<LowerLayer>, own: usize) {
         self.lowers = lowers;
         self.own_layers = own;
     }
 
-    /// How many of its layers, the topmost, its own snapshots wrote since the last full one.
+    /// Returns the number of the topmost layers that its own snapshots have written since the last full one.
     pub fn own_layer_count(&self) -> usize {
         self.own_layers
     }
 
-    fn own_layers(&self) -> &[Lower] {
+    fn own_layers(&self) -> &[LowerLayer] {
         &self.lowers[self.lowers.len().saturating_sub(self.own_layers)..]
     }
 
-    /// Ends it, with all that it has mounted.
+    /// Ends the session, and unmounts all its mounts.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -461,12 +463,12 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Refuses a root whose /proc, /dev or /sys leads elsewhere: runtimes put links and nodes below them by path before they
-/// have changed to the root, and a link would take those to the host.
-fn ordinary(real: &[PathBuf]) -> Result<(), SessionError> {
+/// Refuses a root whose /proc, /dev or /sys is a link: runtimes make links and nodes below them by path before they have changed to
+/// the root, and would make them on the host.
+fn refuse_redirected(real: &[PathBuf]) -> Result<(), SessionError> {
     for (target, real) in DEFAULT_MOUNT_POINTS.iter().zip(real) {
         if real != Path::new(target) {
-            let error = format!("{target} of the rootfs is a link to {}, and must be a folder", real.display());
+            let error = format!("{target} of the rootfs is a link to {}, and must be a directory", real.display());
             return Err(SessionError::Rootfs(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
     }

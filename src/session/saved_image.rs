@@ -1,45 +1,44 @@
-//! A saved image of what was changed in a session, copied back: a session continues where a checkpoint was taken, or a step
-//! failed.
+//! Restores a session's changes from a saved image, so that the session continues at a checkpoint, or where a step failed.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Lower, Workspace, exact};
+use super::{LowerLayer, Workspace, exact};
 use crate::fs::copy_tree::{copy_tree, now_and_then};
 
-/// An image of what was changed in a session, to be copied back.
+/// An image of a session's changes, from which they can be restored.
 #[derive(Debug)]
-pub struct Saved {
-    mounted: Lower,
+pub struct SavedImage {
+    mounted: LowerLayer,
     file: PathBuf,
     report: RestoreReport,
 }
 
-/// How far a saved image is copied back.
+/// The progress of a restoration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restoring {
-    /// So many bytes are there by now.
+pub enum RestoreProgress {
+    /// The number of bytes restored so far.
     Bytes(u64),
-    /// All is.
+    /// Everything is restored.
     Done,
 }
 
-/// Is told how far a saved image is copied back; an error of it ends the copying.
+/// A function that receives the progress of a restoration; its error ends the restoration.
 #[derive(Clone, Default)]
 pub struct RestoreReport(Option<Arc<Report>>);
 
-type Report = dyn Fn(Restoring) -> io::Result<()> + Send + Sync;
+type Report = dyn Fn(RestoreProgress) -> io::Result<()> + Send + Sync;
 
 impl RestoreReport {
-    /// Calls that.
-    pub fn to(report: impl Fn(Restoring) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    /// Makes a report that calls a function.
+    pub fn to(report: impl Fn(RestoreProgress) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(report)))
     }
 
-    fn tell(&self, restoring: Restoring) -> io::Result<()> {
-        self.0.as_ref().map_or(Ok(()), |report| report(restoring))
+    fn send(&self, progress: RestoreProgress) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |report| report(progress))
     }
 }
 
@@ -49,23 +48,23 @@ impl fmt::Debug for RestoreReport {
     }
 }
 
-impl Saved {
+impl SavedImage {
     /// Mounts the image.
     ///
     /// # Errors
-    /// As [`Workspace::image`].
+    /// Those of [`Workspace::image`].
     pub fn open(workspace: &Workspace, image: &Path, report: RestoreReport) -> io::Result<Self> {
         Ok(Self { mounted: workspace.image(image)?, file: image.to_owned(), report })
     }
 
-    /// Copies it into an empty directory.
+    /// Copies the image into an empty directory.
     ///
     /// # Errors
     /// Those of the system calls, with the path; the error of the report.
     pub(super) fn restore(&self, to: &Path) -> io::Result<()> {
-        let mut report = now_and_then(|bytes| self.report.tell(Restoring::Bytes(bytes)));
+        let mut report = now_and_then(|bytes| self.report.send(RestoreProgress::Bytes(bytes)));
         copy_tree(self.mounted.path(), to, &mut report)?;
         exact::restore(&self.file, to)?;
-        self.report.tell(Restoring::Done)
+        self.report.send(RestoreProgress::Done)
     }
 }

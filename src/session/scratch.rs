@@ -1,4 +1,4 @@
-//! Scratch space: where what a session changes lives until a snapshot, in memory or on the store's disk.
+//! Makes the scratch space of a session's changes until a snapshot, in memory or on the store's disk.
 
 use std::fs::{DirBuilder, Permissions, set_permissions};
 use std::io;
@@ -11,42 +11,43 @@ use crate::fs::remove_tree::remove_tree;
 use crate::model;
 use crate::mount::{Mounted, bind_without_access_times, mount_tmpfs};
 
-/// A folder for changes; gone with the last that uses it.
+/// A directory for changes, which is removed with its last user.
 ///
-/// Reading in it changes no access time: mksquashfs(1), where it writes images, takes two names for hard links of one file only if all that
-/// stat(2) says of them is equal, and it has read a symbolic link's target by the time that it comes to the second name.
+/// Reading in it changes no access time: mksquashfs(1), if it writes the images, recognizes two names as hard links of one file only
+/// if their stat(2) is equal, and it has read a symbolic link's target before it reaches the second name.
 #[derive(Debug)]
 pub struct Scratch {
-    // Unmounted before it is removed.
+    // Declared before `disk`: it is unmounted before the directory is removed.
     mounted: Mounted,
     disk: Option<Disk>,
     made: AtomicU32,
 }
 
-/// No scratch in memory is larger by itself.
+/// The largest default size of a scratch in memory.
 const MAX_DEFAULT: u64 = 10 << 30;
 
-/// Half of the memory of this host, or of what the cgroup that runner is in leaves it: a step that fills its root finds it
-/// full, before the kernel ends runner for want of memory.
+/// Returns half of the memory of this host, or of the limit of runner's cgroup: a step that fills its root gets an error before
+/// the kernel kills runner because memory ran out.
 fn default_size(caller: Option<u64>) -> u64 {
     let host = rustix::system::sysinfo();
     let host = host.totalram.saturating_mul(u64::from(host.mem_unit));
     (caller.map_or(host, |limit| limit.min(host)) / 2).min(MAX_DEFAULT)
 }
 
-/// A folder of the store.
+/// A directory of the store.
 #[derive(Debug)]
 struct Disk(PathBuf);
 
 impl Scratch {
-    /// Makes one, mounted at `place`, a folder to be made; `disk` is the folder of the store to be made for one on disk, and
-    /// `caller` the memory that the cgroup of runner leaves it, if it has a limit.
+    /// Makes the directory `place`, and mounts a scratch there; for a scratch on disk it makes the directory `disk` in the store.
+    /// `caller` is the memory limit of runner's cgroup, if it has one.
     ///
     /// # Errors
-    /// What mount(2) or mkdir(2) say.
+    /// Those of mount(2) and mkdir(2).
     pub fn create(kind: model::Scratch, caller: Option<u64>, place: &Path, disk: &Path) -> io::Result<Self> {
-        let made =
-            |path: &Path| private_folder(path).map_err(context(format_args!("make the folder {}", path.display())));
+        let made = |path: &Path| {
+            private_directory(path).map_err(context(format_args!("make the directory {}", path.display())))
+        };
         made(place)?;
         let in_memory = match kind {
             model::Scratch::Default => Some(default_size(caller)),
@@ -63,62 +64,62 @@ impl Scratch {
                 made(disk)?;
                 let disk = Disk(disk.to_owned());
                 let bound = bind_without_access_times(&disk.0, place);
-                (bound.map_err(context(format_args!("mount the folder {}", disk.0.display())))?, Some(disk))
+                (bound.map_err(context(format_args!("mount the directory {}", disk.0.display())))?, Some(disk))
             }
         };
         Ok(Self { mounted, disk, made: AtomicU32::new(0) })
     }
 
-    /// Returns where it is mounted.
+    /// Returns the path at which the scratch is mounted.
     pub fn place(&self) -> &Path {
         self.mounted.path()
     }
 
-    /// Whether it is in the store.
+    /// Returns whether the scratch is in the store.
     pub fn is_on_disk(&self) -> bool {
         self.disk.is_some()
     }
 
-    /// A new folder in it, mode 0755, its name led by `what`.
+    /// Makes a new directory in the scratch, with mode 0755, whose name begins with `purpose`.
     ///
     /// # Errors
-    /// What mkdir(2) says.
-    pub fn folder(&self, what: &str) -> io::Result<PathBuf> {
-        let path = self.mounted.path().join(format!("{what}{}", self.made.fetch_add(1, Ordering::Relaxed)));
-        new_folder(&path).map_err(context(format_args!("make the folder {}", path.display())))?;
+    /// Those of mkdir(2).
+    pub fn directory(&self, purpose: &str) -> io::Result<PathBuf> {
+        let path = self.mounted.path().join(format!("{purpose}{}", self.made.fetch_add(1, Ordering::Relaxed)));
+        new_directory(&path).map_err(context(format_args!("make the directory {}", path.display())))?;
         Ok(path)
     }
 }
 
-/// How many files a tmpfs of that size may hold: one for each page, and some for a small one. A file with something in it
-/// takes a page at least, so only empty files come to that; without a bound, these take memory that the size does not
-/// count. From Linux 6.6 on, extended attributes are bound by it too, at a KiB for each file that there might be.
+/// Returns the limit on files in a tmpfs of this size: one for each page, and a minimum for a small one. A file with content takes
+/// at least a page, so only empty files reach the limit; without a limit, these take memory that the size does not include. Since
+/// Linux 6.6 the limit also applies to extended attributes, at a KiB for each possible file.
 pub fn inodes(bytes: u64) -> u64 {
     const PAGE: u64 = 4096;
-    const FEWEST: u64 = 1024;
-    (bytes / PAGE).max(FEWEST)
+    const MIN_FILES: u64 = 1024;
+    (bytes / PAGE).max(MIN_FILES)
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What cannot be removed now is removed with the lease, at the latest at the next start.
+        // Files that cannot be removed now are removed with the lease, at the latest at the next start.
         let _ = remove_tree(&self.0);
     }
 }
 
-/// Makes a folder with mode 0755, whatever the umask: what is seen inside does not depend on who started runner.
+/// Makes a directory with mode 0755, whatever the umask, so that steps see the same mode whoever has started runner.
 ///
 /// # Errors
-/// What mkdir(2) says.
-pub fn new_folder(path: &Path) -> io::Result<()> {
+/// Those of mkdir(2).
+pub fn new_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)?;
     set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// Makes a folder and all above it that only runner may look into.
+/// Makes a directory that only runner may read, and all missing ones above it.
 ///
 /// # Errors
-/// What mkdir(2) says.
-pub fn private_folder(path: &Path) -> io::Result<()> {
+/// Those of mkdir(2).
+pub fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

@@ -1,4 +1,4 @@
-//! A step's script as a program: a file that begins with `#!`, which the kernel executes, see execve(2).
+//! Writes a step's script as a program: a file that begins with `#!`, which the kernel executes, see execve(2).
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -11,19 +11,19 @@ use rustix::io::Errno;
 
 use crate::sys;
 
-/// How often the end of the last writer is looked for, and the time between two of these looks.
+/// How often runner checks for writers, and the time between two checks.
 const TRIES: u32 = 2000;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Writes a program.
 ///
-/// The kernel executes no file that any process has open for writing (`ETXTBSY`). A process that another thread started
-/// while the file was written has it open until its own execve(2), so the end of that is waited for.
+/// The kernel executes no file that any process has open for writing (`ETXTBSY`). A process that another thread forked
+/// while this one wrote the file has it open until its own execve(2), so this function waits for that.
 ///
 /// # Errors
 /// Those of writing it; `ETXTBSY` where another process has it open for writing.
 pub fn write(place: &Path, text: &str) -> io::Result<()> {
-    // Anew for each attempt: the one before may have it open.
+    // Each attempt has a new file, because the previous attempt may have the old one open.
     match fs::remove_file(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -33,12 +33,12 @@ pub fn write(place: &Path, text: &str) -> io::Result<()> {
     wait_for_writers(&File::open(place)?)
 }
 
-/// The kernel gives a lease against writers where there is none, see fcntl(2).
+/// Waits until no process has a file open for writing: then the kernel grants a lease, see fcntl(2).
 fn wait_for_writers(file: &File) -> io::Result<()> {
     for _ in 0..TRIES {
         match sys::take_lease(file, false) {
             Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => thread::sleep(PAUSE),
-            taken => return taken,
+            result => return result,
         }
     }
     Err(Errno::TXTBSY.into())
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_ready_only_when_no_process_has_it_open_for_writing() {
+    fn a_script_is_ready_only_when_no_process_has_it_open_for_writing() {
         let top = tempfile::tempdir().unwrap();
         let place = top.path().join("step");
         write(&place, "#!/bin/sh\necho ran\n").unwrap();

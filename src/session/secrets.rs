@@ -1,4 +1,4 @@
-//! Reads the values of secrets, and has them known to what masks them.
+//! Reads the values of secrets, and registers them for masking.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,26 +13,24 @@ use crate::model::{Build, Container, MountKind, Secret};
 use crate::named_paths::NamedPaths;
 use crate::secret::Secrets;
 
-/// A larger value is no secret but data: whatever is printed would have to be compared with it.
+/// The longest value of a secret: all output must be compared with it, so a longer one is data.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads the value of a secret, from the file that was opened when the build began. It is masked from now on.
+/// Reads the value of a secret, from the file that was opened when the build began, and masks it from now on.
 ///
 /// # Errors
-/// With its name, where it is not there, or is too large.
-pub fn read(secret: &Secret, paths: &NamedPaths, known: &Secrets) -> io::Result<Vec<u8>> {
+/// With the secret's name, where it does not exist, or is too large.
+pub fn read(secret: &Secret, paths: &NamedPaths, masked: &Secrets) -> io::Result<Vec<u8>> {
     let (name, value) = match secret {
         Secret::File(path) => {
             let opened = paths.get(path).and_then(|file| regular::reopen(file.as_fd()));
-            let value = opened.and_then(take).map_err(context(format_args!("read the secret {}", path.display())))?;
+            let value =
+                opened.and_then(read_value).map_err(context(format_args!("read the secret {}", path.display())))?;
             (path.display().to_string(), value)
         }
         Secret::Variable(name) => {
             let value = std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("the variable {name}, which the secret is to be read from, is not set"),
-                )
+                io::Error::new(io::ErrorKind::NotFound, format!("the variable {name} of the secret is not set"))
             })?;
             (name.clone(), value)
         }
@@ -41,11 +39,11 @@ pub fn read(secret: &Secret, paths: &NamedPaths, known: &Secrets) -> io::Result<
         let why = format!("the secret {name} is over 1 MiB; mount it with `type: bind` and `options: [ro]` instead");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    known.add(&value);
+    masked.add(&value);
     Ok(value)
 }
 
-/// The secrets of the environment that a container uses and that are not set: the variable and the target of each.
+/// Returns the secrets of a container whose variables are not set: the variable and the target of each.
 pub fn unset(container: &Container) -> impl Iterator<Item = (&str, &Path)> {
     container.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Secret(Secret::Variable(name)) if std::env::var_os(name).is_none() => {
@@ -55,29 +53,29 @@ pub fn unset(container: &Container) -> impl Iterator<Item = (&str, &Path)> {
     })
 }
 
-/// The value in a file, or a byte more than the most of it.
-fn take(file: File) -> io::Result<Vec<u8>> {
+/// Reads the value in a file, up to one byte more than the longest valid one.
+fn read_value(file: File) -> io::Result<Vec<u8>> {
     let mut value = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut value)?;
     Ok(value)
 }
 
-/// Has the secrets of all containers known before anything runs: a step may come by the secret of another container, by
-/// a bind of the directory that it is in, before that container's session reads it.
+/// Registers the secrets of all containers before any step runs: a step may read the secret of another container, in a bind of
+/// the directory that contains it, before that container's session reads it.
 ///
-/// One that cannot be read is reported by the session that needs it.
-pub fn read_all(build: &Build, paths: &NamedPaths, known: &Secrets) {
+/// The session that needs a secret reports it if it cannot be read.
+pub fn read_all(build: &Build, paths: &NamedPaths, masked: &Secrets) {
     let mounts = build.containers.iter().flat_map(|container| &container.mounts);
     for mount in mounts {
         let MountKind::Secret(secret) = &mount.kind else { continue };
-        // What is none is refused by the session.
+        // The session refuses a file of another type.
         let is_file = |file: OpenedFile<'_>| regular::is_regular(&file).is_ok();
-        let is_there = match secret {
+        let is_readable = match secret {
             Secret::File(path) => paths.get(path).is_ok_and(is_file),
             Secret::Variable(_) => true,
         };
-        if is_there {
-            let _ = read(secret, paths, known);
+        if is_readable {
+            let _ = read(secret, paths, masked);
         }
     }
 }
@@ -87,13 +85,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_read_up_to_a_byte_over_the_most() {
+    fn a_value_is_read_up_to_one_byte_beyond_the_longest() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (length, read) in [(5, 5), (MAX_BYTES, MAX_BYTES), (MAX_BYTES + 1, MAX_BYTES + 1), (1 << 40, MAX_BYTES + 1)]
         {
             file.as_file().set_len(length).unwrap();
-            assert_eq!(take(file.reopen().unwrap()).unwrap().len() as u64, read);
+            assert_eq!(read_value(file.reopen().unwrap()).unwrap().len() as u64, read);
         }
-        assert_eq!(take(File::open("/dev/zero").unwrap()).unwrap().len() as u64, MAX_BYTES + 1);
+        assert_eq!(read_value(File::open("/dev/zero").unwrap()).unwrap().len() as u64, MAX_BYTES + 1);
     }
 }

@@ -1,63 +1,63 @@
-//! The content of a session's root and tmpfs mounts before a step, so that each try of the step begins there: a copy, which goes
-//! with the step. Writable binds and caches are nobody's to copy.
+//! Copies the content of a session's root and tmpfs mounts before a step, so that each try of the step begins with it. The copy is
+//! removed when the step has ended. Writable binds and caches are not copied, because others use them too.
 //!
-//! The root is copied and not frozen: above a frozen directory later renames fail with EXDEV, and hard links break.
+//! The root is copied and not frozen, because on top of a frozen directory later renames fail with EXDEV, and hard links break.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Seed, Session, SessionError};
+use super::{InitialChanges, Session, SessionError};
 use crate::error::context;
 use crate::fs::copy_tree::copy_tree_with_notes;
 use crate::fs::remove_tree::{empty_directory, remove_tree};
 
-/// A copy of what was changed in a session. Dropped, it is removed.
+/// A copy of a session's changes. Dropping it removes it.
 #[derive(Debug)]
-pub struct Before {
-    folder: PathBuf,
+pub struct SessionCopy {
+    directory: PathBuf,
     root: Option<PathBuf>,
-    /// By the place of each tmpfs mount.
+    /// The path of each tmpfs mount, and that of its copy.
     tmpfs: Vec<(PathBuf, PathBuf)>,
-    /// Steps before it may have changed the network, which is not copied.
+    /// Whether earlier steps may have changed the network, which is not copied.
     has_new_network: bool,
 }
 
-impl Before {
-    /// Whether a network that steps before it may have changed begins anew.
+impl SessionCopy {
+    /// Returns whether each try begins with a new network, although earlier steps may have changed the old one.
     pub fn has_new_network(&self) -> bool {
         self.has_new_network
     }
 }
 
-impl Drop for Before {
+impl Drop for SessionCopy {
     fn drop(&mut self) {
-        // What cannot be removed now goes with the scratch that it is in.
-        let _ = remove_tree(&self.folder);
+        // Files that cannot be removed now are removed with the scratch that contains them.
+        let _ = remove_tree(&self.directory);
     }
 }
 
 impl Session<'_> {
-    /// Makes room for a copy.
+    /// Makes an empty copy.
     ///
     /// # Errors
     /// Those of mkdir(2).
-    pub fn empty_copy(&self) -> Result<Before, SessionError> {
-        let (folder, has_new_network) = (self.scratch.folder("before")?, self.may_change_network());
-        Ok(Before { folder, root: None, tmpfs: Vec::new(), has_new_network })
+    pub fn empty_copy(&self) -> Result<SessionCopy, SessionError> {
+        let (directory, has_new_network) = (self.scratch.directory("before")?, self.may_change_network());
+        Ok(SessionCopy { directory, root: None, tmpfs: Vec::new(), has_new_network })
     }
 
-    /// Copies what has been changed in it since the last snapshot, and what its tmpfs mounts hold. It must have been started,
-    /// and nothing may run in it.
+    /// Copies the session's changes since the last snapshot, and the content of its tmpfs mounts. It must have been started, and no
+    /// process may run in it.
     ///
     /// # Errors
-    /// Those of copying, for want of room above all; [`io::ErrorKind::Interrupted`] after `stop`.
-    pub fn copy_before(&self, before: &mut Before, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
-        let folder = before.folder.clone();
+    /// Those of copying, mostly for lack of space; [`io::ErrorKind::Interrupted`] after `stop`.
+    pub fn copy_into(&self, before: &mut SessionCopy, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
+        let directory = before.directory.clone();
         let copy = |from: &Path, name: &str| -> io::Result<PathBuf> {
-            let to = folder.join(name);
+            let to = directory.join(name);
             DirBuilder::new().create(&to)?;
-            copy_tree_with_notes(from, &to, &mut |_| wanted(stop))?;
+            copy_tree_with_notes(from, &to, &mut |_| continue_unless(stop))?;
             Ok(to)
         };
         if let Some(changes) = self.changes().filter(|_| !self.container.read_only) {
@@ -71,40 +71,40 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Ends its container and puts back what was copied. It is to be started again; after an error it is lost, and neither
-    /// starts again nor gives a layer.
+    /// Ends the session's container and restores the copied content. The session can then be started again; after an error its
+    /// content is lost, and it neither starts again nor can be frozen.
     ///
     /// # Errors
-    /// As for the end of a session, and as for [`copy_before`](Self::copy_before).
-    pub fn restore_before(&mut self, before: &Before, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
+    /// Those of the end of a session, and of [`copy_into`](Self::copy_into).
+    pub fn restore_copy(&mut self, before: &SessionCopy, stop: &dyn Fn() -> bool) -> Result<(), SessionError> {
         self.is_lost = true;
         if let Some(live) = self.live.take() {
             let upper = live.end()?;
-            remove_tree(&upper).map_err(context("remove what the try before changed")).map_err(SessionError::Copy)?;
+            remove_tree(&upper).map_err(context("remove the changes of the last try")).map_err(SessionError::Copy)?;
         }
         if let Some(root) = &before.root {
-            let upper = self.scratch.folder("upper").map_err(SessionError::Copy)?;
-            let copied = copy_tree_with_notes(root, &upper, &mut |_| wanted(stop));
-            copied.map_err(context("put the root back")).map_err(SessionError::Copy)?;
-            self.seed = Some(Seed::Upper(upper));
+            let upper = self.scratch.directory("upper").map_err(SessionError::Copy)?;
+            let copied = copy_tree_with_notes(root, &upper, &mut |_| continue_unless(stop));
+            copied.map_err(context("restore the root")).map_err(SessionError::Copy)?;
+            self.initial_changes = Some(InitialChanges::Upper(upper));
         }
         for (place, copied) in &before.tmpfs {
-            let put_back = || -> io::Result<()> {
+            let restore = || -> io::Result<()> {
                 empty_directory(place)?;
-                copy_tree_with_notes(copied, place, &mut |_| wanted(stop))
+                copy_tree_with_notes(copied, place, &mut |_| continue_unless(stop))
             };
-            put_back().map_err(context("put a tmpfs back")).map_err(SessionError::Copy)?;
+            restore().map_err(context("restore a tmpfs")).map_err(SessionError::Copy)?;
         }
         self.is_lost = false;
         Ok(())
     }
 
-    /// Refuses one that has lost what it held.
+    /// Refuses a session whose content is lost.
     pub(super) fn refuse_lost(&self) -> Result<(), SessionError> {
         if self.is_lost { Err(SessionError::Lost) } else { Ok(()) }
     }
 }
 
-fn wanted(stop: &dyn Fn() -> bool) -> io::Result<()> {
+fn continue_unless(stop: &dyn Fn() -> bool) -> io::Result<()> {
     if stop() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! The start of a session: its helper gets ready while its layers and its root are mounted.
+//! Starts a session's helper ahead, so that it gets ready while runner mounts the session's layers and root.
 
 use crate::model::{Container, MountKind, Network, Secret};
 use crate::named_paths::NamedPaths;
@@ -9,31 +9,31 @@ use crate::runtime::spec::{self, HostDevice};
 
 use super::{SessionError, Workspace, capabilities, secrets};
 
-/// A session of which nothing is mounted yet. Dropping it ends its helper.
+/// A session that has mounted nothing yet. Dropping it ends its helper.
 #[derive(Debug)]
-pub struct Start {
+pub struct SessionStart {
     pub(super) devices: Vec<HostDevice>,
-    pub(super) begun: Begun,
+    pub(super) helper: ContainerHelper,
 }
 
-/// A container of which there is no more than a helper.
+/// The helper of a container that it has not opened yet.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct ContainerHelper {
     /// The container's id.
     pub id: String,
     pub helper: Helper,
 }
 
-impl Start {
+impl SessionStart {
     /// Looks the container's devices up, and starts its helper.
     ///
     /// # Errors
-    /// Where this process lacks a secret or a capability, or may not have as many open files, where a device is not there,
-    /// or no process can be started.
+    /// Where this process lacks a secret or a capability, or may not have as many open files, where a device does not exist, or no
+    /// process can be started.
     pub fn new(workspace: &Workspace, container: &Container, paths: &NamedPaths) -> Result<Self, SessionError> {
         let devices = look_up(container, paths)?;
-        let begun = begin(workspace, container, &devices)?;
-        Ok(Self { devices, begun })
+        let helper = begin(workspace, container, &devices)?;
+        Ok(Self { devices, helper })
     }
 }
 
@@ -51,10 +51,10 @@ pub(super) fn look_up(container: &Container, paths: &NamedPaths) -> Result<Vec<H
         return Err(SessionError::AbsentSecret { path: path.clone(), target: target.clone() });
     }
     capabilities::check(container)?;
-    if let (Some(wanted), Some(most)) = (container.limits.nofile, settable_nofile())
-        && wanted > most
+    if let (Some(requested), Some(most)) = (container.limits.nofile, settable_nofile())
+        && requested > most
     {
-        return Err(SessionError::OpenFiles { wanted, most });
+        return Err(SessionError::OpenFiles { requested, most });
     }
     let look_up = |device| HostDevice::look_up(device, paths.opened()).map_err(|source| (device, source));
     let all = container.devices.iter().map(look_up).collect::<Result<Vec<_>, _>>();
@@ -65,7 +65,7 @@ pub(super) fn begin(
     workspace: &Workspace,
     container: &Container,
     devices: &[HostDevice],
-) -> Result<Begun, SessionError> {
+) -> Result<ContainerHelper, SessionError> {
     let (runtime, id) = (workspace.runtime(), workspace.container_id());
     let helper = runtime.start_helper(Preparation {
         id: &id,
@@ -73,5 +73,5 @@ pub(super) fn begin(
         capabilities: &container.capabilities,
         own_network: container.network == Network::None,
     })?;
-    Ok(Begun { id, helper })
+    Ok(ContainerHelper { id, helper })
 }

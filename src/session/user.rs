@@ -1,4 +1,4 @@
-//! `USER[:GROUP]` to numbers, by the passwd(5) and group(5) of a root, which is hostile.
+//! Translates `USER[:GROUP]` to numbers, by the passwd(5) and group(5) of a root, which is hostile.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,29 +12,29 @@ use crate::fs::{in_root, regular};
 use crate::model::{Principal, User};
 use crate::runtime::process::Credentials;
 
-/// Past this a passwd or group file is taken for an attack.
+/// The number of bytes that are read of a passwd or group file; a longer one is an attack.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// `(uid_t) -1` and `(gid_t) -1`.
-const NOBODYS_ID: u32 = u32::MAX;
+/// `(uid_t) -1` and `(gid_t) -1`, which are no ids.
+const INVALID_ID: u32 = u32::MAX;
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
-/// Looks a user up in the root that `root` is open on.
+/// Looks a user up in an open root.
 ///
 /// # Errors
-/// A name that is not there, a number out of range, a file that is no file.
+/// An unknown name, an invalid number, a passwd or group file of another type.
 pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
     let passwd = read(root, Path::new(PASSWD))?;
     let entry = passwd.lines().filter_map(PasswdEntry::parse).find(|entry| match &user.user {
         Principal::Id(uid) => entry.uid == *uid,
         Principal::Name(name) => entry.name == name,
     });
-    // setresuid(2) takes it for "no change": the process would stay root.
-    let checked = |what: &str, id: u32, file: &str| match id {
-        NOBODYS_ID => {
-            let why = format!("the {what} in {file} of the rootfs is {NOBODYS_ID}, which is nobody's");
+    // setresuid(2) treats this id as "no change", so the process would stay root.
+    let checked = |field: &str, id: u32, file: &str| match id {
+        INVALID_ID => {
+            let why = format!("the {field} in {file} of the rootfs is {INVALID_ID}, which is not a valid id");
             Err(io::Error::new(io::ErrorKind::InvalidData, why))
         }
         id => Ok(id),
@@ -58,8 +58,8 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
             .ok_or_else(|| not_found("group", name, GROUP))
             .and_then(|group| checked(&format!("gid of {name}"), group.gid, GROUP))?,
     };
-    // As with Docker: a user, by name or by a number that has one, is in the groups that list that name, unless a group
-    // is asked for.
+    // As with Docker: a user, by name or by a number that has one, is in the groups that list that name, unless the manifest
+    // requests a group.
     let mut member_of = Vec::new();
     if let (Some(PasswdEntry { name, .. }), None) = (&entry, &user.group) {
         member_of = groups
@@ -69,7 +69,8 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
             .map(|group| checked(&format!("gid of {}", group.name), group.gid, GROUP))
             .collect::<io::Result<_>>()?;
     }
-    // The group itself too: else a file that is closed to the group would open once a set-gid program has taken its place.
+    // The list includes the group itself. Otherwise a set-gid program, which replaces the group, could open a file that is closed to
+    // the group.
     member_of.push(gid);
     member_of.sort_unstable();
     member_of.dedup();
@@ -77,8 +78,8 @@ pub fn look_up(root: BorrowedFd<'_>, user: &User) -> io::Result<Credentials> {
     Ok(Credentials { uid, gid, groups: member_of, home })
 }
 
-fn not_found(what: &str, name: &str, file: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("{what} {name} is not in {file} of the rootfs"))
+fn not_found(kind: &str, name: &str, file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{kind} {name} is not in {file} of the rootfs"))
 }
 
 struct PasswdEntry<'a> {
@@ -114,7 +115,7 @@ impl<'a> GroupEntry<'a> {
     }
 }
 
-/// The file's text; nothing where there is no such file.
+/// Reads a file's text; empty where the file does not exist.
 fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
     let failed =
         |action| move |error: io::Error| context(format_args!("{action} {} of the rootfs", path.display()))(error);
@@ -124,7 +125,7 @@ fn read(root: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
         Err(error) => return Err(failed("open")(error.into())),
     };
     if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other(format!("{} of the rootfs is no file", path.display())));
+        return Err(io::Error::other(format!("{} of the rootfs is not a regular file", path.display())));
     }
     let mut bytes = Vec::new();
     let file = regular::reopen(place.as_fd()).map_err(failed("open"))?;
@@ -150,19 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_gives_its_number_group_groups_and_home() {
+    fn a_name_has_the_number_group_groups_and_home_of_its_entry() {
         let found = in_root(Principal::Name("ann".into()), None).unwrap();
         assert_eq!(found, Credentials { uid: 1000, gid: 100, groups: vec![29, 100], home: "/home/ann".into() });
     }
 
     #[test]
-    fn a_group_that_is_asked_for_is_the_only_one() {
+    fn a_requested_group_is_the_only_one() {
         let found = in_root(Principal::Name("ann".into()), Some(Principal::Name("audio".into()))).unwrap();
         assert_eq!((found.gid, found.groups), (29, vec![29]));
     }
 
     #[test]
-    fn a_number_of_a_user_gives_what_the_name_gives() {
+    fn a_number_of_an_entry_has_the_same_groups_as_the_name() {
         let by_name = in_root(Principal::Name("ann".into()), None).unwrap();
         assert_eq!(in_root(Principal::Id(1000), None).unwrap(), by_name);
         let alone = in_root(Principal::Id(1000), Some(Principal::Id(7))).unwrap();
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_means_no_change_is_refused_wherever_it_stands() {
+    fn the_invalid_id_is_refused_in_each_field() {
         let root = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| fs::write(root.path().join("etc").join(name), text).unwrap();
         let name = |name: &str| Principal::Name(name.into());
@@ -184,8 +185,8 @@ mod tests {
         file("passwd", "a:x:4294967295:0::/:\nb:x:1:4294967295::/:\nc:x:2:2::/:\n");
         file("group", "d:x:4294967295:c\n");
         let fd = rustix::fs::open(root.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        for (user, group, told) in [
-            (name("a"), None, "the uid of a in /etc/passwd of the rootfs is 4294967295, which is nobody's"),
+        for (user, group, message) in [
+            (name("a"), None, "the uid of a in /etc/passwd of the rootfs is 4294967295, which is not a valid id"),
             (name("a"), Some(Principal::Id(5)), "the uid of a in /etc/passwd"),
             (name("b"), None, "the gid of b in /etc/passwd"),
             (Principal::Id(1), None, "the gid of b in /etc/passwd"),
@@ -193,15 +194,15 @@ mod tests {
             (Principal::Id(2), Some(name("d")), "the gid of d in /etc/group"),
         ] {
             let error = look_up(fd.as_fd(), &User { user, group }).unwrap_err().to_string();
-            assert!(error.starts_with(told), "{error}");
+            assert!(error.starts_with(message), "{error}");
         }
-        // Those of others do not matter.
+        // The entries of other users and groups do not matter.
         let user = User { user: name("c"), group: Some(Principal::Id(7)) };
         assert_eq!(look_up(fd.as_fd(), &user).unwrap().gid, 7);
     }
 
     #[test]
-    fn an_unknown_name_is_told_with_the_file_it_is_not_in() {
+    fn an_unknown_name_is_reported_with_its_file() {
         let error = in_root(Principal::Name("eve".into()), None).unwrap_err();
         assert_eq!(error.to_string(), "user eve is not in /etc/passwd of the rootfs");
     }

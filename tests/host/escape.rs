@@ -293,7 +293,7 @@ fn users_are_not_looked_up_outside_the_root() {
     let made = Command::new("mkfifo").arg(project.path("root/etc/passwd")).status().unwrap();
     assert!(made.success());
     let built = Built::of(&project, &[]);
-    assert!(built.reason("step").contains("/etc/passwd of the rootfs is no file"), "{}", built.run);
+    assert!(built.reason("step").contains("/etc/passwd of the rootfs is not a regular file"), "{}", built.run);
     assert_eq!(project.leftovers(built.run.pid), Vec::<String>::new());
 }
 

@@ -228,7 +228,7 @@ steps:
         (
             "file",
             "/bin/sh",
-            format!("{a_file}: {source}; choose a `target` that is a directory, or one that is not there yet"),
+            format!("{a_file}: {source}; choose a `target` that is a directory, or one that does not exist yet"),
         ),
         ("tmpfs", "/bin/sh", format!("{a_file}: a tmpfs; ")),
         ("below", "/bin/sh/deep", format!("below {a_file}: a tmpfs; ")),

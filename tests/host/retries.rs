@@ -138,7 +138,7 @@ steps:
     assert_eq!(built.run.code, 3, "{}", built.run);
     let reason = built.reason("again");
     assert!(
-        reason.starts_with("cannot copy what the session holds, for another try of the step: the root: "),
+        reason.starts_with("cannot copy the session's content for another try of the step: the root: "),
         "{reason}"
     );
     assert!(reason.contains("`scratch: {tmpfs: "), "{reason}");
