@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::dir::{GroupDir, children};
 use super::error::CgroupError;
-use super::home::HOST_LEAF;
+use super::group_set::HOST_LEAF;
 use crate::fs::xattr::XattrFile;
 
 /// The extended attribute that lists the controllers that runner has enabled for the groups below.
@@ -224,11 +224,11 @@ fn has(names: &[String], name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::Home;
+    use crate::cgroup::GroupSet;
 
     #[test]
     fn a_group_is_delegated_if_systemds_attribute_is_1() {
-        let home = Home::of_this_process().unwrap();
+        let home = GroupSet::of_this_process().unwrap();
         let made = home.create(&format!("runner-unit-delegated-{}", std::process::id())).unwrap();
         let group = made.v2().unwrap();
         let mut results = vec![is_delegated(group)];

@@ -74,7 +74,7 @@ impl CgroupError {
     }
 
     /// Returns the error with all its causes and the way to fix it, on one line.
-    pub fn told(&self) -> String {
+    pub fn message_with_hint(&self) -> String {
         crate::error::error_chain_with_hint(self, self.hint())
     }
 }

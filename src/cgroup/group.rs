@@ -5,7 +5,7 @@ use oci_spec::runtime::LinuxResources;
 use super::controllers::enable_if_available;
 use super::dir::GroupDir;
 use super::error::CgroupError;
-use super::home::Home;
+use super::group_set::GroupSet;
 use super::limits::{RequestedLimits, SetLimit, WatchedLimit};
 
 /// The name of the group that contains the processes.
@@ -16,7 +16,7 @@ pub(super) const LEAF: &str = "c";
 /// Dropping this value does not remove the groups.
 #[derive(Debug)]
 pub struct LimitedGroup {
-    groups: Home,
+    groups: GroupSet,
     requested: RequestedLimits,
     watched: Vec<WatchedLimit>,
 }
@@ -29,7 +29,7 @@ impl LimitedGroup {
     ///
     /// # Errors
     /// See [`CgroupError`]; then no group remains.
-    pub fn make_room(home: &Home, name: &str, resources: &LinuxResources) -> Result<Home, CgroupError> {
+    pub fn make_room(home: &GroupSet, name: &str, resources: &LinuxResources) -> Result<GroupSet, CgroupError> {
         RequestedLimits::of(resources).create(home, name)
     }
 
@@ -37,7 +37,7 @@ impl LimitedGroup {
     ///
     /// # Errors
     /// See [`CgroupError`]; then no group remains.
-    pub fn create(home: &Home, name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
+    pub fn create(home: &GroupSet, name: &str, resources: &LinuxResources) -> Result<Self, CgroupError> {
         let requested = RequestedLimits::of(resources);
         let groups = requested.create(home, name)?;
         match requested.set(&groups) {
@@ -51,20 +51,20 @@ impl LimitedGroup {
 
     /// Opens the groups with this name below others, which a helper of this process has made, and for which it has set the limits
     /// `set`.
-    pub fn find(home: &Home, name: &str, resources: &LinuxResources, set: &[SetLimit]) -> Self {
+    pub fn find(home: &GroupSet, name: &str, resources: &LinuxResources, set: &[SetLimit]) -> Self {
         let groups = home.child(name);
         let watched = RequestedLimits::find(&groups, set);
         Self { groups, requested: RequestedLimits::of(resources), watched }
     }
 
     /// Returns the groups.
-    pub fn groups(&self) -> &Home {
+    pub fn groups(&self) -> &GroupSet {
         &self.groups
     }
 
     /// Enables the controllers of the limits, and that of memory if v2 has it, below `groups`, which are these or lie below them. So
     /// the kernel counts memory for each group below alone, and a step can read the limits there.
-    pub fn enable_below(&self, groups: &Home) {
+    pub fn enable_below(&self, groups: &GroupSet) {
         if let (None, Some(v2)) = (groups.v1("memory"), groups.v2()) {
             enable_if_available(v2, "memory");
         }
@@ -75,7 +75,7 @@ impl LimitedGroup {
     ///
     /// # Errors
     /// See [`CgroupError`].
-    pub fn create_leaf(&self, above: &Home) -> Result<Home, CgroupError> {
+    pub fn create_leaf(&self, above: &GroupSet) -> Result<GroupSet, CgroupError> {
         self.requested.enable_below(above);
         let leaf = above.create(LEAF)?;
         self.requested.show(&leaf);
@@ -105,7 +105,7 @@ impl LimitedGroup {
 #[derive(Debug)]
 pub struct ContainerGroup {
     outer: LimitedGroup,
-    leaf: Home,
+    leaf: GroupSet,
 }
 
 impl ContainerGroup {
@@ -117,11 +117,12 @@ impl ContainerGroup {
     pub fn create(
         id: &str,
         resources: &LinuxResources,
-        rules: impl FnOnce(&Home) -> Result<(), String>,
+        rules: impl FnOnce(&GroupSet) -> Result<(), String>,
     ) -> Result<Self, String> {
-        let home = Home::of_this_process().map_err(|error| error.told())?;
-        let outer = LimitedGroup::create(&home, id, resources).map_err(|error| error.told())?;
-        let leaf = rules(&outer.groups).and_then(|()| outer.create_leaf(&outer.groups).map_err(|error| error.told()));
+        let home = GroupSet::of_this_process().map_err(|error| error.message_with_hint())?;
+        let outer = LimitedGroup::create(&home, id, resources).map_err(|error| error.message_with_hint())?;
+        let leaf = rules(&outer.groups)
+            .and_then(|()| outer.create_leaf(&outer.groups).map_err(|error| error.message_with_hint()));
         match leaf {
             Ok(leaf) => Ok(Self { outer, leaf }),
             Err(error) => {
@@ -145,7 +146,7 @@ impl ContainerGroup {
     }
 
     /// Returns the groups with the limits.
-    pub fn outer(&self) -> &Home {
+    pub fn outer(&self) -> &GroupSet {
         &self.outer.groups
     }
 
@@ -192,7 +193,7 @@ mod tests {
     }
 
     fn remains(name: &str) -> usize {
-        Home::of_this_process().unwrap().child(name).hierarchies().len()
+        GroupSet::of_this_process().unwrap().child(name).hierarchies().len()
     }
 
     #[test]
@@ -248,7 +249,7 @@ mod tests {
         let lost = group.lost_limit().unwrap();
         assert!(lost.contains("`pids` under limits") && lost.ends_with("was 7 and is max"), "{lost}");
         // A process that opens the groups later reports the same.
-        let home = Home::of_this_process().unwrap();
+        let home = GroupSet::of_this_process().unwrap();
         let found = LimitedGroup::find(&home, &name, &resources, &group.set_limits());
         assert_eq!(found.lost_limit().as_ref(), Some(&lost));
         assert!(group.remove());
@@ -262,7 +263,7 @@ mod tests {
         let cpu = LinuxCpuBuilder::default().quota(150_000).period(100_000u64).build().unwrap();
         let resources = LinuxResourcesBuilder::default().pids(pids).memory(memory).cpu(cpu).build().unwrap();
         let group = ContainerGroup::create(&name, &resources, |_| Ok(())).unwrap();
-        let read = |groups: &Home| {
+        let read = |groups: &GroupSet| {
             let file = |controller, [v1, v2]: [&str; 2]| match groups.v1(controller) {
                 Some(group) => group.read(v1).unwrap(),
                 None => groups.v2().unwrap().read(v2).unwrap(),
@@ -288,7 +289,7 @@ mod tests {
     fn thawing_restores_the_processor_time_that_a_step_has_limited_for_itself() {
         let name = name("quota");
         let group = ContainerGroup::create(&name, &LinuxResources::default(), |_| Ok(())).unwrap();
-        let quota = |groups: &Home| groups.v1("cpu").map(|group| group.read("cpu.cfs_quota_us").unwrap());
+        let quota = |groups: &GroupSet| groups.v1("cpu").map(|group| group.read("cpu.cfs_quota_us").unwrap());
         if let Some(cpu) = group.leaf.v1("cpu") {
             cpu.write("cpu.cfs_period_us", "1000000").unwrap();
             cpu.write("cpu.cfs_quota_us", "1000").unwrap();

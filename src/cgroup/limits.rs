@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::controllers::{ControllerNeed, Lock, enable, enable_by_default, enable_if_available};
 use super::dir::GroupDir;
 use super::error::CgroupError;
-use super::home::{Home, write};
+use super::group_set::{GroupSet, write};
 use crate::model::Limits;
 
 /// The longest text of a limit's file.
@@ -60,14 +60,14 @@ impl RequestedLimits {
     }
 
     /// Returns the controllers that no mounted v1 hierarchy has, so that v2 must have them.
-    fn needs(self, home: &Home) -> Vec<ControllerNeed> {
+    fn needs(self, home: &GroupSet) -> Vec<ControllerNeed> {
         let all = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (self.pids.is_some(), PIDS)];
         let requested = all.into_iter().filter(|(is_requested, _)| *is_requested).map(|(_, need)| need);
         requested.filter(|need| home.v1(need.controller).is_none()).collect()
     }
 
     /// Makes groups with this name below `home`, and enables the controllers that the limits need.
-    pub(super) fn create(self, home: &Home, name: &str) -> Result<Home, CgroupError> {
+    pub(super) fn create(self, home: &GroupSet, name: &str) -> Result<GroupSet, CgroupError> {
         let needs = self.needs(home);
         let Some(v2) = home.v2() else {
             return match needs.first() {
@@ -86,7 +86,7 @@ impl RequestedLimits {
     }
 
     /// Opens the files of limits that were set in these groups.
-    pub(super) fn find(groups: &Home, set: &[SetLimit]) -> Vec<WatchedLimit> {
+    pub(super) fn find(groups: &GroupSet, set: &[SetLimit]) -> Vec<WatchedLimit> {
         let files = [
             (MEMORY, ["memory.limit_in_bytes", "memory.max"]),
             (CPUS, ["cpu.cfs_quota_us", "cpu.max"]),
@@ -109,7 +109,7 @@ impl RequestedLimits {
 
     /// Writes the limits also to groups below a container's, where a step reads them: programs such as a JVM choose by them how much
     /// memory and how many threads they use. These copies are not enforced, so a failure is not reported.
-    pub(super) fn show(self, leaf: &Home) {
+    pub(super) fn show(self, leaf: &GroupSet) {
         if let Some(bytes) = self.memory {
             let _ = set_memory(leaf, &bytes.to_string());
         }
@@ -122,7 +122,7 @@ impl RequestedLimits {
     }
 
     /// Enables the controllers of the limits below a container's groups, where v2 has them.
-    pub(super) fn enable_below(self, groups: &Home) {
+    pub(super) fn enable_below(self, groups: &GroupSet) {
         let Some(v2) = groups.v2() else { return };
         let needs = [(self.memory.is_some(), MEMORY), (self.cpu.is_some(), CPUS), (true, PIDS)];
         for (_, need) in needs.into_iter().filter(|(is_on, need)| *is_on && groups.v1(need.controller).is_none()) {
@@ -135,7 +135,7 @@ impl RequestedLimits {
     }
 
     /// Writes the limits to a container's groups.
-    pub(super) fn set(self, groups: &Home) -> Result<Vec<WatchedLimit>, CgroupError> {
+    pub(super) fn set(self, groups: &GroupSet) -> Result<Vec<WatchedLimit>, CgroupError> {
         let mut watched = Vec::new();
         if let Some(bytes) = self.memory {
             watched.push(set_memory(groups, &bytes.to_string())?);
@@ -158,7 +158,7 @@ impl RequestedLimits {
 }
 
 /// Sets one limit for memory and swap together. A kernel that does not count swap has no file for that.
-fn set_memory(groups: &Home, bytes: &str) -> Result<WatchedLimit, CgroupError> {
+fn set_memory(groups: &GroupSet, bytes: &str) -> Result<WatchedLimit, CgroupError> {
     let (group, limit, swap, most_swap) = match (groups.v1("memory"), groups.v2()) {
         (Some(v1), _) => (v1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes),
         (None, Some(v2)) => (v2, "memory.max", "memory.swap.max", "0"),
@@ -171,7 +171,7 @@ fn set_memory(groups: &Home, bytes: &str) -> Result<WatchedLimit, CgroupError> {
     watch(MEMORY, group, limit)
 }
 
-fn set_cpu(groups: &Home, quota: i64, period: u64) -> Result<Option<WatchedLimit>, CgroupError> {
+fn set_cpu(groups: &GroupSet, quota: i64, period: u64) -> Result<Option<WatchedLimit>, CgroupError> {
     match (groups.v1("cpu"), groups.v2()) {
         (Some(v1), _) => {
             write(v1, "cpu.cfs_period_us", &period.to_string())?;

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::home::Home;
+use super::group_set::GroupSet;
 
-impl Home {
+impl GroupSet {
     /// Returns the smallest memory limit of these groups and those above, as far as this process sees them.
     ///
     /// See `hierarchical_memory_limit` of v1's memory.stat, and `memory.max` in the kernel's cgroup-v2 document.
@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_a_group_above_applies() {
-        let home = Home::of_this_process().unwrap();
+        let home = GroupSet::of_this_process().unwrap();
         let outer = home.create(&format!("runner-unit-memory-{}", std::process::id())).unwrap();
         let inner = outer.create("inner").unwrap();
         let (file, group) = match (outer.v1("memory"), outer.v2()) {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::error::CgroupError;
-use super::home::Home;
+use super::group_set::GroupSet;
 use super::layout::Layout;
 
 /// Moves this process into a cgroup namespace whose roots are `groups`, and then into a leaf of them called `leaf`. Mounts
@@ -15,7 +15,7 @@ use super::layout::Layout;
 ///
 /// # Errors
 /// [`CgroupError`], with those of unshare(2) and mount(2).
-pub fn enter(groups: &Home, leaf: &str) -> Result<(), CgroupError> {
+pub fn enter(groups: &GroupSet, leaf: &str) -> Result<(), CgroupError> {
     groups.join()?;
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|error| CgroupError::Read(error.into()))?;
     groups.create(leaf)?.join()?;

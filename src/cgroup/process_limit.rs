@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::dir::GroupDir;
-use super::home::Home;
+use super::group_set::GroupSet;
 use crate::resource_limits;
 
 /// A limit on processes for a group and all groups below it.
@@ -23,7 +23,7 @@ const FEW: u64 = 256;
 
 impl ProcessLimit {
     /// Returns a message with the limit and the way to raise it.
-    pub fn told(&self) -> String {
+    pub fn message(&self) -> String {
         let file = self.group.join("pids.max");
         format!(
             "the cgroup that runner was started in, or one above it, has a limit of {} processes and threads ({}); raise that \
@@ -39,12 +39,12 @@ impl ProcessLimit {
             let users = || "`ulimit -u` shows how many processes this user may have".into();
             resource_limits::thread_hint().unwrap_or_else(users)
         };
-        Self::of_caller().filter(Self::leaves_few).map_or_else(ulimit, |limit| limit.told())
+        Self::of_caller().filter(Self::leaves_few).map_or_else(ulimit, |limit| limit.message())
     }
 
     /// Returns the limit of the groups that contain runner.
     pub fn of_caller() -> Option<Self> {
-        Home::of_this_process().ok()?.process_limit()
+        GroupSet::of_this_process().ok()?.process_limit()
     }
 
     /// Returns whether so few are free that this limit has probably refused a process.
@@ -53,7 +53,7 @@ impl ProcessLimit {
     }
 }
 
-impl Home {
+impl GroupSet {
     /// Returns the groups that may limit the processes of these groups: the groups themselves and those above, as far as this
     /// process sees them.
     pub fn groups_that_limit_processes(&self) -> Vec<GroupDir> {
@@ -121,7 +121,7 @@ mod tests {
         let pids = LinuxPidsBuilder::default().limit(7).build().unwrap();
         let resources = LinuxResourcesBuilder::default().pids(pids).build().unwrap();
         let name = format!("runner-unit-processes-{}", std::process::id());
-        let outer = LimitedGroup::create(&Home::of_this_process().unwrap(), &name, &resources).unwrap();
+        let outer = LimitedGroup::create(&GroupSet::of_this_process().unwrap(), &name, &resources).unwrap();
         let inner = outer.groups().create("inner").unwrap();
         let groups = inner.groups_that_limit_processes();
         let procs = inner.v1("pids").or(inner.v2()).unwrap().path().join("cgroup.procs");

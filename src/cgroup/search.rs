@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use super::controllers::restore;
 use super::dir::{GroupDir, children};
 use super::error::CgroupError;
-use super::home::{HOST_LEAF, Home};
+use super::group_set::{GroupSet, HOST_LEAF};
 
 /// The most levels that are searched: no runner runs deeper, but a container may nest its own groups to any depth.
 const MAX_LEVELS: usize = 32;
 
-impl Home {
+impl GroupSet {
     /// Returns the groups directly below these whose names match.
     #[must_use]
     pub fn children(&self, matches_name: impl Fn(&str) -> bool) -> Self {
@@ -20,7 +20,7 @@ impl Home {
     /// Returns all groups visible to this process whose names match, but none below those.
     ///
     /// # Errors
-    /// Those of [`Home::of_this_process`].
+    /// Those of [`GroupSet::of_this_process`].
     pub fn find(matches_name: impl Fn(&str) -> bool) -> Result<Self, CgroupError> {
         Ok(Self::roots()?.search(MAX_LEVELS, &matches_name))
     }
@@ -44,9 +44,9 @@ impl Home {
 /// Restores every v2 group that is visible to this process, and that a runner which has ended has changed.
 ///
 /// # Errors
-/// Those of [`Home::of_this_process`].
+/// Those of [`GroupSet::of_this_process`].
 pub fn restore_all() -> Result<(), CgroupError> {
-    let roots = Home::roots()?;
+    let roots = GroupSet::roots()?;
     let Some(root) = roots.v2() else { return Ok(()) };
     restore(root);
     below(root, MAX_LEVELS, &|name| name == HOST_LEAF, &mut |leaf| {

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::dir::{GroupDir, children, step_to};
-use super::home::{Hierarchy, Home};
+use super::group_set::{GroupSet, Hierarchy};
 
 /// How long a group may take to freeze all its processes: one may wait for a disk.
 const FREEZE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(2);
 
-impl Home {
+impl GroupSet {
     /// Thaws the processes in these groups and all below, and lifts the limits on their processor time below these groups:
     /// thousands of processes that wait for processor time do not end by SIGKILL either.
     pub fn thaw(&self) {

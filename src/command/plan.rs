@@ -4,7 +4,7 @@ use super::absent_secrets;
 use super::annotated_plan::show_plan;
 use super::command_error::CommandError;
 use super::console::{columns, print, warn};
-use crate::cgroup::Home;
+use crate::cgroup::GroupSet;
 use crate::cli::{Cli, PlanArgs};
 use crate::escape;
 use crate::report::plan::{self, HostLimits, PlannedLimits};
@@ -17,10 +17,10 @@ pub fn plan(cli: &Cli, args: &PlanArgs) -> Result<(), CommandError> {
         absent_secrets::warn_of(build);
         analysis.order_warnings().iter().for_each(|warning| warn(warning));
         // A user who may not read the cgroups of this process, which would be those of a build, gets no list of limits.
-        let limits = Home::of_this_process().map_or_else(
+        let limits = GroupSet::of_this_process().map_or_else(
             |_| PlannedLimits::default(),
             |home| {
-                let standing = |controller: &str| home.standing(controller);
+                let standing = |controller: &str| home.limit_support(controller);
                 let (settable, default) = (settable_nofile(), default_nofile());
                 PlannedLimits::new(build, plan, &HostLimits { standing: &standing, settable, default })
             },

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::Check;
-use crate::cgroup::{CgroupError, Home, Layout, Standing};
+use crate::cgroup::{CgroupError, GroupSet, Layout, LimitSupport};
 use crate::error::error_chain_with_hint;
 use crate::sys;
 
@@ -23,8 +23,8 @@ pub(super) fn checks() -> Vec<Check> {
         let fix = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
         return vec![Check::missing("cgroups", "none is mounted", fix)];
     }
-    match Home::of_this_process() {
-        Ok(home) => vec![devices(&home), limits(|controller| home.standing(controller))],
+    match GroupSet::of_this_process() {
+        Ok(home) => vec![devices(&home), limits(|controller| home.limit_support(controller))],
         Err(error) => {
             let fix = error.hint().unwrap_or_else(|| "cat /proc/self/cgroup".into());
             vec![Check::missing("cgroups", error_chain_with_hint(&error, None), &fix)]
@@ -33,7 +33,7 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 /// Sets a device rule in the way of a session: with the v1 controller where there is one.
-fn devices(home: &Home) -> Check {
+fn devices(home: &GroupSet) -> Check {
     let (name, layout) = ("device rules", layout_name());
     match try_rules(home) {
         Ok(()) => Check::ok(name, format!("can be set, cgroup {layout}")),
@@ -45,9 +45,9 @@ fn devices(home: &Home) -> Check {
 }
 
 /// Sets a rule in a group that is made below runner's own, and removes the group.
-fn try_rules(home: &Home) -> Result<(), String> {
+fn try_rules(home: &GroupSet) -> Result<(), String> {
     let name = format!("runner-doctor-{}", std::process::id());
-    let group = home.create(&name).map_err(|error: CgroupError| error.told())?;
+    let group = home.create(&name).map_err(|error: CgroupError| error.message_with_hint())?;
     let tried = match (group.v1("devices"), group.v2()) {
         (Some(v1), _) => v1.write("devices.deny", "a").map_err(|error| format!("cannot write devices.deny: {error}")),
         (None, Some(v2)) => sys::attach_device_program(v2.as_fd(), &ALLOW)
@@ -59,11 +59,12 @@ fn try_rules(home: &Home) -> Result<(), String> {
 
 /// Checks which limits would be enforced. A missing controller of runner's own group has another fix than one that the host
 /// lacks.
-pub(super) fn limits(standing: impl Fn(&str) -> Standing) -> Check {
-    let of = |is_meant: fn(&Standing) -> bool| {
+pub(super) fn limits(standing: impl Fn(&str) -> LimitSupport) -> Check {
+    let of = |is_meant: fn(&LimitSupport) -> bool| {
         CONTROLLERS.into_iter().filter(|controller| is_meant(&standing(controller))).collect::<Vec<_>>().join(", ")
     };
-    let (nowhere, lacking) = (of(|found| *found == Standing::Nowhere), of(|found| matches!(found, Standing::Lacks(_))));
+    let (nowhere, lacking) =
+        (of(|found| *found == LimitSupport::Nowhere), of(|found| matches!(found, LimitSupport::Lacks(_))));
     if !nowhere.is_empty() {
         let fix = "boot with `cgroup_enable=` and their names, where a build has such limits";
         return Check::warning("limits", format!("no controller for {nowhere}"), fix);
@@ -82,8 +83,8 @@ mod tests {
     #[test]
     fn limits_that_need_a_move_of_processes_count_as_enforced() {
         let check = limits(|controller| match controller {
-            "pids" => Standing::Moves { group: "/g".into(), is_delegated: false },
-            _ => Standing::Holds,
+            "pids" => LimitSupport::Moves { group: "/g".into(), is_delegated: false },
+            _ => LimitSupport::Holds,
         });
         assert_eq!(check, Check::ok("limits", "cpu, memory, pids"));
     }

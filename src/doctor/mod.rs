@@ -217,7 +217,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::cgroup::Standing;
+    use crate::cgroup::LimitSupport;
 
     #[test]
     fn checks_are_lines_with_their_fixes() {
@@ -248,9 +248,9 @@ mod tests {
             runtimes::external("nope", false),
             runtimes::external("/nowhere/crun", true),
             runtimes::external("/etc/passwd", true),
-            cgroup::limits(|controller| if controller == "cpu" { Standing::Holds } else { Standing::Nowhere }),
+            cgroup::limits(|controller| if controller == "cpu" { LimitSupport::Holds } else { LimitSupport::Nowhere }),
             cgroup::limits(
-                |controller| if controller == "cpu" { Standing::Lacks("/g".into()) } else { Standing::Holds },
+                |controller| if controller == "cpu" { LimitSupport::Lacks("/g".into()) } else { LimitSupport::Holds },
             ),
             open_files(Err(NofileError::TooFew { most: 100 })).unwrap(),
             open_files(Err(NofileError::Raise(io::Error::from_raw_os_error(libc::EPERM)))).unwrap(),

@@ -16,7 +16,7 @@ use super::patience::{Killed, Patience};
 use super::streams::{BUFFER_BYTES, Sink, Streams};
 use crate::error::context;
 use crate::runtime::container::RunningStep;
-use crate::runtime::{Ended, Outcome, Stdio};
+use crate::runtime::{Outcome, ProcessEnd, Stdio};
 use crate::session::{Session, SessionError};
 
 /// Room for what a step prints while nobody reads: at the kernel's default of 64 KiB a fast printer waits often.
@@ -46,8 +46,8 @@ pub struct AttemptResult {
 
 impl AttemptResult {
     /// An attempt that ended so, and was not ended by runner.
-    pub fn of(ended: Ended) -> Self {
-        let Ended { outcome, out_of_memory, processes_refused, lost } = ended;
+    pub fn of(ended: ProcessEnd) -> Self {
+        let ProcessEnd { outcome, out_of_memory, processes_refused, lost } = ended;
         let (timed_out, interrupted) = (false, false);
         Self { outcome, out_of_memory, processes_refused, lost, timed_out, interrupted, killed: None }
     }

@@ -86,7 +86,7 @@ impl<'a> Ending<'a> {
             }
             Stage::Killed { again_at } => {
                 if now >= *again_at {
-                    self.running.insist();
+                    self.running.thaw_or_kill();
                     *again_at = now + KILL_AGAIN;
                 }
             }

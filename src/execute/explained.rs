@@ -35,7 +35,7 @@ impl StepContext<'_, '_> {
             // A runtime that fails takes the counters of the step's cgroup with it.
             Outcome::NotStarted { code: CANNOT_START, .. } => {
                 let few = ProcessLimit::of_caller().filter(ProcessLimit::leaves_few);
-                let few = few.map(|caller| format!("there may be too few processes for it: {}", caller.told()));
+                let few = few.map(|caller| format!("there may be too few processes for it: {}", caller.message()));
                 few.or_else(|| too_few_for(self.context.workspace.runtime(), container.limits.pids?))
             }
             _ => None,
@@ -120,7 +120,7 @@ fn processes_hint(own: Option<u64>, caller: Option<ProcessLimit>) -> String {
     let most = own.unwrap_or(Limits::DEFAULT_PIDS);
     let refused = "the kernel refused a process or thread:";
     if let Some(caller) = caller.filter(|caller| caller.free < most) {
-        return format!("{refused} {}", caller.told());
+        return format!("{refused} {}", caller.message());
     }
     let which = if own.is_some() { "`pids` under limits" } else { "the default" };
     format!(

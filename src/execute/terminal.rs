@@ -16,8 +16,8 @@ use super::step::process_in;
 use super::step_context::session;
 use super::streams::Sink;
 use crate::model::{ContainerId, Principal, Step, StepId, User};
-use crate::runtime::container::Begun;
-use crate::runtime::{Ended, Outcome, Stdio};
+use crate::runtime::container::TerminalReply;
+use crate::runtime::{Outcome, ProcessEnd, Stdio};
 use crate::session::{Session, SessionError};
 use crate::terminal::{Ending, Raw, relay, size};
 use crate::warning::Warning;
@@ -104,8 +104,8 @@ fn on_terminal(
     let null = || Ok::<_, io::Error>(File::options().read(true).write(true).open("/dev/null")?.into());
     let running = session.run(process, &Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?;
     let inside = match running.terminal()? {
-        Begun::Terminal(inside) => inside,
-        Begun::Ended(ended) => return Ok(AttemptResult::of(ended)),
+        TerminalReply::Terminal(inside) => inside,
+        TerminalReply::Ended(ended) => return Ok(AttemptResult::of(ended)),
     };
     let ending = {
         let raw = Raw::take(terminal)?;
@@ -122,5 +122,5 @@ fn on_terminal(
         (Ending::Key(signal), Outcome::Signaled { .. }) => Outcome::Signaled { signal },
         (_, outcome) => outcome.clone(),
     };
-    Ok(AttemptResult { interrupted: ending == Ending::Interrupt, ..AttemptResult::of(Ended { outcome, ..ended }) })
+    Ok(AttemptResult { interrupted: ending == Ending::Interrupt, ..AttemptResult::of(ProcessEnd { outcome, ..ended }) })
 }

@@ -1,6 +1,6 @@
 //! Finds, by their names, the cgroups that a killed runner or a runtime left behind, and removes them.
 
-use crate::cgroup::{HOST_LEAF, Home, restore, restore_all};
+use crate::cgroup::{GroupSet, HOST_LEAF, restore, restore_all};
 
 /// Returns the prefix of the names of all containers' cgroups of one lease.
 pub fn prefix(lease: &str) -> String {
@@ -13,7 +13,7 @@ pub const NAME_PREFIX: &str = "runner-";
 /// Removes the cgroups that remain of the containers of this process' own lease, with the processes in them, and restores
 /// the settings of its own cgroup. Returns whether none of them remains.
 pub fn remove_own(lease: &str) -> bool {
-    let Ok(home) = Home::of_this_process() else { return true };
+    let Ok(home) = GroupSet::of_this_process() else { return true };
     let prefix = prefix(lease);
     let is_clean = home.children(|name| name.starts_with(&prefix)).remove();
     if let Some(v2) = home.v2() {
@@ -24,12 +24,12 @@ pub fn remove_own(lease: &str) -> bool {
 
 /// The cgroups of containers on this host, below the cgroups of any runners.
 #[derive(Debug)]
-pub struct LeftOver(Option<Home>);
+pub struct LeftOver(Option<GroupSet>);
 
 impl LeftOver {
     /// Looks for them by name alone, so that runner needs no record of them, which a killed runner could not write.
     pub fn find() -> Self {
-        Self(Home::find(|name| name.starts_with(NAME_PREFIX) && name != HOST_LEAF).ok())
+        Self(GroupSet::find(|name| name.starts_with(NAME_PREFIX) && name != HOST_LEAF).ok())
     }
 
     /// Removes those of a lease that no living process has locked, with the processes in them. Returns whether none remains.

@@ -24,12 +24,12 @@ use super::external::INIT_PATH;
 use super::protocol::{self, OpenReply, StartRequest};
 use super::status::{self, Status};
 use super::watch::Watch;
-use super::{Ended, Outcome, PinnedMounts, Stdio, process, wire};
+use super::{Outcome, PinnedMounts, ProcessEnd, Stdio, process, wire};
 use crate::cgroup::ProcessLimit;
 use crate::error::error_chain;
 use crate::oom_score;
 
-/// How long a killed step may take before [`RunningStep::insist`].
+/// How long a killed step may take before [`RunningStep::thaw_or_kill`].
 pub const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 /// How often runner thaws a killed step before it kills the container: two seconds.
@@ -122,11 +122,11 @@ pub struct RunningStep {
 
 /// The first reply of a step that requests a terminal.
 #[derive(Debug)]
-pub enum Begun {
+pub enum TerminalReply {
     /// The terminal's master side, see pty(7).
     Terminal(OwnedFd),
     /// The step ended before it had a terminal.
-    Ended(Ended),
+    Ended(ProcessEnd),
 }
 
 impl Helper {
@@ -316,12 +316,12 @@ impl RunningStep {
     ///
     /// # Errors
     /// [`RuntimeError::Gone`] when the container ended before the step.
-    pub fn ended(self) -> Result<Ended, RuntimeError> {
+    pub fn ended(self) -> Result<ProcessEnd, RuntimeError> {
         loop {
-            let Begun::Ended(ended) = self.next()? else { continue };
+            let TerminalReply::Ended(ended) = self.next()? else { continue };
             let Some((watch, before)) = &self.watch else { return Ok(ended) };
             let failed = !ended.outcome.is_success();
-            return Ok(Ended {
+            return Ok(ProcessEnd {
                 out_of_memory: failed && watch.oom_kills() > *before,
                 processes_refused: failed && watch.processes_refused(),
                 lost: ended.lost.or_else(|| watch.lost_limit()),
@@ -332,7 +332,7 @@ impl RunningStep {
 
     /// Thaws a step that was killed and has not ended: a process inside may freeze the step again and again, and a process that
     /// is frozen on v1 does not end by SIGKILL. The caller repeats this each [`KILL_AGAIN`]; finally it kills the whole container.
-    pub fn insist(&self) {
+    pub fn thaw_or_kill(&self) {
         let Some((watch, _)) = &self.watch else { return };
         if self.thawed.fetch_add(1, Ordering::Relaxed) < MAX_THAWS { watch.thaw() } else { watch.kill() }
     }
@@ -346,7 +346,7 @@ impl RunningStep {
         self.kill();
         loop {
             match rustix::event::poll(&mut [PollFd::new(&self.status, PollFlags::IN)], Some(&again)) {
-                Ok(0) => self.insist(),
+                Ok(0) => self.thaw_or_kill(),
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -358,29 +358,31 @@ impl RunningStep {
     ///
     /// # Errors
     /// [`RuntimeError::Gone`] when the container ended before the step had one.
-    pub fn terminal(&self) -> Result<Begun, RuntimeError> {
+    pub fn terminal(&self) -> Result<TerminalReply, RuntimeError> {
         self.next()
     }
 
-    fn next(&self) -> Result<Begun, RuntimeError> {
+    fn next(&self) -> Result<TerminalReply, RuntimeError> {
         match status::receive(self.status.as_fd()).map_err(RuntimeError::Talk)? {
             Some(Status::Mounts(namespace)) => {
                 self.pinned_mounts.pin(namespace);
                 self.next()
             }
-            Some(Status::Terminal(terminal)) => Ok(Begun::Terminal(terminal)),
-            Some(Status::Ended(ended)) => Ok(Begun::Ended(match &self.started {
-                Some(started) => Ended { outcome: started.ended(ended.outcome), ..ended },
+            Some(Status::Terminal(terminal)) => Ok(TerminalReply::Terminal(terminal)),
+            Some(Status::Ended(ended)) => Ok(TerminalReply::Ended(match &self.started {
+                Some(started) => ProcessEnd { outcome: started.ended(ended.outcome), ..ended },
                 None => ended,
             })),
             Some(Status::EndedWithout(outcome, mount)) => {
                 let lost = self.started.as_ref().map(|started| started.without_mount(mount));
-                Ok(Begun::Ended(Ended { lost, ..outcome.into() }))
+                Ok(TerminalReply::Ended(ProcessEnd { lost, ..outcome.into() }))
             }
             Some(Status::Failed(failure)) => {
                 let why = "it failed to start".to_owned();
                 let unknown = Outcome::NotStarted { why, code: super::CANNOT_START };
-                Ok(Begun::Ended(self.started.as_ref().map_or(unknown, |started| started.outcome(failure)).into()))
+                Ok(TerminalReply::Ended(
+                    self.started.as_ref().map_or(unknown, |started| started.outcome(failure)).into(),
+                ))
             }
             None => Err(RuntimeError::Gone),
         }
@@ -401,6 +403,6 @@ impl RunningStep {
     pub fn kill(&self) {
         // The other side waits until our end closes. To close the sending half is enough, and replies still arrive.
         let _ = rustix::net::shutdown(&self.status, Shutdown::Write);
-        self.insist();
+        self.thaw_or_kill();
     }
 }

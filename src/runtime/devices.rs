@@ -12,7 +12,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
-use crate::cgroup::{GroupDir, Home};
+use crate::cgroup::{GroupDir, GroupSet};
 use crate::error::error_chain;
 use crate::runtime::cgroups;
 use crate::sys;
@@ -34,7 +34,7 @@ pub fn of(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
 ///
 /// # Errors
 /// Where the host has no device cgroup, or the kernel cannot enforce rules there: then nothing may run.
-pub fn allow_only(groups: &Home, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
+pub fn allow_only(groups: &GroupSet, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<dyn Error>> {
     match (groups.v1("devices"), groups.v2()) {
         (Some(group), _) => write_files(group, rules),
         (None, Some(group)) => attach_program(group, rules),
@@ -46,7 +46,7 @@ pub fn allow_only(groups: &Home, rules: &[LinuxDeviceCgroup]) -> Result<(), Box<
 ///
 /// # Errors
 /// The message for a container that may not start without them.
-pub fn check_below(home: &Home, name: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
+pub fn check_below(home: &GroupSet, name: &str, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
     let attempt = || -> Result<(), Box<dyn Error>> {
         let group = home.create(name)?;
         let allowed = allow_only(&group, rules);

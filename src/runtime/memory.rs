@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::OFlags;
 
-use crate::cgroup::Home;
+use crate::cgroup::GroupSet;
 
 /// A size that neither file reaches.
 const MAX_BYTES: usize = 4096;
@@ -19,8 +19,8 @@ impl OomKills {
     /// alone, on v2 those of the groups below it too.
     ///
     /// See `memory.events` in the kernel's cgroup-v2 document, and `memory.oom_control` in v1's, which counts since Linux 4.13.
-    pub fn of_groups(groups: &[&Home]) -> Option<Self> {
-        let open = |groups: &&Home| match (groups.v1("memory"), groups.v2()) {
+    pub fn of_groups(groups: &[&GroupSet]) -> Option<Self> {
+        let open = |groups: &&GroupSet| match (groups.v1("memory"), groups.v2()) {
             (Some(v1), _) => v1.file("memory.oom_control", OFlags::RDONLY).ok(),
             (None, Some(v2)) => v2.file("memory.events", OFlags::RDONLY).ok(),
             (None, None) => None,
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_does_not_exist_has_no_counter() {
-        let home = Home::of_this_process().unwrap();
+        let home = GroupSet::of_this_process().unwrap();
         assert!(OomKills::of_groups(&[&home.child("no-such-cgroup")]).is_none());
     }
 }

@@ -164,7 +164,7 @@ impl Outcome {
 
 /// The end of a process in a container: its outcome, and the circumstances that an outcome does not show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProcessEnd {
     /// How the process ended.
     pub outcome: Outcome,
     /// While it ran, the kernel killed it, or another process of its container, because memory ran out.
@@ -175,7 +175,7 @@ pub struct Ended {
     pub lost: Option<String>,
 }
 
-impl From<Outcome> for Ended {
+impl From<Outcome> for ProcessEnd {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, out_of_memory: false, processes_refused: false, lost: None }
     }

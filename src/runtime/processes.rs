@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cgroup::{GroupDir, Home};
+use crate::cgroup::{GroupDir, GroupSet};
 
 /// The count of refused processes when it was last read. Runner reads nothing while steps succeed.
 #[derive(Debug)]
@@ -14,14 +14,14 @@ pub struct Refusals {
 
 impl Refusals {
     /// Counts from now on. `own` are the groups that runner itself is in; the groups of the container are new.
-    pub fn from_now(own: &Home) -> Self {
+    pub fn from_now(own: &GroupSet) -> Self {
         let callers = if own.v1("pids").is_some() { Vec::new() } else { own.groups_that_limit_processes() };
         let last_count = AtomicU64::new(callers.iter().map(GroupDir::refused_processes).sum());
         Self { callers, last_count }
     }
 
     /// Returns whether a process was refused since the last call, in the groups of the container or above.
-    pub fn increased(&self, container: &[&Home]) -> bool {
+    pub fn increased(&self, container: &[&GroupSet]) -> bool {
         let callers: u64 = self.callers.iter().map(GroupDir::refused_processes).sum();
         let now = callers + count(container);
         now > self.last_count.swap(now, Ordering::Relaxed)
@@ -29,6 +29,6 @@ impl Refusals {
 }
 
 /// Returns how often a process was refused in these groups.
-pub fn count(groups: &[&Home]) -> u64 {
+pub fn count(groups: &[&GroupSet]) -> u64 {
     groups.iter().filter_map(|groups| groups.v1("pids").or(groups.v2())).map(GroupDir::refused_processes).sum()
 }

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 use super::wire::{self, STATUS_LENGTH, kind};
-use super::{Ended, Outcome};
+use super::{Outcome, ProcessEnd};
 
 /// The longest text of a reason, so that a packet fits into the socket's buffer.
 const MAX_TEXT: usize = 8 << 10;
@@ -30,7 +30,7 @@ pub enum Status {
     /// The mount namespace of a step that has ended.
     Mounts(OwnedFd),
     /// The step has ended.
-    Ended(Ended),
+    Ended(ProcessEnd),
     /// The step has ended, and by then its container had lost a mount, which has this index in the step's mounts.
     EndedWithout(Outcome, u64),
     /// The embedded runtime could not start the step.
@@ -76,7 +76,7 @@ pub fn send_mounts(socket: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Res
 ///
 /// # Errors
 /// `EPIPE` when runner has ended.
-pub fn send_ended(socket: BorrowedFd<'_>, ended: &Ended) -> io::Result<()> {
+pub fn send_ended(socket: BorrowedFd<'_>, ended: &ProcessEnd) -> io::Result<()> {
     let lost = ended.lost.as_deref().unwrap_or_default();
     let (kind, value, text) = match &ended.outcome {
         Outcome::Exited { code } => (kind::EXITED, *code, lost),
@@ -161,7 +161,7 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
         kind::SIGNALED => Outcome::Signaled { signal: value },
         kind::FAILED_IN_WORDS => {
             let outcome = Outcome::NotStarted { why: text, code: value };
-            return Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost: None }));
+            return Some(Status::Ended(ProcessEnd { outcome, out_of_memory, processes_refused, lost: None }));
         }
         _ => return None,
     };
@@ -169,7 +169,7 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Status> {
         return Some(Status::EndedWithout(outcome, detail));
     }
     let lost = Some(text).filter(|text| !text.is_empty());
-    Some(Status::Ended(Ended { outcome, out_of_memory, processes_refused, lost }))
+    Some(Status::Ended(ProcessEnd { outcome, out_of_memory, processes_refused, lost }))
 }
 
 #[cfg(test)]
@@ -191,7 +191,7 @@ mod tests {
             for (out_of_memory, processes_refused) in [(false, false), (true, false), (false, true)] {
                 let (here, there) = pair().unwrap();
                 let outcome = outcome.clone();
-                let ended = Ended { outcome, out_of_memory, processes_refused, lost: None };
+                let ended = ProcessEnd { outcome, out_of_memory, processes_refused, lost: None };
                 send_ended(there.as_fd(), &ended).unwrap();
                 let Some(Status::Ended(received)) = receive(here.as_fd()).unwrap() else { panic!("no end came") };
                 assert_eq!(received, ended);
@@ -212,7 +212,7 @@ mod tests {
     fn a_lost_limit_is_received_as_text() {
         let (here, there) = pair().unwrap();
         let lost = Some("it was 7 and is max".to_owned());
-        let ended = Ended { lost, ..Outcome::Exited { code: 0 }.into() };
+        let ended = ProcessEnd { lost, ..Outcome::Exited { code: 0 }.into() };
         send_ended(there.as_fd(), &ended).unwrap();
         assert!(matches!(receive(here.as_fd()).unwrap(), Some(Status::Ended(received)) if received == ended));
     }

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::memory::OomKills;
 use super::processes::Refusals;
-use crate::cgroup::{Home, LimitedGroup, SetLimit};
+use crate::cgroup::{GroupSet, LimitedGroup, SetLimit};
 
 /// The cgroups of a container whose steps are all in the same ones. The helper makes them; runner opens them at the first use.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Watch {
 /// The groups that runner itself is in, and the counts there before the first step.
 #[derive(Debug)]
 struct Caller {
-    home: Home,
+    home: GroupSet,
     refusals: Refusals,
     /// On v2 the kernel may count memory for this group alone.
     oom_kills: Option<(OomKills, u64)>,
@@ -30,7 +30,7 @@ struct Caller {
 #[derive(Debug)]
 struct Groups {
     limited: LimitedGroup,
-    leaf: Home,
+    leaf: GroupSet,
     oom_kills: Option<OomKills>,
 }
 
@@ -43,7 +43,7 @@ impl Watch {
 
     /// Counts from now on; the caller does so before the first step begins.
     pub fn count_from_now(&mut self) {
-        self.caller = Home::of_this_process().ok().map(|home| {
+        self.caller = GroupSet::of_this_process().ok().map(|home| {
             let oom_kills = if home.v1("memory").is_some() { None } else { OomKills::of_groups(&[&home]) };
             Caller {
                 refusals: Refusals::from_now(&home),

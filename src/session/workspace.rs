@@ -202,7 +202,7 @@ impl Workspace {
 
     /// Returns the memory limit of the cgroup in which runner was started, read once.
     fn memory_limit(&self) -> Option<u64> {
-        *self.memory.get_or_init(|| cgroup::Home::of_this_process().ok()?.memory_limit())
+        *self.memory.get_or_init(|| cgroup::GroupSet::of_this_process().ok()?.memory_limit())
     }
 
     /// Unmounts everything. No session may exist any more.

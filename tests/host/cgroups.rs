@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResourcesBuilder};
-use runner::cgroup::{Home, LimitedGroup};
+use runner::cgroup::{GroupSet, LimitedGroup};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::built::{Built, Gate, Running, descendants, processes_of, project, unique_seconds, wait_for};
@@ -193,7 +193,7 @@ fn the_next_start_removes_a_frozen_step_of_a_killed_runner() {
 
 fn is_any_frozen(runner: u32) -> bool {
     let prefix = format!("runner-{runner}-");
-    let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+    let groups = GroupSet::find(|name| name.starts_with(&prefix)).unwrap();
     let mut folders: Vec<PathBuf> = groups.hierarchies().iter().map(|group| group.own.path().to_owned()).collect();
     while let Some(directory) = folders.pop() {
         if fs::read_to_string(directory.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
@@ -213,7 +213,7 @@ fn caller(name: &str, memory: i64, pids: i64) -> (LimitedGroup, String) {
     let memory = LinuxMemoryBuilder::default().limit(memory).build().unwrap();
     let pids = LinuxPidsBuilder::default().limit(pids).build().unwrap();
     let resources = LinuxResourcesBuilder::default().memory(memory).pids(pids).build().unwrap();
-    let caller = LimitedGroup::create(&Home::of_this_process().unwrap(), &name, &resources).unwrap();
+    let caller = LimitedGroup::create(&GroupSet::of_this_process().unwrap(), &name, &resources).unwrap();
     let files = caller.groups().hierarchies().iter().map(|group| group.own.path().join("cgroup.procs"));
     let join: String = files.map(|file| format!("echo $$ > '{}'; ", file.display())).collect();
     (caller, format!("{join} exec \"$@\""))
@@ -338,7 +338,7 @@ fn a_step_whose_limit_is_raised_from_outside_fails_with_that_reason() {
     let limit =
         |directory: &PathBuf| fs::read_to_string(directory.join("pids.max")).is_ok_and(|most| most.trim() != "max");
     let holder = wait_for("the group with the limit", || {
-        let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+        let groups = GroupSet::find(|name| name.starts_with(&prefix)).unwrap();
         let own = groups.hierarchies().iter().map(|group| group.own.path().to_owned());
         own.flat_map(|group| [group.join("p"), group]).find(limit)
     });

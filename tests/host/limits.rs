@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runner::cgroup::Home;
+use runner::cgroup::GroupSet;
 
 use crate::built::{Built, Gate, Running, processes_of, project, unique_seconds};
 use crate::runtime::runtime;
@@ -11,7 +11,7 @@ use crate::runtime::runtime;
 #[track_caller]
 fn of_cgroup(runner: u32, names: [&str; 2]) -> String {
     let prefix = format!("runner-{runner}-");
-    let groups = Home::find(|name| name.starts_with(&prefix)).unwrap();
+    let groups = GroupSet::find(|name| name.starts_with(&prefix)).unwrap();
     let own = groups.hierarchies().iter().map(|group| group.own.path());
     // The group of a session whose steps are containers of their own has the limits on one below.
     let limited = own.map(|group| if group.join("p").exists() { group.join("p") } else { group.to_owned() });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::cgroup::Standing;
+use crate::cgroup::LimitSupport;
 use crate::columns::wrap;
 use crate::model::{Build, ContainerId, Limits, size_text};
 use crate::plan::Plan;
@@ -30,7 +30,7 @@ struct PlannedLimit {
 /// The mechanism of the kernel that enforces a limit.
 enum By {
     /// A cgroup.
-    Group(Standing),
+    Group(LimitSupport),
     /// The limit of each process. The value is the host's maximum if the manifest asks for more.
     Process { too_much_for: Option<u64> },
 }
@@ -40,9 +40,9 @@ impl PlannedLimit {
     /// only in a delegated cgroup.
     fn is_enforced(&self) -> bool {
         match &self.by {
-            By::Group(Standing::Holds | Standing::Moves { is_delegated: true, .. }) => true,
-            By::Group(Standing::SwitchesOn(_) | Standing::Moves { .. }) => !self.is_default,
-            By::Group(Standing::Lacks(_) | Standing::Nowhere) => false,
+            By::Group(LimitSupport::Holds | LimitSupport::Moves { is_delegated: true, .. }) => true,
+            By::Group(LimitSupport::SwitchesOn(_) | LimitSupport::Moves { .. }) => !self.is_default,
+            By::Group(LimitSupport::Lacks(_) | LimitSupport::Nowhere) => false,
             By::Process { too_much_for } => too_much_for.is_none(),
         }
     }
@@ -58,27 +58,27 @@ impl PlannedLimit {
             }
         };
         match standing {
-            Standing::SwitchesOn(group) if self.is_default => {
+            LimitSupport::SwitchesOn(group) if self.is_default => {
                 format!("{what}, the default, is not enforced: its controller is off in {}", group.display())
             }
-            Standing::Moves { group, is_delegated: false } if self.is_default => {
+            LimitSupport::Moves { group, is_delegated: false } if self.is_default => {
                 format!(
                     "{what}, the default, is not enforced: {} has processes of its own and is not delegated; `systemd-run \
                      --scope -p Delegate=yes runner …` starts runner in a group that enforces it",
                     group.display()
                 )
             }
-            Standing::Holds | Standing::SwitchesOn(_) => format!("{what} is enforced"),
-            Standing::Moves { group, .. } => {
+            LimitSupport::Holds | LimitSupport::SwitchesOn(_) => format!("{what} is enforced"),
+            LimitSupport::Moves { group, .. } => {
                 format!(
                     "{what} is enforced (for this, the processes in {} are moved into runner-host below it)",
                     group.display()
                 )
             }
-            Standing::Lacks(group) => {
+            LimitSupport::Lacks(group) => {
                 format!("{what} is not enforced: {} does not have its controller", group.display())
             }
-            Standing::Nowhere => format!("{what} is not enforced: no cgroup hierarchy has its controller"),
+            LimitSupport::Nowhere => format!("{what} is not enforced: no cgroup hierarchy has its controller"),
         }
     }
 }
@@ -86,7 +86,7 @@ impl PlannedLimit {
 /// The facts about this host that decide whether limits are in force.
 pub struct HostLimits<'h> {
     /// The standing of a cgroup controller.
-    pub standing: &'h dyn Fn(&str) -> Standing,
+    pub standing: &'h dyn Fn(&str) -> LimitSupport,
     /// The largest number of open files that this process can set, if it is limited.
     pub settable: Option<u64>,
     /// The number of open files of a container without a limit.
@@ -139,7 +139,7 @@ impl<'a> PlannedLimits<'a> {
     }
 }
 
-fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<u64>) -> Vec<PlannedLimit> {
+fn limits(limits: Limits, standing: &dyn Fn(&str) -> LimitSupport, settable: Option<u64>) -> Vec<PlannedLimit> {
     let standing = |controller| By::Group(standing(controller));
     let mut planned = Vec::new();
     let default = settable.map_or(Limits::DEFAULT_NOFILE, |most| most.min(Limits::DEFAULT_NOFILE));
@@ -156,11 +156,11 @@ fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<
         planned.push(PlannedLimit { key: "cpus", value: json!(cpus), is_default: false, by: standing("cpu") });
     }
     let (value, is_default) = (json!(limits.pids.unwrap_or(Limits::DEFAULT_PIDS)), limits.pids.is_none());
-    let moves = |by: &By| matches!(by, By::Group(Standing::Moves { .. }));
+    let moves = |by: &By| matches!(by, By::Group(LimitSupport::Moves { .. }));
     // If another limit of the container moves the processes, the default moves none.
     let by = match standing("pids") {
         pids if is_default && moves(&pids) && planned.iter().any(|limit| moves(&limit.by)) => {
-            By::Group(Standing::Holds)
+            By::Group(LimitSupport::Holds)
         }
         found => found,
     };
@@ -172,7 +172,7 @@ fn limits(limits: Limits, standing: &dyn Fn(&str) -> Standing, settable: Option<
 mod tests {
     use super::*;
 
-    fn planned(of: Limits, standing: &Standing) -> PlannedLimits<'static> {
+    fn planned(of: Limits, standing: &LimitSupport) -> PlannedLimits<'static> {
         PlannedLimits { containers: vec![("c", limits(of, &|_| standing.clone(), Some(10_000)))], nofile: None }
     }
 
@@ -181,14 +181,14 @@ mod tests {
 
     #[test]
     fn limits_in_force_are_listed_except_defaults() {
-        let text = planned(ALL, &Standing::Holds).text(None);
+        let text = planned(ALL, &LimitSupport::Holds).text(None);
         assert_eq!(text, "limits of c: memory 96MiB is enforced; cpus 1.5 is enforced; pids 40 is enforced\n");
-        assert_eq!(planned(NONE, &Standing::Holds).text(None), "");
+        assert_eq!(planned(NONE, &LimitSupport::Holds).text(None), "");
     }
 
     #[test]
     fn a_limit_of_the_manifest_moves_processes_and_a_default_does_not() {
-        let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
+        let moves = LimitSupport::Moves { group: "/g".into(), is_delegated: false };
         let limits = planned(Limits { pids: Some(40), ..NONE }, &moves);
         assert_eq!(
             limits.text(None),
@@ -206,21 +206,21 @@ mod tests {
 
     #[test]
     fn a_default_is_in_force_if_another_limit_moves_the_processes() {
-        let moves = Standing::Moves { group: "/g".into(), is_delegated: false };
+        let moves = LimitSupport::Moves { group: "/g".into(), is_delegated: false };
         let limits = planned(Limits { memory: Some(96 << 20), ..NONE }, &moves);
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
     }
 
     #[test]
     fn in_a_delegated_group_a_default_moves_processes_too() {
-        let limits = planned(NONE, &Standing::Moves { group: "/g".into(), is_delegated: true });
+        let limits = planned(NONE, &LimitSupport::Moves { group: "/g".into(), is_delegated: true });
         assert_eq!(limits.text(None), "");
         assert_eq!(limits.json()["c"]["pids"], json!({ "value": 32768, "default": true, "holds": true }));
     }
 
     #[test]
     fn a_default_enables_no_controller_in_the_root_group() {
-        let off = Standing::SwitchesOn("/h".into());
+        let off = LimitSupport::SwitchesOn("/h".into());
         assert_eq!(
             planned(NONE, &off).text(None),
             "pids 32768, the default, is not enforced: its controller is off in /h\n"
@@ -230,22 +230,22 @@ mod tests {
 
     #[test]
     fn a_number_of_open_files_above_the_hosts_maximum_is_reported() {
-        let text = |nofile| planned(Limits { nofile, ..NONE }, &Standing::Holds).text(None);
+        let text = |nofile| planned(Limits { nofile, ..NONE }, &LimitSupport::Holds).text(None);
         assert_eq!(text(Some(64)), "limits of c: nofile 64 is enforced\n");
         assert_eq!(
             text(Some(10_001)),
             "limits of c: nofile 10001 is not possible, so no step of the container starts: this host allows 10000\n"
         );
-        let json = planned(Limits { nofile: Some(10_001), ..NONE }, &Standing::Holds).json();
+        let json = planned(Limits { nofile: Some(10_001), ..NONE }, &LimitSupport::Holds).json();
         assert_eq!(json["c"]["nofile"], json!({ "value": 10_001, "default": false, "holds": false }));
-        let json = planned(NONE, &Standing::Holds).json();
+        let json = planned(NONE, &LimitSupport::Holds).json();
         assert_eq!(json["c"]["nofile"], json!({ "value": 4096, "default": true, "holds": true }));
     }
 
     #[test]
     fn a_missing_controller_is_reported_with_the_group_that_lacks_it() {
-        let text =
-            planned(Limits { millicpus: Some(500), pids: Some(1), ..NONE }, &Standing::Lacks("/g".into())).text(None);
+        let text = planned(Limits { millicpus: Some(500), pids: Some(1), ..NONE }, &LimitSupport::Lacks("/g".into()))
+            .text(None);
         assert!(text.starts_with("limits of c: cpus 0.5 is not enforced: /g does not have its controller; "), "{text}");
     }
 }

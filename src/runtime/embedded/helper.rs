@@ -156,7 +156,7 @@ fn start(open: &OpenRequest, group: &ContainerGroup, requests: OwnedFd, setup: O
         match forked.map_err(context("start the container's first process")).map_err(|error| error_chain(&error))? {
             Fork::Child => {
                 drop(report);
-                let built = group.join_v1().map_err(|error| error.told());
+                let built = group.join_v1().map_err(|error| error.message_with_hint());
                 let Err(message) =
                     built.and_then(|()| become_init(&open.spec, descriptors).map_err(|error| error_chain(&error)));
                 let _ = reporting.write_all(message.as_bytes());

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Spec};
 use rustix::fs::OFlags;
 
-use crate::cgroup::{CgroupError, Hierarchy, Home, LimitedGroup, enter_namespace};
+use crate::cgroup::{CgroupError, GroupSet, Hierarchy, LimitedGroup, enter_namespace};
 use crate::runtime::devices;
 use crate::runtime::memory::OomKills;
 use crate::runtime::processes::{self, Refusals};
@@ -40,10 +40,10 @@ const OF_RUNTIMES: [&str; 5] = ["cpu", "devices", "freezer", "memory", "pids"];
 #[derive(Debug)]
 pub struct Groups<'a> {
     /// The groups of runner itself.
-    own: &'a Home,
+    own: &'a GroupSet,
     limited: LimitedGroup,
     /// The groups of the helper and of the runtime's program.
-    helper: Home,
+    helper: GroupSet,
     refusals: Refusals,
     rules: Vec<LinuxDeviceCgroup>,
     /// Whether the rules are enforced; else why not.
@@ -54,8 +54,8 @@ pub struct Groups<'a> {
 #[derive(Debug)]
 pub struct StepGroups {
     path: PathBuf,
-    outer: Home,
-    leaf: Home,
+    outer: GroupSet,
+    leaf: GroupSet,
     /// The counter of the nearest group in which the kernel counts memory, and its first value.
     oom_kills: Option<(OomKills, u64)>,
 }
@@ -63,9 +63,9 @@ pub struct StepGroups {
 /// The topmost groups of a session, and the groups above them.
 #[derive(Debug)]
 pub struct SessionGroups {
-    own: Home,
+    own: GroupSet,
     /// The session's topmost groups.
-    pub groups: Home,
+    pub groups: GroupSet,
 }
 
 /// Returns the resources of a config.json.
@@ -79,11 +79,11 @@ fn resources(spec: &Spec) -> LinuxResources {
 /// A message that names the missing part.
 pub fn make(id: &str, spec: &Spec) -> Result<SessionGroups, String> {
     let make = || {
-        let own = Home::of_this_process()?;
+        let own = GroupSet::of_this_process()?;
         let groups = LimitedGroup::make_room(&own, id, &resources(spec))?;
         Ok(SessionGroups { own, groups })
     };
-    make().map_err(|error: CgroupError| error.told())
+    make().map_err(|error: CgroupError| error.message_with_hint())
 }
 
 impl<'a> Groups<'a> {
@@ -96,7 +96,7 @@ impl<'a> Groups<'a> {
             enter_namespace(&session.groups, HELPER)?;
             LimitedGroup::create(&session.groups, LIMITED, &resources(spec))
         };
-        let limited = enter().map_err(|error| error.told())?;
+        let limited = enter().map_err(|error| error.message_with_hint())?;
         limited.enable_below(limited.groups());
         let rules = devices::of(spec);
         let enforced = if limited.groups().v1("devices").is_some() {
@@ -123,7 +123,7 @@ impl<'a> Groups<'a> {
     /// A message that says why they cannot be made.
     pub fn step(&self, number: u64) -> io::Result<StepGroups> {
         let name = format!("s{number}");
-        let outer = self.limited.groups().create(&name).map_err(|error| io::Error::other(error.told()))?;
+        let outer = self.limited.groups().create(&name).map_err(|error| io::Error::other(error.message_with_hint()))?;
         let fill = || {
             if outer.v1("devices").is_some() && self.enforced.is_ok() {
                 let mut rules = self.rules.clone();
@@ -131,7 +131,7 @@ impl<'a> Groups<'a> {
                 devices::allow_only(&outer, &rules).map_err(|error| io::Error::other(error.to_string()))?;
             }
             self.limited.enable_below(&outer);
-            self.limited.create_leaf(&outer).map_err(|error| io::Error::other(error.told()))
+            self.limited.create_leaf(&outer).map_err(|error| io::Error::other(error.message_with_hint()))
         };
         match fill() {
             Ok(leaf) => {

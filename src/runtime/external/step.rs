@@ -27,7 +27,7 @@ use super::working_directory;
 use super::{INIT_PATH, OpenRequest};
 use crate::fs::regular;
 use crate::fs::remove_tree::remove_tree;
-use crate::runtime::{Ended, Outcome, devices, reap, status};
+use crate::runtime::{Outcome, ProcessEnd, devices, reap, status};
 use crate::sys;
 
 /// The longest file with the number of a process.
@@ -418,7 +418,7 @@ impl Step {
             self.own_tmpfs.empty();
             let _ = status::send_mounts(self.status.as_fd(), mounts.as_fd());
         }
-        let ended = Ended { outcome, out_of_memory, processes_refused, lost };
+        let ended = ProcessEnd { outcome, out_of_memory, processes_refused, lost };
         let _ = status::send_ended(self.status.as_fd(), &ended);
     }
 

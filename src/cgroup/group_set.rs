@@ -30,7 +30,7 @@ pub struct Hierarchy {
 
 /// One group in each hierarchy of this host.
 #[derive(Debug)]
-pub struct Home {
+pub struct GroupSet {
     hierarchies: Vec<Hierarchy>,
 }
 
@@ -46,7 +46,7 @@ impl Hierarchy {
     }
 }
 
-impl Home {
+impl GroupSet {
     /// Returns the groups that contain this process; where it was moved into [`HOST_LEAF`], the group above.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn this_process_is_found_in_every_hierarchy_that_the_kernel_names() {
-        let home = Home::of_this_process().unwrap();
+        let home = GroupSet::of_this_process().unwrap();
         let named = fs::read_to_string("/proc/self/cgroup").unwrap().lines().count();
         assert_eq!(home.hierarchies().len(), named);
         let own = std::process::id().to_string();

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::controllers::{has_controller, is_delegated, is_empty, is_enabled, is_host_root};
-use super::home::Home;
+use super::group_set::GroupSet;
 
 /// Whether, and how, a limit could be enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum LimitSupport {
     /// Its controller is enabled, or can be enabled without moving a process.
     Holds,
     /// Runner must enable its controller in the host's root first, which it does only for a limit of the manifest.
@@ -26,17 +26,17 @@ pub enum Standing {
     Nowhere,
 }
 
-impl Home {
+impl GroupSet {
     /// Returns whether a limit of this controller could be enforced below these groups.
-    pub fn standing(&self, controller: &str) -> Standing {
+    pub fn limit_support(&self, controller: &str) -> LimitSupport {
         match (self.v1(controller), self.v2()) {
-            (Some(_), _) => Standing::Holds,
-            (None, Some(v2)) if is_enabled(v2, controller) => Standing::Holds,
-            (None, Some(v2)) if !has_controller(v2, controller) => Standing::Lacks(v2.path().to_owned()),
-            (None, Some(v2)) if is_host_root(v2) => Standing::SwitchesOn(v2.path().to_owned()),
-            (None, Some(v2)) if is_empty(v2) => Standing::Holds,
-            (None, Some(v2)) => Standing::Moves { group: v2.path().to_owned(), is_delegated: is_delegated(v2) },
-            (None, None) => Standing::Nowhere,
+            (Some(_), _) => LimitSupport::Holds,
+            (None, Some(v2)) if is_enabled(v2, controller) => LimitSupport::Holds,
+            (None, Some(v2)) if !has_controller(v2, controller) => LimitSupport::Lacks(v2.path().to_owned()),
+            (None, Some(v2)) if is_host_root(v2) => LimitSupport::SwitchesOn(v2.path().to_owned()),
+            (None, Some(v2)) if is_empty(v2) => LimitSupport::Holds,
+            (None, Some(v2)) => LimitSupport::Moves { group: v2.path().to_owned(), is_delegated: is_delegated(v2) },
+            (None, None) => LimitSupport::Nowhere,
         }
     }
 }
