@@ -1,13 +1,11 @@
-//! A session's container as runner sees it: a helper process that owns it, and a socket that takes requests for steps.
+//! A session's container in runner: a helper process that owns it, and a socket that accepts requests for steps.
 //!
 //! The helper is a second process of runner's program. The embedded runtime's helper makes the container and waits for its
 //! end, while requests go straight to the process that becomes the step; an external runtime's helper receives them itself.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, Command, ExitCode, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,16 +15,16 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use serde::Serialize;
-use thiserror::Error;
 
 use super::embedded::{RequestSocket, StartedStep};
+pub use super::error::RuntimeError;
 use super::external::INIT_PATH;
+use super::helper_process::HelperProcess;
+pub use super::helper_process::{Helper, helper_exit_code};
 use super::protocol::{self, OpenReply, StartRequest};
 use super::status::{self, Status};
 use super::watch::Watch;
 use super::{Outcome, PinnedMounts, ProcessEnd, Stdio, process, wire};
-use crate::cgroup::ProcessLimit;
-use crate::error::error_chain;
 use crate::oom_score;
 
 /// How long a killed step may take before [`RunningStep::thaw_or_kill`].
@@ -34,54 +32,6 @@ pub const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 /// How often runner thaws a killed step before it kills the container: two seconds.
 const MAX_THAWS: u32 = 100;
-
-/// EAGAIN in a helper's message: it could make no process or thread.
-const NO_PROCESS: &str = "(os error 11)";
-
-/// The number of bytes that runner reads of a helper's error message.
-const MAX_ERROR_MESSAGE: usize = 4 << 10;
-
-/// A failure of a session's helper.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum RuntimeError {
-    #[error("cannot start the session's helper process")]
-    Spawn(#[source] io::Error),
-    #[error("cannot talk to the session's helper process")]
-    Talk(#[source] io::Error),
-    #[error("cannot create the container: {0}")]
-    Create(String),
-    #[error("the session's helper process failed: {0}")]
-    Failed(String),
-    #[error("the session's helper process ended unexpectedly")]
-    Gone,
-}
-
-impl RuntimeError {
-    /// Returns how to fix it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock => Some(ProcessLimit::hint()),
-            Self::Create(message) | Self::Failed(message) if message.contains(NO_PROCESS) => Some(ProcessLimit::hint()),
-            Self::Spawn(error) if error.kind() == io::ErrorKind::NotFound => Some("mount -t proc proc /proc".into()),
-            Self::Talk(_) | Self::Gone => {
-                Some("`dmesg | tail` says whether the kernel has killed it for want of memory".into())
-            }
-            Self::Spawn(_) | Self::Create(_) | Self::Failed(_) => None,
-        }
-    }
-}
-
-/// A helper that starts, and then waits for the request to open a container: to start it takes as long as to mount a root.
-#[derive(Debug)]
-pub struct Helper {
-    socket: UnixStream,
-    process: HelperProcess,
-}
-
-/// The process of a helper. Its owner has closed the socket by the time it drops this, so the helper ends; the drop waits for that.
-#[derive(Debug)]
-struct HelperProcess(Child);
 
 /// A container that starts processes on request.
 #[derive(Debug)]
@@ -127,78 +77,6 @@ pub enum TerminalReply {
     Terminal(OwnedFd),
     /// The step ended before it had a terminal.
     Ended(ProcessEnd),
-}
-
-impl Helper {
-    /// Starts a helper with this argument.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Spawn`].
-    pub(super) fn start(argument: &str) -> Result<Self, RuntimeError> {
-        let (here, there) = UnixStream::pair().map_err(RuntimeError::Spawn)?;
-        // No process inside a container ever runs this program, so none can reach its file, see CVE-2019-5736.
-        let child = Command::new("/proc/self/exe")
-            .arg0("runner")
-            .arg(argument)
-            .env_clear()
-            // The socket is the helper's standard input, so both need not agree on a descriptor number.
-            .stdin(OwnedFd::from(there))
-            .stdout(ProcessStdio::null())
-            // For its error message alone.
-            .stderr(ProcessStdio::piped())
-            .current_dir("/")
-            // A Ctrl-C at the terminal must reach runner alone, which ends its sessions itself.
-            .process_group(0)
-            .spawn()
-            .map_err(RuntimeError::Spawn)?;
-        Ok(Self { socket: here, process: HelperProcess(child) })
-    }
-
-    /// Sends a message that has no reply.
-    pub(super) fn send(&self, message: &impl Serialize) -> io::Result<()> {
-        protocol::send(&self.socket, message, &[])
-    }
-}
-
-impl HelperProcess {
-    /// Waits until the helper has ended.
-    fn wait(&mut self) -> Result<(), RuntimeError> {
-        if self.0.wait().map_err(RuntimeError::Talk)?.success() {
-            return Ok(());
-        }
-        let message = self.0.stderr.as_mut().map_or_else(String::new, error_message);
-        Err(if message.is_empty() { RuntimeError::Gone } else { RuntimeError::Failed(message) })
-    }
-}
-
-/// Returns the text that an ended helper has written to its standard error. Processes that it started may still have that
-/// pipe open, so this never blocks.
-fn error_message(stderr: &mut ChildStderr) -> String {
-    let mut bytes = [0; MAX_ERROR_MESSAGE];
-    let read =
-        rustix::io::ioctl_fionbio(&*stderr, true).map_err(io::Error::from).and_then(|()| stderr.read(&mut bytes));
-    String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).trim_end().to_owned()
-}
-
-/// Returns a helper's exit code, and writes the error of a failed one to its standard error. `cleaned_up` says whether nothing
-/// remains of its container.
-pub fn helper_exit_code(cleaned_up: io::Result<bool>) -> ExitCode {
-    match cleaned_up {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // Runner may have ended, and then nobody reads the message.
-            let _ = writeln!(io::stderr(), "{}", error_chain(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-impl Drop for HelperProcess {
-    fn drop(&mut self) {
-        // Where the container was closed in the ordinary way, `wait` has returned already.
-        let _ = self.0.wait();
-    }
 }
 
 impl Container {

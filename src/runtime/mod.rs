@@ -13,7 +13,9 @@ mod devices;
 #[path = "../init/disposition.rs"]
 pub mod disposition;
 pub mod embedded;
+mod error;
 pub mod external;
+mod helper_process;
 mod lost_mount;
 mod memory;
 mod options;

@@ -16,6 +16,8 @@ mod filesystems;
 mod full;
 mod inspect;
 mod layer;
+mod layer_stack;
+mod mount_options;
 mod mounts;
 mod saved_image;
 mod scratch;
@@ -54,10 +56,10 @@ pub use start::SessionStart;
 pub use workspace::Workspace;
 
 use crate::error::context;
-use crate::fs::in_root::{open_beneath, resolve};
+use crate::fs::in_root::resolve;
 use crate::loopdev::LentLoopDevices;
 use crate::model::{Capability, Container, User};
-use crate::mount::{FileNumbers, Mounted, bind_read_only, mount_overlay};
+use crate::mount::Mounted;
 use crate::named_paths::NamedPaths;
 use crate::runtime::container::{self, RunningStep};
 use crate::runtime::process::Credentials;
@@ -264,52 +266,6 @@ impl<'a> Session<'a> {
         defaults.into_iter().chain(self.mounts.prepared().iter().map(|mount| mount.point().clone())).collect()
     }
 
-    fn numbers(&self) -> FileNumbers {
-        if self.container.xino { FileNumbers::Stable } else { FileNumbers::OfLayers }
-    }
-
-    /// Mounts the layers below alone, read-only.
-    fn mount_layers(&self, target: &Path) -> Result<Mounted, SessionError> {
-        let empty = self.scratch.directory("empty")?;
-        if self.lowers.is_empty() {
-            // A root from nothing: overlayfs needs two layers, and refuses the same directory twice.
-            return Ok(bind_read_only(&empty, target)?);
-        }
-        let mut lowers: Vec<&Path> = self.lowers.iter().rev().map(LowerLayer::path).collect();
-        lowers.push(&empty);
-        Ok(mount_overlay(&lowers, None, target, self.numbers())?)
-    }
-
-    /// Makes the directory for changes: with the initial ones, or a new one with the attributes of `like`, the root of the layers
-    /// below.
-    fn new_upper(&self, like: &Path) -> Result<PathBuf, SessionError> {
-        if let Some(InitialChanges::Upper(upper)) = &self.initial_changes {
-            return Ok(upper.clone());
-        }
-        let upper = self.scratch.directory("upper")?;
-        if let Some(InitialChanges::Saved(saved)) = &self.initial_changes {
-            saved.restore(&upper)?;
-            return Ok(upper);
-        }
-        let like = rustix::fs::open(like, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(io::Error::from)?;
-        let copied = skeleton::copy_attributes(like.as_fd(), Path::new("/"), &upper);
-        copied.map_err(context("copy the attributes of the root directory"))?;
-        Ok(upper)
-    }
-
-    fn overlay(&self, skeleton: &Path, upper: &Path, target: &Path) -> Result<Mounted, SessionError> {
-        let mut lowers: Vec<&Path> = vec![skeleton];
-        lowers.extend(self.lowers.iter().rev().map(LowerLayer::path));
-        if self.container.read_only {
-            let empty = self.scratch.directory("empty")?;
-            lowers.push(&empty);
-            return Ok(mount_overlay(&lowers, None, target, self.numbers())?);
-        }
-        let work = self.scratch.directory("work")?;
-        Ok(mount_overlay(&lowers, Some((upper, &work)), target, self.numbers())?)
-    }
-
     /// Returns the numbers of a user of the manifest, from the current files of the root.
     ///
     /// # Errors
@@ -355,50 +311,6 @@ impl<'a> Session<'a> {
         self.live.as_ref().ok_or_else(|| SessionError::Io(io::Error::other("it has not been started")))
     }
 
-    /// Ends the container and unmounts the root; the changes since the last time become the topmost layer below. The session may
-    /// be started again, on top of that layer.
-    ///
-    /// # Errors
-    /// See [`SessionError`].
-    pub fn freeze(&mut self) -> Result<LowerLayer, SessionError> {
-        self.refuse_lost()?;
-        let upper = match self.live.take() {
-            Some(live) => live.end()?,
-            None => self.untouched_upper()?,
-        };
-        self.initial_changes = None;
-        let lower = LowerLayer::frozen(upper, Arc::clone(&self.scratch));
-        self.lowers.push(lower.clone());
-        self.own_layers += 1;
-        Ok(lower)
-    }
-
-    /// Returns the upper directory of a snapshot right after another one, with nothing but the root directory itself.
-    fn untouched_upper(&self) -> Result<PathBuf, SessionError> {
-        let target = self.workspace.directory("layers")?;
-        let layers = self.mount_layers(&target)?;
-        let upper = self.new_upper(layers.path())?;
-        layers.close().map_err(SessionError::Busy)?;
-        Ok(upper)
-    }
-
-    /// Returns the layers below, the lowest first.
-    pub fn lowers(&self) -> &[LowerLayer] {
-        &self.lowers
-    }
-
-    /// Returns whether one of the layers below the topmost one has a file at a path.
-    pub fn is_below(&self, path: &Path) -> bool {
-        let below = path.strip_prefix("/").unwrap_or(path);
-        let has = |layer: &LowerLayer| {
-            let top = rustix::fs::open(layer.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-            let opened = top.and_then(|top| open_beneath(top, below, OFlags::PATH | OFlags::NOFOLLOW));
-            // A path that cannot be opened may exist.
-            !matches!(opened, Err(rustix::io::Errno::NOENT))
-        };
-        self.lowers.split_last().is_some_and(|(_, below)| below.iter().any(has))
-    }
-
     /// Returns the scratch that contains its changes.
     pub fn scratch(&self) -> &Arc<Scratch> {
         &self.scratch
@@ -436,22 +348,6 @@ impl<'a> Session<'a> {
     /// Returns the directory with the changes since the last snapshot; none if no process has run since. No process may be running.
     pub fn changes(&self) -> Option<&Path> {
         self.live.as_ref().map(|live| live.upper.as_path())
-    }
-
-    /// Replaces the layers below; the topmost `own` of the new ones are those of its own snapshots since the last full one. The
-    /// session must not be running.
-    pub fn rebase(&mut self, lowers: Vec<LowerLayer>, own: usize) {
-        self.lowers = lowers;
-        self.own_layers = own;
-    }
-
-    /// Returns the number of the topmost layers that its own snapshots have written since the last full one.
-    pub fn own_layer_count(&self) -> usize {
-        self.own_layers
-    }
-
-    fn own_layers(&self) -> &[LowerLayer] {
-        &self.lowers[self.lowers.len().saturating_sub(self.own_layers)..]
     }
 
     /// Ends the session, and unmounts all its mounts.

@@ -16,6 +16,7 @@ pub mod helper;
 mod nodes;
 mod request;
 mod setup;
+mod started_step;
 mod step_setup;
 
 use std::io;
@@ -23,9 +24,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 pub use helper::INIT;
 use oci_spec::runtime::{Capability, LinuxResources, LinuxSeccomp, Spec};
-pub use request::{RequestSocket, StartedStep};
+pub use request::RequestSocket;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
+pub use started_step::StartedStep;
 
 use super::container::{Channel, Container, Helper, RuntimeError};
 use super::status;
